@@ -1,0 +1,83 @@
+# romancy: building, installing, and the doors to test, demo and bench.
+#
+#   make && make install            build and install for the PostgreSQL that pg_config names
+#   make test                       everything that is tested, on a throw-away cluster (test/run)
+#   make test KINDS="regress tap" ONLY=pattern PG_CONFIG=/path/to/pg_config
+#   make demo, make bench           examples/orders/demo.sh, bench/run
+#   make indent, make check-indent  pgindent over src/ (where it can be had)
+
+EXTENSION  = romancy
+EXTVERSION = 0.1
+MODULE_big = romancy
+
+.DEFAULT_GOAL := all
+
+# These goals start scripts that install what is missing, PGXS among it, and
+# that build in a copy of the tree: they must work where there is no pg_config.
+SCRIPTED = test demo bench indent check-indent
+.PHONY: $(SCRIPTED)
+
+export KINDS ONLY
+
+test:
+	@PG_CONFIG='$(PG_CONFIG)' WERROR='$(or $(WERROR),1)' test/run
+demo:
+	@PG_CONFIG='$(PG_CONFIG)' test/tools/with-deps examples/orders/demo.sh
+bench:
+	@PG_CONFIG='$(PG_CONFIG)' test/tools/with-deps bench/run
+indent:
+	@test/tools/indent
+check-indent:
+	@test/tools/indent --check
+
+ifneq ($(if $(MAKECMDGOALS),$(filter-out $(SCRIPTED),$(MAKECMDGOALS)),all),)
+
+OBJS       = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+PARTS      = $(sort $(wildcard sql/parts/*.sql))
+DATA_built = sql/romancy--$(EXTVERSION).sql
+# Update scripts, and install scripts of older releases
+DATA       = $(filter-out $(DATA_built),$(sort $(wildcard sql/romancy--*.sql)))
+
+SHLIB_LINK  = $(if $(wildcard src/base/json.c),-ljansson) $(EXTRA_LDFLAGS)
+PG_CPPFLAGS = -I$(srcdir)/src
+PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers
+ifeq ($(WERROR),1)
+PG_CFLAGS  += -Werror
+endif
+PG_CFLAGS  += $(EXTRA_CFLAGS)
+
+# Inputs stand below test/, the expected output of both drivers in expected/.
+# Without --outputdir the isolation driver would look for it in test/expected.
+REGRESS        = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS   = --inputdir=test --load-extension=romancy
+ISOLATION      = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=romancy
+EXTRA_CLEAN    = results output_iso tmp_check regression.diffs regression.out
+
+# Bitcode for the JIT needs clang and gains nothing here; with_llvm=yes on the
+# command line turns it on. 'override', because PGXS assigns it later.
+ifneq ($(origin with_llvm),command line)
+override with_llvm = no
+endif
+
+PG_CONFIG ?= pg_config
+ifeq ($(PG_CONFIG),)
+PG_CONFIG  = pg_config
+endif
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+ifeq ($(PGXS),)
+$(error '$(PG_CONFIG) --pgxs' gives nothing: install PostgreSQL's server headers (Debian: postgresql-server-dev-15), or name another one with PG_CONFIG=/path/to/pg_config)
+endif
+
+all: $(DATA_built)
+
+include $(PGXS)
+
+# PostgreSQL may be built without dependency tracking, so any header rebuilds all
+$(OBJS): $(wildcard src/*.h src/*/*.h)
+
+$(DATA_built): $(PARTS)
+	cat $^ > $@
+
+endif

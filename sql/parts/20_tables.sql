@@ -1,0 +1,153 @@
+/*
+ * Base tables of the engine. They are not API: views and types own the plain
+ * names, these begin with t_. No foreign keys (they would take row locks that
+ * block), no triggers. Only the executor that holds an instance's row lock
+ * changes its row; everybody else puts a request into its inbox.
+ */
+CREATE TYPE romancy.t_status AS ENUM (
+	'pending', 'running', 'waiting_for_timer', 'waiting_for_message',
+	'waiting_for_activity', 'waiting_for_workflow', 'paused', 'compensating',
+	'completed', 'failed', 'cancelled', 'recurred');
+COMMENT ON TYPE romancy.t_status IS 'Status of a workflow instance; the last four are final';
+
+/* kind: RomEventType in src/engine/history.h */
+CREATE TYPE romancy.t_event AS (
+	kind smallint, step text, name text, input jsonb, result jsonb,
+	detail jsonb, at timestamptz);
+COMMENT ON TYPE romancy.t_event IS 'One history event as stored; romancy.get_history shows it';
+
+/* Which cluster and database the rows below belong to: a copy runs nothing until adopted. */
+CREATE TABLE romancy.t_control (
+	system_identifier bigint NOT NULL,
+	database_oid oid NOT NULL,
+	adopted_at timestamptz NOT NULL DEFAULT clock_timestamp());
+COMMENT ON TABLE romancy.t_control IS 'The cluster and database that the work in this schema belongs to';
+
+/* A version of a workflow is a function. defined = false: resolved from an undefined name under search_path. */
+CREATE TABLE romancy.t_workflow (
+	def_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	name text NOT NULL,
+	version int NOT NULL,
+	defined boolean NOT NULL,
+	is_current boolean NOT NULL,
+	handler text,
+	queue text,
+	owner text NOT NULL,
+	search_path text NOT NULL,
+	execution_timeout interval,
+	retention interval,
+	on_event text,
+	description text,
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp());
+CREATE UNIQUE INDEX t_workflow_defined ON romancy.t_workflow (name, version) WHERE defined;
+CREATE UNIQUE INDEX t_workflow_current ON romancy.t_workflow (name) WHERE defined AND is_current;
+CREATE UNIQUE INDEX t_workflow_resolved ON romancy.t_workflow (name, handler, search_path) WHERE NOT defined;
+CREATE INDEX t_workflow_on_event ON romancy.t_workflow (on_event) WHERE on_event IS NOT NULL AND is_current;
+COMMENT ON TABLE romancy.t_workflow IS 'Versions of workflows, defined or resolved from a function''s name';
+
+CREATE TABLE romancy.t_activity (
+	name text PRIMARY KEY,
+	handler text,
+	queue text,
+	retry jsonb,
+	compensation text,
+	start_to_close_timeout interval,
+	schedule_to_start_timeout interval,
+	heartbeat_timeout interval,
+	transactional boolean NOT NULL,
+	max_concurrency int,
+	rate_limit text,
+	owner text NOT NULL,
+	search_path text NOT NULL,
+	description text,
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp());
+COMMENT ON TABLE romancy.t_activity IS 'Defined activities';
+
+/*
+ * wake_at: when it is to have a turn without anything else happening: start,
+ * timer, retry, deadline, or at once; 'infinity' while it waits for something
+ * without a time; NULL when it is final. wait: what the handler is blocked on.
+ * flags: ROM_HAS_* of src/engine/instance.h, what has to be tidied at its end.
+ */
+CREATE TABLE romancy.t_instance (
+	instance_id uuid PRIMARY KEY,
+	created_at timestamptz NOT NULL,
+	wake_at timestamptz,
+	started_at timestamptz,
+	updated_at timestamptz NOT NULL,
+	finished_at timestamptz,
+	deadline timestamptz,
+	last_seq bigint NOT NULL DEFAULT 0,
+	body_hash bigint,
+	def_id int NOT NULL,
+	priority int NOT NULL DEFAULT 0,
+	flags int NOT NULL DEFAULT 0,
+	status romancy.t_status NOT NULL,
+	resume_status romancy.t_status,
+	crashes smallint NOT NULL DEFAULT 0,
+	depth smallint NOT NULL DEFAULT 0,
+	owner text NOT NULL,
+	workflow text NOT NULL,
+	parent_id uuid,
+	parent_step text,
+	parent_close text,
+	continued_from uuid,
+	idempotency_key text,
+	input jsonb,
+	output jsonb,
+	error jsonb,
+	labels jsonb,
+	wait jsonb,
+	progress jsonb,
+	result_expires interval);
+CREATE INDEX t_instance_wake ON romancy.t_instance (wake_at, instance_id) WHERE wake_at IS NOT NULL;
+CREATE INDEX t_instance_created ON romancy.t_instance (created_at, instance_id);
+CREATE INDEX t_instance_status ON romancy.t_instance (status, created_at, instance_id)
+	WHERE status NOT IN ('pending', 'running', 'completed', 'recurred');
+CREATE INDEX t_instance_parent ON romancy.t_instance (parent_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX t_instance_continued ON romancy.t_instance (continued_from) WHERE continued_from IS NOT NULL;
+COMMENT ON TABLE romancy.t_instance IS 'Workflow instances; written by the executor that holds the row';
+
+CREATE TABLE romancy.t_idempotency (
+	owner text,
+	workflow text,
+	idempotency_key text,
+	instance_id uuid NOT NULL,
+	PRIMARY KEY (owner, workflow, idempotency_key));
+CREATE INDEX t_idempotency_instance ON romancy.t_idempotency (instance_id);
+COMMENT ON TABLE romancy.t_idempotency IS 'Idempotency keys of workflow starts';
+
+/* A row holds the events that one turn added (a long turn: several rows); last_seq is the last one's number. */
+CREATE TABLE romancy.t_history (
+	instance_id uuid,
+	last_seq bigint,
+	events romancy.t_event[] NOT NULL,
+	PRIMARY KEY (instance_id, last_seq));
+COMMENT ON TABLE romancy.t_history IS 'Append-only history of live and finished instances';
+
+CREATE TABLE romancy.t_history_archive (
+	instance_id uuid,
+	last_seq bigint,
+	events romancy.t_event[] NOT NULL,
+	PRIMARY KEY (instance_id, last_seq));
+COMMENT ON TABLE romancy.t_history_archive IS 'History of instances that continued in another (recur)';
+
+/* Requests to an instance and results for its steps. kind: RomInboxKind in src/engine/inbox.h */
+CREATE TABLE romancy.t_inbox (
+	instance_id uuid,
+	id bigint GENERATED ALWAYS AS IDENTITY,
+	kind smallint NOT NULL,
+	step text,
+	result jsonb,
+	error jsonb,
+	detail jsonb,
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	PRIMARY KEY (instance_id, id));
+COMMENT ON TABLE romancy.t_inbox IS 'What has arrived for instances and is applied by their next turn';
+
+CREATE TABLE romancy.t_value (
+	instance_id uuid,
+	key text,
+	value jsonb,
+	PRIMARY KEY (instance_id, key));
+COMMENT ON TABLE romancy.t_value IS 'What handlers put with romancy.set_value';

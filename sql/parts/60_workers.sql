@@ -1,0 +1,72 @@
+/*
+ * The worker processes: what they are doing, and calls that steer them.
+ */
+INSERT INTO romancy.t_control (system_identifier, database_oid)
+SELECT c.system_identifier, d.oid
+FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
+WHERE d.datname = pg_catalog.current_database();
+
+/* Outputs that expire; the expression stands in src/engine/retention.c, too. */
+CREATE INDEX t_instance_expires ON romancy.t_instance
+	(((finished_at AT TIME ZONE 'UTC') + result_expires))
+	WHERE output IS NOT NULL AND result_expires IS NOT NULL AND finished_at IS NOT NULL;
+
+CREATE FUNCTION romancy.t_workers(
+	OUT pid int, OUT kind text, OUT database text, OUT owner text,
+	OUT state text, OUT instance_id uuid, OUT since timestamptz,
+	OUT turns bigint, OUT started_at timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'romancy_workers' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION romancy.t_workers() IS 'For view workers';
+REVOKE ALL ON FUNCTION romancy.t_workers() FROM PUBLIC;
+
+CREATE VIEW romancy.workers AS
+SELECT w.pid, w.kind, w.database, w.owner, w.state, w.instance_id, w.since, w.turns, w.started_at
+FROM romancy.t_workers() w;
+COMMENT ON VIEW romancy.workers IS
+	'Processes that run workflows, in all databases: launcher, schedulers, executors, and sessions that drain';
+COMMENT ON COLUMN romancy.workers.kind IS 'launcher, scheduler, executor, or session (of a drain)';
+COMMENT ON COLUMN romancy.workers.state IS 'starting, idle, running, or leaving';
+COMMENT ON COLUMN romancy.workers.instance_id IS 'The instance whose turn runs now';
+COMMENT ON COLUMN romancy.workers.since IS 'Since when it is in this state, or runs this turn';
+COMMENT ON COLUMN romancy.workers.turns IS 'Turns that it has committed';
+REVOKE ALL ON romancy.workers FROM PUBLIC;
+
+CREATE FUNCTION romancy.t_sweeps(
+	OUT name text, OUT "interval" interval, OUT last_run timestamptz,
+	OUT rows bigint, OUT total_rows bigint, OUT runs bigint,
+	OUT duration interval, OUT next_due timestamptz, OUT skipped bigint,
+	OUT errors bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'romancy_sweeps' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION romancy.t_sweeps() IS 'For view sweeps';
+REVOKE ALL ON FUNCTION romancy.t_sweeps() FROM PUBLIC;
+
+CREATE VIEW romancy.sweeps AS
+SELECT s.name, s."interval", s.last_run, s.rows, s.total_rows, s.runs, s.duration, s.next_due, s.skipped, s.errors
+FROM romancy.t_sweeps() s;
+COMMENT ON VIEW romancy.sweeps IS
+	'What the schedulers of this database do now and then, since the server started';
+COMMENT ON COLUMN romancy.sweeps."interval" IS 'The setting; each interval is drawn anew around it, and grows while there is nothing to do';
+COMMENT ON COLUMN romancy.sweeps.rows IS 'Rows that the last run handled';
+COMMENT ON COLUMN romancy.sweeps.next_due IS 'When it runs next, if a scheduler is there by then or needed';
+COMMENT ON COLUMN romancy.sweeps.skipped IS 'Runs that were left out, because another process held the lock';
+REVOKE ALL ON romancy.sweeps FROM PUBLIC;
+
+CREATE FUNCTION romancy.run_sweep(name text) RETURNS bigint
+AS 'MODULE_PATHNAME', 'romancy_run_sweep' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION romancy.run_sweep(text) IS 'Runs one batch of a sweep now; the number of rows it handled';
+REVOKE ALL ON FUNCTION romancy.run_sweep(text) FROM PUBLIC;
+
+CREATE FUNCTION romancy.adopt_database() RETURNS void
+AS 'MODULE_PATHNAME', 'romancy_adopt_database' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION romancy.adopt_database() IS
+	'Lets workers run in a copy: of a template, of a backup, or a restored dump';
+REVOKE ALL ON FUNCTION romancy.adopt_database() FROM PUBLIC;
+
+/* The workers hear of the extension when this script commits. */
+CREATE FUNCTION romancy.t_announce() RETURNS void
+AS 'MODULE_PATHNAME', 'romancy_announce' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION romancy.t_announce() IS 'Tells the workers that the extension is there';
+REVOKE ALL ON FUNCTION romancy.t_announce() FROM PUBLIC;
+SELECT romancy.t_announce();

@@ -1,0 +1,14 @@
+/* Rights. Nothing is granted to PUBLIC: neither functions, nor types, nor tables. */
+
+CREATE FUNCTION romancy.grant_usage(role regrole, monitor boolean DEFAULT false)
+RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_grant_usage';
+COMMENT ON FUNCTION romancy.grant_usage(regrole, boolean)
+	IS 'Let a role use romancy, or as a monitor see everything; again after ALTER EXTENSION UPDATE';
+
+CREATE FUNCTION romancy.revoke_usage(role regrole)
+RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_revoke_usage';
+COMMENT ON FUNCTION romancy.revoke_usage(regrole) IS 'Take back what romancy.grant_usage gave';
+
+REVOKE ALL ON ALL ROUTINES IN SCHEMA romancy FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA romancy FROM PUBLIC;
+REVOKE ALL ON TYPE romancy.t_status, romancy.t_event FROM PUBLIC;

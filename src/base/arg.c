@@ -1,0 +1,228 @@
+/*-------------------------------------------------------------------------
+ *
+ * arg.c
+ *		Arguments of SQL-callable functions as C values, with errors that name
+ *		the argument.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/int.h"
+#include "utils/builtins.h"
+
+#include "base/arg.h"
+#include "base/errors.h"
+#include "base/guc.h"
+
+static void
+check_given(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", name)));
+}
+
+char *
+rom_arg_text(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	check_given(fcinfo, n, name);
+	return text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+char *
+rom_arg_text_opt(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+pg_uuid_t *
+rom_arg_uuid(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	check_given(fcinfo, n, name);
+	return PG_GETARG_UUID_P(n);
+}
+
+Jsonb *
+rom_arg_jsonb(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	check_given(fcinfo, n, name);
+	return PG_GETARG_JSONB_P(n);
+}
+
+Jsonb *
+rom_arg_jsonb_opt(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_JSONB_P(n);
+}
+
+int32
+rom_arg_int32_opt(FunctionCallInfo fcinfo, int n, int32 value)
+{
+	return PG_ARGISNULL(n) ? value : PG_GETARG_INT32(n);
+}
+
+int64
+rom_arg_int64_opt(FunctionCallInfo fcinfo, int n, int64 value)
+{
+	return PG_ARGISNULL(n) ? value : PG_GETARG_INT64(n);
+}
+
+bool
+rom_arg_bool_opt(FunctionCallInfo fcinfo, int n, bool value)
+{
+	return PG_ARGISNULL(n) ? value : PG_GETARG_BOOL(n);
+}
+
+Interval *
+rom_arg_interval_opt(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	Interval   *interval;
+	int64		usec;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	interval = PG_GETARG_INTERVAL_P(n);
+	if (!rom_interval_usec(interval, &usec))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" is out of range", name)));
+	if (usec < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must not be negative", name)));
+	return interval;
+}
+
+Interval *
+rom_arg_duration_opt(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	Interval   *interval = rom_arg_interval_opt(fcinfo, n, name);
+	int64		usec;
+
+	if (interval != NULL && rom_interval_usec(interval, &usec) && usec == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must be longer than nothing", name)));
+	return interval;
+}
+
+bool
+rom_arg_timestamp_opt(FunctionCallInfo fcinfo, int n, const char *name,
+					  TimestampTz *value)
+{
+	if (PG_ARGISNULL(n))
+		return false;
+	*value = PG_GETARG_TIMESTAMPTZ(n);
+	if (TIMESTAMP_NOT_FINITE(*value))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must not be infinite", name)));
+	return true;
+}
+
+void
+rom_payload_check(const Jsonb *jb, const char *argument)
+{
+	if (jb == NULL || VARSIZE(jb) <= rom_guc_max_payload_size)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_LIMIT),
+			 errmsg("payload \"%s\" is too large", argument),
+			 errdetail("It has %zu bytes, the limit is %d.",
+					   (Size) VARSIZE(jb), rom_guc_max_payload_size),
+			 errhint("Pass a reference to the data instead, or raise romancy.max_payload_size.")));
+}
+
+/*
+ * try_input calls an input function, and returns false where that raises a
+ * data exception. No subtransaction: the input functions it is used with (of
+ * dates, intervals and JSON) hold nothing but memory when they raise.
+ */
+static bool
+try_input(PGFunction input, const char *text, Datum *result)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile bool ok = false;
+	volatile Datum value = (Datum) 0;
+
+	PG_TRY();
+	{
+		value = DirectFunctionCall3(input, CStringGetDatum(text),
+									ObjectIdGetDatum(InvalidOid),
+									Int32GetDatum(-1));
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		int			code = geterrcode();
+
+		MemoryContextSwitchTo(cxt);
+		if (ERRCODE_TO_CATEGORY(code) != ERRCODE_DATA_EXCEPTION &&
+			ERRCODE_TO_CATEGORY(code) != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	*result = value;
+	return ok;
+}
+
+bool
+rom_input_interval(const char *text, Interval *value)
+{
+	Datum		datum;
+
+	if (!try_input(interval_in, text, &datum))
+		return false;
+	*value = *DatumGetIntervalP(datum);
+	return true;
+}
+
+bool
+rom_input_timestamptz(const char *text, TimestampTz *value)
+{
+	Datum		datum;
+
+	if (!try_input(timestamptz_in, text, &datum))
+		return false;
+	*value = DatumGetTimestampTz(datum);
+	return true;
+}
+
+bool
+rom_input_jsonb(const char *text, Jsonb **value)
+{
+	Datum		datum;
+
+	if (!try_input(jsonb_in, text, &datum))
+		return false;
+	*value = DatumGetJsonbP(datum);
+	return true;
+}
+
+bool
+rom_interval_usec(const Interval *interval, int64 *usec)
+{
+	int64		days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
+	int64		product;
+
+	return !pg_mul_s64_overflow(days, USECS_PER_DAY, &product) &&
+		!pg_add_s64_overflow(product, interval->time, usec);
+}
+
+TimestampTz
+rom_timestamp_plus(TimestampTz now, const Interval *interval)
+{
+	int64		usec;
+	TimestampTz sum;
+
+	/* far beyond any calendar: no need to be exact, or to raise */
+	if (!rom_interval_usec(interval, &usec) ||
+		pg_add_s64_overflow(now, usec, &sum) || !IS_VALID_TIMESTAMP(sum))
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(now),
+												   IntervalPGetDatum(interval)));
+}

@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * arg.h
+ *		Arguments of SQL-callable functions as C values, with errors that name
+ *		the argument.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_ARG_H
+#define ROM_ARG_H
+
+#include "fmgr.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/*
+ * Argument n. The plain forms raise 22004 naming the argument when it is null,
+ * the _opt forms give NULL or the default.
+ */
+extern char *rom_arg_text(FunctionCallInfo fcinfo, int n, const char *name);
+extern char *rom_arg_text_opt(FunctionCallInfo fcinfo, int n);
+extern pg_uuid_t *rom_arg_uuid(FunctionCallInfo fcinfo, int n,
+							   const char *name);
+extern Jsonb *rom_arg_jsonb(FunctionCallInfo fcinfo, int n, const char *name);
+extern Jsonb *rom_arg_jsonb_opt(FunctionCallInfo fcinfo, int n);
+extern int32 rom_arg_int32_opt(FunctionCallInfo fcinfo, int n, int32 value);
+extern int64 rom_arg_int64_opt(FunctionCallInfo fcinfo, int n, int64 value);
+extern bool rom_arg_bool_opt(FunctionCallInfo fcinfo, int n, bool value);
+
+/* An interval that is not negative (RM012 otherwise), or NULL. */
+extern Interval *rom_arg_interval_opt(FunctionCallInfo fcinfo, int n,
+									  const char *name);
+
+/* The same longer than nothing: a limit of zero would never let anything run. */
+extern Interval *rom_arg_duration_opt(FunctionCallInfo fcinfo, int n,
+									  const char *name);
+
+/* An instant; true when it is given, error RM012 when it is infinite. */
+extern bool rom_arg_timestamp_opt(FunctionCallInfo fcinfo, int n,
+								  const char *name, TimestampTz *value);
+
+/* Raises RM011 when jb (NULL: nothing) is larger than romancy.max_payload_size. */
+extern void rom_payload_check(const Jsonb *jb, const char *argument);
+
+/* Text as a value of these types, in the current context; false when it is none. */
+extern bool rom_input_interval(const char *text, Interval *value);
+extern bool rom_input_timestamptz(const char *text, TimestampTz *value);
+extern bool rom_input_jsonb(const char *text, Jsonb **value);
+
+/* An interval in microseconds, months of 30 days; false when out of range. */
+extern bool rom_interval_usec(const Interval *interval, int64 *usec);
+
+/* now + interval, saturating at DT_NOEND. */
+extern TimestampTz rom_timestamp_plus(TimestampTz now,
+									  const Interval *interval);
+
+#endif							/* ROM_ARG_H */

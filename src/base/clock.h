@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * clock.h
+ *		The engine's clock: the wall clock, which drain(advance_time) and tests
+ *		can move forward in their own session.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_CLOCK_H
+#define ROM_CLOCK_H
+
+#include "datatype/timestamp.h"
+
+/* Now, by clock_timestamp() plus this session's offset (never transaction start). */
+extern TimestampTz rom_now(void);
+
+/* Moves this session's clock so that rom_now() is at least until. */
+extern void rom_clock_advance(TimestampTz until);
+
+/* Puts the offset back to zero. */
+extern void rom_clock_reset(void);
+
+#endif							/* ROM_CLOCK_H */

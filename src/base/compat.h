@@ -1,0 +1,71 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		Differences between the server's major versions, in one place.
+ *
+ * Every PG_VERSION_NUM test of romancy stands here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_COMPAT_H
+#define ROM_COMPAT_H
+
+#include "catalog/objectaccess.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+
+/* 16: pg_proc_aclcheck() and its kin became object_aclcheck() (c727f511bd) */
+#if PG_VERSION_NUM >= 160000
+#define rom_proc_aclcheck(oid, role, mode) \
+	object_aclcheck(ProcedureRelationId, (oid), (role), (mode))
+#define rom_namespace_aclcheck(oid, role, mode) \
+	object_aclcheck(NamespaceRelationId, (oid), (role), (mode))
+#else
+#define rom_proc_aclcheck(oid, role, mode) \
+	pg_proc_aclcheck((oid), (role), (mode))
+#define rom_namespace_aclcheck(oid, role, mode) \
+	pg_namespace_aclcheck((oid), (role), (mode))
+#endif
+
+/* 18: the magic block carries a name and a version (9324c8c580) */
+#if PG_VERSION_NUM >= 180000
+#define ROM_MODULE_MAGIC(modname, modversion) \
+	PG_MODULE_MAGIC_EXT(.name = (modname), .version = (modversion))
+#else
+#define ROM_MODULE_MAGIC(modname, modversion) PG_MODULE_MAGIC
+#endif
+
+/* palloc_array and palloc_object came with 16 and late minors of 15 */
+#ifndef palloc_array
+#define palloc_array(type, count) ((type *) palloc(sizeof(type) * (count)))
+#define palloc0_array(type, count) ((type *) palloc0(sizeof(type) * (count)))
+#define palloc_object(type) ((type *) palloc(sizeof(type)))
+#define palloc0_object(type) ((type *) palloc0(sizeof(type)))
+#endif
+
+/* 17: MyBackendId became MyProcNumber (024c521117) */
+#if PG_VERSION_NUM >= 170000
+#define ROM_PROC_NUMBER() ((int) MyProcNumber)
+#else
+#define ROM_PROC_NUMBER() ((int) MyProc->pgprocno)
+#endif
+
+/* 18: PortalRun() lost run_once (3eea7a0c97) */
+#if PG_VERSION_NUM >= 180000
+#define rom_portal_run(portal, dest) \
+	PortalRun((portal), FETCH_ALL, true, (dest), (dest), NULL)
+#else
+#define rom_portal_run(portal, dest) \
+	PortalRun((portal), FETCH_ALL, true, true, (dest), (dest), NULL)
+#endif
+
+/* 17: custom wait events (c9af054653) */
+#if PG_VERSION_NUM >= 170000
+#define ROM_WAIT_EVENT(name) WaitEventExtensionNew(name)
+#else
+#define ROM_WAIT_EVENT(name) PG_WAIT_EXTENSION
+#endif
+
+#endif							/* ROM_COMPAT_H */

@@ -1,0 +1,279 @@
+/*-------------------------------------------------------------------------
+ *
+ * crossing.c
+ *		Noticing that something was sent and somebody began to wait for it at
+ *		the same time, neither seeing the other.
+ *
+ * Why nothing is lost: let a waiter's look not see a message, and the sender's
+ * look not see the waiter. Both have committed later than the other looked.
+ * After that each adds to its count, then reads the other's. If the waiter does
+ * not see the sender's addition, the sender's reading comes after the
+ * waiter's addition, and sees it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+
+#include "base/crossing.h"
+#include "base/ready.h"
+#include "base/roster.h"
+#include "base/wake.h"
+
+#define BUCKETS 2048
+#define KEYS_MAX 256
+
+typedef struct Bucket
+{
+	pg_atomic_uint64 sent;
+	pg_atomic_uint64 waited;
+} Bucket;
+
+/* A key that the sweep of its database is to look at. */
+typedef struct Asked
+{
+	Oid			dbid;
+	char		key[ROM_CROSSING_KEY_MAX + 1];
+} Asked;
+
+typedef struct Crossing
+{
+	Bucket		buckets[BUCKETS];
+	slock_t		mutex;			/* of what follows */
+	uint64		lost;			/* counts: keys were lost, or all are asked for */
+	int			count;
+	Asked		asked[KEYS_MAX];
+} Crossing;
+
+/* What the commit hook needs of a note. */
+typedef struct CrossingNote
+{
+	Bucket	   *bucket;
+	uint64		seen;			/* the other side's count before the look */
+	int			sweep;
+	pg_uuid_t	id;
+	Oid			owner;
+	int32		priority;
+	char		key[ROM_CROSSING_KEY_MAX + 1];
+} CrossingNote;
+
+static Crossing *area = NULL;
+
+Size
+rom_crossing_shmem_size(void)
+{
+	return sizeof(Crossing);
+}
+
+void
+rom_crossing_shmem_attach(void *place, bool found)
+{
+	area = place;
+	if (found)
+		return;
+	memset(area, 0, sizeof(Crossing));
+	for (int i = 0; i < BUCKETS; i++)
+	{
+		pg_atomic_init_u64(&area->buckets[i].sent, 0);
+		pg_atomic_init_u64(&area->buckets[i].waited, 0);
+	}
+	SpinLockInit(&area->mutex);
+	area->lost = 1;
+}
+
+static Bucket *
+bucket_of(const char *key)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) key,
+										   strlen(key), MyDatabaseId);
+
+	return &area->buckets[hash % BUCKETS];
+}
+
+/* make_note fills a note for key; the commit hook gets a copy. */
+static void
+make_note(CrossingNote *note, const char *key)
+{
+	memset(note, 0, sizeof(CrossingNote));
+	note->bucket = bucket_of(key);
+	strlcpy(note->key, key, sizeof(note->key));
+}
+
+void
+rom_crossing_ask(const char *key, int sweep)
+{
+	int			i;
+
+	if (area == NULL)
+		return;
+	SpinLockAcquire(&area->mutex);
+	for (i = 0; i < area->count; i++)
+		if (area->asked[i].dbid == MyDatabaseId &&
+			strcmp(area->asked[i].key, key) == 0)
+			break;
+	if (i == KEYS_MAX)
+		area->lost++;
+	else if (i == area->count)
+	{
+		area->asked[i].dbid = MyDatabaseId;
+		strlcpy(area->asked[i].key, key, sizeof(area->asked[i].key));
+		area->count++;
+	}
+	SpinLockRelease(&area->mutex);
+	rom_roster_sweep(MyDatabaseId, sweep, GetCurrentTimestamp());
+}
+
+void
+rom_crossing_ask_all(int sweep)
+{
+	if (area == NULL)
+		return;
+	SpinLockAcquire(&area->mutex);
+	area->lost++;
+	SpinLockRelease(&area->mutex);
+	rom_roster_sweep(MyDatabaseId, sweep, GetCurrentTimestamp());
+}
+
+bool
+rom_crossing_take(char *key, bool *all)
+{
+	static uint64 lost_seen = 0;
+	bool		found = false;
+
+	if (area == NULL)
+		return false;
+	SpinLockAcquire(&area->mutex);
+	if (area->lost != lost_seen)
+	{
+		lost_seen = area->lost;
+		*all = true;
+	}
+	for (int i = 0; i < area->count && !found; i++)
+	{
+		if (area->asked[i].dbid != MyDatabaseId)
+			continue;
+		found = true;
+		memcpy(key, area->asked[i].key, sizeof(area->asked[i].key));
+		area->asked[i] = area->asked[--area->count];
+	}
+	SpinLockRelease(&area->mutex);
+	return found;
+}
+
+/* after_send and the like run in the commit hook. */
+static void
+after_send(const void *arg)
+{
+	const CrossingNote *note = arg;
+
+	pg_atomic_fetch_add_u64(&note->bucket->sent, 1);
+	if (pg_atomic_read_u64(&note->bucket->waited) != note->seen)
+		rom_crossing_ask(note->key, note->sweep);
+}
+
+static void
+after_wait(const void *arg)
+{
+	const CrossingNote *note = arg;
+	RomReadyItem item;
+
+	pg_atomic_fetch_add_u64(&note->bucket->waited, 1);
+	if (pg_atomic_read_u64(&note->bucket->sent) == note->seen)
+		return;
+	memset(&item, 0, sizeof(item));
+	item.id = note->id;
+	item.dbid = MyDatabaseId;
+	item.owner = note->owner;
+	item.priority = note->priority;
+	item.at = GetCurrentTimestamp();
+	rom_ready_put(&item, 1, item.at);
+}
+
+static void
+after_enter(const void *arg)
+{
+	const CrossingNote *note = arg;
+
+	pg_atomic_fetch_add_u64(&note->bucket->waited, 1);
+}
+
+static void
+after_ask(const void *arg)
+{
+	const CrossingNote *note = arg;
+
+	rom_crossing_ask(note->key, note->sweep);
+}
+
+void
+rom_crossing_send(const char *key, int sweep)
+{
+	CrossingNote note;
+
+	if (area == NULL)
+		return;
+	make_note(&note, key);
+	note.sweep = sweep;
+	note.seen = pg_atomic_read_u64(&note.bucket->waited);
+	pg_memory_barrier();
+	rom_wake_call(after_send, &note, sizeof(note));
+}
+
+uint64
+rom_crossing_look(const char *key)
+{
+	uint64		seen;
+
+	if (area == NULL)
+		return 0;
+	seen = pg_atomic_read_u64(&bucket_of(key)->sent);
+	pg_memory_barrier();
+	return seen;
+}
+
+void
+rom_crossing_wait(const char *key, uint64 seen, const pg_uuid_t *id, Oid owner,
+				  int32 priority)
+{
+	CrossingNote note;
+
+	if (area == NULL)
+		return;
+	make_note(&note, key);
+	note.seen = seen;
+	note.id = *id;
+	note.owner = owner;
+	note.priority = priority;
+	rom_wake_call(after_wait, &note, sizeof(note));
+}
+
+void
+rom_crossing_enter(const char *key, bool now)
+{
+	CrossingNote note;
+
+	if (area == NULL)
+		return;
+	make_note(&note, key);
+	if (now)
+		after_enter(&note);
+	else
+		rom_wake_call(after_enter, &note, sizeof(note));
+}
+
+void
+rom_crossing_ask_later(const char *key, int sweep)
+{
+	CrossingNote note;
+
+	if (area == NULL)
+		return;
+	make_note(&note, key);
+	note.sweep = sweep;
+	rom_wake_call(after_ask, &note, sizeof(note));
+}

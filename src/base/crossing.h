@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * crossing.h
+ *		Noticing that something was sent and somebody began to wait for it at
+ *		the same time, neither seeing the other.
+ *
+ * Both sides look in the tables first: the sender who waits, the waiter what
+ * was sent. Where their transactions cross, both look in vain. So both count,
+ * in shared memory and after their commit, and compare the other side's count
+ * with what it was before they looked. Whoever finds it changed looks again: a
+ * waiter by a further turn, a sender by naming the key to a sweep. Counts are
+ * shared by keys of one hash value, so looking again may be in vain, too.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_CROSSING_H
+#define ROM_CROSSING_H
+
+#include "utils/uuid.h"
+
+/* Longest key, in bytes. */
+#define ROM_CROSSING_KEY_MAX 128
+
+extern Size rom_crossing_shmem_size(void);
+extern void rom_crossing_shmem_attach(void *place, bool found);
+
+/* A sender, before it looks who waits for key: after its commit, if somebody began to wait meanwhile, sweep is asked for the key. */
+extern void rom_crossing_send(const char *key, int sweep);
+
+/* A waiter, before it looks what was sent. */
+extern uint64 rom_crossing_look(const char *key);
+
+/* It found nothing and waits: after its commit, if something was sent since seen, the instance is ready. */
+extern void rom_crossing_wait(const char *key, uint64 seen, const pg_uuid_t *id,
+							  Oid owner, int32 priority);
+
+/* After the commit, senders that looked before it look again (a subscription). now: at once, without a commit. */
+extern void rom_crossing_enter(const char *key, bool now);
+
+/* Asks sweep for key at once: somebody who was woken for it took nothing. For the commit hook as well. */
+extern void rom_crossing_ask(const char *key, int sweep);
+extern void rom_crossing_ask_later(const char *key, int sweep);
+
+/* Has the sweep look at everything. */
+extern void rom_crossing_ask_all(int sweep);
+
+/* For the sweep: takes a key of this database; false when there is none. all: some were lost, look at everything. */
+extern bool rom_crossing_take(char *key, bool *all);
+
+#endif							/* ROM_CROSSING_H */

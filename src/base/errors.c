@@ -1,0 +1,96 @@
+/*-------------------------------------------------------------------------
+ *
+ * errors.c
+ *		Errors as jsonb, and back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+#include "base/errors.h"
+#include "base/jb.h"
+
+/* make builds the object; code: a name given in place of a SQLSTATE, or NULL. */
+static Jsonb *
+make(int sqlerrcode, const char *message, const char *detail, const char *hint,
+	 const char *context, const char *code)
+{
+	RomJb		jb;
+	char		sqlstate[6];
+
+	strlcpy(sqlstate, unpack_sql_state(sqlerrcode), sizeof(sqlstate));
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "sqlstate", sqlstate);
+	rom_jb_text(&jb, "message", message ? message : "");
+	rom_jb_text(&jb, "detail", detail);
+	rom_jb_text(&jb, "hint", hint);
+	rom_jb_text(&jb, "context", context);
+	rom_jb_text(&jb, "code", code);
+	return rom_jb_end(&jb);
+}
+
+Jsonb *
+rom_error_make(int sqlerrcode, const char *message, const char *detail,
+			   const char *hint, const char *context)
+{
+	return make(sqlerrcode, message, detail, hint, context, NULL);
+}
+
+bool
+rom_error_is_terminal(const ErrorData *edata)
+{
+	return edata->datatype_name != NULL &&
+		strcmp(edata->datatype_name, ROM_TERMINAL_MARK) == 0;
+}
+
+Jsonb *
+rom_error_to_jsonb(const ErrorData *edata)
+{
+	return make(edata->sqlerrcode, edata->message, edata->detail, edata->hint,
+				edata->context,
+				rom_error_is_terminal(edata) ? edata->constraint_name : NULL);
+}
+
+char *
+rom_error_field(Jsonb *error, const char *key)
+{
+	return rom_jb_get_text(error, key);
+}
+
+int
+rom_error_sqlstate(Jsonb *error)
+{
+	char	   *s = rom_error_field(error, "sqlstate");
+
+	if (s == NULL || strlen(s) != 5)
+		return ERRCODE_INTERNAL_ERROR;
+	return MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4]);
+}
+
+void
+rom_error_raise(Jsonb *error)
+{
+	char	   *message = rom_error_field(error, "message");
+	char	   *detail = rom_error_field(error, "detail");
+	char	   *hint = rom_error_field(error, "hint");
+
+	ereport(ERROR,
+			(errcode(rom_error_sqlstate(error)),
+			 errmsg_internal("%s", message ? message : "unknown error"),
+			 detail ? errdetail_internal("%s", detail) : 0,
+			 hint ? errhint("%s", hint) : 0));
+}
+
+bool
+rom_error_parse_sqlstate(const char *code, int *sqlstate)
+{
+	if (code == NULL || strlen(code) != 5 ||
+		strspn(code, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5 ||
+		strcmp(code, "00000") == 0)
+		return false;
+	*sqlstate = MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4]);
+	return true;
+}

@@ -1,0 +1,284 @@
+/*-------------------------------------------------------------------------
+ *
+ * jb.c
+ *		Building and reading small jsonb objects.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "base/jb.h"
+
+/* string_value makes a JsonbValue of a C string. */
+static void
+string_value(JsonbValue *v, const char *s)
+{
+	v->type = jbvString;
+	v->val.string.val = (char *) s;
+	v->val.string.len = strlen(s);
+}
+
+/* push_key starts a member. */
+static void
+push_key(RomJb *jb, const char *key)
+{
+	JsonbValue	v;
+
+	string_value(&v, key);
+	pushJsonbValue(&jb->state, WJB_KEY, &v);
+}
+
+/* push_document adds a whole document as a value or an element. */
+static void
+push_document(RomJb *jb, JsonbIteratorToken token, Jsonb *value)
+{
+	JsonbValue	v;
+
+	if (JB_ROOT_IS_SCALAR(value))
+		JsonbExtractScalar(&value->root, &v);
+	else
+	{
+		v.type = jbvBinary;
+		v.val.binary.data = &value->root;
+		v.val.binary.len = VARSIZE(value) - VARHDRSZ;
+	}
+	pushJsonbValue(&jb->state, token, &v);
+}
+
+void
+rom_jb_begin(RomJb *jb)
+{
+	jb->state = NULL;
+	pushJsonbValue(&jb->state, WJB_BEGIN_OBJECT, NULL);
+}
+
+Jsonb *
+rom_jb_end(RomJb *jb)
+{
+	return JsonbValueToJsonb(pushJsonbValue(&jb->state, WJB_END_OBJECT, NULL));
+}
+
+void
+rom_jb_text(RomJb *jb, const char *key, const char *value)
+{
+	JsonbValue	v;
+
+	if (value == NULL)
+		return;
+	push_key(jb, key);
+	string_value(&v, value);
+	pushJsonbValue(&jb->state, WJB_VALUE, &v);
+}
+
+void
+rom_jb_int(RomJb *jb, const char *key, int64 value)
+{
+	JsonbValue	v;
+
+	push_key(jb, key);
+	v.type = jbvNumeric;
+	v.val.numeric = int64_to_numeric(value);
+	pushJsonbValue(&jb->state, WJB_VALUE, &v);
+}
+
+void
+rom_jb_bool(RomJb *jb, const char *key, bool value)
+{
+	JsonbValue	v;
+
+	push_key(jb, key);
+	v.type = jbvBool;
+	v.val.boolean = value;
+	pushJsonbValue(&jb->state, WJB_VALUE, &v);
+}
+
+void
+rom_jb_time(RomJb *jb, const char *key, TimestampTz value)
+{
+	char		buffer[MAXDATELEN + 1];
+
+	if (TIMESTAMP_NOT_FINITE(value))
+		return;
+	JsonEncodeDateTime(buffer, TimestampTzGetDatum(value), TIMESTAMPTZOID, NULL);
+	rom_jb_text(jb, key, pstrdup(buffer));
+}
+
+void
+rom_jb_json(RomJb *jb, const char *key, Jsonb *value)
+{
+	if (value == NULL)
+		return;
+	push_key(jb, key);
+	push_document(jb, WJB_VALUE, value);
+}
+
+void
+rom_jb_null(RomJb *jb, const char *key)
+{
+	JsonbValue	v;
+
+	push_key(jb, key);
+	v.type = jbvNull;
+	pushJsonbValue(&jb->state, WJB_VALUE, &v);
+}
+
+void
+rom_jb_begin_array(RomJb *jb, const char *key)
+{
+	push_key(jb, key);
+	pushJsonbValue(&jb->state, WJB_BEGIN_ARRAY, NULL);
+}
+
+void
+rom_jb_element(RomJb *jb, Jsonb *value)
+{
+	push_document(jb, WJB_ELEM, value);
+}
+
+void
+rom_jb_end_array(RomJb *jb)
+{
+	pushJsonbValue(&jb->state, WJB_END_ARRAY, NULL);
+}
+
+Jsonb *
+rom_jb_array(Jsonb **elements, int n)
+{
+	RomJb		jb;
+
+	jb.state = NULL;
+	pushJsonbValue(&jb.state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		if (elements[i] != NULL)
+			rom_jb_element(&jb, elements[i]);
+		else
+		{
+			JsonbValue	v;
+
+			v.type = jbvNull;
+			pushJsonbValue(&jb.state, WJB_ELEM, &v);
+		}
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&jb.state, WJB_END_ARRAY, NULL));
+}
+
+Jsonb *
+rom_jb_null_document(void)
+{
+	JsonbValue	v;
+
+	v.type = jbvNull;
+	return JsonbValueToJsonb(&v);
+}
+
+Jsonb *
+rom_jb_string_document(const char *value)
+{
+	JsonbValue	v;
+
+	string_value(&v, value);
+	return JsonbValueToJsonb(&v);
+}
+
+bool
+rom_jb_is_null(Jsonb *jb)
+{
+	JsonbValue	v;
+
+	return jb == NULL ||
+		(JB_ROOT_IS_SCALAR(jb) && JsonbExtractScalar(&jb->root, &v) &&
+		 v.type == jbvNull);
+}
+
+/* get finds a member of an object, or returns NULL. */
+static JsonbValue *
+get(Jsonb *jb, const char *key, JsonbValue *buffer)
+{
+	if (jb == NULL || !JB_ROOT_IS_OBJECT(jb))
+		return NULL;
+	return getKeyJsonValueFromContainer(&jb->root, key, strlen(key), buffer);
+}
+
+char *
+rom_jb_get_text(Jsonb *jb, const char *key)
+{
+	JsonbValue	buffer;
+	JsonbValue *v = get(jb, key, &buffer);
+
+	if (v == NULL || v->type != jbvString)
+		return NULL;
+	return pnstrdup(v->val.string.val, v->val.string.len);
+}
+
+int64
+rom_jb_get_int(Jsonb *jb, const char *key, int64 fallback)
+{
+	JsonbValue	buffer;
+	JsonbValue *v = get(jb, key, &buffer);
+
+	if (v == NULL || v->type != jbvNumeric)
+		return fallback;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
+											 NumericGetDatum(v->val.numeric)));
+}
+
+bool
+rom_jb_get_bool(Jsonb *jb, const char *key, bool fallback)
+{
+	JsonbValue	buffer;
+	JsonbValue *v = get(jb, key, &buffer);
+
+	if (v == NULL || v->type != jbvBool)
+		return fallback;
+	return v->val.boolean;
+}
+
+TimestampTz
+rom_jb_get_time(Jsonb *jb, const char *key)
+{
+	char	   *s = rom_jb_get_text(jb, key);
+
+	if (s == NULL)
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+												   CStringGetDatum(s),
+												   ObjectIdGetDatum(InvalidOid),
+												   Int32GetDatum(-1)));
+}
+
+Jsonb *
+rom_jb_get_json(Jsonb *jb, const char *key)
+{
+	JsonbValue	buffer;
+	JsonbValue *v = get(jb, key, &buffer);
+
+	return v ? JsonbValueToJsonb(v) : NULL;
+}
+
+Jsonb *
+rom_jb_with(Jsonb *object, const char *key, Jsonb *value)
+{
+	RomJb		jb;
+	JsonbIterator *it = JsonbIteratorInit(&object->root);
+	JsonbValue	v;
+
+	rom_jb_begin(&jb);
+	(void) JsonbIteratorNext(&it, &v, true);
+	while (JsonbIteratorNext(&it, &v, true) == WJB_KEY)
+	{
+		pushJsonbValue(&jb.state, WJB_KEY, &v);
+		(void) JsonbIteratorNext(&it, &v, true);
+		pushJsonbValue(&jb.state, WJB_VALUE, &v);
+	}
+	rom_jb_json(&jb, key, value);
+	return rom_jb_end(&jb);
+}

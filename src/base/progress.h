@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * progress.h
+ *		What running instances report of their progress, in shared memory, so
+ *		that others see it before the turn commits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_PROGRESS_H
+#define ROM_PROGRESS_H
+
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+#define ROM_NOTE_MAX 200
+
+typedef struct RomProgress
+{
+	int64		done;
+	int64		total;			/* -1: not known */
+	TimestampTz first_at;		/* of the first report, for an estimate */
+	TimestampTz at;
+	char		note[ROM_NOTE_MAX]; /* cut at a character's end; "" for none */
+} RomProgress;
+
+extern Size rom_progress_shmem_size(void);
+extern void rom_progress_shmem_attach(void *place, bool found);
+
+/* Reports; an old entry is overwritten when the place is full. No-op without shared memory. */
+extern void rom_progress_put(const pg_uuid_t *id, RomProgress *progress);
+
+/* The last report of this instance, if it is still there. */
+extern bool rom_progress_get(const pg_uuid_t *id, RomProgress *progress);
+
+/* Its end: the row tells from now on. */
+extern void rom_progress_forget(const pg_uuid_t *id);
+
+#endif							/* ROM_PROGRESS_H */

@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * ready.h
+ *		Instances that are ready for a turn, or will be at a known time.
+ *
+ * A commit puts what it made ready into the ring. Executors and the launcher
+ * move it on: what is due into the queue of its database and owner, what is
+ * not into the heap of deadlines, and deadlines that are over into the
+ * queues. All of it may hold an instance that has nothing to do, and lacks
+ * some that have: then the database's scan flag is set, or its horizon.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_READY_H
+#define ROM_READY_H
+
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+typedef struct RomReadyItem
+{
+	pg_uuid_t	id;
+	Oid			dbid;
+	Oid			owner;
+	int32		priority;
+	TimestampTz at;				/* since when, or from when on */
+} RomReadyItem;
+
+/* A queue that is not empty, for the launcher. */
+typedef struct RomReadyQueue
+{
+	Oid			dbid;
+	Oid			owner;
+	int			count;
+	TimestampTz waiting_since;	/* not empty, and nobody took from it since */
+} RomReadyQueue;
+
+#define ROM_READY_QUEUES 1024
+
+/* Puts items into the ring and wakes who is to run them. Spinlock only, does not raise: for the commit hook. */
+extern void rom_ready_put(const RomReadyItem *items, int n, TimestampTz now);
+
+/* Takes the best up to max, a fair share where the owner has several executors: higher priority first, then older. */
+extern int	rom_ready_take(Oid dbid, Oid owner, pg_uuid_t *ids, int max);
+
+/*
+ * Worker (its place in the roster) finds nothing to take: it becomes idle,
+ * or leaving. False, and neither, when something has come meanwhile.
+ */
+extern bool rom_ready_rest(int worker, bool leave);
+
+/* Moves everything on; returns the nearest deadline, DT_NOEND for none. */
+extern TimestampTz rom_ready_pump(void);
+
+/* The queues that are not empty; returns how many. queues has room for ROM_READY_QUEUES. */
+extern int	rom_ready_list(RomReadyQueue *queues);
+
+/* Is there room for a scan to fill? */
+extern bool rom_ready_room(void);
+
+/* Forgets a database (dropped, or without the extension). */
+extern void rom_ready_purge(Oid dbid);
+
+#endif							/* ROM_READY_H */

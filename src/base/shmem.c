@@ -1,0 +1,113 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.c
+ *		Shared memory: asked for at start, one area per file that keeps some.
+ *
+ * All of it is a hint. It is empty after a start and after a crash restart,
+ * and what was in it is found again in the tables.
+ *
+ * Locks, in the order in which they are taken:
+ *
+ *	1. the ready lock (LWLock): ready queues and deadlines (ready.c)
+ *	2. the roster's mutex (spinlock): workers, databases, the launcher's
+ *	   sleep, and the ready ring (roster.c, ready.c). The commit hook takes
+ *	   this one alone, so that no commit waits for a sleeping process.
+ *	3. the mutex of a slot (slot.c), of a bucket of waiters (waiter.c), and
+ *	   of a set of progress reports or of awaited ends (progress.c, fanin.c),
+ *	   and that of the crossings (crossing.c): taken alone.
+ *
+ * Under any of them: no catalog access, no palloc, no ereport, and under the
+ * spinlocks no system call but kill() (slot.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+
+#include "base/crossing.h"
+#include "base/fanin.h"
+#include "base/progress.h"
+#include "base/shmem.h"
+
+#define READY_TRANCHE "romancy_ready"
+
+typedef struct ShmemPart
+{
+	const char *name;
+	Size		(*size) (void);
+	void		(*attach) (void *place, bool found);
+} ShmemPart;
+
+static const ShmemPart parts[] = {
+	{"romancy roster", rom_roster_shmem_size, rom_roster_shmem_attach},
+	{"romancy ready", rom_ready_shmem_size, rom_ready_shmem_attach},
+	{"romancy slots", rom_slot_shmem_size, rom_slot_shmem_attach},
+	{"romancy waiters", rom_waiter_shmem_size, rom_waiter_shmem_attach},
+	{"romancy progress", rom_progress_shmem_size, rom_progress_shmem_attach},
+	{"romancy fanin", rom_fanin_shmem_size, rom_fanin_shmem_attach},
+	{"romancy crossing", rom_crossing_shmem_size, rom_crossing_shmem_attach},
+};
+
+static shmem_request_hook_type prev_request_hook = NULL;
+static shmem_startup_hook_type prev_startup_hook = NULL;
+static bool available = false;
+static LWLock *ready_lock = NULL;
+
+static void
+request(void)
+{
+	int			i;
+
+	if (prev_request_hook)
+		prev_request_hook();
+
+	for (i = 0; i < lengthof(parts); i++)
+		RequestAddinShmemSpace(MAXALIGN(parts[i].size()));
+	RequestNamedLWLockTranche(READY_TRANCHE, 1);
+}
+
+static void
+startup(void)
+{
+	int			i;
+
+	if (prev_startup_hook)
+		prev_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	for (i = 0; i < lengthof(parts); i++)
+	{
+		bool		found;
+		void	   *place = ShmemInitStruct(parts[i].name, parts[i].size(),
+											&found);
+
+		parts[i].attach(place, found);
+	}
+	ready_lock = &GetNamedLWLockTranche(READY_TRANCHE)->lock;
+	available = true;
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+rom_shmem_init(void)
+{
+	prev_request_hook = shmem_request_hook;
+	shmem_request_hook = request;
+	prev_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup;
+}
+
+bool
+rom_shmem_available(void)
+{
+	return available;
+}
+
+LWLock *
+rom_shmem_ready_lock(void)
+{
+	return ready_lock;
+}

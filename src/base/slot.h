@@ -1,0 +1,70 @@
+/*-------------------------------------------------------------------------
+ *
+ * slot.h
+ *		What each process that runs turns is doing, in shared memory.
+ *
+ * An executor has a slot for life, a session takes one for the length of a
+ * drain. The slot's list of instances lets another executor that finds one of
+ * them locked leave a mark ("again") instead of losing the wake-up, lets a
+ * canceller find the turn to interrupt, and is mirrored in a small file
+ * (pg_stat/romancy.inflight) so that after a crash the instances whose turn
+ * died with its process are known. All are no-ops without shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_SLOT_H
+#define ROM_SLOT_H
+
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+/* Instances of one transaction at the most: subtransactions with an xid stay under 32. */
+#define ROM_BATCH_MAX 16
+
+/* Takes a slot for this session (drain); executors have theirs already. True if one was free (or no shared memory is there to have one). */
+extern bool rom_slot_attach(void);
+extern void rom_slot_detach(void);
+
+/* For executors: the place is theirs for life; number: that of their place in the roster. */
+extern void rom_slot_adopt(int number, Oid owner);
+
+/* The process has nothing to do for now: its record in the file is emptied. */
+extern void rom_slot_rest(void);
+
+/* Handler of SIGINT in executors. */
+extern void rom_slot_sigint(SIGNAL_ARGS);
+
+/* For the commit hook: interrupts the process that runs a turn of this instance, if any. Does not raise. */
+extern void rom_slot_cancel(const pg_uuid_t *id);
+
+/* For view workers: what the process of this place runs now; false for nothing. number: as above, or -1 - n for session n. */
+extern bool rom_slot_current(int number, int *pid, Oid *dbid, Oid *owner,
+							 pg_uuid_t *id, TimestampTz *since);
+extern int	rom_slot_sessions(void);
+
+/* The transaction that begins now will run turns of these instances. Before its first snapshot. */
+extern void rom_slot_begin(const pg_uuid_t *ids, int n);
+
+/* Member i of them begins its turn, and ends it. Between the two a cancel of it interrupts this process. */
+extern void rom_slot_member_begin(int i);
+extern void rom_slot_member_end(void);
+
+/* Was the current member cancelled (a rom_wake_cancel() committed) since it began? */
+extern bool rom_slot_cancelled(void);
+
+/* The transaction is over (committed or aborted, locks released): instances that others wanted meanwhile go back to the ready queue. */
+extern void rom_slot_end(void);
+
+/*
+ * Another process runs a turn of this instance now: marks it to be run again
+ * when that one is over, and returns true. False: nobody is known to run it.
+ */
+extern bool rom_slot_mark_again(const pg_uuid_t *id);
+
+/* Did a turn of this instance die with its process before the last crash restart? */
+extern bool rom_slot_suspect(const pg_uuid_t *id);
+
+/* It ran to the end of a turn: no longer a suspect. */
+extern void rom_slot_clear_suspect(const pg_uuid_t *id);
+
+#endif							/* ROM_SLOT_H */

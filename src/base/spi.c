@@ -1,0 +1,308 @@
+/*-------------------------------------------------------------------------
+ *
+ * spi.c
+ *		Engine SQL: identity, kept plans, typed values.
+ *
+ * Engine statements run as the extension's owner, because users have no rights
+ * on the base tables, and under a search_path of pg_catalog alone, because a
+ * database owner can put an operator "=" of his own in front of it (pitfalls:
+ * E10). Up to PostgreSQL 16 the path is overridden by PushOverrideSearchPath,
+ * which is cheaper than a GUC nest level; 17 dropped that and has a cache instead.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
+#include "commands/extension.h"
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "base/spi.h"
+
+bool		rom_spi_override_read_only = false;
+
+/* cache of what is looked up by name; dropped on any change of pg_extension or of a relation of ours */
+static bool callbacks_registered = false;
+static bool cache_valid = false;
+static Oid	extension_oid = InvalidOid;
+static Oid	extension_owner = InvalidOid;
+static Oid	schema_oid = InvalidOid;
+
+typedef struct OidCacheEntry
+{
+	char		name[NAMEDATALEN];
+	Oid			oid;
+} OidCacheEntry;
+
+static HTAB *relation_cache = NULL;
+static HTAB *type_cache = NULL;
+
+/* invalidate forgets all oids; called by the server when a schema or a type changes, as DROP EXTENSION does. */
+static void
+invalidate(Datum arg, int cacheid, uint32 hashvalue)
+{
+	cache_valid = false;
+}
+
+/* make_cache creates an empty name -> oid table. */
+static HTAB *
+make_cache(const char *label)
+{
+	HASHCTL		ctl;
+
+	ctl.keysize = NAMEDATALEN;
+	ctl.entrysize = sizeof(OidCacheEntry);
+	ctl.hcxt = TopMemoryContext;
+	return hash_create(label, 32, &ctl,
+					   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+/* lookup_extension reads the pg_extension row by scan: there is no syscache for it. */
+static void
+lookup_extension(void)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	ScanKeyData key[1];
+	HeapTuple	tuple;
+
+	if (!callbacks_registered)
+	{
+		CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate, (Datum) 0);
+		CacheRegisterSyscacheCallback(TYPEOID, invalidate, (Datum) 0);
+		callbacks_registered = true;
+	}
+	if (relation_cache)
+		hash_destroy(relation_cache);
+	if (type_cache)
+		hash_destroy(type_cache);
+	relation_cache = make_cache("romancy relations");
+	type_cache = make_cache("romancy types");
+
+	extension_oid = extension_owner = schema_oid = InvalidOid;
+	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key[0], Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum("romancy"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
+
+		extension_oid = form->oid;
+		extension_owner = form->extowner;
+		schema_oid = form->extnamespace;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	/* while the install script runs there is no row to rely on yet */
+	cache_valid = OidIsValid(extension_oid) && !creating_extension;
+}
+
+Oid
+rom_extension_oid(void)
+{
+	if (!cache_valid)
+		lookup_extension();
+	return extension_oid;
+}
+
+Oid
+rom_extension_owner(void)
+{
+	if (!cache_valid)
+		lookup_extension();
+	return extension_owner;
+}
+
+/* missing raises the error for an object that the installed version does not have. */
+static void
+missing(const char *what, const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s romancy.%s does not exist in this database", what, name),
+			 errhint("Run CREATE EXTENSION romancy, or ALTER EXTENSION romancy UPDATE.")));
+}
+
+Oid
+rom_relation_oid(const char *name)
+{
+	OidCacheEntry *entry;
+	bool		found;
+
+	if (!cache_valid)
+		lookup_extension();
+	entry = hash_search(relation_cache, name, HASH_FIND, &found);
+	if (!found)
+	{
+		Oid			oid = OidIsValid(schema_oid) ?
+			get_relname_relid(name, schema_oid) : InvalidOid;
+
+		if (!OidIsValid(oid))
+			missing("relation", name);
+		entry = hash_search(relation_cache, name, HASH_ENTER, &found);
+		entry->oid = oid;
+	}
+	return entry->oid;
+}
+
+Oid
+rom_type_oid(const char *name)
+{
+	OidCacheEntry *entry;
+	bool		found;
+
+	if (!cache_valid)
+		lookup_extension();
+	entry = hash_search(type_cache, name, HASH_FIND, &found);
+	if (!found)
+	{
+		Oid			oid = InvalidOid;
+
+		if (OidIsValid(schema_oid))
+			oid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+								  PointerGetDatum(name),
+								  ObjectIdGetDatum(schema_oid));
+		if (!OidIsValid(oid))
+			missing("type", name);
+		entry = hash_search(type_cache, name, HASH_ENTER, &found);
+		entry->oid = oid;
+	}
+	return entry->oid;
+}
+
+void
+rom_engine_begin(RomEngine *engine)
+{
+	Oid			owner = rom_extension_owner();
+
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"romancy\" is not installed in this database"),
+				 errhint("Run CREATE EXTENSION romancy.")));
+
+	GetUserIdAndSecContext(&engine->userid, &engine->sec_context);
+	engine->read_only = XactReadOnly;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	SetUserIdAndSecContext(owner, engine->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+#if PG_VERSION_NUM >= 170000
+	engine->guc_level = NewGUCNestLevel();
+	RestrictSearchPath();
+#else
+	{
+		OverrideSearchPath path = {0};
+
+		path.addCatalog = true;
+		engine->guc_level = 0;
+		PushOverrideSearchPath(&path);
+	}
+#endif
+	/* a handler is evaluated read-only, but the engine works for it; a caller's own READ ONLY transaction stays read-only */
+	if (rom_spi_override_read_only)
+		XactReadOnly = false;
+}
+
+void
+rom_engine_end(RomEngine *engine)
+{
+	XactReadOnly = engine->read_only;
+#if PG_VERSION_NUM >= 170000
+	AtEOXact_GUC(false, engine->guc_level);
+#else
+	PopOverrideSearchPath();
+#endif
+	SetUserIdAndSecContext(engine->userid, engine->sec_context);
+	SPI_finish();
+}
+
+uint64
+rom_execute(RomStatement *stmt, Datum *values, const bool *nulls, long limit)
+{
+	char		spi_nulls[20];
+	int			rc;
+
+	Assert(stmt->nargs <= lengthof(spi_nulls));
+	if (stmt->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(stmt->sql, stmt->nargs, stmt->argtypes);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", stmt->sql,
+				 SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not keep the plan of \"%s\"", stmt->sql);
+		stmt->plan = plan;
+	}
+	for (int i = 0; i < stmt->nargs; i++)
+		spi_nulls[i] = (nulls && nulls[i]) ? 'n' : ' ';
+	rc = SPI_execute_plan(stmt->plan, values, spi_nulls, false, limit);
+	if (rc < 0)
+		elog(ERROR, "could not execute \"%s\": %s", stmt->sql,
+			 SPI_result_code_string(rc));
+	return SPI_processed;
+}
+
+Datum
+rom_value(uint64 row, int col, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col,
+						 isnull);
+}
+
+char *
+rom_value_text(uint64 row, int col, MemoryContext cxt)
+{
+	bool		isnull;
+	Datum		value = rom_value(row, col, &isnull);
+	MemoryContext old;
+	char	   *result;
+
+	if (isnull)
+		return NULL;
+	old = MemoryContextSwitchTo(cxt);
+	result = TextDatumGetCString(value);
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+Datum
+rom_value_copy(uint64 row, int col, bool *isnull, MemoryContext cxt)
+{
+	Datum		value = rom_value(row, col, isnull);
+	Form_pg_attribute att = TupleDescAttr(SPI_tuptable->tupdesc, col - 1);
+	MemoryContext old;
+
+	if (*isnull)
+		return (Datum) 0;
+	old = MemoryContextSwitchTo(cxt);
+	if (att->attlen == -1)
+		value = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+	else
+		value = datumCopy(value, att->attbyval, att->attlen);
+	MemoryContextSwitchTo(old);
+	return value;
+}

@@ -1,0 +1,75 @@
+/*-------------------------------------------------------------------------
+ *
+ * spi.h
+ *		Engine SQL: identity, kept plans, typed values.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_SPI_H
+#define ROM_SPI_H
+
+#include "executor/spi.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/*
+ * A statement of the engine. Declare it static; the plan is prepared on first
+ * use and kept. All names in the text are schema-qualified, all values are
+ * parameters.
+ */
+typedef struct RomStatement
+{
+	const char *sql;
+	int			nargs;
+	Oid			argtypes[20];
+	SPIPlanPtr	plan;			/* kept, or NULL before the first use */
+} RomStatement;
+
+/* What rom_engine_begin() changed and rom_engine_end() puts back. */
+typedef struct RomEngine
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+	bool		read_only;
+} RomEngine;
+
+/*
+ * Enters the engine: connects SPI, becomes the extension's owner, pins the
+ * search_path and allows writing (XactReadOnly off) for engine tables.
+ * rom_engine_end() undoes all of it; on an error the (sub)transaction's abort
+ * does. Results have to be copied out (SPI_palloc'd or into an outer context)
+ * before the end.
+ */
+extern void rom_engine_begin(RomEngine *engine);
+extern void rom_engine_end(RomEngine *engine);
+
+/*
+ * Executes a statement with a fresh snapshot (read_only false semantics, so
+ * that own changes and those committed by now are seen) and returns the number of rows
+ * (SPI_processed); rows are in SPI_tuptable. nulls: an array of bool, or NULL
+ * when no argument is null. limit 0: all rows.
+ */
+extern uint64 rom_execute(RomStatement *stmt, Datum *values, const bool *nulls,
+						  long limit);
+
+/* Column col (from 1) of row row of SPI_tuptable. */
+extern Datum rom_value(uint64 row, int col, bool *isnull);
+
+/* The same as C values; NULL or the default given when the column is null. Copies live in cxt. */
+extern char *rom_value_text(uint64 row, int col, MemoryContext cxt);
+extern Datum rom_value_copy(uint64 row, int col, bool *isnull,
+							MemoryContext cxt);
+
+/* The extension's oid, owner and schema; InvalidOid when it is not installed in this database. Cached, invalidated with pg_extension. */
+extern Oid	rom_extension_oid(void);
+extern Oid	rom_extension_owner(void);
+
+/* Oid of a relation or a type in schema romancy, by name; cached with the extension's oid. Error if it is missing. */
+extern Oid	rom_relation_oid(const char *name);
+extern Oid	rom_type_oid(const char *name);
+
+/* Set while a handler is evaluated read-only: engine statements may write nevertheless. */
+extern bool rom_spi_override_read_only;
+
+#endif							/* ROM_SPI_H */

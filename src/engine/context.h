@@ -1,0 +1,25 @@
+/*-------------------------------------------------------------------------
+ *
+ * context.h
+ *		Which instance this backend runs something of.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_CONTEXT_H
+#define ROM_CONTEXT_H
+
+#include "utils/uuid.h"
+
+typedef struct RomRunning
+{
+	pg_uuid_t	id;
+	const char *workflow;
+} RomRunning;
+
+/* For an activity that runs outside a turn; NULL: no more. The strings must live meanwhile. */
+extern void rom_context_set(const RomRunning *running);
+
+/* The running instance; RM004 naming function when there is none. */
+extern const RomRunning *rom_context_get(const char *function);
+
+#endif							/* ROM_CONTEXT_H */

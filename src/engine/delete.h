@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * delete.h
+ *		Deleting finished instances with all that belongs to them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_DELETE_H
+#define ROM_DELETE_H
+
+#include "postgres_ext.h"
+
+/*
+ * What another floor keeps of instances (messages, tasks): called with a
+ * uuid[] in an engine scope, before the instances' rows go. Registered once,
+ * from _PG_init.
+ */
+typedef void (*RomDeleteHook) (Datum ids);
+extern void rom_instance_on_delete(RomDeleteHook hook);
+
+/*
+ * Deletes the instances of a uuid[] and all that belongs to them; how many.
+ * The caller has seen to it that they are final, and holds their row locks.
+ * Engine scope needed.
+ */
+extern int64 rom_instances_delete(Datum ids);
+
+#endif							/* ROM_DELETE_H */

@@ -1,0 +1,97 @@
+/*-------------------------------------------------------------------------
+ *
+ * filter.h
+ *		Filters over instances: list_instances, cancel_workflows,
+ *		retry_workflows.
+ *
+ * The statements are fixed texts; what a filter says goes in as parameters.
+ * There is one text for each status that an index serves, because an index
+ * with a WHERE clause is used only where the status is a constant.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_FILTER_H
+#define ROM_FILTER_H
+
+#include "base/spi.h"
+#include "engine/instance.h"
+
+/* Condition on t_instance i of a page of a filter's rows, and its order. */
+#define ROM_FILTER_WHERE(status_condition) \
+	" where (i.created_at, i.instance_id) < ($1, $2)" \
+	" and i.created_at >= $3 and i.created_at < $4" \
+	" and " status_condition \
+	" and ($5 is null or i.status = any ($5::romancy.t_status[]))" \
+	" and ($6 is null or i.workflow = $6)" \
+	" and ($7 is null or strpos(lower(i.workflow), lower($7)) > 0" \
+	" or strpos(i.instance_id::text, lower($7)) > 0)" \
+	" and ($8 is null or i.labels @> $8)" \
+	" and ($9 is null or not exists (select from jsonb_each($9) f" \
+	" where i.input #> string_to_array(f.key, '.') is distinct from f.value))" \
+	" and romancy.may_access(i.owner, $10, $11)" \
+	" order by i.created_at desc, i.instance_id desc limit $12"
+
+#define ROM_FILTER_NARGS 12
+#define ROM_FILTER_ARGTYPES \
+	{TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID, \
+	TEXTOID, TEXTOID, JSONBOID, JSONBOID, OIDOID, BOOLOID, INT8OID}
+
+/* A statement for each status, in the order of RomStatus, and one for any. head: all before WHERE. */
+#define ROM_FILTER_STATEMENT(head, condition) \
+	{head ROM_FILTER_WHERE(condition), ROM_FILTER_NARGS, ROM_FILTER_ARGTYPES}
+#define ROM_FILTER_STATEMENTS(head) { \
+	ROM_FILTER_STATEMENT(head, "i.status = 'pending' and i.wake_at is not null"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'running' and i.wake_at is not null"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'waiting_for_timer'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'waiting_for_message'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'waiting_for_activity'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'waiting_for_workflow'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'paused'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'compensating'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'completed'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'failed'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'cancelled'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'recurred'"), \
+	ROM_FILTER_STATEMENT(head, "true") \
+}
+#define ROM_FILTER_NSTATEMENTS 13
+
+/* Position in created_at desc, instance_id desc: the row before the page. */
+typedef struct RomFilterPos
+{
+	TimestampTz created_at;
+	pg_uuid_t	id;
+} RomFilterPos;
+
+typedef struct RomFilter
+{
+	int			nstatuses;		/* 0: any */
+	RomStatus	statuses[ROM_STATUS_RECURRED + 1];
+	char	   *workflow;
+	char	   *search;
+	TimestampTz created_after;	/* inclusive */
+	TimestampTz created_before; /* exclusive */
+	Jsonb	   *input;			/* dotted path -> value */
+	Jsonb	   *labels;
+} RomFilter;
+
+/* Reads a filter; RM012 naming what is wrong with it. NULL: no condition. */
+extern void rom_filter_parse(Jsonb *json, RomFilter *filter);
+
+/* The position before the first row. */
+extern void rom_filter_start(RomFilterPos *pos);
+
+/*
+ * Executes that of ROM_FILTER_NSTATEMENTS statements which fits the filter: at most limit rows
+ * after pos, of those that role may read (steer: steer). Engine scope needed.
+ */
+extern uint64 rom_filter_execute(RomStatement *statements,
+								 const RomFilter *filter,
+								 const RomFilterPos *pos, Oid role,
+								 bool steer, int64 limit);
+
+/* A position as a page token, and back: RM012 when it is none. */
+extern char *rom_filter_token(const RomFilterPos *pos);
+extern void rom_filter_from_token(const char *token, RomFilterPos *pos);
+
+#endif							/* ROM_FILTER_H */

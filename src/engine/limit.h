@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * limit.h
+ *		Time limits of running user code, armed by hand.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_LIMIT_H
+#define ROM_LIMIT_H
+
+#include "datatype/timestamp.h"
+
+typedef enum RomLimitKind
+{
+	ROM_LIMIT_NONE,
+	ROM_LIMIT_EVALUATION,		/* romancy.evaluation_timeout: the handler does not reach a step */
+	ROM_LIMIT_EXECUTION,		/* the instance's execution_timeout */
+	ROM_LIMIT_ACTIVITY,			/* start_to_close_timeout */
+	ROM_LIMIT_BATCH				/* others' uncommitted work waits in the same transaction */
+} RomLimitKind;
+
+typedef struct RomLimit
+{
+	RomLimitKind kind;
+	TimestampTz at;				/* DT_NOEND: no limit */
+} RomLimit;
+
+/*
+ * Arms the earliest of the given limits and returns what was armed before;
+ * rom_limit_restore() arms that again. When it is over, the running statement is
+ * cancelled (SQLSTATE 57014) every 100 ms until it is disarmed.
+ */
+extern RomLimit rom_limit_arm(const RomLimit *limits, int n);
+extern void rom_limit_restore(RomLimit before);
+
+/* Disarms, forgets what fired, and clears a cancel that is still pending because of it. */
+extern void rom_limit_reset(void);
+
+/* What has fired since the last reset. */
+extern RomLimitKind rom_limit_fired(void);
+
+/* How often it fired: a handler that catches query_canceled is torn out after some. */
+extern int	rom_limit_fired_count(void);
+
+/* Where errors go when code keeps swallowing cancels: the evaluation's catch; NULL outside one. */
+extern sigjmp_buf *rom_limit_tear_out;
+
+#endif							/* ROM_LIMIT_H */

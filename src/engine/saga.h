@@ -1,0 +1,61 @@
+/*-------------------------------------------------------------------------
+ *
+ * saga.h
+ *		Compensations: what undoes the activities of an instance that does not
+ *		complete.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_SAGA_H
+#define ROM_SAGA_H
+
+#include "engine/primitive.h"
+
+/* An instance on its way to a final status; kept in its wait while compensations run. */
+typedef struct RomSaga
+{
+	RomStatus	status;			/* failed or cancelled, when they have run */
+	Jsonb	   *error;
+	bool		begun;			/* in this turn */
+} RomSaga;
+
+/* Registers what the file has to say elsewhere; called once from _PG_init. */
+extern void rom_saga_init(void);
+
+/* Takes up what the instance's wait holds of a saga under way. */
+extern void rom_saga_load(RomTurn *turn);
+
+/* The form in which the wait holds it. */
+extern Jsonb *rom_saga_to_jsonb(const RomSaga *saga);
+
+/* Registers an activity's compensation (NULL: it has none) with the event of its completion. */
+extern void rom_saga_note(RomTurn *turn, RomEvent *event,
+						  const char *compensation);
+
+/* The same for a scheduled activity, whose definition is looked up. Enters the engine by itself. */
+extern void rom_saga_note_scheduled(RomTurn *turn, RomEvent *event);
+
+/*
+ * The instance is to end with status and error: if anything is registered that
+ * has not run, it compensates first, and true is returned.
+ */
+extern bool rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error);
+
+/*
+ * Runs the last registered compensation that has not run. NONE: there is
+ * none, and turn->saga->error says what failed. WAIT: turn->wait is set.
+ */
+typedef enum RomSagaStep
+{
+	ROM_SAGA_NONE,
+	ROM_SAGA_RAN,
+	ROM_SAGA_WAIT,
+	ROM_SAGA_SOLO
+} RomSagaStep;
+
+extern RomSagaStep rom_saga_step(RomTurn *turn);
+
+/* The id under which the compensation of a step runs. */
+extern char *rom_saga_step_id(const char *step);
+
+#endif							/* ROM_SAGA_H */

@@ -1,0 +1,462 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.c
+ *		Finding work in the tables: after a start, an overflow, by a sweep.
+ *
+ * The sweeps of this file are the safety net under exact wake-ups. Each looks
+ * at a window of the rows that are due, in the order of their index, and hands
+ * out those whose status is its own. A window that was full is followed, in the next run,
+ * by the one behind it, so that rows that nobody can run do not hide the others.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xlog.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "base/guc.h"
+#include "base/spi.h"
+#include "base/sweep.h"
+#include "base/version.h"
+#include "base/wake.h"
+#include "engine/retention.h"
+#include "engine/scan.h"
+
+/* Rows that a sweep looks at, for each that it may hand out. */
+#define WINDOW 10
+
+/* What became due just now is on its way already. */
+#define GRACE USECS_PER_SEC
+
+/* A scheduler's share: instances whose id's hash modulo $4 is $5. */
+#define SHARE "($4 = 1 OR (pg_catalog.uuid_hash(i.instance_id)::bigint & 2147483647) % $4 = $5)"
+
+/* The role's oid; of the last one asked for, from memory. InvalidOid, and said once, when there is no such role. */
+static Oid
+owner_oid(const char *name)
+{
+	static char last_name[NAMEDATALEN] = "";
+	static Oid	last_oid = InvalidOid;
+	static bool told = false;
+
+	/* an oid may be stale when the role was dropped: then its executor finds nothing of its own */
+	if (last_name[0] != '\0' && strcmp(name, last_name) == 0)
+		return last_oid;
+	last_oid = get_role_oid(name, true);
+	snprintf(last_name, sizeof(last_name), "%s",
+			 OidIsValid(last_oid) ? name : "");
+	if (!OidIsValid(last_oid) && !told)
+	{
+		told = true;
+		ereport(LOG,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", name),
+				 errdetail("There are workflow instances that are to run as this role."),
+				 errhint("Cancel them, or create the role again.")));
+	}
+	return last_oid;
+}
+
+/* Notes row row of the result: wake_at, instance_id, owner, priority. */
+static void
+note_row(uint64 row, RomScanPos *pos)
+{
+	bool		isnull;
+	Oid			owner;
+	char	   *name = rom_value_text(row, 3, CurrentMemoryContext);
+
+	pos->wake_at = DatumGetTimestampTz(rom_value(row, 1, &isnull));
+	pos->id = *DatumGetUUIDP(rom_value(row, 2, &isnull));
+	owner = owner_oid(name);
+	if (OidIsValid(owner))
+		rom_wake_at(&pos->id, owner,
+					DatumGetInt32(rom_value(row, 4, &isnull)), pos->wake_at);
+	pfree(name);
+}
+
+int
+rom_scan_wake(RomScanPos *pos, int limit)
+{
+	static RomStatement stmt = {
+		"SELECT wake_at, instance_id, owner, priority"
+		" FROM romancy.t_instance"
+		" WHERE (wake_at, instance_id) > ($1, $2) AND wake_at < 'infinity'"
+		" ORDER BY wake_at, instance_id LIMIT $3",
+		3, {TIMESTAMPTZOID, UUIDOID, INT4OID}
+	};
+	RomEngine	engine;
+	Datum		values[3];
+	uint64		rows;
+	uint64		i;
+
+	rom_engine_begin(&engine);
+	values[0] = TimestampTzGetDatum(pos->wake_at);
+	values[1] = UUIDPGetDatum(&pos->id);
+	values[2] = Int32GetDatum(limit);
+	rows = rom_execute(&stmt, values, NULL, 0);
+	for (i = 0; i < rows; i++)
+		note_row(i, pos);
+	rom_engine_end(&engine);
+	return (int) rows;
+}
+
+/* kinds: requests that a paused instance heeds, too (RomInboxKind) */
+int
+rom_scan_inbox(pg_uuid_t *after, int limit)
+{
+	static RomStatement stmt = {
+		"SELECT x.instance_id, i.owner, i.priority,"
+		" i.wake_at IS NOT NULL AND (i.status <> 'paused' OR EXISTS"
+		" (SELECT FROM romancy.t_inbox y WHERE y.instance_id = x.instance_id"
+		"  AND y.kind IN (1, 2, 4)))"
+		" FROM (SELECT DISTINCT instance_id FROM romancy.t_inbox"
+		"  WHERE instance_id > $1 ORDER BY instance_id LIMIT $2) x"
+		" LEFT JOIN romancy.t_instance i ON i.instance_id = x.instance_id"
+		" ORDER BY x.instance_id",
+		2, {UUIDOID, INT4OID}
+	};
+	RomEngine	engine;
+	Datum		values[2];
+	uint64		rows;
+	uint64		i;
+
+	rom_engine_begin(&engine);
+	values[0] = UUIDPGetDatum(after);
+	values[1] = Int32GetDatum(limit);
+	rows = rom_execute(&stmt, values, NULL, 0);
+	for (i = 0; i < rows; i++)
+	{
+		bool		isnull;
+
+		*after = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+		if (DatumGetBool(rom_value(i, 4, &isnull)) && !isnull)
+		{
+			char	   *name = rom_value_text(i, 2, CurrentMemoryContext);
+			Oid			owner = owner_oid(name);
+
+			if (OidIsValid(owner))
+				rom_wake_ready(after, owner,
+							   DatumGetInt32(rom_value(i, 3, &isnull)));
+			pfree(name);
+		}
+	}
+	rom_engine_end(&engine);
+	return (int) rows;
+}
+
+/* ---- sweeps ---- */
+
+/* A sweep over due rows: its statement, and where its next window begins. */
+typedef struct DueSweep
+{
+	RomStatement stmt;
+	RomScanPos	pos;
+} DueSweep;
+
+/* The status list stands in the text, the rest are parameters. $3: window, $6: limit. */
+#define DUE_SQL(statuses) \
+	"SELECT i.wake_at, i.instance_id, i.owner, i.priority," \
+	" i.status IN (" statuses ") AND " SHARE \
+	" FROM (SELECT wake_at, instance_id, owner, priority, status" \
+	"  FROM romancy.t_instance" \
+	"  WHERE (wake_at, instance_id) > ($1, $2) AND wake_at <= $6" \
+	"  ORDER BY wake_at, instance_id LIMIT $3) i" \
+	" ORDER BY i.wake_at, i.instance_id"
+#define DUE_ARGS \
+	6, {TIMESTAMPTZOID, UUIDOID, INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID}
+
+/* Hands out what is due and has one of the sweep's statuses. */
+static int64
+sweep_due(DueSweep *sweep, const RomSweepArgs *args, int limit)
+{
+	RomEngine	engine;
+	RomScanPos	start;
+	RomScanPos	pos;
+	Datum		values[6];
+	uint64		rows;
+	uint64		i;
+	int64		noted = 0;
+
+	memset(&start, 0, sizeof(start));
+	start.wake_at = DT_NOBEGIN;
+	if (!args->manual && sweep->pos.wake_at != 0)
+		start = sweep->pos;
+	pos = start;
+
+	rom_engine_begin(&engine);
+	values[0] = TimestampTzGetDatum(start.wake_at);
+	values[1] = UUIDPGetDatum(&start.id);
+	values[2] = Int32GetDatum(limit * WINDOW);
+	values[3] = Int32GetDatum(args->nparts);
+	values[4] = Int32GetDatum(args->part);
+	values[5] = TimestampTzGetDatum(rom_now() - (args->manual ? 0 : GRACE));
+	rows = rom_execute(&sweep->stmt, values, NULL, 0);
+	for (i = 0; i < rows && noted < limit; i++)
+	{
+		bool		isnull;
+
+		if (DatumGetBool(rom_value(i, 5, &isnull)))
+		{
+			note_row(i, &pos);
+			noted++;
+		}
+		else
+		{
+			pos.wake_at = DatumGetTimestampTz(rom_value(i, 1, &isnull));
+			pos.id = *DatumGetUUIDP(rom_value(i, 2, &isnull));
+		}
+	}
+	if (!args->manual)
+	{
+		/* go on behind a full window, or else from the start */
+		if (i < rows || rows >= (uint64) limit * WINDOW)
+			sweep->pos = pos;
+		else
+			memset(&sweep->pos, 0, sizeof(sweep->pos));
+	}
+	rom_engine_end(&engine);
+	return noted;
+}
+
+static int64
+sweep_timers(const RomSweepArgs *args)
+{
+	static DueSweep sweep = {{DUE_SQL("'waiting_for_timer'"), DUE_ARGS}};
+
+	return sweep_due(&sweep, args, args->limit);
+}
+
+static int64
+sweep_message_timeouts(const RomSweepArgs *args)
+{
+	static DueSweep sweep = {{DUE_SQL("'waiting_for_message'"), DUE_ARGS}};
+
+	return sweep_due(&sweep, args, args->limit);
+}
+
+static int64
+sweep_activity_timeouts(const RomSweepArgs *args)
+{
+	static DueSweep sweep = {
+		{DUE_SQL("'waiting_for_activity', 'waiting_for_workflow', 'compensating'"),
+		DUE_ARGS}
+	};
+
+	return sweep_due(&sweep, args, args->limit);
+}
+
+static int64
+sweep_resumption(const RomSweepArgs *args)
+{
+	static DueSweep sweep = {{DUE_SQL("'pending', 'running'"), DUE_ARGS}};
+
+	return sweep_due(&sweep, args,
+					 Min(args->limit, rom_guc_max_concurrent_resumptions));
+}
+
+/* The other half of the resumption: requests that nobody has applied. */
+static int64
+sweep_inbox(const RomSweepArgs *args)
+{
+	static pg_uuid_t after;
+	pg_uuid_t	pos;
+	int			limit = Min(args->limit, rom_guc_max_concurrent_resumptions);
+	int			rows;
+
+	/* few, and cheap: not shared */
+	if (args->part != 0)
+		return 0;
+	if (args->manual)
+		memset(&pos, 0, sizeof(pos));
+	else
+		pos = after;
+	rows = rom_scan_inbox(&pos, limit);
+	if (!args->manual)
+	{
+		if (rows >= limit)
+			after = pos;
+		else
+			memset(&after, 0, sizeof(after));
+	}
+	return rows;
+}
+
+void
+rom_scan_init(void)
+{
+	static const RomSweep sweeps[] = {
+		{"timers", &rom_guc_timer_interval, sweep_timers},
+		{"message_timeouts", &rom_guc_message_timeout_interval,
+		sweep_message_timeouts},
+		{"activity_timeouts", &rom_guc_activity_timeout_interval,
+		sweep_activity_timeouts},
+		{"resumption", &rom_guc_resumption_interval, sweep_resumption},
+		{"resumption", &rom_guc_resumption_interval, sweep_inbox},
+		{"retention", &rom_guc_retention_interval, rom_retention_sweep,
+		rom_retention_next_due},
+		{"retention", &rom_guc_retention_interval, rom_retention_expire,
+		rom_retention_next_expiry},
+	};
+	int			i;
+
+	for (i = 0; i < lengthof(sweeps); i++)
+		rom_sweep_register(&sweeps[i]);
+}
+
+/* ---- whose work is it? ---- */
+
+/* Every row has to name us: a restored dump brings its own one beside that of CREATE EXTENSION. */
+bool
+rom_control_matches(void)
+{
+	static RomStatement stmt = {
+		"SELECT pg_catalog.bool_and(system_identifier = $1 AND database_oid = $2)"
+		" FROM romancy.t_control",
+		2, {INT8OID, OIDOID}
+	};
+	RomEngine	engine;
+	Datum		values[2];
+	bool		isnull;
+	bool		matches;
+
+	rom_engine_begin(&engine);
+	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
+	values[1] = ObjectIdGetDatum(MyDatabaseId);
+	rom_execute(&stmt, values, NULL, 0);
+	matches = DatumGetBool(rom_value(0, 1, &isnull));
+	matches = matches && !isnull;
+	rom_engine_end(&engine);
+	return matches;
+}
+
+/* Makes the work ours. Engine scope needed. */
+static void
+write_control(void)
+{
+	static RomStatement clear = {"DELETE FROM romancy.t_control", 0, {0}};
+	static RomStatement insert = {
+		"INSERT INTO romancy.t_control (system_identifier, database_oid)"
+		" VALUES ($1, $2)",
+		2, {INT8OID, OIDOID}
+	};
+	Datum		values[2];
+
+	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
+	values[1] = ObjectIdGetDatum(MyDatabaseId);
+	rom_execute(&clear, NULL, NULL, 0);
+	rom_execute(&insert, values, NULL, 0);
+}
+
+void
+rom_control_adopt(void)
+{
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	write_control();
+	rom_engine_end(&engine);
+	rom_wake_announce();
+}
+
+/* Does the table hold a row that a new transaction sees? */
+static bool
+holds_rows(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Does any table of the extension but t_control hold rows? */
+static bool
+holds_work(void)
+{
+	Oid			control = rom_relation_oid("t_control");
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(ExtensionRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(rom_extension_oid()));
+	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL,
+							  2, key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (form->classid == RelationRelationId &&
+			form->deptype == DEPENDENCY_EXTENSION && form->objid != control &&
+			get_rel_relkind(form->objid) == RELKIND_RELATION)
+			found = holds_rows(form->objid);
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	return found;
+}
+
+bool
+rom_control_adopt_empty(void)
+{
+	if (holds_work())
+		return false;
+	rom_control_adopt();
+	return true;
+}
+
+bool
+rom_version_matches(char **sql_version)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key[1];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	*sql_version = NULL;
+	ScanKeyInit(&key[0], Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum("romancy"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion,
+										   RelationGetDescr(rel), &isnull);
+
+		if (!isnull)
+			*sql_version = TextDatumGetCString(version);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return *sql_version != NULL && strcmp(*sql_version, ROM_VERSION) == 0;
+}

@@ -1,0 +1,49 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.h
+ *		Finding work in the tables: after a start, an overflow, by a sweep.
+ *
+ * Each function runs in a transaction of the caller's (the scheduler's unit
+ * runner), inside rom_engine_begin/end of its own, and hands what it finds to
+ * wake.h's notes (published at the caller's commit).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_SCAN_H
+#define ROM_SCAN_H
+
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+/* Position of a scan over (wake_at, instance_id). */
+typedef struct RomScanPos
+{
+	TimestampTz wake_at;		/* start with DT_NOBEGIN */
+	pg_uuid_t	id;
+} RomScanPos;
+
+/*
+ * Live instances in order of wake_at after pos, at most limit: those due by
+ * now are noted as ready, others as deadlines. Returns how many rows it saw, and moves pos.
+ */
+extern int	rom_scan_wake(RomScanPos *pos, int limit);
+
+/* Instances with rows in their inbox, at most limit after the id; returns how many, moves after. */
+extern int	rom_scan_inbox(pg_uuid_t *after, int limit);
+
+/* Is this database the one that the control row names (or is it a copy)? */
+extern bool rom_control_matches(void);
+
+/* Makes it this database's, and lets workers in. */
+extern void rom_control_adopt(void);
+
+/* The same, if no table of the extension holds anything: a template, or a dump of one without work. False if one does. */
+extern bool rom_control_adopt_empty(void);
+
+/* The version of the extension's SQL objects equals the library's. */
+extern bool rom_version_matches(char **sql_version);
+
+/* Registers the engine's sweeps; called once from _PG_init. */
+extern void rom_scan_init(void);
+
+#endif							/* ROM_SCAN_H */

@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * romancy.c
+ *		Durable workflows inside PostgreSQL: where the library begins.
+ *
+ * Preloaded (shared_preload_libraries) it has shared memory, a launcher and
+ * hooks. Loaded later, by the first call of one of its functions, it serves
+ * the SQL API and drain, and no worker runs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "base/compat.h"
+#include "base/guc.h"
+#include "base/shmem.h"
+#include "base/version.h"
+#include "base/wake.h"
+#include "engine/life.h"
+#include "engine/scan.h"
+#include "engine/schedule.h"
+#include "workers/launcher.h"
+#include "workers/utility.h"
+
+ROM_MODULE_MAGIC("romancy", ROM_VERSION);
+
+extern PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	rom_guc_init();
+	rom_wake_init();
+	rom_scan_init();
+	rom_schedule_init();
+	rom_life_init();
+
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	rom_shmem_init();
+	rom_utility_init();
+
+	/* pg_upgrade's servers must not begin to work */
+	if (!IsBinaryUpgrade)
+		rom_launcher_register();
+}

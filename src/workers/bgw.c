@@ -1,0 +1,419 @@
+/*-------------------------------------------------------------------------
+ *
+ * bgw.c
+ *		What the worker processes have in common.
+ *
+ * A worker's place in the roster is filled by the launcher, taken by the
+ * process that starts, and given up when it ends, in whatever way but a
+ * crash, which empties shared memory altogether. The place's generation keeps
+ * a process that comes too late from taking another one's.
+ *
+ * The callback that gives the place up is registered before the connection is
+ * made, so that it runs after the connection's own, which end the transaction:
+ * whoever sees the place free can rely on its locks being gone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "common/pg_prng.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "base/compat.h"
+#include "base/guc.h"
+#include "base/slot.h"
+#include "base/spi.h"
+#include "base/version.h"
+#include "engine/scan.h"
+#include "workers/bgw.h"
+
+StaticAssertDecl(sizeof(RomWorkerParams) <= BGW_EXTRALEN,
+				 "parameters of a worker do not fit");
+
+static RomWorker *me = NULL;
+static bool in_unit = false;
+
+/* The database as it was seen last. */
+static bool checked = false;
+static uint32 checked_epoch = 0;
+static Oid	checked_extension = InvalidOid;
+
+BackgroundWorkerHandle *
+rom_bgw_register(const RomWorkerParams *params)
+{
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+	const char *kind = params->kind == ROM_WORKER_EXECUTOR ?
+		"executor" : "scheduler";
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name),
+			 "romancy");
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name),
+			 "rom_%s_main", kind);
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name),
+			 "romancy %s, database %u", kind, params->dbid);
+	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "romancy %s", kind);
+	worker.bgw_notify_pid = MyProcPid;
+	memcpy(worker.bgw_extra, params, sizeof(*params));
+
+	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
+}
+
+/* The delay doubles with each failure, from a second to romancy.retry_backoff_max. jitter: 0.75 to 1.25. */
+static int64
+backoff_usecs(int failures, double jitter)
+{
+	double		ms = 1000.0 * (1 << Min(failures - 1, 12));
+
+	return (int64) (Min(ms, (double) rom_guc_retry_backoff_max) * jitter * 1000);
+}
+
+/* Gives the place up. A code other than 0 tells that the process did not mean to leave. */
+static void
+release_place(int code, Datum arg)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	double		jitter = 0.75 + 0.5 * pg_prng_double(&pg_global_prng_state);
+	RomDatabase *database;
+	RomLatches	latches;
+
+	latches.count = 0;
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, me->dbid, false);
+	if (database != NULL && code != 0)
+	{
+		database->blocked_until[me->kind] =
+			now + backoff_usecs(++database->failures[me->kind], jitter);
+		if (me->kind == ROM_WORKER_SCHEDULER)
+			database->scan = true;	/* it may have died over one */
+	}
+	me->state = ROM_WORKER_FREE;
+	me->pid = 0;
+	rom_roster_tell_locked(roster, ROM_TELL_WORKER, &latches);
+	SpinLockRelease(&roster->mutex);
+	rom_latches_set(&latches);
+}
+
+/* SIGINT in a scheduler: cancels the unit, and nothing between units. */
+static void
+cancel_unit(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	if (!proc_exit_inprogress && in_unit)
+	{
+		InterruptPending = true;
+		QueryCancelPending = true;
+	}
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+void
+rom_bgw_pin_session(void)
+{
+	static const struct
+	{
+		const char *name;
+		const char *value;
+	}			pins[] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"row_security", "off"},
+		{"jit", "off"},
+		{"exit_on_error", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"idle_session_timeout", "0"},
+		{"transaction_timeout", "0"},	/* from 17 on */
+	};
+	int			i;
+
+	for (i = 0; i < lengthof(pins); i++)
+		if (GetConfigOption(pins[i].name, true, false) != NULL)
+			SetConfigOption(pins[i].name, pins[i].value,
+							PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+rom_bgw_attach(RomWorkerParams *params)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	bool		ours;
+
+	memcpy(params, MyBgworkerEntry->bgw_extra, sizeof(*params));
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGINT, params->kind == ROM_WORKER_EXECUTOR ?
+			 rom_slot_sigint : cancel_unit);
+
+	if (roster == NULL || params->place >= roster->nworkers)
+		proc_exit(0);
+	me = &roster->workers[params->place];
+	SpinLockAcquire(&roster->mutex);
+	ours = me->state == ROM_WORKER_STARTING &&
+		me->generation == params->generation;
+	if (ours)
+	{
+		me->pid = MyProcPid;
+		me->procno = ROM_PROC_NUMBER();
+		me->state = ROM_WORKER_RUNNING;
+		me->started_at = me->since = now;
+		me->turns = 0;
+	}
+	SpinLockRelease(&roster->mutex);
+	if (!ours)
+		proc_exit(0);			/* the launcher gave us up: nobody wants us */
+	before_shmem_exit(release_place, 0);
+
+	BackgroundWorkerUnblockSignals();
+	if (rom_bgw_asked_to_leave())
+		proc_exit(0);			/* before we get in the way of a DROP DATABASE */
+	BackgroundWorkerInitializeConnectionByOid(params->dbid, InvalidOid, 0);
+	rom_bgw_pin_session();
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_type,
+					PGC_USERSET, PGC_S_SESSION);
+
+	/* it may have changed while the signal was ignored */
+	ProcessConfigFile(PGC_SIGHUP);
+}
+
+RomWorker *
+rom_bgw_me(void)
+{
+	return me;
+}
+
+bool
+rom_bgw_in_unit(void)
+{
+	return in_unit;
+}
+
+bool
+rom_bgw_unit(RomUnit unit, void *arg, bool quiet)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool ok = false;
+
+	in_unit = true;
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		unit(arg);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		if (!quiet)
+			EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	in_unit = false;
+	QueryCancelPending = false; /* was meant for the unit */
+
+	MemoryContextSwitchTo(context);
+	pgstat_report_stat(false);
+	return ok;
+}
+
+void
+rom_bgw_poll(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+void
+rom_bgw_wait(long ms)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = ROM_WAIT_EVENT("RomancyWorkerMain");
+
+	(void) WaitLatch(MyLatch,
+					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+					 (ms >= 0 ? WL_TIMEOUT : 0), ms, wait_event);
+	ResetLatch(MyLatch);
+	rom_bgw_poll();
+}
+
+long
+rom_bgw_milliseconds(TimestampTz t)
+{
+	if (t >= DT_NOEND)
+		return -1;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), t);
+}
+
+void
+rom_bgw_set_state(RomWorkerState state)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&roster->mutex);
+	if (me->state != state)
+		me->since = now;
+	me->state = state;
+	SpinLockRelease(&roster->mutex);
+}
+
+bool
+rom_bgw_asked_to_leave(void)
+{
+	return *(volatile bool *) &me->leave || !rom_guc_enabled;
+}
+
+void
+rom_bgw_healthy(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, me->dbid, false);
+	if (database != NULL)
+		database->failures[me->kind] = 0;
+	SpinLockRelease(&roster->mutex);
+}
+
+/* What check_unit() found. */
+typedef struct Check
+{
+	Oid			extension;
+	RomRefusal	refusal;
+	char		version[64];
+	bool		full;			/* look at version and control row, too */
+} Check;
+
+static void
+check_unit(void *arg)
+{
+	Check	   *check = arg;
+	char	   *version;
+
+	check->refusal = ROM_REFUSAL_NONE;
+	check->extension = rom_extension_oid();
+	if (!OidIsValid(check->extension))
+		check->refusal = ROM_REFUSAL_NO_EXTENSION;
+	else if (check->full || check->extension != checked_extension)
+	{
+		check->full = true;
+		if (!rom_version_matches(&version))
+		{
+			check->refusal = ROM_REFUSAL_VERSION;
+			snprintf(check->version, sizeof(check->version), "%s", version);
+		}
+		else if (!rom_control_matches() && !rom_control_adopt_empty())
+			check->refusal = ROM_REFUSAL_COPY;
+	}
+}
+
+/* Says why nothing runs in this database. Once, for the launcher starts nothing here until something changes. */
+static void
+log_refusal(const Check *check)
+{
+	char	   *name;
+
+	StartTransactionCommand();
+	name = get_database_name(MyDatabaseId);
+	switch (check->refusal)
+	{
+		case ROM_REFUSAL_VERSION:
+			ereport(LOG,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("romancy's workers do not run in database \"%s\"", name),
+					 errdetail("The library's version is %s, that of the extension's objects is %s.",
+							   ROM_VERSION, check->version),
+					 errhint("Run ALTER EXTENSION romancy UPDATE.")));
+			break;
+		case ROM_REFUSAL_COPY:
+			ereport(LOG,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("romancy's workers do not run in database \"%s\"", name),
+					 errdetail("Its workflows belong to another cluster or database, of which this is a copy."),
+					 errhint("If they are to run here, run SELECT romancy.adopt_database().")));
+			break;
+		default:
+			break;
+	}
+	CommitTransactionCommand();
+}
+
+bool
+rom_bgw_check_database(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+	Check		check;
+	uint32		epoch = 0;
+	bool		ok;
+
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, true);
+	if (database != NULL)
+		epoch = database->epoch;
+	SpinLockRelease(&roster->mutex);
+
+	memset(&check, 0, sizeof(check));
+	check.full = !checked || epoch != checked_epoch;
+	ok = rom_bgw_unit(check_unit, &check, false);
+	if (!ok)
+		proc_exit(1);			/* start again, later */
+	checked = true;
+	checked_epoch = epoch;
+	checked_extension = check.extension;
+	if (check.refusal == ROM_REFUSAL_NONE)
+		return true;
+
+	/* not if something was announced while we looked */
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, true);
+	if (database != NULL && database->epoch == epoch)
+		database->refusal = check.refusal;
+	SpinLockRelease(&roster->mutex);
+	log_refusal(&check);
+	return false;
+}

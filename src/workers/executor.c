@@ -1,0 +1,156 @@
+/*-------------------------------------------------------------------------
+ *
+ * executor.c
+ *		The process that runs turns of one owner's instances in one database.
+ *
+ * Started by the launcher, when work is ready for an owner and there is a place
+ * for one more. It serves that owner alone, for its life: what one owner's
+ * activities leave behind in a session never meets another owner.
+ *
+ * It leaves by itself (exit code 0: the launcher has nothing to mend)
+ *	- when it had nothing to do for romancy.worker_idle_timeout,
+ *	- after the batch under way, when the launcher asks it to: another owner or
+ *	  database needs the place, romancy.enabled is off, a DROP DATABASE waits,
+ *	- when the extension is gone, of another version than the library, or a copy
+ *	  that was not adopted (the reason stands in the database's record),
+ *	- when a turn has left it in a state that cannot be trusted.
+ *
+ * Anybody may end it: SIGTERM (die) works in every wait; what was under way is
+ * rolled back and found again by its row. SIGINT (pg_cancel_backend, a cancel
+ * of an instance) interrupts the statement of a turn, never the process.
+ *
+ * ERROR: rom_batch_run() lets none out. One outside of it ends the process,
+ * and the launcher starts another one after a back-off. FATAL: likewise.
+ * Crash: the postmaster restarts all of the server; the instances under way
+ * are then known from the file of slot.c.
+ * DROP EXTENSION: takes its locks when our transaction ends; the next batch
+ * finds the extension gone. DROP DATABASE: workers/utility.c asks us to leave.
+ * Standby, pg_upgrade: no launcher, so no executor.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "base/ready.h"
+#include "base/slot.h"
+#include "engine/batch.h"
+#include "workers/bgw.h"
+#include "workers/executor.h"
+
+/* What was taken and is being run. */
+static pg_uuid_t taken[ROM_BATCH_MAX];
+static int	ntaken = 0;
+static Oid	taken_owner = InvalidOid;
+
+/*
+ * The process ends in the middle of a batch: puts it back. Runs after the
+ * place has been given up and the transaction rolled back, for it is
+ * registered before both.
+ */
+static void
+put_back(int code, Datum arg)
+{
+	RomReadyItem items[ROM_BATCH_MAX];
+	TimestampTz now = GetCurrentTimestamp();
+	int			i;
+
+	for (i = 0; i < ntaken; i++)
+	{
+		items[i].id = taken[i];
+		items[i].dbid = MyDatabaseId;
+		items[i].owner = taken_owner;
+		items[i].priority = 0;
+		items[i].at = now;
+	}
+	rom_ready_put(items, ntaken, now);
+}
+
+/* Sleeps until there is something to take. False: it is time to leave. */
+static bool
+rest(int place)
+{
+	TimestampTz end = DT_NOEND;
+
+	if (!rom_ready_rest(place, false))
+		return true;
+
+	rom_slot_rest();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	if (rom_guc_worker_idle_timeout > 0)
+		end = GetCurrentTimestamp() +
+			(int64) rom_guc_worker_idle_timeout * 1000;
+
+	for (;;)
+	{
+		long		ms = rom_bgw_milliseconds(end);
+
+		if (rom_bgw_asked_to_leave())
+			return false;
+		if (rom_bgw_me()->state != ROM_WORKER_IDLE) /* claimed */
+			return true;
+		if (ms == 0)
+			return !rom_ready_rest(place, true);
+		rom_bgw_wait(ms);
+	}
+}
+
+void
+rom_executor_main(Datum arg)
+{
+	RomWorkerParams params;
+	MemoryContext cycle;
+
+	before_shmem_exit(put_back, 0);
+	rom_bgw_attach(&params);
+	taken_owner = params.owner;
+	rom_slot_adopt(params.place, params.owner);
+	cycle = AllocSetContextCreate(TopMemoryContext, "romancy executor cycle",
+								  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(cycle);
+
+	for (;;)
+	{
+		bool		tainted = false;
+		int			turns;
+
+		rom_bgw_poll();
+		if (rom_bgw_asked_to_leave())
+			break;
+		ntaken = rom_ready_take(params.dbid, params.owner, taken,
+								ROM_BATCH_MAX);
+		if (ntaken == 0)
+		{
+			if (!rest(params.place))
+				break;
+			continue;
+		}
+		if (!rom_bgw_check_database())
+		{
+			ntaken = 0;			/* a scan finds it again, if ever */
+			break;
+		}
+
+		turns = rom_batch_run(params.owner, taken, ntaken, &tainted);
+		ntaken = 0;
+		rom_roster_busy(rom_bgw_me(), turns);
+		if (turns > 0)
+			rom_bgw_healthy();
+		pgstat_report_stat(false);
+		MemoryContextSwitchTo(cycle);
+		MemoryContextReset(cycle);
+		if (tainted)
+			break;
+	}
+
+	rom_bgw_set_state(ROM_WORKER_LEAVING);
+	proc_exit(0);
+}

@@ -1,0 +1,315 @@
+/*-------------------------------------------------------------------------
+ *
+ * scheduler.c
+ *		The process that scans a database for work and runs its sweeps.
+ *
+ * Started by the launcher: once after the start of the server for each
+ * database (so it is what finds out whether the extension is there), when a
+ * scan is asked for, when a sweep is due, and a second after an executor. It runs
+ * nobody's code. With romancy.schedulers above one, several share the sweeps;
+ * the first of them does the scans.
+ *
+ * It leaves by itself (exit code 0) when there was neither work nor an executor
+ * for romancy.worker_idle_timeout, or when the launcher asks it to; it then tells in the
+ * database's record when the tables will have work next. So nothing runs and nothing is
+ * polled at rest.
+ *
+ * Anybody may end it; SIGINT cancels the sweep or scan under way, which is run
+ * again later. ERROR: a unit's is logged and counted, and its sweep backs off; any other ends
+ * the process (code 1), and the launcher starts another one after a back-off,
+ * as after a FATAL. Crash: everything is restarted, and every database scanned.
+ * DROP EXTENSION: waits for our transaction; the next one finds it gone. DROP
+ * DATABASE: workers/utility.c asks us to leave. Standby, pg_upgrade: no
+ * launcher, so no scheduler.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "base/ready.h"
+#include "engine/scan.h"
+#include "workers/bgw.h"
+#include "workers/scheduler.h"
+#include "workers/sweeps.h"
+
+/* Rows of a scan in one transaction. */
+#define SCAN_BATCH 1000
+
+/* How long a scan waits for room in the queues before it looks again. */
+#define ROOM_MS 50
+
+/* Takes the order to scan, cleared before the scan that it asks for. from: where to begin. */
+static bool
+take_scan(TimestampTz *from)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	RomDatabase *database;
+	bool		asked = false;
+
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, true);
+	if (database != NULL)
+	{
+		asked = true;
+		if (database->scan)
+			*from = DT_NOBEGIN;
+		else if (database->refill || database->horizon <= now)
+			*from = database->horizon;
+		else
+			asked = false;
+		if (asked)
+		{
+			database->scan = false;
+			database->refill = false;
+			database->horizon = DT_NOEND;
+		}
+	}
+	SpinLockRelease(&roster->mutex);
+	return asked;
+}
+
+/* The scan did not come to its end: it is to be done again. */
+static void
+give_scan_back(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, true);
+	if (database != NULL)
+		database->scan = true;
+	SpinLockRelease(&roster->mutex);
+}
+
+static TimestampTz
+horizon(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+	TimestampTz at = DT_NOEND;
+
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, false);
+	if (database != NULL)
+		at = database->horizon;
+	SpinLockRelease(&roster->mutex);
+	return at;
+}
+
+/* Where a scan is. */
+typedef struct Scan
+{
+	RomScanPos	pos;
+	pg_uuid_t	after;
+	int			rows;
+} Scan;
+
+static void
+scan_wake(void *arg)
+{
+	Scan	   *scan = arg;
+
+	scan->rows = rom_scan_wake(&scan->pos, SCAN_BATCH);
+}
+
+static void
+scan_inbox(void *arg)
+{
+	Scan	   *scan = arg;
+
+	scan->rows = rom_scan_inbox(&scan->after, SCAN_BATCH);
+}
+
+/* Waits until the queues have room. False: we have to leave. */
+static bool
+wait_for_room(void)
+{
+	while (!rom_ready_room())
+	{
+		if (rom_bgw_asked_to_leave())
+			return false;
+		rom_bgw_wait(ROOM_MS);
+	}
+	return !rom_bgw_asked_to_leave();
+}
+
+/* Finds work in the tables and hands it out. False: it did not come to its end. */
+static bool
+scan_database(TimestampTz from)
+{
+	Scan		scan;
+
+	memset(&scan, 0, sizeof(scan));
+	scan.pos.wake_at = from;
+	do
+	{
+		if (!wait_for_room() || !rom_bgw_unit(scan_wake, &scan, false))
+			return false;
+		rom_ready_pump();
+		rom_bgw_poll();
+	} while (scan.rows >= SCAN_BATCH && scan.pos.wake_at < horizon());
+
+	do
+	{
+		if (!wait_for_room() || !rom_bgw_unit(scan_inbox, &scan, false))
+			return false;
+		rom_ready_pump();
+		rom_bgw_poll();
+	} while (scan.rows >= SCAN_BATCH);
+	return true;
+}
+
+/* When executors were last busy in this database. */
+static TimestampTz
+executors_busy_at(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+	TimestampTz at = 0;
+
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, false);
+	if (database != NULL)
+		at = database->busy_at;
+	SpinLockRelease(&roster->mutex);
+	return at;
+}
+
+/*
+ * Leaves, unless something has been asked for meanwhile and we are not sent
+ * away. at: when a scheduler is needed next.
+ */
+static void
+leave(int part, TimestampTz at, bool sent_away)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+	bool		go = true;
+	int			i;
+
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, false);
+	if (database != NULL && part == 0)
+	{
+		for (i = 0; i < ROM_SWEEP_MAX; i++)
+			at = Min(at, database->sweep_at[i]);
+		go = sent_away || !(database->scan || database->refill);
+		if (go)
+			database->scheduler_at = Min(database->scheduler_at, at);
+	}
+	if (go)
+		rom_bgw_me()->state = ROM_WORKER_LEAVING;
+	SpinLockRelease(&roster->mutex);
+	if (go)
+		proc_exit(0);
+}
+
+/* Sleeps until next, or until somebody wants something. */
+static void
+rest(TimestampTz next)
+{
+	rom_bgw_set_state(ROM_WORKER_IDLE);
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	rom_bgw_wait(rom_bgw_milliseconds(next));
+	rom_bgw_set_state(ROM_WORKER_RUNNING);
+}
+
+/* Does a scan that is asked for, but for a while after one that failed. *next: when to try again. */
+static bool
+scan_if_asked(TimestampTz *next)
+{
+	static TimestampTz not_before = 0;
+	static int	failures = 0;
+	TimestampTz from;
+
+	if (not_before > GetCurrentTimestamp())
+	{
+		*next = Min(*next, not_before);
+		return false;
+	}
+	if (!take_scan(&from))
+		return false;
+	if (scan_database(from))
+	{
+		failures = 0;
+		rom_bgw_healthy();
+		return true;
+	}
+	give_scan_back();
+	not_before = GetCurrentTimestamp() +
+		Min(INT64CONST(1000) << Min(failures++, 20),
+			(int64) rom_guc_retry_backoff_max) * 1000;
+	*next = Min(*next, not_before);
+	return false;
+}
+
+void
+rom_scheduler_main(Datum arg)
+{
+	RomWorkerParams params;
+	MemoryContext cycle;
+	TimestampTz busy_at;
+	int			nparts;
+
+	rom_bgw_attach(&params);
+	cycle = AllocSetContextCreate(TopMemoryContext, "romancy scheduler cycle",
+								  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(cycle);
+	busy_at = GetCurrentTimestamp();
+	nparts = rom_guc_schedulers;
+	rom_sweeps_begin(params.part, nparts);
+
+	for (;;)
+	{
+		TimestampTz next = DT_NOEND;
+		TimestampTz again = DT_NOEND;
+		TimestampTz now;
+
+		rom_bgw_poll();
+		if (rom_guc_schedulers != nparts)
+			leave(params.part, GetCurrentTimestamp(), true);	/* other shares */
+		if (!rom_bgw_check_database())
+			leave(params.part, DT_NOEND, true);
+
+		if (params.part == 0 && scan_if_asked(&again))
+			busy_at = GetCurrentTimestamp();
+		if (rom_sweeps_run(&next))
+			busy_at = GetCurrentTimestamp();
+		if (params.part == 0)
+			next = Min(next, Min(horizon(), again));
+		busy_at = Max(busy_at, executors_busy_at());
+		MemoryContextReset(cycle);
+
+		if (rom_bgw_asked_to_leave())
+			leave(params.part, next, true);
+		now = GetCurrentTimestamp();
+		if (rom_guc_worker_idle_timeout > 0)
+		{
+			TimestampTz end = busy_at +
+				(int64) rom_guc_worker_idle_timeout * 1000;
+
+			if (end <= now)
+			{
+				TimestampTz work = params.part == 0 ?
+					rom_sweeps_next_work() : DT_NOEND;
+
+				if (work > now)
+					leave(params.part, work, false);
+				busy_at = now;
+				continue;
+			}
+			next = Min(next, end);
+		}
+		rest(next);
+	}
+}

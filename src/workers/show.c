@@ -1,0 +1,296 @@
+/*-------------------------------------------------------------------------
+ *
+ * show.c
+ *		What the views workers and sweeps show, and the calls that go with them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/dbcommands.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "base/errors.h"
+#include "base/guc.h"
+#include "base/roster.h"
+#include "base/slot.h"
+#include "base/spi.h"
+#include "base/sweep.h"
+#include "base/wake.h"
+#include "engine/instance.h"
+#include "engine/scan.h"
+
+PG_FUNCTION_INFO_V1(romancy_workers);
+PG_FUNCTION_INFO_V1(romancy_sweeps);
+PG_FUNCTION_INFO_V1(romancy_run_sweep);
+PG_FUNCTION_INFO_V1(romancy_adopt_database);
+PG_FUNCTION_INFO_V1(romancy_announce);
+
+#define WORKER_COLUMNS 9
+#define SWEEP_COLUMNS 10
+
+/* A row of view workers. */
+typedef struct WorkerRow
+{
+	int			pid;
+	const char *kind;
+	Oid			dbid;
+	Oid			owner;
+	const char *state;
+	bool		has_instance;
+	pg_uuid_t	instance;
+	TimestampTz since;
+	int64		turns;			/* -1: does not count them */
+	TimestampTz started_at;		/* 0: unknown */
+} WorkerRow;
+
+/* Adds a row, if the current user may see it: of an owner whose member he is, or any as a monitor. */
+static void
+put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row)
+{
+	Datum		values[WORKER_COLUMNS + 1];
+	bool		nulls[WORKER_COLUMNS + 1] = {false};
+	char	   *owner = OidIsValid(row->owner) ?
+		GetUserNameFromId(row->owner, true) : NULL;
+	char	   *database = OidIsValid(row->dbid) ?
+		get_database_name(row->dbid) : NULL;
+
+	if (!rom_may_read(owner ? owner : ""))
+		return;
+	values[0] = Int32GetDatum(row->pid);
+	nulls[0] = row->pid == 0;
+	values[1] = CStringGetTextDatum(row->kind);
+	nulls[2] = database == NULL;
+	values[2] = database ? CStringGetTextDatum(database) : (Datum) 0;
+	nulls[3] = owner == NULL;
+	values[3] = owner ? CStringGetTextDatum(owner) : (Datum) 0;
+	values[4] = CStringGetTextDatum(row->state);
+	nulls[5] = !row->has_instance;
+	values[5] = UUIDPGetDatum(&row->instance);
+	values[6] = TimestampTzGetDatum(row->since);
+	nulls[6] = row->since == 0;
+	values[7] = Int64GetDatum(row->turns);
+	nulls[7] = row->turns < 0;
+	values[8] = TimestampTzGetDatum(row->started_at);
+	nulls[8] = row->started_at == 0;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static void
+put_launcher(ReturnSetInfo *rsinfo, RomRoster *roster)
+{
+	WorkerRow	row;
+
+	memset(&row, 0, sizeof(row));
+	row.kind = "launcher";
+	row.state = "running";
+	row.turns = -1;
+	SpinLockAcquire(&roster->mutex);
+	row.pid = roster->launcher_pid;
+	row.since = roster->launcher_since;
+	row.started_at = roster->launcher_started_at;
+	SpinLockRelease(&roster->mutex);
+	if (row.pid != 0)
+		put_worker(rsinfo, &row);
+}
+
+static void
+put_place(ReturnSetInfo *rsinfo, RomRoster *roster, int place)
+{
+	static const char *const states[] = {
+		NULL, "starting", "idle", "running", "leaving"
+	};
+	RomWorker	worker;
+	WorkerRow	row;
+	int			pid;
+	Oid			dbid;
+	Oid			owner;
+	TimestampTz since;
+
+	SpinLockAcquire(&roster->mutex);
+	worker = roster->workers[place];
+	SpinLockRelease(&roster->mutex);
+	if (worker.state == ROM_WORKER_FREE)
+		return;
+
+	memset(&row, 0, sizeof(row));
+	row.pid = worker.pid;
+	row.kind = worker.kind == ROM_WORKER_EXECUTOR ? "executor" : "scheduler";
+	row.dbid = worker.dbid;
+	row.owner = worker.owner;
+	row.state = worker.leave ? "leaving" : states[worker.state];
+	row.since = worker.since;
+	row.turns = worker.kind == ROM_WORKER_EXECUTOR ? worker.turns : -1;
+	row.started_at = worker.started_at;
+	if (worker.kind == ROM_WORKER_EXECUTOR &&
+		rom_slot_current(place, &pid, &dbid, &owner, &row.instance, &since) &&
+		pid == worker.pid)
+	{
+		row.has_instance = true;
+		row.since = since;
+	}
+	put_worker(rsinfo, &row);
+}
+
+static void
+put_session(ReturnSetInfo *rsinfo, int n)
+{
+	WorkerRow	row;
+
+	memset(&row, 0, sizeof(row));
+	row.kind = "session";
+	row.state = "running";
+	row.turns = -1;
+	row.has_instance = rom_slot_current(-1 - n, &row.pid, &row.dbid,
+										&row.owner, &row.instance, &row.since);
+	if (row.pid != 0)
+		put_worker(rsinfo, &row);
+}
+
+/* romancy.t_workers(): pid, kind, database, owner, state, instance_id, since, turns, started_at */
+Datum
+romancy_workers(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	RomRoster  *roster = rom_roster_get();
+	int			i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (roster == NULL)
+		return (Datum) 0;
+	put_launcher(rsinfo, roster);
+	for (i = 0; i < roster->nworkers; i++)
+		put_place(rsinfo, roster, i);
+	for (i = 0; i < rom_slot_sessions(); i++)
+		put_session(rsinfo, i);
+	return (Datum) 0;
+}
+
+static Datum
+milliseconds_interval(int64 usecs)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = usecs;
+	return IntervalPGetDatum(interval);
+}
+
+/* romancy.t_sweeps(): name, interval, last_run, rows, total_rows, runs, duration, next_due, skipped, errors */
+Datum
+romancy_sweeps(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	RomRoster  *roster = rom_roster_get();
+	int			i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < rom_sweep_count(); i++)
+	{
+		Datum		values[SWEEP_COLUMNS];
+		bool		nulls[SWEEP_COLUMNS] = {false};
+		RomSweepStat stat;
+
+		memset(&stat, 0, sizeof(stat));
+		if (roster != NULL)
+		{
+			RomDatabase *database;
+
+			SpinLockAcquire(&roster->mutex);
+			database = rom_roster_database_locked(roster, MyDatabaseId, false);
+			if (database != NULL)
+				stat = database->stats[i];
+			SpinLockRelease(&roster->mutex);
+		}
+		values[0] = CStringGetTextDatum(rom_sweep_name(i));
+		values[1] = milliseconds_interval((int64) rom_sweep_interval(i) * 1000);
+		values[2] = TimestampTzGetDatum(stat.last_run);
+		nulls[2] = stat.last_run == 0;
+		values[3] = Int64GetDatum(stat.rows);
+		values[4] = Int64GetDatum(stat.total_rows);
+		values[5] = Int64GetDatum(stat.runs);
+		values[6] = milliseconds_interval(stat.duration);
+		nulls[6] = stat.last_run == 0;
+		values[7] = TimestampTzGetDatum(stat.next_due);
+		nulls[7] = stat.next_due == 0;
+		values[8] = Int64GetDatum(stat.skipped);
+		values[9] = Int64GetDatum(stat.errors);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* Names of all sweeps, for a hint. */
+static char *
+sweep_names(void)
+{
+	StringInfoData names;
+	int			i;
+
+	initStringInfo(&names);
+	for (i = 0; i < rom_sweep_count(); i++)
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", rom_sweep_name(i));
+	return names.data;
+}
+
+/*
+ * romancy.run_sweep(name text) → bigint
+ *
+ * Runs a batch of a sweep in the caller's transaction, without its lock:
+ * a session could hold that for ever.
+ */
+Datum
+romancy_run_sweep(PG_FUNCTION_ARGS)
+{
+	char	   *name;
+	int			sweep;
+	RomSweepArgs args;
+	const RomSweep *entry;
+	int64		rows = 0;
+	int			i;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the name of a sweep must not be null")));
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	sweep = rom_sweep_find(name);
+	if (sweep < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("sweep \"%s\" does not exist", name),
+				 errhint("There are: %s.", sweep_names())));
+	args.limit = rom_guc_sweep_batch_size;
+	args.part = 0;
+	args.nparts = 1;
+	args.manual = true;
+	for (i = 0; (entry = rom_sweep_part(sweep, i)) != NULL; i++)
+		rows += entry->batch(&args);
+	PG_RETURN_INT64(rows);
+}
+
+/* romancy.adopt_database() → void */
+Datum
+romancy_adopt_database(PG_FUNCTION_ARGS)
+{
+	if (!superuser() && !has_privs_of_role(GetUserId(), rom_extension_owner()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to adopt the database"),
+				 errhint("Only a superuser or the owner of extension \"romancy\" may do this.")));
+	rom_control_adopt();
+	PG_RETURN_VOID();
+}
+
+/* romancy.t_announce() → void: called by the install script */
+Datum
+romancy_announce(PG_FUNCTION_ARGS)
+{
+	rom_wake_announce();
+	PG_RETURN_VOID();
+}

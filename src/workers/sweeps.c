@@ -1,0 +1,294 @@
+/*-------------------------------------------------------------------------
+ *
+ * sweeps.c
+ *		Running the sweeps of sweep.h, one process's share of them.
+ *
+ * Each run is a transaction, a unit: it takes the sweep's lock, or is skipped,
+ * and handles a batch of each entry of that name. The lock is an advisory
+ * one of a kind that SQL functions cannot take (their fourth field is 1 or 2),
+ * so nobody can stop the sweeps by holding it; and it belongs to the
+ * transaction, for pg_advisory_unlock_all() would free a session's.
+ *
+ * The next run is drawn from the interval, give or take romancy.sweep_jitter;
+ * after runs that found nothing, or the lock taken, or failed, from twice as much each
+ * time up to romancy.retry_backoff_max. A full batch is followed by the next one soon.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "base/roster.h"
+#include "base/sweep.h"
+#include "workers/bgw.h"
+#include "workers/sweeps.h"
+
+#define LOCK_KEY 0x524F4D01
+#define LOCK_KIND 3
+
+/* After a full batch: those that hand out instances would hand out the same ones again at once. */
+#define FULL_BATCH_MS 50
+
+/* What this process remembers of a sweep. */
+typedef struct Mine
+{
+	TimestampTz next_run;
+	int			idle_runs;		/* that found nothing, in a row */
+	int			failures;		/* in a row */
+} Mine;
+
+/* A run, and what came of it. */
+typedef struct Run
+{
+	int			sweep;
+	RomSweepArgs args;
+	bool		skipped;
+	bool		full;
+	int64		rows;
+} Run;
+
+static Mine mine[ROM_SWEEP_MAX];
+static int	my_part = 0;
+static int	my_nparts = 1;
+
+/* Milliseconds to the next run, drawn anew. */
+static double
+draw(int sweep)
+{
+	double		interval = rom_sweep_interval(sweep);
+	double		ms = interval * (1 << Min(mine[sweep].idle_runs, 10));
+
+	ms = Max(Min(ms, (double) rom_guc_retry_backoff_max), interval);
+	return ms * (1.0 + rom_guc_sweep_jitter *
+				 (2.0 * pg_prng_double(&pg_global_prng_state) - 1.0));
+}
+
+/* The record of a sweep in this database; NULL when there is no place for it. Under the mutex. */
+static RomSweepStat *
+stat_locked(RomRoster *roster, int sweep)
+{
+	RomDatabase *database =
+		rom_roster_database_locked(roster, MyDatabaseId, true);
+
+	return database == NULL ? NULL : &database->stats[sweep];
+}
+
+void
+rom_sweeps_begin(int part, int nparts)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	int			i;
+
+	my_part = part;
+	my_nparts = nparts;
+	for (i = 0; i < rom_sweep_count(); i++)
+	{
+		TimestampTz drawn = now + (int64) (draw(i) * 1000);
+		RomSweepStat *stat;
+
+		mine[i].next_run = drawn;
+		SpinLockAcquire(&roster->mutex);
+		stat = stat_locked(roster, i);
+		if (stat != NULL && part == 0)
+		{
+			if (stat->next_due != 0)
+				mine[i].next_run = Min(drawn, stat->next_due);
+			stat->next_due = mine[i].next_run;
+		}
+		SpinLockRelease(&roster->mutex);
+	}
+}
+
+/* The unit of a run. */
+static void
+run_batches(void *arg)
+{
+	Run		   *run = arg;
+	LOCKTAG		tag;
+	const RomSweep *entry;
+	int			i;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_KEY,
+						 (run->sweep << 8) | run->args.part, LOCK_KIND);
+	run->rows = 0;
+	run->full = false;
+	run->skipped = LockAcquire(&tag, ExclusiveLock, false, true) ==
+		LOCKACQUIRE_NOT_AVAIL;
+	if (run->skipped)
+		return;
+	for (i = 0; (entry = rom_sweep_part(run->sweep, i)) != NULL; i++)
+	{
+		int64		rows = entry->batch(&run->args);
+
+		run->rows += rows;
+		if (rows >= run->args.limit)
+			run->full = true;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Writes down what came of a run. */
+static void
+record_run(const Run *run, bool ok, TimestampTz started)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	RomSweepStat *stat;
+
+	SpinLockAcquire(&roster->mutex);
+	stat = stat_locked(roster, run->sweep);
+	if (stat != NULL)
+	{
+		if (!ok)
+			stat->errors++;
+		else if (run->skipped)
+			stat->skipped++;
+		else
+		{
+			stat->last_run = started;
+			stat->duration = now - started;
+			stat->rows = run->rows;
+			stat->total_rows += run->rows;
+			stat->runs++;
+		}
+		stat->next_due = mine[run->sweep].next_run;
+	}
+	SpinLockRelease(&roster->mutex);
+}
+
+/* Runs a sweep once. share: of our part alone. */
+static bool
+run_sweep(int sweep, bool share)
+{
+	TimestampTz started = GetCurrentTimestamp();
+	Mine	   *m = &mine[sweep];
+	Run			run;
+	bool		ok;
+
+	memset(&run, 0, sizeof(run));
+	run.sweep = sweep;
+	run.args.limit = rom_guc_sweep_batch_size;
+	run.args.part = share ? my_part : 0;
+	run.args.nparts = share ? my_nparts : 1;
+
+	ok = rom_bgw_unit(run_batches, &run, m->failures > 0);
+	if (!ok)
+		m->failures++;
+	else if (m->failures > 0)
+	{
+		if (m->failures > 1)
+			ereport(LOG,
+					(errmsg("sweep \"%s\" runs again, after %d failures",
+							rom_sweep_name(sweep), m->failures)));
+		m->failures = 0;
+	}
+
+	m->idle_runs = ok && run.rows > 0 ? 0 : m->idle_runs + 1;
+	m->next_run = GetCurrentTimestamp() +
+		(int64) ((ok && run.full ? FULL_BATCH_MS : draw(sweep)) * 1000);
+	record_run(&run, ok, started);
+	return ok && run.rows > 0;
+}
+
+/* Was the sweep asked for, by now? Takes the request. Otherwise, when it is asked for lowers *next. */
+static bool
+take_request(int sweep, TimestampTz *next)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	RomDatabase *database;
+	bool		asked = false;
+
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, false);
+	if (database != NULL)
+	{
+		asked = database->sweep_at[sweep] <= now;
+		if (asked)
+			database->sweep_at[sweep] = DT_NOEND;
+		else
+			*next = Min(*next, database->sweep_at[sweep]);
+	}
+	SpinLockRelease(&roster->mutex);
+	return asked;
+}
+
+bool
+rom_sweeps_run(TimestampTz *next)
+{
+	bool		worked = false;
+	int			i;
+
+	*next = DT_NOEND;
+	for (i = 0; i < rom_sweep_count(); i++)
+	{
+		if (rom_bgw_asked_to_leave())
+			break;
+		if (my_part == 0 && take_request(i, next))
+		{
+			mine[i].idle_runs = 0;
+			worked |= run_sweep(i, false);
+		}
+		else if (mine[i].next_run <= GetCurrentTimestamp())
+			worked |= run_sweep(i, true);
+		*next = Min(*next, mine[i].next_run);
+		rom_bgw_poll();
+	}
+	return worked;
+}
+
+/* The unit that asks all entries when they have work. */
+static void
+ask_next_due(void *arg)
+{
+	TimestampTz *due = arg;
+	const RomSweep *entry;
+	int			i;
+	int			j;
+
+	for (i = 0; i < rom_sweep_count(); i++)
+	{
+		due[i] = DT_NOEND;
+		for (j = 0; (entry = rom_sweep_part(i, j)) != NULL; j++)
+			if (entry->next_due != NULL)
+				due[i] = Min(due[i], entry->next_due());
+	}
+}
+
+TimestampTz
+rom_sweeps_next_work(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz due[ROM_SWEEP_MAX];
+	TimestampTz first = DT_NOEND;
+	int			i;
+
+	if (!rom_bgw_unit(ask_next_due, due, false))
+		return GetCurrentTimestamp() +
+			(int64) rom_guc_retry_backoff_max * 1000;
+
+	for (i = 0; i < rom_sweep_count(); i++)
+	{
+		RomSweepStat *stat;
+
+		SpinLockAcquire(&roster->mutex);
+		stat = stat_locked(roster, i);
+		if (stat != NULL && due[i] < DT_NOEND)
+		{
+			/* never more often than its interval says */
+			due[i] = Max(due[i], stat->last_run +
+						 (int64) rom_sweep_interval(i) * 1000);
+			mine[i].next_run = Min(mine[i].next_run, due[i]);
+			stat->next_due = mine[i].next_run;
+		}
+		SpinLockRelease(&roster->mutex);
+		first = Min(first, due[i]);
+	}
+	return first;
+}

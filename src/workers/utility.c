@@ -1,0 +1,334 @@
+/*-------------------------------------------------------------------------
+ *
+ * utility.c
+ *		Commands that the workers have to know of.
+ *
+ * DROP DATABASE, CREATE DATABASE ... TEMPLATE, and the forms of ALTER DATABASE
+ * that rename or move one, want nobody else in that database. Before such a
+ * command its workers are asked to leave, and kept out until it ends; for a
+ * DROP, those that do not come to an end in time are terminated, since their work
+ * is to go anyway. This happens only for who may run the command: otherwise
+ * anybody could disturb the workers by commands that fail. If the command fails, the
+ * database is scanned anew.
+ *
+ * COMMIT PREPARED publishes no notes, for they were dropped by PREPARE: it asks
+ * for a scan. ALTER EXTENSION romancy lets the workers look at the version again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "base/compat.h"
+#include "base/roster.h"
+#include "base/wake.h"
+#include "workers/utility.h"
+
+/* How long workers have to leave, and then to be terminated. */
+#define LEAVE_MS 5000
+#define POLL_MS 10
+
+static ProcessUtility_hook_type prev_hook = NULL;
+
+/* What a command means to us. */
+typedef struct Meaning
+{
+	Oid			empty;			/* the database that has to be empty */
+	bool		drop;			/* and goes */
+	bool		list;			/* databases come, go, or change */
+	bool		scan;			/* this database is to be scanned */
+	bool		announce;		/* the extension changes */
+} Meaning;
+
+/* May the current user do this to the database? template: copy it. */
+static bool
+may_empty(Oid dbid, bool template)
+{
+	HeapTuple	tuple;
+	Form_pg_database form;
+	bool		may;
+
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dbid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_database) GETSTRUCT(tuple);
+	may = has_privs_of_role(GetUserId(), form->datdba);
+	if (template && !may && form->datistemplate)
+		may = true;
+	ReleaseSysCache(tuple);
+
+	if (template && may && !superuser())
+	{
+		tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+		may = HeapTupleIsValid(tuple) &&
+			((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+	}
+	return may;
+}
+
+/* The database of that name, if it is another one than ours and the user may empty it. */
+static Oid
+to_empty(const char *name, bool template)
+{
+	Oid			dbid = get_database_oid(name, true);
+
+	if (!OidIsValid(dbid) || dbid == MyDatabaseId ||
+		!may_empty(dbid, template))
+		return InvalidOid;
+	return dbid;
+}
+
+/* The value of a string option, or the default given. */
+static const char *
+option(List *options, const char *name, const char *absent)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *element = lfirst(cell);
+
+		if (strcmp(element->defname, name) == 0 && element->arg != NULL)
+			return defGetString(element);
+	}
+	return absent;
+}
+
+static void
+understand(Node *node, Meaning *meaning)
+{
+	memset(meaning, 0, sizeof(*meaning));
+	switch (nodeTag(node))
+	{
+		case T_TransactionStmt:
+			meaning->scan =
+				((TransactionStmt *) node)->kind == TRANS_STMT_COMMIT_PREPARED &&
+				rom_roster_prepared(MyDatabaseId);
+			break;
+		case T_DropdbStmt:
+			meaning->empty = to_empty(((DropdbStmt *) node)->dbname, false);
+			meaning->drop = true;
+			meaning->list = true;
+			break;
+		case T_CreatedbStmt:
+			meaning->empty = to_empty(option(((CreatedbStmt *) node)->options,
+											 "template", "template1"), true);
+			meaning->list = true;
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) node)->renameType == OBJECT_DATABASE)
+			{
+				meaning->empty = to_empty(((RenameStmt *) node)->subname, false);
+				meaning->list = true;
+			}
+			break;
+		case T_AlterDatabaseStmt:
+			{
+				AlterDatabaseStmt *stmt = (AlterDatabaseStmt *) node;
+
+				if (option(stmt->options, "tablespace", NULL) != NULL)
+					meaning->empty = to_empty(stmt->dbname, false);
+				meaning->list = true;
+				break;
+			}
+		case T_AlterExtensionStmt:
+			meaning->announce =
+				strcmp(((AlterExtensionStmt *) node)->extname, "romancy") == 0;
+			break;
+		default:
+			break;
+	}
+}
+
+/* Asks the workers of a database to leave, and terminates them, if that is wanted. Returns how many there are. */
+static int
+send_away(Oid dbid, bool terminate)
+{
+	RomRoster  *roster = rom_roster_get();
+	int			there = 0;
+	int			i;
+
+	for (i = 0; i < roster->nworkers; i++)
+	{
+		RomWorker  *worker = &roster->workers[i];
+		RomLatches	latches;
+		int			pid = 0;
+
+		latches.count = 0;
+		SpinLockAcquire(&roster->mutex);
+		if (worker->state != ROM_WORKER_FREE && worker->dbid == dbid)
+		{
+			there++;
+			pid = worker->pid;
+			if (!worker->leave && pid != 0)
+				latches.procnos[latches.count++] = worker->procno;
+			worker->leave = true;
+		}
+		SpinLockRelease(&roster->mutex);
+		rom_latches_set(&latches);
+		if (terminate && pid != 0)
+			(void) kill(pid, SIGTERM);
+	}
+	return there;
+}
+
+static void
+sleep_a_bit(void)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = ROM_WAIT_EVENT("RomancyLeave");
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 POLL_MS, wait_event);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Waits until the workers have left. */
+static void
+wait_until_empty(const Meaning *meaning)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	bool		terminated = false;
+
+	while (send_away(meaning->empty, false) > 0)
+	{
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), LEAVE_MS))
+		{
+			/* then the server says what is wrong, or its FORCE does it */
+			if (!meaning->drop || terminated)
+				break;
+			send_away(meaning->empty, true);
+			terminated = true;
+			start = GetCurrentTimestamp();
+		}
+		sleep_a_bit();
+	}
+}
+
+/* Keeps workers out of a database, or lets them in again. */
+static void
+bar(Oid dbid, int count)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+	RomLatches	latches;
+
+	latches.count = 0;
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, dbid, count > 0);
+	if (database != NULL)
+	{
+		database->barred += count;
+		if (count < 0)
+		{
+			database->scan = true;
+			rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
+		}
+	}
+	SpinLockRelease(&roster->mutex);
+	rom_latches_set(&latches);
+}
+
+/* The database is gone: the launcher is to forget it. */
+static void
+set_dropped(Oid dbid)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+	RomLatches	latches;
+
+	latches.count = 0;
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, dbid, false);
+	if (database != NULL)
+	{
+		database->dropped = true;
+		rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
+	}
+	SpinLockRelease(&roster->mutex);
+	rom_latches_set(&latches);
+}
+
+static void
+unbar(int code, Datum arg)
+{
+	bar(DatumGetObjectId(arg), -1);
+}
+
+static void
+run(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+	ProcessUtilityContext context, ParamListInfo params,
+	QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (prev_hook)
+		prev_hook(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params,
+								env, dest, qc);
+}
+
+static void
+hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+	 ProcessUtilityContext context, ParamListInfo params,
+	 QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	Meaning		meaning;
+
+	if (rom_roster_get() == NULL || !IsTransactionState())
+	{
+		run(pstmt, query, read_only_tree, context, params, env, dest, qc);
+		return;
+	}
+
+	understand(pstmt->utilityStmt, &meaning);
+	if (!OidIsValid(meaning.empty))
+		run(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	else
+	{
+		bar(meaning.empty, 1);
+		PG_ENSURE_ERROR_CLEANUP(unbar, ObjectIdGetDatum(meaning.empty));
+		{
+			wait_until_empty(&meaning);
+			run(pstmt, query, read_only_tree, context, params, env, dest, qc);
+		}
+		PG_END_ENSURE_ERROR_CLEANUP(unbar, ObjectIdGetDatum(meaning.empty));
+		if (meaning.drop)
+			set_dropped(meaning.empty);
+		else
+			bar(meaning.empty, -1);
+	}
+
+	if (meaning.list)
+		rom_wake_list();
+	if (meaning.announce)
+		rom_wake_announce();
+	if (meaning.scan)
+		rom_wake_scan();
+}
+
+void
+rom_utility_init(void)
+{
+	prev_hook = ProcessUtility_hook;
+	ProcessUtility_hook = hook;
+}

@@ -1,0 +1,95 @@
+# RomancyTest: clusters with romancy, for test/t. It adds to PostgreSQL::Test::Cluster
+# where the library was installed to (test/run sets ROMANCY_CONF), and waiting.
+package RomancyTest;
+
+use strict;
+use warnings;
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+our @EXPORT = qw(romancy_node romancy_conf poll_until has_plperl has_plpython);
+
+# The lines of postgresql.conf that every romancy cluster needs
+sub romancy_conf
+{
+	my $conf = $ENV{ROMANCY_CONF} // die "ROMANCY_CONF is not set: run this by 'make test KINDS=tap ONLY=name'";
+	return "$conf\nshared_preload_libraries = 'romancy'\n";
+}
+
+# romancy_node($name, %conf): a cluster, started, with the extension in database
+# postgres. %conf are settings; the keys with an underscore in front are options:
+#   _init => [...]     arguments of ->init, such as allows_streaming => 1
+#   _start => 0        only initialised
+#   _extension => 0    without CREATE EXTENSION
+#   _preload => 0      without shared_preload_libraries
+# As in all clusters of PostgreSQL::Test::Cluster, fsync is off (which only an
+# operating system's crash would notice) and so is restart_after_crash: a test
+# that kills a process on purpose says restart_after_crash => 'on'.
+sub romancy_node
+{
+	my ($name, %conf) = @_;
+	my $init = delete $conf{_init} // [];
+	my $start = delete $conf{_start} // 1;
+	my $extension = delete $conf{_extension} // $start;
+	my $preload = delete $conf{_preload} // 1;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(@$init);
+	my $base = romancy_conf();
+	$base =~ s/^shared_preload_libraries.*\n//m unless $preload;
+	$node->append_conf('postgresql.conf', $base);
+	for my $key (sort keys %conf)
+	{
+		(my $value = $conf{$key}) =~ s/'/''/g;
+		$node->append_conf('postgresql.conf', "$key = '$value'\n");
+	}
+	$node->start if $start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION romancy') if $extension;
+	return $node;
+}
+
+# poll_until($node, $sql, $what, %opt): waits until the query gives 't' (or
+# $opt{expected}), in database postgres (or $opt{dbname}); one test named $what.
+# A server that is down or restarting is waited for as well: an error is no answer.
+# poll_until(sub { ... }, $what): the same with a condition in Perl.
+sub poll_until
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	if (ref $_[0] eq 'CODE')
+	{
+		my ($condition, $what) = @_;
+		until ($condition->())
+		{
+			return fail($what) if time > $deadline;
+			usleep(50_000);
+		}
+		return pass($what);
+	}
+
+	my ($node, $sql, $what, %opt) = @_;
+	my $expected = $opt{expected} // 't';
+	my ($out, $err);
+	while (1)
+	{
+		($out, $err) = ('', '');
+		eval {
+			$node->psql($opt{dbname} // 'postgres', $sql, stdout => \$out, stderr => \$err);
+			1;
+		} or $err = $@;
+		return pass($what // $sql) if $err eq '' && $out eq $expected;
+		last if time > $deadline;
+		usleep(50_000);
+	}
+	diag("waited in vain for '$expected' from: $sql\nlast output: $out\nlast error: $err");
+	return fail($what // $sql);
+}
+
+sub has_plperl { return !!$ENV{ROMANCY_HAS_PLPERL} }
+sub has_plpython { return !!$ENV{ROMANCY_HAS_PLPYTHON} }
+
+1;

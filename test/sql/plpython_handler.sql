@@ -1,0 +1,27 @@
+-- Handlers in PL/Python: except catches the unwind, and gains nothing by it.
+SET client_min_messages = warning;
+CREATE EXTENSION plpython3u;
+CREATE TABLE python_effect (what text);
+CREATE FUNCTION python_act(i jsonb) RETURNS jsonb LANGUAGE plpython3u AS $$
+plpy.execute(plpy.prepare('INSERT INTO python_effect VALUES ($1)', ['text']), [i])
+return i
+$$;
+CREATE FUNCTION python_plain(i jsonb) RETURNS jsonb LANGUAGE plpython3u AS $$
+a = plpy.execute("SELECT romancy.activity('python_act', '1') AS r")[0]['r']
+plpy.execute("SELECT romancy.sleep('1 hour')")
+b = plpy.execute("SELECT romancy.activity('python_act', '2') AS r")[0]['r']
+return '[%s, %s]' % (a, b)
+$$;
+CREATE FUNCTION python_except(i jsonb) RETURNS jsonb LANGUAGE plpython3u AS $$
+for n in range(3, 6):
+    try:
+        plpy.execute("SELECT romancy.activity('python_act', '%d')" % n)
+    except BaseException:
+        pass
+return '"through"'
+$$;
+SELECT count(romancy.start_workflow(w)) FROM unnest(ARRAY['python_plain', 'python_except']) w;
+CALL romancy.drain(advance_time => true);
+SELECT workflow, status, output, error->>'message' AS message FROM romancy.instances WHERE workflow LIKE 'python%' ORDER BY 1;
+SELECT * FROM python_effect ORDER BY 1;
+DROP TABLE python_effect;

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# deps.sh: what building and testing romancy needs, and its installation with apt.
+# Source it and call deps_ensure, which sets and exports PG_CONFIG; or run it.
+#
+# With PG_CONFIG given, that server is used and only the rest is installed.
+
+# The version that is installed where PG_CONFIG names nothing.
+: "${ROMANCY_PG_VERSION:=15}"
+
+deps_packages() {
+	local v=$ROMANCY_PG_VERSION
+	echo gcc libc6-dev make binutils perl libipc-run-perl
+	# src/base/json.c is the only file that may use jansson
+	if [[ -f ${BASH_SOURCE[0]%/*}/../../src/base/json.c ]]; then
+		echo libjansson-dev
+	fi
+	if [[ -z ${PG_CONFIG:-} ]]; then
+		echo postgresql-$v postgresql-client-$v postgresql-server-dev-$v \
+			postgresql-$v-pgtap postgresql-plperl-$v postgresql-plpython3-$v
+	fi
+}
+
+deps_missing() {
+	local p status
+	for p in $(deps_packages); do
+		status=$(dpkg-query -W -f='${Status}' "$p" 2>/dev/null) || status=
+		[[ $status == *" installed" ]] || echo "$p"
+	done
+}
+
+# apt_install PACKAGE...: as root; refreshes the lists only where it must
+apt_install() {
+	export DEBIAN_FRONTEND=noninteractive
+	local opts=(-qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
+	if ! apt-get "${opts[@]}" install -y --no-install-recommends "$@" </dev/null >/tmp/romancy-apt.$$ 2>&1; then
+		apt-get "${opts[@]}" update </dev/null >&2 || true
+		if ! apt-get "${opts[@]}" install -y --no-install-recommends "$@" </dev/null >/tmp/romancy-apt.$$ 2>&1; then
+			tail -n 20 /tmp/romancy-apt.$$ >&2
+			rm -f /tmp/romancy-apt.$$
+			return 1
+		fi
+	fi
+	rm -f /tmp/romancy-apt.$$
+}
+
+deps_ensure() {
+	local missing p
+	if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
+		missing=$(deps_missing | xargs)
+		if [[ -n $missing && $(id -u) != 0 ]]; then
+			{
+				echo "Some packages are missing. Please run, as root:"
+				echo
+				echo "    apt-get update && apt-get install -y --no-install-recommends $missing"
+				echo
+			} >&2
+			return 1
+		fi
+		if [[ -n $missing ]]; then
+			echo "installing: $missing" >&2
+			# A first PostgreSQL package would create and start a cluster
+			# of its own, which nobody asked for.
+			local conf=/etc/postgresql-common/createcluster.d/romancy-test.conf
+			if [[ ! -e /etc/postgresql-common ]]; then
+				mkdir -p "${conf%/*}"
+				echo "create_main_cluster = false" >"$conf"
+			fi
+			# shellcheck disable=SC2086
+			apt_install $missing || p=failed
+			rm -f "$conf"
+			if [[ ${p:-} == failed ]]; then
+				echo "apt-get could not install: $missing" >&2
+				return 1
+			fi
+		fi
+		: "${PG_CONFIG:=/usr/lib/postgresql/$ROMANCY_PG_VERSION/bin/pg_config}"
+	else
+		# Not Debian: we can only say what is lacking
+		: "${PG_CONFIG:=pg_config}"
+		for p in gcc make nm perl prove; do
+			command -v $p >/dev/null || missing+=" $p"
+		done
+		perl -MIPC::Run -e1 2>/dev/null || missing+=" perl-module:IPC::Run"
+		if [[ -n ${missing:-} ]]; then
+			echo "Please install, with the means of this system:$missing" >&2
+			return 1
+		fi
+	fi
+	if ! PG_CONFIG=$(command -v "$PG_CONFIG"); then
+		echo "There is no such pg_config; name one with PG_CONFIG=/path/to/pg_config" >&2
+		return 1
+	fi
+	export PG_CONFIG
+	if [[ ! -f $("$PG_CONFIG" --pgxs) ]]; then
+		echo "$PG_CONFIG has no PGXS: its server development package is missing" >&2
+		return 1
+	fi
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+	set -euo pipefail
+	deps_ensure
+	echo "$PG_CONFIG"
+fi
