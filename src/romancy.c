@@ -22,6 +22,8 @@
 #include "engine/life.h"
 #include "engine/scan.h"
 #include "engine/schedule.h"
+#include "messages/publish.h"
+#include "tasks/tasks.h"
 #include "workers/launcher.h"
 #include "workers/utility.h"
 
@@ -37,6 +39,8 @@ _PG_init(void)
 	rom_scan_init();
 	rom_schedule_init();
 	rom_life_init();
+	rom_tasks_init();
+	rom_messages_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -1,6 +1,6 @@
 /*
- * Types of the API. Programs rely on their columns; a new one may be added at
- * the end.
+ * Types of the API that more than one part uses. Programs rely on their
+ * columns; a new one may be added at the end.
  */
 CREATE TYPE romancy.message AS (
 	id bigint,
@@ -26,28 +26,3 @@ CREATE TYPE romancy.event AS (
 	extensions jsonb);
 REVOKE ALL ON TYPE romancy.event FROM PUBLIC;
 COMMENT ON TYPE romancy.event IS 'A CloudEvent as romancy.wait_event gives it';
-
-CREATE TYPE romancy.activity_task AS (
-	token text,
-	instance_id uuid,
-	activity_id text,
-	activity text,
-	input jsonb,
-	attempt int,
-	deadline timestamptz,
-	last_details jsonb);
-REVOKE ALL ON TYPE romancy.activity_task FROM PUBLIC;
-COMMENT ON TYPE romancy.activity_task IS 'An activity as an external worker claims it';
-
-CREATE TYPE romancy.workflow_task AS (
-	token text,
-	instance_id uuid,
-	workflow text,
-	version int,
-	status text,
-	input jsonb,
-	attempt int,
-	deadline timestamptz,
-	last_details jsonb);
-REVOKE ALL ON TYPE romancy.workflow_task FROM PUBLIC;
-COMMENT ON TYPE romancy.workflow_task IS 'A workflow instance as an external worker claims it';

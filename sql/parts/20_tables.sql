@@ -41,7 +41,8 @@ CREATE TABLE romancy.t_workflow (
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp());
 CREATE UNIQUE INDEX t_workflow_defined ON romancy.t_workflow (name, version) WHERE defined;
 CREATE UNIQUE INDEX t_workflow_current ON romancy.t_workflow (name) WHERE defined AND is_current;
-CREATE UNIQUE INDEX t_workflow_resolved ON romancy.t_workflow (name, handler, search_path) WHERE NOT defined;
+/* not unique: a unique one would make the first start of a name wait for another's open transaction */
+CREATE INDEX t_workflow_resolved ON romancy.t_workflow (name, handler, search_path) WHERE NOT defined;
 CREATE INDEX t_workflow_on_event ON romancy.t_workflow (on_event) WHERE on_event IS NOT NULL AND is_current;
 COMMENT ON TABLE romancy.t_workflow IS 'Versions of workflows, defined or resolved from a function''s name';
 

@@ -1,13 +1,18 @@
 /* Section 2 of the API: starting, finding and steering instances. */
 
 /* Who may see and change what; used by the views and by the engine's queries. */
+CREATE FUNCTION romancy.shown_status(instance_id uuid, status romancy.t_status)
+RETURNS text LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'romancy_shown_status';
+REVOKE ALL ON FUNCTION romancy.shown_status(uuid, romancy.t_status) FROM PUBLIC;
+COMMENT ON FUNCTION romancy.shown_status(uuid, romancy.t_status) IS 'The status of an instance, running while a turn of it is under way';
+
 CREATE FUNCTION romancy.may_read(owner text)
-RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_may_read';
+RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10 AS 'MODULE_PATHNAME', 'romancy_may_read';
 REVOKE ALL ON FUNCTION romancy.may_read(text) FROM PUBLIC;
 COMMENT ON FUNCTION romancy.may_read(text) IS 'May the current user see what belongs to this role';
 
 CREATE FUNCTION romancy.may_access(owner text, role oid, steer boolean)
-RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_may_access';
+RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10 AS 'MODULE_PATHNAME', 'romancy_may_access';
 REVOKE ALL ON FUNCTION romancy.may_access(text, oid, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION romancy.may_access(text, oid, boolean) IS 'Internal: may that role see, or steer, what belongs to the owner';
 

@@ -23,3 +23,25 @@ COMMENT ON FUNCTION romancy.call_workflow(text, jsonb, text, text, int, int, jso
 CREATE FUNCTION romancy.recur(input jsonb DEFAULT NULL)
 RETURNS jsonb LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_recur';
 COMMENT ON FUNCTION romancy.recur(jsonb) IS 'In a workflow: end this instance and continue in a new one; never returns';
+
+CREATE FUNCTION romancy.fork_workflow(instance_id uuid, from_activity text, input jsonb DEFAULT NULL)
+RETURNS uuid LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_fork_workflow';
+COMMENT ON FUNCTION romancy.fork_workflow(uuid, text, jsonb) IS 'Start an instance with the history of another up to, not including, a step';
+
+CREATE FUNCTION romancy.resume_workflows(filter jsonb)
+RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_resume_workflows';
+COMMENT ON FUNCTION romancy.resume_workflows(jsonb) IS 'Resume all paused instances that a filter selects; how many';
+
+/* What may be dropped or replaced, and what a mended function is waited for by. */
+CREATE VIEW romancy.versions WITH (security_barrier) AS
+	SELECT w.name AS workflow, w.version, w.defined, w.is_current, w.handler, w.queue, w.owner,
+		w.created_at, coalesce(i.live, 0) AS live, coalesce(i.paused, 0) AS paused, i.oldest
+	FROM romancy.t_workflow w
+	LEFT JOIN (
+		SELECT def_id, count(*) AS live, count(*) FILTER (WHERE status = 'paused') AS paused,
+			min(created_at) AS oldest
+		FROM romancy.t_instance
+		WHERE wake_at IS NOT NULL AND romancy.may_read(owner)
+		GROUP BY def_id) i USING (def_id)
+	WHERE i.def_id IS NOT NULL OR romancy.may_read(w.owner);
+COMMENT ON VIEW romancy.versions IS 'Versions of workflows, and how many live and paused instances each still has';

@@ -3,7 +3,8 @@
  * no row before may_read has let it through.
  */
 CREATE VIEW romancy.instances WITH (security_barrier) AS
-	SELECT i.instance_id, i.workflow, w.version, i.status::text AS status,
+	SELECT i.instance_id, i.workflow, w.version,
+		romancy.shown_status(i.instance_id, i.status) AS status,
 		i.input, i.output, i.error, w.queue, i.owner, i.priority, i.labels,
 		i.idempotency_key, i.parent_id, i.continued_from, i.created_at,
 		i.started_at, i.updated_at, i.finished_at

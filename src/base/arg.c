@@ -203,6 +203,17 @@ rom_input_jsonb(const char *text, Jsonb **value)
 }
 
 bool
+rom_input_uuid(const char *text, pg_uuid_t *value)
+{
+	Datum		datum;
+
+	if (!try_input(uuid_in, text, &datum))
+		return false;
+	*value = *DatumGetUUIDP(datum);
+	return true;
+}
+
+bool
 rom_interval_usec(const Interval *interval, int64 *usec)
 {
 	int64		days = (int64) interval->month * DAYS_PER_MONTH + interval->day;

@@ -47,6 +47,7 @@ extern void rom_payload_check(const Jsonb *jb, const char *argument);
 extern bool rom_input_interval(const char *text, Interval *value);
 extern bool rom_input_timestamptz(const char *text, TimestampTz *value);
 extern bool rom_input_jsonb(const char *text, Jsonb **value);
+extern bool rom_input_uuid(const char *text, pg_uuid_t *value);
 
 /* An interval in microseconds, months of 30 days; false when out of range. */
 extern bool rom_interval_usec(const Interval *interval, int64 *usec);

@@ -491,6 +491,26 @@ rom_slot_current(int number, int *pid, Oid *dbid, Oid *owner, pg_uuid_t *id,
 	return running;
 }
 
+bool
+rom_slot_busy(const pg_uuid_t *id)
+{
+	bool		found = false;
+
+	if (area == NULL)
+		return false;
+	for (int i = 0; i < area->nslots && !found; i++)
+	{
+		Slot	   *slot = &area->slots[i];
+
+		if (slot->count == 0)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		found = position(slot, id) >= 0;
+		SpinLockRelease(&slot->mutex);
+	}
+	return found;
+}
+
 /* Place among the suspects, or -1. */
 static int
 find_suspect(const pg_uuid_t *id)

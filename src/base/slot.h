@@ -61,6 +61,9 @@ extern void rom_slot_end(void);
  */
 extern bool rom_slot_mark_again(const pg_uuid_t *id);
 
+/* Does some process run a turn of this instance now? */
+extern bool rom_slot_busy(const pg_uuid_t *id);
+
 /* Did a turn of this instance die with its process before the last crash restart? */
 extern bool rom_slot_suspect(const pg_uuid_t *id);
 

@@ -242,6 +242,13 @@ rom_engine_end(RomEngine *engine)
 uint64
 rom_execute(RomStatement *stmt, Datum *values, const bool *nulls, long limit)
 {
+	return rom_execute_at(stmt, values, nulls, InvalidSnapshot, limit);
+}
+
+uint64
+rom_execute_at(RomStatement *stmt, Datum *values, const bool *nulls,
+			   Snapshot snapshot, long limit)
+{
 	char		spi_nulls[20];
 	int			rc;
 
@@ -259,7 +266,8 @@ rom_execute(RomStatement *stmt, Datum *values, const bool *nulls, long limit)
 	}
 	for (int i = 0; i < stmt->nargs; i++)
 		spi_nulls[i] = (nulls && nulls[i]) ? 'n' : ' ';
-	rc = SPI_execute_plan(stmt->plan, values, spi_nulls, false, limit);
+	rc = SPI_execute_snapshot(stmt->plan, values, spi_nulls, snapshot,
+							  InvalidSnapshot, false, true, limit);
 	if (rc < 0)
 		elog(ERROR, "could not execute \"%s\": %s", stmt->sql,
 			 SPI_result_code_string(rc));

@@ -53,6 +53,10 @@ extern void rom_engine_end(RomEngine *engine);
 extern uint64 rom_execute(RomStatement *stmt, Datum *values, const bool *nulls,
 						  long limit);
 
+/* The same with a given snapshot (own changes are seen). */
+extern uint64 rom_execute_at(RomStatement *stmt, Datum *values,
+							 const bool *nulls, Snapshot snapshot, long limit);
+
 /* Column col (from 1) of row row of SPI_tuptable. */
 extern Datum rom_value(uint64 row, int col, bool *isnull);
 

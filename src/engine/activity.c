@@ -303,7 +303,8 @@ announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 		add_interval(rom_now(), activity->start_to_close_timeout) : DT_NOEND;
 	turn->procedure = p;
 	return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "procedure", rom_now(),
-						 attempts_to_jsonb(a));
+						 rom_jb_with(attempts_to_jsonb(a), "input",
+									 call->input ? call->input : rom_jb_null_document()));
 }
 
 /* effective_policy is the activity's policy overlaid by the call's own. */

@@ -46,6 +46,7 @@
 #include "base/spi.h"
 #include "base/wake.h"
 #include "engine/activity.h"
+#include "engine/arrival.h"
 #include "engine/batch.h"
 #include "engine/limit.h"
 #include "engine/run.h"
@@ -362,6 +363,25 @@ begin_turn(RomInstance *inst, Oid owner, RomRun *run)
 	return turn;
 }
 
+/* woken_in_vain: it waits for a message, and neither that nor anything else has come. */
+static bool
+woken_in_vain(RomTurn *turn)
+{
+	return rom_arrival() != NULL && turn->ninbox == 0 &&
+		turn->injected == NULL &&
+		turn->inst->status == ROM_STATUS_WAITING_MESSAGE &&
+		turn->inst->wake_at > rom_now() && rom_arrival()->in_vain(turn);
+}
+
+/* woken_for_others: it is paused, and was woken for what others may take. */
+static bool
+woken_for_others(RomTurn *turn)
+{
+	return rom_arrival() != NULL && turn->ninbox == 0 &&
+		turn->inst->status == ROM_STATUS_PAUSED &&
+		(turn->inst->flags & ROM_HAS_SUBSCRIPTIONS) != 0;
+}
+
 /* run_member runs one turn within its limits. */
 static RomTurnEnd
 run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
@@ -386,6 +406,13 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
 	{
 		rom_turn_pause(turn, crash_error(turn->inst));
 		end = ROM_TURN_SAVE;
+	}
+	else if (woken_in_vain(turn))
+		end = ROM_TURN_NOTHING;
+	else if (woken_for_others(turn))
+	{
+		rom_arrival()->pass_on(turn);
+		end = ROM_TURN_NOTHING;
 	}
 	else
 	{
@@ -473,8 +500,17 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		run->tainted |= turn->tainted;
 		if (turn->raise_error)
 			ThrowErrorData(turn->raise_error);
+		if (end == ROM_TURN_SAVE && rom_arrival() != NULL &&
+			(turn->inst->flags & ROM_HAS_SUBSCRIPTIONS) != 0)
+			rom_arrival()->pass_on(turn);
 		if (end == ROM_TURN_AGAIN)
 			run->alone[run->nalone++] = turn->inst->id;
+		else if (end == ROM_TURN_NOTHING)
+		{
+			/* woken early: its deadline may have been taken off the list for this turn */
+			if (!TIMESTAMP_NOT_FINITE(turn->inst->wake_at))
+				rom_wake_at(&turn->inst->id, owner, turn->inst->priority, turn->inst->wake_at);
+		}
 		else if (end == ROM_TURN_SAVE)
 		{
 			save[i] = true;
@@ -645,6 +681,50 @@ mark_suspect(const pg_uuid_t *id)
 	MemoryContextSwitchTo(batch_cxt);
 }
 
+/* Turns of an instance that failed in the engine itself, in a row, in this process. */
+typedef struct FailureEntry
+{
+	pg_uuid_t	id;
+	int			failures;
+} FailureEntry;
+
+#define FAILURES_KEPT 1000
+
+static HTAB *failures = NULL;
+
+/* next_delay is how long to wait before the next try: 1 s, doubled each time up to a minute. */
+static int
+next_delay(const pg_uuid_t *id)
+{
+	FailureEntry *entry;
+	bool		found;
+
+	if (failures == NULL || hash_get_num_entries(failures) >= FAILURES_KEPT)
+	{
+		HASHCTL		ctl;
+
+		if (failures)
+			hash_destroy(failures);
+		ctl.keysize = sizeof(pg_uuid_t);
+		ctl.entrysize = sizeof(FailureEntry);
+		ctl.hcxt = TopMemoryContext;
+		failures = hash_create("romancy failed turns", 64, &ctl,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	entry = hash_search(failures, id, HASH_ENTER, &found);
+	if (!found)
+		entry->failures = 0;
+	return Min(60000, 1000 << Min(entry->failures++, 6));
+}
+
+/* forget_failures: its turn was committed. */
+static void
+forget_failures(const pg_uuid_t *id)
+{
+	if (failures != NULL)
+		(void) hash_search(failures, id, HASH_REMOVE, NULL);
+}
+
 /* report logs an error of the engine itself, once per instance and try. */
 static void
 report(ErrorData *error, const pg_uuid_t *id, int delay_ms)
@@ -684,6 +764,7 @@ run_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 		if (result == TXN_COMMITTED)
 		{
 			turns += run.nsaved;
+			forget_failures(id);
 			rom_slot_clear_suspect(id);
 			if (run.procedure != NULL && run.nsaved > 0)
 			{
@@ -718,7 +799,7 @@ run_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 		break;
 	}
 	{
-		int			delay = 1000;
+		int			delay = next_delay(id);
 
 		if (error != NULL)
 			report(error, id, delay);

@@ -91,13 +91,36 @@ start_child(RomTurn *turn, RomCall *call, pg_uuid_t *id)
 	SetUserIdAndSecContext(before, sec_context);
 }
 
+/* base_name is a step's id without its number: the name, where none is recorded. */
+static char *
+base_name(const char *step)
+{
+	const char *colon = strrchr(step, ':');
+
+	return colon ? pnstrdup(step, colon - step) : pstrdup(step);
+}
+
+/* child_detail is what is recorded of a child besides its input. */
+static Jsonb *
+child_detail(const ChildOptions *options, const pg_uuid_t *id)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "instance_id", rom_life_uuid_text(id));
+	if (strcmp(options->close, "cancel") != 0)
+		rom_jb_text(&jb, "on_parent_close", options->close);
+	if (options->version != 0)
+		rom_jb_int(&jb, "version", options->version);
+	return rom_jb_end(&jb);
+}
+
 static RomOutcome
 spawn_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	ChildOptions *options = call->options;
 	MemoryContext old;
 	pg_uuid_t	id;
-	RomJb		jb;
 
 	if (turn->inst->depth >= ROM_DEPTH_MAX)
 		ereport(ERROR,
@@ -108,11 +131,7 @@ spawn_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	start_child(turn, call, &id);
 	old = MemoryContextSwitchTo(turn->cxt);
 	event->type = ROM_EVENT_CHILD_SCHEDULED;
-	rom_jb_begin(&jb);
-	rom_jb_text(&jb, "instance_id", rom_life_uuid_text(&id));
-	if (strcmp(options->close, "cancel") != 0)
-		rom_jb_text(&jb, "on_parent_close", options->close);
-	event->detail = rom_jb_end(&jb);
+	event->detail = child_detail(options, &id);
 	MemoryContextSwitchTo(old);
 	turn->inst->flags |= ROM_HAS_CHILDREN;
 	return ROM_OUTCOME_DONE;
@@ -194,11 +213,31 @@ value(RomTurn *turn, RomEvent *outcome)
 	return outcome->result;
 }
 
+/* again starts the child of a retried step anew. */
+static void
+again(RomTurn *turn, RomEvent *event)
+{
+	ChildOptions options = {0};
+	RomCall		call = {0};
+	char	   *close = rom_jb_get_text(event->detail, "on_parent_close");
+	pg_uuid_t	id;
+
+	options.name = event->name ? event->name : base_name(event->step);
+	options.close = close ? close : "cancel";
+	options.version = rom_jb_get_int(event->detail, "version", 0);
+	call.step = event->step;
+	call.input = event->input;
+	call.options = &options;
+	start_child(turn, &call, &id);
+	event->detail = child_detail(&options, &id);
+}
+
 static const RomScheduleKind child_kind = {
 	.scheduled = ROM_EVENT_CHILD_SCHEDULED,
 	.waiting = ROM_STATUS_WAITING_WORKFLOW,
 	.wait_kind = "workflow",
 	.arrived = arrived,
+	.again = again,
 	.value = value,
 };
 

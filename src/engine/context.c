@@ -29,7 +29,7 @@ rom_context_set(const RomRunning *running)
 }
 
 const RomRunning *
-rom_context_get(const char *function)
+rom_context_find(void)
 {
 	static RomRunning current;
 	RomTurn    *turn = rom_turn_current;
@@ -40,11 +40,19 @@ rom_context_get(const char *function)
 		current.workflow = turn->inst->workflow;
 		return &current;
 	}
-	if (is_running_outside)
-		return &running_outside;
-	ereport(ERROR,
-			(errcode(ERRCODE_ROM_CONTEXT),
-			 errmsg("romancy.%s can only be called from a running workflow or activity", function)));
+	return is_running_outside ? &running_outside : NULL;
+}
+
+const RomRunning *
+rom_context_get(const char *function)
+{
+	const RomRunning *running = rom_context_find();
+
+	if (running == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CONTEXT),
+				 errmsg("romancy.%s can only be called from a running workflow or activity", function)));
+	return running;
 }
 
 PG_FUNCTION_INFO_V1(romancy_instance_id);

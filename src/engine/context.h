@@ -22,4 +22,7 @@ extern void rom_context_set(const RomRunning *running);
 /* The running instance; RM004 naming function when there is none. */
 extern const RomRunning *rom_context_get(const char *function);
 
+/* The same, NULL when there is none. */
+extern const RomRunning *rom_context_find(void);
+
 #endif							/* ROM_CONTEXT_H */

@@ -269,6 +269,7 @@ write_version(const WorkflowDefinition *def, Oid role)
 	bool		isnull;
 	int32		def_id = 0;
 	int32		version = 0;
+	const char *owner = def->owner;
 	uint64		n;
 	Datum		clear[2];
 
@@ -277,8 +278,9 @@ write_version(const WorkflowDefinition *def, Oid role)
 	{
 		int32		number = DatumGetInt32(rom_value(i, 2, &isnull));
 
-		check_owner(role, rom_value_text(i, 3, CurrentMemoryContext),
-					"workflow", def->name);
+		/* a new version is the owner's as well, whoever makes it */
+		owner = rom_value_text(i, 3, CurrentMemoryContext);
+		check_owner(role, owner, "workflow", def->name);
 		if (DatumGetBool(rom_value(i, 4, &isnull)))
 			def_id = DatumGetInt32(rom_value(i, 1, &isnull));
 		/* the version found, or else one more than the highest */
@@ -309,7 +311,7 @@ write_version(const WorkflowDefinition *def, Oid role)
 			key[1], key[2], IntervalPGetDatum(def->execution_timeout),
 			IntervalPGetDatum(def->retention), text_datum(def->on_event),
 			text_datum(def->description), text_datum(def->search_path),
-		text_datum(def->owner)};
+		text_datum(owner)};
 		bool		nulls[10] = {false, false, key_nulls[1], key_nulls[2],
 			def->execution_timeout == NULL, def->retention == NULL,
 			def->on_event == NULL, def->description == NULL, false, false};

@@ -113,15 +113,15 @@ static RomStatement select_any_version = {
 
 static RomStatement select_resolved = {
 	"select def_id from romancy.t_workflow"
-	" where not defined and name = $1 and handler = $2 and search_path = $3",
+	" where not defined and name = $1 and handler = $2 and search_path = $3"
+	" order by def_id limit 1",
 	3, {TEXTOID, TEXTOID, TEXTOID}
 };
 
 static RomStatement insert_resolved = {
 	"insert into romancy.t_workflow"
 	" (name, version, defined, is_current, handler, owner, search_path)"
-	" values ($1, 1, false, true, $2, $4, $3)"
-	" on conflict do nothing returning def_id",
+	" values ($1, 1, false, true, $2, $4, $3) returning def_id",
 	4, {TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
@@ -402,6 +402,9 @@ make_call_info(HandlerCache *cache, Oid funcid, FmgrInfo **flinfo)
 	return true;
 }
 
+/* What stands in the handler's place where a workflow's code runs outside (tasks/outside.c). */
+#define OUTSIDE_HANDLER "romancy.outside(jsonb)"
+
 /* workflow_function finds a workflow's function for a start; errors as rom_workflow_handler(). */
 static void
 workflow_function(WorkflowEntry *entry)
@@ -420,11 +423,10 @@ rom_workflow_handler(RomWorkflow *workflow, Oid owner)
 	entry = (WorkflowEntry *) ((char *) workflow -
 							   offsetof(WorkflowEntry, workflow));
 	if (workflow->handler == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("workflow \"%s\" runs in external workers, on queue \"%s\"",
-						workflow->name, workflow->queue)));
-	workflow_function(entry);
+		find_handler(&entry->handler, OUTSIDE_HANDLER, false, "workflow",
+					 workflow->name, &workflow->handler_oid);
+	else
+		workflow_function(entry);
 	rom_handler_check_execute(workflow->handler_oid, owner);
 	if (make_call_info(&entry->handler, workflow->handler_oid,
 					   &workflow->flinfo))
@@ -466,8 +468,8 @@ find_defined(const NameKey *key)
 
 /*
  * record_resolved stores what an undefined name resolved to, and returns its
- * def_id. Others may do the same at the same time: the one who comes second
- * waits for the first, and takes his row.
+ * def_id. Those who do the same in transactions that overlap get a row each:
+ * that does no harm, whereas one row for all would make them wait for each other.
  */
 static int32
 record_resolved(const NameKey *key, const char *signature)
@@ -475,26 +477,39 @@ record_resolved(const NameKey *key, const char *signature)
 	RomEngine	engine;
 	Datum		values[4];
 	bool		isnull;
-	int32		def_id = 0;
+	int32		def_id;
 
 	values[0] = CStringGetTextDatum(key->name);
 	values[1] = CStringGetTextDatum(signature);
 	values[2] = CStringGetTextDatum(key->path);
 	values[3] = CStringGetTextDatum(GetUserNameFromId(key->role, false));
 	rom_engine_begin(&engine);
-	while (def_id == 0)
+	if (rom_execute(&select_resolved, values, NULL, 0) == 1)
+		def_id = DatumGetInt32(rom_value(0, 1, &isnull));
+	else
 	{
-		CHECK_FOR_INTERRUPTS();
-		if (rom_execute(&select_resolved, values, NULL, 1) == 1)
-			def_id = DatumGetInt32(rom_value(0, 1, &isnull));
-		else if (rom_execute(&insert_resolved, values, NULL, 0) == 1)
-		{
-			def_id = DatumGetInt32(rom_value(0, 1, &isnull));
-			rom_definition_changed("t_workflow");
-		}
+		rom_execute(&insert_resolved, values, NULL, 0);
+		def_id = DatumGetInt32(rom_value(0, 1, &isnull));
+		rom_definition_changed("t_workflow");
 	}
 	rom_engine_end(&engine);
 	return def_id;
+}
+
+/* not_found raises RM001 for a name that is neither defined nor a function's. what: workflow or activity. */
+static void
+not_found(const char *what, const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_UNDEFINED),
+			 errmsg("%s \"%s\" does not exist", what, name),
+			 errdetail("No %s of that name is defined, and the search_path has no function of that name that takes one jsonb.",
+					   what),
+			 rom_handler_name_valid(name) ?
+			 errhint("Defined names match exactly. Use create function %s(jsonb) returns jsonb, or romancy.define_%s.",
+					 name, what) :
+			 errhint("Defined names match exactly. Use romancy.define_%s.",
+					 what)));
 }
 
 /* find_resolved gives the entry of the function that an undefined name means under a path. */
@@ -504,13 +519,14 @@ find_resolved(const NameKey *key)
 	Oid			funcid = rom_handler_lookup(key->name, key->path);
 	WorkflowEntry *entry;
 
-	if (!OidIsValid(funcid) || key->version > 1)
+	if (!OidIsValid(funcid))
+		not_found("workflow", key->name);
+	if (key->version > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_UNDEFINED),
-				 errmsg("workflow \"%s\" does not exist", key->name),
-				 errdetail("No workflow of that name is defined, and no function of that name that takes one jsonb is in the search_path."),
-				 errhint("Use create function %s(jsonb) returns jsonb, or romancy.define_workflow; defined names match exactly.",
-						 key->name)));
+				 errmsg("workflow \"%s\" has no version %d", key->name,
+						key->version),
+				 errdetail("It is not defined: the function of that name is version 1.")));
 	rom_handler_check(funcid, false, "workflow", key->name);
 	rom_handler_check_execute(funcid, key->role);
 	entry = workflow_entry(record_resolved(key, rom_handler_signature(funcid)));
@@ -646,12 +662,7 @@ resolve_activity_function(RomActivity *activity, const NameKey *key)
 	Oid			funcid = rom_handler_lookup(key->name, key->path);
 
 	if (!OidIsValid(funcid))
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_UNDEFINED),
-				 errmsg("activity \"%s\" does not exist", key->name),
-				 errdetail("No activity of that name is defined, and no function of that name that takes one jsonb is in the workflow's search_path."),
-				 errhint("Use create function %s(jsonb) returns jsonb, or romancy.define_activity; defined names match exactly.",
-						 key->name)));
+		not_found("activity", key->name);
 	rom_handler_check(funcid, false, "activity", key->name);
 	activity->defined = false;
 	set_text(&activity->handler, rom_handler_signature(funcid));

@@ -31,6 +31,7 @@
 #include "base/errors.h"
 #include "base/slot.h"
 #include "base/spi.h"
+#include "engine/arrival.h"
 #include "engine/batch.h"
 #include "engine/limit.h"
 #include "engine/run.h"
@@ -45,6 +46,8 @@ typedef struct Drain
 	bool		advance_time;
 	int64		max_turns;		/* 0: no limit */
 	int64		turns;
+	pg_uuid_t	arrived[ROM_BATCH_MAX]; /* for which something had come, and who were run */
+	int			narrived;
 } Drain;
 
 static bool draining = false;
@@ -60,7 +63,9 @@ find_ready(Drain *d, pg_uuid_t *ids, int max)
 	};
 	static RomStatement arrived = {
 		"SELECT DISTINCT b.instance_id FROM romancy.t_inbox b"
-		" JOIN romancy.t_instance i USING (instance_id) WHERE i.owner = $1 LIMIT $2",
+		" JOIN romancy.t_instance i USING (instance_id) WHERE i.owner = $1"
+		/* a paused one takes nothing but requests (kinds up to ROM_INBOX_RESUME) */
+		" AND (i.status <> 'paused' OR b.kind <= 4) LIMIT $2",
 		2, {TEXTOID, INT4OID}
 	};
 	RomEngine	engine;
@@ -90,6 +95,17 @@ find_ready(Drain *d, pg_uuid_t *ids, int max)
 		rows = rom_execute(&due, values, NULL, 0);
 		for (uint64 i = 0; i < rows && n < max; i++)
 			ids[n++] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+	}
+	if (n > 0)
+		d->narrived = 0;
+	else if (rom_arrival() != NULL)
+	{
+		n = rom_arrival()->find(d->owner_name, ids, max);
+		/* the same again: they do not want it now */
+		if (n == d->narrived && memcmp(d->arrived, ids, n * sizeof(pg_uuid_t)) == 0)
+			n = 0;
+		d->narrived = n;
+		memcpy(d->arrived, ids, n * sizeof(pg_uuid_t));
 	}
 	rom_engine_end(&engine);
 	return n;

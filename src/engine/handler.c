@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
@@ -90,7 +91,7 @@ rom_handler_check(Oid funcid, bool procedure, const char *what,
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("%s cannot be the handler of %s \"%s\"",
-						rom_handler_signature(funcid), what, name),
+						format_procedure(funcid), what, name),
 				 errdetail_internal("%s", wrong),
 				 form->prokind == PROKIND_PROCEDURE && !procedure ?
 				 errhint("A procedure needs an activity with transactional => false.") :
@@ -170,6 +171,15 @@ in_schema(const char *schema, const char *name)
 		rom_namespace_aclcheck(oid, GetUserId(), ACL_USAGE) != ACLCHECK_OK)
 		return InvalidOid;
 	return function_oid(oid, name, 1);
+}
+
+bool
+rom_handler_name_valid(const char *name)
+{
+	List	   *parts;
+
+	return SplitIdentifierString(pstrdup(name), '.', &parts) &&
+		(list_length(parts) == 1 || list_length(parts) == 2);
 }
 
 Oid

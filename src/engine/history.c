@@ -20,7 +20,6 @@
 #include "utils/typcache.h"
 
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "engine/history.h"
@@ -160,14 +159,10 @@ rom_history_decode(Datum events, int64 last_seq, RomEventList *list,
 	MemoryContextSwitchTo(old);
 }
 
-void
-rom_history_load(const pg_uuid_t *id, RomEventList *list, MemoryContext cxt)
+/* load reads all rows of an instance by a statement of (id, after). */
+static void
+load(RomStatement *stmt, const pg_uuid_t *id, RomEventList *list, MemoryContext cxt)
 {
-	static RomStatement load = {
-		"SELECT last_seq, events FROM romancy.t_history"
-		" WHERE instance_id = $1 AND last_seq > $2 ORDER BY last_seq",
-		2, {UUIDOID, INT8OID}
-	};
 	Datum		values[2];
 	int64		after = 0;
 
@@ -178,7 +173,7 @@ rom_history_load(const pg_uuid_t *id, RomEventList *list, MemoryContext cxt)
 
 		values[0] = UUIDPGetDatum(id);
 		values[1] = Int64GetDatum(after);
-		n = rom_execute(&load, values, NULL, 64);
+		n = rom_execute(stmt, values, NULL, 64);
 		for (uint64 i = 0; i < n; i++)
 		{
 			bool		isnull;
@@ -190,6 +185,30 @@ rom_history_load(const pg_uuid_t *id, RomEventList *list, MemoryContext cxt)
 		if (n < 64)
 			break;
 	}
+}
+
+void
+rom_history_load(const pg_uuid_t *id, RomEventList *list, MemoryContext cxt)
+{
+	static RomStatement stmt = {
+		"SELECT last_seq, events FROM romancy.t_history"
+		" WHERE instance_id = $1 AND last_seq > $2 ORDER BY last_seq",
+		2, {UUIDOID, INT8OID}
+	};
+
+	load(&stmt, id, list, cxt);
+}
+
+void
+rom_history_load_archived(const pg_uuid_t *id, RomEventList *list, MemoryContext cxt)
+{
+	static RomStatement stmt = {
+		"SELECT last_seq, events FROM romancy.t_history_archive"
+		" WHERE instance_id = $1 AND last_seq > $2 ORDER BY last_seq",
+		2, {UUIDOID, INT8OID}
+	};
+
+	load(&stmt, id, list, cxt);
 }
 
 /* encode forms the composite datum of one event and counts its size. */
@@ -242,13 +261,6 @@ rom_history_append(const pg_uuid_t *id, RomEventList *list, int from,
 			SPI_freeplan(insert.plan);
 		insert.plan = NULL;
 	}
-	if (last_seq + list->count - from > rom_guc_max_history_events)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_LIMIT),
-				 errmsg("history of the instance would exceed %d events",
-						rom_guc_max_history_events),
-				 errhint("Let the workflow continue with romancy.recur(), or raise romancy.max_history_events.")));
-
 	while (from < list->count)
 	{
 		Size		size = 0;

@@ -88,6 +88,10 @@ extern void rom_event_list_add(RomEventList *list, RomEvent *event,
 extern void rom_history_load(const pg_uuid_t *id, RomEventList *list,
 							 MemoryContext cxt);
 
+/* The same from the archive. */
+extern void rom_history_load_archived(const pg_uuid_t *id, RomEventList *list,
+									  MemoryContext cxt);
+
 /* Decodes one row's events (a t_event[] whose last event has number last_seq) into list. */
 extern void rom_history_decode(Datum events, int64 last_seq,
 							   RomEventList *list, MemoryContext cxt);

@@ -24,6 +24,7 @@
 
 #include "base/arg.h"
 #include "base/compat.h"
+#include "base/slot.h"
 #include "base/spi.h"
 #include "engine/instance.h"
 
@@ -267,4 +268,23 @@ Datum
 romancy_monitor(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(true);
+}
+
+PG_FUNCTION_INFO_V1(romancy_shown_status);
+
+/*
+ * romancy.shown_status(instance_id uuid, status t_status) -> text
+ *
+ * A status as users see it. The row of a turn's instance is not committed before the
+ * turn's end; meanwhile "running" is known from shared memory.
+ */
+Datum
+romancy_shown_status(PG_FUNCTION_ARGS)
+{
+	RomStatus	status = rom_status_from_datum(PG_GETARG_DATUM(1));
+
+	if (!ROM_STATUS_IS_FINAL(status) && status != ROM_STATUS_PAUSED &&
+		status != ROM_STATUS_COMPENSATING && rom_slot_busy(PG_GETARG_UUID_P(0)))
+		status = ROM_STATUS_RUNNING;
+	PG_RETURN_TEXT_P(cstring_to_text(rom_status_name(status)));
 }

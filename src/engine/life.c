@@ -15,6 +15,7 @@
 #include "base/errors.h"
 #include "engine/child.h"
 #include "engine/life.h"
+#include "engine/recur.h"
 #include "engine/saga.h"
 
 Jsonb *
@@ -87,4 +88,5 @@ rom_life_init(void)
 {
 	rom_saga_init();
 	rom_child_init();
+	rom_recur_init();
 }

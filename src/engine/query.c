@@ -38,7 +38,7 @@ PG_FUNCTION_INFO_V1(romancy_get_value);
 
 static RomStatement list_statements[] =
 ROM_FILTER_STATEMENTS("select i.instance_id, i.workflow, w.version,"
-					  " i.status::text, i.input, i.output, i.error, w.queue, i.owner,"
+					  " romancy.shown_status(i.instance_id, i.status), i.input, i.output, i.error, w.queue, i.owner,"
 					  " i.priority, i.labels, i.idempotency_key, i.parent_id,"
 					  " i.continued_from, i.created_at, i.started_at, i.updated_at,"
 					  " i.finished_at from romancy.t_instance i"

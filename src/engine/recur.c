@@ -23,6 +23,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/wake.h"
+#include "engine/delete.h"
 #include "engine/recur.h"
 #include "engine/turn.h"
 
@@ -51,10 +52,12 @@ static RomStatement archive_history = {
 	1, {UUIDOID}
 };
 
-/* A repeated start with the key finds the generation that is live. */
+/* When a generation is deleted, its idempotency key goes to the next: while a chain lives, so does its key. */
 static RomStatement move_key = {
-	"update romancy.t_idempotency set instance_id = $2 where instance_id = $1",
-	2, {UUIDOID, UUIDOID}
+	"update romancy.t_idempotency k set instance_id = i.instance_id"
+	" from romancy.t_instance i"
+	" where k.instance_id = any ($1) and i.continued_from = k.instance_id",
+	1, {UUIDARRAYOID}
 };
 
 static RomStatement select_successor = {
@@ -153,9 +156,22 @@ rom_recur_save(RomTurn *turn)
 	if (rom_execute(&insert_successor, values, nulls, 0) != 1)
 		elog(ERROR, "could not start the successor of an instance");
 	rom_execute(&archive_history, values, NULL, 0);
-	rom_execute(&move_key, values, NULL, 0);
 	rom_turn_move(turn, &successor);
 	rom_wake_ready(&successor, turn->owner, inst->priority);
+}
+
+/* keep_keys is called before instances are deleted, with their ids; some may be generations of one chain. */
+static void
+keep_keys(Datum ids)
+{
+	while (rom_execute(&move_key, &ids, NULL, 0) > 0)
+		CHECK_FOR_INTERRUPTS();
+}
+
+void
+rom_recur_init(void)
+{
+	rom_instance_on_delete(keep_keys);
 }
 
 /* live_successor finds the live instance that id continues in; false when the last one is over. Engine scope needed. */
@@ -208,6 +224,14 @@ rom_recur_forward(RomTurn *turn)
 		rom_wake_ready(&id, get_role_oid(owner, true), priority);
 		if (item->kind == ROM_INBOX_CANCEL || item->kind == ROM_INBOX_TERMINATE)
 			rom_wake_cancel(&id);
+	}
+	/* and what was sent to it by a transaction that crossed its end */
+	if (!looked)
+		live = live_successor(&id, &owner, &priority);
+	if (live)
+	{
+		rom_turn_move(turn, &id);
+		rom_wake_ready(&id, get_role_oid(owner, true), priority);
 	}
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(old);

@@ -12,6 +12,9 @@
 
 extern const RomPrimitive rom_primitive_recur;
 
+/* Called once from _PG_init. */
+extern void rom_recur_init(void);
+
 /* Starts the successor, moves over what goes over, and archives the history. For the save of a turn that recurs, when its history is stored; engine scope needed. */
 extern void rom_recur_save(RomTurn *turn);
 

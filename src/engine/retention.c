@@ -129,7 +129,13 @@ lock_finished(Datum *ids, int n)
 	static RomStatement stmt = {
 		"SELECT instance_id FROM romancy.t_instance"
 		" WHERE instance_id = ANY ($1) AND finished_at IS NOT NULL"
-		" AND wake_at IS NULL FOR UPDATE SKIP LOCKED",
+		" AND wake_at IS NULL"
+		/* neither a live child's parent nor what a live instance continued */
+		" AND NOT EXISTS (SELECT FROM romancy.t_instance c"
+		"  WHERE c.parent_id = t_instance.instance_id AND c.wake_at IS NOT NULL)"
+		" AND NOT EXISTS (SELECT FROM romancy.t_instance c"
+		"  WHERE c.continued_from = t_instance.instance_id AND c.wake_at IS NOT NULL)"
+		" FOR UPDATE SKIP LOCKED",
 		1, {UUIDARRAYOID}
 	};
 	Datum		value = PointerGetDatum(construct_array(ids, n, UUIDOID, UUID_LEN,

@@ -48,6 +48,8 @@ typedef struct Registered
 	bool		done;
 } Registered;
 
+static RomInFlightHook in_flight = NULL;
+
 static RomStatement select_compensation = {
 	"select compensation from romancy.t_activity where name = $1",
 	1, {TEXTOID}
@@ -81,12 +83,10 @@ rom_saga_note(RomTurn *turn, RomEvent *event, const char *compensation)
 	MemoryContextSwitchTo(old);
 }
 
-void
-rom_saga_note_scheduled(RomTurn *turn, RomEvent *event)
+/* find_compensation looks up what undoes a defined activity; NULL for nothing. Enters the engine by itself. */
+static char *
+find_compensation(const char *name)
 {
-	const char *colon = strrchr(event->step, ':');
-	char	   *name = event->name ? event->name :
-		pnstrdup(event->step, colon ? colon - event->step : strlen(event->step));
 	Datum		values[1] = {CStringGetTextDatum(name)};
 	MemoryContext cxt = CurrentMemoryContext;
 	char	   *compensation = NULL;
@@ -97,7 +97,17 @@ rom_saga_note_scheduled(RomTurn *turn, RomEvent *event)
 		compensation = rom_value_text(0, 1, cxt);
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(cxt);
-	rom_saga_note(turn, event, compensation);
+	return compensation;
+}
+
+void
+rom_saga_note_scheduled(RomTurn *turn, RomEvent *event)
+{
+	const char *colon = strrchr(event->step, ':');
+	char	   *name = event->name ? event->name :
+		pnstrdup(event->step, colon ? colon - event->step : strlen(event->step));
+
+	rom_saga_note(turn, event, find_compensation(name));
 }
 
 char *
@@ -112,9 +122,17 @@ registered_name(RomEvent *event)
 {
 	if (event->type == ROM_EVENT_ACTIVITY_COMPLETED && event->detail != NULL)
 		return rom_jb_get_text(event->detail, "compensation");
-	if (event->type == ROM_EVENT_COMPENSATION_REGISTERED)
+	/* a fork's, that ran for the original */
+	if (event->type == ROM_EVENT_COMPENSATION_REGISTERED &&
+		!rom_jb_get_bool(event->detail, "done", false))
 		return event->name;
 	return NULL;
+}
+
+bool
+rom_saga_registers(RomEvent *event)
+{
+	return registered_name(event) != NULL;
 }
 
 /*
@@ -169,6 +187,18 @@ next_registered(RomTurn *turn)
 	return NULL;
 }
 
+bool
+rom_saga_has_run(RomTurn *turn, RomEvent *event)
+{
+	int			n;
+	Registered *list = registered(turn, &n);
+
+	for (int i = 0; i < n; i++)
+		if (list[i].event == event)
+			return list[i].done;
+	return false;
+}
+
 /* ------------------------------------------------------------ the saga of an instance */
 
 void
@@ -189,6 +219,8 @@ rom_saga_load(RomTurn *turn)
 		turn->saga->status = status && strcmp(status, "cancelled") == 0 ?
 			ROM_STATUS_CANCELLED : ROM_STATUS_FAILED;
 		turn->saga->error = rom_jb_get_json(json, "error");
+		turn->saga->closed = rom_jb_get_bool(json, "closed", false);
+		turn->saga->in_flight = rom_jb_get_json(json, "in_flight");
 		turn->inst->deadline = DT_NOEND;	/* it has been missed, or does not count any more */
 	}
 	MemoryContextSwitchTo(old);
@@ -202,21 +234,54 @@ rom_saga_to_jsonb(const RomSaga *saga)
 	rom_jb_begin(&jb);
 	rom_jb_text(&jb, "status", rom_status_name(saga->status));
 	rom_jb_json(&jb, "error", saga->error);
+	rom_jb_bool(&jb, "closed", saga->closed);
+	rom_jb_json(&jb, "in_flight", saga->in_flight);
 	return rom_jb_end(&jb);
+}
+
+/* undo_unknown registers the undoing of an effect of which nobody says whether it happened: its result is null. */
+static void
+undo_unknown(RomTurn *turn, const char *step, const char *compensation, Jsonb *input)
+{
+	RomEvent   *event = rom_turn_event(turn, ROM_EVENT_COMPENSATION_REGISTERED, step);
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_json(&jb, "input", input ? input : rom_jb_null_document());
+	rom_jb_null(&jb, "result");
+	event->name = rom_turn_copy_text(turn, compensation);
+	event->input = rom_jb_end(&jb);
+	turn->inst->flags |= ROM_HAS_COMPENSATIONS;
+	rom_event_list_add(&turn->history, event, turn->cxt);
+	turn->changed = true;
 }
 
 bool
 rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 {
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
-	bool		begin = turn->saga != NULL || next_registered(turn) != NULL;
+	bool		begin;
+
+	/* a procedure outside the transaction was announced: how far it came is not known */
+	if (turn->saga == NULL && turn->wait_before != NULL && turn->injected == NULL &&
+		strcmp(turn->wait_before->kind, "procedure") == 0)
+	{
+		char	   *compensation = find_compensation(turn->wait_before->name);
+
+		if (compensation != NULL)
+			undo_unknown(turn, turn->wait_before->step, compensation,
+						 turn->wait_before->detail ?
+						 rom_jb_get_json(turn->wait_before->detail, "input") : NULL);
+	}
+	begin = turn->saga != NULL || next_registered(turn) != NULL ||
+		(turn->wait_before != NULL && strcmp(turn->wait_before->kind, "activity") == 0) ||
+		(turn->inst->flags & ROM_HAS_TASKS) != 0;
 
 	if (begin)
 	{
 		if (turn->saga == NULL)
 		{
 			turn->saga = palloc0_object(RomSaga);
-			turn->saga->begun = true;
 			turn->wait_before = NULL;
 		}
 		turn->saga->status = status;
@@ -236,14 +301,16 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 
 /* compensation_input is what an activity is given to undo another: {"input": ..., "result": ...}. */
 static Jsonb *
-compensation_input(RomEvent *event)
+compensation_input(RomTurn *turn, RomEvent *event)
 {
+	RomEvent   *scheduled = rom_turn_scheduled(turn, event->step);
+	Jsonb	   *input = scheduled ? scheduled->input : event->input;
 	RomJb		jb;
 
 	if (event->type == ROM_EVENT_COMPENSATION_REGISTERED)
 		return event->input;
 	rom_jb_begin(&jb);
-	rom_jb_json(&jb, "input", event->input ? event->input : rom_jb_null_document());
+	rom_jb_json(&jb, "input", input ? input : rom_jb_null_document());
 	rom_jb_json(&jb, "result", event->result ? event->result : rom_jb_null_document());
 	return rom_jb_end(&jb);
 }
@@ -272,6 +339,129 @@ crossed_off(RomTurn *turn, Registered *r, RomEvent *event)
 	return done;
 }
 
+/* ------------------------------------------------------------ effects under way */
+
+void
+rom_saga_on_in_flight(RomInFlightHook hook)
+{
+	in_flight = hook;
+}
+
+/* is_settled: has one that was under way come to its end? Then its event is in history, for the saga to undo. */
+static bool
+is_settled(RomTurn *turn, Jsonb *one)
+{
+	char	   *step = rom_jb_get_text(one, "step");
+	RomInboxItem *item;
+	RomEvent   *event;
+
+	if (rom_turn_scheduled(turn, step) != NULL)
+		return rom_turn_completion(turn, step) != NULL;
+	item = rom_turn_inbox_take(turn, step);
+	if (item == NULL)
+		return false;
+	if (item->error != NULL && rom_error_sqlstate(item->error) == ERRCODE_ROM_TIMEOUT)
+	{
+		/* its worker was not heard of again */
+		undo_unknown(turn, step, rom_jb_get_text(one, "compensation"),
+					 rom_jb_get_json(one, "input"));
+		return true;
+	}
+	event = rom_turn_event(turn, item->error ? ROM_EVENT_ACTIVITY_FAILED :
+						   ROM_EVENT_ACTIVITY_COMPLETED, step);
+	event->name = rom_jb_get_text(one, "activity");
+	if (strncmp(step, event->name, strlen(event->name)) == 0 &&
+		step[strlen(event->name)] == ':')
+		event->name = NULL;		/* the step's id tells it */
+	event->input = rom_jb_get_json(one, "input");
+	event->result = item->error ? item->error :
+		item->result ? item->result : rom_jb_null_document();
+	if (item->error == NULL)
+		rom_saga_note(turn, event, rom_jb_get_text(one, "compensation"));
+	rom_event_list_add(&turn->history, event, turn->cxt);
+	turn->changed = true;
+	return true;
+}
+
+static Jsonb *
+in_flight_document(const RomInFlight *f)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "step", f->step);
+	rom_jb_text(&jb, "activity", f->activity);
+	rom_jb_text(&jb, "compensation", f->compensation);
+	rom_jb_json(&jb, "input", f->input);
+	return rom_jb_end(&jb);
+}
+
+/* begin_settling makes the list of what is under way, once. */
+static void
+begin_settling(RomTurn *turn, List *list)
+{
+	Jsonb	  **all = palloc(sizeof(Jsonb *) * (list_length(list) + 1));
+	ListCell   *lc;
+	int			n = 0;
+
+	foreach(lc, list)
+		all[n++] = in_flight_document(lfirst(lc));
+	turn->saga->in_flight = rom_jb_array(all, n);
+}
+
+bool
+rom_saga_settle(RomTurn *turn, TimestampTz *until)
+{
+	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+	RomSaga    *saga = turn->saga;
+	List	   *list = NIL;
+	Jsonb	  **left;
+	int			n = 0;
+	int			count;
+	ListCell   *lc;
+
+	*until = DT_NOEND;
+	if (in_flight != NULL && (saga->in_flight == NULL || JB_ROOT_COUNT(saga->in_flight) > 0))
+	{
+		RomEngine	engine;
+
+		rom_engine_begin(&engine);
+		MemoryContextSwitchTo(turn->cxt);
+		list = in_flight(turn);
+		rom_engine_end(&engine);
+		MemoryContextSwitchTo(turn->cxt);
+	}
+	if (saga->in_flight == NULL)
+		begin_settling(turn, list);
+	count = JB_ROOT_COUNT(saga->in_flight);
+	left = palloc(sizeof(Jsonb *) * (count + 1));
+	for (int i = 0; i < count; i++)
+	{
+		Jsonb	   *one = JsonbValueToJsonb(getIthJsonbValueFromContainer(&saga->in_flight->root, i));
+		bool		settled = is_settled(turn, one);
+
+		foreach(lc, list)
+		{
+			RomInFlight *f = lfirst(lc);
+
+			if (settled || strcmp(f->step, rom_jb_get_text(one, "step")) != 0)
+				continue;
+			if (f->over)
+			{
+				undo_unknown(turn, f->step, f->compensation, f->input);
+				settled = true;
+			}
+			else
+				*until = *until == DT_NOEND ? f->until : Max(*until, f->until);
+		}
+		if (!settled)
+			left[n++] = one;
+	}
+	saga->in_flight = rom_jb_array(left, n);
+	MemoryContextSwitchTo(old);
+	return n > 0;
+}
+
 RomSagaStep
 rom_saga_step(RomTurn *turn)
 {
@@ -289,7 +479,7 @@ rom_saga_step(RomTurn *turn)
 	call.primitive = &rom_primitive_activity;
 	call.name = call.step_base = r->name;
 	call.step = rom_saga_step_id(r->event->step);
-	call.input = compensation_input(r->event);
+	call.input = compensation_input(turn, r->event);
 	event = rom_turn_event(turn, 0, call.step);
 	event->name = r->name;
 	event->input = call.input;

@@ -16,7 +16,8 @@ typedef struct RomSaga
 {
 	RomStatus	status;			/* failed or cancelled, when they have run */
 	Jsonb	   *error;
-	bool		begun;			/* in this turn */
+	bool		closed;			/* children and tasks have been asked to end */
+	Jsonb	   *in_flight;		/* array of {step, activity, input, compensation} that is waited for, or NULL */
 } RomSaga;
 
 /* Registers what the file has to say elsewhere; called once from _PG_init. */
@@ -54,6 +55,32 @@ typedef enum RomSagaStep
 } RomSagaStep;
 
 extern RomSagaStep rom_saga_step(RomTurn *turn);
+
+/* Does an event register a compensation, and has that run? For a fork. */
+extern bool rom_saga_registers(RomEvent *event);
+extern bool rom_saga_has_run(RomTurn *turn, RomEvent *event);
+
+/*
+ * An effect outside the database that is under way when an instance begins to
+ * compensate: it may happen yet, so it is waited for, and undone as well. The
+ * hook lists those of activities with a compensation, and takes away those whose
+ * lease is over. Called in an engine scope; allocates in the current context.
+ */
+typedef struct RomInFlight
+{
+	char	   *step;
+	char	   *activity;
+	char	   *compensation;
+	Jsonb	   *input;			/* or NULL */
+	TimestampTz until;			/* end of the lease */
+	bool		over;			/* given up: whether it happened is not known */
+} RomInFlight;
+
+typedef List *(*RomInFlightHook) (RomTurn *turn);
+extern void rom_saga_on_in_flight(RomInFlightHook hook);
+
+/* Sees to effects under way; true when the instance has to wait for some, until *until at most. */
+extern bool rom_saga_settle(RomTurn *turn, TimestampTz *until);
 
 /* The id under which the compensation of a step runs. */
 extern char *rom_saga_step_id(const char *step);

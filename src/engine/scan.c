@@ -300,6 +300,20 @@ sweep_inbox(const RomSweepArgs *args)
 	return rows;
 }
 
+static RomScanHook scan_hook = NULL;
+
+void
+rom_scan_on_database(RomScanHook hook)
+{
+	scan_hook = hook;
+}
+
+RomScanHook
+rom_scan_hook(void)
+{
+	return scan_hook;
+}
+
 void
 rom_scan_init(void)
 {

@@ -31,6 +31,21 @@ extern int	rom_scan_wake(RomScanPos *pos, int limit);
 /* Instances with rows in their inbox, at most limit after the id; returns how many, moves after. */
 extern int	rom_scan_inbox(pg_uuid_t *after, int limit);
 
+/*
+ * What another floor has to be scanned: like rom_scan_inbox(), with a place of
+ * its own, zeroed at the start. Registered once, from _PG_init.
+ */
+typedef struct RomScanPlace
+{
+	bool		begun;
+	int64		rank;
+	pg_uuid_t	id;
+} RomScanPlace;
+
+typedef int (*RomScanHook) (RomScanPlace *place, int limit);
+extern void rom_scan_on_database(RomScanHook hook);
+extern RomScanHook rom_scan_hook(void);
+
 /* Is this database the one that the control row names (or is it a copy)? */
 extern bool rom_control_matches(void);
 

@@ -36,6 +36,13 @@ typedef struct RomScheduleKind
 	/* The outcome event for an inbox item of this step; may be NULL where none is ever sent. */
 	RomEvent   *(*arrived) (RomTurn *turn, RomEvent *scheduled, RomInboxItem *item);
 
+	/*
+	 * After retry_workflow: makes the work of a failed step anew. event: the announcement that
+	 * will stand in history beside the first, a copy of it; outside the evaluation (enter the
+	 * engine yourself). NULL: replay goes back to where it was scheduled.
+	 */
+	void		(*again) (RomTurn *turn, RomEvent *event);
+
 	/* The value of await() for an outcome, or raises its error. */
 	Jsonb	   *(*value) (RomTurn *turn, RomEvent *outcome);
 } RomScheduleKind;

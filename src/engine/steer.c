@@ -38,6 +38,7 @@ PG_FUNCTION_INFO_V1(romancy_resume_workflow);
 PG_FUNCTION_INFO_V1(romancy_retry_workflow);
 PG_FUNCTION_INFO_V1(romancy_cancel_workflows);
 PG_FUNCTION_INFO_V1(romancy_retry_workflows);
+PG_FUNCTION_INFO_V1(romancy_resume_workflows);
 
 /* Rows that a bulk call handles between two looks at the filter. */
 #define BULK_PAGE 1000
@@ -389,6 +390,16 @@ retry_one(const Match *match, Jsonb *detail)
 	return true;
 }
 
+static bool
+resume_one(const Match *match, Jsonb *detail)
+{
+	if (!fits(&match->id, ROM_INBOX_RESUME, match->head.status))
+		return false;
+	rom_inbox_insert(&match->id, ROM_INBOX_RESUME, NULL, NULL, NULL, detail);
+	wake(&match->id, &match->head, ROM_INBOX_RESUME);
+	return true;
+}
+
 /* for_each_match does something with each instance that a filter selects, and counts how often it did. */
 static int64
 for_each_match(Jsonb *json, bool (*action) (const Match *, Jsonb *),
@@ -452,4 +463,18 @@ romancy_retry_workflows(PG_FUNCTION_ARGS)
 	rom_refuse_in_handler("retry_workflows");
 	PG_RETURN_INT64(for_each_match(rom_arg_jsonb(fcinfo, 0, "filter"),
 								   retry_one, retry_detail()));
+}
+
+/*
+ * romancy.resume_workflows(filter jsonb) → bigint
+ *
+ * Resumes all paused instances that the filter selects, of those that the
+ * caller may steer; how many. Errors: RM012 a wrong filter, RM004 in a workflow.
+ */
+Datum
+romancy_resume_workflows(PG_FUNCTION_ARGS)
+{
+	rom_refuse_in_handler("resume_workflows");
+	PG_RETURN_INT64(for_each_match(rom_arg_jsonb(fcinfo, 0, "filter"),
+								   resume_one, request_detail(NULL)));
 }

@@ -74,6 +74,7 @@ typedef struct StepEntry
 	RomEvent   *scheduled;
 	RomEvent   *completion;
 	int64		order;			/* of the completion */
+	bool		again;			/* retry_workflow superseded its failure: it is to be scheduled anew */
 } StepEntry;
 
 typedef struct CounterEntry
@@ -312,26 +313,90 @@ same_error(Jsonb *a, Jsonb *b)
 		rom_error_sqlstate(a) == rom_error_sqlstate(b);
 }
 
+/* is_failure: did a step end with the error that ended the workflow? */
+static bool
+is_failure(RomEvent *event, RomEvent *failure)
+{
+	return event != NULL &&
+		(event->type == ROM_EVENT_ACTIVITY_FAILED ||
+		 event->type == ROM_EVENT_CHILD_FAILED) &&
+		(failure == NULL || same_error(event->result, failure->result));
+}
+
+/* step_entry finds what is known of a scheduled step, or NULL. */
+static StepEntry *
+step_entry(RomTurn *turn, const char *step)
+{
+	if (turn->steps == NULL || strlen(step) >= STEP_MAX + 64)
+		return NULL;
+	return hash_search(turn->steps, step, HASH_FIND, NULL);
+}
+
 /*
  * supersede takes the failure back that a WorkflowRetried event names: replay
  * goes as far as the failed step whose error ended the workflow, and what came
- * after is run again.
+ * after is run again. A scheduled step is scheduled anew, and nothing else is
+ * taken back: what ran beside it does not depend on it.
  */
 static void
 supersede(RomTurn *turn, RomEvent *failure)
 {
+	StepEntry  *latest = NULL;
+
 	for (int i = turn->program.count - 1; i >= 0; i--)
 	{
 		RomEvent   *event = turn->program.events[i];
+		StepEntry  *entry = is_schedule(event->type) ? step_entry(turn, event->step) : NULL;
+		const RomScheduleKind *kind = entry ? rom_schedule_kind(event->type) : NULL;
 
-		if ((event->type == ROM_EVENT_ACTIVITY_FAILED ||
-			 event->type == ROM_EVENT_CHILD_FAILED) &&
-			(failure == NULL || same_error(event->result, failure->result)))
+		if (is_failure(event, failure) ||
+			(entry && is_failure(entry->completion, failure) && (kind == NULL || kind->again == NULL)))
 		{
+			if (latest != NULL && latest->completion->seq > event->seq)
+				break;
 			turn->program.count = i;
 			return;
 		}
+		if (entry && is_failure(entry->completion, failure) &&
+			(latest == NULL || latest->completion->seq < entry->completion->seq))
+			latest = entry;
 	}
+	if (latest != NULL)
+	{
+		latest->completion = NULL;
+		latest->again = true;
+	}
+}
+
+/* schedule_again makes the work of scheduled steps anew whose failure was superseded. */
+static void
+schedule_again(RomTurn *turn)
+{
+	HASH_SEQ_STATUS scan;
+	StepEntry  *entry;
+	List	   *todo = NIL;
+	ListCell   *lc;
+	MemoryContext old;
+
+	if (turn->steps == NULL)
+		return;
+	old = MemoryContextSwitchTo(turn->cxt);
+	hash_seq_init(&scan, turn->steps);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		if (entry->again)
+			todo = lappend(todo, entry->scheduled);
+	foreach(lc, todo)
+	{
+		RomEvent   *scheduled = lfirst(lc);
+		RomEvent   *event = rom_turn_event(turn, scheduled->type, scheduled->step);
+
+		event->name = scheduled->name;
+		event->input = scheduled->input;
+		event->detail = scheduled->detail;
+		rom_schedule_kind(scheduled->type)->again(turn, event);
+		rom_turn_append(turn, event);
+	}
+	MemoryContextSwitchTo(old);
 }
 
 /* index_event files an event under what it is for in replay. */
@@ -363,6 +428,13 @@ index_event(RomTurn *turn, RomEvent *event)
 		entry = hash_search(turn->steps, event->step, HASH_ENTER, &found);
 		entry->scheduled = event;
 		entry->completion = NULL;
+		if (found && entry->again)
+		{
+			/* the same step, after a retry */
+			entry->again = false;
+			return;
+		}
+		entry->again = false;
 	}
 	rom_event_list_add(&turn->program, event, turn->cxt);
 }
@@ -376,7 +448,10 @@ rom_turn_load(RomTurn *turn)
 		RomEvent   *failure = NULL;
 
 		rom_engine_begin(&engine);
-		rom_history_load(&turn->inst->id, &turn->history, turn->cxt);
+		if (turn->inst->status == ROM_STATUS_RECURRED)
+			rom_history_load_archived(&turn->inst->id, &turn->history, turn->cxt);
+		else
+			rom_history_load(&turn->inst->id, &turn->history, turn->cxt);
 		rom_engine_end(&engine);
 		for (int i = 0; i < turn->history.count; i++)
 		{
@@ -813,6 +888,18 @@ rom_turn_step(RomCall *call)
 		return event;
 	}
 
+	if (turn->inst->last_seq + turn->history.count - turn->stored >= rom_guc_max_history_events)
+	{
+		turn->fail_error =
+			rom_turn_copy_jsonb(turn,
+								rom_error_make(ERRCODE_ROM_LIMIT,
+											   psprintf("history of workflow \"%s\" would exceed %d events",
+														turn->inst->workflow, rom_guc_max_history_events),
+											   NULL,
+											   "Let the workflow continue with romancy.recur(), or raise romancy.max_history_events.",
+											   NULL));
+		rom_turn_unwind(turn);
+	}
 	call->step = step;
 	if (call->primitive->kind == ROM_PRIMITIVE_PURE)
 	{
@@ -1182,7 +1269,9 @@ verdict_completed(RomTurn *turn, Jsonb *output)
 {
 	RomEvent   *event = rom_turn_event(turn, ROM_EVENT_WORKFLOW_COMPLETED, NULL);
 
-	if (VARSIZE(output) > rom_guc_max_payload_size)
+	/* a canvas gathers the results of any number of tasks */
+	if (VARSIZE(output) > rom_guc_max_payload_size &&
+		!(turn->inst->flags & ROM_IS_CANVAS))
 	{
 		turn->fail_error =
 			rom_turn_copy_jsonb(turn,
@@ -1284,6 +1373,14 @@ verdict_cancelled(RomTurn *turn, RomInboxItem *item)
 		error = turn->saga->error;
 	else
 		error = cancel_error(turn, item);
+	if (turn->saga != NULL && turn->saga->status == ROM_STATUS_FAILED)
+	{
+		/* what it was compensating for */
+		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+
+		error = rom_jb_with(error, "cause", turn->saga->error);
+		MemoryContextSwitchTo(old);
+	}
 	if (item->kind == ROM_INBOX_TERMINATE ||
 		!rom_saga_begin(turn, ROM_STATUS_CANCELLED, error))
 		finish(turn, ROM_STATUS_CANCELLED, error);
@@ -1521,6 +1618,22 @@ find_version(RomTurn *turn)
 		turn->workflow = rom_workflow_by_id(turn->inst->def_id);
 }
 
+/* close_work asks children and tasks of an instance that begins to compensate to end; once. */
+static void
+close_work(RomTurn *turn)
+{
+	RomEngine	engine;
+
+	if (turn->saga->closed)
+		return;
+	turn->saga->closed = true;
+	rom_engine_begin(&engine);
+	for (int i = 0; i < n_end_hooks; i++)
+		if (end_hooks[i].flags & turn->inst->flags & (ROM_HAS_CHILDREN | ROM_HAS_TASKS))
+			end_hooks[i].hook(turn, turn->status);
+	rom_engine_end(&engine);
+}
+
 /*
  * compensate runs the compensations that are registered, last in first out,
  * until one has to wait, the budget is spent, or the instance ends.
@@ -1529,8 +1642,17 @@ static RomTurnEnd
 compensate(RomTurn *turn)
 {
 	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz until;
 
 	find_version(turn);
+	close_work(turn);
+	if (rom_saga_settle(turn, &until))
+	{
+		turn->wait = NULL;
+		verdict_waiting(turn, ROM_STATUS_COMPENSATING, until);
+		turn->error = turn->saga->error;
+		return ROM_TURN_SAVE;
+	}
 	for (;;)
 	{
 		RomSagaStep step;
@@ -1572,6 +1694,26 @@ static RomTurnEnd
 ended(RomTurn *turn)
 {
 	return turn->saga != NULL ? compensate(turn) : ROM_TURN_SAVE;
+}
+
+/* still_waits: was it woken for nothing, so that there is nothing to save? */
+static bool
+still_waits(RomTurn *turn)
+{
+	RomWait    *before = turn->wait_before;
+	RomWait    *wait = turn->wait;
+
+	for (int i = 0; i < turn->ninbox; i++)
+		if (turn->inbox[i].taken)
+			return false;
+	return before != NULL && !turn->changed && turn->procedure == NULL &&
+		turn->inst->status == wait->status &&
+		strcmp(before->kind, wait->kind) == 0 &&
+		strcmp(before->step, wait->step) == 0 && before->until == wait->until &&
+		(before->detail == NULL) == (wait->detail == NULL) &&
+		(wait->detail == NULL ||
+		 compareJsonbContainers(&before->detail->root, &wait->detail->root) == 0) &&
+		turn->inst->wake_at == Min(wait->until, turn->inst->deadline);
 }
 
 /* by_steps evaluates and carries out in turn until the handler waits or ends, or the budget is spent. */
@@ -1631,6 +1773,8 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 			continue;
 		if (outcome == ROM_OUTCOME_WAIT)
 		{
+			if (still_waits(turn))
+				return ROM_TURN_NOTHING;
 			verdict_waiting(turn, turn->wait->status, turn->wait->until);
 			return ROM_TURN_SAVE;
 		}
@@ -1703,6 +1847,9 @@ rom_turn_run(RomTurn *turn, bool wrap)
 	if (turn->saga != NULL)
 	{
 		rom_schedule_absorb(turn);
+		for (int i = 0; i < turn->ninbox; i++)
+			if (turn->inbox[i].kind == ROM_INBOX_SIGNAL || turn->inbox[i].kind == ROM_INBOX_CHILD)
+				turn->inbox[i].taken = true;	/* nobody waits for them any more */
 		return step_by_step(turn, NULL, wrap);
 	}
 	flinfo = find_handler(turn);
@@ -1713,6 +1860,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 	if (inst->body_hash == 0)
 		inst->body_hash = turn->workflow->body_hash;
 
+	schedule_again(turn);
 	rom_schedule_absorb(turn);
 
 	if (expect_through(turn))
@@ -1738,14 +1886,19 @@ rom_turn_run(RomTurn *turn, bool wrap)
 			case EVAL_CALL:
 				note_through(turn, true);
 				break;
-			case EVAL_ERROR:
 			case EVAL_FAIL:
+				if (turn->inline_steps == 0)
+				{
+					/* nothing went with the evaluation that has to be done again */
+					verdict_failed(turn, turn->fail_error);
+					return ended(turn);
+				}
+				break;
+			case EVAL_ERROR:
 				/* the error is the handler's own, but what ran inline is gone: do it again */
 				break;
 		}
 		turn->fail_error = NULL;
-		if (turn->tainted)
-			return ROM_TURN_AGAIN;
 	}
 	return step_by_step(turn, flinfo, wrap);
 }
@@ -1907,10 +2060,6 @@ rom_turn_save(RomTurn *turn)
 		if (final)
 			for (int i = 0; i < n_end_hooks; i++)
 				if (end_hooks[i].flags == 0 || (end_hooks[i].flags & inst->flags))
-					end_hooks[i].hook(turn, turn->status);
-		if (turn->saga != NULL && turn->saga->begun)
-			for (int i = 0; i < n_end_hooks; i++)
-				if (end_hooks[i].flags & inst->flags & (ROM_HAS_CHILDREN | ROM_HAS_TASKS))
 					end_hooks[i].hook(turn, turn->status);
 		save_row(turn, last_seq, now);
 		if (turn->fan_in > 1 && turn->wait != NULL && !final)

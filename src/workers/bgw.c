@@ -227,6 +227,7 @@ rom_bgw_unit(RomUnit unit, void *arg, bool quiet)
 	PG_TRY();
 	{
 		SetCurrentStatementStartTimestamp();
+		pgstat_report_activity(STATE_RUNNING, "romancy: looking for work");
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		unit(arg);
@@ -250,6 +251,7 @@ rom_bgw_unit(RomUnit unit, void *arg, bool quiet)
 
 	MemoryContextSwitchTo(context);
 	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
 	return ok;
 }
 

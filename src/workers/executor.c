@@ -139,6 +139,7 @@ rom_executor_main(Datum arg)
 			break;
 		}
 
+		pgstat_report_activity(STATE_RUNNING, "romancy: running turns");
 		turns = rom_batch_run(params.owner, taken, ntaken, &tainted);
 		ntaken = 0;
 		rom_roster_busy(rom_bgw_me(), turns);

@@ -34,6 +34,7 @@
 
 #include "base/guc.h"
 #include "base/ready.h"
+#include "engine/arrival.h"
 #include "engine/scan.h"
 #include "workers/bgw.h"
 #include "workers/scheduler.h"
@@ -110,6 +111,7 @@ typedef struct Scan
 {
 	RomScanPos	pos;
 	pg_uuid_t	after;
+	RomScanPlace place;
 	int			rows;
 } Scan;
 
@@ -127,6 +129,14 @@ scan_inbox(void *arg)
 	Scan	   *scan = arg;
 
 	scan->rows = rom_scan_inbox(&scan->after, SCAN_BATCH);
+}
+
+static void
+scan_other(void *arg)
+{
+	Scan	   *scan = arg;
+
+	scan->rows = rom_scan_hook() (&scan->place, SCAN_BATCH);
 }
 
 /* Waits until the queues have room. False: we have to leave. */
@@ -165,6 +175,18 @@ scan_database(TimestampTz from)
 		rom_ready_pump();
 		rom_bgw_poll();
 	} while (scan.rows >= SCAN_BATCH);
+
+	do
+	{
+		if (rom_scan_hook() == NULL)
+			break;
+		if (!wait_for_room() || !rom_bgw_unit(scan_other, &scan, false))
+			return false;
+		rom_ready_pump();
+		rom_bgw_poll();
+	} while (scan.rows >= SCAN_BATCH);
+	if (from == DT_NOBEGIN && rom_arrival() != NULL)
+		rom_arrival()->scan();
 	return true;
 }
 

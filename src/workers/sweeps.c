@@ -243,52 +243,74 @@ rom_sweeps_run(TimestampTz *next)
 	return worked;
 }
 
-/* The unit that asks all entries when they have work. */
+/* A question for the unit below, and its answer. */
+typedef struct Question
+{
+	int			sweep;
+	TimestampTz due;
+} Question;
+
+/* The unit that asks the entries of a sweep when they have work. */
 static void
 ask_next_due(void *arg)
 {
-	TimestampTz *due = arg;
+	Question   *question = arg;
 	const RomSweep *entry;
 	int			i;
-	int			j;
 
-	for (i = 0; i < rom_sweep_count(); i++)
-	{
-		due[i] = DT_NOEND;
-		for (j = 0; (entry = rom_sweep_part(i, j)) != NULL; j++)
-			if (entry->next_due != NULL)
-				due[i] = Min(due[i], entry->next_due());
-	}
+	question->due = DT_NOEND;
+	for (i = 0; (entry = rom_sweep_part(question->sweep, i)) != NULL; i++)
+		if (entry->next_due != NULL)
+			question->due = Min(question->due, entry->next_due());
+}
+
+/* Is there anybody to ask? */
+static bool
+has_next_due(int sweep)
+{
+	const RomSweep *entry;
+	int			i;
+
+	for (i = 0; (entry = rom_sweep_part(sweep, i)) != NULL; i++)
+		if (entry->next_due != NULL)
+			return true;
+	return false;
 }
 
 TimestampTz
 rom_sweeps_next_work(void)
 {
 	RomRoster  *roster = rom_roster_get();
-	TimestampTz due[ROM_SWEEP_MAX];
 	TimestampTz first = DT_NOEND;
 	int			i;
 
-	if (!rom_bgw_unit(ask_next_due, due, false))
-		return GetCurrentTimestamp() +
-			(int64) rom_guc_retry_backoff_max * 1000;
-
 	for (i = 0; i < rom_sweep_count(); i++)
 	{
+		Question	question;
 		RomSweepStat *stat;
+
+		if (!has_next_due(i))
+			continue;
+		question.sweep = i;
+		if (!rom_bgw_unit(ask_next_due, &question, false))
+			question.due = GetCurrentTimestamp() +
+				(int64) rom_guc_retry_backoff_max * 1000;
+		if (question.due >= DT_NOEND)
+			continue;
 
 		SpinLockAcquire(&roster->mutex);
 		stat = stat_locked(roster, i);
-		if (stat != NULL && due[i] < DT_NOEND)
+		if (stat != NULL)
 		{
 			/* never more often than its interval says */
-			due[i] = Max(due[i], stat->last_run +
-						 (int64) rom_sweep_interval(i) * 1000);
-			mine[i].next_run = Min(mine[i].next_run, due[i]);
+			question.due = Max(question.due, stat->last_run +
+							   (int64) rom_sweep_interval(i) * 1000);
+			mine[i].next_run = Min(mine[i].next_run, question.due);
 			stat->next_due = mine[i].next_run;
 		}
 		SpinLockRelease(&roster->mutex);
-		first = Min(first, due[i]);
+		first = Min(first, question.due);
+		rom_bgw_poll();
 	}
 	return first;
 }

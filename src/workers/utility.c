@@ -51,6 +51,7 @@ typedef struct Meaning
 {
 	Oid			empty;			/* the database that has to be empty */
 	bool		drop;			/* and goes */
+	bool		force;			/* at once */
 	bool		list;			/* databases come, go, or change */
 	bool		scan;			/* this database is to be scanned */
 	bool		announce;		/* the extension changes */
@@ -124,10 +125,18 @@ understand(Node *node, Meaning *meaning)
 				rom_roster_prepared(MyDatabaseId);
 			break;
 		case T_DropdbStmt:
-			meaning->empty = to_empty(((DropdbStmt *) node)->dbname, false);
-			meaning->drop = true;
-			meaning->list = true;
-			break;
+			{
+				DropdbStmt *stmt = (DropdbStmt *) node;
+				ListCell   *cell;
+
+				meaning->empty = to_empty(stmt->dbname, false);
+				meaning->drop = true;
+				meaning->list = true;
+				foreach(cell, stmt->options)
+					if (strcmp(lfirst_node(DefElem, cell)->defname, "force") == 0)
+						meaning->force = true;
+				break;
+			}
 		case T_CreatedbStmt:
 			meaning->empty = to_empty(option(((CreatedbStmt *) node)->options,
 											 "template", "template1"), true);
@@ -212,7 +221,8 @@ wait_until_empty(const Meaning *meaning)
 
 	while (send_away(meaning->empty, false) > 0)
 	{
-		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), LEAVE_MS))
+		if ((meaning->force && !terminated) ||
+			TimestampDifferenceExceeds(start, GetCurrentTimestamp(), LEAVE_MS))
 		{
 			/* then the server says what is wrong, or its FORCE does it */
 			if (!meaning->drop || terminated)

@@ -2,7 +2,6 @@
 -- with others in one drain. It would catch an inline path that keeps what an
 -- exception block rolled back, or a replay that differs from the first run.
 BEGIN;
-CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT no_plan();
 
 CREATE TABLE effect (run text, what text);
@@ -147,8 +146,8 @@ CALL run_all('inline', 'inline', false);
 CALL run_all('auto', 'auto', false);
 CALL run_all('together', 'auto', true);
 
-SELECT is(a.status, b.status, b.run || ' ' || b.workflow || ': status') , is(a.output, b.output, b.run || ' ' || b.workflow || ': output'),
-	is(a.error, b.error, b.run || ' ' || b.workflow || ': error'), is(b.events, a.events, b.run || ' ' || b.workflow || ': history')
+SELECT unnest(ARRAY[is(a.status, b.status, b.run || ' ' || b.workflow || ': status'), is(a.output, b.output, b.run || ' ' || b.workflow || ': output'),
+	is(a.error, b.error, b.run || ' ' || b.workflow || ': error'), is(b.events, a.events, b.run || ' ' || b.workflow || ': history')])
 FROM result a JOIN result b USING (workflow) WHERE a.run = 'step' AND b.run <> 'step' ORDER BY b.run, b.workflow;
 SELECT is(b.effects, a.effects, b.run || ': effects') FROM (SELECT DISTINCT run, effects FROM result) a, (SELECT DISTINCT run, effects FROM result) b WHERE a.run = 'step' AND b.run <> 'step';
 

@@ -67,6 +67,7 @@ END $$;
 CREATE FUNCTION h2(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN RETURN romancy.activity('inner_call', $1, retry => '{"max_attempts": 1}'); END $$;
 
+BEGIN;	-- so that no worker gets there first
 SELECT count(*) FROM romancy.start_workflows('h', array(SELECT to_jsonb(c) FROM unnest(ARRAY[
 	'null name', 'empty name', 'long id', 'wrong policy key', 'wrong policy value', 'null sleep', 'endless sleep',
 	'insert', 'update', 'ddl', 'read write', 'set read write', 'no handle', 'no handles', 'labels', 'payload', 'define', 'result', 'drain',
@@ -77,5 +78,6 @@ CALL romancy.drain();
 SELECT input #>> '{}' AS input, status, output, error->>'sqlstate' AS sqlstate, error->>'message' AS message, error->>'hint' AS hint
 FROM romancy.instances WHERE workflow IN ('h', 'h2') ORDER BY input #>> '{}';
 SELECT count(*) FROM target;
+COMMIT;
 DROP TABLE target;
 DROP FUNCTION h, h2, inner_call, fine;

@@ -29,6 +29,7 @@ CREATE FUNCTION perl_caught(jsonb) RETURNS jsonb LANGUAGE plperl AS $$
 	return qq{"$e"};
 $$;
 CREATE FUNCTION perl_bad(jsonb) RETURNS jsonb LANGUAGE plperl AS $$ die "perl is unhappy\n"; $$;
+BEGIN;	-- so that no worker gets there first
 SELECT count(romancy.start_workflow(w)) FROM unnest(ARRAY['perl_plain', 'perl_eval', 'perl_caught']) w;
 CALL romancy.drain(advance_time => true);
 SELECT workflow, status, output, error->>'message' AS message FROM romancy.instances WHERE workflow LIKE 'perl%' ORDER BY 1;
@@ -36,4 +37,5 @@ SELECT * FROM perl_effect ORDER BY 1;
 SELECT romancy.start_workflow('perl_stubborn') IS NOT NULL AS started;
 CALL romancy.drain();
 SELECT workflow, status, error->>'sqlstate' AS sqlstate, error->>'message' AS message FROM romancy.instances WHERE workflow = 'perl_stubborn';
+COMMIT;
 DROP TABLE perl_effect;

@@ -20,8 +20,10 @@ for n in range(3, 6):
         pass
 return '"through"'
 $$;
+BEGIN;	-- so that no worker gets there first
 SELECT count(romancy.start_workflow(w)) FROM unnest(ARRAY['python_plain', 'python_except']) w;
 CALL romancy.drain(advance_time => true);
 SELECT workflow, status, output, error->>'message' AS message FROM romancy.instances WHERE workflow LIKE 'python%' ORDER BY 1;
 SELECT * FROM python_effect ORDER BY 1;
+COMMIT;
 DROP TABLE python_effect;

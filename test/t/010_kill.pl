@@ -48,6 +48,17 @@ $node->safe_psql('postgres', q{
 	END $$;
 });
 
+# the children of a killed postmaster take a moment to notice; until then it cannot start
+sub start_again
+{
+	for (1 .. 100)
+	{
+		return if $node->start(fail_ok => 1);
+		usleep(100_000);
+	}
+	die 'the server does not start again';
+}
+
 srand(4711);
 my $killed = 0;
 for my $round (1 .. $rounds)
@@ -65,9 +76,7 @@ for my $round (1 .. $rounds)
 	if ($round % 4 == 0)
 	{
 		$node->kill9;
-		usleep(200_000);
-		$node->_update_pid(0) if $node->can('_update_pid');
-		$node->start;
+		start_again();
 		$killed++;
 	}
 	else

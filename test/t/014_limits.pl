@@ -57,7 +57,7 @@ poll_until($node, q{SELECT count(*) = 2 FROM romancy.workers WHERE kind = 'execu
 is($node->safe_psql('postgres', "SELECT romancy.cancel_workflow('$a', 'enough')"), 't', 'cancel says it was live');
 status_is($a, 'cancelled', 'RM008', 'a running statement is interrupted');
 is($node->safe_psql('postgres', "SELECT error->>'message' FROM romancy.instances WHERE instance_id = '$a'"), 'enough', 'with its reason');
-is($node->safe_psql('postgres', "SELECT status FROM romancy.instances WHERE instance_id = '$b'"), 'pending', 'the other one goes on');
+is($node->safe_psql('postgres', "SELECT status FROM romancy.instances WHERE instance_id = '$b'"), 'running', 'the other one goes on');
 is($node->safe_psql('postgres', "SELECT romancy.terminate_workflow('$b')"), 't', 'terminate');
 status_is($b, 'cancelled', 'RM008', 'ends it as well');
 my $s = $node->background_psql('postgres');
@@ -72,7 +72,7 @@ $s = $node->background_psql('postgres');
 my $d = start('long');
 poll_until($node, qq{SELECT count(*) = 1 FROM romancy.workers WHERE instance_id = '$d'}, 'it runs');
 $s->query_safe('BEGIN'); $s->query_safe("SELECT romancy.cancel_workflow('$d')"); $s->query_safe('ROLLBACK'); $s->quit;
-is($node->safe_psql('postgres', "SELECT status FROM romancy.instances WHERE instance_id = '$d'"), 'pending', 'a cancel that is rolled back changes nothing');
+is($node->safe_psql('postgres', "SELECT status FROM romancy.instances WHERE instance_id = '$d'"), 'running', 'a cancel that is rolled back changes nothing');
 $node->safe_psql('postgres', "SELECT romancy.terminate_workflow('$d')");
 status_is($d, 'cancelled', 'RM008', 'ended');
 
@@ -87,7 +87,7 @@ poll_until($node, q{SELECT count(*) = 2 FROM romancy.instances WHERE status = 'w
 $node->safe_psql('postgres', q{ALTER FUNCTION waits(jsonb) RENAME TO gone; SELECT romancy.revoke_usage('bob'); DROP OWNED BY bob; DROP ROLE bob});
 status_is($e, 'paused', 'RM001', 'a missing handler pauses');
 status_is($f, 'paused', '42704', 'a missing owner pauses');
-$node->safe_psql('postgres', "ALTER FUNCTION gone(jsonb) RENAME TO waits; CREATE ROLE bob; SELECT romancy.resume_workflow('$e'), romancy.resume_workflow('$f')");
+$node->safe_psql('postgres', "ALTER FUNCTION gone(jsonb) RENAME TO waits; CREATE ROLE bob; SELECT romancy.grant_usage('bob'); SELECT romancy.resume_workflow('$e'), romancy.resume_workflow('$f')");
 status_is($e, 'completed', '-', 'and goes on when it is back');
 status_is($f, 'completed', '-', 'the owner likewise');
 

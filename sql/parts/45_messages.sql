@@ -1,0 +1,167 @@
+/*
+ * Messages: channels, subscriptions, events, groups. Types message and event
+ * stand in 10_types.sql.
+ *
+ * A message published where nobody broadcasts is open: for one competing
+ * subscriber, who deletes it. A direct one is its receiver's, who deletes it.
+ * One that is broadcast has a row in t_delivery for each subscriber that the
+ * publisher saw; channel_cleanup deletes it when all have got it.
+ */
+
+/* A row while the channel has live subscribers that broadcast or compete, and a while longer. */
+CREATE TABLE romancy.t_channel (
+	channel text PRIMARY KEY,
+	mode text NOT NULL,
+	swept pg_snapshot);
+COMMENT ON TABLE romancy.t_channel IS 'The mode that all live subscribers of a channel have in common';
+COMMENT ON COLUMN romancy.t_channel.swept IS 'When channel_cleanup looked last: what was over then and is received by all goes';
+
+/*
+ * xid, snapshot, bound: of a broadcast subscription that publishing
+ * transactions may have crossed, unseen and not seeing (src/messages/channel.c).
+ * spawned: pending receives of spawn_receive. pick: a random number, so that
+ * competing messages are spread over the subscribers.
+ */
+CREATE TABLE romancy.t_subscription (
+	instance_id uuid,
+	channel text,
+	mode text NOT NULL,
+	xid xid8 NOT NULL,
+	snapshot pg_snapshot,
+	bound xid8,
+	spawned int NOT NULL DEFAULT 0,
+	pick int NOT NULL DEFAULT floor(random() * 2147483647)::int,
+	subscribed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	PRIMARY KEY (instance_id, channel));
+CREATE INDEX t_subscription_channel ON romancy.t_subscription (channel, mode, pick);
+CREATE INDEX t_subscription_unsettled ON romancy.t_subscription (channel) WHERE snapshot IS NOT NULL;
+COMMENT ON TABLE romancy.t_subscription IS 'Which live instance receives from which channel';
+
+/* kind: b broadcast, o open, d direct. xid and snapshot: of the publishing transaction. */
+CREATE TABLE romancy.t_message (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	xid xid8,
+	kind "char" NOT NULL,
+	channel text NOT NULL,
+	instance_id uuid,
+	sender uuid,
+	snapshot pg_snapshot,
+	data jsonb,
+	metadata jsonb,
+	data_binary bytea,
+	event jsonb);
+CREATE INDEX t_message_direct ON romancy.t_message (instance_id, channel, id) WHERE kind = 'd';
+CREATE INDEX t_message_open ON romancy.t_message (channel, id) WHERE kind = 'o';
+CREATE INDEX t_message_xid ON romancy.t_message (channel, xid) WHERE kind <> 'd';
+CREATE INDEX t_message_published ON romancy.t_message (published_at) WHERE kind = 'o';
+COMMENT ON TABLE romancy.t_message IS 'Messages that somebody has still to receive, or may';
+
+CREATE TABLE romancy.t_delivery (
+	instance_id uuid,
+	channel text,
+	message_id bigint,
+	PRIMARY KEY (instance_id, channel, message_id));
+COMMENT ON TABLE romancy.t_delivery IS 'Broadcast messages that a subscriber has not received yet';
+
+CREATE TABLE romancy.t_received_event (
+	source text,
+	id text,
+	received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	PRIMARY KEY (source, id));
+CREATE INDEX t_received_event_received ON romancy.t_received_event (received_at);
+COMMENT ON TABLE romancy.t_received_event IS 'CloudEvents that came in, so that a repeated one is ignored';
+
+CREATE TABLE romancy.t_group (
+	name text,
+	instance_id uuid,
+	joined_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	PRIMARY KEY (name, instance_id));
+CREATE INDEX t_group_instance ON romancy.t_group (instance_id);
+COMMENT ON TABLE romancy.t_group IS 'Members of groups';
+
+REVOKE ALL ON romancy.t_channel, romancy.t_subscription, romancy.t_message, romancy.t_delivery,
+	romancy.t_received_event, romancy.t_group FROM PUBLIC;
+
+CREATE FUNCTION romancy.subscribe(channel text, mode text DEFAULT 'broadcast')
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_subscribe';
+COMMENT ON FUNCTION romancy.subscribe(text, text) IS 'In a workflow: receive what is published to a channel from now on';
+
+CREATE FUNCTION romancy.unsubscribe(channel text)
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_unsubscribe';
+COMMENT ON FUNCTION romancy.unsubscribe(text) IS 'In a workflow: receive nothing more that is published to a channel';
+
+CREATE FUNCTION romancy.receive(channel text, timeout interval DEFAULT NULL, activity_id text DEFAULT NULL)
+RETURNS romancy.message LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_receive';
+COMMENT ON FUNCTION romancy.receive(text, interval, text) IS 'In a workflow: wait for the oldest message of a channel';
+
+CREATE FUNCTION romancy.spawn_receive(channel text)
+RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_spawn_receive';
+COMMENT ON FUNCTION romancy.spawn_receive(text) IS 'In a workflow: a handle for the next message of a channel, for romancy.await and its kin';
+
+CREATE FUNCTION romancy.wait_event(type text, timeout interval DEFAULT NULL, activity_id text DEFAULT NULL)
+RETURNS romancy.event LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_wait_event';
+COMMENT ON FUNCTION romancy.wait_event(text, interval, text) IS 'In a workflow: wait for a CloudEvent of a type';
+
+CREATE FUNCTION romancy.publish(channel text, data jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, data_binary bytea DEFAULT NULL)
+RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_publish';
+COMMENT ON FUNCTION romancy.publish(text, jsonb, jsonb, bytea) IS 'Send a message to the subscribers of a channel; returns its id';
+
+CREATE FUNCTION romancy.send_to(instance_id uuid, channel text, data jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, data_binary bytea DEFAULT NULL)
+RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_send_to';
+COMMENT ON FUNCTION romancy.send_to(uuid, text, jsonb, jsonb, bytea) IS 'Send a message to one instance; returns its id';
+
+CREATE FUNCTION romancy.raise_event(type text, source text, data jsonb DEFAULT NULL, id text DEFAULT NULL, subject text DEFAULT NULL, event_time timestamptz DEFAULT NULL, datacontenttype text DEFAULT NULL, data_binary bytea DEFAULT NULL, extensions jsonb DEFAULT NULL, instance_id uuid DEFAULT NULL)
+RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_raise_event';
+COMMENT ON FUNCTION romancy.raise_event(text, text, jsonb, text, text, timestamptz, text, bytea, jsonb, uuid)
+	IS 'A CloudEvent comes in: wake who waits for it, start what is defined on it; returns its id';
+
+CREATE FUNCTION romancy.handle_cloudevent(body text, headers jsonb DEFAULT NULL, body_binary bytea DEFAULT NULL)
+RETURNS jsonb LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_handle_cloudevent';
+COMMENT ON FUNCTION romancy.handle_cloudevent(text, jsonb, bytea) IS 'A CloudEvent as it was received over HTTP; returns the status to answer with';
+
+CREATE FUNCTION romancy.join_group(name text)
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_join_group';
+COMMENT ON FUNCTION romancy.join_group(text) IS 'In a workflow: be a member of a group until the instance ends';
+
+CREATE FUNCTION romancy.leave_group(name text)
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_leave_group';
+COMMENT ON FUNCTION romancy.leave_group(text) IS 'In a workflow: be a member of a group no longer';
+
+CREATE FUNCTION romancy.group_members(name text)
+RETURNS SETOF uuid LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_group_members';
+COMMENT ON FUNCTION romancy.group_members(text) IS 'The live instances that are members of a group';
+
+/* depth: messages that somebody has still to receive. A role sees channels that its instances subscribe to. */
+CREATE VIEW romancy.channels WITH (security_barrier) AS
+	WITH readable AS MATERIALIZED (
+		SELECT s.channel, s.instance_id, s.mode,
+			s.spawned > 0 OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = s.channel AS waiting
+		FROM romancy.t_subscription s JOIN romancy.t_instance i USING (instance_id)
+		WHERE romancy.may_read(i.owner)),
+	subscribers AS (
+		SELECT r.channel, min(r.mode) FILTER (WHERE r.mode <> 'direct') AS mode,
+			count(*) AS subscribers, count(*) FILTER (WHERE r.waiting) AS waiting
+		FROM readable r GROUP BY r.channel),
+	messages AS (
+		SELECT u.channel, count(*) AS depth, min(u.published_at) AS oldest
+		FROM (
+			SELECT m.channel, m.published_at FROM romancy.t_message m
+			WHERE m.kind = 'o' AND (m.channel IN (SELECT r.channel FROM readable r)
+				OR has_function_privilege('romancy.monitor()', 'EXECUTE'))
+			UNION ALL
+			SELECT m.channel, m.published_at
+			FROM romancy.t_message m JOIN romancy.t_instance i USING (instance_id)
+			WHERE m.kind = 'd' AND romancy.may_read(i.owner)
+			UNION ALL
+			SELECT d.channel, m.published_at
+			FROM romancy.t_delivery d JOIN romancy.t_message m ON m.id = d.message_id
+			JOIN romancy.t_instance i ON i.instance_id = d.instance_id
+			WHERE romancy.may_read(i.owner)) u
+		GROUP BY u.channel)
+	SELECT channel, coalesce(s.mode, CASE WHEN s.channel IS NOT NULL THEN 'direct' END) AS mode,
+		coalesce(m.depth, 0) AS depth, m.oldest AS oldest_message,
+		coalesce(s.subscribers, 0) AS subscribers, coalesce(s.waiting, 0) AS waiting
+	FROM subscribers s FULL JOIN messages m USING (channel);
+REVOKE ALL ON romancy.channels FROM PUBLIC;
+COMMENT ON VIEW romancy.channels IS 'Channels with subscribers or undelivered messages: depth, oldest message, subscribers, waiting';

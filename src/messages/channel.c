@@ -1,0 +1,582 @@
+/*-------------------------------------------------------------------------
+ *
+ * channel.c
+ *		Channels and who subscribes to them.
+ *
+ * A channel's mode is a row that all who subscribe with broadcast or competing
+ * lock: those of the row's mode share the lock, one that wants another mode
+ * takes it alone, and then sees whether anybody of the old mode is left. The
+ * turn commits right after, so that the lock is short.
+ *
+ * A subscription and a publishing transaction may cross, neither seeing the
+ * other: the publisher's fan-out leaves the subscriber out, and the message
+ * commits after the subscription's snapshot. Publishers have their xid before
+ * they look. So a message crossed a subscription exactly if its xid was not
+ * over for the subscription's snapshot, and the subscription's xid not for the
+ * message's. From the first look after the subscription's commit on, only
+ * transactions that have begun by then (xid below bound) can bring more such
+ * messages; when all of these are over, the subscription is settled, and its
+ * snapshot is forgotten.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "base/arg.h"
+#include "base/crossing.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "base/ready.h"
+#include "base/slot.h"
+#include "base/spi.h"
+#include "base/sweep.h"
+#include "base/wake.h"
+#include "engine/delete.h"
+#include "engine/turn.h"
+#include "messages/channel.h"
+#include "messages/message.h"
+#include "messages/publish.h"
+
+/* Waiting competitors that are looked at, to find one that is not busy. */
+#define CANDIDATES 8
+
+static const char *const mode_names[] = {
+	[ROM_MODE_NONE] = "",
+	[ROM_MODE_BROADCAST] = "broadcast",
+	[ROM_MODE_COMPETING] = "competing",
+	[ROM_MODE_DIRECT] = "direct"
+};
+
+/* mode_from_name: ROM_MODE_NONE for what is none. */
+static RomMode
+mode_from_name(const char *name)
+{
+	for (int i = ROM_MODE_BROADCAST; i <= ROM_MODE_DIRECT; i++)
+		if (strcmp(mode_names[i], name) == 0)
+			return i;
+	return ROM_MODE_NONE;
+}
+
+Oid
+rom_channel_owner(const char *name)
+{
+	static char last_name[NAMEDATALEN] = "";
+	static Oid	last_oid = InvalidOid;
+
+	if (strcmp(name, last_name) != 0 || !OidIsValid(last_oid) ||
+		get_role_oid(name, true) != last_oid)
+	{
+		last_oid = get_role_oid(name, true);
+		strlcpy(last_name, name, sizeof(last_name));
+	}
+	return last_oid;
+}
+
+/* ---------------------------------------------------------------- modes */
+
+/* channel_mode_now reads the mode of the channel's row, locked as said; ROM_MODE_NONE when there is none. */
+static RomMode
+channel_mode_now(RomStatement *stmt, const char *channel)
+{
+	Datum		values[1];
+
+	values[0] = CStringGetTextDatum(channel);
+	if (rom_execute(stmt, values, NULL, 1) == 0)
+		return ROM_MODE_NONE;
+	return mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
+}
+
+/* refuse_mode raises RM005 when somebody subscribes to channel in a mode that excludes mode. */
+static void
+refuse_mode(const char *channel, RomMode mode)
+{
+	static RomStatement others = {
+		"SELECT mode FROM romancy.t_subscription WHERE channel = $1 AND mode <> $2"
+		" AND mode <> 'direct' LIMIT 1",
+		2, {TEXTOID, TEXTOID}
+	};
+	Datum		values[2];
+
+	values[0] = CStringGetTextDatum(channel);
+	values[1] = CStringGetTextDatum(mode_names[mode]);
+	if (rom_execute(&others, values, NULL, 1) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CHANNEL_MODE),
+				 errmsg("cannot subscribe to channel \"%s\" as %s: it has subscribers as %s",
+						channel, mode_names[mode],
+						rom_value_text(0, 1, CurrentMemoryContext)),
+				 errhint("Use another channel, or the same mode for all its subscribers.")));
+}
+
+/* claim_mode makes mode the channel's, or raises RM005; the row stays locked up to the end of the transaction. */
+static void
+claim_mode(const char *channel, RomMode mode)
+{
+	static RomStatement look = {
+		"SELECT mode FROM romancy.t_channel WHERE channel = $1", 1, {TEXTOID}
+	};
+	static RomStatement share = {
+		"SELECT mode FROM romancy.t_channel WHERE channel = $1 FOR SHARE",
+		1, {TEXTOID}
+	};
+	static RomStatement alone = {
+		"SELECT mode FROM romancy.t_channel WHERE channel = $1 FOR UPDATE",
+		1, {TEXTOID}
+	};
+	static RomStatement insert = {
+		"INSERT INTO romancy.t_channel (channel, mode) VALUES ($1, $2)"
+		" ON CONFLICT DO NOTHING", 2, {TEXTOID, TEXTOID}
+	};
+	static RomStatement update = {
+		"UPDATE romancy.t_channel SET mode = $2, swept = NULL WHERE channel = $1",
+		2, {TEXTOID, TEXTOID}
+	};
+	Datum		values[2];
+
+	values[0] = CStringGetTextDatum(channel);
+	values[1] = CStringGetTextDatum(mode_names[mode]);
+	for (;;)
+	{
+		RomMode		found = channel_mode_now(&look, channel);
+
+		CHECK_FOR_INTERRUPTS();
+		if (found == ROM_MODE_NONE)
+		{
+			if (rom_execute(&insert, values, NULL, 0) == 1)
+				return;
+		}
+		else if (found == mode)
+		{
+			if (channel_mode_now(&share, channel) == mode)
+				return;
+		}
+		else
+		{
+			found = channel_mode_now(&alone, channel);
+			if (found == ROM_MODE_NONE)
+				continue;
+			if (found == mode)
+				return;
+			refuse_mode(channel, mode);
+			rom_execute(&update, values, NULL, 0);
+			return;
+		}
+	}
+}
+
+/* ---------------------------------------------------------------- subscriptions */
+
+void
+rom_subscription_find(RomTurn *turn, const char *channel, RomSubscription *sub)
+{
+	static RomStatement find = {
+		"SELECT mode, snapshot IS NOT NULL AND bound IS NULL,"
+		" coalesce(xid = pg_current_xact_id_if_assigned(), false)"
+		" FROM romancy.t_subscription WHERE instance_id = $1 AND channel = $2",
+		2, {UUIDOID, TEXTOID}
+	};
+	Datum		values[2];
+	bool		isnull;
+
+	memset(sub, 0, sizeof(RomSubscription));
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(channel);
+	if (rom_execute(&find, values, NULL, 1) == 0)
+		return;
+	sub->mode = mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
+	sub->unsettled = DatumGetBool(rom_value(0, 2, &isnull));
+	sub->fresh = DatumGetBool(rom_value(0, 3, &isnull));
+}
+
+bool
+rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
+{
+	static RomStatement insert = {
+		"INSERT INTO romancy.t_subscription AS s (instance_id, channel, mode, xid, snapshot)"
+		" VALUES ($1, $2, $3, pg_current_xact_id(),"
+		" CASE WHEN $3 = 'broadcast' THEN pg_current_snapshot() END)"
+		" ON CONFLICT (instance_id, channel) DO UPDATE SET mode = excluded.mode,"
+		" xid = excluded.xid, snapshot = excluded.snapshot, bound = NULL"
+		" WHERE s.mode <> excluded.mode",
+		3, {UUIDOID, TEXTOID, TEXTOID}
+	};
+	Datum		values[3];
+
+	if (mode != ROM_MODE_DIRECT)
+		claim_mode(channel, mode);
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(channel);
+	values[2] = CStringGetTextDatum(mode_names[mode]);
+	turn->inst->flags |= ROM_HAS_SUBSCRIPTIONS;
+	if (rom_execute(&insert, values, NULL, 0) == 0)
+		return false;
+	if (mode != ROM_MODE_DIRECT)
+	{
+		rom_crossing_enter(channel, false);
+		turn->commit_now = true;
+	}
+	return true;
+}
+
+void
+rom_subscription_restore(RomTurn *turn, const char *channel, RomMode fallback,
+						 RomSubscription *sub)
+{
+	RomMode		mode = fallback;
+
+	for (int i = turn->history.count - 1; i >= 0; i--)
+	{
+		RomEvent   *event = turn->history.events[i];
+		char	   *name;
+
+		if (event->name == NULL || strcmp(event->name, channel) != 0)
+			continue;
+		if (event->type == ROM_EVENT_UNSUBSCRIBED)
+			break;
+		if (event->type != ROM_EVENT_SUBSCRIBED)
+			continue;
+		name = rom_jb_get_text(event->input, "mode");
+		if (name != NULL && mode_from_name(name) != ROM_MODE_NONE)
+			mode = mode_from_name(name);
+		break;
+	}
+	rom_subscription_make(turn, channel, mode);
+	rom_subscription_find(turn, channel, sub);
+}
+
+void
+rom_subscription_spawned(RomTurn *turn, const char *channel, int change)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_subscription SET spawned = greatest(spawned + $3, 0)"
+		" WHERE instance_id = $1 AND channel = $2",
+		3, {UUIDOID, TEXTOID, INT4OID}
+	};
+	Datum		values[3];
+
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(channel);
+	values[2] = Int32GetDatum(change);
+	rom_execute(&update, values, NULL, 0);
+}
+
+int
+rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
+{
+	static RomStatement lock = {
+		"SELECT 1 FROM romancy.t_subscription WHERE instance_id = $1 AND channel = $2"
+		" AND snapshot IS NOT NULL FOR UPDATE",
+		2, {UUIDOID, TEXTOID}
+	};
+	static RomStatement lock_or_skip = {
+		"SELECT 1 FROM romancy.t_subscription WHERE instance_id = $1 AND channel = $2"
+		" AND snapshot IS NOT NULL FOR UPDATE SKIP LOCKED",
+		2, {UUIDOID, TEXTOID}
+	};
+	static RomStatement settle = {
+		"WITH s AS MATERIALIZED (SELECT * FROM romancy.t_subscription"
+		"  WHERE instance_id = $1 AND channel = $2 AND snapshot IS NOT NULL),"
+		" late AS MATERIALIZED (SELECT m.id, m.kind FROM s JOIN romancy.t_message m"
+		"  ON m.channel = s.channel AND m.kind <> 'd' AND m.xid >= pg_snapshot_xmin(s.snapshot)"
+		"  AND (s.bound IS NULL OR m.xid < s.bound) AND m.xid <> s.xid"
+		"  AND NOT pg_visible_in_snapshot(m.xid, s.snapshot)"
+		"  AND NOT pg_visible_in_snapshot(s.xid, m.snapshot)),"
+		" mark AS (UPDATE romancy.t_message m SET kind = 'b' FROM late"
+		"  WHERE m.id = late.id AND late.kind = 'o'),"
+		" added AS (INSERT INTO romancy.t_delivery (instance_id, channel, message_id)"
+		"  SELECT $1, $2, late.id FROM late ON CONFLICT DO NOTHING RETURNING 1),"
+		" done AS (UPDATE romancy.t_subscription u SET bound = coalesce(s.bound, $3),"
+		"  snapshot = CASE WHEN pg_snapshot_xmin(pg_current_snapshot()) < coalesce(s.bound, $3)"
+		"  THEN pg_current_snapshot() END"
+		"  FROM s WHERE u.instance_id = s.instance_id AND u.channel = s.channel)"
+		" SELECT count(*) FROM added",
+		3, {UUIDOID, TEXTOID, XID8OID}
+	};
+	Datum		values[3];
+	bool		isnull;
+
+	values[0] = UUIDPGetDatum(id);
+	values[1] = CStringGetTextDatum(channel);
+	if (rom_execute(wait ? &lock : &lock_or_skip, values, NULL, 1) == 0)
+		return 0;
+	values[2] = FullTransactionIdGetDatum(ReadNextFullTransactionId());
+	rom_execute(&settle, values, NULL, 0);
+	return DatumGetInt64(rom_value(0, 1, &isnull));
+}
+
+/* ---------------------------------------------------------------- waking competitors */
+
+bool
+rom_channel_wake_one(const char *channel, const pg_uuid_t *except, bool now)
+{
+	static RomStatement candidates = {
+		"SELECT s.instance_id, i.owner, i.priority FROM romancy.t_subscription s"
+		" JOIN romancy.t_instance i USING (instance_id)"
+		" WHERE s.channel = $1 AND s.mode = 'competing' AND s.pick >= $2 AND s.pick < $3"
+		" AND (s.spawned > 0 AND i.wait ->> 'step' LIKE 'await%'"
+		" OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1)"
+		" ORDER BY s.pick LIMIT $4",
+		4, {TEXTOID, INT4OID, INT4OID, INT4OID}
+	};
+	int32		pivot = (int32) (pg_prng_double(&pg_global_prng_state) * PG_INT32_MAX);
+	Datum		values[4];
+	RomReadyItem item;
+	bool		found = false;
+
+	memset(&item, 0, sizeof(item));
+	values[0] = CStringGetTextDatum(channel);
+	values[3] = Int32GetDatum(CANDIDATES);
+	for (int pass = 0; pass < 2; pass++)
+	{
+		uint64		rows;
+
+		values[1] = Int32GetDatum(pass == 0 ? pivot : 0);
+		values[2] = Int32GetDatum(pass == 0 ? PG_INT32_MAX : pivot);
+		rows = rom_execute_at(&candidates, values, NULL, GetLatestSnapshot(), 0);
+		for (uint64 i = 0; i < rows; i++)
+		{
+			bool		isnull;
+			pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
+			Oid			owner;
+			bool		busy = rom_slot_busy(id);
+
+			if (except != NULL && memcmp(id, except, sizeof(pg_uuid_t)) == 0)
+				continue;
+			if (found && busy)
+				continue;
+			owner = rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext));
+			if (!OidIsValid(owner))
+				continue;
+			item.id = *id;
+			item.owner = owner;
+			item.priority = DatumGetInt32(rom_value(i, 3, &isnull));
+			found = true;
+			if (!busy)
+				goto done;
+		}
+	}
+done:
+	if (!found)
+		return false;
+	if (now)
+	{
+		item.dbid = MyDatabaseId;
+		item.at = GetCurrentTimestamp();
+		rom_ready_put(&item, 1, item.at);
+	}
+	else
+		rom_wake_ready(&item.id, item.owner, item.priority);
+	return true;
+}
+
+/* ---------------------------------------------------------------- the calls */
+
+static RomOutcome
+subscribe_execute(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	rom_subscription_make(turn, call->name,
+						  mode_from_name(rom_jb_get_text(call->input, "mode")));
+	rom_engine_end(&engine);
+	event->type = ROM_EVENT_SUBSCRIBED;
+	return ROM_OUTCOME_DONE;
+}
+
+/* Blocking: never in an evaluation, for it may wait for the channel's lock and has the turn commit. */
+static const RomPrimitive primitive_subscribe = {
+	.name = "subscribe",
+	.kind = ROM_PRIMITIVE_BLOCKING,
+	.events = {ROM_EVENT_SUBSCRIBED},
+	.execute = subscribe_execute,
+};
+
+static RomOutcome
+unsubscribe_execute(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	static RomStatement remove = {
+		"DELETE FROM romancy.t_subscription WHERE instance_id = $1 AND channel = $2",
+		2, {UUIDOID, TEXTOID}
+	};
+	static RomStatement drop = {
+		"DELETE FROM romancy.t_delivery WHERE instance_id = $1 AND channel = $2",
+		2, {UUIDOID, TEXTOID}
+	};
+	RomEngine	engine;
+	Datum		values[2];
+
+	rom_engine_begin(&engine);
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(call->name);
+	rom_execute(&remove, values, NULL, 0);
+	rom_execute(&drop, values, NULL, 0);
+	rom_crossing_enter(call->name, false);
+	rom_crossing_ask_later(call->name, rom_messages_sweep());
+	rom_engine_end(&engine);
+	event->type = ROM_EVENT_UNSUBSCRIBED;
+	return ROM_OUTCOME_DONE;
+}
+
+static const RomPrimitive primitive_unsubscribe = {
+	.name = "unsubscribe",
+	.kind = ROM_PRIMITIVE_EFFECT,
+	.events = {ROM_EVENT_UNSUBSCRIBED},
+	.execute = unsubscribe_execute,
+};
+
+PG_FUNCTION_INFO_V1(romancy_subscribe);
+
+/*
+ * romancy.subscribe(channel text, mode text)
+ *
+ * From now on the instance receives what is published to the channel: every message
+ * (broadcast), a share of them (competing), or only what is sent to it (direct).
+ * Again in the same mode: nothing changes. Errors: RM005 where the channel has live
+ * subscribers of another mode, RM012 for an unknown mode, RM004 outside a handler.
+ */
+Datum
+romancy_subscribe(PG_FUNCTION_ARGS)
+{
+	char	   *channel;
+	char	   *mode;
+	RomCall		call = {0};
+	RomJb		jb;
+
+	(void) rom_turn_require("subscribe()");
+	channel = rom_arg_text(fcinfo, 0, "channel");
+	mode = rom_arg_text(fcinfo, 1, "mode");
+	rom_channel_check(channel, "channel");
+	if (mode_from_name(mode) == ROM_MODE_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("unknown channel mode \"%s\"", mode),
+				 errhint("The modes are broadcast, competing and direct.")));
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "mode", mode);
+	call.primitive = &primitive_subscribe;
+	call.step_base = psprintf("subscribe_%s", channel);
+	call.name = channel;
+	call.input = rom_jb_end(&jb);
+	(void) rom_turn_step(&call);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(romancy_unsubscribe);
+
+/*
+ * romancy.unsubscribe(channel text)
+ *
+ * Ends the subscription, if there is one. Broadcast messages that were not received are
+ * dropped, those sent to the instance are kept. RM004 outside a handler.
+ */
+Datum
+romancy_unsubscribe(PG_FUNCTION_ARGS)
+{
+	char	   *channel;
+	RomCall		call = {0};
+
+	(void) rom_turn_require("unsubscribe()");
+	channel = rom_arg_text(fcinfo, 0, "channel");
+	rom_channel_check(channel, "channel");
+	call.primitive = &primitive_unsubscribe;
+	call.step_base = psprintf("unsubscribe_%s", channel);
+	call.name = channel;
+	(void) rom_turn_step(&call);
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------- hooks */
+
+/* at_end: subscriptions end with the instance, whatever way it ends. */
+static void
+at_end(RomTurn *turn, RomStatus status)
+{
+	static RomStatement remove = {
+		"WITH d AS (DELETE FROM romancy.t_delivery WHERE instance_id = $1),"
+		" m AS (DELETE FROM romancy.t_message WHERE kind = 'd' AND instance_id = $1)"
+		" DELETE FROM romancy.t_subscription WHERE instance_id = $1 RETURNING channel, mode",
+		1, {UUIDOID}
+	};
+	Datum		values[1];
+	uint64		rows;
+
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	rows = rom_execute(&remove, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		char	   *channel = rom_value_text(i, 1, CurrentMemoryContext);
+
+		if (mode_from_name(rom_value_text(i, 2, CurrentMemoryContext)) != ROM_MODE_COMPETING)
+			continue;
+		/* a message may have been announced to us: then somebody else is to have it */
+		rom_crossing_enter(channel, false);
+		rom_crossing_ask_later(channel, rom_messages_sweep());
+	}
+}
+
+/* at_move: what was not received goes over to the instance that continues this one. */
+static void
+at_move(RomTurn *turn, const pg_uuid_t *successor)
+{
+	static RomStatement move_subscriptions = {
+		"UPDATE romancy.t_subscription SET instance_id = $2, spawned = 0 WHERE instance_id = $1"
+		" RETURNING channel",
+		2, {UUIDOID, UUIDOID}
+	};
+	static RomStatement move_deliveries = {
+		"UPDATE romancy.t_delivery SET instance_id = $2 WHERE instance_id = $1",
+		2, {UUIDOID, UUIDOID}
+	};
+	static RomStatement move_messages = {
+		"UPDATE romancy.t_message SET instance_id = $2 WHERE kind = 'd' AND instance_id = $1"
+		" RETURNING channel",
+		2, {UUIDOID, UUIDOID}
+	};
+	Datum		values[2];
+	uint64		rows;
+
+	/* who sends to it at the moment has that looked at, too */
+	rom_crossing_enter(DatumGetCString(DirectFunctionCall1(uuid_out,
+														   UUIDPGetDatum(&turn->inst->id))), false);
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = UUIDPGetDatum(successor);
+	rows = rom_execute(&move_subscriptions, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+		rom_crossing_enter(rom_value_text(i, 1, CurrentMemoryContext), false);
+	rom_execute(&move_deliveries, values, NULL, 0);
+	rom_execute(&move_messages, values, NULL, 0);
+}
+
+/* at_delete: messages sent to an instance that never subscribed, or that crossed its end. */
+static void
+at_delete(Datum ids)
+{
+	static RomStatement remove = {
+		"WITH d AS (DELETE FROM romancy.t_delivery WHERE instance_id = ANY ($1))"
+		" DELETE FROM romancy.t_message WHERE kind = 'd' AND instance_id = ANY ($1)",
+		1, {UUIDARRAYOID}
+	};
+	Datum		values[1] = {ids};
+
+	rom_execute(&remove, values, NULL, 0);
+}
+
+void
+rom_channel_init(void)
+{
+	rom_turn_on_end(ROM_HAS_SUBSCRIPTIONS, at_end);
+	rom_turn_on_move(0, at_move);
+	rom_instance_on_delete(at_delete);
+}

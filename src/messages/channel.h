@@ -1,0 +1,63 @@
+/*-------------------------------------------------------------------------
+ *
+ * channel.h
+ *		Channels and who subscribes to them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_CHANNEL_H
+#define ROM_CHANNEL_H
+
+#include "engine/primitive.h"
+
+typedef enum RomMode
+{
+	ROM_MODE_NONE,				/* no subscription */
+	ROM_MODE_BROADCAST,
+	ROM_MODE_COMPETING,
+	ROM_MODE_DIRECT
+} RomMode;
+
+/* A subscription, as its own instance's turn finds it. */
+typedef struct RomSubscription
+{
+	RomMode		mode;
+	bool		unsettled;		/* publishing transactions may have crossed it */
+	bool		fresh;			/* it is this transaction's own */
+} RomSubscription;
+
+/* The turn's instance's subscription to channel. Engine scope needed, as for all here. */
+extern void rom_subscription_find(RomTurn *turn, const char *channel,
+								  RomSubscription *sub);
+
+/* Subscribes it; RM005 when the channel has live subscribers of another mode. True if that changed something. */
+extern bool rom_subscription_make(RomTurn *turn, const char *channel,
+								  RomMode mode);
+
+/* The same as history says (after retry_workflow, a fork), or in fallback's mode. */
+extern void rom_subscription_restore(RomTurn *turn, const char *channel,
+									 RomMode fallback, RomSubscription *sub);
+
+/* One pending receive of spawn_receive more, or less. */
+extern void rom_subscription_spawned(RomTurn *turn, const char *channel,
+									 int change);
+
+/*
+ * Adds the deliveries of messages that crossed the subscription. wait: for
+ * another process that does so at the moment; else that one is left to it.
+ * Returns how many there were.
+ */
+extern int	rom_subscription_settle(const pg_uuid_t *id, const char *channel,
+									bool wait);
+
+/* Wakes one waiting competitor of channel that is not busy, other than except (may be NULL). now: without waiting for a commit. False: there is none. */
+extern bool rom_channel_wake_one(const char *channel,
+								 const pg_uuid_t *except, bool now);
+
+/* Registers hooks with the engine; called once from _PG_init. */
+extern void rom_channel_init(void);
+
+/* Owner's name to oid, InvalidOid when the role is gone; the last one is remembered. */
+extern Oid	rom_channel_owner(const char *name);
+
+#endif							/* ROM_CHANNEL_H */

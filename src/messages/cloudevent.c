@@ -1,0 +1,480 @@
+/*-------------------------------------------------------------------------
+ *
+ * cloudevent.c
+ *		CloudEvents as they come by HTTP, in structured or binary mode.
+ *
+ * What is wrong with one is an answer, not an error: a sender would repeat an
+ * error for ever.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#include "base/arg.h"
+#include "base/guc.h"
+#include "base/jb.h"
+#include "engine/turn.h"
+#include "messages/event.h"
+#include "messages/message.h"
+
+/* A request as it came. */
+typedef struct Request
+{
+	char	   *body;			/* or NULL */
+	Jsonb	   *headers;		/* or NULL */
+	bytea	   *binary;			/* or NULL */
+} Request;
+
+/* What is read of it. */
+typedef struct Reading
+{
+	RomCloudEvent event;
+	char	   *error;			/* what is wrong, or NULL */
+	RomJb		extensions;
+	int			nextensions;
+} Reading;
+
+/* fail notes what is wrong first. */
+static bool
+fail(Reading *r, char *error)
+{
+	if (r->error == NULL)
+		r->error = error;
+	return false;
+}
+
+/* is_name: may an extension be named so? */
+static bool
+is_name(const char *name)
+{
+	return name[0] != '\0' &&
+		strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789") == strlen(name);
+}
+
+/* media_type is a content type in lower case without its parameters. */
+static char *
+media_type(const char *value)
+{
+	char	   *type = pstrdup(value);
+	char	   *end = strchr(type, ';');
+
+	if (end != NULL)
+		*end = '\0';
+	for (char *c = type; *c; c++)
+		*c = tolower((unsigned char) *c);
+	for (int len = strlen(type); len > 0 && isspace((unsigned char) type[len - 1]); len--)
+		type[len - 1] = '\0';
+	while (isspace((unsigned char) *type))
+		type++;
+	return type;
+}
+
+/* is_json: is data of this type a JSON document? Without a type it is. */
+static bool
+is_json(const char *datacontenttype)
+{
+	char	   *type;
+	int			len;
+
+	if (datacontenttype == NULL)
+		return true;
+	type = media_type(datacontenttype);
+	len = strlen(type);
+	return strcmp(type, "application/json") == 0 || strcmp(type, "text/json") == 0 ||
+		(len > 5 && strcmp(type + len - 5, "+json") == 0);
+}
+
+static bool
+is_text(const char *datacontenttype)
+{
+	return strncmp(media_type(datacontenttype), "text/", 5) == 0;
+}
+
+/* percent_decode: header values may be encoded so. */
+static char *
+percent_decode(const char *value)
+{
+	char	   *result = palloc(strlen(value) + 1);
+	char	   *to = result;
+
+	while (*value)
+	{
+		if (value[0] == '%' && isxdigit((unsigned char) value[1]) &&
+			isxdigit((unsigned char) value[2]))
+		{
+			char		hex[3] = {value[1], value[2], '\0'};
+
+			*to++ = (char) strtol(hex, NULL, 16);
+			value += 3;
+		}
+		else
+			*to++ = *value++;
+	}
+	*to = '\0';
+	return result;
+}
+
+/* set_attribute takes one attribute; value is NULL for a JSON null, which counts as absent. */
+static bool
+set_attribute(Reading *r, const char *name, char *value, Jsonb *document)
+{
+	RomCloudEvent *e = &r->event;
+
+	if (value != NULL && !pg_verifymbstr(value, strlen(value), true))
+		return fail(r, psprintf("attribute \"%s\" is not valid text", name));
+	if (strcmp(name, "id") == 0)
+		e->id = value;
+	else if (strcmp(name, "source") == 0)
+		e->source = value;
+	else if (strcmp(name, "type") == 0)
+		e->type = value;
+	else if (strcmp(name, "specversion") == 0)
+		e->specversion = value;
+	else if (strcmp(name, "subject") == 0)
+		e->subject = value;
+	else if (strcmp(name, "datacontenttype") == 0)
+		e->datacontenttype = value;
+	else if (strcmp(name, "time") == 0)
+	{
+		if (value == NULL)
+			return true;
+		if (strchr(value, 'T') == NULL || !isdigit((unsigned char) value[0]) ||
+			!rom_input_timestamptz(value, &e->time))
+			return fail(r, "attribute \"time\" is not a timestamp");
+		e->has_time = true;
+	}
+	else
+	{
+		if (!is_name(name))
+			return fail(r, psprintf("\"%s\" is not an attribute's name", name));
+		if (value == NULL && document == NULL)
+			return true;
+		if (strcmp(name, "romancyinstanceid") == 0)
+		{
+			if (value == NULL || !rom_input_uuid(value, &e->target))
+				return fail(r, "attribute \"romancyinstanceid\" is not a uuid");
+			e->has_target = true;
+		}
+		if (r->nextensions++ == 0)
+			rom_jb_begin(&r->extensions);
+		rom_jb_json(&r->extensions, name,
+					document ? document : rom_jb_string_document(value));
+	}
+	return true;
+}
+
+/* set_binary takes data that is no JSON. */
+static bool
+set_binary(Reading *r, bytea *value)
+{
+	if (value == NULL)
+		return fail(r, "data_base64 is not base64");
+	if (VARSIZE_ANY_EXHDR(value) > rom_guc_max_payload_size)
+		return fail(r, psprintf("the data has more than %d bytes", rom_guc_max_payload_size));
+	r->event.binary = value;
+	return true;
+}
+
+/* set_json takes data given as the text of a JSON document. */
+static bool
+set_json(Reading *r, const char *text, const char *what)
+{
+	if (strlen(text) > (Size) rom_guc_max_payload_size)
+		return fail(r, psprintf("%s has more than %d bytes", what, rom_guc_max_payload_size));
+	if (!rom_input_jsonb(text, &r->event.data))
+		return fail(r, psprintf("%s is not valid JSON", what));
+	return true;
+}
+
+/* read_structured reads an event that is a JSON document as a whole. */
+static bool
+read_structured(Reading *r, const char *body)
+{
+	Jsonb	   *document;
+	Jsonb	   *data = NULL;
+	char	   *base64 = NULL;
+	JsonbIterator *it;
+	JsonbValue	v;
+
+	if (body == NULL)
+		return fail(r, "the body is empty");
+	if (strlen(body) > (Size) rom_guc_max_payload_size + 65536)
+		return fail(r, psprintf("the body has more than %d bytes", rom_guc_max_payload_size));
+	if (!rom_input_jsonb(body, &document))
+		return fail(r, "the body is not valid JSON");
+	if (!JB_ROOT_IS_OBJECT(document))
+		return fail(r, "the body is not a JSON object");
+	it = JsonbIteratorInit(&document->root);
+	(void) JsonbIteratorNext(&it, &v, true);
+	while (JsonbIteratorNext(&it, &v, true) == WJB_KEY)
+	{
+		char	   *name = pnstrdup(v.val.string.val, v.val.string.len);
+		char	   *value = NULL;
+
+		(void) JsonbIteratorNext(&it, &v, true);
+		if (strcmp(name, "data") == 0)
+		{
+			data = JsonbValueToJsonb(&v);
+			continue;
+		}
+		if (v.type == jbvString)
+			value = pnstrdup(v.val.string.val, v.val.string.len);
+		else if (v.type == jbvBinary || ((v.type == jbvNumeric || v.type == jbvBool) &&
+										 strstr(" id source type specversion subject datacontenttype time data_base64 ",
+												psprintf(" %s ", name)) != NULL))
+			return fail(r, psprintf("attribute \"%s\" is not a string", name));
+		if (strcmp(name, "data_base64") == 0)
+			base64 = value;
+		else if (!set_attribute(r, name, value,
+								v.type == jbvNull ? NULL : JsonbValueToJsonb(&v)))
+			return false;
+	}
+	if (data != NULL && base64 != NULL)
+		return fail(r, "the event has both data and data_base64");
+	if (base64 != NULL)
+	{
+		bytea	   *binary = rom_base64_decode(base64);
+
+		if (binary != NULL && is_json(r->event.datacontenttype) &&
+			r->event.datacontenttype != NULL)
+		{
+			char	   *text = text_to_cstring((struct varlena *) binary);
+
+			if (strlen(text) == VARSIZE_ANY_EXHDR(binary) &&
+				pg_verifymbstr(text, strlen(text), true))
+				return set_json(r, text, "the data");
+			return fail(r, "the data is not valid JSON");
+		}
+		return set_binary(r, binary);
+	}
+	if (data != NULL && VARSIZE(data) > rom_guc_max_payload_size)
+		return fail(r, psprintf("the data has more than %d bytes", rom_guc_max_payload_size));
+	r->event.data = data;
+	return true;
+}
+
+/* read_binary reads an event whose attributes are headers, and whose data is the body. */
+static bool
+read_binary(Reading *r, const Request *request)
+{
+	JsonbIterator *it = JsonbIteratorInit(&request->headers->root);
+	JsonbValue	v;
+
+	(void) JsonbIteratorNext(&it, &v, true);
+	while (JsonbIteratorNext(&it, &v, true) == WJB_KEY)
+	{
+		char	   *name = pnstrdup(v.val.string.val, v.val.string.len);
+		char	   *value;
+
+		(void) JsonbIteratorNext(&it, &v, true);
+		for (char *c = name; *c; c++)
+			*c = tolower((unsigned char) *c);
+		if (v.type != jbvString)
+			continue;
+		value = pnstrdup(v.val.string.val, v.val.string.len);
+		if (strcmp(name, "content-type") == 0)
+			r->event.datacontenttype = value;
+		else if (strncmp(name, "ce-", 3) == 0 &&
+				 !set_attribute(r, name + 3, percent_decode(value), NULL))
+			return false;
+	}
+	if (is_json(r->event.datacontenttype))
+	{
+		char	   *text = request->body;
+
+		if (request->binary != NULL)
+		{
+			text = text_to_cstring((struct varlena *) request->binary);
+			if (strlen(text) != VARSIZE_ANY_EXHDR(request->binary) ||
+				!pg_verifymbstr(text, strlen(text), true))
+				return fail(r, "the body is not valid JSON");
+		}
+		if (text == NULL || text[0] == '\0')
+			return true;
+		return set_json(r, text, "the body");
+	}
+	if (request->binary != NULL)
+		return set_binary(r, request->binary);
+	if (request->body == NULL || request->body[0] == '\0')
+		return true;
+	if (strlen(request->body) > (Size) rom_guc_max_payload_size)
+		return fail(r, psprintf("the body has more than %d bytes", rom_guc_max_payload_size));
+	if (is_text(r->event.datacontenttype))
+		r->event.data = rom_jb_string_document(request->body);
+	else
+		r->event.binary = DatumGetByteaP(CStringGetTextDatum(request->body));
+	return true;
+}
+
+/* check_required: are the attributes there that must be? */
+static bool
+check_required(Reading *r)
+{
+	struct
+	{
+		const char *name;
+		const char *value;
+	}			required[] = {
+		{"specversion", r->event.specversion},
+		{"id", r->event.id},
+		{"source", r->event.source},
+		{"type", r->event.type}
+	};
+
+	for (int i = 0; i < lengthof(required); i++)
+		if (required[i].value == NULL || required[i].value[0] == '\0')
+			return fail(r, psprintf("required attribute \"%s\" is missing", required[i].name));
+	if (strcmp(r->event.specversion, "1.0") != 0)
+		return fail(r, psprintf("specversion \"%s\" is not known", r->event.specversion));
+	if (strlen(r->event.type) > ROM_CHANNEL_MAX)
+		return fail(r, psprintf("attribute \"type\" has more than %d bytes", ROM_CHANNEL_MAX));
+	if (strlen(r->event.source) > 1000 || strlen(r->event.id) > 1000)
+		return fail(r, "attribute \"source\" or \"id\" has more than 1000 bytes");
+	return true;
+}
+
+/* header finds a header by its name in lower case, or NULL. */
+static char *
+header(Jsonb *headers, const char *wanted)
+{
+	JsonbIterator *it;
+	JsonbValue	v;
+
+	if (headers == NULL || !JB_ROOT_IS_OBJECT(headers))
+		return NULL;
+	it = JsonbIteratorInit(&headers->root);
+	(void) JsonbIteratorNext(&it, &v, true);
+	while (JsonbIteratorNext(&it, &v, true) == WJB_KEY)
+	{
+		char	   *name = pnstrdup(v.val.string.val, v.val.string.len);
+
+		(void) JsonbIteratorNext(&it, &v, true);
+		if (pg_strcasecmp(name, wanted) == 0 && v.type == jbvString)
+			return pnstrdup(v.val.string.val, v.val.string.len);
+	}
+	return NULL;
+}
+
+/* is_binary_mode: do headers hold the attributes? */
+static bool
+is_binary_mode(Jsonb *headers)
+{
+	char	   *type = header(headers, "content-type");
+
+	if (type != NULL && strncmp(media_type(type), "application/cloudevents", 23) == 0)
+		return false;
+	return header(headers, "ce-specversion") != NULL ||
+		header(headers, "ce-id") != NULL || header(headers, "ce-type") != NULL ||
+		header(headers, "ce-source") != NULL;
+}
+
+/* handle reads an event and takes it in; returns the answer. */
+static Jsonb *
+handle(const Request *request)
+{
+	Reading		r;
+	char	   *type = header(request->headers, "content-type");
+	bool		ok;
+	RomJb		jb;
+
+	memset(&r, 0, sizeof(r));
+	if (type != NULL && strncmp(media_type(type), "application/cloudevents-batch", 29) == 0)
+		ok = fail(&r, "batches of events are not supported");
+	else if (request->headers != NULL && !JB_ROOT_IS_OBJECT(request->headers))
+		ok = fail(&r, "the headers are not a JSON object");
+	else if (is_binary_mode(request->headers))
+		ok = read_binary(&r, request);
+	else
+	{
+		char	   *body = request->body;
+
+		if (body == NULL && request->binary != NULL)
+			body = text_to_cstring((struct varlena *) request->binary);
+		if (body != NULL && !pg_verifymbstr(body, strlen(body), true))
+			ok = fail(&r, "the body is not valid text");
+		else
+			ok = read_structured(&r, body);
+	}
+	ok = ok && check_required(&r);
+	rom_jb_begin(&jb);
+	if (ok)
+	{
+		if (r.nextensions > 0)
+			r.event.extensions = rom_jb_end(&r.extensions);
+		(void) rom_event_raise(&r.event);
+		rom_jb_int(&jb, "status", 202);
+	}
+	else
+	{
+		rom_jb_int(&jb, "status", 400);
+		rom_jb_text(&jb, "error", r.error);
+		rom_jb_bool(&jb, "retryable", false);
+	}
+	return rom_jb_end(&jb);
+}
+
+static RomOutcome
+handle_execute(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	event->type = ROM_EVENT_STATEMENT_RECORDED;
+	event->result = rom_turn_copy_jsonb(turn, handle(call->options));
+	return ROM_OUTCOME_DONE;
+}
+
+static const RomPrimitive primitive_handle = {
+	.name = "handle_cloudevent",
+	.kind = ROM_PRIMITIVE_EFFECT,
+	.events = {ROM_EVENT_STATEMENT_RECORDED},
+	.execute = handle_execute,
+};
+
+/* step_handle records it as a step of the running handler. */
+static Jsonb *
+step_handle(const Request *request)
+{
+	RomTurn    *turn = rom_turn_require("handle_cloudevent()");
+	Request    *copy = MemoryContextAlloc(turn->cxt, sizeof(Request));
+	RomCall		call = {0};
+	RomJb		jb;
+
+	copy->body = rom_turn_copy_text(turn, request->body);
+	copy->headers = rom_turn_copy_jsonb(turn, request->headers);
+	copy->binary = (bytea *) rom_turn_copy_jsonb(turn, (Jsonb *) request->binary);
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "body", request->body);
+	rom_jb_json(&jb, "headers", request->headers);
+	if (request->binary != NULL)
+		rom_jb_text(&jb, "body_binary", rom_base64_encode(request->binary));
+	call.primitive = &primitive_handle;
+	call.step_base = "handle_cloudevent";
+	call.input = rom_jb_end(&jb);
+	call.options = copy;
+	return rom_turn_step(&call)->result;
+}
+
+PG_FUNCTION_INFO_V1(romancy_handle_cloudevent);
+
+/*
+ * romancy.handle_cloudevent(body text, headers jsonb, body_binary bytea) → jsonb
+ *
+ * A CloudEvent as it was received: {"status": 202}, or {"status": 400, "error": ..., "retryable": false}
+ * saying what is wrong with it. headers: an object, names in any case. body_binary: instead of
+ * body where that is not text.
+ */
+Datum
+romancy_handle_cloudevent(PG_FUNCTION_ARGS)
+{
+	Request		request = {0};
+
+	request.body = rom_arg_text_opt(fcinfo, 0);
+	request.headers = rom_arg_jsonb_opt(fcinfo, 1);
+	request.binary = PG_ARGISNULL(2) ? NULL : PG_GETARG_BYTEA_P(2);
+	PG_RETURN_JSONB_P(rom_turn_in_handler() ? step_handle(&request) :
+					  handle(&request));
+}

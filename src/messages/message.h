@@ -1,0 +1,60 @@
+/*-------------------------------------------------------------------------
+ *
+ * message.h
+ *		A message, as it is stored, shown in history and given to a handler.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_MESSAGE_H
+#define ROM_MESSAGE_H
+
+#include "fmgr.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/* Longest name of a channel, an event's type or a group, in bytes. */
+#define ROM_CHANNEL_MAX 128
+
+typedef struct RomMessage
+{
+	int64		id;
+	const char *channel;
+	Jsonb	   *data;			/* or NULL, as all that follows */
+	bytea	   *binary;
+	Jsonb	   *metadata;
+	Jsonb	   *event;			/* of a CloudEvent: its attributes, without data */
+	const pg_uuid_t *sender;
+	TimestampTz published_at;
+} RomMessage;
+
+/* Columns of t_message that rom_message_read() wants, in this order. */
+#define ROM_MESSAGE_COLUMNS "id, channel, data, data_binary, metadata, event, sender, published_at"
+
+/* Reads a row of such columns into the current context. */
+extern void rom_message_read(uint64 row, RomMessage *message);
+
+/* As history shows it and await() gives it. */
+extern Jsonb *rom_message_to_jsonb(const RomMessage *message);
+
+/* The same as a CloudEvent. */
+extern Jsonb *rom_message_to_event(const RomMessage *message);
+
+/* The composite value (romancy.message, romancy.event) of such a document. */
+extern Datum rom_message_datum(FunctionCallInfo fcinfo, Jsonb *message);
+extern Datum rom_event_datum(FunctionCallInfo fcinfo, Jsonb *event);
+
+/* A bytea as base64 without line breaks, and back; NULL for what is none. */
+extern char *rom_base64_encode(const bytea *value);
+extern bytea *rom_base64_decode(const char *text);
+
+/* Errors, for a name that is empty or too long. what: "channel", "type", "name". */
+extern void rom_channel_check(const char *name, const char *what);
+
+/* Is binary data within romancy.max_payload_size? RM011 if not. */
+extern void rom_binary_check(const bytea *value);
+
+/* The instance whose handler or activity this backend runs, or NULL. */
+extern const pg_uuid_t *rom_message_sender(void);
+
+#endif							/* ROM_MESSAGE_H */

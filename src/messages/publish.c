@@ -1,0 +1,352 @@
+/*-------------------------------------------------------------------------
+ *
+ * publish.c
+ *		Sending messages: publish and send_to.
+ *
+ * One insert, and for a broadcast one statement more that writes a row for each
+ * subscriber. Nothing is locked and nothing waited for. Who subscribes is read
+ * with the latest snapshot, whatever the caller's isolation, and that snapshot
+ * is stored with the message: channel.c tells with it whom the message missed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "base/arg.h"
+#include "base/crossing.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "base/sweep.h"
+#include "base/wake.h"
+#include "engine/primitive.h"
+#include "messages/channel.h"
+#include "messages/message.h"
+#include "messages/publish.h"
+
+#define KIND_BROADCAST	'b'
+#define KIND_OPEN		'o'
+#define KIND_DIRECT		'd'
+
+/* insert_message writes the row; returns its id. */
+static int64
+insert_message(const RomPublish *p, char kind, Snapshot snapshot)
+{
+	static RomStatement insert = {
+		"INSERT INTO romancy.t_message (kind, channel, instance_id, sender, data, metadata,"
+		" data_binary, event, xid, snapshot) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,"
+		" CASE WHEN $1 <> 'd' THEN pg_current_xact_id() END,"
+		" CASE WHEN $1 <> 'd' THEN pg_current_snapshot() END) RETURNING id",
+		8, {CHAROID, TEXTOID, UUIDOID, UUIDOID, JSONBOID, JSONBOID, BYTEAOID, JSONBOID}
+	};
+	const pg_uuid_t *sender = rom_message_sender();
+	Datum		values[8];
+	bool		nulls[8] = {false};
+	bool		isnull;
+
+	values[0] = CharGetDatum(kind);
+	values[1] = CStringGetTextDatum(p->channel);
+	values[2] = UUIDPGetDatum(&p->target);
+	nulls[2] = !p->has_target;
+	values[3] = PointerGetDatum(sender);
+	nulls[3] = sender == NULL;
+	values[4] = PointerGetDatum(p->data);
+	nulls[4] = p->data == NULL;
+	values[5] = PointerGetDatum(p->metadata);
+	nulls[5] = p->metadata == NULL;
+	values[6] = PointerGetDatum(p->binary);
+	nulls[6] = p->binary == NULL;
+	values[7] = PointerGetDatum(p->event);
+	nulls[7] = p->event == NULL;
+	rom_execute_at(&insert, values, nulls, snapshot, 0);
+	return DatumGetInt64(rom_value(0, 1, &isnull));
+}
+
+/* find_mode: how the subscribers of channel that snapshot shows receive; ROM_MODE_NONE when there never were any. */
+static RomMode
+find_mode(const char *channel, Snapshot snapshot)
+{
+	static RomStatement find = {
+		"SELECT mode = 'broadcast' FROM romancy.t_channel WHERE channel = $1",
+		1, {TEXTOID}
+	};
+	Datum		values[1];
+	bool		isnull;
+
+	values[0] = CStringGetTextDatum(channel);
+	if (rom_execute_at(&find, values, NULL, snapshot, 1) == 0)
+		return ROM_MODE_NONE;
+	return DatumGetBool(rom_value(0, 1, &isnull)) ?
+		ROM_MODE_BROADCAST : ROM_MODE_COMPETING;
+}
+
+/* find_subscribers makes a uuid[] of those who broadcast, and notes the waiting ones as ready. */
+static int
+find_subscribers(const char *channel, Snapshot snapshot, Datum *ids)
+{
+	static RomStatement find = {
+		"SELECT s.instance_id, i.owner, i.priority,"
+		" (s.spawned > 0 AND i.wait ->> 'step' LIKE 'await%') OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1"
+		" FROM romancy.t_subscription s JOIN romancy.t_instance i USING (instance_id)"
+		" WHERE s.channel = $1 AND s.mode = 'broadcast'",
+		1, {TEXTOID}
+	};
+	Datum		values[1];
+	Datum	   *elements;
+	uint64		rows;
+	bool		isnull;
+
+	values[0] = CStringGetTextDatum(channel);
+	rows = rom_execute_at(&find, values, NULL, snapshot, 0);
+	elements = palloc(sizeof(Datum) * Max(rows, 1));
+	for (uint64 i = 0; i < rows; i++)
+	{
+		elements[i] = rom_value(i, 1, &isnull);
+		if (DatumGetBool(rom_value(i, 4, &isnull)))
+		{
+			Oid			owner = rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext));
+
+			if (OidIsValid(owner))
+				rom_wake_ready(DatumGetUUIDP(elements[i]), owner,
+							   DatumGetInt32(rom_value(i, 3, &isnull)));
+		}
+	}
+	*ids = PointerGetDatum(construct_array(elements, rows, UUIDOID, UUID_LEN,
+										   false, TYPALIGN_CHAR));
+	return (int) rows;
+}
+
+/* fan_out writes a delivery for each subscriber. */
+static void
+fan_out(const char *channel, int64 id, Datum ids)
+{
+	static RomStatement insert = {
+		"INSERT INTO romancy.t_delivery (instance_id, channel, message_id)"
+		" SELECT u, $2, $3 FROM unnest($1) u",
+		3, {UUIDARRAYOID, TEXTOID, INT8OID}
+	};
+	Datum		values[3];
+
+	values[0] = ids;
+	values[1] = CStringGetTextDatum(channel);
+	values[2] = Int64GetDatum(id);
+	rom_execute(&insert, values, NULL, 0);
+}
+
+/* publish_to_channel sends to whom it may concern. */
+static int64
+publish_to_channel(const RomPublish *p, Snapshot snapshot)
+{
+	Datum		ids = (Datum) 0;
+	int			n = 0;
+	int64		id;
+	RomMode		mode = find_mode(p->channel, snapshot);
+
+	if (mode == ROM_MODE_BROADCAST)
+		n = find_subscribers(p->channel, snapshot, &ids);
+	id = insert_message(p, n > 0 ? KIND_BROADCAST : KIND_OPEN, snapshot);
+	if (n > 0)
+		fan_out(p->channel, id, ids);
+	else if (mode == ROM_MODE_COMPETING)
+		rom_channel_wake_one(p->channel, NULL, false);
+	return id;
+}
+
+/* publish_to_instance sends to one; 0 when it is not there and missing_ok. */
+static int64
+publish_to_instance(const RomPublish *p, Snapshot snapshot, bool missing_ok)
+{
+	static RomStatement find = {
+		"SELECT i.owner, i.priority, i.status::text, i.wake_at IS NULL,"
+		" i.status = 'waiting_for_message' AND i.wait ->> 'name' = $2 OR EXISTS"
+		" (SELECT FROM romancy.t_subscription s WHERE s.instance_id = $1 AND s.channel = $2"
+		"  AND s.spawned > 0 AND i.wait ->> 'step' LIKE 'await%')"
+		" FROM romancy.t_instance i WHERE i.instance_id = $1",
+		2, {UUIDOID, TEXTOID}
+	};
+	char	   *text = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&p->target)));
+	Datum		values[2];
+	bool		isnull;
+	Datum		waiting;
+	Oid			owner;
+
+	values[0] = UUIDPGetDatum(&p->target);
+	values[1] = CStringGetTextDatum(p->channel);
+	if (rom_execute_at(&find, values, NULL, snapshot, 1) == 0)
+	{
+		if (missing_ok)
+			return 0;
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_NO_INSTANCE),
+				 errmsg("workflow instance \"%s\" does not exist", text)));
+	}
+	if (DatumGetBool(rom_value(0, 4, &isnull)))
+	{
+		if (missing_ok)
+			return 0;
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("workflow instance \"%s\" is %s and receives no messages",
+						text, rom_value_text(0, 3, CurrentMemoryContext))));
+	}
+	owner = rom_channel_owner(rom_value_text(0, 1, CurrentMemoryContext));
+	waiting = rom_value(0, 5, &isnull);
+	if (!isnull && DatumGetBool(waiting) && OidIsValid(owner))
+		rom_wake_ready(&p->target, owner, DatumGetInt32(rom_value(0, 2, &isnull)));
+	return insert_message(p, KIND_DIRECT, snapshot);
+}
+
+int64
+rom_publish(const RomPublish *p, bool missing_ok)
+{
+	RomEngine	engine;
+	Snapshot	snapshot;
+	int64		id;
+
+	rom_engine_begin(&engine);
+	PreventCommandIfReadOnly("romancy.publish()");
+	PreventCommandIfParallelMode("romancy.publish()");
+	/* the xid before the look, see channel.c */
+	(void) GetTopTransactionId();
+	rom_crossing_send(p->channel, rom_messages_sweep());
+	if (p->has_target)
+		/* it may continue as another one meanwhile */
+		rom_crossing_send(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&p->target))),
+						  rom_messages_sweep());
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (p->has_target)
+		id = publish_to_instance(p, snapshot, missing_ok);
+	else
+		id = publish_to_channel(p, snapshot);
+	UnregisterSnapshot(snapshot);
+	rom_engine_end(&engine);
+	return id;
+}
+
+/* ---------------------------------------------------------------- the calls */
+
+static RomOutcome
+publish_execute(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	RomPublish *p = call->options;
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_int(&jb, "id", rom_publish(p, false));
+	event->type = p->has_target ?
+		ROM_EVENT_MESSAGE_SENT : ROM_EVENT_MESSAGE_PUBLISHED;
+	event->result = rom_turn_copy_jsonb(turn, rom_jb_get_json(rom_jb_end(&jb), "id"));
+	return ROM_OUTCOME_DONE;
+}
+
+static const RomPrimitive primitive_publish = {
+	.name = "publish",
+	.kind = ROM_PRIMITIVE_EFFECT,
+	.events = {ROM_EVENT_MESSAGE_PUBLISHED},
+	.execute = publish_execute,
+};
+
+static const RomPrimitive primitive_send_to = {
+	.name = "send_to",
+	.kind = ROM_PRIMITIVE_EFFECT,
+	.events = {ROM_EVENT_MESSAGE_SENT},
+	.execute = publish_execute,
+};
+
+/* step_publish records it as a step of the running handler. */
+static int64
+step_publish(RomPublish *p)
+{
+	RomTurn    *turn = rom_turn_require("publish()");
+	RomPublish *copy = MemoryContextAlloc(turn->cxt, sizeof(RomPublish));
+	RomCall		call = {0};
+	JsonbValue	v;
+	RomJb		jb;
+
+	*copy = *p;
+	copy->channel = rom_turn_copy_text(turn, p->channel);
+	copy->data = rom_turn_copy_jsonb(turn, p->data);
+	copy->metadata = rom_turn_copy_jsonb(turn, p->metadata);
+	copy->binary = (bytea *) rom_turn_copy_jsonb(turn, (Jsonb *) p->binary);
+	rom_jb_begin(&jb);
+	rom_jb_json(&jb, "data", p->data);
+	rom_jb_json(&jb, "metadata", p->metadata);
+	if (p->binary != NULL)
+		rom_jb_text(&jb, "data_binary", rom_base64_encode(p->binary));
+	call.primitive = p->has_target ? &primitive_send_to : &primitive_publish;
+	call.name = p->channel;
+	if (p->has_target)
+		call.step_base = psprintf("send_to_%s_%s",
+								  DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&p->target))),
+								  p->channel);
+	else
+		call.step_base = psprintf("publish_%s", p->channel);
+	call.input = rom_jb_end(&jb);
+	call.options = copy;
+	if (!JsonbExtractScalar(&rom_turn_step(&call)->result->root, &v) ||
+		v.type != jbvNumeric)
+		elog(ERROR, "history holds no message id for %s", primitive_publish.name);
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(v.val.numeric)));
+}
+
+/* read_payload takes data, metadata and data_binary from the arguments from n on. */
+static void
+read_payload(FunctionCallInfo fcinfo, int n, RomPublish *p)
+{
+	p->data = rom_arg_jsonb_opt(fcinfo, n);
+	p->metadata = rom_arg_jsonb_opt(fcinfo, n + 1);
+	p->binary = PG_ARGISNULL(n + 2) ? NULL : PG_GETARG_BYTEA_P(n + 2);
+	rom_channel_check(p->channel, "channel");
+	rom_payload_check(p->data, "data");
+	rom_payload_check(p->metadata, "metadata");
+	rom_binary_check(p->binary);
+}
+
+PG_FUNCTION_INFO_V1(romancy_publish);
+
+/*
+ * romancy.publish(channel text, data jsonb, metadata jsonb, data_binary bytea) → bigint
+ *
+ * Sends a message to the subscribers of a channel, each of them or one, as they
+ * subscribed. Returns its id. Part of the caller's transaction; in a handler, a recorded step.
+ * Errors: RM011 too large, RM012 the channel's name.
+ */
+Datum
+romancy_publish(PG_FUNCTION_ARGS)
+{
+	RomPublish	p = {0};
+
+	p.channel = rom_arg_text(fcinfo, 0, "channel");
+	read_payload(fcinfo, 1, &p);
+	PG_RETURN_INT64(rom_turn_in_handler() ? step_publish(&p) :
+					rom_publish(&p, false));
+}
+
+PG_FUNCTION_INFO_V1(romancy_send_to);
+
+/*
+ * romancy.send_to(instance_id uuid, channel text, data jsonb, metadata jsonb, data_binary bytea) → bigint
+ *
+ * Sends a message to one instance, which may subscribe or begin to wait later. Errors:
+ * RM002 no such instance, RM010 a finished one, and those of publish.
+ */
+Datum
+romancy_send_to(PG_FUNCTION_ARGS)
+{
+	RomPublish	p = {0};
+
+	p.has_target = true;
+	p.target = *rom_arg_uuid(fcinfo, 0, "instance_id");
+	p.channel = rom_arg_text(fcinfo, 1, "channel");
+	read_payload(fcinfo, 2, &p);
+	PG_RETURN_INT64(rom_turn_in_handler() ? step_publish(&p) :
+					rom_publish(&p, false));
+}

@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * publish.h
+ *		Sending messages.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_PUBLISH_H
+#define ROM_PUBLISH_H
+
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+/* What is to be sent; NULL where nothing is. */
+typedef struct RomPublish
+{
+	char	   *channel;
+	bool		has_target;		/* to one instance */
+	pg_uuid_t	target;
+	Jsonb	   *data;
+	Jsonb	   *metadata;
+	bytea	   *binary;
+	Jsonb	   *event;			/* attributes of a CloudEvent */
+} RomPublish;
+
+/*
+ * Sends it, in the transaction under way, and notes whom to wake. Returns the message's id, or 0 when
+ * the target is unknown or finished and missing_ok (else RM002, RM010). Enters the engine by itself.
+ */
+extern int64 rom_publish(const RomPublish *publish, bool missing_ok);
+
+/* Number of the sweep "messages". */
+extern int	rom_messages_sweep(void);
+
+/* Registers what the engine has to know; called once from _PG_init. */
+extern void rom_messages_init(void);
+
+#endif							/* ROM_PUBLISH_H */

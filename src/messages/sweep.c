@@ -1,0 +1,522 @@
+/*-------------------------------------------------------------------------
+ *
+ * sweep.c
+ *		The sweeps "messages" and "channel_cleanup".
+ *
+ * "messages" looks at the channels that crossing.c names: late fan-out to
+ * subscriptions that a publishing transaction crossed, and waking those who
+ * wait for what is there. Now and then, and when asked for, it looks at
+ * all who wait: the safety net.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/crossing.h"
+#include "base/guc.h"
+#include "base/spi.h"
+#include "base/sweep.h"
+#include "base/wake.h"
+#include "messages/channel.h"
+#include "messages/group.h"
+#include "messages/message.h"
+#include "messages/publish.h"
+#include "messages/receive.h"
+
+/* Named channels that one run looks at. */
+#define CHANNELS_MAX 64
+
+/* Competing messages of a channel for which somebody is woken at once. */
+#define OPEN_MAX 100
+
+/* Rows that a run passes over, for each that it may handle. */
+#define WINDOW 10
+
+/* wake_rows notes instances as ready: rows of instance_id, owner, priority. */
+static int64
+wake_rows(uint64 rows)
+{
+	int64		noted = 0;
+
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+		Oid			owner = rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext));
+
+		if (!OidIsValid(owner))
+			continue;
+		rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)), owner,
+					   DatumGetInt32(rom_value(i, 3, &isnull)));
+		noted++;
+	}
+	return noted;
+}
+
+/* settle_rows settles the subscriptions of rows of instance_id, channel. */
+static int64
+settle_rows(RomStatement *stmt, Datum *values)
+{
+	uint64		rows = rom_execute(stmt, values, NULL, 0);
+	SPITupleTable *table = SPI_tuptable;
+	int64		added = 0;
+
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+		Datum		id = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+		Datum		channel = SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull);
+
+		added += rom_subscription_settle(DatumGetUUIDP(id),
+										 TextDatumGetCString(channel), false);
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_freetuptable(table);
+	return added;
+}
+
+/* resolve looks at one channel. */
+static int64
+resolve(const char *channel)
+{
+	static RomStatement recurred = {
+		"SELECT instance_id, owner, priority FROM romancy.t_instance"
+		" WHERE instance_id = $1::uuid AND status = 'recurred'",
+		1, {TEXTOID}
+	};
+	static RomStatement unsettled = {
+		"SELECT instance_id, channel FROM romancy.t_subscription"
+		" WHERE channel = $1 AND snapshot IS NOT NULL",
+		1, {TEXTOID}
+	};
+	static RomStatement waiting = {
+		"SELECT i.instance_id, i.owner, i.priority FROM romancy.t_subscription s"
+		" JOIN romancy.t_instance i USING (instance_id) WHERE s.channel = $1"
+		" AND (i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1"
+		"  OR s.spawned > 0 AND i.wait ->> 'step' LIKE 'await%')"
+		" AND (EXISTS (SELECT FROM romancy.t_delivery d"
+		"   WHERE d.instance_id = s.instance_id AND d.channel = $1)"
+		"  OR EXISTS (SELECT FROM romancy.t_message m"
+		"   WHERE m.kind = 'd' AND m.instance_id = s.instance_id AND m.channel = $1))",
+		1, {TEXTOID}
+	};
+	static RomStatement open = {
+		"SELECT 1 FROM romancy.t_message WHERE channel = $1 AND kind = 'o'"
+		" ORDER BY id LIMIT $2 FOR KEY SHARE SKIP LOCKED",
+		2, {TEXTOID, INT4OID}
+	};
+	static RomStatement competitors = {
+		"SELECT i.instance_id, i.owner, i.priority FROM romancy.t_subscription s"
+		" JOIN romancy.t_instance i USING (instance_id)"
+		" WHERE s.channel = $1 AND s.mode = 'competing'"
+		" AND (i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1"
+		"  OR s.spawned > 0 AND i.wait ->> 'step' LIKE 'await%')"
+		" LIMIT $2",
+		2, {TEXTOID, INT4OID}
+	};
+	static RomStatement any = {
+		"SELECT 1 FROM romancy.t_subscription WHERE channel = $1 AND mode = 'competing' LIMIT 1",
+		1, {TEXTOID}
+	};
+	Datum		values[2];
+	pg_uuid_t	id;
+	int64		handled;
+	uint64		n;
+
+	values[0] = CStringGetTextDatum(channel);
+	/* publish.c names instances as well, see there */
+	if (strlen(channel) == 36 && rom_input_uuid(channel, &id))
+		wake_rows(rom_execute(&recurred, values, NULL, 0));
+	handled = settle_rows(&unsettled, values);
+	handled += wake_rows(rom_execute(&waiting, values, NULL, 0));
+	if (rom_execute(&any, values, NULL, 1) == 0)
+		return handled;
+	/* we hold what we look at: who passes over it meanwhile looks again, as after a publish */
+	rom_crossing_send(channel, rom_messages_sweep());
+	values[1] = Int32GetDatum(OPEN_MAX);
+	n = rom_execute(&open, values, NULL, 0);
+	if (n > 0)
+	{
+		values[1] = Int32GetDatum((int32) n);
+		handled += wake_rows(rom_execute(&competitors, values, NULL, 0));
+	}
+	return handled;
+}
+
+/* sweep_all looks at a window of all who wait. */
+static int64
+sweep_all(const RomSweepArgs *args)
+{
+	static RomStatement unsettled = {
+		"SELECT instance_id, channel FROM romancy.t_subscription WHERE snapshot IS NOT NULL LIMIT $1",
+		1, {INT4OID}
+	};
+	static RomStatement waiting = {
+		"SELECT w.instance_id, w.owner, w.priority, w.created_at, w.arrived FROM"
+		" (SELECT i.instance_id, i.owner, i.priority, i.created_at, " ROM_ARRIVED_SQL " AS arrived"
+		"  FROM romancy.t_instance i WHERE i.status = 'waiting_for_message'"
+		"  AND (i.created_at, i.instance_id) > ($1, $2)"
+		"  ORDER BY i.created_at, i.instance_id LIMIT $3) w",
+		3, {TIMESTAMPTZOID, UUIDOID, INT4OID}
+	};
+	static RomStatement awaiting = {
+		"SELECT i.instance_id, i.owner, i.priority FROM romancy.t_subscription s"
+		" JOIN romancy.t_instance i USING (instance_id) WHERE s.spawned > 0"
+		" AND i.status <> 'waiting_for_message' AND " ROM_ARRIVED_SQL " LIMIT $1",
+		1, {INT4OID}
+	};
+	static TimestampTz pos_at = DT_NOBEGIN;
+	static pg_uuid_t pos_id;
+	Datum		values[3];
+	uint64		rows;
+	int64		handled;
+	int			window = args->limit * WINDOW;
+
+	values[0] = Int32GetDatum(window);
+	handled = settle_rows(&unsettled, values);
+	values[0] = Int32GetDatum(args->limit);
+	handled += wake_rows(rom_execute(&awaiting, values, NULL, 0));
+
+	if (args->manual)
+		pos_at = DT_NOBEGIN;
+	do
+	{
+		values[0] = TimestampTzGetDatum(pos_at);
+		values[1] = UUIDPGetDatum(&pos_id);
+		values[2] = Int32GetDatum(window);
+		rows = rom_execute(&waiting, values, NULL, 0);
+		for (uint64 i = 0; i < rows; i++)
+		{
+			bool		isnull;
+			Oid			owner;
+
+			pos_id = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+			pos_at = DatumGetTimestampTz(rom_value(i, 4, &isnull));
+			if (!DatumGetBool(rom_value(i, 5, &isnull)) || isnull)
+				continue;
+			owner = rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext));
+			if (!OidIsValid(owner))
+				continue;
+			rom_wake_ready(&pos_id, owner, DatumGetInt32(rom_value(i, 3, &isnull)));
+			handled++;
+		}
+		SPI_freetuptable(SPI_tuptable);
+		CHECK_FOR_INTERRUPTS();
+	} while (rows >= (uint64) window && handled < args->limit);
+	if (rows < (uint64) window)
+		pos_at = DT_NOBEGIN;
+	return handled;
+}
+
+static int64
+sweep_messages(const RomSweepArgs *args)
+{
+	static TimestampTz last_all = 0;
+	char		key[ROM_CROSSING_KEY_MAX + 1];
+	TimestampTz now = GetCurrentTimestamp();
+	bool		all = args->manual;
+	int64		handled = 0;
+	int			n = 0;
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	while (n++ < CHANNELS_MAX && rom_crossing_take(key, &all))
+	{
+		handled += resolve(key);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (n > CHANNELS_MAX)
+		rom_wake_sweep(rom_messages_sweep(), now);
+	if (all || now - last_all > (int64) rom_guc_message_check_interval * 500)
+	{
+		last_all = now;
+		handled += sweep_all(args);
+	}
+	rom_engine_end(&engine);
+	return handled;
+}
+
+/* ---------------------------------------------------------------- channel_cleanup */
+
+/* limit_before is the instant before which messages are too old; DT_NOBEGIN for never. */
+static TimestampTz
+limit_before(void)
+{
+	if (rom_guc_message_retention <= 0)
+		return DT_NOBEGIN;
+	return rom_now() - (int64) rom_guc_message_retention * USECS_PER_SEC;
+}
+
+/* clean_old deletes open messages without a taker, and ids of events, that are too old. */
+static int64
+clean_old(int limit)
+{
+	static RomStatement messages = {
+		"DELETE FROM romancy.t_message WHERE id = ANY (ARRAY(SELECT m.id FROM romancy.t_message m"
+		"  WHERE m.kind = 'o' AND m.published_at < $1 ORDER BY m.published_at LIMIT $2"
+		"  FOR UPDATE SKIP LOCKED))",
+		2, {TIMESTAMPTZOID, INT4OID}
+	};
+	static RomStatement events = {
+		"DELETE FROM romancy.t_received_event WHERE ctid = ANY (ARRAY("
+		"SELECT e.ctid FROM romancy.t_received_event e"
+		"  WHERE e.received_at < $1 ORDER BY e.received_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+		2, {TIMESTAMPTZOID, INT4OID}
+	};
+	TimestampTz before = limit_before();
+	Datum		values[2];
+
+	if (before == DT_NOBEGIN)
+		return 0;
+	values[0] = TimestampTzGetDatum(before);
+	values[1] = Int32GetDatum(limit);
+	return rom_execute(&messages, values, NULL, 0) +
+		rom_execute(&events, values, NULL, 0);
+}
+
+/*
+ * clean_channel deletes broadcast messages that all subscribers have received.
+ * A subscription whose transaction was under way when a message was published is to
+ * get it yet (channel.c), so the first run only notes the snapshot; a later one,
+ * when all that ran then is over, deletes what that snapshot shows.
+ */
+static int64
+clean_channel(const char *channel, int limit)
+{
+	static RomStatement lock = {
+		"SELECT 1 FROM romancy.t_channel WHERE channel = $1 FOR UPDATE SKIP LOCKED",
+		1, {TEXTOID}
+	};
+	static RomStatement clean = {
+		"DELETE FROM romancy.t_message WHERE id = ANY (ARRAY("
+		"SELECT m.id FROM romancy.t_message m JOIN romancy.t_channel c ON c.channel = m.channel"
+		" WHERE m.channel = $1 AND m.kind = 'b'"
+		" AND pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(c.swept)"
+		" AND pg_visible_in_snapshot(m.xid, c.swept)"
+		" AND NOT EXISTS (SELECT FROM romancy.t_subscription s"
+		"  WHERE s.channel = $1 AND s.snapshot IS NOT NULL)"
+		" AND m.id < coalesce((SELECT min(d.message_id) FROM romancy.t_subscription s,"
+		"  LATERAL (SELECT x.message_id FROM romancy.t_delivery x WHERE x.instance_id = s.instance_id"
+		"   AND x.channel = $1 ORDER BY x.message_id LIMIT 1) d"
+		"  WHERE s.channel = $1), 9223372036854775807)"
+		" ORDER BY m.xid LIMIT $2))",
+		2, {TEXTOID, INT4OID}
+	};
+	static RomStatement remove = {
+		"DELETE FROM romancy.t_channel c WHERE c.channel = $1"
+		" AND NOT EXISTS (SELECT FROM romancy.t_subscription s"
+		"  WHERE s.channel = $1 AND s.mode <> 'direct')"
+		" AND NOT EXISTS (SELECT FROM romancy.t_message m WHERE m.channel = $1 AND m.kind = 'b')",
+		1, {TEXTOID}
+	};
+	static RomStatement note = {
+		"UPDATE romancy.t_channel c SET swept = pg_current_snapshot() WHERE c.channel = $1"
+		" AND (c.swept IS NULL OR pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(c.swept))"
+		" AND EXISTS (SELECT FROM romancy.t_message m WHERE m.channel = $1 AND m.kind = 'b')",
+		1, {TEXTOID}
+	};
+	Datum		values[2];
+	int64		deleted;
+
+	values[0] = CStringGetTextDatum(channel);
+	values[1] = Int32GetDatum(limit);
+	if (rom_execute(&lock, values, NULL, 1) == 0)
+		return 0;
+	deleted = rom_execute(&clean, values, NULL, 0);
+	if (rom_execute(&remove, values, NULL, 0) == 0 && deleted < limit)
+		rom_execute(&note, values, NULL, 0);
+	return deleted;
+}
+
+/* clean_channels does so for a few channels, and goes on behind them the next time. */
+static int64
+clean_channels(const RomSweepArgs *args)
+{
+	static RomStatement find = {
+		"SELECT channel FROM romancy.t_channel WHERE channel > $1 ORDER BY channel LIMIT $2",
+		2, {TEXTOID, INT4OID}
+	};
+	static char after[ROM_CHANNEL_MAX + 1] = "";
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[2];
+	uint64		rows;
+	char	  **names;
+	int64		deleted = 0;
+
+	if (args->manual)
+		after[0] = '\0';
+	values[0] = CStringGetTextDatum(after);
+	values[1] = Int32GetDatum(args->limit);
+	rows = rom_execute(&find, values, NULL, 0);
+	names = palloc_array(char *, Max(rows, 1));
+	for (uint64 i = 0; i < rows; i++)
+		names[i] = rom_value_text(i, 1, cxt);
+	for (uint64 i = 0; i < rows && deleted < args->limit; i++)
+	{
+		deleted += clean_channel(names[i], args->limit - (int) deleted);
+		if (deleted < args->limit)
+			strlcpy(after, names[i], sizeof(after));
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (rows < (uint64) args->limit && deleted < args->limit)
+		after[0] = '\0';
+	return deleted;
+}
+
+/*
+ * clean_direct looks for messages to instances that have ended: sent by
+ * a transaction that crossed the end. Those of a recurred instance go on to its successor.
+ */
+static int64
+clean_direct(const RomSweepArgs *args)
+{
+	static RomStatement find = {
+		"SELECT m.instance_id, m.channel, m.id, coalesce(i.wake_at IS NULL, true),"
+		" i.status::text, i.owner, i.priority"
+		" FROM (SELECT m.instance_id, m.channel, m.id FROM romancy.t_message m"
+		"  WHERE m.kind = 'd' AND (m.instance_id, m.channel, m.id) > ($1, $2, $3)"
+		"  ORDER BY m.instance_id, m.channel, m.id LIMIT $4) m"
+		" LEFT JOIN romancy.t_instance i ON i.instance_id = m.instance_id"
+		" ORDER BY m.instance_id, m.channel, m.id",
+		4, {UUIDOID, TEXTOID, INT8OID, INT4OID}
+	};
+	static RomStatement remove = {
+		"DELETE FROM romancy.t_message WHERE id = $1", 1, {INT8OID}
+	};
+	static pg_uuid_t pos_instance;
+	static char pos_channel[ROM_CHANNEL_MAX + 1] = "";
+	static int64 pos_id = 0;
+	Datum		values[4];
+	uint64		rows;
+	SPITupleTable *table;
+	int			window = args->limit * WINDOW;
+	int64		handled = 0;
+
+	if (args->manual)
+	{
+		memset(&pos_instance, 0, sizeof(pos_instance));
+		pos_channel[0] = '\0';
+		pos_id = 0;
+	}
+	values[0] = UUIDPGetDatum(&pos_instance);
+	values[1] = CStringGetTextDatum(pos_channel);
+	values[2] = Int64GetDatum(pos_id);
+	values[3] = Int32GetDatum(window);
+	rows = rom_execute(&find, values, NULL, 0);
+	table = SPI_tuptable;
+	for (uint64 i = 0; i < rows; i++)
+	{
+		HeapTuple	row = table->vals[i];
+		bool		isnull;
+		char	   *status;
+
+		pos_instance = *DatumGetUUIDP(SPI_getbinval(row, table->tupdesc, 1, &isnull));
+		strlcpy(pos_channel, SPI_getvalue(row, table->tupdesc, 2), sizeof(pos_channel));
+		pos_id = DatumGetInt64(SPI_getbinval(row, table->tupdesc, 3, &isnull));
+		if (!DatumGetBool(SPI_getbinval(row, table->tupdesc, 4, &isnull)))
+			continue;
+		status = SPI_getvalue(row, table->tupdesc, 5);
+		handled++;
+		if (status != NULL && strcmp(status, "recurred") == 0)
+		{
+			Oid			owner = rom_channel_owner(SPI_getvalue(row, table->tupdesc, 6));
+
+			if (OidIsValid(owner))
+				rom_wake_ready(&pos_instance, owner, 0);
+			continue;
+		}
+		values[0] = Int64GetDatum(pos_id);
+		rom_execute(&remove, values, NULL, 0);
+	}
+	if (rows < (uint64) window)
+	{
+		memset(&pos_instance, 0, sizeof(pos_instance));
+		pos_channel[0] = '\0';
+		pos_id = 0;
+	}
+	return handled;
+}
+
+static int64
+sweep_cleanup(const RomSweepArgs *args)
+{
+	RomEngine	engine;
+	int64		deleted;
+
+	if (args->part != 0)
+		return 0;				/* not shared */
+	rom_engine_begin(&engine);
+	deleted = clean_old(args->limit);
+	deleted += clean_channels(args);
+	deleted += clean_direct(args);
+	rom_engine_end(&engine);
+	return deleted;
+}
+
+/* cleanup_next_due: when the oldest message or event id is too old; or soon, while there are broadcast ones. */
+static TimestampTz
+cleanup_next_due(void)
+{
+	static RomStatement find = {
+		"SELECT least((SELECT m.published_at FROM romancy.t_message m WHERE m.kind = 'o'"
+		"  ORDER BY m.published_at LIMIT 1),"
+		" (SELECT e.received_at FROM romancy.t_received_event e ORDER BY e.received_at LIMIT 1)),"
+		" EXISTS (SELECT FROM romancy.t_channel c WHERE EXISTS (SELECT FROM romancy.t_message m"
+		"  WHERE m.channel = c.channel AND m.kind = 'b'))",
+		0, {InvalidOid}
+	};
+	TimestampTz due = DT_NOEND;
+	RomEngine	engine;
+	Datum		value;
+	bool		isnull;
+
+	rom_engine_begin(&engine);
+	rom_execute(&find, NULL, NULL, 1);
+	value = rom_value(0, 1, &isnull);
+	if (!isnull && rom_guc_message_retention > 0)
+		due = DatumGetTimestampTz(value) +
+			(int64) rom_guc_message_retention * USECS_PER_SEC;
+	if (DatumGetBool(rom_value(0, 2, &isnull)))
+		due = Min(due, GetCurrentTimestamp() +
+				  (int64) rom_guc_channel_cleanup_interval * 1000);
+	rom_engine_end(&engine);
+	return due;
+}
+
+int
+rom_messages_sweep(void)
+{
+	static int	number = -1;
+
+	if (number < 0)
+		number = rom_sweep_find("messages");
+	return number;
+}
+
+void
+rom_messages_init(void)
+{
+	static const RomSweep messages = {
+		.name = "messages",
+		.interval = &rom_guc_message_check_interval,
+		.batch = sweep_messages
+	};
+	static const RomSweep cleanup = {
+		.name = "channel_cleanup",
+		.interval = &rom_guc_channel_cleanup_interval,
+		.batch = sweep_cleanup,
+		.next_due = cleanup_next_due
+	};
+
+	rom_sweep_register(&messages);
+	rom_sweep_register(&cleanup);
+	rom_channel_init();
+	rom_receive_init();
+	rom_group_init();
+}

@@ -1,0 +1,88 @@
+/*-------------------------------------------------------------------------
+ *
+ * picture.h
+ *		What diagram and timeline draw: an instance's steps, with those of its
+ *		children.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_PICTURE_H
+#define ROM_PICTURE_H
+
+#include "nodes/pg_list.h"
+
+#include "engine/instance.h"
+
+/* Children of children of ... shown, and steps of an instance. */
+#define ROM_PICTURE_DEPTH 5
+#define ROM_PICTURE_STEPS 1000
+
+typedef enum RomPictureKind
+{
+	ROM_PICTURE_ACTIVITY,
+	ROM_PICTURE_TIMER,
+	ROM_PICTURE_MESSAGE,
+	ROM_PICTURE_CHILD,
+	ROM_PICTURE_COMPENSATION,
+	ROM_PICTURE_OTHER
+} RomPictureKind;
+
+typedef enum RomPictureState
+{
+	ROM_PICTURE_DONE,
+	ROM_PICTURE_FAILED,
+	ROM_PICTURE_OPEN
+} RomPictureState;
+
+typedef struct RomPicture RomPicture;
+
+typedef struct RomPictureStep
+{
+	RomPictureKind kind;
+	RomPictureState state;
+	char	   *id;				/* activity_id; of a compensation, the step it undoes */
+	char	   *name;			/* of a compensation: the activity that undoes */
+	char	   *note;			/* what went wrong, or what is waited for; or NULL */
+	int			attempts;		/* 1 unless there were more */
+	bool		parallel;		/* spawned */
+	TimestampTz from;
+	TimestampTz to;				/* the present for open ones */
+	RomPicture *child;			/* or NULL */
+	int			node;			/* for diagram: its number */
+} RomPictureStep;
+
+/* A step began, or ended, in the order of history; those that are not spawned do both at once. */
+typedef struct RomPictureMark
+{
+	RomPictureStep *step;
+	bool		begin;
+	bool		end;
+} RomPictureMark;
+
+struct RomPicture
+{
+	pg_uuid_t	id;
+	char	   *id_text;
+	char	   *workflow;
+	RomStatus	status;
+	char	   *error;			/* message, or NULL */
+	TimestampTz from;
+	TimestampTz to;
+	List	   *steps;			/* RomPictureStep, in order of their beginning */
+	List	   *marks;			/* RomPictureMark */
+	bool		cut;			/* there are more */
+};
+
+/* Reads it, in the current context. RM002 when there is none or the current user may not see it. */
+extern RomPicture *rom_picture_read(const pg_uuid_t *id);
+
+/* What a step is called in a picture. */
+extern char *rom_picture_label(const RomPictureStep *step);
+
+/* A span of time in words: "12 ms", "3.4 s", "2 h 10 min". */
+extern char *rom_picture_span(int64 usec);
+
+/* s on one line, of at most max characters. */
+extern char *rom_picture_line(const char *s, int max);
+
+#endif							/* ROM_PICTURE_H */

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * canvas.h
+ *		Canvas: running signatures.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_CANVAS_H
+#define ROM_CANVAS_H
+
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+/* How far a canvas is. */
+typedef struct RomCanvasCount
+{
+	int64		completed;
+	int64		failed;
+	int64		running;
+} RomCanvasCount;
+
+/* Counts the ended and running tasks of a live canvas. Engine scope needed. */
+extern void rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count);
+
+/* Registers with the engine; called once from _PG_init. */
+extern void rom_canvas_init(void);
+
+#endif							/* ROM_CANVAS_H */

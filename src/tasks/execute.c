@@ -1,0 +1,547 @@
+/*-------------------------------------------------------------------------
+ *
+ * execute.c
+ *		Tasks that run in the database, in an executor's transaction.
+ *
+ * A task's effects, the end of its row and the row in the instance's inbox
+ * commit together: exactly once. Quick ones share a transaction, each in a
+ * subtransaction; the rules are those of batch.c for turns: what is cancelled
+ * for the others' sake runs again alone, and no attempt is charged.
+ *
+ * A task for programs outside comes here when its next attempt is due: it is
+ * only made ready.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/guc.h"
+#include "base/jb.h"
+#include "base/slot.h"
+#include "base/spi.h"
+#include "base/sweep.h"
+#include "base/wake.h"
+#include "engine/activity.h"
+#include "engine/attempt.h"
+#include "engine/context.h"
+#include "engine/limit.h"
+#include "engine/run.h"
+#include "engine/scan.h"
+#include "engine/turn.h"
+#include "tasks/execute.h"
+#include "tasks/task.h"
+
+/* uuid_array makes a uuid[] of ids. */
+static Datum
+uuid_array(const pg_uuid_t *ids, int n)
+{
+	Datum	   *elems = palloc_array(Datum, Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elems[i] = UUIDPGetDatum(&ids[i]);
+	return PointerGetDatum(construct_array(elems, n, UUIDOID, UUID_LEN, false,
+										   TYPALIGN_CHAR));
+}
+
+/* claim locks the tasks among ids and returns them in the order of ids. */
+static int
+claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
+{
+	static RomStatement lock = {
+		"SELECT " ROM_TASK_COLUMNS ","
+		" EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)"
+		" FROM romancy.t_task t WHERE t.task_id = ANY ($1) AND t.owner = $2 FOR UPDATE OF t SKIP LOCKED",
+		2, {UUIDARRAYOID, TEXTOID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	RomTask    *found[ROM_BATCH_MAX];
+	RomEngine	engine;
+	Datum		values[2];
+	uint64		rows;
+	int			count = 0;
+
+	values[0] = uuid_array(ids, n);
+	values[1] = CStringGetTextDatum(GetUserNameFromId(owner, false));
+	rom_engine_begin(&engine);
+	rows = rom_execute(&lock, values, NULL, 0);
+	MemoryContextSwitchTo(cxt);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+
+		found[i] = rom_task_read(i);
+		found[i]->live = DatumGetBool(rom_value(i, ROM_TASK_NCOLUMNS + 1, &isnull));
+	}
+	for (int i = 0; i < n; i++)
+		for (uint64 j = 0; j < rows; j++)
+			if (memcmp(&found[j]->id, &ids[i], sizeof(pg_uuid_t)) == 0)
+				tasks[count++] = found[j];
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+	return count;
+}
+
+/* One task's attempt under way. */
+typedef struct Attempt
+{
+	RomTask    *task;
+	RomTurn    *turn;			/* stands in for a turn: who runs it, under which path */
+	RomActivity *activity;
+	Jsonb	   *result;
+	ErrorData  *error;
+} Attempt;
+
+/* stand_in makes what rom_activity_call() wants to know of a turn. */
+static RomTurn *
+stand_in(RomRun *run, RomTask *task, Oid owner)
+{
+	RomInstance *inst = palloc0_object(RomInstance);
+	RomTurn    *turn;
+
+	inst->id = task->instance_id;
+	inst->def_id = task->def_id;
+	inst->deadline = DT_NOEND;
+	inst->wake_at = DT_NOEND;
+	inst->owner_name = task->owner;
+	turn = rom_turn_create(inst, owner, CurrentMemoryContext);
+	turn->solo = run->solo;
+	turn->careful = run->careful;
+	turn->workflow = rom_workflow_by_id(task->def_id);
+	inst->workflow = turn->workflow->name;
+	return turn;
+}
+
+/* announce has the caller run a non-transactional activity after this transaction. */
+static void
+announce(RomRun *run, Attempt *a)
+{
+	RomProcedure *p = palloc0_object(RomProcedure);
+
+	if (run->in_block)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("activity \"%s\" is not transactional and cannot run inside a transaction block",
+						a->task->activity),
+				 errhint("Call romancy.drain() outside a transaction block.")));
+	p->running.id = a->task->instance_id;
+	p->running.workflow = pstrdup(a->turn->inst->workflow);
+	p->step = a->task->step;
+	p->name = a->task->activity;
+	p->search_path = pstrdup(a->activity->search_path ? a->activity->search_path :
+							 a->turn->workflow->search_path);
+	p->handler = a->activity->handler_oid;
+	p->is_procedure = a->activity->is_procedure;
+	p->input = a->task->input;
+	p->attempt = a->task->attempt + 1;
+	p->limit = a->task->close_us > 0 ? rom_now() + a->task->close_us : DT_NOEND;
+	run->procedure = p;
+	run->nsaved++;
+}
+
+/* find_activity resolves the name as the task's owner. */
+static RomActivity *
+find_activity(Attempt *a, Oid owner)
+{
+	RomIdentity identity;
+	RomActivity *activity;
+
+	rom_identity_enter(&identity, owner, a->turn->workflow->search_path, true);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	activity = rom_activity_resolve(a->task->activity, a->turn->workflow->search_path);
+	if (activity->queue != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("activity \"%s\" was given a queue after the task was scheduled",
+						a->task->activity)));
+	(void) rom_activity_handler(activity, owner);
+	PopActiveSnapshot();
+	rom_identity_leave(&identity);
+	return activity;
+}
+
+/* attempt runs the activity in a subtransaction; false, and a->error, when it fails. */
+static bool
+attempt(RomRun *run, Attempt *a, Oid owner)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner resowner = CurrentResourceOwner;
+	RomRunning	running;
+	RomActivityRun activity_run = {0};
+	volatile bool ok = false;
+
+	activity_run.name = a->task->activity;
+	activity_run.step = a->task->step;
+	activity_run.attempt = a->task->attempt + 1;
+	activity_run.last_details = a->task->details;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(old);
+	PG_TRY();
+	{
+		a->turn = stand_in(run, a->task, owner);
+		running.id = a->task->instance_id;
+		running.workflow = a->turn->inst->workflow;
+		a->activity = find_activity(a, owner);
+		if (a->activity->transactional)
+		{
+			rom_context_set(&running);
+			a->result = rom_activity_call(a->turn, a->activity, &activity_run,
+										  a->task->input, old);
+			if (TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
+				run->subxacts++;
+		}
+		ReleaseCurrentSubTransaction();
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(old);
+		a->error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	rom_context_set(NULL);
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = resowner;
+	return ok;
+}
+
+/* is_shared_trouble: an error that may be due to the others in the transaction. */
+static bool
+is_shared_trouble(RomRun *run, int sqlerrcode)
+{
+	return !run->solo && !run->in_block &&
+		(sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		 sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		 sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE);
+}
+
+/* record_failure notes the failed attempt. */
+static void
+record_failure(RomRun *run, Attempt *a, Oid owner, RomLimitKind limit)
+{
+	RomEngine	engine;
+	RomRetryPolicy policy;
+	Jsonb	   *error = rom_activity_error(a->task->activity, a->error, limit);
+
+	rom_engine_begin(&engine);
+	policy = rom_task_policy(a->task);
+	a->task->attempt++;
+	rom_task_fail(a->task, owner, &policy, error,
+				  rom_error_is_terminal(a->error) ? ROM_TASK_RETRY_NEVER : ROM_TASK_RETRY_POLICY);
+	rom_engine_end(&engine);
+	run->nsaved++;
+}
+
+/* record_success notes its result. */
+static void
+record_success(RomRun *run, Attempt *a, Oid owner)
+{
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	a->task->attempt++;
+	rom_task_succeed(a->task, owner, a->result);
+	rom_engine_end(&engine);
+	run->nsaved++;
+	run->last_step = a->task->step;
+}
+
+/* drop deletes a task whose instance is over. */
+static void
+drop(RomTask *task)
+{
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	rom_task_delete(task);
+	rom_engine_end(&engine);
+}
+
+/* run_task makes one attempt. member: its place in the slot. */
+static void
+run_task(RomRun *run, RomTask *task, Oid owner, int member)
+{
+	Attempt		a = {0};
+	bool		ok;
+	RomLimitKind limit;
+
+	a.task = task;
+	if (run->injected != NULL && strcmp(run->injected->step, task->step) == 0)
+	{
+		RomInjected *injected = run->injected;
+
+		run->injected = NULL;
+		a.result = injected->result;
+		a.error = injected->error;
+		if (injected->failed)
+			record_failure(run, &a, owner, rom_limit_fired());
+		else
+			record_success(run, &a, owner);
+		return;
+	}
+	rom_slot_member_begin(member);
+	if (run->nsaved > 0 && !run->in_block)
+	{
+		RomLimit	batch = {ROM_LIMIT_BATCH,
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ROM_BATCH_LIMIT_MS)};
+
+		(void) rom_limit_arm(&batch, 1);
+	}
+	ok = attempt(run, &a, owner);
+	limit = rom_limit_fired();
+	if (ok && !a.activity->transactional)
+	{
+		if (run->solo)
+			announce(run, &a);
+		else
+			run->alone[run->nalone++] = task->id;
+	}
+	else if (ok)
+		record_success(run, &a, owner);
+	else if (rom_slot_cancelled())
+		run->again[run->nagain++] = task->id;	/* its instance is over, or was */
+	else if (limit == ROM_LIMIT_BATCH || is_shared_trouble(run, a.error->sqlerrcode))
+		run->alone[run->nalone++] = task->id;
+	else
+	{
+		rom_limit_reset();
+		record_failure(run, &a, owner, limit);
+	}
+	rom_limit_reset();
+	rom_slot_member_end();
+}
+
+/* make_ready lets those who fetch see a task whose next attempt is due. */
+static void
+make_ready(RomTask *task, Oid owner)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task SET state = 0, due_at = NULL WHERE task_id = $1",
+		1, {UUIDOID}
+	};
+	RomEngine	engine;
+	Datum		values[1];
+
+	rom_engine_begin(&engine);
+	values[0] = UUIDPGetDatum(&task->id);
+	rom_execute(&update, values, NULL, 0);
+	rom_task_wake(task, owner);
+	rom_engine_end(&engine);
+}
+
+/* run is RomRunHook's run(). */
+static int
+run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
+{
+	RomTask    *tasks[ROM_BATCH_MAX];
+	pg_uuid_t	mine[ROM_BATCH_MAX];
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz now = rom_now();
+	bool		full = false;
+	int			nmine = 0;
+	int			nothers = 0;
+	int			count;
+
+	for (int i = 0; i < n; i++)
+		if (rom_task_id(&ids[i]))
+			mine[nmine++] = ids[i];
+		else
+			others[nothers++] = ids[i];
+	if (nmine == 0)
+		return nothers;
+	count = claim(mine, nmine, owner, tasks);
+	for (int i = 0, t = 0; i < nmine; i++)
+	{
+		RomTask    *task = tasks[t];
+
+		if (t == count || memcmp(&task->id, &mine[i], sizeof(pg_uuid_t)) != 0)
+		{
+			others[nothers++] = mine[i];
+			continue;
+		}
+		t++;
+		if (full)
+			run->again[run->nagain++] = task->id;
+		else if (!task->live)
+			drop(task);
+		else if (task->state == ROM_TASK_WAITING && task->due_at > now)
+			rom_wake_at(&task->id, owner, task->priority, task->due_at);
+		else if (task->queue[0] != '\0')
+		{
+			if (task->state == ROM_TASK_WAITING)
+				make_ready(task, owner);
+		}
+		else if (task->state == ROM_TASK_DEAD)
+			continue;
+		else if (nmine > 1 && !run->solo && !rom_activity_quick(task->activity))
+			run->alone[run->nalone++] = task->id;
+		else
+		{
+			int			member = 0;
+
+			while (memcmp(&ids[member], &task->id, sizeof(pg_uuid_t)) != 0)
+				member++;
+			run_task(run, task, owner, member);
+		}
+		full = run->subxacts > ROM_BATCH_SUBXACTS ||
+			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||
+			(!run->in_block &&
+			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));
+	}
+	return nothers;
+}
+
+/* find is RomRunHook's find(): in the database, or of a queue and to be made ready. */
+static int
+find(const char *owner, pg_uuid_t *ids, int max)
+{
+	static RomStatement ready = {
+		"SELECT task_id FROM romancy.t_task WHERE queue = '' AND state = 0 AND owner = $1"
+		" ORDER BY (- priority::bigint), task_id LIMIT $2",
+		2, {TEXTOID, INT4OID}
+	};
+	static RomStatement due = {
+		"SELECT task_id FROM romancy.t_task WHERE due_at <= $3 AND due_at IS NOT NULL AND state = 2"
+		" AND owner = $1 ORDER BY due_at LIMIT $2",
+		3, {TEXTOID, INT4OID, TIMESTAMPTZOID}
+	};
+	Datum		values[3];
+	uint64		rows;
+	bool		isnull;
+
+	values[0] = CStringGetTextDatum(owner);
+	values[1] = Int32GetDatum(max);
+	values[2] = TimestampTzGetDatum(rom_now());
+	rows = rom_execute(&ready, values, NULL, 0);
+	if (rows == 0)
+		rows = rom_execute(&due, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+		ids[i] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+	return rows;
+}
+
+/* next_due is RomRunHook's next_due(). */
+static TimestampTz
+next_due(const char *owner)
+{
+	static RomStatement next = {
+		"SELECT due_at FROM romancy.t_task WHERE due_at > $2 AND due_at IS NOT NULL AND state = 2"
+		" AND owner = $1 ORDER BY due_at LIMIT 1",
+		2, {TEXTOID, TIMESTAMPTZOID}
+	};
+	Datum		values[2];
+	bool		isnull;
+
+	values[0] = CStringGetTextDatum(owner);
+	values[1] = TimestampTzGetDatum(rom_now());
+	if (rom_execute(&next, values, NULL, 1) == 0)
+		return DT_NOEND;
+	return DatumGetTimestampTz(rom_value(0, 1, &isnull));
+}
+
+/* scan notes tasks in the database that are ready, best first, and at its end those that wait for an attempt. */
+static int
+scan(RomScanPlace *place, int limit)
+{
+	static RomStatement ready = {
+		"SELECT task_id, owner, priority, (- priority::bigint) FROM romancy.t_task WHERE queue = '' AND state = 0"
+		" AND ((- priority::bigint), task_id) > ($1, $2) ORDER BY (- priority::bigint), task_id LIMIT $3",
+		3, {INT8OID, UUIDOID, INT4OID}
+	};
+	static RomStatement waiting = {
+		"SELECT task_id, owner, priority, due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state = 2"
+		" ORDER BY due_at LIMIT $1",
+		1, {INT4OID}
+	};
+	RomEngine	engine;
+	Datum		values[3];
+	uint64		rows;
+	bool		isnull;
+
+	if (!place->begun)
+	{
+		place->begun = true;
+		place->rank = PG_INT64_MIN;
+	}
+	values[0] = Int64GetDatum(place->rank);
+	values[1] = UUIDPGetDatum(&place->id);
+	values[2] = Int32GetDatum(limit);
+	rom_engine_begin(&engine);
+	rows = rom_execute(&ready, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
+		Oid			owner = get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true);
+
+		if (OidIsValid(owner))
+			rom_wake_ready(id, owner, DatumGetInt32(rom_value(i, 3, &isnull)));
+		place->rank = DatumGetInt64(rom_value(i, 4, &isnull));
+		place->id = *id;
+	}
+	if (rows < limit)
+	{
+		uint64		late;
+
+		values[0] = Int32GetDatum(limit);
+		late = rom_execute(&waiting, values, NULL, 0);
+		for (uint64 i = 0; i < late; i++)
+		{
+			Oid			owner = get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true);
+
+			if (OidIsValid(owner))
+				rom_wake_at(DatumGetUUIDP(rom_value(i, 1, &isnull)), owner,
+							DatumGetInt32(rom_value(i, 3, &isnull)),
+							DatumGetTimestampTz(rom_value(i, 4, &isnull)));
+		}
+	}
+	rom_engine_end(&engine);
+	return rows;
+}
+
+/* The net under lost wake-ups: what has been ready for a while. */
+static int64
+sweep_ready(const RomSweepArgs *args)
+{
+	static RomScanPlace after;
+	RomScanPlace place = {0};
+	int			rows;
+
+	if (args->part != 0)
+		return 0;
+	if (args->manual)
+		return scan(&place, args->limit);
+	rows = scan(&after, args->limit);
+	if (rows < args->limit)
+		memset(&after, 0, sizeof(after));
+	return rows;
+}
+
+static const RomSweep resumption = {
+	.name = "resumption",
+	.interval = &rom_guc_resumption_interval,
+	.batch = sweep_ready,
+};
+
+static const RomRunHook hook = {run, find, next_due};
+
+void
+rom_execute_init(void)
+{
+	rom_run_register(&hook);
+	rom_scan_on_database(scan);
+	rom_sweep_register(&resumption);
+}

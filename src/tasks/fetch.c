@@ -1,0 +1,401 @@
+/*-------------------------------------------------------------------------
+ *
+ * fetch.c
+ *		fetch_activities and poll_activities, and the same for workflows.
+ *
+ * The call form waits as await_result does: register, look in a transaction
+ * of its own, sleep without a snapshot. While there is no work it runs no
+ * transaction at all.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "base/arg.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "base/waiter.h"
+#include "engine/define.h"
+#include "tasks/fetch.h"
+#include "tasks/lease.h"
+#include "tasks/queue.h"
+
+/* read_claim reads the arguments queue, worker_id, max_tasks and lease. prefix: of the queue's name as stored. */
+static void
+read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
+{
+	char	   *queue = rom_arg_text(fcinfo, 0, "queue");
+
+	if (queue[0] == '\0' || strlen(queue) > ROM_QUEUE_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"queue\" must have between 1 and %d bytes", ROM_QUEUE_NAME_MAX)));
+	claim->queue = psprintf("%s%s", prefix, queue);
+	claim->worker_id = rom_arg_text(fcinfo, 1, "worker_id");
+	claim->max = rom_arg_int32_opt(fcinfo, 2, 1);
+	claim->lease_us = rom_lease_arg(fcinfo, 3, "lease");
+	if (strlen(claim->worker_id) > ROM_QUEUE_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"worker_id\" must have at most %d bytes", ROM_QUEUE_NAME_MAX)));
+	if (claim->max < 1 || claim->max > ROM_CLAIM_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"max_tasks\" must be between 1 and %d", ROM_CLAIM_MAX)));
+}
+
+/*
+ * flush_seen makes durable what the claim has seen: a lease is handed to the
+ * world outside, so the commit that made the task must not be lost, however
+ * lazily it was written.
+ */
+static void
+flush_seen(XLogRecPtr upto)
+{
+	XLogFlush(upto);
+}
+
+/* fetch claims as the function form does, and puts the rows into the result. */
+static void
+fetch(FunctionCallInfo fcinfo, const char *prefix,
+	  void (*fill) (RomClaimed *claimed, Datum *values, bool *nulls))
+{
+	RomClaim	claim;
+	RomClaimed *claimed;
+	XLogRecPtr	seen = GetXLogInsertRecPtr();
+	int			n;
+
+	rom_refuse_in_handler(prefix[0] ? "fetch_workflows" : "fetch_activities");
+	read_claim(fcinfo, prefix, &claim);
+	InitMaterializedSRF(fcinfo, 0);
+	claimed = palloc_array(RomClaimed, claim.max);
+	n = rom_queue_claim(&claim, claimed);
+	if (n > 0)
+		flush_seen(seen);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[10];
+		bool		nulls[10] = {0};
+
+		fill(&claimed[i], values, nulls);
+		tuplestore_putvalues(((ReturnSetInfo *) fcinfo->resultinfo)->setResult,
+							 ((ReturnSetInfo *) fcinfo->resultinfo)->setDesc, values, nulls);
+	}
+}
+
+/* fill_activity makes a row of type activity_task. */
+static void
+fill_activity(RomClaimed *claimed, Datum *values, bool *nulls)
+{
+	RomTask    *task = claimed->task;
+
+	values[0] = CStringGetTextDatum(claimed->token);
+	values[1] = UUIDPGetDatum(&task->instance_id);
+	values[2] = CStringGetTextDatum(task->step);
+	values[3] = CStringGetTextDatum(task->activity);
+	values[4] = PointerGetDatum(task->input);
+	nulls[4] = task->input == NULL;
+	values[5] = Int32GetDatum(task->attempt);
+	values[6] = TimestampTzGetDatum(claimed->deadline);
+	values[7] = PointerGetDatum(task->details);
+	nulls[7] = task->details == NULL;
+}
+
+PG_FUNCTION_INFO_V1(romancy_fetch_activities);
+
+/*
+ * romancy.fetch_activities(queue text, worker_id text, max_tasks int, lease interval)
+ * -> setof activity_task
+ *
+ * Claims ready tasks, highest priority first, then oldest. Errors: RM012.
+ */
+Datum
+romancy_fetch_activities(PG_FUNCTION_ARGS)
+{
+	fetch(fcinfo, "", fill_activity);
+	return (Datum) 0;
+}
+
+/* activity_json is the same as an object. */
+static Jsonb *
+activity_json(RomClaimed *claimed)
+{
+	RomTask    *task = claimed->task;
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "token", claimed->token);
+	rom_jb_text(&jb, "instance_id",
+				DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&task->instance_id))));
+	rom_jb_text(&jb, "activity_id", task->step);
+	rom_jb_text(&jb, "activity", task->activity);
+	if (task->input)
+		rom_jb_json(&jb, "input", task->input);
+	else
+		rom_jb_null(&jb, "input");
+	rom_jb_int(&jb, "attempt", task->attempt);
+	rom_jb_time(&jb, "deadline", claimed->deadline);
+	if (task->details)
+		rom_jb_json(&jb, "last_details", task->details);
+	else
+		rom_jb_null(&jb, "last_details");
+	return rom_jb_end(&jb);
+}
+
+void
+rom_wait_check(FunctionCallInfo fcinfo, const char *procedure)
+{
+	rom_refuse_in_handler(procedure);
+	if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction())
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 errmsg("call romancy.%s(...) cannot be executed inside a transaction block", procedure),
+			 errdetail("It waits, and commits before that."),
+			 errhint("Commit first.")));
+}
+
+Datum
+rom_wait_result(TupleDesc tupdesc, Jsonb *result)
+{
+	Datum		value = PointerGetDatum(result);
+	bool		isnull = result == NULL;
+
+	return HeapTupleGetDatum(heap_form_tuple(tupdesc, &value, &isnull));
+}
+
+/* How a claimed task is shown. */
+typedef Jsonb *(*ToJson) (RomClaimed *claimed);
+
+/*
+ * claim_between claims in a transaction of its own. Its commit need not wait
+ * for the disk: if a crash loses the lease, the token is worth nothing and the
+ * task is ready again. What it has seen is flushed, see flush_seen().
+ */
+static int
+claim_between(RomClaim *claim, ToJson json, Jsonb **elements, MemoryContext cxt)
+{
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	RomClaimed *claimed = palloc_array(RomClaimed, claim->max);
+	XLogRecPtr	seen = GetXLogInsertRecPtr();
+	int			n;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	n = rom_queue_claim(claim, claimed);
+	for (int i = 0; i < n; i++)
+		elements[i] = json(&claimed[i]);
+	PopActiveSnapshot();
+	pfree(claimed);
+	if (n > 0)
+	{
+		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+		flush_seen(seen);
+	}
+	SPI_commit();
+	MemoryContextSwitchTo(old);
+	return n;
+}
+
+/* poll claims, waiting for work until until. */
+static int
+poll(RomClaim *claim, TimestampTz until, ToJson json, Jsonb **elements,
+	 MemoryContext cxt)
+{
+	volatile int n = 0;
+
+	PG_TRY();
+	{
+		for (;;)
+		{
+			rom_waiter_register(rom_task_queue_key(claim->queue));
+			n = claim_between(claim, json, elements, cxt);
+			if (n > 0)
+				break;
+			/* a rate limit lets something through before anybody tells us */
+			if (!rom_waiter_sleep(Min(until, claim->retry_at)) && claim->retry_at >= until)
+				break;
+		}
+	}
+	PG_CATCH();
+	{
+		rom_waiter_unregister();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	rom_waiter_unregister();
+	return n;
+}
+
+/* poll_json is the body of a poll procedure. */
+static Datum
+poll_json(FunctionCallInfo fcinfo, const char *procedure, const char *prefix,
+		  ToJson json)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	RomClaim	claim;
+	Jsonb	  **elements;
+	Interval   *wait;
+	TupleDesc	tupdesc;
+	TimestampTz until = DT_NOEND;
+	int			n;
+
+	rom_wait_check(fcinfo, procedure);
+	read_claim(fcinfo, prefix, &claim);
+	wait = rom_arg_interval_opt(fcinfo, 4, "wait");
+	if (wait != NULL)
+		until = rom_timestamp_plus(GetCurrentTimestamp(), wait);
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	tupdesc = BlessTupleDesc(tupdesc);
+	elements = palloc_array(Jsonb *, claim.max);
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+	n = poll(&claim, until, json, elements, cxt);
+	SPI_finish();
+	MemoryContextSwitchTo(cxt);
+	return rom_wait_result(tupdesc, rom_jb_array(elements, n));
+}
+
+PG_FUNCTION_INFO_V1(romancy_poll_activities);
+
+/*
+ * call romancy.poll_activities(queue text, worker_id text, max_tasks int, lease interval,
+ * wait interval, inout tasks jsonb)
+ *
+ * The same, waiting up to wait for work: an array of objects, empty without work.
+ */
+Datum
+romancy_poll_activities(PG_FUNCTION_ARGS)
+{
+	return poll_json(fcinfo, "poll_activities", "", activity_json);
+}
+
+/* What a workflow task tells besides its row. */
+typedef struct WorkflowOf
+{
+	char	   *name;
+	int32		version;
+	char	   *status;
+	Jsonb	   *input;
+} WorkflowOf;
+
+/* workflow_of reads the instance of a workflow task, in the current context. */
+static void
+workflow_of(RomTask *task, WorkflowOf *w)
+{
+	static RomStatement select = {
+		"SELECT i.workflow, d.version, i.status::text, i.input FROM romancy.t_instance i"
+		" JOIN romancy.t_workflow d ON d.def_id = i.def_id WHERE i.instance_id = $1",
+		1, {UUIDOID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	RomEngine	engine;
+	Datum		values[1];
+	Datum		value;
+	bool		isnull;
+
+	memset(w, 0, sizeof(WorkflowOf));
+	values[0] = UUIDPGetDatum(&task->instance_id);
+	rom_engine_begin(&engine);
+	if (rom_execute(&select, values, NULL, 1) > 0)
+	{
+		w->name = rom_value_text(0, 1, cxt);
+		w->version = DatumGetInt32(rom_value(0, 2, &isnull));
+		w->status = rom_value_text(0, 3, cxt);
+		value = rom_value_copy(0, 4, &isnull, cxt);
+		w->input = isnull ? NULL : DatumGetJsonbP(value);
+	}
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+}
+
+/* fill_workflow makes a row of type workflow_task. */
+static void
+fill_workflow(RomClaimed *claimed, Datum *values, bool *nulls)
+{
+	RomTask    *task = claimed->task;
+	WorkflowOf	w;
+
+	workflow_of(task, &w);
+	values[0] = CStringGetTextDatum(claimed->token);
+	values[1] = UUIDPGetDatum(&task->instance_id);
+	values[2] = CStringGetTextDatum(w.name);
+	values[3] = Int32GetDatum(w.version);
+	values[4] = CStringGetTextDatum(w.status);
+	values[5] = PointerGetDatum(w.input);
+	nulls[5] = w.input == NULL;
+	values[6] = Int32GetDatum(task->attempt);
+	values[7] = TimestampTzGetDatum(claimed->deadline);
+}
+
+PG_FUNCTION_INFO_V1(romancy_fetch_workflows);
+
+/*
+ * romancy.fetch_workflows(queue text, worker_id text, max_tasks int, lease interval)
+ * -> setof workflow_task
+ *
+ * Claims instances whose workflow code, of a workflow with this queue, is to go on.
+ */
+Datum
+romancy_fetch_workflows(PG_FUNCTION_ARGS)
+{
+	fetch(fcinfo, ROM_QUEUE_WORKFLOWS, fill_workflow);
+	return (Datum) 0;
+}
+
+/* workflow_json is the same as an object. */
+static Jsonb *
+workflow_json(RomClaimed *claimed)
+{
+	RomTask    *task = claimed->task;
+	WorkflowOf	w;
+	RomJb		jb;
+
+	workflow_of(task, &w);
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "token", claimed->token);
+	rom_jb_text(&jb, "instance_id",
+				DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&task->instance_id))));
+	rom_jb_text(&jb, "workflow", w.name);
+	rom_jb_int(&jb, "version", w.version);
+	rom_jb_text(&jb, "status", w.status);
+	if (w.input)
+		rom_jb_json(&jb, "input", w.input);
+	else
+		rom_jb_null(&jb, "input");
+	rom_jb_int(&jb, "attempt", task->attempt);
+	rom_jb_time(&jb, "deadline", claimed->deadline);
+	return rom_jb_end(&jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_poll_workflows);
+
+/*
+ * call romancy.poll_workflows(queue text, worker_id text, max_tasks int, lease interval,
+ * wait interval, inout tasks jsonb)
+ *
+ * The same, waiting up to wait for work.
+ */
+Datum
+romancy_poll_workflows(PG_FUNCTION_ARGS)
+{
+	return poll_json(fcinfo, "poll_workflows", ROM_QUEUE_WORKFLOWS, workflow_json);
+}

@@ -1,0 +1,488 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.c
+ *		Leases: who holds a task, until when, and the token that proves it.
+ *
+ * A token names the task, the attempt and a random number that the claim
+ * wrote. Each call of its holder finds the row by all three, so after the
+ * lease was given to another, or ended, the old holder changes nothing.
+ *
+ * due_at of a running task is the nearest of the lease's end, the end of
+ * start_to_close_timeout and of heartbeat_timeout. The sweep lock_cleanup is
+ * told of it and comes just then.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/guc.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "base/sweep.h"
+#include "base/wake.h"
+#include "engine/instance.h"
+#include "tasks/lease.h"
+
+/* Longest lease. */
+#define LEASE_MAX_US (INT64CONST(7) * 24 * 3600 * 1000000)
+
+char *
+rom_token_make(const pg_uuid_t *task_id, int32 attempt, int64 fence)
+{
+	return psprintf("%s.%d.%016" INT64_MODIFIER "x",
+					DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(task_id))),
+					attempt, fence);
+}
+
+/* hex_digit is a lower-case hex digit's value, or -1. */
+static int
+hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return -1;
+}
+
+/* read_uuid reads the 36 characters at text; false when they are no UUID as we write it. */
+static bool
+read_uuid(const char *text, pg_uuid_t *id)
+{
+	int			n = 0;
+
+	for (int i = 0; i < 36; i++)
+	{
+		int			digit;
+
+		if (i == 8 || i == 13 || i == 18 || i == 23)
+		{
+			if (text[i] != '-')
+				return false;
+			continue;
+		}
+		digit = hex_digit(text[i]);
+		if (digit < 0)
+			return false;
+		if (n % 2 == 0)
+			id->data[n / 2] = digit << 4;
+		else
+			id->data[n / 2] |= digit;
+		n++;
+	}
+	return true;
+}
+
+/* read_token reads text; false when it is no token. */
+static bool
+read_token(const char *text, RomToken *token)
+{
+	const char *p = text + 37;
+	uint64		fence = 0;
+	int64		attempt = 0;
+
+	if (strnlen(text, 100) < 37 + 1 + 1 + 16 || strnlen(text, 100) > 37 + 10 + 1 + 16 ||
+		!read_uuid(text, &token->task_id) || text[36] != '.')
+		return false;
+	for (; *p >= '0' && *p <= '9' && attempt <= PG_INT32_MAX; p++)
+		attempt = attempt * 10 + (*p - '0');
+	if (p == text + 37 || *p++ != '.' || strlen(p) != 16 || attempt > PG_INT32_MAX)
+		return false;
+	for (int i = 0; i < 16; i++)
+	{
+		int			digit = hex_digit(p[i]);
+
+		if (digit < 0)
+			return false;
+		fence = (fence << 4) | digit;
+	}
+	token->attempt = attempt;
+	token->fence = (int64) fence;
+	return true;
+}
+
+void
+rom_token_read(const char *text, RomToken *token)
+{
+	if (!read_token(text, token))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("malformed token"),
+				 errhint("Pass the token that the fetch or poll call returned, unchanged.")));
+}
+
+int64
+rom_lease_arg(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	Interval   *lease = rom_arg_duration_opt(fcinfo, n, name);
+	int64		us = (int64) rom_guc_lock_timeout * 1000;
+
+	if (lease == NULL)
+		return us;
+	if (!rom_interval_usec(lease, &us) || us > LEASE_MAX_US)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must not exceed 7 days", name),
+				 errhint("Take a short lease and renew it by heartbeats.")));
+	return us;
+}
+
+RomTask *
+rom_lease_lock(const RomToken *token, Oid caller)
+{
+	static RomStatement lock = {
+		"SELECT " ROM_TASK_COLUMNS ", romancy.may_access(t.owner, $5, true),"
+		" EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL),"
+		" EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.status = 'compensating')"
+		" FROM romancy.t_task t WHERE t.task_id = $1 AND t.state = 1 AND t.attempt = $2 AND t.fence = $3"
+		" AND t.due_at > $4 FOR UPDATE OF t",
+		5, {UUIDOID, INT4OID, INT8OID, TIMESTAMPTZOID, OIDOID}
+	};
+	Datum		values[5];
+	RomTask    *task;
+	bool		isnull;
+
+	values[0] = UUIDPGetDatum(&token->task_id);
+	values[1] = Int32GetDatum(token->attempt);
+	values[2] = Int64GetDatum(token->fence);
+	values[3] = TimestampTzGetDatum(rom_now());
+	values[4] = ObjectIdGetDatum(caller);
+	if (rom_execute(&lock, values, NULL, 1) == 0 ||
+		!DatumGetBool(rom_value(0, ROM_TASK_NCOLUMNS + 1, &isnull)))
+		return NULL;
+	task = rom_task_read(0);
+	task->live = DatumGetBool(rom_value(0, ROM_TASK_NCOLUMNS + 2, &isnull));
+	task->unwanted = !task->live ||
+		(DatumGetBool(rom_value(0, ROM_TASK_NCOLUMNS + 3, &isnull)) &&
+		 strncmp(task->step, "compensation_", 13) != 0);
+	return task;
+}
+
+/* owner_oid is the task's owner's; InvalidOid when the role is gone. */
+static Oid
+owner_oid(RomTask *task)
+{
+	return get_role_oid(task->owner, true);
+}
+
+PG_FUNCTION_INFO_V1(romancy_complete_activity);
+
+/*
+ * romancy.complete_activity(token text, result jsonb) -> boolean
+ *
+ * False, and nothing done, when the token's lease was lost or its instance is over. RM012:
+ * no token; RM011: the result is too large.
+ */
+Datum
+romancy_complete_activity(PG_FUNCTION_ARGS)
+{
+	RomToken	token;
+	Jsonb	   *result = rom_arg_jsonb_opt(fcinfo, 1);
+	Oid			caller = GetUserId();
+	RomEngine	engine;
+	RomTask    *task;
+	bool		done;
+
+	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
+	rom_payload_check(result, "result");
+	rom_engine_begin(&engine);
+	task = rom_lease_lock(&token, caller);
+	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
+	if (done)
+		rom_task_succeed(task, owner_oid(task), result ? result : rom_jb_null_document());
+	else if (task != NULL && !task->live)
+		rom_task_delete(task);
+	rom_engine_end(&engine);
+	PG_RETURN_BOOL(done);
+}
+
+Jsonb *
+rom_lease_failure(const char *message, const char *code, Jsonb *detail)
+{
+	int			sqlstate = ERRCODE_ROM_EXHAUSTED;
+	bool		is_state = rom_error_parse_sqlstate(code, &sqlstate);
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "sqlstate", unpack_sql_state(sqlstate));
+	rom_jb_text(&jb, "message", message);
+	if (detail != NULL)
+		rom_jb_text(&jb, "detail", JsonbToCString(NULL, &detail->root, 0));
+	if (code != NULL && !is_state)
+		rom_jb_text(&jb, "code", code);
+	return rom_jb_end(&jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_fail_activity);
+
+/*
+ * romancy.fail_activity(token text, message text, error_code text, detail jsonb,
+ * non_retryable boolean) -> boolean
+ *
+ * The attempt failed; the retry policy decides about another. False as for complete_activity.
+ */
+Datum
+romancy_fail_activity(PG_FUNCTION_ARGS)
+{
+	RomToken	token;
+	Oid			caller = GetUserId();
+	Jsonb	   *detail = rom_arg_jsonb_opt(fcinfo, 3);
+	Jsonb	   *error;
+	RomRetryPolicy policy;
+	RomEngine	engine;
+	RomTask    *task;
+	bool		done;
+
+	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
+	rom_payload_check(detail, "detail");
+	error = rom_lease_failure(rom_arg_text(fcinfo, 1, "message"), rom_arg_text_opt(fcinfo, 2), detail);
+	rom_payload_check(error, "message");
+	rom_engine_begin(&engine);
+	task = rom_lease_lock(&token, caller);
+	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
+	if (done)
+	{
+		policy = rom_task_policy(task);
+		rom_task_fail(task, owner_oid(task), &policy, error,
+					  rom_arg_bool_opt(fcinfo, 4, false) ? ROM_TASK_RETRY_NEVER : ROM_TASK_RETRY_POLICY);
+	}
+	else if (task != NULL && !task->live)
+		rom_task_delete(task);
+	rom_engine_end(&engine);
+	PG_RETURN_BOOL(done);
+}
+
+void
+rom_lease_extend(RomTask *task, int64 lease_us, Jsonb *details)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task t SET beat_at = $2, lease_us = $3, details = coalesce($4, t.details),"
+		" due_at = least($2 + $3 * interval '1 microsecond',"
+		" t.claimed_at + t.close_us * interval '1 microsecond', $2 + t.beat_us * interval '1 microsecond')"
+		" WHERE t.task_id = $1 RETURNING t.due_at",
+		4, {UUIDOID, TIMESTAMPTZOID, INT8OID, JSONBOID}
+	};
+	Datum		values[4];
+	bool		nulls[4] = {false, false, false, details == NULL};
+	bool		isnull;
+
+	values[0] = UUIDPGetDatum(&task->id);
+	values[1] = TimestampTzGetDatum(rom_now());
+	values[2] = Int64GetDatum(lease_us);
+	values[3] = PointerGetDatum(details);
+	rom_execute(&update, values, nulls, 0);
+	rom_wake_sweep(rom_sweep_find("lock_cleanup"),
+				   DatumGetTimestampTz(rom_value(0, 1, &isnull)));
+}
+
+PG_FUNCTION_INFO_V1(romancy_heartbeat_activity);
+
+/*
+ * romancy.heartbeat_activity(token text, details jsonb, extend interval) -> text
+ *
+ * Renews the lease, by its own length or by extend. 'ok'; 'cancel_requested' when the instance
+ * is over; 'lost' when the lease is.
+ */
+Datum
+romancy_heartbeat_activity(PG_FUNCTION_ARGS)
+{
+	RomToken	token;
+	Oid			caller = GetUserId();
+	Jsonb	   *details = rom_arg_jsonb_opt(fcinfo, 1);
+	int64		lease_us = PG_ARGISNULL(2) ? 0 : rom_lease_arg(fcinfo, 2, "extend");
+	const char *answer = "lost";
+	RomEngine	engine;
+	RomTask    *task;
+
+	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
+	rom_payload_check(details, "details");
+	rom_engine_begin(&engine);
+	task = rom_lease_lock(&token, caller);
+	if (task != NULL)
+	{
+		rom_lease_extend(task, lease_us > 0 ? lease_us : task->lease_us, details);
+		answer = task->unwanted ? "cancel_requested" : "ok";
+	}
+	rom_engine_end(&engine);
+	PG_RETURN_TEXT_P(cstring_to_text(answer));
+}
+
+/* ---------------------------------------------------------------- sweeps */
+
+/* expire deals with one running task whose time is over. */
+static void
+expire(RomTask *task, TimestampTz claimed_at, TimestampTz beat_at, TimestampTz now)
+{
+	RomRetryPolicy policy = rom_task_policy(task);
+	Oid			owner = owner_oid(task);
+
+	if (!task->live)
+		rom_task_delete(task);
+	else if (task->kind == ROM_TASK_WORKFLOW)
+	{
+		/* a turn of code outside is no attempt: it is given to another, as often as it takes */
+		policy.max_attempts = 0;
+		policy.max_duration = 0;
+		rom_task_fail(task, owner, &policy,
+					  rom_error_make(ERRCODE_ROM_LEASE_LOST, "lease lost", NULL, NULL, NULL),
+					  ROM_TASK_RETRY_AT_ONCE);
+	}
+	else if (task->close_us > 0 && claimed_at + task->close_us <= now)
+		rom_task_fail(task, owner, &policy,
+					  rom_error_make(ERRCODE_ROM_TIMEOUT,
+									 psprintf("activity \"%s\" exceeded its start_to_close_timeout", task->activity),
+									 NULL, NULL, NULL),
+					  ROM_TASK_RETRY_POLICY);
+	else if (task->beat_us > 0 && beat_at + task->beat_us <= now)
+		rom_task_fail(task, owner, &policy,
+					  rom_error_make(ERRCODE_ROM_TIMEOUT,
+									 psprintf("activity \"%s\" exceeded its heartbeat_timeout", task->activity),
+									 NULL, NULL, NULL),
+					  ROM_TASK_RETRY_POLICY);
+	else
+		rom_task_fail(task, owner, &policy,
+					  rom_error_make(ERRCODE_ROM_LEASE_LOST,
+									 psprintf("the worker of activity \"%s\" lost its lease", task->activity),
+									 NULL, NULL, NULL),
+					  ROM_TASK_RETRY_AT_ONCE);
+}
+
+/* sweep handles tasks of a state whose due_at is over. */
+static int64
+sweep(const RomSweepArgs *args, RomTaskState state)
+{
+	static RomStatement select = {
+		"SELECT " ROM_TASK_COLUMNS ", t.claimed_at, t.beat_at,"
+		" EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)"
+		" FROM romancy.t_task t WHERE t.due_at <= $1 AND t.state = $2"
+		" AND ($4 = 1 OR (pg_catalog.uuid_hash(t.instance_id) & 2147483647) % $4 = $5)"
+		" ORDER BY t.due_at LIMIT $3 FOR UPDATE OF t SKIP LOCKED",
+		5, {TIMESTAMPTZOID, INT2OID, INT4OID, INT4OID, INT4OID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	TimestampTz now = rom_now();
+	RomEngine	engine;
+	Datum		values[5];
+	uint64		rows;
+	RomTask   **tasks;
+	TimestampTz *times;
+
+	values[0] = TimestampTzGetDatum(now);
+	values[1] = Int16GetDatum(state);
+	values[2] = Int32GetDatum(args->limit);
+	values[3] = Int32GetDatum(args->nparts);
+	values[4] = Int32GetDatum(args->part);
+	rom_engine_begin(&engine);
+	rows = rom_execute(&select, values, NULL, 0);
+	MemoryContextSwitchTo(cxt);
+	tasks = palloc_array(RomTask *, rows + 1);
+	times = palloc_array(TimestampTz, 2 * rows + 1);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+
+		tasks[i] = rom_task_read(i);
+		times[2 * i] = DatumGetTimestampTz(rom_value(i, ROM_TASK_NCOLUMNS + 1, &isnull));
+		times[2 * i + 1] = DatumGetTimestampTz(rom_value(i, ROM_TASK_NCOLUMNS + 2, &isnull));
+		tasks[i]->live = DatumGetBool(rom_value(i, ROM_TASK_NCOLUMNS + 3, &isnull));
+	}
+	for (uint64 i = 0; i < rows; i++)
+	{
+		RomTask    *task = tasks[i];
+
+		if (state == ROM_TASK_RUNNING)
+			expire(task, times[2 * i], times[2 * i + 1], now);
+		else if (state == ROM_TASK_READY)
+		{
+			RomRetryPolicy policy = rom_task_policy(task);
+
+			rom_task_fail(task, owner_oid(task), &policy,
+						  rom_error_make(ERRCODE_ROM_TIMEOUT,
+										 psprintf("activity \"%s\" exceeded its schedule_to_start_timeout",
+												  task->activity),
+										 NULL, NULL, NULL),
+						  ROM_TASK_RETRY_NEVER);
+		}
+		else
+			rom_wake_ready(&task->id, owner_oid(task), task->priority);
+	}
+	rom_engine_end(&engine);
+	return rows;
+}
+
+static int64
+sweep_leases(const RomSweepArgs *args)
+{
+	return sweep(args, ROM_TASK_RUNNING);
+}
+
+static int64
+sweep_timeouts(const RomSweepArgs *args)
+{
+	return sweep(args, ROM_TASK_READY) + sweep(args, ROM_TASK_WAITING);
+}
+
+/* next_due_of is the nearest due_at of tasks in the given states. */
+static TimestampTz
+next_due_of(RomTaskState first, RomTaskState second)
+{
+	static RomStatement select = {
+		"SELECT due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state IN ($1, $2) ORDER BY due_at LIMIT 1",
+		2, {INT2OID, INT2OID}
+	};
+	RomEngine	engine;
+	Datum		values[2];
+	TimestampTz due = DT_NOEND;
+	bool		isnull;
+
+	values[0] = Int16GetDatum(first);
+	values[1] = Int16GetDatum(second);
+	rom_engine_begin(&engine);
+	if (rom_execute(&select, values, NULL, 1) > 0)
+		due = DatumGetTimestampTz(rom_value(0, 1, &isnull));
+	rom_engine_end(&engine);
+	return due;
+}
+
+static TimestampTz
+next_lease(void)
+{
+	return next_due_of(ROM_TASK_RUNNING, ROM_TASK_RUNNING);
+}
+
+static TimestampTz
+next_timeout(void)
+{
+	return next_due_of(ROM_TASK_READY, ROM_TASK_WAITING);
+}
+
+static const RomSweep lock_cleanup = {
+	.name = "lock_cleanup",
+	.interval = &rom_guc_lock_cleanup_interval,
+	.batch = sweep_leases,
+	.next_due = next_lease,
+};
+
+static const RomSweep activity_timeouts = {
+	.name = "activity_timeouts",
+	.interval = &rom_guc_activity_timeout_interval,
+	.batch = sweep_timeouts,
+	.next_due = next_timeout,
+};
+
+void
+rom_lease_init(void)
+{
+	rom_sweep_register(&lock_cleanup);
+	rom_sweep_register(&activity_timeouts);
+}

@@ -1,0 +1,46 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.h
+ *		Leases: who holds a task, until when, and the token that proves it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_LEASE_H
+#define ROM_LEASE_H
+
+#include "fmgr.h"
+
+#include "tasks/task.h"
+
+/* "task.attempt.fence", what a token says. */
+typedef struct RomToken
+{
+	pg_uuid_t	task_id;
+	int32		attempt;
+	int64		fence;
+} RomToken;
+
+extern char *rom_token_make(const pg_uuid_t *task_id, int32 attempt, int64 fence);
+
+/* Reads a token; RM012 for what is none. */
+extern void rom_token_read(const char *text, RomToken *token);
+
+/*
+ * The task whose lease the token holds, its row locked; NULL when the lease was lost, or the
+ * current user is not its owner's. Engine scope needed; called_by: the user who calls.
+ */
+extern RomTask *rom_lease_lock(const RomToken *token, Oid caller);
+
+/* Renews the lease of a task that rom_lease_lock() gave. details: of a heartbeat, or NULL. Engine scope needed. */
+extern void rom_lease_extend(RomTask *task, int64 lease_us, Jsonb *details);
+
+/* The error that a worker reports; code is a SQLSTATE or any other name. */
+extern Jsonb *rom_lease_failure(const char *message, const char *code, Jsonb *detail);
+
+/* A lease argument in microseconds: null is romancy.lock_timeout; RM012 when it is nothing or over a week. */
+extern int64 rom_lease_arg(FunctionCallInfo fcinfo, int n, const char *name);
+
+/* Registers the sweeps; called once from _PG_init. */
+extern void rom_lease_init(void);
+
+#endif							/* ROM_LEASE_H */

@@ -1,0 +1,604 @@
+/*-------------------------------------------------------------------------
+ *
+ * outside.c
+ *		Workflows whose code runs in a program outside.
+ *
+ * The instance has a task (kind ROM_TASK_WORKFLOW) in its workflow's queue
+ * for as long as it lives. The program that claims it reads the history, runs
+ * its code, records the activities that it ran itself, and gives the instance
+ * back with a command: sleep, receive, run an activity, complete, fail.
+ *
+ * In the place of a handler stands romancy.outside(), which carries the command
+ * out in the executor with the calls that any handler has, and then makes
+ * the task ready again. So all that holds for handlers (waits, cancel, pause,
+ * compensations, time limits) holds for these as well; what it does not do is
+ * check the replay, which is the program's business.
+ *
+ * Locks are taken in the executor's order: the instance's row, then the task's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "base/wake.h"
+#include "engine/history.h"
+#include "engine/turn.h"
+#include "tasks/lease.h"
+#include "tasks/queue.h"
+#include "tasks/task.h"
+
+/* ---------------------------------------------------------------- in the executor */
+
+/* The instance's task. */
+typedef struct Outside
+{
+	bool		found;
+	pg_uuid_t	task_id;
+	RomTaskState state;
+	Jsonb	   *command;
+} Outside;
+
+/* read_task reads it, in the current context. */
+static void
+read_task(const pg_uuid_t *id, Outside *o)
+{
+	static RomStatement select = {
+		"SELECT task_id, state, input FROM romancy.t_task WHERE instance_id = $1 AND kind = 2",
+		1, {UUIDOID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	RomEngine	engine;
+	Datum		values[1];
+
+	memset(o, 0, sizeof(Outside));
+	values[0] = UUIDPGetDatum(id);
+	rom_engine_begin(&engine);
+	if (rom_execute(&select, values, NULL, 1) > 0)
+	{
+		bool		isnull;
+		Datum		value;
+
+		o->found = true;
+		o->task_id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+		o->state = DatumGetInt16(rom_value(0, 2, &isnull));
+		value = rom_value_copy(0, 3, &isnull, cxt);
+		o->command = isnull ? NULL : DatumGetJsonbP(value);
+	}
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+}
+
+/* worker_execute hands the instance to a program: makes its task, or makes it ready again, and waits. */
+static RomOutcome
+worker_execute(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task SET state = 0, due_at = NULL, input = NULL, errors = NULL WHERE task_id = $1 AND state = 4",
+		1, {UUIDOID}
+	};
+	RomTask		task = {0};
+	Outside		o;
+	RomEngine	engine;
+	Datum		values[1];
+
+	read_task(&turn->inst->id, &o);
+	task.id = o.task_id;
+	task.instance_id = turn->inst->id;
+	task.kind = ROM_TASK_WORKFLOW;
+	task.def_id = turn->inst->def_id;
+	task.priority = turn->inst->priority;
+	task.queue = psprintf("%s%s", ROM_QUEUE_WORKFLOWS, turn->workflow->queue);
+	task.owner = turn->inst->owner_name;
+	task.activity = turn->inst->workflow;
+	task.step = "";
+	rom_engine_begin(&engine);
+	if (!o.found)
+		rom_task_insert(&task, turn->owner, DT_NOEND);
+	else if (o.state == ROM_TASK_COMMAND)
+	{
+		values[0] = UUIDPGetDatum(&o.task_id);
+		if (rom_execute(&update, values, NULL, 0) > 0)
+			rom_task_wake(&task, turn->owner);
+	}
+	rom_engine_end(&engine);
+	turn->inst->flags |= ROM_HAS_TASKS;
+	return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "worker", DT_NOEND, NULL);
+}
+
+static const RomPrimitive primitive_worker = {
+	.name = "worker",
+	.kind = ROM_PRIMITIVE_BLOCKING,
+	.events = {0},
+	.execute = worker_execute,
+	.ignore_input = true,
+};
+
+/* is_recorded: has the step come to its end? */
+static bool
+is_recorded(RomTurn *turn, const char *step)
+{
+	for (int i = turn->program.count - 1; i >= 0; i--)
+		if (turn->program.events[i]->step != NULL &&
+			strcmp(turn->program.events[i]->step, step) == 0)
+			return true;
+	return false;
+}
+
+/* call_sql makes one of a handler's calls by its SQL function; an error that is recorded is for the program to see. */
+static void
+call_sql(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	SPI_connect();
+	if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0) < 0)
+		elog(ERROR, "could not carry out a command");
+	SPI_finish();
+}
+
+/* carry_out makes the call that the command asks for. It comes back when the step is over. */
+static void
+carry_out(Jsonb *command, const char *what, const char *step)
+{
+	Datum		values[3];
+	char		nulls[3] = {' ', ' ', ' '};
+
+	if (strcmp(what, "timer") == 0)
+	{
+		Oid			types[] = {TIMESTAMPTZOID, TEXTOID};
+
+		values[0] = TimestampTzGetDatum(rom_jb_get_time(command, "until"));
+		values[1] = CStringGetTextDatum(step);
+		call_sql("SELECT romancy.sleep_until($1, $2)", 2, types, values, nulls);
+	}
+	else if (strcmp(what, "receive") == 0)
+	{
+		Oid			types[] = {TEXTOID, INTERVALOID, TEXTOID};
+		Interval   *timeout = palloc0_object(Interval);
+
+		timeout->time = rom_jb_get_int(command, "timeout_us", 0);
+		values[0] = CStringGetTextDatum(rom_jb_get_text(command, "name"));
+		values[1] = IntervalPGetDatum(timeout);
+		nulls[1] = rom_jb_get_int(command, "timeout_us", -1) < 0 ? 'n' : ' ';
+		values[2] = CStringGetTextDatum(step);
+		call_sql("SELECT romancy.receive($1, $2, $3)", 3, types, values, nulls);
+	}
+	else
+	{
+		Oid			types[] = {TEXTOID, JSONBOID, TEXTOID};
+		Jsonb	   *input = rom_jb_get_json(command, "input");
+
+		values[0] = CStringGetTextDatum(rom_jb_get_text(command, "name"));
+		values[1] = PointerGetDatum(input);
+		nulls[1] = input == NULL ? 'n' : ' ';
+		values[2] = CStringGetTextDatum(step);
+		call_sql("SELECT romancy.activity($1, $2, $3)", 3, types, values, nulls);
+	}
+}
+
+PG_FUNCTION_INFO_V1(romancy_outside);
+
+/* romancy.outside(input jsonb) -> jsonb: the handler of workflows with a queue. RM004 elsewhere. */
+Datum
+romancy_outside(PG_FUNCTION_ARGS)
+{
+	RomTurn    *turn = rom_turn_require("outside()");
+	RomCall		call = {0};
+	Outside		o;
+
+	if (turn->workflow->queue == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CONTEXT),
+				 errmsg("romancy.outside() is for workflows with a queue")));
+	/* what history holds answers the program's calls, not ours */
+	turn->cursor = turn->program.count;
+	read_task(&turn->inst->id, &o);
+	if (o.found && o.state == ROM_TASK_COMMAND)
+	{
+		char	   *what = rom_jb_get_text(o.command, "do");
+		char	   *step = rom_jb_get_text(o.command, "step");
+
+		if (strcmp(what, "complete") == 0)
+		{
+			Jsonb	   *output = rom_jb_get_json(o.command, "output");
+
+			PG_RETURN_JSONB_P(output ? output : rom_jb_null_document());
+		}
+		if (strcmp(what, "fail") == 0)
+			rom_error_raise(rom_jb_get_json(o.command, "error"));
+		if (!is_recorded(turn, step))
+		{
+			MemoryContext cxt = CurrentMemoryContext;
+
+			/*
+			 * A failed activity or a timeout is recorded, and the program
+			 * finds it in history: here the evaluation just goes on. It is
+			 * run in no subtransaction, since it comes up right after the
+			 * event was found.
+			 */
+			carry_out(o.command, what, step);
+			MemoryContextSwitchTo(cxt);
+		}
+	}
+	call.primitive = &primitive_worker;
+	call.step = call.step_base = call.name = "worker";
+	rom_turn_block(turn, &call);
+	PG_RETURN_NULL();
+}
+
+/* ---------------------------------------------------------------- calls of the program */
+
+/* A claimed instance. */
+typedef struct Claimed
+{
+	RomTask    *task;
+	int64		last_seq;
+	RomEngine	engine;
+} Claimed;
+
+/* lost raises RM009. */
+static void
+lost(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_LEASE_LOST),
+			 errmsg("the lease of the workflow instance was lost"),
+			 errhint("Forget this instance: another worker has it, or it is over.")));
+}
+
+/*
+ * enter finds what argument 0, a token, holds, enters the engine and locks the
+ * task; with_instance: the instance's row before it. RM009 when the lease was lost.
+ */
+static void
+enter(FunctionCallInfo fcinfo, Claimed *c, bool with_instance)
+{
+	static RomStatement lock = {
+		"SELECT i.last_seq FROM romancy.t_instance i WHERE i.instance_id ="
+		" (SELECT t.instance_id FROM romancy.t_task t WHERE t.task_id = $1 AND t.kind = 2)"
+		" AND i.wake_at IS NOT NULL FOR NO KEY UPDATE",
+		1, {UUIDOID}
+	};
+	RomToken	token;
+	Oid			caller = GetUserId();
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[1];
+	bool		isnull;
+
+	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
+	rom_engine_begin(&c->engine);
+	c->last_seq = 0;
+	if (with_instance)
+	{
+		values[0] = UUIDPGetDatum(&token.task_id);
+		if (rom_execute(&lock, values, NULL, 1) == 0)
+			lost();
+		c->last_seq = DatumGetInt64(rom_value(0, 1, &isnull));
+	}
+	c->task = rom_lease_lock(&token, caller);
+	if (c->task == NULL || !c->task->live || c->task->kind != ROM_TASK_WORKFLOW)
+		lost();
+	MemoryContextSwitchTo(cxt);
+}
+
+/* command ends the lease and has the executor carry the command out. */
+static Datum
+command(Claimed *c, RomJb *jb)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task SET state = 4, input = $2, fence = NULL, due_at = NULL WHERE task_id = $1",
+		2, {UUIDOID, JSONBOID}
+	};
+	Datum		values[2];
+
+	values[0] = UUIDPGetDatum(&c->task->id);
+	values[1] = PointerGetDatum(rom_jb_end(jb));
+	rom_execute(&update, values, NULL, 0);
+	rom_wake_ready(&c->task->instance_id, get_role_oid(c->task->owner, true), c->task->priority);
+	rom_engine_end(&c->engine);
+	PG_RETURN_VOID();
+}
+
+/* step_arg reads an activity_id. */
+static char *
+step_arg(FunctionCallInfo fcinfo, int n)
+{
+	char	   *step = rom_arg_text(fcinfo, n, "activity_id");
+
+	if (step[0] == '\0' || strlen(step) > 200)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("activity_id must have between 1 and 200 bytes")));
+	return step;
+}
+
+/* check_unused: RM003 for an activity id that history holds. */
+static void
+check_unused(Claimed *c, const char *step)
+{
+	static RomStatement find = {
+		"SELECT 1 FROM romancy.t_history h, LATERAL pg_catalog.unnest(h.events) e"
+		" WHERE h.instance_id = $1 AND e.step = $2 LIMIT 1",
+		2, {UUIDOID, TEXTOID}
+	};
+	Datum		values[2];
+
+	values[0] = UUIDPGetDatum(&c->task->instance_id);
+	values[1] = CStringGetTextDatum(step);
+	if (rom_execute(&find, values, NULL, 1) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_REPLAY),
+				 errmsg("activity_id \"%s\" is used twice in workflow \"%s\"", step, c->task->activity),
+				 errhint("Read the history first: it holds this step.")));
+}
+
+/* record appends one event. */
+static Datum
+record(Claimed *c, RomEvent *event)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_instance SET last_seq = $2, updated_at = $3 WHERE instance_id = $1",
+		3, {UUIDOID, INT8OID, TIMESTAMPTZOID}
+	};
+	RomEventList list = {0};
+	Datum		values[3];
+
+	check_unused(c, event->step);
+	event->at = rom_now();
+	rom_event_list_add(&list, event, CurrentMemoryContext);
+	values[0] = UUIDPGetDatum(&c->task->instance_id);
+	values[1] = Int64GetDatum(rom_history_append(&c->task->instance_id, &list, 0, c->last_seq));
+	values[2] = TimestampTzGetDatum(event->at);
+	rom_execute(&update, values, NULL, 0);
+	rom_engine_end(&c->engine);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(romancy_record_activity);
+
+/*
+ * romancy.record_activity(token text, activity_id text, name text, input jsonb, result jsonb)
+ *
+ * Errors: RM009 lease lost, RM012 no token, RM003 a step that history holds, RM011 too large.
+ */
+Datum
+romancy_record_activity(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomEvent	event = {0};
+
+	event.type = ROM_EVENT_ACTIVITY_COMPLETED;
+	event.step = step_arg(fcinfo, 1);
+	event.name = rom_arg_text(fcinfo, 2, "name");
+	event.input = rom_arg_jsonb_opt(fcinfo, 3);
+	event.result = rom_arg_jsonb_opt(fcinfo, 4);
+	if (event.result == NULL)
+		event.result = rom_jb_null_document();
+	rom_payload_check(event.input, "input");
+	rom_payload_check(event.result, "result");
+	enter(fcinfo, &c, true);
+	return record(&c, &event);
+}
+
+PG_FUNCTION_INFO_V1(romancy_record_failure);
+
+/* romancy.record_failure(token text, activity_id text, name text, message text, error_code text, detail jsonb) */
+Datum
+romancy_record_failure(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomEvent	event = {0};
+
+	event.type = ROM_EVENT_ACTIVITY_FAILED;
+	event.step = step_arg(fcinfo, 1);
+	event.name = rom_arg_text(fcinfo, 2, "name");
+	event.result = rom_lease_failure(rom_arg_text(fcinfo, 3, "message"),
+									 rom_arg_text_opt(fcinfo, 4), rom_arg_jsonb_opt(fcinfo, 5));
+	rom_payload_check(event.result, "message");
+	enter(fcinfo, &c, true);
+	return record(&c, &event);
+}
+
+/* begin_command starts a command for the step in argument 1 (none: no step). */
+static void
+begin_command(RomJb *jb, const char *what, const char *step)
+{
+	rom_jb_begin(jb);
+	rom_jb_text(jb, "do", what);
+	rom_jb_text(jb, "step", step);
+}
+
+PG_FUNCTION_INFO_V1(romancy_suspend_timer);
+
+/* romancy.suspend_timer(token text, activity_id text, until timestamptz): history gets TimerExpired */
+Datum
+romancy_suspend_timer(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomJb		jb;
+	char	   *step = step_arg(fcinfo, 1);
+	TimestampTz until;
+
+	if (!rom_arg_timestamp_opt(fcinfo, 2, "until", &until))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"until\" must not be null")));
+	enter(fcinfo, &c, false);
+	check_unused(&c, step);
+	begin_command(&jb, "timer", step);
+	rom_jb_time(&jb, "until", until);
+	return command(&c, &jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_suspend_receive);
+
+/* romancy.suspend_receive(token text, activity_id text, channel text, timeout interval): history gets ChannelMessageReceived or MessageTimeout */
+Datum
+romancy_suspend_receive(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomJb		jb;
+	char	   *step = step_arg(fcinfo, 1);
+	char	   *channel = rom_arg_text(fcinfo, 2, "channel");
+	Interval   *timeout = rom_arg_interval_opt(fcinfo, 3, "timeout");
+	int64		us;
+
+	enter(fcinfo, &c, false);
+	check_unused(&c, step);
+	begin_command(&jb, "receive", step);
+	rom_jb_text(&jb, "name", channel);
+	if (timeout != NULL && rom_interval_usec(timeout, &us))
+		rom_jb_int(&jb, "timeout_us", us);
+	return command(&c, &jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_suspend_activity);
+
+/* romancy.suspend_activity(token text, activity_id text, name text, input jsonb): history gets ActivityCompleted or ActivityFailed */
+Datum
+romancy_suspend_activity(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomJb		jb;
+	char	   *step = step_arg(fcinfo, 1);
+	char	   *name = rom_arg_text(fcinfo, 2, "name");
+	Jsonb	   *input = rom_arg_jsonb_opt(fcinfo, 3);
+
+	rom_payload_check(input, "input");
+	enter(fcinfo, &c, false);
+	check_unused(&c, step);
+	begin_command(&jb, "activity", step);
+	rom_jb_text(&jb, "name", name);
+	rom_jb_json(&jb, "input", input);
+	return command(&c, &jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_complete_workflow);
+
+/* romancy.complete_workflow(token text, output jsonb) */
+Datum
+romancy_complete_workflow(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomJb		jb;
+	Jsonb	   *output = rom_arg_jsonb_opt(fcinfo, 1);
+
+	rom_payload_check(output, "output");
+	enter(fcinfo, &c, false);
+	begin_command(&jb, "complete", NULL);
+	rom_jb_json(&jb, "output", output);
+	return command(&c, &jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_fail_workflow);
+
+/* romancy.fail_workflow(token text, message text, error_code text, detail jsonb) */
+Datum
+romancy_fail_workflow(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomJb		jb;
+	Jsonb	   *error = rom_lease_failure(rom_arg_text(fcinfo, 1, "message"),
+										  rom_arg_text_opt(fcinfo, 2), rom_arg_jsonb_opt(fcinfo, 3));
+
+	rom_payload_check(error, "message");
+	enter(fcinfo, &c, false);
+	begin_command(&jb, "fail", NULL);
+	rom_jb_json(&jb, "error", error);
+	return command(&c, &jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_extend_lease);
+
+/* romancy.extend_lease(token text, extend interval): RM009 when it was lost */
+Datum
+romancy_extend_lease(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	int64		lease_us = rom_lease_arg(fcinfo, 1, "extend");
+
+	enter(fcinfo, &c, false);
+	rom_lease_extend(c.task, lease_us, NULL);
+	rom_engine_end(&c.engine);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(romancy_read_history);
+
+/*
+ * romancy.read_history(token text, after bigint, page_size int)
+ * -> setof (seq, event_type, activity_id, data, created_at)
+ *
+ * As get_history, for the instance that the token holds.
+ */
+Datum
+romancy_read_history(PG_FUNCTION_ARGS)
+{
+	static RomStatement select = {
+		"SELECT last_seq, events FROM romancy.t_history WHERE instance_id = $1 AND last_seq > $2"
+		" ORDER BY last_seq LIMIT $3",
+		3, {UUIDOID, INT8OID, INT8OID}
+	};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64		after = rom_arg_int64_opt(fcinfo, 1, 0);
+	int			size = rom_arg_int32_opt(fcinfo, 2, 1000);
+	MemoryContext cxt;
+	RomEventList list = {0};
+	Claimed		c;
+	uint64		rows;
+	Datum		values[5];
+	int			count = 0;
+
+	if (size < 1 || size > 10000)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("page_size must be between 1 and 10000")));
+	InitMaterializedSRF(fcinfo, 0);
+	cxt = CurrentMemoryContext;
+	enter(fcinfo, &c, false);
+	values[0] = UUIDPGetDatum(&c.task->instance_id);
+	values[1] = Int64GetDatum(after);
+	values[2] = Int64GetDatum(size);
+	rows = rom_execute(&select, values, NULL, 0);
+	for (uint64 i = 0; i < rows && list.count < size + 1000; i++)
+	{
+		bool		isnull;
+
+		rom_history_decode(rom_value(i, 2, &isnull),
+						   DatumGetInt64(rom_value(i, 1, &isnull)), &list, cxt);
+	}
+	for (int i = 0; i < list.count && count < size; i++)
+	{
+		RomEvent   *event = list.events[i];
+		bool		nulls[5] = {0};
+		Jsonb	   *data;
+
+		if (event->seq <= after)
+			continue;
+		data = rom_event_data(event);
+		values[0] = Int64GetDatum(event->seq);
+		values[1] = CStringGetTextDatum(rom_event_name(event->type));
+		nulls[2] = event->step == NULL;
+		values[2] = nulls[2] ? (Datum) 0 : CStringGetTextDatum(event->step);
+		nulls[3] = data == NULL;
+		values[3] = PointerGetDatum(data);
+		values[4] = TimestampTzGetDatum(event->at);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		count++;
+	}
+	rom_engine_end(&c.engine);
+	MemoryContextSwitchTo(cxt);
+	return (Datum) 0;
+}

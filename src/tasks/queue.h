@@ -1,0 +1,46 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.h
+ *		Queues: finding the next tasks for those who fetch.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_QUEUE_H
+#define ROM_QUEUE_H
+
+#include "tasks/task.h"
+
+/* Longest name of a queue, in bytes. */
+#define ROM_QUEUE_NAME_MAX 200
+
+/* Workflow tasks of a queue are kept under this prefix and its name. */
+#define ROM_QUEUE_WORKFLOWS "@"
+
+/* A fetch: what is asked for. */
+typedef struct RomClaim
+{
+	char	   *queue;			/* as stored in t_task */
+	char	   *worker_id;
+	int			max;
+	int64		lease_us;
+	TimestampTz retry_at;		/* out: a rate limit lets something through then */
+} RomClaim;
+
+/* A claimed task. */
+typedef struct RomClaimed
+{
+	RomTask    *task;
+	char	   *token;
+	TimestampTz deadline;		/* the lease's end */
+} RomClaimed;
+
+/* Most tasks of one fetch. */
+#define ROM_CLAIM_MAX 1000
+
+/* The task became ready (at this transaction's commit) in its queue. */
+extern void rom_queue_note(RomTask *task, Oid owner);
+
+/* Claims up to claim->max tasks for the current user; returns how many, allocated in the current context. Enters the engine. */
+extern int	rom_queue_claim(RomClaim *claim, RomClaimed *claimed);
+
+#endif							/* ROM_QUEUE_H */

@@ -1,0 +1,288 @@
+/*-------------------------------------------------------------------------
+ *
+ * signature.c
+ *		Signatures: what a canvas is to run, as jsonb.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "base/arg.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "engine/retry.h"
+#include "tasks/signature.h"
+
+/* Deepest nesting of signatures. */
+#define DEPTH_MAX 200
+
+Jsonb *
+rom_signature_member(Jsonb *array, int i)
+{
+	return JsonbValueToJsonb(getIthJsonbValueFromContainer(&array->root, i));
+}
+
+/* is_array: a document that is an array (a scalar is kept as one of a single element). */
+static bool
+is_array(Jsonb *json)
+{
+	return json != NULL && JB_ROOT_IS_ARRAY(json) && !JB_ROOT_IS_SCALAR(json);
+}
+
+void
+rom_signature_read(Jsonb *json, RomSignature *s)
+{
+	Jsonb	   *chord;
+
+	memset(s, 0, sizeof(RomSignature));
+	s->options = rom_jb_get_json(json, "options");
+	if ((s->task = rom_jb_get_text(json, "task")) != NULL)
+	{
+		s->kind = ROM_SIGNATURE_TASK;
+		s->input = rom_jb_get_json(json, "input");
+	}
+	else if ((s->members = rom_jb_get_json(json, "chain")) != NULL)
+		s->kind = ROM_SIGNATURE_CHAIN;
+	else if ((s->members = rom_jb_get_json(json, "group")) != NULL)
+		s->kind = ROM_SIGNATURE_GROUP;
+	else
+	{
+		chord = rom_jb_get_json(json, "chord");
+		s->kind = ROM_SIGNATURE_CHORD;
+		s->members = rom_jb_get_json(chord, "header");
+		s->body = rom_jb_get_json(chord, "body");
+		if (!is_array(s->members))
+			s->members = rom_jb_get_json(s->members, "group");
+	}
+}
+
+static void fault(const char *path, const char *what) pg_attribute_noreturn();
+
+/* fault raises RM012 for the signature at path. */
+static void
+fault(const char *path, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_DEFINITION),
+			 errmsg("invalid signature at \"%s\": %s", path[0] ? path : "$", what),
+			 errhint("Build signatures with romancy.task(), chain(), group(), chord() and options().")));
+}
+
+/* below names a part of the signature at path. */
+static char *
+below(const char *path, const char *part)
+{
+	return psprintf("%s%s%s", path, path[0] ? "." : "", part);
+}
+
+static int64 check(Jsonb *json, const char *path, int depth);
+
+/* check_members checks the elements of a list. */
+static int64
+check_members(Jsonb *list, const char *path, int depth)
+{
+	int64		count = 0;
+	int			n;
+
+	if (!is_array(list))
+		fault(path, "an array of signatures is expected");
+	n = JsonContainerSize(&list->root);
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext part = AllocSetContextCreate(CurrentMemoryContext, "romancy signature",
+												   ALLOCSET_SMALL_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(part);
+
+		count += check(rom_signature_member(list, i), psprintf("%s[%d]", path, i), depth + 1);
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(part);
+	}
+	return count;
+}
+
+/* check_options checks the options at path. */
+static void
+check_options(Jsonb *options, const char *path, int depth)
+{
+	JsonbIterator *it;
+	JsonbValue	v;
+	JsonbIteratorToken token;
+
+	if (!JB_ROOT_IS_OBJECT(options))
+		fault(path, "an object is expected");
+	it = JsonbIteratorInit(&options->root);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		char	   *key;
+		Jsonb	   *value;
+
+		if (token != WJB_KEY)
+			continue;
+		key = pnstrdup(v.val.string.val, v.val.string.len);
+		(void) JsonbIteratorNext(&it, &v, true);
+		value = rom_jb_get_json(options, key);
+		if (strcmp(key, "retry") == 0)
+		{
+			RomRetryPolicy policy;
+
+			if (!JB_ROOT_IS_OBJECT(value))
+				fault(below(path, key), "a retry policy is expected");
+			rom_retry_defaults(&policy);
+			rom_retry_overlay(&policy, value, below(path, key));
+		}
+		else if (strcmp(key, "priority") == 0)
+		{
+			if (v.type != jbvNumeric || rom_jb_get_int(options, key, PG_INT64_MAX) > PG_INT32_MAX ||
+				rom_jb_get_int(options, key, PG_INT64_MIN) < PG_INT32_MIN)
+				fault(below(path, key), "an integer is expected");
+		}
+		else if (strcmp(key, "immutable") == 0)
+		{
+			if (v.type != jbvBool)
+				fault(below(path, key), "true or false is expected");
+		}
+		else if (strcmp(key, "on_error") == 0)
+			(void) check(value, below(path, key), depth + 1);
+		else
+			fault(below(path, key), "unknown option");
+	}
+}
+
+/* check_keys: has the object no other keys than these? */
+static void
+check_keys(Jsonb *json, const char *path, const char *one, const char *two, const char *three)
+{
+	JsonbIterator *it = JsonbIteratorInit(&json->root);
+	JsonbValue	v;
+	JsonbIteratorToken token;
+
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+		if (token == WJB_KEY)
+		{
+			char	   *key = pnstrdup(v.val.string.val, v.val.string.len);
+
+			if (strcmp(key, one) != 0 && (two == NULL || strcmp(key, two) != 0) &&
+				(three == NULL || strcmp(key, three) != 0))
+				fault(below(path, key), "unknown key");
+		}
+}
+
+/* check checks the signature at path and counts its tasks. */
+static int64
+check(Jsonb *json, const char *path, int depth)
+{
+	Jsonb	   *part;
+	int64		count;
+
+	CHECK_FOR_INTERRUPTS();
+	if (depth > DEPTH_MAX)
+		fault(path, psprintf("it is nested deeper than %d", DEPTH_MAX));
+	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
+		fault(path, "an object is expected");
+	if ((part = rom_jb_get_json(json, "options")) != NULL)
+		check_options(part, below(path, "options"), depth);
+	if ((part = rom_jb_get_json(json, "task")) != NULL)
+	{
+		char	   *name = rom_jb_get_text(json, "task");
+
+		check_keys(json, path, "task", "input", "options");
+		if (name == NULL || name[0] == '\0' || strlen(name) > 200)
+			fault(below(path, "task"), "the name of an activity is expected");
+		rom_payload_check(rom_jb_get_json(json, "input"), below(path, "input"));
+		return 1;
+	}
+	if ((part = rom_jb_get_json(json, "chain")) != NULL)
+	{
+		check_keys(json, path, "chain", "options", NULL);
+		count = check_members(part, below(path, "chain"), depth);
+		if (JsonContainerSize(&part->root) == 0)
+			fault(below(path, "chain"), "a chain must not be empty");
+		return count;
+	}
+	if ((part = rom_jb_get_json(json, "group")) != NULL)
+	{
+		check_keys(json, path, "group", "options", NULL);
+		return check_members(part, below(path, "group"), depth);
+	}
+	if ((part = rom_jb_get_json(json, "chord")) != NULL)
+	{
+		Jsonb	   *header;
+
+		check_keys(json, path, "chord", "options", NULL);
+		path = below(path, "chord");
+		if (!JB_ROOT_IS_OBJECT(part))
+			fault(path, "an object with header and body is expected");
+		check_keys(part, path, "header", "body", NULL);
+		header = rom_jb_get_json(part, "header");
+		if (header != NULL && JB_ROOT_IS_OBJECT(header))
+		{
+			if (rom_jb_get_json(header, "group") == NULL)
+				fault(below(path, "header"), "a group or an array is expected");
+			count = check(header, below(path, "header"), depth + 1);
+		}
+		else
+			count = check_members(header, below(path, "header"), depth);
+		return count + check(rom_jb_get_json(part, "body"), below(path, "body"), depth + 1);
+	}
+	fault(path, "it is none of task, chain, group and chord");
+}
+
+int64
+rom_signature_check(Jsonb *json)
+{
+	return check(json, "", 1);
+}
+
+PG_FUNCTION_INFO_V1(romancy_options);
+
+/*
+ * romancy.options(signature jsonb, retry jsonb, priority int, on_error jsonb, immutable boolean)
+ * -> jsonb
+ *
+ * The signature with these options; what is null stays as it was.
+ */
+Datum
+romancy_options(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *signature = rom_arg_jsonb(fcinfo, 0, "signature");
+	Jsonb	   *before = NULL;
+	RomJb		options;
+	RomJb		whole;
+	JsonbIterator *it;
+	JsonbValue	v;
+	JsonbIteratorToken token;
+
+	if (!JB_ROOT_IS_OBJECT(signature))
+		fault("", "an object is expected");
+	before = rom_jb_get_json(signature, "options");
+	rom_jb_begin(&options);
+	rom_jb_json(&options, "retry", !PG_ARGISNULL(1) ? PG_GETARG_JSONB_P(1) :
+				before ? rom_jb_get_json(before, "retry") : NULL);
+	if (!PG_ARGISNULL(2))
+		rom_jb_int(&options, "priority", PG_GETARG_INT32(2));
+	else
+		rom_jb_json(&options, "priority", before ? rom_jb_get_json(before, "priority") : NULL);
+	rom_jb_json(&options, "on_error", !PG_ARGISNULL(3) ? PG_GETARG_JSONB_P(3) :
+				before ? rom_jb_get_json(before, "on_error") : NULL);
+	if (!PG_ARGISNULL(4))
+		rom_jb_bool(&options, "immutable", PG_GETARG_BOOL(4));
+	else
+		rom_jb_json(&options, "immutable", before ? rom_jb_get_json(before, "immutable") : NULL);
+
+	rom_jb_begin(&whole);
+	it = JsonbIteratorInit(&signature->root);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+		if (token == WJB_KEY)
+		{
+			char	   *key = pnstrdup(v.val.string.val, v.val.string.len);
+
+			if (strcmp(key, "options") != 0)
+				rom_jb_json(&whole, key, rom_jb_get_json(signature, key));
+		}
+	rom_jb_json(&whole, "options", rom_jb_end(&options));
+	PG_RETURN_JSONB_P(rom_jb_end(&whole));
+}

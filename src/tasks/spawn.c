@@ -1,0 +1,451 @@
+/*-------------------------------------------------------------------------
+ *
+ * spawn.c
+ *		Activities that a handler schedules: spawn, map, and activity() on one
+ *		with a queue.
+ *
+ * spawn() records ActivityScheduled, whose detail holds what the task needs
+ * to know of the definition; the task's row is written when the turn is
+ * saved. map() is made of spawns: it waits until all have ended, also when one
+ * has failed, so that replay does not depend on which ended when.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "base/wake.h"
+#include "engine/activity.h"
+#include "engine/define.h"
+#include "engine/saga.h"
+#include "engine/schedule.h"
+#include "engine/turn.h"
+#include "tasks/quota.h"
+#include "tasks/spawn.h"
+#include "tasks/task.h"
+
+/* base_name is what a scheduled event's activity is called. */
+static char *
+base_name(RomEvent *event)
+{
+	char	   *name;
+	char	   *colon;
+
+	if (event->name != NULL)
+		return event->name;
+	name = pstrdup(event->step);
+	colon = strrchr(name, ':');
+	if (colon != NULL)
+		*colon = '\0';
+	return name;
+}
+
+/* new_task makes a task of the turn's instance. */
+static RomTask *
+new_task(RomTurn *turn, const char *activity, const char *step, Jsonb *input)
+{
+	RomTask    *task = palloc0_object(RomTask);
+
+	task->kind = ROM_TASK_ACTIVITY;
+	task->instance_id = turn->inst->id;
+	task->def_id = turn->inst->def_id;
+	task->priority = turn->inst->priority;
+	task->owner = turn->inst->owner_name;
+	task->activity = pstrdup(activity);
+	task->step = pstrdup(step);
+	task->input = input;
+	return task;
+}
+
+static RomOutcome
+spawn_execute(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	event->type = ROM_EVENT_ACTIVITY_SCHEDULED;
+	return ROM_OUTCOME_DONE;
+}
+
+/* spawn_deferred writes the task's row. */
+static void
+spawn_deferred(RomTurn *turn, RomEvent *event)
+{
+	RomTask    *task = new_task(turn, base_name(event), event->step, event->input);
+	char	   *queue = rom_jb_get_text(event->detail, "queue");
+
+	task->queue = queue ? queue : "";
+	task->close_us = rom_jb_get_int(event->detail, "start_to_close_us", 0);
+	task->beat_us = rom_jb_get_int(event->detail, "heartbeat_us", 0);
+	task->retry = rom_jb_get_json(event->detail, "retry");
+	task->limit_key = rom_quota_key_of(task->queue, task->activity, task->input);
+	turn->inst->flags |= ROM_HAS_TASKS;
+	rom_task_insert(task, turn->owner, rom_jb_get_time(event->detail, "start_by"));
+}
+
+static const RomPrimitive primitive_spawn = {
+	.name = "spawn",
+	.kind = ROM_PRIMITIVE_PURE,
+	.events = {ROM_EVENT_ACTIVITY_SCHEDULED},
+	.execute = spawn_execute,
+	.deferred = spawn_deferred,
+};
+
+/* resolve finds the activity; what is missing pauses the instance, as with activity(). */
+static RomActivity *
+resolve(RomTurn *turn, const char *name)
+{
+	MemoryContext old = CurrentMemoryContext;
+	RomActivity *volatile activity = NULL;
+
+	PG_TRY();
+	{
+		activity = rom_activity_resolve(name, turn->workflow->search_path);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		/* the evaluation is rolled back, so what the error left behind goes with it */
+		MemoryContextSwitchTo(turn->cxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		turn->pause_error = rom_error_to_jsonb(edata);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	if (turn->pause_error != NULL)
+		rom_turn_unwind(turn);
+	return activity;
+}
+
+/* spawn_detail is what the scheduled event keeps of the definition and the call. */
+static Jsonb *
+spawn_detail(RomActivity *activity, Jsonb *retry)
+{
+	RomTask		task = {0};
+	TimestampTz start_by;
+	RomJb		jb;
+
+	rom_task_define(&task, activity, &start_by);
+	if (activity->queue == NULL && task.close_us == 0 && retry == NULL)
+		return NULL;
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "queue", activity->queue);
+	if (task.close_us > 0)
+		rom_jb_int(&jb, "start_to_close_us", task.close_us);
+	if (task.beat_us > 0)
+		rom_jb_int(&jb, "heartbeat_us", task.beat_us);
+	rom_jb_time(&jb, "start_by", start_by);
+	rom_jb_json(&jb, "retry", retry);
+	return rom_jb_end(&jb);
+}
+
+/* spawn schedules one activity and returns its handle, which lives as long as the turn. */
+static char *
+spawn(RomTurn *turn, RomActivity *activity, const char *name, Jsonb *input,
+	  const char *step, Jsonb *retry)
+{
+	RomCall		call = {0};
+
+	call.primitive = &primitive_spawn;
+	call.name = call.step_base = name;
+	call.step = step;
+	call.input = input;
+	if (rom_turn_peek(turn) == NULL)
+		call.detail = spawn_detail(activity, retry);
+	return rom_turn_step(&call)->step;
+}
+
+PG_FUNCTION_INFO_V1(romancy_spawn);
+
+/*
+ * romancy.spawn(name text, input jsonb, activity_id text, retry jsonb) -> text
+ *
+ * Schedules an activity in parallel; the handle is its activity id. Errors: RM004 outside a
+ * handler, RM012 for a wrong retry.
+ */
+Datum
+romancy_spawn(PG_FUNCTION_ARGS)
+{
+	RomTurn    *turn = rom_turn_require("spawn()");
+	char	   *name = rom_arg_text(fcinfo, 0, "name");
+	Jsonb	   *retry = rom_arg_jsonb_opt(fcinfo, 3);
+
+	if (turn->unwinding)
+		rom_turn_unwind(turn);
+	if (retry != NULL)
+	{
+		RomRetryPolicy check;
+
+		rom_retry_defaults(&check);
+		rom_retry_overlay(&check, retry, "retry");
+	}
+	PG_RETURN_TEXT_P(cstring_to_text(spawn(turn, resolve(turn, name), name,
+										   rom_arg_jsonb_opt(fcinfo, 1),
+										   rom_arg_text_opt(fcinfo, 2), retry)));
+}
+
+/* An activity's outcome as an event, of an inbox item. */
+static void
+fill_outcome(RomTurn *turn, RomEvent *event, RomInboxItem *item)
+{
+	event->type = item->error ? ROM_EVENT_ACTIVITY_FAILED : ROM_EVENT_ACTIVITY_COMPLETED;
+	event->result = item->error ? item->error : item->result;
+	if (event->result == NULL)
+		event->result = rom_jb_null_document();
+	event->result = rom_turn_copy_jsonb(turn, event->result);
+	event->detail = rom_turn_copy_jsonb(turn, item->detail);
+	event->at = item->created_at;
+}
+
+/* activity_arrived is RomScheduleKind's arrived(). */
+static RomEvent *
+activity_arrived(RomTurn *turn, RomEvent *scheduled, RomInboxItem *item)
+{
+	RomEvent   *event = rom_turn_event(turn, ROM_EVENT_ACTIVITY_COMPLETED, scheduled->step);
+
+	event->name = scheduled->name;
+	fill_outcome(turn, event, item);
+	return event;
+}
+
+/* activity_value is RomScheduleKind's value(). */
+static Jsonb *
+activity_value(RomTurn *turn, RomEvent *outcome)
+{
+	if (outcome->type == ROM_EVENT_ACTIVITY_FAILED)
+		rom_error_raise(outcome->result);
+	return outcome->result;
+}
+
+/* activity_again writes the task of a retried step anew. */
+static void
+activity_again(RomTurn *turn, RomEvent *event)
+{
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	spawn_deferred(turn, event);
+	rom_engine_end(&engine);
+}
+
+/*
+ * in_flight lists what programs outside hold a lease on, for an instance that
+ * compensates, and deletes the tasks whose lease is over.
+ */
+static List *
+in_flight(RomTurn *turn)
+{
+	static RomStatement select = {
+		"SELECT t.step, t.activity, a.compensation, t.input, t.due_at, t.state, t.task_id"
+		" FROM romancy.t_task t JOIN romancy.t_activity a ON a.name = t.activity"
+		" WHERE t.instance_id = $1 AND t.kind = 0 AND t.state <> 3 AND t.queue <> ''"
+		" AND a.compensation IS NOT NULL AND t.step NOT LIKE 'compensation\\_%'"
+		" FOR UPDATE OF t SKIP LOCKED",
+		1, {UUIDOID}
+	};
+	static RomStatement delete = {
+		"DELETE FROM romancy.t_task WHERE task_id = $1",
+		1, {UUIDOID}
+	};
+	Datum		values[1] = {UUIDPGetDatum(&turn->inst->id)};
+	MemoryContext cxt = turn->cxt;
+	uint64		n = rom_execute(&select, values, NULL, 0);
+	SPITupleTable *table = SPI_tuptable;
+	List	   *list = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+		RomInFlight *f = palloc0_object(RomInFlight);
+		Datum		value;
+		bool		isnull;
+
+		SPI_tuptable = table;
+		f->step = rom_value_text(i, 1, cxt);
+		f->activity = rom_value_text(i, 2, cxt);
+		f->compensation = rom_value_text(i, 3, cxt);
+		value = rom_value_copy(i, 4, &isnull, cxt);
+		f->input = isnull ? NULL : (Jsonb *) DatumGetPointer(value);
+		value = rom_value(i, 5, &isnull);
+		f->until = isnull ? DT_NOEND : DatumGetTimestampTz(value);
+		f->over = DatumGetInt16(rom_value(i, 6, &isnull)) != 1 || f->until <= rom_now();
+		list = lappend(list, f);
+		if (f->over)
+		{
+			values[0] = rom_value_copy(i, 7, &isnull, cxt);
+			rom_execute(&delete, values, NULL, 0);
+		}
+		MemoryContextSwitchTo(old);
+	}
+	return list;
+}
+
+static const RomScheduleKind schedule_activity = {
+	.scheduled = ROM_EVENT_ACTIVITY_SCHEDULED,
+	.waiting = ROM_STATUS_WAITING_ACTIVITY,
+	.wait_kind = "activity",
+	.arrived = activity_arrived,
+	.again = activity_again,
+	.value = activity_value,
+};
+
+/* pending_handles lists those that have no outcome yet. */
+static int
+pending_handles(RomTurn *turn, char **handles, int n, char **pending)
+{
+	int			count = 0;
+
+	for (int i = 0; i < n; i++)
+		if (rom_turn_completion(turn, handles[i]) == NULL)
+			pending[count++] = handles[i];
+	return count;
+}
+
+PG_FUNCTION_INFO_V1(romancy_map);
+
+/*
+ * romancy.map(name text, inputs jsonb, max_parallel int) -> jsonb
+ *
+ * Runs the activity for each element of inputs, at most max_parallel at a time, and returns
+ * their results in order. When some fail the others run on; then the first error in order is raised.
+ */
+Datum
+romancy_map(PG_FUNCTION_ARGS)
+{
+	RomTurn    *turn = rom_turn_require("map()");
+	char	   *name = rom_arg_text(fcinfo, 0, "name");
+	Jsonb	   *inputs = rom_arg_jsonb(fcinfo, 1, "inputs");
+	int			max = rom_arg_int32_opt(fcinfo, 2, 0);
+	RomActivity *activity;
+	char	  **handles;
+	char	  **pending;
+	Jsonb	  **results;
+	char	   *label;
+	int			n;
+	int			npending;
+
+	if (turn->unwinding)
+		rom_turn_unwind(turn);
+	if (!JB_ROOT_IS_ARRAY(inputs) || JB_ROOT_IS_SCALAR(inputs))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"inputs\" of romancy.map() must be a JSON array")));
+	if (!PG_ARGISNULL(2) && max < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"max_parallel\" must be greater than zero")));
+	activity = resolve(turn, name);
+	n = JB_ROOT_COUNT(inputs);
+	handles = palloc_array(char *, n + 1);
+	pending = palloc_array(char *, n + 1);
+	label = psprintf("map_%s", name);
+	for (int i = 0; i < n; i++)
+	{
+		/* how many run is looked at past the end of history only: replay schedules what was scheduled */
+		if (max > 0 && i >= max && rom_turn_peek(turn) == NULL)
+		{
+			npending = pending_handles(turn, handles, i, pending);
+			if (npending >= max)
+				rom_schedule_wait(turn, label, pending, npending, true);
+		}
+		handles[i] = spawn(turn, activity, name,
+						   JsonbValueToJsonb(getIthJsonbValueFromContainer(&inputs->root, i)),
+						   NULL, NULL);
+	}
+	npending = pending_handles(turn, handles, n, pending);
+	if (npending > 0)
+		rom_schedule_wait(turn, label, pending, npending, false);
+	results = palloc_array(Jsonb *, n + 1);
+	for (int i = 0; i < n; i++)
+		results[i] = activity_value(turn, rom_turn_completion(turn, handles[i]));
+	PG_RETURN_JSONB_P(rom_jb_array(results, n));
+}
+
+/*
+ * queued_execute carries out activity() for one with a queue: makes a task at first, then
+ * waits for what its worker records.
+ */
+static RomOutcome
+queued_execute(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activity)
+{
+	RomWait    *before = rom_turn_waited(turn, call);
+	RomInboxItem *item;
+	RomTask    *task;
+	RomEngine	engine;
+	TimestampTz start_by;
+
+	if (before != NULL && strcmp(before->kind, "activity") == 0)
+	{
+		item = rom_turn_inbox_take(turn, call->step);
+		if (item != NULL)
+		{
+			fill_outcome(turn, event, item);
+			return ROM_OUTCOME_DONE;
+		}
+		return rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity",
+							 DT_NOEND, before->detail);
+	}
+	task = new_task(turn, call->name, call->step, call->input);
+	rom_task_define(task, activity, &start_by);
+	task->retry = call->options;
+	rom_engine_begin(&engine);
+	task->limit_key = rom_quota_key_of(task->queue, task->activity, task->input);
+	rom_task_insert(task, turn->owner, start_by);
+	rom_engine_end(&engine);
+	turn->inst->flags |= ROM_HAS_TASKS;
+	return rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity", DT_NOEND, NULL);
+}
+
+/* tasks_end takes the tasks of an instance that has come to its end away: those not begun are deleted, running ones are cancelled. */
+static void
+tasks_end(RomTurn *turn, RomStatus status)
+{
+	static RomStatement delete = {
+		"DELETE FROM romancy.t_task WHERE task_id IN (SELECT task_id FROM romancy.t_task"
+		" WHERE instance_id = $1 AND state IN (0, 2, 4) FOR UPDATE SKIP LOCKED)",
+		1, {UUIDOID}
+	};
+	static RomStatement left = {
+		"SELECT task_id FROM romancy.t_task WHERE instance_id = $1 AND queue = '' AND state <> 3",
+		1, {UUIDOID}
+	};
+	Datum		values[1];
+	uint64		rows;
+	bool		isnull;
+
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	rom_execute(&delete, values, NULL, 0);
+	rows = rom_execute(&left, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+		rom_wake_cancel(DatumGetUUIDP(rom_value(i, 1, &isnull)));
+	/* programs outside hear of it by their heartbeats, which look at the instance */
+}
+
+/* task_in_use: is there a task of this activity? */
+static bool
+task_in_use(const char *name)
+{
+	static RomStatement find = {
+		"SELECT 1 FROM romancy.t_task WHERE activity = $1 AND state <> 3 LIMIT 1",
+		1, {TEXTOID}
+	};
+	Datum		values[1];
+
+	values[0] = CStringGetTextDatum(name);
+	return rom_execute(&find, values, NULL, 1) > 0;
+}
+
+void
+rom_spawn_init(void)
+{
+	rom_schedule_register(&schedule_activity);
+	rom_activity_on_queued(queued_execute);
+	rom_turn_on_end(ROM_HAS_TASKS, tasks_end);
+	rom_saga_on_in_flight(in_flight);
+	rom_activity_on_drop(task_in_use);
+}

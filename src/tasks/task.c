@@ -1,0 +1,340 @@
+/*-------------------------------------------------------------------------
+ *
+ * task.c
+ *		Tasks as rows: made, read, ended.
+ *
+ * The outcome of a task is a row in its instance's inbox and is written in
+ * the transaction that deletes the task's row (or marks it dead). Who does so
+ * holds the row's lock and has seen the fence, so it happens once.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "base/sweep.h"
+#include "base/waiter.h"
+#include "base/wake.h"
+#include "engine/attempt.h"
+#include "engine/inbox.h"
+#include "engine/instance.h"
+#include "tasks/queue.h"
+#include "tasks/task.h"
+
+static RomCanvasDeliver deliver_canvas = NULL;
+
+void
+rom_task_on_canvas(RomCanvasDeliver deliver)
+{
+	deliver_canvas = deliver;
+}
+
+bool
+rom_task_id(const pg_uuid_t *id)
+{
+	return (id->data[6] & 0xf0) == 0x80;
+}
+
+uint64
+rom_task_queue_key(const char *queue)
+{
+	return rom_waiter_key('q', queue, strlen(queue));
+}
+
+/* interval_us is an interval in microseconds, 0 for none. */
+static int64
+interval_us(const Interval *interval)
+{
+	int64		us = 0;
+
+	if (interval != NULL && !rom_interval_usec(interval, &us))
+		us = 0;
+	return us;
+}
+
+void
+rom_task_define(RomTask *task, RomActivity *activity, TimestampTz *start_by)
+{
+	int64		start_us = interval_us(activity->schedule_to_start_timeout);
+
+	task->queue = activity->queue ? pstrdup(activity->queue) : pstrdup("");
+	task->close_us = interval_us(activity->start_to_close_timeout);
+	task->beat_us = interval_us(activity->heartbeat_timeout);
+	*start_by = start_us > 0 ? rom_now() + start_us : DT_NOEND;
+}
+
+/* optional_text and its kin set a parameter that may be null. */
+static void
+optional_text(Datum *values, bool *nulls, int i, const char *value)
+{
+	nulls[i] = value == NULL;
+	values[i] = value ? CStringGetTextDatum(value) : (Datum) 0;
+}
+
+static void
+optional_jsonb(Datum *values, bool *nulls, int i, Jsonb *value)
+{
+	nulls[i] = value == NULL;
+	values[i] = PointerGetDatum(value);
+}
+
+static void
+optional_us(Datum *values, bool *nulls, int i, int64 value)
+{
+	nulls[i] = value <= 0;
+	values[i] = Int64GetDatum(value);
+}
+
+void
+rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
+{
+	static RomStatement insert = {
+		"INSERT INTO romancy.t_task (task_id, instance_id, created_at, due_at, close_us, beat_us,"
+		" def_id, priority, kind, state, queue, owner, activity, step, limit_key, input, retry, next)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $11, $12, $13, $14, $15, $16, $17)",
+		17, {UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID,
+			INT4OID, INT4OID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+		JSONBOID, JSONBOID, JSONBOID}
+	};
+	Datum		values[17];
+	bool		nulls[17] = {0};
+
+	rom_uuid_v7(&task->id);
+	task->id.data[6] = 0x80 | (task->id.data[6] & 0x0f);
+	task->state = ROM_TASK_READY;
+	values[0] = UUIDPGetDatum(&task->id);
+	values[1] = UUIDPGetDatum(&task->instance_id);
+	values[2] = TimestampTzGetDatum(rom_now());
+	values[3] = TimestampTzGetDatum(start_by);
+	nulls[3] = start_by == DT_NOEND;
+	optional_us(values, nulls, 4, task->close_us);
+	optional_us(values, nulls, 5, task->beat_us);
+	values[6] = Int32GetDatum(task->def_id);
+	values[7] = Int32GetDatum(task->priority);
+	values[8] = Int16GetDatum(task->kind);
+	values[9] = CStringGetTextDatum(task->queue);
+	values[10] = CStringGetTextDatum(task->owner);
+	values[11] = CStringGetTextDatum(task->activity);
+	values[12] = CStringGetTextDatum(task->step);
+	optional_text(values, nulls, 13, task->limit_key);
+	optional_jsonb(values, nulls, 14, task->input);
+	optional_jsonb(values, nulls, 15, task->retry);
+	optional_jsonb(values, nulls, 16, task->next);
+	rom_execute(&insert, values, nulls, 0);
+	rom_task_wake(task, owner);
+	if (start_by != DT_NOEND)
+		rom_wake_sweep(rom_sweep_find("activity_timeouts"), start_by);
+}
+
+void
+rom_task_wake(RomTask *task, Oid owner)
+{
+	if (task->queue[0] == '\0')
+		rom_wake_ready(&task->id, owner, task->priority);
+	else
+		rom_queue_note(task, owner);
+}
+
+/* read_int reads an int2, int4 or int8 column; 0 for null. */
+static int64
+read_int(uint64 row, int col, Oid type)
+{
+	bool		isnull;
+	Datum		value = rom_value(row, col, &isnull);
+
+	if (isnull)
+		return 0;
+	switch (type)
+	{
+		case INT2OID:
+			return DatumGetInt16(value);
+		case INT4OID:
+			return DatumGetInt32(value);
+		default:
+			return DatumGetInt64(value);
+	}
+}
+
+static Jsonb *
+read_jsonb(uint64 row, int col)
+{
+	bool		isnull;
+	Datum		value = rom_value_copy(row, col, &isnull, CurrentMemoryContext);
+
+	return isnull ? NULL : DatumGetJsonbP(value);
+}
+
+static TimestampTz
+read_time(uint64 row, int col, TimestampTz fallback)
+{
+	bool		isnull;
+	Datum		value = rom_value(row, col, &isnull);
+
+	return isnull ? fallback : DatumGetTimestampTz(value);
+}
+
+RomTask *
+rom_task_read(uint64 row)
+{
+	RomTask    *task = palloc0_object(RomTask);
+	MemoryContext cxt = CurrentMemoryContext;
+	bool		isnull;
+
+	task->id = *DatumGetUUIDP(rom_value(row, 1, &isnull));
+	task->instance_id = *DatumGetUUIDP(rom_value(row, 2, &isnull));
+	task->kind = read_int(row, 3, INT2OID);
+	task->state = read_int(row, 4, INT2OID);
+	task->def_id = read_int(row, 5, INT4OID);
+	task->priority = read_int(row, 6, INT4OID);
+	task->attempt = read_int(row, 7, INT4OID);
+	task->queue = rom_value_text(row, 8, cxt);
+	task->owner = rom_value_text(row, 9, cxt);
+	task->activity = rom_value_text(row, 10, cxt);
+	task->step = rom_value_text(row, 11, cxt);
+	task->limit_key = rom_value_text(row, 12, cxt);
+	task->input = read_jsonb(row, 13);
+	task->retry = read_jsonb(row, 14);
+	task->errors = read_jsonb(row, 15);
+	task->details = read_jsonb(row, 16);
+	task->next = read_jsonb(row, 17);
+	task->started_at = read_time(row, 18, 0);
+	task->due_at = read_time(row, 19, DT_NOEND);
+	task->lease_us = read_int(row, 20, INT8OID);
+	task->close_us = read_int(row, 21, INT8OID);
+	task->beat_us = read_int(row, 22, INT8OID);
+	return task;
+}
+
+/* slot_freed: a limit of the task's queue may let another one through now. */
+static void
+slot_freed(RomTask *task)
+{
+	if (task->limit_key != NULL)
+		rom_wake_one(rom_task_queue_key(task->queue));
+}
+
+void
+rom_task_delete(RomTask *task)
+{
+	static RomStatement delete = {
+		"DELETE FROM romancy.t_task WHERE task_id = $1",
+		1, {UUIDOID}
+	};
+	Datum		values[1];
+
+	values[0] = UUIDPGetDatum(&task->id);
+	rom_execute(&delete, values, NULL, 0);
+	slot_freed(task);
+}
+
+void
+rom_task_deliver(RomTask *task, Oid owner, Jsonb *result, Jsonb *error,
+				 Jsonb *detail)
+{
+	if (task->kind == ROM_TASK_CANVAS)
+	{
+		deliver_canvas(task, owner, result, error);
+		rom_wake_key(rom_waiter_key('p', &task->instance_id, sizeof(pg_uuid_t)));
+		return;
+	}
+	rom_inbox_insert(&task->instance_id, ROM_INBOX_RESULT, task->step, result,
+					 error, detail);
+	rom_wake_end(&task->instance_id, &task->instance_id, owner, task->priority);
+}
+
+/* attempts_of is the attempt that has just ended, with what came before it. */
+static void
+attempts_of(RomTask *task, RomAttempts *a)
+{
+	rom_attempts_init(a);
+	a->attempt = Max(task->attempt, 1);
+	if (task->started_at != 0)
+		a->started = task->started_at;
+	rom_attempts_read_errors(a, task->errors);
+}
+
+void
+rom_task_succeed(RomTask *task, Oid owner, Jsonb *result)
+{
+	RomAttempts a;
+	Jsonb	   *detail = NULL;
+
+	if (task->attempt > 1)
+	{
+		attempts_of(task, &a);
+		detail = rom_attempts_summary(&a);
+	}
+	rom_task_delete(task);
+	rom_task_deliver(task, owner, result, NULL, detail);
+}
+
+RomRetryPolicy
+rom_task_policy(RomTask *task)
+{
+	static RomStatement select = {
+		"SELECT retry FROM romancy.t_activity WHERE name = $1",
+		1, {TEXTOID}
+	};
+	RomRetryPolicy policy;
+	Datum		values[1];
+
+	rom_retry_defaults(&policy);
+	values[0] = CStringGetTextDatum(task->activity);
+	if (rom_execute(&select, values, NULL, 1) > 0)
+	{
+		Jsonb	   *retry = read_jsonb(0, 1);
+
+		if (retry != NULL)
+			rom_retry_overlay(&policy, retry, "retry");
+	}
+	if (task->retry != NULL)
+		rom_retry_overlay(&policy, task->retry, "retry");
+	return policy;
+}
+
+void
+rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
+			  Jsonb *error, RomTaskRetry retry)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task SET state = $2, due_at = $3, attempt = $4, started_at = $5, errors = $6,"
+		" fence = NULL, claimed_at = NULL, worker_id = NULL WHERE task_id = $1",
+		6, {UUIDOID, INT2OID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID, JSONBOID}
+	};
+	RomAttempts a;
+	TimestampTz next;
+	Datum		values[6];
+	bool		nulls[6] = {0};
+	bool		again;
+
+	attempts_of(task, &a);
+	again = rom_attempts_fail(&a, policy, error, retry == ROM_TASK_RETRY_NEVER, &next);
+	if (retry == ROM_TASK_RETRY_AT_ONCE && !a.exhausted)
+		again = true;
+	task->state = !again ? ROM_TASK_DEAD :
+		retry == ROM_TASK_RETRY_AT_ONCE ? ROM_TASK_READY : ROM_TASK_WAITING;
+	values[0] = UUIDPGetDatum(&task->id);
+	values[1] = Int16GetDatum(task->state);
+	values[2] = TimestampTzGetDatum(next);
+	nulls[2] = task->state != ROM_TASK_WAITING;
+	values[3] = Int32GetDatum(a.attempt);
+	values[4] = TimestampTzGetDatum(a.started);
+	values[5] = PointerGetDatum(rom_attempts_errors(&a));
+	rom_execute(&update, values, nulls, 0);
+	slot_freed(task);
+	if (task->state == ROM_TASK_READY)
+		rom_task_wake(task, owner);
+	else if (task->state == ROM_TASK_WAITING)
+		rom_wake_at(&task->id, owner, task->priority, next);
+	else
+		rom_task_deliver(task, owner, NULL, error,
+						 retry == ROM_TASK_RETRY_NEVER ? NULL : rom_attempts_summary(&a));
+}

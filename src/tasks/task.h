@@ -1,0 +1,118 @@
+/*-------------------------------------------------------------------------
+ *
+ * task.h
+ *		A task: an activity that runs outside its instance's turn.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_TASK_H
+#define ROM_TASK_H
+
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "engine/definition.h"
+#include "engine/retry.h"
+
+/* Stored in t_task: numbers never change their meaning. */
+typedef enum RomTaskState
+{
+	ROM_TASK_READY,				/* -> running, waiting, dead, gone */
+	ROM_TASK_RUNNING,			/* under a lease -> ready, waiting, dead, gone */
+	ROM_TASK_WAITING,			/* for its next attempt -> ready, running, gone */
+	ROM_TASK_DEAD,				/* failed for good; stays for the operator */
+	ROM_TASK_COMMAND			/* of workflow code outside: it has asked for something (input) -> ready, gone */
+} RomTaskState;
+
+typedef enum RomTaskKind
+{
+	ROM_TASK_ACTIVITY,			/* a step of a handler */
+	ROM_TASK_CANVAS,
+	ROM_TASK_WORKFLOW			/* a turn of a workflow whose code runs outside */
+} RomTaskKind;
+
+typedef struct RomTask
+{
+	pg_uuid_t	id;
+	pg_uuid_t	instance_id;
+	RomTaskKind kind;
+	RomTaskState state;
+	int32		def_id;			/* of the instance's workflow: its search_path */
+	int32		priority;
+	int32		attempt;		/* attempts begun (queue: claimed; else: failed) */
+	char	   *queue;			/* "": in the database */
+	char	   *owner;
+	char	   *activity;
+	char	   *step;
+	char	   *limit_key;		/* or NULL */
+	Jsonb	   *input;			/* these may be NULL */
+	Jsonb	   *retry;
+	Jsonb	   *errors;
+	Jsonb	   *details;
+	Jsonb	   *next;
+	TimestampTz started_at;		/* the first attempt; 0: none yet */
+	TimestampTz due_at;			/* DT_NOEND: none */
+	int64		lease_us;
+	int64		close_us;		/* start_to_close_timeout; 0: none, as below */
+	int64		beat_us;		/* heartbeat_timeout */
+	bool		live;			/* its instance is not final (where the statement reads it) */
+	bool		unwanted;		/* its instance is final, or compensates and will undo it (lease.c) */
+} RomTask;
+
+/* Is this the id of a task? (A user may have given an instance such an id: look in the table.) */
+extern bool rom_task_id(const pg_uuid_t *id);
+
+/* Fills what depends on the definition: queue and timeouts. start_by: when it must have begun. */
+extern void rom_task_define(RomTask *task, RomActivity *activity, TimestampTz *start_by);
+
+/* Inserts a task that is ready, giving it an id, and notes its wake-up. Engine scope needed, as in all below. */
+extern void rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by);
+
+/* The columns that rom_task_read() reads, of table t_task as t. */
+#define ROM_TASK_COLUMNS \
+	"t.task_id, t.instance_id, t.kind, t.state, t.def_id, t.priority, t.attempt," \
+	" t.queue, t.owner, t.activity, t.step, t.limit_key, t.input, t.retry, t.errors," \
+	" t.details, t.next, t.started_at, t.due_at, t.lease_us, t.close_us, t.beat_us"
+#define ROM_TASK_NCOLUMNS 22
+
+/* Row row of SPI_tuptable, allocated in the current context. */
+extern RomTask *rom_task_read(uint64 row);
+
+/* Makes the task ready to those who fetch from its queue, or to executors. */
+extern void rom_task_wake(RomTask *task, Oid owner);
+
+/* Deletes its row. */
+extern void rom_task_delete(RomTask *task);
+
+/* Hands the outcome to whom the task is of. One of result and error is NULL. */
+extern void rom_task_deliver(RomTask *task, Oid owner, Jsonb *result,
+							 Jsonb *error, Jsonb *detail);
+
+/* The attempt succeeded: the row goes, the result is handed on. */
+extern void rom_task_succeed(RomTask *task, Oid owner, Jsonb *result);
+
+/* How a failed attempt goes on. */
+typedef enum RomTaskRetry
+{
+	ROM_TASK_RETRY_POLICY,		/* as the policy says */
+	ROM_TASK_RETRY_NEVER,		/* terminal */
+	ROM_TASK_RETRY_AT_ONCE		/* a lost lease: without delay, while attempts are left */
+} RomTaskRetry;
+
+/* The attempt (task->attempt is its number) failed: another one later, or the task is dead and its error is handed on. */
+extern void rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
+						  Jsonb *error, RomTaskRetry retry);
+
+/* The policy of a task by its activity's name (as defined now) and its own retry. */
+extern RomRetryPolicy rom_task_policy(RomTask *task);
+
+/* What delivers a canvas's tasks; set by canvas.c. */
+typedef void (*RomCanvasDeliver) (RomTask *task, Oid owner, Jsonb *result,
+								  Jsonb *error);
+extern void rom_task_on_canvas(RomCanvasDeliver deliver);
+
+/* Key that those who poll a queue wait for. */
+extern uint64 rom_task_queue_key(const char *queue);
+
+#endif							/* ROM_TASK_H */

@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * tasks.c
+ *		The floor of tasks: what it registers with the floors below.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "tasks/canvas.h"
+#include "tasks/execute.h"
+#include "tasks/lease.h"
+#include "tasks/spawn.h"
+#include "tasks/tasks.h"
+
+void
+rom_tasks_init(void)
+{
+	rom_execute_init();
+	rom_spawn_init();
+	rom_lease_init();
+	rom_canvas_init();
+}

@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * databases.h
+ *		The databases of the cluster, as the launcher knows them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_DATABASES_H
+#define ROM_DATABASES_H
+
+/* Reads pg_database: each database that is new is to be visited once, one that is gone is to be forgotten. */
+extern void rom_databases_list(void);
+
+/* Forgets those that are gone, and what is queued for them. */
+extern void rom_databases_forget(void);
+
+/* All of them are to be scanned for work. */
+extern void rom_databases_scan(void);
+
+#endif							/* ROM_DATABASES_H */

@@ -1,0 +1,255 @@
+/*-------------------------------------------------------------------------
+ *
+ * places.c
+ *		Starting workers, and looking after those that start: for the launcher.
+ *
+ * A place is filled before its process is registered, so that the process
+ * finds it; a process that never comes leaves it to be freed here, which changes
+ * its generation. When max_worker_processes is used up the start is tried
+ * again later and later, and soon after one of our own processes has ended.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "workers/places.h"
+
+#define MS INT64CONST(1000)
+
+/* A process that has given up its place is gone within so long. */
+#define PROCESS_GONE (500 * MS)
+#define PROCESS_SOON (10 * MS)
+
+/* Full background worker slots are logged no more often. */
+#define LOG_AGAIN (300000 * MS)
+
+/* A start that takes longer is given up. */
+#define START_LIMIT (60000 * MS)
+
+/* What the launcher remembers of a place. */
+typedef struct Place
+{
+	BackgroundWorkerHandle *handle;
+	uint32		generation;		/* of the worker it is for */
+	TimestampTz asked_at;		/* when it was asked to leave */
+} Place;
+
+static Place *places = NULL;
+static int	nplaces = 0;
+
+/* No process is to be had before, since max_worker_processes is used up. */
+static TimestampTz no_process_until = 0;
+static TimestampTz no_process_since = 0;
+static TimestampTz no_process_logged_at = 0;
+static int	no_process_count = 0;
+
+/* One of our workers has left: its process will be free any moment up to then. */
+static TimestampTz process_soon_until = 0;
+
+void
+rom_places_init(int n)
+{
+	nplaces = n;
+	places = MemoryContextAllocZero(TopMemoryContext, n * sizeof(Place));
+}
+
+void
+rom_places_asked(int place, TimestampTz now)
+{
+	places[place].asked_at = now;
+}
+
+TimestampTz
+rom_places_asked_at(int place)
+{
+	return places[place].asked_at;
+}
+
+void
+rom_places_worker_left(TimestampTz now)
+{
+	process_soon_until = now + PROCESS_GONE;
+	no_process_until = 0;
+}
+
+TimestampTz
+rom_places_wait_until(void)
+{
+	return no_process_until;
+}
+
+/* Frees a place whose process never came. failed: it is to blame, and the next one waits. */
+static void
+free_place(int i, TimestampTz now, bool failed)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomWorker  *worker = &roster->workers[i];
+	RomDatabase *database;
+
+	SpinLockAcquire(&roster->mutex);
+	if (worker->generation == places[i].generation &&
+		worker->state == ROM_WORKER_STARTING)
+	{
+		worker->state = ROM_WORKER_FREE;
+		worker->generation++;
+		database = rom_roster_database_locked(roster, worker->dbid, false);
+		if (database != NULL && failed)
+		{
+			int			failures = ++database->failures[worker->kind];
+
+			database->blocked_until[worker->kind] =
+				now + Min(failures, 60) * 1000 * MS;
+		}
+
+		/* what it was started for is still to be done */
+		if (database != NULL && worker->kind == ROM_WORKER_SCHEDULER)
+			database->scheduler_at = Min(database->scheduler_at, now);
+	}
+	SpinLockRelease(&roster->mutex);
+}
+
+TimestampTz
+rom_places_reap(RomWorker *workers, TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+	int			i;
+
+	for (i = 0; i < nplaces; i++)
+	{
+		RomWorker  *worker = &workers[i];
+		Place	   *place = &places[i];
+		bool		late;
+		pid_t		pid;
+
+		if (worker->state == ROM_WORKER_FREE && place->handle != NULL)
+		{
+			pfree(place->handle);
+			place->handle = NULL;
+		}
+		if (worker->state != ROM_WORKER_STARTING)
+			continue;
+
+		late = worker->started_at + START_LIMIT <= now;
+		if (late && place->handle != NULL)
+			TerminateBackgroundWorker(place->handle);
+		if (late || (place->handle != NULL &&
+					 GetBackgroundWorkerPid(place->handle, &pid) == BGWH_STOPPED))
+		{
+			place->generation = worker->generation;
+			free_place(i, now, true);
+			worker->state = ROM_WORKER_FREE;
+		}
+		else
+			next = Min(next, worker->started_at + START_LIMIT);
+	}
+	return next;
+}
+
+/* max_worker_processes is used up: says so, now and then, and tries again later and later. */
+static void
+no_process(TimestampTz now)
+{
+	int64		ms = INT64CONST(1000) << Min(no_process_count, 10);
+
+	if (process_soon_until > now)
+		no_process_until = now + PROCESS_SOON;
+	else
+	{
+		if (no_process_count++ == 0)
+			no_process_since = now;
+		no_process_until = now + Min(ms, rom_guc_retry_backoff_max) * MS;
+	}
+	if (no_process_logged_at + LOG_AGAIN > now)
+		return;
+	no_process_logged_at = now;
+	ereport(LOG,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("out of background worker slots"),
+			 errdetail("romancy goes on with fewer than %d workers.", nplaces),
+			 errhint("You might need to increase %s.",
+					 "max_worker_processes")));
+}
+
+static void
+process_again(void)
+{
+	if (no_process_count > 0 && no_process_logged_at >= no_process_since)
+		ereport(LOG,
+				(errmsg("romancy got a background worker slot again, after %d attempts",
+						no_process_count)));
+	no_process_count = 0;
+	no_process_until = 0;
+}
+
+/* Fills a free place; -1 when there is none. */
+static int
+fill_place(RomWorkerParams *params, TimestampTz now)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomWorker  *worker;
+	RomDatabase *database;
+	int			i;
+
+	SpinLockAcquire(&roster->mutex);
+	for (i = 0; i < nplaces; i++)
+		if (roster->workers[i].state == ROM_WORKER_FREE)
+			break;
+	if (i == nplaces)
+	{
+		SpinLockRelease(&roster->mutex);
+		return -1;
+	}
+
+	worker = &roster->workers[i];
+	worker->kind = params->kind;
+	worker->state = ROM_WORKER_STARTING;
+	worker->leave = false;
+	worker->generation++;
+	worker->dbid = params->dbid;
+	worker->owner = params->owner;
+	worker->part = params->part;
+	worker->pid = 0;
+	worker->started_at = worker->since = now;
+	worker->turns = 0;
+	params->place = i;
+	params->generation = worker->generation;
+
+	database = rom_roster_database_locked(roster, params->dbid, true);
+	if (database != NULL)
+	{
+		if (params->kind == ROM_WORKER_SCHEDULER)
+			database->scheduler_at = DT_NOEND;
+		else
+			database->scheduler_at = Min(database->scheduler_at,
+										 now + ROM_SCHEDULER_DELAY);
+	}
+	SpinLockRelease(&roster->mutex);
+	return i;
+}
+
+int
+rom_places_start(RomWorkerParams *params, TimestampTz now)
+{
+	int			i = fill_place(params, now);
+
+	if (i < 0)
+		return -1;
+	if (places[i].handle != NULL)
+		pfree(places[i].handle);
+	places[i].generation = params->generation;
+	places[i].asked_at = 0;
+	places[i].handle = rom_bgw_register(params);
+	if (places[i].handle == NULL)
+	{
+		free_place(i, now, false);
+		no_process(now);
+		return -1;
+	}
+	process_again();
+	return i;
+}

@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * places.h
+ *		Starting workers, and looking after those that start: for the launcher.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_PLACES_H
+#define ROM_PLACES_H
+
+#include "workers/bgw.h"
+
+extern void rom_places_init(int n);
+
+/*
+ * Lets go of processes that have ended, frees the places of those that never
+ * came, in the roster and in workers, a copy of it. Returns when to look again.
+ */
+extern TimestampTz rom_places_reap(RomWorker *workers, TimestampTz now);
+
+/* Starts a worker: fills in its place and generation, and returns the place. -1: none is free, or no process is to be had. */
+extern int	rom_places_start(RomWorkerParams *params, TimestampTz now);
+
+/* No start is tried before, since max_worker_processes was used up. */
+extern TimestampTz rom_places_wait_until(void);
+
+/* A worker has left its place: its process will be free in a moment. */
+extern void rom_places_worker_left(TimestampTz now);
+
+/* The worker of a place is asked to leave; when was it? */
+extern void rom_places_asked(int place, TimestampTz now);
+extern TimestampTz rom_places_asked_at(int place);
+
+#endif							/* ROM_PLACES_H */

@@ -1,0 +1,494 @@
+/*-------------------------------------------------------------------------
+ *
+ * staffing.c
+ *		Who is needed, and who has to leave for it: the launcher's decisions.
+ *
+ * A plan is made when the launcher is told that something changed, or when the
+ * last one asked for it: it copies the roster, looks at who lacks a worker,
+ * and serves them in the order in which they began to wait. Where
+ * places are short, an idle worker, or else one that has had its time, is asked to
+ * leave; the next plan, told of its end, fills the place. That makes it a round robin by owner.
+ *
+ * Only the launcher calls this.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "base/ready.h"
+#include "base/slot.h"
+#include "workers/bgw.h"
+#include "workers/databases.h"
+#include "workers/places.h"
+#include "workers/staffing.h"
+
+#define MS INT64CONST(1000)
+
+/* A worker may be asked to leave for another one's sake after this time, and no sooner is the question asked again. */
+#define TENURE (200 * MS)
+
+/* While somebody waits for a place; one that becomes free is told at once. */
+#define LOOK_AGAIN (250 * MS)
+
+/* A database as it was when the plan began. */
+typedef struct Known
+{
+	Oid			dbid;
+	bool		served;
+	bool		needs_scheduler;
+	TimestampTz scheduler_at;
+	TimestampTz blocked_until[ROM_WORKER_KINDS];
+	int			executors;
+} Known;
+
+/* Somebody who waits for a worker. */
+typedef struct Need
+{
+	RomWorkerKind kind;
+	Oid			dbid;
+	Oid			owner;
+	int			part;
+	TimestampTz since;
+	bool		more;			/* executor: one more, so nobody has to leave for it */
+} Need;
+
+/* Everything a plan looks at; allocated once. */
+typedef struct Staffing
+{
+	TimestampTz now;
+	TimestampTz next;			/* when to look again */
+	int			ndatabases;
+	Known		databases[ROM_MAX_DATABASES];
+	int			nqueues;
+	RomReadyQueue queues[ROM_READY_QUEUES];
+	int			nneeds;
+	Need		needs[ROM_READY_QUEUES + ROM_MAX_DATABASES];
+	int			unserved;		/* needs, so far, that somebody has to leave for */
+	int			nworkers;
+	int			total;			/* places taken */
+	RomWorker	workers[FLEXIBLE_ARRAY_MEMBER];
+} Staffing;
+
+static Staffing *plan = NULL;
+
+void
+rom_staffing_init(void)
+{
+	RomRoster  *roster = rom_roster_get();
+
+	plan = MemoryContextAllocZero(TopMemoryContext,
+								  offsetof(Staffing, workers) +
+								  roster->nworkers * sizeof(RomWorker));
+	rom_places_init(roster->nworkers);
+}
+
+static Known *
+find_known(Oid dbid)
+{
+	int			i;
+
+	for (i = 0; i < plan->ndatabases; i++)
+		if (plan->databases[i].dbid == dbid)
+			return &plan->databases[i];
+	return NULL;
+}
+
+/* Copies what the plan looks at. Returns false when a database turned up that has not been listed. */
+static bool
+look(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	bool		complete = true;
+	int			i;
+
+	plan->ndatabases = 0;
+	SpinLockAcquire(&roster->mutex);
+	memcpy(plan->workers, roster->workers,
+		   roster->nworkers * sizeof(RomWorker));
+	for (i = 0; i < roster->ndatabases; i++)
+	{
+		RomDatabase *database = &roster->databases[i];
+		Known	   *known;
+
+		if (!OidIsValid(database->dbid))
+			continue;
+		if (!database->listed)
+			complete = false;
+		known = &plan->databases[plan->ndatabases++];
+		known->dbid = database->dbid;
+		known->served = rom_guc_enabled && database->served &&
+			!database->dropped && database->barred == 0 && database->refusal == ROM_REFUSAL_NONE;
+		known->needs_scheduler = database->scan || database->refill;
+		known->scheduler_at = Min(database->scheduler_at, database->horizon);
+		memcpy(known->blocked_until, database->blocked_until,
+			   sizeof(known->blocked_until));
+	}
+	SpinLockRelease(&roster->mutex);
+
+	plan->nworkers = roster->nworkers;
+	return complete;
+}
+
+/* Counts who is there. */
+static void
+count_workers(void)
+{
+	int			i;
+
+	plan->total = 0;
+	for (i = 0; i < plan->ndatabases; i++)
+		plan->databases[i].executors = 0;
+	for (i = 0; i < plan->nworkers; i++)
+	{
+		RomWorker  *worker = &plan->workers[i];
+		Known	   *known;
+
+		if (worker->state == ROM_WORKER_FREE)
+			continue;
+		plan->total++;
+		known = find_known(worker->dbid);
+		if (known != NULL && worker->kind == ROM_WORKER_EXECUTOR)
+			known->executors++;
+	}
+}
+
+static void
+add_need(RomWorkerKind kind, Oid dbid, Oid owner, int part, TimestampTz since,
+		 bool more)
+{
+	Need	   *need;
+
+	if (plan->nneeds == lengthof(plan->needs))
+		return;
+	need = &plan->needs[plan->nneeds++];
+	need->kind = kind;
+	need->dbid = dbid;
+	need->owner = owner;
+	need->part = part;
+	need->since = since;
+	need->more = more;
+}
+
+/* Which schedulers does a database lack that should be there now? */
+static void
+need_schedulers(Known *known)
+{
+	bool		there[64] = {false};
+	int			i;
+
+	if (!known->needs_scheduler && known->scheduler_at > plan->now)
+	{
+		plan->next = Min(plan->next, known->scheduler_at);
+		return;
+	}
+	for (i = 0; i < plan->nworkers; i++)
+	{
+		RomWorker  *worker = &plan->workers[i];
+
+		if (worker->state != ROM_WORKER_FREE &&
+			worker->kind == ROM_WORKER_SCHEDULER &&
+			worker->dbid == known->dbid && worker->part < lengthof(there))
+			there[worker->part] = true;
+	}
+	for (i = 0; i < rom_guc_schedulers; i++)
+		if (!there[i])
+			add_need(ROM_WORKER_SCHEDULER, known->dbid, InvalidOid, i,
+					 known->scheduler_at < plan->now ?
+					 known->scheduler_at : plan->now, i > 0);
+}
+
+/* Does an owner with ready work need an executor, or one more? */
+static void
+need_executor(const RomReadyQueue *queue)
+{
+	int			there = 0;
+	int			i;
+
+	for (i = 0; i < plan->nworkers; i++)
+	{
+		RomWorker  *worker = &plan->workers[i];
+
+		if (worker->kind != ROM_WORKER_EXECUTOR ||
+			worker->dbid != queue->dbid || worker->owner != queue->owner ||
+			worker->leave)
+			continue;
+		if (worker->state == ROM_WORKER_STARTING ||
+			worker->state == ROM_WORKER_IDLE)
+			return;				/* is about to take from it */
+		if (worker->state == ROM_WORKER_RUNNING)
+			there++;
+	}
+	if (there == 0)
+		add_need(ROM_WORKER_EXECUTOR, queue->dbid, queue->owner, 0,
+				 queue->waiting_since, false);
+	else if (queue->count > 2 * ROM_BATCH_MAX ||
+			 queue->waiting_since + ROM_GROW_AFTER <= plan->now)
+		add_need(ROM_WORKER_EXECUTOR, queue->dbid, queue->owner, 0,
+				 queue->waiting_since, true);
+	else
+		plan->next = Min(plan->next, queue->waiting_since + ROM_GROW_AFTER);
+}
+
+/* Those who need somebody to be there at all come before those who want one more; then, who waits for longest. */
+static int
+by_need(const void *a, const void *b)
+{
+	const Need *x = a;
+	const Need *y = b;
+
+	if (x->more != y->more)
+		return x->more ? 1 : -1;
+	return x->since < y->since ? -1 : x->since > y->since;
+}
+
+/* How many executors of the same owner are there? */
+static int
+siblings(const RomWorker *worker)
+{
+	int			n = 0;
+	int			i;
+
+	for (i = 0; i < plan->nworkers; i++)
+		if (plan->workers[i].state != ROM_WORKER_FREE &&
+			plan->workers[i].kind == ROM_WORKER_EXECUTOR &&
+			plan->workers[i].dbid == worker->dbid &&
+			plan->workers[i].owner == worker->owner)
+			n++;
+	return n;
+}
+
+/* Asks a worker to leave. */
+static void
+ask_to_leave(int i)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomWorker  *worker = &roster->workers[i];
+	RomLatches	latches;
+
+	latches.count = 0;
+	SpinLockAcquire(&roster->mutex);
+	if (worker->generation == plan->workers[i].generation &&
+		worker->state != ROM_WORKER_FREE)
+	{
+		worker->leave = true;
+		if (worker->pid != 0)
+			latches.procnos[latches.count++] = worker->procno;
+	}
+	SpinLockRelease(&roster->mutex);
+	rom_latches_set(&latches);
+	plan->workers[i].leave = true;
+	rom_places_asked(i, plan->now);
+}
+
+/*
+ * Asks the worker to leave that can be missed best. dbid: an executor of this
+ * database has to be it; otherwise anybody.
+ */
+static void
+make_room(Oid dbid)
+{
+	int			best = -1;
+	int			best_score = 0;
+	int			leaving = 0;
+	int			i;
+
+	plan->next = Min(plan->next, plan->now + LOOK_AGAIN);
+	for (i = 0; i < plan->nworkers; i++)
+	{
+		RomWorker  *worker = &plan->workers[i];
+		bool		idle = worker->state == ROM_WORKER_IDLE;
+		int			score;
+
+		if (worker->state == ROM_WORKER_FREE ||
+			worker->state == ROM_WORKER_STARTING ||
+			(OidIsValid(dbid) && (worker->dbid != dbid ||
+								  worker->kind != ROM_WORKER_EXECUTOR)))
+			continue;
+		if (worker->leave || worker->state == ROM_WORKER_LEAVING)
+		{
+			/* one that is in a long turn does not count: others may be sooner */
+			if (!worker->leave || rom_places_asked_at(i) + TENURE > plan->now)
+				leaving++;
+			continue;
+		}
+		if (!idle && worker->kind == ROM_WORKER_SCHEDULER)
+			continue;
+		if (!idle && worker->started_at + TENURE > plan->now)
+		{
+			plan->next = Min(plan->next, worker->started_at + TENURE);
+			continue;
+		}
+
+		if (idle)
+			score = worker->kind == ROM_WORKER_EXECUTOR ? 4 : 3;
+		else
+			score = siblings(worker) > 1 ? 2 : 1;
+		if (score > best_score ||
+			(score == best_score &&
+			 worker->started_at < plan->workers[best].started_at))
+		{
+			best = i;
+			best_score = score;
+		}
+	}
+
+	/* room is being made for those before us in the line only, or for us, too */
+	if (leaving >= ++plan->unserved || best < 0)
+		return;
+
+	ask_to_leave(best);
+}
+
+/* Serves a need, if it can be. */
+static bool
+serve(const Need *need)
+{
+	Known	   *known = find_known(need->dbid);
+	RomWorkerParams params;
+	int			place;
+
+	if (known == NULL || !known->served)
+		return false;
+	if (known->blocked_until[need->kind] > plan->now)
+	{
+		plan->next = Min(plan->next, known->blocked_until[need->kind]);
+		return false;
+	}
+	if (rom_places_wait_until() > plan->now)
+	{
+		if (!need->more)
+			make_room(InvalidOid);
+		plan->next = Min(plan->next, rom_places_wait_until());
+		return false;
+	}
+	if (need->kind == ROM_WORKER_EXECUTOR &&
+		known->executors >= rom_guc_executors)
+	{
+		if (!need->more)
+			make_room(need->dbid);
+		return false;
+	}
+	if (plan->total >= plan->nworkers)
+	{
+		if (!need->more)
+			make_room(InvalidOid);
+		return false;
+	}
+
+	memset(&params, 0, sizeof(params));
+	params.kind = need->kind;
+	params.dbid = need->dbid;
+	params.owner = need->owner;
+	params.part = need->part;
+	place = rom_places_start(&params, plan->now);
+	if (place < 0)
+	{
+		if (!need->more)
+			make_room(InvalidOid);
+		plan->next = Min(plan->next, Max(rom_places_wait_until(),
+										 plan->now + MS));
+		return false;
+	}
+	plan->workers[place].kind = need->kind;
+	plan->workers[place].state = ROM_WORKER_STARTING;
+	plan->workers[place].leave = false;
+	plan->workers[place].generation = params.generation;
+	plan->workers[place].dbid = need->dbid;
+	plan->workers[place].owner = need->owner;
+	plan->workers[place].started_at = plan->now;
+	plan->total++;
+	if (need->kind == ROM_WORKER_EXECUTOR)
+		known->executors++;
+	return true;
+}
+
+/* Asks those workers to leave whose database is not served: left out of romancy.databases, or romancy.enabled is off. */
+static void
+send_away(void)
+{
+	int			i;
+
+	for (i = 0; i < plan->nworkers; i++)
+	{
+		RomWorker  *worker = &plan->workers[i];
+		Known	   *known;
+
+		if (worker->state == ROM_WORKER_FREE || worker->leave)
+			continue;
+		known = find_known(worker->dbid);
+		if (known == NULL || !known->served)
+			ask_to_leave(i);
+	}
+}
+
+/* Tells committers what is known to wait, and whether more workers are to be had. */
+static void
+publish_pending(const bool *served)
+{
+	RomRoster  *roster = rom_roster_get();
+	int			n = 0;
+	int			i;
+
+	SpinLockAcquire(&roster->mutex);
+	for (i = 0; i < plan->nneeds && n < ROM_MAX_PENDING; i++)
+	{
+		if (served[i] || plan->needs[i].more ||
+			plan->needs[i].kind != ROM_WORKER_EXECUTOR)
+			continue;
+		roster->pending[n].dbid = plan->needs[i].dbid;
+		roster->pending[n].owner = plan->needs[i].owner;
+		n++;
+	}
+	roster->npending = n;
+	roster->cannot_grow = plan->total >= plan->nworkers ||
+		rom_places_wait_until() > plan->now;
+	SpinLockRelease(&roster->mutex);
+}
+
+TimestampTz
+rom_staffing_plan(void)
+{
+	static bool served[ROM_READY_QUEUES + ROM_MAX_DATABASES];
+	int			i;
+
+	plan->now = GetCurrentTimestamp();
+	plan->nneeds = 0;
+	plan->unserved = 0;
+
+	rom_databases_forget();
+	if (!look())
+	{
+		rom_databases_list();
+		(void) look();
+	}
+	plan->next = rom_places_reap(plan->workers, plan->now);
+	count_workers();
+
+	send_away();
+
+	for (i = 0; i < plan->ndatabases; i++)
+		if (plan->databases[i].served)
+			need_schedulers(&plan->databases[i]);
+	plan->nqueues = rom_ready_list(plan->queues);
+	for (i = 0; i < plan->nqueues; i++)
+	{
+		Known	   *known = find_known(plan->queues[i].dbid);
+
+		if (known != NULL && known->served)
+			need_executor(&plan->queues[i]);
+		else if (rom_guc_enabled)
+			rom_ready_purge(plan->queues[i].dbid);
+	}
+
+	qsort(plan->needs, plan->nneeds, sizeof(Need), by_need);
+	for (i = 0; i < plan->nneeds; i++)
+		served[i] = serve(&plan->needs[i]);
+	publish_pending(served);
+	return plan->next;
+}

@@ -1,0 +1,21 @@
+/*-------------------------------------------------------------------------
+ *
+ * staffing.h
+ *		Who is needed, and who has to leave for it: the launcher's decisions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_STAFFING_H
+#define ROM_STAFFING_H
+
+#include "datatype/timestamp.h"
+
+/* Executors that have not taken from their queue for so long (microseconds) get help. */
+#define ROM_GROW_AFTER INT64CONST(10000)
+
+extern void rom_staffing_init(void);
+
+/* Starts what is needed and possible; returns when to look again, DT_NOEND for when told. */
+extern TimestampTz rom_staffing_plan(void);
+
+#endif							/* ROM_STAFFING_H */

@@ -1,0 +1,78 @@
+-- diagram and timeline: of an instance that failed after retries and compensated,
+-- of one that waits with parallel branches and a child, and of names that have to
+-- be quoted. Ids and spans of time are left out of what is compared.
+\set VERBOSITY terse
+\set ON_ERROR_ROLLBACK on
+BEGIN;
+SET LOCAL client_min_messages = warning;
+DELETE FROM romancy.t_instance;
+CREATE SCHEMA pics;
+SET LOCAL search_path = pics, public;
+CREATE FUNCTION plain(picture text) RETURNS text LANGUAGE sql AS $$
+	SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace($1,
+		'[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}', 'ID', 'g'),
+		'[0-9.]+ (us|ms|s)\M', 'T', 'g'),
+		'\d{4}-\d\d-\d\d \d\d:\d\d:[0-9.]+[-+]\d\d', 'WHEN', 'g'),
+		'\|[ #=~.x>]{48}\|', '|chart|', 'g') $$;
+CREATE FUNCTION ok(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN input; END $$;
+CREATE FUNCTION bad(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a "bad" <thing>; {really}'; END $$;
+SELECT romancy.define_activity('ok', 'ok(jsonb)', compensation => 'undo');
+SELECT romancy.define_activity('bad', 'bad(jsonb)', retry => '{"max_attempts": 2, "initial_interval": "1 min", "jitter": 0}');
+CREATE FUNCTION undo(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN input; END $$;
+CREATE FUNCTION fails(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM romancy.activity('ok', '1');
+	PERFORM romancy.activity('ok', '2', activity_id => 'a "quoted" [id]');
+	PERFORM romancy.activity('bad');
+	RETURN '1';
+END $$;
+SELECT romancy.start_workflow('fails') AS id \gset
+CALL romancy.drain(advance_time => true) \gset
+\pset format unaligned
+\pset tuples_only on
+SELECT plain(romancy.diagram(:'id'));
+SELECT plain(romancy.diagram(:'id', 'dot'));
+SELECT plain(romancy.timeline(:'id'));
+
+CREATE FUNCTION naps(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN PERFORM romancy.activity('ok', '"child"'); PERFORM romancy.sleep('1 h'); RETURN '1'; END $$;
+CREATE FUNCTION branches(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE h text[];
+BEGIN
+	PERFORM romancy.activity('ok', '"first"');
+	h := array[romancy.spawn_timer('1 min'), romancy.spawn_workflow('naps')];
+	PERFORM romancy.await(h[1]);
+	PERFORM romancy.activity('ok', '"after one"');
+	PERFORM romancy.await(h[2]);
+	PERFORM romancy.sleep('2 days');
+	RETURN '"end"';
+END $$;
+SELECT romancy.start_workflow('branches') AS id \gset
+CALL romancy.drain() \gset
+SELECT plain(romancy.diagram(:'id'));
+SELECT plain(romancy.timeline(:'id'));
+CALL romancy.drain(max_turns => 2, advance_time => true) \gset
+SELECT plain(romancy.timeline(:'id'));
+CALL romancy.drain(advance_time => true) \gset
+SELECT plain(romancy.diagram(:'id'));
+SELECT plain(romancy.timeline(:'id'));
+SELECT length(romancy.diagram(:'id', 'dot')) > 500;
+
+-- the bars themselves: steps of one, two and four hours
+CREATE FUNCTION hours(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN PERFORM romancy.sleep('1 h'); PERFORM romancy.sleep('2 h'); PERFORM romancy.sleep('4 h'); RETURN '1'; END $$;
+SELECT romancy.start_workflow('hours') AS id \gset
+CALL romancy.drain(advance_time => true) \gset
+SELECT (regexp_matches(romancy.timeline(:'id'), 'sleep:\d.*?\|[^|]*\|', 'g'))[1];
+-- before the first turn
+SELECT romancy.start_workflow('hours') AS id \gset
+SELECT plain(romancy.diagram(:'id'));
+SELECT plain(romancy.timeline(:'id'));
+SELECT romancy.diagram(:'id', 'svg');
+SELECT romancy.timeline('00000000-0000-0000-0000-000000000000');
+CREATE ROLE regress_looker;
+SELECT romancy.grant_usage('regress_looker');
+SET LOCAL ROLE regress_looker;
+\set VERBOSITY sqlstate
+SELECT romancy.diagram(:'id');
+ROLLBACK;
