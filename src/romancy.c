@@ -23,6 +23,7 @@
 #include "engine/scan.h"
 #include "engine/schedule.h"
 #include "messages/publish.h"
+#include "monitor/stats.h"
 #include "tasks/tasks.h"
 #include "workers/launcher.h"
 #include "workers/utility.h"
@@ -41,6 +42,7 @@ _PG_init(void)
 	rom_life_init();
 	rom_tasks_init();
 	rom_messages_init();
+	rom_stats_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -22,7 +22,6 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "portability/instr_time.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -125,8 +124,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	RomIdentity identity;
 	Datum		value;
 	Jsonb	   *result;
-	instr_time	start;
-	instr_time	end;
+	RomCost		cost = {0};
 
 	limits[0].kind = ROM_LIMIT_EXECUTION;
 	limits[0].at = wall(turn->inst->deadline);
@@ -134,7 +132,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	limits[1].at = activity->start_to_close_timeout ?
 		add_interval(GetCurrentTimestamp(), activity->start_to_close_timeout) : DT_NOEND;
 
-	INSTR_TIME_SET_CURRENT(start);
+	rom_cost_begin(&run->begun);
 	rom_identity_enter(&identity, turn->owner,
 					   activity->search_path ? activity->search_path : turn->workflow->search_path,
 					   false);
@@ -195,9 +193,8 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 		result = rom_jb_null_document();
 	PopActiveSnapshot();
 	rom_identity_leave(&identity);
-	INSTR_TIME_SET_CURRENT(end);
-	INSTR_TIME_SUBTRACT(end, start);
-	note_duration(run->name, INSTR_TIME_GET_MICROSEC(end));
+	rom_cost_end(&run->begun, &cost);
+	note_duration(run->name, cost.us);
 	return result;
 }
 
@@ -236,10 +233,12 @@ attempts_to_jsonb(RomAttempts *a)
 /* attempt_failed decides what a failed attempt leads to: another, later, or the step's failure. */
 static RomOutcome
 attempt_failed(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
-			   const RomRetryPolicy *policy, Jsonb *error, bool terminal)
+			   const RomRetryPolicy *policy, Jsonb *error, bool terminal,
+			   const RomCost *cost)
 {
 	TimestampTz next;
 
+	rom_observe_note(turn, call->name, true, a->attempt, cost);
 	if (rom_attempts_fail(a, policy, error, terminal, &next))
 		return rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "retry",
 							 next, attempts_to_jsonb(a));
@@ -252,9 +251,10 @@ attempt_failed(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 
 /* completed fills the event of an attempt that succeeded. */
 static RomOutcome
-completed(RomTurn *turn, RomEvent *event, RomActivity *activity, RomAttempts *a,
-		  Jsonb *result)
+completed(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activity,
+		  RomAttempts *a, Jsonb *result, const RomCost *cost)
 {
+	rom_observe_note(turn, call->name, false, a->attempt, cost);
 	event->type = ROM_EVENT_ACTIVITY_COMPLETED;
 	event->result = result;
 	event->at = rom_now();
@@ -394,7 +394,7 @@ resolve(RomTurn *turn, const char *name)
 /* judge_failure turns the error of an attempt into an outcome; interruptions from outside are no failures. */
 static RomOutcome
 judge_failure(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
-			  RomActivity *activity, ErrorData *edata)
+			  RomActivity *activity, ErrorData *edata, const RomCost *cost)
 {
 	RomLimitKind limit = rom_limit_fired();
 	RomRetryPolicy policy = effective_policy(activity, call);
@@ -414,11 +414,12 @@ judge_failure(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 										  NULL, NULL);
 		event->type = ROM_EVENT_ACTIVITY_FAILED;
 		event->result = turn->fail_error;
+		rom_observe_note(turn, call->name, true, a->attempt, cost);
 		return ROM_OUTCOME_DONE;
 	}
 	return attempt_failed(turn, call, event, a, &policy,
 						  rom_activity_error(call->name, edata, limit),
-						  rom_error_is_terminal(edata));
+						  rom_error_is_terminal(edata), cost);
 }
 
 /* others_share: could a wait for a lock in here hold up other members of the batch, or they it? Then their errors are no verdict. */
@@ -440,6 +441,8 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	RomAttempts a;
 	Jsonb	   *result = NULL;
 	ErrorData  *edata = NULL;
+	RomCost		cost = {0};
+	bool		ok;
 
 	read_attempts(turn, call, &a);
 	if (turn->evaluating)
@@ -449,7 +452,9 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		run.name = call->name;
 		run.step = call->step;
 		run.attempt = a.attempt;
-		return completed(turn, event, activity, &a, rom_activity_call(turn, activity, &run, call->input, turn->cxt));
+		result = rom_activity_call(turn, activity, &run, call->input, turn->cxt);
+		rom_cost_end(&run.begun, &cost);
+		return completed(turn, call, event, activity, &a, result, &cost);
 	}
 
 	if (before != NULL && strcmp(before->kind, "retry") == 0 && before->until > rom_now())
@@ -473,8 +478,10 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 
 		turn->injected = NULL;
 		if (!injected->failed)
-			return completed(turn, event, activity, &a, injected->result);
-		return judge_failure(turn, call, event, &a, activity, injected->error);
+			return completed(turn, call, event, activity, &a, injected->result,
+							 injected->measured ? &injected->cost : NULL);
+		return judge_failure(turn, call, event, &a, activity, injected->error,
+							 injected->measured ? &injected->cost : NULL);
 	}
 	if (!activity->transactional)
 		return announce(turn, call, activity, &a);
@@ -482,18 +489,21 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	run.name = call->name;
 	run.step = call->step;
 	run.attempt = a.attempt;
-	if (attempt_in_subxact(turn, call, activity, &run, &result, &edata))
+	rom_cost_begin(&run.begun); /* it may fail before it begins */
+	ok = attempt_in_subxact(turn, call, activity, &run, &result, &edata);
+	rom_cost_end(&run.begun, &cost);
+	if (ok)
 	{
 		if (turn->careful)
 			turn->commit_now = true;
-		return completed(turn, event, activity, &a, result);
+		return completed(turn, call, event, activity, &a, result, &cost);
 	}
 	if (others_share(turn, edata->sqlerrcode))
 	{
 		turn->cancelled = true;
 		return ROM_OUTCOME_DONE;
 	}
-	return judge_failure(turn, call, event, &a, activity, edata);
+	return judge_failure(turn, call, event, &a, activity, edata, &cost);
 }
 
 /* activity_inlineable: known, in the database, transactional, and quick enough to keep the evaluation's time limit honest. */

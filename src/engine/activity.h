@@ -18,6 +18,7 @@ typedef struct RomActivityRun
 	const char *step;
 	int			attempt;
 	Jsonb	   *last_details;	/* heartbeat details of the attempt before, or NULL */
+	RomCostMark begun;			/* set by rom_activity_call() */
 } RomActivityRun;
 
 /* A non-transactional activity to be run after the turn's commit. */

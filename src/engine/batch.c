@@ -49,6 +49,7 @@
 #include "engine/arrival.h"
 #include "engine/batch.h"
 #include "engine/limit.h"
+#include "engine/observe.h"
 #include "engine/run.h"
 #include "engine/saga.h"
 #include "engine/turn.h"
@@ -388,8 +389,10 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	Oid			owner = get_role_oid(turn->inst->owner_name, true);
+	RomCostMark mark;
 	RomTurnEnd	end;
 
+	rom_cost_begin(&mark);
 	rom_slot_member_begin(member);
 	if (others_wait)
 	{
@@ -432,6 +435,7 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
 	}
 	rom_limit_reset();
 	rom_slot_member_end();
+	rom_cost_end(&mark, &turn->cost);
 	note_turn(turn->inst->def_id, (double) (GetCurrentTimestamp() - start));
 	return end;
 }
@@ -444,6 +448,21 @@ place_of(const pg_uuid_t *id, const pg_uuid_t *ids, int n)
 		if (memcmp(id, &ids[i], sizeof(pg_uuid_t)) == 0)
 			return i;
 	return 0;
+}
+
+/* save_turn saves a turn, and tells the observer of it. */
+static void
+save_turn(RomTurn *turn)
+{
+	bool		first = turn->inst->started_at == 0;
+	bool		was_final = ROM_STATUS_IS_FINAL(turn->inst->status) && !turn->changed;
+	RomCostMark mark;
+
+	rom_cost_begin(&mark);
+	rom_turn_save(turn);
+	rom_cost_end(&mark, &turn->cost);
+	if (rom_observer() != NULL && !was_final)
+		rom_observer()->turn(turn, first, ROM_STATUS_IS_FINAL(turn->status));
 }
 
 void
@@ -529,7 +548,7 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 
 		if (!save[i])
 			continue;
-		rom_turn_save(turn);
+		save_turn(turn);
 		run->nsaved++;
 		run->procedure = turn->procedure;
 		if (run->careful)

@@ -182,10 +182,12 @@ rom_filter_parse(Jsonb *json, RomFilter *filter)
 }
 
 void
-rom_filter_start(RomFilterPos *pos)
+rom_filter_start(const RomFilter *filter, RomFilterPos *pos)
 {
-	pos->created_at = DT_NOEND;
-	memset(&pos->id, 0xff, sizeof(pos->id));
+	pos->created_at = filter->created_before;
+	/* before is exclusive; the end of time has no rows, but no end either */
+	memset(&pos->id, filter->created_before == DT_NOEND ? 0xff : 0,
+		   sizeof(pos->id));
 }
 
 /* status_array is a text[] of the filter's statuses. */
@@ -200,37 +202,79 @@ status_array(const RomFilter *filter)
 										   -1, false, TYPALIGN_INT));
 }
 
+/* The parameters of a filter's statement. */
+typedef struct Parameters
+{
+	Datum		values[ROM_FILTER_NARGS];
+	bool		nulls[ROM_FILTER_NARGS];
+} Parameters;
+
+/* bind fills in the parameters. */
+static void
+bind(Parameters *p, const RomFilter *filter, const RomFilterPos *pos,
+	 Oid role, bool steer, int64 limit)
+{
+	memset(p, 0, sizeof(*p));
+	p->values[0] = TimestampTzGetDatum(pos->created_at);
+	p->values[1] = UUIDPGetDatum(&pos->id);
+	p->values[2] = TimestampTzGetDatum(filter->created_after);
+	p->nulls[3] = filter->nstatuses < 2;
+	if (!p->nulls[3])
+		p->values[3] = status_array(filter);
+	p->nulls[4] = filter->workflow == NULL;
+	if (!p->nulls[4])
+		p->values[4] = CStringGetTextDatum(filter->workflow);
+	p->nulls[5] = filter->search == NULL;
+	if (!p->nulls[5])
+		p->values[5] = CStringGetTextDatum(filter->search);
+	p->nulls[6] = filter->labels == NULL;
+	p->values[6] = PointerGetDatum(filter->labels);
+	p->nulls[7] = filter->input == NULL;
+	p->values[7] = PointerGetDatum(filter->input);
+	p->values[8] = ObjectIdGetDatum(role);
+	p->values[9] = BoolGetDatum(steer);
+	p->values[10] = Int64GetDatum(limit);
+}
+
+/* choose picks the statement that has the filter's status as a constant. */
+static RomStatement *
+choose(RomStatement *statements, const RomFilter *filter)
+{
+	return &statements[filter->nstatuses == 1 ? filter->statuses[0] :
+					   ROM_FILTER_NSTATEMENTS - 1];
+}
+
 uint64
 rom_filter_execute(RomStatement *statements, const RomFilter *filter,
 				   const RomFilterPos *pos, Oid role, bool steer, int64 limit)
 {
-	RomStatement *statement = &statements[ROM_FILTER_NSTATEMENTS - 1];
-	Datum		values[ROM_FILTER_NARGS] = {0};
-	bool		nulls[ROM_FILTER_NARGS] = {false};
+	Parameters	p;
 
-	if (filter->nstatuses == 1)
-		statement = &statements[filter->statuses[0]];
-	values[0] = TimestampTzGetDatum(pos->created_at);
-	values[1] = UUIDPGetDatum(&pos->id);
-	values[2] = TimestampTzGetDatum(filter->created_after);
-	values[3] = TimestampTzGetDatum(filter->created_before);
-	nulls[4] = filter->nstatuses < 2;
-	if (!nulls[4])
-		values[4] = status_array(filter);
-	nulls[5] = filter->workflow == NULL;
-	if (!nulls[5])
-		values[5] = CStringGetTextDatum(filter->workflow);
-	nulls[6] = filter->search == NULL;
-	if (!nulls[6])
-		values[6] = CStringGetTextDatum(filter->search);
-	nulls[7] = filter->labels == NULL;
-	values[7] = PointerGetDatum(filter->labels);
-	nulls[8] = filter->input == NULL;
-	values[8] = PointerGetDatum(filter->input);
-	values[9] = ObjectIdGetDatum(role);
-	values[10] = BoolGetDatum(steer);
-	values[11] = Int64GetDatum(limit);
-	return rom_execute(statement, values, nulls, 0);
+	bind(&p, filter, pos, role, steer, limit);
+	return rom_execute(choose(statements, filter), p.values, p.nulls, 0);
+}
+
+Portal
+rom_filter_open(RomStatement *statements, const RomFilter *filter, Oid role,
+				bool steer)
+{
+	RomStatement *statement = choose(statements, filter);
+	RomFilterPos pos;
+	Parameters	p;
+	char		nulls[ROM_FILTER_NARGS + 1] = {0};
+	Portal		portal;
+
+	rom_filter_start(filter, &pos);
+	bind(&p, filter, &pos, role, steer, PG_INT64_MAX);
+	for (int i = 0; i < ROM_FILTER_NARGS; i++)
+		nulls[i] = p.nulls[i] ? 'n' : ' ';
+	portal = SPI_cursor_open_with_args(NULL, statement->sql,
+									   statement->nargs, statement->argtypes,
+									   p.values, nulls, true, 0);
+	if (portal == NULL)
+		elog(ERROR, "could not open a cursor: %s",
+			 SPI_result_code_string(SPI_result));
+	return portal;
 }
 
 char *
@@ -248,7 +292,8 @@ rom_filter_token(const RomFilterPos *pos)
 }
 
 void
-rom_filter_from_token(const char *token, RomFilterPos *pos)
+rom_filter_from_token(const RomFilter *filter, const char *token,
+					  RomFilterPos *pos)
 {
 	unsigned char bytes[TOKEN_BYTES];
 	const char *hex = token + strlen(TOKEN_VERSION);
@@ -264,6 +309,11 @@ rom_filter_from_token(const char *token, RomFilterPos *pos)
 	hex_decode(hex, 2 * TOKEN_BYTES, (char *) bytes);
 	for (int i = 0; i < sizeof(int64); i++)
 		usec = usec << 8 | bytes[i];
-	pos->created_at = (TimestampTz) usec;
-	memcpy(pos->id.data, bytes + sizeof(int64), UUID_LEN);
+	/* with another created_before than on the page before, the earlier counts */
+	rom_filter_start(filter, pos);
+	if ((TimestampTz) usec < pos->created_at)
+	{
+		pos->created_at = (TimestampTz) usec;
+		memcpy(pos->id.data, bytes + sizeof(int64), UUID_LEN);
+	}
 }

@@ -16,25 +16,29 @@
 #include "base/spi.h"
 #include "engine/instance.h"
 
-/* Condition on t_instance i of a page of a filter's rows, and its order. */
+/*
+ * Condition on t_instance i of a page of a filter's rows, and its order.
+ * created_before is part of the position ($1, $2): a condition of its own would
+ * have the index scan start there, and read all pages before this one again.
+ */
 #define ROM_FILTER_WHERE(status_condition) \
 	" where (i.created_at, i.instance_id) < ($1, $2)" \
-	" and i.created_at >= $3 and i.created_at < $4" \
+	" and i.created_at >= $3" \
 	" and " status_condition \
-	" and ($5 is null or i.status = any ($5::romancy.t_status[]))" \
-	" and ($6 is null or i.workflow = $6)" \
-	" and ($7 is null or strpos(lower(i.workflow), lower($7)) > 0" \
-	" or strpos(i.instance_id::text, lower($7)) > 0)" \
-	" and ($8 is null or i.labels @> $8)" \
-	" and ($9 is null or not exists (select from jsonb_each($9) f" \
+	" and ($4 is null or i.status = any ($4::romancy.t_status[]))" \
+	" and ($5 is null or i.workflow = $5)" \
+	" and ($6 is null or strpos(lower(i.workflow), lower($6)) > 0" \
+	" or strpos(i.instance_id::text, lower($6)) > 0)" \
+	" and ($7 is null or i.labels @> $7)" \
+	" and ($8 is null or not exists (select from jsonb_each($8) f" \
 	" where i.input #> string_to_array(f.key, '.') is distinct from f.value))" \
-	" and romancy.may_access(i.owner, $10, $11)" \
-	" order by i.created_at desc, i.instance_id desc limit $12"
+	" and romancy.may_access(i.owner, $9, $10)" \
+	" order by i.created_at desc, i.instance_id desc limit $11"
 
-#define ROM_FILTER_NARGS 12
+#define ROM_FILTER_NARGS 11
 #define ROM_FILTER_ARGTYPES \
-	{TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID, \
-	TEXTOID, TEXTOID, JSONBOID, JSONBOID, OIDOID, BOOLOID, INT8OID}
+	{TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTOID, TEXTOID, \
+	JSONBOID, JSONBOID, OIDOID, BOOLOID, INT8OID}
 
 /* A statement for each status, in the order of RomStatus, and one for any. head: all before WHERE. */
 #define ROM_FILTER_STATEMENT(head, condition) \
@@ -78,8 +82,8 @@ typedef struct RomFilter
 /* Reads a filter; RM012 naming what is wrong with it. NULL: no condition. */
 extern void rom_filter_parse(Jsonb *json, RomFilter *filter);
 
-/* The position before the first row. */
-extern void rom_filter_start(RomFilterPos *pos);
+/* The position before the filter's first row. */
+extern void rom_filter_start(const RomFilter *filter, RomFilterPos *pos);
 
 /*
  * Executes that of ROM_FILTER_NSTATEMENTS statements which fits the filter: at most limit rows
@@ -90,8 +94,16 @@ extern uint64 rom_filter_execute(RomStatement *statements,
 								 const RomFilterPos *pos, Oid role,
 								 bool steer, int64 limit);
 
+/*
+ * The same for all rows, from one snapshot, as a portal to be read by
+ * SPI_cursor_fetch: what the caller changes meanwhile it does not see. Engine scope needed.
+ */
+extern Portal rom_filter_open(RomStatement *statements,
+							  const RomFilter *filter, Oid role, bool steer);
+
 /* A position as a page token, and back: RM012 when it is none. */
 extern char *rom_filter_token(const RomFilterPos *pos);
-extern void rom_filter_from_token(const char *token, RomFilterPos *pos);
+extern void rom_filter_from_token(const RomFilter *filter, const char *token,
+								  RomFilterPos *pos);
 
 #endif							/* ROM_FILTER_H */

@@ -20,6 +20,7 @@
 #include "utils/typcache.h"
 
 #include "base/errors.h"
+#include "base/insert.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "engine/history.h"
@@ -244,28 +245,19 @@ int64
 rom_history_append(const pg_uuid_t *id, RomEventList *list, int from,
 				   int64 last_seq)
 {
-	static RomStatement insert = {
-		"INSERT INTO romancy.t_history (instance_id, last_seq, events) VALUES ($1, $2, $3)",
-		3, {UUIDOID, INT8OID, InvalidOid}
+	static RomTable table = {
+		"t_history", 3, {"instance_id", "last_seq", "events"}
 	};
 	Oid			type = rom_type_oid("t_event");
-	Oid			arraytype = get_array_type(type);
 	TupleDesc	tupdesc = lookup_rowtype_tupdesc(type, -1);
 	Datum		chunk[CHUNK_EVENTS];
 
-	if (insert.argtypes[2] != arraytype)
-	{
-		/* the extension was created anew since the plan was made */
-		insert.argtypes[2] = arraytype;
-		if (insert.plan)
-			SPI_freeplan(insert.plan);
-		insert.plan = NULL;
-	}
 	while (from < list->count)
 	{
 		Size		size = 0;
 		int			n = 0;
 		Datum		values[3];
+		bool		nulls[3] = {false, false, false};
 
 		while (from < list->count && n < CHUNK_EVENTS && size < CHUNK_BYTES)
 		{
@@ -278,7 +270,7 @@ rom_history_append(const pg_uuid_t *id, RomEventList *list, int from,
 		values[1] = Int64GetDatum(last_seq);
 		values[2] = PointerGetDatum(construct_array(chunk, n, type, -1, false,
 													TYPALIGN_DOUBLE));
-		rom_execute(&insert, values, NULL, 0);
+		rom_table_insert(&table, values, nulls);
 	}
 	ReleaseTupleDesc(tupdesc);
 	return last_seq;

@@ -21,6 +21,7 @@
 #include "engine/inbox.h"
 #include "engine/instance.h"
 #include "engine/definition.h"
+#include "engine/observe.h"
 
 typedef struct RomTurn RomTurn;
 typedef struct RomCall RomCall;
@@ -148,6 +149,12 @@ struct RomTurn
 	Jsonb	   *fail_error;		/* not NULL: the evaluation failed with it whatever the handler returned */
 	struct RomInjected *injected;	/* outcome of an attempt that ran outside this transaction */
 	struct RomProcedure *procedure; /* to be run after the commit (activity.h) */
+
+	/* for statistics */
+	RomCost		cost;			/* of the turn, so far */
+	RomAttemptStat *attempts;	/* that ended in it */
+	int			nattempts;
+	int			attempts_size;
 
 	/* what the save has to write besides the row and the history */
 	Jsonb	   *labels;			/* new labels, or NULL */

@@ -255,6 +255,7 @@ rom_procedure_run(RomProcedure *p, Oid owner, bool in_session, MemoryContext cxt
 	run.name = p->name;
 	run.step = p->step;
 	run.attempt = p->attempt;
+	rom_cost_begin(&run.begun);
 	rom_activity_current = &run;
 	rom_context_set(&p->running);
 	if (in_session)
@@ -263,6 +264,8 @@ rom_procedure_run(RomProcedure *p, Oid owner, bool in_session, MemoryContext cxt
 		run_in_worker(p, owner, outcome, cxt);
 	rom_activity_current = outer;
 	rom_context_set(NULL);
+	rom_cost_end(&run.begun, &outcome->cost);
+	outcome->measured = true;
 	MemoryContextSwitchTo(cxt);
 	return outcome;
 }

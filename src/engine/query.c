@@ -127,9 +127,9 @@ romancy_list_instances(PG_FUNCTION_ARGS)
 
 	rom_filter_parse(rom_arg_jsonb_opt(fcinfo, 0), &filter);
 	if (token != NULL)
-		rom_filter_from_token(token, &pos);
+		rom_filter_from_token(&filter, token, &pos);
 	else
-		rom_filter_start(&pos);
+		rom_filter_start(&filter, &pos);
 	InitMaterializedSRF(fcinfo, 0);
 	rom_engine_begin(&engine);
 	n = rom_filter_execute(list_statements, &filter, &pos, role, false,

@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/shmem.h"
+#include "base/insert.h"
 #include "base/spi.h"
 #include "base/wake.h"
 #include "engine/instance.h"
@@ -40,13 +41,14 @@ PG_FUNCTION_INFO_V1(romancy_start_workflows);
 	" parent_step, parent_close, continued_from, idempotency_key, input," \
 	" labels, result_expires"
 
-static RomStatement insert_instance = {
-	"insert into romancy.t_instance (" INSTANCE_COLUMNS ")"
-	" values ($1, $2, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $10, $11, $12,"
-	" $13, $14, $15, $16, $17, $18)",
-	18, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
-	INT4OID, INT4OID, INT2OID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID,
-	UUIDOID, TEXTOID, JSONBOID, JSONBOID, INTERVALOID}
+/* The common case: the id is new, so nothing can conflict. */
+static RomTable instance_table = {
+	"t_instance", 22, {
+		"instance_id", "created_at", "wake_at", "deadline", "def_id", "priority",
+		"flags", "depth", "owner", "workflow", "parent_id", "parent_step",
+		"parent_close", "continued_from", "idempotency_key", "input", "labels",
+		"result_expires", "updated_at", "status", "last_seq", "crashes"
+	}
 };
 
 /* The same with an id from outside, which may exist. */
@@ -151,13 +153,13 @@ pointer_or_null(const void *value, bool *isnull)
 	return PointerGetDatum(value);
 }
 
-/* insert_row writes the instance's row. Engine scope needed. */
+/* insert_row writes the instance's row. Engine scope needed for an id from outside. */
 static void
 insert_row(const RomStart *start, const char *owner, const char *name,
 		   const pg_uuid_t *id, TimestampTz start_at, TimestampTz deadline)
 {
-	Datum		v[18];
-	bool		n[18] = {false};
+	Datum		v[22];
+	bool		n[22] = {false};
 
 	v[0] = UUIDPGetDatum(id);
 	v[1] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -180,8 +182,15 @@ insert_row(const RomStart *start, const char *owner, const char *name,
 	v[15] = pointer_or_null(start->input, &n[15]);
 	v[16] = pointer_or_null(start->labels, &n[16]);
 	v[17] = pointer_or_null(start->result_expires, &n[17]);
-	if (rom_execute(start->has_id ? &insert_instance_given : &insert_instance,
-					v, n, 0) == 0)
+	if (!start->has_id)
+	{
+		v[18] = v[1];
+		v[19] = rom_status_datum(ROM_STATUS_PENDING);
+		v[20] = Int64GetDatum(0);
+		v[21] = Int16GetDatum(0);
+		rom_table_insert(&instance_table, v, n);
+	}
+	else if (rom_execute(&insert_instance_given, v, n, 0) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("workflow instance \"%s\" already exists",
@@ -241,12 +250,17 @@ rom_instance_start(const RomStart *start, pg_uuid_t *id)
 	else
 		rom_uuid_v7(id);
 
-	rom_engine_begin(&engine);
-	if (start->idempotency_key != NULL)
-		is_new = claim_key(owner, name, start->idempotency_key, id);
-	if (is_new)
+	if (start->idempotency_key == NULL && !start->has_id)
 		insert_row(start, owner, name, id, start_at, deadline);
-	rom_engine_end(&engine);
+	else
+	{
+		rom_engine_begin(&engine);
+		if (start->idempotency_key != NULL)
+			is_new = claim_key(owner, name, start->idempotency_key, id);
+		if (is_new)
+			insert_row(start, owner, name, id, start_at, deadline);
+		rom_engine_end(&engine);
+	}
 	if (is_new)
 		wake(id, start->owner, start->priority, start_at, now);
 	return is_new;

@@ -40,7 +40,7 @@ PG_FUNCTION_INFO_V1(romancy_cancel_workflows);
 PG_FUNCTION_INFO_V1(romancy_retry_workflows);
 PG_FUNCTION_INFO_V1(romancy_resume_workflows);
 
-/* Rows that a bulk call handles between two looks at the filter. */
+/* Rows that a bulk call reads at a time. */
 #define BULK_PAGE 1000
 
 static RomStatement select_head = {
@@ -75,8 +75,8 @@ static RomStatement update_retried = {
 };
 
 static RomStatement matching[] =
-ROM_FILTER_STATEMENTS("select i.instance_id, i.created_at, i.owner, i.priority,"
-					  " i.status, i.flags from romancy.t_instance i");
+ROM_FILTER_STATEMENTS("select i.instance_id, i.owner, i.priority, i.status,"
+					  " i.flags from romancy.t_instance i");
 
 void
 rom_instance_missing(const pg_uuid_t *id)
@@ -260,6 +260,7 @@ retry_failed(const pg_uuid_t *id, Jsonb *detail, int32 *flags)
 		return false;
 	*flags = DatumGetInt32(rom_value(0, 1, &isnull));
 	last_seq = DatumGetInt64(rom_value(0, 2, &isnull));
+	SPI_freetuptable(SPI_tuptable);
 	if (*flags & ROM_HAS_COMPENSATED)
 		return false;
 
@@ -331,39 +332,25 @@ romancy_retry_workflow(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(result);
 }
 
-/* What a bulk call does with each instance of a page. */
+/* What a bulk call knows of an instance. */
 typedef struct Match
 {
 	pg_uuid_t	id;
-	TimestampTz created_at;
 	RomInstanceHead head;
 } Match;
 
-/* next_page reads a page of matching instances that role may steer, and moves pos. Allocated in cxt. */
-static int
-next_page(const RomFilter *filter, RomFilterPos *pos, Oid role,
-		  Match *page, MemoryContext cxt)
+/* read_match reads a row of SPI_tuptable. */
+static void
+read_match(uint64 row, Match *match)
 {
-	int			n;
 	bool		isnull;
 
-	n = (int) rom_filter_execute(matching, filter, pos, role, true, BULK_PAGE);
-	for (int i = 0; i < n; i++)
-	{
-		Match	   *match = &page[i];
-
-		match->id = *DatumGetUUIDP(rom_value(i, 1, &isnull));
-		match->created_at = DatumGetTimestampTz(rom_value(i, 2, &isnull));
-		match->head.owner_name = rom_value_text(i, 3, cxt);
-		match->head.priority = DatumGetInt32(rom_value(i, 4, &isnull));
-		match->head.status = rom_status_from_datum(rom_value(i, 5, &isnull));
-		match->head.flags = DatumGetInt32(rom_value(i, 6, &isnull));
-		match->head.owner = get_role_oid(match->head.owner_name, true);
-		pos->created_at = match->created_at;
-		pos->id = match->id;
-	}
-	SPI_freetuptable(SPI_tuptable);
-	return n;
+	match->id = *DatumGetUUIDP(rom_value(row, 1, &isnull));
+	match->head.owner_name = rom_value_text(row, 2, CurrentMemoryContext);
+	match->head.priority = DatumGetInt32(rom_value(row, 3, &isnull));
+	match->head.status = rom_status_from_datum(rom_value(row, 4, &isnull));
+	match->head.flags = DatumGetInt32(rom_value(row, 5, &isnull));
+	match->head.owner = get_role_oid(match->head.owner_name, true);
 }
 
 /* cancel_one and retry_one are what the bulk calls do; true if it was done. Engine scope needed. */
@@ -406,32 +393,44 @@ for_each_match(Jsonb *json, bool (*action) (const Match *, Jsonb *),
 			   Jsonb *detail)
 {
 	RomFilter	filter;
-	RomFilterPos pos;
 	RomEngine	engine;
+	Portal		portal;
 	Oid			role = GetUserId();
-	Match	   *page = palloc_array(Match, BULK_PAGE);
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext,
 											  "romancy bulk",
 											  ALLOCSET_DEFAULT_SIZES);
 	int64		count = 0;
-	int			n;
 
 	rom_filter_parse(json, &filter);
-	rom_filter_start(&pos);
 	rom_engine_begin(&engine);
-	do
+	portal = rom_filter_open(matching, &filter, role, true);
+	for (;;)
 	{
+		SPITupleTable *page;
 		MemoryContext old;
 
 		CHECK_FOR_INTERRUPTS();
-		MemoryContextReset(cxt);
-		n = next_page(&filter, &pos, role, page, cxt);
+		SPI_cursor_fetch(portal, true, BULK_PAGE);
+		page = SPI_tuptable;
+		if (SPI_processed == 0)
+			break;
 		old = MemoryContextSwitchTo(cxt);
-		for (int i = 0; i < n; i++)
-			count += action(&page[i], detail);
+		for (uint64 i = 0; i < page->numvals; i++)
+		{
+			Match		match;
+
+			/* the action's own statements change it */
+			SPI_tuptable = page;
+			read_match(i, &match);
+			count += action(&match, detail);
+		}
 		MemoryContextSwitchTo(old);
-	} while (n == BULK_PAGE);
+		MemoryContextReset(cxt);
+		SPI_freetuptable(page);
+	}
+	SPI_cursor_close(portal);
 	rom_engine_end(&engine);
+	MemoryContextDelete(cxt);
 	return count;
 }
 

@@ -1077,6 +1077,7 @@ evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	bool		outer_override = rom_spi_override_read_only;
 	int			history_count = turn->history.count;
 	int			program_count = turn->program.count;
+	int			nattempts = turn->nattempts;
 
 	turn->cursor = 0;
 	turn->counters = NULL;
@@ -1171,6 +1172,7 @@ evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	{
 		turn->history.count = history_count;
 		turn->program.count = program_count;
+		turn->nattempts = nattempts;
 		turn->pure_events = NIL;
 		if (turn->steps != NULL)
 		{

@@ -19,6 +19,8 @@ typedef struct RomInjected
 	Jsonb	   *result;			/* when not failed */
 	ErrorData  *error;			/* when failed */
 	TimestampTz started;
+	bool		measured;		/* cost is known */
+	RomCost		cost;
 } RomInjected;
 
 /* How rom_turn_run() ended. */

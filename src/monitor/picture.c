@@ -67,6 +67,8 @@ char *
 rom_picture_span(int64 usec)
 {
 	double		s = usec / 1000000.0;
+	int64		seconds = (usec + 500000) / 1000000;
+	int64		minutes = (seconds + 30) / 60;
 
 	if (usec < 1000)
 		return psprintf("%d us", (int) usec);
@@ -74,11 +76,11 @@ rom_picture_span(int64 usec)
 		return psprintf("%d ms", (int) (usec / 1000));
 	if (s < 60)
 		return psprintf("%.1f s", s);
-	if (s < 3600)
-		return psprintf("%d min %d s", (int) s / 60, (int) s % 60);
-	if (s < 86400 * 2)
-		return psprintf("%d h %d min", (int) s / 3600, (int) s / 60 % 60);
-	return psprintf("%d d %d h", (int) (s / 86400), (int) (s / 3600) % 24);
+	if (seconds < 3600)
+		return psprintf("%d min %d s", (int) (seconds / 60), (int) (seconds % 60));
+	if (minutes < 48 * 60)
+		return psprintf("%d h %d min", (int) (minutes / 60), (int) (minutes % 60));
+	return psprintf("%d d %d h", (int) (minutes / 1440), (int) (minutes / 60 % 24));
 }
 
 /* kind_of says what an event is in a picture; false: not shown. */

@@ -186,6 +186,7 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 	activity_run.step = a->task->step;
 	activity_run.attempt = a->task->attempt + 1;
 	activity_run.last_details = a->task->details;
+	rom_cost_begin(&activity_run.begun);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);
 	PG_TRY();
@@ -216,6 +217,8 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 	rom_context_set(NULL);
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = resowner;
+	a->task->cost = palloc0_object(RomCost);
+	rom_cost_end(&activity_run.begun, a->task->cost);
 	return ok;
 }
 
@@ -287,6 +290,8 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member)
 		run->injected = NULL;
 		a.result = injected->result;
 		a.error = injected->error;
+		if (injected->measured)
+			task->cost = &injected->cost;
 		if (injected->failed)
 			record_failure(run, &a, owner, rom_limit_fired());
 		else

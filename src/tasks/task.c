@@ -261,12 +261,35 @@ attempts_of(RomTask *task, RomAttempts *a)
 	rom_attempts_read_errors(a, task->errors);
 }
 
+/*
+ * observe tells of the attempt that has just ended. One in a worker outside has
+ * taken the time since its claim, as far as that is known: for the first one.
+ */
+static void
+observe(RomTask *task, Oid owner, bool failed)
+{
+	RomAttemptStat stat = {0};
+
+	if (rom_observer() == NULL || task->kind == ROM_TASK_WORKFLOW)
+		return;
+	stat.name = task->activity;
+	stat.failed = failed;
+	stat.again = task->attempt > 1;
+	if (task->cost != NULL)
+		stat.cost = *task->cost;
+	else if (task->attempt == 1 && task->started_at != 0)
+		stat.cost.us = Max(rom_now() - task->started_at, 0);
+	stat.measured = stat.cost.us > 0;
+	rom_observer()->attempt(owner, &stat);
+}
+
 void
 rom_task_succeed(RomTask *task, Oid owner, Jsonb *result)
 {
 	RomAttempts a;
 	Jsonb	   *detail = NULL;
 
+	observe(task, owner, false);
 	if (task->attempt > 1)
 	{
 		attempts_of(task, &a);
@@ -315,6 +338,7 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 	bool		nulls[6] = {0};
 	bool		again;
 
+	observe(task, owner, true);
 	attempts_of(task, &a);
 	again = rom_attempts_fail(&a, policy, error, retry == ROM_TASK_RETRY_NEVER, &next);
 	if (retry == ROM_TASK_RETRY_AT_ONCE && !a.exhausted)

@@ -13,6 +13,7 @@
 #include "utils/uuid.h"
 
 #include "engine/definition.h"
+#include "engine/observe.h"
 #include "engine/retry.h"
 
 /* Stored in t_task: numbers never change their meaning. */
@@ -57,6 +58,7 @@ typedef struct RomTask
 	int64		close_us;		/* start_to_close_timeout; 0: none, as below */
 	int64		beat_us;		/* heartbeat_timeout */
 	bool		live;			/* its instance is not final (where the statement reads it) */
+	RomCost    *cost;			/* of the attempt that has just ended, where it is known, or NULL */
 	bool		unwanted;		/* its instance is final, or compensates and will undo it (lease.c) */
 } RomTask;
 

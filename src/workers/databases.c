@@ -24,6 +24,7 @@
 #include "base/guc.h"
 #include "base/ready.h"
 #include "base/roster.h"
+#include "base/stat.h"
 #include "workers/bgw.h"
 #include "workers/databases.h"
 
@@ -170,6 +171,7 @@ rom_databases_forget(void)
 		RomDatabase *database;
 
 		rom_ready_purge(dropped[i]);
+		rom_stat_forget(dropped[i]);
 		SpinLockAcquire(&roster->mutex);
 		database = rom_roster_database_locked(roster, dropped[i], false);
 		if (database != NULL)

@@ -11,7 +11,7 @@ SET LOCAL search_path = pics, public;
 CREATE FUNCTION plain(picture text) RETURNS text LANGUAGE sql AS $$
 	SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace($1,
 		'[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}', 'ID', 'g'),
-		'[0-9.]+ (us|ms|s)\M', 'T', 'g'),
+		'(\d+ min )?[0-9.]+ (us|ms|s)\M', 'T', 'g'),
 		'\d{4}-\d\d-\d\d \d\d:\d\d:[0-9.]+[-+]\d\d', 'WHEN', 'g'),
 		'\|[ #=~.x>]{48}\|', '|chart|', 'g') $$;
 CREATE FUNCTION ok(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN input; END $$;

@@ -124,13 +124,13 @@ cmp_ok($node->safe_psql('postgres', 'select count(*) from sent'), '>', 100, 'mes
 
 poll_until($node, q{
 select count(*) = (select sum(case kind when 'broadcast' then } . $broadcast . q{ else 1 end) from sent)
-from romancy.instances i, romancy.get_history(i.instance_id, page_size => 50000) h
+from romancy.instances i, romancy.get_history(i.instance_id, page_size => 10000) h
 where h.event_type = 'ChannelMessageReceived'}, 'as many are received as were sent');
 
 $node->safe_psql('postgres', q{
 create table received as
 	select i.instance_id, (h.data->'result'->>'id')::bigint as message_id, h.data->'result'->>'channel' as channel, h.seq
-	from romancy.instances i, romancy.get_history(i.instance_id, page_size => 50000) h
+	from romancy.instances i, romancy.get_history(i.instance_id, page_size => 10000) h
 	where h.event_type = 'ChannelMessageReceived'});
 is($node->safe_psql('postgres', 'select count(*) from (select 1 from received group by instance_id, message_id having count(*) > 1) d'),
 	0, 'none is received twice by one');

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# run.sh: the system of hands-on projects, rebuilt. Needs a database with romancy preloaded
+# (PGHOST, PGPORT, PGDATABASE as for psql) and python3-psycopg. For instance:
+#
+#   test/tools/with-cluster examples/hands_on/run.sh
+#
+# A project of 62 tasks in batches of five, some in order and some in parallel, done by
+# three programs; some tasks fail at first, and one program dies in the middle. Prints what
+# the whole job cost, and what 5 seconds of waiting cost.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+sql() { psql -XqAt -v ON_ERROR_STOP=1 "$@"; }
+work=$(mktemp -d)
+pids=()
+trap '[[ ${#pids[@]} = 0 ]] || kill "${pids[@]}" $(cat "$work"/pid*) 2>/dev/null || true; rm -rf "$work"' EXIT
+
+sql -f "$here/schema.sql" >/dev/null
+sql >/dev/null <<'SQL'
+insert into project (id) values (1);
+insert into project_task select 1, n, case when (n - 1) / 5 % 3 = 1 and n % 5 <> 1 then n - 1 end,
+	20 + n % 4 * 10, case when n % 17 = 0 then 1 else 0 end from generate_series(1, 62) n;
+SQL
+
+# a program that dies is started again
+keep() {
+	local n=0
+	until /usr/bin/python3 "$here/worker.py" "" "w$1" "$work/$1.$n" 2>>"$work/err" & echo $! >"$work/pid$1"; wait $!; do
+		n=$((n + 1))
+	done
+}
+for w in 1 2 3; do
+	DIE=1 keep $w 2>/dev/null &
+	pids+=($!)
+done
+
+transactions() { sleep 1.2; sql -c "select xact_commit + xact_rollback from pg_stat_database where datname = current_database()"; }
+before=$(transactions)
+begun=$(date +%s%N)
+id=$(sql -c "select romancy.start_workflow('run_project', '{\"project\": 1, \"total\": 62}')")
+client=1
+since=null
+while :; do
+	since=$(sql -c "call romancy.await_progress('$id', '$since', '60s')")
+	client=$((client + 1))
+	echo "progress: $since"
+	[[ $since != *'"finished": true'* ]] || break
+done
+ended=$(date +%s%N)
+after=$(transactions)
+result=$(sql -c "select state || ', ' || jsonb_array_length(results) || ' results' from project")
+
+# waiting: the three programs are blocked in poll_activities (executors have settled by then)
+sleep 2
+idle=$(transactions)
+sleep 5
+idle=$(($(transactions) - idle))
+
+kill -TERM $(cat "$work"/pid*)
+wait "${pids[@]}" || true
+pids=()
+workers=0
+for f in "$work"/[0-9].*; do
+	workers=$((workers + $(cat "$f")))
+done
+echo "project: $result, in $(((ended - begun) / 1000000)) ms"
+echo "statements: $((client + workers)) (programs $workers, client $client)"
+# the two looks at the counter are transactions themselves
+echo "transactions: $((after - before - 1))"
+echo "transactions in 5 seconds of waiting: $((idle - 1))"

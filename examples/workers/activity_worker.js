@@ -1,0 +1,124 @@
+#!/usr/bin/env node
+// activity_worker.js CONNECTION QUEUE [TASKS]: runs the activities of a queue.
+// An activity is a function in activities: (input, task) => result, which may be a promise.
+'use strict';
+
+const os = require('os');
+const { Client } = require('pg');
+
+const LEASE = 30; // seconds; renewed at a third of it
+const [connection, queue, maxTasks = '1'] = process.argv.slice(2);
+const name = `${os.hostname()}/${process.pid}`;
+let stopping = false;
+let waiting = null; // the connection that is blocked in poll_activities
+
+class NonRetryable extends Error {}
+
+const activities = {
+	upper: async (input) => String(input).toUpperCase(),
+	work: async (input, task) => {
+		await new Promise((resolve) => setTimeout(resolve, input.ms ?? 20));
+		if ((input.fail ?? 0) >= task.attempt) throw new RangeError(`bad luck with ${input.n}`);
+		if (input.never) throw new NonRetryable('this one never works');
+		return { n: input.n, attempt: task.attempt };
+	},
+};
+
+async function connect() {
+	const client = new Client({ connectionString: connection });
+	client.on('error', () => {}); // the next query fails
+	await client.connect();
+	return client;
+}
+
+// Renews the leases of the tasks in hand, over a connection of its own.
+function renewer(tasks) {
+	let client = null;
+	const timer = setInterval(async () => {
+		for (const task of [...tasks]) {
+			try {
+				client = client ?? (await connect());
+				const { rows } = await client.query('select romancy.heartbeat_activity($1, $2) as state',
+					[task.token, task.details === undefined ? null : JSON.stringify(task.details)]);
+				task.state = rows[0].state; // 'cancel_requested' or 'lost': long activities look at it
+			} catch {
+				client = null;
+			}
+		}
+	}, (LEASE * 1000) / 3);
+	return async () => {
+		clearInterval(timer);
+		if (client) await client.end().catch(() => {});
+	};
+}
+
+async function run(client, task) {
+	let result;
+	try {
+		if (!activities[task.activity]) throw new NonRetryable(`this worker has no activity ${task.activity}`);
+		result = await activities[task.activity](task.input, task);
+	} catch (error) {
+		await client.query('select romancy.fail_activity($1, $2, $3, null, $4)',
+			[task.token, error.message, error.constructor.name, error instanceof NonRetryable]);
+		return;
+	}
+	await client.query('select romancy.complete_activity($1, $2)', [task.token, JSON.stringify(result ?? null)]);
+}
+
+async function serve() {
+	const client = await connect();
+	try {
+		const { rows } = await client.query('select pg_backend_pid() as pid');
+		while (!stopping) {
+			waiting = rows[0].pid;
+			let answer;
+			try {
+				answer = await client.query('call romancy.poll_activities($1, $2, $3, $4)',
+					[queue, name, Number(maxTasks), `${LEASE}s`]);
+			} catch (error) {
+				if (error.code === '57014') continue; // cancelled by stop()
+				throw error;
+			} finally {
+				waiting = null;
+			}
+			const tasks = answer.rows[0].tasks;
+			const stopRenewing = renewer(tasks);
+			try {
+				while (tasks.length > 0) {
+					await run(client, tasks[0]);
+					tasks.shift();
+				}
+			} finally {
+				await stopRenewing();
+			}
+		}
+	} finally {
+		await client.end().catch(() => {});
+	}
+}
+
+async function stop() {
+	stopping = true;
+	if (waiting === null) return;
+	const client = await connect();
+	await client.query('select pg_cancel_backend($1)', [waiting]);
+	await client.end();
+}
+process.on('SIGTERM', stop);
+process.on('SIGINT', stop);
+
+(async () => {
+	let pause = 100;
+	while (!stopping) {
+		const begun = Date.now();
+		try {
+			await serve();
+		} catch (error) {
+			if (stopping) break;
+			if (Date.now() - begun > 60000) pause = 100;
+			console.error(`connection: ${error.message}`);
+			await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random())));
+			pause = Math.min(pause * 2, 30000);
+		}
+	}
+})();

@@ -1,0 +1,143 @@
+#!/usr/bin/python3
+"""activity_worker.py CONNINFO QUEUE [TASKS]: runs the activities of a queue.
+
+An activity is a function in ACTIVITIES: input -> result, both as JSON can say them.
+"""
+
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+LEASE = 30  # seconds; renewed at a third of it
+stopping = threading.Event()
+
+
+class NonRetryable(Exception):
+    """Ends the activity for good."""
+
+
+class Cancelled(Exception):
+    """The instance is over: nobody wants the result."""
+
+
+class Task:
+    """What an activity may want besides its input."""
+
+    def __init__(self, task):
+        self.attempt, self.last_details = task["attempt"], task["last_details"]
+        self.token, self.activity, self.input = task["token"], task["activity"], task["input"]
+        self.details = None          # set by the activity: the next attempt gets it
+        self.state = "ok"
+
+    def check(self):
+        """Raises when the work is no longer wanted; long activities call it now and then."""
+        if self.state == "cancel_requested":
+            raise Cancelled()
+        if self.state == "lost":
+            raise Cancelled("lease lost")
+
+
+def upper(value, task):
+    return str(value).upper()
+
+
+def work(value, task):
+    """Some tens of milliseconds of work that now and then fails."""
+    time.sleep(value.get("ms", 20) / 1000)
+    if value.get("fail", 0) >= task.attempt:
+        raise ValueError("bad luck with %s" % value.get("n"))
+    if value.get("never"):
+        raise NonRetryable("this one never works")
+    return {"n": value.get("n"), "attempt": task.attempt}
+
+
+ACTIVITIES = {"upper": upper, "work": work}
+
+
+def renew(conninfo, tasks, done):
+    """Renews the leases of the tasks in hand, over a connection of its own."""
+    conn = None
+    while not done.wait(LEASE / 3):
+        for task in list(tasks):
+            try:
+                conn = conn or psycopg.connect(conninfo, autocommit=True)
+                details = None if task.details is None else Jsonb(task.details)
+                task.state = conn.execute("select romancy.heartbeat_activity(%s::text, %s::jsonb)",
+                                          (task.token, details)).fetchone()[0]
+            except psycopg.Error:
+                conn = None          # the next round tries again; the lease outlasts two
+    if conn:
+        conn.close()
+
+
+def run(conn, task):
+    """Runs one task and reports its end."""
+    try:
+        function = ACTIVITIES.get(task.activity)
+        if function is None:
+            raise NonRetryable("this worker has no activity %s" % task.activity)
+        result = function(task.input, task)
+    except Cancelled:
+        return
+    except Exception as error:
+        conn.execute("select romancy.fail_activity(%s::text, %s::text, %s::text, null, %s::boolean)",
+                     (task.token, str(error), type(error).__name__, isinstance(error, NonRetryable)))
+        return
+    conn.execute("select romancy.complete_activity(%s::text, %s::jsonb)", (task.token, Jsonb(result)))
+
+
+def serve(conninfo, queue, max_tasks, name):
+    """Polls over one connection until it breaks or the worker is to stop."""
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        signal.signal(signal.SIGTERM, lambda *_: (stopping.set(), conn.cancel()))
+        signal.signal(signal.SIGINT, lambda *_: (stopping.set(), conn.cancel()))
+        while not stopping.is_set():
+            try:
+                tasks = conn.execute(
+                    "call romancy.poll_activities(%s::text, %s::text, %s::int, %s::interval)",
+                    (queue, name, max_tasks, "%ds" % LEASE)).fetchone()[0]
+            except psycopg.errors.QueryCanceled:
+                continue
+            if not tasks:
+                continue
+            mine = [Task(task) for task in tasks]
+            done = threading.Event()
+            renewer = threading.Thread(target=renew, args=(conninfo, mine, done), daemon=True)
+            renewer.start()
+            try:
+                while mine:
+                    run(conn, mine[0])
+                    mine.pop(0)
+            finally:
+                done.set()
+                renewer.join()
+
+
+def main():
+    conninfo, queue = sys.argv[1], sys.argv[2]
+    max_tasks = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    name = "%s/%d" % (socket.gethostname(), os.getpid())
+    pause = 0.1
+    while not stopping.is_set():
+        begun = time.monotonic()
+        try:
+            serve(conninfo, queue, max_tasks, name)
+        except psycopg.OperationalError as error:
+            if stopping.is_set():
+                break
+            if time.monotonic() - begun > 60:
+                pause = 0.1
+            print("connection: %s" % error, file=sys.stderr)
+            stopping.wait(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, 30)
+
+
+if __name__ == "__main__":
+    main()

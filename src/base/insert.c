@@ -1,0 +1,187 @@
+/*-------------------------------------------------------------------------
+ *
+ * insert.c
+ *		Inserting a row into an engine table without the executor.
+ *
+ * The table's and the indexes' descriptions, and the compiled predicates of
+ * partial indexes, are kept until the table's relcache entry is invalidated.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/index.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "base/insert.h"
+#include "base/spi.h"
+
+#define INDEXES_MAX 16
+
+typedef struct RomTableState
+{
+	bool		valid;
+	Oid			relid;
+	MemoryContext cxt;
+	int			natts;
+	int			attnums[ROM_TABLE_COLUMNS]; /* of the given columns, from 0 */
+	int			nindexes;
+	Oid			indexes[INDEXES_MAX];
+	IndexInfo  *infos[INDEXES_MAX];
+	ExprState  *predicates[INDEXES_MAX];	/* or NULL */
+	EState	   *estate;			/* for predicates and expressions */
+	struct RomTableState *next;
+} RomTableState;
+
+static RomTableState *states = NULL;
+
+/* invalidate: a table may have changed (InvalidOid: any). */
+static void
+invalidate(Datum arg, Oid relid)
+{
+	for (RomTableState *state = states; state != NULL; state = state->next)
+		if (relid == InvalidOid || state->relid == relid)
+			state->valid = false;
+}
+
+/* describe fills a state from the catalogs. */
+static void
+describe(RomTable *table, RomTableState *state)
+{
+	Relation	rel;
+	TupleDesc	tupdesc;
+	List	   *oids;
+	ListCell   *lc;
+	bool		given[MaxHeapAttributeNumber + 1] = {0};
+	MemoryContext old;
+
+	state->relid = rom_relation_oid(table->name);
+	rel = table_open(state->relid, AccessShareLock);
+	tupdesc = RelationGetDescr(rel);
+	MemoryContextReset(state->cxt);
+	old = MemoryContextSwitchTo(state->cxt);
+	state->natts = tupdesc->natts;
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		state->attnums[i] = -1;
+		for (int a = 0; a < tupdesc->natts; a++)
+			if (strcmp(NameStr(TupleDescAttr(tupdesc, a)->attname), table->columns[i]) == 0)
+			{
+				state->attnums[i] = a;
+				given[a] = true;
+			}
+		if (state->attnums[i] < 0)
+			elog(ERROR, "table romancy.%s has no column \"%s\"", table->name, table->columns[i]);
+	}
+	for (int a = 0; a < tupdesc->natts; a++)
+		if (TupleDescAttr(tupdesc, a)->attnotnull && !given[a])
+			elog(ERROR, "column \"%s\" of romancy.%s is not given",
+				 NameStr(TupleDescAttr(tupdesc, a)->attname), table->name);
+
+	state->estate = CreateExecutorState();
+	state->nindexes = 0;
+	oids = RelationGetIndexList(rel);
+	foreach(lc, oids)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		int			n = state->nindexes++;
+
+		if (n >= INDEXES_MAX)
+			elog(ERROR, "romancy.%s has more than %d indexes", table->name, INDEXES_MAX);
+		state->indexes[n] = lfirst_oid(lc);
+		state->infos[n] = BuildIndexInfo(index);
+		state->predicates[n] = NULL;
+		if (state->infos[n]->ii_Predicate != NIL)
+			state->predicates[n] = ExecPrepareQual(state->infos[n]->ii_Predicate, state->estate);
+		index_close(index, AccessShareLock);
+	}
+	MemoryContextSwitchTo(old);
+	table_close(rel, AccessShareLock);
+	state->valid = true;
+}
+
+/* state_of returns the table's description, made anew where it is stale. */
+static RomTableState *
+state_of(RomTable *table)
+{
+	RomTableState *state = table->state;
+
+	if (state == NULL)
+	{
+		if (states == NULL)
+			CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+		state = MemoryContextAllocZero(TopMemoryContext, sizeof(RomTableState));
+		state->cxt = AllocSetContextCreate(TopMemoryContext, "romancy insert",
+										   ALLOCSET_SMALL_SIZES);
+		state->next = states;
+		states = state;
+		table->state = state;
+	}
+	if (!state->valid || state->relid != rom_relation_oid(table->name))
+		describe(table, state);
+	return state;
+}
+
+void
+rom_table_insert(RomTable *table, Datum *values, bool *nulls)
+{
+	RomTableState *state = state_of(table);
+	Relation	rel;
+	TupleTableSlot *slot;
+	ExprContext *econtext;
+
+	if (XactReadOnly && !rom_spi_override_read_only)
+		PreventCommandIfReadOnly("INSERT");
+	PreventCommandDuringRecovery("INSERT");
+	PreventCommandIfParallelMode("INSERT");
+
+	rel = table_open(state->relid, RowExclusiveLock);
+	if (!state->valid)
+		describe(table, state); /* it changed while we waited for the lock */
+	slot = table_slot_create(rel, NULL);
+	for (int a = 0; a < state->natts; a++)
+	{
+		slot->tts_values[a] = (Datum) 0;
+		slot->tts_isnull[a] = true;
+	}
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		slot->tts_values[state->attnums[i]] = values[i];
+		slot->tts_isnull[state->attnums[i]] = nulls[i];
+	}
+	ExecStoreVirtualTuple(slot);
+	econtext = GetPerTupleExprContext(state->estate);
+	econtext->ecxt_scantuple = slot;
+	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
+
+	for (int i = 0; i < state->nindexes; i++)
+	{
+		IndexInfo  *info = state->infos[i];
+		Relation	index;
+		Datum		ivalues[INDEX_MAX_KEYS];
+		bool		inulls[INDEX_MAX_KEYS];
+
+		if (state->predicates[i] != NULL && !ExecQual(state->predicates[i], econtext))
+			continue;
+		index = index_open(state->indexes[i], RowExclusiveLock);
+		FormIndexDatum(info, slot, state->estate, ivalues, inulls);
+		index_insert(index, ivalues, inulls, &slot->tts_tid, rel,
+					 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+		index_close(index, RowExclusiveLock);
+	}
+	ResetExprContext(econtext);
+	econtext->ecxt_scantuple = NULL;
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
