@@ -86,3 +86,53 @@ from unnest('{three_steps,one_step,nothing,long_sleep,sleep_until,many_steps}'::
 create function inputs(n int) returns jsonb[] language sql as $$
     select array_agg(jsonb_build_object('n', i) order by i) from generate_series(1, n) i
 $$;
+
+-- (j)
+create function undo(input jsonb) returns jsonb language plpgsql as $$
+begin
+    insert into bench.effect (step, n) values ('undo', (input#>>'{input,n}')::int);
+    return null;
+end $$;
+
+create function step_five(input jsonb) returns jsonb language plpgsql as $$
+begin
+    return romancy.raise_terminal('fifth step fails');
+end $$;
+
+select romancy.define_activity('undone_one', 'bench.step_one(jsonb)', compensation => 'undo');
+select romancy.define_activity('undo', 'bench.undo(jsonb)');
+
+create function saga_good(input jsonb) returns jsonb language plpgsql as $$
+begin
+    for i in 1..5 loop
+        perform romancy.activity('undone_one', input);
+    end loop;
+    return null;
+end $$;
+
+create function saga_bad(input jsonb) returns jsonb language plpgsql as $$
+begin
+    for i in 1..4 loop
+        perform romancy.activity('undone_one', input);
+    end loop;
+    return romancy.activity('bench.step_five', input);
+end $$;
+
+create function nap(input jsonb) returns jsonb language plpgsql as $$
+begin
+    perform pg_sleep(60);
+    return null;
+end $$;
+
+create function naps(input jsonb) returns jsonb language plpgsql as $$
+begin
+    return romancy.activity('bench.nap');
+end $$;
+
+create function generations(input jsonb) returns jsonb language plpgsql as $$
+begin
+    if input::int > 0 then
+        return romancy.recur(to_jsonb(input::int - 1));
+    end if;
+    return null;
+end $$;

@@ -54,7 +54,7 @@ class Workflow {
 		if (!row) return undefined;
 		if (row.event_type === 'ActivityFailed' || row.event_type === 'MessageTimeout')
 			throw new ActivityError(row.data.error ?? { message: row.event_type, sqlstate: 'RM006' });
-		return { value: row.event_type === 'ChannelMessageReceived' ? row.data.data : row.data.result };
+		return { value: row.event_type === 'ChannelMessageReceived' ? row.data.result.data : row.data.result };
 	}
 
 	async suspend(sql, args) {

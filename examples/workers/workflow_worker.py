@@ -61,7 +61,8 @@ class Workflow:
         kind, data = self.history[step]
         if kind in ("ActivityFailed", "MessageTimeout"):
             raise ActivityError(data.get("error") or {"message": kind, "sqlstate": "RM006"})
-        return True, data.get("data") if kind == "ChannelMessageReceived" else data.get("result")
+        result = data.get("result")
+        return True, result.get("data") if kind == "ChannelMessageReceived" else result
 
     def local(self, function, value=None, attempts=3):
         """Runs function(value) in this process and records its result: at least once."""

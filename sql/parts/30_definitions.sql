@@ -11,7 +11,7 @@ CREATE FUNCTION romancy.define_workflow(
 RETURNS int LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_define_workflow';
 REVOKE ALL ON FUNCTION romancy.define_workflow(text, regprocedure, text, interval, interval, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION romancy.define_workflow(text, regprocedure, text, interval, interval, text, text)
-	IS 'Create or replace the definition of a workflow; its version';
+	IS 'Define a workflow, or a new version of it; the version';
 
 CREATE FUNCTION romancy.define_activity(
 	name text,
@@ -29,7 +29,7 @@ CREATE FUNCTION romancy.define_activity(
 RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_define_activity';
 REVOKE ALL ON FUNCTION romancy.define_activity(text, regprocedure, text, jsonb, text, interval, interval, interval, boolean, int, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION romancy.define_activity(text, regprocedure, text, jsonb, text, interval, interval, interval, boolean, int, text, text)
-	IS 'Create or replace the definition of an activity';
+	IS 'Define an activity, anew if it is defined already';
 
 CREATE FUNCTION romancy.drop_workflow(name text)
 RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_drop_workflow';

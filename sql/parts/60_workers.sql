@@ -20,7 +20,7 @@ AS 'MODULE_PATHNAME', 'romancy_workers' LANGUAGE C VOLATILE STRICT PARALLEL REST
 COMMENT ON FUNCTION romancy.t_workers() IS 'For view workers';
 REVOKE ALL ON FUNCTION romancy.t_workers() FROM PUBLIC;
 
-CREATE VIEW romancy.workers AS
+CREATE VIEW romancy.workers WITH (security_barrier) AS
 SELECT w.pid, w.kind, w.database, w.owner, w.state, w.instance_id, w.since, w.turns, w.started_at
 FROM romancy.t_workers() w;
 COMMENT ON VIEW romancy.workers IS
@@ -42,7 +42,7 @@ AS 'MODULE_PATHNAME', 'romancy_sweeps' LANGUAGE C VOLATILE STRICT PARALLEL RESTR
 COMMENT ON FUNCTION romancy.t_sweeps() IS 'For view sweeps';
 REVOKE ALL ON FUNCTION romancy.t_sweeps() FROM PUBLIC;
 
-CREATE VIEW romancy.sweeps AS
+CREATE VIEW romancy.sweeps WITH (security_barrier) AS
 SELECT s.name, s."interval", s.last_run, s.rows, s.total_rows, s.runs, s.duration, s.next_due, s.skipped, s.errors
 FROM romancy.t_sweeps() s;
 COMMENT ON VIEW romancy.sweeps IS

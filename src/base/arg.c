@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "common/int.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "base/arg.h"
@@ -236,4 +237,17 @@ rom_timestamp_plus(TimestampTz now, const Interval *interval)
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												   TimestampTzGetDatum(now),
 												   IntervalPGetDatum(interval)));
+}
+
+char *
+rom_interval_text(const Interval *interval)
+{
+	int			style = IntervalStyle;
+	char	   *text;
+
+	IntervalStyle = INTSTYLE_POSTGRES;
+	text = DatumGetCString(DirectFunctionCall1(interval_out,
+											   IntervalPGetDatum(interval)));
+	IntervalStyle = style;
+	return text;
 }

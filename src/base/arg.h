@@ -52,6 +52,9 @@ extern bool rom_input_uuid(const char *text, pg_uuid_t *value);
 /* An interval in microseconds, months of 30 days; false when out of range. */
 extern bool rom_interval_usec(const Interval *interval, int64 *usec);
 
+/* An interval as text that no setting (IntervalStyle) changes: what is recorded is compared on replay. */
+extern char *rom_interval_text(const Interval *interval);
+
 /* now + interval, saturating at DT_NOEND. */
 extern TimestampTz rom_timestamp_plus(TimestampTz now,
 									  const Interval *interval);

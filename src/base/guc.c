@@ -68,7 +68,7 @@ check_databases(char **newval, void **extra, GucSource source)
 	List	   *names;
 	bool		ok;
 
-	ok = SplitIdentifierString(copy, ',', &names);
+	ok = SplitGUCList(copy, ',', &names);
 	if (ok)
 		list_free(names);
 	else

@@ -458,6 +458,8 @@ save_turn(RomTurn *turn)
 	bool		was_final = ROM_STATUS_IS_FINAL(turn->inst->status) && !turn->changed;
 	RomCostMark mark;
 
+	if (first)
+		turn->inst->started_at = Max(rom_now() - turn->cost.us, turn->inst->created_at);
 	rom_cost_begin(&mark);
 	rom_turn_save(turn);
 	rom_cost_end(&mark, &turn->cost);

@@ -116,7 +116,7 @@ static RomStatement upsert_activity = {
 	" rate_limit = excluded.rate_limit, search_path = excluded.search_path,"
 	" description = excluded.description",
 	14, {TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, INTERVALOID,
-	INTERVALOID, INTERVALOID, BOOLOID, INT4OID, TEXTOID, TEXTOID, TEXTOID,
+		INTERVALOID, INTERVALOID, BOOLOID, INT4OID, TEXTOID, TEXTOID, TEXTOID,
 	TEXTOID}
 };
 
@@ -314,7 +314,7 @@ write_version(const WorkflowDefinition *def, Oid role)
 		text_datum(owner)};
 		bool		nulls[10] = {false, false, key_nulls[1], key_nulls[2],
 			def->execution_timeout == NULL, def->retention == NULL,
-			def->on_event == NULL, def->description == NULL, false, false};
+		def->on_event == NULL, def->description == NULL, false, false};
 
 		version = Max(version, 1);
 		rom_execute(&insert_version, values, nulls, 0);

@@ -24,9 +24,11 @@ typedef struct RomWorkflow
 	char	   *name;
 	int32		version;
 	bool		defined;
-	char	   *handler;		/* signature "schema.name(jsonb)", NULL with a queue */
+	char	   *handler;		/* signature "schema.name(jsonb)", NULL with a
+								 * queue */
 	char	   *queue;			/* NULL: runs in the database */
-	char	   *search_path;	/* recorded; what its handler and activities run with */
+	char	   *search_path;	/* recorded; what its handler and activities
+								 * run with */
 	Interval   *execution_timeout;	/* NULL: none */
 	/* resolved lazily by rom_workflow_handler() */
 	Oid			handler_oid;
@@ -37,13 +39,16 @@ typedef struct RomWorkflow
 typedef struct RomActivity
 {
 	char	   *name;
-	bool		defined;		/* false: an undefined name read as a function's name */
+	bool		defined;		/* false: an undefined name read as a
+								 * function's name */
 	char	   *handler;		/* signature, NULL with a queue */
 	char	   *queue;
 	bool		transactional;
 	char	   *compensation;	/* activity's name or NULL */
-	char	   *search_path;	/* recorded at definition; NULL: the workflow's */
-	RomRetryPolicy retry;		/* complete: definition's, else default's, keys */
+	char	   *search_path;	/* recorded at definition; NULL: the
+								 * workflow's */
+	RomRetryPolicy retry;		/* complete: definition's, else default's,
+								 * keys */
 	Jsonb	   *retry_json;		/* what the definition said, or NULL */
 	Interval   *start_to_close_timeout;
 	Interval   *schedule_to_start_timeout;

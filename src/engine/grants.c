@@ -6,8 +6,8 @@
  * Nothing of romancy is granted to PUBLIC. A role that is to use it gets, by one
  * call, USAGE on the schema and the types, EXECUTE on the functions of the API,
  * and SELECT on the views. What counts as API is what the extension owns and
- * whose name does not begin with t_, but for romancy.may_access (internal) and
- * romancy.monitor, the mark of those who may see everybody's instances. The
+ * whose name does not begin with t_, but for romancy.may_access (internal), for
+ * what views call as their reader (t_workers and its like), and for romancy.monitor, the mark of those who may see everybody's instances. The
  * grants are made by the server's own GRANT, from parse nodes: no SQL text is
  * put together. Functions that an update of the extension adds need another call.
  *
@@ -61,6 +61,18 @@ is_internal(const char *name)
 	return strncmp(name, "t_", 2) == 0 || strcmp(name, "may_access") == 0;
 }
 
+/* is_for_views says whether a function is called by views, as whoever reads them; it shows him no more than they do. */
+static bool
+is_for_views(const char *name)
+{
+	static const char *const names[] = {"t_stat", "t_sweeps", "t_workers"};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 static List *
 qualified(const char *name)
 {
@@ -84,7 +96,7 @@ add_routine(Members *members, Oid oid)
 													  -1));
 	if (strcmp(NameStr(form->proname), MONITOR) == 0)
 		members->monitor = lappend(members->monitor, object);
-	else if (!is_internal(NameStr(form->proname)))
+	else if (!is_internal(NameStr(form->proname)) || is_for_views(NameStr(form->proname)))
 		members->routines = lappend(members->routines, object);
 	ReleaseSysCache(tuple);
 }

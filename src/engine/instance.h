@@ -22,7 +22,7 @@ typedef enum RomStatus
 	ROM_STATUS_WAITING_MESSAGE,
 	ROM_STATUS_WAITING_ACTIVITY,
 	ROM_STATUS_WAITING_WORKFLOW,
-	ROM_STATUS_PAUSED,			/* -> resume_status, or cancelled */
+	ROM_STATUS_PAUSED,			/* -> resume_status, compensating or cancelled */
 	ROM_STATUS_COMPENSATING,	/* -> failed, cancelled */
 	ROM_STATUS_COMPLETED,
 	ROM_STATUS_FAILED,			/* -> pending (retry_workflow) */

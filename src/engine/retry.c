@@ -246,7 +246,10 @@ rom_retry_defaults(RomRetryPolicy *policy)
 	{
 		MemoryContext cxt;
 
-		/* policies that were handed out point into the old one: it stays, and settings change rarely */
+		/*
+		 * policies that were handed out point into the old one: it stays, and
+		 * settings change rarely
+		 */
 		cxt = AllocSetContextCreate(TopMemoryContext,
 									"romancy default retry",
 									ALLOCSET_SMALL_SIZES);
@@ -306,7 +309,10 @@ rom_retry_delay(const RomRetryPolicy *policy, int attempt, double random)
 {
 	double		delay;
 
-	/* infinite when the power overflows, and then the cap counts; but 0 stays 0 */
+	/*
+	 * infinite when the power overflows, and then the cap counts; but 0 stays
+	 * 0
+	 */
 	delay = policy->initial_interval == 0 ? 0 :
 		(double) policy->initial_interval *
 		pow(policy->backoff_coefficient, Max(attempt, 1) - 1);

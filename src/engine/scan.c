@@ -125,12 +125,15 @@ rom_scan_inbox(pg_uuid_t *after, int limit)
 {
 	static RomStatement stmt = {
 		"SELECT x.instance_id, i.owner, i.priority,"
-		" i.wake_at IS NOT NULL AND (i.status <> 'paused' OR EXISTS"
-		" (SELECT FROM romancy.t_inbox y WHERE y.instance_id = x.instance_id"
-		"  AND y.kind IN (1, 2, 4)))"
+		" i.wake_at IS NOT NULL AND (i.status <> 'paused' OR y.kind IS NOT NULL)"
 		" FROM (SELECT DISTINCT instance_id FROM romancy.t_inbox"
 		"  WHERE instance_id > $1 ORDER BY instance_id LIMIT $2) x"
-		" LEFT JOIN romancy.t_instance i ON i.instance_id = x.instance_id"
+		" LEFT JOIN LATERAL (SELECT t.owner, t.priority, t.wake_at, t.status"
+		"  FROM romancy.t_instance t WHERE t.instance_id = x.instance_id LIMIT 1) i"
+		" ON true"
+		" LEFT JOIN LATERAL (SELECT t.kind FROM romancy.t_inbox t"
+		"  WHERE t.instance_id = x.instance_id AND t.kind IN (1, 2, 4) LIMIT 1) y"
+		" ON i.status = 'paused'"
 		" ORDER BY x.instance_id",
 		2, {UUIDOID, INT4OID}
 	};

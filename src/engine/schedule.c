@@ -399,7 +399,7 @@ romancy_spawn_timer(PG_FUNCTION_ARGS)
 				 errmsg("argument \"duration\" must not be null")));
 	call.primitive = &rom_primitive_spawn_timer;
 	call.step_base = "spawn_timer";
-	call.input = rom_jb_string_document(DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(duration))));
+	call.input = rom_jb_string_document(rom_interval_text(duration));
 	rom_jb_begin(&jb);
 	rom_jb_time(&jb, "until", rom_timestamp_plus(rom_now(), duration));
 	call.detail = rom_jb_end(&jb);

@@ -58,7 +58,7 @@ static RomStatement insert_instance_given = {
 	" $13, $14, $15, $16, $17, $18)"
 	" on conflict (instance_id) do nothing",
 	18, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
-	INT4OID, INT4OID, INT2OID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID,
+		INT4OID, INT4OID, INT2OID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID,
 	UUIDOID, TEXTOID, JSONBOID, JSONBOID, INTERVALOID}
 };
 
@@ -69,7 +69,7 @@ static RomStatement insert_instances = {
 	" select u.id, $4, $4, $5, $6, $7, $8, 'pending', $9, $10, u.key, u.input,"
 	" $11 from unnest($1, $2, $3) u (id, input, key)",
 	11, {UUIDARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTOID, TEXTOID,
+		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTOID, TEXTOID,
 	JSONBOID}
 };
 
@@ -236,9 +236,9 @@ rom_instance_start(const RomStart *start, pg_uuid_t *id)
 	TimestampTz now = rom_now();
 	TimestampTz start_at = start->has_start_at ? start->start_at : now;
 	const Interval *timeout = start->execution_timeout ?
-	start->execution_timeout : start->workflow->execution_timeout;
+		start->execution_timeout : start->workflow->execution_timeout;
 	TimestampTz deadline = timeout ?
-	rom_timestamp_plus(start_at, timeout) : DT_NOEND;
+		rom_timestamp_plus(start_at, timeout) : DT_NOEND;
 	bool		is_new = true;
 	RomEngine	engine;
 
@@ -418,8 +418,8 @@ rom_start_many(const RomStartMany *many, const char *path)
 {
 	const RomStartRequest *common = &many->common;
 	RomWorkflow *workflow = path ?
-	rom_workflow_resolve_in(common->name, common->version, path) :
-	rom_workflow_resolve(common->name, common->version);
+		rom_workflow_resolve_in(common->name, common->version, path) :
+		rom_workflow_resolve(common->name, common->version);
 	const char *owner = GetUserNameFromId(GetUserId(), false);
 	TimestampTz now = rom_now();
 	TimestampTz start_at = common->has_start_at ? common->start_at : now;

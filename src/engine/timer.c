@@ -104,7 +104,7 @@ romancy_sleep(PG_FUNCTION_ARGS)
 			 DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 													 TimestampTzGetDatum(rom_now()),
 													 IntervalPGetDatum(duration))),
-			 DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(duration))));
+			 rom_interval_text(duration));
 	PG_RETURN_VOID();
 }
 

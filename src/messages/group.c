@@ -16,6 +16,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "engine/delete.h"
+#include "engine/fork.h"
 #include "engine/turn.h"
 #include "messages/group.h"
 #include "messages/message.h"
@@ -239,9 +240,42 @@ at_move(RomTurn *turn, const pg_uuid_t *successor)
 	rom_execute(&move, values, NULL, 0);
 }
 
+/* at_fork: the fork is a member of what its history has joined and not left. */
+static void
+at_fork(const pg_uuid_t *from, const pg_uuid_t *to, const RomEventList *events)
+{
+	static RomStatement join = {
+		"INSERT INTO romancy.t_group (name, instance_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+		2, {TEXTOID, UUIDOID}
+	};
+	static RomStatement leave = {
+		"DELETE FROM romancy.t_group WHERE name = $1 AND instance_id = $2",
+		2, {TEXTOID, UUIDOID}
+	};
+	static RomStatement mark = {
+		"UPDATE romancy.t_instance SET flags = flags | $1 WHERE instance_id = $2",
+		2, {INT4OID, UUIDOID}
+	};
+	Datum		values[2];
+
+	values[1] = UUIDPGetDatum(to);
+	for (int i = 0; i < events->count; i++)
+	{
+		RomEvent   *event = events->events[i];
+
+		if (event->type != ROM_EVENT_GROUP_JOINED && event->type != ROM_EVENT_GROUP_LEFT)
+			continue;
+		values[0] = CStringGetTextDatum(event->name);
+		rom_execute(event->type == ROM_EVENT_GROUP_JOINED ? &join : &leave, values, NULL, 0);
+		values[0] = Int32GetDatum(ROM_HAS_GROUPS);
+		rom_execute(&mark, values, NULL, 0);
+	}
+}
+
 void
 rom_group_init(void)
 {
+	rom_fork_on_copy(at_fork);
 	rom_turn_on_end(ROM_HAS_GROUPS, at_end);
 	rom_turn_on_move(ROM_HAS_GROUPS, at_move);
 }

@@ -614,6 +614,42 @@ close_joins(Canvas *canvas)
 	}
 }
 
+int
+rom_canvas_find(const char *owner, pg_uuid_t *ids, int max)
+{
+	static RomStatement select = {
+		"SELECT DISTINCT i.instance_id, i.owner, i.priority FROM romancy.t_canvas_join j"
+		" JOIN romancy.t_instance i ON i.instance_id = j.instance_id"
+		" WHERE i.wake_at IS NOT NULL AND i.status <> 'paused' AND ($1 IS NULL OR i.owner = $1)"
+		" AND j.members <= (SELECT count(*) FROM romancy.t_canvas_result r"
+		" WHERE r.instance_id = j.instance_id AND r.join_id = j.join_id) LIMIT $2",
+		2, {TEXTOID, INT4OID}
+	};
+	Datum		values[2];
+	bool		nulls[2] = {owner == NULL, false};
+	bool		isnull;
+	uint64		rows;
+
+	values[0] = owner ? CStringGetTextDatum(owner) : (Datum) 0;
+	values[1] = Int32GetDatum(max);
+	rows = rom_execute(&select, values, nulls, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
+		Oid			role;
+
+		if (owner != NULL)
+		{
+			ids[i] = *id;
+			continue;
+		}
+		role = get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true);
+		if (OidIsValid(role))
+			rom_wake_ready(id, role, DatumGetInt32(rom_value(i, 3, &isnull)));
+	}
+	return rows;
+}
+
 /* ---------------------------------------------------------------- the instance */
 
 /* canvas_execute starts the whole at first; later turns look for groups that have ended, and for the end. */

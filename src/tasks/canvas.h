@@ -22,6 +22,12 @@ typedef struct RomCanvasCount
 /* Counts the ended and running tasks of a live canvas. Engine scope needed. */
 extern void rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count);
 
+/*
+ * Instances with a group whose members have all ended, at most max; owner: of this role, or
+ * NULL: of all, then their wake-ups are noted. What fanin.c lost is found by it. Engine scope needed.
+ */
+extern int	rom_canvas_find(const char *owner, pg_uuid_t *ids, int max);
+
 /* Registers with the engine; called once from _PG_init. */
 extern void rom_canvas_init(void);
 

@@ -41,6 +41,7 @@
 #include "engine/run.h"
 #include "engine/scan.h"
 #include "engine/turn.h"
+#include "tasks/canvas.h"
 #include "tasks/execute.h"
 #include "tasks/task.h"
 
@@ -436,6 +437,8 @@ find(const char *owner, pg_uuid_t *ids, int max)
 		rows = rom_execute(&due, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 		ids[i] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+	if (rows == 0)
+		rows = rom_canvas_find(owner, ids, max);
 	return rows;
 }
 
@@ -512,6 +515,7 @@ scan(RomScanPlace *place, int limit)
 							DatumGetInt32(rom_value(i, 3, &isnull)),
 							DatumGetTimestampTz(rom_value(i, 4, &isnull)));
 		}
+		(void) rom_canvas_find(NULL, NULL, limit);
 	}
 	rom_engine_end(&engine);
 	return rows;

@@ -420,18 +420,6 @@ sweep(const RomSweepArgs *args, RomTaskState state)
 	return rows;
 }
 
-static int64
-sweep_leases(const RomSweepArgs *args)
-{
-	return sweep(args, ROM_TASK_RUNNING);
-}
-
-static int64
-sweep_timeouts(const RomSweepArgs *args)
-{
-	return sweep(args, ROM_TASK_READY) + sweep(args, ROM_TASK_WAITING);
-}
-
 /* next_due_of is the nearest due_at of tasks in the given states. */
 static TimestampTz
 next_due_of(RomTaskState first, RomTaskState second)
@@ -452,6 +440,35 @@ next_due_of(RomTaskState first, RomTaskState second)
 		due = DatumGetTimestampTz(rom_value(0, 1, &isnull));
 	rom_engine_end(&engine);
 	return due;
+}
+
+/*
+ * again has the sweep come at the next end that is known now: of the ends that
+ * were noted while an earlier one was, only that earlier one was kept.
+ */
+static void
+again(const char *name, TimestampTz due)
+{
+	if (due < DT_NOEND)
+		rom_wake_sweep(rom_sweep_find(name), due);
+}
+
+static int64
+sweep_leases(const RomSweepArgs *args)
+{
+	int64		rows = sweep(args, ROM_TASK_RUNNING);
+
+	again("lock_cleanup", next_due_of(ROM_TASK_RUNNING, ROM_TASK_RUNNING));
+	return rows;
+}
+
+static int64
+sweep_timeouts(const RomSweepArgs *args)
+{
+	int64		rows = sweep(args, ROM_TASK_READY) + sweep(args, ROM_TASK_WAITING);
+
+	again("activity_timeouts", next_due_of(ROM_TASK_READY, ROM_TASK_WAITING));
+	return rows;
 }
 
 static TimestampTz

@@ -36,6 +36,7 @@
 #include "base/spi.h"
 #include "base/wake.h"
 #include "engine/history.h"
+#include "engine/inbox.h"
 #include "engine/turn.h"
 #include "tasks/lease.h"
 #include "tasks/queue.h"
@@ -204,6 +205,9 @@ romancy_outside(PG_FUNCTION_ARGS)
 				 errmsg("romancy.outside() is for workflows with a queue")));
 	/* what history holds answers the program's calls, not ours */
 	turn->cursor = turn->program.count;
+	for (int i = 0; i < turn->ninbox; i++)
+		if (turn->inbox[i].kind == ROM_INBOX_SIGNAL && turn->inbox[i].step == NULL)
+			turn->inbox[i].taken = true;
 	read_task(&turn->inst->id, &o);
 	if (o.found && o.state == ROM_TASK_COMMAND)
 	{
@@ -306,6 +310,8 @@ command(Claimed *c, RomJb *jb)
 	values[0] = UUIDPGetDatum(&c->task->id);
 	values[1] = PointerGetDatum(rom_jb_end(jb));
 	rom_execute(&update, values, NULL, 0);
+	/* durable: a wake-up that is lost is found by it */
+	rom_inbox_insert(&c->task->instance_id, ROM_INBOX_SIGNAL, NULL, NULL, NULL, NULL);
 	rom_wake_ready(&c->task->instance_id, get_role_oid(c->task->owner, true), c->task->priority);
 	rom_engine_end(&c->engine);
 	PG_RETURN_VOID();

@@ -63,7 +63,7 @@ read_databases(void *arg)
 	int			capacity = 0;
 
 	/* the check hook has seen to the syntax */
-	(void) SplitIdentifierString(pstrdup(rom_guc_databases), ',', &names);
+	(void) SplitGUCList(pstrdup(rom_guc_databases), ',', &names);
 
 	rel = table_open(DatabaseRelationId, AccessShareLock);
 	scan = table_beginscan_catalog(rel, 0, NULL);

@@ -23,6 +23,7 @@
 #include "base/spi.h"
 #include "base/sweep.h"
 #include "base/wake.h"
+#include "engine/define.h"
 #include "engine/instance.h"
 #include "engine/scan.h"
 
@@ -258,6 +259,7 @@ romancy_run_sweep(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the name of a sweep must not be null")));
+	rom_refuse_in_handler("run_sweep");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	sweep = rom_sweep_find(name);
 	if (sweep < 0)
@@ -278,6 +280,7 @@ romancy_run_sweep(PG_FUNCTION_ARGS)
 Datum
 romancy_adopt_database(PG_FUNCTION_ARGS)
 {
+	rom_refuse_in_handler("adopt_database");
 	if (!superuser() && !has_privs_of_role(GetUserId(), rom_extension_owner()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -40,6 +40,9 @@ typedef struct Mine
 	TimestampTz next_run;
 	int			idle_runs;		/* that found nothing, in a row */
 	int			failures;		/* in a row */
+	int			interval;		/* settings that next_run was drawn with */
+	int			backoff_max;
+	double		jitter;
 } Mine;
 
 /* A run, and what came of it. */
@@ -60,9 +63,13 @@ static int	my_nparts = 1;
 static double
 draw(int sweep)
 {
+	Mine	   *m = &mine[sweep];
 	double		interval = rom_sweep_interval(sweep);
-	double		ms = interval * (1 << Min(mine[sweep].idle_runs, 10));
+	double		ms = interval * (1 << Min(m->idle_runs, 10));
 
+	m->interval = rom_sweep_interval(sweep);
+	m->backoff_max = rom_guc_retry_backoff_max;
+	m->jitter = rom_guc_sweep_jitter;
 	ms = Max(Min(ms, (double) rom_guc_retry_backoff_max), interval);
 	return ms * (1.0 + rom_guc_sweep_jitter *
 				 (2.0 * pg_prng_double(&pg_global_prng_state) - 1.0));
@@ -219,6 +226,27 @@ take_request(int sweep, TimestampTz *next)
 	return asked;
 }
 
+/* After a reload that changed its settings a sweep does not wait for the end of the old interval. */
+static void
+heed_settings(int sweep)
+{
+	RomRoster  *roster = rom_roster_get();
+	Mine	   *m = &mine[sweep];
+	RomSweepStat *stat;
+
+	if (m->interval == rom_sweep_interval(sweep) &&
+		m->backoff_max == rom_guc_retry_backoff_max &&
+		m->jitter == rom_guc_sweep_jitter)
+		return;
+	m->idle_runs = 0;
+	m->next_run = GetCurrentTimestamp() + (int64) (draw(sweep) * 1000);
+	SpinLockAcquire(&roster->mutex);
+	stat = stat_locked(roster, sweep);
+	if (stat != NULL)
+		stat->next_due = m->next_run;
+	SpinLockRelease(&roster->mutex);
+}
+
 bool
 rom_sweeps_run(TimestampTz *next)
 {
@@ -230,6 +258,7 @@ rom_sweeps_run(TimestampTz *next)
 	{
 		if (rom_bgw_asked_to_leave())
 			break;
+		heed_settings(i);
 		if (my_part == 0 && take_request(i, next))
 		{
 			mine[i].idle_runs = 0;

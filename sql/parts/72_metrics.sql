@@ -1,0 +1,61 @@
+/* For monitoring systems. The names in metrics() are bound when it is created: no search_path changes them. */
+CREATE FUNCTION romancy.health() RETURNS jsonb
+AS 'MODULE_PATHNAME', 'romancy_health' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION romancy.health() IS 'Whether workflows run in this database, and what keeps them from it';
+REVOKE ALL ON FUNCTION romancy.health() FROM PUBLIC;
+
+/* A label's value: backslash, quote and line feed have to be escaped. */
+CREATE FUNCTION romancy.metrics() RETURNS text LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+WITH w AS MATERIALIZED (
+	SELECT s.*, format('{workflow="%s",version="%s",owner="%s"',
+		replace(replace(replace(coalesce(s.workflow, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), s.version, replace(replace(replace(coalesce(s.owner, ''), '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels
+	FROM romancy.stat_workflows s
+), a AS MATERIALIZED (
+	SELECT s.*, format('{activity="%s",owner="%s"',
+		replace(replace(replace(coalesce(s.activity, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(coalesce(s.owner, ''), '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels
+	FROM romancy.stat_activities s
+), h AS MATERIALIZED (
+	SELECT romancy.health() AS health
+), v (n, name, type, help, labels, value) AS (
+	SELECT 1 AS n, 'romancy_up' AS name, 'gauge' AS type, 'Whether workflows run in this database' AS help,
+		'' AS labels, ((h.health ->> 'healthy')::bool::int)::numeric AS value FROM h
+	UNION ALL SELECT 2, 'romancy_workers', 'gauge', 'Worker processes of all databases', '', (h.health ->> 'workers')::numeric FROM h
+	UNION ALL SELECT 3, 'romancy_workers_max', 'gauge', 'romancy.max_workers', '', (h.health ->> 'max_workers')::numeric FROM h
+	UNION ALL SELECT 4, 'romancy_overdue_instances', 'gauge', 'Instances due for more than a minute; counted up to 1000',
+		'', (h.health ->> 'overdue')::numeric FROM h
+	UNION ALL SELECT 5, 'romancy_instances_started_total', 'counter', 'Instances that had their first turn', w.labels || '}', w.started FROM w
+	UNION ALL SELECT 6, 'romancy_instances_finished_total', 'counter', 'Instances that ended, by status',
+		w.labels || f.label, f.value FROM w, LATERAL (VALUES (',status="completed"}', w.completed), (',status="failed"}', w.failed),
+		(',status="cancelled"}', w.cancelled), (',status="recurred"}', w.recurred)) AS f (label, value)
+	UNION ALL SELECT 7, 'romancy_turns_total', 'counter', 'Turns that were committed', w.labels || '}', w.turns FROM w
+	UNION ALL SELECT 8, 'romancy_instance_duration_seconds', 'summary', 'From the first turn to the end',
+		w.labels || f.label, f.value FROM w, LATERAL (VALUES
+		(',quantile="0.5"}', extract(epoch FROM w.p50)), (',quantile="0.99"}', extract(epoch FROM w.p99))) AS f (label, value)
+		WHERE w.p50 IS NOT NULL
+	UNION ALL SELECT 9, 'romancy_instance_duration_seconds_sum', NULL, NULL, w.labels || '}', w.seconds::numeric FROM w WHERE w.p50 IS NOT NULL
+	UNION ALL SELECT 10, 'romancy_instance_duration_seconds_count', NULL, NULL, w.labels || '}',
+		w.completed + w.failed + w.cancelled + w.recurred FROM w WHERE w.p50 IS NOT NULL
+	UNION ALL SELECT 11, 'romancy_workflow_wal_bytes_total', 'counter', 'WAL that turns wrote', w.labels || '}', w.wal_bytes FROM w
+	UNION ALL SELECT 12, 'romancy_workflow_blocks_total', 'counter', 'Shared blocks that turns read or found in the buffers',
+		w.labels || f.label, f.value FROM w, LATERAL (VALUES (',found="read"}', w.blocks_read), (',found="hit"}', w.blocks_hit)) AS f (label, value)
+	UNION ALL SELECT 13, 'romancy_activity_calls_total', 'counter', 'Attempts that ended', a.labels || '}', a.calls FROM a
+	UNION ALL SELECT 14, 'romancy_activity_failures_total', 'counter', 'Attempts that failed', a.labels || '}', a.failures FROM a
+	UNION ALL SELECT 15, 'romancy_activity_retries_total', 'counter', 'Attempts that were not the first', a.labels || '}', a.retries FROM a
+	UNION ALL SELECT 16, 'romancy_activity_duration_seconds', 'gauge', 'How long attempts took, by quantile',
+		a.labels || f.label, f.value FROM a, LATERAL (VALUES
+		(',quantile="0.5"}', extract(epoch FROM a.p50)), (',quantile="0.99"}', extract(epoch FROM a.p99))) AS f (label, value)
+		WHERE a.p50 IS NOT NULL
+	UNION ALL SELECT 17, 'romancy_activity_seconds_total', 'counter', 'Time that attempts took', a.labels || '}', a.seconds::numeric FROM a
+	UNION ALL SELECT 18, 'romancy_activity_wal_bytes_total', 'counter', 'WAL that they wrote', a.labels || '}', a.wal_bytes FROM a
+	UNION ALL SELECT 19, 'romancy_sweep_runs_total', 'counter', 'Runs of sweeps', format('{sweep="%s"}', s.name), s.runs FROM romancy.sweeps s
+	UNION ALL SELECT 20, 'romancy_sweep_errors_total', 'counter', 'Runs of sweeps that failed', format('{sweep="%s"}', s.name), s.errors FROM romancy.sweeps s
+)
+SELECT string_agg(m.text, '' ORDER BY m.n) FROM (
+	SELECT v.n, CASE WHEN v.help IS NULL THEN '' ELSE format(E'# HELP %s %s\n# TYPE %s %s\n', v.name, v.help, v.name, v.type) END
+		|| string_agg(format(E'%s%s %s\n', v.name, v.labels, v.value), '' ORDER BY v.labels) AS text
+	FROM (SELECT v.n, v.name, v.type, v.help, v.labels, v.value FROM v) AS v
+	GROUP BY v.n, v.name, v.type, v.help) AS m;
+END;
+COMMENT ON FUNCTION romancy.metrics() IS 'What the statistics and health say, in the text format of Prometheus; of workflows that the caller may see';
+REVOKE ALL ON FUNCTION romancy.metrics() FROM PUBLIC;

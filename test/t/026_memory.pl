@@ -1,0 +1,121 @@
+# An executor's memory does not grow with the turns that it runs, nor beyond bounds
+# when it replays a long history; and it does not fill the log, least of all with payloads.
+# It would catch a leak in a long-lived context, a history that is kept twice, and a line per turn.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyTest;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $turns = $ENV{ROMANCY_MEMORY_TURNS} // 100_000;
+my $node = romancy_node('memory', 'romancy.executors' => 1, 'romancy.worker_idle_timeout' => 0, 'romancy.max_history_events' => 60000,
+	'autovacuum' => 'off', 'jit' => 'off', 'checkpoint_timeout' => '1h', 'max_wal_size' => '8GB', 'log_autovacuum_min_duration' => -1);
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION echo(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN $1; END $$;
+	CREATE FUNCTION breaks(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'broken %', $1 USING DETAIL = $1::text, HINT = $1::text; END $$;
+	CREATE FUNCTION mix(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		CASE ($1 ->> 'i')::int % 10
+		WHEN 0 THEN
+			BEGIN PERFORM romancy.activity('breaks', $1, retry => '{"max_attempts": 2, "initial_interval": "1ms"}');
+			EXCEPTION WHEN OTHERS THEN PERFORM romancy.activity('echo', $1); END;
+		WHEN 1 THEN PERFORM romancy.sleep('1ms');
+		WHEN 2 THEN PERFORM romancy.await(romancy.spawn('echo', $1));
+		WHEN 3 THEN PERFORM romancy.set_value('k', $1), romancy.set_labels($1);
+		WHEN 4 THEN RAISE EXCEPTION 'fails %', $1;
+		WHEN 5 THEN PERFORM romancy.publish('nobody', $1);
+		ELSE PERFORM romancy.activity('echo', $1), romancy.activity('echo', $1), romancy.activity('echo', $1);
+		END CASE;
+		RETURN $1;
+	END $$;
+	CREATE FUNCTION long(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1 .. $1::int LOOP PERFORM romancy.activity('echo', to_jsonb(i)); END LOOP;
+		PERFORM romancy.sleep('3 s');
+		RETURN '1';
+	END $$;
+});
+
+sub executor { return $node->safe_psql('postgres', q{SELECT pid FROM romancy.workers WHERE kind = 'executor' AND owner = 'postgres'}); }
+
+# kB of this kind in /proc
+sub proc
+{
+	my ($pid, $key) = @_;
+	open my $fh, '<', "/proc/$pid/status" or return undef;
+	while (<$fh>) { return $1 if /^$key:\s+(\d+) kB/ }
+	return undef;
+}
+
+# what the executor's memory contexts hold, by its own account in the log
+sub contexts
+{
+	my $pid = executor();
+	my $offset = -s $node->logfile;
+	$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
+	my $found;
+	poll_until(sub { $found = slurp_file($node->logfile, $offset) =~ /\[$pid\].*Grand total: (\d+) bytes in \d+ blocks; \d+ free \(\d+ chunks\); (\d+) used/ ? $2 : undef }, 'the executor tells of its memory');
+	return $found;
+}
+
+sub run_turns
+{
+	my ($n) = @_;
+	my $goal = $n + $node->safe_psql('postgres', q{SELECT coalesce(sum(turns), 0) FROM romancy.workers});
+	while ($node->safe_psql('postgres', q{SELECT coalesce(sum(turns), 0) FROM romancy.workers}) < $goal)
+	{
+		$node->safe_psql('postgres', q{SELECT count(*) FROM romancy.start_workflows('mix', array(SELECT jsonb_build_object('i', i, 'secret', 'PAYLOAD_MARKER') FROM generate_series(1, 5000) i))});
+		poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.t_instance WHERE wake_at IS NOT NULL)}, "they have run") or last;
+	}
+}
+
+my $offset = -s $node->logfile;
+run_turns($turns / 10);
+my $log = slurp_file($node->logfile, $offset);
+my ($pid, $used, $rss) = (executor(), contexts(), proc(executor(), 'RssAnon'));
+$offset = -s $node->logfile;
+run_turns($turns * 9 / 10);
+$log .= slurp_file($node->logfile, $offset);
+my ($used2, $rss2) = (contexts(), proc(executor(), 'RssAnon'));
+is(executor(), $pid, 'it is still the same executor');
+note("after a tenth: $used bytes in contexts, $rss kB; at the end: $used2 bytes, $rss2 kB");
+cmp_ok($used2, '<=', $used + 64 * 1024, 'its memory contexts hold no more after all the turns than after a tenth of them');
+cmp_ok($rss2, '<=', $rss + 4 * 1024, 'nor does the process');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM romancy.t_instance WHERE status NOT IN ('completed', 'failed')}), '0', 'all have ended');
+
+# the log: nothing but what the test's own sessions and the server do
+unlike($log, qr/PAYLOAD_MARKER/, 'no payload in the log');
+my @lines = grep { /romancy|workflow|activity|executor|broken|fails/i && !/\] \d+_\w+\.pl |statement: |client backend/ } split /\n/, $log;
+is(scalar(@lines), 0, 'no line in the log for a turn, a retry or a failed workflow') or diag(join "\n", @lines[0 .. (@lines > 10 ? 9 : $#lines)]);
+
+# a long history
+my $events = 49_990;
+my $id = $node->safe_psql('postgres', "SELECT romancy.start_workflow('long', '$events')");
+poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'a long one waits', expected => 'waiting_for_timer');
+$node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . executor() . ')');
+$node->safe_psql('postgres', q{CALL romancy.run_workflow('mix', '{"i": 9}', timeout => '30s')});
+$pid = executor();
+my $base = proc($pid, 'RssAnon');
+my $peak = $base;
+my $deadline = time + 60;
+while (time < $deadline)
+{
+	my $now = proc($pid, 'RssAnon') // last;
+	$peak = $now if $now > $peak;
+	last if !-d "/proc/$pid";
+	usleep(2_000);
+	our $n //= 0;
+	last if ++$n % 200 == 0 && $node->safe_psql('postgres', "SELECT status FROM romancy.instances WHERE instance_id = '$id'") eq 'completed';
+}
+is($node->safe_psql('postgres', "SELECT status FROM romancy.instances WHERE instance_id = '$id'"), 'completed', 'it was replayed and ended');
+is(executor(), $pid, 'by the executor that was looked at');
+my $hwm = proc($pid, 'VmHWM') - proc($pid, 'RssFile') - proc($pid, 'RssShmem');
+$peak = $hwm if $hwm > $peak;
+note("replay of $events events: $base kB before, at most $peak kB");
+cmp_ok($peak - $base, '<', 64 * 1024, 'the replay of 50,000 events takes less than 64 MB');
+$node->stop('fast');
+done_testing();

@@ -1,0 +1,151 @@
+# Every kind of worker is cancelled and terminated, at rest and at work, and the
+# server is shut down in every way while work is under way. A cancel costs a unit,
+# never the process; after a terminate another one comes; a shutdown comes to an end,
+# also when a worker waits for a lock; and nothing is lost or done twice.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyTest;
+use Test::More;
+use Time::HiRes qw(usleep time);
+
+my $node = romancy_node('signals', 'synchronous_commit' => 'on', 'romancy.worker_idle_timeout' => '30s',
+	'romancy.timer_interval' => '500ms', 'romancy.retry_backoff_max' => '1s');
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+sub pid_of { return sql("SELECT pid FROM romancy.workers WHERE kind = '$_[0]' AND pid IS NOT NULL ORDER BY started_at LIMIT 1") }
+
+sql(q{
+	CREATE TABLE effect (instance uuid, step int);
+	CREATE TABLE locked (i int);
+	CREATE FUNCTION note(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN INSERT INTO effect VALUES (romancy.instance_id(), ($1 #>> '{}')::int); RETURN $1; END $$;
+	CREATE FUNCTION steps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.activity('note', '1');
+		PERFORM romancy.sleep('200 ms');
+		PERFORM romancy.activity('note', '2');
+		RETURN romancy.activity('note', '3');
+	END $$;
+	CREATE SEQUENCE tries;		-- which no rollback takes back
+	CREATE FUNCTION nap(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('tries'); PERFORM pg_sleep(($1 #>> '{}')::float); RETURN $1; END $$;
+	CREATE FUNCTION naps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('note', '1'); RETURN romancy.activity('nap', $1); END $$;
+	CREATE FUNCTION block(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN LOCK TABLE locked; RETURN $1; END $$;
+	CREATE FUNCTION blocks(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('block'); END $$;
+});
+sub load { return sql("SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '0'::jsonb FROM generate_series(1, $_[0])))") }
+my $total = 0;
+sub all_done
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $n = shift;
+	$total += $n;
+	poll_until($node, qq{SELECT count(*) = $total FROM romancy.instances WHERE workflow = 'steps' AND status = 'completed'}, 'all complete');
+	is(sql(q{SELECT count(*) FROM effect e JOIN romancy.instances i ON i.instance_id = e.instance WHERE workflow = 'steps'}), 3 * $total, 'each step once');
+}
+
+# --- at rest
+
+load(5);
+all_done(5);
+poll_until($node, q{SELECT count(DISTINCT kind) = 3 FROM romancy.workers}, 'a launcher, a scheduler, an executor');
+for my $kind (qw(launcher scheduler executor))
+{
+	my $pid = pid_of($kind);
+	is(sql("SELECT pg_cancel_backend($pid)"), 't', "$kind: pg_cancel_backend");
+	usleep(100_000);
+	load(5);
+	all_done(5);
+	is(pid_of($kind), $pid, 'is the same process');
+}
+for my $kind (qw(scheduler executor launcher))
+{
+	my $pid = pid_of($kind);
+	is(sql("SELECT pg_terminate_backend($pid, 5000)"), 't', "$kind: pg_terminate_backend ends it");
+	load(5);
+	all_done(5);
+	poll_until($node, qq{SELECT count(*) = 0 FROM romancy.workers WHERE pid = $pid}, 'its place is free');
+	poll_until($node, qq{SELECT count(*) > 0 FROM romancy.workers WHERE kind = '$kind' AND pid <> $pid}, 'another one comes');
+}
+
+# --- at work
+
+my $nap = sql(q{SELECT romancy.start_workflow('naps', '1000')});
+poll_until($node, qq{SELECT count(*) = 1 FROM romancy.workers WHERE instance_id = '$nap'}, 'an executor is in a long step');
+my $pid = sql("SELECT pid FROM romancy.workers WHERE instance_id = '$nap'");
+poll_until($node, "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $pid", 'asleep');
+is(sql("SELECT pg_terminate_backend($pid, 10000)"), 't', 'terminated there');
+poll_until($node, qq{SELECT count(*) = 1 FROM romancy.workers WHERE instance_id = '$nap' AND pid <> $pid}, 'another one takes it up');
+is(sql(qq{SELECT count(*) <= 1 FROM effect WHERE instance = '$nap'}), 't', 'without doing the first step again');
+$pid = sql("SELECT pid FROM romancy.workers WHERE instance_id = '$nap'");
+poll_until($node, "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $pid", 'asleep');
+my $tries = sql('SELECT last_value FROM tries');
+sql("SELECT pg_cancel_backend($pid)");
+poll_until($node, qq{SELECT last_value > $tries FROM tries}, 'pg_cancel_backend interrupts the statement, which is tried again');
+load(5);
+all_done(5);
+sql("SELECT romancy.terminate_workflow('$nap')");
+poll_until($node, qq{SELECT status = 'cancelled' FROM romancy.instances WHERE instance_id = '$nap'}, 'it ends');
+# a scheduler in the middle of a sweep, held up by a lock
+my $s = $node->background_psql('postgres');
+$pid = pid_of('scheduler');
+$s->query_safe('BEGIN');
+$s->query_safe('LOCK TABLE romancy.t_instance');
+poll_until($node, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid", 'a sweep waits for a lock');
+sql("SELECT pg_cancel_backend($pid)");
+$s->query_safe('ROLLBACK');
+load(5);
+all_done(5);
+is(sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid"), '1', 'a cancelled sweep does not end the scheduler');
+$s->query_safe('BEGIN');
+$s->query_safe('LOCK TABLE romancy.t_instance');
+poll_until($node, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid", 'a sweep waits for a lock again');
+is(sql("SELECT pg_terminate_backend($pid, 5000)"), 't', 'and is terminated there');
+$s->query_safe('ROLLBACK');
+load(5);
+all_done(5);
+# all of them at once, now and again
+for my $round (1 .. 5)
+{
+	load(20);
+	usleep(40_000 * $round);
+	sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type IN ('romancy executor', 'romancy scheduler')} .
+		($round == 5 ? q{ OR backend_type = 'romancy launcher'} : ''));
+}
+all_done(100);
+
+# --- shutdown, with work under way and a worker that waits for a lock
+
+for my $mode (qw(smart fast immediate))
+{
+	load(100);
+	my $nap = sql(q{SELECT romancy.start_workflow('naps', '2')});
+	poll_until($node, qq{SELECT count(*) = 1 FROM romancy.workers WHERE instance_id = '$nap'}, "$mode: a long step runs");
+	if ($mode ne 'smart')		# which would wait for this session
+	{
+		$s->query_safe('BEGIN');
+		$s->query_safe('LOCK TABLE locked');
+		sql(q{SELECT romancy.start_workflow('blocks')});
+		poll_until($node, q{SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'locked'::regclass}, 'and one waits for a lock');
+	}
+	else
+	{
+		$s->quit;
+	}
+	my $begin = time;
+	$node->stop($mode);
+	cmp_ok(time - $begin, '<', 10, 'the server stops');
+	eval { $s->quit } if $mode ne 'smart';
+	$node->start;
+	all_done(100);
+	poll_until($node, qq{SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$nap'}, 'the long step, too');
+	is(sql("SELECT count(*) FROM effect WHERE instance = '$nap'"), '1', 'once');
+	$s = $node->background_psql('postgres');
+}
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, 'those that waited for a lock as well');
+$s->quit;
+$node->stop('fast');
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|terminated by signal (?!3)/, 'the log is clean');
+done_testing();

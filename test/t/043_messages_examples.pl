@@ -1,0 +1,44 @@
+# The examples of messages run as they stand: a human approval with a timeout and a
+# reminder, and a work queue with competing workers and a dispatcher.
+use strict;
+use warnings;
+use RomancyTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = romancy_node('examples', 'romancy.executors' => 2);
+my $root = $ENV{ROMANCY_WORK} ? "$ENV{ROMANCY_WORK}/tree" : '.';
+
+sub example
+{
+	my ($name, $db) = @_;
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	$node->safe_psql($db, 'CREATE EXTENSION romancy');
+	my ($out, $err) = run_command([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($db),
+		'-f', "$root/examples/$name/workflow.sql", '-f', "$root/examples/$name/demo.sql" ]);
+	is($err, '', "$name runs");
+	return $out;
+}
+
+# approval drains and moves the clock by itself: no worker is to come before it
+$node->append_conf('postgresql.conf', "romancy.enabled = off");
+$node->reload;
+my $out = example('approval', 'approval');
+like($out, qr/^ 1\s+\| completed \| \{"approved": true\}$/m, 'approved');
+like($out, qr/^ 2\s+\| completed \| \{"reason": "too much", "approved": false\}$/m, 'refused after the reminder');
+like($out, qr/^ 3\s+\| completed \| \{"reason": "no answer", "approved": false\}$/m, 'no answer');
+my @reminders = $out =~ /Reminder: Expense (\d)/g;
+is("@{[sort @reminders]}", '2 3', 'reminders');
+like($out, qr/^\s+1 \|\s+99.50$/m, 'one payment');
+
+$node->append_conf('postgresql.conf', "romancy.enabled = on");
+$node->reload;
+$out = example('work_queue', 'queue');
+like($out, qr/"thumbnails": 240/, 'the dispatcher got them all');
+like($out, qr/^\s+240 \|\s+240$/m, 'each file once');
+poll_until($node, q{select count(*) = 4 from romancy.instances where workflow = 'work_queue.worker' and output->>'why' = 'stopped'},
+	'all workers stopped', dbname => 'queue');
+is($node->safe_psql('queue', q{select sum((output->>'done')::int) from romancy.instances where workflow = 'work_queue.worker' and status = 'completed'}),
+	240, 'they made them all');
+$node->stop;
+done_testing();

@@ -1,0 +1,120 @@
+# SIGKILL at each point of a saga: before a compensation, inside one, after one has
+# committed, and before the final status. Whatever dies and when, each
+# compensation's effect stands once in the user's table, in the right order, and the
+# instance ends as failed. It would catch an undoing that commits apart from its
+# history row, a saga that is forgotten, and one that begins anew.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyTest;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $node = romancy_node('saga', 'restart_after_crash' => 'on', 'synchronous_commit' => 'on', 'max_worker_processes' => 12);
+
+# An activity or a compensation dies at its point, once: the note of it is taken
+# away outside the transaction, by a program that the dying process starts.
+$node->safe_psql('postgres', q{
+	CREATE TABLE effect (n serial, instance uuid, what text);
+	CREATE FUNCTION dies_at(point text) RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE f text := current_setting('data_directory') || '/point';
+	BEGIN
+		IF pg_read_file('point', 0, 1000, true) = point THEN
+			EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'rm ' || f || '; kill -9 ' || pg_backend_pid());
+			PERFORM pg_sleep(60);
+		END IF;
+	END $$;
+	CREATE FUNCTION put(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO effect (instance, what) VALUES (romancy.instance_id(), 'do ' || ($1 #>> '{}'));
+		RETURN $1;
+	END $$;
+	CREATE FUNCTION undo(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM dies_at('before ' || ($1 ->> 'result'));
+		INSERT INTO effect (instance, what) VALUES (romancy.instance_id(), 'undo ' || ($1 ->> 'result'));
+		PERFORM dies_at('inside ' || ($1 ->> 'result'));
+		RETURN NULL;
+	END $$;
+	-- dies when the transaction commits: after all that the turn did
+	CREATE FUNCTION at_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN PERFORM dies_at('commit of ' || new.what); RETURN NULL; END $$;
+	CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON effect DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION at_commit();
+	SELECT romancy.define_activity('put', 'put(jsonb)', compensation => 'undo');
+	CREATE FUNCTION saga(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1..3 LOOP PERFORM romancy.activity('put', to_jsonb(i)); END LOOP;
+		IF $1 = '"cancel"' THEN PERFORM romancy.sleep('1 h'); END IF;
+		RAISE EXCEPTION 'saga fails';
+	END $$;
+});
+my $expected = 'do 1,do 2,do 3,undo 3,undo 2,undo 1';
+
+sub wait_for_server
+{
+	for (1 .. 300)
+	{
+		my $ok = eval { $node->psql('postgres', 'SELECT 1', stdout => \my $out, stderr => \my $err); defined $out && $out eq '1' };
+		return if $ok;
+		usleep(100_000);
+	}
+	die 'the server does not come back';
+}
+
+sub run_saga
+{
+	my ($point, $input, $final) = @_;
+	my $file = $node->data_dir . '/point';
+	append_to_file($file, $point) if $point;
+	my $id = $node->safe_psql('postgres', "SELECT romancy.start_workflow('saga', '$input')");
+	if ($input eq '"cancel"')
+	{
+		poll_until($node, "SELECT status = 'waiting_for_timer' FROM romancy.instances WHERE instance_id = '$id'", "$point: it sleeps");
+		$node->safe_psql('postgres', "SELECT romancy.cancel_workflow('$id')");
+	}
+	if ($point)
+	{
+		for (1 .. 300) { last unless -e $file; usleep(50_000); }
+		ok(!-e $file, "$point: a process was killed there");
+		wait_for_server();
+	}
+	poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", ($point || 'nobody dies') . ": $final", expected => $final);
+	is($node->safe_psql('postgres', "SELECT string_agg(what, ',' ORDER BY n) FROM effect WHERE instance = '$id'"), $expected,
+		($point || 'nobody dies') . ': each effect once');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM romancy.get_history('$id') WHERE event_type = 'CompensationExecuted'"), '3',
+		($point || 'nobody dies') . ': three rows of history');
+}
+
+run_saga('', '"fail"', 'failed');
+run_saga('before 3', '"fail"', 'failed');
+run_saga('inside 3', '"fail"', 'failed');
+run_saga('commit of undo 3', '"fail"', 'failed');
+run_saga('inside 2', '"cancel"', 'cancelled');
+run_saga('commit of undo 1', '"cancel"', 'cancelled');
+
+# Between a compensation that has committed and the next: it waits for its second
+# attempt when everything is killed, and knows it afterwards.
+$node->safe_psql('postgres', q{
+	CREATE TABLE mended (yes boolean);
+	CREATE FUNCTION undo_later(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		IF $1 ->> 'result' = '2' AND NOT EXISTS (SELECT FROM mended) THEN RAISE EXCEPTION 'not yet'; END IF;
+		INSERT INTO effect (instance, what) VALUES (romancy.instance_id(), 'undo ' || ($1 ->> 'result') || ' at attempt ' || romancy.attempt());
+		RETURN NULL;
+	END $$;
+	SELECT romancy.define_activity('undo_later', 'undo_later(jsonb)', retry => '{"initial_interval": "2 s", "max_interval": "2 s", "jitter": 0}');
+	SELECT romancy.define_activity('put', 'put(jsonb)', compensation => 'undo_later');
+});
+my $id = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('saga', '"fail"')});
+poll_until($node, "SELECT status = 'compensating' AND wait ->> 'kind' = 'retry' FROM romancy.t_instance WHERE instance_id = '$id'", 'it waits for a second attempt');
+$node->stop('immediate');
+$node->start;
+$node->safe_psql('postgres', 'INSERT INTO mended VALUES (true)');
+poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'it goes on after a restart', expected => 'failed');
+is($node->safe_psql('postgres', "SELECT string_agg(what, ',' ORDER BY n) FROM effect WHERE instance = '$id' AND what LIKE 'undo%'"),
+	'undo 3 at attempt 1,undo 2 at attempt 2,undo 1 at attempt 1', 'with its attempts counted, each once');
+
+done_testing();
