@@ -54,7 +54,7 @@ def register(g):
         wait_until("select not exists (select from romancy.t_instance where wake_at is not null)", 600, 0.05)
 
     @bench("(k) publish calls per second, with no subscriber, against a plain INSERT")
-    def messages_publish():
+    def messages_k():
         psql(HANDLERS)
         setting("romancy.enabled", "off")
         publish = "\\set n random(1, 1000000)\nselect romancy.publish('bench', jsonb_build_object('n', :n::int));\n"
@@ -76,7 +76,7 @@ def register(g):
         return out
 
     @bench("(l) messages received per second, and what each costs", ["full_page_writes = off", "autovacuum = off"])
-    def messages_receive():
+    def messages_l():
         psql(HANDLERS)
         setting("romancy.executors", 2)
         out = []
@@ -111,7 +111,7 @@ def register(g):
         return out
 
     @bench("(m) commit of a publish to commit of its receipt, at low load", ["track_commit_timestamp = on"])
-    def messages_latency():
+    def messages_m():
         psql(HANDLERS)
         setting("romancy.executors", 1)
         n = size(2000, 100)

@@ -37,7 +37,7 @@ CREATE INDEX t_subscription_channel ON romancy.t_subscription (channel, mode, pi
 CREATE INDEX t_subscription_unsettled ON romancy.t_subscription (channel) WHERE snapshot IS NOT NULL;
 COMMENT ON TABLE romancy.t_subscription IS 'Which live instance receives from which channel';
 
-/* kind: b broadcast, o open, d direct. xid and snapshot: of the publishing transaction. */
+/* kind: b broadcast, o open, d direct. xid: of the publishing transaction. */
 CREATE TABLE romancy.t_message (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -46,7 +46,6 @@ CREATE TABLE romancy.t_message (
 	channel text NOT NULL,
 	instance_id uuid,
 	sender uuid,
-	snapshot pg_snapshot,
 	data jsonb,
 	metadata jsonb,
 	data_binary bytea,
@@ -57,10 +56,12 @@ CREATE INDEX t_message_xid ON romancy.t_message (channel, xid) WHERE kind <> 'd'
 CREATE INDEX t_message_published ON romancy.t_message (published_at) WHERE kind = 'o';
 COMMENT ON TABLE romancy.t_message IS 'Messages that somebody has still to receive, or may';
 
+/* received: kept so that it is not added again, as long as the subscription is not settled (src/messages/channel.c). */
 CREATE TABLE romancy.t_delivery (
 	instance_id uuid,
 	channel text,
 	message_id bigint,
+	received boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (instance_id, channel, message_id));
 COMMENT ON TABLE romancy.t_delivery IS 'Broadcast messages that a subscriber has not received yet';
 
@@ -157,7 +158,7 @@ CREATE VIEW romancy.channels WITH (security_barrier) AS
 			SELECT d.channel, m.published_at
 			FROM romancy.t_delivery d JOIN romancy.t_message m ON m.id = d.message_id
 			JOIN romancy.t_instance i ON i.instance_id = d.instance_id
-			WHERE romancy.may_read(i.owner)) u
+			WHERE NOT d.received AND romancy.may_read(i.owner)) u
 		GROUP BY u.channel)
 	SELECT channel, coalesce(s.mode, CASE WHEN s.channel IS NOT NULL THEN 'direct' END) AS mode,
 		coalesce(m.depth, 0) AS depth, m.oldest AS oldest_message,

@@ -117,26 +117,26 @@ rom_guc_init(void)
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("romancy.databases",
-							"Names the databases that workers serve, separated by commas.",
-							"When empty, every database that has the extension is served.",
-							&rom_guc_databases,
-							"",
-							PGC_SIGHUP, GUC_LIST_INPUT,
-							check_databases, NULL, NULL);
+							   "Names the databases that workers serve, separated by commas.",
+							   "When empty, every database that has the extension is served.",
+							   &rom_guc_databases,
+							   "",
+							   PGC_SIGHUP, GUC_LIST_INPUT,
+							   check_databases, NULL, NULL);
 	DefineCustomStringVariable("romancy.default_retry",
-							"Sets the retry policy of activities that have none, as a JSON object.",
-							"Its keys replace those of the built-in policy. When empty, the built-in policy holds.",
-							&rom_guc_default_retry,
-							"",
-							PGC_SIGHUP, 0,
-							check_default_retry, NULL, NULL);
+							   "Sets the retry policy of activities that have none, as a JSON object.",
+							   "Its keys replace those of the built-in policy. When empty, the built-in policy holds.",
+							   &rom_guc_default_retry,
+							   "",
+							   PGC_SIGHUP, 0,
+							   check_default_retry, NULL, NULL);
 	DefineCustomBoolVariable("romancy.enabled",
-							"Lets the workers run.",
-							"When off, the SQL API works and no worker runs anything.",
-							&rom_guc_enabled,
-							true,
-							PGC_SIGHUP, 0,
-							NULL, NULL, NULL);
+							 "Lets the workers run.",
+							 "When off, the SQL API works and no worker runs anything.",
+							 &rom_guc_enabled,
+							 true,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 	DefineCustomIntVariable("romancy.evaluation_timeout",
 							"Sets how long one evaluation of a handler may run without reaching a step.",
 							"Zero means no limit.",
@@ -243,12 +243,12 @@ rom_guc_init(void)
 							PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("romancy.outbox_url",
-							"Sets the URL that events of the outbox are posted to.",
-							"When empty, they stay until a program fetches them.",
-							&rom_guc_outbox_url,
-							"",
-							PGC_SIGHUP, GUC_SUPERUSER_ONLY,
-							NULL, NULL, NULL);
+							   "Sets the URL that events of the outbox are posted to.",
+							   "When empty, they stay until a program fetches them.",
+							   &rom_guc_outbox_url,
+							   "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   NULL, NULL, NULL);
 	DefineCustomIntVariable("romancy.result_expires",
 							"Sets how long the output of a finished instance is kept.",
 							"Zero keeps it as long as the instance.",
@@ -306,12 +306,12 @@ rom_guc_init(void)
 							PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 	DefineCustomRealVariable("romancy.sweep_jitter",
-							"Sets the fraction by which each interval of a sweep varies.",
-							"0.25 means up to 25 percent shorter or longer, drawn anew each time.",
-							&rom_guc_sweep_jitter,
-							0.25, 0.0, 0.9,
-							PGC_SIGHUP, 0,
-							NULL, NULL, NULL);
+							 "Sets the fraction by which each interval of a sweep varies.",
+							 "0.25 means up to 25 percent shorter or longer, drawn anew each time.",
+							 &rom_guc_sweep_jitter,
+							 0.25, 0.0, 0.9,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 	DefineCustomIntVariable("romancy.timer_interval",
 							"Sets the time between two runs of the sweep for due timers.",
 							"A safety net: due times are served exactly by other means.",
@@ -320,12 +320,12 @@ rom_guc_init(void)
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomEnumVariable("romancy.turn_mode",
-							"Sets how handlers are evaluated; for tests.",
-							"Both ways give the same results.",
-							&rom_guc_turn_mode,
-							0, turn_mode_options,
-							PGC_SUSET, GUC_NOT_IN_SAMPLE,
-							NULL, NULL, NULL);
+							 "Sets how handlers are evaluated; for tests.",
+							 "Both ways give the same results.",
+							 &rom_guc_turn_mode,
+							 0, turn_mode_options,
+							 PGC_SUSET, GUC_NOT_IN_SAMPLE,
+							 NULL, NULL, NULL);
 	DefineCustomIntVariable("romancy.worker_idle_timeout",
 							"Sets the time after which an idle worker leaves.",
 							"Zero means never.",

@@ -26,7 +26,7 @@ extern int	rom_guc_message_retention;	/* seconds; 0: off */
 extern int	rom_guc_message_timeout_interval;
 extern int	rom_guc_outbox_batch_size;
 extern int	rom_guc_outbox_interval;
-extern int	rom_guc_outbox_max_age;	/* seconds; 0: off */
+extern int	rom_guc_outbox_max_age; /* seconds; 0: off */
 extern int	rom_guc_outbox_max_attempts;
 extern char *rom_guc_outbox_url;
 extern int	rom_guc_result_expires; /* seconds; 0: off */

@@ -288,7 +288,10 @@ rom_heap_push(RomHeaps *heaps, const RomReadyItem *item, TimestampTz now)
 	i = pool_add(pool, item);
 	node = &pool->nodes[i];
 
-	/* -infinity, or what slept while the server was down, is not worth more than a day */
+	/*
+	 * -infinity, or what slept while the server was down, is not worth more
+	 * than a day
+	 */
 	node->key = Max(item->at, now - USECS_PER_DAY) - item->priority * AGEING;
 	node->seq = heaps->seq++;
 	if (queue->count == 0)

@@ -113,7 +113,6 @@ rom_roster_database_locked(RomRoster *roster, Oid dbid, bool create)
 
 	memset(place, 0, sizeof(RomDatabase));
 	place->dbid = dbid;
-	place->prepared = true;		/* before this server's start, maybe */
 	place->scheduler_at = DT_NOEND;
 	place->horizon = DT_NOEND;
 	for (i = 0; i < ROM_SWEEP_MAX; i++)
@@ -203,6 +202,8 @@ rom_roster_scan(Oid dbid, bool announce)
 		{
 			database->refusal = ROM_REFUSAL_NONE;
 			database->epoch++;
+			database->scan_after = 0;
+			database->scan_failures = 0;
 			memset(database->failures, 0, sizeof(database->failures));
 			memset(database->blocked_until, 0, sizeof(database->blocked_until));
 		}
@@ -275,38 +276,4 @@ rom_roster_busy(RomWorker *worker, int turns)
 	}
 	SpinLockRelease(&roster->mutex);
 	rom_latches_set(&latches);
-}
-
-void
-rom_roster_set_prepared(Oid dbid)
-{
-	RomRoster  *roster = roster_area;
-	RomDatabase *database;
-
-	if (roster == NULL)
-		return;
-	SpinLockAcquire(&roster->mutex);
-	database = rom_roster_database_locked(roster, dbid, true);
-	if (database != NULL)
-		database->prepared = true;
-	SpinLockRelease(&roster->mutex);
-}
-
-bool
-rom_roster_prepared(Oid dbid)
-{
-	RomRoster  *roster = roster_area;
-	RomDatabase *database;
-	bool		prepared;
-
-	if (roster == NULL)
-		return false;
-	SpinLockAcquire(&roster->mutex);
-	database = rom_roster_database_locked(roster, dbid, false);
-
-	/* one without a record has not been visited, or has no extension */
-	prepared = database != NULL && database->prepared &&
-		database->refusal != ROM_REFUSAL_NO_EXTENSION;
-	SpinLockRelease(&roster->mutex);
-	return prepared;
 }

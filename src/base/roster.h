@@ -46,8 +46,10 @@ typedef struct RomWorker
 {
 	RomWorkerKind kind;
 	RomWorkerState state;
-	bool		leave;			/* the launcher, or a DROP DATABASE, asks it to */
-	uint32		generation;		/* of the place; a late start finds another one */
+	bool		leave;			/* the launcher, or a DROP DATABASE, asks it
+								 * to */
+	uint32		generation;		/* of the place; a late start finds another
+								 * one */
 	Oid			dbid;
 	Oid			owner;			/* executor: whose turns it runs */
 	int			part;			/* scheduler: which share of the sweeps */
@@ -76,7 +78,8 @@ typedef enum RomRefusal
 {
 	ROM_REFUSAL_NONE,
 	ROM_REFUSAL_NO_EXTENSION,
-	ROM_REFUSAL_VERSION,		/* SQL objects of another version than the library */
+	ROM_REFUSAL_VERSION,		/* SQL objects of another version than the
+								 * library */
 	ROM_REFUSAL_COPY			/* a copy that was not adopted */
 } RomRefusal;
 
@@ -84,18 +87,27 @@ typedef struct RomDatabase
 {
 	Oid			dbid;			/* invalid: the place is free */
 	RomRefusal	refusal;		/* until something is announced */
-	bool		listed;			/* the launcher has looked at its row in pg_database */
-	bool		served;			/* connectable, and not left out by romancy.databases */
+	bool		listed;			/* the launcher has looked at its row in
+								 * pg_database */
+	bool		served;			/* connectable, and not left out by
+								 * romancy.databases */
 	bool		dropped;		/* the launcher is to forget it */
 	bool		scan;			/* to be scanned for work */
-	bool		prepared;		/* a prepared transaction may hold notes */
+	TimestampTz scan_after;		/* and not before, after scans that failed */
+	int			scan_failures;	/* in a row */
 	int			barred;			/* commands that keep workers out */
-	uint32		epoch;			/* counts what calls for a new look at the extension */
+	uint32		epoch;			/* counts what calls for a new look at the
+								 * extension */
 	TimestampTz busy_at;		/* an executor ended a batch */
 	TimestampTz scheduler_at;	/* a scheduler is needed by then */
+	TimestampTz waiting_since;	/* the launcher saw that one is needed; 0: none */
 	TimestampTz horizon;		/* deadlines from here on are not in memory */
 	bool		refill;			/* there is room for them */
-	/* by kind of worker: ends in a row that went wrong, and when the next may start */
+
+	/*
+	 * by kind of worker: ends in a row that went wrong, and when the next may
+	 * start
+	 */
 	int			failures[ROM_WORKER_KINDS];
 	TimestampTz blocked_until[ROM_WORKER_KINDS];
 	TimestampTz sweep_at[ROM_SWEEP_MAX];	/* asked for by notes */
@@ -104,7 +116,8 @@ typedef struct RomDatabase
 
 /* What the launcher is told; a bit stands until it has looked. */
 #define ROM_TELL_START		0x01	/* work for an owner without an executor */
-#define ROM_TELL_GROW		0x02	/* work while all executors of its owner are busy */
+#define ROM_TELL_GROW		0x02	/* work while all executors of its owner
+									 * are busy */
 #define ROM_TELL_DATABASE	0x04	/* something about a database changed */
 #define ROM_TELL_RING		0x08	/* the ring is half full */
 #define ROM_TELL_WORKER		0x10	/* a worker arrived or left */
@@ -180,10 +193,6 @@ extern void rom_roster_sweep(Oid dbid, int sweep, TimestampTz due);
 
 /* An executor has run a batch: counts its turns, and sees to it that there will be a scheduler. */
 extern void rom_roster_busy(RomWorker *worker, int turns);
-
-/* A transaction that holds notes was prepared in dbid; is one known? */
-extern void rom_roster_set_prepared(Oid dbid);
-extern bool rom_roster_prepared(Oid dbid);
 
 /* Tells the launcher. */
 extern void rom_roster_tell(uint32 what);

@@ -255,7 +255,8 @@ rom_execute_at(RomStatement *stmt, Datum *values, const bool *nulls,
 	Assert(stmt->nargs <= lengthof(spi_nulls));
 	if (stmt->plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare(stmt->sql, stmt->nargs, stmt->argtypes);
+		SPIPlanPtr	plan = SPI_prepare_cursor(stmt->sql, stmt->nargs, stmt->argtypes,
+											  stmt->generic ? CURSOR_OPT_GENERIC_PLAN : 0);
 
 		if (plan == NULL)
 			elog(ERROR, "could not prepare \"%s\": %s", stmt->sql,

@@ -23,6 +23,7 @@ typedef struct RomStatement
 	int			nargs;
 	Oid			argtypes[20];
 	SPIPlanPtr	plan;			/* kept, or NULL before the first use */
+	bool		generic;		/* never plan it anew for the values at hand */
 } RomStatement;
 
 /* What rom_engine_begin() changed and rom_engine_end() puts back. */

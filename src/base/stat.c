@@ -8,7 +8,7 @@
  * what is in use stays.
  *
  * A clean shutdown writes the table to FILE_NAME, and the next start reads it
- * and removes the file: after a crash there is none, and everything is counted anew.
+ * and removes the file: after a crash (or an immediate shutdown) there is none, and everything is counted anew.
  * Both are done by the postmaster, as pg_stat_statements does, when there is no other process.
  *
  *-------------------------------------------------------------------------
@@ -18,6 +18,8 @@
 #include <math.h>
 #include <unistd.h>
 
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
@@ -74,6 +76,17 @@ header_make(FileHeader *header)
 	INIT_CRC32C(header->crc);
 }
 
+/* shut_down_cleanly: was there a checkpoint at the end, or is the next start a recovery? */
+static bool
+shut_down_cleanly(void)
+{
+	bool		crc_ok;
+	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
+
+	return crc_ok && (control->state == DB_SHUTDOWNED ||
+					  control->state == DB_SHUTDOWNED_IN_RECOVERY);
+}
+
 /* save writes the table at the end of a shutdown; nobody else is there to be locked out. */
 static void
 save(int code, Datum arg)
@@ -82,7 +95,7 @@ save(int code, Datum arg)
 	FILE	   *file;
 	bool		ok;
 
-	if (code != 0 || sets == NULL)
+	if (code != 0 || sets == NULL || !shut_down_cleanly())
 		return;					/* a crash: what is here may be nonsense */
 	file = AllocateFile(FILE_NAME ".tmp", PG_BINARY_W);
 	if (file == NULL)

@@ -24,7 +24,8 @@ typedef struct RomSweepArgs
 	int			limit;			/* rows at the most */
 	int			part;			/* handle instances whose id's hash is part */
 	int			nparts;			/* modulo nparts; 1: all */
-	bool		manual;			/* asked for by run_sweep(): no grace for what exact wake-ups are about to do */
+	bool		manual;			/* asked for by run_sweep(): no grace for what
+								 * exact wake-ups are about to do */
 } RomSweepArgs;
 
 typedef struct RomSweep

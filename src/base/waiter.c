@@ -48,6 +48,7 @@ typedef struct Waiter
 
 typedef struct Waiters
 {
+	pg_atomic_uint64 unflushed; /* see rom_waiter_note_unflushed() */
 	Bucket		buckets[BUCKETS];
 	Waiter		waiters[FLEXIBLE_ARRAY_MEMBER];
 } Waiters;
@@ -72,6 +73,7 @@ rom_waiter_shmem_attach(void *place, bool found)
 	if (found)
 		return;
 	memset(area, 0, rom_waiter_shmem_size());
+	pg_atomic_init_u64(&area->unflushed, 0);
 	for (i = 0; i < BUCKETS; i++)
 	{
 		SpinLockInit(&area->buckets[i].mutex);
@@ -217,7 +219,10 @@ rom_waiter_notify_some(uint64 key, int number)
 	if (area == NULL)
 		return;
 
-	/* what is told here was done before who registers now looks, or he is seen */
+	/*
+	 * what is told here was done before who registers now looks, or he is
+	 * seen
+	 */
 	pg_memory_barrier();
 	bucket = &area->buckets[key % BUCKETS];
 	if (*(volatile int *) &bucket->first == NOBODY)
@@ -241,4 +246,24 @@ rom_waiter_notify_some(uint64 key, int number)
 			SetLatch(&GetPGProcByNumber(procnos[i])->procLatch);
 		number -= n;
 	} while (n == CHUNK && number > 0);
+}
+
+void
+rom_waiter_note_unflushed(uint64 lsn)
+{
+	uint64		before;
+
+	if (area == NULL)
+		return;
+	before = pg_atomic_read_u64(&area->unflushed);
+	while (before < lsn &&
+		   !pg_atomic_compare_exchange_u64(&area->unflushed, &before, lsn))
+		;
+}
+
+uint64
+rom_waiter_unflushed(void)
+{
+	/* not preloaded: nothing is noted, so everything counts */
+	return area != NULL ? pg_atomic_read_u64(&area->unflushed) : PG_UINT64_MAX;
 }

@@ -9,8 +9,8 @@
  * would find the rows locked, and could miss the catalog invalidations of the
  * same commit. What runs there must not raise, and waits for nothing but spinlocks.
  *
- * PREPARE TRANSACTION drops the notes, and remembers that there were some:
- * COMMIT PREPARED then asks for a scan (workers/utility.c).
+ * PREPARE TRANSACTION drops the notes, and leaves a lock as a mark that there
+ * were some; COMMIT PREPARED finds it and asks for a scan (workers/utility.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -18,7 +18,9 @@
 
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
@@ -34,6 +36,10 @@
 /* Of a transaction that notes more instances, the rest is found by a scan. */
 #define NOTES_MAX 4096
 #define CHUNK 32
+
+/* As in workers/sweeps.c, with another key. */
+#define PREPARED_KEY 0x524F4D02
+#define LOCK_KIND 3
 
 typedef enum NoteKind
 {
@@ -53,7 +59,8 @@ typedef enum NoteKind
 typedef struct Note
 {
 	NoteKind	kind;
-	int			level;			/* of the subtransaction it stands or falls with */
+	int			level;			/* of the subtransaction it stands or falls
+								 * with */
 	pg_uuid_t	id;
 	Oid			owner;
 	int32		priority;		/* or the number of a sweep */
@@ -290,6 +297,8 @@ publish(void)
 				rom_waiter_notify(note->u.key);
 				break;
 			case NOTE_ONE:
+				if (synchronous_commit <= SYNCHRONOUS_COMMIT_OFF)
+					rom_waiter_note_unflushed(XactLastCommitEnd);
 				rom_waiter_notify_some(note->u.key, note->priority);
 				break;
 			case NOTE_END:
@@ -312,6 +321,35 @@ publish(void)
 		rom_ready_put(items, nitems, now);
 }
 
+/* The lock that a prepared transaction holds whose notes are lost: of a kind that SQL functions cannot take. */
+static void
+prepared_tag(LOCKTAG *tag)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, PREPARED_KEY, 0, LOCK_KIND);
+}
+
+/* The transaction is about to be prepared: its lock tells, even after a restart, that it made something ready. */
+static void
+mark_prepared(void)
+{
+	LOCKTAG		tag;
+
+	prepared_tag(&tag);
+	(void) LockAcquire(&tag, ShareLock, false, false);
+}
+
+bool
+rom_wake_prepared(void)
+{
+	LOCKTAG		tag;
+
+	prepared_tag(&tag);
+	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	LockRelease(&tag, ExclusiveLock, false);
+	return false;
+}
+
 static void
 at_xact(XactEvent event, void *arg)
 {
@@ -320,9 +358,11 @@ at_xact(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			armed = count > 0;
 			break;
-		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_PRE_PREPARE:
 			if (count > 0)
-				rom_roster_set_prepared(MyDatabaseId);
+				mark_prepared();
+			break;
+		case XACT_EVENT_PREPARE:
 			forget();
 			break;
 		case XACT_EVENT_ABORT:

@@ -54,6 +54,9 @@ extern void rom_wake_end(const pg_uuid_t *key, const pg_uuid_t *instance,
 typedef void (*RomWakeFunction) (const void *arg);
 extern void rom_wake_call(RomWakeFunction function, const void *arg, Size len);
 
+/* Is there a prepared transaction in this database that made something ready? */
+extern bool rom_wake_prepared(void);
+
 /* Registers the transaction callbacks; called once from _PG_init. */
 extern void rom_wake_init(void);
 

@@ -90,7 +90,7 @@ find_over(Position *pos, const RomSweepArgs *args, TimestampTz now,
 		" LEFT JOIN romancy.t_workflow w ON w.def_id = i.def_id"
 		" ORDER BY i.created_at, i.instance_id",
 		8, {TIMESTAMPTZOID, INTERVALOID, TIMESTAMPTZOID, UUIDOID,
-			TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID}
+		TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID}
 	};
 	Datum		values[8];
 	bool		nulls[8] = {false};

@@ -199,6 +199,12 @@ rom_saga_has_run(RomTurn *turn, RomEvent *event)
 	return false;
 }
 
+bool
+rom_saga_pending(RomTurn *turn)
+{
+	return next_registered(turn) != NULL;
+}
+
 /* ------------------------------------------------------------ the saga of an instance */
 
 void
@@ -282,6 +288,7 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 		if (turn->saga == NULL)
 		{
 			turn->saga = palloc0_object(RomSaga);
+			turn->saga->begun = true;
 			turn->wait_before = NULL;
 		}
 		turn->saga->status = status;

@@ -16,6 +16,7 @@ typedef struct RomSaga
 {
 	RomStatus	status;			/* failed or cancelled, when they have run */
 	Jsonb	   *error;
+	bool		begun;			/* in this turn: its status is to be seen before anything runs */
 	bool		closed;			/* children and tasks have been asked to end */
 	Jsonb	   *in_flight;		/* array of {step, activity, input, compensation} that is waited for, or NULL */
 } RomSaga;
@@ -55,6 +56,9 @@ typedef enum RomSagaStep
 } RomSagaStep;
 
 extern RomSagaStep rom_saga_step(RomTurn *turn);
+
+/* Is anything registered that has not run? */
+extern bool rom_saga_pending(RomTurn *turn);
 
 /* Does an event register a compensation, and has that run? For a fork. */
 extern bool rom_saga_registers(RomEvent *event);

@@ -58,7 +58,10 @@ owner_oid(const char *name)
 	static Oid	last_oid = InvalidOid;
 	static bool told = false;
 
-	/* an oid may be stale when the role was dropped: then its executor finds nothing of its own */
+	/*
+	 * an oid may be stale when the role was dropped: then its executor finds
+	 * nothing of its own
+	 */
 	if (last_name[0] != '\0' && strcmp(name, last_name) == 0)
 		return last_oid;
 	last_oid = get_role_oid(name, true);

@@ -1093,7 +1093,8 @@ evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	*output = NULL;
 	*edata = NULL;
 
-	limits[0].kind = ROM_LIMIT_EVALUATION;
+	limits[0].kind = rom_guc_evaluation_timeout > 0 ?
+		ROM_LIMIT_EVALUATION : ROM_LIMIT_NONE;
 	limits[0].at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 											   rom_guc_evaluation_timeout);
 	limits[1].kind = ROM_LIMIT_EXECUTION;
@@ -1691,11 +1692,16 @@ compensate(RomTurn *turn)
 	}
 }
 
-/* ended is what follows a verdict that ends the instance. */
+/*
+ * ended is what follows a verdict that ends the instance. What is to be
+ * compensated waits for the next turn, so that others see the status while it runs.
+ */
 static RomTurnEnd
 ended(RomTurn *turn)
 {
-	return turn->saga != NULL ? compensate(turn) : ROM_TURN_SAVE;
+	if (turn->saga == NULL || (turn->saga->begun && rom_saga_pending(turn)))
+		return ROM_TURN_SAVE;
+	return compensate(turn);
 }
 
 /* still_waits: was it woken for nothing, so that there is nothing to save? */
@@ -1725,7 +1731,7 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 	TimestampTz start = GetCurrentTimestamp();
 
 	if (turn->saga != NULL)
-		return compensate(turn);
+		return ended(turn);
 	for (;;)
 	{
 		Jsonb	   *output;

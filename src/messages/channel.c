@@ -11,12 +11,13 @@
  * A subscription and a publishing transaction may cross, neither seeing the
  * other: the publisher's fan-out leaves the subscriber out, and the message
  * commits after the subscription's snapshot. Publishers have their xid before
- * they look. So a message crossed a subscription exactly if its xid was not
- * over for the subscription's snapshot, and the subscription's xid not for the
- * message's. From the first look after the subscription's commit on, only
- * transactions that have begun by then (xid below bound) can bring more such
- * messages; when all of these are over, the subscription is settled, and its
- * snapshot is forgotten.
+ * they look. So a message is the subscriber's if its xid was not over for the
+ * subscription's snapshot, whether its publisher saw the subscription, and
+ * wrote the delivery, or not. A later look adds the deliveries that are missing;
+ * to be able to tell, one that was received stays as a mark meanwhile. From the
+ * first look after the subscription's commit on, only transactions that have
+ * begun by then (xid below bound) can have crossed it; when all of these are
+ * over, the subscription is settled: its snapshot and the marks are forgotten.
  *
  *-------------------------------------------------------------------------
  */
@@ -181,7 +182,7 @@ void
 rom_subscription_find(RomTurn *turn, const char *channel, RomSubscription *sub)
 {
 	static RomStatement find = {
-		"SELECT mode, snapshot IS NOT NULL AND bound IS NULL,"
+		"SELECT mode, snapshot IS NOT NULL AND bound IS NULL, snapshot IS NOT NULL,"
 		" coalesce(xid = pg_current_xact_id_if_assigned(), false)"
 		" FROM romancy.t_subscription WHERE instance_id = $1 AND channel = $2",
 		2, {UUIDOID, TEXTOID}
@@ -196,7 +197,8 @@ rom_subscription_find(RomTurn *turn, const char *channel, RomSubscription *sub)
 		return;
 	sub->mode = mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
 	sub->unsettled = DatumGetBool(rom_value(0, 2, &isnull));
-	sub->fresh = DatumGetBool(rom_value(0, 3, &isnull));
+	sub->marked = DatumGetBool(rom_value(0, 3, &isnull));
+	sub->fresh = DatumGetBool(rom_value(0, 4, &isnull));
 }
 
 bool
@@ -290,12 +292,15 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 		" late AS MATERIALIZED (SELECT m.id, m.kind FROM s JOIN romancy.t_message m"
 		"  ON m.channel = s.channel AND m.kind <> 'd' AND m.xid >= pg_snapshot_xmin(s.snapshot)"
 		"  AND (s.bound IS NULL OR m.xid < s.bound) AND m.xid <> s.xid"
-		"  AND NOT pg_visible_in_snapshot(m.xid, s.snapshot)"
-		"  AND NOT pg_visible_in_snapshot(s.xid, m.snapshot)),"
+		"  AND NOT pg_visible_in_snapshot(m.xid, s.snapshot)),"
 		" mark AS (UPDATE romancy.t_message m SET kind = 'b' FROM late"
 		"  WHERE m.id = late.id AND late.kind = 'o'),"
 		" added AS (INSERT INTO romancy.t_delivery (instance_id, channel, message_id)"
 		"  SELECT $1, $2, late.id FROM late ON CONFLICT DO NOTHING RETURNING 1),"
+		" over AS (DELETE FROM romancy.t_delivery d USING s WHERE d.instance_id = $1"
+		"  AND d.channel = $2 AND d.received"
+		"  AND pg_snapshot_xmin(pg_current_snapshot()) >= coalesce(s.bound, $3)"
+		"  AND NOT EXISTS (SELECT FROM late WHERE late.id = d.message_id)),"
 		" done AS (UPDATE romancy.t_subscription u SET bound = coalesce(s.bound, $3),"
 		"  snapshot = CASE WHEN pg_snapshot_xmin(pg_current_snapshot()) < coalesce(s.bound, $3)"
 		"  THEN pg_current_snapshot() END"

@@ -22,7 +22,8 @@ typedef enum RomMode
 typedef struct RomSubscription
 {
 	RomMode		mode;
-	bool		unsettled;		/* publishing transactions may have crossed it */
+	bool		unsettled;		/* nobody has looked yet whether publishing transactions crossed it */
+	bool		marked;			/* what is received leaves a mark, see channel.c */
 	bool		fresh;			/* it is this transaction's own */
 } RomSubscription;
 

@@ -5,8 +5,8 @@
  *
  * One insert, and for a broadcast one statement more that writes a row for each
  * subscriber. Nothing is locked and nothing waited for. Who subscribes is read
- * with the latest snapshot, whatever the caller's isolation, and that snapshot
- * is stored with the message: channel.c tells with it whom the message missed.
+ * with the latest snapshot, whatever the caller's isolation; whom that missed
+ * is found by channel.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,9 +41,8 @@ insert_message(const RomPublish *p, char kind, Snapshot snapshot)
 {
 	static RomStatement insert = {
 		"INSERT INTO romancy.t_message (kind, channel, instance_id, sender, data, metadata,"
-		" data_binary, event, xid, snapshot) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,"
-		" CASE WHEN $1 <> 'd' THEN pg_current_xact_id() END,"
-		" CASE WHEN $1 <> 'd' THEN pg_current_snapshot() END) RETURNING id",
+		" data_binary, event, xid) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,"
+		" CASE WHEN $1 <> 'd' THEN pg_current_xact_id() END) RETURNING id",
 		8, {CHAROID, TEXTOID, UUIDOID, UUIDOID, JSONBOID, JSONBOID, BYTEAOID, JSONBOID}
 	};
 	const pg_uuid_t *sender = rom_message_sender();

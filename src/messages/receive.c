@@ -48,7 +48,7 @@ find_own(const pg_uuid_t *id, const char *channel, Own *own)
 {
 	static RomStatement find = {
 		"SELECT (SELECT d.message_id FROM romancy.t_delivery d"
-		"  WHERE d.instance_id = $1 AND d.channel = $2 ORDER BY d.message_id LIMIT 1),"
+		"  WHERE d.instance_id = $1 AND d.channel = $2 AND NOT d.received ORDER BY d.message_id LIMIT 1),"
 		" (SELECT m.id FROM romancy.t_message m"
 		"  WHERE m.kind = 'd' AND m.instance_id = $1 AND m.channel = $2 ORDER BY m.id LIMIT 1)",
 		2, {UUIDOID, TEXTOID}
@@ -125,9 +125,14 @@ take_direct(int64 id, MemoryContext cxt, RomMessage *message)
 
 /* take_delivery takes a message that was broadcast. */
 static bool
-take_delivery(RomTurn *turn, const char *channel, int64 id, MemoryContext cxt,
-			  RomMessage *message)
+take_delivery(RomTurn *turn, const char *channel, const RomSubscription *sub,
+			  int64 id, MemoryContext cxt, RomMessage *message)
 {
+	static RomStatement mark = {
+		"UPDATE romancy.t_delivery SET received = true"
+		" WHERE instance_id = $1 AND channel = $2 AND message_id = $3",
+		3, {UUIDOID, TEXTOID, INT8OID}
+	};
 	static RomStatement remove = {
 		"DELETE FROM romancy.t_delivery WHERE instance_id = $1 AND channel = $2 AND message_id = $3",
 		3, {UUIDOID, TEXTOID, INT8OID}
@@ -141,7 +146,7 @@ take_delivery(RomTurn *turn, const char *channel, int64 id, MemoryContext cxt,
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(channel);
 	values[2] = Int64GetDatum(id);
-	rom_execute(&remove, values, NULL, 0);
+	rom_execute(sub->marked ? &mark : &remove, values, NULL, 0);
 	values[0] = Int64GetDatum(id);
 	return take(&read, values, cxt, message);
 }
@@ -164,7 +169,7 @@ consume(RomTurn *turn, const char *channel, const RomSubscription *sub,
 			return false;
 		if (own.direct < own.delivery ?
 			take_direct(own.direct, cxt, message) :
-			take_delivery(turn, channel, own.delivery, cxt, message))
+			take_delivery(turn, channel, sub, own.delivery, cxt, message))
 			return true;
 	}
 }
@@ -400,7 +405,8 @@ in_vain(RomTurn *turn)
 		"SELECT (SELECT s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m"
 		"  WHERE m.kind = 'o' AND m.channel = $2) FROM romancy.t_subscription s"
 		"  WHERE s.instance_id = $1 AND s.channel = $2),"
-		" EXISTS (SELECT FROM romancy.t_delivery d WHERE d.instance_id = $1 AND d.channel = $2)"
+		" EXISTS (SELECT FROM romancy.t_delivery d WHERE d.instance_id = $1 AND d.channel = $2"
+		"  AND NOT d.received)"
 		" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd' AND m.instance_id = $1"
 		"  AND m.channel = $2)",
 		2, {UUIDOID, TEXTOID}

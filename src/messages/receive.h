@@ -35,7 +35,7 @@ extern Jsonb *rom_receive_step(RomTurn *turn, const RomPrimitive *primitive,
 /* Has something come for instance i? For queries over t_instance i. */
 #define ROM_ARRIVED_SQL \
 	"((i.status = 'waiting_for_message' AND (EXISTS (SELECT FROM romancy.t_delivery d WHERE d.instance_id = i.instance_id" \
-	"  AND d.channel = i.wait ->> 'name')" \
+	"  AND d.channel = i.wait ->> 'name' AND NOT d.received)" \
 	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
 	"  AND m.instance_id = i.instance_id AND m.channel = i.wait ->> 'name')" \
 	" OR EXISTS (SELECT FROM romancy.t_subscription s JOIN romancy.t_message m" \
@@ -44,7 +44,7 @@ extern Jsonb *rom_receive_step(RomTurn *turn, const RomPrimitive *primitive,
 	" OR i.wait ->> 'step' LIKE 'await%' AND EXISTS" \
 	" (SELECT FROM romancy.t_subscription s WHERE s.instance_id = i.instance_id" \
 	"  AND s.spawned > 0 AND (EXISTS (SELECT FROM romancy.t_delivery d" \
-	"   WHERE d.instance_id = i.instance_id AND d.channel = s.channel)" \
+	"   WHERE d.instance_id = i.instance_id AND d.channel = s.channel AND NOT d.received)" \
 	"  OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
 	"   AND m.instance_id = i.instance_id AND m.channel = s.channel)" \
 	"  OR s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m" \

@@ -101,7 +101,7 @@ resolve(const char *channel)
 		" AND (i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1"
 		"  OR s.spawned > 0 AND i.wait ->> 'step' LIKE 'await%')"
 		" AND (EXISTS (SELECT FROM romancy.t_delivery d"
-		"   WHERE d.instance_id = s.instance_id AND d.channel = $1)"
+		"   WHERE d.instance_id = s.instance_id AND d.channel = $1 AND NOT d.received)"
 		"  OR EXISTS (SELECT FROM romancy.t_message m"
 		"   WHERE m.kind = 'd' AND m.instance_id = s.instance_id AND m.channel = $1))",
 		1, {TEXTOID}
@@ -303,7 +303,7 @@ clean_channel(const char *channel, int limit)
 		"  WHERE s.channel = $1 AND s.snapshot IS NOT NULL)"
 		" AND m.id < coalesce((SELECT min(d.message_id) FROM romancy.t_subscription s,"
 		"  LATERAL (SELECT x.message_id FROM romancy.t_delivery x WHERE x.instance_id = s.instance_id"
-		"   AND x.channel = $1 ORDER BY x.message_id LIMIT 1) d"
+		"   AND x.channel = $1 AND NOT x.received ORDER BY x.message_id LIMIT 1) d"
 		"  WHERE s.channel = $1), 9223372036854775807)"
 		" ORDER BY m.xid LIMIT $2))",
 		2, {TEXTOID, INT4OID}

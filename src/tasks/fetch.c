@@ -62,12 +62,15 @@ read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
 /*
  * flush_seen makes durable what the claim has seen: a lease is handed to the
  * world outside, so the commit that made the task must not be lost, however
- * lazily it was written.
+ * lazily it was written. (One that waited for the disk was there before anybody
+ * could see it.)
  */
 static void
 flush_seen(XLogRecPtr upto)
 {
-	XLogFlush(upto);
+	uint64		unflushed = rom_waiter_unflushed();
+
+	XLogFlush(Min(upto, unflushed));
 }
 
 /* fetch claims as the function form does, and puts the rows into the result. */

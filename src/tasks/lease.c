@@ -39,9 +39,9 @@
 char *
 rom_token_make(const pg_uuid_t *task_id, int32 attempt, int64 fence)
 {
-	return psprintf("%s.%d.%016" INT64_MODIFIER "x",
+	return psprintf("%s.%d.%016llx",
 					DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(task_id))),
-					attempt, fence);
+					attempt, (unsigned long long) fence);
 }
 
 /* hex_digit is a lower-case hex digit's value, or -1. */

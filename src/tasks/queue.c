@@ -35,17 +35,17 @@ candidates(const RomClaim *claim, Oid caller, int max, pg_uuid_t *ids)
 	static RomStatement select = {
 		"SELECT task_id FROM romancy.t_task WHERE queue = $1 AND state = 0"
 		" AND romancy.may_access(owner, $2, true)"
-		" ORDER BY (- priority::bigint), task_id LIMIT $3 FOR UPDATE SKIP LOCKED",
-		3, {TEXTOID, OIDOID, INT4OID}
+		" ORDER BY (- priority::bigint), task_id LIMIT 100 FOR UPDATE SKIP LOCKED",
+		2, {TEXTOID, OIDOID}, NULL, true
 	};
-	Datum		values[3];
+	Datum		values[2];
 	uint64		rows;
 	bool		isnull;
 
 	values[0] = CStringGetTextDatum(claim->queue);
 	values[1] = ObjectIdGetDatum(caller);
-	values[2] = Int32GetDatum(max);
-	rows = rom_execute(&select, values, NULL, 0);
+	/* the limit of the statement is for the planner; this one stops it earlier */
+	rows = rom_execute(&select, values, NULL, max);
 	for (uint64 i = 0; i < rows; i++)
 		ids[i] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
 	return rows;
@@ -75,7 +75,7 @@ take(const RomClaim *claim, const pg_uuid_t *ids, int n, RomClaimed *claimed,
 		" $2 + t.close_us * interval '1 microsecond', $2 + t.beat_us * interval '1 microsecond')"
 		" WHERE t.task_id = ANY ($1) AND t.state = 0 RETURNING " ROM_TASK_COLUMNS ","
 		" EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)",
-		5, {UUIDARRAYOID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTOID}
+		5, {UUIDARRAYOID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTOID}, NULL, true
 	};
 	Datum		values[5];
 	RomTask   **found;
@@ -132,10 +132,10 @@ static bool
 promote(const RomClaim *claim)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 0, due_at = NULL WHERE task_id IN"
-		" (SELECT task_id FROM romancy.t_task WHERE due_at <= $2 AND state = 2 AND queue = $1"
-		" ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED)",
-		2, {TEXTOID, TIMESTAMPTZOID}
+		"UPDATE romancy.t_task SET state = 0, due_at = NULL WHERE task_id = ANY (ARRAY"
+		"(SELECT task_id FROM romancy.t_task WHERE due_at <= $2 AND due_at IS NOT NULL AND state = 2 AND queue = $1"
+		" ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED))",
+		2, {TEXTOID, TIMESTAMPTZOID}, NULL, true
 	};
 	Datum		values[2];
 

@@ -391,6 +391,7 @@ rom_bgw_check_database(void)
 	RomDatabase *database;
 	Check		check;
 	uint32		epoch = 0;
+	bool		news = false;
 	bool		ok;
 
 	SpinLockAcquire(&roster->mutex);
@@ -400,7 +401,10 @@ rom_bgw_check_database(void)
 	SpinLockRelease(&roster->mutex);
 
 	memset(&check, 0, sizeof(check));
-	check.full = !checked || epoch != checked_epoch;
+
+	/* a restore fills the tables behind our back: so a scheduler looks each time */
+	check.full = !checked || epoch != checked_epoch ||
+		me->kind == ROM_WORKER_SCHEDULER;
 	ok = rom_bgw_unit(check_unit, &check, false);
 	if (!ok)
 		proc_exit(1);			/* start again, later */
@@ -414,8 +418,12 @@ rom_bgw_check_database(void)
 	SpinLockAcquire(&roster->mutex);
 	database = rom_roster_database_locked(roster, MyDatabaseId, true);
 	if (database != NULL && database->epoch == epoch)
+	{
+		news = database->refusal != check.refusal;
 		database->refusal = check.refusal;
+	}
 	SpinLockRelease(&roster->mutex);
-	log_refusal(&check);
+	if (news)
+		log_refusal(&check);
 	return false;
 }

@@ -48,7 +48,7 @@ is_named(List *names, const char *name)
 		return true;
 	foreach(cell, names)
 		if (strcmp(lfirst(cell), name) == 0)
-			return true;
+		return true;
 	return false;
 }
 

@@ -131,6 +131,7 @@ rom_executor_main(Datum arg)
 		{
 			if (!rest(params.place))
 				break;
+			rom_bgw_set_state(ROM_WORKER_RUNNING);
 			continue;
 		}
 		if (!rom_bgw_check_database())

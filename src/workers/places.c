@@ -44,8 +44,8 @@ static int	nplaces = 0;
 
 /* No process is to be had before, since max_worker_processes is used up. */
 static TimestampTz no_process_until = 0;
-static TimestampTz no_process_since = 0;
 static TimestampTz no_process_logged_at = 0;
+static bool no_process_said = false;	/* and that it is over was not */
 static int	no_process_count = 0;
 
 /* One of our workers has left: its process will be free any moment up to then. */
@@ -160,13 +160,13 @@ no_process(TimestampTz now)
 		no_process_until = now + PROCESS_SOON;
 	else
 	{
-		if (no_process_count++ == 0)
-			no_process_since = now;
+		no_process_count++;
 		no_process_until = now + Min(ms, rom_guc_retry_backoff_max) * MS;
 	}
 	if (no_process_logged_at + LOG_AGAIN > now)
 		return;
 	no_process_logged_at = now;
+	no_process_said = true;
 	ereport(LOG,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("out of background worker slots"),
@@ -178,10 +178,13 @@ no_process(TimestampTz now)
 static void
 process_again(void)
 {
-	if (no_process_count > 0 && no_process_logged_at >= no_process_since)
+	if (no_process_count > 0 && no_process_said)
+	{
 		ereport(LOG,
 				(errmsg("romancy got a background worker slot again, after %d attempts",
 						no_process_count)));
+		no_process_said = false;
+	}
 	no_process_count = 0;
 	no_process_until = 0;
 }
@@ -223,7 +226,10 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 	if (database != NULL)
 	{
 		if (params->kind == ROM_WORKER_SCHEDULER)
+		{
 			database->scheduler_at = DT_NOEND;
+			database->waiting_since = 0;
+		}
 		else
 			database->scheduler_at = Min(database->scheduler_at,
 										 now + ROM_SCHEDULER_DELAY);

@@ -46,9 +46,12 @@
 /* How long a scan waits for room in the queues before it looks again. */
 #define ROOM_MS 50
 
-/* Takes the order to scan, cleared before the scan that it asks for. from: where to begin. */
+/*
+ * Takes the order to scan, cleared before the scan that it asks for. from:
+ * where to begin. False: there is none, or not before *next.
+ */
 static bool
-take_scan(TimestampTz *from)
+take_scan(TimestampTz *from, TimestampTz *next)
 {
 	RomRoster  *roster = rom_roster_get();
 	TimestampTz now = GetCurrentTimestamp();
@@ -66,6 +69,11 @@ take_scan(TimestampTz *from)
 			*from = database->horizon;
 		else
 			asked = false;
+		if (asked && database->scan_after > now)
+		{
+			*next = Min(*next, database->scan_after);
+			asked = false;
+		}
 		if (asked)
 		{
 			database->scan = false;
@@ -77,17 +85,27 @@ take_scan(TimestampTz *from)
 	return asked;
 }
 
-/* The scan did not come to its end: it is to be done again. */
+/* The scan is over. If it did not come to its end it is to be done again; if it failed, later. */
 static void
-give_scan_back(void)
+end_scan(bool done, bool failed)
 {
 	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
 	RomDatabase *database;
 
 	SpinLockAcquire(&roster->mutex);
 	database = rom_roster_database_locked(roster, MyDatabaseId, true);
 	if (database != NULL)
-		database->scan = true;
+	{
+		if (!done)
+			database->scan = true;
+		if (failed)
+			database->scan_after = now +
+				Min(INT64CONST(1000) << Min(database->scan_failures++, 20),
+					(int64) rom_guc_retry_backoff_max) * 1000;
+		else if (done)
+			database->scan_failures = 0;
+	}
 	SpinLockRelease(&roster->mutex);
 }
 
@@ -139,15 +157,18 @@ scan_other(void *arg)
 	scan->rows = rom_scan_hook() (&scan->place, SCAN_BATCH);
 }
 
-/* Waits until the queues have room. False: we have to leave. */
+/*
+ * Waits until the queues have room. Idle meanwhile: if there is no other place
+ * for the executors that make room, the launcher takes ours. False: we have to leave.
+ */
 static bool
 wait_for_room(void)
 {
-	while (!rom_ready_room())
+	while (!rom_ready_room() && !rom_bgw_asked_to_leave())
 	{
-		if (rom_bgw_asked_to_leave())
-			return false;
+		rom_bgw_set_state(ROM_WORKER_IDLE);
 		rom_bgw_wait(ROOM_MS);
+		rom_bgw_set_state(ROM_WORKER_RUNNING);
 	}
 	return !rom_bgw_asked_to_leave();
 }
@@ -246,33 +267,22 @@ rest(TimestampTz next)
 	rom_bgw_set_state(ROM_WORKER_RUNNING);
 }
 
-/* Does a scan that is asked for, but for a while after one that failed. *next: when to try again. */
+/* Does a scan that is asked for. *next: when to try one again that failed. */
 static bool
 scan_if_asked(TimestampTz *next)
 {
-	static TimestampTz not_before = 0;
-	static int	failures = 0;
 	TimestampTz from;
+	bool		done;
 
-	if (not_before > GetCurrentTimestamp())
-	{
-		*next = Min(*next, not_before);
+	if (!take_scan(&from, next))
 		return false;
-	}
-	if (!take_scan(&from))
-		return false;
-	if (scan_database(from))
-	{
-		failures = 0;
+	done = scan_database(from);
+	end_scan(done, !done && !rom_bgw_asked_to_leave());
+	if (done)
 		rom_bgw_healthy();
-		return true;
-	}
-	give_scan_back();
-	not_before = GetCurrentTimestamp() +
-		Min(INT64CONST(1000) << Min(failures++, 20),
-			(int64) rom_guc_retry_backoff_max) * 1000;
-	*next = Min(*next, not_before);
-	return false;
+	else
+		*next = GetCurrentTimestamp();	/* and see when */
+	return done;
 }
 
 void
@@ -298,7 +308,7 @@ rom_scheduler_main(Datum arg)
 		TimestampTz now;
 
 		rom_bgw_poll();
-		if (rom_guc_schedulers != nparts)
+		if (rom_guc_schedulers != nparts || params.part >= nparts)
 			leave(params.part, GetCurrentTimestamp(), true);	/* other shares */
 		if (!rom_bgw_check_database())
 			leave(params.part, DT_NOEND, true);

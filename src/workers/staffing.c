@@ -43,6 +43,7 @@ typedef struct Known
 	bool		served;
 	bool		needs_scheduler;
 	TimestampTz scheduler_at;
+	TimestampTz waiting_since;
 	TimestampTz blocked_until[ROM_WORKER_KINDS];
 	int			executors;
 } Known;
@@ -55,7 +56,8 @@ typedef struct Need
 	Oid			owner;
 	int			part;
 	TimestampTz since;
-	bool		more;			/* executor: one more, so nobody has to leave for it */
+	bool		more;			/* executor: one more, so nobody has to leave
+								 * for it */
 } Need;
 
 /* Everything a plan looks at; allocated once. */
@@ -69,7 +71,8 @@ typedef struct Staffing
 	RomReadyQueue queues[ROM_READY_QUEUES];
 	int			nneeds;
 	Need		needs[ROM_READY_QUEUES + ROM_MAX_DATABASES];
-	int			unserved;		/* needs, so far, that somebody has to leave for */
+	int			unserved;		/* needs, so far, that somebody has to leave
+								 * for */
 	int			nworkers;
 	int			total;			/* places taken */
 	RomWorker	workers[FLEXIBLE_ARRAY_MEMBER];
@@ -126,6 +129,17 @@ look(void)
 			!database->dropped && database->barred == 0 && database->refusal == ROM_REFUSAL_NONE;
 		known->needs_scheduler = database->scan || database->refill;
 		known->scheduler_at = Min(database->scheduler_at, database->horizon);
+		if (known->needs_scheduler && database->scan_after > plan->now)
+		{
+			known->needs_scheduler = false;
+			known->scheduler_at = Min(database->scheduler_at,
+									  database->scan_after);
+		}
+		if (!known->needs_scheduler && known->scheduler_at > plan->now)
+			database->waiting_since = 0;
+		else if (database->waiting_since == 0)
+			database->waiting_since = plan->now;
+		known->waiting_since = database->waiting_since;
 		memcpy(known->blocked_until, database->blocked_until,
 			   sizeof(known->blocked_until));
 	}
@@ -199,8 +213,7 @@ need_schedulers(Known *known)
 	for (i = 0; i < rom_guc_schedulers; i++)
 		if (!there[i])
 			add_need(ROM_WORKER_SCHEDULER, known->dbid, InvalidOid, i,
-					 known->scheduler_at < plan->now ?
-					 known->scheduler_at : plan->now, i > 0);
+					 known->waiting_since, i > 0);
 }
 
 /* Does an owner with ready work need an executor, or one more? */

@@ -53,8 +53,7 @@ typedef struct Meaning
 	bool		drop;			/* and goes */
 	bool		force;			/* at once */
 	bool		list;			/* databases come, go, or change */
-	bool		scan;			/* this database is to be scanned */
-	bool		announce;		/* the extension changes */
+	bool		announce;		/* the extension, or its work, changes */
 } Meaning;
 
 /* May the current user do this to the database? template: copy it. */
@@ -120,9 +119,10 @@ understand(Node *node, Meaning *meaning)
 	switch (nodeTag(node))
 	{
 		case T_TransactionStmt:
-			meaning->scan =
+			/* it may bring the extension, too: so not merely a scan */
+			meaning->announce =
 				((TransactionStmt *) node)->kind == TRANS_STMT_COMMIT_PREPARED &&
-				rom_roster_prepared(MyDatabaseId);
+				rom_wake_prepared();
 			break;
 		case T_DropdbStmt:
 			{
@@ -134,7 +134,7 @@ understand(Node *node, Meaning *meaning)
 				meaning->list = true;
 				foreach(cell, stmt->options)
 					if (strcmp(lfirst_node(DefElem, cell)->defname, "force") == 0)
-						meaning->force = true;
+					meaning->force = true;
 				break;
 			}
 		case T_CreatedbStmt:
@@ -332,8 +332,6 @@ hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		rom_wake_list();
 	if (meaning.announce)
 		rom_wake_announce();
-	if (meaning.scan)
-		rom_wake_scan();
 }
 
 void

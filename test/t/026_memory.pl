@@ -13,8 +13,9 @@ use Time::HiRes qw(usleep);
 
 my $turns = $ENV{ROMANCY_MEMORY_TURNS} // 100_000;
 my $node = romancy_node('memory', 'romancy.executors' => 1, 'romancy.worker_idle_timeout' => 0, 'romancy.max_history_events' => 60000,
-	'autovacuum' => 'off', 'jit' => 'off', 'checkpoint_timeout' => '1h', 'max_wal_size' => '8GB', 'log_autovacuum_min_duration' => -1);
+	'autovacuum' => 'off', 'jit' => 'off', 'checkpoint_timeout' => '1h', 'max_wal_size' => '8GB', 'log_autovacuum_min_duration' => -1, 'log_statement' => 'none');
 $node->safe_psql('postgres', q{
+	CREATE TABLE how_many AS SELECT 10 AS count;
 	CREATE FUNCTION echo(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN $1; END $$;
 	CREATE FUNCTION breaks(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'broken %', $1 USING DETAIL = $1::text, HINT = $1::text; END $$;
 	CREATE FUNCTION mix(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -34,8 +35,8 @@ $node->safe_psql('postgres', q{
 	END $$;
 	CREATE FUNCTION long(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN
-		FOR i IN 1 .. $1::int LOOP PERFORM romancy.activity('echo', to_jsonb(i)); END LOOP;
-		PERFORM romancy.sleep('3 s');
+		FOR i IN 1 .. (SELECT count FROM how_many) LOOP PERFORM romancy.activity('echo', jsonb_build_object('i', i, 'text', repeat('x', 100))); END LOOP;
+		PERFORM romancy.sleep('5 s');
 		RETURN '1';
 	END $$;
 });
@@ -92,10 +93,20 @@ unlike($log, qr/PAYLOAD_MARKER/, 'no payload in the log');
 my @lines = grep { /romancy|workflow|activity|executor|broken|fails/i && !/\] \d+_\w+\.pl |statement: |client backend/ } split /\n/, $log;
 is(scalar(@lines), 0, 'no line in the log for a turn, a retry or a failed workflow') or diag(join "\n", @lines[0 .. (@lines > 10 ? 9 : $#lines)]);
 
-# a long history
+# a long history: made from a short one, since it takes long to come about
 my $events = 49_990;
-my $id = $node->safe_psql('postgres', "SELECT romancy.start_workflow('long', '$events')");
+my $id = $node->safe_psql('postgres', "SELECT romancy.start_workflow('long')");
 poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'a long one waits', expected => 'waiting_for_timer');
+$node->safe_psql('postgres', qq{
+	BEGIN;
+	INSERT INTO romancy.t_history (instance_id, last_seq, events)
+		SELECT '$id', max(i), array_agg(ROW(e.kind, 'echo:' || i, e.name, jsonb_build_object('i', i, 'text', repeat('x', 100)),
+			jsonb_build_object('i', i, 'text', repeat('x', 100)), NULL, e.at)::romancy.t_event ORDER BY i)
+		FROM generate_series(11, $events) i, (SELECT (h.events)[1].* FROM romancy.t_history h WHERE h.instance_id = '$id' ORDER BY last_seq LIMIT 1) e
+		GROUP BY i / 500;
+	UPDATE romancy.t_instance SET last_seq = $events WHERE instance_id = '$id';
+	UPDATE how_many SET count = $events;
+	COMMIT});
 $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . executor() . ')');
 $node->safe_psql('postgres', q{CALL romancy.run_workflow('mix', '{"i": 9}', timeout => '30s')});
 $pid = executor();

@@ -117,4 +117,28 @@ poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id
 is($node->safe_psql('postgres', "SELECT string_agg(what, ',' ORDER BY n) FROM effect WHERE instance = '$id' AND what LIKE 'undo%'"),
 	'undo 3 at attempt 1,undo 2 at attempt 2,undo 1 at attempt 1', 'with its attempts counted, each once');
 
+# A cancel interrupts the statement that is running, whether it is an activity's (then
+# it is compensated) or a compensation's (then it runs again, and no attempt is charged).
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION naps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN $1; END $$;
+	CREATE FUNCTION slow_undo(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_sleep(1.5);
+		INSERT INTO effect (instance, what) VALUES (romancy.instance_id(), 'undo ' || ($1 ->> 'result') || ' at attempt ' || romancy.attempt());
+		RETURN NULL;
+	END $$;
+	SELECT romancy.define_activity('put', 'put(jsonb)', compensation => 'slow_undo');
+	CREATE FUNCTION long(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	-- (the sleep commits the first step: else a cancel of the second rolls it back, and there is nothing to undo)
+	BEGIN PERFORM romancy.activity('put', '1'); PERFORM romancy.sleep('10 ms'); RETURN romancy.activity('naps'); END $$;
+});
+$id = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('long')});
+poll_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'", 'an activity is running');
+is($node->safe_psql('postgres', "SELECT romancy.cancel_workflow('$id', 'first')"), 't', 'it is cancelled');
+poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'and compensates', expected => 'compensating');
+poll_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'", 'a compensation is running');
+is($node->safe_psql('postgres', "SELECT romancy.cancel_workflow('$id', 'second')"), 't', 'it is cancelled again');
+poll_until($node, "SELECT status || ' ' || (error ->> 'message') FROM romancy.instances WHERE instance_id = '$id'", 'and ends, for the first reason', expected => 'cancelled first');
+is($node->safe_psql('postgres', "SELECT string_agg(what, ',' ORDER BY n) FROM effect WHERE instance = '$id'"), 'do 1,undo 1 at attempt 1', 'undone once');
+
 done_testing();

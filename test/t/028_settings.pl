@@ -1,0 +1,190 @@
+# Settings that get in the way. A database's owner and the roles that own workflows set
+# whatever ALTER DATABASE and ALTER ROLE let them; every setting of romancy's is reloaded,
+# to both ends of its range, under load. Workflows run on, and the engine's own work is
+# done as if nothing had been set; a search_path with operators of somebody else's gains
+# nothing.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyTest;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $node = romancy_node('settings', 'romancy.worker_idle_timeout' => '500ms', 'romancy.timer_interval' => '300ms',
+	'romancy.resumption_interval' => '300ms', 'romancy.retention_interval' => '300ms', 'romancy.retry_backoff_max' => '300ms');
+sub sql { return $node->safe_psql($_[1] // 'postgres', $_[0]) }
+
+my $functions = q{
+	CREATE TABLE public.effect (instance uuid, step int);
+	GRANT ALL ON public.effect TO public;
+	CREATE FUNCTION public.note(jsonb) RETURNS jsonb LANGUAGE plpgsql SET default_transaction_read_only = off AS $$
+	BEGIN INSERT INTO public.effect VALUES (romancy.instance_id(), ($1 #>> '{}')::int); RETURN $1; END $$;
+	CREATE FUNCTION public.flaky(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN IF romancy.attempt() < 2 THEN RAISE EXCEPTION 'not yet'; END IF; RETURN '"ok"'; END $$;
+	CREATE FUNCTION public.steps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.activity('public.note', '1');
+		PERFORM romancy.sleep('50 ms');
+		PERFORM romancy.activity('public.flaky', retry => '{"initial_interval": "10ms"}');
+		PERFORM romancy.set_value('k', '1');
+		RETURN romancy.activity('public.note', '2');
+	END $$;
+};
+my %total;
+# runs some; $reset is what makes the session that starts them and looks at them sane
+sub runs
+{
+	my ($db, $what, $n) = @_;
+	$n //= 10;
+	my $reset = q{SET default_transaction_read_only = off; SET default_transaction_isolation = 'read committed'; SET statement_timeout = 0;
+		SET lock_timeout = 0; SET search_path = pg_catalog; SET datestyle = iso; SET role = none; SET row_security = on; SET bytea_output = hex; SET array_nulls = on;};
+	$total{$db} += $n;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$node->safe_psql($db, qq{$reset SELECT count(*) FROM romancy.start_workflows('public.steps', array(SELECT to_jsonb(i) FROM generate_series(1, $n) i))});
+	my $ok = poll_until($node, qq{$reset SELECT count(*) = $total{$db} FROM romancy.instances WHERE status = 'completed'}, "$what: all complete", dbname => $db);
+	$ok or diag($node->safe_psql($db, "$reset SELECT status, error, count(*) FROM romancy.instances GROUP BY 1, 2"));
+	is($node->safe_psql($db, "$reset SELECT count(*), count(DISTINCT (instance, step)) FROM public.effect"), join('|', (2 * $total{$db}) x 2), "$what: each step once");
+}
+
+# --- hostile settings of a database
+
+sql('CREATE ROLE owner LOGIN; CREATE ROLE user1 LOGIN; CREATE DATABASE hostile OWNER owner');
+sql("CREATE EXTENSION romancy; $functions; SELECT romancy.grant_usage('user1'); SELECT romancy.grant_usage('owner')", 'hostile');
+runs('hostile', 'before');
+my @settings = (
+	"statement_timeout = '1ms'", "lock_timeout = '1ms'", 'default_transaction_read_only = on',
+	"default_transaction_isolation = 'serializable'", 'default_transaction_deferrable = on', 'row_security = off',
+	"idle_in_transaction_session_timeout = '1ms'", "idle_session_timeout = '1ms'", "datestyle = 'German, DMY'", "intervalstyle = 'sql_standard'",
+	"timezone = 'Pacific/Kiritimati'", 'array_nulls = off', "bytea_output = 'escape'", 'standard_conforming_strings = off', 'transform_null_equals = on',
+	'quote_all_identifiers = on', 'enable_indexscan = off', 'enable_bitmapscan = off', "plan_cache_mode = 'force_custom_plan'", "work_mem = '64kB'",
+	"default_tablespace = 'nowhere'", "temp_tablespaces = 'nowhere'", 'extra_float_digits = -15', "xmloption = 'document'", "client_min_messages = 'debug5'",
+	"role = 'user1'", "default_table_access_method = 'nowhere'", 'check_function_bodies = off', 'synchronous_commit = off', "plpgsql.variable_conflict = 'error'",
+	"exit_on_error = on", "parallel_leader_participation = off", "parallel_setup_cost = 0", "parallel_tuple_cost = 0", "min_parallel_table_scan_size = 0");
+push @settings, "transaction_timeout = '1ms'" if $node->pg_version >= 17;
+push @settings, ($node->pg_version >= 16 ? 'debug_parallel_query' : 'force_parallel_mode') . ' = on';
+my $set = 0;
+for my $setting (@settings)
+{
+	my ($rc, $out, $err) = $node->psql('postgres', "SET client_min_messages = error; ALTER DATABASE hostile SET $setting", extra_params => [ '-U', 'owner' ]);
+	if ($rc != 0)
+	{
+		# some only a superuser may set: just as bad
+		($rc, $out, $err) = $node->psql('postgres', "SET client_min_messages = error; ALTER DATABASE hostile SET $setting");
+	}
+	$set++ if $rc == 0;
+}
+cmp_ok($set, '>=', @settings - 3, 'hostile settings are in force for the database');
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE database = 'hostile'}, 'the workers begin anew');
+SKIP:
+{
+	# sessions, too, would be cut off by some of them: what is tested are the workers
+	sql(q{ALTER DATABASE hostile RESET statement_timeout; ALTER DATABASE hostile RESET idle_session_timeout; ALTER DATABASE hostile RESET idle_in_transaction_session_timeout});
+	sql(q{ALTER DATABASE hostile RESET transaction_timeout}) if $node->pg_version >= 17;
+	local $ENV{PGOPTIONS} = '-c client_min_messages=error';
+	runs('hostile', 'hostile database');
+}
+for my $timeout ('statement_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout', $node->pg_version >= 17 ? 'transaction_timeout' : ())
+{
+	sql("ALTER DATABASE hostile SET $timeout = '1ms'");
+}
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE database = 'hostile'}, 'the workers begin anew');
+{
+	local $ENV{PGOPTIONS} = '-c client_min_messages=error -c statement_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0'
+	  . ($node->pg_version >= 17 ? ' -c transaction_timeout=0' : '');
+	runs('hostile', 'and its timeouts');
+	# the same for roles: the owner of workflows, and whom the workers connect as
+	sql('ALTER DATABASE hostile RESET ALL');
+	for my $role ('user1', 'postgres')
+	{
+		$node->psql('postgres', "SET client_min_messages = error; ALTER ROLE $role SET $_") for grep { !/^role|exit_on_error/ } @settings;
+	}
+	poll_until($node, q{SET statement_timeout = 0; SELECT count(*) = 0 FROM romancy.workers WHERE database = 'hostile'}, 'the workers begin anew');
+	local $ENV{PGOPTIONS} = $ENV{PGOPTIONS} . ' -c lock_timeout=0';
+	runs('hostile', 'hostile roles');
+}
+$ENV{PGOPTIONS} = '-c statement_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off -c lock_timeout=0'
+  . ($node->pg_version >= 17 ? ' -c transaction_timeout=0' : '');
+sql("ALTER ROLE $_ RESET ALL") for qw(user1 postgres);
+delete $ENV{PGOPTIONS};
+
+# --- a search_path of the database owner's, with operators and functions of his
+
+$node->safe_psql('hostile', q{
+	CREATE SCHEMA evil;
+	CREATE TABLE evil.seen (who name DEFAULT current_user, su text DEFAULT current_setting('is_superuser'), what text);
+	GRANT USAGE ON SCHEMA evil TO public; GRANT ALL ON evil.seen TO public;
+	CREATE FUNCTION evil.note(text) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN INSERT INTO evil.seen (what) VALUES ($1); EXCEPTION WHEN OTHERS THEN NULL; END $$;
+	CREATE FUNCTION evil.eq(text, text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('='); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
+	CREATE FUNCTION evil.eq(name, name) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('= name'); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
+	CREATE FUNCTION evil.eq(int, int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('= int'); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
+	CREATE FUNCTION evil.eq(uuid, uuid) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('= uuid'); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
+	CREATE FUNCTION evil.le(timestamptz, timestamptz) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('<='); RETURN $1 OPERATOR(pg_catalog.<=) $2; END $$;
+	CREATE FUNCTION evil.gt(record, record) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('>'); RETURN true; END $$;
+	CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = text, RIGHTARG = text);
+	CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = name, RIGHTARG = name);
+	CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = int, RIGHTARG = int);
+	CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = uuid, RIGHTARG = uuid);
+	CREATE OPERATOR evil.<= (FUNCTION = evil.le, LEFTARG = timestamptz, RIGHTARG = timestamptz);
+	CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('now'); RETURN pg_catalog.now(); END $$;
+	CREATE FUNCTION evil.count(anyelement) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('count'); RETURN 1; END $$;
+	CREATE FUNCTION evil.pg_has_role(name, text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('pg_has_role'); RETURN true; END $$;
+	CREATE TABLE evil.t_instance (i int); CREATE TABLE evil.t_history (i int);
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA evil TO public;
+	ALTER DATABASE hostile SET search_path = evil, pg_catalog, romancy, public;
+});
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE database = 'hostile'}, 'the workers begin anew');
+runs('hostile', 'a hostile search_path');
+$node->safe_psql('hostile', q{SET search_path = pg_catalog; SELECT romancy.run_sweep(name) FROM romancy.sweeps});
+is($node->safe_psql('hostile', q{SET search_path = pg_catalog; SELECT count(*) FROM evil.seen}), '0', 'none of its functions was run by a worker')
+  or diag($node->safe_psql('hostile', q{SET search_path = pg_catalog; SELECT who, su, what, count(*) FROM evil.seen GROUP BY 1, 2, 3}));
+is($node->safe_psql('hostile', q{SELECT 1 = 1; SELECT count(*) > 0 FROM evil.seen}) =~ s/.*\n//sr, 't', 'though a plain session runs them');
+# the API, in a session with that path, as the superuser
+$node->safe_psql('hostile', q{SET search_path = pg_catalog; TRUNCATE evil.seen});
+$total{hostile}++;
+my $id = $node->safe_psql('hostile', q{SELECT romancy.start_workflow('public.steps', '1')});
+$node->safe_psql('hostile', qq{SELECT romancy.pause_workflow('$id'); SELECT romancy.resume_workflow('$id'); CALL romancy.await_result('$id', '30s');
+	SELECT status FROM romancy.instances LIMIT 1; SELECT * FROM romancy.list_instances(); SELECT * FROM romancy.get_history('$id'); SELECT * FROM romancy.sweeps; SELECT * FROM romancy.workers; SELECT * FROM romancy.waiting;
+	SELECT romancy.run_sweep('timers'), romancy.run_sweep('resumption'), romancy.run_sweep('retention')});
+is($node->safe_psql('hostile', q{SET search_path = pg_catalog; SELECT string_agg(DISTINCT what, ' ') FROM evil.seen}), '', 'nor by the functions and views of romancy');
+
+# --- reload of every setting, under load
+
+sql("CREATE EXTENSION IF NOT EXISTS romancy; $functions");
+my @all = split /\n/, sql(q{SELECT name, vartype, min_val, max_val, boot_val FROM pg_settings WHERE name LIKE 'romancy.%' AND context IN ('sighup', 'superuser', 'user') ORDER BY name});
+cmp_ok(scalar(@all), '>', 20, scalar(@all) . ' settings can be reloaded');
+my $reloaded = 0;
+for my $line (@all)
+{
+	my ($name, $type, $min, $max, $boot) = split /\|/, $line, -1;
+	my @values =
+	    $type eq 'bool' ? ('off', 'on')
+	  : $type eq 'string' ? ($name =~ /databases/ ? ('nowhere', 'postgres, hostile') : $name =~ /retry/ ? ('{"max_attempts": 3}') : ('x'))
+	  : $type eq 'enum' ? qw(inline step auto)
+	  : ($min, $max);
+	for my $value (@values, 'DEFAULT')
+	{
+		my $quoted = $value eq 'DEFAULT' ? $value : "'$value'";
+		sql("ALTER SYSTEM SET $name = $quoted");
+		$node->reload;
+		$reloaded++;
+	}
+	$total{postgres} += 2;
+	sql(q{SELECT count(*) FROM romancy.start_workflows('public.steps', '{1,2}')});
+}
+sql('ALTER SYSTEM RESET ALL');
+$node->reload;
+cmp_ok($reloaded, '>', 60, "$reloaded reloads");
+runs('postgres', 'after all these reloads');
+for my $bad ("romancy.executors = 0", "romancy.sweep_jitter = 2", "romancy.databases = 'a,,b'", "romancy.default_retry = '[]'", 'romancy.nonesuch = 1')
+{
+	my ($rc, $out, $err) = $node->psql('postgres', "ALTER SYSTEM SET $bad");
+	isnt($rc, 0, "$bad is refused");
+}
+is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'romancy launcher'}), '1', 'the launcher is there');
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|terminated by signal|background worker "romancy [^"]*" \(PID \d+\) exited with exit code/, 'no worker came to grief');
+$node->stop('fast');
+done_testing();

@@ -1,0 +1,175 @@
+# On 100,000 instances of mixed status, with history, inbox, task, message and other
+# rows, no claim, sweep, list or result query reads a table from end to end, sorts more than a batch,
+# or reads many rows for the few that it wants. The real calls are made, by sessions and by
+# workers, and auto_explain writes the plan of every statement under them into the log.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyTest;
+use Test::More;
+
+my $n = 100_000;
+
+# A page is 50 rows, a batch 100; the rows that one statement may read or sort
+my $many = 1000;
+
+my $node = romancy_node('plans', 'autovacuum' => 'off', 'jit' => 'off', 'log_destination' => 'jsonlog', 'logging_collector' => 'on', 'log_directory' => 'json', 'log_filename' => 'server.log',
+	'log_statement' => 'none', 'shared_buffers' => '256MB', 'romancy.enabled' => 'off', 'romancy.worker_idle_timeout' => '2s', 'max_wal_size' => '8GB', 'romancy.schedulers' => 2,
+	map({ ("romancy.${_}_interval" => '1s') } qw(timer resumption lock_cleanup retention activity_timeout message_check message_timeout channel_cleanup)));
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'romancy, auto_explain'
+auto_explain.log_min_duration = -1
+auto_explain.log_analyze = on
+auto_explain.log_timing = off
+auto_explain.log_nested_statements = on
+auto_explain.log_format = json
+});
+$node->restart;
+$node->safe_psql('postgres', q{
+	CREATE ROLE few; SELECT romancy.grant_usage('few');
+	CREATE FUNCTION echo(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN $1; END $$;
+	CREATE FUNCTION w(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN PERFORM romancy.activity('echo', $1); PERFORM romancy.sleep('1 day'); RETURN $1; END $$;
+	CREATE FUNCTION quick(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('echo', $1); END $$;
+	CREATE FUNCTION wide(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.set_value('k', $1), romancy.subscribe('b'), romancy.join_group('g');
+		PERFORM romancy.await(romancy.spawn('echo', $1)), romancy.publish('b', '1'), romancy.receive('b'), romancy.call_workflow('quick', $1);
+		PERFORM romancy.sleep('1ms');
+		RETURN $1;
+	END $$;
+	CREATE FUNCTION again(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN IF $1 = '3' THEN RETURN $1; END IF; PERFORM romancy.recur(to_jsonb($1::int + 1)); RETURN NULL; END $$;
+	CREATE FUNCTION asks(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('queued', $1); END $$;
+	SELECT romancy.define_activity('queued', queue => 'q');
+	SELECT romancy.start_workflow('w', '0', idempotency_key => 'first'), romancy.start_workflow('w', '0', instance_id => '00000000-0000-7000-8000-000000000000');
+});
+
+# Rows as the engine would have left them; what is due is due now and then
+$node->safe_psql('postgres', qq{
+	BEGIN;
+	INSERT INTO romancy.t_instance (instance_id, created_at, wake_at, started_at, updated_at, finished_at, last_seq, def_id, flags, status, owner, workflow,
+			parent_id, continued_from, idempotency_key, input, output, error, labels, wait, result_expires)
+		SELECT ('01a0' || lpad(to_hex(i), 8, '0') || '70008000' || lpad(to_hex(i), 12, '0'))::uuid, at,
+			CASE WHEN s IN ('completed', 'failed', 'cancelled', 'recurred') THEN NULL WHEN s IN ('paused', 'waiting_for_message', 'waiting_for_activity', 'waiting_for_workflow') THEN 'infinity'
+				WHEN i % 500 = 3 THEN now() - interval '1 min' ELSE now() + i * interval '1 s' + interval '1 h' END,
+			at, at, CASE WHEN s IN ('completed', 'failed', 'cancelled', 'recurred') THEN at + interval '1 s' END, 1, d.def_id, 0, s::romancy.t_status,
+			CASE WHEN i % 10000 = 1 THEN 'few' ELSE 'postgres' END, 'w', CASE WHEN i % 50 = 0 THEN ('01a0' || lpad(to_hex(i + 1), 8, '0') || '70008000' || lpad(to_hex(i + 1), 12, '0'))::uuid END,
+			CASE WHEN i % 50 = 7 THEN ('01a0' || lpad(to_hex(i - 1), 8, '0') || '70008000' || lpad(to_hex(i - 1), 12, '0'))::uuid END,
+			CASE WHEN i % 2 = 0 THEN 'key ' || i END, jsonb_build_object('i', i), CASE WHEN s = 'completed' THEN '1'::jsonb END,
+			CASE WHEN s = 'failed' THEN '{"sqlstate": "P0001", "message": "so"}'::jsonb END, jsonb_build_object('n', i % 1000), NULL, CASE WHEN i % 20 = 0 THEN interval '1 y' END
+		FROM generate_series(1, $n) i, (SELECT def_id FROM romancy.t_workflow LIMIT 1) d,
+			LATERAL (SELECT (ARRAY['completed', 'completed', 'completed', 'waiting_for_timer', 'waiting_for_timer', 'waiting_for_message', 'waiting_for_activity', 'failed', 'pending',
+				CASE i / 10 % 4 WHEN 0 THEN 'cancelled' WHEN 1 THEN 'paused' WHEN 2 THEN 'recurred' ELSE 'waiting_for_workflow' END])[i % 10 + 1] AS s,
+				now() - (CASE WHEN i < $n / 50 THEN 40 ELSE 10 END) * interval '1 day' + i * interval '1 s' AS at) x;
+	INSERT INTO romancy.t_history SELECT i.instance_id, 1, h.events FROM romancy.t_instance i, (SELECT ARRAY[ROW(1, 'echo:1', NULL, input, '1', NULL, now())::romancy.t_event] AS events FROM romancy.t_instance LIMIT 1) h;
+	INSERT INTO romancy.t_history_archive SELECT * FROM romancy.t_history h WHERE EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = h.instance_id AND status = 'recurred');
+	INSERT INTO romancy.t_idempotency SELECT owner, workflow, idempotency_key, instance_id FROM romancy.t_instance WHERE idempotency_key LIKE 'key %';
+	INSERT INTO romancy.t_value SELECT instance_id, 'k', '1' FROM romancy.t_instance;
+	INSERT INTO romancy.t_inbox (instance_id, kind, step, result) SELECT instance_id, 3, 'nobody:1', '1' FROM romancy.t_instance WHERE status = 'paused';
+	INSERT INTO romancy.t_group SELECT 'group ' || i % 100, instance_id FROM (SELECT instance_id, row_number() OVER () AS i FROM romancy.t_instance WHERE wake_at IS NOT NULL) x;
+	INSERT INTO romancy.t_channel (channel, mode) SELECT 'channel ' || i, CASE i % 2 WHEN 0 THEN 'broadcast' ELSE 'competing' END FROM generate_series(0, 999) i;
+	INSERT INTO romancy.t_subscription (instance_id, channel, mode, xid)
+		SELECT instance_id, 'channel ' || i % 1000, CASE i % 2 WHEN 0 THEN 'broadcast' ELSE 'competing' END, pg_current_xact_id()
+		FROM (SELECT instance_id, row_number() OVER () AS i FROM romancy.t_instance WHERE status = 'waiting_for_message') x;
+	INSERT INTO romancy.t_message (xid, kind, channel, data) SELECT pg_current_xact_id(), CASE i % 2 WHEN 0 THEN 'b' ELSE 'o' END, 'channel ' || i % 1000 + 1000 * (i % 2), '1' FROM generate_series(1, 20000) i;
+	INSERT INTO romancy.t_message (kind, channel, instance_id, data) SELECT 'd', 'direct', instance_id, '1' FROM romancy.t_instance WHERE status = 'paused';
+	INSERT INTO romancy.t_delivery SELECT s.instance_id, s.channel, m.id FROM romancy.t_subscription s JOIN romancy.t_message m USING (channel) WHERE m.kind = 'b' AND s.mode = 'broadcast';
+	INSERT INTO romancy.t_received_event SELECT 'source', 'event ' || i, now() - i * interval '1 s' FROM generate_series(1, 20000) i;
+	INSERT INTO romancy.t_task (task_id, instance_id, created_at, started_at, claimed_at, due_at, def_id, priority, attempt, kind, state, queue, owner, activity, step, lease_us, fence, input)
+		SELECT overlay(instance_id::text PLACING '8' FROM 15 FOR 1)::uuid, instance_id, created_at, created_at, created_at, CASE WHEN i % 4 IN (1, 2) THEN now() + i * interval '1 s' END, def_id, 0, 1, 0,
+			(ARRAY[0, 1, 2, 3])[i % 4 + 1], CASE WHEN i % 8 < 4 THEN 'q' || i % 10 ELSE 'queue ' || i % 10 END, owner, 'queued', 'queued:1', 300000000, i, '1'
+		FROM (SELECT *, row_number() OVER () AS i FROM romancy.t_instance WHERE status = 'waiting_for_activity') x;
+	COMMIT;
+});
+$node->safe_psql('postgres', 'VACUUM ANALYZE');
+is($node->safe_psql('postgres', 'SELECT count(*) > 100000, count(DISTINCT status) FROM romancy.t_instance'), 't|10', '100,000 instances of ten statuses');
+
+# The calls, often enough that a generic plan is considered
+sub id { my ($i) = @_; return sprintf('01a0%08x70008000%012x', $i, $i); }
+my @calls = map { my $i = $_; (
+	(map { "SELECT count(*), max(next_page_token) FROM romancy.list_instances('$_')" }
+		'{}', '{"workflow": "w"}', (map { qq({"status": "$_"}) } qw(failed paused cancelled waiting_for_timer waiting_for_message waiting_for_activity completed pending recurred)),
+		'{"status": ["failed", "paused"]}', '{"search": "00123"}', '{"created_after": "2020-01-01"}', '{"created_before": "2099-01-01"}', '{"status": "failed", "workflow": "w"}'),
+	q{SELECT count(*) FROM romancy.list_instances('{}', 50, (SELECT max(next_page_token) FROM romancy.list_instances('{}')))},
+	q{SELECT count(*) FROM romancy.list_instances('{"status": "failed"}', 50, (SELECT max(next_page_token) FROM romancy.list_instances('{"status": "failed"}')))},
+	(map { my $f = $_; map { sprintf($f, id(100 * $i + $_)) } 0 .. 9 } q{SELECT count(*) FROM romancy.get_history('%s')}, q{SELECT romancy.get_value('%s', 'k')},
+		q{DO $$ BEGIN PERFORM romancy.get_result('%s'); EXCEPTION WHEN OTHERS THEN NULL; END $$}, q{SELECT * FROM romancy.instances WHERE instance_id = '%s'}, q{SELECT * FROM romancy.waiting WHERE instance_id = '%s'},
+		q{SELECT count(*) FROM romancy.get_archived_history('%s')}, q{SELECT * FROM romancy.get_progress('%s')}),
+	(map { my $f = $_; map { sprintf($f, id(1000 + 10 * $i + $_)) } 0 .. 9 } q{SELECT romancy.pause_workflow('%s')}, q{SELECT romancy.resume_workflow('%s')}, q{SELECT romancy.cancel_workflow('%s')},
+		q{SELECT romancy.retry_workflow('%s')}, q{DO $$ BEGIN PERFORM romancy.send_to('%s', 'c', '1'); EXCEPTION WHEN OTHERS THEN NULL; END $$}),
+	sprintf(q{SELECT romancy.delete_workflow('%s')}, id(2000 + 10 * $i)), sprintf(q{SELECT romancy.fork_workflow('%s', 'echo:1')}, id(3000 + 10 * $i + 7)),
+	"SELECT romancy.start_workflow('w', '1', idempotency_key => 'key " . (2 * $i) . "')", "SELECT romancy.start_workflow('quick', '1', idempotency_key => 'new $i')", "SELECT romancy.start_workflow('wide')",
+	"SELECT romancy.start_workflow('again', '1')", "SELECT romancy.start_workflow('asks', '1')",
+	"SELECT romancy.publish('channel $i', '1')", "SELECT romancy.publish('channel " . ($i + 1) . "', '1')", "SELECT romancy.publish('nowhere', '1')", "SELECT romancy.raise_event('t', 's', '1', id => 'event $i')",
+	"SELECT count(*) FROM romancy.group_members('group $i')", "SELECT count(*) FROM romancy.fetch_activities('q0', 'w', 10)", "SELECT count(*) FROM romancy.fetch_activities('q1', 'w', 10)",
+	"SELECT count(*) FROM romancy.fetch_workflows('q0', 'w', 10)", "SELECT romancy.health()",
+	map { "SELECT romancy.run_sweep('$_')" } split /\n/, $node->safe_psql('postgres', 'SELECT name FROM romancy.sweeps')) } 1 .. 8;
+my $stderr = '';
+$node->psql('postgres', join(";\n", "\\set VERBOSITY sqlstate\nSET auto_explain.log_min_duration = 0", @calls), on_error_stop => 0, stderr => \$stderr);
+is(join(' ', grep { !/RM002|RM010|RM008|P0001/ } $stderr =~ /ERROR: +(\w+)/g), '', 'the calls have been made');
+$node->safe_psql('postgres', join(";\n", 'SET auto_explain.log_min_duration = 0', 'SET ROLE few',
+	map { ('SELECT count(*) FROM romancy.list_instances()', q{SELECT count(*) FROM romancy.list_instances('{"status": "failed"}')}) } 1 .. 8));
+
+# Workers: start-up scan, timers, claims, sweeps
+$node->append_conf('postgresql.conf', "romancy.enabled = on\nauto_explain.log_min_duration = 0\n");
+$node->restart;
+poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.t_instance WHERE workflow IN ('quick', 'wide', 'again') AND wake_at IS NOT NULL)
+	AND NOT EXISTS (SELECT FROM romancy.t_instance WHERE wake_at < now())}, 'the workers have done what was due');
+poll_until($node, q{SELECT bool_and(runs >= 3) FROM romancy.sweeps WHERE name NOT IN ('schedules', 'outbox')}, 'and every sweep has run');
+$node->safe_psql('postgres', q{SELECT romancy.start_workflow('quick', '1') FROM generate_series(1, 300)});
+$node->safe_psql('postgres', q{SELECT romancy.start_workflow('wide', '1') FROM generate_series(1, 50)});
+poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.t_instance WHERE workflow IN ('quick', 'wide', 'again') AND wake_at IS NOT NULL)}, 'more work');
+$node->stop('fast');
+
+# What stands in the log
+my %big = map { $_ => 1 } qw(t_instance t_history t_history_archive t_idempotency t_value t_inbox t_group t_subscription t_message t_delivery t_received_event t_task);
+my (%bad, %seen);
+
+sub walk
+{
+	my ($plan, $text, $process) = @_;
+	my $rows = ($plan->{'Actual Rows'} // 0) * ($plan->{'Actual Loops'} // 0);
+	my $type = $plan->{'Node Type'};
+	my $removed = ($plan->{'Rows Removed by Filter'} // 0) * ($plan->{'Actual Loops'} // 0) + ($plan->{'Rows Removed by Index Recheck'} // 0);
+	my $rel = $plan->{'Relation Name'} // '';
+	my $what;
+
+	if ($type eq 'Seq Scan' && $big{$rel}) { $what = "Seq Scan on $rel"; }
+	elsif ($type =~ /Sort/ && $plan->{Plans}[0]{'Actual Rows'} * $plan->{Plans}[0]{'Actual Loops'} > $many) { $what = "$type of $plan->{Plans}[0]{'Actual Rows'} rows"; }
+	elsif ($type =~ /Scan/ && $big{$rel} && $rows + $removed > $many) { $what = "$type on $rel reads " . ($rows + $removed) . ' rows'; }
+	$bad{"$what\n    $text"} = ($plan->{'Index Name'} // '') . " ($process)" if $what;
+	walk($_, $text, $process) for @{ $plan->{Plans} // [] };
+}
+
+for my $file (glob($node->data_dir . '/json/*.json'))
+{
+	open my $fh, '<', $file or die $!;
+	while (my $line = <$fh>)
+	{
+		next unless $line =~ /plan:/;
+		my $entry = decode_json($line);
+		next unless $entry->{message} =~ /plan:\n(.*)\z/s;
+		my $plan = eval { decode_json($1) } or next;
+		my $text = $plan->{'Query Text'};
+		next unless $text =~ /romancy\.t_/;
+		$text =~ s/\s+/ /g;
+		my $process = $entry->{backend_type};
+		next if $text =~ /^SELECT NOT EXISTS/;	# the test's own
+		$seen{$text}{$process} = 1;
+		walk($plan->{Plan}, $text, $process);
+	}
+	close $fh;
+}
+my %by;
+for my $text (keys %seen) { $by{$_}++ for keys %{ $seen{$text} }; }
+note("$by{$_} statements of $_") for sort keys %by;
+cmp_ok($by{'client backend'} // 0, '>', 40, 'the statements of sessions were seen');
+cmp_ok($by{'romancy executor'} // 0, '>', 15, 'those of executors');
+cmp_ok($by{'romancy scheduler'} // 0, '>', 8, 'those of schedulers');
+is(scalar(keys %bad), 0, 'none reads a big table from end to end, sorts more than a batch, or reads many rows')
+  or diag(map { "$_\n    $bad{$_}\n" } sort keys %bad);
+done_testing();

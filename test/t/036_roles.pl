@@ -1,0 +1,84 @@
+# Roles that own workflows are renamed, dropped, locked out, or lose their rights while
+# work waits. The work of others goes on; what cannot run is paused with the reason, and
+# goes on when it is mended. It would catch a worker that runs work as somebody else.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyTest;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $node = romancy_node('roles', 'romancy.max_workers' => 6, 'max_worker_processes' => 12, 'romancy.executors' => 4,
+	'romancy.timer_interval' => '300ms', 'romancy.resumption_interval' => '300ms', 'romancy.retry_backoff_max' => '1s');
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+sql(q{
+	CREATE TABLE seen (who name DEFAULT current_user, instance uuid);
+	GRANT ALL ON seen TO public;
+	CREATE FUNCTION note(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN INSERT INTO public.seen (instance) VALUES (romancy.instance_id()); RETURN to_jsonb(current_user); END $$;
+	CREATE FUNCTION steps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.activity('note');
+		PERFORM romancy.sleep(coalesce($1 #>> '{}', '500 ms')::interval);
+		RETURN romancy.activity('note');
+	END $$;
+});
+my @roles = qw(renamed dropped nologin expired limited member fine);
+for my $role (@roles)
+{
+	sql("CREATE ROLE $role LOGIN; SELECT romancy.grant_usage('$role'); GRANT CREATE ON SCHEMA public TO $role");
+}
+my %id;
+sub start
+{
+	my ($role, $input) = @_;
+	$input = defined $input ? "'\"$input\"'" : 'NULL';
+	return $id{$role} = sql("SET ROLE $role; SELECT romancy.start_workflow('steps', $input)");
+}
+sub becomes
+{
+	my ($role, $status, $state, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	poll_until($node, "SELECT status || ' ' || coalesce(error->>'sqlstate', '-') FROM romancy.instances WHERE instance_id = '$id{$role}'", "$role: $what", expected => "$status $state");
+}
+start($_, '2 s') for @roles;
+becomes($_, 'waiting_for_timer', '-', 'sleeps') for @roles;
+
+sql(q{
+	ALTER ROLE renamed RENAME TO other_name;
+	REASSIGN OWNED BY dropped TO postgres; DROP OWNED BY dropped; DROP ROLE dropped;
+	ALTER ROLE nologin NOLOGIN; ALTER ROLE expired VALID UNTIL '2000-01-01'; ALTER ROLE limited CONNECTION LIMIT 0;
+	REVOKE CREATE ON SCHEMA public FROM member; SELECT romancy.revoke_usage('member');
+});
+becomes($_, 'completed', '-', 'completes') for qw(fine nologin expired limited);
+# who still has the right to run functions, but not the API any more, is answered one way or the other: never as somebody else
+poll_until($node, "SELECT status IN ('completed', 'paused', 'failed') FROM romancy.instances WHERE instance_id = '$id{member}'", 'member: comes to an end, or waits for its right');
+becomes($_, 'paused', '42704', 'is paused, for there is no such role') for qw(renamed dropped);
+is(sql(qq{SELECT string_agg(DISTINCT who, ',') FROM seen WHERE instance IN ('$id{renamed}', '$id{dropped}')}), 'dropped,renamed', 'nothing was done as anybody else');
+like(sql(qq{SELECT error->>'hint' FROM romancy.instances WHERE instance_id = '$id{dropped}'}), qr/\w/, 'with a hint');
+sql(q{ALTER ROLE other_name RENAME TO renamed; CREATE ROLE dropped});
+sql("SELECT romancy.resume_workflow('$id{renamed}'), romancy.grant_usage('dropped'), romancy.resume_workflow('$id{dropped}')");
+becomes($_, 'completed', '-', 'with the name back it goes on') for qw(renamed dropped);
+is(sql(q{SELECT count(*) FROM seen WHERE who NOT IN ('renamed', 'dropped', 'nologin', 'expired', 'limited', 'member', 'fine')}), '0', 'each ran as its owner alone');
+
+# in the middle of a load
+sql(q{CREATE ROLE busy; SELECT romancy.grant_usage('busy')});
+sql(q{SET ROLE busy; SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"300 ms"'::jsonb FROM generate_series(1, 200)))});
+usleep(200_000);
+sql(q{ALTER ROLE busy RENAME TO idle});
+usleep(700_000);
+sql(q{ALTER ROLE idle RENAME TO busy});
+usleep(100_000);
+is(sql(q{CALL romancy.run_workflow('steps', timeout => '30s')}), '"postgres"', 'others run meanwhile');
+poll_until($node, q{SELECT bool_and(status IN ('paused', 'completed')) FROM romancy.instances WHERE owner = 'busy'}, 'a role is renamed under load and back: some may be paused');
+sql(q{SELECT romancy.resume_workflow(instance_id) FROM romancy.instances WHERE owner = 'busy' AND status = 'paused'});
+poll_until($node, q{SELECT bool_and(status = 'completed') AND count(*) = 200 FROM romancy.instances WHERE owner = 'busy'}, 'all complete');
+is(sql(q{SELECT count(*) FROM seen WHERE who = 'busy'}), '400', 'each step once, as that role');
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|terminated by signal/, 'the log is clean');
+my @noise = slurp_file($node->logfile) =~ /LOG:  role "[^"]*" does not exist/g;
+cmp_ok(scalar(@noise), '<', 10, 'and not full');
+$node->stop('fast');
+done_testing();
