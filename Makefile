@@ -4,6 +4,8 @@
 #   make test                       everything that is tested, on a throw-away cluster (test/run)
 #   make test KINDS="regress tap" ONLY=pattern PG_CONFIG=/path/to/pg_config
 #   make demo, make bench           examples/orders/demo.sh, bench/run
+#   make soak SOAK_MINUTES=30       mixed load, kills, DDL, long transactions (test/soak)
+#   make sanitize, make coverage    valgrind, ASan and UBSan; lcov (test/tools)
 #   make indent, make check-indent  pgindent over src/ (where it can be had)
 
 EXTENSION  = romancy
@@ -14,7 +16,7 @@ MODULE_big = romancy
 
 # These goals start scripts that install what is missing, PGXS among it, and
 # that build in a copy of the tree: they must work where there is no pg_config.
-SCRIPTED = test demo bench indent check-indent
+SCRIPTED = test demo bench soak sanitize coverage indent check-indent
 .PHONY: $(SCRIPTED)
 
 export KINDS ONLY
@@ -25,6 +27,12 @@ demo:
 	@PG_CONFIG='$(PG_CONFIG)' test/tools/with-deps examples/orders/demo.sh
 bench:
 	@PG_CONFIG='$(PG_CONFIG)' test/tools/with-deps bench/run
+soak:
+	@PG_CONFIG='$(PG_CONFIG)' SOAK_MINUTES='$(or $(SOAK_MINUTES),30)' test/soak
+sanitize:
+	@PG_CONFIG='$(PG_CONFIG)' test/tools/sanitize $(SANITIZERS)
+coverage:
+	@PG_CONFIG='$(PG_CONFIG)' test/tools/coverage
 indent:
 	@test/tools/indent
 check-indent:

@@ -38,7 +38,7 @@ CREATE TABLE romancy.t_task (
 	details jsonb,
 	next jsonb) WITH (fillfactor = 80);
 CREATE INDEX t_task_ready ON romancy.t_task (queue, (- priority::bigint), task_id) WHERE state = 0;
-CREATE INDEX t_task_due ON romancy.t_task (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX t_task_due ON romancy.t_task (state, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX t_task_instance ON romancy.t_task (instance_id);
 COMMENT ON TABLE romancy.t_task IS 'Activities scheduled to run outside their instance''s turn';
 

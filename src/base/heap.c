@@ -315,7 +315,13 @@ rom_heap_pop(RomHeaps *heaps, RomHeapQueue *queue, pg_uuid_t *id)
 bool
 rom_heap_filled(RomHeaps *heaps)
 {
-	return heaps->ready.count >= POOL_SIZE / 4;
+	return heaps->ready.count >= POOL_SIZE / 8 * 3;
+}
+
+bool
+rom_heap_low(RomHeaps *heaps)
+{
+	return heaps->ready.count < POOL_SIZE / 16;
 }
 
 /* ---- deadlines ---- */

@@ -45,8 +45,9 @@ extern int	rom_heap_queues(RomHeaps *heaps);
 /* Takes the best of a queue that is not empty. */
 extern void rom_heap_pop(RomHeaps *heaps, RomHeapQueue *queue, pg_uuid_t *id);
 
-/* Is the pool of the queues fuller than a quarter? */
+/* Has a scan filled the pool of the queues as far as it may; is so little left that the next scan is worth its while? */
 extern bool rom_heap_filled(RomHeaps *heaps);
+extern bool rom_heap_low(RomHeaps *heaps);
 
 /* Adds a deadline; the same instance may have several, at different times. */
 extern RomHeapResult rom_heap_add_deadline(RomHeaps *heaps,

@@ -38,6 +38,7 @@ typedef struct Ready
 	/* under the ready lock */
 	bool		horizons;		/* some database has one */
 	bool		refill_asked;	/* and was told that there is room again */
+	bool		low_wanted;		/* the launcher waits for it, with a scan */
 } Ready;
 
 static Ready *area = NULL;
@@ -334,6 +335,18 @@ count_executors(Oid dbid, Oid owner)
 	return count;
 }
 
+/* There is little left: a scan that waits may begin. */
+static void
+tell_low(Outcome *outcome)
+{
+	RomRoster  *roster = rom_roster_get();
+
+	area->low_wanted = false;
+	SpinLockAcquire(&roster->mutex);
+	rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &outcome->latches);
+	SpinLockRelease(&roster->mutex);
+}
+
 int
 rom_ready_take(Oid dbid, Oid owner, pg_uuid_t *ids, int max)
 {
@@ -359,6 +372,9 @@ rom_ready_take(Oid dbid, Oid owner, pg_uuid_t *ids, int max)
 		while (n < max && queue->count > 0)
 			rom_heap_pop(heaps, queue, &ids[n++]);
 		queue->waiting_since = now;
+
+		if (area->low_wanted && rom_heap_low(heaps))
+			tell_low(&outcome);
 
 		/* what came by its deadline has woken nobody yet */
 		if (queue->count > 0)
@@ -450,6 +466,18 @@ rom_ready_room(void)
 	room = !rom_heap_filled(heaps);
 	LWLockRelease(rom_shmem_ready_lock());
 	return room;
+}
+
+bool
+rom_ready_low(void)
+{
+	bool		low;
+
+	LWLockAcquire(rom_shmem_ready_lock(), LW_EXCLUSIVE);
+	low = rom_heap_low(heaps);
+	area->low_wanted = !low;
+	LWLockRelease(rom_shmem_ready_lock());
+	return low;
 }
 
 void

@@ -55,8 +55,11 @@ extern TimestampTz rom_ready_pump(void);
 /* The queues that are not empty; returns how many. queues has room for ROM_READY_QUEUES. */
 extern int	rom_ready_list(RomReadyQueue *queues);
 
-/* Is there room for a scan to fill? */
+/* Is there room for a scan to go on? */
 extern bool rom_ready_room(void);
+
+/* Is there little enough for a scan to begin? If not, the launcher is told (ROM_TELL_DATABASE) when there is. */
+extern bool rom_ready_low(void);
 
 /* Forgets a database (dropped, or without the extension). */
 extern void rom_ready_purge(Oid dbid);

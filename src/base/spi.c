@@ -20,11 +20,14 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
 #include "commands/extension.h"
+#include "jit/jit.h"
+#include "optimizer/cost.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -132,6 +135,22 @@ rom_extension_owner(void)
 	if (!cache_valid)
 		lookup_extension();
 	return extension_owner;
+}
+
+/*
+ * rom_extension_lock keeps DROP EXTENSION away until the transaction ends; false when it
+ * is gone already. The lock may have waited for just that, so the catalog is asked again.
+ */
+bool
+rom_extension_lock(void)
+{
+	Oid			oid = rom_extension_oid();
+
+	if (!OidIsValid(oid))
+		return false;
+	LockDatabaseObject(ExtensionRelationId, oid, 0, AccessShareLock);
+	AcceptInvalidationMessages();
+	return rom_extension_oid() == oid;
 }
 
 /* missing raises the error for an object that the installed version does not have. */
@@ -250,7 +269,9 @@ rom_execute_at(RomStatement *stmt, Datum *values, const bool *nulls,
 			   Snapshot snapshot, long limit)
 {
 	char		spi_nulls[20];
-	int			rc;
+	bool		seqscan = enable_seqscan;
+	bool		jit = jit_enabled;
+	volatile int rc = 0;
 
 	Assert(stmt->nargs <= lengthof(spi_nulls));
 	if (stmt->plan == NULL)
@@ -267,8 +288,25 @@ rom_execute_at(RomStatement *stmt, Datum *values, const bool *nulls,
 	}
 	for (int i = 0; i < stmt->nargs; i++)
 		spi_nulls[i] = (nulls && nulls[i]) ? 'n' : ' ';
-	rc = SPI_execute_snapshot(stmt->plan, values, spi_nulls, snapshot,
-							  InvalidSnapshot, false, true, limit);
+
+	/*
+	 * A plan may be made while a table is empty and be kept while it fills:
+	 * every statement has its index, and is to use it. (The cost that this
+	 * puts on the few small tables without one must not call for the JIT.)
+	 */
+	enable_seqscan = false;
+	jit_enabled = false;
+	PG_TRY();
+	{
+		rc = SPI_execute_snapshot(stmt->plan, values, spi_nulls, snapshot,
+								  InvalidSnapshot, false, true, limit);
+	}
+	PG_FINALLY();
+	{
+		enable_seqscan = seqscan;
+		jit_enabled = jit;
+	}
+	PG_END_TRY();
 	if (rc < 0)
 		elog(ERROR, "could not execute \"%s\": %s", stmt->sql,
 			 SPI_result_code_string(rc));

@@ -70,6 +70,9 @@ extern Datum rom_value_copy(uint64 row, int col, bool *isnull,
 extern Oid	rom_extension_oid(void);
 extern Oid	rom_extension_owner(void);
 
+/* Locks the extension against DROP EXTENSION until the transaction's end; false when it is not (any more) there. */
+extern bool rom_extension_lock(void);
+
 /* Oid of a relation or a type in schema romancy, by name; cached with the extension's oid. Error if it is missing. */
 extern Oid	rom_relation_oid(const char *name);
 extern Oid	rom_type_oid(const char *name);

@@ -611,13 +611,7 @@ run_transaction(RomRun *run, Oid owner, const pg_uuid_t *ids, int n,
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		MemoryContextSwitchTo(batch_cxt);
-		if (!OidIsValid(rom_extension_oid()))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("extension \"romancy\" was dropped")));
-		LockDatabaseObject(ExtensionRelationId, rom_extension_oid(), 0, AccessShareLock);
-		AcceptInvalidationMessages();
-		if (OidIsValid(rom_extension_oid()))
+		if (rom_extension_lock())
 			rom_run_members(run, owner, ids, n);
 		temp = (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0;
 		for (int i = 0; i < run->nagain; i++)

@@ -149,20 +149,21 @@ resolve(const char *channel)
 	return handled;
 }
 
-/* sweep_all looks at a window of all who wait. */
+/* sweep_all looks at a window of all who wait, the next one each time; complete: at one after the other, until it has found something. */
 static int64
-sweep_all(const RomSweepArgs *args)
+sweep_all(const RomSweepArgs *args, bool complete)
 {
 	static RomStatement unsettled = {
 		"SELECT instance_id, channel FROM romancy.t_subscription WHERE snapshot IS NOT NULL LIMIT $1",
 		1, {INT4OID}
 	};
+	/* written so that index t_instance_status is the only one in this order */
 	static RomStatement waiting = {
 		"SELECT w.instance_id, w.owner, w.priority, w.created_at, w.arrived FROM"
 		" (SELECT i.instance_id, i.owner, i.priority, i.created_at, " ROM_ARRIVED_SQL " AS arrived"
-		"  FROM romancy.t_instance i WHERE i.status = 'waiting_for_message'"
-		"  AND (i.created_at, i.instance_id) > ($1, $2)"
-		"  ORDER BY i.created_at, i.instance_id LIMIT $3) w",
+		"  FROM romancy.t_instance i WHERE i.status >= 'waiting_for_message' AND i.status <= 'waiting_for_message'"
+		"  AND (i.status, i.created_at, i.instance_id) > ('waiting_for_message', $1, $2)"
+		"  ORDER BY i.status, i.created_at, i.instance_id LIMIT $3) w",
 		3, {TIMESTAMPTZOID, UUIDOID, INT4OID}
 	};
 	static RomStatement awaiting = {
@@ -208,7 +209,7 @@ sweep_all(const RomSweepArgs *args)
 		}
 		SPI_freetuptable(SPI_tuptable);
 		CHECK_FOR_INTERRUPTS();
-	} while (rows >= (uint64) window && handled < args->limit);
+	} while (complete && rows >= (uint64) window && handled < args->limit);
 	if (rows < (uint64) window)
 		pos_at = DT_NOBEGIN;
 	return handled;
@@ -236,7 +237,7 @@ sweep_messages(const RomSweepArgs *args)
 	if (all || now - last_all > (int64) rom_guc_message_check_interval * 500)
 	{
 		last_all = now;
-		handled += sweep_all(args);
+		handled += sweep_all(args, all);
 	}
 	rom_engine_end(&engine);
 	return handled;

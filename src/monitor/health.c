@@ -139,7 +139,7 @@ romancy_health(PG_FUNCTION_ARGS)
 	if (!rom_guc_enabled)
 		problem(&problems, "romancy.enabled is off");
 	if (!same_version)
-		problem(&problems, psprintf("the library's version is %s, that of the extension's objects is %s: run ALTER EXTENSION romancy UPDATE",
+		problem(&problems, psprintf("the library's version is %s, that of the extension's objects is %s: they have to be brought together",
 									ROM_VERSION, sql_version ? sql_version : "unknown"));
 	if (!adopted)
 		problem(&problems, "the workflows belong to another cluster or database, of which this is a copy: see romancy.adopt_database()");

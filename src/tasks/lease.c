@@ -425,7 +425,8 @@ static TimestampTz
 next_due_of(RomTaskState first, RomTaskState second)
 {
 	static RomStatement select = {
-		"SELECT due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state IN ($1, $2) ORDER BY due_at LIMIT 1",
+		"SELECT least((SELECT due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state = $1 ORDER BY due_at LIMIT 1),"
+		" (SELECT due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state = $2 ORDER BY due_at LIMIT 1))",
 		2, {INT2OID, INT2OID}
 	};
 	RomEngine	engine;
@@ -436,8 +437,10 @@ next_due_of(RomTaskState first, RomTaskState second)
 	values[0] = Int16GetDatum(first);
 	values[1] = Int16GetDatum(second);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select, values, NULL, 1) > 0)
-		due = DatumGetTimestampTz(rom_value(0, 1, &isnull));
+	rom_execute(&select, values, NULL, 1);
+	values[0] = rom_value(0, 1, &isnull);
+	if (!isnull)
+		due = DatumGetTimestampTz(values[0]);
 	rom_engine_end(&engine);
 	return due;
 }

@@ -19,6 +19,7 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "common/pg_prng.h"
 #include "libpq/pqsignal.h"
@@ -27,6 +28,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -217,6 +219,8 @@ rom_bgw_in_unit(void)
 	return in_unit;
 }
 
+static void check_unit(void *arg);
+
 bool
 rom_bgw_unit(RomUnit unit, void *arg, bool quiet)
 {
@@ -230,7 +234,9 @@ rom_bgw_unit(RomUnit unit, void *arg, bool quiet)
 		pgstat_report_activity(STATE_RUNNING, "romancy: looking for work");
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		unit(arg);
+		/* with the extension gone there is nothing to do but to notice it */
+		if (rom_extension_lock() || unit == check_unit)
+			unit(arg);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		ok = true;
@@ -321,6 +327,19 @@ rom_bgw_healthy(void)
 	SpinLockRelease(&roster->mutex);
 }
 
+bool
+rom_bgw_lock_extension(void)
+{
+	Oid			extension = rom_extension_oid();
+
+	if (!OidIsValid(extension))
+		return false;
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+
+	/* it may have been dropped, and created again, while we waited */
+	return rom_extension_oid() == extension;
+}
+
 /* What check_unit() found. */
 typedef struct Check
 {
@@ -337,10 +356,13 @@ check_unit(void *arg)
 	char	   *version;
 
 	check->refusal = ROM_REFUSAL_NONE;
-	check->extension = rom_extension_oid();
-	if (!OidIsValid(check->extension))
+	if (!rom_bgw_lock_extension())
+	{
 		check->refusal = ROM_REFUSAL_NO_EXTENSION;
-	else if (check->full || check->extension != checked_extension)
+		return;
+	}
+	check->extension = rom_extension_oid();
+	if (check->full || check->extension != checked_extension)
 	{
 		check->full = true;
 		if (!rom_version_matches(&version))

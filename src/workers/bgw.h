@@ -41,6 +41,9 @@ extern void rom_bgw_pin_session(void);
 /* Runs a unit and commits; an error is rolled back, logged (unless quiet), and false returned. Only an order to end the process gets through. */
 extern bool rom_bgw_unit(RomUnit unit, void *arg, bool quiet);
 
+/* In a unit: locks the extension until its end against being dropped; false when it is gone. */
+extern bool rom_bgw_lock_extension(void);
+
 /* Is a unit running in this process? */
 extern bool rom_bgw_in_unit(void);
 

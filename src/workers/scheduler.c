@@ -247,7 +247,7 @@ leave(int part, TimestampTz at, bool sent_away)
 			at = Min(at, database->sweep_at[i]);
 		go = sent_away || !(database->scan || database->refill);
 		if (go)
-			database->scheduler_at = Min(database->scheduler_at, at);
+			database->scheduler_at = at;	/* what was wanted before, we did */
 	}
 	if (go)
 		rom_bgw_me()->state = ROM_WORKER_LEAVING;
@@ -274,7 +274,8 @@ scan_if_asked(TimestampTz *next)
 	TimestampTz from;
 	bool		done;
 
-	if (!take_scan(&from, next))
+	/* while much is queued, a scan would find the same again; the launcher wakes us */
+	if (!rom_ready_low() || !take_scan(&from, next))
 		return false;
 	done = scan_database(from);
 	end_scan(done, !done && !rom_bgw_asked_to_leave());
@@ -313,9 +314,9 @@ rom_scheduler_main(Datum arg)
 		if (!rom_bgw_check_database())
 			leave(params.part, DT_NOEND, true);
 
-		if (params.part == 0 && scan_if_asked(&again))
-			busy_at = GetCurrentTimestamp();
 		if (rom_sweeps_run(&next))
+			busy_at = GetCurrentTimestamp();
+		if (params.part == 0 && scan_if_asked(&again))
 			busy_at = GetCurrentTimestamp();
 		if (params.part == 0)
 			next = Min(next, Min(horizon(), again));

@@ -107,6 +107,7 @@ static bool
 look(void)
 {
 	RomRoster  *roster = rom_roster_get();
+	bool		low = rom_ready_low();
 	bool		complete = true;
 	int			i;
 
@@ -127,7 +128,7 @@ look(void)
 		known->dbid = database->dbid;
 		known->served = rom_guc_enabled && database->served &&
 			!database->dropped && database->barred == 0 && database->refusal == ROM_REFUSAL_NONE;
-		known->needs_scheduler = database->scan || database->refill;
+		known->needs_scheduler = low && (database->scan || database->refill);
 		known->scheduler_at = Min(database->scheduler_at, database->horizon);
 		if (known->needs_scheduler && database->scan_after > plan->now)
 		{
@@ -189,6 +190,20 @@ add_need(RomWorkerKind kind, Oid dbid, Oid owner, int part, TimestampTz since,
 	need->more = more;
 }
 
+/* The scheduler that is there looks at what it is needed for. */
+static void
+wake_scheduler(Oid dbid)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomLatches	latches;
+
+	latches.count = 0;
+	SpinLockAcquire(&roster->mutex);
+	(void) rom_roster_wake_scheduler_locked(roster, dbid, &latches);
+	SpinLockRelease(&roster->mutex);
+	rom_latches_set(&latches);
+}
+
 /* Which schedulers does a database lack that should be there now? */
 static void
 need_schedulers(Known *known)
@@ -210,6 +225,8 @@ need_schedulers(Known *known)
 			worker->dbid == known->dbid && worker->part < lengthof(there))
 			there[worker->part] = true;
 	}
+	if (there[0])
+		wake_scheduler(known->dbid);
 	for (i = 0; i < rom_guc_schedulers; i++)
 		if (!there[i])
 			add_need(ROM_WORKER_SCHEDULER, known->dbid, InvalidOid, i,

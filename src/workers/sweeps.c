@@ -121,10 +121,12 @@ run_batches(void *arg)
 	const RomSweep *entry;
 	int			i;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_KEY,
-						 (run->sweep << 8) | run->args.part, LOCK_KIND);
 	run->rows = 0;
 	run->full = false;
+	if (!rom_bgw_lock_extension())
+		return;
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_KEY,
+						 (run->sweep << 8) | run->args.part, LOCK_KIND);
 	run->skipped = LockAcquire(&tag, ExclusiveLock, false, true) ==
 		LOCKACQUIRE_NOT_AVAIL;
 	if (run->skipped)
@@ -288,6 +290,8 @@ ask_next_due(void *arg)
 	int			i;
 
 	question->due = DT_NOEND;
+	if (!rom_bgw_lock_extension())
+		return;
 	for (i = 0; (entry = rom_sweep_part(question->sweep, i)) != NULL; i++)
 		if (entry->next_due != NULL)
 			question->due = Min(question->due, entry->next_due());

@@ -1,0 +1,273 @@
+# soak.pl: the soak that test/soak runs. Work is started under idempotency keys and
+# started again when the answer was lost; each step leaves a row in the user's table,
+# each message one in the receiver's. Meanwhile something happens every second or two:
+# see %events. Instances are deleted soon after their end, so tables have to stay small.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyTest;
+use Test::More;
+use Time::HiRes qw(usleep time);
+
+my $seconds = 60 * $ENV{SOAK_MINUTES};
+srand($ENV{SOAK_SEED});
+diag("for $ENV{SOAK_MINUTES} minutes, SOAK_SEED=$ENV{SOAK_SEED}");
+
+my $node = romancy_node('soak',
+	'restart_after_crash' => 'on', 'synchronous_commit' => 'on', 'fsync' => 'off', 'log_statement' => 'none',
+	'max_worker_processes' => 20, 'romancy.max_workers' => 8, 'romancy.executors' => 3, 'max_prepared_transactions' => 5,
+	'romancy.worker_idle_timeout' => '3s', 'romancy.retention' => '20s', 'romancy.retention_interval' => '2s',
+	'romancy.lock_cleanup_interval' => '1s', 'romancy.retry_backoff_max' => '2s', 'romancy.resumption_interval' => '2s',
+	'romancy.timer_interval' => '2s', 'autovacuum_naptime' => '5s', 'romancy.channel_cleanup_interval' => '5s');
+
+# sql($sql) -> value, or undef when the server did not answer
+sub sql
+{
+	my ($sql, $db) = @_;
+	my ($out, $err) = ('', '');
+	my $rc = eval { $node->psql($db // 'postgres', $sql, stdout => \$out, stderr => \$err, on_error_stop => 1, timeout => 60) };
+	return $out if defined $rc && $rc == 0;
+	diag("unexpected: $err\nfrom: $sql") if $err =~ /ERROR:/ && $err !~ /deadlock|lock timeout|canceling|recovery mode|starting up|shutting down|shut down|terminating|closed the connection|being accessed/;
+	return undef;
+}
+sub must { my $r; until (defined($r = sql(@_))) { usleep(100_000) } return $r }
+
+must(q{
+	CREATE TABLE effect (key text, step text, at timestamptz DEFAULT clock_timestamp());
+	CREATE TABLE got (message text);
+	CREATE TABLE sent (up_to int PRIMARY KEY);
+	CREATE FUNCTION note(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN INSERT INTO effect (key, step) VALUES ($1->>'key', $1->>'step'); RETURN $1->'step'; END $$;
+	CREATE FUNCTION flaky(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO effect (key, step) VALUES ($1->>'key', $1->>'step');
+		IF romancy.attempt() < 3 THEN RAISE EXCEPTION 'not yet'; END IF;
+		RETURN $1->'step';
+	END $$;
+	CREATE FUNCTION fails(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+	CREATE FUNCTION undo(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN INSERT INTO effect (key, step) VALUES ($1->'input'->>'key', 'undone'); RETURN NULL; END $$;
+	CREATE FUNCTION keep(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO got VALUES ($1 #>> '{}'); RETURN $1; END $$;
+	SELECT romancy.define_activity('undoable', 'note(jsonb)', compensation => 'undo');
+	CREATE FUNCTION step(jsonb, text) RETURNS jsonb LANGUAGE sql AS $$ SELECT $1 || jsonb_build_object('step', $2) $$;
+	CREATE FUNCTION steps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.activity('note', step($1, '1'));
+		PERFORM romancy.sleep('300 ms');
+		PERFORM romancy.activity('note', step($1, '2'));
+		PERFORM romancy.activity('flaky', step($1, '3'), retry => '{"initial_interval": "50ms", "max_attempts": 0, "max_duration": null}');
+		RETURN romancy.activity('note', step($1, '4'));
+	END $$;
+	CREATE FUNCTION quick(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1..4 LOOP PERFORM romancy.activity('note', step($1, i::text)); END LOOP;
+		RETURN '1';
+	END $$;
+	CREATE FUNCTION parallel(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	DECLARE h text[];
+	BEGIN
+		FOR i IN 1..4 LOOP h := h || romancy.spawn('note', step($1, i::text)); END LOOP;
+		RETURN to_jsonb(romancy.await_all(h));
+	END $$;
+	CREATE FUNCTION child(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN PERFORM romancy.activity('note', step($1, '2')); RETURN romancy.activity('note', step($1, '3')); END $$;
+	CREATE FUNCTION parent(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.activity('note', step($1, '1'));
+		PERFORM romancy.call_workflow('child', $1);
+		RETURN romancy.activity('note', step($1, '4'));
+	END $$;
+	CREATE FUNCTION saga(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1..3 LOOP PERFORM romancy.activity('undoable', step($1, i::text)); END LOOP;
+		RETURN romancy.activity('fails', retry => '{"max_attempts": 1}');
+	END $$;
+	CREATE FUNCTION consumer(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	DECLARE m romancy.message;
+	BEGIN
+		PERFORM romancy.subscribe('work', 'competing');
+		FOR i IN 1..25 LOOP
+			m := romancy.receive('work');
+			PERFORM romancy.activity('keep', m.data);
+		END LOOP;
+		RETURN romancy.recur($1);
+	END $$;
+	CREATE FUNCTION ticks(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN PERFORM romancy.sleep('1 s'); PERFORM romancy.recur(to_jsonb(($1 #>> '{}')::int + 1)); END $$;
+	CREATE FUNCTION sleeps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.sleep('30 days'); RETURN '1'; END $$;
+	CREATE FUNCTION naps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); RETURN '1'; END $$;
+	CREATE FUNCTION long(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('naps'); END $$;
+	CREATE ROLE other; SELECT romancy.grant_usage('other'); GRANT ALL ON effect, got TO other;
+});
+must(q{SELECT count(*) FROM romancy.start_workflows('consumer', array(SELECT to_jsonb(i) FROM generate_series(1, 3) i), array(SELECT 'consumer' || i FROM generate_series(1, 3) i))});
+must(q{SELECT romancy.start_workflow('ticks', '0', idempotency_key => 'ticks')});
+
+# --- what happens
+
+my ($long, $long_until);
+my %happened;
+sub pid_of
+{
+	my $pid = sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'romancy $_[0]' ORDER BY random() LIMIT 1");
+	return $pid && $pid =~ /^\d+$/ ? $pid : undef;
+}
+my %events = (
+	'terminate a worker' => sub { sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'romancy%' ORDER BY random() LIMIT 1}) },
+	'cancel a worker' => sub { sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'romancy%' ORDER BY random() LIMIT 1}) },
+	'kill a worker' => sub { my $pid = pid_of((qw(executor executor scheduler launcher))[ rand 4 ]); kill 'KILL', $pid if $pid },
+	'crash' => sub { $node->kill9; for (1 .. 200) { last if $node->start(fail_ok => 1); usleep(100_000) } },
+	'restart' => sub { $node->stop((qw(fast immediate))[ rand 2 ], fail_ok => 1); for (1 .. 200) { last if $node->start(fail_ok => 1); usleep(100_000) } },
+	'reload' => sub {
+		my @set = ([ executors => 1, 2, 3, 4 ], [ schedulers => 1, 2, 3 ], [ sweep_batch_size => 5, 100 ], [ timer_interval => '200ms', '2s' ], [ sweep_jitter => 0, 0.5 ],
+			[ enabled => 'off', 'on', 'on' ], [ max_concurrent_resumptions => 1, 10 ], [ turn_mode => qw(inline step auto) ], [ databases => "''", 'postgres' ], [ worker_idle_timeout => '100ms', '3s' ]);
+		my ($name, @values) = @{ $set[ rand @set ] };
+		sql("ALTER SYSTEM SET romancy.$name = $values[ rand @values ]");
+		eval { $node->reload };
+		if ($name eq 'enabled') { usleep(500_000); sql('ALTER SYSTEM SET romancy.enabled = on'); eval { $node->reload } }
+	},
+	'DDL on a table in use' => sub { sql(q{SET lock_timeout = '3s'; ALTER TABLE effect ADD COLUMN more int; ALTER TABLE effect DROP COLUMN more}) },
+	'DDL on a handler' => sub { my $f = (qw(note steps keep child))[ rand 4 ]; sql("DO \$d\$ BEGIN EXECUTE pg_get_functiondef('$f(jsonb)'::regprocedure); END \$d\$") },
+	'lock of a table' => sub { sql(q{SET lock_timeout = '3s'; BEGIN; LOCK TABLE effect IN EXCLUSIVE MODE; SELECT pg_sleep(0.5); COMMIT}) },
+	'another database' => sub {
+		sql('CREATE DATABASE other');
+		sql(q{CREATE EXTENSION romancy; CREATE FUNCTION f(jsonb) RETURNS jsonb LANGUAGE plpgsql AS 'BEGIN PERFORM romancy.sleep(''100 ms''); RETURN $1; END';
+			SELECT count(*) FROM romancy.start_workflows('f', array(SELECT to_jsonb(i) FROM generate_series(1, 50) i))}, 'other');
+		usleep(rand 500_000);
+		sql('DROP DATABASE IF EXISTS other' . (rand 2 < 1 ? ' WITH (FORCE)' : ''));
+	},
+	'a copy' => sub { sql('CREATE DATABASE copy TEMPLATE postgres'); usleep(rand 300_000); sql('DROP DATABASE IF EXISTS copy WITH (FORCE)') },
+	'vacuum' => sub { sql('VACUUM ' . (rand 4 < 1 ? 'FULL ' : '') . 'romancy.' . (qw(t_instance t_history t_inbox t_message))[ rand 4 ]) },
+	'a long transaction' => sub {
+		return if $long;
+		$long = eval { $node->background_psql('postgres', on_error_stop => 0) } or return;
+		eval { $long->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ'); $long->query_safe('SELECT count(*) FROM romancy.t_instance') };
+		$long_until = time + 5 + rand 20;
+	},
+	'steering' => sub {
+		sql(q{SELECT romancy.start_workflow('sleeps') FROM generate_series(1, 5); SELECT romancy.start_workflow('long')});
+		sql(q{SELECT romancy.pause_workflow(instance_id) FROM (SELECT instance_id FROM romancy.instances WHERE workflow IN ('steps', 'sleeps') AND finished_at IS NULL LIMIT 20) x});
+		usleep(rand 300_000);
+		must(q{SELECT romancy.resume_workflow(instance_id) FROM romancy.instances WHERE workflow IN ('steps', 'sleeps')});
+		sql(q{SELECT romancy.cancel_workflow(instance_id) FROM romancy.instances WHERE workflow IN ('sleeps', 'long') AND finished_at IS NULL});
+	},
+	'a prepared transaction' => sub {
+		my $key = 'prepared' . time;
+		sql("BEGIN; SELECT romancy.start_workflow('quick', '{\"key\": \"-\"}', idempotency_key => '$key'); PREPARE TRANSACTION 'p'");
+		must(q{SELECT count(*) FROM pg_prepared_xacts}) ne '0' and sql((rand 2 < 1 ? 'COMMIT' : 'ROLLBACK') . " PREPARED 'p'");
+		sql("ROLLBACK PREPARED 'p'") if must(q{SELECT count(*) FROM pg_prepared_xacts}) ne '0';
+	});
+# crashes are rarer than the rest
+my @bag = map { /crash|restart|kill|copy/ ? ($_) : ($_) x 3 } sort keys %events;
+
+# --- memory, from time to time: what is a process's own, in kilobytes
+my %most;
+sub measure
+{
+	my $rows = sql(q{SELECT pid, backend_type FROM pg_stat_activity WHERE backend_type LIKE 'romancy%'}) // return;
+	for (split /\n/, $rows)
+	{
+		my ($pid, $kind) = split /\|/;
+		open my $f, '<', "/proc/$pid/status" or next;
+		while (<$f>) { $most{$kind} = $1 if /^RssAnon:\s+(\d+)/ && $1 > ($most{$kind} // 0) }
+	}
+}
+
+# --- the load
+
+my @kinds = qw(steps quick parallel parent saga);
+my (%started, $messages, $batch);
+$messages = $batch = 0;
+my $begin = time;
+my $next = time + 2;
+my $measured = time;
+my $largest = 0;
+while (time < $begin + $seconds)
+{
+	$batch++;
+	my $kind = $kinds[ rand @kinds ];
+	my $n = 1 + int rand 20;
+	my @keys = map { "$kind-$batch-$_" } 1 .. $n;
+	my $role = rand 4 < 1 ? 'other' : 'postgres';
+	my $inputs = join ',', map { "'{\"key\": \"$_\"}'" } @keys;
+	my $keys = join ',', map { "'$_'" } @keys;
+	until (defined sql("SET ROLE $role; SELECT count(*) FROM romancy.start_workflows('$kind', array[$inputs]::jsonb[], array[$keys])"))
+	{
+		usleep(200_000);
+	}
+	push @{ $started{$kind} }, @keys;
+
+	# messages: when the answer was lost, the table tells whether they were sent
+	my $from = $messages + 1;
+	$messages += 10;
+	until (defined sql("BEGIN; INSERT INTO sent VALUES ($messages); SELECT romancy.publish('work', to_jsonb(i)) FROM generate_series($from, $messages) i; COMMIT"))
+	{
+		usleep(200_000);
+		last if must("SELECT count(*) FROM sent WHERE up_to = $messages") eq '1';
+	}
+	if (time > $next)
+	{
+		my $what = $bag[ rand @bag ];
+		$happened{$what}++;
+		$events{$what}->();
+		$next = time + 0.5 + rand 2;
+	}
+	if ($long && time > $long_until)
+	{
+		eval { $long->query('ROLLBACK'); $long->quit };
+		undef $long;
+	}
+	if (time > $measured + 3)
+	{
+		measure();
+		my $size = sql(q{SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relnamespace = 'romancy'::regnamespace AND relkind = 'r'}) || 0;
+		$largest = $size if $size > $largest;
+		$measured = time;
+	}
+	# the machine is shared: no more than a thousand in flight
+	while ((sql(q{SELECT count(*) FROM romancy.instances WHERE finished_at IS NULL}) // 0) > 1000) { usleep(200_000) }
+}
+if ($long) { eval { $long->query('ROLLBACK'); $long->quit } }
+diag(join ', ', map { "$_: $happened{$_}" } sort keys %happened);
+
+# --- the end
+
+must('ALTER SYSTEM RESET ALL');
+$node->reload;
+my $live = q{workflow NOT IN ('consumer', 'ticks') AND finished_at IS NULL};
+must(q{SELECT romancy.cancel_workflow(instance_id) FROM romancy.instances WHERE workflow IN ('sleeps', 'long') AND finished_at IS NULL});
+# who was paused by being killed three times running has to be let go on
+for (1 .. 600)
+{
+	must(q{SELECT romancy.resume_workflow(instance_id) FROM romancy.instances WHERE status = 'paused'});
+	last if must("SELECT count(*) FROM romancy.instances WHERE $live") eq '0';
+	usleep(300_000);
+}
+is(must("SELECT string_agg(DISTINCT workflow || ' ' || status, ', ') FROM romancy.instances WHERE $live"), '', 'everything comes to its end');
+for my $kind (sort keys %started)
+{
+	my $expected = @{ $started{$kind} };
+	my $steps = $kind eq 'saga' ? 6 : 4;
+	is(must("SELECT count(DISTINCT key) FROM effect WHERE key LIKE '$kind-%'"), $expected, "$kind: none of the $expected is lost");
+	is(must("SELECT string_agg(key || ' ' || n, ', ') FROM (SELECT key, count(*) AS n FROM effect WHERE key LIKE '$kind-%' GROUP BY key HAVING count(*) <> $steps LIMIT 10) x"),
+		'', "$kind: each step once");
+	is(must("SELECT string_agg(DISTINCT key || ' ' || step, ', ') FROM (SELECT key, step FROM effect WHERE key LIKE '$kind-%' AND step <> 'undone' GROUP BY 1, 2 HAVING count(*) > 1 LIMIT 10) x"),
+		'', "$kind: none twice");
+}
+poll_until($node, "SELECT count(*) = $messages FROM got", "all $messages messages are received");
+is(must('SELECT count(DISTINCT message) FROM got'), $messages, 'each once');
+is(must(q{SELECT count(*) FROM romancy.instances WHERE workflow = 'consumer' AND finished_at IS NULL}), '3', 'the receivers live on');
+is(must(q{SELECT count(*) FROM romancy.instances WHERE workflow = 'ticks' AND finished_at IS NULL}), '1', 'and so does the clock');
+cmp_ok(must(q{SELECT input::text::int FROM romancy.instances WHERE workflow = 'ticks' AND finished_at IS NULL}), '>', $seconds / 6, 'which has ticked');
+poll_until($node, q{SELECT count(*) < 100 FROM romancy.instances}, 'what has ended is deleted');
+is(must(q{SELECT count(*) FROM romancy.t_history h WHERE NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = h.instance_id)}), '0', 'with its history');
+is(must(q{SELECT count(*) FROM romancy.t_inbox b WHERE NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = b.instance_id)}), '0', 'and its inbox');
+is(must(q{SELECT count(*) FROM romancy.t_idempotency b WHERE NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = b.instance_id)}), '0', 'and its keys');
+cmp_ok($largest / 1048576, '<', 200, sprintf('tables stayed below 200 MB (%.0f)', $largest / 1048576));
+measure();
+cmp_ok($most{$_} / 1024, '<', 64, sprintf('memory of the %s stayed below 64 MB (%.1f)', $_, $most{$_} / 1024)) for sort keys %most;
+my $log = slurp_file($node->logfile);
+unlike($log, qr/PANIC:|TRAP:|terminated by signal (?!9)|invalid memory alloc|cache lookup failed/, 'the log has nothing that it must not have');
+cmp_ok(length($log) / 1048576, '<', 5 + $ENV{SOAK_MINUTES}, 'and is not full');
+$node->stop('fast');
+done_testing();
