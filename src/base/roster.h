@@ -100,7 +100,8 @@ typedef struct RomDatabase
 								 * extension */
 	TimestampTz busy_at;		/* an executor ended a batch */
 	TimestampTz scheduler_at;	/* a scheduler is needed by then */
-	TimestampTz waiting_since;	/* the launcher saw that one is needed; 0: none */
+	TimestampTz waiting_since;	/* the launcher saw that one is needed; 0:
+								 * none */
 	TimestampTz horizon;		/* deadlines from here on are not in memory */
 	bool		refill;			/* there is room for them */
 

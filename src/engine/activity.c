@@ -124,7 +124,6 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	RomIdentity identity;
 	Datum		value;
 	Jsonb	   *result;
-	RomCost		cost = {0};
 
 	limits[0].kind = ROM_LIMIT_EXECUTION;
 	limits[0].at = wall(turn->inst->deadline);
@@ -193,8 +192,9 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 		result = rom_jb_null_document();
 	PopActiveSnapshot();
 	rom_identity_leave(&identity);
-	rom_cost_end(&run->begun, &cost);
-	note_duration(run->name, cost.us);
+	memset(&run->cost, 0, sizeof(run->cost));
+	rom_cost_end(&run->begun, &run->cost);
+	note_duration(run->name, run->cost.us);
 	return result;
 }
 
@@ -453,8 +453,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		run.step = call->step;
 		run.attempt = a.attempt;
 		result = rom_activity_call(turn, activity, &run, call->input, turn->cxt);
-		rom_cost_end(&run.begun, &cost);
-		return completed(turn, call, event, activity, &a, result, &cost);
+		return completed(turn, call, event, activity, &a, result, &run.cost);
 	}
 
 	if (before != NULL && strcmp(before->kind, "retry") == 0 && before->until > rom_now())

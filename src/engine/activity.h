@@ -19,6 +19,7 @@ typedef struct RomActivityRun
 	int			attempt;
 	Jsonb	   *last_details;	/* heartbeat details of the attempt before, or NULL */
 	RomCostMark begun;			/* set by rom_activity_call() */
+	RomCost		cost;			/* likewise, when it returns */
 } RomActivityRun;
 
 /* A non-transactional activity to be run after the turn's commit. */

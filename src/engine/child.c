@@ -360,7 +360,8 @@ romancy_call_workflow(PG_FUNCTION_ARGS)
 	char	   *handle = spawn(fcinfo, "call_workflow()");
 	RomEvent   *outcome = rom_turn_completion(turn, handle);
 
-	if (outcome == NULL)
-		rom_schedule_wait(turn, psprintf("await_%s", handle), &handle, 1, false);
-	PG_RETURN_JSONB_P(value(turn, outcome));
+	if (outcome != NULL)
+		PG_RETURN_JSONB_P(value(turn, outcome));
+	rom_schedule_wait(turn, psprintf("await_%s", handle), &handle, 1, false);
+	PG_RETURN_NULL();			/* not reached: it unwinds */
 }

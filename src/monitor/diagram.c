@@ -242,7 +242,9 @@ edges(Drawing *d, const Front *front, int indent, int node)
 	ListCell   *lc;
 
 	foreach(lc, front->sources)
+	{
 		d->language->edge(&d->out, indent, lfirst_int(lc), node, false);
+	}
 }
 
 /* draw adds an instance's graph. */

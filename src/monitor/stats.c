@@ -55,6 +55,7 @@ typedef struct Pending
 static MemoryContext pending_cxt = NULL;
 static HTAB *pending = NULL;
 static Pending **dirty = NULL;
+static Pending *latest[2] = {NULL, NULL}; /* by kind: most often it is the same again */
 static int	ndirty = 0;
 static int	dirty_size = 0;
 
@@ -72,6 +73,7 @@ forget_pending(void)
 	if (pending != NULL && hash_get_num_entries(pending) > KEYS_MAX)
 	{
 		MemoryContextDelete(pending_cxt);
+		latest[0] = latest[1] = NULL;
 		pending_cxt = NULL;
 		pending = NULL;
 		dirty = NULL;
@@ -103,9 +105,12 @@ static Pending *
 pending_for(RomStatKind kind, int32 id, Oid owner, const char *name)
 {
 	RomStatKey	key;
-	Pending    *entry;
+	Pending    *entry = latest[kind];
 	bool		found;
 
+	if (entry != NULL && entry->dirty && entry->key.id == id &&
+		entry->key.owner == owner && strcmp(entry->key.name, name) == 0)
+		return entry;
 	if (pending_cxt == NULL)
 	{
 		HASHCTL		ctl;
@@ -141,6 +146,7 @@ pending_for(RomStatKind kind, int32 id, Oid owner, const char *name)
 		entry->dirty = true;
 		dirty[ndirty++] = entry;
 	}
+	latest[kind] = entry;
 	return entry;
 }
 

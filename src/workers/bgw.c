@@ -19,7 +19,6 @@
 #include <signal.h>
 
 #include "access/xact.h"
-#include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "common/pg_prng.h"
 #include "libpq/pqsignal.h"
@@ -28,7 +27,6 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -234,8 +232,13 @@ rom_bgw_unit(RomUnit unit, void *arg, bool quiet)
 		pgstat_report_activity(STATE_RUNNING, "romancy: looking for work");
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		/* with the extension gone there is nothing to do but to notice it */
-		if (rom_extension_lock() || unit == check_unit)
+
+		/*
+		 * With the extension gone there is nothing to do, but to notice it;
+		 * the launcher has no database that it could be in.
+		 */
+		if (!OidIsValid(MyDatabaseId) || unit == check_unit ||
+			rom_extension_lock())
 			unit(arg);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
@@ -327,19 +330,6 @@ rom_bgw_healthy(void)
 	SpinLockRelease(&roster->mutex);
 }
 
-bool
-rom_bgw_lock_extension(void)
-{
-	Oid			extension = rom_extension_oid();
-
-	if (!OidIsValid(extension))
-		return false;
-	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-
-	/* it may have been dropped, and created again, while we waited */
-	return rom_extension_oid() == extension;
-}
-
 /* What check_unit() found. */
 typedef struct Check
 {
@@ -356,7 +346,7 @@ check_unit(void *arg)
 	char	   *version;
 
 	check->refusal = ROM_REFUSAL_NONE;
-	if (!rom_bgw_lock_extension())
+	if (!rom_extension_lock())
 	{
 		check->refusal = ROM_REFUSAL_NO_EXTENSION;
 		return;
@@ -424,7 +414,10 @@ rom_bgw_check_database(void)
 
 	memset(&check, 0, sizeof(check));
 
-	/* a restore fills the tables behind our back: so a scheduler looks each time */
+	/*
+	 * a restore fills the tables behind our back: so a scheduler looks each
+	 * time
+	 */
 	check.full = !checked || epoch != checked_epoch ||
 		me->kind == ROM_WORKER_SCHEDULER;
 	ok = rom_bgw_unit(check_unit, &check, false);

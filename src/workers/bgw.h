@@ -38,11 +38,13 @@ extern void rom_bgw_attach(RomWorkerParams *params);
 /* Pins the settings that others could set for a database or a role. */
 extern void rom_bgw_pin_session(void);
 
-/* Runs a unit and commits; an error is rolled back, logged (unless quiet), and false returned. Only an order to end the process gets through. */
+/*
+ * Runs a unit and commits; an error is rolled back, logged (unless quiet), and
+ * false returned. Only an order to end the process gets through. In a database
+ * it holds a lock against DROP EXTENSION, and is left out, with success, when
+ * the extension is gone: so arg has to say beforehand that nothing was found.
+ */
 extern bool rom_bgw_unit(RomUnit unit, void *arg, bool quiet);
-
-/* In a unit: locks the extension until its end against being dropped; false when it is gone. */
-extern bool rom_bgw_lock_extension(void);
 
 /* Is a unit running in this process? */
 extern bool rom_bgw_in_unit(void);

@@ -173,6 +173,18 @@ wait_for_room(void)
 	return !rom_bgw_asked_to_leave();
 }
 
+/* A batch of a scan: reads rows and hands out what they ask for. False: it failed, or we have to leave. */
+static bool
+scan_batch(RomUnit unit, Scan *scan)
+{
+	scan->rows = 0;
+	if (!wait_for_room() || !rom_bgw_unit(unit, scan, false))
+		return false;
+	rom_ready_pump();
+	rom_bgw_poll();
+	return true;
+}
+
 /* Finds work in the tables and hands it out. False: it did not come to its end. */
 static bool
 scan_database(TimestampTz from)
@@ -183,28 +195,22 @@ scan_database(TimestampTz from)
 	scan.pos.wake_at = from;
 	do
 	{
-		if (!wait_for_room() || !rom_bgw_unit(scan_wake, &scan, false))
+		if (!scan_batch(scan_wake, &scan))
 			return false;
-		rom_ready_pump();
-		rom_bgw_poll();
 	} while (scan.rows >= SCAN_BATCH && scan.pos.wake_at < horizon());
 
 	do
 	{
-		if (!wait_for_room() || !rom_bgw_unit(scan_inbox, &scan, false))
+		if (!scan_batch(scan_inbox, &scan))
 			return false;
-		rom_ready_pump();
-		rom_bgw_poll();
 	} while (scan.rows >= SCAN_BATCH);
 
 	do
 	{
 		if (rom_scan_hook() == NULL)
 			break;
-		if (!wait_for_room() || !rom_bgw_unit(scan_other, &scan, false))
+		if (!scan_batch(scan_other, &scan))
 			return false;
-		rom_ready_pump();
-		rom_bgw_poll();
 	} while (scan.rows >= SCAN_BATCH);
 	if (from == DT_NOBEGIN && rom_arrival() != NULL)
 		rom_arrival()->scan();
@@ -274,7 +280,10 @@ scan_if_asked(TimestampTz *next)
 	TimestampTz from;
 	bool		done;
 
-	/* while much is queued, a scan would find the same again; the launcher wakes us */
+	/*
+	 * while much is queued, a scan would find the same again; the launcher
+	 * wakes us
+	 */
 	if (!rom_ready_low() || !take_scan(&from, next))
 		return false;
 	done = scan_database(from);

