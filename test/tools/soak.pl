@@ -120,9 +120,9 @@ my %events = (
 	'restart' => sub { $node->stop((qw(fast immediate))[ rand 2 ], fail_ok => 1); for (1 .. 200) { last if $node->start(fail_ok => 1); usleep(100_000) } },
 	'reload' => sub {
 		my @set = ([ executors => 1, 2, 3, 4 ], [ schedulers => 1, 2, 3 ], [ sweep_batch_size => 5, 100 ], [ timer_interval => '200ms', '2s' ], [ sweep_jitter => 0, 0.5 ],
-			[ enabled => 'off', 'on', 'on' ], [ max_concurrent_resumptions => 1, 10 ], [ turn_mode => qw(inline step auto) ], [ databases => "''", 'postgres' ], [ worker_idle_timeout => '100ms', '3s' ]);
+			[ enabled => 'off', 'on', 'on' ], [ max_concurrent_resumptions => 1, 10 ], [ turn_mode => qw(inline step auto) ], [ databases => '', 'postgres' ], [ worker_idle_timeout => '100ms', '3s' ]);
 		my ($name, @values) = @{ $set[ rand @set ] };
-		sql("ALTER SYSTEM SET romancy.$name = $values[ rand @values ]");
+		sql("ALTER SYSTEM SET romancy.$name = '$values[ rand @values ]'");
 		eval { $node->reload };
 		if ($name eq 'enabled') { usleep(500_000); sql('ALTER SYSTEM SET romancy.enabled = on'); eval { $node->reload } }
 	},
