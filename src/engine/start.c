@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/shmem.h"
+#include "base/guc.h"
 #include "base/insert.h"
 #include "base/spi.h"
 #include "base/wake.h"
@@ -65,9 +66,9 @@ static RomStatement insert_instance_given = {
 static RomStatement insert_instances = {
 	"insert into romancy.t_instance (instance_id, created_at, updated_at,"
 	" wake_at, deadline, def_id, priority, status, owner, workflow,"
-	" idempotency_key, input, labels)"
+	" idempotency_key, input, labels, result_expires)"
 	" select u.id, $4, $4, $5, $6, $7, $8, 'pending', $9, $10, u.key, u.input,"
-	" $11 from unnest($1, $2, $3) u (id, input, key)",
+	" $11, $12 from unnest($1, $2, $3) u (id, input, key)",
 	11, {UUIDARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID,
 		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTOID, TEXTOID,
 	JSONBOID}
@@ -153,6 +154,19 @@ pointer_or_null(const void *value, bool *isnull)
 	return PointerGetDatum(value);
 }
 
+/* default_result_expires is what romancy.result_expires says for instances that start now; NULL when it is off. */
+static const Interval *
+default_result_expires(void)
+{
+	static Interval interval;
+
+	if (rom_guc_result_expires <= 0)
+		return NULL;
+	interval.month = interval.day = 0;
+	interval.time = (int64) rom_guc_result_expires * USECS_PER_SEC;
+	return &interval;
+}
+
 /* insert_row writes the instance's row. Engine scope needed for an id from outside. */
 static void
 insert_row(const RomStart *start, const char *owner, const char *name,
@@ -181,7 +195,8 @@ insert_row(const RomStart *start, const char *owner, const char *name,
 	v[14] = text_or_null(start->idempotency_key, &n[14]);
 	v[15] = pointer_or_null(start->input, &n[15]);
 	v[16] = pointer_or_null(start->labels, &n[16]);
-	v[17] = pointer_or_null(start->result_expires, &n[17]);
+	v[17] = pointer_or_null(start->result_expires ?
+							start->result_expires : default_result_expires(), &n[17]);
 	if (!start->has_id)
 	{
 		v[18] = v[1];
@@ -381,8 +396,8 @@ insert_many(const RomStartMany *many, const RomWorkflow *workflow,
 	Datum	   *inputs = palloc_array(Datum, many->count);
 	bool	   *input_nulls = palloc_array(bool, many->count);
 	char	  **keys = palloc_array(char *, many->count);
-	Datum		v[11];
-	bool		nulls[11] = {false};
+	Datum		v[12];
+	bool		nulls[12] = {false};
 
 	for (int i = 0; i < many->count; i++)
 	{
@@ -410,6 +425,7 @@ insert_many(const RomStartMany *many, const RomWorkflow *workflow,
 	v[8] = CStringGetTextDatum(owner);
 	v[9] = CStringGetTextDatum(many->common.name);
 	v[10] = pointer_or_null(many->common.labels, &nulls[10]);
+	v[11] = pointer_or_null(default_result_expires(), &nulls[11]);
 	rom_execute(&insert_instances, v, nulls, 0);
 }
 
