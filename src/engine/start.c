@@ -69,9 +69,9 @@ static RomStatement insert_instances = {
 	" idempotency_key, input, labels, result_expires)"
 	" select u.id, $4, $4, $5, $6, $7, $8, 'pending', $9, $10, u.key, u.input,"
 	" $11, $12 from unnest($1, $2, $3) u (id, input, key)",
-	11, {UUIDARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID,
+	12, {UUIDARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID,
 		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTOID, TEXTOID,
-	JSONBOID}
+	JSONBOID, INTERVALOID}
 };
 
 static RomStatement insert_key = {
