@@ -9,7 +9,7 @@
 
 deps_packages() {
 	local v=$ROMANCY_PG_VERSION
-	echo gcc libc6-dev make binutils perl libipc-run-perl
+	echo gcc libc6-dev make binutils perl libipc-run-perl python3 python3-psycopg
 	# src/base/json.c is the only file that may use jansson
 	if [[ -f ${BASH_SOURCE[0]%/*}/../../src/base/json.c ]]; then
 		echo libjansson-dev
