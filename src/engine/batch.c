@@ -786,11 +786,11 @@ run_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				rom_slot_begin(id, 1);
 				rom_slot_member_begin(0);
 				injected = rom_procedure_run(run.procedure, owner, false, batch_cxt);
+				if (injected->failed && rom_slot_cancelled())
+					injected = NULL;	/* no failure of its own: the cancel is in the inbox */
 				rom_slot_member_end();
 				rom_slot_end();
 				scrub(true);
-				if (injected->failed && rom_slot_cancelled())
-					injected = NULL;	/* the cancel is in the inbox */
 				try = -1;		/* the procedure's outcome must be recorded */
 				continue;
 			}

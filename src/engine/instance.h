@@ -38,8 +38,6 @@ typedef enum RomStatus
 #define ROM_HAS_SUBSCRIPTIONS	0x0004
 #define ROM_HAS_GROUPS			0x0008
 #define ROM_HAS_COMPENSATIONS	0x0010
-#define ROM_HAS_TIMERS			0x0020	/* spawned timers, receives */
-#define ROM_HAS_PROGRESS		0x0040
 #define ROM_HAS_COMPENSATED		0x0080	/* a compensation ran */
 #define ROM_IS_CANVAS			0x0100
 

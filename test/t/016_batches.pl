@@ -74,7 +74,7 @@ sub run
 	my $s = $node->background_psql('postgres');
 	$s->query_safe('BEGIN'); $s->query_safe('LOCK TABLE guarded');
 	setting('romancy.enabled', 'on');
-	poll_until($node, qq{SELECT count(*) = 0 FROM romancy.instances WHERE labels->>'run' = '$name' AND workflow LIKE 'b_blocks' AND finished_at IS NOT NULL}, 'those that want the lock do not end');
+	poll_until($node, q{SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'guarded'::regclass}, 'one of them waits for the lock');
 	$s->query_safe('COMMIT'); $s->quit;
 	poll_until($node, qq{SELECT count(*) = 50 FROM romancy.instances WHERE labels->>'run' = '$name' AND finished_at IS NOT NULL}, "$name: all end");
 	return $node->safe_psql('postgres', "SELECT s FROM story('$name')");
