@@ -12,31 +12,16 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/xlog.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_depend.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
 #include "base/guc.h"
 #include "base/spi.h"
 #include "base/sweep.h"
-#include "base/version.h"
 #include "base/wake.h"
 #include "engine/retention.h"
 #include "engine/scan.h"
@@ -340,143 +325,4 @@ rom_scan_init(void)
 
 	for (i = 0; i < lengthof(sweeps); i++)
 		rom_sweep_register(&sweeps[i]);
-}
-
-/* ---- whose work is it? ---- */
-
-/* Every row has to name us: a restored dump brings its own one beside that of CREATE EXTENSION. */
-bool
-rom_control_matches(void)
-{
-	static RomStatement stmt = {
-		"SELECT pg_catalog.bool_and(system_identifier = $1 AND database_oid = $2)"
-		" FROM romancy.t_control",
-		2, {INT8OID, OIDOID}
-	};
-	RomEngine	engine;
-	Datum		values[2];
-	bool		isnull;
-	bool		matches;
-
-	rom_engine_begin(&engine);
-	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
-	values[1] = ObjectIdGetDatum(MyDatabaseId);
-	rom_execute(&stmt, values, NULL, 0);
-	matches = DatumGetBool(rom_value(0, 1, &isnull));
-	matches = matches && !isnull;
-	rom_engine_end(&engine);
-	return matches;
-}
-
-/* Makes the work ours. Engine scope needed. */
-static void
-write_control(void)
-{
-	static RomStatement clear = {"DELETE FROM romancy.t_control", 0, {0}};
-	static RomStatement insert = {
-		"INSERT INTO romancy.t_control (system_identifier, database_oid)"
-		" VALUES ($1, $2)",
-		2, {INT8OID, OIDOID}
-	};
-	Datum		values[2];
-
-	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
-	values[1] = ObjectIdGetDatum(MyDatabaseId);
-	rom_execute(&clear, NULL, NULL, 0);
-	rom_execute(&insert, values, NULL, 0);
-}
-
-void
-rom_control_adopt(void)
-{
-	RomEngine	engine;
-
-	rom_engine_begin(&engine);
-	write_control();
-	rom_engine_end(&engine);
-	rom_wake_announce();
-}
-
-/* Does the table hold a row that a new transaction sees? */
-static bool
-holds_rows(Oid relid)
-{
-	Relation	rel = table_open(relid, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
-
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
-	return found;
-}
-
-/* Does any table of the extension but t_control hold rows? */
-static bool
-holds_work(void)
-{
-	Oid			control = rom_relation_oid("t_control");
-	Relation	depend = table_open(DependRelationId, AccessShareLock);
-	ScanKeyData key[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found = false;
-
-	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(ExtensionRelationId));
-	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(rom_extension_oid()));
-	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL,
-							  2, key);
-	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
-
-		if (form->classid == RelationRelationId &&
-			form->deptype == DEPENDENCY_EXTENSION && form->objid != control &&
-			get_rel_relkind(form->objid) == RELKIND_RELATION)
-			found = holds_rows(form->objid);
-	}
-	systable_endscan(scan);
-	table_close(depend, AccessShareLock);
-	return found;
-}
-
-bool
-rom_control_adopt_empty(void)
-{
-	if (holds_work())
-		return false;
-	rom_control_adopt();
-	return true;
-}
-
-bool
-rom_version_matches(char **sql_version)
-{
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key[1];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	*sql_version = NULL;
-	ScanKeyInit(&key[0], Anum_pg_extension_extname, BTEqualStrategyNumber,
-				F_NAMEEQ, CStringGetDatum("romancy"));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		bool		isnull;
-		Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion,
-										   RelationGetDescr(rel), &isnull);
-
-		if (!isnull)
-			*sql_version = TextDatumGetCString(version);
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return *sql_version != NULL && strcmp(*sql_version, ROM_VERSION) == 0;
 }

@@ -46,18 +46,6 @@ typedef int (*RomScanHook) (RomScanPlace *place, int limit);
 extern void rom_scan_on_database(RomScanHook hook);
 extern RomScanHook rom_scan_hook(void);
 
-/* Is this database the one that the control row names (or is it a copy)? */
-extern bool rom_control_matches(void);
-
-/* Makes it this database's, and lets workers in. */
-extern void rom_control_adopt(void);
-
-/* The same, if no table of the extension holds anything: a template, or a dump of one without work. False if one does. */
-extern bool rom_control_adopt_empty(void);
-
-/* The version of the extension's SQL objects equals the library's. */
-extern bool rom_version_matches(char **sql_version);
-
 /* Registers the engine's sweeps; called once from _PG_init. */
 extern void rom_scan_init(void);
 

@@ -22,7 +22,7 @@
 #include "base/spi.h"
 #include "base/version.h"
 #include "engine/define.h"
-#include "engine/scan.h"
+#include "engine/control.h"
 
 PG_FUNCTION_INFO_V1(romancy_health);
 

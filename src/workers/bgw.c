@@ -40,7 +40,7 @@
 #include "base/slot.h"
 #include "base/spi.h"
 #include "base/version.h"
-#include "engine/scan.h"
+#include "engine/control.h"
 #include "workers/bgw.h"
 
 StaticAssertDecl(sizeof(RomWorkerParams) <= BGW_EXTRALEN,

@@ -25,7 +25,7 @@
 #include "base/wake.h"
 #include "engine/define.h"
 #include "engine/instance.h"
-#include "engine/scan.h"
+#include "engine/control.h"
 
 PG_FUNCTION_INFO_V1(romancy_workers);
 PG_FUNCTION_INFO_V1(romancy_sweeps);

@@ -148,7 +148,16 @@ done_is(3, 'a copy of a database without work just works', 'fresh');
 sql('ALTER DATABASE fresh RENAME TO renamed');
 load('steps', 3, 'renamed');
 done_is(6, 'a database that was renamed, too', 'renamed');
-sql("DROP DATABASE $_") for qw(copy other empty renamed);
+# race: a workflow that is started in such a copy before a worker has looked there is not taken for work that was copied
+sql("ALTER SYSTEM SET romancy.databases = 'postgres'");
+$node->reload;
+poll_until(sub { sql(q{SELECT count(*) FROM romancy.workers WHERE database = 'empty'}) eq '0' }, 'workers leave the databases that are not named');
+sql('CREATE DATABASE early TEMPLATE empty');
+load('steps', 3, 'early');
+sql('ALTER SYSTEM RESET romancy.databases');
+$node->reload;
+done_is(3, 'what was started in a copy before any worker came runs', 'early');
+sql("DROP DATABASE $_") for qw(copy other empty renamed early);
 
 # --- databases of others, while a worker is in a long turn or a long sweep
 

@@ -1,0 +1,26 @@
+/*-------------------------------------------------------------------------
+ *
+ * control.h
+ *		Whose work the tables hold: this database's, or that of one it is a copy of.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_CONTROL_H
+#define ROM_CONTROL_H
+
+/* Is this database the one that the control row names (or is it a copy)? */
+extern bool rom_control_matches(void);
+
+/* Makes it this database's, and lets workers in. */
+extern void rom_control_adopt(void);
+
+/*
+ * The same, if no table of the extension holds anything that came with the
+ * copy: a template, or a dump of one without work. False if one does.
+ */
+extern bool rom_control_adopt_empty(void);
+
+/* The version of the extension's SQL objects equals the library's. */
+extern bool rom_version_matches(char **sql_version);
+
+#endif
