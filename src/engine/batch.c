@@ -538,7 +538,7 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 			done++;
 		}
 		subxacts += turn->subxacts + 1;
-		full = subxacts > ROM_BATCH_SUBXACTS || turn->tainted ||
+		full = subxacts > ROM_SUBXACTS_MAX || turn->tainted ||
 			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||
 			(!run->in_block &&
 			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));

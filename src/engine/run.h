@@ -66,7 +66,4 @@ extern const RomRunHook *rom_run_hook(void);
 #define ROM_BATCH_LIMIT_MS		100
 #define ROM_BATCH_BUDGET_MS		50
 
-/* Subtransactions with an xid in a batch, see turn.c. */
-#define ROM_BATCH_SUBXACTS		28
-
 #endif							/* ROM_RUN_H */

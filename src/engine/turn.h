@@ -11,6 +11,9 @@
 
 #include "engine/primitive.h"
 
+/* Subtransactions with an xid in one transaction: more than 64 would overflow the proc array's cache. */
+#define ROM_SUBXACTS_MAX	28
+
 /* The outcome of an attempt that ran outside the turn's transaction (a procedure, or a COMMIT that failed). */
 typedef struct RomInjected
 {

@@ -403,7 +403,7 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 				member++;
 			run_task(run, task, owner, member);
 		}
-		full = run->subxacts > ROM_BATCH_SUBXACTS ||
+		full = run->subxacts > ROM_SUBXACTS_MAX ||
 			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||
 			(!run->in_block &&
 			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));

@@ -1,0 +1,36 @@
+/*-------------------------------------------------------------------------
+ *
+ * replay.h
+ *		What history answers, for the parts of a turn; handlers' calls use primitive.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_REPLAY_H
+#define ROM_REPLAY_H
+
+#include "engine/primitive.h"
+
+/* rom_replay_index files an event under what it is for in replay. */
+extern void rom_replay_index(RomTurn *turn, RomEvent *event);
+
+/*
+ * rom_replay_supersede takes the failure back that a WorkflowRetried event names: replay
+ * goes as far as the failed step whose error ended the workflow, and what came
+ * after is run again. A scheduled step is scheduled anew, and nothing else is
+ * taken back: what ran beside it does not depend on it.
+ */
+extern void rom_replay_supersede(RomTurn *turn, RomEvent *failure);
+
+/* rom_replay_schedule_again makes the work of scheduled steps anew whose failure was superseded. */
+extern void rom_replay_schedule_again(RomTurn *turn);
+
+/* rom_replay_mismatch has the instance paused with RM003: replay asks for something else than what history holds. */
+extern void rom_replay_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char *what);
+
+/* rom_replay_new_event prepares the event of a call that history does not answer. */
+extern RomEvent *rom_replay_new_event(RomTurn *turn, RomCall *call);
+
+/* rom_replay_answered appends a carried out call's event, and steps over it. */
+extern RomEvent *rom_replay_answered(RomTurn *turn, RomCall *call, RomEvent *event);
+
+#endif							/* ROM_REPLAY_H */

@@ -1,0 +1,406 @@
+/*-------------------------------------------------------------------------
+ *
+ * verdict.c
+ *		How a turn ends: its verdicts, and their saving.
+ *
+ * A verdict is a status and what goes with it, in the turn alone; rom_turn_save()
+ * writes it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+
+
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/fanin.h"
+#include "base/guc.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "base/waiter.h"
+#include "base/wake.h"
+#include "engine/recur.h"
+#include "engine/saga.h"
+#include "engine/verdict.h"
+
+
+static struct
+{
+	int32		flags;
+	RomEndHook	hook;
+}			end_hooks[16];
+static int	n_end_hooks = 0;
+
+void
+rom_turn_on_end(int32 flags, RomEndHook hook)
+{
+	if (n_end_hooks == lengthof(end_hooks))
+		elog(ERROR, "too many end hooks");
+	end_hooks[n_end_hooks].flags = flags;
+	end_hooks[n_end_hooks++].hook = hook;
+}
+
+static struct
+{
+	int32		flags;
+	RomMoveHook hook;
+}			move_hooks[16];
+static int	n_move_hooks = 0;
+
+void
+rom_turn_on_move(int32 flags, RomMoveHook hook)
+{
+	if (n_move_hooks == lengthof(move_hooks))
+		elog(ERROR, "too many move hooks");
+	move_hooks[n_move_hooks].flags = flags;
+	move_hooks[n_move_hooks++].hook = hook;
+}
+
+void
+rom_turn_move(RomTurn *turn, const pg_uuid_t *successor)
+{
+	for (int i = 0; i < n_move_hooks; i++)
+		if (move_hooks[i].flags == 0 || (move_hooks[i].flags & turn->inst->flags))
+			move_hooks[i].hook(turn, successor);
+}
+
+/* ---------------------------------------------------------------- verdicts */
+
+void
+rom_verdict_waiting(RomTurn *turn, RomStatus status, TimestampTz wake_at)
+{
+	turn->status = status;
+	turn->wake_at = Min(wake_at, turn->inst->deadline);
+	turn->changed = true;
+}
+
+void
+rom_verdict_completed(RomTurn *turn, Jsonb *output)
+{
+	RomEvent   *event = rom_turn_event(turn, ROM_EVENT_WORKFLOW_COMPLETED, NULL);
+
+	/* a canvas gathers the results of any number of tasks */
+	if (VARSIZE(output) > rom_guc_max_payload_size &&
+		!(turn->inst->flags & ROM_IS_CANVAS))
+	{
+		turn->fail_error =
+			rom_turn_copy_jsonb(turn,
+								rom_error_make(ERRCODE_ROM_LIMIT,
+											   psprintf("output of workflow \"%s\" has %d bytes, the limit is %d",
+														turn->inst->workflow, (int) VARSIZE(output),
+														rom_guc_max_payload_size),
+											   NULL,
+											   "Keep large data in a table and return a key, or raise romancy.max_payload_size.",
+											   NULL));
+		return;
+	}
+	event->result = output;
+	rom_turn_append(turn, event);
+	turn->output = output;
+	turn->status = ROM_STATUS_COMPLETED;
+	turn->wait = NULL;
+}
+
+void
+rom_verdict_final(RomTurn *turn, RomStatus status, Jsonb *error)
+{
+	RomEvent   *event = rom_turn_event(turn, status == ROM_STATUS_CANCELLED ?
+									   ROM_EVENT_WORKFLOW_CANCELLED :
+									   ROM_EVENT_WORKFLOW_FAILED, NULL);
+
+	event->result = error;
+	rom_turn_append(turn, event);
+	turn->error = error;
+	turn->status = status;
+	turn->wait = NULL;
+	turn->saga = NULL;
+}
+
+void
+rom_verdict_failed(RomTurn *turn, Jsonb *error)
+{
+	if (!rom_saga_begin(turn, ROM_STATUS_FAILED, error))
+		rom_verdict_final(turn, ROM_STATUS_FAILED, error);
+}
+
+void
+rom_verdict_paused(RomTurn *turn, Jsonb *error)
+{
+	if (error != NULL)
+	{
+		RomEvent   *event = rom_turn_event(turn, ROM_EVENT_WORKFLOW_PAUSED, NULL);
+
+		/* nothing of what this evaluation asked for is kept */
+		event->result = error;
+		rom_turn_append(turn, event);
+	}
+	if (turn->inst->status != ROM_STATUS_PAUSED)
+		turn->inst->resume_status = turn->inst->status;
+	turn->error = error;
+	turn->status = ROM_STATUS_PAUSED;
+	turn->wake_at = DT_NOEND;
+	turn->wait = turn->wait_before;
+	turn->changed = true;
+}
+
+void
+rom_turn_pause(RomTurn *turn, Jsonb *error)
+{
+	rom_verdict_paused(turn, rom_turn_copy_jsonb(turn, error));
+}
+
+/* cancel_error is the error of a cancelled instance as api.md describes it. */
+static Jsonb *
+cancel_error(RomTurn *turn, RomInboxItem *item)
+{
+	char	   *reason = rom_jb_get_text(item->detail, "reason");
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "sqlstate", "RM008");
+	rom_jb_text(&jb, "message", reason ? reason : "cancelled");
+	rom_jb_text(&jb, "cancelled_by", rom_jb_get_text(item->detail, "by"));
+	rom_jb_time(&jb, "cancelled_at", item->created_at);
+	rom_jb_text(&jb, "previous_status", rom_status_name(turn->inst->status));
+	return rom_turn_copy_jsonb(turn, rom_jb_end(&jb));
+}
+
+void
+rom_verdict_cancelled(RomTurn *turn, RomInboxItem *item)
+{
+	Jsonb	   *error;
+
+	if (item->kind == ROM_INBOX_CANCEL && turn->saga != NULL &&
+		turn->saga->status == ROM_STATUS_CANCELLED)
+		error = turn->saga->error;
+	else
+		error = cancel_error(turn, item);
+	if (turn->saga != NULL && turn->saga->status == ROM_STATUS_FAILED)
+	{
+		/* what it was compensating for */
+		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+
+		error = rom_jb_with(error, "cause", turn->saga->error);
+		MemoryContextSwitchTo(old);
+	}
+	if (item->kind == ROM_INBOX_TERMINATE ||
+		!rom_saga_begin(turn, ROM_STATUS_CANCELLED, error))
+		rom_verdict_final(turn, ROM_STATUS_CANCELLED, error);
+}
+
+Jsonb *
+rom_verdict_saga_error(RomTurn *turn)
+{
+	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+	Jsonb	  **failures = palloc(sizeof(Jsonb *) * Max(turn->history.count, 1));
+	int			n = 0;
+	Jsonb	   *error = turn->saga->error;
+
+	for (int i = 0; i < turn->history.count; i++)
+	{
+		RomEvent   *event = turn->history.events[i];
+		RomJb		jb;
+
+		if (event->type != ROM_EVENT_COMPENSATION_FAILED)
+			continue;
+		rom_jb_begin(&jb);
+		rom_jb_text(&jb, "activity_id", event->step);
+		rom_jb_text(&jb, "compensation", event->name);
+		rom_jb_text(&jb, "sqlstate", rom_jb_get_text(event->result, "sqlstate"));
+		rom_jb_text(&jb, "message", rom_jb_get_text(event->result, "message"));
+		failures[n++] = rom_jb_end(&jb);
+	}
+	if (n > 0)
+		error = rom_jb_with(error, "compensation_failures", rom_jb_array(failures, n));
+	MemoryContextSwitchTo(old);
+	return error;
+}
+
+void
+rom_verdict_close_work(RomTurn *turn)
+{
+	RomEngine	engine;
+
+	if (turn->saga->closed)
+		return;
+	turn->saga->closed = true;
+	rom_engine_begin(&engine);
+	for (int i = 0; i < n_end_hooks; i++)
+		if (end_hooks[i].flags & turn->inst->flags & (ROM_HAS_CHILDREN | ROM_HAS_TASKS))
+			end_hooks[i].hook(turn, turn->status);
+	rom_engine_end(&engine);
+}
+
+/* ---------------------------------------------------------------- saving */
+
+/* wait_to_jsonb is the stored form of a wait; view romancy.waiting reads it. */
+static Jsonb *
+wait_to_jsonb(RomWait *wait, RomSaga *saga)
+{
+	static RomWait none = {.status = ROM_STATUS_COMPENSATING, .kind = "compensate", .until = DT_NOEND};
+	RomJb		jb;
+
+	if (wait == NULL)
+	{
+		wait = &none;
+		none.since = rom_now();
+	}
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "kind", wait->kind);
+	rom_jb_text(&jb, "step", wait->step);
+	rom_jb_text(&jb, "name", wait->name);
+	rom_jb_text(&jb, "status", rom_status_name(wait->status));
+	rom_jb_time(&jb, "since", wait->since);
+	rom_jb_time(&jb, "until", wait->until);
+	rom_jb_json(&jb, "detail", wait->detail);
+	if (saga != NULL)
+		rom_jb_json(&jb, "saga", rom_saga_to_jsonb(saga));
+	return rom_jb_end(&jb);
+}
+
+RomWait *
+rom_wait_from_jsonb(Jsonb *json)
+{
+	RomWait    *wait = palloc0_object(RomWait);
+	char	   *status = rom_jb_get_text(json, "status");
+
+	wait->kind = rom_jb_get_text(json, "kind");
+	wait->step = rom_jb_get_text(json, "step");
+	wait->name = rom_jb_get_text(json, "name");
+	wait->status = status ? rom_status_from_name(status) : ROM_STATUS_RUNNING;
+	wait->since = rom_jb_get_time(json, "since");
+	wait->until = rom_jb_get_time(json, "until");
+	wait->detail = rom_jb_get_json(json, "detail");
+	return wait;
+}
+
+/* save_row updates the instance's row with the verdict. */
+static void
+save_row(RomTurn *turn, int64 last_seq, TimestampTz now)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_instance SET status = $2, wake_at = $3, wait = $4, output = $5,"
+		" error = $6, started_at = $7, updated_at = $8, finished_at = $9, body_hash = $10,"
+		" last_seq = $11, flags = $12, labels = $13, progress = $14, resume_status = $15,"
+		" crashes = $16 WHERE instance_id = $1",
+		16, {UUIDOID, InvalidOid, TIMESTAMPTZOID, JSONBOID, JSONBOID, JSONBOID,
+			TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT4OID,
+		JSONBOID, JSONBOID, InvalidOid, INT2OID}
+	};
+	RomInstance *inst = turn->inst;
+	Oid			status_type = rom_type_oid("t_status");
+	bool		final = ROM_STATUS_IS_FINAL(turn->status);
+	Jsonb	   *wait = !final && (turn->wait || turn->saga) ?
+		wait_to_jsonb(turn->wait, turn->saga) : NULL;
+	Jsonb	   *labels = turn->labels ? turn->labels : inst->labels;
+	Datum		values[16];
+	bool		nulls[16] = {0};
+
+	if (update.argtypes[1] != status_type)
+	{
+		update.argtypes[1] = update.argtypes[14] = status_type;
+		if (update.plan)
+			SPI_freeplan(update.plan);
+		update.plan = NULL;
+	}
+	if (inst->started_at == 0)
+		inst->started_at = now;
+	values[0] = UUIDPGetDatum(&inst->id);
+	values[1] = rom_status_datum(turn->status);
+	values[2] = TimestampTzGetDatum(turn->wake_at);
+	nulls[2] = final;
+	values[3] = PointerGetDatum(wait);
+	nulls[3] = wait == NULL;
+	values[4] = PointerGetDatum(turn->output);
+	nulls[4] = turn->output == NULL;
+	values[5] = PointerGetDatum(turn->error);
+	nulls[5] = turn->error == NULL;
+	values[6] = TimestampTzGetDatum(inst->started_at);
+	values[7] = TimestampTzGetDatum(now);
+	values[8] = TimestampTzGetDatum(now);
+	nulls[8] = !final;
+	values[9] = Int64GetDatum(inst->body_hash);
+	nulls[9] = inst->body_hash == 0;
+	values[10] = Int64GetDatum(last_seq);
+	values[11] = Int32GetDatum(inst->flags);
+	values[12] = PointerGetDatum(labels);
+	nulls[12] = labels == NULL;
+	values[13] = PointerGetDatum(inst->progress);
+	nulls[13] = inst->progress == NULL;
+	values[14] = rom_status_datum(inst->resume_status);
+	nulls[14] = turn->status != ROM_STATUS_PAUSED;
+	values[15] = Int16GetDatum(inst->crashes);
+	rom_execute(&update, values, nulls, 0);
+}
+
+/* delete_inbox takes the rows away that this turn has seen and used. */
+static void
+delete_inbox(RomTurn *turn)
+{
+	static RomStatement remove = {
+		"DELETE FROM romancy.t_inbox WHERE instance_id = $1 AND id = $2",
+		2, {UUIDOID, INT8OID}
+	};
+	bool		final = ROM_STATUS_IS_FINAL(turn->status);
+
+	for (int i = 0; i < turn->ninbox; i++)
+	{
+		Datum		values[2];
+
+		if (!turn->inbox[i].taken && !final)
+			continue;
+		values[0] = UUIDPGetDatum(&turn->inst->id);
+		values[1] = Int64GetDatum(turn->inbox[i].id);
+		rom_execute(&remove, values, NULL, 0);
+	}
+}
+
+void
+rom_turn_save(RomTurn *turn)
+{
+	RomInstance *inst = turn->inst;
+	TimestampTz now = rom_now();
+	int64		last_seq = inst->last_seq;
+	bool		was_final = ROM_STATUS_IS_FINAL(inst->status) && !turn->changed;
+	RomEngine	engine;
+	ListCell   *lc;
+
+	rom_engine_begin(&engine);
+	foreach(lc, turn->pure_events)
+	{
+		RomDeferred *d = lfirst(lc);
+
+		d->primitive->deferred(turn, d->event);
+	}
+	if (turn->ninbox > 0)
+		delete_inbox(turn);
+	if (turn->status != ROM_STATUS_PAUSED)
+		inst->crashes = 0;
+	if (!was_final)
+	{
+		bool		final = ROM_STATUS_IS_FINAL(turn->status);
+
+		if (turn->history.count > turn->stored)
+			last_seq = rom_history_append(&inst->id, &turn->history,
+										  turn->stored, last_seq);
+		if (turn->status == ROM_STATUS_RECURRED)
+			rom_recur_save(turn);
+		if (final)
+			for (int i = 0; i < n_end_hooks; i++)
+				if (end_hooks[i].flags == 0 || (end_hooks[i].flags & inst->flags))
+					end_hooks[i].hook(turn, turn->status);
+		save_row(turn, last_seq, now);
+		if (turn->fan_in > 1 && turn->wait != NULL && !final)
+			rom_fanin_set(&inst->id, turn->fan_in);
+		if (final)
+			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
+		else if (turn->wake_at <= now)
+			rom_wake_ready(&inst->id, turn->owner, inst->priority);
+		else if (!TIMESTAMP_NOT_FINITE(turn->wake_at))
+			rom_wake_at(&inst->id, turn->owner, inst->priority, turn->wake_at);
+	}
+	rom_engine_end(&engine);
+}
