@@ -5,7 +5,8 @@
  *
  * kind: 0 step of a handler, 1 of a canvas, 2 a turn of workflow code outside.
  * state: 0 ready, 1 running under a lease, 2 waits for its next attempt, 3 dead,
- * 4 workflow code outside has asked for something (input) and waits for it.
+ * 4 workflow code outside has asked for something (input) and waits for it, 5 its
+ * instance is paused.
  * due_at: when something is to happen to it (state 0: it was not begun in time;
  * 1: the lease's end; 2: the next attempt). Durations are in microseconds.
  */
@@ -116,7 +117,7 @@ COMMENT ON FUNCTION romancy.resume_queue(text) IS 'Take back romancy.pause_queue
 /* MATERIALIZED: nothing of another role's row is computed. */
 CREATE VIEW romancy.activity_tasks WITH (security_barrier) AS
 	SELECT t.task_id, t.instance_id, t.step AS activity_id, t.activity, nullif(t.queue, '') AS queue,
-		CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 2 THEN 'waiting' ELSE 'dead' END AS status,
+		CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' ELSE 'dead' END AS status,
 		t.owner, t.priority, t.attempt, t.worker_id, t.created_at, t.started_at, t.claimed_at,
 		t.beat_at AS heartbeat_at, t.due_at, t.input, t.errors, t.details AS last_details
 	FROM romancy.t_task t
@@ -132,7 +133,7 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 	FULL JOIN (SELECT pg_catalog.ltrim(t.queue, '@') AS queue,
 			count(*) FILTER (WHERE t.state = 0) AS ready,
 			count(*) FILTER (WHERE t.state = 1) AS running,
-			count(*) FILTER (WHERE t.state = 2) AS waiting,
+			count(*) FILTER (WHERE t.state IN (2, 5)) AS waiting,
 			count(*) FILTER (WHERE t.state = 3) AS dead,
 			min(t.created_at) FILTER (WHERE t.state = 0) AS oldest_ready
 		FROM romancy.t_task t WHERE t.queue <> '' AND romancy.may_read(t.owner)

@@ -132,6 +132,7 @@ struct RomTurn
 
 	/* waits */
 	RomWait    *wait_before;	/* as loaded */
+	bool		was_paused;		/* as loaded */
 	RomWait    *wait;			/* set by rom_turn_wait() */
 	struct RomSaga *saga;		/* its compensations run before it ends (saga.h), or NULL */
 

@@ -41,6 +41,7 @@ rom_turn_create(RomInstance *inst, Oid owner, MemoryContext cxt)
 	turn->inst = inst;
 	turn->owner = owner;
 	turn->status = inst->status;
+	turn->was_paused = inst->status == ROM_STATUS_PAUSED;
 	turn->wake_at = inst->wake_at;
 	return turn;
 }

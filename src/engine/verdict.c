@@ -46,6 +46,22 @@ rom_turn_on_end(int32 flags, RomEndHook hook)
 static struct
 {
 	int32		flags;
+	RomPauseHook hook;
+}			pause_hooks[4];
+static int	n_pause_hooks = 0;
+
+void
+rom_turn_on_pause(int32 flags, RomPauseHook hook)
+{
+	if (n_pause_hooks == lengthof(pause_hooks))
+		elog(ERROR, "too many pause hooks");
+	pause_hooks[n_pause_hooks].flags = flags;
+	pause_hooks[n_pause_hooks++].hook = hook;
+}
+
+static struct
+{
+	int32		flags;
 	RomMoveHook hook;
 }			move_hooks[16];
 static int	n_move_hooks = 0;
@@ -392,6 +408,10 @@ rom_turn_save(RomTurn *turn)
 			for (int i = 0; i < n_end_hooks; i++)
 				if (end_hooks[i].flags == 0 || (end_hooks[i].flags & inst->flags))
 					end_hooks[i].hook(turn, turn->status);
+		if (turn->was_paused != (turn->status == ROM_STATUS_PAUSED))
+			for (int i = 0; i < n_pause_hooks; i++)
+				if (pause_hooks[i].flags & inst->flags)
+					pause_hooks[i].hook(turn, !turn->was_paused);
 		save_row(turn, last_seq, now);
 		if (turn->fan_in > 1 && turn->wait != NULL && !final)
 			rom_fanin_set(&inst->id, turn->fan_in);

@@ -64,6 +64,7 @@ typedef struct Canvas
 	Oid			owner;
 	char	   *owner_name;
 	bool		in_turn;
+	bool		paused;			/* out of a turn: what is started is parked */
 	/* in a turn: the whole has ended */
 	bool		over;
 	Jsonb	   *result;
@@ -215,6 +216,7 @@ start_task(Canvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 
 	look_up(canvas, s->task);
 	task.kind = ROM_TASK_CANVAS;
+	task.state = canvas->paused ? ROM_TASK_PARKED : ROM_TASK_READY;
 	task.instance_id = canvas->id;
 	task.def_id = canvas->def_id;
 	task.priority = options ? rom_jb_get_int(options, "priority", canvas->priority) : canvas->priority;
@@ -450,6 +452,7 @@ deliver(Canvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bool is_task)
 		{
 			for (; i >= 0; i--)
 				next = tail(next);
+			canvas->paused = !canvas->in_turn && rom_task_is_paused(&canvas->id);
 			start_chain(canvas, rom_jb_get_json(frame, "s"), rom_jb_get_int(frame, "i", 0),
 						result, next, options, path);
 			return;
@@ -460,6 +463,7 @@ deliver(Canvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bool is_task)
 
 			for (; i >= 0; i--)
 				next = tail(next);
+			canvas->paused = !canvas->in_turn && rom_task_is_paused(&canvas->id);
 			rom_jb_begin(&jb);
 			rom_jb_text(&jb, "t", "raise");
 			rom_jb_json(&jb, "e", error);

@@ -391,7 +391,7 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 			if (task->state == ROM_TASK_WAITING)
 				make_ready(task, owner);
 		}
-		else if (task->state == ROM_TASK_DEAD)
+		else if (task->state == ROM_TASK_DEAD || task->state == ROM_TASK_PARKED)
 			continue;
 		else if (nmine > 1 && !run->solo && !rom_activity_quick(task->activity))
 			run->alone[run->nalone++] = task->id;

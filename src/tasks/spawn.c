@@ -407,7 +407,7 @@ tasks_end(RomTurn *turn, RomStatus status)
 {
 	static RomStatement delete = {
 		"DELETE FROM romancy.t_task WHERE task_id IN (SELECT task_id FROM romancy.t_task"
-		" WHERE instance_id = $1 AND state IN (0, 2, 4) FOR UPDATE SKIP LOCKED)",
+		" WHERE instance_id = $1 AND state IN (0, 2, 4, 5) FOR UPDATE SKIP LOCKED)",
 		1, {UUIDOID}
 	};
 	static RomStatement left = {

@@ -99,17 +99,16 @@ rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
 	static RomStatement insert = {
 		"INSERT INTO romancy.t_task (task_id, instance_id, created_at, due_at, close_us, beat_us,"
 		" def_id, priority, kind, state, queue, owner, activity, step, limit_key, input, retry, next)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $11, $12, $13, $14, $15, $16, $17)",
-		17, {UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID,
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $18, $10, $11, $12, $13, $14, $15, $16, $17)",
+		18, {UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID,
 			INT4OID, INT4OID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-		JSONBOID, JSONBOID, JSONBOID}
+		JSONBOID, JSONBOID, JSONBOID, INT2OID}
 	};
-	Datum		values[17];
-	bool		nulls[17] = {0};
+	Datum		values[18];
+	bool		nulls[18] = {0};
 
 	rom_uuid_v7(&task->id);
 	task->id.data[6] = 0x80 | (task->id.data[6] & 0x0f);
-	task->state = ROM_TASK_READY;
 	values[0] = UUIDPGetDatum(&task->id);
 	values[1] = UUIDPGetDatum(&task->instance_id);
 	values[2] = TimestampTzGetDatum(rom_now());
@@ -128,10 +127,26 @@ rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
 	optional_jsonb(values, nulls, 14, task->input);
 	optional_jsonb(values, nulls, 15, task->retry);
 	optional_jsonb(values, nulls, 16, task->next);
+	values[17] = Int16GetDatum(task->state);
 	rom_execute(&insert, values, nulls, 0);
+	if (task->state == ROM_TASK_PARKED)
+		return;
 	rom_task_wake(task, owner);
 	if (start_by != DT_NOEND)
 		rom_wake_sweep(rom_sweep_find("activity_timeouts"), start_by);
+}
+
+bool
+rom_task_is_paused(const pg_uuid_t *instance_id)
+{
+	static RomStatement select = {
+		"SELECT 1 FROM romancy.t_instance WHERE instance_id = $1 AND status = 'paused'",
+		1, {UUIDOID}
+	};
+	Datum		values[1];
+
+	values[0] = UUIDPGetDatum(instance_id);
+	return rom_execute(&select, values, NULL, 1) > 0;
 }
 
 void
@@ -345,10 +360,12 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 		again = true;
 	task->state = !again ? ROM_TASK_DEAD :
 		retry == ROM_TASK_RETRY_AT_ONCE ? ROM_TASK_READY : ROM_TASK_WAITING;
+	nulls[2] = task->state != ROM_TASK_WAITING;
+	if (again && rom_task_is_paused(&task->instance_id))
+		task->state = ROM_TASK_PARKED;
 	values[0] = UUIDPGetDatum(&task->id);
 	values[1] = Int16GetDatum(task->state);
 	values[2] = TimestampTzGetDatum(next);
-	nulls[2] = task->state != ROM_TASK_WAITING;
 	values[3] = Int32GetDatum(a.attempt);
 	values[4] = TimestampTzGetDatum(a.started);
 	values[5] = PointerGetDatum(rom_attempts_errors(&a));
@@ -358,7 +375,7 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 		rom_task_wake(task, owner);
 	else if (task->state == ROM_TASK_WAITING)
 		rom_wake_at(&task->id, owner, task->priority, next);
-	else
+	else if (task->state == ROM_TASK_DEAD)
 		rom_task_deliver(task, owner, NULL, error,
 						 retry == ROM_TASK_RETRY_NEVER ? NULL : rom_attempts_summary(&a));
 }

@@ -23,7 +23,8 @@ typedef enum RomTaskState
 	ROM_TASK_RUNNING,			/* under a lease -> ready, waiting, dead, gone */
 	ROM_TASK_WAITING,			/* for its next attempt -> ready, running, gone */
 	ROM_TASK_DEAD,				/* failed for good; stays for the operator */
-	ROM_TASK_COMMAND			/* of workflow code outside: it has asked for something (input) -> ready, gone */
+	ROM_TASK_COMMAND,			/* of workflow code outside: it has asked for something (input) -> ready, gone */
+	ROM_TASK_PARKED				/* its instance is paused -> ready, waiting, gone */
 } RomTaskState;
 
 typedef enum RomTaskKind
@@ -68,8 +69,11 @@ extern bool rom_task_id(const pg_uuid_t *id);
 /* Fills what depends on the definition: queue and timeouts. start_by: when it must have begun. */
 extern void rom_task_define(RomTask *task, RomActivity *activity, TimestampTz *start_by);
 
-/* Inserts a task that is ready, giving it an id, and notes its wake-up. Engine scope needed, as in all below. */
+/* Inserts a task that is ready (or parked: task->state), giving it an id, and notes its wake-up. Engine scope needed, as in all below. */
 extern void rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by);
+
+/* Is the instance paused? What would become ready is parked then (park.c). */
+extern bool rom_task_is_paused(const pg_uuid_t *instance_id);
 
 /* The columns that rom_task_read() reads, of table t_task as t. */
 #define ROM_TASK_COLUMNS \
