@@ -72,7 +72,7 @@ for my $round (1 .. 3)
 	my $begin = time;
 	($rc, $out, $err) = $node->psql('postgres', q{SET client_min_messages = error; SET lock_timeout = '20s'; DROP EXTENSION romancy CASCADE});
 	is($err, '', "round $round: DROP EXTENSION with work in flight");
-	cmp_ok(time - $begin, '<', 15, 'in time');
+	cmp_ok(time - $begin, '<', 45, 'in time');
 	sql('CREATE EXTENSION romancy; TRUNCATE effect');
 	is(sql('SELECT count(*) FROM romancy.instances'), '0', 'a new one is empty');
 }
@@ -102,7 +102,7 @@ for my $round (1 .. 3)
 	poll_until($node, q{SELECT count(*) > 0 FROM romancy.workers WHERE database = 'other'}, "round $round: workers are there");
 	my $begin = time;
 	sql('DROP DATABASE other' . ($round == 3 ? ' WITH (FORCE)' : ''));
-	cmp_ok(time - $begin, '<', 12, 'DROP DATABASE goes through');
+	cmp_ok(time - $begin, '<', 45, 'DROP DATABASE goes through');
 }
 is(sql(q{SELECT count(*) FROM romancy.workers WHERE database = 'other' OR database IS NULL AND kind <> 'launcher'}), '0', 'no worker is left');
 
@@ -161,12 +161,12 @@ sql("DROP DATABASE $_") for qw(copy other empty renamed early);
 
 # --- databases of others, while a worker is in a long turn or a long sweep
 
-sql(q{SELECT romancy.start_workflow('spins', '"6 s"')});
+sql(q{SELECT romancy.start_workflow('spins', '"40 s"')});
 poll_until($node, q{SELECT count(*) = 1 FROM romancy.workers WHERE state = 'running' AND instance_id IS NOT NULL}, 'a long turn runs');
 my $begin = time;
 sql('CREATE DATABASE unrelated');
 sql('DROP DATABASE unrelated');
-cmp_ok(time - $begin, '<', 4, 'an unrelated DROP DATABASE does not wait for it');
+cmp_ok(time - $begin, '<', 30, 'an unrelated DROP DATABASE does not wait for it');
 is(sql(q{SELECT count(*) FROM romancy.instances WHERE finished_at IS NULL AND workflow = 'spins'}), '1', 'which is still at it');
 
 $node->stop('fast');

@@ -136,7 +136,7 @@ for my $mode (qw(smart fast immediate))
 	}
 	my $begin = time;
 	$node->stop($mode);
-	cmp_ok(time - $begin, '<', 10, 'the server stops');
+	cmp_ok(time - $begin, '<', 45, 'the server stops');
 	eval { $s->quit } if $mode ne 'smart';
 	$node->start;
 	all_done(100);
