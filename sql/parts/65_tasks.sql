@@ -88,8 +88,9 @@ CREATE TABLE romancy.t_queue (
 	rate_limit text,
 	per_key text,
 	paused boolean NOT NULL DEFAULT false,
-	last_key text);
-COMMENT ON TABLE romancy.t_queue IS 'Limits and pauses of queues; a queue without a row has neither';
+	last_key text,
+	notify text);
+COMMENT ON TABLE romancy.t_queue IS 'Limits, pauses and channels of queues; a queue without a row has none';
 
 /* A bucket: tokens at an instant; it is refilled evenly. */
 CREATE TABLE romancy.t_bucket (
@@ -102,9 +103,9 @@ COMMENT ON TABLE romancy.t_bucket IS 'Rate limits of queues and activities: what
 CREATE INDEX t_task_limited_running ON romancy.t_task (queue, limit_key, activity) WHERE state = 1 AND limit_key IS NOT NULL;
 CREATE INDEX t_task_limited_ready ON romancy.t_task (queue, limit_key, (- priority::bigint), task_id) WHERE state = 0 AND limit_key IS NOT NULL;
 
-CREATE FUNCTION romancy.set_queue(name text, max_concurrency int DEFAULT NULL, rate_limit text DEFAULT NULL, per_key text DEFAULT NULL)
+CREATE FUNCTION romancy.set_queue(name text, max_concurrency int DEFAULT NULL, rate_limit text DEFAULT NULL, per_key text DEFAULT NULL, notify text DEFAULT NULL)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_set_queue';
-COMMENT ON FUNCTION romancy.set_queue(text, int, text, text) IS 'Set a queue''s limits; null: none';
+COMMENT ON FUNCTION romancy.set_queue(text, int, text, text, text) IS 'Set a queue''s limits, and the channel to NOTIFY when there is something to fetch; null: none';
 
 CREATE FUNCTION romancy.pause_queue(name text)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_pause_queue';
@@ -128,7 +129,7 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 	SELECT coalesce(q.name, c.queue) AS name, q.max_concurrency, q.rate_limit, q.per_key,
 		coalesce(q.paused, false) AS paused, coalesce(c.ready, 0) AS ready,
 		coalesce(c.running, 0) AS running, coalesce(c.waiting, 0) AS waiting,
-		coalesce(c.dead, 0) AS dead, c.oldest_ready
+		coalesce(c.dead, 0) AS dead, c.oldest_ready, q.notify
 	FROM romancy.t_queue q
 	FULL JOIN (SELECT pg_catalog.ltrim(t.queue, '@') AS queue,
 			count(*) FILTER (WHERE t.state = 0) AS ready,

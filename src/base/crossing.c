@@ -38,6 +38,7 @@ typedef struct Bucket
 typedef struct Asked
 {
 	Oid			dbid;
+	int			sweep;
 	char		key[ROM_CROSSING_KEY_MAX + 1];
 } Asked;
 
@@ -114,6 +115,7 @@ rom_crossing_ask(const char *key, int sweep)
 	SpinLockAcquire(&area->mutex);
 	for (i = 0; i < area->count; i++)
 		if (area->asked[i].dbid == MyDatabaseId &&
+			area->asked[i].sweep == sweep &&
 			strcmp(area->asked[i].key, key) == 0)
 			break;
 	if (i == KEYS_MAX)
@@ -121,6 +123,7 @@ rom_crossing_ask(const char *key, int sweep)
 	else if (i == area->count)
 	{
 		area->asked[i].dbid = MyDatabaseId;
+		area->asked[i].sweep = sweep;
 		strlcpy(area->asked[i].key, key, sizeof(area->asked[i].key));
 		area->count++;
 	}
@@ -140,22 +143,23 @@ rom_crossing_ask_all(int sweep)
 }
 
 bool
-rom_crossing_take(char *key, bool *all)
+rom_crossing_take(int sweep, char *key, bool *all)
 {
-	static uint64 lost_seen = 0;
+	static uint64 lost_seen[ROM_SWEEP_MAX];
 	bool		found = false;
 
 	if (area == NULL)
 		return false;
 	SpinLockAcquire(&area->mutex);
-	if (area->lost != lost_seen)
+	if (area->lost != lost_seen[sweep])
 	{
-		lost_seen = area->lost;
+		lost_seen[sweep] = area->lost;
 		*all = true;
 	}
 	for (int i = 0; i < area->count && !found; i++)
 	{
-		if (area->asked[i].dbid != MyDatabaseId)
+		if (area->asked[i].dbid != MyDatabaseId ||
+			area->asked[i].sweep != sweep)
 			continue;
 		found = true;
 		memcpy(key, area->asked[i].key, sizeof(area->asked[i].key));

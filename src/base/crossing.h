@@ -44,7 +44,7 @@ extern void rom_crossing_ask_later(const char *key, int sweep);
 /* Has the sweep look at everything. */
 extern void rom_crossing_ask_all(int sweep);
 
-/* For the sweep: takes a key of this database; false when there is none. all: some were lost, look at everything. */
-extern bool rom_crossing_take(char *key, bool *all);
+/* For a sweep: takes a key of this database that it was asked for; false when there is none. all: some were lost, look at everything. */
+extern bool rom_crossing_take(int sweep, char *key, bool *all);
 
 #endif							/* ROM_CROSSING_H */

@@ -40,6 +40,7 @@ int			rom_guc_outbox_max_age = 0;
 int			rom_guc_outbox_max_attempts = 5;
 char	   *rom_guc_outbox_url = NULL;
 int			rom_guc_result_expires = 0;
+int			rom_guc_queue_notify_interval = 60000;
 int			rom_guc_resumption_interval = 30000;
 int			rom_guc_retention = 30 * 24 * 60 * 60;
 int			rom_guc_retention_interval = 300000;
@@ -249,6 +250,13 @@ rom_guc_init(void)
 							   "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
 							   NULL, NULL, NULL);
+	DefineCustomIntVariable("romancy.queue_notify_interval",
+							"Sets the time between two runs of the sweep that notifies the channels of queues.",
+							"A safety net: it is run as soon as there is a task to tell of.",
+							&rom_guc_queue_notify_interval,
+							60000, 10, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("romancy.result_expires",
 							"Sets how long the output of a finished instance is kept.",
 							"Zero keeps it as long as the instance.",

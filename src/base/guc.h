@@ -30,6 +30,7 @@ extern int	rom_guc_outbox_max_age; /* seconds; 0: off */
 extern int	rom_guc_outbox_max_attempts;
 extern char *rom_guc_outbox_url;
 extern int	rom_guc_result_expires; /* seconds; 0: off */
+extern int	rom_guc_queue_notify_interval;
 extern int	rom_guc_resumption_interval;
 extern int	rom_guc_retention;	/* seconds; 0: off */
 extern int	rom_guc_retention_interval;

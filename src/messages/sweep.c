@@ -227,7 +227,7 @@ sweep_messages(const RomSweepArgs *args)
 	RomEngine	engine;
 
 	rom_engine_begin(&engine);
-	while (n++ < CHANNELS_MAX && rom_crossing_take(key, &all))
+	while (n++ < CHANNELS_MAX && rom_crossing_take(rom_messages_sweep(), key, &all))
 	{
 		handled += resolve(key);
 		CHECK_FOR_INTERRUPTS();

@@ -19,13 +19,15 @@
 #include "base/waiter.h"
 #include "base/wake.h"
 #include "tasks/lease.h"
+#include "tasks/notify.h"
 #include "tasks/queue.h"
 #include "tasks/quota.h"
 
 void
-rom_queue_note(RomTask *task, Oid owner)
+rom_queue_note(const char *queue)
 {
-	rom_wake_one(rom_task_queue_key(task->queue));
+	rom_wake_one(rom_task_queue_key(queue));
+	rom_notify_ask(queue);
 }
 
 /* candidates finds the ids of the next ready tasks, their rows locked; none that others are claiming. */

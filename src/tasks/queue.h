@@ -37,8 +37,8 @@ typedef struct RomClaimed
 /* Most tasks of one fetch. */
 #define ROM_CLAIM_MAX 1000
 
-/* The task became ready (at this transaction's commit) in its queue. */
-extern void rom_queue_note(RomTask *task, Oid owner);
+/* There is one task more to take (at this transaction's commit) in the queue, as stored in t_task. Engine scope needed. */
+extern void rom_queue_note(const char *queue);
 
 /* Claims up to claim->max tasks for the current user; returns how many, allocated in the current context. Enters the engine. */
 extern int	rom_queue_claim(RomClaim *claim, RomClaimed *claimed);

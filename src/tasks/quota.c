@@ -31,6 +31,7 @@
 #include "base/wake.h"
 #include "engine/define.h"
 #include "engine/instance.h"
+#include "tasks/notify.h"
 #include "tasks/quota.h"
 
 /* Class of the advisory locks. */
@@ -511,18 +512,19 @@ relabel(const char *name)
 PG_FUNCTION_INFO_V1(romancy_set_queue);
 
 /*
- * romancy.set_queue(name text, max_concurrency int, rate_limit text, per_key text)
+ * romancy.set_queue(name text, max_concurrency int, rate_limit text, per_key text, notify text)
  *
- * Replaces the queue's limits. Errors: RM012; 42501 not the queue's owner; RM004 in a handler.
+ * Replaces the queue's limits and the channel that is notified when there is something to fetch. Errors:
+ * RM012; 42501 not the queue's owner; RM004 in a handler.
  */
 Datum
 romancy_set_queue(PG_FUNCTION_ARGS)
 {
 	static RomStatement upsert = {
-		"INSERT INTO romancy.t_queue (name, owner, max_concurrency, rate_limit, per_key) VALUES ($1, $2, $3, $4, $5)"
+		"INSERT INTO romancy.t_queue (name, owner, max_concurrency, rate_limit, per_key, notify) VALUES ($1, $2, $3, $4, $5, $6)"
 		" ON CONFLICT (name) DO UPDATE SET max_concurrency = excluded.max_concurrency,"
-		" rate_limit = excluded.rate_limit, per_key = excluded.per_key",
-		5, {TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID}
+		" rate_limit = excluded.rate_limit, per_key = excluded.per_key, notify = excluded.notify",
+		6, {TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
 	};
 	static RomStatement forget = {
 		"DELETE FROM romancy.t_bucket WHERE scope = $1",
@@ -531,12 +533,13 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 	char	   *name = check_name(fcinfo);
 	char	   *rate = rom_arg_text_opt(fcinfo, 2);
 	char	   *per_key = rom_arg_text_opt(fcinfo, 3);
+	char	   *notify = rom_arg_text_opt(fcinfo, 4);
 	char	   *owner;
 	int			count;
 	int64		period;
 	RomEngine	engine;
-	Datum		values[5];
-	bool		nulls[5] = {false, false, PG_ARGISNULL(1), rate == NULL, per_key == NULL};
+	Datum		values[6];
+	bool		nulls[6] = {false, false, PG_ARGISNULL(1), rate == NULL, per_key == NULL, notify == NULL};
 
 	rom_refuse_in_handler("set_queue");
 	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
@@ -553,14 +556,22 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"per_key\" must be a path into the input, such as \"tenant.id\"")));
+	if (notify != NULL && (notify[0] == '\0' || strlen(notify) >= NAMEDATALEN))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"notify\" must be a channel's name of 1 to %d bytes", NAMEDATALEN - 1),
+				 errhint("Programs LISTEN to it; the payload is the queue's name.")));
 	owner = check_owner(name);
 	values[0] = CStringGetTextDatum(name);
 	values[1] = CStringGetTextDatum(owner);
 	values[2] = nulls[2] ? (Datum) 0 : PG_GETARG_DATUM(1);
 	values[3] = rate ? CStringGetTextDatum(rate) : (Datum) 0;
 	values[4] = per_key ? CStringGetTextDatum(per_key) : (Datum) 0;
+	values[5] = notify ? CStringGetTextDatum(notify) : (Datum) 0;
 	rom_engine_begin(&engine);
 	rom_execute(&upsert, values, nulls, 0);
+	rom_notify_forget();
+	rom_notify_ask(name);
 	values[0] = CStringGetTextDatum(psprintf("queue:%s", name));
 	rom_execute(&forget, values, NULL, 0);
 	relabel(name);
@@ -590,6 +601,8 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	values[2] = BoolGetDatum(paused);
 	rom_engine_begin(&engine);
 	rom_execute(&upsert, values, NULL, 0);
+	if (!paused)
+		rom_notify_ask(name);
 	rom_engine_end(&engine);
 	rom_wake_key(rom_task_queue_key(name));
 	rom_wake_key(rom_task_queue_key(psprintf("@%s", name)));

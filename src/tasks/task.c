@@ -155,7 +155,7 @@ rom_task_wake(RomTask *task, Oid owner)
 	if (task->queue[0] == '\0')
 		rom_wake_ready(&task->id, owner, task->priority);
 	else
-		rom_queue_note(task, owner);
+		rom_queue_note(task->queue);
 }
 
 /* read_int reads an int2, int4 or int8 column; 0 for null. */
@@ -233,7 +233,7 @@ static void
 slot_freed(RomTask *task)
 {
 	if (task->limit_key != NULL)
-		rom_wake_one(rom_task_queue_key(task->queue));
+		rom_queue_note(task->queue);
 }
 
 void

@@ -10,6 +10,7 @@
 #include "tasks/canvas.h"
 #include "tasks/execute.h"
 #include "tasks/lease.h"
+#include "tasks/notify.h"
 #include "tasks/park.h"
 #include "tasks/spawn.h"
 #include "tasks/tasks.h"
@@ -21,5 +22,6 @@ rom_tasks_init(void)
 	rom_spawn_init();
 	rom_lease_init();
 	rom_park_init();
+	rom_notify_init();
 	rom_canvas_init();
 }

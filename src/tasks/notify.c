@@ -1,0 +1,159 @@
+/*-------------------------------------------------------------------------
+ *
+ * notify.c
+ *		NOTIFY for queues: told by a worker that there is something to fetch.
+ *
+ * A transaction that notifies takes a lock of the whole cluster at its commit, so those that
+ * make tasks ready never do: they leave the queue's name, in shared memory and after
+ * their commit (crossing.h), and the sweep queue_notify comes at once. It notifies once for all
+ * that came since it looked last. What is lost in a crash is made good by the first
+ * look after it, which takes all queues with ready tasks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/async.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "base/crossing.h"
+#include "base/guc.h"
+#include "base/spi.h"
+#include "base/sweep.h"
+#include "base/wake.h"
+#include "tasks/notify.h"
+
+/* Queues that one run is told of. */
+#define KEYS_MAX 200
+
+/* What this transaction has looked up last; freed with the transaction. */
+typedef struct Memo
+{
+	MemoryContextCallback gone;
+	bool		has_channel;
+	SubTransactionId asked_in;	/* the (sub)transaction that has asked already */
+	char		queue[FLEXIBLE_ARRAY_MEMBER];
+} Memo;
+
+static Memo *memo = NULL;
+
+/* notify_sweep is the number of the sweep. */
+static int
+notify_sweep(void)
+{
+	static int	number = -1;
+
+	if (number < 0)
+		number = rom_sweep_find("queue_notify");
+	return number;
+}
+
+/* memo_gone is called when the transaction's memory goes. */
+static void
+memo_gone(void *arg)
+{
+	if (memo == arg)
+		memo = NULL;
+}
+
+/* look_up fills the memo for a queue. */
+static void
+look_up(const char *queue)
+{
+	static RomStatement select = {
+		"SELECT 1 FROM romancy.t_queue WHERE name = $1 AND notify IS NOT NULL",
+		1, {TEXTOID}
+	};
+	Datum		values[1];
+	Memo	   *m;
+
+	values[0] = CStringGetTextDatum(queue);
+	m = MemoryContextAlloc(TopTransactionContext, offsetof(Memo, queue) + strlen(queue) + 1);
+	m->has_channel = rom_execute(&select, values, NULL, 1) > 0;
+	m->asked_in = InvalidSubTransactionId;
+	strcpy(m->queue, queue);
+	m->gone.func = memo_gone;
+	m->gone.arg = m;
+	MemoryContextRegisterResetCallback(TopTransactionContext, &m->gone);
+	memo = m;
+}
+
+/* ask_all is for the commit hook. */
+static void
+ask_all(const void *arg)
+{
+	rom_crossing_ask_all(notify_sweep());
+}
+
+void
+rom_notify_ask(const char *queue)
+{
+	if (queue[0] == '@')
+		queue++;
+	if (memo == NULL || strcmp(memo->queue, queue) != 0)
+		look_up(queue);
+	if (!memo->has_channel || memo->asked_in == GetCurrentSubTransactionId())
+		return;
+	memo->asked_in = GetCurrentSubTransactionId();
+	if (strlen(queue) <= ROM_CROSSING_KEY_MAX)
+		rom_crossing_ask_later(queue, notify_sweep());
+	else
+		rom_wake_call(ask_all, "", 1);
+}
+
+void
+rom_notify_forget(void)
+{
+	memo = NULL;
+}
+
+/* sweep_notify notifies for the queues that it was asked for. */
+static int64
+sweep_notify(const RomSweepArgs *args)
+{
+	static RomStatement select = {
+		"SELECT q.notify, q.name FROM romancy.t_queue q WHERE q.notify IS NOT NULL AND NOT q.paused"
+		" AND ($1 IS NULL OR q.name = ANY ($1))"
+		" AND (EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = q.name AND t.state = 0)"
+		" OR EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = '@' || q.name AND t.state = 0))",
+		1, {TEXTARRAYOID}
+	};
+	Datum	   *names = palloc_array(Datum, KEYS_MAX);
+	char		key[ROM_CROSSING_KEY_MAX + 1];
+	bool		all = args->manual;
+	int			n = 0;
+	RomEngine	engine;
+	Datum		values[1];
+	uint64		rows;
+
+	while (n < KEYS_MAX && rom_crossing_take(notify_sweep(), key, &all))
+		names[n++] = CStringGetTextDatum(key);
+	if (n == 0 && !all)
+		return 0;
+	if (n == KEYS_MAX)
+		all = true;
+	rom_engine_begin(&engine);
+	values[0] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+	rows = rom_execute(&select, values, &all, 0);
+	for (uint64 i = 0; i < rows; i++)
+		Async_Notify(rom_value_text(i, 1, CurrentMemoryContext),
+					 rom_value_text(i, 2, CurrentMemoryContext));
+	rom_engine_end(&engine);
+	return rows;
+}
+
+void
+rom_notify_init(void)
+{
+	static const RomSweep sweep = {
+		.name = "queue_notify",
+		.interval = &rom_guc_queue_notify_interval,
+		.batch = sweep_notify,
+	};
+
+	rom_sweep_register(&sweep);
+}
