@@ -60,6 +60,20 @@ static RomStatement select_children = {
 	1, {UUIDOID}
 };
 
+/* The last generation of the last child of a step; a turn of it that is under way ends first, and tells or sees a live parent. */
+static RomStatement select_former = {
+	"select instance_id, status, output, priority, labels, deadline - created_at"
+	" from romancy.t_instance where parent_id = $1 and parent_step = $2"
+	" order by created_at desc, instance_id desc limit 1 for share",
+	2, {UUIDOID, TEXTOID}
+};
+
+static RomStatement select_newer = {
+	"select 1 from romancy.t_instance"
+	" where parent_id = $1 and parent_step = $2 and wake_at is not null and instance_id <> $3",
+	3, {UUIDOID, TEXTOID, UUIDOID}
+};
+
 /* ------------------------------------------------------------ starting one */
 
 /* start_child starts it as the instance's owner, under the workflow's recorded path. */
@@ -190,13 +204,52 @@ spawn(FunctionCallInfo fcinfo, const char *function)
 
 /* ------------------------------------------------------------ its end */
 
+/* tell puts the end of a child into its parent's inbox. Engine scope needed. */
+static void
+tell(const pg_uuid_t *parent, const char *step, const pg_uuid_t *child, RomStatus status,
+	 Jsonb *result, Jsonb *error)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "instance_id", rom_life_uuid_text(child));
+	rom_jb_text(&jb, "status", rom_status_name(status));
+	rom_inbox_insert(parent, ROM_INBOX_CHILD, step, result, error, rom_jb_end(&jb));
+}
+
+/* is_replaced: is it the late end of a child in whose place retry_workflow has started another? */
+static bool
+is_replaced(RomTurn *turn, RomEvent *scheduled, RomInboxItem *item)
+{
+	char	   *child = rom_jb_get_text(scheduled->detail, "instance_id");
+	char	   *ended = item->detail ? rom_jb_get_text(item->detail, "instance_id") : NULL;
+	Datum		values[3];
+	pg_uuid_t	id;
+	RomEngine	engine;
+	bool		replaced;
+
+	if (child == NULL || ended == NULL || strcmp(child, ended) == 0)
+		return false;
+	id = rom_life_text_uuid(ended);
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(item->step);
+	values[2] = UUIDPGetDatum(&id);
+	rom_engine_begin(&engine);
+	replaced = rom_execute(&select_newer, values, NULL, 1) == 1;
+	rom_engine_end(&engine);
+	return replaced;
+}
+
 /* arrived makes the outcome of what the child has put into the inbox. */
 static RomEvent *
 arrived(RomTurn *turn, RomEvent *scheduled, RomInboxItem *item)
 {
-	RomEvent   *event = rom_turn_event(turn, item->error ? ROM_EVENT_CHILD_FAILED :
-									   ROM_EVENT_CHILD_COMPLETED, item->step);
+	RomEvent   *event;
 
+	if (is_replaced(turn, scheduled, item))
+		return NULL;
+	event = rom_turn_event(turn, item->error ? ROM_EVENT_CHILD_FAILED :
+						   ROM_EVENT_CHILD_COMPLETED, item->step);
 	event->name = scheduled->name;
 	event->result = item->error ? item->error : item->result;
 	if (event->result == NULL)
@@ -213,9 +266,53 @@ value(RomTurn *turn, RomEvent *outcome)
 	return outcome->result;
 }
 
-/* again starts the child of a retried step anew. */
+/*
+ * take_former reads what the step's former child was given, and says whether it is not to be
+ * started anew: it lives on, abandoned, or completed when its parent was over, so that its result is
+ * put into the inbox now.
+ */
+static bool
+take_former(RomTurn *turn, const char *step, ChildOptions *options)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[2];
+	RomEngine	engine;
+	bool		kept = false;
+	bool		isnull;
+
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(step);
+	rom_engine_begin(&engine);
+	if (rom_execute(&select_former, values, NULL, 1) == 1)
+	{
+		pg_uuid_t	id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+		RomStatus	status = rom_status_from_datum(rom_value(0, 2, &isnull));
+		Datum		output = rom_value_copy(0, 3, &isnull, cxt);
+		Jsonb	   *result = isnull ? NULL : (Jsonb *) DatumGetPointer(output);
+		Datum		value;
+
+		options->has_priority = true;
+		options->priority = DatumGetInt32(rom_value(0, 4, &isnull));
+		value = rom_value_copy(0, 5, &isnull, cxt);
+		options->labels = isnull ? NULL : (Jsonb *) DatumGetPointer(value);
+		value = rom_value_copy(0, 6, &isnull, cxt);
+		options->execution_timeout = isnull ? NULL : DatumGetIntervalP(value);
+		if (status == ROM_STATUS_COMPLETED)
+		{
+			tell(&turn->inst->id, step, &id, status, result, NULL);
+			rom_wake_ready(&turn->inst->id, turn->owner, turn->inst->priority);
+		}
+		kept = status == ROM_STATUS_COMPLETED ||
+			(!ROM_STATUS_IS_FINAL(status) && strcmp(options->close, "abandon") == 0);
+	}
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+	return kept;
+}
+
+/* again starts the child of a retried step anew, unless the former one will do. */
 static void
-again(RomTurn *turn, RomEvent *event)
+again(RomTurn *turn, RomEvent *scheduled, RomEvent *event)
 {
 	ChildOptions options = {0};
 	RomCall		call = {0};
@@ -225,6 +322,8 @@ again(RomTurn *turn, RomEvent *event)
 	options.name = event->name ? event->name : base_name(event->step);
 	options.close = close ? close : "cancel";
 	options.version = rom_jb_get_int(event->detail, "version", 0);
+	if (take_former(turn, event->step, &options))
+		return;
 	call.step = event->step;
 	call.input = event->input;
 	call.options = &options;
@@ -266,7 +365,6 @@ tell_parent(RomTurn *turn, RomStatus status)
 	char	   *owner;
 	int32		priority;
 	bool		isnull;
-	RomJb		jb;
 
 	if (!inst->has_parent || !ROM_STATUS_IS_FINAL(status) ||
 		status == ROM_STATUS_RECURRED)
@@ -276,13 +374,9 @@ tell_parent(RomTurn *turn, RomStatus status)
 		return;
 	owner = rom_value_text(0, 1, CurrentMemoryContext);
 	priority = DatumGetInt32(rom_value(0, 2, &isnull));
-	rom_jb_begin(&jb);
-	rom_jb_text(&jb, "instance_id", rom_life_uuid_text(&inst->id));
-	rom_jb_text(&jb, "status", rom_status_name(status));
-	rom_inbox_insert(&inst->parent_id, ROM_INBOX_CHILD, inst->parent_step,
-					 status == ROM_STATUS_COMPLETED ? turn->output : NULL,
-					 status == ROM_STATUS_COMPLETED ? NULL : parents_error(turn),
-					 rom_jb_end(&jb));
+	tell(&inst->parent_id, inst->parent_step, &inst->id, status,
+		 status == ROM_STATUS_COMPLETED ? turn->output : NULL,
+		 status == ROM_STATUS_COMPLETED ? NULL : parents_error(turn));
 	rom_wake_ready(&inst->parent_id, get_role_oid(owner, true), priority);
 }
 
@@ -358,10 +452,9 @@ romancy_call_workflow(PG_FUNCTION_ARGS)
 {
 	RomTurn    *turn = rom_turn_require("call_workflow()");
 	char	   *handle = spawn(fcinfo, "call_workflow()");
-	RomEvent   *outcome = rom_turn_completion(turn, handle);
 
-	if (outcome != NULL)
-		PG_RETURN_JSONB_P(value(turn, outcome));
+	if (rom_turn_completion(turn, handle) != NULL)
+		PG_RETURN_JSONB_P(rom_schedule_value(turn, handle));
 	rom_schedule_wait(turn, psprintf("await_%s", handle), &handle, 1, false);
 	PG_RETURN_NULL();			/* not reached: it unwinds */
 }

@@ -357,10 +357,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 			turn->steps = NULL;
 			turn->program.count = 0;
 			for (int i = 0; i < turn->history.count; i++)
-				if (turn->history.events[i]->type != ROM_EVENT_WORKFLOW_RETRIED)
-					rom_replay_index(turn, turn->history.events[i]);
-				else
-					rom_replay_supersede(turn, NULL);
+				rom_replay_index(turn, turn->history.events[i]);
 		}
 	}
 	return result;

@@ -110,6 +110,8 @@ struct RomTurn
 	RomEventList program;		/* the subset that answers calls in program order */
 	int			cursor;			/* next of program in this evaluation */
 	int64		completions;	/* outcomes of scheduled steps so far */
+	RomEvent   *failure;		/* the last WorkflowFailed in history */
+	int			failures_seen;	/* scheduled steps that raised their errors in evaluations of this turn */
 	struct HTAB *steps;			/* step id -> completion event of a scheduled step */
 	struct HTAB *counters;		/* step_base -> n, of this evaluation */
 	struct HTAB *used;			/* given ids, of this evaluation */
@@ -167,6 +169,7 @@ struct RomTurn
 	bool		changed;		/* there is something to save */
 	Jsonb	   *output;
 	Jsonb	   *error;
+	Jsonb	   *failed_step;	/* what rom_replay_failure() found, or NULL */
 	TimestampTz wake_at;
 };
 

@@ -36,7 +36,10 @@ typedef struct StepEntry
 	RomEvent   *scheduled;
 	RomEvent   *completion;
 	int64		order;			/* of the completion */
-	bool		again;			/* retry_workflow superseded its failure: it is to be scheduled anew */
+	bool		again;			/* retry_workflow superseded its outcome: it is to be scheduled anew */
+	int			seen_in;		/* the evaluation in which it raised its error first, */
+	int			seen_at;		/* how many events of the program had been asked for by then, */
+	int			seen_order;		/* and its place among all that did */
 } StepEntry;
 
 typedef struct CounterEntry
@@ -127,25 +130,15 @@ is_life_cycle(RomEvent *event)
 	}
 }
 
-/* same_error: did the workflow fail with just this step's error? */
+/* is_failed: did a step end with an error that it raises in the handler? */
 static bool
-same_error(Jsonb *a, Jsonb *b)
-{
-	char	   *ma = rom_error_field(a, "message");
-	char	   *mb = rom_error_field(b, "message");
-
-	return ma && mb && strcmp(ma, mb) == 0 &&
-		rom_error_sqlstate(a) == rom_error_sqlstate(b);
-}
-
-/* is_failure: did a step end with the error that ended the workflow? */
-static bool
-is_failure(RomEvent *event, RomEvent *failure)
+is_failed(const RomEvent *event)
 {
 	return event != NULL &&
 		(event->type == ROM_EVENT_ACTIVITY_FAILED ||
-		 event->type == ROM_EVENT_CHILD_FAILED) &&
-		(failure == NULL || same_error(event->result, failure->result));
+		 event->type == ROM_EVENT_CHILD_FAILED ||
+		 event->type == ROM_EVENT_CALL_FAILED ||
+		 event->type == ROM_EVENT_MESSAGE_TIMEOUT);
 }
 
 /* step_entry finds what is known of a scheduled step, or NULL. */
@@ -158,60 +151,179 @@ step_entry(RomTurn *turn, const char *step)
 }
 
 void
-rom_replay_supersede(RomTurn *turn, RomEvent *failure)
+rom_replay_observe(RomTurn *turn, const char *step)
 {
-	StepEntry  *latest = NULL;
+	StepEntry  *entry = step_entry(turn, step);
 
-	for (int i = turn->program.count - 1; i >= 0; i--)
+	if (entry == NULL || entry->seen_in == turn->evaluations || !is_failed(entry->completion))
+		return;
+	entry->seen_in = turn->evaluations;
+	entry->seen_at = turn->cursor;
+	entry->seen_order = ++turn->failures_seen;
+}
+
+/* A step that raised its error in the handler, and where. */
+typedef struct Raised
+{
+	const char *step;
+	int			at;				/* events of the program before it */
+	int			order;			/* of scheduled ones; 0: one that stands in the program */
+} Raised;
+
+/*
+ * explains: how well does a step's error account for the workflow's? 2: it is the
+ * same; 1: it is quoted, as languages do that add to a message that they let pass
+ * (PL/Perl, PL/Python), and handlers that raise one of their own.
+ */
+static int
+explains(Jsonb *step_error, Jsonb *error)
+{
+	char	   *ms = step_error ? rom_error_field(step_error, "message") : NULL;
+	char	   *me = rom_error_field(error, "message");
+
+	if (ms == NULL || me == NULL || ms[0] == '\0')
+		return 0;
+	if (strcmp(ms, me) == 0 && rom_error_sqlstate(step_error) == rom_error_sqlstate(error))
+		return 2;
+	return strstr(me, ms) != NULL ? 1 : 0;
+}
+
+/* is_later: was a raised after b? */
+static bool
+is_later(const Raised *a, const Raised *b)
+{
+	/* one in the program at n raises with n + 1 events behind it */
+	int			pa = a->order ? a->at : a->at + 1;
+	int			pb = b->order ? b->at : b->at + 1;
+
+	return pa != pb ? pa > pb : a->order > b->order;
+}
+
+/* as_raised tells whether the event at place i of the program, or its outcome, raised an error in this evaluation; which one. */
+static Jsonb *
+as_raised(RomTurn *turn, int i, Raised *raised)
+{
+	RomEvent   *event = turn->program.events[i];
+	StepEntry  *entry;
+
+	raised->step = event->step;
+	raised->at = i;
+	raised->order = 0;
+	if (is_failed(event))
+		return event->result;
+	entry = is_schedule(event->type) ? step_entry(turn, event->step) : NULL;
+	if (entry == NULL || entry->seen_in != turn->evaluations)
+		return NULL;
+	raised->at = entry->seen_at;
+	raised->order = entry->seen_order;
+	return entry->completion->result;
+}
+
+Jsonb *
+rom_replay_failure(RomTurn *turn, Jsonb *error)
+{
+	Raised		best = {0};
+	Raised		raised;
+	int			fit = 0;
+	int			n = Min(turn->cursor, turn->program.count);
+	RomJb		jb;
+
+	for (int i = 0; i < n; i++)
+	{
+		Jsonb	   *cause = as_raised(turn, i, &raised);
+		int			this_fit = cause ? explains(cause, error) : 0;
+
+		if (this_fit > fit || (this_fit > 0 && this_fit == fit && is_later(&raised, &best)))
+		{
+			best = raised;
+			fit = this_fit;
+		}
+	}
+	if (fit == 0)
+		return NULL;
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "failed_step", best.step);
+	rom_jb_int(&jb, "replay", best.at);
+	rom_jb_begin_array(&jb, "caught");
+	for (int i = 0; i < n; i++)
+		if (as_raised(turn, i, &raised) != NULL && raised.order > 0 && is_later(&best, &raised))
+			rom_jb_element(&jb, rom_jb_string_document(raised.step));
+	rom_jb_end_array(&jb);
+	return rom_turn_copy_jsonb(turn, rom_jb_end(&jb));
+}
+
+/* is_listed: is step among the strings of an array? */
+static bool
+is_listed(Jsonb *array, const char *step)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.val = unconstify(char *, step);
+	v.val.string.len = strlen(step);
+	return array != NULL &&
+		findJsonbValueFromContainer(&array->root, JB_FARRAY, &v) != NULL;
+}
+
+/*
+ * supersede takes back the failure that a WorkflowRetried event names. Replay goes as
+ * far as the place where the failed step raised its error in the handler: what came after
+ * may depend on it, and is run again. Scheduled steps up to there that failed, or had not
+ * ended when the workflow did, are scheduled anew; those whose error the handler had caught
+ * before keep it.
+ */
+static void
+supersede(RomTurn *turn, RomEvent *failure)
+{
+	Jsonb	   *caught = NULL;
+	bool		by_step = failure != NULL && failure->detail != NULL;
+
+	if (by_step)
+	{
+		int			end = rom_jb_get_int(failure->detail, "replay", turn->program.count);
+
+		for (int i = end; i < turn->program.count; i++)
+			if (is_schedule(turn->program.events[i]->type))
+				hash_search(turn->steps, turn->program.events[i]->step, HASH_REMOVE, NULL);
+		turn->program.count = Min(end, turn->program.count);
+		caught = rom_jb_get_json(failure->detail, "caught");
+	}
+	for (int i = 0; i < turn->program.count; i++)
 	{
 		RomEvent   *event = turn->program.events[i];
 		StepEntry  *entry = is_schedule(event->type) ? step_entry(turn, event->step) : NULL;
-		const RomScheduleKind *kind = entry ? rom_schedule_kind(event->type) : NULL;
 
-		if (is_failure(event, failure) ||
-			(entry && is_failure(entry->completion, failure) && (kind == NULL || kind->again == NULL)))
-		{
-			if (latest != NULL && latest->completion->seq > event->seq)
-				break;
-			turn->program.count = i;
-			return;
-		}
-		if (entry && is_failure(entry->completion, failure) &&
-			(latest == NULL || latest->completion->seq < entry->completion->seq))
-			latest = entry;
-	}
-	if (latest != NULL)
-	{
-		latest->completion = NULL;
-		latest->again = true;
+		if (entry == NULL || rom_schedule_kind(event->type)->again == NULL ||
+			(entry->completion != NULL &&
+			 !(by_step && is_failed(entry->completion) && !is_listed(caught, event->step))))
+			continue;
+		entry->completion = NULL;
+		entry->again = true;
 	}
 }
 
 void
 rom_replay_schedule_again(RomTurn *turn)
 {
-	HASH_SEQ_STATUS scan;
-	StepEntry  *entry;
-	List	   *todo = NIL;
-	ListCell   *lc;
 	MemoryContext old;
 
 	if (turn->steps == NULL)
 		return;
 	old = MemoryContextSwitchTo(turn->cxt);
-	hash_seq_init(&scan, turn->steps);
-	while ((entry = hash_seq_search(&scan)) != NULL)
-		if (entry->again)
-			todo = lappend(todo, entry->scheduled);
-	foreach(lc, todo)
+	for (int i = 0; i < turn->program.count; i++)
 	{
-		RomEvent   *scheduled = lfirst(lc);
-		RomEvent   *event = rom_turn_event(turn, scheduled->type, scheduled->step);
+		RomEvent   *scheduled = turn->program.events[i];
+		StepEntry  *entry = is_schedule(scheduled->type) ? step_entry(turn, scheduled->step) : NULL;
+		RomEvent   *event;
 
+		if (entry == NULL || !entry->again)
+			continue;
+		scheduled = entry->scheduled;
+		event = rom_turn_event(turn, scheduled->type, scheduled->step);
 		event->name = scheduled->name;
 		event->input = scheduled->input;
 		event->detail = scheduled->detail;
-		rom_schedule_kind(scheduled->type)->again(turn, event);
+		rom_schedule_kind(scheduled->type)->again(turn, scheduled, event);
 		rom_turn_append(turn, event);
 	}
 	MemoryContextSwitchTo(old);
@@ -223,6 +335,10 @@ rom_replay_index(RomTurn *turn, RomEvent *event)
 	StepEntry  *entry;
 	bool		found;
 
+	if (event->type == ROM_EVENT_WORKFLOW_FAILED)
+		turn->failure = event;
+	if (event->type == ROM_EVENT_WORKFLOW_RETRIED)
+		supersede(turn, turn->failure);
 	if (event->step == NULL || is_life_cycle(event))
 		return;
 	if (turn->steps != NULL && strlen(event->step) < STEP_MAX + 64)
@@ -245,6 +361,7 @@ rom_replay_index(RomTurn *turn, RomEvent *event)
 		entry = hash_search(turn->steps, event->step, HASH_ENTER, &found);
 		entry->scheduled = event;
 		entry->completion = NULL;
+		entry->seen_in = 0;
 		if (found && entry->again)
 		{
 			/* the same step, after a retry */
@@ -262,7 +379,6 @@ rom_turn_load(RomTurn *turn)
 	if (turn->inst->last_seq > 0)
 	{
 		RomEngine	engine;
-		RomEvent   *failure = NULL;
 
 		rom_engine_begin(&engine);
 		if (turn->inst->status == ROM_STATUS_RECURRED)
@@ -271,16 +387,7 @@ rom_turn_load(RomTurn *turn)
 			rom_history_load(&turn->inst->id, &turn->history, turn->cxt);
 		rom_engine_end(&engine);
 		for (int i = 0; i < turn->history.count; i++)
-		{
-			RomEvent   *event = turn->history.events[i];
-
-			if (event->type == ROM_EVENT_WORKFLOW_FAILED)
-				failure = event;
-			if (event->type == ROM_EVENT_WORKFLOW_RETRIED)
-				rom_replay_supersede(turn, failure);
-			else
-				rom_replay_index(turn, event);
-		}
+			rom_replay_index(turn, turn->history.events[i]);
 	}
 	turn->stored = turn->history.count;
 }

@@ -13,15 +13,17 @@
 /* rom_replay_index files an event under what it is for in replay. */
 extern void rom_replay_index(RomTurn *turn, RomEvent *event);
 
-/*
- * rom_replay_supersede takes the failure back that a WorkflowRetried event names: replay
- * goes as far as the failed step whose error ended the workflow, and what came
- * after is run again. A scheduled step is scheduled anew, and nothing else is
- * taken back: what ran beside it does not depend on it.
- */
-extern void rom_replay_supersede(RomTurn *turn, RomEvent *failure);
+/* rom_replay_observe notes that a scheduled step raises its error in the handler now, if it failed. */
+extern void rom_replay_observe(RomTurn *turn, const char *step);
 
-/* rom_replay_schedule_again makes the work of scheduled steps anew whose failure was superseded. */
+/*
+ * rom_replay_failure finds the step whose error ended the handler: {failed_step, replay: how many
+ * events come before it, caught: scheduled steps whose errors the handler had caught before}. NULL
+ * when it was none. It is kept with WorkflowFailed, for retry_workflow.
+ */
+extern Jsonb *rom_replay_failure(RomTurn *turn, Jsonb *error);
+
+/* rom_replay_schedule_again makes the work of scheduled steps anew whose outcome was superseded. */
 extern void rom_replay_schedule_again(RomTurn *turn);
 
 /* rom_replay_mismatch has the instance paused with RM003: replay asks for something else than what history holds. */

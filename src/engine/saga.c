@@ -225,6 +225,7 @@ rom_saga_load(RomTurn *turn)
 		turn->saga->status = status && strcmp(status, "cancelled") == 0 ?
 			ROM_STATUS_CANCELLED : ROM_STATUS_FAILED;
 		turn->saga->error = rom_jb_get_json(json, "error");
+		turn->saga->failed_step = rom_jb_get_json(json, "failed_step");
 		turn->saga->closed = rom_jb_get_bool(json, "closed", false);
 		turn->saga->in_flight = rom_jb_get_json(json, "in_flight");
 		turn->inst->deadline = DT_NOEND;	/* it has been missed, or does not count any more */
@@ -240,6 +241,7 @@ rom_saga_to_jsonb(const RomSaga *saga)
 	rom_jb_begin(&jb);
 	rom_jb_text(&jb, "status", rom_status_name(saga->status));
 	rom_jb_json(&jb, "error", saga->error);
+	rom_jb_json(&jb, "failed_step", saga->failed_step);
 	rom_jb_bool(&jb, "closed", saga->closed);
 	rom_jb_json(&jb, "in_flight", saga->in_flight);
 	return rom_jb_end(&jb);
@@ -289,6 +291,7 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 		{
 			turn->saga = palloc0_object(RomSaga);
 			turn->saga->begun = true;
+			turn->saga->failed_step = turn->failed_step;
 			turn->wait_before = NULL;
 		}
 		turn->saga->status = status;

@@ -24,6 +24,7 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "engine/primitives.h"
+#include "engine/replay.h"
 #include "engine/schedule.h"
 #include "engine/turn.h"
 
@@ -199,14 +200,13 @@ rom_schedule_wait(RomTurn *turn, const char *label, char **handles, int n, bool 
 	wait_for(turn, &call, handles, n, any, DT_NOEND);
 }
 
-/* value_of is what await() returns for an outcome. */
-static Jsonb *
-value_of(RomTurn *turn, const char *handle)
+Jsonb *
+rom_schedule_value(RomTurn *turn, const char *handle)
 {
-	RomEvent   *outcome = rom_turn_completion(turn, handle);
 	const RomScheduleKind *kind = rom_schedule_kind(rom_turn_scheduled(turn, handle)->type);
 
-	return kind->value(turn, outcome);
+	rom_replay_observe(turn, handle);
+	return kind->value(turn, rom_turn_completion(turn, handle));
 }
 
 PG_FUNCTION_INFO_V1(romancy_await);
@@ -234,7 +234,7 @@ romancy_await(PG_FUNCTION_ARGS)
 		call.step_base = call.step;
 		wait_for(turn, &call, &handle, 1, false, DT_NOEND);
 	}
-	PG_RETURN_JSONB_P(value_of(turn, handle));
+	PG_RETURN_JSONB_P(rom_schedule_value(turn, handle));
 }
 
 /* handle_array reads a text[] argument without nulls. */
@@ -297,7 +297,7 @@ romancy_await_all(PG_FUNCTION_ARGS)
 	}
 	values = palloc(sizeof(Datum) * Max(n, 1));
 	for (int i = 0; i < n; i++)
-		values[i] = PointerGetDatum(value_of(turn, handles[i]));
+		values[i] = PointerGetDatum(rom_schedule_value(turn, handles[i]));
 	PG_RETURN_ARRAYTYPE_P(construct_array(values, n, JSONBOID, -1, false, TYPALIGN_INT));
 }
 
@@ -362,7 +362,7 @@ romancy_await_any(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	values[0] = CStringGetTextDatum(first);
-	values[1] = PointerGetDatum(value_of(turn, first));
+	values[1] = PointerGetDatum(rom_schedule_value(turn, first));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }
 

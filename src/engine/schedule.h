@@ -37,11 +37,12 @@ typedef struct RomScheduleKind
 	RomEvent   *(*arrived) (RomTurn *turn, RomEvent *scheduled, RomInboxItem *item);
 
 	/*
-	 * After retry_workflow: makes the work of a failed step anew. event: the announcement that
-	 * will stand in history beside the first, a copy of it; outside the evaluation (enter the
-	 * engine yourself). NULL: replay goes back to where it was scheduled.
+	 * After retry_workflow: makes the work anew of a step that had failed, or that ended with the
+	 * instance. event: the announcement that will stand in history beside the former one,
+	 * scheduled, a copy of it; outside the evaluation (enter the engine yourself). NULL: what
+	 * polls needs none.
 	 */
-	void		(*again) (RomTurn *turn, RomEvent *event);
+	void		(*again) (RomTurn *turn, RomEvent *scheduled, RomEvent *event);
 
 	/* The value of await() for an outcome, or raises its error. */
 	Jsonb	   *(*value) (RomTurn *turn, RomEvent *outcome);
@@ -55,6 +56,9 @@ extern void rom_schedule_register(const RomScheduleKind *kind);
  */
 extern void rom_schedule_wait(RomTurn *turn, const char *label, char **handles,
 							  int n, bool any);
+
+/* The value of a step that has an outcome, or raises its error, which is noted as one that the handler saw. */
+extern Jsonb *rom_schedule_value(RomTurn *turn, const char *handle);
 
 /* Is an event type an announcement of a registered kind? */
 extern const RomScheduleKind *rom_schedule_kind(RomEventType type);

@@ -360,8 +360,13 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 				rom_verdict_failed(turn, turn->fail_error);
 				return ended(turn);
 			case ROM_EVAL_ERROR:
-				rom_verdict_failed(turn, rom_turn_copy_jsonb(turn, rom_error_to_jsonb(edata)));
-				return ended(turn);
+				{
+					Jsonb	   *error = rom_turn_copy_jsonb(turn, rom_error_to_jsonb(edata));
+
+					turn->failed_step = rom_replay_failure(turn, error);
+					rom_verdict_failed(turn, error);
+					return ended(turn);
+				}
 			case ROM_EVAL_FAIL:
 				rom_verdict_failed(turn, turn->fail_error);
 				return ended(turn);

@@ -128,6 +128,8 @@ rom_verdict_final(RomTurn *turn, RomStatus status, Jsonb *error)
 									   ROM_EVENT_WORKFLOW_FAILED, NULL);
 
 	event->result = error;
+	if (status == ROM_STATUS_FAILED)
+		event->detail = turn->saga ? turn->saga->failed_step : turn->failed_step;
 	rom_turn_append(turn, event);
 	turn->error = error;
 	turn->status = status;

@@ -222,14 +222,37 @@ activity_value(RomTurn *turn, RomEvent *outcome)
 	return outcome->result;
 }
 
-/* activity_again writes the task of a retried step anew. */
+/*
+ * activity_again writes the task of a retried step anew, unless the former one is still there: held by
+ * a program outside, or just being taken away (then this waits for it). The time in
+ * which it has to begin counts from now.
+ */
 static void
-activity_again(RomTurn *turn, RomEvent *event)
+activity_again(RomTurn *turn, RomEvent *scheduled, RomEvent *event)
 {
+	static RomStatement left = {
+		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND step = $2 AND kind = 0 AND state <> 3"
+		" FOR UPDATE",
+		2, {UUIDOID, TEXTOID}
+	};
+	TimestampTz start_by = event->detail ? rom_jb_get_time(event->detail, "start_by") : DT_NOEND;
+	Datum		values[2];
 	RomEngine	engine;
 
+	if (start_by != DT_NOEND)
+	{
+		RomJb		jb;
+
+		rom_jb_begin(&jb);
+		rom_jb_time(&jb, "start_by", event->at + (start_by - scheduled->at));
+		event->detail = rom_jb_with(event->detail, "start_by",
+									rom_jb_get_json(rom_jb_end(&jb), "start_by"));
+	}
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(event->step);
 	rom_engine_begin(&engine);
-	spawn_deferred(turn, event);
+	if (rom_execute(&left, values, NULL, 1) == 0)
+		spawn_deferred(turn, event);
 	rom_engine_end(&engine);
 }
 
@@ -362,7 +385,7 @@ romancy_map(PG_FUNCTION_ARGS)
 		rom_schedule_wait(turn, label, pending, npending, false);
 	results = palloc_array(Jsonb *, n + 1);
 	for (int i = 0; i < n; i++)
-		results[i] = activity_value(turn, rom_turn_completion(turn, handles[i]));
+		results[i] = rom_schedule_value(turn, handles[i]);
 	PG_RETURN_JSONB_P(rom_jb_array(results, n));
 }
 

@@ -37,5 +37,17 @@ SELECT * FROM perl_effect ORDER BY 1;
 SELECT romancy.start_workflow('perl_stubborn') IS NOT NULL AS started;
 CALL romancy.drain();
 SELECT workflow, status, error->>'sqlstate' AS sqlstate, error->>'message' AS message FROM romancy.instances WHERE workflow = 'perl_stubborn';
+-- a retry finds the failed step, though Perl has added to its message and lost its SQLSTATE
+CREATE FUNCTION perl_mended(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN IF NOT EXISTS (SELECT FROM perl_effect WHERE what = 'mended') THEN RAISE EXCEPTION 'not mended'; END IF; RETURN $1; END $$;
+CREATE FUNCTION perl_retried(jsonb) RETURNS jsonb LANGUAGE plperl AS $$
+	return spi_exec_query(q{SELECT romancy.activity('perl_mended', '7', retry => '{"max_attempts": 1}') AS r})->{rows}[0]{r};
+$$;
+SELECT romancy.start_workflow('perl_retried') AS id \gset
+CALL romancy.drain();
+SELECT status, error->>'message' AS message FROM romancy.instances WHERE instance_id = :'id';
+INSERT INTO perl_effect VALUES ('mended');
+SELECT romancy.retry_workflow(:'id');
+CALL romancy.drain();
+SELECT status, output, error FROM romancy.instances WHERE instance_id = :'id';
 COMMIT;
 DROP TABLE perl_effect;

@@ -25,5 +25,17 @@ SELECT count(romancy.start_workflow(w)) FROM unnest(ARRAY['python_plain', 'pytho
 CALL romancy.drain(advance_time => true);
 SELECT workflow, status, output, error->>'message' AS message FROM romancy.instances WHERE workflow LIKE 'python%' ORDER BY 1;
 SELECT * FROM python_effect ORDER BY 1;
+-- a retry finds the failed step, though Python has added to its message
+CREATE FUNCTION python_mended(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN IF NOT EXISTS (SELECT FROM python_effect WHERE what = 'mended') THEN RAISE EXCEPTION 'not mended'; END IF; RETURN $1; END $$;
+CREATE FUNCTION python_retried(jsonb) RETURNS jsonb LANGUAGE plpython3u AS $$
+return plpy.execute("""SELECT romancy.activity('python_mended', '7', retry => '{"max_attempts": 1}') AS r""")[0]['r']
+$$;
+SELECT romancy.start_workflow('python_retried') AS id \gset
+CALL romancy.drain();
+SELECT status, error->>'message' AS message FROM romancy.instances WHERE instance_id = :'id';
+INSERT INTO python_effect VALUES ('mended');
+SELECT romancy.retry_workflow(:'id');
+CALL romancy.drain();
+SELECT status, output, error FROM romancy.instances WHERE instance_id = :'id';
 COMMIT;
 DROP TABLE python_effect;

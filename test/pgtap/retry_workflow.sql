@@ -1,0 +1,244 @@
+-- retry_workflow: which steps run again. Replay goes as far as the place where the
+-- failed step raised its error in the handler; what the handler did after that runs again, what
+-- ran before, or beside it, does not. It would catch a retry that pauses with RM003
+-- because the handler takes another way now, one that waits for work that ended
+-- with the instance, one that has to be repeated for each failure of a map(), and one
+-- that fails again at once with the error in history.
+BEGIN;
+CREATE EXTENSION IF NOT EXISTS pgtap;
+SELECT no_plan();
+SET LOCAL client_min_messages = warning;
+
+CREATE TABLE mended (what text);
+CREATE TABLE effect (n int GENERATED ALWAYS AS IDENTITY, what text);
+CREATE FUNCTION note(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO effect (what) VALUES ($1 #>> '{}'); RETURN $1; END $$;
+CREATE FUNCTION breaks(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM mended WHERE what = $1 #>> '{}') THEN RAISE EXCEPTION '% is broken', $1 #>> '{}'; END IF;
+	INSERT INTO effect (what) VALUES ($1 #>> '{}');
+	RETURN $1;
+END $$;
+SELECT romancy.define_activity('once', 'breaks(jsonb)', retry => '{"max_attempts": 1}');
+CREATE PROCEDURE settle(advance boolean = false) LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN CALL romancy.drain(advance_time => advance, turns => n); END $$;
+CREATE FUNCTION says(id uuid) RETURNS text LANGUAGE sql AS $$
+	SELECT status || coalesce(': ' || (error ->> 'message'), ': ' || output::text, '') FROM romancy.instances WHERE instance_id = id $$;
+
+-- runs a workflow until it fails, mends what is named, retries it, and tells what became of it, and of the effects
+CREATE FUNCTION twice(workflow text, mend text[], times int = 1) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	id uuid;
+	story text;
+BEGIN
+	DELETE FROM mended;
+	DELETE FROM effect;
+	id := romancy.start_workflow(workflow);
+	CALL settle();
+	story := says(id);
+	INSERT INTO mended SELECT unnest(mend);
+	FOR i IN 1..times LOOP
+		PERFORM romancy.retry_workflow(id);
+		CALL settle(true);
+		story := story || ' | ' || says(id);
+	END LOOP;
+	RETURN story || ' | ' || (SELECT coalesce(string_agg(what, ',' ORDER BY n), '') FROM effect);
+END $$;
+
+-- the handler catches the failure of a spawned activity, does something, and raises it again
+CREATE FUNCTION reraises(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE h text; r jsonb;
+BEGIN
+	h := romancy.spawn('once', '"a"');
+	PERFORM romancy.activity('note', '"before"');
+	BEGIN
+		r := romancy.await(h);
+	EXCEPTION WHEN OTHERS THEN
+		PERFORM romancy.activity('note', '"caught"');
+		PERFORM romancy.await(romancy.spawn('note', '"spawned when caught"'));
+		RAISE;
+	END;
+	RETURN romancy.activity('note', '"after"');
+END $$;
+-- the same with a failure that is not spawned, and with an error of the handler's own that quotes it
+CREATE FUNCTION wraps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	BEGIN
+		PERFORM romancy.activity('once', '"a"');
+	EXCEPTION WHEN OTHERS THEN
+		PERFORM romancy.await(romancy.spawn('note', '"caught"'));
+		RAISE EXCEPTION 'it did not work: %', sqlerrm USING ERRCODE = 'XX123';
+	END;
+	PERFORM romancy.await(romancy.spawn('note', '"after"'));
+	RETURN '"done"';
+END $$;
+-- two fail, and one retry is enough; what ran beside them is not repeated
+CREATE FUNCTION both_of(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN to_jsonb(romancy.await_all(array[romancy.spawn('once', '"a"'), romancy.spawn('note', '"beside"'), romancy.spawn('once', '"b"')]));
+END $$;
+CREATE FUNCTION maps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.map('once', '["a", "b", "ok", "c"]'); END $$;
+CREATE FUNCTION any_of(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE a record;
+BEGIN
+	SELECT * INTO a FROM romancy.await_any(array[romancy.spawn('once', '"a"'), romancy.spawn_timer('1 h')]);
+	PERFORM romancy.activity('note', to_jsonb(a.handle));
+	RETURN a.result;
+END $$;
+-- one failure is caught and dealt with, another ends the workflow: the first is not taken back
+CREATE FUNCTION deals_with_one(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE a text := romancy.spawn('once', '"a"'); b text := romancy.spawn('once', '"b"');
+BEGIN
+	BEGIN
+		PERFORM romancy.await(a);
+	EXCEPTION WHEN OTHERS THEN PERFORM romancy.activity('note', '"instead of a"');
+	END;
+	RETURN romancy.await(b);
+END $$;
+-- what had not begun ended with the instance, and is done after the retry
+CREATE FUNCTION unfinished(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE h text := romancy.spawn('outside', '"left"'); c text := romancy.spawn_workflow('child', '"child"'); d text := romancy.spawn_workflow('child', '"abandoned"', on_parent_close => 'abandon');
+BEGIN
+	PERFORM romancy.activity('once', '"a"');
+	PERFORM romancy.await_all(array[h, c, d]);
+	RETURN '"all"';
+END $$;
+CREATE FUNCTION child(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.sleep('1 min'); RETURN romancy.activity('note', $1); END $$;
+SELECT romancy.define_activity('outside', queue => 'q', schedule_to_start_timeout => '1 h');
+-- a receive that timed out waits anew, a call that failed is made anew
+CREATE FUNCTION waits(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ DECLARE m romancy.message; BEGIN m := romancy.receive('news', timeout => '1 min'); RETURN m.data; END $$;
+CREATE FUNCTION sends(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.send_to(to_id, 'news') FROM receiver; RETURN '"sent"'; END $$;
+CREATE TABLE receiver AS SELECT '01234567-89ab-7def-8123-00000000dead'::uuid AS to_id;
+-- an error of the handler's own: everything is replayed, and it goes on from there
+CREATE FUNCTION own(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM romancy.activity('note', '"before"');
+	IF romancy.attempt() = 1 THEN RAISE EXCEPTION 'not yet'; END IF;
+	RETURN romancy.activity('note', '"after"');
+END $$;
+
+CREATE FUNCTION in_mode(mode text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('romancy.turn_mode', mode, true);
+	RETURN NEXT is(twice('reraises', '{a}'), 'failed: a is broken | completed: "after" | before,caught,spawned when caught,a,after', mode || ': caught and raised again');
+	RETURN NEXT is(twice('reraises', '{}', 2), 'failed: a is broken | failed: a is broken | failed: a is broken | before,caught,spawned when caught,caught,spawned when caught,caught,spawned when caught',
+		mode || ': the same, not mended');
+	RETURN NEXT is(twice('wraps', '{a}'), 'failed: it did not work: a is broken | completed: "done" | caught,a,after', mode || ': raised in other words');
+	RETURN NEXT is(twice('both_of', '{a,b}'), 'failed: a is broken | completed: ["a", "beside", "b"] | beside,a,b', mode || ': await_all');
+	RETURN NEXT is(twice('both_of', '{a}'), 'failed: a is broken | failed: b is broken | beside,a', mode || ': await_all, half mended');
+	RETURN NEXT is(twice('maps', '{a,b,c,ok}'), 'failed: a is broken | completed: ["a", "b", "ok", "c"] | a,b,ok,c', mode || ': map');
+	RETURN NEXT is(twice('any_of', '{a}'), 'failed: a is broken | completed: "a" | a,once:1', mode || ': await_any');
+	RETURN NEXT is(twice('deals_with_one', '{a,b}'), 'failed: b is broken | completed: "b" | instead of a,b', mode || ': a failure that was dealt with stays');
+	RETURN NEXT is(twice('own', '{}'), 'failed: not yet | completed: "after" | before,after', mode || ': an error of the handler''s own');
+END $$;
+SELECT * FROM in_mode('step');
+SELECT * FROM in_mode('inline');
+SELECT * FROM in_mode('auto');
+
+-- given a parent that fails while a task and two children are under way, when it is retried, then it gets the end of each
+DELETE FROM mended;
+DELETE FROM effect;
+SELECT romancy.start_workflow('unfinished') AS id \gset
+CALL settle();
+SELECT is(says(:'id'), 'failed: a is broken', 'a parent failed');
+SELECT results_eq(format('SELECT input #>> ''{}'', status FROM romancy.instances WHERE parent_id = %L ORDER BY 1', :'id'), $$VALUES ('abandoned', 'waiting_for_timer'), ('child', 'cancelled')$$, 'one child was cancelled with it');
+SELECT is_empty($$SELECT * FROM romancy.fetch_activities('q', 'w')$$, 'and so was a task that nobody had begun');
+INSERT INTO mended VALUES ('a');
+SELECT romancy.retry_workflow(:'id') AS r \gset
+CALL settle();
+SELECT is(says(:'id'), 'waiting_for_activity', 'after a retry it waits for all of them');
+SELECT set_eq(format('SELECT input #>> ''{}'', status FROM romancy.instances WHERE parent_id = %L', :'id'),
+	$$VALUES ('abandoned', 'waiting_for_timer'), ('child', 'cancelled'), ('child', 'waiting_for_timer')$$, 'the cancelled child is started anew, the abandoned one is still its child');
+SELECT token FROM romancy.fetch_activities('q', 'w') \gset
+SELECT romancy.complete_activity(:'token', '1') AS r \gset
+SELECT is(:'r'::text, 't', 'the task is there again, in time');
+CALL settle(true);
+SELECT is(says(:'id'), 'completed: "all"', 'and it ends');
+SELECT results_eq('SELECT what FROM effect ORDER BY what', array['a', 'abandoned', 'child'], 'each of them ran once');
+
+-- given the same, when the abandoned child has completed before the retry, then its result counts
+DELETE FROM mended;
+DELETE FROM effect;
+SELECT romancy.start_workflow('unfinished') AS id \gset
+CALL settle();
+CALL settle(true);
+SELECT results_eq('SELECT what FROM effect', array['abandoned'], 'the abandoned child completed');
+INSERT INTO mended VALUES ('a');
+SELECT romancy.retry_workflow(:'id') AS r \gset
+CALL settle();
+SELECT token FROM romancy.fetch_activities('q', 'w') \gset
+SELECT romancy.complete_activity(:'token', '1') AS r \gset
+CALL settle(true);
+SELECT is(says(:'id'), 'completed: "all"', 'it gets the result of a child that ended without it');
+SELECT results_eq('SELECT what FROM effect ORDER BY what', array['a', 'abandoned', 'child'], 'which did not run again');
+
+-- given a task that a program outside holds while the instance fails and is retried, then its result counts
+DELETE FROM mended;
+CREATE FUNCTION held(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE h text := romancy.spawn('outside', '"held"');
+BEGIN PERFORM romancy.sleep('1 min'); PERFORM romancy.activity('once', '"a"'); RETURN romancy.await(h); END $$;
+SELECT romancy.start_workflow('held') AS id \gset
+CALL settle();
+SELECT token FROM romancy.fetch_activities('q', 'w', lease => '1 day') \gset
+CALL settle(true);
+SELECT is(says(:'id'), 'failed: a is broken', 'an instance fails while its task is held');
+SELECT is(romancy.heartbeat_activity(:'token'), 'cancel_requested', 'the program hears of it');
+INSERT INTO mended VALUES ('a');
+SELECT romancy.retry_workflow(:'id') AS r \gset
+CALL settle();
+SELECT is(romancy.heartbeat_activity(:'token'), 'ok', 'after a retry it is wanted again');
+SELECT is_empty($$SELECT * FROM romancy.fetch_activities('q', 'w')$$, 'and is not given to another');
+SELECT romancy.complete_activity(:'token', '"kept"') AS r \gset
+CALL settle();
+SELECT is(says(:'id'), 'completed: "kept"', 'and its result is the step''s');
+
+SELECT romancy.start_workflow('waits') AS id \gset
+CALL settle(true);
+SELECT is(says(:'id'), 'failed: no message came on channel "news" in time', 'a receive timed out');
+SELECT romancy.retry_workflow(:'id') AS r \gset
+CALL settle();
+SELECT is(says(:'id'), 'waiting_for_message', 'after a retry it waits anew');
+SELECT romancy.send_to(:'id', 'news', '7') AS m \gset
+CALL settle();
+SELECT is(says(:'id'), 'completed: 7', 'and receives');
+
+SELECT romancy.start_workflow('sends') AS id \gset
+CALL settle();
+SELECT alike(says(:'id'), 'failed: workflow instance "%" does not exist', 'a call failed');
+UPDATE receiver SET to_id = romancy.start_workflow('waits');
+SELECT romancy.retry_workflow(:'id') AS r \gset
+CALL settle();
+SELECT is(says(:'id'), 'completed: "sent"', 'after a retry it is made again');
+
+-- given an instance that went another way after a retry, then replay and a fork of it know what counts
+DELETE FROM mended;
+DELETE FROM effect;
+SELECT romancy.start_workflow('reraises') AS id \gset
+CALL settle();
+INSERT INTO mended VALUES ('a');
+SELECT romancy.retry_workflow(:'id') AS r \gset
+CALL settle();
+SELECT romancy.fork_workflow(:'id', 'note:2') AS fork \gset
+DELETE FROM effect;
+CALL settle();
+SELECT is(says(:'fork'), 'completed: "after"', 'a fork of a retried instance');
+SELECT results_eq('SELECT what FROM effect', array['after'], 'runs what came after');
+
+-- given work that is to be undone, a retry before the compensations ran is one like any other, and after them there is none
+CREATE FUNCTION undo(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO effect (what) VALUES ('undo ' || ($1 ->> 'result')); RETURN NULL; END $$;
+SELECT romancy.define_activity('noted', 'note(jsonb)', compensation => 'undo');
+CREATE FUNCTION saga(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM romancy.await(romancy.spawn('noted', '"spawned"'));
+	RETURN romancy.await(romancy.spawn('once', '"a"'));
+END $$;
+DELETE FROM mended;
+DELETE FROM effect;
+SELECT romancy.start_workflow('saga') AS id \gset
+CALL settle();
+SELECT results_eq('SELECT what FROM effect ORDER BY n', array['spawned', 'undo spawned'], 'spawned work is undone');
+SELECT throws_ok(format('SELECT romancy.retry_workflow(%L)', :'id'), 'RM010', format('workflow instance "%s" cannot be retried: its compensations ran', :'id'), 'and there is no retry');
+SELECT romancy.fork_workflow(:'id', 'once:1') AS fork \gset
+INSERT INTO mended VALUES ('a');
+CALL settle();
+SELECT is(says(:'fork'), 'completed: "a"', 'but a fork');
+SELECT * FROM finish();
+ROLLBACK;
