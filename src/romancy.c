@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 
 #include "base/compat.h"
+#include "base/crossing.h"
 #include "base/guc.h"
 #include "base/shmem.h"
 #include "base/version.h"
@@ -37,6 +38,7 @@ _PG_init(void)
 {
 	rom_guc_init();
 	rom_wake_init();
+	rom_crossing_init();
 	rom_scan_init();
 	rom_schedule_init();
 	rom_life_init();

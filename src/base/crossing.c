@@ -10,10 +10,17 @@
  * not see the sender's addition, the sender's reading comes after the
  * waiter's addition, and sees it.
  *
+ * What a key stands for can be remembered as well. Who changes it counts up
+ * "changing" before it writes, then "version", and counts "changing" down when its
+ * commit can be seen. A reader takes the version first: where nobody is changing
+ * after that, a change is either over and seen by any new snapshot, or bumps the
+ * version later. COMMIT PREPARED counts as a change of everything.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
@@ -28,10 +35,15 @@
 #define BUCKETS 2048
 #define KEYS_MAX 256
 
+/* A transaction that changes more keys changes all of them. */
+#define CHANGES_MAX 32
+
 typedef struct Bucket
 {
 	pg_atomic_uint64 sent;
 	pg_atomic_uint64 waited;
+	pg_atomic_uint64 version;	/* changes of what a key of it stands for */
+	pg_atomic_uint32 changing;	/* transactions that are at one */
 } Bucket;
 
 /* A key that the sweep of its database is to look at. */
@@ -45,6 +57,7 @@ typedef struct Asked
 typedef struct Crossing
 {
 	Bucket		buckets[BUCKETS];
+	Bucket		every;			/* changes that concern all keys */
 	slock_t		mutex;			/* of what follows */
 	uint64		lost;			/* counts: keys were lost, or all are asked for */
 	int			count;
@@ -65,6 +78,10 @@ typedef struct CrossingNote
 
 static Crossing *area = NULL;
 
+/* Those that this transaction changes. */
+static Bucket *changes[CHANGES_MAX];
+static int	nchanges = 0;
+
 Size
 rom_crossing_shmem_size(void)
 {
@@ -78,10 +95,14 @@ rom_crossing_shmem_attach(void *place, bool found)
 	if (found)
 		return;
 	memset(area, 0, sizeof(Crossing));
-	for (int i = 0; i < BUCKETS; i++)
+	for (int i = 0; i <= BUCKETS; i++)
 	{
-		pg_atomic_init_u64(&area->buckets[i].sent, 0);
-		pg_atomic_init_u64(&area->buckets[i].waited, 0);
+		Bucket	   *bucket = i < BUCKETS ? &area->buckets[i] : &area->every;
+
+		pg_atomic_init_u64(&bucket->sent, 0);
+		pg_atomic_init_u64(&bucket->waited, 0);
+		pg_atomic_init_u64(&bucket->version, 0);
+		pg_atomic_init_u32(&bucket->changing, 0);
 	}
 	SpinLockInit(&area->mutex);
 	area->lost = 1;
@@ -280,4 +301,58 @@ rom_crossing_ask_later(const char *key, int sweep)
 	make_note(&note, key);
 	note.sweep = sweep;
 	rom_wake_call(after_ask, &note, sizeof(note));
+}
+
+void
+rom_crossing_change(const char *key)
+{
+	Bucket	   *bucket;
+
+	if (area == NULL)
+		return;
+	bucket = key == NULL || nchanges >= CHANGES_MAX - 1 ?
+		&area->every : bucket_of(key);
+	for (int i = 0; i < nchanges; i++)
+		if (changes[i] == bucket)
+			return;
+	changes[nchanges++] = bucket;
+	pg_atomic_fetch_add_u32(&bucket->changing, 1);
+	pg_atomic_fetch_add_u64(&bucket->version, 1);
+}
+
+uint64
+rom_crossing_version(const char *key)
+{
+	Bucket	   *bucket;
+	uint64		version;
+
+	if (area == NULL)
+		return 0;
+	bucket = bucket_of(key);
+	/* both only grow: the same sum means that neither has changed */
+	version = pg_atomic_read_u64(&bucket->version) +
+		pg_atomic_read_u64(&area->every.version) + 1;
+	pg_read_barrier();
+	if (pg_atomic_read_u32(&bucket->changing) > 0 ||
+		pg_atomic_read_u32(&area->every.changing) > 0)
+		return 0;
+	pg_memory_barrier();
+	return version;
+}
+
+/* at_xact ends the transaction's changes: they can be seen now, or never. What is prepared is not to be seen before COMMIT PREPARED. */
+static void
+at_xact(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	while (nchanges > 0)
+		pg_atomic_fetch_sub_u32(&changes[--nchanges]->changing, 1);
+}
+
+void
+rom_crossing_init(void)
+{
+	RegisterXactCallback(at_xact, NULL);
 }

@@ -37,6 +37,22 @@ extern void rom_crossing_wait(const char *key, uint64 seen, const pg_uuid_t *id,
 /* After the commit, senders that looked before it look again (a subscription). now: at once, without a commit. */
 extern void rom_crossing_enter(const char *key, bool now);
 
+/*
+ * A transaction is about to change what a key stands for in the tables (NULL: any key), and others
+ * remember that in their own memory. From now on up to its end they read the tables, and after it what
+ * they remembered before counts no more.
+ */
+extern void rom_crossing_change(const char *key);
+
+/*
+ * What is read in the tables after this call may be remembered, and holds as long as the call returns the
+ * same: 0 while it must be read anew (it changes at the moment, or there is no shared memory).
+ */
+extern uint64 rom_crossing_version(const char *key);
+
+/* Registers the end of changes; called once from _PG_init. */
+extern void rom_crossing_init(void);
+
 /* Asks sweep for key at once: somebody who was woken for it took nothing. For the commit hook as well. */
 extern void rom_crossing_ask(const char *key, int sweep);
 extern void rom_crossing_ask_later(const char *key, int sweep);

@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/index.h"
+#include "commands/sequence.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
@@ -184,4 +185,18 @@ rom_table_insert(RomTable *table, Datum *values, bool *nulls)
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
+}
+
+int64
+rom_table_next_id(const char *sequence)
+{
+	bool		read_only = XactReadOnly;
+	int64		id;
+
+	/* as in rom_engine_begin(): an error's abort puts it back */
+	if (rom_spi_override_read_only)
+		XactReadOnly = false;
+	id = nextval_internal(rom_relation_oid(sequence), false);
+	XactReadOnly = read_only;
+	return id;
 }

@@ -12,8 +12,6 @@
 #ifndef ROM_INSERT_H
 #define ROM_INSERT_H
 
-
-
 #define ROM_TABLE_COLUMNS 40
 
 /* A table and the columns that are given, in the caller's order; declare it static. */
@@ -32,5 +30,8 @@ typedef struct RomTable
  * rights were checked by the caller. Error 25006 in a read-only transaction.
  */
 extern void rom_table_insert(RomTable *table, Datum *values, bool *nulls);
+
+/* The next value of a sequence of schema romancy, as an identity column takes it. Error 25006 in a read-only transaction. */
+extern int64 rom_table_next_id(const char *sequence);
 
 #endif							/* ROM_INSERT_H */

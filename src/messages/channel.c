@@ -3,11 +3,6 @@
  * channel.c
  *		Channels and who subscribes to them.
  *
- * A channel's mode is a row that all who subscribe with broadcast or competing
- * lock: those of the row's mode share the lock, one that wants another mode
- * takes it alone, and then sees whether anybody of the old mode is left. The
- * turn commits right after, so that the lock is short.
- *
  * A subscription and a publishing transaction may cross, neither seeing the
  * other: the publisher's fan-out leaves the subscriber out, and the message
  * commits after the subscription's snapshot. Publishers have their xid before
@@ -52,23 +47,6 @@
 /* Waiting competitors that are looked at, to find one that is not busy. */
 #define CANDIDATES 8
 
-static const char *const mode_names[] = {
-	[ROM_MODE_NONE] = "",
-	[ROM_MODE_BROADCAST] = "broadcast",
-	[ROM_MODE_COMPETING] = "competing",
-	[ROM_MODE_DIRECT] = "direct"
-};
-
-/* mode_from_name: ROM_MODE_NONE for what is none. */
-static RomMode
-mode_from_name(const char *name)
-{
-	for (int i = ROM_MODE_BROADCAST; i <= ROM_MODE_DIRECT; i++)
-		if (strcmp(mode_names[i], name) == 0)
-			return i;
-	return ROM_MODE_NONE;
-}
-
 Oid
 rom_channel_owner(const char *name)
 {
@@ -82,98 +60,6 @@ rom_channel_owner(const char *name)
 		strlcpy(last_name, name, sizeof(last_name));
 	}
 	return last_oid;
-}
-
-/* ---------------------------------------------------------------- modes */
-
-/* channel_mode_now reads the mode of the channel's row, locked as said; ROM_MODE_NONE when there is none. */
-static RomMode
-channel_mode_now(RomStatement *stmt, const char *channel)
-{
-	Datum		values[1];
-
-	values[0] = CStringGetTextDatum(channel);
-	if (rom_execute(stmt, values, NULL, 1) == 0)
-		return ROM_MODE_NONE;
-	return mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
-}
-
-/* refuse_mode raises RM005 when somebody subscribes to channel in a mode that excludes mode. */
-static void
-refuse_mode(const char *channel, RomMode mode)
-{
-	static RomStatement others = {
-		"SELECT mode FROM romancy.t_subscription WHERE channel = $1 AND mode <> $2"
-		" AND mode <> 'direct' LIMIT 1",
-		2, {TEXTOID, TEXTOID}
-	};
-	Datum		values[2];
-
-	values[0] = CStringGetTextDatum(channel);
-	values[1] = CStringGetTextDatum(mode_names[mode]);
-	if (rom_execute(&others, values, NULL, 1) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_CHANNEL_MODE),
-				 errmsg("cannot subscribe to channel \"%s\" as %s: it has subscribers as %s",
-						channel, mode_names[mode],
-						rom_value_text(0, 1, CurrentMemoryContext)),
-				 errhint("Use another channel, or the same mode for all its subscribers.")));
-}
-
-/* claim_mode makes mode the channel's, or raises RM005; the row stays locked up to the end of the transaction. */
-static void
-claim_mode(const char *channel, RomMode mode)
-{
-	static RomStatement look = {
-		"SELECT mode FROM romancy.t_channel WHERE channel = $1", 1, {TEXTOID}
-	};
-	static RomStatement share = {
-		"SELECT mode FROM romancy.t_channel WHERE channel = $1 FOR SHARE",
-		1, {TEXTOID}
-	};
-	static RomStatement alone = {
-		"SELECT mode FROM romancy.t_channel WHERE channel = $1 FOR UPDATE",
-		1, {TEXTOID}
-	};
-	static RomStatement insert = {
-		"INSERT INTO romancy.t_channel (channel, mode) VALUES ($1, $2)"
-		" ON CONFLICT DO NOTHING", 2, {TEXTOID, TEXTOID}
-	};
-	static RomStatement update = {
-		"UPDATE romancy.t_channel SET mode = $2, swept = NULL WHERE channel = $1",
-		2, {TEXTOID, TEXTOID}
-	};
-	Datum		values[2];
-
-	values[0] = CStringGetTextDatum(channel);
-	values[1] = CStringGetTextDatum(mode_names[mode]);
-	for (;;)
-	{
-		RomMode		found = channel_mode_now(&look, channel);
-
-		CHECK_FOR_INTERRUPTS();
-		if (found == ROM_MODE_NONE)
-		{
-			if (rom_execute(&insert, values, NULL, 0) == 1)
-				return;
-		}
-		else if (found == mode)
-		{
-			if (channel_mode_now(&share, channel) == mode)
-				return;
-		}
-		else
-		{
-			found = channel_mode_now(&alone, channel);
-			if (found == ROM_MODE_NONE)
-				continue;
-			if (found == mode)
-				return;
-			refuse_mode(channel, mode);
-			rom_execute(&update, values, NULL, 0);
-			return;
-		}
-	}
 }
 
 /* ---------------------------------------------------------------- subscriptions */
@@ -195,7 +81,7 @@ rom_subscription_find(RomTurn *turn, const char *channel, RomSubscription *sub)
 	values[1] = CStringGetTextDatum(channel);
 	if (rom_execute(&find, values, NULL, 1) == 0)
 		return;
-	sub->mode = mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
+	sub->mode = rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
 	sub->unsettled = DatumGetBool(rom_value(0, 2, &isnull));
 	sub->marked = DatumGetBool(rom_value(0, 3, &isnull));
 	sub->fresh = DatumGetBool(rom_value(0, 4, &isnull));
@@ -216,10 +102,10 @@ rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
 	Datum		values[3];
 
 	if (mode != ROM_MODE_DIRECT)
-		claim_mode(channel, mode);
+		rom_mode_claim(channel, mode);
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(channel);
-	values[2] = CStringGetTextDatum(mode_names[mode]);
+	values[2] = CStringGetTextDatum(rom_mode_name(mode));
 	turn->inst->flags |= ROM_HAS_SUBSCRIPTIONS;
 	if (rom_execute(&insert, values, NULL, 0) == 0)
 		return false;
@@ -249,8 +135,8 @@ rom_subscription_restore(RomTurn *turn, const char *channel, RomMode fallback,
 		if (event->type != ROM_EVENT_SUBSCRIBED)
 			continue;
 		name = rom_jb_get_text(event->input, "mode");
-		if (name != NULL && mode_from_name(name) != ROM_MODE_NONE)
-			mode = mode_from_name(name);
+		if (name != NULL && rom_mode_from_name(name) != ROM_MODE_NONE)
+			mode = rom_mode_from_name(name);
 		break;
 	}
 	rom_subscription_make(turn, channel, mode);
@@ -394,7 +280,7 @@ subscribe_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 
 	rom_engine_begin(&engine);
 	rom_subscription_make(turn, call->name,
-						  mode_from_name(rom_jb_get_text(call->input, "mode")));
+						  rom_mode_from_name(rom_jb_get_text(call->input, "mode")));
 	rom_engine_end(&engine);
 	event->type = ROM_EVENT_SUBSCRIBED;
 	return ROM_OUTCOME_DONE;
@@ -463,7 +349,7 @@ romancy_subscribe(PG_FUNCTION_ARGS)
 	channel = rom_arg_text(fcinfo, 0, "channel");
 	mode = rom_arg_text(fcinfo, 1, "mode");
 	rom_channel_check(channel, "channel");
-	if (mode_from_name(mode) == ROM_MODE_NONE)
+	if (rom_mode_from_name(mode) == ROM_MODE_NONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("unknown channel mode \"%s\"", mode),
@@ -523,7 +409,7 @@ at_end(RomTurn *turn, RomStatus status)
 	{
 		char	   *channel = rom_value_text(i, 1, CurrentMemoryContext);
 
-		if (mode_from_name(rom_value_text(i, 2, CurrentMemoryContext)) != ROM_MODE_COMPETING)
+		if (rom_mode_from_name(rom_value_text(i, 2, CurrentMemoryContext)) != ROM_MODE_COMPETING)
 			continue;
 		/* a message may have been announced to us: then somebody else is to have it */
 		rom_crossing_enter(channel, false);

@@ -9,14 +9,7 @@
 #define ROM_CHANNEL_H
 
 #include "engine/primitive.h"
-
-typedef enum RomMode
-{
-	ROM_MODE_NONE,				/* no subscription */
-	ROM_MODE_BROADCAST,
-	ROM_MODE_COMPETING,
-	ROM_MODE_DIRECT
-} RomMode;
+#include "messages/mode.h"
 
 /* A subscription, as its own instance's turn finds it. */
 typedef struct RomSubscription

@@ -6,7 +6,8 @@
  * One insert, and for a broadcast one statement more that writes a row for each
  * subscriber. Nothing is locked and nothing waited for. Who subscribes is read
  * with the latest snapshot, whatever the caller's isolation; whom that missed
- * is found by channel.c.
+ * is found by channel.c. Where the session remembers that nobody does (mode.c),
+ * the insert is all.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,10 +19,13 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 #include "base/arg.h"
 #include "base/crossing.h"
 #include "base/errors.h"
+#include "base/insert.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/sweep.h"
@@ -37,58 +41,56 @@
 
 /* insert_message writes the row; returns its id. */
 static int64
-insert_message(const RomPublish *p, char kind, Snapshot snapshot)
+insert_message(const RomPublish *p, char kind)
 {
-	static RomStatement insert = {
-		"INSERT INTO romancy.t_message (kind, channel, instance_id, sender, data, metadata,"
-		" data_binary, event, xid) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,"
-		" CASE WHEN $1 <> 'd' THEN pg_current_xact_id() END) RETURNING id",
-		8, {CHAROID, TEXTOID, UUIDOID, UUIDOID, JSONBOID, JSONBOID, BYTEAOID, JSONBOID}
+	static RomTable table = {
+		"t_message", 11, {"id", "published_at", "xid", "kind", "channel", "instance_id",
+		"sender", "data", "metadata", "data_binary", "event"}
 	};
 	const pg_uuid_t *sender = rom_message_sender();
-	Datum		values[8];
-	bool		nulls[8] = {false};
-	bool		isnull;
+	int64		id = rom_table_next_id("t_message_id_seq");
+	Datum		values[11];
+	bool		nulls[11] = {false};
 
-	values[0] = CharGetDatum(kind);
-	values[1] = CStringGetTextDatum(p->channel);
-	values[2] = UUIDPGetDatum(&p->target);
-	nulls[2] = !p->has_target;
-	values[3] = PointerGetDatum(sender);
-	nulls[3] = sender == NULL;
-	values[4] = PointerGetDatum(p->data);
-	nulls[4] = p->data == NULL;
-	values[5] = PointerGetDatum(p->metadata);
-	nulls[5] = p->metadata == NULL;
-	values[6] = PointerGetDatum(p->binary);
-	nulls[6] = p->binary == NULL;
-	values[7] = PointerGetDatum(p->event);
-	nulls[7] = p->event == NULL;
-	rom_execute_at(&insert, values, nulls, snapshot, 0);
-	return DatumGetInt64(rom_value(0, 1, &isnull));
+	values[0] = Int64GetDatum(id);
+	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[2] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	nulls[2] = kind == KIND_DIRECT;
+	values[3] = CharGetDatum(kind);
+	values[4] = CStringGetTextDatum(p->channel);
+	values[5] = UUIDPGetDatum(&p->target);
+	nulls[5] = !p->has_target;
+	values[6] = PointerGetDatum(sender);
+	nulls[6] = sender == NULL;
+	values[7] = PointerGetDatum(p->data);
+	nulls[7] = p->data == NULL;
+	values[8] = PointerGetDatum(p->metadata);
+	nulls[8] = p->metadata == NULL;
+	values[9] = PointerGetDatum(p->binary);
+	nulls[9] = p->binary == NULL;
+	values[10] = PointerGetDatum(p->event);
+	nulls[10] = p->event == NULL;
+	rom_table_insert(&table, values, nulls);
+	return id;
 }
 
-/* find_mode: how the subscribers of channel that snapshot shows receive; ROM_MODE_NONE when there never were any. */
-static RomMode
-find_mode(const char *channel, Snapshot snapshot)
+/* execute_latest runs a query with the latest snapshot, whatever the caller's isolation; the number of rows. */
+static uint64
+execute_latest(RomStatement *stmt, Datum *values)
 {
-	static RomStatement find = {
-		"SELECT mode = 'broadcast' FROM romancy.t_channel WHERE channel = $1",
-		1, {TEXTOID}
-	};
-	Datum		values[1];
-	bool		isnull;
+	Snapshot	snapshot;
+	uint64		rows;
 
-	values[0] = CStringGetTextDatum(channel);
-	if (rom_execute_at(&find, values, NULL, snapshot, 1) == 0)
-		return ROM_MODE_NONE;
-	return DatumGetBool(rom_value(0, 1, &isnull)) ?
-		ROM_MODE_BROADCAST : ROM_MODE_COMPETING;
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	rows = rom_execute_at(stmt, values, NULL, snapshot, 0);
+	UnregisterSnapshot(snapshot);
+	return rows;
 }
 
 /* find_subscribers makes a uuid[] of those who broadcast, and notes the waiting ones as ready. */
 static int
-find_subscribers(const char *channel, Snapshot snapshot, Datum *ids)
+find_subscribers(const char *channel, Datum *ids)
 {
 	static RomStatement find = {
 		"SELECT s.instance_id, i.owner, i.priority,"
@@ -103,7 +105,7 @@ find_subscribers(const char *channel, Snapshot snapshot, Datum *ids)
 	bool		isnull;
 
 	values[0] = CStringGetTextDatum(channel);
-	rows = rom_execute_at(&find, values, NULL, snapshot, 0);
+	rows = execute_latest(&find, values);
 	elements = palloc(sizeof(Datum) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
 	{
@@ -141,16 +143,16 @@ fan_out(const char *channel, int64 id, Datum ids)
 
 /* publish_to_channel sends to whom it may concern. */
 static int64
-publish_to_channel(const RomPublish *p, Snapshot snapshot)
+publish_to_channel(const RomPublish *p)
 {
 	Datum		ids = (Datum) 0;
 	int			n = 0;
 	int64		id;
-	RomMode		mode = find_mode(p->channel, snapshot);
+	RomMode		mode = rom_mode_find(p->channel);
 
 	if (mode == ROM_MODE_BROADCAST)
-		n = find_subscribers(p->channel, snapshot, &ids);
-	id = insert_message(p, n > 0 ? KIND_BROADCAST : KIND_OPEN, snapshot);
+		n = find_subscribers(p->channel, &ids);
+	id = insert_message(p, n > 0 ? KIND_BROADCAST : KIND_OPEN);
 	if (n > 0)
 		fan_out(p->channel, id, ids);
 	else if (mode == ROM_MODE_COMPETING)
@@ -160,7 +162,7 @@ publish_to_channel(const RomPublish *p, Snapshot snapshot)
 
 /* publish_to_instance sends to one; 0 when it is not there and missing_ok. */
 static int64
-publish_to_instance(const RomPublish *p, Snapshot snapshot, bool missing_ok)
+publish_to_instance(const RomPublish *p, bool missing_ok)
 {
 	static RomStatement find = {
 		"SELECT i.owner, i.priority, i.status::text, i.wake_at IS NULL,"
@@ -178,7 +180,7 @@ publish_to_instance(const RomPublish *p, Snapshot snapshot, bool missing_ok)
 
 	values[0] = UUIDPGetDatum(&p->target);
 	values[1] = CStringGetTextDatum(p->channel);
-	if (rom_execute_at(&find, values, NULL, snapshot, 1) == 0)
+	if (execute_latest(&find, values) == 0)
 	{
 		if (missing_ok)
 			return 0;
@@ -199,18 +201,18 @@ publish_to_instance(const RomPublish *p, Snapshot snapshot, bool missing_ok)
 	waiting = rom_value(0, 5, &isnull);
 	if (!isnull && DatumGetBool(waiting) && OidIsValid(owner))
 		rom_wake_ready(&p->target, owner, DatumGetInt32(rom_value(0, 2, &isnull)));
-	return insert_message(p, KIND_DIRECT, snapshot);
+	return insert_message(p, KIND_DIRECT);
 }
 
 int64
 rom_publish(const RomPublish *p, bool missing_ok)
 {
 	RomEngine	engine;
-	Snapshot	snapshot;
+	RomMode		mode;
 	int64		id;
 
-	rom_engine_begin(&engine);
-	PreventCommandIfReadOnly("romancy.publish()");
+	if (!rom_spi_override_read_only)
+		PreventCommandIfReadOnly("romancy.publish()");
 	PreventCommandIfParallelMode("romancy.publish()");
 	/* the xid before the look, see channel.c */
 	(void) GetTopTransactionId();
@@ -219,13 +221,11 @@ rom_publish(const RomPublish *p, bool missing_ok)
 		/* it may continue as another one meanwhile */
 		rom_crossing_send(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&p->target))),
 						  rom_messages_sweep());
-	CommandCounterIncrement();
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	if (p->has_target)
-		id = publish_to_instance(p, snapshot, missing_ok);
-	else
-		id = publish_to_channel(p, snapshot);
-	UnregisterSnapshot(snapshot);
+	else if (rom_mode_recall(p->channel, &mode) && mode == ROM_MODE_NONE)
+		return insert_message(p, KIND_OPEN);
+
+	rom_engine_begin(&engine);
+	id = p->has_target ? publish_to_instance(p, missing_ok) : publish_to_channel(p);
 	rom_engine_end(&engine);
 	return id;
 }

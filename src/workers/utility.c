@@ -36,6 +36,7 @@
 #include "utils/wait_event.h"
 
 #include "base/compat.h"
+#include "base/crossing.h"
 #include "base/roster.h"
 #include "base/wake.h"
 #include "workers/utility.h"
@@ -120,9 +121,11 @@ understand(Node *node, Meaning *meaning)
 	{
 		case T_TransactionStmt:
 			/* it may bring the extension, too: so not merely a scan */
-			meaning->announce =
-				((TransactionStmt *) node)->kind == TRANS_STMT_COMMIT_PREPARED &&
-				rom_wake_prepared();
+			if (((TransactionStmt *) node)->kind != TRANS_STMT_COMMIT_PREPARED)
+				break;
+			meaning->announce = rom_wake_prepared();
+			/* what was prepared may change the mode of channels */
+			rom_crossing_change(NULL);
 			break;
 		case T_DropdbStmt:
 			{
