@@ -14,7 +14,26 @@ COMMENT ON TYPE romancy.t_status IS 'Status of a workflow instance; the last fou
 CREATE TYPE romancy.t_event AS (
 	kind smallint, step text, name text, input jsonb, result jsonb,
 	detail jsonb, at timestamptz);
-COMMENT ON TYPE romancy.t_event IS 'One history event as stored; romancy.get_history shows it';
+COMMENT ON TYPE romancy.t_event IS 'One history event; romancy.get_history shows it';
+
+/* Events as they are stored: src/engine/pack.c. Its text form is that of t_event[]. */
+CREATE TYPE romancy.t_events;
+CREATE FUNCTION romancy.t_events_in(cstring) RETURNS romancy.t_events
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_t_events_in';
+COMMENT ON FUNCTION romancy.t_events_in(cstring) IS 'Input function of romancy.t_events';
+CREATE FUNCTION romancy.t_events_out(romancy.t_events) RETURNS cstring
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_t_events_out';
+COMMENT ON FUNCTION romancy.t_events_out(romancy.t_events) IS 'Output function of romancy.t_events';
+CREATE TYPE romancy.t_events (
+	INPUT = romancy.t_events_in, OUTPUT = romancy.t_events_out,
+	INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
+COMMENT ON TYPE romancy.t_events IS 'The events of a turn, packed';
+CREATE FUNCTION romancy.events_pack(events romancy.t_event[]) RETURNS romancy.t_events
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_events_pack';
+COMMENT ON FUNCTION romancy.events_pack(romancy.t_event[]) IS 'Events in the form in which they are stored';
+CREATE FUNCTION romancy.events_unpack(events romancy.t_events) RETURNS romancy.t_event[]
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_events_unpack';
+COMMENT ON FUNCTION romancy.events_unpack(romancy.t_events) IS 'The events that a stored value holds';
 
 /* Which cluster and database the rows below belong to: a copy runs nothing until adopted. */
 CREATE TABLE romancy.t_control (
@@ -126,14 +145,14 @@ COMMENT ON TABLE romancy.t_idempotency IS 'Idempotency keys of workflow starts';
 CREATE TABLE romancy.t_history (
 	instance_id uuid,
 	last_seq bigint,
-	events romancy.t_event[] NOT NULL,
+	events romancy.t_events NOT NULL,
 	PRIMARY KEY (instance_id, last_seq));
 COMMENT ON TABLE romancy.t_history IS 'Append-only history of live and finished instances';
 
 CREATE TABLE romancy.t_history_archive (
 	instance_id uuid,
 	last_seq bigint,
-	events romancy.t_event[] NOT NULL,
+	events romancy.t_events NOT NULL,
 	PRIMARY KEY (instance_id, last_seq));
 COMMENT ON TABLE romancy.t_history_archive IS 'History of instances that continued in another (recur)';
 

@@ -11,5 +11,5 @@ COMMENT ON FUNCTION romancy.revoke_usage(regrole) IS 'Take back what romancy.gra
 
 REVOKE ALL ON ALL ROUTINES IN SCHEMA romancy FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA romancy FROM PUBLIC;
-REVOKE ALL ON TYPE romancy.t_status, romancy.t_event, romancy.activity_task,
-	romancy.workflow_task FROM PUBLIC;
+REVOKE ALL ON TYPE romancy.t_status, romancy.t_event, romancy.t_events,
+	romancy.activity_task, romancy.workflow_task FROM PUBLIC;

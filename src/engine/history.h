@@ -92,10 +92,6 @@ extern void rom_history_load(const pg_uuid_t *id, RomEventList *list,
 extern void rom_history_load_archived(const pg_uuid_t *id, RomEventList *list,
 									  MemoryContext cxt);
 
-/* Decodes one row's events (a t_event[] whose last event has number last_seq) into list. */
-extern void rom_history_decode(Datum events, int64 last_seq,
-							   RomEventList *list, MemoryContext cxt);
-
 /* Stores events [from, count) of list as rows of t_history, numbered after last_seq; returns the new last_seq. Engine scope needed. */
 extern int64 rom_history_append(const pg_uuid_t *id, RomEventList *list,
 								int from, int64 last_seq);

@@ -19,6 +19,7 @@
 #include "base/spi.h"
 #include "engine/filter.h"
 #include "engine/history.h"
+#include "engine/pack.h"
 #include "engine/steer.h"
 
 PG_FUNCTION_INFO_V1(romancy_list_instances);
@@ -167,8 +168,8 @@ put_rows(ReturnSetInfo *rsinfo, uint64 n, int64 *after, int *count, int size)
 		bool		isnull;
 		int64		last_seq = DatumGetInt64(rom_value(i, 1, &isnull));
 
-		rom_history_decode(rom_value(i, 2, &isnull), last_seq, &list,
-						   CurrentMemoryContext);
+		rom_pack_read(rom_value(i, 2, &isnull), last_seq, &list,
+					  CurrentMemoryContext);
 		for (int j = 0; j < list.count; j++)
 		{
 			if (list.events[j]->seq <= *after)

@@ -58,7 +58,7 @@ static RomStatement select_compensation = {
 /* A live instance that may still run an activity as a compensation; kinds: history.h. */
 static RomStatement registered_in_live = {
 	"select 1 from romancy.t_instance i join romancy.t_history h using (instance_id)"
-	" cross join lateral unnest(h.events) e"
+	" cross join lateral unnest(romancy.events_unpack(h.events)) e"
 	" where i.wake_at is not null and i.flags & $2 <> 0"
 	" and (e.detail ->> 'compensation' = $1 or (e.kind = 35 and e.name = $1)) limit 1",
 	2, {TEXTOID, INT4OID}

@@ -37,6 +37,7 @@
 #include "base/wake.h"
 #include "engine/history.h"
 #include "engine/inbox.h"
+#include "engine/pack.h"
 #include "engine/turn.h"
 #include "tasks/lease.h"
 #include "tasks/queue.h"
@@ -335,7 +336,7 @@ static void
 check_unused(Claimed *c, const char *step)
 {
 	static RomStatement find = {
-		"SELECT 1 FROM romancy.t_history h, LATERAL pg_catalog.unnest(h.events) e"
+		"SELECT 1 FROM romancy.t_history h, LATERAL pg_catalog.unnest(romancy.events_unpack(h.events)) e"
 		" WHERE h.instance_id = $1 AND e.step = $2 LIMIT 1",
 		2, {UUIDOID, TEXTOID}
 	};
@@ -582,8 +583,8 @@ romancy_read_history(PG_FUNCTION_ARGS)
 	{
 		bool		isnull;
 
-		rom_history_decode(rom_value(i, 2, &isnull),
-						   DatumGetInt64(rom_value(i, 1, &isnull)), &list, cxt);
+		rom_pack_read(rom_value(i, 2, &isnull),
+					  DatumGetInt64(rom_value(i, 1, &isnull)), &list, cxt);
 	}
 	for (int i = 0; i < list.count && count < size; i++)
 	{

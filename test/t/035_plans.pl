@@ -65,7 +65,7 @@ $node->safe_psql('postgres', qq{
 			LATERAL (SELECT (ARRAY['completed', 'completed', 'completed', 'waiting_for_timer', 'waiting_for_timer', 'waiting_for_message', 'waiting_for_activity', 'failed', 'pending',
 				CASE i / 10 % 4 WHEN 0 THEN 'cancelled' WHEN 1 THEN 'paused' WHEN 2 THEN 'recurred' ELSE 'waiting_for_workflow' END])[i % 10 + 1] AS s,
 				now() - (CASE WHEN i < $n / 50 THEN 40 ELSE 10 END) * interval '1 day' + i * interval '1 s' AS at) x;
-	INSERT INTO romancy.t_history SELECT i.instance_id, 1, h.events FROM romancy.t_instance i, (SELECT ARRAY[ROW(1, 'echo:1', NULL, input, '1', NULL, now())::romancy.t_event] AS events FROM romancy.t_instance LIMIT 1) h WHERE i.last_seq = 1;
+	INSERT INTO romancy.t_history SELECT i.instance_id, 1, h.events FROM romancy.t_instance i, (SELECT romancy.events_pack(ARRAY[ROW(1, 'echo:1', NULL, input, '1', NULL, now())::romancy.t_event]) AS events FROM romancy.t_instance LIMIT 1) h WHERE i.last_seq = 1;
 	INSERT INTO romancy.t_history_archive SELECT * FROM romancy.t_history h;
 	INSERT INTO romancy.t_idempotency SELECT owner, workflow, idempotency_key, instance_id FROM romancy.t_instance WHERE idempotency_key LIKE 'key %';
 	INSERT INTO romancy.t_value SELECT instance_id, 'k', '1' FROM romancy.t_instance;
