@@ -365,8 +365,10 @@ rom_ready_take(Oid dbid, Oid owner, pg_uuid_t *ids, int max)
 	{
 		if (queue->count < max)
 		{
-			int			executors = Max(count_executors(dbid, owner), 1);
+			/* once: its answer may change, and Max() would ask twice */
+			int			executors = count_executors(dbid, owner);
 
+			executors = Max(executors, 1);
 			max = (queue->count + executors - 1) / executors;
 		}
 		while (n < max && queue->count > 0)

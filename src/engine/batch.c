@@ -729,7 +729,9 @@ next_delay(const pg_uuid_t *id)
 	entry = hash_search(failures, id, HASH_ENTER, &found);
 	if (!found)
 		entry->failures = 0;
-	return Min(60000, 1000 << Min(entry->failures++, 6));
+	if (entry->failures >= 6)
+		return 60000;
+	return 1000 << entry->failures++;
 }
 
 /* forget_failures: its turn was committed. */

@@ -100,9 +100,13 @@ end_scan(bool done, bool failed)
 		if (!done)
 			database->scan = true;
 		if (failed)
+		{
+			int64		delay = INT64CONST(1000) << database->scan_failures;
+
+			database->scan_failures = Min(database->scan_failures + 1, 20);
 			database->scan_after = now +
-				Min(INT64CONST(1000) << Min(database->scan_failures++, 20),
-					(int64) rom_guc_retry_backoff_max) * 1000;
+				Min(delay, (int64) rom_guc_retry_backoff_max) * 1000;
+		}
 		else if (done)
 			database->scan_failures = 0;
 	}

@@ -92,5 +92,14 @@ like($step, qr/^b_commit: completed "not committed" ActivityCompleted put:1, Act
 like($step, qr/^b_fails: failed 22012 .* \| first$/m, 'a failure leaves what was done before');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE step = 'never'}), '0', 'nothing of what failed');
 cmp_ok($node->safe_psql('postgres', q{SELECT count(DISTINCT xmin::text) FROM romancy.t_instance WHERE labels->>'run' = 'second' AND workflow = 'g_straight'}), '<', 16, 'they did share transactions');
+
+# A turn that fails in the engine itself is tried again after one second, then two
+my $offset = -s $node->logfile;
+$node->safe_psql('postgres', 'ALTER TABLE romancy.t_inbox RENAME TO gone');
+my $failing = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('g_straight')});
+poll_until(sub { scalar(() = slurp_file($node->logfile, $offset) =~ /turn of workflow instance $failing failed.*?It is tried again/gs) >= 2 }, 'a turn fails in the engine, twice');
+$node->safe_psql('postgres', 'ALTER TABLE romancy.gone RENAME TO t_inbox');
+is(join(' ', (slurp_file($node->logfile, $offset) =~ /It is tried again in (\d+) ms/g)[0, 1]), '1000 2000', 'each time after twice as long');
+poll_until($node, qq{SELECT status FROM romancy.instances WHERE instance_id = '$failing'}, 'and it ends when it can', expected => 'completed');
 $node->stop('fast');
 done_testing();
