@@ -21,6 +21,7 @@
 #include "base/version.h"
 #include "base/wake.h"
 #include "engine/life.h"
+#include "engine/retry.h"
 #include "engine/scan.h"
 #include "engine/schedule.h"
 #include "messages/publish.h"
@@ -36,7 +37,7 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
-	rom_guc_init();
+	rom_guc_init(rom_retry_check_defaults);
 	rom_wake_init();
 	rom_crossing_init();
 	rom_scan_init();

@@ -78,23 +78,8 @@ check_databases(char **newval, void **extra, GucSource source)
 	return ok;
 }
 
-/* Accepts nothing, or what may be a JSON object. Its keys are checked where it is used, for a check hook must not depend on a database. */
-static bool
-check_default_retry(char **newval, void **extra, GucSource source)
-{
-	const char *s = *newval;
-
-	while (*s == ' ' || *s == '\t' || *s == '\n' || *s == '\r')
-		s++;
-	if (*s == '\0' || *s == '{')
-		return true;
-	GUC_check_errdetail("A retry policy is a JSON object.");
-	return false;
-}
-
-/* Defines all settings. */
 void
-rom_guc_init(void)
+rom_guc_init(GucStringCheckHook check_default_retry)
 {
 	/*
 	 * A library that is loaded later has no shared memory to size, and the

@@ -8,6 +8,8 @@
 #ifndef ROM_GUC_H
 #define ROM_GUC_H
 
+#include "utils/guc.h"
+
 extern int	rom_guc_activity_timeout_interval;
 extern int	rom_guc_channel_cleanup_interval;
 extern char *rom_guc_databases;
@@ -43,6 +45,7 @@ extern int	rom_guc_timer_interval;
 extern int	rom_guc_turn_mode;	/* RomTurnMode of engine/turn.h */
 extern int	rom_guc_worker_idle_timeout;	/* 0: never */
 
-extern void rom_guc_init(void);
+/* Defines all settings. What a retry policy is, is known a floor above: its check hook is handed in. */
+extern void rom_guc_init(GucStringCheckHook check_default_retry);
 
 #endif							/* ROM_GUC_H */

@@ -10,6 +10,7 @@
 #include <math.h>
 
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
@@ -31,7 +32,6 @@ static const RomRetryPolicy built_in = {
 /* What romancy.default_retry said when it was last looked at. */
 static RomRetryPolicy defaults;
 static char *defaults_text = NULL;
-static MemoryContext defaults_cxt = NULL;
 static uint64 defaults_generation = 0;
 
 /* What can be wrong with a policy, and where: for the messages. */
@@ -40,6 +40,8 @@ typedef struct PolicyKey
 	const char *argument;
 	const char *key;
 } PolicyKey;
+
+static void wrong_value(const PolicyKey *where, const char *expected) pg_attribute_noreturn();
 
 static void
 wrong_value(const PolicyKey *where, const char *expected)
@@ -187,37 +189,45 @@ rom_retry_overlay(RomRetryPolicy *policy, Jsonb *json, const char *argument)
 	{
 		if (token == WJB_KEY)
 			where.key = pnstrdup(v.val.string.val, v.val.string.len);
-		else if (token == WJB_VALUE)
+		else if (token == WJB_VALUE && where.key != NULL)
 			read_key(policy, &where, &v);
 	}
 }
 
-/*
- * parse_defaults overlays the built-in policy with romancy.default_retry. What
- * is wrong there is the administrator's to mend, and must not fail everybody's
- * activities: a warning, and the built-in policy stands.
- */
+/* read_defaults overlays the built-in policy with text, a value of romancy.default_retry; RM012 where that is no retry policy. */
 static void
-parse_defaults(const char *text)
+read_defaults(const char *text, RomRetryPolicy *policy)
 {
-	MemoryContext cxt = CurrentMemoryContext;
 	Jsonb	   *json;
 
-	defaults = built_in;
-	if (text[0] == '\0')
+	*policy = built_in;
+	if (text[strspn(text, " \t\n\r")] == '\0')
 		return;
+	if (!rom_input_jsonb(text, &json))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("setting \"romancy.default_retry\" is not valid JSON")));
+	rom_retry_overlay(policy, json, "romancy.default_retry");
+}
+
+/*
+ * The error is caught outside any transaction, maybe in the postmaster: what is
+ * called holds nothing but memory, and needs no catalog.
+ */
+bool
+rom_retry_check_defaults(char **newval, void **extra, GucSource source)
+{
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext cxt = AllocSetContextCreate(old, "romancy retry check",
+											  ALLOCSET_SMALL_SIZES);
+	volatile bool ok = true;
+
+	MemoryContextSwitchTo(cxt);
 	PG_TRY();
 	{
-		RomRetryPolicy policy = built_in;
+		RomRetryPolicy policy;
 
-		if (!rom_input_jsonb(text, &json))
-			ereport(ERROR,
-					(errcode(ERRCODE_ROM_DEFINITION),
-					 errmsg("setting \"romancy.default_retry\" is not valid JSON")));
-		MemoryContextSwitchTo(defaults_cxt);
-		rom_retry_overlay(&policy, json, "romancy.default_retry");
-		MemoryContextSwitchTo(cxt);
-		defaults = policy;
+		read_defaults(*newval, &policy);
 	}
 	PG_CATCH();
 	{
@@ -228,13 +238,18 @@ parse_defaults(const char *text)
 		MemoryContextSwitchTo(cxt);
 		edata = CopyErrorData();
 		FlushErrorState();
-		ereport(WARNING,
-				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("%s", edata->message),
-				 edata->detail ? errdetail("%s", edata->detail) : 0,
-				 errhint("Until it is mended, the built-in retry policy is used.")));
+		GUC_check_errcode(ERRCODE_ROM_DEFINITION);
+		GUC_check_errmsg("%s", edata->message);
+		if (edata->detail)
+			GUC_check_errdetail("%s", edata->detail);
+		if (edata->hint)
+			GUC_check_errhint("%s", edata->hint);
+		ok = false;
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+	return ok;
 }
 
 void
@@ -244,19 +259,19 @@ rom_retry_defaults(RomRetryPolicy *policy)
 
 	if (defaults_text == NULL || strcmp(defaults_text, text) != 0)
 	{
-		MemoryContext cxt;
-
 		/*
 		 * policies that were handed out point into the old one: it stays, and
 		 * settings change rarely
 		 */
-		cxt = AllocSetContextCreate(TopMemoryContext,
-									"romancy default retry",
-									ALLOCSET_SMALL_SIZES);
-		defaults_cxt = cxt;
+		MemoryContext cxt = AllocSetContextCreate(TopMemoryContext,
+												  "romancy default retry",
+												  ALLOCSET_SMALL_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
 		defaults_text = NULL;
-		parse_defaults(text);
-		defaults_text = MemoryContextStrdup(cxt, text);
+		read_defaults(text, &defaults);
+		defaults_text = pstrdup(text);
+		MemoryContextSwitchTo(old);
 		defaults_generation++;
 	}
 	*policy = defaults;

@@ -8,6 +8,7 @@
 #ifndef ROM_RETRY_H
 #define ROM_RETRY_H
 
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 
 typedef struct RomRetryPolicy
@@ -21,6 +22,10 @@ typedef struct RomRetryPolicy
 	Jsonb	   *retryable_errors;	/* array, or NULL: all */
 	Jsonb	   *non_retryable_errors;	/* array, or NULL: none */
 } RomRetryPolicy;
+
+/* The check hook of romancy.default_retry: nothing, or a whole retry policy. A fault is RM012 as in a definition, and names the key. */
+extern bool rom_retry_check_defaults(char **newval, void **extra,
+									 GucSource source);
 
 /* The built-in defaults, overlaid by romancy.default_retry. */
 extern void rom_retry_defaults(RomRetryPolicy *policy);

@@ -184,6 +184,28 @@ for my $bad ("romancy.executors = 0", "romancy.sweep_jitter = 2", "romancy.datab
 	my ($rc, $out, $err) = $node->psql('postgres', "ALTER SYSTEM SET $bad");
 	isnt($rc, 0, "$bad is refused");
 }
+
+# A retry policy is checked to its last key, by a session and by a reload
+my %fault = ('{' => 'not valid JSON', '"x"' => 'must be a JSON object', '{"max_atempts": 1}' => 'unknown key "max_atempts"', '{"max_attempts": -1}' => 'a whole number',
+	'{"max_attempts": "1"}' => 'a whole number', '{"initial_interval": "soon"}' => 'an interval', '{"backoff_coefficient": 0.5}' => 'at least 1', '{"max_interval": 1}' => 'an interval',
+	'{"max_duration": "0 s"}' => 'null for no limit', '{"jitter": 2}' => 'from 0 to 1', '{"retryable_errors": ["nonsense"]}' => 'an array of SQLSTATEs', '{"non_retryable_errors": "40"}' => 'an array of SQLSTATEs');
+for my $bad (sort keys %fault)
+{
+	my ($rc, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nALTER SYSTEM SET romancy.default_retry = '$bad'");
+	like($err, qr/ERROR: +RM012: .*\Q$fault{$bad}\E/s, "a default_retry of $bad is refused");
+}
+my $policy = '{"max_attempts": 0, "initial_interval": "2s", "backoff_coefficient": 1.5, "max_interval": "1 min", "max_duration": null, "jitter": 0, "retryable_errors": ["40", "unique_violation"], "non_retryable_errors": ["23514"]}';
+sql("ALTER SYSTEM SET romancy.default_retry = '$policy'");
+$node->reload;
+poll_until($node, "SELECT current_setting('romancy.default_retry') = '$policy'", 'a policy with every key is taken');
+my $offset = -s $node->logfile;
+sql(q{ALTER SYSTEM RESET romancy.default_retry});
+$node->append_conf('postgresql.conf', q(romancy.default_retry = '{"jitter": 2}'));
+$node->reload;
+poll_until(sub { slurp_file($node->logfile, $offset) =~ /invalid value for key "jitter" of "romancy.default_retry"/ }, 'a reload with a wrong one is told of');
+is(sql(q{SHOW romancy.default_retry}), $policy, 'and the former one stays');
+$node->append_conf('postgresql.conf', q(romancy.default_retry = ''));
+$node->reload;
 is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'romancy launcher'}), '1', 'the launcher is there');
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|terminated by signal|background worker "romancy [^"]*" \(PID \d+\) exited with exit code/, 'no worker came to grief');
 $node->stop('fast');
