@@ -363,8 +363,6 @@ at_xact(XactEvent event, void *arg)
 				mark_prepared();
 			break;
 		case XACT_EVENT_PREPARE:
-			forget();
-			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
 		case XACT_EVENT_PARALLEL_COMMIT:

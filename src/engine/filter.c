@@ -20,6 +20,8 @@
 #define TOKEN_VERSION "1"
 #define TOKEN_BYTES (sizeof(int64) + UUID_LEN)
 
+static void wrong_value(const char *key, const char *expected) pg_attribute_noreturn();
+
 static void
 wrong_value(const char *key, const char *expected)
 {
@@ -176,7 +178,7 @@ rom_filter_parse(Jsonb *json, RomFilter *filter)
 	{
 		if (token == WJB_KEY)
 			key = pnstrdup(v.val.string.val, v.val.string.len);
-		else if (token == WJB_VALUE)
+		else if (token == WJB_VALUE && key != NULL)
 			read_key(filter, key, &v);
 	}
 }

@@ -491,15 +491,15 @@ next_step(RomTurn *turn, RomCall *call)
 						call->step ? "activity_id" : "name", base, STEP_MAX)));
 	if (call->step != NULL)
 	{
-		CounterEntry *entry;
 		const char *colon = strrchr(call->step, ':');
 
 		if (turn->used == NULL)
 			turn->used = make_table("romancy ids", sizeof(CounterEntry), turn->cxt);
-		entry = hash_search(turn->used, call->step, HASH_ENTER, &found);
+		(void) hash_search(turn->used, call->step, HASH_ENTER, &found);
 		if (!found && colon != NULL && turn->counters != NULL)
 		{
 			/* it may collide with an id given by the engine */
+			CounterEntry *entry;
 			char		key[STEP_MAX + 64];
 
 			strlcpy(key, call->step, Min(sizeof(key), colon - call->step + 1));

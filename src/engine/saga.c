@@ -406,9 +406,9 @@ in_flight_document(const RomInFlight *f)
 	return rom_jb_end(&jb);
 }
 
-/* begin_settling makes the list of what is under way, once. */
-static void
-begin_settling(RomTurn *turn, List *list)
+/* settling_list makes the document of what is under way. */
+static Jsonb *
+settling_list(List *list)
 {
 	Jsonb	  **all = palloc(sizeof(Jsonb *) * (list_length(list) + 1));
 	ListCell   *lc;
@@ -416,7 +416,7 @@ begin_settling(RomTurn *turn, List *list)
 
 	foreach(lc, list)
 		all[n++] = in_flight_document(lfirst(lc));
-	turn->saga->in_flight = rom_jb_array(all, n);
+	return rom_jb_array(all, n);
 }
 
 bool
@@ -442,7 +442,7 @@ rom_saga_settle(RomTurn *turn, TimestampTz *until)
 		MemoryContextSwitchTo(turn->cxt);
 	}
 	if (saga->in_flight == NULL)
-		begin_settling(turn, list);
+		saga->in_flight = settling_list(list);
 	count = JB_ROOT_COUNT(saga->in_flight);
 	left = palloc(sizeof(Jsonb *) * (count + 1));
 	for (int i = 0; i < count; i++)

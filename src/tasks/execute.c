@@ -372,9 +372,9 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 	count = claim(mine, nmine, owner, tasks);
 	for (int i = 0, t = 0; i < nmine; i++)
 	{
-		RomTask    *task = tasks[t];
+		RomTask    *task = t < count ? tasks[t] : NULL;
 
-		if (t == count || memcmp(&task->id, &mine[i], sizeof(pg_uuid_t)) != 0)
+		if (task == NULL || memcmp(&task->id, &mine[i], sizeof(pg_uuid_t)) != 0)
 		{
 			others[nothers++] = mine[i];
 			continue;

@@ -88,7 +88,7 @@ check_members(Jsonb *list, const char *path, int depth)
 	int64		count = 0;
 	int			n;
 
-	if (!is_array(list))
+	if (list == NULL || !is_array(list))
 		fault(path, "an array of signatures is expected");
 	n = JsonContainerSize(&list->root);
 	for (int i = 0; i < n; i++)
@@ -185,7 +185,7 @@ check(Jsonb *json, const char *path, int depth)
 		fault(path, "an object is expected");
 	if ((part = rom_jb_get_json(json, "options")) != NULL)
 		check_options(part, below(path, "options"), depth);
-	if ((part = rom_jb_get_json(json, "task")) != NULL)
+	if (rom_jb_get_json(json, "task") != NULL)
 	{
 		char	   *name = rom_jb_get_text(json, "task");
 
