@@ -22,7 +22,6 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "engine/define.h"
-#include "engine/fork.h"
 #include "engine/life.h"
 #include "engine/saga.h"
 #include "engine/start.h"
@@ -30,9 +29,6 @@
 #include "engine/turn.h"
 
 PG_FUNCTION_INFO_V1(romancy_fork_workflow);
-
-static RomForkHook hooks[4];
-static int	n_hooks = 0;
 
 /* A key share lock keeps a delete away, and does not wait for a turn. */
 static RomStatement select_original = {
@@ -60,14 +56,6 @@ typedef struct Original
 	char	   *waits_for;		/* step, or NULL */
 	RomTurn    *turn;			/* never run: its history sorted out */
 } Original;
-
-void
-rom_fork_on_copy(RomForkHook hook)
-{
-	if (n_hooks == lengthof(hooks))
-		elog(ERROR, "too many fork hooks");
-	hooks[n_hooks++] = hook;
-}
 
 static Jsonb *
 get_jsonb(int col, MemoryContext cxt)
@@ -246,8 +234,6 @@ store(const Original *o, const pg_uuid_t *id, RomEventList *events, int32 flags)
 		nulls[2] = event->input == NULL;
 		rom_execute(&insert_value, values, nulls, 0);
 	}
-	for (int i = 0; i < n_hooks; i++)
-		hooks[i] (&o->inst.id, id, events);
 	rom_engine_end(&engine);
 }
 

@@ -483,6 +483,9 @@ rom_turn_run(RomTurn *turn, bool wrap)
 	if (inst->body_hash == 0)
 		inst->body_hash = turn->workflow->body_hash;
 
+	/* it has a history, and has not begun: a fork, or one that is retried */
+	if (inst->status == ROM_STATUS_PENDING && turn->stored > 0)
+		rom_turn_renew(turn);
 	rom_replay_schedule_again(turn);
 	rom_schedule_absorb(turn);
 

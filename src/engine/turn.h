@@ -75,6 +75,11 @@ extern void rom_turn_on_pause(int32 flags, RomPauseHook hook);
 /* Others' moving of what goes over from an instance that ends as recurred to its successor (subscriptions, undelivered messages, groups): called in an engine scope, before the end hooks, with any of flags set (0: always). The successor's row exists and has the flags for subscriptions and groups. */
 typedef void (*RomMoveHook) (RomTurn *turn, const pg_uuid_t *successor);
 extern void rom_turn_on_move(int32 flags, RomMoveHook hook);
+
+/* Others' making again of what the program says to be there (subscriptions, groups): called in an engine scope in the first turns of a fork and of an instance that is retried, perhaps more than once. */
+typedef void (*RomRenewHook) (RomTurn *turn);
+extern void rom_turn_on_renew(RomRenewHook hook);
+extern void rom_turn_renew(RomTurn *turn);
 extern void rom_turn_move(RomTurn *turn, const pg_uuid_t *successor);
 
 /* Runs user code as owner with path in force; to be called inside a subtransaction (its abort undoes it). */

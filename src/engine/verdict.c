@@ -83,6 +83,28 @@ rom_turn_move(RomTurn *turn, const pg_uuid_t *successor)
 			move_hooks[i].hook(turn, successor);
 }
 
+static RomRenewHook renew_hooks[4];
+static int	n_renew_hooks = 0;
+
+void
+rom_turn_on_renew(RomRenewHook hook)
+{
+	if (n_renew_hooks == lengthof(renew_hooks))
+		elog(ERROR, "too many renew hooks");
+	renew_hooks[n_renew_hooks++] = hook;
+}
+
+void
+rom_turn_renew(RomTurn *turn)
+{
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	for (int i = 0; i < n_renew_hooks; i++)
+		renew_hooks[i] (turn);
+	rom_engine_end(&engine);
+}
+
 /* ---------------------------------------------------------------- verdicts */
 
 void

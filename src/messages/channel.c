@@ -143,6 +143,55 @@ rom_subscription_restore(RomTurn *turn, const char *channel, RomMode fallback,
 	rom_subscription_find(turn, channel, sub);
 }
 
+/* is_listed: is name among the strings of list? */
+static bool
+is_listed(List *list, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, list)
+		if (strcmp(lfirst(lc), name) == 0)
+			return true;
+	return false;
+}
+
+/* subscribe_again subscribes, unless others have given the channel another mode meanwhile: then the next receive() says so. */
+static void
+subscribe_again(RomTurn *turn, const char *channel, RomMode mode)
+{
+	if (mode != ROM_MODE_NONE && rom_mode_of_others(channel, mode) == ROM_MODE_NONE)
+		rom_subscription_make(turn, channel, mode);
+}
+
+/* renew: a fork, or one that is retried, is subscribed to what its program says last, by subscribe() or wait_event(). */
+static void
+renew(RomTurn *turn)
+{
+	List	   *said = NIL;
+	List	   *awaited = NIL;
+	ListCell   *lc;
+
+	for (int i = turn->program.count - 1; i >= 0; i--)
+	{
+		RomEvent   *event = turn->program.events[i];
+		char	   *mode;
+
+		if (event->name == NULL || is_listed(said, event->name))
+			continue;
+		if (event->type == ROM_EVENT_EVENT_RECEIVED && !is_listed(awaited, event->name))
+			awaited = lappend(awaited, event->name);
+		if (event->type != ROM_EVENT_SUBSCRIBED && event->type != ROM_EVENT_UNSUBSCRIBED)
+			continue;
+		said = lappend(said, event->name);
+		mode = event->type == ROM_EVENT_SUBSCRIBED ? rom_jb_get_text(event->input, "mode") : NULL;
+		if (mode != NULL)
+			subscribe_again(turn, event->name, rom_mode_from_name(mode));
+	}
+	foreach(lc, awaited)
+		if (!is_listed(said, lfirst(lc)))
+			subscribe_again(turn, lfirst(lc), ROM_MODE_BROADCAST);
+}
+
 void
 rom_subscription_spawned(RomTurn *turn, const char *channel, int change)
 {
@@ -469,5 +518,6 @@ rom_channel_init(void)
 {
 	rom_turn_on_end(ROM_HAS_SUBSCRIPTIONS, at_end);
 	rom_turn_on_move(0, at_move);
+	rom_turn_on_renew(renew);
 	rom_instance_on_delete(at_delete);
 }

@@ -16,7 +16,6 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "engine/delete.h"
-#include "engine/fork.h"
 #include "engine/turn.h"
 #include "messages/group.h"
 #include "messages/message.h"
@@ -240,9 +239,9 @@ at_move(RomTurn *turn, const pg_uuid_t *successor)
 	rom_execute(&move, values, NULL, 0);
 }
 
-/* at_fork: the fork is a member of what its history has joined and not left. */
+/* renew: a fork, or one that is retried, is a member of what it has joined and not left. */
 static void
-at_fork(const pg_uuid_t *from, const pg_uuid_t *to, const RomEventList *events)
+renew(RomTurn *turn)
 {
 	static RomStatement join = {
 		"INSERT INTO romancy.t_group (name, instance_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -252,30 +251,25 @@ at_fork(const pg_uuid_t *from, const pg_uuid_t *to, const RomEventList *events)
 		"DELETE FROM romancy.t_group WHERE name = $1 AND instance_id = $2",
 		2, {TEXTOID, UUIDOID}
 	};
-	static RomStatement mark = {
-		"UPDATE romancy.t_instance SET flags = flags | $1 WHERE instance_id = $2",
-		2, {INT4OID, UUIDOID}
-	};
 	Datum		values[2];
 
-	values[1] = UUIDPGetDatum(to);
-	for (int i = 0; i < events->count; i++)
+	values[1] = UUIDPGetDatum(&turn->inst->id);
+	for (int i = 0; i < turn->program.count; i++)
 	{
-		RomEvent   *event = events->events[i];
+		RomEvent   *event = turn->program.events[i];
 
 		if (event->type != ROM_EVENT_GROUP_JOINED && event->type != ROM_EVENT_GROUP_LEFT)
 			continue;
 		values[0] = CStringGetTextDatum(event->name);
 		rom_execute(event->type == ROM_EVENT_GROUP_JOINED ? &join : &leave, values, NULL, 0);
-		values[0] = Int32GetDatum(ROM_HAS_GROUPS);
-		rom_execute(&mark, values, NULL, 0);
+		turn->inst->flags |= ROM_HAS_GROUPS;
 	}
 }
 
 void
 rom_group_init(void)
 {
-	rom_fork_on_copy(at_fork);
+	rom_turn_on_renew(renew);
 	rom_turn_on_end(ROM_HAS_GROUPS, at_end);
 	rom_turn_on_move(ROM_HAS_GROUPS, at_move);
 }

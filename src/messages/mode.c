@@ -125,9 +125,8 @@ read_mode(RomStatement *stmt, const char *channel)
 	return rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
 }
 
-/* refuse_mode raises RM005 when somebody subscribes to channel in a mode that excludes mode. */
-static void
-refuse_mode(const char *channel, RomMode mode)
+RomMode
+rom_mode_of_others(const char *channel, RomMode mode)
 {
 	static RomStatement others = {
 		"SELECT mode FROM romancy.t_subscription WHERE channel = $1 AND mode <> $2"
@@ -138,12 +137,22 @@ refuse_mode(const char *channel, RomMode mode)
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = CStringGetTextDatum(mode_names[mode]);
-	if (rom_execute(&others, values, NULL, 1) > 0)
+	if (mode == ROM_MODE_DIRECT || rom_execute(&others, values, NULL, 1) == 0)
+		return ROM_MODE_NONE;
+	return rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
+}
+
+/* refuse_mode raises RM005 when somebody subscribes to channel in a mode that excludes mode. */
+static void
+refuse_mode(const char *channel, RomMode mode)
+{
+	RomMode		other = rom_mode_of_others(channel, mode);
+
+	if (other != ROM_MODE_NONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_CHANNEL_MODE),
 				 errmsg("cannot subscribe to channel \"%s\" as %s: it has subscribers as %s",
-						channel, mode_names[mode],
-						rom_value_text(0, 1, CurrentMemoryContext)),
+						channel, mode_names[mode], mode_names[other]),
 				 errhint("Use another channel, or the same mode for all its subscribers.")));
 }
 

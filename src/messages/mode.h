@@ -26,6 +26,9 @@ extern bool rom_mode_recall(const char *channel, RomMode *mode);
 /* The mode of the channel's last subscribers that can be seen now, whatever the caller's isolation; ROM_MODE_NONE when there are none. Engine scope needed. */
 extern RomMode rom_mode_find(const char *channel);
 
+/* The mode of live subscribers of the channel that excludes mode; ROM_MODE_NONE when there are none. Engine scope needed. */
+extern RomMode rom_mode_of_others(const char *channel, RomMode mode);
+
 /*
  * Makes mode, which is not direct, the channel's, or raises RM005 where it has live subscribers of another
  * one; the row stays locked up to the end of the transaction. Engine scope needed.

@@ -240,5 +240,48 @@ SELECT romancy.fork_workflow(:'id', 'once:1') AS fork \gset
 INSERT INTO mended VALUES ('a');
 CALL settle();
 SELECT is(says(:'fork'), 'completed: "a"', 'but a fork');
+-- given subscriptions and groups, when the instance is retried or forked, then it has them at once, not only when it receives
+CREATE FUNCTION listens(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE m romancy.message; e romancy.event;
+BEGIN
+	PERFORM romancy.subscribe('bc'), romancy.subscribe('co', 'competing'), romancy.subscribe('ended');
+	PERFORM romancy.join_group('in'), romancy.join_group('out');
+	PERFORM romancy.unsubscribe('ended'), romancy.leave_group('out');
+	e := romancy.wait_event('ev');
+	PERFORM romancy.activity('once', '"a"');
+	PERFORM romancy.sleep('1 h');
+	m := romancy.receive('bc');
+	e := romancy.wait_event('ev');
+	RETURN jsonb_build_array(m.data, e.data);
+END $$;
+CREATE FUNCTION has(id uuid) RETURNS text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', (SELECT string_agg(channel || ':' || mode, ' ' ORDER BY channel) FROM romancy.t_subscription WHERE instance_id = id),
+		CASE WHEN id IN (SELECT romancy.group_members('in')) THEN 'in' END, CASE WHEN id IN (SELECT romancy.group_members('out')) THEN 'out' END) $$;
+DELETE FROM mended;
+SELECT romancy.start_workflow('listens') AS id \gset
+CALL settle();
+SELECT romancy.raise_event('ev', 'test', '0') AS e \gset
+CALL settle();
+SELECT is(says(:'id'), 'failed: a is broken', 'an instance with subscriptions and groups fails');
+SELECT is(has(:'id'), '', 'and has none any more');
+INSERT INTO mended VALUES ('a');
+SELECT romancy.fork_workflow(:'id', 'once:1') AS fork \gset
+SELECT romancy.retry_workflow(:'id') AS r \gset
+CALL settle();
+SELECT is(says(i), 'waiting_for_timer', 'it is on its way again: ' || what) FROM (VALUES (:'id'::uuid, 'retried'), (:'fork', 'forked')) v (i, what);
+SELECT is(has(i), 'bc:broadcast co:competing ev:broadcast in', 'and has them again: ' || what) FROM (VALUES (:'id'::uuid, 'retried'), (:'fork', 'forked')) v (i, what);
+SELECT romancy.publish('bc', '1') AS m, romancy.raise_event('ev', 'test', '2') AS e \gset
+CALL settle(true);
+SELECT is(says(i), 'completed: [1, 2]', 'so that it misses nothing: ' || what) FROM (VALUES (:'id'::uuid, 'retried'), (:'fork', 'forked')) v (i, what);
+
+-- given that others have taken the channel in another mode meanwhile, then receive() says so
+CREATE FUNCTION competes(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.subscribe('bc', 'competing'); PERFORM romancy.receive('nothing'); RETURN NULL; END $$;
+SELECT romancy.start_workflow('competes') \gset
+CALL settle();
+SELECT romancy.fork_workflow(:'id', 'sleep:1') AS fork \gset
+CALL settle();
+SELECT is(has(:'fork'), 'co:competing ev:broadcast in', 'a fork is not subscribed to a channel whose mode has changed');
+CALL settle(true);
+SELECT is((SELECT error ->> 'sqlstate' FROM romancy.instances WHERE instance_id = :'fork'), 'RM005', 'and fails where it receives from it');
 SELECT * FROM finish();
 ROLLBACK;
