@@ -39,8 +39,10 @@ COMMENT ON FUNCTION romancy.events_unpack(romancy.t_events) IS 'The events that 
 CREATE TABLE romancy.t_control (
 	system_identifier bigint NOT NULL,
 	database_oid oid NOT NULL,
+	xids_of bigint NOT NULL,
 	adopted_at timestamptz NOT NULL DEFAULT clock_timestamp());
 COMMENT ON TABLE romancy.t_control IS 'The cluster and database that the work in this schema belongs to';
+COMMENT ON COLUMN romancy.t_control.xids_of IS 'Identifier of the cluster whose transaction ids stand in the tables of messages';
 
 /* A version of a workflow is a function. defined = false: resolved from an undefined name under search_path. */
 CREATE TABLE romancy.t_workflow (

@@ -1,8 +1,8 @@
 /*
  * The worker processes: what they are doing, and calls that steer them.
  */
-INSERT INTO romancy.t_control (system_identifier, database_oid)
-SELECT c.system_identifier, d.oid
+INSERT INTO romancy.t_control (system_identifier, database_oid, xids_of)
+SELECT c.system_identifier, d.oid, c.system_identifier
 FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
 WHERE d.datname = pg_catalog.current_database();
 

@@ -7,6 +7,10 @@
  * the tables came with a copy, and nothing of it runs until an administrator
  * adopts it. A copy that brought no work needs none of that.
  *
+ * Rows that were restored from a dump of another cluster hold transaction ids
+ * that may be given out here once more, or never. They are replaced when they
+ * are first needed, or at the adoption; column xids_of says whether that is done.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -17,6 +21,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
@@ -61,14 +66,56 @@ rom_control_matches(void)
 	return matches;
 }
 
+static void (*on_foreign_xids) (void) = NULL;
+
+void
+rom_control_on_foreign_xids(void (*function) (void))
+{
+	on_foreign_xids = function;
+}
+
+void
+rom_control_own_xids(void)
+{
+	static RomStatement look = {
+		"SELECT pg_catalog.bool_and(xids_of = $1) FROM romancy.t_control",
+		1, {INT8OID}
+	};
+	static RomStatement lock = {"SELECT 1 FROM romancy.t_control FOR UPDATE", 0, {0}};
+	static RomStatement update = {"UPDATE romancy.t_control SET xids_of = $1", 1, {INT8OID}};
+	static bool own = false;
+	static FullTransactionId taken = {0};
+	Datum		value = Int64GetDatum((int64) GetSystemIdentifier());
+	bool		isnull;
+
+	if (own)
+		return;
+	for (int i = 0; i < 2; i++)
+	{
+		rom_execute(&look, &value, NULL, 0);
+		if (DatumGetBool(rom_value(0, 1, &isnull)) || isnull)
+		{
+			/* what this transaction did may be rolled back */
+			own = !FullTransactionIdEquals(taken, GetTopFullTransactionIdIfAny()) ||
+				!FullTransactionIdIsValid(taken);
+			return;
+		}
+		if (i == 0)
+			rom_execute(&lock, NULL, NULL, 0);
+	}
+	on_foreign_xids();
+	rom_execute(&update, &value, NULL, 0);
+	taken = GetTopFullTransactionId();
+}
+
 /* Makes the work ours. Engine scope needed. */
 static void
 write_control(void)
 {
 	static RomStatement clear = {"DELETE FROM romancy.t_control", 0, {0}};
 	static RomStatement insert = {
-		"INSERT INTO romancy.t_control (system_identifier, database_oid)"
-		" VALUES ($1, $2)",
+		"INSERT INTO romancy.t_control (system_identifier, database_oid, xids_of)"
+		" VALUES ($1, $2, $1)",
 		2, {INT8OID, OIDOID}
 	};
 	Datum		values[2];
@@ -85,6 +132,7 @@ rom_control_adopt(void)
 	RomEngine	engine;
 
 	rom_engine_begin(&engine);
+	rom_control_own_xids();
 	write_control();
 	rom_engine_end(&engine);
 	rom_wake_announce();

@@ -20,6 +20,15 @@ extern void rom_control_adopt(void);
  */
 extern bool rom_control_adopt_empty(void);
 
+/*
+ * Who stores transaction ids registers how to do without those of another cluster, which came with a dump
+ * or through pg_upgrade: all of these transactions are over. Called in engine scope; from _PG_init.
+ */
+extern void rom_control_on_foreign_xids(void (*function) (void));
+
+/* Before stored transaction ids are compared with this cluster's: sees to it that they are this cluster's. Engine scope needed. */
+extern void rom_control_own_xids(void);
+
 /* The version of the extension's SQL objects equals the library's. */
 extern bool rom_version_matches(char **sql_version);
 

@@ -38,11 +38,18 @@
 #include "base/spi.h"
 #include "base/sweep.h"
 #include "base/wake.h"
+#include "engine/control.h"
 #include "engine/delete.h"
 #include "engine/turn.h"
 #include "messages/channel.h"
 #include "messages/message.h"
 #include "messages/publish.h"
+
+/* The messages m that crossed subscription s. */
+#define CROSSED_SQL \
+	" ON m.channel = s.channel AND m.kind <> 'd' AND m.xid >= pg_snapshot_xmin(s.snapshot)" \
+	" AND (s.bound IS NULL OR m.xid < s.bound) AND m.xid <> s.xid" \
+	" AND NOT pg_visible_in_snapshot(m.xid, s.snapshot)"
 
 /* Waiting competitors that are looked at, to find one that is not busy. */
 #define CANDIDATES 8
@@ -101,6 +108,7 @@ rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
 	};
 	Datum		values[3];
 
+	rom_control_own_xids();
 	if (mode != ROM_MODE_DIRECT)
 		rom_mode_claim(channel, mode);
 	values[0] = UUIDPGetDatum(&turn->inst->id);
@@ -224,10 +232,7 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 	static RomStatement settle = {
 		"WITH s AS MATERIALIZED (SELECT * FROM romancy.t_subscription"
 		"  WHERE instance_id = $1 AND channel = $2 AND snapshot IS NOT NULL),"
-		" late AS MATERIALIZED (SELECT m.id, m.kind FROM s JOIN romancy.t_message m"
-		"  ON m.channel = s.channel AND m.kind <> 'd' AND m.xid >= pg_snapshot_xmin(s.snapshot)"
-		"  AND (s.bound IS NULL OR m.xid < s.bound) AND m.xid <> s.xid"
-		"  AND NOT pg_visible_in_snapshot(m.xid, s.snapshot)),"
+		" late AS MATERIALIZED (SELECT m.id, m.kind FROM s JOIN romancy.t_message m" CROSSED_SQL "),"
 		" mark AS (UPDATE romancy.t_message m SET kind = 'b' FROM late"
 		"  WHERE m.id = late.id AND late.kind = 'o'),"
 		" added AS (INSERT INTO romancy.t_delivery (instance_id, channel, message_id)"
@@ -246,6 +251,7 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 	Datum		values[3];
 	bool		isnull;
 
+	rom_control_own_xids();
 	values[0] = UUIDPGetDatum(id);
 	values[1] = CStringGetTextDatum(channel);
 	if (rom_execute(wait ? &lock : &lock_or_skip, values, NULL, 1) == 0)
@@ -253,6 +259,50 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 	values[2] = FullTransactionIdGetDatum(ReadNextFullTransactionId());
 	rom_execute(&settle, values, NULL, 0);
 	return DatumGetInt64(rom_value(0, 1, &isnull));
+}
+
+/*
+ * end_foreign: the rows came from another cluster, none of whose transactions can
+ * still end. Whatever crossed a subscription is in the tables: it is delivered,
+ * and all is settled. (A message published here since has its deliveries, for its
+ * publisher saw those subscriptions.) As xid the messages get one that every snapshot shows.
+ */
+static void
+end_foreign(void)
+{
+	static RomStatement deliver = {
+		"WITH late AS MATERIALIZED (SELECT s.instance_id, s.channel, m.id, m.kind"
+		"  FROM romancy.t_subscription s JOIN romancy.t_message m" CROSSED_SQL
+		"  WHERE s.snapshot IS NOT NULL),"
+		" mark AS (UPDATE romancy.t_message m SET kind = 'b' FROM late"
+		"  WHERE m.id = late.id AND late.kind = 'o')"
+		" INSERT INTO romancy.t_delivery (instance_id, channel, message_id)"
+		" SELECT late.instance_id, late.channel, late.id FROM late ON CONFLICT DO NOTHING",
+		0, {0}
+	};
+	static RomStatement forget = {
+		"DELETE FROM romancy.t_delivery d USING romancy.t_subscription s WHERE s.snapshot IS NOT NULL"
+		" AND d.instance_id = s.instance_id AND d.channel = s.channel AND d.received",
+		0, {0}
+	};
+	static RomStatement settle = {
+		"UPDATE romancy.t_subscription SET snapshot = NULL, bound = NULL WHERE snapshot IS NOT NULL",
+		0, {0}
+	};
+	static RomStatement end = {
+		"UPDATE romancy.t_message SET xid = '3' WHERE xid IS NOT NULL", 0, {0}
+	};
+	static RomStatement sweep = {
+		"UPDATE romancy.t_channel SET swept = NULL WHERE swept IS NOT NULL", 0, {0}
+	};
+
+	/* nor does a session's memory of a mode hold that is older than the rows */
+	rom_crossing_change(NULL);
+	rom_execute(&deliver, NULL, NULL, 0);
+	rom_execute(&forget, NULL, NULL, 0);
+	rom_execute(&settle, NULL, NULL, 0);
+	rom_execute(&end, NULL, NULL, 0);
+	rom_execute(&sweep, NULL, NULL, 0);
 }
 
 /* ---------------------------------------------------------------- waking competitors */
@@ -520,4 +570,5 @@ rom_channel_init(void)
 	rom_turn_on_move(0, at_move);
 	rom_turn_on_renew(renew);
 	rom_instance_on_delete(at_delete);
+	rom_control_on_foreign_xids(end_foreign);
 }

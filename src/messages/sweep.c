@@ -24,6 +24,7 @@
 #include "base/spi.h"
 #include "base/sweep.h"
 #include "base/wake.h"
+#include "engine/control.h"
 #include "messages/channel.h"
 #include "messages/group.h"
 #include "messages/message.h"
@@ -453,6 +454,7 @@ sweep_cleanup(const RomSweepArgs *args)
 	if (args->part != 0)
 		return 0;				/* not shared */
 	rom_engine_begin(&engine);
+	rom_control_own_xids();
 	deleted = clean_old(args->limit);
 	deleted += clean_channels(args);
 	deleted += clean_direct(args);
