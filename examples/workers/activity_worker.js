@@ -3,14 +3,10 @@
 // An activity is a function in activities: (input, task) => result, which may be a promise.
 'use strict';
 
-const os = require('os');
-const { Client } = require('pg');
+const { connect, loop, name } = require('./loop');
 
 const LEASE = 30; // seconds; renewed at a third of it
 const [connection, queue, maxTasks = '1'] = process.argv.slice(2);
-const name = `${os.hostname()}/${process.pid}`;
-let stopping = false;
-let waiting = null; // the connection that is blocked in poll_activities
 
 class NonRetryable extends Error {}
 
@@ -24,20 +20,13 @@ const activities = {
 	},
 };
 
-async function connect() {
-	const client = new Client({ connectionString: connection });
-	client.on('error', () => {}); // the next query fails
-	await client.connect();
-	return client;
-}
-
 // Renews the leases of the tasks in hand, over a connection of its own.
 function renewer(tasks) {
 	let client = null;
 	const timer = setInterval(async () => {
 		for (const task of [...tasks]) {
 			try {
-				client = client ?? (await connect());
+				client = client ?? (await connect(connection));
 				const { rows } = await client.query('select romancy.heartbeat_activity($1, $2) as state',
 					[task.token, task.details === undefined ? null : JSON.stringify(task.details)]);
 				task.state = rows[0].state; // 'cancel_requested' or 'lost': long activities look at it
@@ -65,60 +54,16 @@ async function run(client, task) {
 	await client.query('select romancy.complete_activity($1, $2)', [task.token, JSON.stringify(result ?? null)]);
 }
 
-async function serve() {
-	const client = await connect();
+async function work(client, tasks) {
+	const stopRenewing = renewer(tasks);
 	try {
-		const { rows } = await client.query('select pg_backend_pid() as pid');
-		while (!stopping) {
-			waiting = rows[0].pid;
-			let answer;
-			try {
-				answer = await client.query('call romancy.poll_activities($1, $2, $3, $4)',
-					[queue, name, Number(maxTasks), `${LEASE}s`]);
-			} catch (error) {
-				if (error.code === '57014') continue; // cancelled by stop()
-				throw error;
-			} finally {
-				waiting = null;
-			}
-			const tasks = answer.rows[0].tasks;
-			const stopRenewing = renewer(tasks);
-			try {
-				while (tasks.length > 0) {
-					await run(client, tasks[0]);
-					tasks.shift();
-				}
-			} finally {
-				await stopRenewing();
-			}
+		while (tasks.length > 0) {
+			await run(client, tasks[0]);
+			tasks.shift();
 		}
 	} finally {
-		await client.end().catch(() => {});
+		await stopRenewing();
 	}
 }
 
-async function stop() {
-	stopping = true;
-	if (waiting === null) return;
-	const client = await connect();
-	await client.query('select pg_cancel_backend($1)', [waiting]);
-	await client.end();
-}
-process.on('SIGTERM', stop);
-process.on('SIGINT', stop);
-
-(async () => {
-	let pause = 100;
-	while (!stopping) {
-		const begun = Date.now();
-		try {
-			await serve();
-		} catch (error) {
-			if (stopping) break;
-			if (Date.now() - begun > 60000) pause = 100;
-			console.error(`connection: ${error.message}`);
-			await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random())));
-			pause = Math.min(pause * 2, 30000);
-		}
-	}
-})();
+loop(connection, 'call romancy.poll_activities($1, $2, $3, $4)', [queue, name, Number(maxTasks), `${LEASE}s`], work);

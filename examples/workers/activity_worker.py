@@ -4,10 +4,6 @@
 An activity is a function in ACTIVITIES: input -> result, both as JSON can say them.
 """
 
-import os
-import random
-import signal
-import socket
 import sys
 import threading
 import time
@@ -15,8 +11,9 @@ import time
 import psycopg
 from psycopg.types.json import Jsonb
 
+from loop import NAME, loop
+
 LEASE = 30  # seconds; renewed at a third of it
-stopping = threading.Event()
 
 
 class NonRetryable(Exception):
@@ -93,50 +90,25 @@ def run(conn, task):
     conn.execute("select romancy.complete_activity(%s::text, %s::jsonb)", (task.token, Jsonb(result)))
 
 
-def serve(conninfo, queue, max_tasks, name):
-    """Polls over one connection until it breaks or the worker is to stop."""
-    with psycopg.connect(conninfo, autocommit=True) as conn:
-        signal.signal(signal.SIGTERM, lambda *_: (stopping.set(), conn.cancel()))
-        signal.signal(signal.SIGINT, lambda *_: (stopping.set(), conn.cancel()))
-        while not stopping.is_set():
-            try:
-                tasks = conn.execute(
-                    "call romancy.poll_activities(%s::text, %s::text, %s::int, %s::interval)",
-                    (queue, name, max_tasks, "%ds" % LEASE)).fetchone()[0]
-            except psycopg.errors.QueryCanceled:
-                continue
-            if not tasks:
-                continue
-            mine = [Task(task) for task in tasks]
-            done = threading.Event()
-            renewer = threading.Thread(target=renew, args=(conninfo, mine, done), daemon=True)
-            renewer.start()
-            try:
-                while mine:
-                    run(conn, mine[0])
-                    mine.pop(0)
-            finally:
-                done.set()
-                renewer.join()
-
-
 def main():
     conninfo, queue = sys.argv[1], sys.argv[2]
     max_tasks = int(sys.argv[3]) if len(sys.argv) > 3 else 1
-    name = "%s/%d" % (socket.gethostname(), os.getpid())
-    pause = 0.1
-    while not stopping.is_set():
-        begun = time.monotonic()
+
+    def serve(conn, tasks):
+        mine = [Task(task) for task in tasks]
+        done = threading.Event()
+        renewer = threading.Thread(target=renew, args=(conninfo, mine, done), daemon=True)
+        renewer.start()
         try:
-            serve(conninfo, queue, max_tasks, name)
-        except psycopg.OperationalError as error:
-            if stopping.is_set():
-                break
-            if time.monotonic() - begun > 60:
-                pause = 0.1
-            print("connection: %s" % error, file=sys.stderr)
-            stopping.wait(pause * random.uniform(0.5, 1.5))
-            pause = min(pause * 2, 30)
+            while mine:
+                run(conn, mine[0])
+                mine.pop(0)
+        finally:
+            done.set()
+            renewer.join()
+
+    loop(conninfo, "call romancy.poll_activities(%s::text, %s::text, %s::int, %s::interval)",
+         (queue, NAME, max_tasks, "%ds" % LEASE), serve)
 
 
 if __name__ == "__main__":

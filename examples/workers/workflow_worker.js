@@ -5,14 +5,10 @@
 // everything else that it does must be the same in every replay.
 'use strict';
 
-const os = require('os');
-const { Client } = require('pg');
+const { loop, name } = require('./loop');
 
-const LEASE = 60; // seconds
+const LEASE = 60; // seconds; renewed before each call that may take long
 const [connection, queue] = process.argv.slice(2);
-const name = `${os.hostname()}/${process.pid}`;
-let stopping = false;
-let waiting = null;
 
 class Suspended extends Error {} // the instance was given back: let it pass
 class ActivityError extends Error {
@@ -133,53 +129,8 @@ async function run(client, task) {
 	await client.query('select romancy.complete_workflow($1, $2)', [task.token, JSON.stringify(output ?? null)]);
 }
 
-async function connect() {
-	const client = new Client({ connectionString: connection });
-	client.on('error', () => {});
-	await client.connect();
-	return client;
+async function work(client, tasks) {
+	for (const task of tasks) await run(client, task);
 }
 
-async function serve() {
-	const client = await connect();
-	try {
-		const { rows } = await client.query('select pg_backend_pid() as pid');
-		while (!stopping) {
-			waiting = rows[0].pid;
-			let answer;
-			try {
-				answer = await client.query('call romancy.poll_workflows($1, $2, 1, $3)', [queue, name, `${LEASE}s`]);
-			} catch (error) {
-				if (error.code === '57014') continue;
-				throw error;
-			} finally {
-				waiting = null;
-			}
-			for (const task of answer.rows[0].tasks) await run(client, task);
-		}
-	} finally {
-		await client.end().catch(() => {});
-	}
-}
-
-async function stop() {
-	stopping = true;
-	if (waiting === null) return;
-	const client = await connect();
-	await client.query('select pg_cancel_backend($1)', [waiting]);
-	await client.end();
-}
-process.on('SIGTERM', stop);
-process.on('SIGINT', stop);
-
-(async () => {
-	for (let pause = 100; !stopping; pause = Math.min(pause * 2, 30000)) {
-		try {
-			await serve();
-		} catch (error) {
-			if (stopping) break;
-			console.error(`connection: ${error.message}`);
-			await new Promise((resolve) => setTimeout(resolve, pause));
-		}
-	}
-})();
+loop(connection, 'call romancy.poll_workflows($1, $2, 1, $3)', [queue, name, `${LEASE}s`], work);

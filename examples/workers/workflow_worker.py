@@ -7,18 +7,15 @@ wf.receive(); everything else that it does must be the same in every replay.
 """
 
 import datetime
-import os
-import signal
-import socket
 import sys
-import threading
 import time
 
 import psycopg
 from psycopg.types.json import Jsonb
 
+from loop import NAME, loop
+
 LEASE = 60  # seconds; renewed before each call that may take long
-stopping = threading.Event()
 
 
 class Suspended(BaseException):
@@ -143,32 +140,13 @@ def run(conn, task):
     conn.execute("select romancy.complete_workflow(%s::text, %s::jsonb)", (token, Jsonb(output)))
 
 
-def serve(conninfo, queue, name):
-    with psycopg.connect(conninfo, autocommit=True) as conn:
-        signal.signal(signal.SIGTERM, lambda *_: (stopping.set(), conn.cancel()))
-        signal.signal(signal.SIGINT, lambda *_: (stopping.set(), conn.cancel()))
-        while not stopping.is_set():
-            try:
-                tasks = conn.execute("call romancy.poll_workflows(%s::text, %s::text, 1, %s::interval)",
-                                     (queue, name, "%ds" % LEASE)).fetchone()[0]
-            except psycopg.errors.QueryCanceled:
-                continue
-            for task in tasks:
-                run(conn, task)
-
-
 def main():
-    name = "%s/%d" % (socket.gethostname(), os.getpid())
-    pause = 0.1
-    while not stopping.is_set():
-        try:
-            serve(sys.argv[1], sys.argv[2], name)
-        except psycopg.OperationalError as error:
-            if stopping.is_set():
-                break
-            print("connection: %s" % error, file=sys.stderr)
-            stopping.wait(pause)
-            pause = min(pause * 2, 30)
+    def serve(conn, tasks):
+        for task in tasks:
+            run(conn, task)
+
+    loop(sys.argv[1], "call romancy.poll_workflows(%s::text, %s::text, 1, %s::interval)",
+         (sys.argv[2], NAME, "%ds" % LEASE), serve)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-# The reference workers of examples/workers, where their languages and drivers are at hand:
-# activities with errors and retries, a workflow written outside, a graceful stop; and
-# examples/hands_on with its count of statements. At rest, workers blocked in
-# poll_activities cost no transaction and no WAL.
+# The reference workers of examples/workers, in Python and Node.js: activities with errors and
+# retries, a workflow written outside, connections that are cut, a graceful stop; and
+# examples/hands_on with its count of statements. What they need is installed by test/run.
 use strict;
 use warnings;
 use FindBin;
@@ -15,72 +14,78 @@ use Time::HiRes qw(usleep time);
 
 my $examples = "$FindBin::RealBin/../../examples";
 my $node = romancy_node('workers', 'romancy.worker_idle_timeout' => '1s', 'max_connections' => 100, 'autovacuum' => 'off');
-my $conninfo = $node->connstr('postgres');
-my %languages;
+my %languages = (
+	py => { run => ['/usr/bin/python3'], driver => [ '-c', 'import psycopg' ], target => $node->connstr('postgres') },
+	js => { run => ['node'], driver => [ '-e', 'require("pg")' ],
+		target => sprintf('postgres:///postgres?host=%s&port=%s&user=%s', $node->host, $node->port, $ENV{PGUSER} // getpwuid($<)) });
 
-$languages{py} = [ '/usr/bin/python3' ] if -x '/usr/bin/python3' && system('/usr/bin/python3 -c "import psycopg" 2>/dev/null') == 0;
-# node finds pg in NODE_PATH, or where npm put it for these tests
-$languages{js} = [ 'node' ] if system('node -e "require(\'pg\')" 2>/dev/null') == 0;
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+sub result { return sql("CALL romancy.await_result('$_[0]', '60 s')") }
+# where the workers of a kind wait for work
+my $polls = q{FROM pg_stat_activity WHERE query LIKE 'call romancy.poll_%' AND state = 'active' AND wait_event_type = 'Extension'};
 
-$node->safe_psql('postgres', q{
+sql(q{
 	SELECT romancy.define_activity('work', queue => 'jobs', retry => '{"initial_interval": "20ms", "max_attempts": 3}');
 	SELECT romancy.define_activity('upper', queue => 'jobs');
+	SELECT romancy.define_activity('nobody', queue => 'jobs');
 	SELECT romancy.define_workflow('greet', queue => 'code');
-	CREATE FUNCTION one(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('work', i); END $$;
+	CREATE FUNCTION one(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity(coalesce(i->>'name', 'work'), i, 'step'); END $$;
 });
 
 for my $ext (sort keys %languages)
 {
-	my @procs;
-	my $target = $ext eq 'py' ? $conninfo : sprintf('postgres:///postgres?host=%s&port=%s&user=%s', $node->host, $node->port, $ENV{PGUSER} // getpwuid($<));
+	my $l = $languages{$ext};
+	ok(system(@{ $l->{run} }, @{ $l->{driver} }) == 0, "$ext: the language and its driver are there") or next;
+	my (@procs, @logs);
 	for my $what ([ 'activity_worker', 'jobs' ], [ 'workflow_worker', 'code' ])
 	{
 		my $log = $node->basedir . "/$what->[0].$ext.log";
-		push @procs, IPC::Run::start([ @{ $languages{$ext} }, "$examples/workers/$what->[0].$ext", $target, $what->[1] ], '>', $log, '2>', $log);
+		push @logs, $log;
+		push @procs, IPC::Run::start([ @{ $l->{run} }, "$examples/workers/$what->[0].$ext", $l->{target}, $what->[1] ], '<', '/dev/null', '>', $log, '2>', $log);
 	}
-	my $id = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('greet', '{"name": "you", "upper": true}')});
-	is($node->safe_psql('postgres', "CALL romancy.await_result('$id', '20s')"), '{"text": "HELLO, YOU"}', "$ext: a workflow outside, with an activity outside");
-	$id = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('one', '{"n": 1, "fail": 1}')});
-	is($node->safe_psql('postgres', "CALL romancy.await_result('$id', '20s')"), '{"n": 1, "attempt": 2}', "$ext: an activity that fails once");
-	$id = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('one', '{"n": 2, "never": true}')});
-	my ($rc, $out, $err) = $node->psql('postgres', "CALL romancy.await_result('$id', '20s')");
+	is(result(sql(q{SELECT romancy.start_workflow('greet', '{"name": "you", "upper": true}')})), '{"text": "HELLO, YOU"}',
+		"$ext: a workflow outside, with an activity outside");
+	is(result(sql(q{SELECT romancy.start_workflow('one', '{"n": 1, "fail": 1}')})), '{"n": 1, "attempt": 2}', "$ext: an activity that fails once");
+	my $id = sql(q{SELECT romancy.start_workflow('one', '{"n": 2, "never": true}')});
+	my ($rc, $out, $err) = $node->psql('postgres', "CALL romancy.await_result('$id', '60 s')");
 	like($err, qr/this one never works/, "$ext: an error that is not tried again");
-	is($node->safe_psql('postgres', "SELECT error->>'code' FROM romancy.instances WHERE instance_id = '$id'") =~ /^$|NonRetryable/, 1, "$ext: with its name");
+	is(sql("SELECT data->'error'->>'code', data ? 'retry' FROM romancy.get_history('$id') WHERE event_type = 'ActivityFailed'"), 'NonRetryable|f', "$ext: it has its name");
+	$id = sql(q{SELECT romancy.start_workflow('one', '{"name": "nobody"}')});
+	($rc, $out, $err) = $node->psql('postgres', "CALL romancy.await_result('$id', '60 s')");
+	like($err, qr/this worker has no activity nobody/, "$ext: an activity that the worker does not know");
+
+	# their connections are cut while they wait: they come back
+	poll_until($node, "SELECT count(*) = 2 $polls", "$ext: both workers wait");
+	is(sql("SELECT count(pg_terminate_backend(pid)) $polls"), '2', "$ext: their connections are cut");
+	is(result(sql(q{SELECT romancy.start_workflow('greet', '{"name": "me", "upper": true}')})), '{"text": "HELLO, ME"}', "$ext: they connect again");
+	poll_until($node, "SELECT count(*) = 2 $polls", "$ext: both workers wait again");
+
 	$_->signal('TERM') for @procs;
-	my $deadline = time + 10;
-	my $left = 2;
-	while ($left && time < $deadline)
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	while (time < $deadline)
 	{
-		$left = grep { $_->pumpable } @procs;
-		usleep(50_000);
 		eval { $_->pump_nb } for @procs;
+		last unless grep { $_->pumpable } @procs;
+		usleep(50_000);
 	}
-	eval { $_->finish } for @procs;
-	pass("$ext: workers stop when asked");
+	$_->pumpable and $_->kill_kill for @procs;
+	is(join(' ', map { eval { $_->finish } ? 0 : 1 } @procs), '0 0', "$ext: they stop when asked, in peace")
+	  or diag(map { slurp_file($_) } @logs);
+	poll_until($node, "SELECT count(*) = 0 $polls", "$ext: and nothing of them is left");
 }
 
-# 20 blocked workers and nothing to do
-my @idle = map { my ($i, $o, $e) = ('', '', ''); IPC::Run::start([ 'psql', '-XqAt', '-d', $conninfo, '-c', "call romancy.poll_activities('quiet', 'w$_', wait => '1h')" ], '<', '/dev/null', '>', '/dev/null', '2>', '/dev/null') } 1 .. 20;
-poll_until($node, q{SELECT count(*) = 20 FROM pg_stat_activity WHERE query LIKE 'call romancy.poll%' AND wait_event IS NOT NULL AND backend_xmin IS NULL AND state = 'active'}, 'twenty workers wait without a snapshot');
-poll_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE 'romancy%' AND backend_type <> 'romancy launcher'}, 'romancy itself has come to rest');
-my $look = q{SELECT pg_stat_clear_snapshot(), (SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database), pg_current_wal_insert_lsn()};
-usleep(1_500_000);
-my ($before) = $node->safe_psql('template1', 'CHECKPOINT; ' . q{SELECT pg_current_wal_insert_lsn()});
-usleep(3_000_000);
-my $moved = $node->safe_psql('template1', "SELECT pg_current_wal_insert_lsn() - '$before'::pg_lsn");
-cmp_ok($moved, '<', 500, 'while they wait nothing writes WAL');
-$node->safe_psql('postgres', q{SELECT romancy.define_activity('quick', queue => 'quiet'); CREATE FUNCTION two(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('quick', i); END $$; SELECT romancy.start_workflow('two', '1')});
-poll_until($node, q{SELECT count(*) = 19 FROM pg_stat_activity WHERE query LIKE 'call romancy.poll%' AND state = 'active'}, 'one task wakes one of them');
-kill 'KILL', map { $_->{KIDS}[0]{PID} } @idle;
-eval { $_->finish } for @idle;
+# one task wakes one of those who wait, not all
+sql(q{SELECT romancy.define_activity('quick', queue => 'quiet')});
+my @idle = map { IPC::Run::start([ 'psql', '-XqAt', '-d', $node->connstr('postgres'), '-c', "call romancy.poll_activities('quiet', 'w$_', wait => '1h')" ], '<', '/dev/null', '>', '/dev/null', '2>', '/dev/null') } 1 .. 10;
+poll_until($node, "SELECT count(*) = 10 $polls", 'ten programs wait');
+sql(q{SELECT romancy.run_canvas(romancy.task('quick'))});
+poll_until($node, "SELECT count(*) = 9 $polls", 'one task wakes one of them');
+$_->kill_kill for @idle;
 
-SKIP:
-{
-	skip 'python3-psycopg is not installed', 2 unless $languages{py};
-	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres');
-	my $out = qx{$examples/hands_on/run.sh 2>&1};
-	like($out, qr/project: done, 62 results/, 'the hands-on project is done');
-	my ($statements) = $out =~ /^statements: (\d+)/m;
-	cmp_ok($statements // 99999, '<', 400, 'for less than 400 statements') or diag($out);
-}
+local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres');
+my $out = qx{$examples/hands_on/run.sh 2>&1};
+like($out, qr/project: done, 62 results/, 'the hands-on project is done');
+my ($statements) = $out =~ /^statements: (\d+)/m;
+cmp_ok($statements // 99999, '<', 400, 'for less than 400 statements') or diag($out);
+like($out, qr/^transactions in 5 seconds of waiting: 0$/m, 'and none while waiting') or diag($out);
 done_testing();

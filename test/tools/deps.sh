@@ -97,6 +97,35 @@ deps_ensure() {
 	fi
 }
 
+# deps_node: Node.js and its driver pg, for examples/workers, which only TAP tests run; sets and exports NODE_PATH.
+# npm puts the driver into a cache that stays, outside of the tree.
+deps_node() {
+	if ! command -v node >/dev/null; then
+		if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+			echo "installing: nodejs node-pg" >&2
+			apt_install nodejs node-pg || return 1
+			export NODE_PATH=/usr/share/nodejs
+		else
+			echo "Please install Node.js (Debian: apt-get install nodejs node-pg)" >&2
+			return 1
+		fi
+	fi
+	! node -e 'require("pg")' 2>/dev/null || return 0
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/romancy
+	# the user that tests run as has to reach it
+	[[ $(id -u) != 0 ]] || cache=/var/cache/romancy
+	export NODE_PATH=$cache/node_modules
+	! node -e 'require("pg")' 2>/dev/null || return 0
+	mkdir -p "$cache"
+	echo "installing: npm's pg, into $cache" >&2
+	if ! npm install --prefix "$cache" --no-audit --no-fund --ignore-scripts --loglevel=error pg@8 </dev/null >&2; then
+		echo "npm could not install pg" >&2
+		return 1
+	fi
+	chmod -R a+rX "$cache"
+	node -e 'require("pg")'
+}
+
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 	set -euo pipefail
 	deps_ensure

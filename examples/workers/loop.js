@@ -1,0 +1,78 @@
+// loop.js: what both workers do around their work: connect, poll, stop when asked, connect again.
+'use strict';
+
+const os = require('os');
+const { Client } = require('pg');
+
+const name = `${os.hostname()}/${process.pid}`; // the worker_id
+
+async function connect(connection) {
+	const client = new Client({ connectionString: connection });
+	client.on('error', () => {}); // the next query fails
+	await client.connect();
+	return client;
+}
+
+// Calls work(client, tasks) with what the call sql, with args, gives, until SIGTERM or SIGINT: then the
+// work under way ends. A lost connection is opened again with a growing pause.
+async function loop(connection, sql, args, work) {
+	let stopping = false;
+	let wake = () => {}; // ends the pause between two attempts to connect
+	let waiting = null; // the backend that is blocked in the call
+
+	async function serve() {
+		const client = await connect(connection);
+		try {
+			const { rows } = await client.query('select pg_backend_pid() as pid');
+			while (!stopping) {
+				waiting = rows[0].pid;
+				let tasks = [];
+				try {
+					tasks = (await client.query(sql, args)).rows[0].tasks;
+				} catch (error) {
+					if (error.code !== '57014') throw error; // cancelled by stop()
+				} finally {
+					waiting = null;
+				}
+				if (tasks.length > 0) await work(client, tasks);
+			}
+		} finally {
+			await client.end().catch(() => {});
+		}
+	}
+
+	async function stop() {
+		stopping = true;
+		wake();
+		while (waiting !== null) {
+			// again and again: the call may not have reached the server yet
+			try {
+				const client = await connect(connection);
+				if (waiting !== null) await client.query('select pg_cancel_backend($1)', [waiting]);
+				await client.end();
+			} catch {
+				return; // no server: the poll fails as well
+			}
+			await new Promise((resolve) => setTimeout(resolve, 100));
+		}
+	}
+	process.on('SIGTERM', stop);
+	process.on('SIGINT', stop);
+
+	for (let pause = 100; !stopping; pause = Math.min(pause * 2, 30000)) {
+		const begun = Date.now();
+		try {
+			await serve();
+		} catch (error) {
+			if (stopping) break;
+			if (Date.now() - begun > 60000) pause = 100;
+			console.error(`connection: ${error.message}`);
+			await new Promise((resolve) => {
+				wake = resolve;
+				setTimeout(resolve, pause * (0.5 + Math.random()));
+			});
+		}
+	}
+}
+
+module.exports = { connect, loop, name };
