@@ -100,6 +100,7 @@ CREATE TABLE romancy.t_bucket (
 	at timestamptz NOT NULL,
 	PRIMARY KEY (scope, key));
 COMMENT ON TABLE romancy.t_bucket IS 'Rate limits of queues and activities: what is left';
+CREATE INDEX t_activity_limited ON romancy.t_activity (queue) WHERE max_concurrency IS NOT NULL OR rate_limit IS NOT NULL;
 CREATE INDEX t_task_limited_running ON romancy.t_task (queue, limit_key, activity) WHERE state = 1 AND limit_key IS NOT NULL;
 CREATE INDEX t_task_limited_ready ON romancy.t_task (queue, limit_key, (- priority::bigint), task_id) WHERE state = 0 AND limit_key IS NOT NULL;
 

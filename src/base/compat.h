@@ -61,6 +61,21 @@
 	PortalRun((portal), FETCH_ALL, true, true, (dest), (dest), NULL)
 #endif
 
+/* 16: an update tells which indexes need entries (19d8e2308b) */
+#if PG_VERSION_NUM < 160000
+#define TU_UpdateIndexes bool
+#define TU_None false
+#endif
+
+/* 18: index scans are instrumented (0fbceae841) */
+#if PG_VERSION_NUM >= 180000
+#define rom_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define rom_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), (nkeys), 0)
+#endif
+
 /* 17: custom wait events (c9af054653) */
 #if PG_VERSION_NUM >= 170000
 #define ROM_WAIT_EVENT(name) WaitEventExtensionNew(name)

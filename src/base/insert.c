@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * insert.c
- *		Inserting a row into an engine table without the executor.
+ *		Writing a row of an engine table without the executor.
  *
  * The table's and the indexes' descriptions, and the compiled predicates of
  * partial indexes, are kept until the table's relcache entry is invalidated.
@@ -24,6 +24,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "base/compat.h"
 #include "base/insert.h"
 #include "base/spi.h"
 
@@ -85,7 +86,7 @@ describe(RomTable *table, RomTableState *state)
 			elog(ERROR, "table romancy.%s has no column \"%s\"", table->name, table->columns[i]);
 	}
 	for (int a = 0; a < tupdesc->natts; a++)
-		if (TupleDescAttr(tupdesc, a)->attnotnull && !given[a])
+		if (TupleDescAttr(tupdesc, a)->attnotnull && !given[a] && !table->partial)
 			elog(ERROR, "column \"%s\" of romancy.%s is not given",
 				 NameStr(TupleDescAttr(tupdesc, a)->attname), table->name);
 
@@ -133,38 +134,30 @@ state_of(RomTable *table)
 	return state;
 }
 
-void
-rom_table_insert(RomTable *table, Datum *values, bool *nulls)
+/* open_table opens the table for writing, its state up to date. */
+static Relation
+open_table(RomTable *table, const char *command)
 {
 	RomTableState *state = state_of(table);
 	Relation	rel;
-	TupleTableSlot *slot;
-	ExprContext *econtext;
 
 	if (XactReadOnly && !rom_spi_override_read_only)
-		PreventCommandIfReadOnly("INSERT");
-	PreventCommandDuringRecovery("INSERT");
-	PreventCommandIfParallelMode("INSERT");
-
+		PreventCommandIfReadOnly(command);
+	PreventCommandDuringRecovery(command);
+	PreventCommandIfParallelMode(command);
 	rel = table_open(state->relid, RowExclusiveLock);
 	if (!state->valid)
 		describe(table, state); /* it changed while we waited for the lock */
-	slot = table_slot_create(rel, NULL);
-	for (int a = 0; a < state->natts; a++)
-	{
-		slot->tts_values[a] = (Datum) 0;
-		slot->tts_isnull[a] = true;
-	}
-	for (int i = 0; i < table->ncolumns; i++)
-	{
-		slot->tts_values[state->attnums[i]] = values[i];
-		slot->tts_isnull[state->attnums[i]] = nulls[i];
-	}
-	ExecStoreVirtualTuple(slot);
-	econtext = GetPerTupleExprContext(state->estate);
-	econtext->ecxt_scantuple = slot;
-	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
+	return rel;
+}
 
+/* index_row makes the index entries of a row that was just written. */
+static void
+index_row(RomTableState *state, Relation rel, TupleTableSlot *slot)
+{
+	ExprContext *econtext = GetPerTupleExprContext(state->estate);
+
+	econtext->ecxt_scantuple = slot;
 	for (int i = 0; i < state->nindexes; i++)
 	{
 		IndexInfo  *info = state->infos[i];
@@ -182,6 +175,28 @@ rom_table_insert(RomTable *table, Datum *values, bool *nulls)
 	}
 	ResetExprContext(econtext);
 	econtext->ecxt_scantuple = NULL;
+}
+
+void
+rom_table_insert(RomTable *table, Datum *values, bool *nulls)
+{
+	Relation	rel = open_table(table, "INSERT");
+	RomTableState *state = table->state;
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	for (int a = 0; a < state->natts; a++)
+	{
+		slot->tts_values[a] = (Datum) 0;
+		slot->tts_isnull[a] = true;
+	}
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		slot->tts_values[state->attnums[i]] = values[i];
+		slot->tts_isnull[state->attnums[i]] = nulls[i];
+	}
+	ExecStoreVirtualTuple(slot);
+	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
+	index_row(state, rel, slot);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
@@ -199,4 +214,60 @@ rom_table_next_id(const char *sequence)
 	id = nextval_internal(rom_relation_oid(sequence), false);
 	XactReadOnly = read_only;
 	return id;
+}
+
+TM_Result
+rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *nulls,
+				 Snapshot snapshot, bool wait)
+{
+	Relation	rel = open_table(table, "UPDATE");
+	RomTableState *state = table->state;
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ItemPointerData tid = row->tts_tid;
+	TM_FailureData failure;
+	LockTupleMode mode;
+	TU_UpdateIndexes indexes;
+	TM_Result	result;
+
+	slot_getallattrs(row);
+	memcpy(slot->tts_values, row->tts_values, state->natts * sizeof(Datum));
+	memcpy(slot->tts_isnull, row->tts_isnull, state->natts * sizeof(bool));
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		slot->tts_values[state->attnums[i]] = values[i];
+		slot->tts_isnull[state->attnums[i]] = nulls[i];
+	}
+	ExecStoreVirtualTuple(slot);
+	result = table_tuple_update(rel, &tid, slot, GetCurrentCommandId(true), snapshot,
+								InvalidSnapshot, wait, &failure, &mode, &indexes);
+	if (result == TM_Ok && indexes != TU_None)
+		index_row(state, rel, slot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	return result;
+}
+
+TM_Result
+rom_table_delete(RomTable *table, TupleTableSlot *row, Snapshot snapshot, bool wait)
+{
+	Relation	rel = open_table(table, "DELETE");
+	TM_FailureData failure;
+	TM_Result	result;
+
+	result = table_tuple_delete(rel, &row->tts_tid, GetCurrentCommandId(true), snapshot,
+								InvalidSnapshot, wait, &failure, false);
+	table_close(rel, NoLock);
+	return result;
+}
+
+Oid
+rom_table_oid(RomTable *table)
+{
+	return state_of(table)->relid;
+}
+
+Datum
+rom_table_column(RomTable *table, TupleTableSlot *row, int column, bool *isnull)
+{
+	return slot_getattr(row, table->state->attnums[column] + 1, isnull);
 }

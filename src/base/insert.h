@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * insert.h
- *		Inserting a row into an engine table without the executor.
+ *		Writing a row of an engine table without the executor.
  *
- * For the few statements that are called once for each workflow: an INSERT
+ * For the few statements that are called once for each workflow or task: an INSERT
  * through SPI spends most of its time on setting up the executor (18 % on
  * ExecutorStart alone, measured for t_instance with its partial indexes).
  *
@@ -11,6 +11,10 @@
  */
 #ifndef ROM_INSERT_H
 #define ROM_INSERT_H
+
+#include "access/tableam.h"
+#include "executor/tuptable.h"
+#include "utils/snapshot.h"
 
 #define ROM_TABLE_COLUMNS 40
 
@@ -20,6 +24,7 @@ typedef struct RomTable
 	const char *name;			/* in schema romancy */
 	int			ncolumns;
 	const char *columns[ROM_TABLE_COLUMNS];
+	bool		partial;		/* for reading and changing: columns may be left out that cannot be null */
 	struct RomTableState *state;	/* NULL before the first use */
 } RomTable;
 
@@ -33,5 +38,20 @@ extern void rom_table_insert(RomTable *table, Datum *values, bool *nulls);
 
 /* The next value of a sequence of schema romancy, as an identity column takes it. Error 25006 in a read-only transaction. */
 extern int64 rom_table_next_id(const char *sequence);
+
+/*
+ * Gives the table's columns new values in a row that a scan of rows.h has found, those of
+ * snapshot. wait: for others that hold it. TM_Ok: done; TM_BeingModified: without wait, somebody
+ * (this transaction too) has it locked; else it was changed or deleted. Changes are seen after CommandCounterIncrement().
+ */
+extern TM_Result rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *nulls,
+							 Snapshot snapshot, bool wait);
+
+/* Deletes such a row, likewise. */
+extern TM_Result rom_table_delete(RomTable *table, TupleTableSlot *row, Snapshot snapshot, bool wait);
+
+/* The table's oid. Column column (of table->columns) of a row of it; rom_table_oid() comes before. */
+extern Oid	rom_table_oid(RomTable *table);
+extern Datum rom_table_column(RomTable *table, TupleTableSlot *row, int column, bool *isnull);
 
 #endif							/* ROM_INSERT_H */

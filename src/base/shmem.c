@@ -13,8 +13,8 @@
  *	   sleep, and the ready ring (roster.c, ready.c). The commit hook takes
  *	   this one alone, so that no commit waits for a sleeping process.
  *	3. the mutex of a slot (slot.c), of a bucket of waiters (waiter.c), and
- *	   of a set of progress reports, of awaited ends or of statistics
- *	   (progress.c, fanin.c, stat.c),
+ *	   of a set of progress reports, of awaited ends, of fronts or of
+ *	   statistics (progress.c, fanin.c, front.c, stat.c),
  *	   and that of the crossings (crossing.c): taken alone.
  *
  * Under any of them: no catalog access, no palloc, no ereport, and under the
@@ -30,6 +30,7 @@
 
 #include "base/crossing.h"
 #include "base/fanin.h"
+#include "base/front.h"
 #include "base/progress.h"
 #include "base/shmem.h"
 #include "base/stat.h"
@@ -49,6 +50,7 @@ static const ShmemPart parts[] = {
 	{"romancy slots", rom_slot_shmem_size, rom_slot_shmem_attach},
 	{"romancy waiters", rom_waiter_shmem_size, rom_waiter_shmem_attach},
 	{"romancy progress", rom_progress_shmem_size, rom_progress_shmem_attach},
+	{"romancy fronts", rom_front_shmem_size, rom_front_shmem_attach},
 	{"romancy fanin", rom_fanin_shmem_size, rom_fanin_shmem_attach},
 	{"romancy crossing", rom_crossing_shmem_size, rom_crossing_shmem_attach},
 	{"romancy statistics", rom_stat_shmem_size, rom_stat_shmem_attach},

@@ -13,7 +13,6 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -48,7 +47,6 @@ typedef struct Waiter
 
 typedef struct Waiters
 {
-	pg_atomic_uint64 unflushed; /* see rom_waiter_note_unflushed() */
 	Bucket		buckets[BUCKETS];
 	Waiter		waiters[FLEXIBLE_ARRAY_MEMBER];
 } Waiters;
@@ -73,7 +71,6 @@ rom_waiter_shmem_attach(void *place, bool found)
 	if (found)
 		return;
 	memset(area, 0, rom_waiter_shmem_size());
-	pg_atomic_init_u64(&area->unflushed, 0);
 	for (i = 0; i < BUCKETS; i++)
 	{
 		SpinLockInit(&area->buckets[i].mutex);
@@ -246,24 +243,4 @@ rom_waiter_notify_some(uint64 key, int number)
 			SetLatch(&GetPGProcByNumber(procnos[i])->procLatch);
 		number -= n;
 	} while (n == CHUNK && number > 0);
-}
-
-void
-rom_waiter_note_unflushed(uint64 lsn)
-{
-	uint64		before;
-
-	if (area == NULL)
-		return;
-	before = pg_atomic_read_u64(&area->unflushed);
-	while (before < lsn &&
-		   !pg_atomic_compare_exchange_u64(&area->unflushed, &before, lsn))
-		;
-}
-
-uint64
-rom_waiter_unflushed(void)
-{
-	/* not preloaded: nothing is noted, so everything counts */
-	return area != NULL ? pg_atomic_read_u64(&area->unflushed) : PG_UINT64_MAX;
 }

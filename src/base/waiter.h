@@ -33,11 +33,4 @@ extern void rom_waiter_notify(uint64 key);
 /* The same for some of them at the most. One that was woken and leaves without having looked again hands it on. */
 extern void rom_waiter_notify_some(uint64 key, int number);
 
-/*
- * What was committed without waiting for the disk, up to this position of the WAL, can be
- * seen by those who are woken. Noted by the commit hook; asked for before something that was seen is handed to the world outside.
- */
-extern void rom_waiter_note_unflushed(uint64 lsn);
-extern uint64 rom_waiter_unflushed(void);
-
 #endif							/* ROM_WAITER_H */

@@ -18,7 +18,6 @@
 
 #include "access/parallel.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/memutils.h"
@@ -297,8 +296,6 @@ publish(void)
 				rom_waiter_notify(note->u.key);
 				break;
 			case NOTE_ONE:
-				if (synchronous_commit <= SYNCHRONOUS_COMMIT_OFF)
-					rom_waiter_note_unflushed(XactLastCommitEnd);
 				rom_waiter_notify_some(note->u.key, note->priority);
 				break;
 			case NOTE_END:

@@ -7,31 +7,32 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
-#include "base/spi.h"
+#include "base/insert.h"
 #include "engine/inbox.h"
-
-static RomStatement insert_item = {
-	"insert into romancy.t_inbox (instance_id, kind, step, result, error, detail)"
-	" values ($1, $2, $3, $4, $5, $6)",
-	6, {UUIDOID, INT2OID, TEXTOID, JSONBOID, JSONBOID, JSONBOID}
-};
 
 void
 rom_inbox_insert(const pg_uuid_t *id, RomInboxKind kind, const char *step,
 				 Jsonb *result, Jsonb *error, Jsonb *detail)
 {
-	Datum		values[6];
-	bool		nulls[6] = {false, false, step == NULL, result == NULL,
-	error == NULL, detail == NULL};
+	static RomTable table = {
+		"t_inbox", 8, {
+			"instance_id", "id", "kind", "step", "result", "error", "detail", "created_at"
+		}
+	};
+	Datum		values[8];
+	bool		nulls[8] = {false, false, false, step == NULL, result == NULL,
+	error == NULL, detail == NULL, false};
 
 	values[0] = UUIDPGetDatum(id);
-	values[1] = Int16GetDatum((int16) kind);
-	values[2] = step ? CStringGetTextDatum(step) : (Datum) 0;
-	values[3] = PointerGetDatum(result);
-	values[4] = PointerGetDatum(error);
-	values[5] = PointerGetDatum(detail);
-	rom_execute(&insert_item, values, nulls, 0);
+	values[1] = Int64GetDatum(rom_table_next_id("t_inbox_id_seq"));
+	values[2] = Int16GetDatum((int16) kind);
+	values[3] = step ? CStringGetTextDatum(step) : (Datum) 0;
+	values[4] = PointerGetDatum(result);
+	values[5] = PointerGetDatum(error);
+	values[6] = PointerGetDatum(detail);
+	values[7] = TimestampTzGetDatum(GetCurrentTimestamp());
+	rom_table_insert(&table, values, nulls);
 }

@@ -182,9 +182,8 @@ is_monitor(Oid role)
 	return rom_proc_aclcheck(monitor_oid, role, ACL_EXECUTE) == ACLCHECK_OK;
 }
 
-/* may_access says whether role owns what belongs to the role named owner, or else, for reading, is a monitor. */
-static bool
-may_access(const char *owner, Oid role, bool steer)
+bool
+rom_may_access(const char *owner, Oid role, bool steer)
 {
 	Oid			owner_oid = get_role_oid(owner, true);
 
@@ -198,13 +197,13 @@ may_access(const char *owner, Oid role, bool steer)
 bool
 rom_may_steer(const char *owner)
 {
-	return may_access(owner, GetUserId(), true);
+	return rom_may_access(owner, GetUserId(), true);
 }
 
 bool
 rom_may_read(const char *owner)
 {
-	return may_access(owner, GetUserId(), false);
+	return rom_may_access(owner, GetUserId(), false);
 }
 
 /* The last answer of a query; rows of one owner come together. */
@@ -216,7 +215,7 @@ typedef struct AccessCache
 	NameData	owner;
 } AccessCache;
 
-/* cached_access is may_access() with the last answer kept for the length of a query. */
+/* cached_access is rom_may_access() with the last answer kept for the length of a query. */
 static bool
 cached_access(FunctionCallInfo fcinfo, Oid role, bool steer)
 {
@@ -233,7 +232,7 @@ cached_access(FunctionCallInfo fcinfo, Oid role, bool steer)
 			MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(AccessCache));
 	cache->role = role;
 	cache->steer = steer;
-	cache->result = may_access(name, role, steer);
+	cache->result = rom_may_access(name, role, steer);
 	namestrcpy(&cache->owner, name);
 	return cache->result;
 }

@@ -88,4 +88,7 @@ extern RomStatus rom_status_from_datum(Datum value);
 extern bool rom_may_steer(const char *owner);
 extern bool rom_may_read(const char *owner);
 
+/* The same for another role: steer, or else read. */
+extern bool rom_may_access(const char *owner, Oid role, bool steer);
+
 #endif							/* ROM_INSTANCE_H */

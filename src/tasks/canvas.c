@@ -39,6 +39,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/fanin.h"
+#include "base/insert.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/waiter.h"
@@ -366,10 +367,8 @@ static void
 end_row(Canvas *canvas, const pg_uuid_t *join, int member, bool is_task,
 		Jsonb *result, Jsonb *error)
 {
-	static RomStatement insert = {
-		"INSERT INTO romancy.t_canvas_result (instance_id, join_id, member, is_task, value, error)"
-		" VALUES ($1, $2, $3, $4, $5, $6)",
-		6, {UUIDOID, UUIDOID, INT4OID, BOOLOID, JSONBOID, JSONBOID}
+	static RomTable table = {
+		"t_canvas_result", 6, {"instance_id", "join_id", "member", "is_task", "value", "error"}
 	};
 	Datum		values[6];
 	bool		nulls[6] = {false, join == NULL, join == NULL, false, result == NULL, error == NULL};
@@ -380,7 +379,7 @@ end_row(Canvas *canvas, const pg_uuid_t *join, int member, bool is_task,
 	values[3] = BoolGetDatum(is_task);
 	values[4] = PointerGetDatum(result);
 	values[5] = PointerGetDatum(error);
-	rom_execute(&insert, values, nulls, 0);
+	rom_table_insert(&table, values, nulls);
 }
 
 /* error_input is what an on_error gets. */

@@ -13,7 +13,6 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -60,17 +59,16 @@ read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
 }
 
 /*
- * flush_seen makes durable what the claim has seen: a lease is handed to the
- * world outside, so the commit that made the task must not be lost, however
- * lazily it was written. (One that waited for the disk was there before anybody
- * could see it.)
+ * outlast has the commit of a claim wait for the disk, whatever synchronous_commit
+ * says: a program is about to begin an attempt, and a crash of the server must not
+ * make it uncounted. That makes durable what the claim has seen, too.
  */
 static void
-flush_seen(XLogRecPtr upto)
+outlast(void)
 {
-	uint64		unflushed = rom_waiter_unflushed();
-
-	XLogFlush(Min(upto, unflushed));
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
+		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
 }
 
 /* fetch claims as the function form does, and puts the rows into the result. */
@@ -80,7 +78,6 @@ fetch(FunctionCallInfo fcinfo, const char *prefix,
 {
 	RomClaim	claim;
 	RomClaimed *claimed;
-	XLogRecPtr	seen = GetXLogInsertRecPtr();
 	int			n;
 
 	rom_refuse_in_handler(prefix[0] ? "fetch_workflows" : "fetch_activities");
@@ -89,7 +86,7 @@ fetch(FunctionCallInfo fcinfo, const char *prefix,
 	claimed = palloc_array(RomClaimed, claim.max);
 	n = rom_queue_claim(&claim, claimed);
 	if (n > 0)
-		flush_seen(seen);
+		outlast();
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[10];
@@ -186,17 +183,12 @@ rom_wait_result(TupleDesc tupdesc, Jsonb *result)
 /* How a claimed task is shown. */
 typedef Jsonb *(*ToJson) (RomClaimed *claimed);
 
-/*
- * claim_between claims in a transaction of its own. Its commit need not wait
- * for the disk: if a crash loses the lease, the token is worth nothing and the
- * task is ready again. What it has seen is flushed, see flush_seen().
- */
+/* claim_between claims in a transaction of its own. */
 static int
 claim_between(RomClaim *claim, ToJson json, Jsonb **elements, MemoryContext cxt)
 {
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	RomClaimed *claimed = palloc_array(RomClaimed, claim->max);
-	XLogRecPtr	seen = GetXLogInsertRecPtr();
 	int			n;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -206,11 +198,7 @@ claim_between(RomClaim *claim, ToJson json, Jsonb **elements, MemoryContext cxt)
 	PopActiveSnapshot();
 	pfree(claimed);
 	if (n > 0)
-	{
-		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_LOCAL, true, 0, false);
-		flush_seen(seen);
-	}
+		outlast();
 	SPI_commit();
 	MemoryContextSwitchTo(old);
 	return n;

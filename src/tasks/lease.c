@@ -27,6 +27,7 @@
 #include "base/errors.h"
 #include "base/guc.h"
 #include "base/jb.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "base/sweep.h"
 #include "base/wake.h"
@@ -137,34 +138,35 @@ rom_lease_arg(FunctionCallInfo fcinfo, int n, const char *name)
 	return us;
 }
 
+/* holds: is the row that was found under the token's lease? */
+static bool
+holds(RomRows *rows, const RomToken *token)
+{
+	bool		isnull;
+
+	return DatumGetInt16(rom_rows_column(rows, ROM_TASK_STATE, &isnull)) == ROM_TASK_RUNNING &&
+		DatumGetInt32(rom_rows_column(rows, ROM_TASK_ATTEMPT, &isnull)) == token->attempt &&
+		DatumGetInt64(rom_rows_column(rows, ROM_TASK_FENCE, &isnull)) == token->fence && !isnull &&
+		DatumGetTimestampTz(rom_rows_column(rows, ROM_TASK_DUE, &isnull)) > rom_now() && !isnull;
+}
+
 RomTask *
 rom_lease_lock(const RomToken *token, Oid caller)
 {
-	static RomStatement lock = {
-		"SELECT " ROM_TASK_COLUMNS ", romancy.may_access(t.owner, $5, true),"
-		" EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL),"
-		" EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.status = 'compensating')"
-		" FROM romancy.t_task t WHERE t.task_id = $1 AND t.state = 1 AND t.attempt = $2 AND t.fence = $3"
-		" AND t.due_at > $4 FOR UPDATE OF t",
-		5, {UUIDOID, INT4OID, INT8OID, TIMESTAMPTZOID, OIDOID}
-	};
-	Datum		values[5];
-	RomTask    *task;
-	bool		isnull;
+	RomRows		rows;
+	RomTask    *task = NULL;
+	bool		compensating;
 
-	values[0] = UUIDPGetDatum(&token->task_id);
-	values[1] = Int32GetDatum(token->attempt);
-	values[2] = Int64GetDatum(token->fence);
-	values[3] = TimestampTzGetDatum(rom_now());
-	values[4] = ObjectIdGetDatum(caller);
-	if (rom_execute(&lock, values, NULL, 1) == 0 ||
-		!DatumGetBool(rom_value(0, ROM_TASK_NCOLUMNS + 1, &isnull)))
+	rom_rows_open(&rows, &rom_task_table, "t_task_pkey", true);
+	if (rom_rows_find(&rows, &token->task_id) && holds(&rows, token) &&
+		rom_rows_lock(&rows) && holds(&rows, token))
+		task = rom_task_of(rows.slot);
+	rom_rows_close(&rows);
+	if (task == NULL || !rom_may_access(task->owner, caller, true))
 		return NULL;
-	task = rom_task_read(0);
-	task->live = DatumGetBool(rom_value(0, ROM_TASK_NCOLUMNS + 2, &isnull));
+	task->live = rom_task_live(&task->instance_id, &compensating);
 	task->unwanted = !task->live ||
-		(DatumGetBool(rom_value(0, ROM_TASK_NCOLUMNS + 3, &isnull)) &&
-		 strncmp(task->step, "compensation_", 13) != 0);
+		(compensating && strncmp(task->step, "compensation_", 13) != 0);
 	return task;
 }
 

@@ -89,7 +89,7 @@ static RomOutcome
 worker_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 0, due_at = NULL, input = NULL, errors = NULL WHERE task_id = $1 AND state = 4",
+		"UPDATE romancy.t_task SET state = 0, due_at = NULL, input = NULL, errors = NULL WHERE task_id = $1 AND state = 4 RETURNING priority",
 		1, {UUIDOID}
 	};
 	RomTask		task = {0};
@@ -114,7 +114,12 @@ worker_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	{
 		values[0] = UUIDPGetDatum(&o.task_id);
 		if (rom_execute(&update, values, NULL, 0) > 0)
+		{
+			bool		isnull;
+
+			task.priority = DatumGetInt32(rom_value(0, 1, &isnull));
 			rom_task_wake(&task, turn->owner);
+		}
 	}
 	rom_engine_end(&engine);
 	turn->inst->flags |= ROM_HAS_TASKS;

@@ -7,17 +7,26 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/array.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "base/compat.h"
+#include "base/front.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "base/sweep.h"
 #include "base/waiter.h"
 #include "base/wake.h"
+#include "engine/instance.h"
 #include "tasks/lease.h"
 #include "tasks/notify.h"
 #include "tasks/queue.h"
@@ -30,103 +39,233 @@ rom_queue_note(const char *queue)
 	rom_notify_ask(queue);
 }
 
-/* candidates finds the ids of the next ready tasks, their rows locked; none that others are claiming. */
-static int
-candidates(const RomClaim *claim, Oid caller, int max, pg_uuid_t *ids)
+/* A claim under way. */
+typedef struct Claiming
 {
-	static RomStatement select = {
-		"SELECT task_id FROM romancy.t_task WHERE queue = $1 AND state = 0"
-		" AND romancy.may_access(owner, $2, true)"
-		" ORDER BY (- priority::bigint), task_id LIMIT 100 FOR UPDATE SKIP LOCKED",
-		2, {TEXTOID, OIDOID}, NULL, true
-	};
-	Datum		values[2];
-	uint64		rows;
-	bool		isnull;
-
-	values[0] = CStringGetTextDatum(claim->queue);
-	values[1] = ObjectIdGetDatum(caller);
-	/* the limit of the statement is for the planner; this one stops it earlier */
-	rows = rom_execute(&select, values, NULL, max);
-	for (uint64 i = 0; i < rows; i++)
-		ids[i] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
-	return rows;
-}
-
-/* uuid_array makes a uuid[] of ids. */
-static Datum
-uuid_array(const pg_uuid_t *ids, int n)
-{
-	Datum	   *elems = palloc_array(Datum, Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		elems[i] = UUIDPGetDatum(&ids[i]);
-	return PointerGetDatum(construct_array(elems, n, UUIDOID, UUID_LEN, false,
-										   TYPALIGN_CHAR));
-}
-
-/* take gives the tasks ids to the claimer, in the order of ids, leaving out those of instances that are over. */
-static int
-take(const RomClaim *claim, const pg_uuid_t *ids, int n, RomClaimed *claimed,
-	 MemoryContext cxt)
-{
-	static RomStatement update = {
-		"UPDATE romancy.t_task t SET state = 1, attempt = t.attempt + 1,"
-		" started_at = coalesce(t.started_at, $2), claimed_at = $2, beat_at = $2, fence = $3,"
-		" lease_us = $4, worker_id = $5, due_at = least($2 + $4 * interval '1 microsecond',"
-		" $2 + t.close_us * interval '1 microsecond', $2 + t.beat_us * interval '1 microsecond')"
-		" WHERE t.task_id = ANY ($1) AND t.state = 0 RETURNING " ROM_TASK_COLUMNS ","
-		" EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)",
-		5, {UUIDARRAYOID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTOID}, NULL, true
-	};
-	Datum		values[5];
-	RomTask   **found;
-	uint64		rows;
+	const RomClaim *claim;
+	Oid			caller;
+	RomClaimed *claimed;
+	int			count;
+	MemoryContext cxt;			/* of what is claimed */
+	TimestampTz now;
 	int64		fence;
-	TimestampTz first_due = DT_NOEND;
-	int			count = 0;
+	bool		missed;			/* a task was changed by others just now: it may be ready still */
+	/* the last answers */
+	pg_uuid_t	instance_id;
+	bool		live;
+	char		owner[NAMEDATALEN];
+	bool		allowed;
+} Claiming;
 
-	if (!pg_strong_random(&fence, sizeof(fence)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
-	values[0] = uuid_array(ids, n);
-	values[1] = TimestampTzGetDatum(rom_now());
-	values[2] = Int64GetDatum(fence);
-	values[3] = Int64GetDatum(claim->lease_us);
-	values[4] = CStringGetTextDatum(claim->worker_id);
-	rows = rom_execute(&update, values, NULL, 0);
-	MemoryContextSwitchTo(cxt);
-	found = palloc_array(RomTask *, rows + 1);
-	for (uint64 i = 0; i < rows; i++)
+/* may_take: may the caller have tasks of the row's owner? */
+static bool
+may_take(Claiming *c, RomRows *rows)
+{
+	bool		isnull;
+	char		owner[NAMEDATALEN];
+
+	text_to_cstring_buffer(DatumGetTextPP(rom_rows_column(rows, ROM_TASK_OWNER, &isnull)),
+						   owner, sizeof(owner));
+	if (strcmp(owner, c->owner) != 0)
 	{
+		strlcpy(c->owner, owner, sizeof(c->owner));
+		c->allowed = rom_may_access(owner, c->caller, true);
+	}
+	return c->allowed;
+}
+
+/* is_live: is the task's instance not over? */
+static bool
+is_live(Claiming *c, const RomTask *task)
+{
+	if (c->count == 0 || memcmp(&task->instance_id, &c->instance_id, sizeof(pg_uuid_t)) != 0)
+	{
+		c->instance_id = task->instance_id;
+		c->live = rom_task_live(&task->instance_id, NULL);
+	}
+	return c->live;
+}
+
+/* lease_row gives the row that was found to the claimer; false when others have it. */
+static bool
+lease_row(Claiming *c, RomRows *rows, RomTask *task)
+{
+	static RomTable columns = {
+		"t_task", 9, {
+			"state", "attempt", "started_at", "claimed_at", "beat_at", "fence", "lease_us",
+			"worker_id", "due_at"
+		}, true
+	};
+	Datum		values[9];
+	bool		nulls[9] = {0};
+	TM_Result	result;
+
+	task->state = ROM_TASK_RUNNING;
+	task->attempt++;
+	if (task->started_at == 0)
+		task->started_at = c->now;
+	task->fence = c->fence;
+	task->lease_us = c->claim->lease_us;
+	task->due_at = c->now + task->lease_us;
+	if (task->close_us > 0)
+		task->due_at = Min(task->due_at, c->now + task->close_us);
+	if (task->beat_us > 0)
+		task->due_at = Min(task->due_at, c->now + task->beat_us);
+	values[0] = Int16GetDatum(ROM_TASK_RUNNING);
+	values[1] = Int32GetDatum(task->attempt);
+	values[2] = TimestampTzGetDatum(task->started_at);
+	values[3] = values[4] = TimestampTzGetDatum(c->now);
+	values[5] = Int64GetDatum(task->fence);
+	values[6] = Int64GetDatum(task->lease_us);
+	values[7] = CStringGetTextDatum(c->claim->worker_id);
+	values[8] = TimestampTzGetDatum(task->due_at);
+	result = rom_table_update(&columns, rows->slot, values, nulls, rows->snapshot, false);
+	/* locked: by this transaction (a limit's choice), or by others */
+	if (result == TM_BeingModified && rom_rows_try_lock(rows))
+		result = rom_table_update(&columns, rows->slot, values, nulls, rows->snapshot, true);
+	if (result != TM_Ok && result != TM_BeingModified)
+		c->missed = true;
+	return result == TM_Ok;
+}
+
+/* take claims the ready task that was found, unless others do, or its instance is over. */
+static void
+take(Claiming *c, RomRows *rows)
+{
+	MemoryContext old = MemoryContextSwitchTo(c->cxt);
+	RomTask    *task = rom_task_of(rows->slot);
+
+	if (!is_live(c, task))
+		(void) rom_table_delete(&rom_task_table, rows->slot, rows->snapshot, false);
+	else if (lease_row(c, rows, task))
+	{
+		RomClaimed *claimed = &c->claimed[c->count++];
+
+		task->live = true;
+		claimed->task = task;
+		claimed->token = rom_token_make(&task->id, task->attempt, task->fence);
+		claimed->deadline = task->due_at;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* take_chosen claims the tasks that a limit has let through, in their order. */
+static void
+take_chosen(Claiming *c, const pg_uuid_t *ids, int n)
+{
+	RomRows		rows;
+
+	rom_rows_open(&rows, &rom_task_table, "t_task_pkey", true);
+	for (int i = 0; i < n; i++)
+		if (rom_rows_find(&rows, &ids[i]))
+			take(c, &rows);
+	rom_rows_close(&rows);
+	CommandCounterIncrement();
+}
+
+/* begin_scan begins to read the queue's index entries, best first, as far as the pass says. */
+static IndexScanDesc
+begin_scan(RomRows *rows, const char *queue, const RomFrontPass *pass)
+{
+	IndexScanDesc scan = rom_index_beginscan(rows->rel, rows->index, SnapshotAny,
+											 pass->whole ? 1 : 2);
+	ScanKeyData keys[2];
+	ScanKeyData from[2];
+
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(queue));
+	/* (rank, id) >= from, compared as a row */
+	ScanKeyEntryInitialize(&from[0], SK_ROW_MEMBER, 2, BTGreaterEqualStrategyNumber, InvalidOid,
+						   InvalidOid, F_BTINT8CMP, Int64GetDatum(pass->from.rank));
+	ScanKeyEntryInitialize(&from[1], SK_ROW_MEMBER | SK_ROW_END, 3, BTGreaterEqualStrategyNumber,
+						   InvalidOid, InvalidOid, F_UUID_CMP, UUIDPGetDatum(&pass->from.id));
+	memset(&keys[1], 0, sizeof(ScanKeyData));
+	keys[1].sk_flags = SK_ROW_HEADER;
+	keys[1].sk_attno = 2;
+	keys[1].sk_strategy = BTGreaterEqualStrategyNumber;
+	keys[1].sk_argument = PointerGetDatum(memcpy(palloc(sizeof(from)), from, sizeof(from)));
+	index_rescan(scan, keys, pass->whole ? 1 : 2, NULL, 0);
+	return scan;
+}
+
+/* look_at tells of the row version that was found: is it dead, whatever becomes of transactions under way; may the claimer have it? */
+static bool
+look_at(Claiming *c, RomRows *rows, bool *dead)
+{
+	Buffer		buffer = ((BufferHeapTupleTableSlot *) rows->slot)->buffer;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(rows->slot, false, NULL);
+	TransactionId dead_after;
+	HTSV_Result result;
+	bool		visible;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	result = HeapTupleSatisfiesVacuumHorizon(tuple, buffer, &dead_after);
+	*dead = result == HEAPTUPLE_DEAD || result == HEAPTUPLE_RECENTLY_DEAD;
+	visible = result != HEAPTUPLE_DEAD &&
+		HeapTupleSatisfiesVisibility(tuple, rows->snapshot, buffer);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (visible && *dead)
+		c->missed = true;
+	return visible && !*dead && may_take(c, rows);
+}
+
+/*
+ * claim_pass claims the next ready tasks, skipping those that others are claiming.
+ * It reads the index entries itself, dead ones too, so as to know where
+ * the next claim may begin (base/front.c).
+ */
+static void
+claim_pass(Claiming *c, RomFrontPass *pass)
+{
+	RomFrontKey key;
+	RomRows		rows;
+	IndexScanDesc scan;
+	bool		moving = true;
+	bool		moved = false;
+
+	c->missed = false;
+	rom_rows_open(&rows, &rom_task_table, "t_task_ready", true);
+	scan = begin_scan(&rows, c->claim->queue, pass);
+	while (c->count < c->claim->max &&
+		   index_getnext_slot(scan, ForwardScanDirection, rows.slot))
+	{
+		bool		dead;
+		bool		wanted = look_at(c, &rows, &dead);
 		bool		isnull;
 
-		found[i] = rom_task_read(i);
-		found[i]->live = DatumGetBool(rom_value(i, ROM_TASK_NCOLUMNS + 1, &isnull));
-	}
-	for (int i = 0; i < n; i++)
-		for (uint64 j = 0; j < rows; j++)
+		CHECK_FOR_INTERRUPTS();
+		if (moving)
 		{
-			RomTask    *task = found[j];
-
-			if (memcmp(&task->id, &ids[i], sizeof(pg_uuid_t)) != 0)
-				continue;
-			if (!task->live)
-			{
-				rom_task_delete(task);
-				break;
-			}
-			claimed[count].task = task;
-			claimed[count].token = rom_token_make(&task->id, task->attempt, fence);
-			claimed[count].deadline = task->due_at;
-			first_due = Min(first_due, task->due_at);
-			count++;
-			break;
+			key.rank = -(int64) DatumGetInt32(rom_rows_column(&rows, ROM_TASK_PRIORITY, &isnull));
+			key.id = *DatumGetUUIDP(rom_rows_column(&rows, 0, &isnull));
+			moved = true;
+			moving = dead;
 		}
-	if (count > 0)
-		rom_wake_sweep(rom_sweep_find("lock_cleanup"), first_due);
-	return count;
+		if (wanted)
+			take(c, &rows);
+	}
+	index_endscan(scan);
+	rom_rows_close(&rows);
+	CommandCounterIncrement();
+	rom_front_end(pass, moved ? &key : NULL);
+}
+
+/* claim_ready claims the next ready tasks of a queue without limits. */
+static void
+claim_ready(Claiming *c)
+{
+	bool		whole = false;
+
+	for (;;)
+	{
+		RomFrontPass pass;
+
+		rom_front_begin(&pass, c->claim->queue, whole);
+		claim_pass(c, &pass);
+		if (c->count > 0 || (!c->missed && !pass.distrust))
+			return;
+		whole = whole || pass.distrust;
+	}
 }
 
 /* promote makes tasks ready whose next attempt is due, where no executor has done so. */
@@ -143,42 +282,60 @@ promote(const RomClaim *claim)
 
 	values[0] = CStringGetTextDatum(claim->queue);
 	values[1] = TimestampTzGetDatum(rom_now());
-	return rom_execute(&update, values, NULL, 0) > 0;
+	if (rom_execute(&update, values, NULL, 0) == 0)
+		return false;
+	rom_front_reset(claim->queue);
+	return true;
 }
 
 int
 rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	Oid			caller = GetUserId();
+	Claiming	c = {0};
 	pg_uuid_t  *ids = palloc_array(pg_uuid_t, claim->max);
 	RomEngine	engine;
-	int			count = 0;
 	bool		promoted = false;
 	RomQuotaKind quota;
+	TimestampTz first_due = DT_NOEND;
 
+	c.claim = claim;
+	c.caller = GetUserId();
+	c.claimed = claimed;
+	c.cxt = CurrentMemoryContext;
+	c.now = rom_now();
+	if (!pg_strong_random(&c.fence, sizeof(c.fence)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
 	claim->retry_at = DT_NOEND;
 	rom_engine_begin(&engine);
 	quota = rom_quota_of(claim->queue);
-	while (count < claim->max && quota != ROM_QUOTA_PAUSED)
+	while (c.count < claim->max && quota != ROM_QUOTA_PAUSED)
 	{
-		int			n;
+		int			before = c.count;
+		int			n = 0;
 
 		if (quota == ROM_QUOTA_LIMITED)
-			n = rom_quota_candidates(claim, caller, claim->max - count, ids);
-		else
-			n = candidates(claim, caller, claim->max - count, ids);
-
-		if (n == 0)
 		{
-			if (count > 0 || promoted || !promote(claim))
-				break;
-			promoted = true;
-			continue;
+			n = rom_quota_candidates(claim, c.caller, claim->max - c.count, ids);
+			take_chosen(&c, ids, n);
+			/* one that could not be had: the next may */
+			if (n > 0)
+				continue;
 		}
-		count += take(claim, ids, n, claimed + count, cxt);
+		else
+			claim_ready(&c);
+		if (c.count > before && quota != ROM_QUOTA_LIMITED)
+			break;
+		if (c.count > 0 || promoted || !promote(claim))
+			break;
+		promoted = true;
 	}
+	for (int i = 0; i < c.count; i++)
+		first_due = Min(first_due, claimed[i].deadline);
+	if (c.count > 0)
+		rom_wake_sweep(rom_sweep_find("lock_cleanup"), first_due);
 	rom_engine_end(&engine);
-	MemoryContextSwitchTo(cxt);
-	return count;
+	MemoryContextSwitchTo(c.cxt);
+	return c.count;
 }

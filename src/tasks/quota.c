@@ -26,7 +26,9 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/front.h"
 #include "base/jb.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "base/wake.h"
 #include "engine/define.h"
@@ -170,26 +172,35 @@ rom_quota_key_of(const char *queue, const char *activity, Jsonb *input)
 RomQuotaKind
 rom_quota_of(const char *queue)
 {
-	static RomStatement limited = {
-		"SELECT q.paused, q.max_concurrency IS NOT NULL OR q.rate_limit IS NOT NULL FROM romancy.t_queue q WHERE q.name = $1"
-		" UNION ALL SELECT false, true FROM romancy.t_activity a WHERE a.queue = $1"
-		" AND (a.max_concurrency IS NOT NULL OR a.rate_limit IS NOT NULL)",
-		1, {TEXTOID}
+	static RomTable queues = {
+		"t_queue", 3, {"paused", "max_concurrency", "rate_limit"}, true
+	};
+	static RomTable activities = {
+		"t_activity", 1, {"name"}, true
 	};
 	RomQuotaKind kind = ROM_QUOTA_NONE;
-	Datum		values[1];
-	uint64		rows;
-	bool		isnull;
+	RomRows		rows;
+	bool		none[3];
 
-	values[0] = CStringGetTextDatum(queue[0] == '@' ? queue + 1 : queue);
-	rows = rom_execute(&limited, values, NULL, 0);
-	for (uint64 i = 0; i < rows; i++)
+	rom_rows_open(&rows, &queues, "t_queue_pkey", false);
+	if (rom_rows_find_text(&rows, queue[0] == '@' ? queue + 1 : queue))
 	{
-		if (DatumGetBool(rom_value(i, 1, &isnull)))
-			return ROM_QUOTA_PAUSED;
-		if (DatumGetBool(rom_value(i, 2, &isnull)))
+		bool		paused = DatumGetBool(rom_rows_column(&rows, 0, &none[0]));
+
+		(void) rom_rows_column(&rows, 1, &none[1]);
+		(void) rom_rows_column(&rows, 2, &none[2]);
+		if (paused)
+			kind = ROM_QUOTA_PAUSED;
+		else if (!none[1] || !none[2])
 			kind = ROM_QUOTA_LIMITED;
 	}
+	rom_rows_close(&rows);
+	if (kind != ROM_QUOTA_NONE || queue[0] == '@')
+		return kind;
+	rom_rows_open(&rows, &activities, "t_activity_limited", false);
+	if (rom_rows_find_text(&rows, queue))
+		kind = ROM_QUOTA_LIMITED;
+	rom_rows_close(&rows);
 	return kind;
 }
 
@@ -507,6 +518,7 @@ relabel(const char *name)
 		values[1] = key ? CStringGetTextDatum(key) : (Datum) 0;
 		rom_execute(&update, values, nulls, 0);
 	}
+	rom_front_reset(name);
 }
 
 PG_FUNCTION_INFO_V1(romancy_set_queue);

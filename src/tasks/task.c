@@ -18,7 +18,9 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/front.h"
 #include "base/jb.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "base/sweep.h"
 #include "base/waiter.h"
@@ -96,16 +98,15 @@ optional_us(Datum *values, bool *nulls, int i, int64 value)
 void
 rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
 {
-	static RomStatement insert = {
-		"INSERT INTO romancy.t_task (task_id, instance_id, created_at, due_at, close_us, beat_us,"
-		" def_id, priority, kind, state, queue, owner, activity, step, limit_key, input, retry, next)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $18, $10, $11, $12, $13, $14, $15, $16, $17)",
-		18, {UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID,
-			INT4OID, INT4OID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-		JSONBOID, JSONBOID, JSONBOID, INT2OID}
+	static RomTable table = {
+		"t_task", 19, {
+			"task_id", "instance_id", "created_at", "due_at", "close_us", "beat_us", "def_id",
+			"priority", "kind", "queue", "owner", "activity", "step", "limit_key", "input", "retry",
+			"next", "state", "attempt"
+		}
 	};
-	Datum		values[18];
-	bool		nulls[18] = {0};
+	Datum		values[19];
+	bool		nulls[19] = {0};
 
 	rom_uuid_v7(&task->id);
 	task->id.data[6] = 0x80 | (task->id.data[6] & 0x0f);
@@ -128,7 +129,8 @@ rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
 	optional_jsonb(values, nulls, 15, task->retry);
 	optional_jsonb(values, nulls, 16, task->next);
 	values[17] = Int16GetDatum(task->state);
-	rom_execute(&insert, values, nulls, 0);
+	values[18] = Int32GetDatum(0);
+	rom_table_insert(&table, values, nulls);
 	if (task->state == ROM_TASK_PARKED)
 		return;
 	rom_task_wake(task, owner);
@@ -155,77 +157,112 @@ rom_task_wake(RomTask *task, Oid owner)
 	if (task->queue[0] == '\0')
 		rom_wake_ready(&task->id, owner, task->priority);
 	else
-		rom_queue_note(task->queue);
-}
-
-/* read_int reads an int2, int4 or int8 column; 0 for null. */
-static int64
-read_int(uint64 row, int col, Oid type)
-{
-	bool		isnull;
-	Datum		value = rom_value(row, col, &isnull);
-
-	if (isnull)
-		return 0;
-	switch (type)
 	{
-		case INT2OID:
-			return DatumGetInt16(value);
-		case INT4OID:
-			return DatumGetInt32(value);
-		default:
-			return DatumGetInt64(value);
+		rom_front_lower(task->queue, task->priority, &task->id);
+		rom_queue_note(task->queue);
 	}
 }
 
-static Jsonb *
-read_jsonb(uint64 row, int col)
-{
-	bool		isnull;
-	Datum		value = rom_value_copy(row, col, &isnull, CurrentMemoryContext);
+/* A task's columns, in the order of ROM_TASK_COLUMNS. */
+RomTable	rom_task_table = {
+	"t_task", ROM_TASK_NCOLUMNS, {
+		"task_id", "instance_id", "kind", "state", "def_id", "priority", "attempt",
+		"queue", "owner", "activity", "step", "limit_key", "input", "retry", "errors",
+		"details", "next", "started_at", "due_at", "lease_us", "close_us", "beat_us", "fence"
+	}, true
+};
 
-	return isnull ? NULL : DatumGetJsonbP(value);
+/* text_of and its kin are a column's value, copied; NULL for null. */
+static char *
+text_of(Datum value, bool isnull)
+{
+	return isnull ? NULL : TextDatumGetCString(value);
 }
 
-static TimestampTz
-read_time(uint64 row, int col, TimestampTz fallback)
+static Jsonb *
+jsonb_of(Datum value, bool isnull)
 {
-	bool		isnull;
-	Datum		value = rom_value(row, col, &isnull);
+	return isnull ? NULL : (Jsonb *) PG_DETOAST_DATUM_COPY(value);
+}
 
-	return isnull ? fallback : DatumGetTimestampTz(value);
+/* make_task makes a task of a row's columns. */
+static RomTask *
+make_task(const Datum *values, const bool *nulls)
+{
+	RomTask    *task = palloc0_object(RomTask);
+
+	task->id = *DatumGetUUIDP(values[0]);
+	task->instance_id = *DatumGetUUIDP(values[1]);
+	task->kind = DatumGetInt16(values[2]);
+	task->state = DatumGetInt16(values[3]);
+	task->def_id = nulls[4] ? 0 : DatumGetInt32(values[4]);
+	task->priority = DatumGetInt32(values[5]);
+	task->attempt = DatumGetInt32(values[6]);
+	task->queue = text_of(values[7], nulls[7]);
+	task->owner = text_of(values[8], nulls[8]);
+	task->activity = text_of(values[9], nulls[9]);
+	task->step = text_of(values[10], nulls[10]);
+	task->limit_key = text_of(values[11], nulls[11]);
+	task->input = jsonb_of(values[12], nulls[12]);
+	task->retry = jsonb_of(values[13], nulls[13]);
+	task->errors = jsonb_of(values[14], nulls[14]);
+	task->details = jsonb_of(values[15], nulls[15]);
+	task->next = jsonb_of(values[16], nulls[16]);
+	task->started_at = nulls[17] ? 0 : DatumGetTimestampTz(values[17]);
+	task->due_at = nulls[18] ? DT_NOEND : DatumGetTimestampTz(values[18]);
+	task->lease_us = nulls[19] ? 0 : DatumGetInt64(values[19]);
+	task->close_us = nulls[20] ? 0 : DatumGetInt64(values[20]);
+	task->beat_us = nulls[21] ? 0 : DatumGetInt64(values[21]);
+	task->fence = nulls[22] ? 0 : DatumGetInt64(values[22]);
+	return task;
 }
 
 RomTask *
 rom_task_read(uint64 row)
 {
-	RomTask    *task = palloc0_object(RomTask);
-	MemoryContext cxt = CurrentMemoryContext;
-	bool		isnull;
+	Datum		values[ROM_TASK_NCOLUMNS];
+	bool		nulls[ROM_TASK_NCOLUMNS];
 
-	task->id = *DatumGetUUIDP(rom_value(row, 1, &isnull));
-	task->instance_id = *DatumGetUUIDP(rom_value(row, 2, &isnull));
-	task->kind = read_int(row, 3, INT2OID);
-	task->state = read_int(row, 4, INT2OID);
-	task->def_id = read_int(row, 5, INT4OID);
-	task->priority = read_int(row, 6, INT4OID);
-	task->attempt = read_int(row, 7, INT4OID);
-	task->queue = rom_value_text(row, 8, cxt);
-	task->owner = rom_value_text(row, 9, cxt);
-	task->activity = rom_value_text(row, 10, cxt);
-	task->step = rom_value_text(row, 11, cxt);
-	task->limit_key = rom_value_text(row, 12, cxt);
-	task->input = read_jsonb(row, 13);
-	task->retry = read_jsonb(row, 14);
-	task->errors = read_jsonb(row, 15);
-	task->details = read_jsonb(row, 16);
-	task->next = read_jsonb(row, 17);
-	task->started_at = read_time(row, 18, 0);
-	task->due_at = read_time(row, 19, DT_NOEND);
-	task->lease_us = read_int(row, 20, INT8OID);
-	task->close_us = read_int(row, 21, INT8OID);
-	task->beat_us = read_int(row, 22, INT8OID);
-	return task;
+	for (int i = 0; i < ROM_TASK_NCOLUMNS; i++)
+		values[i] = rom_value(row, i + 1, &nulls[i]);
+	return make_task(values, nulls);
+}
+
+RomTask *
+rom_task_of(TupleTableSlot *row)
+{
+	Datum		values[ROM_TASK_NCOLUMNS];
+	bool		nulls[ROM_TASK_NCOLUMNS];
+
+	for (int i = 0; i < ROM_TASK_NCOLUMNS; i++)
+		values[i] = rom_table_column(&rom_task_table, row, i, &nulls[i]);
+	return make_task(values, nulls);
+}
+
+bool
+rom_task_live(const pg_uuid_t *instance_id, bool *compensating)
+{
+	static RomTable table = {
+		"t_instance", 2, {"wake_at", "status"}, true
+	};
+	RomRows		rows;
+	bool		live = false;
+
+	rom_rows_open(&rows, &table, "t_instance_pkey", false);
+	if (compensating != NULL)
+		*compensating = false;
+	if (rom_rows_find(&rows, instance_id))
+	{
+		bool		isnull;
+		Datum		status = rom_rows_column(&rows, 1, &isnull);
+
+		if (compensating != NULL)
+			*compensating = rom_status_from_datum(status) == ROM_STATUS_COMPENSATING;
+		(void) rom_rows_column(&rows, 0, &isnull);
+		live = !isnull;
+	}
+	rom_rows_close(&rows);
+	return live;
 }
 
 /* slot_freed: a limit of the task's queue may let another one through now. */
@@ -239,14 +276,19 @@ slot_freed(RomTask *task)
 void
 rom_task_delete(RomTask *task)
 {
-	static RomStatement delete = {
-		"DELETE FROM romancy.t_task WHERE task_id = $1",
-		1, {UUIDOID}
-	};
-	Datum		values[1];
+	RomRows		rows;
+	TM_Result	result = TM_Ok;
 
-	values[0] = UUIDPGetDatum(&task->id);
-	rom_execute(&delete, values, NULL, 0);
+	do
+	{
+		rom_rows_open(&rows, &rom_task_table, "t_task_pkey", true);
+		if (rom_rows_find(&rows, &task->id))
+			result = rom_table_delete(&rom_task_table, rows.slot, rows.snapshot, true);
+		else
+			result = TM_Ok;
+		rom_rows_close(&rows);
+		CommandCounterIncrement();
+	} while (result != TM_Ok);
 	slot_freed(task);
 }
 
@@ -328,10 +370,11 @@ rom_task_policy(RomTask *task)
 	values[0] = CStringGetTextDatum(task->activity);
 	if (rom_execute(&select, values, NULL, 1) > 0)
 	{
-		Jsonb	   *retry = read_jsonb(0, 1);
+		bool		isnull;
+		Datum		retry = rom_value_copy(0, 1, &isnull, CurrentMemoryContext);
 
-		if (retry != NULL)
-			rom_retry_overlay(&policy, retry, "retry");
+		if (!isnull)
+			rom_retry_overlay(&policy, DatumGetJsonbP(retry), "retry");
 	}
 	if (task->retry != NULL)
 		rom_retry_overlay(&policy, task->retry, "retry");

@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "base/insert.h"
 #include "engine/definition.h"
 #include "engine/observe.h"
 #include "engine/retry.h"
@@ -55,6 +56,7 @@ typedef struct RomTask
 	Jsonb	   *next;
 	TimestampTz started_at;		/* the first attempt; 0: none yet */
 	TimestampTz due_at;			/* DT_NOEND: none */
+	int64		fence;			/* of the lease; 0: none */
 	int64		lease_us;
 	int64		close_us;		/* start_to_close_timeout; 0: none, as below */
 	int64		beat_us;		/* heartbeat_timeout */
@@ -79,13 +81,28 @@ extern bool rom_task_is_paused(const pg_uuid_t *instance_id);
 #define ROM_TASK_COLUMNS \
 	"t.task_id, t.instance_id, t.kind, t.state, t.def_id, t.priority, t.attempt," \
 	" t.queue, t.owner, t.activity, t.step, t.limit_key, t.input, t.retry, t.errors," \
-	" t.details, t.next, t.started_at, t.due_at, t.lease_us, t.close_us, t.beat_us"
-#define ROM_TASK_NCOLUMNS 22
+	" t.details, t.next, t.started_at, t.due_at, t.lease_us, t.close_us, t.beat_us, t.fence"
+#define ROM_TASK_NCOLUMNS 23
+
+/* The same as a table for base/rows.h; some of its columns, by number. */
+extern RomTable rom_task_table;
+#define ROM_TASK_STATE 3
+#define ROM_TASK_PRIORITY 5
+#define ROM_TASK_ATTEMPT 6
+#define ROM_TASK_OWNER 8
+#define ROM_TASK_DUE 18
+#define ROM_TASK_FENCE 22
 
 /* Row row of SPI_tuptable, allocated in the current context. */
 extern RomTask *rom_task_read(uint64 row);
 
-/* Makes the task ready to those who fetch from its queue, or to executors. */
+/* A row of rom_task_table, likewise. */
+extern RomTask *rom_task_of(TupleTableSlot *row);
+
+/* Is the instance not final? compensating, if not NULL: does it compensate? */
+extern bool rom_task_live(const pg_uuid_t *instance_id, bool *compensating);
+
+/* Makes the task, whose row has just become a ready one, known to those who fetch from its queue, or to executors. Its queue, priority and id count. */
 extern void rom_task_wake(RomTask *task, Oid owner);
 
 /* Deletes its row. */

@@ -1,0 +1,106 @@
+/*-------------------------------------------------------------------------
+ *
+ * rows.c
+ *		Finding rows of an engine table by an index, without the executor.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "base/rows.h"
+#include "base/spi.h"
+
+void
+rom_rows_open(RomRows *rows, RomTable *table, const char *index, bool writing)
+{
+	LOCKMODE	mode = writing ? RowExclusiveLock : AccessShareLock;
+
+	rows->table = table;
+	rows->rel = table_open(rom_table_oid(table), mode);
+	(void) rom_table_oid(table);	/* it may have changed while we waited for the lock */
+	rows->index = index_open(rom_relation_oid(index), mode);
+	rows->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	rows->slot = table_slot_create(rows->rel, NULL);
+}
+
+void
+rom_rows_close(RomRows *rows)
+{
+	ExecDropSingleTupleTableSlot(rows->slot);
+	UnregisterSnapshot(rows->snapshot);
+	index_close(rows->index, NoLock);
+	table_close(rows->rel, NoLock);
+}
+
+/* find finds the first visible row for a key. */
+static bool
+find(RomRows *rows, ScanKey key)
+{
+	IndexScanDesc scan = rom_index_beginscan(rows->rel, rows->index, rows->snapshot, 1);
+	bool		found;
+
+	index_rescan(scan, key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, rows->slot);
+	index_endscan(scan);
+	return found;
+}
+
+bool
+rom_rows_find(RomRows *rows, const pg_uuid_t *id)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+	return find(rows, &key);
+}
+
+bool
+rom_rows_find_text(RomRows *rows, const char *text)
+{
+	ScanKeyData key;
+
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(text));
+	return find(rows, &key);
+}
+
+/* lock locks the row that was found. */
+static bool
+lock(RomRows *rows, LockWaitPolicy policy, uint8 flags)
+{
+	ItemPointerData tid = rows->slot->tts_tid;
+	TM_FailureData failure;
+
+	return table_tuple_lock(rows->rel, &tid, rows->snapshot, rows->slot,
+							GetCurrentCommandId(false), LockTupleExclusive, policy,
+							flags, &failure) == TM_Ok;
+}
+
+bool
+rom_rows_lock(RomRows *rows)
+{
+	return lock(rows, LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION);
+}
+
+bool
+rom_rows_try_lock(RomRows *rows)
+{
+	return lock(rows, LockWaitSkip, 0);
+}
+
+Datum
+rom_rows_column(RomRows *rows, int column, bool *isnull)
+{
+	return rom_table_column(rows->table, rows->slot, column, isnull);
+}

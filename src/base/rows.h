@@ -1,0 +1,49 @@
+/*-------------------------------------------------------------------------
+ *
+ * rows.h
+ *		Finding rows of an engine table by an index, without the executor.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_ROWS_H
+#define ROM_ROWS_H
+
+#include "access/relscan.h"
+#include "access/skey.h"
+#include "utils/uuid.h"
+
+#include "base/insert.h"
+
+/* A table and one of its indexes, open. */
+typedef struct RomRows
+{
+	RomTable   *table;
+	Relation	rel;
+	Relation	index;
+	Snapshot	snapshot;		/* what is visible, own changes among it */
+	TupleTableSlot *slot;		/* the row that was found */
+} RomRows;
+
+/* Opens the table and an index of it, by name, to read or (writing) to change rows, with a new snapshot. An error closes it. */
+extern void rom_rows_open(RomRows *rows, RomTable *table, const char *index, bool writing);
+extern void rom_rows_close(RomRows *rows);
+
+/* Finds the visible row whose first index column is this id: true, and it is in rows->slot. */
+extern bool rom_rows_find(RomRows *rows, const pg_uuid_t *id);
+
+/* The same with a text. */
+extern bool rom_rows_find_text(RomRows *rows, const char *text);
+
+/*
+ * Locks the row that was found, for update, waiting for others; rows->slot is its newest
+ * version then. False when it is gone.
+ */
+extern bool rom_rows_lock(RomRows *rows);
+
+/* Locks it as it was found, without waiting. False when it is not to be had. */
+extern bool rom_rows_try_lock(RomRows *rows);
+
+/* Column column (of table->columns) of the row that was found. */
+extern Datum rom_rows_column(RomRows *rows, int column, bool *isnull);
+
+#endif							/* ROM_ROWS_H */
