@@ -98,12 +98,16 @@ bool
 rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
 {
 	static RomStatement insert = {
-		"INSERT INTO romancy.t_subscription AS s (instance_id, channel, mode, xid, snapshot)"
-		" VALUES ($1, $2, $3, pg_current_xact_id(),"
-		" CASE WHEN $3 = 'broadcast' THEN pg_current_snapshot() END)"
-		" ON CONFLICT (instance_id, channel) DO UPDATE SET mode = excluded.mode,"
-		" xid = excluded.xid, snapshot = excluded.snapshot, bound = NULL"
-		" WHERE s.mode <> excluded.mode",
+		"WITH made AS (INSERT INTO romancy.t_subscription AS s (instance_id, channel, mode, xid, snapshot)"
+		"  VALUES ($1, $2, $3, pg_current_xact_id(),"
+		"  CASE WHEN $3 = 'broadcast' THEN pg_current_snapshot() END)"
+		"  ON CONFLICT (instance_id, channel) DO UPDATE SET mode = excluded.mode,"
+		"  xid = excluded.xid, snapshot = excluded.snapshot, bound = NULL"
+		"  WHERE s.mode <> excluded.mode RETURNING 1),"
+		/* written for an earlier subscription, by who crossed its end */
+		" old AS (DELETE FROM romancy.t_delivery WHERE instance_id = $1 AND channel = $2"
+		"  AND EXISTS (SELECT FROM made))"
+		" SELECT 1 FROM made",
 		3, {UUIDOID, TEXTOID, TEXTOID}
 	};
 	Datum		values[3];
