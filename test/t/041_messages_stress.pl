@@ -1,6 +1,7 @@
 # Messages under stress, with every sweep at an hour: publishers that roll
 # back, keep their transaction open or are killed, hundreds of subscribers, and
-# executors killed on the way. Every committed message is received by each of
+# executors killed on the way, by a signal that they obey and by SIGKILL, after which
+# the server recovers from a crash. Every committed message is received by each of
 # its receivers exactly once, and none else is. A lost wake-up, a delivery that is
 # done twice or half-way, or one skipped because it committed late fails here.
 use strict;
@@ -15,7 +16,7 @@ my %hour = map { ("romancy.${_}_interval" => '1h') }
 	qw(timer message_timeout message_check lock_cleanup resumption activity_timeout
 	channel_cleanup retention schedule outbox);
 my $node = romancy_node('stress', %hour, 'romancy.executors' => 3, 'romancy.max_workers' => 6,
-	max_worker_processes => 16, max_connections => 60, 'romancy.worker_idle_timeout' => '60s');
+	max_worker_processes => 16, max_connections => 60, 'romancy.worker_idle_timeout' => '60s', restart_after_crash => 'on');
 
 my ($broadcast, $competing, $direct) = (120, 60, 60);
 
@@ -120,6 +121,20 @@ for my $round (1 .. 5)
 	finish $v;
 }
 finish $_ for @runs;
+
+# The server kills all others where one is killed so: sessions that publish, turns that receive
+my $sent = $node->safe_psql('postgres', 'select count(*) from sent');
+for my $who (q{application_name = 'victim' and state = 'active'}, q{backend_type = 'romancy executor'}, q{backend_type = 'romancy executor'})
+{
+	@runs = (pgbench('mixed', '-c', 3, '-T', 600, '-f', $mixed), pgbench('victim', '-c', 3, '-T', 600, '-f', $victim));
+	poll_until($node, "select count(*) >= $sent + 20 from sent", 'more are sent');
+	poll_until(sub {
+			my $pid = $node->safe_psql('postgres', "select pid from pg_stat_activity where $who limit 1");
+			return $pid ne '' && kill('KILL', $pid) == 1; }, 'one is killed');
+	finish $_ for @runs;
+	poll_until($node, 'select true', 'the server is there again');
+	$sent = $node->safe_psql('postgres', 'select count(*) from sent');
+}
 cmp_ok($node->safe_psql('postgres', 'select count(*) from sent'), '>', 100, 'messages were sent');
 
 poll_until($node, q{
