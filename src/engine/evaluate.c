@@ -39,6 +39,7 @@
 #include "base/jb.h"
 #include "base/slot.h"
 #include "base/spi.h"
+#include "engine/ahead.h"
 #include "engine/evaluate.h"
 #include "engine/limit.h"
 #include "engine/replay.h"
@@ -47,6 +48,14 @@
 
 /* Raises that a handler may swallow before it is torn out of its interpreter. */
 #define SWALLOWED_MAX	200
+
+/*
+ * From so many steps before a wait on, it may pay to run them twice, inline and
+ * ahead: when that takes less time than to replay the handler once for each, at
+ * so many microseconds for a call.
+ */
+#define AHEAD_STEPS_MIN	100
+#define REPLAY_US		1.0
 
 /* Does a version's turn that begins after so many steps run through without waiting? */
 typedef struct HintKey
@@ -59,6 +68,7 @@ typedef struct HintEntry
 {
 	HintKey		key;
 	bool		waits;
+	bool		ahead;			/* waits, but only after so many steps that it pays to run inline first (ahead.c) */
 	int			uses;
 } HintEntry;
 
@@ -248,6 +258,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	int			history_count = turn->history.count;
 	int			program_count = turn->program.count;
 	int			nattempts = turn->nattempts;
+	TimestampTz start;
 	static bool registered = false;
 
 	if (!registered)
@@ -266,10 +277,12 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	turn->inline_steps = 0;
 	turn->inlined = inlined;
 	turn->evaluations++;
+	if (inlined && flinfo != NULL)
+		rom_ahead_begin(turn);
 	*output = NULL;
 	*edata = NULL;
 
-	limits[0].kind = rom_guc_evaluation_timeout > 0 ?
+	limits[0].kind = rom_guc_evaluation_timeout > 0 && flinfo != NULL ?
 		ROM_LIMIT_EVALUATION : ROM_LIMIT_NONE;
 	limits[0].at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 											   rom_guc_evaluation_timeout);
@@ -282,17 +295,21 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	rom_turn_current = turn;
 	rom_spi_override_read_only = true;
 	turn->evaluating = true;
+	start = GetCurrentTimestamp();
 	before = rom_limit_arm(limits, 2);
 
 	PG_TRY();
 	{
-		Jsonb	   *value;
+		Jsonb	   *value = NULL;
 
 		tear_out = PG_exception_stack;
 		rom_limit_tear_out = PG_exception_stack;
 		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path, true);
 		PushActiveSnapshot(GetTransactionSnapshot());
-		value = call_handler(turn, flinfo);
+		if (flinfo != NULL)
+			value = call_handler(turn, flinfo);
+		else
+			rom_ahead_run(turn);
 		turn->evaluating = false;
 		result = judge(turn, NULL);
 		if (result == ROM_EVAL_RETURNED)
@@ -339,6 +356,8 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	rom_turn_current = outer;
 	rom_spi_override_read_only = outer_override;
 
+	if (inlined)
+		turn->inline_us = GetCurrentTimestamp() - start;
 	if (turn->pause_error)
 		turn->pause_error = rom_turn_copy_jsonb(turn, turn->pause_error);
 	if (turn->fail_error)
@@ -405,7 +424,7 @@ rom_evaluate_through(RomTurn *turn)
 	hint = hint_entry(turn, &found);
 	if (!found)
 	{
-		hint->waits = false;
+		hint->waits = hint->ahead = false;
 		hint->uses = 0;
 	}
 	/* look again now and then: code changes */
@@ -414,16 +433,19 @@ rom_evaluate_through(RomTurn *turn)
 		hint->uses = 0;
 		return true;
 	}
-	return !hint->waits;
+	return !hint->waits || hint->ahead;
 }
 
 void
-rom_evaluate_note(RomTurn *turn, bool waits)
+rom_evaluate_note(RomTurn *turn, bool waits, bool ahead)
 {
 	bool		found;
 	HintEntry  *hint = hint_entry(turn, &found);
+	double		steps = turn->inline_steps;
 
 	if (!found)
 		hint->uses = 0;
 	hint->waits = waits;
+	hint->ahead = ahead && steps >= AHEAD_STEPS_MIN &&
+		turn->inline_us < steps * steps / 2 * REPLAY_US;
 }

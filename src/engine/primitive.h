@@ -124,7 +124,10 @@ struct RomTurn
 	int			swallowed;		/* raises while unwinding */
 	int			eval_nest;		/* transaction nest level of the evaluation */
 	int			inline_steps;	/* effects inside the inline evaluation */
+	int64		inline_us;		/* how long that took */
 	RomCall    *call;			/* what the handler asked for */
+	List	   *ahead;			/* calls that an inline evaluation showed (ahead.c) */
+	int			ahead_next;		/* next of them */
 	Jsonb	   *pause_error;	/* not NULL: pause the instance with it */
 	struct RomActivityRun *activity;	/* the activity being run, or NULL */
 

@@ -21,6 +21,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "engine/activity.h"
+#include "engine/ahead.h"
 #include "engine/replay.h"
 #include "engine/saga.h"
 #include "engine/schedule.h"
@@ -577,9 +578,8 @@ name_matches(RomEvent *event, const char *name)
 	return strlen(name) == len && strncmp(event->step, name, len) == 0;
 }
 
-/* same_jsonb compares two documents, either of which may be NULL (as JSON null). */
-static bool
-same_jsonb(Jsonb *a, Jsonb *b)
+bool
+rom_replay_same_jsonb(Jsonb *a, Jsonb *b)
 {
 	if (a == NULL || b == NULL)
 		return rom_jb_is_null(a) && rom_jb_is_null(b);
@@ -631,7 +631,7 @@ check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
 	else if (!name_matches(event, name))
 		what = "another name";
 	else if (!primitive->ignore_input && call->input != NULL &&
-			 !same_jsonb(event->input, call->input))
+			 !rom_replay_same_jsonb(event->input, call->input))
 		what = "another input";
 	if (what != NULL)
 	{
@@ -673,9 +673,8 @@ rom_replay_answered(RomTurn *turn, RomCall *call, RomEvent *event)
 	return event;
 }
 
-/* can_inline: may this call be carried out inside the evaluation? */
-static bool
-can_inline(RomTurn *turn, RomCall *call)
+bool
+rom_replay_can_inline(RomTurn *turn, RomCall *call)
 {
 	const RomPrimitive *primitive = call->primitive;
 	int			level = GetCurrentTransactionNestLevel();
@@ -690,11 +689,9 @@ can_inline(RomTurn *turn, RomCall *call)
 	return primitive->kind == ROM_PRIMITIVE_EFFECT;
 }
 
-/* execute_inline carries a call out inside the evaluation; any failure abandons the evaluation. */
-static RomEvent *
-execute_inline(RomTurn *turn, RomCall *call)
+void
+rom_replay_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event)
 {
-	RomEvent   *event = rom_replay_new_event(turn, call);
 	RomOutcome	outcome;
 	int			level = GetCurrentTransactionNestLevel();
 
@@ -719,7 +716,6 @@ execute_inline(RomTurn *turn, RomCall *call)
 	if (level > turn->eval_nest)
 		turn->subxacts += level - turn->eval_nest;
 	CommandCounterIncrement();
-	return event;
 }
 
 /* keep_call copies a call to memory that survives the unwind. */
@@ -757,6 +753,7 @@ rom_turn_step(RomCall *call)
 {
 	RomTurn    *turn = rom_turn_require(call->primitive->name);
 	RomEvent   *event;
+	Jsonb	   *detail;
 	char	   *step;
 
 	if (turn->unwinding)
@@ -796,14 +793,20 @@ rom_turn_step(RomCall *call)
 	if (call->primitive->kind == ROM_PRIMITIVE_PURE)
 	{
 		event = rom_replay_new_event(turn, call);
+		detail = event->detail;
 		if (call->primitive->execute(turn, call, event) != ROM_OUTCOME_DONE)
 			rom_turn_unwind(turn);
+		if (turn->inlined)
+			rom_ahead_note(turn, call, event, detail);
 		turn->cursor++;
 		return rom_replay_answered(turn, call, event);
 	}
-	if (can_inline(turn, call))
+	if (rom_replay_can_inline(turn, call))
 	{
-		event = execute_inline(turn, call);
+		event = rom_replay_new_event(turn, call);
+		detail = event->detail;
+		rom_replay_execute_inline(turn, call, event);
+		rom_ahead_note(turn, call, event, detail);
 		turn->cursor++;
 		return rom_replay_answered(turn, call, event);
 	}

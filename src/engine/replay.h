@@ -32,6 +32,15 @@ extern void rom_replay_mismatch(RomTurn *turn, const char *asked, RomEvent *even
 /* rom_replay_new_event prepares the event of a call that history does not answer. */
 extern RomEvent *rom_replay_new_event(RomTurn *turn, RomCall *call);
 
+/* rom_replay_same_jsonb compares two documents, either of which may be NULL (as JSON null). */
+extern bool rom_replay_same_jsonb(Jsonb *a, Jsonb *b);
+
+/* rom_replay_can_inline: may this call be carried out inside the evaluation? */
+extern bool rom_replay_can_inline(RomTurn *turn, RomCall *call);
+
+/* rom_replay_execute_inline carries a call out inside the evaluation, and fills event; any failure abandons the evaluation. */
+extern void rom_replay_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event);
+
 /* rom_replay_answered appends a carried out call's event, and steps over it. */
 extern RomEvent *rom_replay_answered(RomTurn *turn, RomCall *call, RomEvent *event);
 

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/slot.h"
 #include "base/spi.h"
+#include "engine/ahead.h"
 #include "engine/evaluate.h"
 #include "engine/recur.h"
 #include "engine/replay.h"
@@ -247,6 +248,15 @@ find_version(RomTurn *turn)
 		turn->workflow = rom_workflow_by_id(turn->inst->def_id);
 }
 
+/* yields: has the turn to end here, and the rest to be done by the next one? */
+static bool
+yields(RomTurn *turn, TimestampTz start)
+{
+	return turn->commit_now || turn->subxacts >= ROM_SUBXACTS_MAX ||
+		(!turn->in_block &&
+		 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_BUDGET_MS));
+}
+
 /*
  * compensate runs the compensations that are registered, last in first out,
  * until one has to wait, the budget is spent, or the instance ends.
@@ -290,9 +300,7 @@ compensate(RomTurn *turn)
 			turn->error = turn->saga->error;
 			return ROM_TURN_SAVE;
 		}
-		if (turn->commit_now || turn->subxacts >= ROM_SUBXACTS_MAX ||
-			(!turn->in_block &&
-			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_BUDGET_MS)))
+		if (yields(turn, start))
 		{
 			turn->wait = NULL;
 			rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, rom_now());
@@ -332,6 +340,31 @@ still_waits(RomTurn *turn)
 		(wait->detail == NULL ||
 		 compareJsonbContainers(&before->detail->root, &wait->detail->root) == 0) &&
 		turn->inst->wake_at == Min(wait->until, turn->inst->deadline);
+}
+
+/* run_ahead carries out, from turn->call on, what is known of the handler's calls. False: the turn is to be run again. */
+static bool
+run_ahead(RomTurn *turn)
+{
+	Jsonb	   *output;
+	ErrorData  *edata;
+	RomEvaluation result = rom_evaluate(turn, NULL, true, &output, &edata);
+
+	if (result == ROM_EVAL_AGAIN)
+		return false;
+	if (result == ROM_EVAL_RETURNED)
+		turn->subxacts++;
+	else
+	{
+		/* whatever it was: step by step it comes again, and is dealt with */
+		rom_ahead_begin(turn);
+		turn->pause_error = turn->fail_error = NULL;
+		rom_evaluate_note(turn, true, false);
+		return true;
+	}
+	if (!rom_ahead_done(turn))
+		rom_evaluate_note(turn, true, false);
+	return true;
 }
 
 /* by_steps evaluates and carries out in turn until the handler waits or ends, or the budget is spent. */
@@ -380,6 +413,17 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 				break;
 		}
 
+		if (rom_ahead_matches(turn))
+		{
+			if (!run_ahead(turn))
+				return ROM_TURN_AGAIN;
+			/* all at once takes no longer than the first time; then the handler is asked where it is now */
+			if (rom_ahead_done(turn) || !yields(turn, start))
+				continue;
+			turn->wait = NULL;
+			rom_verdict_waiting(turn, ROM_STATUS_RUNNING, rom_now());
+			return ROM_TURN_SAVE;
+		}
 		outcome = carry_out(turn, turn->call);
 		if (turn->cancelled || rom_slot_cancelled())
 			return ROM_TURN_AGAIN;
@@ -406,9 +450,7 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 			rom_verdict_failed(turn, turn->fail_error);
 			return ended(turn);
 		}
-		if (turn->commit_now || turn->subxacts >= ROM_SUBXACTS_MAX ||
-			(!turn->in_block &&
-			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_BUDGET_MS)))
+		if (yields(turn, start))
 		{
 			turn->wait = NULL;
 			rom_verdict_waiting(turn, ROM_STATUS_RUNNING, rom_now());
@@ -498,7 +540,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 		switch (result)
 		{
 			case ROM_EVAL_RETURNED:
-				rom_evaluate_note(turn, false);
+				rom_evaluate_note(turn, false, false);
 				rom_verdict_completed(turn, output);
 				if (turn->fail_error)
 					rom_verdict_failed(turn, turn->fail_error);
@@ -510,7 +552,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 				return ROM_TURN_AGAIN;
 			case ROM_EVAL_ABANDONED:
 			case ROM_EVAL_CALL:
-				rom_evaluate_note(turn, true);
+				rom_evaluate_note(turn, true, true);
 				break;
 			case ROM_EVAL_FAIL:
 				if (turn->inline_steps == 0)

@@ -128,5 +128,39 @@ my $hwm = proc($pid, 'VmHWM') - proc($pid, 'RssFile') - proc($pid, 'RssShmem');
 $peak = $hwm if $hwm > $peak;
 note("replay of $events events: $base kB before, at most $peak kB");
 cmp_ok($peak - $base, '<', 64 * 1024, 'the replay of 50,000 events takes less than 64 MB');
+
+# As many by running them, up to a wait: each step takes effect once, and the handler is not run from the top for each
+$node->safe_psql('postgres', q{
+	CREATE TABLE effect (i int);
+	CREATE FUNCTION put(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO effect VALUES (($1 ->> 'i')::int); RETURN 'true'; END $$;
+	CREATE FUNCTION tick(i int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN i; END $$;
+	CREATE FUNCTION runs(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1 .. (SELECT count FROM how_many) LOOP PERFORM romancy.activity('put', jsonb_build_object('i', tick(i), 'text', repeat('x', 100))); END LOOP;
+		PERFORM romancy.sleep('1 ms');
+		RETURN '1';
+	END $$;
+});
+$node->append_conf('postgresql.conf', 'track_functions = pl');
+$node->reload;
+for my $run ('the first', 'the second')
+{
+	$node->safe_psql('postgres', 'TRUNCATE effect');
+	$node->safe_psql('postgres', 'SELECT pg_stat_reset()');
+	$node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . executor() . ')');
+	$node->safe_psql('postgres', q{CALL romancy.run_workflow('mix', '{"i": 9}', timeout => '30s')});
+	$pid = executor();
+	$base = proc($pid, 'RssAnon');
+	$id = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('runs')});
+	poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", "$run of $events steps and a wait ends", expected => 'completed');
+	$hwm = proc($pid, 'VmHWM') - proc($pid, 'RssFile') - proc($pid, 'RssShmem');
+	is(executor(), $pid, 'in the executor that was looked at');
+	is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT i) FROM effect'), "$events|$events", 'each step took effect once');
+	poll_until($node, q{SELECT calls > 0 FROM pg_stat_user_functions WHERE funcname = 'tick'}, 'the executor has reported its calls');
+	my $calls = $node->safe_psql('postgres', q{SELECT calls FROM pg_stat_user_functions WHERE funcname = 'tick'});
+	note("$run: $base kB before, at most $hwm kB; $calls calls for $events steps");
+	cmp_ok($calls, '<', 10 * $events, 'the handler was run through a few times, not once for each step');
+	cmp_ok($hwm - $base, '<', 64 * 1024, 'in less than 64 MB');
+}
 $node->stop('fast');
 done_testing();
