@@ -56,6 +56,9 @@ typedef struct Slot
 	uint64		cancel_turn;	/* the turn that was to be cancelled last */
 	TimestampTz since;			/* of the turn */
 	uint32		again;			/* bit per instance: to be run again */
+	bool		kept;			/* kept_id is run outside of any transaction that locks it */
+	bool		kept_again;		/* it is to be run again after that */
+	pg_uuid_t	kept_id;
 	pg_uuid_t	ids[ROM_BATCH_MAX];
 } Slot;
 
@@ -224,6 +227,7 @@ settle(Slot *slot, Oid owner)
 	slot->count = 0;
 	slot->member = -1;
 	slot->again = 0;
+	slot->kept = slot->kept_again = false;
 	mine = slot;
 }
 
@@ -272,6 +276,7 @@ rom_slot_detach(void)
 	if (slot->member >= 0)
 		rom_slot_member_end();
 	rom_slot_end();
+	rom_slot_unkeep();
 	if (inflight_written)
 		write_inflight();
 
@@ -337,11 +342,29 @@ rom_slot_cancelled(void)
 		*(volatile uint64 *) &mine->cancel_turn == mine->turn;
 }
 
+/* put_ready gives instances, of which only the ids are set, back to the ready queue. */
+static void
+put_ready(RomReadyItem *items, int n)
+{
+	TimestampTz now;
+
+	if (n == 0)
+		return;
+	now = GetCurrentTimestamp();
+	for (int i = 0; i < n; i++)
+	{
+		items[i].dbid = mine->dbid;
+		items[i].owner = mine->owner;
+		items[i].priority = 0;
+		items[i].at = now;
+	}
+	rom_ready_put(items, n, now);
+}
+
 void
 rom_slot_end(void)
 {
 	RomReadyItem items[ROM_BATCH_MAX];
-	TimestampTz now;
 	uint32		again;
 	int			n = 0;
 	int			i;
@@ -356,18 +379,57 @@ rom_slot_end(void)
 			items[n++].id = mine->ids[i];
 	mine->count = 0;
 	SpinLockRelease(&mine->mutex);
+	put_ready(items, n);
+}
 
-	if (n == 0)
+void
+rom_slot_keep(const pg_uuid_t *id)
+{
+	if (mine == NULL)
 		return;
-	now = GetCurrentTimestamp();
-	for (i = 0; i < n; i++)
+	SpinLockAcquire(&mine->mutex);
+	mine->kept = true;
+	mine->kept_id = *id;
+	SpinLockRelease(&mine->mutex);
+}
+
+void
+rom_slot_unkeep(void)
+{
+	RomReadyItem item;
+	bool		again;
+
+	if (mine == NULL || !mine->kept)
+		return;
+	SpinLockAcquire(&mine->mutex);
+	again = mine->kept_again;
+	item.id = mine->kept_id;
+	mine->kept = mine->kept_again = false;
+	SpinLockRelease(&mine->mutex);
+	put_ready(&item, again ? 1 : 0);
+}
+
+bool
+rom_slot_kept(const pg_uuid_t *id)
+{
+	bool		found = false;
+
+	if (area == NULL)
+		return false;
+	for (int i = 0; i < area->nslots && !found; i++)
 	{
-		items[i].dbid = mine->dbid;
-		items[i].owner = mine->owner;
-		items[i].priority = 0;
-		items[i].at = now;
+		Slot	   *slot = &area->slots[i];
+
+		if (!slot->kept || slot == mine)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		found = slot->kept && slot->dbid == MyDatabaseId &&
+			memcmp(slot->kept_id.data, id->data, UUID_LEN) == 0;
+		if (found)
+			slot->kept_again = true;
+		SpinLockRelease(&slot->mutex);
 	}
-	rom_ready_put(items, n, now);
+	return found;
 }
 
 void

@@ -56,6 +56,16 @@ extern bool rom_slot_cancelled(void);
 extern void rom_slot_end(void);
 
 /*
+ * What this process runs of this instance (or task), between transactions that lock its row: a
+ * procedure that commits. To be called before the commit that releases the row, and unkeep when the
+ * outcome is recorded. Meanwhile rom_slot_kept() tells the others that it is not theirs; and it is
+ * run again when that is over, as they were told to.
+ */
+extern void rom_slot_keep(const pg_uuid_t *id);
+extern void rom_slot_unkeep(void);
+extern bool rom_slot_kept(const pg_uuid_t *id);
+
+/*
  * Another process runs a turn of this instance now: marks it to be run again
  * when that one is over, and returns true. False: nobody is known to run it.
  */

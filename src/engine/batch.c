@@ -211,22 +211,27 @@ read_instance(uint64 row)
 	return inst;
 }
 
+#define CLAIMED_ROWS \
+	"SELECT instance_id, def_id, priority, status, resume_status, flags, crashes, depth," \
+	" owner, workflow, input, wait, labels, error, progress, last_seq, body_hash," \
+	" parent_id, parent_step, parent_close, created_at, started_at, wake_at, deadline," \
+	" continued_from" \
+	" FROM romancy.t_instance WHERE instance_id = ANY ($1)"
+
 /*
  * claim locks the rows of ids that no other process runs, and returns them in
  * the order of ids. Those that are locked are marked to run again when their
  * present turn is over, or noted for a little later when nobody knows who holds them.
+ * wait: for whoever holds them, as there is an outcome to record.
  */
 static int
-claim(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_busy)
+claim(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_busy, bool wait)
 {
 	static RomStatement lock = {
-		"SELECT instance_id, def_id, priority, status, resume_status, flags, crashes, depth,"
-		" owner, workflow, input, wait, labels, error, progress, last_seq, body_hash,"
-		" parent_id, parent_step, parent_close, created_at, started_at, wake_at, deadline,"
-		" continued_from"
-		" FROM romancy.t_instance WHERE instance_id = ANY ($1)"
-		" FOR NO KEY UPDATE SKIP LOCKED",
-		1, {UUIDARRAYOID}
+		CLAIMED_ROWS " FOR NO KEY UPDATE SKIP LOCKED", 1, {UUIDARRAYOID}
+	};
+	static RomStatement lock_or_wait = {
+		CLAIMED_ROWS " FOR NO KEY UPDATE", 1, {UUIDARRAYOID}
 	};
 	static RomStatement exists = {
 		"SELECT owner, priority FROM romancy.t_instance WHERE instance_id = $1 AND wake_at IS NOT NULL",
@@ -241,15 +246,15 @@ claim(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_busy)
 
 	values[0] = uuid_array(ids, n);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&lock, values, NULL, 0);
+	rows = rom_execute(wait ? &lock_or_wait : &lock, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
 	for (uint64 i = 0; i < rows; i++)
 		found[i] = read_instance(i);
 	for (int i = 0; i < n; i++)
 	{
-		bool		here = false;
+		bool		here = rom_slot_kept(&ids[i]);
 
-		for (uint64 j = 0; j < rows; j++)
+		for (uint64 j = 0; j < rows && !here; j++)
 			if (memcmp(&found[j]->id, &ids[i], sizeof(pg_uuid_t)) == 0)
 			{
 				insts[count++] = found[j];
@@ -488,7 +493,7 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		memcpy(others, ids, n * sizeof(pg_uuid_t));
 	done = run->nsaved;
 	subxacts = run->subxacts;
-	count = nothers > 0 ? claim(others, nothers, insts, !run->in_session) : 0;
+	count = nothers > 0 ? claim(others, nothers, insts, !run->in_session, run->injected != NULL) : 0;
 	if (count == 0)
 		return;
 	for (int i = 0; i < count; i++)
@@ -553,6 +558,8 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		save_turn(turn);
 		run->nsaved++;
 		run->procedure = turn->procedure;
+		if (run->procedure != NULL)
+			rom_slot_keep(&turn->inst->id);
 		if (run->careful)
 			for (int e = turn->history.count - 1; e >= turn->stored; e--)
 			{
@@ -755,9 +762,9 @@ report(ErrorData *error, const pg_uuid_t *id, int delay_ms)
 			 errhint("It is tried again in %d ms.", delay_ms)));
 }
 
-/* run_alone runs a turn of one instance in a transaction of its own, and again as far as it takes. */
+/* try_alone runs a turn of one instance in a transaction of its own, and again as far as it takes. */
 static int
-run_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
+try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 {
 	RomRun		run;
 	ErrorData  *error = NULL;
@@ -822,6 +829,16 @@ run_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 			report(error, id, delay);
 		wake_later(id, owner, delay);
 	}
+	return turns;
+}
+
+/* run_alone is try_alone(); what a procedure kept from others is theirs again. */
+static int
+run_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
+{
+	int			turns = try_alone(owner, id, tainted);
+
+	rom_slot_unkeep();
 	return turns;
 }
 

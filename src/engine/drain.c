@@ -240,6 +240,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		if (run->nalone == 0)
 			break;
 	}
+	rom_slot_unkeep();
 	return turns;
 }
 

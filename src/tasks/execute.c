@@ -149,6 +149,7 @@ announce(RomRun *run, Attempt *a)
 	p->attempt = a->task->attempt + 1;
 	p->limit = a->task->close_us > 0 ? rom_now() + a->task->close_us : DT_NOEND;
 	run->procedure = p;
+	rom_slot_keep(&a->task->id);
 	run->nsaved++;
 }
 
@@ -380,6 +381,8 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 			continue;
 		}
 		t++;
+		if (rom_slot_kept(&task->id))
+			continue;
 		if (full)
 			run->again[run->nagain++] = task->id;
 		else if (!task->live)
