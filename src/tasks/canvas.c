@@ -688,6 +688,12 @@ canvas_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		}
 		else
 			close_joins(&canvas);
+		/* statements leave the current context in SPI's, which goes with the engine */
+		if (canvas.over)
+		{
+			canvas.result = rom_turn_copy_jsonb(turn, canvas.result);
+			canvas.error = rom_turn_copy_jsonb(turn, canvas.error);
+		}
 		MemoryContextSwitchTo(cxt);
 		rom_engine_end(&engine);
 	}
