@@ -15,67 +15,127 @@ begin return to_jsonb(jsonb_array_length(romancy.map('bench.one', (select jsonb_
 create function bench.ask(i jsonb) returns jsonb language plpgsql as $$ begin return romancy.activity('bench_ext', i); end $$;
 """
 
-HAND = """update bench.jobs set state = 1, taken_at = now(), attempt = attempt + 1 where id in
-    (select id from bench.jobs where state = 0 order by priority desc, id for update skip locked limit %(n)d)
-    returning id \\gset
+# A hand-written queue: a claim is one update, an end another.
+HAND_TAKE = """update bench.jobs set state = 1, taken_at = now(), attempt = attempt + 1 where id in
+    (select id from bench.jobs where state = 0 order by priority desc, id for update skip locked limit {n})
+    returning id"""
+HAND_ONE = HAND_TAKE.format(n=1) + " \\gset\nupdate bench.jobs set state = 2, result = '1' where id = :id;\n"
+HAND_BATCH = ("with c as (" + HAND_TAKE + """) select coalesce(array_agg(id), '{{}}') as ids from c \\gset
+update bench.jobs set state = 2, result = '1' where id = any (cast(:ids as bigint[]));
+""")
+ROM_ONE = """select token from romancy.fetch_activities('bench_q', 'w', 1, '60s') \\gset
+select romancy.complete_activity(:token, '1');
 """
-HAND_ONE = HAND % {"n": 1} + "update bench.jobs set state = 2, result = '1' where id = :id;\n"
-ROM_ONE = """call romancy.poll_activities('bench_q', 'w', 1, '60s', '0') \\gset
-select case when cast(:tasks as jsonb) <> '[]' then romancy.complete_activity(cast(:tasks as jsonb)->0->>'token', '1') end;
+ROM_BATCH = """select coalesce(array_agg(token), '{{}}') as tokens from romancy.fetch_activities('bench_q', 'w', {n}, '60s') \\gset
+select count(romancy.complete_activity(t, '1')) from unnest(cast(:tokens as text[])) t;
 """
+HAND_FETCH = "with c as (" + HAND_TAKE + ") select count(*) from c;\n"
+ROM_FETCH = "select count(*) from romancy.fetch_activities('bench_q', 'w', {n}, '60s');\n"
 
 
 def register(run):
     psql, value, wait_until, size, seconds = run["psql"], run["value"], run["wait_until"], run["size"], run["seconds"]
     Pgbench, metric, median, bench, say = run["Pgbench"], run["metric"], run["median"], run["bench"], run["say"]
+    number = run["number"]
 
     def prepare():
         psql(SCHEMA + "select romancy.define_activity('bench_ext', queue => 'bench_q');")
 
+    def waiting(enough):
+        """Are there this many waiting tasks in either queue? (counts no more than that)"""
+        return all(int(value(f"select count(*) from (select from {q} where state = 0 limit {enough}) x")) >= enough
+                   for q in ("romancy.t_task", "bench.jobs"))
+
     def fill(n):
-        """n waiting tasks in either queue."""
+        """n waiting tasks more in either queue; how long that took, here and there."""
+        run["setting"]("romancy.enabled", "on")
+        begun = time.monotonic()
+        before = int(value("select count(*) from romancy.t_task"))
+        for done in range(0, n, 100000):
+            part = min(100000, n - done)
+            psql("select romancy.run_canvas(romancy.group(variadic array("
+                 f"select romancy.task('bench_ext', to_jsonb(g)) from generate_series(1, {part}) g)))")
+        wait_until(f"select count(*) >= {before + n} from romancy.t_task", 600, 0.2)
+        ours = time.monotonic() - begun
+        begun = time.monotonic()
         psql(f"insert into bench.jobs (payload) select to_jsonb(g) from generate_series(1, {n}) g")
-        before = int(value("select count(*) from romancy.t_task where state = 0"))
-        psql("select romancy.run_canvas(romancy.group(variadic array("
-             f"select romancy.task('bench_ext', to_jsonb(g)) from generate_series(1, {n}) g)))")
-        wait_until(f"select count(*) >= {before + n} from romancy.t_task where state = 0", 600, 0.5)
-        psql("vacuum analyze")
+        hand = time.monotonic() - begun
+        # what is measured are the calls, not the workflows behind them
+        run["setting"]("romancy.enabled", "off")
+        wait_until("select count(*) = 0 from romancy.workers where kind = 'executor'", 60)
+        psql("vacuum analyze romancy.t_task, bench.jobs")
+        psql("checkpoint")
+        return ours, hand
 
-    def ratio(clients, secs):
-        ours, hand = [], []
+    def compare(title, ours, hand, clients, per, aim=None):
+        """Tasks per second of either script, in turn; per: how many one call takes."""
+        secs = seconds(3)
+        a, b = [], []
         for _ in range(run["RUNS"]):
-            ours.append(Pgbench(ROM_ONE, clients, secs=secs).tps)
-            hand.append(Pgbench(HAND_ONE, clients, secs=secs).tps)
-        return median(ours), median(hand), median(a / b for a, b in zip(ours, hand))
+            if not waiting(secs * 12000 * (1 if per == 1 else 3)):
+                fill(max(size(200000, 5000), secs * 12000 * (1 if per == 1 else 3)))
+            a.append(per * Pgbench(ours, clients, secs=secs).tps)
+            b.append(per * Pgbench(hand, clients, secs=secs).tps)
+        return [metric(f"{title}", median(a), "tasks/s"), metric(f"{title}, hand-written", median(b), "tasks/s"),
+                metric(f"{title}, ratio", median(x / y for x, y in zip(a, b)), "", aim=aim)]
 
-    @bench("(t) tasks fetched and completed per second, one at a time, against a SKIP LOCKED queue")
+    @bench("(t) tasks per second: enqueued, fetched, completed, against a SKIP LOCKED queue")
     def queue_t():
         prepare()
-        fill(size(200000, 2000))
-        rows = []
-        for clients in (1, 8, 16):
-            ours, hand, both = ratio(clients, seconds(4))
-            rows += [metric(f"tasks per second, {clients} clients", ours, "/s"),
-                     metric(f"hand-written queue, {clients} clients", hand, "/s"),
-                     metric(f"ratio, {clients} clients", both, "", aim=2)]
+        n = size(100000, 5000)
+        times = [fill(n) for _ in range(3)]
+        ours, hand = (median(t[i] for t in times) for i in (0, 1))
+        rows = [metric(f"enqueue, a group of {n}", n / ours, "tasks/s"),
+                metric("enqueue, hand-written, one INSERT ... SELECT", n / hand, "tasks/s"),
+                metric("enqueue, ratio", hand / ours)]
+        for clients in (1, 8):
+            what = f"{clients} client" + "s" * (clients > 1)
+            rows += compare(f"fetch and complete one at a time, {what}", ROM_ONE, HAND_ONE, clients, 1, aim=2)
+        for n in (10, 100):
+            rows += compare(f"fetch and complete {n} at a time, 4 clients", ROM_BATCH.format(n=n), HAND_BATCH.format(n=n), 4, n)
+        for n in (1, 10, 100):
+            rows += compare(f"fetch {n} at a time, 4 clients", ROM_FETCH.format(n=n), HAND_FETCH.format(n=n), 4, n)
         return rows
 
-    @bench("(u) the same with many waiting tasks, and under a snapshot held by another session")
+    @bench("(u) tasks with 1,000,000 waiting, and under a snapshot held by another session")
     def held_u():
         prepare()
-        fill(size(50000, 5000))
-        ours = median(Pgbench(ROM_ONE, 4, secs=seconds(3)).tps for _ in range(run["RUNS"]))
-        fill(size(1000000, 5000))
-        many = median(Pgbench(ROM_ONE, 4, secs=seconds(3)).tps for _ in range(run["RUNS"]))
-        with run["subprocess"].Popen(["psql", "-Xq"], stdin=run["subprocess"].PIPE, text=True) as holder:
-            holder.stdin.write("begin isolation level repeatable read; select 1 from romancy.t_task limit 1;\n")
-            holder.stdin.flush()
-            time.sleep(0.5)
-            held = median(Pgbench(ROM_ONE, 4, secs=seconds(3)).tps for _ in range(run["RUNS"]))
-            holder.stdin.close()
-        return [metric("tasks per second, few waiting", ours, "/s"),
-                metric("ratio with many waiting", many / ours, "", aim=0.95),
-                metric("ratio under a held snapshot", held / many, "", aim=0.95)]
+        few = 60000
+
+        def both(scripts):
+            return [Pgbench(s, 4, secs=3).tps for s in scripts]
+
+        def round_of():
+            """Unheld and held, in turn; ours and the hand-written one."""
+            pairs = []
+            for _ in range(run["RUNS"]):
+                if not waiting(few):
+                    fill(2 * few)
+                psql("vacuum romancy.t_task, bench.jobs")
+                free = both((ROM_ONE, HAND_ONE))
+                psql("vacuum romancy.t_task, bench.jobs")
+                with run["subprocess"].Popen(["psql", "-Xq"], stdin=run["subprocess"].PIPE, stdout=run["subprocess"].DEVNULL, text=True) as holder:
+                    holder.stdin.write("begin isolation level repeatable read; select 1 from romancy.t_task limit 1;\n")
+                    holder.stdin.flush()
+                    wait_until("select exists (select from pg_stat_activity where state = 'idle in transaction' and backend_xmin is not null)", 10, 0.01)
+                    held = both((ROM_ONE, HAND_ONE))
+                    holder.stdin.close()
+                pairs.append((free, held))
+            return pairs
+
+        before = round_of()
+        million = size(1000000, 5000)
+        fill(million)
+        after = round_of()
+        of = [median(p[0][i] for p in before) for i in (0, 1)]
+        many = [median(p[0][i] for p in after) for i in (0, 1)]
+        held = [median(p[1][i] / p[0][i] for p in before + after) for i in (0, 1)]
+        return [metric("fetch and complete, few waiting", of[0], "tasks/s"),
+                metric("the same, hand-written", of[1], "tasks/s"),
+                metric(f"with {million} waiting, against few", many[0] / of[0], "", aim=0.95),
+                metric("the same, hand-written", many[1] / of[1]),
+                metric("under a held snapshot, against none", held[0], "", aim=0.95),
+                metric("the same, hand-written", held[1])]
 
     @bench("(v) parallel activities in the database: map over 1,000, and a group of 100,000")
     def parallel_v():
@@ -97,17 +157,21 @@ def register(run):
         rows.append(metric(f"a chord over {n} tasks", n / (time.monotonic() - before), "tasks/s"))
         return rows
 
-    @bench("(w) from the commit of a task to its fetch by a waiting worker")
+    @bench("(w) from the commit of a task to its fetch by a waiting worker", ["track_commit_timestamp = on"])
     def latency_w():
         prepare()
+        run["setting"]("romancy.enabled", "off")        # this session makes the task itself
         times = []
-        for _ in range(size(200, 20)):
-            poller = run["subprocess"].Popen(["psql", "-XqAt", "-c", "call romancy.poll_activities('bench_q', 'w', wait => '20s')"],
-                                             stdout=run["subprocess"].PIPE, text=True)
-            wait_until("select exists (select from pg_stat_activity where query like 'call romancy.poll%' and wait_event_type = 'Extension')", 10, 0.005)
-            before = float(value("select extract(epoch from clock_timestamp()) from (select romancy.start_workflow('bench.ask', '1')) x"))
-            poller.communicate()
-            fetched = float(value("select extract(epoch from max(claimed_at)) from romancy.t_task"))
-            times.append(1000 * (fetched - before))
-        say("the time includes the instance's first turn, which makes the task")
+        with run["subprocess"].Popen(["psql", "-XqAt"], stdin=run["subprocess"].PIPE, stdout=run["subprocess"].PIPE, text=True) as poller:
+            for i in range(size(500, 20)):
+                poller.stdin.write("call romancy.poll_activities('bench_q', 'w', wait => '60s');\n")
+                poller.stdin.flush()
+                wait_until("select exists (select from pg_stat_activity where query like 'call romancy.poll%' and state = 'active' "
+                           "and wait_event_type = 'Extension')", 20, 0.005)
+                xid = psql("begin; select romancy.start_workflow('bench.ask', '1') is null; call romancy.drain(); "
+                           "select pg_current_xact_id(); commit;")[-1][0]
+                poller.stdout.readline()
+                times.append(number(f"select 1000 * extract(epoch from max(claimed_at) - pg_xact_commit_timestamp('{xid}'::xid)) from romancy.t_task"))
+            poller.stdin.close()
+        say("the commit's own flush to disk is part of it")
         return [metric("p50", run["percentile"](times, 0.5), "ms"), metric("p99", run["percentile"](times, 0.99), "ms")]

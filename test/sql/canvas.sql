@@ -80,6 +80,11 @@ SELECT romancy.heartbeat_activity(:'token'), romancy.complete_activity(:'token')
 SELECT status, labels FROM romancy.instances WHERE instance_id = :'id';
 SELECT count(*) FROM romancy.activity_tasks WHERE instance_id = :'id';
 
+-- a result that is too large to be among others in memory
+SELECT run(romancy.group(VARIADIC array(SELECT romancy.task('echo', to_jsonb(repeat('x', 8000))) FROM generate_series(1, 60)))) AS id \gset
+CALL romancy.drain() \gset
+SELECT status, jsonb_array_length(output) FROM romancy.instances WHERE instance_id = :'id';
+
 -- faults, with their path
 SELECT romancy.run_canvas(romancy.chain());
 SELECT romancy.run_canvas(romancy.chain(romancy.task('a'), '{"group": [{"task": "x", "foo": 1}]}'));

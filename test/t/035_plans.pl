@@ -120,7 +120,7 @@ $node->restart;
 poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.t_instance WHERE workflow IN ('quick', 'wide', 'again') AND wake_at IS NOT NULL)
 	AND NOT EXISTS (SELECT FROM romancy.t_instance WHERE wake_at < now())}, 'the workers have done what was due')
 	or diag($node->safe_psql('postgres', q{SELECT instance_id, workflow, owner, status, wake_at, wait, flags, crashes FROM romancy.t_instance WHERE wake_at < now() OR workflow IN ('quick', 'wide', 'again') AND wake_at IS NOT NULL LIMIT 20}));
-poll_until($node, q{SELECT bool_and(runs >= 3) FROM romancy.sweeps WHERE name NOT IN ('schedules', 'outbox')}, 'and every sweep has run');
+poll_until($node, q{SELECT bool_and(runs >= 3) FROM romancy.sweeps WHERE name NOT IN ('schedules', 'outbox', 'queue_notify')}, 'and every sweep has run');
 $node->safe_psql('postgres', q{SELECT romancy.start_workflow('quick', '1') FROM generate_series(1, 300)});
 $node->safe_psql('postgres', q{SELECT romancy.start_workflow('wide', '1') FROM generate_series(1, 50)});
 poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.t_instance WHERE workflow IN ('quick', 'wide', 'again') AND wake_at IS NOT NULL)}, 'more work');
