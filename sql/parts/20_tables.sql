@@ -89,9 +89,10 @@ COMMENT ON TABLE romancy.t_activity IS 'Defined activities';
  * wake_at: when it is to have a turn without anything else happening: start,
  * timer, retry, deadline, or at once; 'infinity' while it waits for something
  * without a time; NULL when it is final. wait: what the handler is blocked on.
- * flags: ROM_HAS_* of src/engine/instance.h, what has to be tidied at its end.
+ * flags: ROM_HAS_* of src/engine/instance.h, what has to be tidied at its end. events: those of the turn
+ * that ended it, where they are small; the last of its history. NULL while it lives.
  *
- * The columns that a turn changes stand together in the middle, and half of a page is left for
+ * The columns that a turn changes stand together in the middle, and more than half of a page is left for
  * the new versions of its rows: an UPDATE within a page logs only what lies between the first and the
  * last byte that differ, and need not lock the row first.
  */
@@ -116,6 +117,7 @@ CREATE TABLE romancy.t_instance (
 	last_seq bigint NOT NULL DEFAULT 0,
 	body_hash bigint,
 	output jsonb,
+	events romancy.t_events,
 	error jsonb,
 	wait jsonb,
 	progress jsonb,
@@ -125,7 +127,7 @@ CREATE TABLE romancy.t_instance (
 	parent_step text,
 	parent_close text,
 	idempotency_key text,
-	input jsonb) WITH (fillfactor = 50);
+	input jsonb) WITH (fillfactor = 40);
 CREATE INDEX t_instance_wake ON romancy.t_instance (wake_at, instance_id) WHERE wake_at IS NOT NULL;
 CREATE INDEX t_instance_created ON romancy.t_instance (created_at, instance_id);
 CREATE INDEX t_instance_status ON romancy.t_instance (status, created_at, instance_id)
@@ -143,7 +145,7 @@ CREATE TABLE romancy.t_idempotency (
 CREATE INDEX t_idempotency_instance ON romancy.t_idempotency (instance_id);
 COMMENT ON TABLE romancy.t_idempotency IS 'Idempotency keys of workflow starts';
 
-/* A row holds the events that one turn added (a long turn: several rows); last_seq is the last one's number. */
+/* A row holds the events that one turn added (a long turn: several rows); last_seq is the last one's number. See t_instance.events. */
 CREATE TABLE romancy.t_history (
 	instance_id uuid,
 	last_seq bigint,

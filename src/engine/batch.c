@@ -429,7 +429,7 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
 		PG_TRY();
 		{
 			rom_turn_current = turn;
-			rom_turn_load(turn);
+			rom_turn_load(turn, true);
 			end = rom_turn_run(turn, wrap);
 		}
 		PG_FINALLY();

@@ -96,7 +96,7 @@ read_original(const pg_uuid_t *id, const RomInstanceHead *head, Original *o)
 	inst->workflow = rom_value_text(0, 7, cxt);
 	rom_engine_end(&engine);
 	o->turn = rom_turn_create(inst, head->owner, cxt);
-	rom_turn_load(o->turn);
+	rom_turn_load(o->turn, false);
 }
 
 /* find_step gives the place of the step in the program; its end for one that is just waited for. */

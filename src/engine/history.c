@@ -5,7 +5,8 @@
  *
  * A row of t_history holds the events that one turn added, packed (pack.c).
  * One row and one index entry per turn instead of one per event is most of what
- * makes a turn cheap in WAL.
+ * makes a turn cheap in WAL. The events of the turn that ends an instance are written with
+ * its row, which is changed anyway, unless they are large; retry_workflow moves them.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +24,9 @@
 /* Events per row at the most, and bytes (about) after which a row is closed. */
 #define CHUNK_EVENTS	128
 #define CHUNK_BYTES		(256 * 1024)
+
+/* Rows that are read at a time. */
+#define LOAD_ROWS		64
 
 static const char *const event_names[ROM_EVENT_MAX] = {
 	[ROM_EVENT_ACTIVITY_COMPLETED] = "ActivityCompleted",
@@ -96,21 +100,22 @@ rom_event_list_add(RomEventList *list, RomEvent *event, MemoryContext cxt)
 	list->events[list->count++] = event;
 }
 
-/* load reads all rows of an instance by a statement of (id, after). */
+/* load reads all rows of an instance by a statement of (id, after, limit). */
 static void
 load(RomStatement *stmt, const pg_uuid_t *id, RomEventList *list, MemoryContext cxt)
 {
-	Datum		values[2];
+	Datum		values[3];
 	int64		after = 0;
 
-	/* pages of 64 rows, so that the result of one query stays small */
+	/* by pages, so that the result of one query stays small */
 	for (;;)
 	{
 		uint64		n;
 
 		values[0] = UUIDPGetDatum(id);
 		values[1] = Int64GetDatum(after);
-		n = rom_execute(stmt, values, NULL, 64);
+		values[2] = Int64GetDatum(LOAD_ROWS);
+		n = rom_execute(stmt, values, NULL, 0);
 		for (uint64 i = 0; i < n; i++)
 		{
 			bool		isnull;
@@ -119,21 +124,23 @@ load(RomStatement *stmt, const pg_uuid_t *id, RomEventList *list, MemoryContext 
 			rom_pack_read(rom_value(i, 2, &isnull), after, list, cxt);
 		}
 		SPI_freetuptable(SPI_tuptable);
-		if (n < 64)
+		if (n < LOAD_ROWS)
 			break;
 	}
 }
 
 void
-rom_history_load(const pg_uuid_t *id, RomEventList *list, MemoryContext cxt)
+rom_history_load(const pg_uuid_t *id, bool live, RomEventList *list,
+				 MemoryContext cxt)
 {
-	static RomStatement stmt = {
+	static RomStatement of_live = {
 		"SELECT last_seq, events FROM romancy.t_history"
-		" WHERE instance_id = $1 AND last_seq > $2 ORDER BY last_seq",
-		2, {UUIDOID, INT8OID}
+		" WHERE instance_id = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3",
+		3, {UUIDOID, INT8OID, INT8OID}
 	};
+	static RomStatement all = {ROM_HISTORY_SELECT, 3, {UUIDOID, INT8OID, INT8OID}};
 
-	load(&stmt, id, list, cxt);
+	load(live ? &of_live : &all, id, list, cxt);
 }
 
 void
@@ -141,8 +148,8 @@ rom_history_load_archived(const pg_uuid_t *id, RomEventList *list, MemoryContext
 {
 	static RomStatement stmt = {
 		"SELECT last_seq, events FROM romancy.t_history_archive"
-		" WHERE instance_id = $1 AND last_seq > $2 ORDER BY last_seq",
-		2, {UUIDOID, INT8OID}
+		" WHERE instance_id = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3",
+		3, {UUIDOID, INT8OID, INT8OID}
 	};
 
 	load(&stmt, id, list, cxt);
@@ -177,6 +184,38 @@ rom_history_append(const pg_uuid_t *id, RomEventList *list, int from,
 		rom_table_insert(&table, values, nulls);
 	}
 	return last_seq;
+}
+
+Datum
+rom_history_pack(RomEventList *list, int from, Size limit, int64 *last_seq)
+{
+	RomPack		pack;
+	int64		seq = *last_seq;
+
+	rom_pack_begin(&pack);
+	for (int i = from; i < list->count; i++)
+	{
+		list->events[i]->seq = ++seq;
+		rom_pack_add(&pack, list->events[i]);
+		if (pack.buf.len > limit)
+			return (Datum) 0;
+	}
+	*last_seq = seq;
+	return rom_pack_end(&pack);
+}
+
+void
+rom_history_move(const pg_uuid_t *id)
+{
+	static RomStatement copy = {
+		"INSERT INTO romancy.t_history (instance_id, last_seq, events)"
+		" SELECT instance_id, last_seq, events FROM romancy.t_instance"
+		" WHERE instance_id = $1 AND events IS NOT NULL",
+		1, {UUIDOID}
+	};
+	Datum		values[1] = {UUIDPGetDatum(id)};
+
+	rom_execute(&copy, values, NULL, 0);
 }
 
 Jsonb *

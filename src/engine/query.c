@@ -46,9 +46,7 @@ ROM_FILTER_STATEMENTS("select i.instance_id, i.workflow, w.version,"
 					  " left join romancy.t_workflow w on w.def_id = i.def_id");
 
 static RomStatement select_history = {
-	"select last_seq, events from romancy.t_history"
-	" where instance_id = $1 and last_seq > $2 order by last_seq limit $3",
-	3, {UUIDOID, INT8OID, INT8OID}
+	ROM_HISTORY_SELECT, 3, {UUIDOID, INT8OID, INT8OID}
 };
 
 static RomStatement select_archive = {

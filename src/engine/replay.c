@@ -375,7 +375,7 @@ rom_replay_index(RomTurn *turn, RomEvent *event)
 }
 
 void
-rom_turn_load(RomTurn *turn)
+rom_turn_load(RomTurn *turn, bool claimed)
 {
 	if (turn->inst->last_seq > 0)
 	{
@@ -385,7 +385,8 @@ rom_turn_load(RomTurn *turn)
 		if (turn->inst->status == ROM_STATUS_RECURRED)
 			rom_history_load_archived(&turn->inst->id, &turn->history, turn->cxt);
 		else
-			rom_history_load(&turn->inst->id, &turn->history, turn->cxt);
+			rom_history_load(&turn->inst->id, claimed && !ROM_STATUS_IS_FINAL(turn->inst->status),
+							 &turn->history, turn->cxt);
 		rom_engine_end(&engine);
 		for (int i = 0; i < turn->history.count; i++)
 			rom_replay_index(turn, turn->history.events[i]);

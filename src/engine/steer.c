@@ -66,7 +66,7 @@ static RomStatement lock_failed = {
  * An execution timeout begins anew, with the length that it had.
  */
 static RomStatement update_retried = {
-	"update romancy.t_instance set status = 'pending', error = null,"
+	"update romancy.t_instance set status = 'pending', error = null, events = null,"
 	" finished_at = null, wait = null, resume_status = null, crashes = 0,"
 	" wake_at = $2, last_seq = $3, updated_at = clock_timestamp(),"
 	" deadline = $2 + (deadline - coalesce(started_at, created_at))"
@@ -264,6 +264,7 @@ retry_failed(const pg_uuid_t *id, Jsonb *detail, int32 *flags)
 	if (*flags & ROM_HAS_COMPENSATED)
 		return false;
 
+	rom_history_move(id);
 	event.type = ROM_EVENT_WORKFLOW_RETRIED;
 	event.detail = detail;
 	event.at = rom_now();

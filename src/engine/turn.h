@@ -45,8 +45,8 @@ typedef enum RomTurnMode
 /* A turn for a claimed instance; all it allocates lives in a child context of cxt. */
 extern RomTurn *rom_turn_create(RomInstance *inst, Oid owner, MemoryContext cxt);
 
-/* Loads history and sorts out what answers replay. Engine SQL of its own. */
-extern void rom_turn_load(RomTurn *turn);
+/* Loads history and sorts out what answers replay. Engine SQL of its own. claimed: the caller holds the instance's row. */
+extern void rom_turn_load(RomTurn *turn, bool claimed);
 
 /*
  * Runs the turn up to its verdict. wrap: enclose step-by-step work in a

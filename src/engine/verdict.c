@@ -26,6 +26,9 @@
 #include "engine/saga.h"
 #include "engine/verdict.h"
 
+/* Bytes of documents and events up to which the row of an instance stays below what is toasted. */
+#define ROW_BYTES	1600
+
 
 static struct
 {
@@ -317,18 +320,56 @@ rom_wait_from_jsonb(Jsonb *json)
 	return wait;
 }
 
-/* save_row updates the instance's row with the verdict. */
+/* row_size adds up what is large in the row of an instance that ends. */
+static Size
+row_size(const RomTurn *turn)
+{
+	const Jsonb *parts[] = {turn->inst->input, turn->output, turn->error,
+	turn->labels ? turn->labels : turn->inst->labels, turn->inst->progress};
+	Size		size = 0;
+
+	for (int i = 0; i < lengthof(parts); i++)
+		if (parts[i] != NULL)
+			size += VARSIZE(parts[i]);
+	return size;
+}
+
+/*
+ * save_events stores what the turn added to history, and returns the number of the last event. With
+ * *events it is to be stored in the row of an instance that ends here.
+ */
+static int64
+save_events(RomTurn *turn, Datum *events)
+{
+	RomInstance *inst = turn->inst;
+	int64		last_seq = inst->last_seq;
+	Size		size;
+
+	*events = (Datum) 0;
+	if (turn->history.count == turn->stored)
+		return last_seq;
+	/* a generation's history goes to the archive as a whole */
+	if (ROM_STATUS_IS_FINAL(turn->status) && turn->status != ROM_STATUS_RECURRED &&
+		!ROM_STATUS_IS_FINAL(inst->status) &&
+		(size = row_size(turn)) < ROW_BYTES)
+		*events = rom_history_pack(&turn->history, turn->stored, ROW_BYTES - size, &last_seq);
+	if (*events == (Datum) 0)
+		last_seq = rom_history_append(&inst->id, &turn->history, turn->stored, last_seq);
+	return last_seq;
+}
+
+/* save_row updates the instance's row with the verdict; events: or 0. */
 static void
-save_row(RomTurn *turn, int64 last_seq, TimestampTz now)
+save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 {
 	static RomStatement update = {
 		"UPDATE romancy.t_instance SET status = $2, wake_at = $3, wait = $4, output = $5,"
 		" error = $6, started_at = $7, updated_at = $8, finished_at = $9, body_hash = $10,"
 		" last_seq = $11, flags = $12, labels = $13, progress = $14, resume_status = $15,"
-		" crashes = $16 WHERE instance_id = $1",
-		16, {UUIDOID, InvalidOid, TIMESTAMPTZOID, JSONBOID, JSONBOID, JSONBOID,
+		" crashes = $16, events = coalesce($17, events) WHERE instance_id = $1",
+		17, {UUIDOID, InvalidOid, TIMESTAMPTZOID, JSONBOID, JSONBOID, JSONBOID,
 			TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT4OID,
-		JSONBOID, JSONBOID, InvalidOid, INT2OID}
+		JSONBOID, JSONBOID, InvalidOid, INT2OID, InvalidOid}
 	};
 	RomInstance *inst = turn->inst;
 	Oid			status_type = rom_type_oid("t_status");
@@ -336,12 +377,13 @@ save_row(RomTurn *turn, int64 last_seq, TimestampTz now)
 	Jsonb	   *wait = !final && (turn->wait || turn->saga) ?
 		wait_to_jsonb(turn->wait, turn->saga) : NULL;
 	Jsonb	   *labels = turn->labels ? turn->labels : inst->labels;
-	Datum		values[16];
-	bool		nulls[16] = {0};
+	Datum		values[17];
+	bool		nulls[17] = {0};
 
 	if (update.argtypes[1] != status_type)
 	{
 		update.argtypes[1] = update.argtypes[14] = status_type;
+		update.argtypes[16] = rom_type_oid("t_events");
 		if (update.plan)
 			SPI_freeplan(update.plan);
 		update.plan = NULL;
@@ -373,6 +415,8 @@ save_row(RomTurn *turn, int64 last_seq, TimestampTz now)
 	values[14] = rom_status_datum(inst->resume_status);
 	nulls[14] = turn->status != ROM_STATUS_PAUSED;
 	values[15] = Int16GetDatum(inst->crashes);
+	values[16] = events;
+	nulls[16] = events == (Datum) 0;
 	rom_execute(&update, values, nulls, 0);
 }
 
@@ -403,7 +447,8 @@ rom_turn_save(RomTurn *turn)
 {
 	RomInstance *inst = turn->inst;
 	TimestampTz now = rom_now();
-	int64		last_seq = inst->last_seq;
+	int64		last_seq;
+	Datum		events;
 	bool		was_final = ROM_STATUS_IS_FINAL(inst->status) && !turn->changed;
 	RomEngine	engine;
 	ListCell   *lc;
@@ -423,9 +468,7 @@ rom_turn_save(RomTurn *turn)
 	{
 		bool		final = ROM_STATUS_IS_FINAL(turn->status);
 
-		if (turn->history.count > turn->stored)
-			last_seq = rom_history_append(&inst->id, &turn->history,
-										  turn->stored, last_seq);
+		last_seq = save_events(turn, &events);
 		if (turn->status == ROM_STATUS_RECURRED)
 			rom_recur_save(turn);
 		if (final)
@@ -436,7 +479,7 @@ rom_turn_save(RomTurn *turn)
 			for (int i = 0; i < n_pause_hooks; i++)
 				if (pause_hooks[i].flags & inst->flags)
 					pause_hooks[i].hook(turn, !turn->was_paused);
-		save_row(turn, last_seq, now);
+		save_row(turn, last_seq, events, now);
 		if (turn->fan_in > 1 && turn->wait != NULL && !final)
 			rom_fanin_set(&inst->id, turn->fan_in);
 		if (final)

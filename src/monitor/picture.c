@@ -330,7 +330,7 @@ read_picture(const pg_uuid_t *id, int depth)
 	if (picture->status == ROM_STATUS_RECURRED)
 		rom_history_load_archived(id, &events, cxt);
 	else
-		rom_history_load(id, &events, cxt);
+		rom_history_load(id, false, &events, cxt);
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(cxt);
 

@@ -26,3 +26,43 @@ SELECT romancy.events_pack(ARRAY[NULL]::romancy.t_event[]);
 SELECT romancy.events_pack(ARRAY[ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::romancy.t_event[]);
 SELECT romancy.events_pack(ARRAY[ROW(256, NULL, NULL, NULL, NULL, NULL, NULL)]::romancy.t_event[]);
 SELECT 'x'::romancy.t_events;
+
+-- What the turn that ends an instance adds stands in its row, unless it is large; a retry moves it
+BEGIN;
+SET LOCAL client_min_messages = warning;
+DELETE FROM romancy.t_instance;
+DELETE FROM romancy.t_workflow;
+CREATE SCHEMA ends;
+SET LOCAL search_path = ends, public;
+CREATE FUNCTION work(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF input ->> 'fails' <> coalesce(current_setting('ends.mended', true), 'no') THEN PERFORM romancy.raise_terminal('not yet'); END IF;
+	RETURN to_jsonb(repeat('x', (input ->> 'size')::int));
+END $$;
+CREATE FUNCTION flow(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF input ? 'sleeps' THEN PERFORM romancy.sleep('1 s'); END IF;
+	PERFORM romancy.activity('work', input);
+	PERFORM romancy.set_value('k', input);
+	RETURN romancy.activity('work', input || '{"size": 3}');
+END $$;
+SELECT count(romancy.start_workflow('flow', input, labels => jsonb_build_object('n', n)))
+FROM unnest('{"{\"size\": 1}","{\"size\": 5000}","{\"size\": 1, \"sleeps\": 1}","{\"size\": 1, \"fails\": \"yes\"}"}'::jsonb[]) WITH ORDINALITY x (input, n);
+CALL romancy.drain(advance_time => true) \gset
+CREATE VIEW stored AS
+SELECT labels -> 'n' AS n, status, last_seq,
+	(SELECT count(*) FROM unnest(romancy.events_unpack(i.events))) AS in_row,
+	(SELECT sum(cardinality(romancy.events_unpack(h.events))) FROM romancy.t_history h WHERE h.instance_id = i.instance_id) AS in_history,
+	(SELECT string_agg(seq || ' ' || event_type, ', ' ORDER BY seq) FROM romancy.get_history(instance_id)) AS shown,
+	(SELECT count(*) FROM romancy.get_history(instance_id, after => last_seq - 1)) AS last_page
+FROM romancy.t_instance i;
+SELECT * FROM stored ORDER BY n;
+SET LOCAL ends.mended = 'yes';
+SELECT romancy.retry_workflow(instance_id) FROM romancy.t_instance WHERE status = 'failed';
+SELECT * FROM stored WHERE n = '4';
+CALL romancy.drain() \gset
+SELECT * FROM stored WHERE n = '4';
+SELECT romancy.fork_workflow(instance_id, 'work:2') IS NOT NULL AS forked FROM romancy.t_instance WHERE labels -> 'n' IN ('1', '4') ORDER BY labels -> 'n';
+CALL romancy.drain() \gset
+SELECT * FROM stored WHERE n IN ('1', '4') ORDER BY n, in_row;
+ROLLBACK;
