@@ -19,7 +19,7 @@ my $many = 1000;
 
 my $node = romancy_node('plans', 'autovacuum' => 'off', 'jit' => 'off', 'log_destination' => 'jsonlog', 'logging_collector' => 'on', 'log_directory' => 'json', 'log_filename' => 'server.log',
 	'log_statement' => 'none', 'shared_buffers' => '256MB', 'romancy.enabled' => 'off', 'romancy.worker_idle_timeout' => '2s', 'max_wal_size' => '8GB', 'romancy.schedulers' => 2,
-	map({ ("romancy.${_}_interval" => '1s') } qw(timer resumption lock_cleanup retention activity_timeout message_check message_timeout channel_cleanup)));
+	map({ ("romancy.${_}_interval" => '1s') } qw(timer resumption lock_cleanup retention activity_timeout message_check message_timeout channel_cleanup queue_notify)));
 $node->append_conf('postgresql.conf', q{
 shared_preload_libraries = 'romancy, auto_explain'
 auto_explain.log_min_duration = -1
@@ -120,7 +120,8 @@ $node->restart;
 poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.t_instance WHERE workflow IN ('quick', 'wide', 'again') AND wake_at IS NOT NULL)
 	AND NOT EXISTS (SELECT FROM romancy.t_instance WHERE wake_at < now())}, 'the workers have done what was due')
 	or diag($node->safe_psql('postgres', q{SELECT instance_id, workflow, owner, status, wake_at, wait, flags, crashes FROM romancy.t_instance WHERE wake_at < now() OR workflow IN ('quick', 'wide', 'again') AND wake_at IS NOT NULL LIMIT 20}));
-poll_until($node, q{SELECT bool_and(runs >= 3) FROM romancy.sweeps WHERE name NOT IN ('schedules', 'outbox', 'queue_notify')}, 'and every sweep has run');
+poll_until($node, q{SELECT bool_and(runs >= 3) FROM romancy.sweeps WHERE name NOT IN ('schedules', 'outbox')}, 'and every sweep has run')
+	or diag($node->safe_psql('postgres', q{SELECT name, runs, errors, last_run, next_due FROM romancy.sweeps}));
 $node->safe_psql('postgres', q{SELECT romancy.start_workflow('quick', '1') FROM generate_series(1, 300)});
 $node->safe_psql('postgres', q{SELECT romancy.start_workflow('wide', '1') FROM generate_series(1, 50)});
 poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.t_instance WHERE workflow IN ('quick', 'wide', 'again') AND wake_at IS NOT NULL)}, 'more work');
