@@ -134,6 +134,7 @@ rom_launcher_main(Datum arg)
 	TimestampTz grow_at = DT_NOEND;
 	TimestampTz plan_at = DT_NOBEGIN;
 	bool		enabled = true;
+	int			schedulers = rom_guc_schedulers;
 	char	   *databases;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -169,6 +170,13 @@ rom_launcher_main(Datum arg)
 			enabled = rom_guc_enabled;
 			if (enabled)
 				rom_databases_scan();
+			plan_at = DT_NOBEGIN;
+		}
+
+		if (schedulers != rom_guc_schedulers)
+		{
+			schedulers = rom_guc_schedulers;
+			rom_staffing_schedulers_changed();
 			plan_at = DT_NOBEGIN;
 		}
 

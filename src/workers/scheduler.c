@@ -239,7 +239,7 @@ executors_busy_at(void)
 
 /*
  * Leaves, unless something has been asked for meanwhile and we are not sent
- * away. at: when a scheduler is needed next.
+ * away. at: when a scheduler is needed next in our place.
  */
 static void
 leave(int part, TimestampTz at, bool sent_away)
@@ -259,6 +259,8 @@ leave(int part, TimestampTz at, bool sent_away)
 		if (go)
 			database->scheduler_at = at;	/* what was wanted before, we did */
 	}
+	else if (database != NULL && part < rom_guc_schedulers)
+		database->scheduler_at = Min(database->scheduler_at, at);
 	if (go)
 		rom_bgw_me()->state = ROM_WORKER_LEAVING;
 	SpinLockRelease(&roster->mutex);

@@ -204,6 +204,36 @@ wake_scheduler(Oid dbid)
 	rom_latches_set(&latches);
 }
 
+void
+rom_staffing_schedulers_changed(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	int			i;
+
+	SpinLockAcquire(&roster->mutex);
+	for (i = 0; i < roster->ndatabases; i++)
+	{
+		RomDatabase *database = &roster->databases[i];
+		int			there = 0;
+		int			j;
+
+		for (j = 0; OidIsValid(database->dbid) && j < roster->nworkers; j++)
+		{
+			RomWorker  *worker = &roster->workers[j];
+
+			if (worker->state != ROM_WORKER_FREE &&
+				worker->kind == ROM_WORKER_SCHEDULER &&
+				worker->dbid == database->dbid &&
+				worker->part < rom_guc_schedulers)
+				there++;
+		}
+		if (there > 0 && there < rom_guc_schedulers)
+			database->scheduler_at = Min(database->scheduler_at, now);
+	}
+	SpinLockRelease(&roster->mutex);
+}
+
 /* Which schedulers does a database lack that should be there now? */
 static void
 need_schedulers(Known *known)
@@ -457,6 +487,26 @@ send_away(void)
 	}
 }
 
+/* A scheduler of a further part that found no place is needed still when one becomes free; for the first one room is made. */
+static void
+keep_asking(const bool *served)
+{
+	RomRoster  *roster = rom_roster_get();
+	int			i;
+
+	SpinLockAcquire(&roster->mutex);
+	for (i = 0; i < plan->nneeds; i++)
+		if (!served[i] && plan->needs[i].kind == ROM_WORKER_SCHEDULER)
+		{
+			RomDatabase *database =
+				rom_roster_database_locked(roster, plan->needs[i].dbid, false);
+
+			if (database != NULL)
+				database->scheduler_at = Min(database->scheduler_at, plan->now);
+		}
+	SpinLockRelease(&roster->mutex);
+}
+
 /* Tells committers what is known to wait, and whether more workers are to be had. */
 static void
 publish_pending(const bool *served)
@@ -519,6 +569,7 @@ rom_staffing_plan(void)
 	qsort(plan->needs, plan->nneeds, sizeof(Need), by_need);
 	for (i = 0; i < plan->nneeds; i++)
 		served[i] = serve(&plan->needs[i]);
+	keep_asking(served);
 	publish_pending(served);
 	return plan->next;
 }

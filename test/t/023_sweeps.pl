@@ -14,6 +14,7 @@ use Test::More;
 use Time::HiRes qw(usleep time);
 
 my $node = romancy_node('sweeps',
+	'romancy.max_workers' => 6, 'romancy.executors' => 1, max_worker_processes => 16,
 	'romancy.worker_idle_timeout' => '0', 'romancy.retry_backoff_max' => '100ms',
 	map { ("romancy.$_" => '1h') } qw(timer_interval message_timeout_interval
 	  message_check_interval lock_cleanup_interval resumption_interval activity_timeout_interval
@@ -225,6 +226,20 @@ C
 
 set(schedulers => 2, timer_interval => '200ms', retry_backoff_max => '200ms', sweep_batch_size => 100);
 poll_until($node, q{SELECT count(*) = 2 FROM romancy.workers WHERE kind = 'scheduler' AND state <> 'starting'}, 'two schedulers');
+# race: a scheduler that reads the new setting before the launcher does is replaced, and the others come all the same
+for my $n (3, 2, 4, 1, 3, 2)
+{
+	set(schedulers => $n);
+	poll_until($node, qq{SELECT count(*) = $n FROM romancy.workers WHERE kind = 'scheduler' AND state IN ('idle', 'running')}, "now $n");
+}
+# a further one that finds no place comes when one becomes free
+is(sql(q{SELECT count(*) FROM romancy.workers WHERE kind = 'executor'}), '1', 'an executor has one of the six places');
+set(schedulers => 6);
+poll_until($node, q{SELECT count(*) = 5 FROM romancy.workers WHERE kind = 'scheduler' AND state IN ('idle', 'running')}, 'five of six find a place');
+sql(q{SELECT pg_terminate_backend(pid) FROM romancy.workers WHERE kind = 'executor'});
+poll_until($node, q{SELECT count(*) = 6 FROM romancy.workers WHERE kind = 'scheduler' AND state IN ('idle', 'running')}, 'the sixth follows');
+set(schedulers => 2);
+poll_until($node, q{SELECT count(*) = 2 FROM romancy.workers WHERE kind = 'scheduler' AND state IN ('idle', 'running')}, 'and two remain');
 sql(q{SELECT count(*) FROM romancy.start_workflows('nap', array(SELECT '"30 days"'::jsonb FROM generate_series(1, 60)), labels => '{"shared": true}')});
 poll_until($node, q{SELECT count(*) = 60 FROM romancy.instances WHERE status = 'waiting_for_timer'}, 'sixty sleep');
 my $pid;
