@@ -23,6 +23,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "base/insert.h"
@@ -134,6 +135,15 @@ state_of(RomTable *table)
 	return state;
 }
 
+void
+rom_table_may_write(const char *command)
+{
+	if (XactReadOnly && !rom_spi_override_read_only)
+		PreventCommandIfReadOnly(command);
+	PreventCommandDuringRecovery(command);
+	PreventCommandIfParallelMode(command);
+}
+
 /* open_table opens the table for writing, its state up to date. */
 static Relation
 open_table(RomTable *table, const char *command)
@@ -141,10 +151,7 @@ open_table(RomTable *table, const char *command)
 	RomTableState *state = state_of(table);
 	Relation	rel;
 
-	if (XactReadOnly && !rom_spi_override_read_only)
-		PreventCommandIfReadOnly(command);
-	PreventCommandDuringRecovery(command);
-	PreventCommandIfParallelMode(command);
+	rom_table_may_write(command);
 	rel = table_open(state->relid, RowExclusiveLock);
 	if (!state->valid)
 		describe(table, state); /* it changed while we waited for the lock */
@@ -248,13 +255,13 @@ rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *null
 }
 
 TM_Result
-rom_table_delete(RomTable *table, TupleTableSlot *row, Snapshot snapshot, bool wait)
+rom_table_delete(RomTable *table, ItemPointer tid, bool wait)
 {
 	Relation	rel = open_table(table, "DELETE");
 	TM_FailureData failure;
 	TM_Result	result;
 
-	result = table_tuple_delete(rel, &row->tts_tid, GetCurrentCommandId(true), snapshot,
+	result = table_tuple_delete(rel, tid, GetCurrentCommandId(true), SnapshotAny,
 								InvalidSnapshot, wait, &failure, false);
 	table_close(rel, NoLock);
 	return result;

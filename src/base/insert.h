@@ -47,8 +47,11 @@ extern int64 rom_table_next_id(const char *sequence);
 extern TM_Result rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *nulls,
 							 Snapshot snapshot, bool wait);
 
-/* Deletes such a row, likewise. */
-extern TM_Result rom_table_delete(RomTable *table, TupleTableSlot *row, Snapshot snapshot, bool wait);
+/* Deletes the row version at tid, likewise. */
+extern TM_Result rom_table_delete(RomTable *table, ItemPointer tid, bool wait);
+
+/* Raises 25006 where the command (its name, for the message) may not write: read-only transactions, recovery, parallel mode. */
+extern void rom_table_may_write(const char *command);
 
 /* The table's oid. Column column (of table->columns) of a row of it; rom_table_oid() comes before. */
 extern Oid	rom_table_oid(RomTable *table);

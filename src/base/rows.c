@@ -26,6 +26,8 @@ rom_rows_open(RomRows *rows, RomTable *table, const char *index, bool writing)
 {
 	LOCKMODE	mode = writing ? RowExclusiveLock : AccessShareLock;
 
+	if (writing)
+		rom_table_may_write("UPDATE");
 	rows->table = table;
 	rows->rel = table_open(rom_table_oid(table), mode);
 	(void) rom_table_oid(table);	/* it may have changed while we waited for the lock */

@@ -160,7 +160,10 @@ rom_lease_lock(const RomToken *token, Oid caller)
 	rom_rows_open(&rows, &rom_task_table, "t_task_pkey", true);
 	if (rom_rows_find(&rows, &token->task_id) && holds(&rows, token) &&
 		rom_rows_lock(&rows) && holds(&rows, token))
+	{
 		task = rom_task_of(rows.slot);
+		task->locked = rows.slot->tts_tid;
+	}
 	rom_rows_close(&rows);
 	if (task == NULL || !rom_may_access(task->owner, caller, true))
 		return NULL;
@@ -283,6 +286,7 @@ rom_lease_extend(RomTask *task, int64 lease_us, Jsonb *details)
 	values[2] = Int64GetDatum(lease_us);
 	values[3] = PointerGetDatum(details);
 	rom_execute(&update, values, nulls, 0);
+	ItemPointerSetInvalid(&task->locked);
 	rom_wake_sweep(rom_sweep_find("lock_cleanup"),
 				   DatumGetTimestampTz(rom_value(0, 1, &isnull)));
 }

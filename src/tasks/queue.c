@@ -136,7 +136,7 @@ take(Claiming *c, RomRows *rows)
 	RomTask    *task = rom_task_of(rows->slot);
 
 	if (!is_live(c, task))
-		(void) rom_table_delete(&rom_task_table, rows->slot, rows->snapshot, false);
+		(void) rom_table_delete(&rom_task_table, &rows->slot->tts_tid, false);
 	else if (lease_row(c, rows, task))
 	{
 		RomClaimed *claimed = &c->claimed[c->count++];

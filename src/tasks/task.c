@@ -214,6 +214,7 @@ make_task(const Datum *values, const bool *nulls)
 	task->close_us = nulls[20] ? 0 : DatumGetInt64(values[20]);
 	task->beat_us = nulls[21] ? 0 : DatumGetInt64(values[21]);
 	task->fence = nulls[22] ? 0 : DatumGetInt64(values[22]);
+	ItemPointerSetInvalid(&task->locked);
 	return task;
 }
 
@@ -276,19 +277,19 @@ slot_freed(RomTask *task)
 void
 rom_task_delete(RomTask *task)
 {
-	RomRows		rows;
-	TM_Result	result = TM_Ok;
+	bool		done = ItemPointerIsValid(&task->locked) &&
+		rom_table_delete(&rom_task_table, &task->locked, true) == TM_Ok;
 
-	do
+	while (!done)
 	{
+		RomRows		rows;
+
 		rom_rows_open(&rows, &rom_task_table, "t_task_pkey", true);
-		if (rom_rows_find(&rows, &task->id))
-			result = rom_table_delete(&rom_task_table, rows.slot, rows.snapshot, true);
-		else
-			result = TM_Ok;
+		done = !rom_rows_find(&rows, &task->id) ||
+			rom_table_delete(&rom_task_table, &rows.slot->tts_tid, true) == TM_Ok;
 		rom_rows_close(&rows);
-		CommandCounterIncrement();
-	} while (result != TM_Ok);
+	}
+	CommandCounterIncrement();
 	slot_freed(task);
 }
 
@@ -413,6 +414,7 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 	values[4] = TimestampTzGetDatum(a.started);
 	values[5] = PointerGetDatum(rom_attempts_errors(&a));
 	rom_execute(&update, values, nulls, 0);
+	ItemPointerSetInvalid(&task->locked);
 	slot_freed(task);
 	if (task->state == ROM_TASK_READY)
 		rom_task_wake(task, owner);

@@ -60,6 +60,7 @@ typedef struct RomTask
 	int64		lease_us;
 	int64		close_us;		/* start_to_close_timeout; 0: none, as below */
 	int64		beat_us;		/* heartbeat_timeout */
+	ItemPointerData locked;		/* where its row stands, if this transaction has locked it and knows */
 	bool		live;			/* its instance is not final (where the statement reads it) */
 	RomCost    *cost;			/* of the attempt that has just ended, where it is known, or NULL */
 	bool		unwanted;		/* its instance is final, or compensates and will undo it (lease.c) */
