@@ -65,4 +65,6 @@ SELECT romancy.set_queue('lim_q', per_key => '');
 SELECT romancy.set_queue('');
 SELECT romancy.set_queue('@x');
 SELECT romancy.pause_queue(NULL);
+SELECT romancy.set_queue('lim_q', notify => '');
+SELECT romancy.set_queue('lim_q', notify => repeat('x', 64));
 ROLLBACK;
