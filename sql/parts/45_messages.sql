@@ -34,9 +34,12 @@ CREATE TABLE romancy.t_subscription (
 	subscribed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (instance_id, channel));
 CREATE INDEX t_subscription_channel ON romancy.t_subscription (channel, mode, pick);
-CREATE INDEX t_subscription_spawned ON romancy.t_subscription (instance_id) WHERE spawned > 0;
+CREATE INDEX t_subscription_spawned ON romancy.t_subscription (channel, instance_id) WHERE spawned > 0;
 CREATE INDEX t_subscription_unsettled ON romancy.t_subscription (channel) WHERE snapshot IS NOT NULL;
 COMMENT ON TABLE romancy.t_subscription IS 'Which live instance receives from which channel';
+
+/* Who waits for a channel, where most of its subscribers are busy. */
+CREATE INDEX t_instance_waits ON romancy.t_instance ((wait ->> 'name')) WHERE status = 'waiting_for_message';
 
 /* kind: b broadcast, o open, d direct. xid: of the publishing transaction. */
 CREATE TABLE romancy.t_message (

@@ -51,7 +51,10 @@
 	" AND (s.bound IS NULL OR m.xid < s.bound) AND m.xid <> s.xid" \
 	" AND NOT pg_visible_in_snapshot(m.xid, s.snapshot)"
 
-/* Waiting competitors that are looked at, to find one that is not busy. */
+/* Competitors that are looked at, to find one that waits and is not busy. */
+#define SAMPLE 32
+
+/* If none of these waits: those who wait that are looked at. */
 #define CANDIDATES 8
 
 Oid
@@ -311,16 +314,66 @@ end_foreign(void)
 
 /* ---------------------------------------------------------------- waking competitors */
 
+uint64
+rom_channel_find_waiting(const char *channel, int max)
+{
+	static RomStatement find = {
+		"(SELECT i.instance_id, i.owner, i.priority FROM romancy.t_instance i"
+		"  WHERE i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1 AND EXISTS"
+		"  (SELECT FROM romancy.t_subscription s WHERE s.instance_id = i.instance_id"
+		"   AND s.channel = $1 AND s.mode = 'competing' OFFSET 0) LIMIT $2)"
+		" UNION ALL (SELECT i.instance_id, i.owner, i.priority FROM romancy.t_subscription s"
+		"  JOIN romancy.t_instance i USING (instance_id) WHERE s.channel = $1 AND s.mode = 'competing'"
+		"  AND s.spawned > 0 AND " ROM_AWAITING_SQL " LIMIT $2)"
+		" LIMIT $2",
+		2, {TEXTOID, INT4OID}
+	};
+	Datum		values[2];
+
+	values[0] = CStringGetTextDatum(channel);
+	values[1] = Int32GetDatum(max);
+	return rom_execute_at(&find, values, NULL, GetLatestSnapshot(), 0);
+}
+
+/* choose takes one of the rows found who is not busy, or any; true when there is no need to look further. *found: whether item holds one. */
+static bool
+choose(uint64 rows, const pg_uuid_t *except, RomReadyItem *item, bool *found)
+{
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
+		bool		busy = rom_slot_busy(id);
+		Oid			owner;
+
+		if (except != NULL && memcmp(id, except, sizeof(pg_uuid_t)) == 0)
+			continue;
+		if (*found && busy)
+			continue;
+		owner = rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext));
+		if (!OidIsValid(owner))
+			continue;
+		item->id = *id;
+		item->owner = owner;
+		item->priority = DatumGetInt32(rom_value(i, 3, &isnull));
+		*found = true;
+		if (!busy)
+			return true;
+	}
+	return false;
+}
+
 bool
 rom_channel_wake_one(const char *channel, const pg_uuid_t *except, bool now)
 {
-	static RomStatement candidates = {
-		"SELECT s.instance_id, i.owner, i.priority FROM romancy.t_subscription s"
-		" JOIN romancy.t_instance i USING (instance_id)"
-		" WHERE s.channel = $1 AND s.mode = 'competing' AND s.pick >= $2 AND s.pick < $3"
-		" AND (s.spawned > 0 AND i.wait ->> 'step' LIKE 'await%'"
-		" OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1)"
-		" ORDER BY s.pick LIMIT $4",
+	static RomStatement sample = {
+		"WITH s AS MATERIALIZED (SELECT s.instance_id, s.pick, s.spawned FROM romancy.t_subscription s"
+		"  WHERE s.channel = $1 AND s.mode = 'competing' AND s.pick >= $2 AND s.pick < $3"
+		"  ORDER BY s.pick LIMIT $4)"
+		" SELECT s.instance_id, i.owner, i.priority FROM s, LATERAL (SELECT * FROM romancy.t_instance x"
+		"  WHERE x.instance_id = s.instance_id OFFSET 0) i"
+		" WHERE s.spawned > 0 AND " ROM_AWAITING_SQL
+		" OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1 ORDER BY s.pick",
 		4, {TEXTOID, INT4OID, INT4OID, INT4OID}
 	};
 	int32		pivot = (int32) (pg_prng_double(&pg_global_prng_state) * PG_INT32_MAX);
@@ -330,36 +383,17 @@ rom_channel_wake_one(const char *channel, const pg_uuid_t *except, bool now)
 
 	memset(&item, 0, sizeof(item));
 	values[0] = CStringGetTextDatum(channel);
-	values[3] = Int32GetDatum(CANDIDATES);
+	values[3] = Int32GetDatum(SAMPLE);
 	for (int pass = 0; pass < 2; pass++)
 	{
-		uint64		rows;
-
 		values[1] = Int32GetDatum(pass == 0 ? pivot : 0);
 		values[2] = Int32GetDatum(pass == 0 ? PG_INT32_MAX : pivot);
-		rows = rom_execute_at(&candidates, values, NULL, GetLatestSnapshot(), 0);
-		for (uint64 i = 0; i < rows; i++)
-		{
-			bool		isnull;
-			pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
-			Oid			owner;
-			bool		busy = rom_slot_busy(id);
-
-			if (except != NULL && memcmp(id, except, sizeof(pg_uuid_t)) == 0)
-				continue;
-			if (found && busy)
-				continue;
-			owner = rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext));
-			if (!OidIsValid(owner))
-				continue;
-			item.id = *id;
-			item.owner = owner;
-			item.priority = DatumGetInt32(rom_value(i, 3, &isnull));
-			found = true;
-			if (!busy)
-				goto done;
-		}
+		if (choose(rom_execute_at(&sample, values, NULL, GetLatestSnapshot(), 0), except, &item, &found))
+			goto done;
 	}
+	/* it may be that few wait among many */
+	if (!found)
+		(void) choose(rom_channel_find_waiting(channel, CANDIDATES), except, &item, &found);
 done:
 	if (!found)
 		return false;

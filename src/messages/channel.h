@@ -20,6 +20,9 @@ typedef struct RomSubscription
 	bool		fresh;			/* it is this transaction's own */
 } RomSubscription;
 
+/* SQL: does the instance i wait in an await, alone or among others? Its subscription tells whether for a receive. */
+#define ROM_AWAITING_SQL "i.wait ->> 'step' LIKE 'await%'"
+
 /* The turn's instance's subscription to channel. Engine scope needed, as for all here. */
 extern void rom_subscription_find(RomTurn *turn, const char *channel,
 								  RomSubscription *sub);
@@ -47,6 +50,9 @@ extern int	rom_subscription_settle(const pg_uuid_t *id, const char *channel,
 /* Wakes one waiting competitor of channel that is not busy, other than except (may be NULL). now: without waiting for a commit. False: there is none. */
 extern bool rom_channel_wake_one(const char *channel,
 								 const pg_uuid_t *except, bool now);
+
+/* Finds up to max competitors of channel that wait: rows of instance_id, owner, priority in SPI_tuptable; their number. */
+extern uint64 rom_channel_find_waiting(const char *channel, int max);
 
 /* Registers hooks with the engine; called once from _PG_init. */
 extern void rom_channel_init(void);

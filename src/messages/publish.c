@@ -94,7 +94,7 @@ find_subscribers(const char *channel, Datum *ids)
 {
 	static RomStatement find = {
 		"SELECT s.instance_id, i.owner, i.priority,"
-		" (s.spawned > 0 AND i.wait ->> 'step' LIKE 'await%') OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1"
+		" (s.spawned > 0 AND " ROM_AWAITING_SQL ") OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1"
 		" FROM romancy.t_subscription s JOIN romancy.t_instance i USING (instance_id)"
 		" WHERE s.channel = $1 AND s.mode = 'broadcast'",
 		1, {TEXTOID}
@@ -168,7 +168,7 @@ publish_to_instance(const RomPublish *p, bool missing_ok)
 		"SELECT i.owner, i.priority, i.status::text, i.wake_at IS NULL,"
 		" i.status = 'waiting_for_message' AND i.wait ->> 'name' = $2 OR EXISTS"
 		" (SELECT FROM romancy.t_subscription s WHERE s.instance_id = $1 AND s.channel = $2"
-		"  AND s.spawned > 0 AND i.wait ->> 'step' LIKE 'await%')"
+		"  AND s.spawned > 0 AND " ROM_AWAITING_SQL ")"
 		" FROM romancy.t_instance i WHERE i.instance_id = $1",
 		2, {UUIDOID, TEXTOID}
 	};

@@ -82,6 +82,13 @@ settle_rows(RomStatement *stmt, Datum *values)
 	return added;
 }
 
+/* SQL: is there something for instance i on channel $1 that is its own? */
+#define OWN_SQL \
+	"(EXISTS (SELECT FROM romancy.t_delivery d WHERE d.instance_id = i.instance_id" \
+	"  AND d.channel = $1 AND NOT d.received OFFSET 0)" \
+	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
+	"  AND m.instance_id = i.instance_id AND m.channel = $1 OFFSET 0))"
+
 /* resolve looks at one channel. */
 static int64
 resolve(const char *channel)
@@ -97,28 +104,16 @@ resolve(const char *channel)
 		1, {TEXTOID}
 	};
 	static RomStatement waiting = {
-		"SELECT i.instance_id, i.owner, i.priority FROM romancy.t_subscription s"
+		"SELECT i.instance_id, i.owner, i.priority FROM romancy.t_instance i"
+		" WHERE i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1 AND " OWN_SQL
+		" UNION ALL SELECT i.instance_id, i.owner, i.priority FROM romancy.t_subscription s"
 		" JOIN romancy.t_instance i USING (instance_id) WHERE s.channel = $1"
-		" AND (i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1"
-		"  OR s.spawned > 0 AND i.wait ->> 'step' LIKE 'await%')"
-		" AND (EXISTS (SELECT FROM romancy.t_delivery d"
-		"   WHERE d.instance_id = s.instance_id AND d.channel = $1 AND NOT d.received)"
-		"  OR EXISTS (SELECT FROM romancy.t_message m"
-		"   WHERE m.kind = 'd' AND m.instance_id = s.instance_id AND m.channel = $1))",
+		" AND s.spawned > 0 AND " ROM_AWAITING_SQL " AND " OWN_SQL,
 		1, {TEXTOID}
 	};
 	static RomStatement open = {
 		"SELECT 1 FROM romancy.t_message WHERE channel = $1 AND kind = 'o'"
 		" ORDER BY id LIMIT $2 FOR KEY SHARE SKIP LOCKED",
-		2, {TEXTOID, INT4OID}
-	};
-	static RomStatement competitors = {
-		"SELECT i.instance_id, i.owner, i.priority FROM romancy.t_subscription s"
-		" JOIN romancy.t_instance i USING (instance_id)"
-		" WHERE s.channel = $1 AND s.mode = 'competing'"
-		" AND (i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1"
-		"  OR s.spawned > 0 AND i.wait ->> 'step' LIKE 'await%')"
-		" LIMIT $2",
 		2, {TEXTOID, INT4OID}
 	};
 	static RomStatement any = {
@@ -143,10 +138,7 @@ resolve(const char *channel)
 	values[1] = Int32GetDatum(OPEN_MAX);
 	n = rom_execute(&open, values, NULL, 0);
 	if (n > 0)
-	{
-		values[1] = Int32GetDatum((int32) n);
-		handled += wake_rows(rom_execute(&competitors, values, NULL, 0));
-	}
+		handled += wake_rows(rom_channel_find_waiting(channel, (int) n));
 	return handled;
 }
 

@@ -39,6 +39,10 @@ $node->safe_psql('postgres', q{
 	BEGIN
 		PERFORM romancy.set_value('k', $1), romancy.subscribe('b'), romancy.join_group('g');
 		PERFORM romancy.await(romancy.spawn('echo', $1)), romancy.publish('b', '1'), romancy.receive('b'), romancy.call_workflow('quick', $1);
+		PERFORM romancy.subscribe('long', 'competing'), romancy.receive('long'), romancy.unsubscribe('long'), romancy.subscribe('b2');
+		PERFORM romancy.send_to(romancy.instance_id(), 'self', '1'), romancy.receive('self'), romancy.send_to(romancy.instance_id(), 'self', '2');
+		PERFORM romancy.await(romancy.spawn_receive('self')), romancy.raise_event('own', 's', instance_id => romancy.instance_id()), romancy.wait_event('own');
+		BEGIN PERFORM romancy.receive('silence', '1ms'); EXCEPTION WHEN SQLSTATE 'RM006' THEN NULL; END;
 		PERFORM romancy.sleep('1ms');
 		RETURN $1;
 	END $$;
@@ -76,6 +80,10 @@ $node->safe_psql('postgres', qq{
 		SELECT instance_id, 'channel ' || i % 1000, CASE i % 2 WHEN 0 THEN 'broadcast' ELSE 'competing' END, pg_current_xact_id()
 		FROM (SELECT instance_id, row_number() OVER () AS i FROM romancy.t_instance WHERE status = 'waiting_for_message') x;
 	INSERT INTO romancy.t_message (xid, kind, channel, data) SELECT pg_current_xact_id(), CASE i % 2 WHEN 0 THEN 'b' ELSE 'o' END, 'channel ' || i % 1000 + 1000 * (i % 2), '1' FROM generate_series(1, 20000) i;
+	-- one channel with a long queue, and many that compete for it and are busy
+	INSERT INTO romancy.t_channel (channel, mode) VALUES ('long', 'competing');
+	INSERT INTO romancy.t_message (xid, kind, channel, data) SELECT pg_current_xact_id(), 'o', 'long', '1' FROM generate_series(1, 20000);
+	INSERT INTO romancy.t_subscription (instance_id, channel, mode, xid) SELECT instance_id, 'long', 'competing', pg_current_xact_id() FROM romancy.t_instance WHERE status IN ('waiting_for_timer', 'paused') LIMIT 5000;
 	INSERT INTO romancy.t_message (kind, channel, instance_id, data) SELECT 'd', 'direct', instance_id, '1' FROM romancy.t_instance WHERE status = 'paused';
 	INSERT INTO romancy.t_delivery SELECT s.instance_id, s.channel, m.id FROM romancy.t_subscription s JOIN romancy.t_message m USING (channel) WHERE m.kind = 'b' AND s.mode = 'broadcast';
 	INSERT INTO romancy.t_received_event SELECT 'source', 'event ' || i, now() - i * interval '1 s' FROM generate_series(1, 20000) i;
@@ -104,7 +112,7 @@ my @calls = map { my $i = $_; (
 	sprintf(q{SELECT romancy.delete_workflow('%s')}, id(2000 + 10 * $i)), sprintf(q{SELECT romancy.fork_workflow('%s', 'echo:1')}, id(3000 + 10 * $i + 7)),
 	"SELECT romancy.start_workflow('w', '1', idempotency_key => 'key " . (2 * $i) . "')", "SELECT romancy.start_workflow('quick', '1', idempotency_key => 'new $i')", "SELECT romancy.start_workflow('wide')",
 	"SELECT romancy.start_workflow('again', '1')", "SELECT romancy.start_workflow('asks', '1')",
-	"SELECT romancy.publish('channel $i', '1')", "SELECT romancy.publish('channel " . ($i + 1) . "', '1')", "SELECT romancy.publish('nowhere', '1')", "SELECT romancy.raise_event('t', 's', '1', id => 'event $i')",
+	"SELECT romancy.publish('channel $i', '1')", "SELECT romancy.publish('channel " . ($i + 1) . "', '1')", "SELECT romancy.publish('nowhere', '1')", "SELECT romancy.publish('long', '1')", "SELECT romancy.raise_event('t', 's', '1', id => 'event $i')",
 	"SELECT count(*) FROM romancy.group_members('group $i')", "SELECT count(*) FROM romancy.fetch_activities('q0', 'w', 10)", "SELECT count(*) FROM romancy.fetch_activities('q1', 'w', 10)",
 	"SELECT count(*) FROM romancy.fetch_workflows('q0', 'w', 10)", "SELECT romancy.health()",
 	map { "SELECT romancy.run_sweep('$_')" } split /\n/, $node->safe_psql('postgres', 'SELECT name FROM romancy.sweeps')) } 1 .. 8;
