@@ -131,7 +131,7 @@ extern void rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy
 /* The policy of a task by its activity's name (as defined now) and its own retry. */
 extern RomRetryPolicy rom_task_policy(RomTask *task);
 
-/* What delivers a canvas's tasks; set by canvas.c. */
+/* What delivers a canvas's tasks; frames.c, set by canvas.c. */
 typedef void (*RomCanvasDeliver) (RomTask *task, Oid owner, Jsonb *result,
 								  Jsonb *error);
 extern void rom_task_on_canvas(RomCanvasDeliver deliver);

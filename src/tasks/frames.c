@@ -1,0 +1,448 @@
+/*-------------------------------------------------------------------------
+ *
+ * frames.c
+ *		Canvas: starting signatures, and what comes after a task.
+ *
+ * What is to come after a task is a list of frames, innermost first, which its
+ * row carries (t_task.next):
+ *
+ *	{"t": "chain", "s": [signature...], "p", "i", "o"}	the rest of a chain
+ *	{"t": "join", "j": id, "i": member}			a member of a group: the end
+ *	{"t": "error", "s": signature, "of": signature, "p", "o"}	an on_error
+ *	{"t": "raise", "e": error}				after an on_error: go on failing
+ *
+ * rom_frames_go_on() takes frames off until one of them starts something, in the
+ * transaction that ends the task: so a chain goes on without a turn. The end
+ * of a member is a row of t_canvas_result; that of the whole, one in the
+ * instance's inbox.
+ *
+ * The ends of groups are canvas.c's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "base/fanin.h"
+#include "base/insert.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "base/wake.h"
+#include "engine/inbox.h"
+#include "engine/instance.h"
+#include "tasks/frames.h"
+#include "tasks/quota.h"
+#include "tasks/signature.h"
+#include "tasks/task.h"
+
+/* uuid_text and text_uuid convert. */
+static char *
+uuid_text(const pg_uuid_t *id)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}
+
+static pg_uuid_t
+text_uuid(const char *text)
+{
+	return *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
+}
+
+/* push puts a frame before the others. */
+static Jsonb *
+push(Jsonb *frame, Jsonb *next)
+{
+	int			n = JsonContainerSize(&next->root);
+	Jsonb	  **frames = palloc_array(Jsonb *, n + 1);
+
+	frames[0] = frame;
+	for (int i = 0; i < n; i++)
+		frames[i + 1] = rom_signature_member(next, i);
+	return rom_jb_array(frames, n + 1);
+}
+
+/* tail is an array without its first element. */
+static Jsonb *
+tail(Jsonb *array)
+{
+	int			n = JsonContainerSize(&array->root);
+	Jsonb	  **rest = palloc_array(Jsonb *, n + 1);
+
+	for (int i = 1; i < n; i++)
+		rest[i - 1] = rom_signature_member(array, i);
+	return rom_jb_array(rest, Max(n - 1, 0));
+}
+
+/* merge overlays inherited options with a signature's own; on_error is not inherited. */
+static Jsonb *
+merge(Jsonb *inherited, Jsonb *own)
+{
+	static const char *const keys[] = {"retry", "priority", "immutable"};
+	RomJb		jb;
+
+	if (own == NULL)
+		return inherited;
+	rom_jb_begin(&jb);
+	for (int i = 0; i < lengthof(keys); i++)
+	{
+		Jsonb	   *value = rom_jb_get_json(own, keys[i]);
+
+		if (value == NULL && inherited != NULL)
+			value = rom_jb_get_json(inherited, keys[i]);
+		rom_jb_json(&jb, keys[i], value);
+	}
+	return rom_jb_end(&jb);
+}
+
+/* input_of is what a task gets: its own input, the result before it, or both. */
+static Jsonb *
+input_of(RomSignature *s, Jsonb *previous, Jsonb *options)
+{
+	RomJb		jb;
+	JsonbIterator *it;
+	JsonbValue	v;
+	JsonbIteratorToken token;
+
+	if (s->input == NULL)
+		return previous;
+	if (previous == NULL || !JB_ROOT_IS_OBJECT(s->input) ||
+		(options != NULL && rom_jb_get_bool(options, "immutable", false)))
+		return s->input;
+	rom_jb_begin(&jb);
+	it = JsonbIteratorInit(&s->input->root);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+		if (token == WJB_KEY)
+		{
+			char	   *key = pnstrdup(v.val.string.val, v.val.string.len);
+
+			if (strcmp(key, "previous") != 0)
+				rom_jb_json(&jb, key, rom_jb_get_json(s->input, key));
+		}
+	rom_jb_json(&jb, "previous", previous);
+	return rom_jb_end(&jb);
+}
+
+/* look_up reads how an activity is defined; an undefined one is a function, found by who runs it. */
+static void
+look_up(RomCanvas *canvas, const char *name)
+{
+	static RomStatement select = {
+		"SELECT queue, (extract(epoch FROM start_to_close_timeout) * 1000000)::bigint,"
+		" (extract(epoch FROM heartbeat_timeout) * 1000000)::bigint,"
+		" (extract(epoch FROM schedule_to_start_timeout) * 1000000)::bigint"
+		" FROM romancy.t_activity WHERE name = $1",
+		1, {TEXTOID}
+	};
+	Datum		values[1];
+	int64	   *us[3];
+
+	if (canvas->activity != NULL && strcmp(canvas->activity, name) == 0)
+		return;
+	us[0] = &canvas->close_us;
+	us[1] = &canvas->beat_us;
+	us[2] = &canvas->start_us;
+	canvas->activity = pstrdup(name);
+	canvas->queue = "";
+	canvas->close_us = canvas->beat_us = canvas->start_us = 0;
+	values[0] = CStringGetTextDatum(name);
+	if (rom_execute(&select, values, NULL, 1) == 0)
+		return;
+	canvas->queue = rom_value_text(0, 1, CurrentMemoryContext);
+	if (canvas->queue == NULL)
+		canvas->queue = "";
+	for (int i = 0; i < 3; i++)
+	{
+		bool		isnull;
+		Datum		value = rom_value(0, i + 2, &isnull);
+
+		*us[i] = isnull ? 0 : DatumGetInt64(value);
+	}
+}
+
+/* start_task makes a task's row. */
+static void
+start_task(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
+		   Jsonb *options, const char *path)
+{
+	RomTask		task = {0};
+
+	look_up(canvas, s->task);
+	task.kind = ROM_TASK_CANVAS;
+	task.state = canvas->paused ? ROM_TASK_PARKED : ROM_TASK_READY;
+	task.instance_id = canvas->id;
+	task.def_id = canvas->def_id;
+	task.priority = options ? rom_jb_get_int(options, "priority", canvas->priority) : canvas->priority;
+	task.owner = canvas->owner_name;
+	task.activity = s->task;
+	task.step = psprintf("%s:%s", s->task, path[0] ? path : "0");
+	task.queue = canvas->queue;
+	task.close_us = canvas->close_us;
+	task.beat_us = canvas->beat_us;
+	task.input = input_of(s, previous, options);
+	task.retry = options ? rom_jb_get_json(options, "retry") : NULL;
+	task.next = next;
+	task.limit_key = rom_quota_key_of(task.queue, task.activity, task.input);
+	rom_task_insert(&task, canvas->owner,
+					canvas->start_us > 0 ? rom_now() + canvas->start_us : DT_NOEND);
+}
+
+/* start_chain starts the first of a chain's signatures; the rest is a frame. */
+static void
+start_chain(RomCanvas *canvas, Jsonb *members, int index, Jsonb *previous, Jsonb *next,
+			Jsonb *options, const char *path)
+{
+	if (JsonContainerSize(&members->root) > 1)
+	{
+		RomJb		frame;
+
+		rom_jb_begin(&frame);
+		rom_jb_text(&frame, "t", "chain");
+		rom_jb_json(&frame, "s", tail(members));
+		rom_jb_text(&frame, "p", path);
+		rom_jb_int(&frame, "i", index + 1);
+		rom_jb_json(&frame, "o", options);
+		next = push(rom_jb_end(&frame), next);
+	}
+	rom_frames_start(canvas, rom_signature_member(members, 0), previous, next, options,
+					 psprintf("%s%s%d", path, path[0] ? "." : "", index));
+}
+
+/* start_group makes a join and starts its members. body: a chord's callback, or NULL. */
+static void
+start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
+			Jsonb *options, const char *path)
+{
+	static RomStatement insert = {
+		"INSERT INTO romancy.t_canvas_join (join_id, instance_id, members, path, body, options, next)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7)",
+		7, {UUIDOID, UUIDOID, INT4OID, TEXTOID, JSONBOID, JSONBOID, JSONBOID}
+	};
+	Datum		values[7];
+	bool		nulls[7] = {0};
+	pg_uuid_t	join;
+	int			n = JsonContainerSize(&s->members->root);
+	char	   *join_text;
+	MemoryContext part;
+
+	if (n == 0)
+	{
+		Jsonb	   *empty = rom_jb_array(NULL, 0);
+
+		if (s->body != NULL)
+			rom_frames_start(canvas, s->body, empty, next, options,
+							 psprintf("%s%sbody", path, path[0] ? "." : ""));
+		else
+			rom_frames_go_on(canvas, next, empty, NULL, false);
+		return;
+	}
+	rom_uuid_v7(&join);
+	join_text = uuid_text(&join);
+	values[0] = UUIDPGetDatum(&join);
+	values[1] = UUIDPGetDatum(&canvas->id);
+	values[2] = Int32GetDatum(n);
+	values[3] = CStringGetTextDatum(path);
+	values[4] = PointerGetDatum(s->body);
+	nulls[4] = s->body == NULL;
+	values[5] = PointerGetDatum(options);
+	nulls[5] = options == NULL;
+	values[6] = PointerGetDatum(next);
+	rom_execute(&insert, values, nulls, 0);
+	rom_fanin_set(&join, n);
+	part = AllocSetContextCreate(CurrentMemoryContext, "romancy group", ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext old;
+		RomJb		frame;
+		Jsonb	   *end;
+
+		CHECK_FOR_INTERRUPTS();
+		/* what is looked up lives longer than a member */
+		old = MemoryContextSwitchTo(part);
+		rom_jb_begin(&frame);
+		rom_jb_text(&frame, "t", "join");
+		rom_jb_text(&frame, "j", join_text);
+		rom_jb_int(&frame, "i", i);
+		end = rom_jb_end(&frame);
+		canvas->activity = NULL;
+		rom_frames_start(canvas, rom_signature_member(s->members, i), previous, rom_jb_array(&end, 1), options,
+						 psprintf("%s%s%d", path, path[0] ? "." : "", i));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(part);
+	}
+	canvas->activity = NULL;
+	MemoryContextDelete(part);
+}
+
+void
+rom_frames_start(RomCanvas *canvas, Jsonb *json, Jsonb *previous, Jsonb *next,
+				 Jsonb *inherited, const char *path)
+{
+	RomSignature s;
+	Jsonb	   *options;
+	Jsonb	   *on_error = NULL;
+
+	check_stack_depth();
+	rom_signature_read(json, &s);
+	options = merge(inherited, s.options);
+	if (s.options != NULL)
+		on_error = rom_jb_get_json(s.options, "on_error");
+	if (on_error != NULL)
+	{
+		RomJb		frame;
+
+		rom_jb_begin(&frame);
+		rom_jb_text(&frame, "t", "error");
+		rom_jb_json(&frame, "s", on_error);
+		rom_jb_json(&frame, "of", json);
+		rom_jb_text(&frame, "p", path);
+		next = push(rom_jb_end(&frame), next);
+	}
+	switch (s.kind)
+	{
+		case ROM_SIGNATURE_TASK:
+			start_task(canvas, &s, previous, next, options, path);
+			break;
+		case ROM_SIGNATURE_CHAIN:
+			start_chain(canvas, s.members, 0, previous, next, options, path);
+			break;
+		case ROM_SIGNATURE_GROUP:
+		case ROM_SIGNATURE_CHORD:
+			start_group(canvas, &s, previous, next, options, path);
+			break;
+	}
+}
+
+/* end_row notes the end of a task, or of a group, in a row of its own. */
+static void
+end_row(RomCanvas *canvas, const pg_uuid_t *join, int member, bool is_task,
+		Jsonb *result, Jsonb *error)
+{
+	static RomTable table = {
+		"t_canvas_result", 6, {"instance_id", "join_id", "member", "is_task", "value", "error"}
+	};
+	Datum		values[6];
+	bool		nulls[6] = {false, join == NULL, join == NULL, false, result == NULL, error == NULL};
+
+	values[0] = UUIDPGetDatum(&canvas->id);
+	values[1] = UUIDPGetDatum(join);
+	values[2] = Int32GetDatum(member);
+	values[3] = BoolGetDatum(is_task);
+	values[4] = PointerGetDatum(result);
+	values[5] = PointerGetDatum(error);
+	rom_table_insert(&table, values, nulls);
+}
+
+/* error_input is what an on_error gets. */
+static Jsonb *
+error_input(Jsonb *error, Jsonb *signature)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_json(&jb, "error", error);
+	rom_jb_json(&jb, "signature", signature);
+	return rom_jb_end(&jb);
+}
+
+/* end_whole: nothing comes after. */
+static void
+end_whole(RomCanvas *canvas, Jsonb *result, Jsonb *error)
+{
+	if (canvas->in_turn)
+	{
+		canvas->over = true;
+		canvas->result = result;
+		canvas->error = error;
+		return;
+	}
+	rom_inbox_insert(&canvas->id, ROM_INBOX_RESULT, ROM_CANVAS_STEP, result, error, NULL);
+	rom_wake_end(&canvas->id, &canvas->id, canvas->owner, canvas->priority);
+}
+
+void
+rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bool is_task)
+{
+	int			n = JsonContainerSize(&next->root);
+	Jsonb	   *first = NULL;
+	char	   *type = NULL;
+
+	/*
+	 * the first frame tells whether the row of a member's end is the count as
+	 * well; an on_error does not count
+	 */
+	if (n > 0)
+	{
+		first = rom_signature_member(next, 0);
+		type = rom_jb_get_text(first, "t");
+		if (strcmp(type, "raise") == 0)
+			is_task = false;
+	}
+	if (is_task && (type == NULL || strcmp(type, "join") != 0))
+		end_row(canvas, NULL, 0, true, NULL, error);
+	for (int i = 0; i < n; i++)
+	{
+		Jsonb	   *frame = rom_signature_member(next, i);
+		Jsonb	   *options = rom_jb_get_json(frame, "o");
+		char	   *path = rom_jb_get_text(frame, "p");
+
+		type = rom_jb_get_text(frame, "t");
+		if (strcmp(type, "join") == 0)
+		{
+			pg_uuid_t	join = text_uuid(rom_jb_get_text(frame, "j"));
+
+			end_row(canvas, &join, rom_jb_get_int(frame, "i", 0), is_task && i == 0, result, error);
+			rom_wake_end(&join, &canvas->id, canvas->owner, canvas->priority);
+			return;
+		}
+		if (strcmp(type, "raise") == 0)
+		{
+			error = rom_jb_get_json(frame, "e");
+			result = NULL;
+		}
+		else if (strcmp(type, "chain") == 0 && error == NULL)
+		{
+			for (; i >= 0; i--)
+				next = tail(next);
+			canvas->paused = !canvas->in_turn && rom_task_is_paused(&canvas->id);
+			start_chain(canvas, rom_jb_get_json(frame, "s"), rom_jb_get_int(frame, "i", 0),
+						result, next, options, path);
+			return;
+		}
+		else if (strcmp(type, "error") == 0 && error != NULL)
+		{
+			RomJb		jb;
+
+			for (; i >= 0; i--)
+				next = tail(next);
+			canvas->paused = !canvas->in_turn && rom_task_is_paused(&canvas->id);
+			rom_jb_begin(&jb);
+			rom_jb_text(&jb, "t", "raise");
+			rom_jb_json(&jb, "e", error);
+			rom_frames_start(canvas, rom_jb_get_json(frame, "s"),
+							 error_input(error, rom_jb_get_json(frame, "of")),
+							 push(rom_jb_end(&jb), next), NULL,
+							 psprintf("%s%son_error", path, path[0] ? "." : ""));
+			return;
+		}
+	}
+	end_whole(canvas, result, error);
+}
+
+void
+rom_frames_deliver(RomTask *task, Oid owner, Jsonb *result, Jsonb *error)
+{
+	RomCanvas	canvas = {0};
+
+	canvas.id = task->instance_id;
+	canvas.def_id = task->def_id;
+	canvas.priority = task->priority;
+	canvas.owner = owner;
+	canvas.owner_name = task->owner;
+	rom_frames_go_on(&canvas, task->next ? task->next : rom_jb_array(NULL, 0), result, error, true);
+}

@@ -1,0 +1,56 @@
+/*-------------------------------------------------------------------------
+ *
+ * frames.h
+ *		Canvas: starting signatures, and what comes after a task.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_FRAMES_H
+#define ROM_FRAMES_H
+
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#include "tasks/task.h"
+
+/* The step that a canvas's instance waits for. */
+#define ROM_CANVAS_STEP "canvas:1"
+
+/* For whom something is started or delivered. */
+typedef struct RomCanvas
+{
+	pg_uuid_t	id;
+	int32		def_id;
+	int32		priority;		/* the instance's */
+	Oid			owner;
+	char	   *owner_name;
+	bool		in_turn;
+	bool		paused;			/* out of a turn: what is started is parked */
+	/* in a turn: the whole has ended */
+	bool		over;
+	Jsonb	   *result;
+	Jsonb	   *error;
+	/* what was looked up last */
+	char	   *activity;
+	char	   *queue;
+	int64		close_us;
+	int64		beat_us;
+	int64		start_us;
+} RomCanvas;
+
+/*
+ * Starts a signature. previous: the result before it, or NULL. next: the frames of what comes after. inherited:
+ * options from above, or NULL. path: where it stands. Engine scope needed, as below; statements are executed.
+ */
+extern void rom_frames_start(RomCanvas *canvas, Jsonb *json, Jsonb *previous,
+							 Jsonb *next, Jsonb *inherited, const char *path);
+
+/* Goes on after an end: one of result and error is NULL. is_task: a task's end, which is counted. */
+extern void rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result,
+							 Jsonb *error, bool is_task);
+
+/* The same for the end of a task: what rom_task_deliver() calls. */
+extern void rom_frames_deliver(RomTask *task, Oid owner, Jsonb *result,
+							   Jsonb *error);
+
+#endif							/* ROM_FRAMES_H */
