@@ -222,6 +222,27 @@ C
 	poll_until($node, qq{SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$held'}, 'the lock is free: the sweep runs again');
 }
 
+# --- what SQL can lock by any key is none of ours: sessions' advisory locks hold nothing up
+
+sql(q{CREATE ROLE mallory LOGIN; SELECT romancy.set_queue('q', 1), romancy.define_activity('asked', queue => 'q')});
+{
+	my $m = $node->background_psql('postgres', extra_params => [ '-U', 'mallory' ]);
+	# classes of romancy's locks: sweeps, definitions, queues, prepared transactions; their keys: numbers, and hashes of names
+	$m->query_safe(q{SELECT count(pg_advisory_lock(c, k)), count(pg_advisory_lock(c::bigint << 32 | (k::bigint & 4294967295)))
+		FROM unnest(ARRAY[x'524F4D01', x'726f6d51', x'726f6d57', x'726f6d41']::bit(32)[]) b, LATERAL (SELECT b::int) AS cc(c),
+			LATERAL (SELECT n << 8 | p FROM generate_series(0, 20) n, generate_series(0, 2) p UNION ALL SELECT hashtext(name) FROM unnest('{q,other,asked,quick}'::text[]) name UNION SELECT 0) AS kk(k)});
+	cmp_ok(sql(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid IN (1, 2)}), '>', 400, 'a hostile session holds whatever keys there are');
+	my %before = map { split /\|/ } split /\n/, sql(q{SELECT name, runs FROM romancy.sweeps});
+	my $asked = sql(q{CREATE FUNCTION asks(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('asked', $1); END $$; SELECT romancy.start_workflow('asks', '1')});
+	set(timer_interval => '50ms', resumption_interval => '50ms', retention_interval => '50ms');
+	poll_until($node, qq{SELECT runs > $before{$_} FROM romancy.sweeps WHERE name = '$_'}, "sweep $_ runs beside it") for qw(timers resumption retention);
+	is(sql(q{SET lock_timeout = '20s'; SELECT romancy.define_workflow('other', handler => 'quick(jsonb)')}), '1', 'a workflow is defined');
+	poll_until($node, q{SET lock_timeout = '20s'; SELECT count(*) = 1 FROM romancy.fetch_activities('q', 'w')}, 'a task is fetched from a queue with a limit');
+	is(sql("SET lock_timeout = '20s'; SELECT romancy.cancel_workflow('$asked')"), 't', 'and its instance is cancelled');
+	$m->quit;
+	set(timer_interval => '1h', resumption_interval => '1h', retention_interval => '1h');
+}
+
 # --- several schedulers share the sweeps by a hash of the instance's id
 
 set(schedulers => 2, timer_interval => '200ms', retry_backoff_max => '200ms', sweep_batch_size => 100);

@@ -23,7 +23,7 @@ my $functions = q{
 	CREATE FUNCTION public.note(jsonb) RETURNS jsonb LANGUAGE plpgsql SET default_transaction_read_only = off AS $$
 	BEGIN INSERT INTO public.effect VALUES (romancy.instance_id(), ($1 #>> '{}')::int); RETURN $1; END $$;
 	CREATE FUNCTION public.flaky(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
-	BEGIN IF romancy.attempt() < 2 THEN RAISE EXCEPTION 'not yet'; END IF; RETURN '"ok"'; END $$;
+	BEGIN IF romancy.attempt() OPERATOR(pg_catalog.<) 2 THEN RAISE EXCEPTION 'not yet'; END IF; RETURN '"ok"'; END $$;
 	CREATE FUNCTION public.steps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN
 		PERFORM romancy.activity('public.note', '1');
@@ -118,26 +118,56 @@ $node->safe_psql('hostile', q{
 	GRANT USAGE ON SCHEMA evil TO public; GRANT ALL ON evil.seen TO public;
 	CREATE FUNCTION evil.note(text) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN INSERT INTO evil.seen (what) VALUES ($1); EXCEPTION WHEN OTHERS THEN NULL; END $$;
-	CREATE FUNCTION evil.eq(text, text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('='); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
-	CREATE FUNCTION evil.eq(name, name) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('= name'); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
-	CREATE FUNCTION evil.eq(int, int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('= int'); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
-	CREATE FUNCTION evil.eq(uuid, uuid) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('= uuid'); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$;
-	CREATE FUNCTION evil.le(timestamptz, timestamptz) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('<='); RETURN $1 OPERATOR(pg_catalog.<=) $2; END $$;
-	CREATE FUNCTION evil.gt(record, record) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('>'); RETURN true; END $$;
-	CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = text, RIGHTARG = text);
-	CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = name, RIGHTARG = name);
-	CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = int, RIGHTARG = int);
-	CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = uuid, RIGHTARG = uuid);
-	CREATE OPERATOR evil.<= (FUNCTION = evil.le, LEFTARG = timestamptz, RIGHTARG = timestamptz);
-	CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('now'); RETURN pg_catalog.now(); END $$;
+	DO $$
+	DECLARE t text; o text;
+	BEGIN
+		FOREACH t IN ARRAY ARRAY['text', 'uuid', 'jsonb', 'int4', 'int8', 'int2', 'timestamptz', 'oid', 'name', 'interval', 'bool', 'record'] LOOP
+			FOREACH o IN ARRAY ARRAY['=', '<>', '<', '<=', '>', '>='] LOOP
+				EXECUTE format('CREATE FUNCTION evil.%2$I(a %1$s, b %1$s) RETURNS bool LANGUAGE plpgsql AS %3$L', t, 'op' || encode(o::bytea, 'hex') || t,
+					format('BEGIN PERFORM evil.note(%L); RETURN a OPERATOR(pg_catalog.%s) b; END', o || ' ' || t, o));
+				EXECUTE format('CREATE OPERATOR evil.%2$s (LEFTARG = %1$s, RIGHTARG = %1$s, FUNCTION = evil.%3$I)', t, o, 'op' || encode(o::bytea, 'hex') || t);
+			END LOOP;
+		END LOOP;
+		FOREACH t IN ARRAY ARRAY['now()', 'clock_timestamp()', 'statement_timestamp()'] LOOP
+			EXECUTE format('CREATE FUNCTION evil.%1$s RETURNS timestamptz LANGUAGE plpgsql AS %2$L', t, format('BEGIN PERFORM evil.note(%L); RETURN pg_catalog.%s; END', t, t));
+		END LOOP;
+		FOREACH t IN ARRAY ARRAY['lower', 'unnest', 'coalesce', 'format', 'jsonb_build_object', 'to_jsonb', 'jsonb_array_elements', 'uuid_hash', 'least', 'greatest'] LOOP
+			EXECUTE format('CREATE FUNCTION evil.%I(text) RETURNS text LANGUAGE plpgsql AS %L', t, format('BEGIN PERFORM evil.note(%L); RETURN $1; END', t));
+		END LOOP;
+	END $$;
 	CREATE FUNCTION evil.count(anyelement) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('count'); RETURN 1; END $$;
 	CREATE FUNCTION evil.pg_has_role(name, text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.note('pg_has_role'); RETURN true; END $$;
+	-- work that takes the workers through most of their statements; its own code has a path of its own
+	CREATE FUNCTION public.echo(jsonb) RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN RETURN $1; END $$;
+	CREATE FUNCTION public.fails(jsonb) RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+	CREATE FUNCTION public.child(jsonb) RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN RETURN romancy.activity('public.echo', $1); END $$;
+	CREATE FUNCTION public.again(jsonb) RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog AS $$ BEGIN IF $1 = '2' THEN RETURN $1; END IF; PERFORM romancy.recur('2'); RETURN NULL; END $$;
+	CREATE FUNCTION public.wide(jsonb) RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+	BEGIN
+		PERFORM romancy.set_value('k', $1), romancy.set_labels('{"l": 1}'), romancy.subscribe('b'), romancy.join_group('g');
+		PERFORM romancy.await(romancy.spawn('public.echo', $1)), romancy.call_workflow('public.child', $1), romancy.publish('b', '1'), romancy.receive('b');
+		BEGIN PERFORM romancy.activity('public.fails', retry => '{"max_attempts": 2, "initial_interval": "1ms"}'); EXCEPTION WHEN OTHERS THEN NULL; END;
+		BEGIN PERFORM romancy.receive('b', timeout => '1 ms'); EXCEPTION WHEN OTHERS THEN NULL; END;
+		PERFORM romancy.sleep('1 ms');
+		RETURN $1;
+	END $$;
 	CREATE TABLE evil.t_instance (i int); CREATE TABLE evil.t_history (i int);
 	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA evil TO public;
 	ALTER DATABASE hostile SET search_path = evil, pg_catalog, romancy, public;
 });
 poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE database = 'hostile'}, 'the workers begin anew');
+my @fast = map { "${_}_interval" } qw(timer resumption lock_cleanup retention activity_timeout message_check message_timeout channel_cleanup);
+sql("ALTER SYSTEM SET romancy.$_ = '50ms'") for @fast;
+sql('ALTER SYSTEM SET romancy.worker_idle_timeout = 0');
+$node->reload;
 runs('hostile', 'a hostile search_path');
+# its own code resolves nothing by a path; the rows are written and read by workers
+$node->safe_psql('hostile', q{SET search_path = pg_catalog; SELECT romancy.start_workflow('public.wide', '1'), romancy.start_workflow('public.again', '1'), romancy.start_workflow('public.wide', '2', idempotency_key => 'x')});
+poll_until($node, q{SET search_path = pg_catalog; SELECT count(*) = 6 AND bool_and(status IN ('completed', 'recurred')) FROM romancy.instances WHERE workflow ~ 'wide|child|again'}, 'most of what workers do', dbname => 'hostile');
+poll_until($node, q{SET search_path = pg_catalog; SELECT bool_and(runs > 0) FROM romancy.sweeps WHERE name NOT IN ('schedules', 'outbox')}, 'and every sweep', dbname => 'hostile');
+sql("ALTER SYSTEM RESET romancy.$_") for @fast, 'worker_idle_timeout';
+$node->reload;
+$node->safe_psql('hostile', q{SET search_path = pg_catalog; SELECT romancy.delete_workflow(instance_id) FROM romancy.instances WHERE workflow ~ 'wide|child|again'});
 $node->safe_psql('hostile', q{SET search_path = pg_catalog; SELECT romancy.run_sweep(name) FROM romancy.sweeps});
 is($node->safe_psql('hostile', q{SET search_path = pg_catalog; SELECT count(*) FROM evil.seen}), '0', 'none of its functions was run by a worker')
   or diag($node->safe_psql('hostile', q{SET search_path = pg_catalog; SELECT who, su, what, count(*) FROM evil.seen GROUP BY 1, 2, 3}));
