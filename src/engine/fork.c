@@ -85,7 +85,8 @@ read_original(const pg_uuid_t *id, const RomInstanceHead *head, Original *o)
 	if (rom_execute(&select_original, values, NULL, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
-				 errmsg("workflow instance \"%s\" is being deleted", rom_life_uuid_text(id))));
+				 errmsg("workflow instance \"%s\" is being deleted", rom_life_uuid_text(id)),
+				 errhint("Unless that is rolled back, there will be nothing to fork.")));
 	inst->def_id = DatumGetInt32(rom_value(0, 1, &isnull));
 	inst->input = get_jsonb(2, cxt);
 	inst->labels = get_jsonb(3, cxt);

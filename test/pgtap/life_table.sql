@@ -19,7 +19,7 @@ SELECT cells.cell[1] AS status, head.cell[i] AS operation, cells.cell[i] AS outc
 FROM cells, head, generate_series(2, array_length(head.cell, 1)) i WHERE cells.cell <> head.cell;
 
 SELECT set_eq('SELECT DISTINCT status FROM expected', 'SELECT unnest(enum_range(NULL::romancy.t_status))::text', 'the table has every status');
-SELECT set_eq('SELECT DISTINCT operation FROM expected', array['cancel', 'terminate', 'pause', 'resume', 'retry', 'fork', 'delete'], 'and every operation');
+SELECT set_eq('SELECT DISTINCT operation FROM expected', array['cancel', 'terminate', 'pause', 'resume', 'retry', 'fork', 'delete', 'send_to', 'raise_event'], 'and every operation');
 
 CREATE TABLE mended (yes boolean);
 CREATE TABLE effect (what jsonb);
@@ -83,7 +83,14 @@ BEGIN
 		WHEN 'retry' THEN INSERT INTO mended VALUES (true); done := romancy.retry_workflow(id);
 		WHEN 'delete' THEN done := romancy.delete_workflow(id);
 		WHEN 'fork' THEN fork := romancy.fork_workflow(id, 'first:1');
+		WHEN 'send_to' THEN PERFORM romancy.send_to(id, 'c', '1');
+		WHEN 'raise_event' THEN PERFORM romancy.raise_event('t', 's', '1', instance_id => id);
 	END CASE;
+	IF operation IN ('send_to', 'raise_event') THEN
+		CALL settle();
+		RETURN CASE WHEN before <> (SELECT status FROM romancy.instances WHERE instance_id = id) AND before NOT IN ('pending', 'running') THEN 'another status'
+			WHEN EXISTS (SELECT FROM romancy.t_message m WHERE m.instance_id = outcome.id) THEN 'kept' ELSE 'no' END;
+	END IF;
 	IF fork IS NOT NULL THEN
 		RETURN CASE WHEN before = (SELECT status FROM romancy.instances WHERE instance_id = id)
 			AND (SELECT status FROM romancy.instances WHERE instance_id = fork) = 'pending' THEN 'new' END;
