@@ -142,9 +142,13 @@ resolve(const char *channel)
 	return handled;
 }
 
-/* sweep_all looks at a window of all who wait, the next one each time; complete: at one after the other, until it has found something. */
+/*
+ * sweep_all looks at a window of all who wait, the next one each time; complete:
+ * at one after the other, until it has found something. *more: whether there are
+ * windows left of a pass, of which this call begins one when it is false.
+ */
 static int64
-sweep_all(const RomSweepArgs *args, bool complete)
+sweep_all(const RomSweepArgs *args, bool complete, bool *more)
 {
 	static RomStatement unsettled = {
 		"SELECT instance_id, channel FROM romancy.t_subscription WHERE snapshot IS NOT NULL LIMIT $1",
@@ -169,16 +173,17 @@ sweep_all(const RomSweepArgs *args, bool complete)
 	static pg_uuid_t pos_id;
 	Datum		values[3];
 	uint64		rows;
-	int64		handled;
+	int64		handled = 0;
 	int			window = args->limit * WINDOW;
 
-	values[0] = Int32GetDatum(window);
-	handled = settle_rows(&unsettled, values);
-	values[0] = Int32GetDatum(args->limit);
-	handled += wake_rows(rom_execute(&awaiting, values, NULL, 0));
-
-	if (args->manual)
+	if (!*more)
+	{
+		values[0] = Int32GetDatum(window);
+		handled = settle_rows(&unsettled, values);
+		values[0] = Int32GetDatum(args->limit);
+		handled += wake_rows(rom_execute(&awaiting, values, NULL, 0));
 		pos_at = DT_NOBEGIN;
+	}
 	do
 	{
 		values[0] = TimestampTzGetDatum(pos_at);
@@ -203,8 +208,7 @@ sweep_all(const RomSweepArgs *args, bool complete)
 		SPI_freetuptable(SPI_tuptable);
 		CHECK_FOR_INTERRUPTS();
 	} while (complete && rows >= (uint64) window && handled < args->limit);
-	if (rows < (uint64) window)
-		pos_at = DT_NOBEGIN;
+	*more = rows >= (uint64) window;
 	return handled;
 }
 
@@ -212,6 +216,7 @@ static int64
 sweep_messages(const RomSweepArgs *args)
 {
 	static TimestampTz last_all = 0;
+	static bool more = false;	/* of the look at all who wait */
 	char		key[ROM_CROSSING_KEY_MAX + 1];
 	TimestampTz now = GetCurrentTimestamp();
 	bool		all = args->manual;
@@ -225,13 +230,18 @@ sweep_messages(const RomSweepArgs *args)
 		handled += resolve(key);
 		CHECK_FOR_INTERRUPTS();
 	}
-	if (n > CHANNELS_MAX)
-		rom_wake_sweep(rom_messages_sweep(), now);
-	if (all || now - last_all > (int64) rom_guc_message_check_interval * 500)
+	/* what was lost begins a new pass: it may stand where this one has been */
+	if (all || args->manual)
+		more = false;
+	if (all || more || now - last_all > (int64) rom_guc_message_check_interval * 500)
 	{
-		last_all = now;
-		handled += sweep_all(args, all);
+		if (!more)
+			last_all = now;
+		handled += sweep_all(args, all, &more);
 	}
+	/* each batch is a transaction of its own, and the next one comes at once */
+	if (n > CHANNELS_MAX || (more && !args->manual))
+		rom_wake_sweep(rom_messages_sweep(), now);
 	rom_engine_end(&engine);
 	return handled;
 }

@@ -81,6 +81,21 @@ $node->append_conf('postgresql.conf', 'romancy.enabled = on');
 $node->start;
 poll_until($node, q{select count(*) = 3 from romancy.instances where workflow = 'listener' and output = '2'}, 'found after a crash');
 
+# and many more than a batch of the sweep that looks at all who wait
+$node->append_conf('postgresql.conf', "romancy.sweep_batch_size = 1");
+$node->restart;
+query(q{select romancy.start_workflow('listener', '{}') from generate_series(1, 40)});
+poll_until($node, q{select waiting = 40 from romancy.channels where channel = 'news'}, 'listeners wait');
+$node->append_conf('postgresql.conf', 'romancy.enabled = off');
+$node->restart;
+query(q{select romancy.publish('news', '"many"')});
+$node->stop('immediate');
+$node->append_conf('postgresql.conf', 'romancy.enabled = on');
+$node->start;
+poll_until($node, q{select count(*) = 40 from romancy.instances where workflow = 'listener' and output = '"many"'}, 'found after a crash, batch after batch');
+$node->append_conf('postgresql.conf', "romancy.sweep_batch_size = 100");
+$node->restart;
+
 # two-phase commit drops the notes of a transaction
 query(q{select romancy.start_workflow('listener', '{}') from generate_series(1, 2)});
 poll_until($node, q{select waiting = 2 from romancy.channels where channel = 'news'}, 'listeners wait');
