@@ -158,10 +158,26 @@ open_table(RomTable *table, const char *command)
 	return rel;
 }
 
-/* index_row makes the index entries of a row that was just written. */
-static void
-index_row(RomTableState *state, Relation rel, TupleTableSlot *slot)
+/* is_unchanged: does an update of the table's columns leave an index's columns as they were? */
+static bool
+is_unchanged(RomTable *table, const IndexInfo *info)
 {
+	for (int k = 0; k < info->ii_NumIndexAttrs; k++)
+	{
+		if (info->ii_IndexAttrNumbers[k] == 0)
+			return false;		/* an expression */
+		for (int i = 0; i < table->ncolumns; i++)
+			if (table->state->attnums[i] == info->ii_IndexAttrNumbers[k] - 1)
+				return false;
+	}
+	return true;
+}
+
+/* index_row makes the index entries of a row that was just written; update: of a new version of one. */
+static void
+index_row(RomTable *table, Relation rel, TupleTableSlot *slot, bool update)
+{
+	RomTableState *state = table->state;
 	ExprContext *econtext = GetPerTupleExprContext(state->estate);
 
 	econtext->ecxt_scantuple = slot;
@@ -177,7 +193,8 @@ index_row(RomTableState *state, Relation rel, TupleTableSlot *slot)
 		index = index_open(state->indexes[i], RowExclusiveLock);
 		FormIndexDatum(info, slot, state->estate, ivalues, inulls);
 		index_insert(index, ivalues, inulls, &slot->tts_tid, rel,
-					 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+					 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+					 update && is_unchanged(table, info), info);
 		index_close(index, RowExclusiveLock);
 	}
 	ResetExprContext(econtext);
@@ -203,7 +220,7 @@ rom_table_insert(RomTable *table, Datum *values, bool *nulls)
 	}
 	ExecStoreVirtualTuple(slot);
 	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
-	index_row(state, rel, slot);
+	index_row(table, rel, slot, false);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
@@ -248,7 +265,7 @@ rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *null
 	result = table_tuple_update(rel, &tid, slot, GetCurrentCommandId(true), snapshot,
 								InvalidSnapshot, wait, &failure, &mode, &indexes);
 	if (result == TM_Ok && indexes != TU_None)
-		index_row(state, rel, slot);
+		index_row(table, rel, slot, true);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return result;

@@ -19,6 +19,7 @@
 #include "base/fanin.h"
 #include "base/guc.h"
 #include "base/jb.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "base/waiter.h"
 #include "base/wake.h"
@@ -358,66 +359,64 @@ save_events(RomTurn *turn, Datum *events)
 	return last_seq;
 }
 
-/* save_row updates the instance's row with the verdict; events: or 0. */
+/* save_row updates the instance's row with the verdict, without the executor; events: or 0. The turn holds the row. */
 static void
 save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_instance SET status = $2, wake_at = $3, wait = $4, output = $5,"
-		" error = $6, started_at = $7, updated_at = $8, finished_at = $9, body_hash = $10,"
-		" last_seq = $11, flags = $12, labels = $13, progress = $14, resume_status = $15,"
-		" crashes = $16, events = coalesce($17, events) WHERE instance_id = $1",
-		17, {UUIDOID, InvalidOid, TIMESTAMPTZOID, JSONBOID, JSONBOID, JSONBOID,
-			TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT4OID,
-		JSONBOID, JSONBOID, InvalidOid, INT2OID, InvalidOid}
+	static RomTable columns = {
+		"t_instance", 16, {
+			"status", "wake_at", "wait", "output", "error", "started_at", "updated_at",
+			"finished_at", "body_hash", "last_seq", "flags", "labels", "progress",
+			"resume_status", "crashes", "events"
+		}, true
 	};
 	RomInstance *inst = turn->inst;
-	Oid			status_type = rom_type_oid("t_status");
 	bool		final = ROM_STATUS_IS_FINAL(turn->status);
 	Jsonb	   *wait = !final && (turn->wait || turn->saga) ?
 		wait_to_jsonb(turn->wait, turn->saga) : NULL;
 	Jsonb	   *labels = turn->labels ? turn->labels : inst->labels;
-	Datum		values[17];
-	bool		nulls[17] = {0};
+	Datum		values[16];
+	bool		nulls[16] = {0};
+	RomRows		rows;
 
-	if (update.argtypes[1] != status_type)
-	{
-		update.argtypes[1] = update.argtypes[14] = status_type;
-		update.argtypes[16] = rom_type_oid("t_events");
-		if (update.plan)
-			SPI_freeplan(update.plan);
-		update.plan = NULL;
-	}
 	if (inst->started_at == 0)
 		inst->started_at = now;
-	values[0] = UUIDPGetDatum(&inst->id);
-	values[1] = rom_status_datum(turn->status);
-	values[2] = TimestampTzGetDatum(turn->wake_at);
-	nulls[2] = final;
-	values[3] = PointerGetDatum(wait);
-	nulls[3] = wait == NULL;
-	values[4] = PointerGetDatum(turn->output);
-	nulls[4] = turn->output == NULL;
-	values[5] = PointerGetDatum(turn->error);
-	nulls[5] = turn->error == NULL;
-	values[6] = TimestampTzGetDatum(inst->started_at);
+	values[0] = rom_status_datum(turn->status);
+	values[1] = TimestampTzGetDatum(turn->wake_at);
+	nulls[1] = final;
+	values[2] = PointerGetDatum(wait);
+	nulls[2] = wait == NULL;
+	values[3] = PointerGetDatum(turn->output);
+	nulls[3] = turn->output == NULL;
+	values[4] = PointerGetDatum(turn->error);
+	nulls[4] = turn->error == NULL;
+	values[5] = TimestampTzGetDatum(inst->started_at);
+	values[6] = TimestampTzGetDatum(now);
 	values[7] = TimestampTzGetDatum(now);
-	values[8] = TimestampTzGetDatum(now);
-	nulls[8] = !final;
-	values[9] = Int64GetDatum(inst->body_hash);
-	nulls[9] = inst->body_hash == 0;
-	values[10] = Int64GetDatum(last_seq);
-	values[11] = Int32GetDatum(inst->flags);
-	values[12] = PointerGetDatum(labels);
-	nulls[12] = labels == NULL;
-	values[13] = PointerGetDatum(inst->progress);
-	nulls[13] = inst->progress == NULL;
-	values[14] = rom_status_datum(inst->resume_status);
-	nulls[14] = turn->status != ROM_STATUS_PAUSED;
-	values[15] = Int16GetDatum(inst->crashes);
-	values[16] = events;
-	nulls[16] = events == (Datum) 0;
-	rom_execute(&update, values, nulls, 0);
+	nulls[7] = !final;
+	values[8] = Int64GetDatum(inst->body_hash);
+	nulls[8] = inst->body_hash == 0;
+	values[9] = Int64GetDatum(last_seq);
+	values[10] = Int32GetDatum(inst->flags);
+	values[11] = PointerGetDatum(labels);
+	nulls[11] = labels == NULL;
+	values[12] = PointerGetDatum(inst->progress);
+	nulls[12] = inst->progress == NULL;
+	values[13] = rom_status_datum(inst->resume_status);
+	nulls[13] = turn->status != ROM_STATUS_PAUSED;
+	values[14] = Int16GetDatum(inst->crashes);
+	values[15] = events;
+	nulls[15] = events == (Datum) 0;
+	rom_rows_open(&rows, &columns, "t_instance_pkey", true);
+	if (rom_rows_find(&rows, &inst->id))
+	{
+		if (events == (Datum) 0)
+			values[15] = rom_rows_column(&rows, 15, &nulls[15]);
+		if (rom_table_update(&columns, rows.slot, values, nulls, rows.snapshot, true) != TM_Ok)
+			elog(ERROR, "the row of an instance was changed during its turn");
+	}
+	rom_rows_close(&rows);
+	CommandCounterIncrement();
 }
 
 /* delete_inbox takes the rows away that this turn has seen and used. */
