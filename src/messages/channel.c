@@ -559,8 +559,10 @@ static void
 at_move(RomTurn *turn, const pg_uuid_t *successor)
 {
 	static RomStatement move_subscriptions = {
-		"UPDATE romancy.t_subscription SET instance_id = $2, spawned = 0 WHERE instance_id = $1"
-		" RETURNING channel",
+		/* a publisher that crosses this has its delivery for the old instance: the new one's is late */
+		"UPDATE romancy.t_subscription SET instance_id = $2, spawned = 0, bound = NULL,"
+		" snapshot = CASE WHEN mode = 'broadcast' THEN coalesce(snapshot, pg_current_snapshot()) END"
+		" WHERE instance_id = $1 RETURNING channel",
 		2, {UUIDOID, UUIDOID}
 	};
 	static RomStatement move_deliveries = {
