@@ -36,6 +36,9 @@
 #include "engine/limit.h"
 #include "engine/run.h"
 
+/* So many are looked for at a time: each look reads all that are due, for their priority. */
+#define FIND_MAX 256
+
 /* A drain under way. */
 typedef struct Drain
 {
@@ -46,7 +49,7 @@ typedef struct Drain
 	bool		advance_time;
 	int64		max_turns;		/* 0: no limit */
 	int64		turns;
-	pg_uuid_t	arrived[ROM_BATCH_MAX]; /* for which something had come, and who were run */
+	pg_uuid_t	arrived[FIND_MAX]; /* for which something had come, and who were run */
 	int			narrived;
 } Drain;
 
@@ -248,12 +251,12 @@ run_committed(Drain *d, const pg_uuid_t *id)
 static void
 drain(Drain *d)
 {
-	pg_uuid_t	ids[ROM_BATCH_MAX];
+	pg_uuid_t	ids[FIND_MAX];
 	int			idle = 0;
 
 	for (;;)
 	{
-		int			max = ROM_BATCH_MAX;
+		int			max = FIND_MAX;
 		int			n;
 		int			turns = 0;
 
