@@ -95,6 +95,88 @@ run_saga('commit of undo 3', '"fail"', 'failed');
 run_saga('inside 2', '"cancel"', 'cancelled');
 run_saga('commit of undo 1', '"cancel"', 'cancelled');
 
+# Before the final status. Compensations share a transaction with what follows them,
+# unless a turn has used its time (200 ms): then the next turn goes on, and after the last
+# compensation there is one that does nothing but end the instance. It tells the parent,
+# in t_inbox, so a lock on this table holds it up, and it dies there. (What the saga
+# undoes are the steps that were committed: those of a turn that a cancel or a crash
+# interrupts did not happen, and leave no row either.) A procedure that commits inside is
+# recorded by the turn after it, here the one that dies: it runs at least once, and
+# stands in history once.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION undo_slowly(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_advisory_xact_lock_shared(51), pg_sleep(0.4);
+		INSERT INTO effect (instance, what) VALUES (romancy.instance_id(), 'undo ' || ($1 ->> 'result'));
+		RETURN NULL;
+	END $$;
+	CREATE PROCEDURE undo_outside(jsonb, INOUT result jsonb) LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_advisory_xact_lock_shared(51);
+		INSERT INTO effect (instance, what) VALUES (romancy.instance_id(), 'undo ' || ($1 ->> 'result'));
+		COMMIT;
+	END $$;
+	SELECT romancy.define_activity('undo_outside', 'undo_outside(jsonb, jsonb)', transactional => false);
+	CREATE FUNCTION parent(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN RETURN romancy.call_workflow('saga', $1); END $$;
+});
+for (['undo_slowly', $expected], ['undo_outside', "$expected,undo 1"])
+{
+	my ($undo, $effects) = @$_;
+	my $holder = $node->background_psql('postgres');
+
+	$holder->query_safe('SELECT pg_advisory_lock(51)');
+	$node->safe_psql('postgres', "SELECT romancy.define_activity('put', 'put(jsonb)', compensation => '$undo')");
+	my $parent = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('parent', '"fail"')});
+	my $child = "(SELECT instance_id FROM romancy.t_instance WHERE parent_id = '$parent')";
+	poll_until($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 51 AND NOT granted}, "before the end, $undo: it compensates");
+	$holder->query_safe('BEGIN');
+	$holder->query_safe('LOCK TABLE romancy.t_inbox IN SHARE MODE');
+	$holder->query_safe('SELECT pg_advisory_unlock(51)');
+	my $blocked = q{SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 'romancy.t_inbox'::regclass
+		AND mode = 'RowExclusiveLock' AND NOT granted AND backend_type = 'romancy executor'};
+	poll_until($node, "SELECT count(*) = 1 FROM ($blocked) b", "before the end, $undo: the last turn is about to tell its parent");
+	is($node->safe_psql('postgres', "SELECT string_agg(what, ',' ORDER BY n) FROM effect WHERE instance = $child"), $expected, "before the end, $undo: all is undone and committed");
+	is($node->safe_psql('postgres', "SELECT status FROM romancy.instances WHERE instance_id = $child"), 'compensating', "before the end, $undo: the final status is not");
+	my $killed = $node->safe_psql('postgres', $blocked);
+	kill 'KILL', $killed;
+	eval { $holder->quit };
+	poll_until(sub { !kill(0, $killed) }, "before the end, $undo: the executor is killed");
+	wait_for_server();
+	poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$parent'", "before the end, $undo: the parent hears of it", expected => 'failed');
+	is($node->safe_psql('postgres', "SELECT status || ': ' || (error ->> 'message') FROM romancy.instances WHERE instance_id = $child"), 'failed: saga fails', "before the end, $undo: failed, for its reason");
+	is($node->safe_psql('postgres', "SELECT string_agg(what, ',' ORDER BY n) FROM effect WHERE instance = $child"), $effects, "before the end, $undo: the effects");
+	is($node->safe_psql('postgres', "SELECT string_agg(coalesce(activity_id, event_type), ',' ORDER BY seq) FROM romancy.get_history($child) WHERE event_type LIKE 'Comp%' OR event_type LIKE 'Workflow%'"),
+		'put:3,put:2,put:1,WorkflowFailed', "before the end, $undo: one row of history each");
+}
+
+# A cancel while a compensation waits for its next attempt neither brings the attempt
+# forward nor charges one: the rest run when they would have, and the end is another.
+$node->safe_psql('postgres', q{
+	CREATE TABLE repaired (yes boolean);
+	CREATE FUNCTION undo_hourly(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		IF $1 ->> 'result' = '2' AND NOT EXISTS (SELECT FROM repaired) THEN RAISE EXCEPTION 'not yet'; END IF;
+		INSERT INTO effect (instance, what) VALUES (romancy.instance_id(), 'undo ' || ($1 ->> 'result') || ' at attempt ' || romancy.attempt());
+		RETURN NULL;
+	END $$;
+	SELECT romancy.define_activity('undo_hourly', 'undo_hourly(jsonb)', retry => '{"initial_interval": "2000 s", "max_interval": "2000 s", "max_duration": "9000 s", "jitter": 0}');
+	SELECT romancy.define_activity('put', 'put(jsonb)', compensation => 'undo_hourly');
+});
+my $retrying = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('saga', '"fail"')});
+poll_until($node, "SELECT status = 'compensating' AND wait ->> 'kind' = 'retry' FROM romancy.t_instance WHERE instance_id = '$retrying'", 'between attempts: it waits for the second');
+my $until = $node->safe_psql('postgres', "SELECT wait ->> 'until' FROM romancy.t_instance WHERE instance_id = '$retrying'");
+$node->safe_psql('postgres', 'INSERT INTO repaired VALUES (true)');
+is($node->safe_psql('postgres', "SELECT romancy.cancel_workflow('$retrying', 'enough')"), 't', 'between attempts: it is cancelled');
+poll_until($node, "SELECT wait -> 'saga' ->> 'status' = 'cancelled' FROM romancy.t_instance WHERE instance_id = '$retrying'", 'between attempts: the cancel has arrived');
+is($node->safe_psql('postgres', "SELECT status, wait ->> 'kind', wait ->> 'until' FROM romancy.t_instance WHERE instance_id = '$retrying'"), "compensating|retry|$until", 'between attempts: it waits as before');
+$node->safe_psql('postgres', "UPDATE romancy.t_instance SET wake_at = now() - interval '1 min', wait = jsonb_set(wait, '{until}', to_jsonb(now() - interval '1 min')) WHERE instance_id = '$retrying'");
+$node->safe_psql('postgres', q{SELECT sum(romancy.run_sweep(name)) FROM romancy.sweeps WHERE name IN ('timers', 'activity_timeouts')});
+poll_until($node, "SELECT concat_ws(', ', status, error ->> 'message', error -> 'cause' ->> 'message') FROM romancy.instances WHERE instance_id = '$retrying'",
+	'between attempts: cancelled in the end, with its failure as the cause', expected => 'cancelled, enough, saga fails');
+is($node->safe_psql('postgres', "SELECT string_agg(what, ',' ORDER BY n) FROM effect WHERE instance = '$retrying' AND what LIKE 'undo%'"),
+	'undo 3 at attempt 1,undo 2 at attempt 2,undo 1 at attempt 1', 'between attempts: all undone, once, none charged for the cancel');
+
 # Between a compensation that has committed and the next: it waits for its second
 # attempt when everything is killed, and knows it afterwards.
 $node->safe_psql('postgres', q{
