@@ -58,6 +58,13 @@ SELECT plain(romancy.diagram(:'id'));
 SELECT plain(romancy.timeline(:'id'));
 SELECT length(romancy.diagram(:'id', 'dot')) > 500;
 
+-- one that waits for a message: its shape has room for the text
+CREATE FUNCTION listens(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN PERFORM romancy.activity('ok', '1'); RETURN romancy.receive('order.cancelled.by.customer'); END $$;
+SELECT romancy.start_workflow('listens') AS id \gset
+CALL romancy.drain() \gset
+SELECT plain(romancy.diagram(:'id', 'dot'));
+
 -- the bars themselves: steps of one, two and four hours
 CREATE FUNCTION hours(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN PERFORM romancy.sleep('1 h'); PERFORM romancy.sleep('2 h'); PERFORM romancy.sleep('4 h'); RETURN '1'; END $$;
