@@ -76,6 +76,15 @@
 	index_beginscan((rel), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* 18: a lock that is not to be had can be logged (6d376c3b0d) */
+#if PG_VERSION_NUM >= 180000
+#define rom_lock_tuple_conditional(rel, tid, mode) \
+	ConditionalLockTuple((rel), (tid), (mode), false)
+#else
+#define rom_lock_tuple_conditional(rel, tid, mode) \
+	ConditionalLockTuple((rel), (tid), (mode))
+#endif
+
 /* 17: custom wait events (c9af054653) */
 #if PG_VERSION_NUM >= 170000
 #define ROM_WAIT_EVENT(name) WaitEventExtensionNew(name)

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -20,6 +21,8 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -240,6 +243,29 @@ rom_table_next_id(const char *sequence)
 	return id;
 }
 
+/*
+ * seize takes the tuple's heavyweight lock if nobody else locks or changes the
+ * row version at this moment. heap_update() has to be called so that it waits, so
+ * those who do not want to hold this lock during their update: they keep out
+ * each other, and anybody else they would wait for began after this look.
+ */
+static TM_Result
+seize(Relation rel, TupleTableSlot *row)
+{
+	Buffer		buffer = ((BufferHeapTupleTableSlot *) row)->buffer;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(row, false, NULL);
+	TM_Result	result;
+
+	if (!rom_lock_tuple_conditional(rel, &row->tts_tid, ExclusiveLock))
+		return TM_BeingModified;
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	result = HeapTupleSatisfiesUpdate(tuple, GetCurrentCommandId(false), buffer);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (result != TM_Ok)
+		UnlockTuple(rel, &row->tts_tid, ExclusiveLock);
+	return result;
+}
+
 TM_Result
 rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *nulls,
 				 Snapshot snapshot, bool wait)
@@ -251,8 +277,10 @@ rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *null
 	TM_FailureData failure;
 	LockTupleMode mode;
 	TU_UpdateIndexes indexes;
-	TM_Result	result;
+	TM_Result	result = wait ? TM_Ok : seize(rel, row);
 
+	if (result != TM_Ok)
+		goto done;
 	slot_getallattrs(row);
 	memcpy(slot->tts_values, row->tts_values, state->natts * sizeof(Datum));
 	memcpy(slot->tts_isnull, row->tts_isnull, state->natts * sizeof(bool));
@@ -263,9 +291,12 @@ rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *null
 	}
 	ExecStoreVirtualTuple(slot);
 	result = table_tuple_update(rel, &tid, slot, GetCurrentCommandId(true), snapshot,
-								InvalidSnapshot, wait, &failure, &mode, &indexes);
+								InvalidSnapshot, true, &failure, &mode, &indexes);
 	if (result == TM_Ok && indexes != TU_None)
 		index_row(table, rel, slot, true);
+	if (!wait)
+		UnlockTuple(rel, &tid, ExclusiveLock);
+done:
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return result;

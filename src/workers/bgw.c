@@ -295,7 +295,8 @@ rom_bgw_milliseconds(TimestampTz t)
 {
 	if (t >= DT_NOEND)
 		return -1;
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), t);
+	/* more than a latch can wait for, 24 days: whoever waits looks again then */
+	return Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), t), INT_MAX);
 }
 
 void

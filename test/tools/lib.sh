@@ -124,7 +124,6 @@ pg_major() {
 stage_conf() {
 	local lib share
 	lib=$("$PG_CONFIG" --pkglibdir) share=$("$PG_CONFIG" --sharedir)
-	echo "dynamic_library_path = '$ROMANCY_DESTDIR$lib:\$libdir'"
 	if [[ $(pg_major) -ge 18 ]]; then
 		echo "extension_control_path = '$ROMANCY_DESTDIR$share:\$system'"
 	elif grep -q extension_destdir "$("$PG_CONFIG" --bindir)/postgres"; then
@@ -133,7 +132,10 @@ stage_conf() {
 		echo "This server finds extensions only in $share/extension:" \
 			"run 'make install PG_CONFIG=$PG_CONFIG' first." >&2
 		return 1
+	else
+		return 0	# it runs what is installed
 	fi
+	echo "dynamic_library_path = '$ROMANCY_DESTDIR$lib:\$libdir'"
 }
 
 # have_language plperl|plpython3u: can this server load it?
