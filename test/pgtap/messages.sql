@@ -1,7 +1,8 @@
 -- Channels, events and groups, by drain in one transaction. Among these are the faults
--- of earlier systems: the newer message delivered and the older skipped, a publish
--- repeated by replay, a cancelled instance brought back by a message, a timeout and a message
--- that both count, a message sent before its wait and dropped, a mode pinned by finished instances.
+-- of earlier systems: the newer message delivered and the older skipped, a delivery that
+-- dies half-way, a publish repeated by replay, a cancelled instance brought back by a message, a timeout
+-- and a message that both count, a message sent before its wait and dropped, a mode pinned by finished
+-- instances, a start that happens though its transaction rolled back. Each has its name in a comment.
 BEGIN;
 SELECT no_plan();
 CREATE FUNCTION run() RETURNS void LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN CALL romancy.drain(turns => n); END $$;
@@ -29,7 +30,7 @@ BEGIN
 EXCEPTION WHEN SQLSTATE 'RM006' THEN RETURN r || '"timeout"'::jsonb;
 END $$;
 
--- direct: sent before the wait, in order, with everything that belongs to a message
+-- fault "a signal sent before its wait and dropped"; direct: sent before the wait, in order, with everything that belongs to a message
 SELECT start('early', 'collect', '{"channel": "c", "n": 2}');
 SELECT lives_ok($$ SELECT romancy.send_to(id('early'), 'c', '1'), romancy.send_to(id('early'), 'c', '2') $$, 'sent before the receiver waits');
 SELECT run();
@@ -83,6 +84,7 @@ SELECT start('m2', 'modes', '{"mode": "direct"}');
 SELECT run();
 SELECT is(romancy.get_result(id('m1')), to_jsonb('cannot subscribe to channel "q" as broadcast: it has subscribers as competing'::text), 'RM005 names channel and modes');
 SELECT is(romancy.get_result(id('m2')), '"subscribed"', 'direct goes with any mode');
+-- fault "a channel's mode pinned by finished instances"
 SELECT romancy.cancel_workflow(id('q' || i)) FROM generate_series(1, 3) i;
 SELECT run();
 SELECT start('m3', 'modes', '{"mode": "broadcast"}');
@@ -117,7 +119,7 @@ SELECT romancy.publish('t', '4');
 SELECT run();
 SELECT is(romancy.get_result(id('twice')), '[1, 4]', 'subscribing twice changes nothing; unsubscribed, it gets nothing');
 
--- publishing from a handler: recorded, not repeated by replay
+-- fault "publishes repeated by replay": publishing from a handler is recorded
 CREATE FUNCTION talk(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE a bigint; b bigint;
 BEGIN
@@ -174,7 +176,7 @@ SELECT later();
 SELECT throws_ok($$ SELECT romancy.get_result(id('i2')) $$, 'RM006', 'no message came on channel "i" in time');
 SELECT is(events(id('i2'), 'MessageTimeout'), 2::bigint, 'both timeouts are recorded, and the same on replay');
 
--- a cancelled instance stays cancelled
+-- fault "a cancelled instance brought back by a message"
 SELECT start('gone', 'collect', '{"channel": "g", "mode": "broadcast", "n": 1}');
 SELECT run();
 SELECT romancy.cancel_workflow(id('gone'));
@@ -259,9 +261,124 @@ SELECT is(romancy.handle_cloudevent(body)->>'error', error, error) FROM (VALUES
 	('{"specversion": "1.0", "id": 1, "source": "s", "type": "t"}', 'attribute "id" is not a string'),
 	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "time": "soon"}', 'attribute "time" is not a timestamp'),
 	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data_base64": "%%"}', 'data_base64 is not base64'),
-	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "romancyinstanceid": "x"}', 'attribute "romancyinstanceid" is not a uuid')
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "romancyinstanceid": "x"}', 'attribute "romancyinstanceid" is not a uuid'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "romancyinstanceid": 1}', 'attribute "romancyinstanceid" is not a uuid'),
+	('{"specversion": "1.0", "id": null, "source": "s", "type": "t"}', 'required attribute "id" is missing'),
+	('{"specversion": "1.0", "id": "1", "source": "", "type": "t"}', 'required attribute "source" is missing'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": ""}', 'required attribute "type" is missing'),
+	('{"specversion": "", "id": "1", "source": "s", "type": "t"}', 'required attribute "specversion" is missing'),
+	('{"specversion": "1.0", "id": "1", "source": {}, "type": "t"}', 'attribute "source" is not a string'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": []}', 'attribute "type" is not a string'),
+	('{"specversion": 1.0, "id": "1", "source": "s", "type": "t"}', 'attribute "specversion" is not a string'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "subject": true}', 'attribute "subject" is not a string'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "datacontenttype": 1}', 'attribute "datacontenttype" is not a string'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "time": 1}', 'attribute "time" is not a string'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data_base64": 1}', 'attribute "data_base64" is not a string'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "ext": {"a": 1}}', 'attribute "ext" is not a string'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "Ext": "a"}', '"Ext" is not an attribute''s name'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "time": "now"}', 'attribute "time" is not a timestamp'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": 1, "data_base64": "AAEC"}', 'the event has both data and data_base64'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "datacontenttype": "application/json", "data_base64": "AAEC"}', 'the data is not valid JSON'),
+	(format('{"specversion": "1.0", "id": "1", "source": "s", "type": "%s"}', repeat('t', 129)), 'attribute "type" has more than 128 bytes'),
+	(format('{"specversion": "1.0", "id": "1", "source": "%s", "type": "t"}', repeat('s', 1001)), 'attribute "source" or "id" has more than 1000 bytes'),
+	(format('{"specversion": "1.0", "id": "%s", "source": "s", "type": "t"}', repeat('1', 1001)), 'attribute "source" or "id" has more than 1000 bytes'),
+	(format('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": "%s"}', repeat('x', 1048577)), 'the data has more than 1048576 bytes'),
+	(repeat('x', 1200000), 'the body has more than 1048576 bytes'),
+	('', 'the body is not valid JSON'),
+	(NULL, 'the body is empty')
 ) v (body, error);
+SELECT is(romancy.handle_cloudevent(body, headers, body_binary), jsonb_build_object('status', 400, 'error', error, 'retryable', false), 'by headers: ' || error)
+FROM (SELECT body, headers || extra AS headers, body_binary, error FROM (SELECT '{"content-type": "application/json", "ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-specversion": "1.0"}'::jsonb AS headers) g, (VALUES
+	('1', '{"ce-id": ""}'::jsonb, NULL::bytea, 'required attribute "id" is missing'),
+	('1', '{"ce-source": ""}', NULL, 'required attribute "source" is missing'),
+	('1', '{"ce-type": null}', NULL, 'required attribute "type" is missing'),
+	('1', '{"ce-specversion": 1}', NULL, 'required attribute "specversion" is missing'),
+	('1', '{"ce-specversion": "2"}', NULL, 'specversion "2" is not known'),
+	('1', '{"ce-time": "soon"}', NULL, 'attribute "time" is not a timestamp'),
+	('1', '{"ce-subject": "%ff"}', NULL, 'attribute "subject" is not valid text'),
+	('1', '{"ce-romancyinstanceid": "x"}', NULL, 'attribute "romancyinstanceid" is not a uuid'),
+	('1', '{"ce-a_b": "x"}', NULL, '"a_b" is not an attribute''s name'),
+	('nonsense', '{}', NULL, 'the body is not valid JSON'),
+	(NULL, '{}', '\x00ff', 'the body is not valid JSON'),
+	(repeat('x', 1048577), '{"content-type": "text/plain"}', NULL, 'the body has more than 1048576 bytes'),
+	(NULL, '{"content-type": "image/png"}', repeat('x', 1048577)::bytea, 'the data has more than 1048576 bytes'),
+	('[]', '{"content-type": "application/cloudevents-batch+json"}', NULL, 'batches of events are not supported')
+) v (body, extra, body_binary, error)) bad;
+SELECT is(romancy.handle_cloudevent('{}', '[]')->>'error', 'the headers are not a JSON object', 'headers that are none');
+SELECT is((SELECT count(*) FROM romancy.t_message WHERE event->>'source' = 's') + (SELECT count(*) FROM romancy.t_received_event WHERE source = 's'), 0::bigint, 'what is refused leaves nothing, nor its id');
 SELECT is(romancy.handle_cloudevent('nonsense'), '{"status": 400, "error": "the body is not valid JSON", "retryable": false}', 'the answer says that it is not to be repeated');
+
+-- events that start workflows and have no subscriber are kept for message_retention, with their ids, and deleted after it
+SELECT count(romancy.raise_event('customer.new', '/kept', to_jsonb(i), i::text)) AS raised FROM generate_series(1, 25) i;
+SELECT romancy.run_sweep('channel_cleanup') AS swept;
+SELECT is((SELECT count(*) FROM romancy.t_received_event WHERE source = '/kept') + (SELECT count(*) FROM romancy.t_message WHERE event->>'source' = '/kept'), 50::bigint, 'young events are kept');
+UPDATE romancy.t_message SET published_at = published_at - current_setting('romancy.message_retention')::interval - interval '1 min' WHERE event->>'source' = '/kept';
+UPDATE romancy.t_received_event SET received_at = received_at - current_setting('romancy.message_retention')::interval - interval '1 min' WHERE source = '/kept';
+SELECT romancy.publish('young', '1') > 0 AS young;
+SELECT romancy.run_sweep('channel_cleanup') AS swept;
+SELECT is((SELECT count(*) FROM romancy.t_received_event WHERE source = '/kept') + (SELECT count(*) FROM romancy.t_message WHERE event->>'source' = '/kept'), 0::bigint, 'old ones are deleted, message and id');
+SELECT is((SELECT count(*) FROM romancy.t_message WHERE channel = 'young'), 1::bigint, 'a young one is not');
+SELECT run();
+SELECT is((SELECT count(*) FROM romancy.instances WHERE workflow = 'welcome' AND status = 'completed' AND jsonb_typeof(output) = 'number'), 25::bigint, 'each of them started its workflow, once');
+
+-- fault "a start that happens though its transaction rolled back": an event rolled back leaves nothing, and may come again
+SAVEPOINT rolled_back;
+SELECT romancy.raise_event('customer.new', '/back', '"back"', 'r1');
+ROLLBACK TO rolled_back;
+SELECT run();
+SELECT is((SELECT count(*) FROM romancy.instances WHERE workflow = 'welcome' AND output = '"back"'), 0::bigint, 'rolled back, it started nothing');
+SELECT romancy.raise_event('customer.new', '/back', '"back"', 'r1');
+SELECT run();
+SELECT is((SELECT count(*) FROM romancy.instances WHERE workflow = 'welcome' AND output = '"back"'), 1::bigint, 'nor was it noted as received');
+
+-- a wait_event that times out
+CREATE FUNCTION hasty(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN to_jsonb(romancy.wait_event('never.comes', '1 min', 'my wait'));
+EXCEPTION WHEN SQLSTATE 'RM006' THEN RETURN to_jsonb(SQLERRM);
+END $$;
+SELECT start('hasty', 'hasty');
+SELECT later();
+SELECT is((SELECT array_agg(activity_id ORDER BY seq) FROM romancy.get_history(id('hasty')) WHERE event_type = 'MessageTimeout'), ARRAY['my wait'], 'wait_event under a given id times out, recorded');
+SELECT is(status(id('hasty')), 'completed', 'and its handler may go on');
+
+-- fault "a delivery split over commits that left an instance stuck": the turn that takes a message dies after it, and it is there again
+CREATE FUNCTION dies(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ DECLARE m romancy.message;
+BEGIN
+	PERFORM romancy.subscribe('dies', 'competing');
+	m := romancy.receive('dies');
+	RETURN m.data;
+END $$;
+SELECT start('dies', 'dies');
+SELECT run();
+SELECT romancy.publish('dies', '1') > 0 AS published;
+SAVEPOINT half_way;
+SELECT run();
+SELECT is(romancy.get_result(id('dies')), '1', 'taken');
+ROLLBACK TO half_way;
+SELECT is(status(id('dies')) || ' ' || events(id('dies'), 'ChannelMessageReceived') || ' ' || (SELECT count(*) FROM romancy.t_message WHERE channel = 'dies'), 'waiting_for_message 0 1', 'rolled back as a whole: it waits, the message is there');
+SELECT run();
+SELECT is(romancy.get_result(id('dies')), '1', 'and is received again');
+
+-- every call that sends or subscribes is a step of the name that api.md gives it, once, whatever is replayed
+CREATE FUNCTION steps(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM romancy.subscribe('st'), romancy.publish('st2', '1'), romancy.send_to((input->>'to')::uuid, 'c', '1'), romancy.join_group('st');
+	PERFORM romancy.raise_event('st.event', '/st', '1', 'st1');
+	PERFORM romancy.handle_cloudevent('{"specversion": "1.0", "id": "st2", "source": "/st", "type": "st.event"}');
+	PERFORM romancy.sleep('1 min');
+	PERFORM romancy.leave_group('st'), romancy.unsubscribe('st');
+	PERFORM romancy.sleep('1 min');
+	RETURN NULL;
+END $$;
+SELECT start('st_to', 'collect', '{"channel": "c", "n": 2}');
+SELECT start('steps', 'steps', jsonb_build_object('to', id('st_to')));
+SELECT later();
+SELECT is((SELECT array_agg(replace(activity_id, id('st_to')::text, '(to)') ORDER BY seq) FROM romancy.get_history(id('steps')) WHERE activity_id !~ '^sleep'), ARRAY['subscribe_st:1', 'publish_st2:1',
+	'send_to_(to)_c:1', 'join_group_st:1', 'raise_event_st.event:1', 'handle_cloudevent:1', 'leave_group_st:1', 'unsubscribe_st:1'], 'step ids of all calls');
+SELECT is((SELECT count(*) FROM romancy.t_message WHERE channel IN ('st2', 'st.event')) + (SELECT count(*) FROM romancy.t_message WHERE instance_id = id('st_to')) + events(id('st_to'), 'ChannelMessageReceived'), 4::bigint, 'each sent once');
+SELECT romancy.cancel_workflow(id('st_to'));
+SELECT run();
 
 -- groups
 CREATE FUNCTION member(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
