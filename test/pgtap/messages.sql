@@ -331,6 +331,51 @@ SELECT romancy.raise_event('customer.new', '/back', '"back"', 'r1');
 SELECT run();
 SELECT is((SELECT count(*) FROM romancy.instances WHERE workflow = 'welcome' AND output = '"back"'), 1::bigint, 'nor was it noted as received');
 
+SELECT is((SELECT array_agg(activity_id) FROM romancy.get_history(id('e3')) WHERE event_type = 'EventReceived'), ARRAY['receive_order.paid:1'], 'the step id of wait_event');
+
+-- what live subscribers have still to get does not expire; a message that nobody took does
+CREATE FUNCTION sleeper(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE m romancy.message; r jsonb := '[]';
+BEGIN
+	IF input->>'mode' <> 'direct' THEN
+		PERFORM romancy.subscribe('old_' || (input->>'mode'), input->>'mode');
+	END IF;
+	PERFORM romancy.sleep('1 min');
+	m := romancy.receive('old_' || (input->>'mode'), '1 min');
+	RETURN m.data;
+EXCEPTION WHEN SQLSTATE 'RM006' THEN RETURN '"expired"';
+END $$;
+SELECT start('old_' || mode, 'sleeper', jsonb_build_object('mode', mode)) FROM unnest(ARRAY['broadcast', 'competing', 'direct']) mode;
+SELECT run();
+SELECT romancy.publish('old_broadcast', '1') > 0 AND romancy.publish('old_competing', '1') > 0 AND romancy.send_to(id('old_direct'), 'old_direct', '1') > 0 AS sent;
+UPDATE romancy.t_message SET published_at = published_at - current_setting('romancy.message_retention')::interval - interval '1 min' WHERE channel LIKE 'old\_%';
+SELECT romancy.run_sweep('channel_cleanup') AS swept FROM generate_series(1, 3);
+SELECT later();
+SELECT is((SELECT array_agg(romancy.get_result(id('old_' || mode))) FROM unnest(ARRAY['broadcast', 'competing', 'direct']) mode), ARRAY['1', '"expired"', '1']::jsonb[], 'a delivery never expires, a competing message that nobody took does');
+
+-- the value of a spawned receive; an activity id that is used twice
+CREATE FUNCTION keys(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE m jsonb;
+BEGIN
+	m := romancy.await(romancy.spawn_receive('keys'));
+	RETURN (SELECT jsonb_agg(k ORDER BY k) FROM jsonb_object_keys(m) k);
+END $$;
+CREATE FUNCTION same_id(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE m romancy.message;
+BEGIN
+	m := romancy.receive('keys', NULL, 'same');
+	m := romancy.receive('keys', NULL, 'same');
+	RETURN '"no error"';
+END $$;
+SELECT start('keys', 'keys'), start('same_id', 'same_id');
+SELECT run();
+SELECT romancy.send_to(id('keys'), 'keys', '1', '{"m": 1}') > 0 AND romancy.send_to(id('same_id'), 'keys', '1') > 0 AND romancy.send_to(id('same_id'), 'keys', '2') > 0 AS sent;
+SELECT run();
+SELECT is(romancy.get_result(id('keys')) @> '["id", "channel", "data", "metadata", "published_at"]', true, 'await of a spawned receive gives the whole message');
+SELECT is((SELECT error->>'sqlstate' FROM romancy.instances WHERE instance_id = id('same_id')), 'RM003', 'an activity id that is given twice');
+SELECT romancy.terminate_workflow(id('same_id'));
+SELECT run();
+
 -- a wait_event that times out
 CREATE FUNCTION hasty(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
