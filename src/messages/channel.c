@@ -578,8 +578,7 @@ at_move(RomTurn *turn, const pg_uuid_t *successor)
 	uint64		rows;
 
 	/* who sends to it at the moment has that looked at, too */
-	rom_crossing_enter(DatumGetCString(DirectFunctionCall1(uuid_out,
-														   UUIDPGetDatum(&turn->inst->id))), false);
+	rom_crossing_enter(rom_uuid_text(&turn->inst->id), false);
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = UUIDPGetDatum(successor);
 	rows = rom_execute(&move_subscriptions, values, NULL, 0);

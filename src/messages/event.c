@@ -161,7 +161,7 @@ rom_event_raise(const RomCloudEvent *event)
 		pg_uuid_t	uuid;
 
 		rom_uuid_v7(&uuid);
-		id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&uuid)));
+		id = rom_uuid_text(&uuid);
 	}
 	else if (!is_new(event->source, id))
 		return id;
@@ -228,8 +228,7 @@ step_raise(const RomCloudEvent *event)
 	if (event->binary != NULL)
 		rom_jb_text(&jb, "data_binary", rom_base64_encode(event->binary));
 	if (event->has_target)
-		rom_jb_text(&jb, "instance_id",
-					DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&event->target))));
+		rom_jb_text(&jb, "instance_id", rom_uuid_text(&event->target));
 	call.primitive = &primitive_raise;
 	call.step_base = psprintf("raise_event_%s", event->type);
 	call.name = event->type;

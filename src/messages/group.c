@@ -20,12 +20,6 @@
 #include "messages/group.h"
 #include "messages/message.h"
 
-static char *
-uuid_text(const pg_uuid_t *id)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
-}
-
 /* change runs a statement on a group and the turn's instance. */
 static void
 change(RomTurn *turn, RomStatement *stmt, const char *name)
@@ -101,7 +95,7 @@ members_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 					  TYPALIGN_CHAR, &elems, NULL, &n);
 	documents = palloc_array(Jsonb *, Max(n, 1));
 	for (int i = 0; i < n; i++)
-		documents[i] = rom_jb_string_document(uuid_text(DatumGetUUIDP(elems[i])));
+		documents[i] = rom_jb_string_document(rom_uuid_text(DatumGetUUIDP(elems[i])));
 	event->type = ROM_EVENT_STATEMENT_RECORDED;
 	event->result = rom_turn_copy_jsonb(turn, rom_jb_array(documents, n));
 	return ROM_OUTCOME_DONE;

@@ -122,12 +122,6 @@ rom_message_read(uint64 row, RomMessage *message)
 	message->published_at = DatumGetTimestampTz(rom_value(row, 8, &isnull));
 }
 
-static char *
-uuid_text(const pg_uuid_t *id)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
-}
-
 Jsonb *
 rom_message_to_jsonb(const RomMessage *message)
 {
@@ -143,7 +137,7 @@ rom_message_to_jsonb(const RomMessage *message)
 	rom_jb_json(&jb, "metadata",
 				message->metadata ? message->metadata : message->event);
 	if (message->sender != NULL)
-		rom_jb_text(&jb, "sender", uuid_text(message->sender));
+		rom_jb_text(&jb, "sender", rom_uuid_text(message->sender));
 	rom_jb_time(&jb, "published_at", message->published_at);
 	return rom_jb_end(&jb);
 }
@@ -170,7 +164,7 @@ rom_message_to_event(const RomMessage *message)
 		rom_jb_text(&jb, "id", psprintf(INT64_FORMAT, message->id));
 		rom_jb_text(&jb, "type", message->channel);
 		rom_jb_text(&jb, "source", message->sender ?
-					psprintf("/romancy/instances/%s", uuid_text(message->sender)) :
+					psprintf("/romancy/instances/%s", rom_uuid_text(message->sender)) :
 					"/romancy");
 		rom_jb_text(&jb, "specversion", "1.0");
 		rom_jb_time(&jb, "time", message->published_at);

@@ -172,7 +172,7 @@ publish_to_instance(const RomPublish *p, bool missing_ok)
 		" FROM romancy.t_instance i WHERE i.instance_id = $1",
 		2, {UUIDOID, TEXTOID}
 	};
-	char	   *text = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&p->target)));
+	char	   *text = rom_uuid_text(&p->target);
 	Datum		values[2];
 	bool		isnull;
 	Datum		waiting;
@@ -219,8 +219,7 @@ rom_publish(const RomPublish *p, bool missing_ok)
 	rom_crossing_send(p->channel, rom_messages_sweep());
 	if (p->has_target)
 		/* it may continue as another one meanwhile */
-		rom_crossing_send(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&p->target))),
-						  rom_messages_sweep());
+		rom_crossing_send(rom_uuid_text(&p->target), rom_messages_sweep());
 	else if (rom_mode_recall(p->channel, &mode) && mode == ROM_MODE_NONE)
 		return insert_message(p, KIND_OPEN);
 
@@ -283,9 +282,7 @@ step_publish(RomPublish *p)
 	call.primitive = p->has_target ? &primitive_send_to : &primitive_publish;
 	call.name = p->channel;
 	if (p->has_target)
-		call.step_base = psprintf("send_to_%s_%s",
-								  DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&p->target))),
-								  p->channel);
+		call.step_base = psprintf("send_to_%s_%s", rom_uuid_text(&p->target), p->channel);
 	else
 		call.step_base = psprintf("publish_%s", p->channel);
 	call.input = rom_jb_end(&jb);
