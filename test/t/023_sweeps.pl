@@ -104,6 +104,18 @@ is(sql(q{SELECT count(*) FROM romancy.instances WHERE workflow = 'shortlived'}),
 is(sql(q{SELECT count(*) FROM romancy.t_history h WHERE NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = h.instance_id)}), '0',
 	'with their history');
 
+# by itself the sweep commits batch by batch: no transaction deletes more than one
+sql(q{
+	CREATE TABLE gone (xid xid8);
+	CREATE FUNCTION is_gone() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.gone VALUES (pg_current_xact_id()); RETURN NULL; END $$;
+	CREATE TRIGGER is_gone AFTER DELETE ON romancy.t_instance FOR EACH ROW EXECUTE FUNCTION is_gone();
+	SELECT count(*) FROM romancy.start_workflows('shortlived', array(SELECT to_jsonb(i) FROM generate_series(1, 35) i))});
+set(retention_interval => '100ms');
+poll_until($node, 'SELECT count(*) = 35 FROM gone', 'retention by itself: all are gone');
+is(sql('SELECT count(*) >= 4, max(n) <= 10 FROM (SELECT count(*) AS n FROM gone GROUP BY xid) x'), 't|t', 'in transactions of a batch each');
+set(retention_interval => '1h');
+sql('DROP TRIGGER is_gone ON romancy.t_instance');
+
 # --- limits: rows of a batch, and instances that resumption hands out
 
 set(enabled => 'off');
