@@ -227,11 +227,12 @@ read_instance(uint64 row)
 static int
 claim(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_busy, bool wait)
 {
+	/* (for an array of one, planning anew would always look cheaper than the plan for any) */
 	static RomStatement lock = {
-		CLAIMED_ROWS " FOR NO KEY UPDATE SKIP LOCKED", 1, {UUIDARRAYOID}
+		CLAIMED_ROWS " FOR NO KEY UPDATE SKIP LOCKED", 1, {UUIDARRAYOID}, .generic = true
 	};
 	static RomStatement lock_or_wait = {
-		CLAIMED_ROWS " FOR NO KEY UPDATE", 1, {UUIDARRAYOID}
+		CLAIMED_ROWS " FOR NO KEY UPDATE", 1, {UUIDARRAYOID}, .generic = true
 	};
 	static RomStatement exists = {
 		"SELECT owner, priority FROM romancy.t_instance WHERE instance_id = $1 AND wake_at IS NOT NULL",
@@ -277,14 +278,19 @@ claim(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_busy, bool wai
 	return count;
 }
 
+#define INBOX_ROWS \
+	"SELECT instance_id, id, kind, step, result, error, detail, created_at FROM romancy.t_inbox"
+
 /* read_inbox attaches what has arrived to the turns. */
 static void
 read_inbox(RomTurn **turns, int n)
 {
 	static RomStatement select = {
-		"SELECT instance_id, id, kind, step, result, error, detail, created_at"
-		" FROM romancy.t_inbox WHERE instance_id = ANY ($1) ORDER BY instance_id, id",
-		1, {UUIDARRAYOID}
+		INBOX_ROWS " WHERE instance_id = ANY ($1) ORDER BY instance_id, id", 1, {UUIDARRAYOID}
+	};
+	/* an array of one would be planned anew each time */
+	static RomStatement of_one = {
+		INBOX_ROWS " WHERE instance_id = $1 ORDER BY id", 1, {UUIDOID}
 	};
 	pg_uuid_t	ids[ROM_BATCH_MAX];
 	MemoryContext cxt = CurrentMemoryContext;
@@ -294,9 +300,9 @@ read_inbox(RomTurn **turns, int n)
 
 	for (int i = 0; i < n; i++)
 		ids[i] = turns[i]->inst->id;
-	values[0] = uuid_array(ids, n);
+	values[0] = n == 1 ? UUIDPGetDatum(&ids[0]) : uuid_array(ids, n);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute(n == 1 ? &of_one : &select, values, NULL, 0);
 	for (int i = 0; i < n && rows > 0; i++)
 	{
 		RomTurn    *turn = turns[i];
