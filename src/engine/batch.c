@@ -592,7 +592,10 @@ scrub(bool temp)
 	if (temp)
 	{
 		StartTransactionCommand();
+		/* what it deletes in the catalogs may be toasted */
+		PushActiveSnapshot(GetTransactionSnapshot());
 		ResetTempTableNamespace();
+		PopActiveSnapshot();
 		CommitTransactionCommand();
 	}
 }
