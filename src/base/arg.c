@@ -254,6 +254,7 @@ rom_interval_text(const Interval *interval)
 	IntervalStyle = INTSTYLE_POSTGRES;
 	text = DatumGetCString(DirectFunctionCall1(interval_out,
 											   IntervalPGetDatum(interval)));
+
 	IntervalStyle = style;
 	return text;
 }

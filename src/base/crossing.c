@@ -59,7 +59,8 @@ typedef struct Crossing
 	Bucket		buckets[BUCKETS];
 	Bucket		every;			/* changes that concern all keys */
 	slock_t		mutex;			/* of what follows */
-	uint64		lost;			/* counts: keys were lost, or all are asked for */
+	uint64		lost;			/* counts: keys were lost, or all are asked
+								 * for */
 	int			count;
 	Asked		asked[KEYS_MAX];
 } Crossing;

@@ -15,10 +15,14 @@
 #define pg_attribute_noreturn() __attribute__((noreturn))
 #endif
 
-#define ERRCODE_ROM_UNDEFINED			MAKE_SQLSTATE('R','M','0','0','1')	/* no such workflow or activity */
+#define ERRCODE_ROM_UNDEFINED			MAKE_SQLSTATE('R','M','0','0','1')	/* no such workflow or
+																			 * activity */
 #define ERRCODE_ROM_NO_INSTANCE			MAKE_SQLSTATE('R','M','0','0','2')	/* no such instance */
-#define ERRCODE_ROM_REPLAY				MAKE_SQLSTATE('R','M','0','0','3')	/* replay does not match history */
-#define ERRCODE_ROM_CONTEXT				MAKE_SQLSTATE('R','M','0','0','4')	/* not inside a workflow, or not allowed inside one */
+#define ERRCODE_ROM_REPLAY				MAKE_SQLSTATE('R','M','0','0','3')	/* replay does not match
+																			 * history */
+#define ERRCODE_ROM_CONTEXT				MAKE_SQLSTATE('R','M','0','0','4')	/* not inside a
+																			 * workflow, or not
+																			 * allowed inside one */
 #define ERRCODE_ROM_CHANNEL_MODE		MAKE_SQLSTATE('R','M','0','0','5')	/* channel mode conflict */
 #define ERRCODE_ROM_TIMEOUT				MAKE_SQLSTATE('R','M','0','0','6')	/* timeout */
 #define ERRCODE_ROM_EXHAUSTED			MAKE_SQLSTATE('R','M','0','0','7')	/* retries exhausted */
@@ -26,7 +30,9 @@
 #define ERRCODE_ROM_LEASE_LOST			MAKE_SQLSTATE('R','M','0','0','9')	/* lease lost */
 #define ERRCODE_ROM_STATE				MAKE_SQLSTATE('R','M','0','1','0')	/* not in this state */
 #define ERRCODE_ROM_LIMIT				MAKE_SQLSTATE('R','M','0','1','1')	/* limit exceeded */
-#define ERRCODE_ROM_DEFINITION			MAKE_SQLSTATE('R','M','0','1','2')	/* invalid definition, signature, policy, filter, schedule */
+#define ERRCODE_ROM_DEFINITION			MAKE_SQLSTATE('R','M','0','1','2')	/* invalid definition,
+																			 * signature, policy,
+																			 * filter, schedule */
 
 /* What raise_terminal() puts into PG_DIAG_DATATYPE_NAME; an error code that is no SQLSTATE goes to PG_DIAG_CONSTRAINT_NAME. */
 #define ROM_TERMINAL_MARK "romancy.terminal"

@@ -21,9 +21,12 @@ typedef struct RomFrontKey
 /* A scan of a queue's ready tasks, from rom_front_begin() to rom_front_end(). */
 typedef struct RomFrontPass
 {
-	bool		known;			/* is there a place in shared memory for the queue? */
-	bool		whole;			/* the scan has to begin at the queue's first task */
-	bool		distrust;		/* if it finds nothing, it is to be done again as a whole */
+	bool		known;			/* is there a place in shared memory for the
+								 * queue? */
+	bool		whole;			/* the scan has to begin at the queue's first
+								 * task */
+	bool		distrust;		/* if it finds nothing, it is to be done again
+								 * as a whole */
 	RomFrontKey from;			/* where else it begins, inclusive */
 	TimestampTz begun;
 	/* for front.c */

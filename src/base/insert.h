@@ -24,7 +24,8 @@ typedef struct RomTable
 	const char *name;			/* in schema romancy */
 	int			ncolumns;
 	const char *columns[ROM_TABLE_COLUMNS];
-	bool		partial;		/* for reading and changing: columns may be left out that cannot be null */
+	bool		partial;		/* for reading and changing: columns may be
+								 * left out that cannot be null */
 	struct RomTableState *state;	/* NULL before the first use */
 } RomTable;
 
@@ -45,7 +46,7 @@ extern int64 rom_table_next_id(const char *sequence);
  * (this transaction too) has it locked; else it was changed or deleted. Changes are seen after CommandCounterIncrement().
  */
 extern TM_Result rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *nulls,
-							 Snapshot snapshot, bool wait);
+								  Snapshot snapshot, bool wait);
 
 /* Deletes the row version at tid, likewise. */
 extern TM_Result rom_table_delete(RomTable *table, ItemPointer tid, bool wait);

@@ -25,7 +25,8 @@ extern Jsonb *rom_jb_end(RomJb *jb);
 extern void rom_jb_text(RomJb *jb, const char *key, const char *value);
 extern void rom_jb_int(RomJb *jb, const char *key, int64 value);
 extern void rom_jb_bool(RomJb *jb, const char *key, bool value);
-extern void rom_jb_time(RomJb *jb, const char *key, TimestampTz value); /* ISO 8601, microseconds */
+extern void rom_jb_time(RomJb *jb, const char *key, TimestampTz value); /* ISO 8601,
+																		 * microseconds */
 extern void rom_jb_json(RomJb *jb, const char *key, Jsonb *value);
 extern void rom_jb_null(RomJb *jb, const char *key);
 

@@ -30,7 +30,8 @@ rom_rows_open(RomRows *rows, RomTable *table, const char *index, bool writing)
 		rom_table_may_write("UPDATE");
 	rows->table = table;
 	rows->rel = table_open(rom_table_oid(table), mode);
-	(void) rom_table_oid(table);	/* it may have changed while we waited for the lock */
+	(void) rom_table_oid(table);	/* it may have changed while we waited for
+									 * the lock */
 	rows->index = index_open(rom_relation_oid(index), mode);
 	rows->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	rows->slot = table_slot_create(rows->rel, NULL);

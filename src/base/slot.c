@@ -56,7 +56,8 @@ typedef struct Slot
 	uint64		cancel_turn;	/* the turn that was to be cancelled last */
 	TimestampTz since;			/* of the turn */
 	uint32		again;			/* bit per instance: to be run again */
-	bool		kept;			/* kept_id is run outside of any transaction that locks it */
+	bool		kept;			/* kept_id is run outside of any transaction
+								 * that locks it */
 	bool		kept_again;		/* it is to be run again after that */
 	pg_uuid_t	kept_id;
 	pg_uuid_t	ids[ROM_BATCH_MAX];

@@ -240,7 +240,11 @@ rom_engine_begin(RomEngine *engine)
 		PushOverrideSearchPath(&path);
 	}
 #endif
-	/* a handler is evaluated read-only, but the engine works for it; a caller's own READ ONLY transaction stays read-only */
+
+	/*
+	 * a handler is evaluated read-only, but the engine works for it; a
+	 * caller's own READ ONLY transaction stays read-only
+	 */
 	if (rom_spi_override_read_only)
 		XactReadOnly = false;
 }

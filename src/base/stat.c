@@ -50,7 +50,8 @@ typedef struct FileHeader
 {
 	uint32		magic;
 	uint32		format;
-	uint32		server;			/* PG_VERSION_NUM's major: oids are of this cluster, but be on the safe side */
+	uint32		server;			/* PG_VERSION_NUM's major: oids are of this
+								 * cluster, but be on the safe side */
 	uint32		size;			/* of an entry */
 	uint32		count;
 	pg_crc32c	crc;			/* of the entries */

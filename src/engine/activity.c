@@ -152,7 +152,10 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 					 errmsg("canceling activity \"%s\"", run->name)));
 		if (turn->careful)
 		{
-			/* let what is deferred to the commit fail here, where it is this activity's */
+			/*
+			 * let what is deferred to the commit fail here, where it is this
+			 * activity's
+			 */
 			ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
 
 			stmt->constraints = NIL;
@@ -209,7 +212,10 @@ read_attempts(RomTurn *turn, RomCall *call, RomAttempts *a)
 	rom_attempts_init(a);
 	if (before != NULL && before->detail != NULL)
 	{
-		/* a procedure that was announced and whose outcome is not known runs again as the same attempt */
+		/*
+		 * a procedure that was announced and whose outcome is not known runs
+		 * again as the same attempt
+		 */
 		a->attempt = rom_jb_get_int(before->detail, "attempt", 0) +
 			(strcmp(before->kind, "retry") == 0 ? 1 : 0);
 		a->started = rom_jb_get_time(before->detail, "started");
@@ -447,7 +453,10 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	read_attempts(turn, call, &a);
 	if (turn->evaluating)
 	{
-		/* inline; an error is caught, and the evaluation abandoned, by the caller */
+		/*
+		 * inline; an error is caught, and the evaluation abandoned, by the
+		 * caller
+		 */
 		activity = rom_activity_resolve(call->name, turn->workflow->search_path);
 		run.name = call->name;
 		run.step = call->step;

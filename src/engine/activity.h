@@ -17,7 +17,8 @@ typedef struct RomActivityRun
 	const char *name;
 	const char *step;
 	int			attempt;
-	Jsonb	   *last_details;	/* heartbeat details of the attempt before, or NULL */
+	Jsonb	   *last_details;	/* heartbeat details of the attempt before, or
+								 * NULL */
 	RomCostMark begun;			/* set by rom_activity_call() */
 	RomCost		cost;			/* likewise, when it returns */
 } RomActivityRun;

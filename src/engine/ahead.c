@@ -66,7 +66,10 @@ rom_ahead_matches(RomTurn *turn)
 
 		if (known->call.primitive == call->primitive && strcmp(known->call.step, call->step) == 0)
 		{
-			/* another input: this one is carried out as asked for, the next may be as known again */
+			/*
+			 * another input: this one is carried out as asked for, the next
+			 * may be as known again
+			 */
 			if (known->call.primitive->ignore_input || rom_replay_same_jsonb(known->call.input, call->input))
 				return true;
 			turn->ahead_next++;

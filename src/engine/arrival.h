@@ -14,18 +14,28 @@
 typedef struct RomArrival
 {
 	/*
-	 * Would a turn of an instance that was woken find nothing new? Asked before
-	 * it is run, when neither its inbox nor its clock calls for a turn.
+	 * Would a turn of an instance that was woken find nothing new? Asked
+	 * before it is run, when neither its inbox nor its clock calls for a
+	 * turn.
 	 */
 	bool		(*in_vain) (RomTurn *turn);
 
-	/* An instance with subscriptions had a turn: what it was woken for, and did not take, is somebody else's. */
+	/*
+	 * An instance with subscriptions had a turn: what it was woken for, and
+	 * did not take, is somebody else's.
+	 */
 	void		(*pass_on) (RomTurn *turn);
 
-	/* For drain: waiting instances of this owner for which something has arrived, at most max. In engine scope. */
+	/*
+	 * For drain: waiting instances of this owner for which something has
+	 * arrived, at most max. In engine scope.
+	 */
 	int			(*find) (const char *owner, pg_uuid_t *ids, int max);
 
-	/* All waiting instances are to be looked at: the ready queue may have lost some. */
+	/*
+	 * All waiting instances are to be looked at: the ready queue may have
+	 * lost some.
+	 */
 	void		(*scan) (void);
 } RomArrival;
 

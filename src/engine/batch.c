@@ -227,12 +227,15 @@ read_instance(uint64 row)
 static int
 claim(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_busy, bool wait)
 {
-	/* (for an array of one, planning anew would always look cheaper than the plan for any) */
+	/*
+	 * (for an array of one, planning anew would always look cheaper than the
+	 * plan for any)
+	 */
 	static RomStatement lock = {
-		CLAIMED_ROWS " FOR NO KEY UPDATE SKIP LOCKED", 1, {UUIDARRAYOID}, .generic = true
+		CLAIMED_ROWS " FOR NO KEY UPDATE SKIP LOCKED", 1, {UUIDARRAYOID},.generic = true
 	};
 	static RomStatement lock_or_wait = {
-		CLAIMED_ROWS " FOR NO KEY UPDATE", 1, {UUIDARRAYOID}, .generic = true
+		CLAIMED_ROWS " FOR NO KEY UPDATE", 1, {UUIDARRAYOID},.generic = true
 	};
 	static RomStatement exists = {
 		"SELECT owner, priority FROM romancy.t_instance WHERE instance_id = $1 AND wake_at IS NOT NULL",
@@ -288,6 +291,7 @@ read_inbox(RomTurn **turns, int n)
 	static RomStatement select = {
 		INBOX_ROWS " WHERE instance_id = ANY ($1) ORDER BY instance_id, id", 1, {UUIDARRAYOID}
 	};
+
 	/* an array of one would be planned anew each time */
 	static RomStatement of_one = {
 		INBOX_ROWS " WHERE instance_id = $1 ORDER BY id", 1, {UUIDOID}
@@ -505,7 +509,11 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 	for (int i = 0; i < count; i++)
 	{
 		turns[i] = begin_turn(insts[i], owner, run);
-		/* before the inbox is read: what ends after that wakes the instance again */
+
+		/*
+		 * before the inbox is read: what ends after that wakes the instance
+		 * again
+		 */
 		if (insts[i]->flags & ROM_HAS_TASKS)
 			rom_fanin_forget(&insts[i]->id);
 	}
@@ -539,7 +547,10 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 			run->alone[run->nalone++] = turn->inst->id;
 		else if (end == ROM_TURN_NOTHING)
 		{
-			/* woken early: its deadline may have been taken off the list for this turn */
+			/*
+			 * woken early: its deadline may have been taken off the list for
+			 * this turn
+			 */
 			if (!TIMESTAMP_NOT_FINITE(turn->inst->wake_at))
 				rom_wake_at(&turn->inst->id, owner, turn->inst->priority, turn->inst->wake_at);
 		}
@@ -805,7 +816,8 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				rom_slot_member_begin(0);
 				injected = rom_procedure_run(run.procedure, owner, false, batch_cxt);
 				if (injected->failed && rom_slot_cancelled())
-					injected = NULL;	/* no failure of its own: the cancel is in the inbox */
+					injected = NULL;	/* no failure of its own: the cancel
+										 * is in the inbox */
 				rom_slot_member_end();
 				rom_slot_end();
 				scrub(true);

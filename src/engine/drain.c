@@ -49,7 +49,8 @@ typedef struct Drain
 	bool		advance_time;
 	int64		max_turns;		/* 0: no limit */
 	int64		turns;
-	pg_uuid_t	arrived[FIND_MAX]; /* for which something had come, and who were run */
+	pg_uuid_t	arrived[FIND_MAX];	/* for which something had come, and who
+									 * were run */
 	int			narrived;
 } Drain;
 
@@ -67,7 +68,11 @@ find_ready(Drain *d, pg_uuid_t *ids, int max)
 	static RomStatement arrived = {
 		"SELECT DISTINCT b.instance_id FROM romancy.t_inbox b"
 		" JOIN romancy.t_instance i USING (instance_id) WHERE i.owner = $1"
-		/* a paused one takes nothing but requests (kinds up to ROM_INBOX_RESUME) */
+
+		/*
+		 * a paused one takes nothing but requests (kinds up to
+		 * ROM_INBOX_RESUME)
+		 */
 		" AND (i.status <> 'paused' OR b.kind <= 4) LIMIT $2",
 		2, {TEXTOID, INT4OID}
 	};
@@ -78,7 +83,11 @@ find_ready(Drain *d, pg_uuid_t *ids, int max)
 	bool		isnull;
 
 	rom_engine_begin(&engine);
-	/* tasks first: an instance with some of its results in the inbox is not worth a turn yet */
+
+	/*
+	 * tasks first: an instance with some of its results in the inbox is not
+	 * worth a turn yet
+	 */
 	if (rom_run_hook() != NULL)
 		n = rom_run_hook()->find(d->owner_name, ids, max);
 	if (n > 0)

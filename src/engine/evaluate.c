@@ -68,7 +68,8 @@ typedef struct HintEntry
 {
 	HintKey		key;
 	bool		waits;
-	bool		ahead;			/* waits, but only after so many steps that it pays to run inline first (ahead.c) */
+	bool		ahead;			/* waits, but only after so many steps that it
+								 * pays to run inline first (ahead.c) */
 	int			uses;
 } HintEntry;
 
@@ -244,7 +245,7 @@ judge(RomTurn *turn, ErrorData *edata)
 
 RomEvaluation
 rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
-		 ErrorData **edata)
+			 ErrorData **edata)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -420,7 +421,8 @@ rom_evaluate_through(RomTurn *turn)
 	if (rom_guc_turn_mode == ROM_TURN_MODE_INLINE)
 		return true;
 	if (turn->wait_before != NULL && turn->wait_before->status == ROM_STATUS_WAITING_ACTIVITY)
-		return false;			/* a retry: its attempts are counted step by step */
+		return false;			/* a retry: its attempts are counted step by
+								 * step */
 	hint = hint_entry(turn, &found);
 	if (!found)
 	{

@@ -28,7 +28,8 @@ typedef enum RomEventType
 	ROM_EVENT_WORKFLOW_CANCELLED = 11,
 	ROM_EVENT_WORKFLOW_RETRIED = 12,
 	ROM_EVENT_WORKFLOW_RECURRED = 13,
-	ROM_EVENT_VALUE_RECORDED = 14,	/* workflow_now, workflow_random, workflow_uuid */
+	ROM_EVENT_VALUE_RECORDED = 14,	/* workflow_now, workflow_random,
+									 * workflow_uuid */
 	ROM_EVENT_PATCHED = 15,
 	ROM_EVENT_VALUE_SET = 16,
 	ROM_EVENT_LABELS_SET = 17,
@@ -54,7 +55,8 @@ typedef enum RomEventType
 	ROM_EVENT_WORKFLOW_PAUSED = 37,
 	ROM_EVENT_WORKFLOW_RESUMED = 38,
 	ROM_EVENT_STATEMENT_RECORDED = 39,	/* any other recorded call */
-	ROM_EVENT_CALL_FAILED = 40, /* a call that raised an error, recorded so that replay raises it again */
+	ROM_EVENT_CALL_FAILED = 40, /* a call that raised an error, recorded so
+								 * that replay raises it again */
 	ROM_EVENT_MAX
 } RomEventType;
 
@@ -64,7 +66,8 @@ typedef struct RomEvent
 	int64		seq;			/* 0 until it is appended */
 	RomEventType type;
 	char	   *step;			/* activity_id, or NULL (life-cycle events) */
-	char	   *name;			/* activity, channel, ...; NULL: step without its ":n" */
+	char	   *name;			/* activity, channel, ...; NULL: step without
+								 * its ":n" */
 	Jsonb	   *input;			/* or NULL */
 	Jsonb	   *result;			/* result; of a failure, the error; or NULL */
 	Jsonb	   *detail;			/* further keys of data, an object; or NULL */

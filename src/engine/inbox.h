@@ -22,9 +22,12 @@ typedef enum RomInboxKind
 	ROM_INBOX_TERMINATE = 2,
 	ROM_INBOX_PAUSE = 3,
 	ROM_INBOX_RESUME = 4,
-	ROM_INBOX_RESULT = 5,		/* a step's result or error came from elsewhere */
-	ROM_INBOX_CHILD = 6,		/* a child ended: result or error; detail {instance_id, status} */
-	ROM_INBOX_SIGNAL = 7		/* something arrived that the waiting primitive looks up itself */
+	ROM_INBOX_RESULT = 5,		/* a step's result or error came from
+								 * elsewhere */
+	ROM_INBOX_CHILD = 6,		/* a child ended: result or error; detail
+								 * {instance_id, status} */
+	ROM_INBOX_SIGNAL = 7		/* something arrived that the waiting
+								 * primitive looks up itself */
 } RomInboxKind;
 
 typedef struct RomInboxItem

@@ -18,7 +18,8 @@ typedef enum RomStatus
 {
 	ROM_STATUS_PENDING,			/* -> running, waiting_*, paused, final */
 	ROM_STATUS_RUNNING,			/* yielded its turn; -> any but pending */
-	ROM_STATUS_WAITING_TIMER,	/* -> running, waiting_*, paused, compensating, final */
+	ROM_STATUS_WAITING_TIMER,	/* -> running, waiting_*, paused,
+								 * compensating, final */
 	ROM_STATUS_WAITING_MESSAGE,
 	ROM_STATUS_WAITING_ACTIVITY,
 	ROM_STATUS_WAITING_WORKFLOW,

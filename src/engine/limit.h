@@ -13,10 +13,12 @@
 typedef enum RomLimitKind
 {
 	ROM_LIMIT_NONE,
-	ROM_LIMIT_EVALUATION,		/* romancy.evaluation_timeout: the handler does not reach a step */
+	ROM_LIMIT_EVALUATION,		/* romancy.evaluation_timeout: the handler
+								 * does not reach a step */
 	ROM_LIMIT_EXECUTION,		/* the instance's execution_timeout */
 	ROM_LIMIT_ACTIVITY,			/* start_to_close_timeout */
-	ROM_LIMIT_BATCH				/* others' uncommitted work waits in the same transaction */
+	ROM_LIMIT_BATCH				/* others' uncommitted work waits in the same
+								 * transaction */
 } RomLimitKind;
 
 typedef struct RomLimit

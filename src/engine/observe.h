@@ -47,7 +47,10 @@ typedef struct RomAttemptStat
 /* Both are called in the transaction that records what they tell of: it may still roll back. They must not raise but for want of memory. */
 typedef struct RomObserver
 {
-	/* A turn was saved. first: it was the instance's first one; ended: it ended the instance. The attempts that it made are turn->attempts. */
+	/*
+	 * A turn was saved. first: it was the instance's first one; ended: it
+	 * ended the instance. The attempts that it made are turn->attempts.
+	 */
 	void		(*turn) (struct RomTurn *turn, bool first, bool ended);
 
 	/* An attempt outside a turn (a task). */

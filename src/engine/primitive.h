@@ -30,16 +30,22 @@ typedef enum RomOutcome
 {
 	ROM_OUTCOME_DONE,			/* the event is filled in: append it, go on */
 	ROM_OUTCOME_WAIT,			/* turn->wait is filled in: the turn ends */
-	ROM_OUTCOME_END,			/* the instance ends now, turn->status says how (recur) */
-	ROM_OUTCOME_LOOK,			/* something came that the evaluation will find: evaluate again, nothing is answered */
-	ROM_OUTCOME_SOLO,			/* needs the turn to itself (non-transactional activity): leave the batch, run again alone */
+	ROM_OUTCOME_END,			/* the instance ends now, turn->status says
+								 * how (recur) */
+	ROM_OUTCOME_LOOK,			/* something came that the evaluation will
+								 * find: evaluate again, nothing is answered */
+	ROM_OUTCOME_SOLO,			/* needs the turn to itself (non-transactional
+								 * activity): leave the batch, run again alone */
 } RomOutcome;
 
 /* How a primitive is carried out. */
 typedef enum RomPrimitiveKind
 {
-	ROM_PRIMITIVE_PURE,			/* computes its event at once, in the evaluation; no table is written but by deferred() */
-	ROM_PRIMITIVE_EFFECT,		/* writes engine tables; never waits: inline, or after unwinding */
+	ROM_PRIMITIVE_PURE,			/* computes its event at once, in the
+								 * evaluation; no table is written but by
+								 * deferred() */
+	ROM_PRIMITIVE_EFFECT,		/* writes engine tables; never waits: inline,
+								 * or after unwinding */
 	ROM_PRIMITIVE_BLOCKING		/* may wait */
 } RomPrimitiveKind;
 
@@ -52,22 +58,34 @@ typedef struct RomPrimitive
 	RomEventType events[6];
 
 	/*
-	 * Carries out call and fills event (type, result, detail; step, name, input
-	 * and at are preset from the call). BLOCKING: may return WAIT after
+	 * Carries out call and fills event (type, result, detail; step, name,
+	 * input and at are preset from the call). BLOCKING: may return WAIT after
 	 * rom_turn_wait(). turn->wait_before, when it is for call->step, is what
-	 * the last turn that reached this call waited with. PURE ones are called inside the evaluation and may not touch
-	 * tables; EFFECT and BLOCKING ones run in the turn's transaction as the
-	 * worker (in inline mode: within the evaluation, XactReadOnly off), and enter the engine or the owner's identity themselves.
+	 * the last turn that reached this call waited with. PURE ones are called
+	 * inside the evaluation and may not touch tables; EFFECT and BLOCKING
+	 * ones run in the turn's transaction as the worker (in inline mode:
+	 * within the evaluation, XactReadOnly off), and enter the engine or the
+	 * owner's identity themselves.
 	 */
 	RomOutcome	(*execute) (RomTurn *turn, RomCall *call, RomEvent *event);
 
-	/* PURE, optional: after the evaluation is over and before the turn is saved, once, writes what the new event asks for (engine scope is entered). */
+	/*
+	 * PURE, optional: after the evaluation is over and before the turn is
+	 * saved, once, writes what the new event asks for (engine scope is
+	 * entered).
+	 */
 	void		(*deferred) (RomTurn *turn, RomEvent *event);
 
-	/* may execute() be called inside the evaluation (inline path)? NULL: yes for EFFECT, no for BLOCKING */
+	/*
+	 * may execute() be called inside the evaluation (inline path)? NULL: yes
+	 * for EFFECT, no for BLOCKING
+	 */
 	bool		(*inlineable) (RomTurn *turn, RomCall *call);
 
-	/* execute() opens subtransactions of its own and returns errors of user code as events */
+	/*
+	 * execute() opens subtransactions of its own and returns errors of user
+	 * code as events
+	 */
 	bool		own_subxact;
 
 	/* compares input on replay? (default: yes when call->input is set) */
@@ -81,15 +99,18 @@ struct RomCall
 	const char *step;			/* given activity_id, or NULL */
 	const char *name;			/* recorded name; NULL: step_base */
 	Jsonb	   *input;			/* fingerprint and recorded input; or NULL */
-	Jsonb	   *detail;			/* recorded with the event; not compared; or NULL */
-	void	   *options;		/* the primitive's own; must survive the unwind: allocated in rom_turn_context() */
+	Jsonb	   *detail;			/* recorded with the event; not compared; or
+								 * NULL */
+	void	   *options;		/* the primitive's own; must survive the
+								 * unwind: allocated in rom_turn_context() */
 };
 
 /* What a blocked instance waits with; stored in t_instance.wait. */
 typedef struct RomWait
 {
 	RomStatus	status;			/* waiting_for_* */
-	const char *kind;			/* 'timer', 'retry', 'message', 'event', 'activity', 'workflow', ... */
+	const char *kind;			/* 'timer', 'retry', 'message', 'event',
+								 * 'activity', 'workflow', ... */
 	const char *step;
 	const char *name;
 	TimestampTz since;
@@ -107,12 +128,15 @@ struct RomTurn
 	/* replay */
 	RomEventList history;		/* stored ones, then new ones of this turn */
 	int			stored;			/* how many of them are stored */
-	RomEventList program;		/* the subset that answers calls in program order */
+	RomEventList program;		/* the subset that answers calls in program
+								 * order */
 	int			cursor;			/* next of program in this evaluation */
 	int64		completions;	/* outcomes of scheduled steps so far */
 	RomEvent   *failure;		/* the last WorkflowFailed in history */
-	int			failures_seen;	/* scheduled steps that raised their errors in evaluations of this turn */
-	struct HTAB *steps;			/* step id -> completion event of a scheduled step */
+	int			failures_seen;	/* scheduled steps that raised their errors in
+								 * evaluations of this turn */
+	struct HTAB *steps;			/* step id -> completion event of a scheduled
+								 * step */
 	struct HTAB *counters;		/* step_base -> n, of this evaluation */
 	struct HTAB *used;			/* given ids, of this evaluation */
 
@@ -126,7 +150,8 @@ struct RomTurn
 	int			inline_steps;	/* effects inside the inline evaluation */
 	int64		inline_us;		/* how long that took */
 	RomCall    *call;			/* what the handler asked for */
-	List	   *ahead;			/* calls that an inline evaluation showed (ahead.c) */
+	List	   *ahead;			/* calls that an inline evaluation showed
+								 * (ahead.c) */
 	int			ahead_next;		/* next of them */
 	Jsonb	   *pause_error;	/* not NULL: pause the instance with it */
 	struct RomActivityRun *activity;	/* the activity being run, or NULL */
@@ -139,21 +164,30 @@ struct RomTurn
 	RomWait    *wait_before;	/* as loaded */
 	bool		was_paused;		/* as loaded */
 	RomWait    *wait;			/* set by rom_turn_wait() */
-	struct RomSaga *saga;		/* its compensations run before it ends (saga.h), or NULL */
+	struct RomSaga *saga;		/* its compensations run before it ends
+								 * (saga.h), or NULL */
 
 	/* how it is run */
 	bool		solo;			/* alone in its transaction */
-	bool		in_block;		/* drain in a transaction block: nothing commits */
+	bool		in_block;		/* drain in a transaction block: nothing
+								 * commits */
 	bool		careful;		/* commit after every activity */
-	bool		commit_now;		/* a primitive asks for it: yield after this step */
-	int64		fan_in;			/* waits for so many ends (rom_wake_end); 0, 1: wake it at each */
-	bool		cancelled;		/* interrupted by a cancel: roll back and look at the inbox again */
-	bool		tainted;		/* a handler was torn out of its interpreter: the process should leave */
+	bool		commit_now;		/* a primitive asks for it: yield after this
+								 * step */
+	int64		fan_in;			/* waits for so many ends (rom_wake_end); 0,
+								 * 1: wake it at each */
+	bool		cancelled;		/* interrupted by a cancel: roll back and look
+								 * at the inbox again */
+	bool		tainted;		/* a handler was torn out of its interpreter:
+								 * the process should leave */
 	int			subxacts;		/* with an xid, so far */
 	int			evaluations;	/* of the handler in this turn */
-	ErrorData  *raise_error;	/* drain in a transaction block is to raise this */
-	Jsonb	   *fail_error;		/* not NULL: the evaluation failed with it whatever the handler returned */
-	struct RomInjected *injected;	/* outcome of an attempt that ran outside this transaction */
+	ErrorData  *raise_error;	/* drain in a transaction block is to raise
+								 * this */
+	Jsonb	   *fail_error;		/* not NULL: the evaluation failed with it
+								 * whatever the handler returned */
+	struct RomInjected *injected;	/* outcome of an attempt that ran outside
+									 * this transaction */
 	struct RomProcedure *procedure; /* to be run after the commit (activity.h) */
 
 	/* for statistics */
@@ -164,8 +198,10 @@ struct RomTurn
 
 	/* what the save has to write besides the row and the history */
 	Jsonb	   *labels;			/* new labels, or NULL */
-	Jsonb	   *recur_input;	/* status recurred: of the instance that goes on, or NULL */
-	List	   *pure_events;	/* RomDeferred: events whose primitive has deferred() */
+	Jsonb	   *recur_input;	/* status recurred: of the instance that goes
+								 * on, or NULL */
+	List	   *pure_events;	/* RomDeferred: events whose primitive has
+								 * deferred() */
 
 	/* the verdict */
 	RomStatus	status;			/* new status */

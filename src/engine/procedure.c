@@ -240,7 +240,11 @@ run_in_worker(RomProcedure *p, Oid owner, RomInjected *outcome, MemoryContext cx
 	}
 	PG_END_TRY();
 	SetUserIdAndSecContext(userid, sec_context);
-	/* settings that it left behind; the worker's pins are defaults (PGC_S_OVERRIDE) */
+
+	/*
+	 * settings that it left behind; the worker's pins are defaults
+	 * (PGC_S_OVERRIDE)
+	 */
 	ResetAllOptions();
 }
 

@@ -130,7 +130,8 @@ romancy_recur(PG_FUNCTION_ARGS)
 	call.primitive = &rom_primitive_recur;
 	call.step_base = "recur";
 	call.input = input ? input : rom_jb_null_document();
-	call.options = input ? unconstify(RomPrimitive *, &rom_primitive_recur) : NULL;	/* only whether there is one */
+	call.options = input ? unconstify(RomPrimitive *, &rom_primitive_recur) : NULL; /* only whether there is
+																					 * one */
 	(void) rom_turn_step(&call);
 	PG_RETURN_NULL();			/* not reached: the step ends the instance */
 }

@@ -37,9 +37,12 @@ typedef struct StepEntry
 	RomEvent   *scheduled;
 	RomEvent   *completion;
 	int64		order;			/* of the completion */
-	bool		again;			/* retry_workflow superseded its outcome: it is to be scheduled anew */
-	int			seen_in;		/* the evaluation in which it raised its error first, */
-	int			seen_at;		/* how many events of the program had been asked for by then, */
+	bool		again;			/* retry_workflow superseded its outcome: it
+								 * is to be scheduled anew */
+	int			seen_in;		/* the evaluation in which it raised its error
+								 * first, */
+	int			seen_at;		/* how many events of the program had been
+								 * asked for by then, */
 	int			seen_order;		/* and its place among all that did */
 } StepEntry;
 
@@ -168,7 +171,8 @@ typedef struct Raised
 {
 	const char *step;
 	int			at;				/* events of the program before it */
-	int			order;			/* of scheduled ones; 0: one that stands in the program */
+	int			order;			/* of scheduled ones; 0: one that stands in
+								 * the program */
 } Raised;
 
 /*
@@ -637,8 +641,8 @@ check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
 	if (what != NULL)
 	{
 		rom_replay_mismatch(turn, psprintf("%s \"%s\"%s", primitive->name, step,
-									 call->step ? psprintf(" (%s)", name) : ""),
-					  event, what);
+										   call->step ? psprintf(" (%s)", name) : ""),
+							event, what);
 		rom_turn_unwind(turn);
 	}
 }
@@ -739,7 +743,7 @@ rom_turn_block(RomTurn *turn, RomCall *call)
 	if (rom_turn_peek(turn) != NULL)
 	{
 		rom_replay_mismatch(turn, psprintf("%s \"%s\"", call->primitive->name, call->step),
-					  rom_turn_peek(turn), "another step");
+							rom_turn_peek(turn), "another step");
 		rom_turn_unwind(turn);
 	}
 	if (turn->inlined)

@@ -16,10 +16,12 @@
 typedef struct RomRun
 {
 	/* in */
-	bool		solo;			/* one member, which may ask for the transaction's end */
+	bool		solo;			/* one member, which may ask for the
+								 * transaction's end */
 	bool		careful;		/* commit after each activity */
 	bool		in_session;		/* a drain */
-	bool		in_block;		/* a drain in a transaction block: nothing commits */
+	bool		in_block;		/* a drain in a transaction block: nothing
+								 * commits */
 	RomInjected *injected;		/* outcome for the one member */
 
 	/* out */
@@ -49,12 +51,16 @@ typedef struct RomRunHook
 {
 	/*
 	 * Runs those of ids that are its own, like rom_run_members(), and adds to
-	 * run's again, alone, nsaved and subxacts; the rest goes to others, in their order. Returns how many these are.
+	 * run's again, alone, nsaved and subxacts; the rest goes to others, in
+	 * their order. Returns how many these are.
 	 */
 	int			(*run) (RomRun *run, Oid owner, const pg_uuid_t *ids, int n,
 						pg_uuid_t *others);
 
-	/* For drain: work of this owner that is due, at most max; and when the next is. In engine scope. */
+	/*
+	 * For drain: work of this owner that is due, at most max; and when the
+	 * next is. In engine scope.
+	 */
 	int			(*find) (const char *owner, pg_uuid_t *ids, int max);
 	TimestampTz (*next_due) (const char *owner);
 } RomRunHook;

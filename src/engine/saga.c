@@ -228,7 +228,8 @@ rom_saga_load(RomTurn *turn)
 		turn->saga->failed_step = rom_jb_get_json(json, "failed_step");
 		turn->saga->closed = rom_jb_get_bool(json, "closed", false);
 		turn->saga->in_flight = rom_jb_get_json(json, "in_flight");
-		turn->inst->deadline = DT_NOEND;	/* it has been missed, or does not count any more */
+		turn->inst->deadline = DT_NOEND;	/* it has been missed, or does not
+											 * count any more */
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -270,7 +271,10 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 	bool		begin;
 
-	/* a procedure outside the transaction was announced: how far it came is not known */
+	/*
+	 * a procedure outside the transaction was announced: how far it came is
+	 * not known
+	 */
 	if (turn->saga == NULL && turn->wait_before != NULL && turn->injected == NULL &&
 		strcmp(turn->wait_before->kind, "procedure") == 0)
 	{

@@ -17,9 +17,11 @@ typedef struct RomSaga
 	RomStatus	status;			/* failed or cancelled, when they have run */
 	Jsonb	   *error;
 	Jsonb	   *failed_step;	/* as of rom_replay_failure(), or NULL */
-	bool		begun;			/* in this turn: its status is to be seen before anything runs */
+	bool		begun;			/* in this turn: its status is to be seen
+								 * before anything runs */
 	bool		closed;			/* children and tasks have been asked to end */
-	Jsonb	   *in_flight;		/* array of {step, activity, input, compensation} that is waited for, or NULL */
+	Jsonb	   *in_flight;		/* array of {step, activity, input,
+								 * compensation} that is waited for, or NULL */
 } RomSaga;
 
 /* Registers what the file has to say elsewhere; called once from _PG_init. */

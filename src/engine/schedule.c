@@ -345,7 +345,11 @@ romancy_await_any(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ROM_TIMEOUT),
 				 errmsg("none of %d awaited steps ended in time", n)));
 	}
-	/* outcomes are numbered in the order in which they came, new ones by their place in the list */
+
+	/*
+	 * outcomes are numbered in the order in which they came, new ones by
+	 * their place in the list
+	 */
 	for (int i = 0; i < n; i++)
 	{
 		int64		seq = rom_turn_completion_order(turn, handles[i]);

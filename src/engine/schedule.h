@@ -28,19 +28,23 @@ typedef struct RomScheduleKind
 	/*
 	 * Looks whether the step is over, in the turn's transaction, outside the
 	 * evaluation (enter the engine yourself); returns its outcome event
-	 * (type, result, detail set; made by rom_turn_event() with the step's id; not appended), or
-	 * NULL. *due (preset DT_NOEND): when it will be over by itself, if known. May be NULL: only the inbox tells.
+	 * (type, result, detail set; made by rom_turn_event() with the step's id;
+	 * not appended), or NULL. *due (preset DT_NOEND): when it will be over by
+	 * itself, if known. May be NULL: only the inbox tells.
 	 */
 	RomEvent   *(*poll) (RomTurn *turn, RomEvent *scheduled, TimestampTz *due);
 
-	/* The outcome event for an inbox item of this step; may be NULL where none is ever sent. */
+	/*
+	 * The outcome event for an inbox item of this step; may be NULL where
+	 * none is ever sent.
+	 */
 	RomEvent   *(*arrived) (RomTurn *turn, RomEvent *scheduled, RomInboxItem *item);
 
 	/*
-	 * After retry_workflow: makes the work anew of a step that had failed, or that ended with the
-	 * instance. event: the announcement that will stand in history beside the former one,
-	 * scheduled, a copy of it; outside the evaluation (enter the engine yourself). NULL: what
-	 * polls needs none.
+	 * After retry_workflow: makes the work anew of a step that had failed, or
+	 * that ended with the instance. event: the announcement that will stand
+	 * in history beside the former one, scheduled, a copy of it; outside the
+	 * evaluation (enter the engine yourself). NULL: what polls needs none.
 	 */
 	void		(*again) (RomTurn *turn, RomEvent *scheduled, RomEvent *event);
 

@@ -118,11 +118,11 @@ apply_inbox(RomTurn *turn)
 	{
 		rom_schedule_absorb(turn);
 		rom_verdict_failed(turn,
-					   rom_turn_copy_jsonb(turn,
-										   rom_error_make(ERRCODE_ROM_TIMEOUT,
-														  psprintf("workflow \"%s\" exceeded its execution_timeout",
-																   inst->workflow),
-														  NULL, NULL, NULL)));
+						   rom_turn_copy_jsonb(turn,
+											   rom_error_make(ERRCODE_ROM_TIMEOUT,
+															  psprintf("workflow \"%s\" exceeded its execution_timeout",
+																	   inst->workflow),
+															  NULL, NULL, NULL)));
 		return true;
 	}
 	return false;
@@ -379,7 +379,7 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 	{
 		Jsonb	   *output;
 		ErrorData  *edata;
-		RomEvaluation	result;
+		RomEvaluation result;
 		RomOutcome	outcome;
 
 		CHECK_FOR_INTERRUPTS();
@@ -417,7 +417,11 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 		{
 			if (!run_ahead(turn))
 				return ROM_TURN_AGAIN;
-			/* all at once takes no longer than the first time; then the handler is asked where it is now */
+
+			/*
+			 * all at once takes no longer than the first time; then the
+			 * handler is asked where it is now
+			 */
 			if (rom_ahead_done(turn) || !yields(turn, start))
 				continue;
 			turn->wait = NULL;
@@ -467,7 +471,10 @@ step_by_step(RomTurn *turn, FmgrInfo *flinfo, bool wrap)
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile RomTurnEnd end = ROM_TURN_AGAIN;
 
-	/* also alone: what ran in a turn that is to begin again must not be committed without its history */
+	/*
+	 * also alone: what ran in a turn that is to begin again must not be
+	 * committed without its history
+	 */
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);
 	PG_TRY();
@@ -514,7 +521,8 @@ rom_turn_run(RomTurn *turn, bool wrap)
 		rom_schedule_absorb(turn);
 		for (int i = 0; i < turn->ninbox; i++)
 			if (turn->inbox[i].kind == ROM_INBOX_SIGNAL || turn->inbox[i].kind == ROM_INBOX_CHILD)
-				turn->inbox[i].taken = true;	/* nobody waits for them any more */
+				turn->inbox[i].taken = true;	/* nobody waits for them any
+												 * more */
 		return step_by_step(turn, NULL, wrap);
 	}
 	flinfo = find_handler(turn);
@@ -535,7 +543,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 	{
 		Jsonb	   *output;
 		ErrorData  *edata;
-		RomEvaluation	result = rom_evaluate(turn, flinfo, true, &output, &edata);
+		RomEvaluation result = rom_evaluate(turn, flinfo, true, &output, &edata);
 
 		switch (result)
 		{
@@ -557,13 +565,20 @@ rom_turn_run(RomTurn *turn, bool wrap)
 			case ROM_EVAL_FAIL:
 				if (turn->inline_steps == 0)
 				{
-					/* nothing went with the evaluation that has to be done again */
+					/*
+					 * nothing went with the evaluation that has to be done
+					 * again
+					 */
 					rom_verdict_failed(turn, turn->fail_error);
 					return ended(turn);
 				}
 				break;
 			case ROM_EVAL_ERROR:
-				/* the error is the handler's own, but what ran inline is gone: do it again */
+
+				/*
+				 * the error is the handler's own, but what ran inline is
+				 * gone: do it again
+				 */
 				break;
 		}
 		turn->fail_error = NULL;

@@ -31,7 +31,8 @@ typedef enum RomTurnEnd
 {
 	ROM_TURN_SAVE,				/* the verdict is in turn: save and commit it */
 	ROM_TURN_NOTHING,			/* nothing was due: nothing to save */
-	ROM_TURN_AGAIN				/* roll back (the member, at least) and run it again, alone */
+	ROM_TURN_AGAIN				/* roll back (the member, at least) and run it
+								 * again, alone */
 } RomTurnEnd;
 
 /* How handlers are evaluated; setting romancy.turn_mode. */

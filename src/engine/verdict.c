@@ -284,7 +284,7 @@ rom_verdict_close_work(RomTurn *turn)
 static Jsonb *
 wait_to_jsonb(RomWait *wait, RomSaga *saga)
 {
-	static RomWait none = {.status = ROM_STATUS_COMPENSATING, .kind = "compensate", .until = DT_NOEND};
+	static RomWait none = {.status = ROM_STATUS_COMPENSATING,.kind = "compensate",.until = DT_NOEND};
 	RomJb		jb;
 
 	if (wait == NULL)

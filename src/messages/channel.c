@@ -166,7 +166,7 @@ is_listed(List *list, const char *name)
 
 	foreach(lc, list)
 		if (strcmp(lfirst(lc), name) == 0)
-			return true;
+		return true;
 	return false;
 }
 
@@ -204,7 +204,7 @@ renew(RomTurn *turn)
 	}
 	foreach(lc, awaited)
 		if (!is_listed(said, lfirst(lc)))
-			subscribe_again(turn, lfirst(lc), ROM_MODE_BROADCAST);
+		subscribe_again(turn, lfirst(lc), ROM_MODE_BROADCAST);
 }
 
 void
@@ -548,7 +548,11 @@ at_end(RomTurn *turn, RomStatus status)
 
 		if (rom_mode_from_name(rom_value_text(i, 2, CurrentMemoryContext)) != ROM_MODE_COMPETING)
 			continue;
-		/* a message may have been announced to us: then somebody else is to have it */
+
+		/*
+		 * a message may have been announced to us: then somebody else is to
+		 * have it
+		 */
 		rom_crossing_enter(channel, false);
 		rom_crossing_ask_later(channel, rom_messages_sweep());
 	}
@@ -559,7 +563,10 @@ static void
 at_move(RomTurn *turn, const pg_uuid_t *successor)
 {
 	static RomStatement move_subscriptions = {
-		/* a publisher that crosses this has its delivery for the old instance: the new one's is late */
+		/*
+		 * a publisher that crosses this has its delivery for the old
+		 * instance: the new one's is late
+		 */
 		"UPDATE romancy.t_subscription SET instance_id = $2, spawned = 0, bound = NULL,"
 		" snapshot = CASE WHEN mode = 'broadcast' THEN coalesce(snapshot, pg_current_snapshot()) END"
 		" WHERE instance_id = $1 RETURNING channel",

@@ -15,8 +15,10 @@
 typedef struct RomSubscription
 {
 	RomMode		mode;
-	bool		unsettled;		/* nobody has looked yet whether publishing transactions crossed it */
-	bool		marked;			/* what is received leaves a mark, see channel.c */
+	bool		unsettled;		/* nobody has looked yet whether publishing
+								 * transactions crossed it */
+	bool		marked;			/* what is received leaves a mark, see
+								 * channel.c */
 	bool		fresh;			/* it is this transaction's own */
 } RomSubscription;
 

@@ -291,6 +291,7 @@ read_binary(Reading *r, const Request *request)
 		if (request->binary != NULL)
 		{
 			text = text_to_cstring((struct varlena *) request->binary);
+
 			if (strlen(text) != VARSIZE_ANY_EXHDR(request->binary) ||
 				!pg_verifymbstr(text, strlen(text), true))
 				return fail(r, "the body is not valid JSON");

@@ -23,7 +23,8 @@ typedef struct RomMessage
 	Jsonb	   *data;			/* or NULL, as all that follows */
 	bytea	   *binary;
 	Jsonb	   *metadata;
-	Jsonb	   *event;			/* of a CloudEvent: its attributes, without data */
+	Jsonb	   *event;			/* of a CloudEvent: its attributes, without
+								 * data */
 	const pg_uuid_t *sender;
 	TimestampTz published_at;
 } RomMessage;

@@ -226,7 +226,11 @@ rom_receive_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		event->result = rom_turn_copy_jsonb(turn, receive->show(&message));
 		return ROM_OUTCOME_DONE;
 	}
-	/* a subscription made just now is committed first: what crossed it is found after that */
+
+	/*
+	 * a subscription made just now is committed first: what crossed it is
+	 * found after that
+	 */
 	if (turn->commit_now && !turn->in_block)
 	{
 		rom_jb_begin(&jb);

@@ -133,7 +133,11 @@ resolve(const char *channel)
 	handled += wake_rows(rom_execute(&waiting, values, NULL, 0));
 	if (rom_execute(&any, values, NULL, 1) == 0)
 		return handled;
-	/* we hold what we look at: who passes over it meanwhile looks again, as after a publish */
+
+	/*
+	 * we hold what we look at: who passes over it meanwhile looks again, as
+	 * after a publish
+	 */
 	rom_crossing_send(channel, rom_messages_sweep());
 	values[1] = Int32GetDatum(OPEN_MAX);
 	n = rom_execute(&open, values, NULL, 0);
@@ -154,6 +158,7 @@ sweep_all(const RomSweepArgs *args, bool complete, bool *more)
 		"SELECT instance_id, channel FROM romancy.t_subscription WHERE snapshot IS NOT NULL LIMIT $1",
 		1, {INT4OID}
 	};
+
 	/* written so that index t_instance_status is the only one in this order */
 	static RomStatement waiting = {
 		"SELECT w.instance_id, w.owner, w.priority, w.created_at, w.arrived FROM"

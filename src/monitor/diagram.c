@@ -122,7 +122,8 @@ dot_node(StringInfo out, int indent, int id, const char *label, RomPictureKind k
 	static const char *const shapes[] = {
 		[ROM_PICTURE_ACTIVITY] = "box",
 		[ROM_PICTURE_TIMER] = "ellipse",
-		[ROM_PICTURE_MESSAGE] = "cds, margin=\"0.3,0.15\"",	/* its arrow takes of the text's place */
+		[ROM_PICTURE_MESSAGE] = "cds, margin=\"0.3,0.15\"", /* its arrow takes of
+															 * the text's place */
 		[ROM_PICTURE_CHILD] = "component",
 		[ROM_PICTURE_COMPENSATION] = "parallelogram",
 		[ROM_PICTURE_OTHER] = "box",

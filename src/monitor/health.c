@@ -40,7 +40,8 @@ typedef struct Problems
 typedef struct Facts
 {
 	bool		launcher;
-	bool		full;			/* no place or no process for a worker, and work waits for one */
+	bool		full;			/* no place or no process for a worker, and
+								 * work waits for one */
 	bool		known;			/* the database has a record */
 	bool		served;
 	int			workers;

@@ -40,9 +40,11 @@ typedef struct RomPictureStep
 {
 	RomPictureKind kind;
 	RomPictureState state;
-	char	   *id;				/* activity_id; of a compensation, the step it undoes */
+	char	   *id;				/* activity_id; of a compensation, the step it
+								 * undoes */
 	char	   *name;			/* of a compensation: the activity that undoes */
-	char	   *note;			/* what went wrong, or what is waited for; or NULL */
+	char	   *note;			/* what went wrong, or what is waited for; or
+								 * NULL */
 	int			attempts;		/* 1 unless there were more */
 	bool		parallel;		/* spawned */
 	TimestampTz from;

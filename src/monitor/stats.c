@@ -55,7 +55,9 @@ typedef struct Pending
 static MemoryContext pending_cxt = NULL;
 static HTAB *pending = NULL;
 static Pending **dirty = NULL;
-static Pending *latest[2] = {NULL, NULL}; /* by kind: most often it is the same again */
+
+/* by kind: most often it is the same again */
+static Pending *latest[2] = {NULL, NULL};
 static int	ndirty = 0;
 static int	dirty_size = 0;
 

@@ -54,8 +54,8 @@ put_bar(StringInfo out, const Scale *scale, const RomPictureStep *step)
 	int			first = column(scale, step->from);
 	int			last = Max(first, column(scale, step->to));
 	char		fill = step->kind == ROM_PICTURE_TIMER || step->kind == ROM_PICTURE_MESSAGE ? '.' :
-	step->kind == ROM_PICTURE_COMPENSATION ? '~' :
-	step->kind == ROM_PICTURE_CHILD ? '=' : '#';
+		step->kind == ROM_PICTURE_COMPENSATION ? '~' :
+		step->kind == ROM_PICTURE_CHILD ? '=' : '#';
 
 	appendStringInfoString(out, " |");
 	for (int i = 0; i < BAR_WIDTH; i++)

@@ -99,7 +99,8 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 typedef struct Attempt
 {
 	RomTask    *task;
-	RomTurn    *turn;			/* stands in for a turn: who runs it, under which path */
+	RomTurn    *turn;			/* stands in for a turn: who runs it, under
+								 * which path */
 	RomActivity *activity;
 	Jsonb	   *result;
 	ErrorData  *error;
@@ -320,7 +321,8 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member)
 	else if (ok)
 		record_success(run, &a, owner);
 	else if (rom_slot_cancelled())
-		run->again[run->nagain++] = task->id;	/* its instance is over, or was */
+		run->again[run->nagain++] = task->id;	/* its instance is over, or
+												 * was */
 	else if (limit == ROM_LIMIT_BATCH || is_shared_trouble(run, a.error->sqlerrcode))
 		run->alone[run->nalone++] = task->id;
 	else

@@ -88,7 +88,7 @@ read_uuid(const char *text, pg_uuid_t *id)
 static bool
 read_token(const char *text, RomToken *token)
 {
-	const char *p = text + 37;
+	const char *p = text +37;
 	uint64		fence = 0;
 	int64		attempt = 0;
 
@@ -97,7 +97,7 @@ read_token(const char *text, RomToken *token)
 		return false;
 	for (; *p >= '0' && *p <= '9' && attempt <= PG_INT32_MAX; p++)
 		attempt = attempt * 10 + (*p - '0');
-	if (p == text + 37 || *p++ != '.' || strlen(p) != 16 || attempt > PG_INT32_MAX)
+	if (p == text +37 || *p++ != '.' || strlen(p) != 16 || attempt > PG_INT32_MAX)
 		return false;
 	for (int i = 0; i < 16; i++)
 	{
@@ -336,7 +336,10 @@ expire(RomTask *task, TimestampTz claimed_at, TimestampTz beat_at, TimestampTz n
 		rom_task_delete(task);
 	else if (task->kind == ROM_TASK_WORKFLOW)
 	{
-		/* a turn of code outside is no attempt: it is given to another, as often as it takes */
+		/*
+		 * a turn of code outside is no attempt: it is given to another, as
+		 * often as it takes
+		 */
 		policy.max_attempts = 0;
 		policy.max_duration = 0;
 		rom_task_fail(task, owner, &policy,

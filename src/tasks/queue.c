@@ -49,7 +49,8 @@ typedef struct Claiming
 	MemoryContext cxt;			/* of what is claimed */
 	TimestampTz now;
 	int64		fence;
-	bool		missed;			/* a task was changed by others just now: it may be ready still */
+	bool		missed;			/* a task was changed by others just now: it
+								 * may be ready still */
 	/* the last answers */
 	pg_uuid_t	instance_id;
 	bool		live;

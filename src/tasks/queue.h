@@ -23,7 +23,8 @@ typedef struct RomClaim
 	char	   *worker_id;
 	int			max;
 	int64		lease_us;
-	TimestampTz retry_at;		/* out: a rate limit lets something through then */
+	TimestampTz retry_at;		/* out: a rate limit lets something through
+								 * then */
 } RomClaim;
 
 /* A claimed task. */

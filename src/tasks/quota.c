@@ -296,7 +296,8 @@ typedef struct Choice
 	Limits		limits;
 	ActivityLimit *activities;
 	int			nactivities;
-	List	   *blocked;		/* names of activities that have reached a limit */
+	List	   *blocked;		/* names of activities that have reached a
+								 * limit */
 	pg_uuid_t  *ids;
 	int			count;
 } Choice;

@@ -30,7 +30,8 @@ typedef struct RomSignature
 	RomSignatureKind kind;
 	char	   *task;
 	Jsonb	   *input;			/* NULL: none */
-	Jsonb	   *members;		/* array: of a chain or group, or a chord's header */
+	Jsonb	   *members;		/* array: of a chain or group, or a chord's
+								 * header */
 	Jsonb	   *body;			/* chord */
 	Jsonb	   *options;		/* or NULL */
 } RomSignature;

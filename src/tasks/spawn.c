@@ -109,7 +109,10 @@ resolve(RomTurn *turn, const char *name)
 	{
 		ErrorData  *edata;
 
-		/* the evaluation is rolled back, so what the error left behind goes with it */
+		/*
+		 * the evaluation is rolled back, so what the error left behind goes
+		 * with it
+		 */
 		MemoryContextSwitchTo(turn->cxt);
 		edata = CopyErrorData();
 		FlushErrorState();
@@ -369,7 +372,10 @@ romancy_map(PG_FUNCTION_ARGS)
 	label = psprintf("map_%s", name);
 	for (int i = 0; i < n; i++)
 	{
-		/* how many run is looked at past the end of history only: replay schedules what was scheduled */
+		/*
+		 * how many run is looked at past the end of history only: replay
+		 * schedules what was scheduled
+		 */
 		if (max > 0 && i >= max && rom_turn_peek(turn) == NULL)
 		{
 			npending = pending_handles(turn, handles, i, pending);
@@ -446,7 +452,11 @@ tasks_end(RomTurn *turn, RomStatus status)
 	rows = rom_execute(&left, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 		rom_wake_cancel(DatumGetUUIDP(rom_value(i, 1, &isnull)));
-	/* programs outside hear of it by their heartbeats, which look at the instance */
+
+	/*
+	 * programs outside hear of it by their heartbeats, which look at the
+	 * instance
+	 */
 }
 
 /* task_in_use: is there a task of this activity? */

@@ -22,17 +22,21 @@ typedef enum RomTaskState
 {
 	ROM_TASK_READY,				/* -> running, waiting, dead, gone */
 	ROM_TASK_RUNNING,			/* under a lease -> ready, waiting, dead, gone */
-	ROM_TASK_WAITING,			/* for its next attempt -> ready, running, gone */
+	ROM_TASK_WAITING,			/* for its next attempt -> ready, running,
+								 * gone */
 	ROM_TASK_DEAD,				/* failed for good; stays for the operator */
-	ROM_TASK_COMMAND,			/* of workflow code outside: it has asked for something (input) -> ready, gone */
-	ROM_TASK_PARKED				/* its instance is paused -> ready, waiting, gone */
+	ROM_TASK_COMMAND,			/* of workflow code outside: it has asked for
+								 * something (input) -> ready, gone */
+	ROM_TASK_PARKED				/* its instance is paused -> ready, waiting,
+								 * gone */
 } RomTaskState;
 
 typedef enum RomTaskKind
 {
 	ROM_TASK_ACTIVITY,			/* a step of a handler */
 	ROM_TASK_CANVAS,
-	ROM_TASK_WORKFLOW			/* a turn of a workflow whose code runs outside */
+	ROM_TASK_WORKFLOW			/* a turn of a workflow whose code runs
+								 * outside */
 } RomTaskKind;
 
 typedef struct RomTask
@@ -43,7 +47,8 @@ typedef struct RomTask
 	RomTaskState state;
 	int32		def_id;			/* of the instance's workflow: its search_path */
 	int32		priority;
-	int32		attempt;		/* attempts begun (queue: claimed; else: failed) */
+	int32		attempt;		/* attempts begun (queue: claimed; else:
+								 * failed) */
 	char	   *queue;			/* "": in the database */
 	char	   *owner;
 	char	   *activity;
@@ -60,10 +65,14 @@ typedef struct RomTask
 	int64		lease_us;
 	int64		close_us;		/* start_to_close_timeout; 0: none, as below */
 	int64		beat_us;		/* heartbeat_timeout */
-	ItemPointerData locked;		/* where its row stands, if this transaction has locked it and knows */
-	bool		live;			/* its instance is not final (where the statement reads it) */
-	RomCost    *cost;			/* of the attempt that has just ended, where it is known, or NULL */
-	bool		unwanted;		/* its instance is final, or compensates and will undo it (lease.c) */
+	ItemPointerData locked;		/* where its row stands, if this transaction
+								 * has locked it and knows */
+	bool		live;			/* its instance is not final (where the
+								 * statement reads it) */
+	RomCost    *cost;			/* of the attempt that has just ended, where
+								 * it is known, or NULL */
+	bool		unwanted;		/* its instance is final, or compensates and
+								 * will undo it (lease.c) */
 } RomTask;
 
 /* Is this the id of a task? (A user may have given an instance such an id: look in the table.) */
@@ -121,7 +130,8 @@ typedef enum RomTaskRetry
 {
 	ROM_TASK_RETRY_POLICY,		/* as the policy says */
 	ROM_TASK_RETRY_NEVER,		/* terminal */
-	ROM_TASK_RETRY_AT_ONCE		/* a lost lease: without delay, while attempts are left */
+	ROM_TASK_RETRY_AT_ONCE		/* a lost lease: without delay, while attempts
+								 * are left */
 } RomTaskRetry;
 
 /* The attempt (task->attempt is its number) failed: another one later, or the task is dead and its error is handed on. */
