@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(romancy_node romancy_conf poll_until has_plperl has_plpython);
+our @EXPORT = qw(romancy_node romancy_conf poll_until may_commit_inside has_plperl has_plpython);
 
 # The lines of postgresql.conf that every romancy cluster needs
 sub romancy_conf
@@ -49,6 +49,14 @@ sub romancy_node
 	$node->start if $start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION romancy') if $extension;
 	return $node;
+}
+
+# may_commit_inside($node): may a procedure that runs as an activity's owner commit? It
+# keeps the user id over the commit, which an assertion of StartTransaction() does
+# not expect; without assertions the server handles it as it should.
+sub may_commit_inside
+{
+	return $_[0]->safe_psql('postgres', 'SHOW debug_assertions') eq 'off';
 }
 
 # poll_until($node, $sql, $what, %opt): waits until the query gives 't' (or
