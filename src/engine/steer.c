@@ -49,10 +49,15 @@ static RomStatement select_head = {
 	1, {UUIDOID}
 };
 
-/* The last request to pause or resume that no turn has applied yet; kinds: inbox.h. */
-static RomStatement select_pause_request = {
-	"select kind from romancy.t_inbox"
-	" where instance_id = $1 and kind in (3, 4) order by id desc limit 1",
+/*
+ * The status, and the last request to pause or resume that no turn has applied
+ * yet (kinds: inbox.h): of one snapshot, since the turn that applies the request
+ * changes the one and deletes the other.
+ */
+static RomStatement select_pause = {
+	"select i.status, (select b.kind from romancy.t_inbox b"
+	" where b.instance_id = i.instance_id and b.kind in (3, 4) order by b.id desc limit 1)"
+	" from romancy.t_instance i where i.instance_id = $1",
 	1, {UUIDOID}
 };
 
@@ -128,29 +133,30 @@ request_detail(const char *reason)
 	return rom_jb_end(&jb);
 }
 
-/* is_paused says whether the instance will be paused once what is in its inbox is applied. Engine scope needed. */
-static bool
-is_paused(const pg_uuid_t *id, RomStatus status)
-{
-	Datum		values[1] = {UUIDPGetDatum(id)};
-	bool		isnull;
-
-	if (rom_execute(&select_pause_request, values, NULL, 1) == 1)
-		return DatumGetInt16(rom_value(0, 1, &isnull)) == ROM_INBOX_PAUSE;
-	return status == ROM_STATUS_PAUSED;
-}
-
-/* fits says whether a request makes sense for what the snapshot shows. Engine scope needed. */
+/*
+ * fits says whether a request makes sense: for a pause or a resume, once what is in the inbox
+ * is applied. status: as the caller has seen it. Engine scope needed.
+ */
 static bool
 fits(const pg_uuid_t *id, RomInboxKind kind, RomStatus status)
 {
+	Datum		values[1] = {UUIDPGetDatum(id)};
+	bool		isnull;
+	bool		paused;
+	int			request;
+
 	if (ROM_STATUS_IS_FINAL(status))
 		return false;
-	if (kind == ROM_INBOX_PAUSE)
-		return status != ROM_STATUS_COMPENSATING && !is_paused(id, status);
+	if (kind != ROM_INBOX_PAUSE && kind != ROM_INBOX_RESUME)
+		return true;
+	if (rom_execute(&select_pause, values, NULL, 1) == 0)
+		return false;
+	status = rom_status_from_datum(rom_value(0, 1, &isnull));
+	request = DatumGetInt16(rom_value(0, 2, &isnull));
+	paused = isnull ? status == ROM_STATUS_PAUSED : request == ROM_INBOX_PAUSE;
 	if (kind == ROM_INBOX_RESUME)
-		return is_paused(id, status);
-	return true;
+		return paused && !ROM_STATUS_IS_FINAL(status);
+	return !paused && !ROM_STATUS_IS_FINAL(status) && status != ROM_STATUS_COMPENSATING;
 }
 
 /* wake notes that the instance has something in its inbox. */
