@@ -113,7 +113,15 @@ apply_inbox(RomTurn *turn)
 		}
 	}
 	if (paused)
+	{
+		if (!turn->changed)
+		{
+			/* it was before: what it waits for, and why it is paused, stay */
+			turn->wait = turn->wait_before;
+			turn->error = inst->error;
+		}
 		return true;
+	}
 	if (inst->deadline <= rom_now())
 	{
 		rom_schedule_absorb(turn);
@@ -322,6 +330,16 @@ ended(RomTurn *turn)
 	return compensate(turn);
 }
 
+/* took: has it used something of its inbox? */
+static bool
+took(RomTurn *turn)
+{
+	for (int i = 0; i < turn->ninbox; i++)
+		if (turn->inbox[i].taken)
+			return true;
+	return false;
+}
+
 /* still_waits: was it woken for nothing, so that there is nothing to save? */
 static bool
 still_waits(RomTurn *turn)
@@ -329,10 +347,7 @@ still_waits(RomTurn *turn)
 	RomWait    *before = turn->wait_before;
 	RomWait    *wait = turn->wait;
 
-	for (int i = 0; i < turn->ninbox; i++)
-		if (turn->inbox[i].taken)
-			return false;
-	return before != NULL && !turn->changed && turn->procedure == NULL &&
+	return before != NULL && !took(turn) && !turn->changed && turn->procedure == NULL &&
 		turn->inst->status == wait->status &&
 		strcmp(before->kind, wait->kind) == 0 &&
 		strcmp(before->step, wait->step) == 0 && before->until == wait->until &&
@@ -515,7 +530,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 		return ROM_TURN_SAVE;
 	}
 	if (apply_inbox(turn) && turn->status != ROM_STATUS_COMPENSATING)
-		return ROM_TURN_SAVE;
+		return turn->changed || took(turn) ? ROM_TURN_SAVE : ROM_TURN_NOTHING;
 	if (turn->saga != NULL)
 	{
 		rom_schedule_absorb(turn);

@@ -138,6 +138,29 @@ is(sql("SELECT romancy.resume_workflow('$id')"), 't', 'pause against a due timer
 reaches($id, 'completed', 'pause against a due timer: it goes on at once');
 is(effects($id), 'first,last', 'pause against a due timer: each step once');
 
+# ---- a timer that comes due while its instance is paused: what it waits for stays, and the resume
+# finds it over. (The wake-up that was on its way made a turn that saved the row without it, and the
+# sleep began anew after the resume.)
+sql(q{CREATE FUNCTION naps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN PERFORM romancy.sleep(($1 #>> '{}')::interval); RETURN romancy.activity('put', '"awake"'); END $$});
+my @naps = map { start('naps', '"3 s"') } 1 .. 5;
+reaches($_, 'waiting_for_timer', 'a timer in a pause: it sleeps') for @naps;
+is(sql("SELECT romancy.pause_workflow('$_')"), 't', 'a timer in a pause: paused') for @naps;
+reaches($_, 'paused', 'a timer in a pause: and stands') for @naps;
+my $naps = join ', ', map { "'$_'" } @naps;
+my $waits = "SELECT string_agg(wait::text, ' ' ORDER BY instance_id) FROM romancy.t_instance WHERE instance_id IN ($naps)";
+my $before = sql($waits);
+like($before, qr/"kind": "timer".*"kind": "timer"/, 'a timer in a pause: it is known what they wait for');
+poll_until($node, "SELECT bool_and(clock_timestamp() > (wait ->> 'until')::timestamptz + interval '1 s' OR wait IS NULL) FROM romancy.t_instance WHERE instance_id IN ($naps)",
+	'a timer in a pause: the timers are over');
+is(sql($waits), $before, 'a timer in a pause: and they wait for the same');
+# a turn of each, asked for by a pair of requests that change nothing
+sql("BEGIN; SELECT romancy.resume_workflow('$_'); SELECT romancy.pause_workflow('$_'); COMMIT") for @naps;
+inbox_empty('a timer in a pause: requests that take each other back are applied');
+is(sql($waits), $before, 'a timer in a pause: and change nothing');
+is(sql("SELECT romancy.resume_workflow('$_')"), 't', 'a timer in a pause: resumed') for @naps;
+reaches($_, 'completed', 'a timer in a pause: goes on at once') for @naps;
+
 # a pause while a turn is under way: the turn goes on to where it commits
 close_gate();
 $id = start('flow', '"gate"');
