@@ -49,6 +49,7 @@ typedef struct Drain
 	bool		advance_time;
 	int64		max_turns;		/* 0: no limit */
 	int64		turns;
+	TimestampTz looked_at;		/* what was due by then was found */
 	pg_uuid_t	arrived[FIND_MAX];	/* for which something had come, and who
 									 * were run */
 	int			narrived;
@@ -83,13 +84,14 @@ find_ready(Drain *d, pg_uuid_t *ids, int max)
 	bool		isnull;
 
 	rom_engine_begin(&engine);
+	d->looked_at = rom_now();
 
 	/*
 	 * tasks first: an instance with some of its results in the inbox is not
 	 * worth a turn yet
 	 */
 	if (rom_run_hook() != NULL)
-		n = rom_run_hook()->find(d->owner_name, ids, max);
+		n = rom_run_hook()->find(d->owner_name, d->looked_at, ids, max);
 	if (n > 0)
 	{
 		rom_engine_end(&engine);
@@ -102,7 +104,7 @@ find_ready(Drain *d, pg_uuid_t *ids, int max)
 		ids[n++] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
 	if (n == 0)
 	{
-		values[1] = TimestampTzGetDatum(rom_now());
+		values[1] = TimestampTzGetDatum(d->looked_at);
 		values[2] = Int32GetDatum(max);
 		rows = rom_execute(&due, values, NULL, 0);
 		for (uint64 i = 0; i < rows && n < max; i++)
@@ -123,7 +125,10 @@ find_ready(Drain *d, pg_uuid_t *ids, int max)
 	return n;
 }
 
-/* advance moves the clock to the owner's next timer; false when there is none. */
+/*
+ * advance moves the clock to the owner's next timer; false when there is none. The next one after
+ * what find_ready() looked at, that is: it may be due by now, without any help.
+ */
 static bool
 advance(Drain *d)
 {
@@ -137,7 +142,7 @@ advance(Drain *d)
 	TimestampTz due = DT_NOEND;
 
 	values[0] = CStringGetTextDatum(d->owner_name);
-	values[1] = TimestampTzGetDatum(rom_now());
+	values[1] = TimestampTzGetDatum(d->looked_at);
 	rom_engine_begin(&engine);
 	if (rom_execute(&next, values, NULL, 1) > 0)
 	{
@@ -146,7 +151,7 @@ advance(Drain *d)
 		due = DatumGetTimestampTz(rom_value(0, 1, &isnull));
 	}
 	if (rom_run_hook() != NULL)
-		due = Min(due, rom_run_hook()->next_due(d->owner_name));
+		due = Min(due, rom_run_hook()->next_due(d->owner_name, d->looked_at));
 	rom_engine_end(&engine);
 	if (due == DT_NOEND)
 		return false;

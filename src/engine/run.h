@@ -58,11 +58,12 @@ typedef struct RomRunHook
 						pg_uuid_t *others);
 
 	/*
-	 * For drain: work of this owner that is due, at most max; and when the
-	 * next is. In engine scope.
+	 * For drain: work of this owner that is due by now, at most max; and when the
+	 * next is due after that. In engine scope.
 	 */
-	int			(*find) (const char *owner, pg_uuid_t *ids, int max);
-	TimestampTz (*next_due) (const char *owner);
+	int			(*find) (const char *owner, TimestampTz now, pg_uuid_t *ids,
+						 int max);
+	TimestampTz (*next_due) (const char *owner, TimestampTz after);
 } RomRunHook;
 
 extern void rom_run_register(const RomRunHook *hook);

@@ -418,7 +418,7 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 
 /* find is RomRunHook's find(): in the database, or of a queue and to be made ready. */
 static int
-find(const char *owner, pg_uuid_t *ids, int max)
+find(const char *owner, TimestampTz now, pg_uuid_t *ids, int max)
 {
 	static RomStatement ready = {
 		"SELECT task_id FROM romancy.t_task WHERE queue = '' AND state = 0 AND owner = $1"
@@ -436,7 +436,7 @@ find(const char *owner, pg_uuid_t *ids, int max)
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = Int32GetDatum(max);
-	values[2] = TimestampTzGetDatum(rom_now());
+	values[2] = TimestampTzGetDatum(now);
 	rows = rom_execute(&ready, values, NULL, 0);
 	if (rows == 0)
 		rows = rom_execute(&due, values, NULL, 0);
@@ -449,7 +449,7 @@ find(const char *owner, pg_uuid_t *ids, int max)
 
 /* next_due is RomRunHook's next_due(). */
 static TimestampTz
-next_due(const char *owner)
+next_due(const char *owner, TimestampTz after)
 {
 	static RomStatement next = {
 		"SELECT due_at FROM romancy.t_task WHERE due_at > $2 AND due_at IS NOT NULL AND state = 2"
@@ -460,7 +460,7 @@ next_due(const char *owner)
 	bool		isnull;
 
 	values[0] = CStringGetTextDatum(owner);
-	values[1] = TimestampTzGetDatum(rom_now());
+	values[1] = TimestampTzGetDatum(after);
 	if (rom_execute(&next, values, NULL, 1) == 0)
 		return DT_NOEND;
 	return DatumGetTimestampTz(rom_value(0, 1, &isnull));

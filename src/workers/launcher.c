@@ -91,8 +91,13 @@ sign_on(void)
 {
 	RomRoster  *roster = rom_roster_get();
 	TimestampTz now = GetCurrentTimestamp();
+	int			i;
 
 	SpinLockAcquire(&roster->mutex);
+	/* requests that the one before us took and did not come to serve */
+	for (i = 0; i < roster->ndatabases; i++)
+		roster->databases[i].scheduler_at =
+			Min(roster->databases[i].scheduler_at, now);
 	roster->launcher_pid = MyProcPid;
 	roster->launcher_procno = ROM_PROC_NUMBER();
 	roster->launcher_started_at = roster->launcher_since = now;

@@ -143,6 +143,7 @@ rom_places_reap(RomWorker *workers, TimestampTz now)
 			place->generation = worker->generation;
 			free_place(i, now, true);
 			worker->state = ROM_WORKER_FREE;
+			next = now;			/* it is asked for again */
 		}
 		else
 			next = Min(next, worker->started_at + START_LIMIT);
@@ -226,10 +227,7 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 	if (database != NULL)
 	{
 		if (params->kind == ROM_WORKER_SCHEDULER)
-		{
-			database->scheduler_at = DT_NOEND;
 			database->waiting_since = 0;
-		}
 		else
 			database->scheduler_at = Min(database->scheduler_at,
 										 now + ROM_SCHEDULER_DELAY);

@@ -259,8 +259,11 @@ leave(int part, TimestampTz at, bool sent_away)
 		if (go)
 			database->scheduler_at = at;	/* what was wanted before, we did */
 	}
-	else if (database != NULL && part < rom_guc_schedulers)
+	else if (database != NULL)
+	{
+		/* whether there is to be such a part the launcher knows */
 		database->scheduler_at = Min(database->scheduler_at, at);
+	}
 	if (go)
 		rom_bgw_me()->state = ROM_WORKER_LEAVING;
 	SpinLockRelease(&roster->mutex);

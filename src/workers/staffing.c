@@ -43,6 +43,8 @@ typedef struct Known
 	bool		served;
 	bool		needs_scheduler;
 	TimestampTz scheduler_at;
+	bool		schedulers_due; /* all of them are to be there now */
+	bool		scheduler_lacks;	/* one of them is still to come */
 	TimestampTz waiting_since;
 	TimestampTz blocked_until[ROM_WORKER_KINDS];
 	int			executors;
@@ -102,9 +104,13 @@ find_known(Oid dbid)
 	return NULL;
 }
 
-/* Copies what the plan looks at. Returns false when a database turned up that has not been listed. */
+/*
+ * Copies what the plan looks at. Returns false, unless again is set, when a database turned up
+ * that has not been listed. Otherwise takes the requests for schedulers, in one view with who is
+ * there: whoever leaves after that asks anew.
+ */
 static bool
-look(void)
+look(bool again)
 {
 	RomRoster  *roster = rom_roster_get();
 	bool		low = rom_ready_low();
@@ -130,6 +136,7 @@ look(void)
 			!database->dropped && database->barred == 0 && database->refusal == ROM_REFUSAL_NONE;
 		known->needs_scheduler = low && (database->scan || database->refill);
 		known->scheduler_at = Min(database->scheduler_at, database->horizon);
+		known->scheduler_lacks = false;
 		if (known->needs_scheduler && database->scan_after > plan->now)
 		{
 			known->needs_scheduler = false;
@@ -143,6 +150,19 @@ look(void)
 		known->waiting_since = database->waiting_since;
 		memcpy(known->blocked_until, database->blocked_until,
 			   sizeof(known->blocked_until));
+		known->schedulers_due = known->served &&
+			(known->needs_scheduler || known->scheduler_at <= plan->now);
+	}
+	for (i = 0; (complete || again) && i < plan->ndatabases; i++)
+	{
+		RomDatabase *database;
+
+		if (!plan->databases[i].schedulers_due)
+			continue;
+		database = rom_roster_database_locked(roster, plan->databases[i].dbid,
+											  false);
+		if (database->scheduler_at <= plan->now)
+			database->scheduler_at = DT_NOEND;
 	}
 	SpinLockRelease(&roster->mutex);
 
@@ -222,7 +242,9 @@ rom_staffing_schedulers_changed(void)
 		{
 			RomWorker  *worker = &roster->workers[j];
 
+			/* one that is leaving has seen another setting, perhaps */
 			if (worker->state != ROM_WORKER_FREE &&
+				worker->state != ROM_WORKER_LEAVING &&
 				worker->kind == ROM_WORKER_SCHEDULER &&
 				worker->dbid == database->dbid &&
 				worker->part < rom_guc_schedulers)
@@ -234,14 +256,17 @@ rom_staffing_schedulers_changed(void)
 	SpinLockRelease(&roster->mutex);
 }
 
-/* Which schedulers does a database lack that should be there now? */
+/*
+ * Which schedulers does a database lack that should be there now? One that is
+ * leaving holds its share until it has gone, and is missed from then on.
+ */
 static void
 need_schedulers(Known *known)
 {
 	bool		there[64] = {false};
 	int			i;
 
-	if (!known->needs_scheduler && known->scheduler_at > plan->now)
+	if (!known->schedulers_due)
 	{
 		plan->next = Min(plan->next, known->scheduler_at);
 		return;
@@ -253,7 +278,12 @@ need_schedulers(Known *known)
 		if (worker->state != ROM_WORKER_FREE &&
 			worker->kind == ROM_WORKER_SCHEDULER &&
 			worker->dbid == known->dbid && worker->part < lengthof(there))
+		{
 			there[worker->part] = true;
+			if ((worker->state == ROM_WORKER_LEAVING || worker->leave) &&
+				worker->part < rom_guc_schedulers)
+				known->scheduler_lacks = true;
+		}
 	}
 	if (there[0])
 		wake_scheduler(known->dbid);
@@ -487,23 +517,32 @@ send_away(void)
 	}
 }
 
-/* A scheduler of a further part that found no place is needed still when one becomes free; for the first one room is made. */
+/*
+ * A scheduler that found no place, or whose predecessor is only just leaving, is needed
+ * still: the request stands again, until a worker has left.
+ */
 static void
 keep_asking(const bool *served)
 {
 	RomRoster  *roster = rom_roster_get();
 	int			i;
 
-	SpinLockAcquire(&roster->mutex);
 	for (i = 0; i < plan->nneeds; i++)
 		if (!served[i] && plan->needs[i].kind == ROM_WORKER_SCHEDULER)
-		{
-			RomDatabase *database =
-				rom_roster_database_locked(roster, plan->needs[i].dbid, false);
+			find_known(plan->needs[i].dbid)->scheduler_lacks = true;
 
-			if (database != NULL)
-				database->scheduler_at = Min(database->scheduler_at, plan->now);
-		}
+	SpinLockAcquire(&roster->mutex);
+	for (i = 0; i < plan->ndatabases; i++)
+	{
+		RomDatabase *database;
+
+		if (!plan->databases[i].scheduler_lacks)
+			continue;
+		database = rom_roster_database_locked(roster, plan->databases[i].dbid,
+											  false);
+		if (database != NULL)
+			database->scheduler_at = Min(database->scheduler_at, plan->now);
+	}
 	SpinLockRelease(&roster->mutex);
 }
 
@@ -542,10 +581,10 @@ rom_staffing_plan(void)
 	plan->unserved = 0;
 
 	rom_databases_forget();
-	if (!look())
+	if (!look(false))
 	{
 		rom_databases_list();
-		(void) look();
+		(void) look(true);
 	}
 	plan->next = rom_places_reap(plan->workers, plan->now);
 	count_workers();
