@@ -111,7 +111,7 @@ BEGIN
 END $$;
 SELECT start('lou', jsonb_build_object('calls', ARRAY[
 	$$romancy.subscribe('msg.jobs', 'broadcast')$$, $$romancy.wait_event('msg.jobs')$$, $$romancy.subscribe('msg.x', 'loud')$$, $$romancy.subscribe('')$$, $$romancy.subscribe(NULL)$$,
-	$$romancy.receive('msg.x', '1 ms')$$, $$romancy.wait_event('msg.y', '1 ms')$$, $$romancy.receive('')$$, $$romancy.join_group('')$$, $$romancy.spawn_receive(repeat('x', 129))$$]), 'calls');
+	$$romancy.receive('msg.x', '1 hour')$$, $$romancy.wait_event('msg.y', '1 hour')$$, $$romancy.receive('')$$, $$romancy.join_group('')$$, $$romancy.spawn_receive(repeat('x', 129))$$]), 'calls');
 CALL romancy.drain(advance_time => true);
 SELECT jsonb_array_elements_text(output) AS refused FROM shown WHERE name = 'lou';
 
