@@ -20,7 +20,7 @@
 #include "utils/memutils.h"
 
 #include "engine/ahead.h"
-#include "engine/replay.h"
+#include "engine/call.h"
 
 typedef struct KnownCall
 {
@@ -70,7 +70,7 @@ rom_ahead_matches(RomTurn *turn)
 			 * another input: this one is carried out as asked for, the next
 			 * may be as known again
 			 */
-			if (known->call.primitive->ignore_input || rom_replay_same_jsonb(known->call.input, call->input))
+			if (known->call.primitive->ignore_input || rom_call_same_jsonb(known->call.input, call->input))
 				return true;
 			turn->ahead_next++;
 			return false;
@@ -101,16 +101,16 @@ rom_ahead_run(RomTurn *turn)
 			Jsonb	   *result = event->result;
 			RomEventType type = event->type;
 
-			if (!rom_replay_can_inline(turn, &known->call))
+			if (!rom_call_can_inline(turn, &known->call))
 				break;
 			event->result = NULL;
 			event->detail = known->detail;
-			rom_replay_execute_inline(turn, &known->call, event);
-			same = event->type == type && rom_replay_same_jsonb(result, event->result);
+			rom_call_execute_inline(turn, &known->call, event);
+			same = event->type == type && rom_call_same_jsonb(result, event->result);
 		}
 		turn->ahead_next++;
 		turn->cursor++;
-		rom_replay_answered(turn, &known->call, event);
+		rom_call_answered(turn, &known->call, event);
 		MemoryContextReset(cxt);
 	}
 	MemoryContextSwitchTo(old);

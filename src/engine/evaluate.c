@@ -40,6 +40,7 @@
 #include "base/slot.h"
 #include "base/spi.h"
 #include "engine/ahead.h"
+#include "engine/call.h"
 #include "engine/evaluate.h"
 #include "engine/limit.h"
 #include "engine/replay.h"
@@ -319,7 +320,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 			if (turn->cursor < turn->program.count)
 			{
 				/* it ended before what history holds */
-				rom_replay_mismatch(turn, "its end", rom_turn_peek(turn), "another step");
+				rom_call_mismatch(turn, "its end", rom_turn_peek(turn), "another step");
 				result = ROM_EVAL_PAUSE;
 			}
 		}

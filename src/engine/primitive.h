@@ -208,7 +208,7 @@ struct RomTurn
 	bool		changed;		/* there is something to save */
 	Jsonb	   *output;
 	Jsonb	   *error;
-	Jsonb	   *failed_step;	/* what rom_replay_failure() found, or NULL */
+	Jsonb	   *failed_step;	/* what rom_failure_find() found, or NULL */
 	TimestampTz wake_at;
 };
 

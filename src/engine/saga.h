@@ -16,7 +16,7 @@ typedef struct RomSaga
 {
 	RomStatus	status;			/* failed or cancelled, when they have run */
 	Jsonb	   *error;
-	Jsonb	   *failed_step;	/* as of rom_replay_failure(), or NULL */
+	Jsonb	   *failed_step;	/* as of rom_failure_find(), or NULL */
 	bool		begun;			/* in this turn: its status is to be seen
 								 * before anything runs */
 	bool		closed;			/* children and tasks have been asked to end */

@@ -23,8 +23,8 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/jb.h"
+#include "engine/failure.h"
 #include "engine/primitives.h"
-#include "engine/replay.h"
 #include "engine/schedule.h"
 #include "engine/turn.h"
 
@@ -205,7 +205,7 @@ rom_schedule_value(RomTurn *turn, const char *handle)
 {
 	const RomScheduleKind *kind = rom_schedule_kind(rom_turn_scheduled(turn, handle)->type);
 
-	rom_replay_observe(turn, handle);
+	rom_failure_observe(turn, handle);
 	return kind->value(turn, rom_turn_completion(turn, handle));
 }
 

@@ -4,7 +4,7 @@
  *		A turn of one instance: load, apply what arrived, evaluate, carry out,
  *		save.
  *
- * replay.c answers from history, evaluate.c runs the handler, verdict.c ends the
+ * replay.c sorts history, call.c answers calls from it, evaluate.c runs the handler, verdict.c ends the
  * turn; here is the order of it all.
  *
  *-------------------------------------------------------------------------
@@ -19,9 +19,10 @@
 #include "base/slot.h"
 #include "base/spi.h"
 #include "engine/ahead.h"
+#include "engine/call.h"
 #include "engine/evaluate.h"
+#include "engine/failure.h"
 #include "engine/recur.h"
-#include "engine/replay.h"
 #include "engine/saga.h"
 #include "engine/schedule.h"
 #include "engine/turn.h"
@@ -190,7 +191,7 @@ carry_out(RomTurn *turn, RomCall *call)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	RomEvent   *event = rom_replay_new_event(turn, call);
+	RomEvent   *event = rom_call_new_event(turn, call);
 	volatile RomOutcome outcome = ROM_OUTCOME_DONE;
 
 	if (call->primitive->own_subxact)
@@ -240,7 +241,7 @@ carry_out(RomTurn *turn, RomCall *call)
 done:
 	if (outcome == ROM_OUTCOME_DONE && !turn->pause_error && !turn->cancelled)
 	{
-		rom_replay_answered(turn, call, event);
+		rom_call_answered(turn, call, event);
 		if (turn->wait_before && turn->wait_before->step &&
 			strcmp(turn->wait_before->step, call->step) == 0)
 			turn->wait_before = NULL;
@@ -411,7 +412,7 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 				{
 					Jsonb	   *error = rom_turn_copy_jsonb(turn, rom_error_to_jsonb(edata));
 
-					turn->failed_step = rom_replay_failure(turn, error);
+					turn->failed_step = rom_failure_find(turn, error);
 					rom_verdict_failed(turn, error);
 					return ended(turn);
 				}
@@ -551,7 +552,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 	/* it has a history, and has not begun: a fork, or one that is retried */
 	if (inst->status == ROM_STATUS_PENDING && turn->stored > 0)
 		rom_turn_renew(turn);
-	rom_replay_schedule_again(turn);
+	rom_failure_schedule_again(turn);
 	rom_schedule_absorb(turn);
 
 	if (rom_evaluate_through(turn))

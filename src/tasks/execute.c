@@ -5,7 +5,7 @@
  *
  * A task's effects, the end of its row and the row in the instance's inbox
  * commit together: exactly once. Quick ones share a transaction, each in a
- * subtransaction; the rules are those of batch.c for turns: what is cancelled
+ * subtransaction; the rules are those of run.c for turns: what is cancelled
  * for the others' sake runs again alone, and no attempt is charged.
  *
  * A task for programs outside comes here when its next attempt is due: it is
