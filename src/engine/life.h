@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * life.h
- *		What saga.c, child.c, recur.c and fork.c share.
+ *		What compensation.c, child.c, recur.c and fork.c share.
  *
  *-------------------------------------------------------------------------
  */
