@@ -6,7 +6,7 @@
  * One insert, and for a broadcast one statement more that writes a row for each
  * subscriber. Nothing is locked and nothing waited for. Who subscribes is read
  * with the latest snapshot, whatever the caller's isolation; whom that missed
- * is found by channel.c. Where the session remembers that nobody does (mode.c),
+ * is found by subscription.c. Where the session remembers that nobody does (mode.c),
  * the insert is all.
  *
  *-------------------------------------------------------------------------
@@ -33,6 +33,7 @@
 #include "engine/primitive.h"
 #include "messages/channel.h"
 #include "messages/message.h"
+#include "messages/mode.h"
 #include "messages/publish.h"
 
 #define KIND_BROADCAST	'b'
@@ -214,7 +215,7 @@ rom_publish(const RomPublish *p, bool missing_ok)
 	if (!rom_spi_override_read_only)
 		PreventCommandIfReadOnly("romancy.publish()");
 	PreventCommandIfParallelMode("romancy.publish()");
-	/* the xid before the look, see channel.c */
+	/* the xid before the look, see subscription.c */
 	(void) GetTopTransactionId();
 	rom_crossing_send(p->channel, rom_messages_sweep());
 	if (p->has_target)

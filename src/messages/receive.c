@@ -30,8 +30,10 @@
 #include "base/spi.h"
 #include "engine/arrival.h"
 #include "engine/schedule.h"
+#include "messages/channel.h"
 #include "messages/publish.h"
 #include "messages/receive.h"
+#include "messages/subscription.h"
 
 #define NO_ID PG_INT64_MAX
 

@@ -9,8 +9,8 @@
 #define ROM_RECEIVE_H
 
 #include "engine/primitive.h"
-#include "messages/channel.h"
 #include "messages/message.h"
+#include "messages/subscription.h"
 
 /* A receive that waits at the most until; kept over the unwind. */
 typedef struct RomReceive

@@ -30,6 +30,7 @@
 #include "messages/message.h"
 #include "messages/publish.h"
 #include "messages/receive.h"
+#include "messages/subscription.h"
 
 /* Named channels that one run looks at. */
 #define CHANNELS_MAX 64
@@ -292,7 +293,7 @@ clean_old(int limit)
 /*
  * clean_channel deletes broadcast messages that all subscribers have received.
  * A subscription whose transaction was under way when a message was published is to
- * get it yet (channel.c), so the first run only notes the snapshot; a later one,
+ * get it yet (subscription.c), so the first run only notes the snapshot; a later one,
  * when all that ran then is over, deletes what that snapshot shows.
  */
 static int64
@@ -526,7 +527,7 @@ rom_messages_init(void)
 
 	rom_sweep_register(&messages);
 	rom_sweep_register(&cleanup);
-	rom_channel_init();
+	rom_subscription_init();
 	rom_receive_init();
 	rom_group_init();
 }

@@ -1,0 +1,493 @@
+/*-------------------------------------------------------------------------
+ *
+ * subscription.c
+ *		Who subscribes to a channel, and which messages that makes theirs.
+ *
+ * A subscription and a publishing transaction may cross, neither seeing the
+ * other: the publisher's fan-out leaves the subscriber out, and the message
+ * commits after the subscription's snapshot. Publishers have their xid before
+ * they look. So a message is the subscriber's if its xid was not over for the
+ * subscription's snapshot, whether its publisher saw the subscription, and
+ * wrote the delivery, or not. A later look adds the deliveries that are missing;
+ * to be able to tell, one that was received stays as a mark meanwhile. From the
+ * first look after the subscription's commit on, only transactions that have
+ * begun by then (xid below bound) can have crossed it; when all of these are
+ * over, the subscription is settled: its snapshot and the marks are forgotten.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/xid8.h"
+
+#include "base/arg.h"
+#include "base/crossing.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "base/sweep.h"
+#include "engine/control.h"
+#include "engine/delete.h"
+#include "engine/turn.h"
+#include "messages/message.h"
+#include "messages/publish.h"
+#include "messages/subscription.h"
+
+/* The messages m that crossed subscription s. */
+#define CROSSED_SQL \
+	" ON m.channel = s.channel AND m.kind <> 'd' AND m.xid >= pg_snapshot_xmin(s.snapshot)" \
+	" AND (s.bound IS NULL OR m.xid < s.bound) AND m.xid <> s.xid" \
+	" AND NOT pg_visible_in_snapshot(m.xid, s.snapshot)"
+
+void
+rom_subscription_find(RomTurn *turn, const char *channel, RomSubscription *sub)
+{
+	static RomStatement find = {
+		"SELECT mode, snapshot IS NOT NULL AND bound IS NULL, snapshot IS NOT NULL,"
+		" coalesce(xid = pg_current_xact_id_if_assigned(), false)"
+		" FROM romancy.t_subscription WHERE instance_id = $1 AND channel = $2",
+		2, {UUIDOID, TEXTOID}
+	};
+	Datum		values[2];
+	bool		isnull;
+
+	memset(sub, 0, sizeof(RomSubscription));
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(channel);
+	if (rom_execute(&find, values, NULL, 1) == 0)
+		return;
+	sub->mode = rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
+	sub->unsettled = DatumGetBool(rom_value(0, 2, &isnull));
+	sub->marked = DatumGetBool(rom_value(0, 3, &isnull));
+	sub->fresh = DatumGetBool(rom_value(0, 4, &isnull));
+}
+
+bool
+rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
+{
+	static RomStatement insert = {
+		"WITH made AS (INSERT INTO romancy.t_subscription AS s (instance_id, channel, mode, xid, snapshot)"
+		"  VALUES ($1, $2, $3, pg_current_xact_id(),"
+		"  CASE WHEN $3 = 'broadcast' THEN pg_current_snapshot() END)"
+		"  ON CONFLICT (instance_id, channel) DO UPDATE SET mode = excluded.mode,"
+		"  xid = excluded.xid, snapshot = excluded.snapshot, bound = NULL"
+		"  WHERE s.mode <> excluded.mode RETURNING 1),"
+		/* written for an earlier subscription, by who crossed its end */
+		" old AS (DELETE FROM romancy.t_delivery WHERE instance_id = $1 AND channel = $2"
+		"  AND EXISTS (SELECT FROM made))"
+		" SELECT 1 FROM made",
+		3, {UUIDOID, TEXTOID, TEXTOID}
+	};
+	Datum		values[3];
+
+	rom_control_own_xids();
+	if (mode != ROM_MODE_DIRECT)
+		rom_mode_claim(channel, mode);
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(channel);
+	values[2] = CStringGetTextDatum(rom_mode_name(mode));
+	turn->inst->flags |= ROM_HAS_SUBSCRIPTIONS;
+	if (rom_execute(&insert, values, NULL, 0) == 0)
+		return false;
+	if (mode != ROM_MODE_DIRECT)
+	{
+		rom_crossing_enter(channel, false);
+		turn->commit_now = true;
+	}
+	return true;
+}
+
+void
+rom_subscription_restore(RomTurn *turn, const char *channel, RomMode fallback,
+						 RomSubscription *sub)
+{
+	RomMode		mode = fallback;
+
+	for (int i = turn->history.count - 1; i >= 0; i--)
+	{
+		RomEvent   *event = turn->history.events[i];
+		char	   *name;
+
+		if (event->name == NULL || strcmp(event->name, channel) != 0)
+			continue;
+		if (event->type == ROM_EVENT_UNSUBSCRIBED)
+			break;
+		if (event->type != ROM_EVENT_SUBSCRIBED)
+			continue;
+		name = rom_jb_get_text(event->input, "mode");
+		if (name != NULL && rom_mode_from_name(name) != ROM_MODE_NONE)
+			mode = rom_mode_from_name(name);
+		break;
+	}
+	rom_subscription_make(turn, channel, mode);
+	rom_subscription_find(turn, channel, sub);
+}
+
+/* is_listed: is name among the strings of list? */
+static bool
+is_listed(List *list, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, list)
+		if (strcmp(lfirst(lc), name) == 0)
+		return true;
+	return false;
+}
+
+/* subscribe_again subscribes, unless others have given the channel another mode meanwhile: then the next receive() says so. */
+static void
+subscribe_again(RomTurn *turn, const char *channel, RomMode mode)
+{
+	if (mode != ROM_MODE_NONE && rom_mode_of_others(channel, mode) == ROM_MODE_NONE)
+		rom_subscription_make(turn, channel, mode);
+}
+
+/* renew: a fork, or one that is retried, is subscribed to what its program says last, by subscribe() or wait_event(). */
+static void
+renew(RomTurn *turn)
+{
+	List	   *said = NIL;
+	List	   *awaited = NIL;
+	ListCell   *lc;
+
+	for (int i = turn->program.count - 1; i >= 0; i--)
+	{
+		RomEvent   *event = turn->program.events[i];
+		char	   *mode;
+
+		if (event->name == NULL || is_listed(said, event->name))
+			continue;
+		if (event->type == ROM_EVENT_EVENT_RECEIVED && !is_listed(awaited, event->name))
+			awaited = lappend(awaited, event->name);
+		if (event->type != ROM_EVENT_SUBSCRIBED && event->type != ROM_EVENT_UNSUBSCRIBED)
+			continue;
+		said = lappend(said, event->name);
+		mode = event->type == ROM_EVENT_SUBSCRIBED ? rom_jb_get_text(event->input, "mode") : NULL;
+		if (mode != NULL)
+			subscribe_again(turn, event->name, rom_mode_from_name(mode));
+	}
+	foreach(lc, awaited)
+		if (!is_listed(said, lfirst(lc)))
+		subscribe_again(turn, lfirst(lc), ROM_MODE_BROADCAST);
+}
+
+void
+rom_subscription_spawned(RomTurn *turn, const char *channel, int change)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_subscription SET spawned = greatest(spawned + $3, 0)"
+		" WHERE instance_id = $1 AND channel = $2",
+		3, {UUIDOID, TEXTOID, INT4OID}
+	};
+	Datum		values[3];
+
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(channel);
+	values[2] = Int32GetDatum(change);
+	rom_execute(&update, values, NULL, 0);
+}
+
+int
+rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
+{
+	static RomStatement lock = {
+		"SELECT 1 FROM romancy.t_subscription WHERE instance_id = $1 AND channel = $2"
+		" AND snapshot IS NOT NULL FOR UPDATE",
+		2, {UUIDOID, TEXTOID}
+	};
+	static RomStatement lock_or_skip = {
+		"SELECT 1 FROM romancy.t_subscription WHERE instance_id = $1 AND channel = $2"
+		" AND snapshot IS NOT NULL FOR UPDATE SKIP LOCKED",
+		2, {UUIDOID, TEXTOID}
+	};
+	static RomStatement settle = {
+		"WITH s AS MATERIALIZED (SELECT * FROM romancy.t_subscription"
+		"  WHERE instance_id = $1 AND channel = $2 AND snapshot IS NOT NULL),"
+		" late AS MATERIALIZED (SELECT m.id, m.kind FROM s JOIN romancy.t_message m" CROSSED_SQL "),"
+		" mark AS (UPDATE romancy.t_message m SET kind = 'b' FROM late"
+		"  WHERE m.id = late.id AND late.kind = 'o'),"
+		" added AS (INSERT INTO romancy.t_delivery (instance_id, channel, message_id)"
+		"  SELECT $1, $2, late.id FROM late ON CONFLICT DO NOTHING RETURNING 1),"
+		" over AS (DELETE FROM romancy.t_delivery d USING s WHERE d.instance_id = $1"
+		"  AND d.channel = $2 AND d.received"
+		"  AND pg_snapshot_xmin(pg_current_snapshot()) >= coalesce(s.bound, $3)"
+		"  AND NOT EXISTS (SELECT FROM late WHERE late.id = d.message_id)),"
+		" done AS (UPDATE romancy.t_subscription u SET bound = coalesce(s.bound, $3),"
+		"  snapshot = CASE WHEN pg_snapshot_xmin(pg_current_snapshot()) < coalesce(s.bound, $3)"
+		"  THEN pg_current_snapshot() END"
+		"  FROM s WHERE u.instance_id = s.instance_id AND u.channel = s.channel)"
+		" SELECT count(*) FROM added",
+		3, {UUIDOID, TEXTOID, XID8OID}
+	};
+	Datum		values[3];
+	bool		isnull;
+
+	rom_control_own_xids();
+	values[0] = UUIDPGetDatum(id);
+	values[1] = CStringGetTextDatum(channel);
+	if (rom_execute(wait ? &lock : &lock_or_skip, values, NULL, 1) == 0)
+		return 0;
+	values[2] = FullTransactionIdGetDatum(ReadNextFullTransactionId());
+	rom_execute(&settle, values, NULL, 0);
+	return DatumGetInt64(rom_value(0, 1, &isnull));
+}
+
+/*
+ * end_foreign: the rows came from another cluster, none of whose transactions can
+ * still end. Whatever crossed a subscription is in the tables: it is delivered,
+ * and all is settled. (A message published here since has its deliveries, for its
+ * publisher saw those subscriptions.) As xid the messages get one that every snapshot shows.
+ */
+static void
+end_foreign(void)
+{
+	static RomStatement deliver = {
+		"WITH late AS MATERIALIZED (SELECT s.instance_id, s.channel, m.id, m.kind"
+		"  FROM romancy.t_subscription s JOIN romancy.t_message m" CROSSED_SQL
+		"  WHERE s.snapshot IS NOT NULL),"
+		" mark AS (UPDATE romancy.t_message m SET kind = 'b' FROM late"
+		"  WHERE m.id = late.id AND late.kind = 'o')"
+		" INSERT INTO romancy.t_delivery (instance_id, channel, message_id)"
+		" SELECT late.instance_id, late.channel, late.id FROM late ON CONFLICT DO NOTHING",
+		0, {0}
+	};
+	static RomStatement forget = {
+		"DELETE FROM romancy.t_delivery d USING romancy.t_subscription s WHERE s.snapshot IS NOT NULL"
+		" AND d.instance_id = s.instance_id AND d.channel = s.channel AND d.received",
+		0, {0}
+	};
+	static RomStatement settle = {
+		"UPDATE romancy.t_subscription SET snapshot = NULL, bound = NULL WHERE snapshot IS NOT NULL",
+		0, {0}
+	};
+	static RomStatement end = {
+		"UPDATE romancy.t_message SET xid = '3' WHERE xid IS NOT NULL", 0, {0}
+	};
+	static RomStatement sweep = {
+		"UPDATE romancy.t_channel SET swept = NULL WHERE swept IS NOT NULL", 0, {0}
+	};
+
+	/* nor does a session's memory of a mode hold that is older than the rows */
+	rom_crossing_change(NULL);
+	rom_execute(&deliver, NULL, NULL, 0);
+	rom_execute(&forget, NULL, NULL, 0);
+	rom_execute(&settle, NULL, NULL, 0);
+	rom_execute(&end, NULL, NULL, 0);
+	rom_execute(&sweep, NULL, NULL, 0);
+}
+
+/* ---------------------------------------------------------------- the calls */
+
+static RomOutcome
+subscribe_execute(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	rom_subscription_make(turn, call->name,
+						  rom_mode_from_name(rom_jb_get_text(call->input, "mode")));
+	rom_engine_end(&engine);
+	event->type = ROM_EVENT_SUBSCRIBED;
+	return ROM_OUTCOME_DONE;
+}
+
+/* Blocking: never in an evaluation, for it may wait for the channel's lock and has the turn commit. */
+static const RomPrimitive primitive_subscribe = {
+	.name = "subscribe",
+	.kind = ROM_PRIMITIVE_BLOCKING,
+	.events = {ROM_EVENT_SUBSCRIBED},
+	.execute = subscribe_execute,
+};
+
+static RomOutcome
+unsubscribe_execute(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	static RomStatement remove = {
+		"DELETE FROM romancy.t_subscription WHERE instance_id = $1 AND channel = $2",
+		2, {UUIDOID, TEXTOID}
+	};
+	static RomStatement drop = {
+		"DELETE FROM romancy.t_delivery WHERE instance_id = $1 AND channel = $2",
+		2, {UUIDOID, TEXTOID}
+	};
+	RomEngine	engine;
+	Datum		values[2];
+
+	rom_engine_begin(&engine);
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(call->name);
+	rom_execute(&remove, values, NULL, 0);
+	rom_execute(&drop, values, NULL, 0);
+	rom_crossing_enter(call->name, false);
+	rom_crossing_ask_later(call->name, rom_messages_sweep());
+	rom_engine_end(&engine);
+	event->type = ROM_EVENT_UNSUBSCRIBED;
+	return ROM_OUTCOME_DONE;
+}
+
+static const RomPrimitive primitive_unsubscribe = {
+	.name = "unsubscribe",
+	.kind = ROM_PRIMITIVE_EFFECT,
+	.events = {ROM_EVENT_UNSUBSCRIBED},
+	.execute = unsubscribe_execute,
+};
+
+PG_FUNCTION_INFO_V1(romancy_subscribe);
+
+/*
+ * romancy.subscribe(channel text, mode text)
+ *
+ * From now on the instance receives what is published to the channel: every message
+ * (broadcast), a share of them (competing), or only what is sent to it (direct).
+ * Again in the same mode: nothing changes. Errors: RM005 where the channel has live
+ * subscribers of another mode, RM012 for an unknown mode, RM004 outside a handler.
+ */
+Datum
+romancy_subscribe(PG_FUNCTION_ARGS)
+{
+	char	   *channel;
+	char	   *mode;
+	RomCall		call = {0};
+	RomJb		jb;
+
+	(void) rom_turn_require("subscribe()");
+	channel = rom_arg_text(fcinfo, 0, "channel");
+	mode = rom_arg_text(fcinfo, 1, "mode");
+	rom_channel_check(channel, "channel");
+	if (rom_mode_from_name(mode) == ROM_MODE_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("unknown channel mode \"%s\"", mode),
+				 errhint("The modes are broadcast, competing and direct.")));
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "mode", mode);
+	call.primitive = &primitive_subscribe;
+	call.step_base = psprintf("subscribe_%s", channel);
+	call.name = channel;
+	call.input = rom_jb_end(&jb);
+	(void) rom_turn_step(&call);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(romancy_unsubscribe);
+
+/*
+ * romancy.unsubscribe(channel text)
+ *
+ * Ends the subscription, if there is one. Broadcast messages that were not received are
+ * dropped, those sent to the instance are kept. RM004 outside a handler.
+ */
+Datum
+romancy_unsubscribe(PG_FUNCTION_ARGS)
+{
+	char	   *channel;
+	RomCall		call = {0};
+
+	(void) rom_turn_require("unsubscribe()");
+	channel = rom_arg_text(fcinfo, 0, "channel");
+	rom_channel_check(channel, "channel");
+	call.primitive = &primitive_unsubscribe;
+	call.step_base = psprintf("unsubscribe_%s", channel);
+	call.name = channel;
+	(void) rom_turn_step(&call);
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------- hooks */
+
+/* at_end: subscriptions end with the instance, whatever way it ends. */
+static void
+at_end(RomTurn *turn, RomStatus status)
+{
+	static RomStatement remove = {
+		"WITH d AS (DELETE FROM romancy.t_delivery WHERE instance_id = $1),"
+		" m AS (DELETE FROM romancy.t_message WHERE kind = 'd' AND instance_id = $1)"
+		" DELETE FROM romancy.t_subscription WHERE instance_id = $1 RETURNING channel, mode",
+		1, {UUIDOID}
+	};
+	Datum		values[1];
+	uint64		rows;
+
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	rows = rom_execute(&remove, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		char	   *channel = rom_value_text(i, 1, CurrentMemoryContext);
+
+		if (rom_mode_from_name(rom_value_text(i, 2, CurrentMemoryContext)) != ROM_MODE_COMPETING)
+			continue;
+
+		/*
+		 * a message may have been announced to us: then somebody else is to
+		 * have it
+		 */
+		rom_crossing_enter(channel, false);
+		rom_crossing_ask_later(channel, rom_messages_sweep());
+	}
+}
+
+/* at_move: what was not received goes over to the instance that continues this one. */
+static void
+at_move(RomTurn *turn, const pg_uuid_t *successor)
+{
+	static RomStatement move_subscriptions = {
+		/*
+		 * a publisher that crosses this has its delivery for the old
+		 * instance: the new one's is late
+		 */
+		"UPDATE romancy.t_subscription SET instance_id = $2, spawned = 0, bound = NULL,"
+		" snapshot = CASE WHEN mode = 'broadcast' THEN coalesce(snapshot, pg_current_snapshot()) END"
+		" WHERE instance_id = $1 RETURNING channel",
+		2, {UUIDOID, UUIDOID}
+	};
+	static RomStatement move_deliveries = {
+		"UPDATE romancy.t_delivery SET instance_id = $2 WHERE instance_id = $1",
+		2, {UUIDOID, UUIDOID}
+	};
+	static RomStatement move_messages = {
+		"UPDATE romancy.t_message SET instance_id = $2 WHERE kind = 'd' AND instance_id = $1"
+		" RETURNING channel",
+		2, {UUIDOID, UUIDOID}
+	};
+	Datum		values[2];
+	uint64		rows;
+
+	/* who sends to it at the moment has that looked at, too */
+	rom_crossing_enter(rom_uuid_text(&turn->inst->id), false);
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = UUIDPGetDatum(successor);
+	rows = rom_execute(&move_subscriptions, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+		rom_crossing_enter(rom_value_text(i, 1, CurrentMemoryContext), false);
+	rom_execute(&move_deliveries, values, NULL, 0);
+	rom_execute(&move_messages, values, NULL, 0);
+}
+
+/* at_delete: messages sent to an instance that never subscribed, or that crossed its end. */
+static void
+at_delete(Datum ids)
+{
+	static RomStatement remove = {
+		"WITH d AS (DELETE FROM romancy.t_delivery WHERE instance_id = ANY ($1))"
+		" DELETE FROM romancy.t_message WHERE kind = 'd' AND instance_id = ANY ($1)",
+		1, {UUIDARRAYOID}
+	};
+	Datum		values[1] = {ids};
+
+	rom_execute(&remove, values, NULL, 0);
+}
+
+void
+rom_subscription_init(void)
+{
+	rom_turn_on_end(ROM_HAS_SUBSCRIPTIONS, at_end);
+	rom_turn_on_move(0, at_move);
+	rom_turn_on_renew(renew);
+	rom_instance_on_delete(at_delete);
+	rom_control_on_foreign_xids(end_foreign);
+}
