@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(romancy_node romancy_conf poll_until may_commit_inside has_plperl has_plpython);
+our @EXPORT = qw(romancy_node romancy_conf poll_until make_due start_again may_commit_inside has_plperl has_plpython);
 
 # The lines of postgresql.conf that every romancy cluster needs
 sub romancy_conf
@@ -95,6 +95,32 @@ sub poll_until
 	}
 	diag("waited in vain for '$expected' from: $sql\nlast output: $out\nlast error: $err");
 	return fail($what // $sql);
+}
+
+# make_due($node, $where): the timers and timeouts of these instances were over a minute ago, as far
+# as they know. So a test need not be quicker than a timer. Nobody is woken: a sweep finds them.
+sub make_due
+{
+	my ($node, $where) = @_;
+	$node->safe_psql('postgres', qq{UPDATE romancy.t_instance SET wake_at = now() - interval '1 minute',
+		wait = CASE WHEN wait ? 'until' THEN jsonb_set(wait, '{until}', to_jsonb(now() - interval '1 minute')) ELSE wait END
+		WHERE $where AND wake_at IS NOT NULL});
+	return;
+}
+
+# start_again($node): after kill9. The children of a killed postmaster take a moment to
+# notice; until then it cannot start.
+sub start_again
+{
+	my ($node) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	until ($node->start(fail_ok => 1))
+	{
+		die 'the server does not start again' if time > $deadline;
+		usleep(100_000);
+	}
+	return;
 }
 
 sub has_plperl { return !!$ENV{ROMANCY_HAS_PLPERL} }

@@ -48,17 +48,6 @@ $node->safe_psql('postgres', q{
 	END $$;
 });
 
-# the children of a killed postmaster take a moment to notice; until then it cannot start
-sub start_again
-{
-	for (1 .. 100)
-	{
-		return if $node->start(fail_ok => 1);
-		usleep(100_000);
-	}
-	die 'the server does not start again';
-}
-
 srand(4711);
 my $killed = 0;
 for my $round (1 .. $rounds)
@@ -84,13 +73,20 @@ for my $round (1 .. $rounds)
 	if ($round % 4 == 0)
 	{
 		$node->kill9;
-		start_again();
+		start_again($node);
 		$killed++;
 	}
 	else
 	{
-		my $pid = eval { $node->safe_psql('postgres',
-			q{SELECT pid FROM romancy.workers WHERE kind = 'executor' AND pid IS NOT NULL ORDER BY random() LIMIT 1}) };
+		# after a restart it takes a moment until one is there; on a quick machine all is done before
+		my $pid;
+		for (1 .. 100)
+		{
+			(my $rest, $pid) = split /\|/, eval { $node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM romancy.instances WHERE finished_at IS NULL),
+				(SELECT pid FROM romancy.workers WHERE kind = 'executor' AND pid IS NOT NULL ORDER BY random() LIMIT 1)}) } // '1|';
+			last if $pid || $rest == 0;
+			usleep(50_000);
+		}
 		if ($pid)
 		{
 			kill 'KILL', $pid;

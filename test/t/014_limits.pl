@@ -78,11 +78,10 @@ status_is($d, 'cancelled', 'RM008', 'ended');
 
 # dropped handler, lost right, dropped owner: paused, and mended
 $node->safe_psql('postgres', q{
-	CREATE FUNCTION waits(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.sleep('1 s'); RETURN '1'; END $$;
+	CREATE FUNCTION waits(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.sleep('10 s'); RETURN '1'; END $$;
 	CREATE ROLE bob; SELECT romancy.grant_usage('bob'); GRANT CREATE ON SCHEMA public TO bob;
 });
-my $e = start('waits');
-my $f = $node->safe_psql('postgres', q{SET ROLE bob; SELECT romancy.start_workflow('waits')});
+my ($e, $f) = split /\n/, $node->safe_psql('postgres', q{SELECT romancy.start_workflow('waits'); SET ROLE bob; SELECT romancy.start_workflow('waits')});
 poll_until($node, q{SELECT count(*) = 2 FROM romancy.instances WHERE status = 'waiting_for_timer'}, 'both wait');
 $node->safe_psql('postgres', q{ALTER FUNCTION waits(jsonb) RENAME TO gone; SELECT romancy.revoke_usage('bob'); DROP OWNED BY bob; DROP ROLE bob});
 status_is($e, 'paused', 'RM001', 'a missing handler pauses');

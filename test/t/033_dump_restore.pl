@@ -43,12 +43,13 @@ sql(q{
 	SELECT count(*) FROM romancy.start_workflows('named', array(SELECT '"1 ms"'::jsonb FROM generate_series(1, 10)));
 	SELECT romancy.start_workflow('listens'); SELECT romancy.start_workflow('outsides');
 	SELECT romancy.start_workflow('steps', '"30 days"', idempotency_key => 'once');
-	SELECT romancy.start_workflow('steps', '"1 s"', start_at => now() + interval '6 s');
+	SELECT romancy.start_workflow('steps', '"1 s"', start_at => now() + interval '20 s');
 });
 poll_until($node, q{SELECT count(*) = 10 FROM romancy.instances WHERE status = 'completed'}, 'some complete');
 poll_until($node, q{SELECT count(*) = 1 FROM romancy.instances WHERE status = 'waiting_for_message'}, 'one listens');
 poll_until($node, q{SELECT count(*) = 1 FROM romancy.instances WHERE status = 'waiting_for_activity'}, 'one waits for outside');
-sql(q{SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"6 s"'::jsonb FROM generate_series(1, 20)))});
+# (long enough for the dumps to be made meanwhile, on a slow machine too)
+sql(q{SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"20 s"'::jsonb FROM generate_series(1, 20)))});
 poll_until($node, q{SELECT count(*) = 21 FROM romancy.instances WHERE status = 'waiting_for_timer'}, 'others sleep');
 is(sql(q{SELECT string_agg(c.relname, ' ' ORDER BY c.relname) FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
 	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'romancy'

@@ -36,7 +36,7 @@ $primary->reload;
 poll_until($primary, q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'}, 'the standby is synchronous');
 
 sql(q{SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"1 ms"'::jsonb FROM generate_series(1, 20)))});
-sql(q{SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"4 s"'::jsonb FROM generate_series(1, 20)))});
+sql(q{SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"15 s"'::jsonb FROM generate_series(1, 20)))});
 sql(q{SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"30 days"'::jsonb FROM generate_series(1, 3)))});
 poll_until($primary, q{SELECT count(*) = 20 FROM romancy.instances WHERE status = 'completed'}, 'the primary works');
 poll_until($primary, q{SELECT count(*) = 23 FROM romancy.instances WHERE status = 'waiting_for_timer'}, 'the rest sleeps');

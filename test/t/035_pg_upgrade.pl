@@ -67,7 +67,7 @@ my $functions = q{
 	DECLARE m romancy.message; BEGIN m := romancy.receive('news'); RETURN m.data; END $$;
 	SELECT romancy.define_workflow('named', 'steps(jsonb)');
 	SELECT count(*) FROM romancy.start_workflows('named', array(SELECT '"1 ms"'::jsonb FROM generate_series(1, 20)));
-	SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"5 s"'::jsonb FROM generate_series(1, 20)));
+	SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"20 s"'::jsonb FROM generate_series(1, 20)));
 	SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"30 days"'::jsonb FROM generate_series(1, 3)));
 	SELECT romancy.start_workflow('listens');
 };

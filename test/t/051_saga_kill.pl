@@ -187,14 +187,15 @@ $node->safe_psql('postgres', q{
 		INSERT INTO effect (instance, what) VALUES (romancy.instance_id(), 'undo ' || ($1 ->> 'result') || ' at attempt ' || romancy.attempt());
 		RETURN NULL;
 	END $$;
-	SELECT romancy.define_activity('undo_later', 'undo_later(jsonb)', retry => '{"initial_interval": "2 s", "max_interval": "2 s", "jitter": 0}');
+	SELECT romancy.define_activity('undo_later', 'undo_later(jsonb)', retry => '{"initial_interval": "5 s", "max_interval": "5 s", "jitter": 0}');
 	SELECT romancy.define_activity('put', 'put(jsonb)', compensation => 'undo_later');
 });
 my $id = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('saga', '"fail"')});
 poll_until($node, "SELECT status = 'compensating' AND wait ->> 'kind' = 'retry' FROM romancy.t_instance WHERE instance_id = '$id'", 'it waits for a second attempt');
+# (mended before the restart, which may take as long as the attempt is away)
+$node->safe_psql('postgres', 'INSERT INTO mended VALUES (true)');
 $node->stop('immediate');
 $node->start;
-$node->safe_psql('postgres', 'INSERT INTO mended VALUES (true)');
 poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'it goes on after a restart', expected => 'failed');
 is($node->safe_psql('postgres', "SELECT string_agg(what, ',' ORDER BY n) FROM effect WHERE instance = '$id' AND what LIKE 'undo%'"),
 	'undo 3 at attempt 1,undo 2 at attempt 2,undo 1 at attempt 1', 'with its attempts counted, each once');
@@ -205,7 +206,7 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION naps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN $1; END $$;
 	CREATE FUNCTION slow_undo(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN
-		PERFORM pg_sleep(1.5);
+		PERFORM pg_advisory_xact_lock_shared(52);
 		INSERT INTO effect (instance, what) VALUES (romancy.instance_id(), 'undo ' || ($1 ->> 'result') || ' at attempt ' || romancy.attempt());
 		RETURN NULL;
 	END $$;
@@ -214,12 +215,18 @@ $node->safe_psql('postgres', q{
 	-- (the sleep commits the first step: else a cancel of the second rolls it back, and there is nothing to undo)
 	BEGIN PERFORM romancy.activity('put', '1'); PERFORM romancy.sleep('10 ms'); RETURN romancy.activity('naps'); END $$;
 });
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(52)');
 $id = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('long')});
 poll_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'", 'an activity is running');
 is($node->safe_psql('postgres', "SELECT romancy.cancel_workflow('$id', 'first')"), 't', 'it is cancelled');
 poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'and compensates', expected => 'compensating');
-poll_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'", 'a compensation is running');
+my $undoing = q{FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND objid = 52 AND NOT granted};
+poll_until($node, "SELECT count(*) = 1 $undoing", 'a compensation is running');
+my $statement = $node->safe_psql('postgres', "SELECT xact_start $undoing");
 is($node->safe_psql('postgres', "SELECT romancy.cancel_workflow('$id', 'second')"), 't', 'it is cancelled again');
+poll_until($node, "SELECT count(*) = 1 $undoing AND xact_start <> '$statement'", 'which interrupts it, and it runs again');
+$holder->quit;
 poll_until($node, "SELECT status || ' ' || (error ->> 'message') FROM romancy.instances WHERE instance_id = '$id'", 'and ends, for the first reason', expected => 'cancelled first');
 is($node->safe_psql('postgres', "SELECT string_agg(what, ',' ORDER BY n) FROM effect WHERE instance = '$id'"), 'do 1,undo 1 at attempt 1', 'undone once');
 

@@ -135,11 +135,23 @@ sub is_zombie
 	my $stat = eval { slurp_file("/proc/$_[0]/stat") } // return 1;
 	return $stat =~ /\) Z/;
 }
+# three programs at any time: a crash of the server ends them all
+sub keep_workers
+{
+	my @alive;
+	for my $w (@workers)
+	{
+		if (is_zombie(worker_pid($w))) { eval { $w->finish } }
+		else { push @alive, $w }
+	}
+	@workers = @alive;
+	spawn_worker(@_) for @workers .. 2;
+}
 kill 'CONT', $_ for keys %continue;
 note "killed $killed workers, froze $frozen, cut $cut connections, killed $crashed executors";
-spawn_worker() for 1 .. 3;
 
-poll_until($node, q{SELECT bool_and(status = 'completed') FROM romancy.instances}, 'every instance completes');
+# (the server may still be recovering from the last kill)
+poll_until(sub { keep_workers(); 't' eq (eval { $node->safe_psql('postgres', q{SELECT bool_and(status = 'completed') FROM romancy.instances}) } // '') }, 'every instance completes');
 is($node->safe_psql('postgres', 'SELECT count(*), min(results), bool_and(ordered) FROM callback'),
 	"1|$tasks|t", 'the callback ran once, with all results in order');
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT n) FROM effect'),
@@ -174,19 +186,7 @@ my $chord = $node->safe_psql('postgres', qq{
 		SELECT CASE WHEN g % 10 = 0 THEN romancy.task('ext_fast', to_jsonb(g)) ELSE romancy.task('indb', to_jsonb(g)) END FROM generate_series(1, $big) g)), romancy.task('gather')));
 });
 
-# three programs at any time: a crash of the server ends them all
-sub keep_workers
-{
-	my @alive;
-	for my $w (@workers)
-	{
-		if (is_zombie(worker_pid($w))) { eval { $w->finish } }
-		else { push @alive, $w }
-	}
-	@workers = @alive;
-	spawn_worker($fast_script) for @workers .. 2;
-}
-sub chord_says { keep_workers(); return 't' eq (eval { $node->safe_psql('postgres', "SELECT $_[0] FROM romancy.get_progress('$chord')") } // '') }
+sub chord_says { keep_workers($fast_script); return 't' eq (eval { $node->safe_psql('postgres', "SELECT $_[0] FROM romancy.get_progress('$chord')") } // '') }
 my $kills = 0;
 for my $part (0.1, 0.3, 0.5, 0.7, 0.9)
 {
