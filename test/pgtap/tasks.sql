@@ -125,7 +125,7 @@ CALL settle();
 SELECT results_eq(format('SELECT sqlstate, message FROM failed(%L)', :'a'), $$ VALUES ('RM006', 'activity "beats" exceeded its heartbeat_timeout') $$, 'with its own error');
 SELECT romancy.define_activity('beats', queue => 'tq', heartbeat_timeout => '1 h', retry => '{"max_attempts": 1}');
 SELECT begin_one('{"do": "beats"}') AS a \gset
-SELECT token AS t FROM romancy.fetch_activities('tq', 'w', lease => '1 s') \gset
+SELECT token AS t FROM romancy.fetch_activities('tq', 'w', lease => '1 min') \gset
 SELECT romancy.heartbeat_activity(:'t', extend => '2 days') \gset
 SELECT ok(due_at < clock_timestamp() + '61 min', 'a lease is never longer than to the next heartbeat due') FROM romancy.activity_tasks WHERE instance_id = :'a';
 SELECT ok(romancy.complete_activity(:'t'), 'a heartbeat in time');

@@ -26,7 +26,7 @@ CALL romancy.run_workflow('answer', '{"sleep": "1 day"}', idempotency_key => 'lo
 \set VERBOSITY default
 CALL romancy.run_workflow('answer', timeout => '-1s');
 
-SELECT romancy.start_workflow('answer', '{"answer": "later", "sleep": "50ms"}') AS id \gset
+SELECT romancy.start_workflow('answer', '{"answer": "later", "sleep": "2 s"}') AS id \gset
 SELECT romancy.get_result(:'id');
 CALL romancy.await_result(:'id');
 SELECT romancy.get_result(:'id');

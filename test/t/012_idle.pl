@@ -47,9 +47,11 @@ is(scalar(workers()), 1, 'one process') or diag(join "\n", workers());
 
 # seen from another database: who looks commits, too
 sub look { return $node->safe_psql('template1', q{SELECT xact_commit + xact_rollback, pg_current_wal_insert_lsn() FROM pg_stat_database WHERE datname = 'postgres'}) }
-# the statistics of a session arrive when it ends: look until they stand still
+# the statistics of a session arrive when it ends, before it leaves pg_stat_activity: look until they stand still
 sub look_still
 {
+	poll_until($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'postgres' AND backend_type = 'client backend' AND query NOT LIKE 'call romancy.poll%'},
+		'the sessions have ended', dbname => 'template1');
 	my ($before, $after) = ('', look());
 	for (1 .. 50) { $before = $after; usleep(100_000); $after = look(); last if $before eq $after; }
 	return $after;

@@ -104,7 +104,7 @@ for my $round (1 .. 3)
 	sql('DROP DATABASE other' . ($round == 3 ? ' WITH (FORCE)' : ''));
 	cmp_ok(time - $begin, '<', 45, 'DROP DATABASE goes through');
 }
-is(sql(q{SELECT count(*) FROM romancy.workers WHERE database = 'other' OR database IS NULL AND kind <> 'launcher'}), '0', 'no worker is left');
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE database = 'other' OR database IS NULL AND kind <> 'launcher'}, 'no worker is left');
 
 # one that fails leaves the work where it was
 sql('CREATE DATABASE other');
@@ -137,7 +137,7 @@ is(sql('SELECT count(*) FROM effect', 'copy'), $before, 'nothing runs, not even 
 like($err, qr/permission denied/, 'not everybody may adopt it');
 sql('SELECT romancy.adopt_database()', 'copy');
 poll_until($node, q{SELECT count(*) = 26 FROM romancy.instances WHERE status = 'completed'}, 'adopted, all of it runs', dbname => 'copy');
-is(sql(q{SELECT string_agg(DISTINCT status, ',') FROM romancy.instances WHERE workflow = 'long'}, 'copy'), 'waiting_for_timer', 'and what sleeps sleeps on');
+poll_until($node, q{SELECT string_agg(DISTINCT status, ',') FROM romancy.instances WHERE workflow = 'long'}, 'and what sleeps sleeps on', dbname => 'copy', expected => 'waiting_for_timer');
 my @said = slurp_file($node->logfile) =~ /workers do not run in database "copy"/g;
 is(scalar(@said), 1, 'it was said once');
 # an empty template needs no adoption

@@ -71,7 +71,7 @@ poll_until($node, q{SELECT count(*) = 20 FROM romancy.instances WHERE status = '
 
 # --- the SQL gets newer under live workers, with parked instances
 
-sql(q{SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"2 s"'::jsonb FROM generate_series(1, 20)))});
+sql(q{SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"29 days"'::jsonb FROM generate_series(1, 20)))});
 sql(q{SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"30 days"'::jsonb FROM generate_series(1, 5)))});
 poll_until($node, q{SELECT count(*) = 25 FROM romancy.instances WHERE status = 'waiting_for_timer'}, 'instances are parked');
 my $before = refusals();
@@ -79,7 +79,8 @@ sql(q{ALTER EXTENSION romancy UPDATE TO '9.9'});
 poll_until(sub { refusals() > $before }, 'a newer version is refused under way');
 workers_gone('the workers leave');
 sql(q{SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"1 ms"'::jsonb FROM generate_series(1, 5)))});
-usleep(2_500_000);
+make_due($node, q{input = '"29 days"'});
+usleep(1_000_000);
 is(sql(q{SELECT count(*) FROM romancy.instances WHERE status = 'waiting_for_timer'}), '25', 'due or not, nothing moves');
 sql("ALTER EXTENSION romancy UPDATE TO '$version'");
 poll_until($node, q{SELECT count(*) = 45 FROM romancy.instances WHERE status = 'completed'}, 'the versions agree again: what was due runs');

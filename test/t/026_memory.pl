@@ -36,7 +36,7 @@ $node->safe_psql('postgres', q{
 	CREATE FUNCTION long(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN
 		FOR i IN 1 .. (SELECT count FROM how_many) LOOP PERFORM romancy.activity('echo', jsonb_build_object('i', i, 'text', repeat('x', 100))); END LOOP;
-		PERFORM romancy.sleep('5 s');
+		PERFORM romancy.sleep('1 day');
 		RETURN '1';
 	END $$;
 });
@@ -112,7 +112,10 @@ $node->safe_psql('postgres', q{CALL romancy.run_workflow('mix', '{"i": 9}', time
 $pid = executor();
 my $base = proc($pid, 'RssAnon');
 my $peak = $base;
-my $deadline = time + 60;
+# (not before all of it is there and the memory has been looked at)
+make_due($node, "instance_id = '$id'");
+$node->safe_psql('postgres', q{SELECT romancy.run_sweep('timers')});
+my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 while (time < $deadline)
 {
 	my $now = proc($pid, 'RssAnon') // last;

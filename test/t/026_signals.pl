@@ -30,7 +30,8 @@ sql(q{
 		RETURN romancy.activity('note', '3');
 	END $$;
 	CREATE SEQUENCE tries;		-- which no rollback takes back
-	CREATE FUNCTION nap(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('tries'); PERFORM pg_sleep(($1 #>> '{}')::float); RETURN $1; END $$;
+	CREATE FUNCTION nap(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('tries'); PERFORM pg_sleep(1000) WHERE NOT EXISTS (SELECT FROM awake); RETURN $1; END $$;
+	CREATE TABLE awake (yes boolean);		-- whether naps are over
 	CREATE FUNCTION naps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('note', '1'); RETURN romancy.activity('nap', $1); END $$;
 	CREATE FUNCTION block(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN LOCK TABLE locked; RETURN $1; END $$;
 	CREATE FUNCTION blocks(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('block'); END $$;
@@ -63,7 +64,7 @@ for my $kind (qw(launcher scheduler executor))
 for my $kind (qw(scheduler executor launcher))
 {
 	my $pid = pid_of($kind);
-	is(sql("SELECT pg_terminate_backend($pid, 5000)"), 't', "$kind: pg_terminate_backend ends it");
+	is(sql("SELECT pg_terminate_backend($pid, 30000)"), 't', "$kind: pg_terminate_backend ends it");
 	load(5);
 	all_done(5);
 	poll_until($node, qq{SELECT count(*) = 0 FROM romancy.workers WHERE pid = $pid}, 'its place is free');
@@ -76,7 +77,7 @@ my $nap = sql(q{SELECT romancy.start_workflow('naps', '1000')});
 poll_until($node, qq{SELECT count(*) = 1 FROM romancy.workers WHERE instance_id = '$nap'}, 'an executor is in a long step');
 my $pid = sql("SELECT pid FROM romancy.workers WHERE instance_id = '$nap'");
 poll_until($node, "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $pid", 'asleep');
-is(sql("SELECT pg_terminate_backend($pid, 10000)"), 't', 'terminated there');
+is(sql("SELECT pg_terminate_backend($pid, 30000)"), 't', 'terminated there');
 poll_until($node, qq{SELECT count(*) = 1 FROM romancy.workers WHERE instance_id = '$nap' AND pid <> $pid}, 'another one takes it up');
 is(sql(qq{SELECT count(*) <= 1 FROM effect WHERE instance = '$nap'}), 't', 'without doing the first step again');
 $pid = sql("SELECT pid FROM romancy.workers WHERE instance_id = '$nap'");
@@ -102,7 +103,7 @@ is(sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid"), '1', 'a cancel
 $s->query_safe('BEGIN');
 $s->query_safe('LOCK TABLE romancy.t_instance');
 poll_until($node, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid", 'a sweep waits for a lock again');
-is(sql("SELECT pg_terminate_backend($pid, 5000)"), 't', 'and is terminated there');
+is(sql("SELECT pg_terminate_backend($pid, 30000)"), 't', 'and is terminated there');
 $s->query_safe('ROLLBACK');
 load(5);
 all_done(5);
@@ -121,8 +122,9 @@ all_done(100);
 for my $mode (qw(smart fast immediate))
 {
 	load(100);
-	my $nap = sql(q{SELECT romancy.start_workflow('naps', '2')});
-	poll_until($node, qq{SELECT count(*) = 1 FROM romancy.workers WHERE instance_id = '$nap'}, "$mode: a long step runs");
+	my $nap = sql(q{TRUNCATE awake; SELECT romancy.start_workflow('naps', '0')});
+	poll_until($node, qq{SELECT count(*) = 1 FROM romancy.workers JOIN pg_stat_activity USING (pid) WHERE instance_id = '$nap' AND wait_event = 'PgSleep'}, "$mode: a long step runs");
+	sql('INSERT INTO awake VALUES (true)');		# when it is begun again
 	if ($mode ne 'smart')		# which would wait for this session
 	{
 		$s->query_safe('BEGIN');

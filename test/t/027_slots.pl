@@ -47,13 +47,24 @@ sub take
 	sql('ALTER SYSTEM SET romancy.enabled = off');
 	$node->reload;
 	poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE kind <> 'launcher'}, 'no worker is there');
+	my $workers = q{(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel worker')};
 	for (1 .. $n)
 	{
 		my $s = $node->background_psql('postgres', on_error_stop => 0);
-		$s->query_until(qr/go/, "\\echo go\nSET $force = on;\nSELECT pg_sleep(1000);\n");
+		$s->query_until(qr/go/, "\\echo go\nSET $force = on;\n");
 		push @takers, $s;
+		# the postmaster gives a worker's slot back a moment after it has left: who got none asks again
+		poll_until(sub {
+				$s->query_until(qr/go/, "\\echo go\nSELECT pg_sleep(1000);\n");
+				for (1 .. 20)
+				{
+					return 1 if sql("SELECT $workers") == @takers;
+					usleep(100_000);
+				}
+				sql(qq{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(1000)%' AND backend_type = 'client backend'
+					AND NOT EXISTS (SELECT FROM pg_stat_activity w WHERE w.leader_pid = pg_stat_activity.pid)});
+				return 0; }, @takers . ' slots are taken');
 	}
-	poll_until($node, "SELECT count(*) = " . @takers . " FROM pg_stat_activity WHERE backend_type = 'parallel worker'", @takers . ' slots are taken');
 	sql('ALTER SYSTEM SET romancy.enabled = on');
 	$node->reload;
 }
