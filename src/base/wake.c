@@ -354,6 +354,9 @@ at_xact(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 			armed = count > 0;
+			/* notes that savepoints took back leave an array, which ends with the transaction */
+			if (!armed)
+				forget();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			if (count > 0)
