@@ -124,6 +124,16 @@ rom_arg_timestamp_opt(FunctionCallInfo fcinfo, int n, const char *name,
 }
 
 void
+rom_channel_check(const char *name, const char *what)
+{
+	if (name[0] == '\0' || strlen(name) > ROM_CHANNEL_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must have between 1 and %d bytes",
+						what, ROM_CHANNEL_MAX)));
+}
+
+void
 rom_payload_check(const Jsonb *jb, const char *argument)
 {
 	if (jb == NULL || VARSIZE(jb) <= rom_guc_max_payload_size)

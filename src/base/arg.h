@@ -43,6 +43,12 @@ extern bool rom_arg_timestamp_opt(FunctionCallInfo fcinfo, int n,
 /* Raises RM011 when jb (NULL: nothing) is larger than romancy.max_payload_size. */
 extern void rom_payload_check(const Jsonb *jb, const char *argument);
 
+/* Longest name of a channel, an event's type or a group, in bytes. */
+#define ROM_CHANNEL_MAX 128
+
+/* Raises RM012 for such a name that is empty or too long. what: "channel", "type", "name". */
+extern void rom_channel_check(const char *name, const char *what);
+
 /* Text as a value of these types, in the current context; false when it is none. */
 extern bool rom_input_interval(const char *text, Interval *value);
 extern bool rom_input_timestamptz(const char *text, TimestampTz *value);

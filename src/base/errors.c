@@ -46,12 +46,20 @@ rom_error_is_terminal(const ErrorData *edata)
 		strcmp(edata->datatype_name, ROM_TERMINAL_MARK) == 0;
 }
 
+/* has_code: is the constraint's name an error code that is no SQLSTATE? */
+static bool
+has_code(const ErrorData *edata)
+{
+	return rom_error_is_terminal(edata) ||
+		(edata->datatype_name != NULL && strcmp(edata->datatype_name, ROM_CODE_MARK) == 0);
+}
+
 Jsonb *
 rom_error_to_jsonb(const ErrorData *edata)
 {
 	return make(edata->sqlerrcode, edata->message, edata->detail, edata->hint,
 				edata->context,
-				rom_error_is_terminal(edata) ? edata->constraint_name : NULL);
+				has_code(edata) ? edata->constraint_name : NULL);
 }
 
 char *
@@ -76,12 +84,15 @@ rom_error_raise(Jsonb *error)
 	char	   *message = rom_error_field(error, "message");
 	char	   *detail = rom_error_field(error, "detail");
 	char	   *hint = rom_error_field(error, "hint");
+	char	   *code = rom_error_field(error, "code");
 
 	ereport(ERROR,
 			(errcode(rom_error_sqlstate(error)),
 			 errmsg_internal("%s", message ? message : "unknown error"),
 			 detail ? errdetail_internal("%s", detail) : 0,
-			 hint ? errhint("%s", hint) : 0));
+			 hint ? errhint("%s", hint) : 0,
+			 code ? err_generic_string(PG_DIAG_DATATYPE_NAME, ROM_CODE_MARK) : 0,
+			 code ? err_generic_string(PG_DIAG_CONSTRAINT_NAME, code) : 0));
 }
 
 bool

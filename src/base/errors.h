@@ -37,6 +37,9 @@
 /* What raise_terminal() puts into PG_DIAG_DATATYPE_NAME; an error code that is no SQLSTATE goes to PG_DIAG_CONSTRAINT_NAME. */
 #define ROM_TERMINAL_MARK "romancy.terminal"
 
+/* What rom_error_raise() puts there when the error has such a code. */
+#define ROM_CODE_MARK "romancy.code"
+
 /* Was the error raised by raise_terminal()? */
 extern bool rom_error_is_terminal(const ErrorData *edata);
 
@@ -48,7 +51,7 @@ extern Jsonb *rom_error_make(int sqlerrcode, const char *message,
 							 const char *detail, const char *hint,
 							 const char *context);
 
-/* Raises what rom_error_to_jsonb() recorded: same SQLSTATE, message, detail, hint. */
+/* Raises what rom_error_to_jsonb() recorded: same SQLSTATE, message, detail, hint, code. */
 extern void rom_error_raise(Jsonb *error) pg_attribute_noreturn();
 
 /* One text field of such an object, or NULL when it is absent or null. */

@@ -77,9 +77,8 @@ rom_saga_note(RomTurn *turn, RomEvent *event, const char *compensation)
 	MemoryContextSwitchTo(old);
 }
 
-/* find_compensation looks up what undoes a defined activity; NULL for nothing. Enters the engine by itself. */
-static char *
-find_compensation(const char *name)
+char *
+rom_saga_compensation(const char *name)
 {
 	Datum		values[1] = {CStringGetTextDatum(name)};
 	MemoryContext cxt = CurrentMemoryContext;
@@ -101,7 +100,7 @@ rom_saga_note_scheduled(RomTurn *turn, RomEvent *event)
 	char	   *name = event->name ? event->name :
 		pnstrdup(event->step, colon ? colon - event->step : strlen(event->step));
 
-	rom_saga_note(turn, event, find_compensation(name));
+	rom_saga_note(turn, event, rom_saga_compensation(name));
 }
 
 char *
@@ -272,7 +271,7 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 	if (turn->saga == NULL && turn->wait_before != NULL && turn->injected == NULL &&
 		strcmp(turn->wait_before->kind, "procedure") == 0)
 	{
-		char	   *compensation = find_compensation(turn->wait_before->name);
+		char	   *compensation = rom_saga_compensation(turn->wait_before->name);
 
 		if (compensation != NULL)
 			undo_unknown(turn, turn->wait_before->step, compensation,

@@ -40,6 +40,9 @@ extern void rom_saga_note(RomTurn *turn, RomEvent *event,
 /* The same for a scheduled activity, whose definition is looked up. Enters the engine by itself. */
 extern void rom_saga_note_scheduled(RomTurn *turn, RomEvent *event);
 
+/* What undoes a defined activity; NULL for nothing. Enters the engine by itself. */
+extern char *rom_saga_compensation(const char *name);
+
 /*
  * The instance is to end with status and error: if anything is registered that
  * has not run, it compensates first, and true is returned.

@@ -96,7 +96,27 @@ is_text(const char *datacontenttype)
 	return strncmp(media_type(datacontenttype), "text/", 5) == 0;
 }
 
-/* percent_decode: header values may be encoded so. */
+/* unquote takes a header value that is a quoted string (RFC 7230, 3.2.6) out of its quotes; any other is as it was. */
+static char *
+unquote(const char *value)
+{
+	Size		len = strlen(value);
+	char	   *result = palloc(len + 1);
+	char	   *to = result;
+
+	if (len < 2 || value[0] != '"' || value[len - 1] != '"')
+		return strcpy(result, value);
+	for (const char *from = value + 1; from < value + len - 1; from++)
+	{
+		if (from[0] == '\\' && from + 1 < value + len - 1)
+			from++;
+		*to++ = *from;
+	}
+	*to = '\0';
+	return result;
+}
+
+/* percent_decode undoes the encoding of a header value; NULL for one that has a zero byte. */
 static char *
 percent_decode(const char *value)
 {
@@ -110,7 +130,9 @@ percent_decode(const char *value)
 		{
 			char		hex[3] = {value[1], value[2], '\0'};
 
-			*to++ = (char) strtol(hex, NULL, 16);
+			*to = (char) strtol(hex, NULL, 16);
+			if (*to++ == '\0')
+				return NULL;
 			value += 3;
 		}
 		else
@@ -118,6 +140,34 @@ percent_decode(const char *value)
 	}
 	*to = '\0';
 	return result;
+}
+
+/* digits: are there n digits at p? */
+static bool
+digits(const char *p, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!isdigit((unsigned char) p[i]))
+			return false;
+	return true;
+}
+
+/* is_rfc3339: is it written as a timestamp of RFC 3339? Whether there is such a day and hour is another question. */
+static bool
+is_rfc3339(const char *p)
+{
+	if (!digits(p, 4) || p[4] != '-' || !digits(p + 5, 2) || p[7] != '-' ||
+		!digits(p + 8, 2) || (p[10] != 'T' && p[10] != 't') ||
+		!digits(p + 11, 2) || p[13] != ':' || !digits(p + 14, 2) || p[16] != ':' ||
+		!digits(p + 17, 2))
+		return false;
+	p += 19;
+	if (p[0] == '.' && digits(p + 1, 1))
+		p += 1 + strspn(p + 1, "0123456789");
+	if ((p[0] == 'Z' || p[0] == 'z') && p[1] == '\0')
+		return true;
+	return (p[0] == '+' || p[0] == '-') && digits(p + 1, 2) && p[3] == ':' &&
+		digits(p + 4, 2) && p[6] == '\0';
 }
 
 /* set_attribute takes one attribute; value is NULL for a JSON null, which counts as absent. */
@@ -144,8 +194,7 @@ set_attribute(Reading *r, const char *name, char *value, Jsonb *document)
 	{
 		if (value == NULL)
 			return true;
-		if (strchr(value, 'T') == NULL || !isdigit((unsigned char) value[0]) ||
-			!rom_input_timestamptz(value, &e->time))
+		if (!is_rfc3339(value) || !rom_input_timestamptz(value, &e->time))
 			return fail(r, "attribute \"time\" is not a timestamp");
 		e->has_time = true;
 	}
@@ -280,9 +329,14 @@ read_binary(Reading *r, const Request *request)
 		value = pnstrdup(v.val.string.val, v.val.string.len);
 		if (strcmp(name, "content-type") == 0)
 			r->event.datacontenttype = value;
-		else if (strncmp(name, "ce-", 3) == 0 &&
-				 !set_attribute(r, name + 3, percent_decode(value), NULL))
-			return false;
+		else if (strncmp(name, "ce-", 3) == 0)
+		{
+			value = percent_decode(unquote(value));
+			if (value == NULL)
+				return fail(r, psprintf("attribute \"%s\" is not valid text", name + 3));
+			if (!set_attribute(r, name + 3, value, NULL))
+				return false;
+		}
 	}
 	if (is_json(r->event.datacontenttype))
 	{
@@ -335,8 +389,8 @@ check_required(Reading *r)
 		return fail(r, psprintf("specversion \"%s\" is not known", r->event.specversion));
 	if (strlen(r->event.type) > ROM_CHANNEL_MAX)
 		return fail(r, psprintf("attribute \"type\" has more than %d bytes", ROM_CHANNEL_MAX));
-	if (strlen(r->event.source) > 1000 || strlen(r->event.id) > 1000)
-		return fail(r, "attribute \"source\" or \"id\" has more than 1000 bytes");
+	if (strlen(r->event.source) > ROM_EVENT_ID_MAX || strlen(r->event.id) > ROM_EVENT_ID_MAX)
+		return fail(r, psprintf("attribute \"source\" or \"id\" has more than %d bytes", ROM_EVENT_ID_MAX));
 	return true;
 }
 

@@ -240,6 +240,20 @@ step_raise(const RomCloudEvent *event)
 	return pnstrdup(v.val.string.val, v.val.string.len);
 }
 
+/* check_id: RM012 for a source or id that is empty or does not fit into the index. */
+static void
+check_id(const char *value, const char *argument)
+{
+	if (value[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must not be empty", argument)));
+	if (strlen(value) > ROM_EVENT_ID_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must have at most %d bytes", argument, ROM_EVENT_ID_MAX)));
+}
+
 PG_FUNCTION_INFO_V1(romancy_raise_event);
 
 /*
@@ -270,11 +284,9 @@ romancy_raise_event(PG_FUNCTION_ARGS)
 	if (event.has_target)
 		event.target = *PG_GETARG_UUID_P(9);
 	rom_channel_check(event.type, "type");
-	if (event.source[0] == '\0' || (event.id && event.id[0] == '\0'))
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("argument \"%s\" must not be empty",
-						event.source[0] == '\0' ? "source" : "id")));
+	check_id(event.source, "source");
+	if (event.id != NULL)
+		check_id(event.id, "id");
 	if (event.extensions != NULL && !JB_ROOT_IS_OBJECT(event.extensions))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),

@@ -12,6 +12,9 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+/* Longest source and id of an event, in bytes. */
+#define ROM_EVENT_ID_MAX 1000
+
 /* NULL where there is nothing. */
 typedef struct RomCloudEvent
 {

@@ -66,16 +66,6 @@ rom_base64_decode(const char *text)
 }
 
 void
-rom_channel_check(const char *name, const char *what)
-{
-	if (name[0] == '\0' || strlen(name) > ROM_CHANNEL_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("argument \"%s\" must have between 1 and %d bytes",
-						what, ROM_CHANNEL_MAX)));
-}
-
-void
 rom_binary_check(const bytea *value)
 {
 	if (value == NULL || VARSIZE_ANY(value) <= rom_guc_max_payload_size)

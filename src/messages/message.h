@@ -13,9 +13,6 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-/* Longest name of a channel, an event's type or a group, in bytes. */
-#define ROM_CHANNEL_MAX 128
-
 typedef struct RomMessage
 {
 	int64		id;
@@ -48,9 +45,6 @@ extern Datum rom_event_datum(FunctionCallInfo fcinfo, Jsonb *event);
 /* A bytea as base64 without line breaks, and back; NULL for what is none. */
 extern char *rom_base64_encode(const bytea *value);
 extern bytea *rom_base64_decode(const char *text);
-
-/* Errors, for a name that is empty or too long. what: "channel", "type", "name". */
-extern void rom_channel_check(const char *name, const char *what);
 
 /* Is binary data within romancy.max_payload_size? RM011 if not. */
 extern void rom_binary_check(const bytea *value);

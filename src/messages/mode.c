@@ -23,6 +23,7 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
+#include "base/arg.h"
 #include "base/crossing.h"
 #include "base/errors.h"
 #include "base/spi.h"

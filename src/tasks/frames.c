@@ -7,7 +7,8 @@
  * row carries (t_task.next):
  *
  *	{"t": "chain", "s": [signature...], "p", "i", "o"}	the rest of a chain
- *	{"t": "join", "j": id, "i": member}			a member of a group: the end
+ *	{"t": "join", "j": id, "i": member, "q"}	a member of a group: the end; q: of
+ *											an on_error, and not counted
  *	{"t": "error", "s": signature, "of": signature, "p", "o"}	an on_error
  *	{"t": "raise", "e": error}				after an on_error: go on failing
  *
@@ -165,6 +166,22 @@ look_up(RomCanvas *canvas, const char *name)
 	}
 }
 
+/* counts: does a task that these frames come after count as one of the canvas's? Those of an on_error do not. */
+static bool
+counts(Jsonb *next)
+{
+	int			n = JsonContainerSize(&next->root);
+
+	for (int i = 0; i < n; i++)
+	{
+		Jsonb	   *frame = rom_signature_member(next, i);
+
+		if (strcmp(rom_jb_get_text(frame, "t"), "raise") == 0 || rom_jb_get_bool(frame, "q", false))
+			return false;
+	}
+	return true;
+}
+
 /* start_task makes a task's row. */
 static void
 start_task(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
@@ -228,6 +245,7 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 	pg_uuid_t	join;
 	int			n = JsonContainerSize(&s->members->root);
 	char	   *join_text;
+	bool		counted = counts(next);
 	MemoryContext part;
 
 	if (n == 0)
@@ -268,6 +286,8 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 		rom_jb_text(&frame, "t", "join");
 		rom_jb_text(&frame, "j", join_text);
 		rom_jb_int(&frame, "i", i);
+		if (!counted)
+			rom_jb_bool(&frame, "q", true);
 		end = rom_jb_end(&frame);
 		canvas->activity = NULL;
 		rom_frames_start(canvas, rom_signature_member(s->members, i), previous, rom_jb_array(&end, 1), options,
@@ -372,16 +392,16 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 	Jsonb	   *first = NULL;
 	char	   *type = NULL;
 
+	is_task = is_task && counts(next);
+
 	/*
 	 * the first frame tells whether the row of a member's end is the count as
-	 * well; an on_error does not count
+	 * well
 	 */
 	if (n > 0)
 	{
 		first = rom_signature_member(next, 0);
 		type = rom_jb_get_text(first, "t");
-		if (strcmp(type, "raise") == 0)
-			is_task = false;
 	}
 	if (is_task && (type == NULL || strcmp(type, "join") != 0))
 		end_row(canvas, NULL, 0, true, NULL, error);

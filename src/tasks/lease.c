@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "base/arg.h"
@@ -31,7 +32,9 @@
 #include "base/spi.h"
 #include "base/sweep.h"
 #include "base/wake.h"
+#include "engine/define.h"
 #include "engine/instance.h"
+#include "engine/turn.h"
 #include "tasks/lease.h"
 
 /* Longest lease. */
@@ -180,6 +183,13 @@ owner_oid(RomTask *task)
 	return get_role_oid(task->owner, true);
 }
 
+void
+rom_lease_refuse(FunctionCallInfo fcinfo)
+{
+	if (rom_turn_in_handler())
+		rom_refuse_in_handler(get_func_name(fcinfo->flinfo->fn_oid));
+}
+
 PG_FUNCTION_INFO_V1(romancy_complete_activity);
 
 /*
@@ -198,6 +208,7 @@ romancy_complete_activity(PG_FUNCTION_ARGS)
 	RomTask    *task;
 	bool		done;
 
+	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
 	rom_payload_check(result, "result");
 	rom_engine_begin(&engine);
@@ -228,6 +239,20 @@ rom_lease_failure(const char *message, const char *code, Jsonb *detail)
 	return rom_jb_end(&jb);
 }
 
+Jsonb *
+rom_lease_activity_failure(const char *activity, Jsonb *error)
+{
+	int			sqlstate = rom_error_sqlstate(error);
+
+	if (sqlstate != ERRCODE_QUERY_CANCELED && sqlstate != ERRCODE_ASSERT_FAILURE)
+		return error;
+	return rom_error_make(ERRCODE_ROM_TIMEOUT,
+						  psprintf("activity \"%s\" was interrupted", activity),
+						  psprintf("%s: %s", unpack_sql_state(sqlstate),
+								   rom_error_field(error, "message")),
+						  NULL, NULL);
+}
+
 PG_FUNCTION_INFO_V1(romancy_fail_activity);
 
 /*
@@ -248,6 +273,7 @@ romancy_fail_activity(PG_FUNCTION_ARGS)
 	RomTask    *task;
 	bool		done;
 
+	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
 	rom_payload_check(detail, "detail");
 	error = rom_lease_failure(rom_arg_text(fcinfo, 1, "message"), rom_arg_text_opt(fcinfo, 2), detail);
@@ -258,7 +284,8 @@ romancy_fail_activity(PG_FUNCTION_ARGS)
 	if (done)
 	{
 		policy = rom_task_policy(task);
-		rom_task_fail(task, owner_oid(task), &policy, error,
+		rom_task_fail(task, owner_oid(task), &policy,
+					  rom_lease_activity_failure(task->activity, error),
 					  rom_arg_bool_opt(fcinfo, 4, false) ? ROM_TASK_RETRY_NEVER : ROM_TASK_RETRY_POLICY);
 	}
 	else if (task != NULL && !task->live)
@@ -310,6 +337,7 @@ romancy_heartbeat_activity(PG_FUNCTION_ARGS)
 	RomEngine	engine;
 	RomTask    *task;
 
+	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
 	rom_payload_check(details, "details");
 	rom_engine_begin(&engine);

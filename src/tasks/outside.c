@@ -37,13 +37,18 @@
 #include "base/wake.h"
 #include "engine/history.h"
 #include "engine/inbox.h"
+#include "engine/instance.h"
 #include "engine/pack.h"
+#include "engine/saga.h"
 #include "engine/turn.h"
 #include "tasks/lease.h"
 #include "tasks/queue.h"
 #include "tasks/task.h"
 
 /* ---------------------------------------------------------------- in the executor */
+
+/* The step in which the instance waits for its program; no activity_id. */
+#define WORKER_STEP "romancy.outside"
 
 /* The instance's task. */
 typedef struct Outside
@@ -243,7 +248,8 @@ romancy_outside(PG_FUNCTION_ARGS)
 		}
 	}
 	call.primitive = &primitive_worker;
-	call.step = call.step_base = call.name = "worker";
+	call.step = call.step_base = WORKER_STEP;
+	call.name = "worker";
 	rom_turn_block(turn, &call);
 	PG_RETURN_NULL();
 }
@@ -287,6 +293,7 @@ enter(FunctionCallInfo fcinfo, Claimed *c, bool with_instance)
 	Datum		values[1];
 	bool		isnull;
 
+	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
 	rom_engine_begin(&c->engine);
 	c->last_seq = 0;
@@ -333,6 +340,10 @@ step_arg(FunctionCallInfo fcinfo, int n)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("activity_id must have between 1 and 200 bytes")));
+	if (strcmp(step, WORKER_STEP) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("activity_id \"%s\" is reserved", step)));
 	return step;
 }
 
@@ -361,11 +372,11 @@ static Datum
 record(Claimed *c, RomEvent *event)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_instance SET last_seq = $2, updated_at = $3 WHERE instance_id = $1",
-		3, {UUIDOID, INT8OID, TIMESTAMPTZOID}
+		"UPDATE romancy.t_instance SET last_seq = $2, updated_at = $3, flags = flags | $4 WHERE instance_id = $1",
+		4, {UUIDOID, INT8OID, TIMESTAMPTZOID, INT4OID}
 	};
 	RomEventList list = {0};
-	Datum		values[3];
+	Datum		values[4];
 
 	check_unused(c, event->step);
 	event->at = rom_now();
@@ -373,6 +384,8 @@ record(Claimed *c, RomEvent *event)
 	values[0] = UUIDPGetDatum(&c->task->instance_id);
 	values[1] = Int64GetDatum(rom_history_append(&c->task->instance_id, &list, 0, c->last_seq));
 	values[2] = TimestampTzGetDatum(event->at);
+	/* only a compensation is a detail of what a worker records */
+	values[3] = Int32GetDatum(event->detail ? ROM_HAS_COMPENSATIONS : 0);
 	rom_execute(&update, values, NULL, 0);
 	rom_engine_end(&c->engine);
 	PG_RETURN_VOID();
@@ -383,13 +396,15 @@ PG_FUNCTION_INFO_V1(romancy_record_activity);
 /*
  * romancy.record_activity(token text, activity_id text, name text, input jsonb, result jsonb)
  *
- * Errors: RM009 lease lost, RM012 no token, RM003 a step that history holds, RM011 too large.
+ * It is registered to be undone, if its definition says how. Errors: RM009 lease lost, RM012 no
+ * token, RM003 a step that history holds, RM011 too large.
  */
 Datum
 romancy_record_activity(PG_FUNCTION_ARGS)
 {
 	Claimed		c;
 	RomEvent	event = {0};
+	char	   *compensation;
 
 	event.type = ROM_EVENT_ACTIVITY_COMPLETED;
 	event.step = step_arg(fcinfo, 1);
@@ -400,6 +415,15 @@ romancy_record_activity(PG_FUNCTION_ARGS)
 		event.result = rom_jb_null_document();
 	rom_payload_check(event.input, "input");
 	rom_payload_check(event.result, "result");
+	compensation = rom_saga_compensation(event.name);
+	if (compensation != NULL)
+	{
+		RomJb		jb;
+
+		rom_jb_begin(&jb);
+		rom_jb_text(&jb, "compensation", compensation);
+		event.detail = rom_jb_end(&jb);
+	}
 	enter(fcinfo, &c, true);
 	return record(&c, &event);
 }
@@ -418,6 +442,7 @@ romancy_record_failure(PG_FUNCTION_ARGS)
 	event.name = rom_arg_text(fcinfo, 2, "name");
 	event.result = rom_lease_failure(rom_arg_text(fcinfo, 3, "message"),
 									 rom_arg_text_opt(fcinfo, 4), rom_arg_jsonb_opt(fcinfo, 5));
+	event.result = rom_lease_activity_failure(event.name, event.result);
 	rom_payload_check(event.result, "message");
 	enter(fcinfo, &c, true);
 	return record(&c, &event);
@@ -467,6 +492,7 @@ romancy_suspend_receive(PG_FUNCTION_ARGS)
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, 3, "timeout");
 	int64		us;
 
+	rom_channel_check(channel, "channel");
 	enter(fcinfo, &c, false);
 	check_unused(&c, step);
 	begin_command(&jb, "receive", step);

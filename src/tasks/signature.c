@@ -9,7 +9,9 @@
 
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 
 #include "base/arg.h"
 #include "base/errors.h"
@@ -104,6 +106,20 @@ check_members(Jsonb *list, const char *path, int depth)
 	return count;
 }
 
+/* is_int32: is the member of an object an integer of 32 bits? */
+static bool
+is_int32(Jsonb *json, const char *key, const JsonbValue *v)
+{
+	int64		value;
+
+	if (v->type != jbvNumeric)
+		return false;
+	value = rom_jb_get_int(json, key, PG_INT64_MAX);
+	return value >= PG_INT32_MIN && value <= PG_INT32_MAX &&
+		DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(v->val.numeric),
+										 NumericGetDatum(int64_to_numeric(value))));
+}
+
 /* check_options checks the options at path. */
 static void
 check_options(Jsonb *options, const char *path, int depth)
@@ -136,8 +152,7 @@ check_options(Jsonb *options, const char *path, int depth)
 		}
 		else if (strcmp(key, "priority") == 0)
 		{
-			if (v.type != jbvNumeric || rom_jb_get_int(options, key, PG_INT64_MAX) > PG_INT32_MAX ||
-				rom_jb_get_int(options, key, PG_INT64_MIN) < PG_INT32_MIN)
+			if (!is_int32(options, key, &v))
 				fault(below(path, key), "an integer is expected");
 		}
 		else if (strcmp(key, "immutable") == 0)

@@ -156,5 +156,10 @@ CREATE FUNCTION sneaks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFO
 SELECT romancy.start_workflow('sneaks') AS id \gset
 CALL settle();
 SELECT is((SELECT error->>'sqlstate' FROM romancy.instances WHERE instance_id = :'id'), 'RM004', 'not in a handler');
+-- tasks of an on_error do not count, however it is put together
+SELECT run(romancy.options(romancy.task('bad', '"a"'), on_error => romancy.chain(romancy.group(romancy.task('handled'), romancy.chain(romancy.task('handled'), romancy.group(romancy.task('handled')))), romancy.task('handled')))) AS id \gset
+SELECT is(progress(:'id'), '0 of 1, 1 failed, 0 running, 100.00 %', 'groups in an on_error do not count');
+SELECT throws_ok($$ SELECT romancy.run_canvas('{"task": "inc", "options": {"priority": 1.5}}') $$, 'RM012', 'invalid signature at "options.priority": an integer is expected', 'half a priority');
+SELECT lives_ok($$ SELECT romancy.run_canvas('{"task": "inc", "input": 1, "options": {"priority": 2.0}}') $$, 'a whole one, however it is written');
 SELECT * FROM finish();
 ROLLBACK;

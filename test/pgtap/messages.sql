@@ -308,6 +308,17 @@ SELECT is(romancy.handle_cloudevent('{}', '[]')->>'error', 'the headers are not 
 SELECT is((SELECT count(*) FROM romancy.t_message WHERE event->>'source' = 's') + (SELECT count(*) FROM romancy.t_received_event WHERE source = 's'), 0::bigint, 'what is refused leaves nothing, nor its id');
 SELECT is(romancy.handle_cloudevent('nonsense'), '{"status": 400, "error": "the body is not valid JSON", "retryable": false}', 'the answer says that it is not to be repeated');
 
+-- header values may be quoted strings (RFC 7230), and are percent-encoded; a time is one of RFC 3339
+SELECT is(romancy.handle_cloudevent('{"q": 1}', '{"content-type": "application/json", "ce-id": "\"q \\\"1\\\"\"", "ce-source": "\"/quo%20ted\"", "ce-type": "quoted", "ce-specversion": "\"1.0\"", "ce-time": "2020-01-01t01:00:00.5+01:00"}'), '{"status": 202}', 'quoted headers');
+SELECT is((SELECT event FROM romancy.t_message WHERE channel = 'quoted') - 'datacontenttype', '{"id": "q \"1\"", "source": "/quo ted", "type": "quoted", "specversion": "1.0", "time": "2020-01-01T00:00:00.5+00:00"}'::jsonb, 'are taken out of their quotes');
+SELECT is(romancy.handle_cloudevent('{}', '{"ce-id": "a%00b", "ce-source": "/q", "ce-type": "quoted", "ce-specversion": "1.0"}')->>'error', 'attribute "id" is not valid text', 'a zero byte in a header');
+SELECT is(romancy.handle_cloudevent(jsonb_build_object('specversion', '1.0', 'id', 't' || n, 'source', '/time', 'type', 'timed', 'time', t)::text)->>'error', CASE WHEN good THEN NULL ELSE 'attribute "time" is not a timestamp' END, 'time: ' || t)
+FROM (VALUES ('2020-01-01T00:00:00Z', true), ('2020-01-01t00:00:00z', true), ('2020-01-01T00:00:00.123456-08:00', true), ('2020-01-01T00:00:00', false), ('2020-01-01T00:00:00.Z', false), ('2020-01-01T00:00Z', false),
+	('2020-01-01T00:00:00 Europe/Berlin', false), ('2020-01-01 00:00:00Z', false), ('2020-13-01T00:00:00Z', false), ('2020-01-01T00:00:00+0100', false), ('Tomorrow', false)) v (t, good), LATERAL md5(t) n;
+SELECT throws_ok(format('SELECT romancy.raise_event(%L, %L, id => %L)', 'long', source, id), 'RM012', NULL, 'a long source or id: it would not fit into an index')
+FROM (VALUES ('/s', repeat('x', 1001)), (repeat('x', 1001), '1')) v (source, id);
+SELECT lives_ok(format('SELECT romancy.raise_event(%L, %L, id => %L)', 'long', repeat('x', 1000), repeat('x', 1000)), 'the longest');
+
 -- events that start workflows and have no subscriber are kept for message_retention, with their ids, and deleted after it
 SELECT count(romancy.raise_event('customer.new', '/kept', to_jsonb(i), i::text)) AS raised FROM generate_series(1, 25) i;
 SELECT romancy.run_sweep('channel_cleanup') AS swept;

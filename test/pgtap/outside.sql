@@ -136,5 +136,41 @@ SELECT romancy.suspend_activity(:'t', 'x:1', 'no_such_activity') \gset
 CALL settle();
 SELECT is((SELECT status || ' ' || (error->>'sqlstate') FROM romancy.instances WHERE instance_id = :'id'), 'paused RM001', 'an unknown activity pauses it, for the operator');
 SELECT throws_ok('SELECT romancy.outside($${}$$)', 'RM004', NULL, 'the handler in its place is not for others');
+
+-- fail_workflow keeps a code that is no SQLSTATE; what a worker recorded is undone as its definition says
+DELETE FROM effect;
+SELECT romancy.start_workflow('out') AS id \gset
+CALL settle();
+SELECT claim() AS t \gset
+SELECT romancy.record_activity(:'t', 'b:1', 'book', '"x"', '"room 7"') \gset
+SELECT romancy.record_failure(:'t', 'b:2', 'book', 'stopped', '57014') \gset
+SELECT is((SELECT jsonb_build_array(data->'error'->'sqlstate', data->'error'->'detail') FROM romancy.read_history(:'t') WHERE activity_id = 'b:2'), '["RM006", "57014: stopped"]', 'a failure that no handler would see is RM006');
+SELECT romancy.fail_workflow(:'t', 'no more', 'ValueError', '{"y": 1}') \gset
+CALL settle();
+SELECT is((SELECT error - 'context' FROM romancy.instances WHERE instance_id = :'id'), '{"sqlstate": "RM007", "code": "ValueError", "message": "no more", "detail": "{\"y\": 1}"}'::jsonb, 'fail_workflow: its code is kept');
+SELECT results_eq('SELECT what FROM effect', ARRAY['{"unbook": "room 7"}'::jsonb], 'what the worker recorded is undone');
+
+-- a channel's name is checked by the call: the instance is still the worker's
+SELECT romancy.start_workflow('out') AS id \gset
+CALL settle();
+SELECT claim() AS t \gset
+SELECT throws_ok(format('SELECT romancy.suspend_receive(%L, %L, %L)', :'t', 'r', ''), 'RM012', 'argument "channel" must have between 1 and 128 bytes', 'suspend_receive: no channel');
+SELECT throws_ok(format('SELECT romancy.suspend_receive(%L, %L, %L)', :'t', 'r', repeat('x', 129)), 'RM012', NULL, 'suspend_receive: a long one');
+-- any activity_id but the engine's own
+SELECT throws_ok(format('SELECT romancy.suspend_timer(%L, %L, now())', :'t', 'romancy.outside'), 'RM012', 'activity_id "romancy.outside" is reserved', 'the engine''s own step');
+SELECT lives_ok(format('SELECT romancy.suspend_timer(%L, %L, now())', :'t', 'worker'), 'a step may have any other name');
+CALL settle();
+SELECT claim() AS t \gset
+SELECT results_eq(format('SELECT event_type, activity_id FROM romancy.read_history(%L)', :'t'), $$ VALUES ('TimerExpired', 'worker') $$, 'and ends as any');
+
+-- the calls of programs are no steps: RM004 in a handler, and nothing done
+CREATE FUNCTION meddles(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SELECT romancy.' || (i #>> '{}'); RETURN NULL; END $$;
+CREATE TEMP TABLE meddler AS SELECT call, romancy.start_workflow('meddles', to_jsonb(call)) AS id
+FROM unnest(ARRAY[format('read_history(%L)', :'t'), format('record_activity(%L, %L, %L, NULL, NULL)', :'t', 's', 'n'), format('record_failure(%L, %L, %L, %L)', :'t', 's', 'n', 'm'),
+	format('suspend_timer(%L, %L, now())', :'t', 's'), format('suspend_receive(%L, %L, %L)', :'t', 's', 'c'), format('suspend_activity(%L, %L, %L)', :'t', 's', 'book'),
+	format('complete_workflow(%L)', :'t'), format('fail_workflow(%L, %L)', :'t', 'm'), format('extend_lease(%L, %L)', :'t', '1 h')]) call;
+CALL settle();
+SELECT is(error->>'sqlstate', 'RM004', 'in a handler: ' || call) FROM meddler JOIN romancy.instances ON instance_id = id;
+SELECT is((SELECT count(*) FROM romancy.read_history(:'t')), 1::bigint, 'the token is good as before');
 SELECT * FROM finish();
 ROLLBACK;

@@ -213,5 +213,35 @@ SELECT token AS t FROM romancy.fetch_activities('tq', 'w') \gset
 SELECT throws_ok(format('SELECT romancy.%s', call), 'RM009', NULL, format('an activity''s token is no workflow''s: %s', call))
 FROM unnest(ARRAY[format('complete_workflow(%L)', :'t'), format('extend_lease(%L, %L)', :'t', '1 h'), format('read_history(%L)', :'t'), format('suspend_timer(%L, %L, now())', :'t', 's')]) c (call);
 
+-- an error that "when others" would not see is raised as RM006, with the original in its detail; a code outlives the handler
+CREATE FUNCTION catches(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE d text;
+BEGIN
+	RETURN romancy.activity('once', i);
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL;
+	RETURN jsonb_build_array(SQLSTATE, SQLERRM, d);
+END $$;
+CREATE TEMP TABLE caught AS SELECT code, romancy.start_workflow('catches') AS id FROM unnest(ARRAY['57014', 'P0004']) code;
+CALL settle();
+SELECT ok(bool_and(romancy.fail_activity(token, 'stopped', code)), 'they are failed')
+FROM romancy.fetch_activities('tq', 'w', 10) f JOIN caught ON id = f.instance_id;
+CALL settle();
+SELECT is(romancy.get_result(id), jsonb_build_array('RM006', 'activity "once" was interrupted', code || ': stopped'), 'caught: ' || code) FROM caught;
+SELECT begin_one('{"do": "once"}') AS id \gset
+SELECT ok(romancy.fail_activity(token, 'bad value', 'ValueError')) FROM romancy.fetch_activities('tq', 'w', 10) WHERE instance_id = :'id';
+CALL settle();
+SELECT is((SELECT error - 'context' FROM romancy.instances WHERE instance_id = :'id'), '{"sqlstate": "RM007", "code": "ValueError", "message": "bad value"}'::jsonb, 'a code that no handler has caught is the instance''s');
+
+-- the calls of programs are no steps: RM004 in a handler, and nothing done
+CREATE FUNCTION meddles(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SELECT romancy.' || (i #>> '{}'); RETURN NULL; END $$;
+SELECT begin_one('{"do": "once"}') AS id \gset
+SELECT token AS t FROM romancy.fetch_activities('tq', 'w', 10) WHERE instance_id = :'id' \gset
+CREATE TEMP TABLE meddler AS SELECT call, romancy.start_workflow('meddles', to_jsonb(call)) AS id
+FROM unnest(ARRAY[format('complete_activity(%L)', :'t'), format('fail_activity(%L, %L)', :'t', 'm'), format('heartbeat_activity(%L)', :'t')]) call;
+CALL settle();
+SELECT is(error->>'sqlstate', 'RM004', 'in a handler: ' || call) FROM meddler JOIN romancy.instances ON instance_id = id;
+SELECT ok(romancy.complete_activity(:'t'), 'the token is good as before');
+
 SELECT * FROM finish();
 ROLLBACK;
