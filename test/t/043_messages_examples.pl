@@ -23,6 +23,8 @@ sub example
 # approval drains and moves the clock by itself: no worker is to come before it
 $node->append_conf('postgresql.conf', "romancy.enabled = off");
 $node->reload;
+poll_until($node, 'show romancy.enabled', 'switched off', expected => 'off');
+poll_until($node, q{select count(*) = 0 from romancy.workers where kind <> 'launcher'}, 'the workers have left');
 my $out = example('approval', 'approval');
 like($out, qr/^ 1\s+\| completed \| \{"approved": true\}$/m, 'approved');
 like($out, qr/^ 2\s+\| completed \| \{"reason": "too much", "approved": false\}$/m, 'refused after the reminder');
