@@ -65,6 +65,7 @@ CREATE UNIQUE INDEX t_workflow_current ON romancy.t_workflow (name) WHERE define
 /* not unique: a unique one would make the first start of a name wait for another's open transaction */
 CREATE INDEX t_workflow_resolved ON romancy.t_workflow (name, handler, search_path) WHERE NOT defined;
 CREATE INDEX t_workflow_on_event ON romancy.t_workflow (on_event) WHERE on_event IS NOT NULL AND is_current;
+COMMENT ON SEQUENCE romancy.t_workflow_def_id_seq IS 'Numbers of versions of workflows';
 COMMENT ON TABLE romancy.t_workflow IS 'Versions of workflows, defined or resolved from a function''s name';
 
 CREATE TABLE romancy.t_activity (
@@ -171,6 +172,7 @@ CREATE TABLE romancy.t_inbox (
 	detail jsonb,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (instance_id, id));
+COMMENT ON SEQUENCE romancy.t_inbox_id_seq IS 'Order in which things have arrived';
 COMMENT ON TABLE romancy.t_inbox IS 'What has arrived for instances and is applied by their next turn';
 
 CREATE TABLE romancy.t_value (

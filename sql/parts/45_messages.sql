@@ -58,6 +58,7 @@ CREATE INDEX t_message_direct ON romancy.t_message (instance_id, channel, id) WH
 CREATE INDEX t_message_open ON romancy.t_message (channel, id) WHERE kind = 'o';
 CREATE INDEX t_message_xid ON romancy.t_message (channel, xid) WHERE kind <> 'd';
 CREATE INDEX t_message_published ON romancy.t_message (published_at) WHERE kind = 'o';
+COMMENT ON SEQUENCE romancy.t_message_id_seq IS 'Ids of messages';
 COMMENT ON TABLE romancy.t_message IS 'Messages that somebody has still to receive, or may';
 
 /* received: kept so that it is not added again, as long as the subscription is not settled (src/messages/channel.c). */

@@ -4,17 +4,29 @@ AS 'MODULE_PATHNAME', 'romancy_health' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION romancy.health() IS 'Whether workflows run in this database, and what keeps them from it';
 REVOKE ALL ON FUNCTION romancy.health() FROM PUBLIC;
 
-/* A label's value: backslash, quote and line feed have to be escaped. */
+/*
+ * A label's value: backslash, quote and line feed have to be escaped. Dropped workflows and roles have lost what told them
+ * apart: a row stands for all that have the same labels, and then has no quantiles.
+ */
 CREATE FUNCTION romancy.metrics() RETURNS text LANGUAGE sql VOLATILE PARALLEL UNSAFE
 BEGIN ATOMIC
 WITH w AS MATERIALIZED (
-	SELECT s.*, format('{workflow="%s",version="%s",owner="%s"',
+	SELECT s.labels, sum(s.started) AS started, sum(s.completed) AS completed, sum(s.failed) AS failed, sum(s.cancelled) AS cancelled,
+		sum(s.recurred) AS recurred, sum(s.turns) AS turns, sum(s.completed + s.failed + s.cancelled + s.recurred) AS finished,
+		CASE WHEN count(*) = 1 THEN max(s.p50) END AS p50, CASE WHEN count(*) = 1 THEN max(s.p99) END AS p99, sum(s.seconds) AS seconds,
+		sum(s.wal_bytes) AS wal_bytes, sum(s.blocks_read) AS blocks_read, sum(s.blocks_hit) AS blocks_hit
+	FROM (SELECT s.*, format('{workflow="%s",version="%s",owner="%s"',
 		replace(replace(replace(coalesce(s.workflow, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), s.version, replace(replace(replace(coalesce(s.owner, ''), '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels
-	FROM romancy.stat_workflows s
+		FROM romancy.stat_workflows s) s
+	GROUP BY s.labels
 ), a AS MATERIALIZED (
-	SELECT s.*, format('{activity="%s",owner="%s"',
+	SELECT s.labels, sum(s.calls) AS calls, sum(s.failures) AS failures, sum(s.retries) AS retries,
+		CASE WHEN count(*) = 1 THEN max(s.p50) END AS p50, CASE WHEN count(*) = 1 THEN max(s.p99) END AS p99, sum(s.seconds) AS seconds,
+		sum(s.wal_bytes) AS wal_bytes
+	FROM (SELECT s.*, format('{activity="%s",owner="%s"',
 		replace(replace(replace(coalesce(s.activity, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(coalesce(s.owner, ''), '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels
-	FROM romancy.stat_activities s
+		FROM romancy.stat_activities s) s
+	GROUP BY s.labels
 ), h AS MATERIALIZED (
 	SELECT romancy.health() AS health
 ), v (n, name, type, help, labels, value) AS (
@@ -33,16 +45,16 @@ WITH w AS MATERIALIZED (
 		w.labels || f.label, f.value FROM w, LATERAL (VALUES
 		(',quantile="0.5"}', extract(epoch FROM w.p50)), (',quantile="0.99"}', extract(epoch FROM w.p99))) AS f (label, value)
 		WHERE w.p50 IS NOT NULL
-	UNION ALL SELECT 9, 'romancy_instance_duration_seconds_sum', NULL, NULL, w.labels || '}', w.seconds::numeric FROM w WHERE w.p50 IS NOT NULL
+	UNION ALL SELECT 9, 'romancy_instance_duration_seconds_sum', NULL, NULL, w.labels || '}', w.seconds::numeric FROM w WHERE w.finished > 0
 	UNION ALL SELECT 10, 'romancy_instance_duration_seconds_count', NULL, NULL, w.labels || '}',
-		w.completed + w.failed + w.cancelled + w.recurred FROM w WHERE w.p50 IS NOT NULL
+		w.finished FROM w WHERE w.finished > 0
 	UNION ALL SELECT 11, 'romancy_workflow_wal_bytes_total', 'counter', 'WAL that turns wrote', w.labels || '}', w.wal_bytes FROM w
 	UNION ALL SELECT 12, 'romancy_workflow_blocks_total', 'counter', 'Shared blocks that turns read or found in the buffers',
 		w.labels || f.label, f.value FROM w, LATERAL (VALUES (',found="read"}', w.blocks_read), (',found="hit"}', w.blocks_hit)) AS f (label, value)
 	UNION ALL SELECT 13, 'romancy_activity_calls_total', 'counter', 'Attempts that ended', a.labels || '}', a.calls FROM a
 	UNION ALL SELECT 14, 'romancy_activity_failures_total', 'counter', 'Attempts that failed', a.labels || '}', a.failures FROM a
 	UNION ALL SELECT 15, 'romancy_activity_retries_total', 'counter', 'Attempts that were not the first', a.labels || '}', a.retries FROM a
-	UNION ALL SELECT 16, 'romancy_activity_duration_seconds', 'gauge', 'How long attempts took, by quantile',
+	UNION ALL SELECT 16, 'romancy_activity_duration_seconds', 'summary', 'How long attempts took',
 		a.labels || f.label, f.value FROM a, LATERAL (VALUES
 		(',quantile="0.5"}', extract(epoch FROM a.p50)), (',quantile="0.99"}', extract(epoch FROM a.p99))) AS f (label, value)
 		WHERE a.p50 IS NOT NULL

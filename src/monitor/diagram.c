@@ -46,16 +46,44 @@ typedef struct Drawing
 
 /* ---------------------------------------------------------------- Mermaid */
 
-/* mermaid_escape writes text for a quoted label: entity codes for what has a meaning there. */
+/* has_meaning says whether Mermaid takes what stands at s for something, after it has read the entity codes. */
+static bool
+has_meaning(const char *s)
+{
+	return strncmp(s, "$$", 2) == 0 ||	/* a formula */
+		strncmp(s, "\\n", 2) == 0 ||	/* a line break */
+		strncmp(s, ":fa-", 4) == 0; /* an icon */
+}
+
+static bool
+ends_word(const char *s)
+{
+	return *s == ' ' || *s == '\0';
+}
+
+/*
+ * mermaid_escape writes text for a quoted label: entity codes for what has a meaning there.
+ *
+ * Some things have one even within quotes: "%%{" begins a directive, a line with "style", a colon and an entity
+ * code loses its last semicolon, and one with "direction LR" is nothing but that. What has one even as an entity
+ * code is taken apart by a space of no width. The colons of a step's number and of a time are harmless and stay,
+ * as the text is read by people, too.
+ */
 static void
 mermaid_escape(StringInfo out, const char *s)
 {
+	const char *begin = s;
+
 	for (; *s; s++)
 	{
-		if (strchr("\"#<>&;`\\[]{}|", *s) != NULL)
+		if (strchr("\"#<>&;`\\[]{}|$%", *s) != NULL ||
+			(*s == ':' && !ends_word(s + 1 + strspn(s + 1, "0123456789.:+-"))) ||
+			(*s == ' ' && s - begin >= 9 && pg_strncasecmp(s - 9, "direction", 9) == 0))
 			appendStringInfo(out, "#%d;", (unsigned char) *s);
 		else
 			appendStringInfoChar(out, *s);
+		if (has_meaning(s))
+			appendStringInfoString(out, "#8203;");
 	}
 }
 
@@ -104,6 +132,7 @@ static const Language mermaid = {
 
 /* ---------------------------------------------------------------- DOT */
 
+/* dot_escape writes text for a quoted label, in which Graphviz knows HTML's entities. */
 static void
 dot_escape(StringInfo out, const char *s)
 {
@@ -112,6 +141,8 @@ dot_escape(StringInfo out, const char *s)
 		if (*s == '"' || *s == '\\')
 			appendStringInfoChar(out, '\\');
 		appendStringInfoChar(out, *s);
+		if (*s == '&')
+			appendStringInfoString(out, "amp;");
 	}
 }
 

@@ -38,11 +38,16 @@ char *
 rom_picture_line(const char *s, int max)
 {
 	char	   *line = pstrdup(s);
+	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
 	int			len;
 
 	for (char *c = line; *c; c++)
-		if ((unsigned char) *c < ' ')
+	{
+		if ((unsigned char) *c < ' ' || *c == 0x7F)
 			*c = ' ';
+		else if (utf8 && (unsigned char) c[0] == 0xC2 && (unsigned char) c[1] < 0xA0)
+			c[0] = c[1] = ' ';	/* U+0080 to U+009F */
+	}
 	len = pg_mbcharcliplen(line, strlen(line), max);
 	if (line[len] != '\0')
 	{
@@ -58,7 +63,7 @@ rom_picture_label(const RomPictureStep *step)
 {
 	if (step->kind != ROM_PICTURE_COMPENSATION)
 		return step->id;
-	if (strncmp(step->id, "register_compensation", 21) == 0)
+	if (strncmp(step->id, "register_compensation:", 22) == 0)
 		return psprintf("undo: %s", step->name ? step->name : "");
 	return psprintf("undo %s: %s", step->id, step->name ? step->name : "");
 }
@@ -245,6 +250,20 @@ add_event(RomPicture *picture, RomEvent *event, TimestampTz at, int depth)
 	add_mark(picture, step, true, true);
 }
 
+/*
+ * is_compensation says whether a step that is waited for undoes another. While the instance compensates, its id tells;
+ * before that, an activity may just be named so.
+ */
+static bool
+is_compensation(const RomPicture *picture, const char *id, const char *name)
+{
+	size_t		len = name ? strlen(name) : 0;
+
+	return strncmp(id, "compensation_", 13) == 0 &&
+		(picture->status == ROM_STATUS_COMPENSATING || len == 0 ||
+		 strncmp(id, name, len) != 0 || id[len] != ':');
+}
+
 /* add_wait adds what a live instance waits for, where no spawned step shows it. */
 static void
 add_wait(RomPicture *picture, Jsonb *wait, TimestampTz at)
@@ -256,13 +275,13 @@ add_wait(RomPicture *picture, Jsonb *wait, TimestampTz at)
 	RomPictureKind shown = ROM_PICTURE_ACTIVITY;
 	RomPictureStep *step;
 
-	if (id == NULL || strncmp(id, "await_", 6) == 0)
-		return;
+	if (id == NULL || (detail != NULL && rom_jb_get_int(detail, "pending", 0) > 0))
+		return;					/* nothing, or spawned steps */
 	if (strcmp(kind, "timer") == 0)
 		shown = ROM_PICTURE_TIMER;
 	else if (strcmp(kind, "message") == 0 || strcmp(kind, "event") == 0)
 		shown = ROM_PICTURE_MESSAGE;
-	else if (strncmp(id, "compensation_", 13) == 0)
+	else if (is_compensation(picture, id, rom_jb_get_text(wait, "name")))
 	{
 		shown = ROM_PICTURE_COMPENSATION;
 		id += 13;

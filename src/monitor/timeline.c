@@ -37,14 +37,27 @@ column(const Scale *scale, TimestampTz at)
 	return Max(0, Min(BAR_WIDTH - 1, (int) (share * BAR_WIDTH)));
 }
 
+/* width is how many columns a terminal needs for s, which has no control characters. */
+static int
+width(const char *s)
+{
+	int			n = 0;
+
+	for (; *s; s += pg_mblen(s))
+		n += Max(0, pg_dsplen(s));
+	return n;
+}
+
 /* put_label adds a label, cut or filled up to its width. */
 static void
 put_label(StringInfo out, const char *label, int indent)
 {
-	char	   *line = rom_picture_line(label, LABEL_WIDTH - indent);
+	int			max = LABEL_WIDTH - indent;
+	char	   *line = rom_picture_line(label, max);
 
-	appendStringInfo(out, "%*s%s%*s", indent, "", line,
-					 Max(0, LABEL_WIDTH - indent - (int) pg_mbstrlen(line)), "");
+	for (int n = max - 1; n > 3 && width(line) > max; n--)
+		line = rom_picture_line(label, n);
+	appendStringInfo(out, "%*s%s%*s", indent, "", line, Max(0, max - width(line)), "");
 }
 
 /* put_bar draws a step from its beginning to its end. */
@@ -115,7 +128,7 @@ romancy_timeline(PG_FUNCTION_ARGS)
 	StringInfoData out;
 
 	initStringInfo(&out);
-	appendStringInfo(&out, "%s %s: %s", picture->workflow, picture->id_text,
+	appendStringInfo(&out, "%s %s: %s", rom_picture_line(picture->workflow, 200), picture->id_text,
 					 rom_status_name(picture->status));
 	if (picture->error != NULL)
 		appendStringInfo(&out, ", %s", rom_picture_line(picture->error, 80));

@@ -86,7 +86,7 @@ SELECT is_empty($$ SELECT what FROM object WHERE relkind IN ('r', 'p') AND NOT (
 SELECT is_empty($$ SELECT what FROM object WHERE kind = 'view' AND NOT coalesce('security_barrier=true' = ANY (proconfig), false) $$, 'every view is a security barrier');
 
 -- comments
-SELECT is_empty($$ SELECT what FROM object WHERE kind IN ('function', 'view', 'table', 'type') AND obj_description(oid, CASE kind
+SELECT is_empty($$ SELECT what FROM object WHERE kind IN ('function', 'view', 'table', 'sequence', 'type') AND obj_description(oid, CASE kind
 	WHEN 'function' THEN 'pg_proc' WHEN 'type' THEN 'pg_type' ELSE 'pg_class' END) IS NULL $$, 'every object has a comment');
 
 -- what was granted works

@@ -65,6 +65,34 @@ SELECT romancy.start_workflow('listens') AS id \gset
 CALL romancy.drain() \gset
 SELECT plain(romancy.diagram(:'id', 'dot'));
 
+-- names that mean something to Mermaid or Graphviz even within quotes, or to a terminal
+CREATE FUNCTION odd(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE name text;
+BEGIN
+	FOR name IN SELECT jsonb_array_elements_text(input) LOOP PERFORM romancy.activity('ok', activity_id => name); END LOOP;
+	RAISE EXCEPTION E'a line\nand "another": 50%%; end';
+END $$;
+CREATE FUNCTION text_of(picture text) RETURNS text LANGUAGE sql AS $$ SELECT regexp_replace(plain($1), '\n  n\d+ -[^\n]*|\n  classDef[^\n]*', '', 'g') $$;
+SELECT romancy.define_workflow(E'two\nlines', 'odd(jsonb)');
+SELECT romancy.start_workflow(E'two\nlines', '["end", "direction LR", "redirection  TB:2", "fa:fa-car", "$$x$$", "a\\next", "%%{init: {}}%%", "style:\"q\";", "1. one", "a&amp;b\\N", "日本語日本語日本語日本語日本語", "del\u007f\u009bx"]') AS id \gset
+CALL romancy.drain() \gset
+SELECT text_of(romancy.diagram(:'id'));
+SELECT text_of(romancy.diagram(:'id', 'dot'));
+SELECT plain(romancy.timeline(:'id'));
+
+-- activities that are named as the engine's own steps are, between two attempts
+CREATE FUNCTION waits_for(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN PERFORM romancy.activity('ok', '1'); RETURN romancy.activity(input #>> '{}'); END $$;
+CREATE FUNCTION picture_of(name text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE id uuid; n bigint;
+BEGIN
+	PERFORM romancy.define_activity(name, 'bad(jsonb)', retry => '{"max_attempts": 2, "initial_interval": "1 min"}');
+	id := romancy.start_workflow('waits_for', to_jsonb(name));
+	CALL romancy.drain(turns => n);
+	RETURN plain(romancy.timeline(id));
+END $$;
+SELECT picture_of(name) FROM unnest(ARRAY['await_payment', 'compensation_fee', 'register_compensation_x']) name;
+
 -- the bars themselves: steps of one, two and four hours
 CREATE FUNCTION hours(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN PERFORM romancy.sleep('1 h'); PERFORM romancy.sleep('2 h'); PERFORM romancy.sleep('4 h'); RETURN '1'; END $$;

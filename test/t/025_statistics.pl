@@ -99,10 +99,29 @@ is($node->safe_psql('postgres', q{SET ROLE eve; SELECT (SELECT count(*) FROM rom
 is($node->safe_psql('postgres', q{SET ROLE ops; SELECT count(DISTINCT owner) FROM romancy.stat_workflows}), '2', 'a monitor all');
 
 # metrics, health
+# what told these apart is gone: their rows have the same labels, and a sample may stand there once only
+$node->safe_psql('postgres', q{CREATE ROLE gone1; CREATE ROLE gone2; SELECT romancy.grant_usage('gone1'), romancy.grant_usage('gone2')});
+for my $role ('gone1', 'gone2')
+{
+	$node->safe_psql('postgres', qq{SET ROLE $role; CALL romancy.run_workflow('flakes')});
+	$node->safe_psql('postgres', q{SELECT romancy.define_workflow('dropped', 'undone(jsonb)'); CALL romancy.run_workflow('dropped'); SELECT romancy.drop_workflow('dropped')});
+}
+poll_until($node, q{SELECT string_agg(DISTINCT workflow || completed, ',' ORDER BY workflow || completed) || count(*) FROM romancy.stat_workflows WHERE workflow = 'dropped' OR owner LIKE 'gone_'},
+	'they are counted', expected => 'dropped1,flakes14');
+$node->safe_psql('postgres', q{SELECT romancy.revoke_usage('gone1'), romancy.revoke_usage('gone2'); DROP ROLE gone1; DROP ROLE gone2});
 my $metrics = $node->safe_psql('postgres', 'SELECT romancy.metrics()');
 my @wrong = grep { !/^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="([^"\\\n]|\\.)*"(,\w+="([^"\\\n]|\\.)*")*\})? -?[0-9.e+-]+)$/ } split /\n/, $metrics;
 is("@wrong", '', 'metrics are in the text format of Prometheus');
 like($metrics, qr/^romancy_instances_finished_total\{workflow="three",version="1",owner="postgres",status="completed"\} 101$/m, 'with what the views show');
+my %seen;
+my @twice = grep { /^\w/ && $seen{s/ \S+$//r}++ } split /\n/, $metrics;
+is("@twice", '', 'no sample stands there twice');
+like($metrics, qr/^romancy_instances_started_total\{workflow="dropped",version="",owner="postgres"\} 2$/m, 'those with the same labels are added up');
+like($metrics, qr/^romancy_activity_calls_total\{activity="flaky",owner=""\} 6$/m, 'of activities, too');
+unlike($metrics, qr/^romancy_instance_duration_seconds\{workflow="dropped"[^}]*quantile=/m, 'and have no quantiles');
+my %type = $metrics =~ /^# TYPE (\w+) (\w+)$/mg;
+my @untyped = grep { my ($name) = /^(\w+)/; $name =~ s/_(sum|count)$//; /quantile=/ ? $type{$name} ne 'summary' : !exists $type{$name} } grep { /^\w/ } split /\n/, $metrics;
+is("@untyped", '', 'each family has its type, and quantiles are those of a summary');
 like($metrics, qr/^romancy_up 1$/m, 'and whether it is up');
 is($node->safe_psql('postgres', q{SELECT romancy.health() ->> 'healthy', romancy.health() ->> 'problems'}), 'true|[]', 'healthy');
 $node->safe_psql('postgres', q{ALTER SYSTEM SET romancy.enabled = off; SELECT pg_reload_conf()});
