@@ -43,6 +43,7 @@
 #include "engine/turn.h"
 #include "tasks/canvas.h"
 #include "tasks/execute.h"
+#include "tasks/park.h"
 #include "tasks/task.h"
 
 /* uuid_array makes a uuid[] of ids. */
@@ -63,7 +64,7 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 {
 	static RomStatement lock = {
 		"SELECT " ROM_TASK_COLUMNS ","
-		" EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)"
+		" (SELECT i.status = 'paused' FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)"
 		" FROM romancy.t_task t WHERE t.task_id = ANY ($1) AND t.owner = $2 FOR UPDATE OF t SKIP LOCKED",
 		2, {UUIDARRAYOID, TEXTOID}
 	};
@@ -82,9 +83,12 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
+		Datum		paused;
 
 		found[i] = rom_task_read(i);
-		found[i]->live = DatumGetBool(rom_value(i, ROM_TASK_NCOLUMNS + 1, &isnull));
+		paused = rom_value(i, ROM_TASK_NCOLUMNS + 1, &isnull);
+		found[i]->live = !isnull;
+		found[i]->paused = !isnull && DatumGetBool(paused);
 	}
 	for (int i = 0; i < n; i++)
 		for (uint64 j = 0; j < rows; j++)
@@ -277,6 +281,28 @@ drop(RomTask *task)
 	rom_engine_end(&engine);
 }
 
+/* leave_paused parks a task whose instance is paused, if it is not parked; or has it looked at again a little later. */
+static void
+leave_paused(RomTask *task, Oid owner)
+{
+	RomEngine	engine;
+
+	if (task->state != ROM_TASK_READY && task->state != ROM_TASK_WAITING)
+		return;
+	rom_engine_begin(&engine);
+	if (!rom_park_task(task))
+		rom_wake_at(&task->id, owner, task->priority,
+					TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100));
+	rom_engine_end(&engine);
+}
+
+/* has_outcome: did its non-transactional activity run between two transactions? */
+static bool
+has_outcome(RomRun *run, RomTask *task)
+{
+	return run->injected != NULL && strcmp(run->injected->step, task->step) == 0;
+}
+
 /* run_task makes one attempt. member: its place in the slot. */
 static void
 run_task(RomRun *run, RomTask *task, Oid owner, int member)
@@ -286,7 +312,7 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member)
 	RomLimitKind limit;
 
 	a.task = task;
-	if (run->injected != NULL && strcmp(run->injected->step, task->step) == 0)
+	if (has_outcome(run, task))
 	{
 		RomInjected *injected = run->injected;
 
@@ -389,6 +415,10 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 			run->again[run->nagain++] = task->id;
 		else if (!task->live)
 			drop(task);
+		else if (has_outcome(run, task))
+			run_task(run, task, owner, 0);	/* parked meanwhile, perhaps */
+		else if (task->paused)
+			leave_paused(task, owner);
 		else if (task->state == ROM_TASK_WAITING && task->due_at > now)
 			rom_wake_at(&task->id, owner, task->priority, task->due_at);
 		else if (task->queue[0] != '\0')

@@ -158,7 +158,7 @@ rom_lease_lock(const RomToken *token, Oid caller)
 {
 	RomRows		rows;
 	RomTask    *task = NULL;
-	bool		compensating;
+	RomStatus	status;
 
 	rom_rows_open(&rows, &rom_task_table, "t_task_pkey", true);
 	if (rom_rows_find(&rows, &token->task_id) && holds(&rows, token) &&
@@ -170,9 +170,9 @@ rom_lease_lock(const RomToken *token, Oid caller)
 	rom_rows_close(&rows);
 	if (task == NULL || !rom_may_access(task->owner, caller, true))
 		return NULL;
-	task->live = rom_task_live(&task->instance_id, &compensating);
+	task->live = rom_task_live(&task->instance_id, &status);
 	task->unwanted = !task->live ||
-		(compensating && strncmp(task->step, "compensation_", 13) != 0);
+		(status == ROM_STATUS_COMPENSATING && strncmp(task->step, "compensation_", 13) != 0);
 	return task;
 }
 

@@ -5,8 +5,9 @@
  *
  * The turn that pauses an instance parks its tasks that have not begun and those that wait for
  * another attempt; the turn that takes the pause back lets them go on. Between the two, what a
- * task's end would make ready is parked as well (rom_task_is_paused()). A task that somebody holds at
- * the moment of the pause has begun: it runs to its end. A limit that goes on from before the
+ * task's end would make ready is parked as well (rom_task_is_paused()). What another transaction makes
+ * ready, or holds and gives back, while the pause commits is seen by neither: who comes to begin it finds
+ * its instance paused, and parks it then (rom_park_task()). A limit that goes on from before the
  * pause, schedule_to_start_timeout, is looked at again after it.
  *
  *-------------------------------------------------------------------------
@@ -14,6 +15,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/spi.h"
@@ -37,6 +39,36 @@ park(const pg_uuid_t *id)
 
 	values[0] = UUIDPGetDatum(id);
 	rom_execute(&update, values, NULL, 0);
+}
+
+bool
+rom_park_task(const RomTask *task)
+{
+	/*
+	 * no turn, which might take the pause back, is under way, nor begins
+	 * before we have committed
+	 */
+	static RomStatement hold = {
+		"SELECT 1 FROM romancy.t_instance WHERE instance_id = $1 AND status = 'paused' FOR SHARE SKIP LOCKED",
+		1, {UUIDOID}
+	};
+	static RomStatement update = {
+		"UPDATE romancy.t_task SET state = 5 WHERE task_id = (SELECT task_id FROM romancy.t_task"
+		" WHERE task_id = $1 AND state IN (0, 2) FOR UPDATE SKIP LOCKED)",
+		1, {UUIDOID}
+	};
+	Datum		values[1];
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		held;
+
+	values[0] = UUIDPGetDatum(&task->instance_id);
+	held = rom_execute_at(&hold, values, NULL, snapshot, 1) > 0;
+	UnregisterSnapshot(snapshot);
+	if (!held)
+		return false;
+	values[0] = UUIDPGetDatum(&task->id);
+	rom_execute(&update, values, NULL, 0);
+	return true;
 }
 
 /* unpark makes its tasks what they were, and tells those who run them. */

@@ -29,6 +29,7 @@
 #include "engine/instance.h"
 #include "tasks/lease.h"
 #include "tasks/notify.h"
+#include "tasks/park.h"
 #include "tasks/queue.h"
 #include "tasks/quota.h"
 
@@ -38,6 +39,9 @@ rom_queue_note(const char *queue)
 	rom_wake_one(rom_task_queue_key(queue));
 	rom_notify_ask(queue);
 }
+
+/* After so long a claim that was unsure of a task looks again. */
+#define UNSURE_MS 100
 
 /* A claim under way. */
 typedef struct Claiming
@@ -51,9 +55,12 @@ typedef struct Claiming
 	int64		fence;
 	bool		missed;			/* a task was changed by others just now: it
 								 * may be ready still */
+	bool		unsure;			/* one may have to be parked, or not: a turn
+								 * of its instance is under way */
 	/* the last answers */
 	pg_uuid_t	instance_id;
 	bool		live;
+	RomStatus	status;
 	char		owner[NAMEDATALEN];
 	bool		allowed;
 } Claiming;
@@ -82,7 +89,7 @@ is_live(Claiming *c, const RomTask *task)
 	if (c->count == 0 || memcmp(&task->instance_id, &c->instance_id, sizeof(pg_uuid_t)) != 0)
 	{
 		c->instance_id = task->instance_id;
-		c->live = rom_task_live(&task->instance_id, NULL);
+		c->live = rom_task_live(&task->instance_id, &c->status);
 	}
 	return c->live;
 }
@@ -129,7 +136,7 @@ lease_row(Claiming *c, RomRows *rows, RomTask *task)
 	return result == TM_Ok;
 }
 
-/* take claims the ready task that was found, unless others do, or its instance is over. */
+/* take claims the ready task that was found, unless others do, or its instance is over or paused. */
 static void
 take(Claiming *c, RomRows *rows)
 {
@@ -138,6 +145,11 @@ take(Claiming *c, RomRows *rows)
 
 	if (!is_live(c, task))
 		(void) rom_table_delete(&rom_task_table, &rows->slot->tts_tid, false);
+	else if (c->status == ROM_STATUS_PAUSED)
+	{
+		if (!rom_park_task(task))
+			c->unsure = true;
+	}
 	else if (lease_row(c, rows, task))
 	{
 		RomClaimed *claimed = &c->claimed[c->count++];
@@ -321,7 +333,7 @@ rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 			n = rom_quota_candidates(claim, c.caller, claim->max - c.count, ids);
 			take_chosen(&c, ids, n);
 			/* one that could not be had: the next may */
-			if (n > 0)
+			if (n > 0 && !c.unsure)
 				continue;
 		}
 		else
@@ -332,6 +344,8 @@ rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 			break;
 		promoted = true;
 	}
+	if (c.unsure)
+		claim->retry_at = Min(claim->retry_at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), UNSURE_MS));
 	for (int i = 0; i < c.count; i++)
 		first_due = Min(first_due, claimed[i].deadline);
 	if (c.count > 0)

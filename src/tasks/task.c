@@ -241,7 +241,7 @@ rom_task_of(TupleTableSlot *row)
 }
 
 bool
-rom_task_live(const pg_uuid_t *instance_id, bool *compensating)
+rom_task_live(const pg_uuid_t *instance_id, RomStatus *status)
 {
 	static RomTable table = {
 		"t_instance", 2, {"wake_at", "status"}, true
@@ -250,15 +250,11 @@ rom_task_live(const pg_uuid_t *instance_id, bool *compensating)
 	bool		live = false;
 
 	rom_rows_open(&rows, &table, "t_instance_pkey", false);
-	if (compensating != NULL)
-		*compensating = false;
 	if (rom_rows_find(&rows, instance_id))
 	{
 		bool		isnull;
-		Datum		status = rom_rows_column(&rows, 1, &isnull);
 
-		if (compensating != NULL)
-			*compensating = rom_status_from_datum(status) == ROM_STATUS_COMPENSATING;
+		*status = rom_status_from_datum(rom_rows_column(&rows, 1, &isnull));
 		(void) rom_rows_column(&rows, 0, &isnull);
 		live = !isnull;
 	}

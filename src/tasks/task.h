@@ -14,6 +14,7 @@
 
 #include "base/insert.h"
 #include "engine/definition.h"
+#include "engine/instance.h"
 #include "engine/observe.h"
 #include "engine/retry.h"
 
@@ -71,6 +72,7 @@ typedef struct RomTask
 								 * statement reads it) */
 	RomCost    *cost;			/* of the attempt that has just ended, where
 								 * it is known, or NULL */
+	bool		paused;			/* its instance is paused (execute.c) */
 	bool		unwanted;		/* its instance is final, or compensates and
 								 * will undo it (lease.c) */
 } RomTask;
@@ -109,8 +111,8 @@ extern RomTask *rom_task_read(uint64 row);
 /* A row of rom_task_table, likewise. */
 extern RomTask *rom_task_of(TupleTableSlot *row);
 
-/* Is the instance not final? compensating, if not NULL: does it compensate? */
-extern bool rom_task_live(const pg_uuid_t *instance_id, bool *compensating);
+/* Is the instance not final? *status is its status, if it is there. */
+extern bool rom_task_live(const pg_uuid_t *instance_id, RomStatus *status);
 
 /* Makes the task, whose row has just become a ready one, known to those who fetch from its queue, or to executors. Its queue, priority and id count. */
 extern void rom_task_wake(RomTask *task, Oid owner);
