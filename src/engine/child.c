@@ -185,7 +185,7 @@ spawn(FunctionCallInfo fcinfo, const char *function)
 
 	options->name = rom_turn_copy_text(turn, rom_arg_text(fcinfo, 0, "name"));
 	options->close = close_arg(fcinfo, 3);
-	options->version = rom_arg_int32_opt(fcinfo, 4, 0);
+	options->version = rom_workflow_version_arg(fcinfo, 4, options->name);
 	options->has_priority = !PG_ARGISNULL(5);
 	options->priority = rom_arg_int32_opt(fcinfo, 5, 0);
 	options->labels = rom_turn_copy_jsonb(turn, rom_arg_jsonb_opt(fcinfo, 6));

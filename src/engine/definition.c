@@ -278,6 +278,20 @@ record_resolved(const RomNameKey *key, const char *signature)
 	return def_id;
 }
 
+int32
+rom_workflow_version_arg(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		return 0;
+	if (PG_GETARG_INT32(n) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_UNDEFINED),
+				 errmsg("workflow \"%s\" has no version %d", name,
+						PG_GETARG_INT32(n)),
+				 errdetail("Versions count from 1.")));
+	return PG_GETARG_INT32(n);
+}
+
 /* find_resolved gives the entry of the function that an undefined name means under a path. */
 static WorkflowEntry *
 find_resolved(const RomNameKey *key)

@@ -69,6 +69,10 @@ extern RomWorkflow *rom_workflow_by_id(int32 def_id);
  */
 extern RomWorkflow *rom_workflow_resolve(const char *name, int32 version);
 
+/* Argument n as a version of this workflow: 0, the current one, for null; RM001 where there cannot be such a version. */
+extern int32 rom_workflow_version_arg(FunctionCallInfo fcinfo, int n, const char *name);
+
+
 /* The same under a recorded path (of a running instance) instead of the session's. Called as the role that is to own the instance. */
 extern RomWorkflow *rom_workflow_resolve_in(const char *name, int32 version,
 											const char *path);

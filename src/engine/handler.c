@@ -178,7 +178,9 @@ rom_handler_name_valid(const char *name)
 {
 	List	   *parts;
 
-	return SplitIdentifierString(pstrdup(name), '.', &parts) &&
+	/* a signature splits as well, but is no name */
+	return strpbrk(name, "(),;") == NULL &&
+		SplitIdentifierString(pstrdup(name), '.', &parts) &&
 		(list_length(parts) == 1 || list_length(parts) == 2);
 }
 
