@@ -331,11 +331,16 @@ attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	RomActivityRun *outer = rom_activity_current;
+	sigjmp_buf *outer_tear_out = rom_limit_tear_out;
 	volatile bool ok = false;
+	int			nest;
 
 	BeginInternalSubTransaction(NULL);
+	nest = GetCurrentTransactionNestLevel();
 	PG_TRY();
 	{
+		rom_limit_tear_out = PG_exception_stack;
 		*result = rom_activity_call(turn, activity, run, call->input, turn->cxt);
 		if (TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
 			turn->subxacts++;
@@ -344,12 +349,18 @@ attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
 	}
 	PG_CATCH();
 	{
+		rom_limit_tear_out = outer_tear_out;
+		rom_activity_current = outer;
+		turn->tainted |= rom_limit_torn();
 		MemoryContextSwitchTo(turn->cxt);
 		*edata = CopyErrorData();
 		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+		/* torn out, the activity's own subtransactions are still there */
+		while (GetCurrentTransactionNestLevel() >= nest)
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
+	rom_limit_tear_out = outer_tear_out;
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
 	return ok;

@@ -502,6 +502,7 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 	else
 		memcpy(others, ids, n * sizeof(pg_uuid_t));
 	done = run->nsaved;
+	full = run->tainted;
 	subxacts = run->subxacts;
 	count = nothers > 0 ? claim(others, nothers, insts, !run->in_session, run->injected != NULL) : 0;
 	if (count == 0)
@@ -809,7 +810,8 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 		{
 			turns += run.nsaved;
 			forget_failures(id);
-			rom_slot_clear_suspect(id);
+			if (run.nalone == 0 || !*tainted)
+				rom_slot_clear_suspect(id);
 			if (run.procedure != NULL && run.nsaved > 0)
 			{
 				rom_slot_begin(id, 1);
@@ -824,6 +826,8 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				try = -1;		/* the procedure's outcome must be recorded */
 				continue;
 			}
+			if (run.nalone > 0 && *tainted)
+				wake_later(id, owner, 0);	/* in another process */
 			if (run.nalone == 0 || *tainted)
 				return turns;
 			continue;			/* interrupted: look at the inbox again */

@@ -39,6 +39,7 @@
 #include "base/jb.h"
 #include "base/slot.h"
 #include "base/spi.h"
+#include "engine/activity.h"
 #include "engine/ahead.h"
 #include "engine/evaluate.h"
 #include "engine/limit.h"
@@ -198,6 +199,8 @@ call_handler(RomTurn *turn, FmgrInfo *flinfo)
 static RomEvaluation
 judge(RomTurn *turn, ErrorData *edata)
 {
+	if (turn->tainted && turn->fail_error)
+		return ROM_EVAL_FAIL;	/* torn out: nothing of it may run here again */
 	if (rom_slot_cancelled())
 	{
 		turn->cancelled = true;
@@ -208,10 +211,16 @@ judge(RomTurn *turn, ErrorData *edata)
 		case ROM_LIMIT_NONE:
 			break;
 		case ROM_LIMIT_BATCH:
-			return ROM_EVAL_AGAIN;
 		case ROM_LIMIT_ACTIVITY:
+			if (rom_limit_torn())
+			{
+				/* again in another process: alone, and step by step */
+				turn->tainted = true;
+				rom_slot_add_suspect(&turn->inst->id);
+				return ROM_EVAL_AGAIN;
+			}
 			/* in an inlined activity: it fails by itself, step by step */
-			return ROM_EVAL_ABANDONED;
+			return rom_limit_fired() == ROM_LIMIT_BATCH ? ROM_EVAL_AGAIN : ROM_EVAL_ABANDONED;
 		case ROM_LIMIT_EXECUTION:
 		case ROM_LIMIT_EVALUATION:
 			if (rom_limit_fired_count() > 15)
@@ -250,6 +259,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	RomTurn    *outer = rom_turn_current;
+	RomActivityRun *outer_run = rom_activity_current;
 	sigjmp_buf *outer_tear_out = tear_out;
 	volatile RomEvaluation result = ROM_EVAL_ERROR;
 	RomIdentity identity;
@@ -336,6 +346,8 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 
 		HOLD_INTERRUPTS();
 		turn->evaluating = false;
+		rom_activity_current = outer_run;	/* torn out of one, it was not
+											 * reset */
 		MemoryContextSwitchTo(turn->cxt);
 		copy = CopyErrorData();
 		FlushErrorState();
@@ -414,7 +426,7 @@ rom_evaluate_through(RomTurn *turn)
 	HintEntry  *hint;
 	bool		found;
 
-	if (turn->careful || turn->injected != NULL)
+	if (turn->careful || turn->injected != NULL || rom_slot_suspect(&turn->inst->id))
 		return false;
 	if (rom_guc_turn_mode == ROM_TURN_MODE_STEP)
 		return false;

@@ -620,7 +620,7 @@ compensate_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 					return ROM_OUTCOME_LOOK;
 				if (turn->pause_error || turn->cancelled)
 					return ROM_OUTCOME_DONE;
-				if (turn->commit_now || turn->subxacts - subxacts > 10)
+				if (turn->commit_now || turn->tainted || turn->subxacts - subxacts > 10)
 					return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "compensate",
 										 rom_now(), NULL);
 				break;
