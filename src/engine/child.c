@@ -340,20 +340,13 @@ static const RomScheduleKind child_kind = {
 	.value = value,
 };
 
-/* parents_error is the child's error as its parent gets it: what "when others" would not see becomes RM006. */
+/* parents_error is the child's error as its parent gets it. */
 static Jsonb *
 parents_error(RomTurn *turn)
 {
-	int			sqlstate = rom_error_sqlstate(turn->error);
-
-	if (sqlstate != ERRCODE_QUERY_CANCELED && sqlstate != ERRCODE_ASSERT_FAILURE)
-		return turn->error;
-	return rom_error_make(ERRCODE_ROM_TIMEOUT,
-						  psprintf("child workflow \"%s\" was interrupted",
-								   turn->inst->workflow),
-						  psprintf("%s: %s", unpack_sql_state(sqlstate),
-								   rom_error_field(turn->error, "message")),
-						  NULL, NULL);
+	return rom_error_catchable(turn->error,
+							   psprintf("child workflow \"%s\" was interrupted",
+										turn->inst->workflow));
 }
 
 /* tell_parent puts the end of a child into its parent's inbox, if that is live. */

@@ -258,6 +258,7 @@ romancy_fail_activity(PG_FUNCTION_ARGS)
 	if (done)
 	{
 		policy = rom_task_policy(task);
+		error = rom_error_catchable(error, psprintf("activity \"%s\" was interrupted", task->activity));
 		rom_task_fail(task, owner_oid(task), &policy, error,
 					  rom_arg_bool_opt(fcinfo, 4, false) ? ROM_TASK_RETRY_NEVER : ROM_TASK_RETRY_POLICY);
 	}
