@@ -25,6 +25,9 @@ extern pg_uuid_t *rom_arg_uuid(FunctionCallInfo fcinfo, int n,
 extern Jsonb *rom_arg_jsonb(FunctionCallInfo fcinfo, int n, const char *name);
 extern Jsonb *rom_arg_jsonb_opt(FunctionCallInfo fcinfo, int n);
 extern int32 rom_arg_int32_opt(FunctionCallInfo fcinfo, int n, int32 value);
+
+/* The version of a workflow, 0 where it is null: the current one. RM001 for one below 1. */
+extern int32 rom_arg_version_opt(FunctionCallInfo fcinfo, int n, const char *workflow);
 extern int64 rom_arg_int64_opt(FunctionCallInfo fcinfo, int n, int64 value);
 extern bool rom_arg_bool_opt(FunctionCallInfo fcinfo, int n, bool value);
 
@@ -35,6 +38,12 @@ extern Interval *rom_arg_interval_opt(FunctionCallInfo fcinfo, int n,
 /* The same longer than nothing: a limit of zero would never let anything run. */
 extern Interval *rom_arg_duration_opt(FunctionCallInfo fcinfo, int n,
 									  const char *name);
+
+/*
+ * The instant that lies an interval, which must be given, from now; now, for one before any
+ * calendar. RM012 where it is beyond it.
+ */
+extern TimestampTz rom_arg_until(FunctionCallInfo fcinfo, int n, const char *name);
 
 /* An instant; true when it is given, error RM012 when it is infinite. */
 extern bool rom_arg_timestamp_opt(FunctionCallInfo fcinfo, int n,

@@ -566,6 +566,7 @@ romancy_activity(PG_FUNCTION_ARGS)
 				 errmsg("argument \"name\" of romancy.activity() must not be null")));
 	call.primitive = &rom_primitive_activity;
 	call.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	rom_turn_check_name(call.name);
 	call.step_base = call.name;
 	call.input = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	call.step = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));

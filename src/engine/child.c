@@ -184,8 +184,9 @@ spawn(FunctionCallInfo fcinfo, const char *function)
 	RomCall		call = {0};
 
 	options->name = rom_turn_copy_text(turn, rom_arg_text(fcinfo, 0, "name"));
+	rom_turn_check_name(options->name);
 	options->close = close_arg(fcinfo, 3);
-	options->version = rom_arg_int32_opt(fcinfo, 4, 0);
+	options->version = rom_arg_version_opt(fcinfo, 4, options->name);
 	options->has_priority = !PG_ARGISNULL(5);
 	options->priority = rom_arg_int32_opt(fcinfo, 5, 0);
 	options->labels = rom_turn_copy_jsonb(turn, rom_arg_jsonb_opt(fcinfo, 6));
@@ -445,9 +446,10 @@ romancy_call_workflow(PG_FUNCTION_ARGS)
 {
 	RomTurn    *turn = rom_turn_require("call_workflow()");
 	char	   *handle = spawn(fcinfo, "call_workflow()");
+	char	   *label = psprintf("await_%s", handle);
 
-	if (rom_turn_completion(turn, handle) != NULL)
-		PG_RETURN_JSONB_P(rom_schedule_value(turn, handle));
-	rom_schedule_wait(turn, psprintf("await_%s", handle), &handle, 1, false);
-	PG_RETURN_NULL();			/* not reached: it unwinds */
+	if (rom_turn_completion(turn, handle) == NULL)
+		rom_schedule_wait(turn, label, &handle, 1, false);	/* unwinds */
+	rom_turn_wait_over(turn, label);
+	PG_RETURN_JSONB_P(rom_schedule_value(turn, handle));
 }

@@ -282,6 +282,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	turn->used = NULL;
 	turn->call = NULL;
 	turn->wait = NULL;
+	turn->wait_over = false;
 	turn->unwinding = false;
 	turn->abandon = false;
 	turn->swallowed = 0;
@@ -356,6 +357,15 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		/* torn out, the handler's own subtransactions are still there */
 		while (GetCurrentTransactionNestLevel() >= turn->eval_nest)
 			RollbackAndReleaseCurrentSubTransaction();
+		if (result == ROM_EVAL_ERROR && turn->cursor < turn->program.count)
+		{
+			/* before, it went on from here */
+			MemoryContextSwitchTo(turn->cxt);
+			rom_replay_mismatch(turn, psprintf("its end with an error (%s: %s)",
+											   unpack_sql_state(copy->sqlerrcode), copy->message),
+								rom_turn_peek(turn), "an error");
+			result = ROM_EVAL_PAUSE;
+		}
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();

@@ -58,8 +58,8 @@ typedef struct RomRunHook
 						pg_uuid_t *others);
 
 	/*
-	 * For drain: work of this owner that is due by now, at most max; and when the
-	 * next is due after that. In engine scope.
+	 * For drain: work of this owner that is due by now, at most max; and when
+	 * the next is due after that. In engine scope.
 	 */
 	int			(*find) (const char *owner, TimestampTz now, pg_uuid_t *ids,
 						 int max);

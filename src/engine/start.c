@@ -505,7 +505,7 @@ romancy_start_workflow(PG_FUNCTION_ARGS)
 												 &request.start_at);
 	request.priority = rom_arg_int32_opt(fcinfo, 5, 0);
 	request.labels = rom_arg_jsonb_opt(fcinfo, 6);
-	request.version = rom_arg_int32_opt(fcinfo, 7, 0);
+	request.version = rom_arg_version_opt(fcinfo, 7, request.name);
 	request.execution_timeout = rom_arg_duration_opt(fcinfo, 8,
 													 "execution_timeout");
 	if (rom_turn_in_handler())
@@ -576,7 +576,7 @@ romancy_start_workflows(PG_FUNCTION_ARGS)
 													 &many.common.start_at);
 	many.common.priority = rom_arg_int32_opt(fcinfo, 4, 0);
 	many.common.labels = rom_arg_jsonb_opt(fcinfo, 5);
-	many.common.version = rom_arg_int32_opt(fcinfo, 6, 0);
+	many.common.version = rom_arg_version_opt(fcinfo, 6, many.common.name);
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (rom_turn_in_handler())

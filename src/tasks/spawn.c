@@ -180,6 +180,7 @@ romancy_spawn(PG_FUNCTION_ARGS)
 
 	if (turn->unwinding)
 		rom_turn_unwind(turn);
+	rom_turn_check_name(name);
 	if (retry != NULL)
 	{
 		RomRetryPolicy check;
@@ -365,6 +366,7 @@ romancy_map(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"max_parallel\" must be greater than zero")));
+	rom_turn_check_name(name);
 	activity = resolve(turn, name);
 	n = JB_ROOT_COUNT(inputs);
 	handles = palloc_array(char *, n + 1);
@@ -389,6 +391,7 @@ romancy_map(PG_FUNCTION_ARGS)
 	npending = pending_handles(turn, handles, n, pending);
 	if (npending > 0)
 		rom_schedule_wait(turn, label, pending, npending, false);
+	rom_turn_wait_over(turn, label);
 	results = palloc_array(Jsonb *, n + 1);
 	for (int i = 0; i < n; i++)
 		results[i] = rom_schedule_value(turn, handles[i]);
