@@ -94,13 +94,18 @@ static const RomPrimitive primitive_spawn = {
 	.deferred = spawn_deferred,
 };
 
-/* resolve finds the activity; what is missing pauses the instance, as with activity(). */
+/*
+ * resolve finds the activity; what is missing pauses the instance, as with activity(). NULL on
+ * replay, which needs none: its function may be gone by then.
+ */
 static RomActivity *
 resolve(RomTurn *turn, const char *name)
 {
 	MemoryContext old = CurrentMemoryContext;
 	RomActivity *volatile activity = NULL;
 
+	if (rom_turn_peek(turn) != NULL)
+		return NULL;
 	PG_TRY();
 	{
 		activity = rom_activity_resolve(name, turn->workflow->search_path);
@@ -384,6 +389,8 @@ romancy_map(PG_FUNCTION_ARGS)
 			if (npending >= max)
 				rom_schedule_wait(turn, label, pending, npending, true);
 		}
+		if (activity == NULL)
+			activity = resolve(turn, name);
 		handles[i] = spawn(turn, activity, name,
 						   JsonbValueToJsonb(getIthJsonbValueFromContainer(&inputs->root, i)),
 						   NULL, NULL);
