@@ -13,6 +13,7 @@
 #include "utils/builtins.h"
 
 #include "base/arg.h"
+#include "base/clock.h"
 #include "base/errors.h"
 #include "base/guc.h"
 
@@ -107,6 +108,28 @@ rom_arg_duration_opt(FunctionCallInfo fcinfo, int n, const char *name)
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"%s\" must be longer than nothing", name)));
 	return interval;
+}
+
+TimestampTz
+rom_arg_until(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	Interval   *interval;
+	TimestampTz until = DT_NOEND;
+	int64		usec;
+	bool		exact;
+
+	check_given(fcinfo, n, name);
+	interval = PG_GETARG_INTERVAL_P(n);
+	exact = rom_interval_usec(interval, &usec);
+	if (exact)
+		until = rom_timestamp_plus(rom_now(), interval);
+	if (!TIMESTAMP_NOT_FINITE(until))
+		return until;
+	if (exact ? usec < 0 : (int64) interval->month * DAYS_PER_MONTH + interval->day < 0)
+		return rom_now();		/* before any calendar */
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_DEFINITION),
+			 errmsg("argument \"%s\" is out of range", name)));
 }
 
 bool

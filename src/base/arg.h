@@ -36,6 +36,12 @@ extern Interval *rom_arg_interval_opt(FunctionCallInfo fcinfo, int n,
 extern Interval *rom_arg_duration_opt(FunctionCallInfo fcinfo, int n,
 									  const char *name);
 
+/*
+ * The instant that lies an interval, which must be given, from now; now, for one before any
+ * calendar. RM012 where it is beyond it.
+ */
+extern TimestampTz rom_arg_until(FunctionCallInfo fcinfo, int n, const char *name);
+
 /* An instant; true when it is given, error RM012 when it is infinite. */
 extern bool rom_arg_timestamp_opt(FunctionCallInfo fcinfo, int n,
 								  const char *name, TimestampTz *value);

@@ -78,6 +78,28 @@ rom_error_sqlstate(Jsonb *error)
 	return MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4]);
 }
 
+Jsonb *
+rom_error_timeout(Jsonb *error, const char *message)
+{
+	char	   *original = rom_error_field(error, "message");
+	char	   *detail = rom_error_field(error, "detail");
+
+	return make(ERRCODE_ROM_TIMEOUT, message,
+				psprintf("%s: %s%s%s", rom_error_field(error, "sqlstate"),
+						 original ? original : "", detail ? "\n" : "", detail ? detail : ""),
+				rom_error_field(error, "hint"), rom_error_field(error, "context"), NULL);
+}
+
+Jsonb *
+rom_error_catchable(Jsonb *error, const char *message)
+{
+	int			sqlstate = rom_error_sqlstate(error);
+
+	if (sqlstate != ERRCODE_QUERY_CANCELED && sqlstate != ERRCODE_ASSERT_FAILURE)
+		return error;
+	return rom_error_timeout(error, message);
+}
+
 void
 rom_error_raise(Jsonb *error)
 {

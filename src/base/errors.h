@@ -51,6 +51,16 @@ extern Jsonb *rom_error_make(int sqlerrcode, const char *message,
 							 const char *detail, const char *hint,
 							 const char *context);
 
+/*
+ * What a handler gets of error where "when others" would not catch it (57014, P0004): RM006
+ * with message, and the original's SQLSTATE, message and detail as its detail. Any other error
+ * is returned as it is.
+ */
+extern Jsonb *rom_error_catchable(Jsonb *error, const char *message);
+
+/* The same whatever the original is. */
+extern Jsonb *rom_error_timeout(Jsonb *error, const char *message);
+
 /* Raises what rom_error_to_jsonb() recorded: same SQLSTATE, message, detail, hint, code. */
 extern void rom_error_raise(Jsonb *error) pg_attribute_noreturn();
 

@@ -185,9 +185,11 @@ write_inflight(void)
 }
 
 /* Adds an instance to the suspects; when the list is full, it is one less. */
-static void
-add_suspect(const pg_uuid_t *id)
+void
+rom_slot_add_suspect(const pg_uuid_t *id)
 {
+	if (area == NULL)
+		return;
 	SpinLockAcquire(&area->suspect_mutex);
 	if (area->nsuspects < SUSPECTS_MAX)
 	{
@@ -210,7 +212,7 @@ release(int code, Datum arg)
 		return;
 	AbortOutOfAnyTransaction();
 	if (code != 0 && mine->member >= 0)
-		add_suspect(&mine->ids[mine->member]);
+		rom_slot_add_suspect(&mine->ids[mine->member]);
 	rom_slot_detach();
 }
 

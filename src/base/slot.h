@@ -77,6 +77,9 @@ extern bool rom_slot_busy(const pg_uuid_t *id);
 /* Did a turn of this instance die with its process before the last crash restart? */
 extern bool rom_slot_suspect(const pg_uuid_t *id);
 
+/* Makes it one: it has to be run alone, and step by step. */
+extern void rom_slot_add_suspect(const pg_uuid_t *id);
+
 /* It ran to the end of a turn: no longer a suspect. */
 extern void rom_slot_clear_suspect(const pg_uuid_t *id);
 

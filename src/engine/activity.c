@@ -331,11 +331,16 @@ attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	RomActivityRun *outer = rom_activity_current;
+	sigjmp_buf *outer_tear_out = rom_limit_tear_out;
 	volatile bool ok = false;
+	int			nest;
 
 	BeginInternalSubTransaction(NULL);
+	nest = GetCurrentTransactionNestLevel();
 	PG_TRY();
 	{
+		rom_limit_tear_out = PG_exception_stack;
 		*result = rom_activity_call(turn, activity, run, call->input, turn->cxt);
 		if (TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
 			turn->subxacts++;
@@ -344,12 +349,18 @@ attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
 	}
 	PG_CATCH();
 	{
+		rom_limit_tear_out = outer_tear_out;
+		rom_activity_current = outer;
+		turn->tainted |= rom_limit_torn();
 		MemoryContextSwitchTo(turn->cxt);
 		*edata = CopyErrorData();
 		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+		/* torn out, the activity's own subtransactions are still there */
+		while (GetCurrentTransactionNestLevel() >= nest)
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
+	rom_limit_tear_out = outer_tear_out;
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
 	return ok;
@@ -555,6 +566,7 @@ romancy_activity(PG_FUNCTION_ARGS)
 				 errmsg("argument \"name\" of romancy.activity() must not be null")));
 	call.primitive = &rom_primitive_activity;
 	call.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	rom_turn_check_name(call.name);
 	call.step_base = call.name;
 	call.input = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	call.step = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));

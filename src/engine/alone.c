@@ -161,7 +161,8 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 		{
 			turns += run.nsaved;
 			forget_failures(id);
-			rom_slot_clear_suspect(id);
+			if (run.nalone == 0 || !*tainted)
+				rom_slot_clear_suspect(id);
 			if (run.procedure != NULL && run.nsaved > 0)
 			{
 				rom_slot_begin(id, 1);
@@ -176,6 +177,8 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				try = -1;		/* the procedure's outcome must be recorded */
 				continue;
 			}
+			if (run.nalone > 0 && *tainted)
+				rom_transaction_wake(id, owner, 0);	/* in another process */
 			if (run.nalone == 0 || *tainted)
 				return turns;
 			continue;			/* interrupted: look at the inbox again */

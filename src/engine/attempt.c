@@ -96,16 +96,10 @@ rom_attempts_summary(RomAttempts *a)
 Jsonb *
 rom_activity_error(const char *name, ErrorData *edata, RomLimitKind limit)
 {
+	Jsonb	   *error = rom_error_to_jsonb(edata);
+
 	if (limit == ROM_LIMIT_ACTIVITY)
-		return rom_error_make(ERRCODE_ROM_TIMEOUT,
-							  psprintf("activity \"%s\" exceeded its start_to_close_timeout", name),
-							  psprintf("%s: %s", unpack_sql_state(edata->sqlerrcode), edata->message),
-							  NULL, edata->context);
-	if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-		edata->sqlerrcode == ERRCODE_ASSERT_FAILURE)
-		return rom_error_make(ERRCODE_ROM_TIMEOUT,
-							  psprintf("activity \"%s\" was interrupted", name),
-							  psprintf("%s: %s", unpack_sql_state(edata->sqlerrcode), edata->message),
-							  edata->hint, edata->context);
-	return rom_error_to_jsonb(edata);
+		return rom_error_timeout(error,
+								 psprintf("activity \"%s\" exceeded its start_to_close_timeout", name));
+	return rom_error_catchable(error, psprintf("activity \"%s\" was interrupted", name));
 }

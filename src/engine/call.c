@@ -58,6 +58,22 @@ rom_turn_in_handler(void)
 		rom_activity_current == NULL;
 }
 
+/* check_length raises RM012 for an empty or a too long name or activity_id. */
+static void
+check_length(const char *what, const char *text)
+{
+	if (strlen(text) > ROM_STEP_MAX || text[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("%s \"%s\" must have between 1 and %d bytes", what, text, ROM_STEP_MAX)));
+}
+
+void
+rom_turn_check_name(const char *name)
+{
+	check_length("name", name);
+}
+
 /* next_step names the step of a call: the given activity_id, or base:n. */
 static char *
 next_step(RomTurn *turn, RomCall *call)
@@ -65,11 +81,7 @@ next_step(RomTurn *turn, RomCall *call)
 	bool		found;
 	const char *base = call->step ? call->step : call->step_base;
 
-	if (strlen(base) > ROM_STEP_MAX || base[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("%s \"%s\" must have between 1 and %d bytes",
-						call->step ? "activity_id" : "name", base, ROM_STEP_MAX)));
+	check_length(call->step ? "activity_id" : "name", base);
 	if (call->step != NULL)
 	{
 		const char *colon = strrchr(call->step, ':');
@@ -210,7 +222,7 @@ check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
 		what = "another step";
 	else if (!name_matches(event, name))
 		what = "another name";
-	else if (!primitive->ignore_input && call->input != NULL &&
+	else if (!primitive->ignore_input &&
 			 !rom_call_same_jsonb(event->input, call->input))
 		what = "another input";
 	if (what != NULL)
@@ -424,6 +436,15 @@ rom_turn_waited(RomTurn *turn, RomCall *call)
 	if (wait != NULL && wait->step != NULL && strcmp(wait->step, call->step) == 0)
 		return wait;
 	return NULL;
+}
+
+void
+rom_turn_wait_over(RomTurn *turn, const char *label)
+{
+	RomWait    *wait = turn->wait_before;
+
+	if (wait != NULL && wait->step != NULL && strcmp(wait->step, label) == 0)
+		turn->wait_over = true;
 }
 
 RomInboxItem *

@@ -184,6 +184,7 @@ spawn(FunctionCallInfo fcinfo, const char *function)
 	RomCall		call = {0};
 
 	options->name = rom_turn_copy_text(turn, rom_arg_text(fcinfo, 0, "name"));
+	rom_turn_check_name(options->name);
 	options->close = close_arg(fcinfo, 3);
 	options->version = rom_workflow_version_arg(fcinfo, 4, options->name);
 	options->has_priority = !PG_ARGISNULL(5);
@@ -340,20 +341,13 @@ static const RomScheduleKind child_kind = {
 	.value = value,
 };
 
-/* parents_error is the child's error as its parent gets it: what "when others" would not see becomes RM006. */
+/* parents_error is the child's error as its parent gets it. */
 static Jsonb *
 parents_error(RomTurn *turn)
 {
-	int			sqlstate = rom_error_sqlstate(turn->error);
-
-	if (sqlstate != ERRCODE_QUERY_CANCELED && sqlstate != ERRCODE_ASSERT_FAILURE)
-		return turn->error;
-	return rom_error_make(ERRCODE_ROM_TIMEOUT,
-						  psprintf("child workflow \"%s\" was interrupted",
-								   turn->inst->workflow),
-						  psprintf("%s: %s", unpack_sql_state(sqlstate),
-								   rom_error_field(turn->error, "message")),
-						  NULL, NULL);
+	return rom_error_catchable(turn->error,
+							   psprintf("child workflow \"%s\" was interrupted",
+										turn->inst->workflow));
 }
 
 /* tell_parent puts the end of a child into its parent's inbox, if that is live. */
@@ -452,9 +446,10 @@ romancy_call_workflow(PG_FUNCTION_ARGS)
 {
 	RomTurn    *turn = rom_turn_require("call_workflow()");
 	char	   *handle = spawn(fcinfo, "call_workflow()");
+	char	   *label = psprintf("await_%s", handle);
 
-	if (rom_turn_completion(turn, handle) != NULL)
-		PG_RETURN_JSONB_P(rom_schedule_value(turn, handle));
-	rom_schedule_wait(turn, psprintf("await_%s", handle), &handle, 1, false);
-	PG_RETURN_NULL();			/* not reached: it unwinds */
+	if (rom_turn_completion(turn, handle) == NULL)
+		rom_schedule_wait(turn, label, &handle, 1, false);	/* unwinds */
+	rom_turn_wait_over(turn, label);
+	PG_RETURN_JSONB_P(rom_schedule_value(turn, handle));
 }

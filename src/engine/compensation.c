@@ -43,7 +43,7 @@ const RomPrimitive rom_primitive_register_compensation = {
  * romancy.register_compensation(activity text, input jsonb) → void
  *
  * In a workflow: has activity run with input if the instance does not complete.
- * Errors: 22004 no name, RM004 outside a handler. An activity that does not exist
+ * Errors: 22004 no name, RM004 outside a handler, RM012 an empty or too long name. An activity that does not exist
  * pauses the instance (RM001), as in activity().
  */
 Datum
@@ -58,6 +58,7 @@ romancy_register_compensation(PG_FUNCTION_ARGS)
 	call.input = rom_arg_jsonb_opt(fcinfo, 1);
 	if (call.input == NULL)
 		call.input = rom_jb_null_document();
+	rom_turn_check_name(call.name);
 	if (!turn->unwinding && rom_turn_peek(turn) == NULL)
 		rom_life_require_activity(turn, call.name);
 	(void) rom_turn_step(&call);
@@ -110,7 +111,7 @@ compensate_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 					return ROM_OUTCOME_LOOK;
 				if (turn->pause_error || turn->cancelled)
 					return ROM_OUTCOME_DONE;
-				if (turn->commit_now || turn->subxacts - subxacts > 10)
+				if (turn->commit_now || turn->tainted || turn->subxacts - subxacts > 10)
 					return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "compensate",
 										 rom_now(), NULL);
 				break;

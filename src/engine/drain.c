@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -159,6 +160,22 @@ advance(Drain *d)
 	return true;
 }
 
+/*
+ * leave_interpreter ends a session in which a handler was torn out of PL/Python's
+ * interpreter: the next function in that language would take the server down. (Other
+ * languages bear it. An executor leaves in any case.)
+ */
+static void
+leave_interpreter(const RomRun *run)
+{
+	if (run->tainted && *find_rendezvous_variable("plpython_version_bitmask") != NULL)
+		ereport(FATAL,
+				(errcode(ERRCODE_ROM_LIMIT),
+				 errmsg("terminating connection because a workflow's handler did not let itself be unwound"),
+				 errdetail("PL/Python cannot be used any more in a session in which that happened."),
+				 errhint("Do not catch query_canceled (57014) in a handler.")));
+}
+
 /* run_block runs turns inside the caller's transaction. */
 static int
 run_block(Drain *d, const pg_uuid_t *ids, int n)
@@ -176,10 +193,14 @@ run_block(Drain *d, const pg_uuid_t *ids, int n)
 			run.in_session = run.in_block = true;
 			run.solo = true;
 			rom_run_members(&run, d->owner, &ids[i], 1);
+			leave_interpreter(&run);
 			CommandCounterIncrement();
 			turns += run.nsaved;
 			if (run.nalone == 0)
+			{
+				rom_slot_clear_suspect(&ids[i]);
 				break;
+			}
 		}
 	}
 	return turns;
@@ -245,6 +266,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		PG_END_TRY();
 		rom_slot_end();
 		MemoryContextSwitchTo(d->cxt);
+		leave_interpreter(run);
 		if (failed)
 			continue;
 		turns += run->nsaved;
@@ -255,7 +277,10 @@ run_committed(Drain *d, const pg_uuid_t *id)
 			continue;
 		}
 		if (run->nalone == 0)
+		{
+			rom_slot_clear_suspect(id);
 			break;
+		}
 	}
 	rom_slot_unkeep();
 	return turns;

@@ -39,6 +39,7 @@
 #include "base/jb.h"
 #include "base/slot.h"
 #include "base/spi.h"
+#include "engine/activity.h"
 #include "engine/ahead.h"
 #include "engine/call.h"
 #include "engine/evaluate.h"
@@ -199,6 +200,8 @@ call_handler(RomTurn *turn, FmgrInfo *flinfo)
 static RomEvaluation
 judge(RomTurn *turn, ErrorData *edata)
 {
+	if (turn->tainted && turn->fail_error)
+		return ROM_EVAL_FAIL;	/* torn out: nothing of it may run here again */
 	if (rom_slot_cancelled())
 	{
 		turn->cancelled = true;
@@ -209,10 +212,16 @@ judge(RomTurn *turn, ErrorData *edata)
 		case ROM_LIMIT_NONE:
 			break;
 		case ROM_LIMIT_BATCH:
-			return ROM_EVAL_AGAIN;
 		case ROM_LIMIT_ACTIVITY:
+			if (rom_limit_torn())
+			{
+				/* again in another process: alone, and step by step */
+				turn->tainted = true;
+				rom_slot_add_suspect(&turn->inst->id);
+				return ROM_EVAL_AGAIN;
+			}
 			/* in an inlined activity: it fails by itself, step by step */
-			return ROM_EVAL_ABANDONED;
+			return rom_limit_fired() == ROM_LIMIT_BATCH ? ROM_EVAL_AGAIN : ROM_EVAL_ABANDONED;
 		case ROM_LIMIT_EXECUTION:
 		case ROM_LIMIT_EVALUATION:
 			if (rom_limit_fired_count() > 15)
@@ -251,6 +260,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	RomTurn    *outer = rom_turn_current;
+	RomActivityRun *outer_run = rom_activity_current;
 	sigjmp_buf *outer_tear_out = tear_out;
 	volatile RomEvaluation result = ROM_EVAL_ERROR;
 	RomIdentity identity;
@@ -273,6 +283,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	turn->used = NULL;
 	turn->call = NULL;
 	turn->wait = NULL;
+	turn->wait_over = false;
 	turn->unwinding = false;
 	turn->abandon = false;
 	turn->swallowed = 0;
@@ -337,6 +348,8 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 
 		HOLD_INTERRUPTS();
 		turn->evaluating = false;
+		rom_activity_current = outer_run;	/* torn out of one, it was not
+											 * reset */
 		MemoryContextSwitchTo(turn->cxt);
 		copy = CopyErrorData();
 		FlushErrorState();
@@ -345,6 +358,15 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		/* torn out, the handler's own subtransactions are still there */
 		while (GetCurrentTransactionNestLevel() >= turn->eval_nest)
 			RollbackAndReleaseCurrentSubTransaction();
+		if (result == ROM_EVAL_ERROR && turn->cursor < turn->program.count)
+		{
+			/* before, it went on from here */
+			MemoryContextSwitchTo(turn->cxt);
+			rom_replay_mismatch(turn, psprintf("its end with an error (%s: %s)",
+											   unpack_sql_state(copy->sqlerrcode), copy->message),
+								rom_turn_peek(turn), "an error");
+			result = ROM_EVAL_PAUSE;
+		}
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
@@ -415,7 +437,7 @@ rom_evaluate_through(RomTurn *turn)
 	HintEntry  *hint;
 	bool		found;
 
-	if (turn->careful || turn->injected != NULL)
+	if (turn->careful || turn->injected != NULL || rom_slot_suspect(&turn->inst->id))
 		return false;
 	if (rom_guc_turn_mode == ROM_TURN_MODE_STEP)
 		return false;

@@ -30,7 +30,8 @@ is_failed(const RomEvent *event)
 		(event->type == ROM_EVENT_ACTIVITY_FAILED ||
 		 event->type == ROM_EVENT_CHILD_FAILED ||
 		 event->type == ROM_EVENT_CALL_FAILED ||
-		 event->type == ROM_EVENT_MESSAGE_TIMEOUT);
+		 event->type == ROM_EVENT_MESSAGE_TIMEOUT ||
+		 event->type == ROM_EVENT_AWAIT_TIMEOUT);
 }
 
 void

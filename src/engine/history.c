@@ -226,6 +226,8 @@ rom_event_data(const RomEvent *event)
 		event->type == ROM_EVENT_COMPENSATION_FAILED ||
 		event->type == ROM_EVENT_CHILD_FAILED ||
 		event->type == ROM_EVENT_CALL_FAILED ||
+		event->type == ROM_EVENT_MESSAGE_TIMEOUT ||
+		event->type == ROM_EVENT_AWAIT_TIMEOUT ||
 		event->type == ROM_EVENT_WORKFLOW_FAILED ||
 		event->type == ROM_EVENT_WORKFLOW_CANCELLED ||
 		event->type == ROM_EVENT_WORKFLOW_PAUSED;

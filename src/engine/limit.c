@@ -109,3 +109,9 @@ rom_limit_fired_count(void)
 {
 	return fired_count;
 }
+
+bool
+rom_limit_torn(void)
+{
+	return fired_count > TEAR_OUT_AFTER;
+}

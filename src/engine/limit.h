@@ -44,7 +44,10 @@ extern RomLimitKind rom_limit_fired(void);
 /* How often it fired: a handler that catches query_canceled is torn out after some. */
 extern int	rom_limit_fired_count(void);
 
-/* Where errors go when code keeps swallowing cancels: the evaluation's catch; NULL outside one. */
+/* Has it fired so often that the code was torn out of its language's interpreter, or is about to be? */
+extern bool rom_limit_torn(void);
+
+/* Where errors go when code keeps swallowing cancels: the catch of the evaluation or the attempt; NULL outside one. */
 extern sigjmp_buf *rom_limit_tear_out;
 
 #endif							/* ROM_LIMIT_H */

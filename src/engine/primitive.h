@@ -162,6 +162,8 @@ struct RomTurn
 
 	/* waits */
 	RomWait    *wait_before;	/* as loaded */
+	bool		wait_over;		/* this evaluation is past it: what it awaited
+								 * is there */
 	bool		was_paused;		/* as loaded */
 	RomWait    *wait;			/* set by rom_turn_wait() */
 	struct RomSaga *saga;		/* its compensations run before it ends
@@ -258,6 +260,9 @@ extern RomOutcome rom_turn_wait(RomTurn *turn, RomCall *call, RomStatus status,
 /* What the instance waited with when call was reached before, or NULL. */
 extern RomWait *rom_turn_waited(RomTurn *turn, RomCall *call);
 
+/* The evaluation has what an await of this label waited for, if that is what the instance waited for. */
+extern void rom_turn_wait_over(RomTurn *turn, const char *label);
+
 /* The first untaken inbox item for step, marked as taken; or NULL. */
 extern RomInboxItem *rom_turn_inbox_take(RomTurn *turn, const char *step);
 
@@ -267,6 +272,9 @@ extern RomEvent *rom_turn_completion(RomTurn *turn, const char *step);
 /* The event that announced a scheduled step, or NULL; and the place of its outcome in history (from 1), 0 while there is none. */
 extern RomEvent *rom_turn_scheduled(RomTurn *turn, const char *step);
 extern int64 rom_turn_completion_order(RomTurn *turn, const char *step);
+
+/* Raises RM012 unless name, of an activity or a workflow, can be part of a step id. */
+extern void rom_turn_check_name(const char *name);
 
 /* The next step id for a call (counts it); rom_turn_step() does it by itself. */
 extern char *rom_turn_next_step(RomTurn *turn, RomCall *call);

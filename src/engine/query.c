@@ -21,6 +21,7 @@
 #include "engine/history.h"
 #include "engine/pack.h"
 #include "engine/steer.h"
+#include "engine/values.h"
 
 PG_FUNCTION_INFO_V1(romancy_list_instances);
 PG_FUNCTION_INFO_V1(romancy_get_history);
@@ -269,8 +270,15 @@ romancy_get_value(PG_FUNCTION_ARGS)
 	RomEngine	engine;
 	Datum		values[2];
 	Datum		result = (Datum) 0;
+	Jsonb	   *own;
 	bool		isnull = true;
 
+	if (rom_turn_in_handler() && rom_values_own(id, key, &own))
+	{
+		if (own == NULL)
+			PG_RETURN_NULL();
+		PG_RETURN_JSONB_P(own);
+	}
 	rom_instance_head(id, false, &head);
 	values[0] = UUIDPGetDatum(id);
 	values[1] = CStringGetTextDatum(key);

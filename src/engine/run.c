@@ -266,6 +266,7 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 	else
 		memcpy(others, ids, n * sizeof(pg_uuid_t));
 	done = run->nsaved;
+	full = run->tainted;
 	subxacts = run->subxacts;
 	count = nothers > 0 ? rom_claim_instances(others, nothers, insts, !run->in_session, run->injected != NULL) : 0;
 	if (count == 0)

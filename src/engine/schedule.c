@@ -105,6 +105,15 @@ poll(RomTurn *turn, const char *handle, TimestampTz *due)
 	return true;
 }
 
+/* timeout_error is what an await_any of n handles raises that waited in vain. */
+static Jsonb *
+timeout_error(int n)
+{
+	return rom_error_make(ERRCODE_ROM_TIMEOUT,
+						  psprintf("none of %d awaited steps ended in time", n),
+						  NULL, NULL, NULL);
+}
+
 /* await_execute runs outside the evaluation: has any awaited step come to its end? */
 static RomOutcome
 await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
@@ -145,6 +154,7 @@ await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	if (limit <= rom_now())
 	{
 		event->type = ROM_EVENT_AWAIT_TIMEOUT;
+		event->result = rom_turn_copy_jsonb(turn, timeout_error(options->n));
 		return ROM_OUTCOME_DONE;
 	}
 	rom_jb_begin(&jb);
@@ -227,13 +237,11 @@ romancy_await(PG_FUNCTION_ARGS)
 	if (turn->unwinding)
 		rom_turn_unwind(turn);
 	check_handle(turn, handle);
+	call.primitive = &rom_primitive_await;
+	call.step = call.step_base = psprintf("await_%s", handle);
 	if (rom_turn_completion(turn, handle) == NULL)
-	{
-		call.primitive = &rom_primitive_await;
-		call.step = psprintf("await_%s", handle);
-		call.step_base = call.step;
 		wait_for(turn, &call, &handle, 1, false, DT_NOEND);
-	}
+	rom_turn_wait_over(turn, call.step);
 	PG_RETURN_JSONB_P(rom_schedule_value(turn, handle));
 }
 
@@ -288,12 +296,13 @@ romancy_await_all(PG_FUNCTION_ARGS)
 		check_handle(turn, handles[i]);
 		pending |= rom_turn_completion(turn, handles[i]) == NULL;
 	}
-	if (pending)
+	if (n > 0)
 	{
 		call.primitive = &rom_primitive_await;
-		call.step = psprintf("await_all_%s", handles[0]);
-		call.step_base = call.step;
-		wait_for(turn, &call, handles, n, false, DT_NOEND);
+		call.step = call.step_base = psprintf("await_all_%s", handles[0]);
+		if (pending)
+			wait_for(turn, &call, handles, n, false, DT_NOEND);
+		rom_turn_wait_over(turn, call.step);
 	}
 	values = palloc(sizeof(Datum) * Max(n, 1));
 	for (int i = 0; i < n; i++)
@@ -341,9 +350,7 @@ romancy_await_any(PG_FUNCTION_ARGS)
 		strcmp(next->step, call.step) == 0)
 	{
 		turn->cursor++;
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_TIMEOUT),
-				 errmsg("none of %d awaited steps ended in time", n)));
+		rom_error_raise(next->result);
 	}
 
 	/*
@@ -363,6 +370,7 @@ romancy_await_any(PG_FUNCTION_ARGS)
 	if (first == NULL)
 		wait_for(turn, &call, handles, n, true,
 				 timeout ? rom_timestamp_plus(rom_now(), timeout) : DT_NOEND);
+	rom_turn_wait_over(turn, call.step);
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	values[0] = CStringGetTextDatum(first);
@@ -388,24 +396,23 @@ const RomPrimitive rom_primitive_spawn_timer = {
 
 PG_FUNCTION_INFO_V1(romancy_spawn_timer);
 
-/* romancy.spawn_timer(duration interval) -> text: a handle whose await() returns null after duration */
+/* romancy.spawn_timer(duration interval) -> text: a handle whose await() returns null after duration; at once where that is negative */
 Datum
 romancy_spawn_timer(PG_FUNCTION_ARGS)
 {
-	Interval   *duration = rom_arg_interval_opt(fcinfo, 0, "duration");
+	RomTurn    *turn = rom_turn_require("spawn_timer()");
+	TimestampTz until;
 	RomCall		call = {0};
 	RomJb		jb;
 
-	(void) rom_turn_require("spawn_timer()");
-	if (duration == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"duration\" must not be null")));
+	if (turn->unwinding)
+		rom_turn_unwind(turn);
+	until = rom_arg_until(fcinfo, 0, "duration");
 	call.primitive = &rom_primitive_spawn_timer;
 	call.step_base = "spawn_timer";
-	call.input = rom_jb_string_document(rom_interval_text(duration));
+	call.input = rom_jb_string_document(rom_interval_text(PG_GETARG_INTERVAL_P(0)));
 	rom_jb_begin(&jb);
-	rom_jb_time(&jb, "until", rom_timestamp_plus(rom_now(), duration));
+	rom_jb_time(&jb, "until", until);
 	call.detail = rom_jb_end(&jb);
 	PG_RETURN_TEXT_P(cstring_to_text(rom_turn_step(&call)->step));
 }

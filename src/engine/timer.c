@@ -93,18 +93,10 @@ Datum
 romancy_sleep(PG_FUNCTION_ARGS)
 {
 	RomTurn    *turn = rom_turn_require("sleep()");
-	Interval   *duration;
+	TimestampTz until = rom_arg_until(fcinfo, 0, "duration");
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"duration\" of romancy.sleep() must not be null")));
-	duration = PG_GETARG_INTERVAL_P(0);
-	do_sleep(turn, &rom_primitive_sleep, rom_arg_text_opt(fcinfo, 1),
-			 DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-													 TimestampTzGetDatum(rom_now()),
-													 IntervalPGetDatum(duration))),
-			 rom_interval_text(duration));
+	do_sleep(turn, &rom_primitive_sleep, rom_arg_text_opt(fcinfo, 1), until,
+			 rom_interval_text(PG_GETARG_INTERVAL_P(0)));
 	PG_RETURN_VOID();
 }
 

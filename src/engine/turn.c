@@ -261,7 +261,7 @@ find_version(RomTurn *turn)
 static bool
 yields(RomTurn *turn, TimestampTz start)
 {
-	return turn->commit_now || turn->subxacts >= ROM_SUBXACTS_MAX ||
+	return turn->commit_now || turn->tainted || turn->subxacts >= ROM_SUBXACTS_MAX ||
 		(!turn->in_block &&
 		 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_BUDGET_MS));
 }
@@ -579,11 +579,12 @@ rom_turn_run(RomTurn *turn, bool wrap)
 				rom_evaluate_note(turn, true, true);
 				break;
 			case ROM_EVAL_FAIL:
-				if (turn->inline_steps == 0)
+				if (turn->inline_steps == 0 || turn->tainted)
 				{
 					/*
 					 * nothing went with the evaluation that has to be done
-					 * again
+					 * again; or it cannot be, in an interpreter that the
+					 * handler was torn out of: then its steps were not
 					 */
 					rom_verdict_failed(turn, turn->fail_error);
 					return ended(turn);

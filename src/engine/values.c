@@ -24,6 +24,7 @@
 #include "base/spi.h"
 #include "engine/primitives.h"
 #include "engine/turn.h"
+#include "engine/values.h"
 
 /* plain_call asks for a step that has no input. */
 static RomEvent *
@@ -171,7 +172,7 @@ PG_FUNCTION_INFO_V1(romancy_patched);
  *
  * True, and recorded, where history ends: this instance reaches the point first
  * under the new code. False, and nothing recorded, where history goes on
- * without the mark: it passed here under the old code.
+ * without the mark, or the instance waits for what comes next: it passed here under the old code.
  */
 Datum
 romancy_patched(PG_FUNCTION_ARGS)
@@ -179,14 +180,19 @@ romancy_patched(PG_FUNCTION_ARGS)
 	RomTurn    *turn = rom_turn_require("patched()");
 	char	   *change = rom_arg_text(fcinfo, 0, "change");
 	RomEvent   *next = turn->unwinding ? NULL : rom_turn_peek(turn);
+	bool		passed;
 	RomCall		call = {0};
 
 	call.primitive = &rom_primitive_patched;
 	call.step_base = psprintf("patched_%s", change);
 	call.name = change;
-	if (next != NULL &&
-		(next->type != ROM_EVENT_PATCHED || next->name == NULL ||
-		 strcmp(next->name, change) != 0))
+
+	/* a wait that is still to come was come to under the old code */
+	passed = next == NULL && turn->wait_before != NULL && !turn->wait_over && !turn->unwinding;
+	if (next != NULL)
+		passed = (next->type != ROM_EVENT_PATCHED || next->name == NULL ||
+				  strcmp(next->name, change) != 0);
+	if (passed)
 	{
 		rom_turn_skip(turn, call.step_base);
 		PG_RETURN_BOOL(false);
@@ -201,6 +207,8 @@ static RomOutcome
 set_value_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	event->type = ROM_EVENT_VALUE_SET;
+	/* also where the key is "set_value", as the step's id begins */
+	event->name = rom_turn_copy_text(turn, call->name);
 	return ROM_OUTCOME_DONE;
 }
 
@@ -236,9 +244,11 @@ PG_FUNCTION_INFO_V1(romancy_set_value);
 Datum
 romancy_set_value(PG_FUNCTION_ARGS)
 {
-	char	   *key = rom_arg_text(fcinfo, 0, "key");
 	RomCall		call = {0};
+	char	   *key;
 
+	(void) rom_turn_require("set_value()");
+	key = rom_arg_text(fcinfo, 0, "key");
 	call.primitive = &rom_primitive_set_value;
 	call.step_base = "set_value";
 	call.name = key;
@@ -247,6 +257,24 @@ romancy_set_value(PG_FUNCTION_ARGS)
 		call.input = rom_jb_null_document();
 	(void) rom_turn_step(&call);
 	PG_RETURN_VOID();
+}
+
+bool
+rom_values_own(const pg_uuid_t *id, const char *key, Jsonb **value)
+{
+	RomTurn    *turn = rom_turn_current;
+
+	if (memcmp(id->data, turn->inst->id.data, UUID_LEN) != 0)
+		return false;
+	*value = NULL;
+	for (int i = 0; i < turn->cursor; i++)
+	{
+		RomEvent   *event = turn->program.events[i];
+
+		if (event->type == ROM_EVENT_VALUE_SET && strcmp(event->name, key) == 0)
+			*value = event->input;
+	}
+	return true;
 }
 
 static RomOutcome
@@ -277,9 +305,11 @@ PG_FUNCTION_INFO_V1(romancy_set_labels);
 Datum
 romancy_set_labels(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *labels = rom_arg_jsonb(fcinfo, 0, "labels");
 	RomCall		call = {0};
+	Jsonb	   *labels;
 
+	(void) rom_turn_require("set_labels()");
+	labels = rom_arg_jsonb(fcinfo, 0, "labels");
 	if (!JB_ROOT_IS_OBJECT(labels))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),

@@ -24,6 +24,7 @@
 #include "base/waiter.h"
 #include "base/wake.h"
 #include "engine/recur.h"
+#include "engine/report.h"
 #include "engine/saga.h"
 #include "engine/verdict.h"
 
@@ -467,6 +468,8 @@ rom_turn_save(RomTurn *turn)
 	{
 		bool		final = ROM_STATUS_IS_FINAL(turn->status);
 
+		if (final)
+			rom_report_keep(turn);
 		last_seq = save_events(turn, &events);
 		if (turn->status == ROM_STATUS_RECURRED)
 			rom_recur_save(turn);

@@ -218,6 +218,8 @@ rom_receive_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	uint64		seen;
 	RomJb		jb;
 
+	/* also where the step's own id is the channel's name: a fork looks for it */
+	event->name = rom_turn_copy_text(turn, call->name);
 	if (before != NULL)
 		until = before->detail ? rom_jb_get_time(before->detail, "until") :
 			before->until;

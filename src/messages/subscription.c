@@ -147,6 +147,25 @@ subscribe_again(RomTurn *turn, const char *channel, RomMode mode)
 		rom_subscription_make(turn, channel, mode);
 }
 
+/* expect_again: what a spawn_receive() in the program still expects is looked for again. */
+static void
+expect_again(RomTurn *turn)
+{
+	for (int i = 0; i < turn->program.count; i++)
+	{
+		RomEvent   *event = turn->program.events[i];
+		RomSubscription sub;
+
+		if (event->type != ROM_EVENT_RECEIVE_SCHEDULED ||
+			rom_turn_completion(turn, event->step) != NULL)
+			continue;
+		rom_subscription_find(turn, event->name, &sub);
+		if (sub.mode == ROM_MODE_NONE)
+			subscribe_again(turn, event->name, ROM_MODE_DIRECT);
+		rom_subscription_spawned(turn, event->name, 1);
+	}
+}
+
 /* renew: a fork, or one that is retried, is subscribed to what its program says last, by subscribe() or wait_event(). */
 static void
 renew(RomTurn *turn)
@@ -174,6 +193,7 @@ renew(RomTurn *turn)
 	foreach(lc, awaited)
 		if (!is_listed(said, lfirst(lc)))
 		subscribe_again(turn, lfirst(lc), ROM_MODE_BROADCAST);
+	expect_again(turn);
 }
 
 void

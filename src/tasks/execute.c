@@ -187,7 +187,10 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 	ResourceOwner resowner = CurrentResourceOwner;
 	RomRunning	running;
 	RomActivityRun activity_run = {0};
+	RomActivityRun *outer = rom_activity_current;
+	sigjmp_buf *outer_tear_out = rom_limit_tear_out;
 	volatile bool ok = false;
+	int			nest;
 
 	activity_run.name = a->task->activity;
 	activity_run.step = a->task->step;
@@ -196,8 +199,10 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 	rom_cost_begin(&activity_run.begun);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);
+	nest = GetCurrentTransactionNestLevel();
 	PG_TRY();
 	{
+		rom_limit_tear_out = PG_exception_stack;
 		a->turn = stand_in(run, a->task, owner);
 		running.id = a->task->instance_id;
 		running.workflow = a->turn->inst->workflow;
@@ -215,12 +220,18 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 	}
 	PG_CATCH();
 	{
+		rom_limit_tear_out = outer_tear_out;
+		rom_activity_current = outer;
+		run->tainted |= rom_limit_torn();
 		MemoryContextSwitchTo(old);
 		a->error = CopyErrorData();
 		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+		/* torn out, the activity's own subtransactions are still there */
+		while (GetCurrentTransactionNestLevel() >= nest)
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
+	rom_limit_tear_out = outer_tear_out;
 	rom_context_set(NULL);
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = resowner;
@@ -438,7 +449,7 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 				member++;
 			run_task(run, task, owner, member);
 		}
-		full = run->subxacts > ROM_SUBXACTS_MAX ||
+		full = run->subxacts > ROM_SUBXACTS_MAX || run->tainted ||
 			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||
 			(!run->in_block &&
 			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));

@@ -239,20 +239,6 @@ rom_lease_failure(const char *message, const char *code, Jsonb *detail)
 	return rom_jb_end(&jb);
 }
 
-Jsonb *
-rom_lease_activity_failure(const char *activity, Jsonb *error)
-{
-	int			sqlstate = rom_error_sqlstate(error);
-
-	if (sqlstate != ERRCODE_QUERY_CANCELED && sqlstate != ERRCODE_ASSERT_FAILURE)
-		return error;
-	return rom_error_make(ERRCODE_ROM_TIMEOUT,
-						  psprintf("activity \"%s\" was interrupted", activity),
-						  psprintf("%s: %s", unpack_sql_state(sqlstate),
-								   rom_error_field(error, "message")),
-						  NULL, NULL);
-}
-
 PG_FUNCTION_INFO_V1(romancy_fail_activity);
 
 /*
@@ -284,8 +270,8 @@ romancy_fail_activity(PG_FUNCTION_ARGS)
 	if (done)
 	{
 		policy = rom_task_policy(task);
-		rom_task_fail(task, owner_oid(task), &policy,
-					  rom_lease_activity_failure(task->activity, error),
+		error = rom_error_catchable(error, psprintf("activity \"%s\" was interrupted", task->activity));
+		rom_task_fail(task, owner_oid(task), &policy, error,
 					  rom_arg_bool_opt(fcinfo, 4, false) ? ROM_TASK_RETRY_NEVER : ROM_TASK_RETRY_POLICY);
 	}
 	else if (task != NULL && !task->live)

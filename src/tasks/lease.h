@@ -37,9 +37,6 @@ extern void rom_lease_extend(RomTask *task, int64 lease_us, Jsonb *details);
 /* The error that a worker reports; code is a SQLSTATE or any other name. */
 extern Jsonb *rom_lease_failure(const char *message, const char *code, Jsonb *detail);
 
-/* The same as the failure of an activity: what "when others" would not see becomes RM006. */
-extern Jsonb *rom_lease_activity_failure(const char *activity, Jsonb *error);
-
 /* RM004 in a handler: what a worker's call does is no step. */
 extern void rom_lease_refuse(FunctionCallInfo fcinfo);
 

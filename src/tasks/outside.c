@@ -442,7 +442,8 @@ romancy_record_failure(PG_FUNCTION_ARGS)
 	event.name = rom_arg_text(fcinfo, 2, "name");
 	event.result = rom_lease_failure(rom_arg_text(fcinfo, 3, "message"),
 									 rom_arg_text_opt(fcinfo, 4), rom_arg_jsonb_opt(fcinfo, 5));
-	event.result = rom_lease_activity_failure(event.name, event.result);
+	event.result = rom_error_catchable(event.result,
+									   psprintf("activity \"%s\" was interrupted", event.name));
 	rom_payload_check(event.result, "message");
 	enter(fcinfo, &c, true);
 	return record(&c, &event);

@@ -94,13 +94,18 @@ static const RomPrimitive primitive_spawn = {
 	.deferred = spawn_deferred,
 };
 
-/* resolve finds the activity; what is missing pauses the instance, as with activity(). */
+/*
+ * resolve finds the activity; what is missing pauses the instance, as with activity(). NULL on
+ * replay, which needs none: its function may be gone by then.
+ */
 static RomActivity *
 resolve(RomTurn *turn, const char *name)
 {
 	MemoryContext old = CurrentMemoryContext;
 	RomActivity *volatile activity = NULL;
 
+	if (rom_turn_peek(turn) != NULL)
+		return NULL;
 	PG_TRY();
 	{
 		activity = rom_activity_resolve(name, turn->workflow->search_path);
@@ -180,6 +185,7 @@ romancy_spawn(PG_FUNCTION_ARGS)
 
 	if (turn->unwinding)
 		rom_turn_unwind(turn);
+	rom_turn_check_name(name);
 	if (retry != NULL)
 	{
 		RomRetryPolicy check;
@@ -365,6 +371,7 @@ romancy_map(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"max_parallel\" must be greater than zero")));
+	rom_turn_check_name(name);
 	activity = resolve(turn, name);
 	n = JB_ROOT_COUNT(inputs);
 	handles = palloc_array(char *, n + 1);
@@ -382,6 +389,8 @@ romancy_map(PG_FUNCTION_ARGS)
 			if (npending >= max)
 				rom_schedule_wait(turn, label, pending, npending, true);
 		}
+		if (activity == NULL)
+			activity = resolve(turn, name);
 		handles[i] = spawn(turn, activity, name,
 						   JsonbValueToJsonb(getIthJsonbValueFromContainer(&inputs->root, i)),
 						   NULL, NULL);
@@ -389,6 +398,7 @@ romancy_map(PG_FUNCTION_ARGS)
 	npending = pending_handles(turn, handles, n, pending);
 	if (npending > 0)
 		rom_schedule_wait(turn, label, pending, npending, false);
+	rom_turn_wait_over(turn, label);
 	results = palloc_array(Jsonb *, n + 1);
 	for (int i = 0; i < n; i++)
 		results[i] = rom_schedule_value(turn, handles[i]);

@@ -105,6 +105,8 @@ CREATE FUNCTION child(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM 
 SELECT romancy.define_activity('outside', queue => 'q', schedule_to_start_timeout => '1 h');
 -- a receive that timed out waits anew, a call that failed is made anew
 CREATE FUNCTION waits(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ DECLARE m romancy.message; BEGIN m := romancy.receive('news', timeout => '1 min'); RETURN m.data; END $$;
+CREATE FUNCTION awaits(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE a record; BEGIN SELECT * INTO a FROM romancy.await_any(array[romancy.spawn_receive('news')], '1 min'); RETURN a.result -> 'data'; END $$;
 CREATE FUNCTION sends(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.send_to(to_id, 'news') FROM receiver; RETURN '"sent"'; END $$;
 CREATE TABLE receiver AS SELECT '01234567-89ab-7def-8123-00000000dead'::uuid AS to_id;
 -- an error of the handler's own: everything is replayed, and it goes on from there
@@ -199,6 +201,17 @@ SELECT is(says(:'id'), 'waiting_for_message', 'after a retry it waits anew');
 SELECT romancy.send_to(:'id', 'news', '7') AS m \gset
 CALL settle();
 SELECT is(says(:'id'), 'completed: 7', 'and receives');
+
+SELECT romancy.start_workflow('awaits') AS id \gset
+CALL settle(true);
+SELECT is(says(:'id'), 'failed: none of 1 awaited steps ended in time', 'an await_any timed out');
+SELECT results_eq(format('SELECT data #>> ''{error,sqlstate}'' FROM romancy.get_history(%L) WHERE event_type = ''AwaitTimeout''', :'id'), array['RM006'], 'which history says');
+SELECT romancy.retry_workflow(:'id') AS r \gset
+CALL settle();
+SELECT is(says(:'id'), 'waiting_for_message', 'after a retry it awaits anew');
+SELECT romancy.send_to(:'id', 'news', '8') AS m \gset
+CALL settle();
+SELECT is(says(:'id'), 'completed: 8', 'and gets what it awaits');
 
 SELECT romancy.start_workflow('sends') AS id \gset
 CALL settle();

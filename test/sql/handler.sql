@@ -21,13 +21,16 @@ SELECT romancy.await('x');
 SELECT romancy.await_all('{x}');
 SELECT romancy.await_any('{x}');
 SELECT romancy.spawn_timer('1s');
+SELECT romancy.spawn_timer(NULL);
+SELECT romancy.set_value(NULL, '1');
+SELECT romancy.set_labels('[]');
 SELECT romancy.raise_terminal('stop', '{"a": 1}', 'P0001');
 
 -- what a handler is told: each case is a workflow of its own, its error is shown
 CREATE FUNCTION fine(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN $1; END $$;
 CREATE TABLE target (i int);
 CREATE FUNCTION h(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
-DECLARE r jsonb; n bigint;
+DECLARE r jsonb; n bigint; seen jsonb;
 BEGIN
 	CASE $1 #>> '{}'
 		WHEN 'null name' THEN PERFORM romancy.activity(NULL);
@@ -50,6 +53,24 @@ BEGIN
 		WHEN 'result' THEN PERFORM romancy.get_result(romancy.instance_id());
 		WHEN 'drain' THEN CALL romancy.drain(turns => n);
 		WHEN 'negative progress' THEN PERFORM romancy.set_progress(-1);
+		WHEN 'spawn of no name' THEN PERFORM romancy.spawn('');
+		WHEN 'map of no name' THEN PERFORM romancy.map('', '[]');
+		WHEN 'compensation of no name' THEN PERFORM romancy.register_compensation('', '1');
+		WHEN 'child of no name' THEN PERFORM romancy.call_workflow('', activity_id => 'x');
+		WHEN 'version 0' THEN PERFORM romancy.spawn_workflow('fine', version => 0);
+		WHEN 'version -1' THEN PERFORM romancy.start_workflow('fine', version => -1);
+		WHEN 'sleep for ever' THEN PERFORM romancy.sleep('178000000 years');
+		-- over before it begins
+		WHEN 'sleep of long ago' THEN PERFORM romancy.sleep('-1000000 years');
+		WHEN 'timer of long ago' THEN PERFORM romancy.await(romancy.spawn_timer('-1 h'));
+		-- what it has put itself, up to here, on the first run and on replay; a key that is called like the step
+		WHEN 'values' THEN
+			PERFORM romancy.set_value('k', '1');
+			seen := jsonb_build_array(romancy.get_value(romancy.instance_id(), 'k'), romancy.get_value(romancy.instance_id(), 'set_value'));
+			PERFORM romancy.set_value('set_value', seen);
+			PERFORM romancy.set_value('k', '2');
+			PERFORM romancy.sleep('1 ms');
+			RETURN seen || romancy.get_value(romancy.instance_id(), 'set_value') || romancy.get_value(romancy.instance_id(), 'k');
 	END CASE;
 	RETURN '"not refused"';
 END $$;
@@ -71,13 +92,32 @@ BEGIN;	-- so that no worker gets there first
 SELECT count(*) FROM romancy.start_workflows('h', array(SELECT to_jsonb(c) FROM unnest(ARRAY[
 	'null name', 'empty name', 'long id', 'wrong policy key', 'wrong policy value', 'null sleep', 'endless sleep',
 	'insert', 'update', 'ddl', 'read write', 'set read write', 'no handle', 'no handles', 'labels', 'payload', 'define', 'result', 'drain',
-	'negative progress']) c));
+	'negative progress', 'spawn of no name', 'map of no name', 'compensation of no name', 'child of no name', 'version 0', 'version -1', 'sleep for ever', 'sleep of long ago', 'timer of long ago', 'values']) c));
 SELECT count(*) FROM romancy.start_workflows('h2', array(SELECT to_jsonb(c) FROM unnest(ARRAY[
 	'activity in activity', 'sleep in activity', 'drain in activity', 'context']) c));
-CALL romancy.drain();
+CALL romancy.drain(advance_time => true);
 SELECT input #>> '{}' AS input, status, output, error->>'sqlstate' AS sqlstate, error->>'message' AS message, error->>'hint' AS hint
 FROM romancy.instances WHERE workflow IN ('h', 'h2') ORDER BY input #>> '{}';
 SELECT count(*) FROM target;
+-- a handler that raises an error before it has come to where it was: no failure, and nothing is undone
+CREATE FUNCTION halfway(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('fine'); PERFORM romancy.sleep('1 h'); RETURN '"there"'; END $$;
+SELECT romancy.start_workflow('halfway') AS id \gset
+CALL romancy.drain();
+CREATE OR REPLACE FUNCTION halfway(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM 1 / 0; PERFORM romancy.activity('fine'); PERFORM romancy.sleep('1 h'); RETURN '"there"'; END $$;
+CALL romancy.drain(advance_time => true);
+SELECT status, error - 'context' AS error FROM romancy.instances WHERE instance_id = :'id';
+CREATE OR REPLACE FUNCTION halfway(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('fine'); PERFORM romancy.sleep('1 h'); RETURN '"there"'; END $$;
+SELECT romancy.resume_workflow(:'id');
+CALL romancy.drain(advance_time => true);
+SELECT romancy.get_result(:'id');
+-- an input that is not given any more is another input
+CREATE FUNCTION given(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('fine', '1'); PERFORM romancy.sleep('1 h'); RETURN '"there"'; END $$;
+SELECT romancy.start_workflow('given') AS id \gset
+CALL romancy.drain();
+CREATE OR REPLACE FUNCTION given(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('fine'); PERFORM romancy.sleep('1 h'); RETURN '"there"'; END $$;
+CALL romancy.drain(advance_time => true);
+SELECT status, error ->> 'message' AS message FROM romancy.instances WHERE instance_id = :'id';
 COMMIT;
+DROP FUNCTION halfway, given;
 DROP TABLE target;
 DROP FUNCTION h, h2, inner_call, fine;

@@ -39,3 +39,20 @@ CALL romancy.drain();
 SELECT status, output, error FROM romancy.instances WHERE instance_id = :'id';
 COMMIT;
 DROP TABLE python_effect;
+-- one that catches without end is torn out of the interpreter; the worker leaves with it, and the server does not fall
+CREATE FUNCTION python_endless(i jsonb) RETURNS jsonb LANGUAGE plpython3u AS $$
+plpy.execute("SELECT romancy.activity('python_quick', '1')")
+while True:
+    try:
+        plpy.execute("SELECT romancy.sleep('1 hour')")
+        break
+    except Exception:
+        pass
+return '1'
+$$;
+CREATE FUNCTION python_quick(i jsonb) RETURNS jsonb LANGUAGE plpython3u AS $$ return i $$;
+\set SHOW_CONTEXT never
+SELECT romancy.start_workflow('python_endless') AS id \gset
+CALL romancy.await_result(:'id', '5 min');
+SELECT romancy.start_workflow('python_quick', '"alive"') AS id \gset
+CALL romancy.await_result(:'id', '5 min');

@@ -137,5 +137,39 @@ SELECT romancy.start_workflow('edited', '0') AS new \gset
 CALL romancy.drain(advance_time => true) \gset
 SELECT status, output, count(*) FROM romancy.instances GROUP BY 1, 2;
 SELECT event_type FROM romancy.get_history(:'new');
+-- one that waits for the step after the point came to it under the old code; what comes after the wait is new to it
+DELETE FROM romancy.t_instance;
+CREATE FUNCTION waits_first(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN PERFORM romancy.await(romancy.spawn_timer('1 h')); PERFORM romancy.sleep('1 h'); RETURN '"old"'; END $$;
+SELECT romancy.start_workflow('waits_first') AS id \gset
+CALL romancy.drain() \gset
+CALL romancy.drain(max_turns => 1, advance_time => true) \gset
+CREATE FUNCTION sleeps_first(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN PERFORM romancy.sleep('1 h'); RETURN '"old"'; END $$;
+SELECT romancy.start_workflow('sleeps_first') AS id2 \gset
+CREATE FUNCTION awaits_first(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN PERFORM romancy.await(romancy.spawn_timer('1 h')); RETURN '"old"'; END $$;
+SELECT romancy.start_workflow('awaits_first') AS id3 \gset
+CALL romancy.drain() \gset
+SELECT workflow, status FROM romancy.instances ORDER BY workflow;
+CREATE OR REPLACE FUNCTION waits_first(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE t text := romancy.spawn_timer('1 h'); p boolean[];
+BEGIN
+	p := p || romancy.patched('await'); PERFORM romancy.await(t);
+	p := p || romancy.patched('sleep'); PERFORM romancy.sleep('1 h');
+	RETURN to_jsonb(p || romancy.patched('end'));
+END $$;
+CREATE OR REPLACE FUNCTION sleeps_first(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE p boolean[];
+BEGIN p := p || romancy.patched('sleep'); PERFORM romancy.sleep('1 h'); RETURN to_jsonb(p || romancy.patched('end')); END $$;
+CREATE OR REPLACE FUNCTION awaits_first(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE t text := romancy.spawn_timer('1 h'); p boolean[];
+BEGIN
+	p := p || romancy.patched('await'); PERFORM romancy.await(t);
+	p := p || romancy.patched('sleep'); PERFORM romancy.sleep('1 h');
+	RETURN to_jsonb(p || romancy.patched('end'));
+END $$;
+CALL romancy.drain(advance_time => true) \gset
+SELECT workflow, status, output FROM romancy.instances ORDER BY workflow;
 SELECT romancy.resume_workflows('{"nonsense": 1}');
 ROLLBACK;

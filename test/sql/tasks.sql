@@ -105,6 +105,45 @@ CALL romancy.drain() \gset
 SELECT status, error - 'context' AS error FROM romancy.instances WHERE instance_id = :'e';
 SELECT romancy.drop_activity('ext');
 
+-- what "when others" would not catch comes as RM006 with the original in its detail, from a program too
+SELECT romancy.define_activity('ext', queue => 'tasks_q', retry => '{"max_attempts": 1}');
+CREATE FUNCTION breaks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'broken off' USING ERRCODE = i #>> '{}', DETAIL = 'why', HINT = 'what now'; END $$;
+CREATE FUNCTION catches(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE d text; h text;
+BEGIN
+	PERFORM romancy.activity(i ->> 'activity', i -> 'code', retry => '{"max_attempts": 1}');
+	RETURN '"no error"';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
+	RETURN jsonb_build_array(sqlstate, sqlerrm, d, h);
+END $$;
+SELECT count(*) FROM romancy.start_workflows('catches', array(
+	SELECT jsonb_build_object('activity', a, 'code', c) FROM unnest(ARRAY['breaks', 'ext']) a, unnest(ARRAY['57014', 'P0004', '22012']) c));
+CALL romancy.drain() \gset
+SELECT count(*) FROM (SELECT romancy.fail_activity(t.token, 'broken off', t.input #>> '{}', '"why"') FROM romancy.fetch_activities('tasks_q', 'w', 10) t) f;
+CALL romancy.drain() \gset
+SELECT input, output FROM romancy.instances WHERE workflow = 'catches' ORDER BY input ->> 'activity', input ->> 'code';
+SELECT romancy.drop_activity('ext');
+
+-- the last report of a spawned activity outlives its instance's end
+CREATE FUNCTION reports(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.set_progress(3, 4, 'nearly'); RETURN i; END $$;
+CREATE FUNCTION spawns_report(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn('reports', i)); END $$;
+SELECT romancy.start_workflow('spawns_report') AS f \gset
+CALL romancy.drain() \gset
+SELECT status, total, completed, note FROM romancy.instances, romancy.get_progress(:'f') WHERE instance_id = :'f';
+
+-- replay does not need what has been done
+CREATE FUNCTION gone(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN i; END $$;
+CREATE FUNCTION needs_it_no_more(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE r jsonb := jsonb_build_array(romancy.activity('gone', '1'), romancy.await(romancy.spawn('gone', '2')), romancy.map('gone', '[3, 4]'));
+BEGIN PERFORM romancy.sleep('1 h'); RETURN r; END $$;
+SELECT romancy.start_workflow('needs_it_no_more') AS g \gset
+CALL romancy.drain() \gset
+DROP FUNCTION gone;
+CALL romancy.drain(advance_time => true) \gset
+SELECT status, output FROM romancy.instances WHERE instance_id = :'g';
+
 -- bad input
 SELECT romancy.spawn('sq');
 SELECT romancy.map('sq', '[]');

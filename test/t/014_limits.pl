@@ -27,6 +27,14 @@ $node->safe_psql('postgres', q{
 	BEGIN EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || pg_backend_pid()); PERFORM pg_sleep(60); RETURN $1; END $$;
 	CREATE FUNCTION crashes(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('dies', $1); END $$;
 	SELECT romancy.define_activity('naps1', handler => 'naps(jsonb)', start_to_close_timeout => '300ms', retry => '{"max_attempts": 1}');
+	SELECT romancy.define_activity('stubborn', handler => 'catches(jsonb)', start_to_close_timeout => '200ms', retry => '{"max_attempts": 1}');
+	CREATE FUNCTION tries_stubborn(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.activity('put', $1);
+		RETURN romancy.activity('stubborn', $1);
+	EXCEPTION WHEN OTHERS THEN RETURN to_jsonb(sqlstate || ' ' || sqlerrm); END $$;
+	CREATE FUNCTION spawns_stubborn(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN RETURN romancy.await(romancy.spawn('stubborn', $1)); EXCEPTION WHEN OTHERS THEN RETURN to_jsonb(sqlstate || ' ' || sqlerrm); END $$;
 	CREATE FUNCTION limited(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN RETURN romancy.activity('naps1', $1); EXCEPTION WHEN OTHERS THEN RETURN to_jsonb(sqlstate || ' ' || sqlerrm); END $$;
 });
@@ -48,6 +56,15 @@ status_is($limited, 'failed', 'RM006', 'by its execution_timeout if that is near
 status_is($catches, 'failed', 'RM011', 'also one that catches every cancel');
 is($node->safe_psql('postgres', q{CALL romancy.run_workflow('limited', timeout => '30s')}),
 	'"RM006 activity \"naps1\" exceeded its start_to_close_timeout"', 'start_to_close_timeout can be caught');
+# also where the activity catches every cancel; and its process runs others as before
+my $puts = $node->safe_psql('postgres', 'SELECT count(*) FROM t');
+for my $workflow ('tries_stubborn', 'spawns_stubborn')
+{
+	is($node->safe_psql('postgres', qq{CALL romancy.run_workflow('$workflow', timeout => '120s')}),
+		'"RM006 activity \"stubborn\" exceeded its start_to_close_timeout"', "$workflow: by one that catches the cancel, too");
+	is($node->safe_psql('postgres', q{CALL romancy.run_workflow('fine', '2', timeout => '30s')}), '2', 'others run after it') for 1 .. 3;
+}
+is($node->safe_psql('postgres', 'SELECT count(*) FROM t'), $puts + 7, 'and what was done before it is done once');
 my $nap = start('long', ", execution_timeout => '500ms'");
 status_is($nap, 'failed', 'RM006', 'execution_timeout inside an activity');
 
