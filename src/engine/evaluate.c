@@ -362,7 +362,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		{
 			/* before, it went on from here */
 			MemoryContextSwitchTo(turn->cxt);
-			rom_replay_mismatch(turn, psprintf("its end with an error (%s: %s)",
+			rom_call_mismatch(turn, psprintf("its end with an error (%s: %s)",
 											   unpack_sql_state(copy->sqlerrcode), copy->message),
 								rom_turn_peek(turn), "an error");
 			result = ROM_EVAL_PAUSE;
