@@ -576,6 +576,30 @@ rom_slot_busy(const pg_uuid_t *id)
 	return found;
 }
 
+int
+rom_slot_running(pg_uuid_t **ids)
+{
+	int			nslots = area ? area->nslots : 0;
+	int			n = 0;
+
+	*ids = palloc_array(pg_uuid_t, Max(nslots * ROM_BATCH_MAX, 1));
+	for (int i = 0; i < nslots; i++)
+	{
+		Slot	   *slot = &area->slots[i];
+
+		if (slot->count == 0)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		if (slot->dbid == MyDatabaseId)
+		{
+			memcpy(*ids + n, slot->ids, slot->count * sizeof(pg_uuid_t));
+			n += slot->count;
+		}
+		SpinLockRelease(&slot->mutex);
+	}
+	return n;
+}
+
 /* Place among the suspects, or -1. */
 static int
 find_suspect(const pg_uuid_t *id)

@@ -74,6 +74,9 @@ extern bool rom_slot_mark_again(const pg_uuid_t *id);
 /* Does some process run a turn of this instance now? */
 extern bool rom_slot_busy(const pg_uuid_t *id);
 
+/* All such instances of this database; how many, in a palloc'd array. */
+extern int	rom_slot_running(pg_uuid_t **ids);
+
 /* Did a turn of this instance die with its process before the last crash restart? */
 extern bool rom_slot_suspect(const pg_uuid_t *id);
 

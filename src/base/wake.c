@@ -354,7 +354,11 @@ at_xact(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 			armed = count > 0;
-			/* notes that savepoints took back leave an array, which ends with the transaction */
+
+			/*
+			 * notes that savepoints took back leave an array, which ends with
+			 * the transaction
+			 */
 			if (!armed)
 				forget();
 			break;

@@ -11,9 +11,11 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/uuid.h"
 
 #include "base/arg.h"
 #include "base/errors.h"
+#include "base/slot.h"
 #include "engine/filter.h"
 
 /* A token is a version, the microseconds of created_at and the id, in hexadecimal. */
@@ -204,6 +206,20 @@ status_array(const RomFilter *filter)
 										   -1, false, TYPALIGN_INT));
 }
 
+/* running_array is a uuid[] of the instances that run a turn now. */
+static Datum
+running_array(void)
+{
+	pg_uuid_t  *ids;
+	int			n = rom_slot_running(&ids);
+	Datum	   *elements = palloc_array(Datum, Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = UUIDPGetDatum(&ids[i]);
+	return PointerGetDatum(construct_array(elements, n, UUIDOID, UUID_LEN,
+										   false, TYPALIGN_CHAR));
+}
+
 /* The parameters of a filter's statement. */
 typedef struct Parameters
 {
@@ -236,6 +252,7 @@ bind(Parameters *p, const RomFilter *filter, const RomFilterPos *pos,
 	p->values[8] = ObjectIdGetDatum(role);
 	p->values[9] = BoolGetDatum(steer);
 	p->values[10] = Int64GetDatum(limit);
+	p->values[11] = running_array();
 }
 
 /* choose picks the statement that has the filter's status as a constant. */

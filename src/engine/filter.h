@@ -17,7 +17,8 @@
 #include "engine/instance.h"
 
 /*
- * Condition on t_instance i of a page of a filter's rows, and its order.
+ * Condition on t_instance i of a page of a filter's rows, and its order. A turn's row says
+ * what the instance was before; $12 are those that run one now, which count as running.
  * created_before is part of the position ($1, $2): a condition of its own would
  * have the index scan start there, and read all pages before this one again.
  */
@@ -25,7 +26,9 @@
 	" where (i.created_at, i.instance_id) < ($1, $2)" \
 	" and i.created_at >= $3" \
 	" and " status_condition \
-	" and ($4 is null or i.status = any ($4::romancy.t_status[]))" \
+	" and ($4 is null or case when i.instance_id = any ($12)" \
+	" and i.status in (" ROM_FILTER_TURNS ") then 'running' else i.status end" \
+	" = any ($4::romancy.t_status[]))" \
 	" and ($5 is null or i.workflow = $5)" \
 	" and ($6 is null or strpos(lower(i.workflow), lower($6)) > 0" \
 	" or strpos(i.instance_id::text, lower($6)) > 0)" \
@@ -35,21 +38,33 @@
 	" and romancy.may_access(i.owner, $9, $10)" \
 	" order by i.created_at desc, i.instance_id desc limit $11"
 
-#define ROM_FILTER_NARGS 11
+#define ROM_FILTER_NARGS 12
 #define ROM_FILTER_ARGTYPES \
 	{TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTOID, TEXTOID, \
-	JSONBOID, JSONBOID, OIDOID, BOOLOID, INT8OID}
+	JSONBOID, JSONBOID, OIDOID, BOOLOID, INT8OID, UUIDARRAYOID}
+
+/* The statuses that romancy.shown_status() shows as running while a turn is under way. */
+#define ROM_FILTER_TURNS \
+	"'pending', 'running', 'waiting_for_timer', 'waiting_for_message'," \
+	" 'waiting_for_activity', 'waiting_for_workflow'"
+
+/* Conditions that stand for a status: one of these and no turn, or a turn. */
+#define ROM_FILTER_IDLE(status_condition) \
+	status_condition " and i.instance_id <> all ($12)"
+#define ROM_FILTER_RUNNING \
+	"(i.status = 'running' and i.wake_at is not null" \
+	" or i.instance_id = any ($12) and i.status in (" ROM_FILTER_TURNS "))"
 
 /* A statement for each status, in the order of RomStatus, and one for any. head: all before WHERE. */
 #define ROM_FILTER_STATEMENT(head, condition) \
 	{head ROM_FILTER_WHERE(condition), ROM_FILTER_NARGS, ROM_FILTER_ARGTYPES}
 #define ROM_FILTER_STATEMENTS(head) { \
-	ROM_FILTER_STATEMENT(head, "i.status = 'pending' and i.wake_at is not null"), \
-	ROM_FILTER_STATEMENT(head, "i.status = 'running' and i.wake_at is not null"), \
-	ROM_FILTER_STATEMENT(head, "i.status = 'waiting_for_timer'"), \
-	ROM_FILTER_STATEMENT(head, "i.status = 'waiting_for_message'"), \
-	ROM_FILTER_STATEMENT(head, "i.status = 'waiting_for_activity'"), \
-	ROM_FILTER_STATEMENT(head, "i.status = 'waiting_for_workflow'"), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'pending' and i.wake_at is not null")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_RUNNING), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_timer'")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_message'")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_activity'")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_workflow'")), \
 	ROM_FILTER_STATEMENT(head, "i.status = 'paused'"), \
 	ROM_FILTER_STATEMENT(head, "i.status = 'compensating'"), \
 	ROM_FILTER_STATEMENT(head, "i.status = 'completed'"), \

@@ -29,6 +29,7 @@
 #include "base/waiter.h"
 #include "engine/define.h"
 #include "engine/instance.h"
+#include "engine/primitive.h"
 #include "engine/start.h"
 #include "engine/steer.h"
 
@@ -180,7 +181,12 @@ romancy_get_result(PG_FUNCTION_ARGS)
 static void
 check_can_commit(FunctionCallInfo fcinfo, const char *procedure)
 {
-	rom_refuse_in_handler(procedure);
+	/* not in an activity either, which runs in a transaction */
+	if (rom_turn_in_handler())
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CONTEXT),
+				 errmsg("romancy.%s cannot be called in a workflow", procedure),
+				 errhint("Use romancy.call_workflow, which starts a child and waits for its result.")));
 	if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
 		!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction())
 		return;

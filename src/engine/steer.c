@@ -329,9 +329,11 @@ romancy_retry_workflow(PG_FUNCTION_ARGS)
 				 errmsg("workflow instance \"%s\" is %s, and only a failed one can be retried",
 						DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id))),
 						rom_status_name(head.status)),
-				 errhint(ROM_STATUS_IS_FINAL(head.status) ?
+				 errhint("%s", ROM_STATUS_IS_FINAL(head.status) ?
 						 "Use romancy.fork_workflow to start a new instance with a part of its history." :
-						 "It goes on by itself; romancy.resume_workflow is for a paused one.")));
+						 head.status == ROM_STATUS_PAUSED ?
+						 "Use romancy.resume_workflow to let it go on." :
+						 "It goes on by itself.")));
 	if (head.flags & ROM_HAS_COMPENSATED)
 		compensated(id);
 	rom_engine_begin(&engine);

@@ -67,6 +67,10 @@ SELECT tell(s) FROM unnest(array[
 	$$SELECT romancy.cancel_workflows('{"state": "failed"}')$$,
 	$$SELECT romancy.cancel_workflow(NULL)$$]) s;
 
+SELECT romancy.pause_workflow('01234567-89ab-7def-8123-0000000000b2');
+CALL romancy.drain() \gset
+SELECT tell($$SELECT romancy.retry_workflow('01234567-89ab-7def-8123-0000000000b2')$$);
+
 -- what is for handlers only
 SELECT tell(s) FROM unnest(array[
 	$$SELECT romancy.recur('1')$$,
@@ -79,7 +83,8 @@ CREATE FUNCTION in_handler(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEG
 SELECT count(romancy.start_workflow('in_handler', to_jsonb(s))) FROM unnest(array[
 	$$SELECT romancy.retry_workflow('01234567-89ab-7def-8123-0000000000b1')$$,
 	$$SELECT romancy.fork_workflow('01234567-89ab-7def-8123-0000000000b1', 'put:1')$$,
-	$$SELECT romancy.delete_workflow('01234567-89ab-7def-8123-0000000000b1')$$]) s;
+	$$SELECT romancy.delete_workflow('01234567-89ab-7def-8123-0000000000b1')$$,
+	$$CALL romancy.run_workflow('plain')$$]) s;
 CALL romancy.drain() \gset
 SELECT output #>> '{}' AS told FROM romancy.instances WHERE workflow = 'in_handler' ORDER BY input;
 

@@ -103,4 +103,12 @@ END $$;
 CALL outer_procedure(NULL);
 -- the session goes on as before
 SELECT romancy.get_result(:'id');
+-- what a turn is under way of is running, for the filter as for the column
+CREATE FUNCTION sees(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN (SELECT jsonb_object_agg(filter::text, (SELECT string_agg(status, ' ') FROM romancy.list_instances(jsonb_build_object('status', filter)) WHERE instance_id = romancy.instance_id()))
+		FROM unnest('{"\"running\"","\"pending\"","[\"running\", \"failed\"]","[\"pending\", \"failed\"]"}'::jsonb[]) filter);
+END $$;
+CREATE FUNCTION looks(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('sees'); END $$;
+CALL romancy.run_workflow('looks');
 DROP SCHEMA results CASCADE;
