@@ -31,6 +31,7 @@
 #include "base/errors.h"
 #include "base/slot.h"
 #include "base/spi.h"
+#include "base/throttle.h"
 #include "engine/arrival.h"
 #include "engine/batch.h"
 #include "engine/limit.h"
@@ -49,6 +50,8 @@ typedef struct Drain
 	bool		advance_time;
 	int64		max_turns;		/* 0: no limit */
 	int64		turns;
+	int64		held;			/* of them, only to wait for a slot that
+								 * another process holds */
 	TimestampTz looked_at;		/* what was due by then was found */
 	pg_uuid_t	arrived[FIND_MAX];	/* for which something had come, and who
 									 * were run */
@@ -178,6 +181,7 @@ run_block(Drain *d, const pg_uuid_t *ids, int n)
 			rom_run_members(&run, d->owner, &ids[i], 1);
 			CommandCounterIncrement();
 			turns += run.nsaved;
+			d->held += run.nheld;
 			if (run.nalone == 0)
 				break;
 		}
@@ -248,6 +252,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		if (failed)
 			continue;
 		turns += run->nsaved;
+		d->held += run->nheld;
 		if (run->procedure != NULL && run->nsaved > 0)
 		{
 			injected = rom_procedure_run(run->procedure, d->owner, true, d->cxt);
@@ -258,6 +263,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 			break;
 	}
 	rom_slot_unkeep();
+	rom_throttle_release();
 	return turns;
 }
 
@@ -273,6 +279,7 @@ drain(Drain *d)
 		int			max = FIND_MAX;
 		int			n;
 		int			turns = 0;
+		bool		advanced = false;
 
 		CHECK_FOR_INTERRUPTS();
 		if (d->max_turns > 0)
@@ -283,19 +290,30 @@ drain(Drain *d)
 		if (!d->in_block)
 			PushActiveSnapshot(GetTransactionSnapshot());
 		n = find_ready(d, ids, max);
-		if (n == 0 && d->advance_time && advance(d))
-			n = find_ready(d, ids, max);
+		if (n == 0 && d->advance_time)
+		{
+			advanced = advance(d);
+			if (advanced)
+				n = find_ready(d, ids, max);
+		}
 		if (!d->in_block)
 			PopActiveSnapshot();
 		if (n == 0)
 			break;
+		d->held = 0;
 		if (d->in_block)
 			turns = run_block(d, ids, n);
 		else
 			for (int i = 0; i < n; i++)
 				turns += run_committed(d, &ids[i]);
 		d->turns += turns;
-		/* all of them are being run by others, or go round in circles */
+
+		/*
+		 * all of them are being run by others, or go round in circles: those
+		 * who run what they wait for do so by the wall clock
+		 */
+		if (advanced)
+			turns -= d->held;
 		if (turns == 0 && ++idle >= 3)
 			break;
 		if (turns > 0)
@@ -357,8 +375,10 @@ romancy_drain(PG_FUNCTION_ARGS)
 	PG_FINALLY();
 	{
 		draining = false;
+		rom_throttle_clock_reset();
 		rom_clock_reset();
 		rom_limit_reset();
+		rom_throttle_release();
 		rom_slot_detach();
 		MemoryContextSwitchTo(caller);
 		if (!d.in_block)

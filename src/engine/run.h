@@ -30,6 +30,7 @@ typedef struct RomRun
 	pg_uuid_t	alone[ROM_BATCH_MAX];	/* to be run again alone */
 	int			nalone;
 	int			nsaved;			/* turns in this transaction */
+	int			nheld;			/* of them, only to wait for max_concurrency */
 	int			subxacts;		/* with an xid, of what a hook ran */
 	bool		tainted;
 	RomProcedure *procedure;	/* solo: to be run after the commit */
@@ -58,8 +59,8 @@ typedef struct RomRunHook
 						pg_uuid_t *others);
 
 	/*
-	 * For drain: work of this owner that is due by now, at most max; and when the
-	 * next is due after that. In engine scope.
+	 * For drain: work of this owner that is due by now, at most max; and when
+	 * the next is due after that. In engine scope.
 	 */
 	int			(*find) (const char *owner, TimestampTz now, pg_uuid_t *ids,
 						 int max);
