@@ -29,7 +29,7 @@ CREATE FUNCTION romancy.define_activity(
 RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_define_activity';
 REVOKE ALL ON FUNCTION romancy.define_activity(text, regprocedure, text, jsonb, text, interval, interval, interval, boolean, int, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION romancy.define_activity(text, regprocedure, text, jsonb, text, interval, interval, interval, boolean, int, text, text)
-	IS 'Define an activity, anew if it is defined already';
+	IS 'Define an activity, anew if it is defined already; max_concurrency and rate_limit: of all its attempts, null for none';
 
 CREATE FUNCTION romancy.drop_workflow(name text)
 RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_drop_workflow';

@@ -8,7 +8,9 @@
  * 4 workflow code outside has asked for something (input) and waits for it, 5 its
  * instance is paused.
  * due_at: when something is to happen to it (state 0: it was not begun in time;
- * 1: the lease's end; 2: the next attempt). Durations are in microseconds.
+ * 1: the lease's end; 2: the next attempt). held_at, held_until: a ready one in the
+ * database waits for a limit of its activity (base/throttle.h). Durations are in
+ * microseconds.
  */
 CREATE TABLE romancy.t_task (
 	task_id uuid PRIMARY KEY,
@@ -18,6 +20,8 @@ CREATE TABLE romancy.t_task (
 	claimed_at timestamptz,
 	beat_at timestamptz,
 	due_at timestamptz,
+	held_at timestamptz,
+	held_until timestamptz,
 	fence bigint,
 	lease_us bigint,
 	close_us bigint,
@@ -40,6 +44,7 @@ CREATE TABLE romancy.t_task (
 	next jsonb) WITH (fillfactor = 80);
 CREATE INDEX t_task_ready ON romancy.t_task (queue, (- priority::bigint), task_id) WHERE state = 0;
 CREATE INDEX t_task_due ON romancy.t_task (state, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX t_task_held ON romancy.t_task (held_until) WHERE held_until IS NOT NULL AND state = 0;
 CREATE INDEX t_task_instance ON romancy.t_task (instance_id);
 COMMENT ON TABLE romancy.t_task IS 'Activities scheduled to run outside their instance''s turn';
 

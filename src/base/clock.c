@@ -31,6 +31,13 @@ rom_clock_advance(TimestampTz until)
 		clock_offset += until - now;
 }
 
+/* rom_clock_is_ahead: was it moved? */
+bool
+rom_clock_is_ahead(void)
+{
+	return clock_offset > 0;
+}
+
 /* rom_clock_reset lets this session follow the wall clock again. */
 void
 rom_clock_reset(void)

@@ -17,6 +17,9 @@ extern TimestampTz rom_now(void);
 /* Moves this session's clock so that rom_now() is at least until. */
 extern void rom_clock_advance(TimestampTz until);
 
+/* Is it ahead of the wall clock? */
+extern bool rom_clock_is_ahead(void);
+
 /* Puts the offset back to zero. */
 extern void rom_clock_reset(void);
 

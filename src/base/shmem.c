@@ -15,7 +15,8 @@
  *	3. the mutex of a slot (slot.c), of a bucket of waiters (waiter.c), and
  *	   of a set of progress reports, of awaited ends, of fronts or of
  *	   statistics (progress.c, fanin.c, front.c, stat.c),
- *	   and that of the crossings (crossing.c): taken alone.
+ *	   and those of the crossings and of the throttles (crossing.c,
+ *	   throttle.c): taken alone.
  *
  * Under any of them: no catalog access, no palloc, no ereport, and under the
  * spinlocks no system call but kill() (slot.c).
@@ -34,6 +35,7 @@
 #include "base/progress.h"
 #include "base/shmem.h"
 #include "base/stat.h"
+#include "base/throttle.h"
 
 #define READY_TRANCHE "romancy_ready"
 
@@ -53,6 +55,7 @@ static const ShmemPart parts[] = {
 	{"romancy fronts", rom_front_shmem_size, rom_front_shmem_attach},
 	{"romancy fanin", rom_fanin_shmem_size, rom_fanin_shmem_attach},
 	{"romancy crossing", rom_crossing_shmem_size, rom_crossing_shmem_attach},
+	{"romancy throttles", rom_throttle_shmem_size, rom_throttle_shmem_attach},
 	{"romancy statistics", rom_stat_shmem_size, rom_stat_shmem_attach},
 };
 

@@ -33,6 +33,7 @@
 #include "base/jb.h"
 #include "base/slot.h"
 #include "base/spi.h"
+#include "base/throttle.h"
 #include "engine/activity.h"
 #include "engine/attempt.h"
 #include "engine/limit.h"
@@ -203,37 +204,52 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 
 /* ---------------------------------------------------------------- attempts */
 
-/* read_attempts takes up what the wait before left. */
-static void
-read_attempts(RomTurn *turn, RomCall *call, RomAttempts *a)
+/*
+ * admit asks the activity's limits whether an attempt may begin now; if not, the instance waits
+ * (or, inside an evaluation, the evaluation is abandoned). keep: until the procedure is over.
+ */
+static bool
+admit(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a, bool keep,
+	  RomOutcome *outcome)
 {
 	RomWait    *before = rom_turn_waited(turn, call);
-
-	rom_attempts_init(a);
-	if (before != NULL && before->detail != NULL)
-	{
-		/*
-		 * a procedure that was announced and whose outcome is not known runs
-		 * again as the same attempt
-		 */
-		a->attempt = rom_jb_get_int(before->detail, "attempt", 0) +
-			(strcmp(before->kind, "retry") == 0 ? 1 : 0);
-		a->started = rom_jb_get_time(before->detail, "started");
-		rom_attempts_read_errors(a, rom_jb_get_json(before->detail, "errors"));
-	}
-}
-
-/* attempts_to_jsonb is the wait's detail. */
-static Jsonb *
-attempts_to_jsonb(RomAttempts *a)
-{
+	RomAsker	asker = {0};
+	RomAdmission admission;
+	Jsonb	   *detail;
 	RomJb		jb;
 
+	if (!ROM_THROTTLED(&activity->throttle))
+		return true;
+	asker.id = turn->inst->id;
+	asker.owner = turn->owner;
+	asker.priority = turn->inst->priority;
+	asker.level = GetCurrentTransactionNestLevel();
+	asker.waits = !turn->evaluating;
+	asker.keep = keep;
+	if (before != NULL && before->detail != NULL &&
+		(strcmp(before->kind, ROM_WAIT_SLOT) == 0 || strcmp(before->kind, ROM_WAIT_TOKEN) == 0))
+	{
+		asker.held_at = rom_jb_get_time(before->detail, "held_at");
+		asker.held_until = before->until;
+	}
+	admission = rom_throttle_admit(activity->name, &activity->throttle, &asker);
+	if (admission == ROM_ADMITTED)
+	{
+		if (a->attempt == 1)
+			a->started = rom_now(); /* not when it began to wait */
+		return true;
+	}
+	*outcome = ROM_OUTCOME_WAIT;
+	if (!asker.waits)
+		return false;
 	rom_jb_begin(&jb);
-	rom_jb_int(&jb, "attempt", a->attempt);
-	rom_jb_time(&jb, "started", a->started);
-	rom_jb_json(&jb, "errors", rom_attempts_errors(a));
-	return rom_jb_end(&jb);
+	rom_jb_time(&jb, "held_at", asker.held_at);
+	detail = rom_jb_with(rom_attempts_detail(a), "held_at",
+						 rom_jb_get_json(rom_jb_end(&jb), "held_at"));
+	*outcome = rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY,
+							 admission == ROM_HELD_SLOT ? ROM_WAIT_SLOT : ROM_WAIT_TOKEN,
+							 asker.held_until, detail);
+	return false;
 }
 
 /* attempt_failed decides what a failed attempt leads to: another, later, or the step's failure. */
@@ -247,7 +263,7 @@ attempt_failed(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 	rom_observe_note(turn, call->name, true, a->attempt, cost);
 	if (rom_attempts_fail(a, policy, error, terminal, &next))
 		return rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "retry",
-							 next, attempts_to_jsonb(a));
+							 next, rom_attempts_detail(a));
 	event->type = ROM_EVENT_ACTIVITY_FAILED;
 	event->result = error;
 	if (!terminal)
@@ -275,6 +291,7 @@ static RomOutcome
 announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 {
 	RomProcedure *p;
+	RomOutcome	outcome;
 
 	if (turn->in_block)
 	{
@@ -293,6 +310,8 @@ announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 	}
 	if (!turn->solo)
 		return ROM_OUTCOME_SOLO;
+	if (!admit(turn, call, activity, a, true, &outcome))
+		return outcome;
 	p = MemoryContextAllocZero(turn->cxt, sizeof(RomProcedure));
 	p->running.id = turn->inst->id;
 	p->running.workflow = rom_turn_copy_text(turn, turn->inst->workflow);
@@ -309,7 +328,7 @@ announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 		add_interval(rom_now(), activity->start_to_close_timeout) : DT_NOEND;
 	turn->procedure = p;
 	return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "procedure", rom_now(),
-						 rom_jb_with(attempts_to_jsonb(a), "input",
+						 rom_jb_with(rom_attempts_detail(a), "input",
 									 call->input ? call->input : rom_jb_null_document()));
 }
 
@@ -459,9 +478,10 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	Jsonb	   *result = NULL;
 	ErrorData  *edata = NULL;
 	RomCost		cost = {0};
+	RomOutcome	outcome;
 	bool		ok;
 
-	read_attempts(turn, call, &a);
+	rom_attempts_load(&a, before ? before->kind : NULL, before ? before->detail : NULL);
 	if (turn->evaluating)
 	{
 		/*
@@ -469,6 +489,8 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		 * caller
 		 */
 		activity = rom_activity_resolve(call->name, turn->workflow->search_path);
+		if (!admit(turn, call, activity, &a, false, &outcome))
+			return outcome;
 		run.name = call->name;
 		run.step = call->step;
 		run.attempt = a.attempt;
@@ -484,8 +506,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		return ROM_OUTCOME_DONE;
 	if (activity->queue != NULL)
 	{
-		RomOutcome	outcome = queued(turn, call, event, activity);
-
+		outcome = queued(turn, call, event, activity);
 		if (outcome == ROM_OUTCOME_DONE && event->type == ROM_EVENT_ACTIVITY_COMPLETED)
 			rom_saga_note(turn, event, activity->compensation);
 		return outcome;
@@ -505,12 +526,17 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	if (!activity->transactional)
 		return announce(turn, call, activity, &a);
 
+	if (!admit(turn, call, activity, &a, false, &outcome))
+		return outcome;
 	run.name = call->name;
 	run.step = call->step;
 	run.attempt = a.attempt;
 	rom_cost_begin(&run.begun); /* it may fail before it begins */
 	ok = attempt_in_subxact(turn, call, activity, &run, &result, &edata);
 	rom_cost_end(&run.begun, &cost);
+	/* its slot is free when this transaction is over: at once */
+	if (activity->throttle.max_concurrency > 0)
+		turn->commit_now = true;
 	if (ok)
 	{
 		if (turn->careful)
@@ -525,7 +551,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	return judge_failure(turn, call, event, &a, activity, edata, &cost);
 }
 
-/* activity_inlineable: known, in the database, transactional, and quick enough to keep the evaluation's time limit honest. */
+/* activity_inlineable: known, in the database, transactional, and nothing that others wait for is held while the evaluation goes on. */
 static bool
 activity_inlineable(RomTurn *turn, RomCall *call)
 {
@@ -534,7 +560,8 @@ activity_inlineable(RomTurn *turn, RomCall *call)
 	if (rom_turn_waited(turn, call) != NULL)
 		return false;
 	activity = rom_activity_resolve(call->name, turn->workflow->search_path);
-	return activity->queue == NULL && activity->transactional;
+	return activity->queue == NULL && activity->transactional &&
+		activity->throttle.max_concurrency == 0;
 }
 
 const RomPrimitive rom_primitive_activity = {

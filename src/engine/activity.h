@@ -11,6 +11,10 @@
 #include "engine/context.h"
 #include "engine/turn.h"
 
+/* Kinds of waits: for max_concurrency, for a rate limit. */
+#define ROM_WAIT_SLOT "max_concurrency"
+#define ROM_WAIT_TOKEN "rate_limit"
+
 /* The attempt under way; context functions read it. */
 typedef struct RomActivityRun
 {

@@ -17,6 +17,7 @@
 #include "base/errors.h"
 #include "base/spi.h"
 #include "engine/defcache.h"
+#include "engine/define.h"
 #include "engine/definition.h"
 #include "engine/handler.h"
 
@@ -37,7 +38,8 @@ static HTAB *activities = NULL;
 
 static RomStatement select_activity = {
 	"select handler, queue, retry, compensation, start_to_close_timeout,"
-	" schedule_to_start_timeout, heartbeat_timeout, transactional, search_path"
+	" schedule_to_start_timeout, heartbeat_timeout, transactional, search_path,"
+	" max_concurrency, rate_limit"
 	" from romancy.t_activity where name = $1",
 	1, {TEXTOID}
 };
@@ -50,6 +52,24 @@ prepare(void)
 	if (activities == NULL)
 		activities = rom_defcache_table("romancy activities", sizeof(uint64),
 										sizeof(ActivityEntry));
+}
+
+/* read_throttle reads the limits of an activity that runs in the database; those of a queue's are quota.c's. */
+static void
+read_throttle(RomActivity *activity)
+{
+	RomThrottle *throttle = &activity->throttle;
+	char	   *rate = rom_value_text(0, 11, CurrentMemoryContext);
+	bool		isnull;
+	Datum		max = rom_value(0, 10, &isnull);
+
+	memset(throttle, 0, sizeof(RomThrottle));
+	if (activity->queue != NULL)
+		return;
+	if (!isnull)
+		throttle->max_concurrency = DatumGetInt32(max);
+	if (rate != NULL)
+		(void) rom_rate_parse(rate, &throttle->rate, &throttle->period);
 }
 
 /* load_activity reads a row of t_activity; false when there is none. Enters the engine by itself. */
@@ -80,6 +100,7 @@ load_activity(RomActivity *activity, const char *name)
 		rom_defcache_set_interval(&activity->heartbeat_timeout, 0, 7);
 		activity->transactional = DatumGetBool(rom_value(0, 8, &isnull));
 		rom_defcache_set_text(&activity->search_path, rom_value_text(0, 9, cxt));
+		read_throttle(activity);
 	}
 	rom_engine_end(&engine);
 	return found;

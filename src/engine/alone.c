@@ -25,6 +25,7 @@
 
 #include "base/slot.h"
 #include "base/spi.h"
+#include "base/throttle.h"
 #include "engine/activity.h"
 #include "engine/alone.h"
 #include "engine/run.h"
@@ -214,5 +215,6 @@ rom_alone_run(Oid owner, const pg_uuid_t *id, bool *tainted)
 	int			turns = try_alone(owner, id, tainted);
 
 	rom_slot_unkeep();
+	rom_throttle_release();		/* if it did not come to run */
 	return turns;
 }

@@ -23,6 +23,35 @@ rom_attempts_init(RomAttempts *a)
 }
 
 void
+rom_attempts_load(RomAttempts *a, const char *kind, Jsonb *detail)
+{
+	rom_attempts_init(a);
+	if (detail == NULL)
+		return;
+
+	/*
+	 * a procedure that was announced and whose outcome is not known runs
+	 * again as the same attempt
+	 */
+	a->attempt = rom_jb_get_int(detail, "attempt", 0) +
+		(strcmp(kind, "retry") == 0 ? 1 : 0);
+	a->started = rom_jb_get_time(detail, "started");
+	rom_attempts_read_errors(a, rom_jb_get_json(detail, "errors"));
+}
+
+Jsonb *
+rom_attempts_detail(RomAttempts *a)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_int(&jb, "attempt", a->attempt);
+	rom_jb_time(&jb, "started", a->started);
+	rom_jb_json(&jb, "errors", rom_attempts_errors(a));
+	return rom_jb_end(&jb);
+}
+
+void
 rom_attempts_read_errors(RomAttempts *a, Jsonb *errors)
 {
 	uint32		n;

@@ -29,6 +29,13 @@ typedef struct RomAttempts
 /* The first attempt, beginning now. */
 extern void rom_attempts_init(RomAttempts *a);
 
+/*
+ * What an instance's wait keeps between attempts (kind and detail; NULL: the first one begins), and
+ * its detail. Of the kinds, "retry" alone stands for an attempt that has failed.
+ */
+extern void rom_attempts_load(RomAttempts *a, const char *kind, Jsonb *detail);
+extern Jsonb *rom_attempts_detail(RomAttempts *a);
+
 /* Errors of earlier attempts, as rom_attempts_errors() made them (NULL: none). */
 extern void rom_attempts_read_errors(RomAttempts *a, Jsonb *errors);
 extern Jsonb *rom_attempts_errors(RomAttempts *a);

@@ -23,6 +23,7 @@
 #include "base/arg.h"
 #include "base/errors.h"
 #include "base/spi.h"
+#include "base/throttle.h"
 #include "engine/define.h"
 #include "engine/definition.h"
 #include "engine/primitive.h"
@@ -403,6 +404,7 @@ write_activity(const char *name, Oid role, Datum *values, bool *nulls)
 					"activity", name);
 	rom_execute(&upsert_activity, values, nulls, 0);
 	rom_definition_changed("t_activity");
+	rom_throttle_changed(name);
 }
 
 /*

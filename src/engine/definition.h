@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/throttle.h"
 #include "engine/retry.h"
 
 /*
@@ -53,6 +54,7 @@ typedef struct RomActivity
 	Interval   *start_to_close_timeout;
 	Interval   *schedule_to_start_timeout;
 	Interval   *heartbeat_timeout;
+	RomThrottle throttle;		/* of one that runs in the database */
 	Oid			handler_oid;
 	bool		is_procedure;
 	FmgrInfo   *flinfo;

@@ -32,6 +32,7 @@
 #include "base/errors.h"
 #include "base/slot.h"
 #include "base/spi.h"
+#include "base/throttle.h"
 #include "engine/arrival.h"
 #include "engine/batch.h"
 #include "engine/limit.h"
@@ -50,6 +51,8 @@ typedef struct Drain
 	bool		advance_time;
 	int64		max_turns;		/* 0: no limit */
 	int64		turns;
+	int64		held;			/* of them, only to wait for a slot that
+								 * another process holds */
 	TimestampTz looked_at;		/* what was due by then was found */
 	pg_uuid_t	arrived[FIND_MAX];	/* for which something had come, and who
 									 * were run */
@@ -196,6 +199,7 @@ run_block(Drain *d, const pg_uuid_t *ids, int n)
 			leave_interpreter(&run);
 			CommandCounterIncrement();
 			turns += run.nsaved;
+			d->held += run.nheld;
 			if (run.nalone == 0)
 			{
 				rom_slot_clear_suspect(&ids[i]);
@@ -270,6 +274,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		if (failed)
 			continue;
 		turns += run->nsaved;
+		d->held += run->nheld;
 		if (run->procedure != NULL && run->nsaved > 0)
 		{
 			injected = rom_procedure_run(run->procedure, d->owner, true, d->cxt);
@@ -283,6 +288,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		}
 	}
 	rom_slot_unkeep();
+	rom_throttle_release();
 	return turns;
 }
 
@@ -298,6 +304,7 @@ drain(Drain *d)
 		int			max = FIND_MAX;
 		int			n;
 		int			turns = 0;
+		bool		advanced = false;
 
 		CHECK_FOR_INTERRUPTS();
 		if (d->max_turns > 0)
@@ -308,19 +315,30 @@ drain(Drain *d)
 		if (!d->in_block)
 			PushActiveSnapshot(GetTransactionSnapshot());
 		n = find_ready(d, ids, max);
-		if (n == 0 && d->advance_time && advance(d))
-			n = find_ready(d, ids, max);
+		if (n == 0 && d->advance_time)
+		{
+			advanced = advance(d);
+			if (advanced)
+				n = find_ready(d, ids, max);
+		}
 		if (!d->in_block)
 			PopActiveSnapshot();
 		if (n == 0)
 			break;
+		d->held = 0;
 		if (d->in_block)
 			turns = run_block(d, ids, n);
 		else
 			for (int i = 0; i < n; i++)
 				turns += run_committed(d, &ids[i]);
 		d->turns += turns;
-		/* all of them are being run by others, or go round in circles */
+
+		/*
+		 * all of them are being run by others, or go round in circles: those
+		 * who run what they wait for do so by the wall clock
+		 */
+		if (advanced)
+			turns -= d->held;
 		if (turns == 0 && ++idle >= 3)
 			break;
 		if (turns > 0)
@@ -382,8 +400,10 @@ romancy_drain(PG_FUNCTION_ARGS)
 	PG_FINALLY();
 	{
 		draining = false;
+		rom_throttle_clock_reset();
 		rom_clock_reset();
 		rom_limit_reset();
+		rom_throttle_release();
 		rom_slot_detach();
 		MemoryContextSwitchTo(caller);
 		if (!d.in_block)

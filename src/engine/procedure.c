@@ -38,6 +38,7 @@
 #include "base/compat.h"
 #include "base/jb.h"
 #include "base/slot.h"
+#include "base/throttle.h"
 #include "engine/activity.h"
 #include "engine/limit.h"
 
@@ -268,6 +269,7 @@ rom_procedure_run(RomProcedure *p, Oid owner, bool in_session, MemoryContext cxt
 		run_in_worker(p, owner, outcome, cxt);
 	rom_activity_current = outer;
 	rom_context_set(NULL);
+	rom_throttle_release();
 	rom_cost_end(&run.begun, &outcome->cost);
 	outcome->measured = true;
 	MemoryContextSwitchTo(cxt);

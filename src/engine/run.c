@@ -24,6 +24,7 @@
 #include "base/errors.h"
 #include "base/fanin.h"
 #include "base/slot.h"
+#include "base/throttle.h"
 #include "base/wake.h"
 #include "engine/activity.h"
 #include "engine/arrival.h"
@@ -246,8 +247,9 @@ save_turn(RomTurn *turn)
 		rom_observer()->turn(turn, first, ROM_STATUS_IS_FINAL(turn->status));
 }
 
-void
-rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
+/* run_members does what rom_run_members() says. */
+static void
+run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 {
 	RomInstance *insts[ROM_BATCH_MAX];
 	RomTurn    *turns[ROM_BATCH_MAX];
@@ -260,7 +262,7 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 	int			count;
 	int			done;
 
-	run->nagain = run->nsaved = run->subxacts = 0;
+	run->nagain = run->nsaved = run->nheld = run->subxacts = 0;
 	if (run_hook != NULL)
 		nothers = run_hook->run(run, owner, ids, n, others);
 	else
@@ -323,6 +325,8 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		{
 			save[i] = true;
 			done++;
+			run->nheld += turn->wait != NULL && turn->history.count == turn->stored &&
+				strcmp(turn->wait->kind, ROM_WAIT_SLOT) == 0;
 		}
 		subxacts += turn->subxacts + 1;
 		full = subxacts > ROM_SUBXACTS_MAX || turn->tainted ||
@@ -355,4 +359,11 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 					break;
 			}
 	}
+}
+
+void
+rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
+{
+	run_members(run, owner, ids, n);
+	rom_throttle_settle(ids, n);
 }

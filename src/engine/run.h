@@ -30,6 +30,7 @@ typedef struct RomRun
 	pg_uuid_t	alone[ROM_BATCH_MAX];	/* to be run again alone */
 	int			nalone;
 	int			nsaved;			/* turns in this transaction */
+	int			nheld;			/* of them, only to wait for max_concurrency */
 	int			subxacts;		/* with an xid, of what a hook ran */
 	bool		tainted;
 	RomProcedure *procedure;	/* solo: to be run after the commit */

@@ -33,6 +33,7 @@
 #include "base/slot.h"
 #include "base/spi.h"
 #include "base/sweep.h"
+#include "base/throttle.h"
 #include "base/wake.h"
 #include "engine/activity.h"
 #include "engine/attempt.h"
@@ -108,6 +109,7 @@ typedef struct Attempt
 	RomActivity *activity;
 	Jsonb	   *result;
 	ErrorData  *error;
+	RomAdmission admission;		/* by the activity's limits */
 } Attempt;
 
 /* stand_in makes what rom_activity_call() wants to know of a turn. */
@@ -179,6 +181,32 @@ find_activity(Attempt *a, Oid owner)
 	return activity;
 }
 
+/* admit asks the activity's limits whether the attempt may begin; a->task has when to ask again. */
+static bool
+admit(RomRun *run, Attempt *a, Oid owner)
+{
+	RomAsker	asker = {0};
+
+	if (!ROM_THROTTLED(&a->activity->throttle) ||
+		(!a->activity->transactional && (!run->solo || run->in_block)))
+		return true;
+	asker.id = a->task->id;
+	asker.owner = owner;
+	asker.priority = a->task->priority;
+	asker.waits = true;
+	asker.keep = !a->activity->transactional;
+	/* a failure of the attempt does not take it back */
+	asker.level = GetCurrentTransactionNestLevel() - 1;
+	asker.held_at = a->task->held_at;
+	asker.held_until = a->task->held_until;
+	a->admission = rom_throttle_admit(a->activity->name, &a->activity->throttle, &asker);
+	if (a->admission == ROM_ADMITTED)
+		return true;
+	a->task->held_at = asker.held_at;
+	a->task->held_until = asker.held_until;
+	return false;
+}
+
 /* attempt runs the activity in a subtransaction; false, and a->error, when it fails. */
 static bool
 attempt(RomRun *run, Attempt *a, Oid owner)
@@ -207,7 +235,7 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 		running.id = a->task->instance_id;
 		running.workflow = a->turn->inst->workflow;
 		a->activity = find_activity(a, owner);
-		if (a->activity->transactional)
+		if (admit(run, a, owner) && a->activity->transactional)
 		{
 			rom_context_set(&running);
 			a->result = rom_activity_call(a->turn, a->activity, &activity_run,
@@ -281,6 +309,30 @@ record_success(RomRun *run, Attempt *a, Oid owner)
 	run->last_step = a->task->step;
 }
 
+/* hold lets it wait for a limit of its activity: ready, but not before held_until, unless it is woken. */
+static void
+hold(RomRun *run, Attempt *a, Oid owner)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task SET state = 0, due_at = CASE WHEN state = 0 THEN due_at END,"
+		" held_at = $2, held_until = $3 WHERE task_id = $1",
+		3, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	};
+	RomTask    *task = a->task;
+	RomEngine	engine;
+	Datum		values[3];
+
+	values[0] = UUIDPGetDatum(&task->id);
+	values[1] = TimestampTzGetDatum(task->held_at);
+	values[2] = TimestampTzGetDatum(task->held_until);
+	rom_engine_begin(&engine);
+	rom_execute(&update, values, NULL, 0);
+	rom_engine_end(&engine);
+	rom_wake_at(&task->id, owner, task->priority, task->held_until);
+	run->nsaved++;
+	run->nheld += a->admission == ROM_HELD_SLOT;
+}
+
 /* drop deletes a task whose instance is over. */
 static void
 drop(RomTask *task)
@@ -320,6 +372,7 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member)
 {
 	Attempt		a = {0};
 	bool		ok;
+	int			mark = rom_throttle_mark();
 	RomLimitKind limit;
 
 	a.task = task;
@@ -348,7 +401,9 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member)
 	}
 	ok = attempt(run, &a, owner);
 	limit = rom_limit_fired();
-	if (ok && !a.activity->transactional)
+	if (ok && a.admission != ROM_ADMITTED)
+		hold(run, &a, owner);
+	else if (ok && !a.activity->transactional)
 	{
 		if (run->solo)
 			announce(run, &a);
@@ -358,10 +413,16 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member)
 	else if (ok)
 		record_success(run, &a, owner);
 	else if (rom_slot_cancelled())
-		run->again[run->nagain++] = task->id;	/* its instance is over, or
-												 * was */
+	{
+		/* its instance is over, or was */
+		rom_throttle_back(mark);
+		run->again[run->nagain++] = task->id;
+	}
 	else if (limit == ROM_LIMIT_BATCH || is_shared_trouble(run, a.error->sqlerrcode))
+	{
+		rom_throttle_back(mark);
 		run->alone[run->nalone++] = task->id;
+	}
 	else
 	{
 		rom_limit_reset();
@@ -463,8 +524,8 @@ find(const char *owner, TimestampTz now, pg_uuid_t *ids, int max)
 {
 	static RomStatement ready = {
 		"SELECT task_id FROM romancy.t_task WHERE queue = '' AND state = 0 AND owner = $1"
-		" ORDER BY (- priority::bigint), task_id LIMIT $2",
-		2, {TEXTOID, INT4OID}
+		" AND (held_until IS NULL OR held_until <= $3) ORDER BY (- priority::bigint), task_id LIMIT $2",
+		3, {TEXTOID, INT4OID, TIMESTAMPTZOID}
 	};
 	static RomStatement due = {
 		"SELECT task_id FROM romancy.t_task WHERE due_at <= $3 AND due_at IS NOT NULL AND state = 2"
@@ -493,8 +554,10 @@ static TimestampTz
 next_due(const char *owner, TimestampTz after)
 {
 	static RomStatement next = {
-		"SELECT due_at FROM romancy.t_task WHERE due_at > $2 AND due_at IS NOT NULL AND state = 2"
-		" AND owner = $1 ORDER BY due_at LIMIT 1",
+		"SELECT least((SELECT due_at FROM romancy.t_task WHERE due_at > $2 AND due_at IS NOT NULL AND state = 2"
+		" AND owner = $1 ORDER BY due_at LIMIT 1),"
+		" (SELECT held_until FROM romancy.t_task WHERE held_until > $2 AND held_until IS NOT NULL AND state = 0"
+		" AND owner = $1 ORDER BY held_until LIMIT 1))",
 		2, {TEXTOID, TIMESTAMPTZOID}
 	};
 	Datum		values[2];
@@ -502,9 +565,9 @@ next_due(const char *owner, TimestampTz after)
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = TimestampTzGetDatum(after);
-	if (rom_execute(&next, values, NULL, 1) == 0)
-		return DT_NOEND;
-	return DatumGetTimestampTz(rom_value(0, 1, &isnull));
+	rom_execute(&next, values, NULL, 1);
+	values[0] = rom_value(0, 1, &isnull);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(values[0]);
 }
 
 /* scan notes tasks in the database that are ready, best first, and at its end those that wait for an attempt. */
@@ -512,7 +575,7 @@ static int
 scan(RomScanPlace *place, int limit)
 {
 	static RomStatement ready = {
-		"SELECT task_id, owner, priority, (- priority::bigint) FROM romancy.t_task WHERE queue = '' AND state = 0"
+		"SELECT task_id, owner, priority, (- priority::bigint), held_until FROM romancy.t_task WHERE queue = '' AND state = 0"
 		" AND ((- priority::bigint), task_id) > ($1, $2) ORDER BY (- priority::bigint), task_id LIMIT $3",
 		3, {INT8OID, UUIDOID, INT4OID}
 	};
@@ -542,7 +605,16 @@ scan(RomScanPlace *place, int limit)
 		Oid			owner = get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true);
 
 		if (OidIsValid(owner))
-			rom_wake_ready(id, owner, DatumGetInt32(rom_value(i, 3, &isnull)));
+		{
+			int32		priority = DatumGetInt32(rom_value(i, 3, &isnull));
+			Datum		held_until = rom_value(i, 5, &isnull);
+
+			/* what waits for a limit has its time */
+			if (isnull)
+				rom_wake_ready(id, owner, priority);
+			else
+				rom_wake_at(id, owner, priority, DatumGetTimestampTz(held_until));
+		}
 		place->rank = DatumGetInt64(rom_value(i, 4, &isnull));
 		place->id = *id;
 	}

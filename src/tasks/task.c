@@ -168,7 +168,8 @@ RomTable	rom_task_table = {
 	"t_task", ROM_TASK_NCOLUMNS, {
 		"task_id", "instance_id", "kind", "state", "def_id", "priority", "attempt",
 		"queue", "owner", "activity", "step", "limit_key", "input", "retry", "errors",
-		"details", "next", "started_at", "due_at", "lease_us", "close_us", "beat_us", "fence"
+		"details", "next", "started_at", "due_at", "lease_us", "close_us", "beat_us", "fence",
+		"held_at", "held_until"
 	}, true
 };
 
@@ -214,6 +215,8 @@ make_task(const Datum *values, const bool *nulls)
 	task->close_us = nulls[20] ? 0 : DatumGetInt64(values[20]);
 	task->beat_us = nulls[21] ? 0 : DatumGetInt64(values[21]);
 	task->fence = nulls[22] ? 0 : DatumGetInt64(values[22]);
+	task->held_at = nulls[23] ? 0 : DatumGetTimestampTz(values[23]);
+	task->held_until = nulls[24] ? 0 : DatumGetTimestampTz(values[24]);
 	ItemPointerSetInvalid(&task->locked);
 	return task;
 }
@@ -384,7 +387,7 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 {
 	static RomStatement update = {
 		"UPDATE romancy.t_task SET state = $2, due_at = $3, attempt = $4, started_at = $5, errors = $6,"
-		" fence = NULL, claimed_at = NULL, worker_id = NULL WHERE task_id = $1",
+		" fence = NULL, claimed_at = NULL, worker_id = NULL, held_at = NULL, held_until = NULL WHERE task_id = $1",
 		6, {UUIDOID, INT2OID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID, JSONBOID}
 	};
 	RomAttempts a;

@@ -62,6 +62,9 @@ typedef struct RomTask
 	Jsonb	   *next;
 	TimestampTz started_at;		/* the first attempt; 0: none yet */
 	TimestampTz due_at;			/* DT_NOEND: none */
+	TimestampTz held_at;		/* ready, in the database, and waits for a
+								 * limit; 0: none, as below */
+	TimestampTz held_until;
 	int64		fence;			/* of the lease; 0: none */
 	int64		lease_us;
 	int64		close_us;		/* start_to_close_timeout; 0: none, as below */
@@ -93,8 +96,9 @@ extern bool rom_task_is_paused(const pg_uuid_t *instance_id);
 #define ROM_TASK_COLUMNS \
 	"t.task_id, t.instance_id, t.kind, t.state, t.def_id, t.priority, t.attempt," \
 	" t.queue, t.owner, t.activity, t.step, t.limit_key, t.input, t.retry, t.errors," \
-	" t.details, t.next, t.started_at, t.due_at, t.lease_us, t.close_us, t.beat_us, t.fence"
-#define ROM_TASK_NCOLUMNS 23
+	" t.details, t.next, t.started_at, t.due_at, t.lease_us, t.close_us, t.beat_us, t.fence," \
+	" t.held_at, t.held_until"
+#define ROM_TASK_NCOLUMNS 25
 
 /* The same as a table for base/rows.h; some of its columns, by number. */
 extern RomTable rom_task_table;

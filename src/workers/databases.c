@@ -25,6 +25,7 @@
 #include "base/ready.h"
 #include "base/roster.h"
 #include "base/stat.h"
+#include "base/throttle.h"
 #include "workers/bgw.h"
 #include "workers/databases.h"
 
@@ -171,6 +172,7 @@ rom_databases_forget(void)
 		RomDatabase *database;
 
 		rom_ready_purge(dropped[i]);
+		rom_throttle_purge(dropped[i]);
 		rom_stat_forget(dropped[i]);
 		SpinLockAcquire(&roster->mutex);
 		database = rom_roster_database_locked(roster, dropped[i], false);

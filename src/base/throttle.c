@@ -1,0 +1,814 @@
+/*-------------------------------------------------------------------------
+ *
+ * throttle.c
+ *		Limits of activities that run in the database: how many at a time, and
+ *		how many per time, in shared memory.
+ *
+ * A slot is held by a process, from the begin of the attempt to the end of its
+ * transaction, when its locks are released: until then what it did is not done.
+ * A process runs one activity at a time, so one slot for each name will do,
+ * however many attempts share the transaction. Slots are counted in the
+ * activity's entry; a process that exits gives its own back, and after a crash
+ * shared memory is made anew, when none of them runs.
+ *
+ * The bucket of a rate limit is refilled evenly. Who finds no token books the next one that is
+ * not booked, and comes again when it is due, so that those who wait do not all come at
+ * once. A booking is a place in the row, not a token: who comes without one
+ * waits behind the bookings, unless tokens pile up because others did not come for
+ * theirs. An abort takes back what its transaction took and booked. After a clean start buckets are full, after a crash they are empty,
+ * for nobody knows what was left.
+ *
+ * Who finds no slot is in a queue of its activity, and made ready when a
+ * slot is free. It stays known as woken until its next turn: one that does not
+ * use the slot (it was cancelled, or is gone) lets the next come. All of that
+ * is a hint: everybody who waits has a time at which it asks again by itself.
+ *
+ * Where the library is not preloaded, and in a session whose clock was moved
+ * forward (drain), buckets are the session's own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/spin.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "base/ready.h"
+#include "base/shmem.h"
+#include "base/throttle.h"
+#include "base/wake.h"
+
+#define SETS 128
+#define WAYS 8
+#define WAITERS 4096
+#define HASHES 1024
+#define CHUNK 32
+#define NONE (-1)
+
+/* Who waits for a slot asks again after so long at the latest, and the more they are the less often. */
+#define SLOT_WAIT_MIN USECS_PER_SEC
+#define SLOT_WAIT_MAX (30 * USECS_PER_SEC)
+
+/* Who waits for a token that is due much later looks now and then: limits change, and others are cancelled. */
+#define TOKEN_WAIT USECS_PER_MINUTE
+
+/* All of those who wait for one activity are not to ask more often than this, on average. */
+#define ASK_EVERY (20 * INT64CONST(1000))
+
+typedef struct Tokens
+{
+	int			rate;			/* as it was used last; 0: not yet */
+	int64		period;
+	double		left;
+	TimestampTz at;				/* when so many were left */
+	TimestampTz booked;			/* up to when the tokens to come are booked */
+} Tokens;
+
+/* An activity. */
+typedef struct Entry
+{
+	uint64		key;			/* of its name and database; 0: free */
+	Tokens		tokens;
+	int			max;			/* max_concurrency as it was used last; 0:
+								 * none */
+	int			running;		/* slots held */
+	int			woken;			/* waiters that were woken and had no turn yet */
+	int			waiting;		/* in the queue: */
+	int			first;
+	int			last;
+} Entry;
+
+typedef struct Waiter
+{
+	pg_uuid_t	id;
+	Oid			dbid;
+	Oid			owner;
+	int32		priority;
+	int			entry;			/* NONE: free */
+	bool		woken;			/* not in the queue any more */
+	int			prev;			/* in the queue */
+	int			next;			/* or, if free, of the free ones */
+	int			chain;			/* next with the same hash */
+} Waiter;
+
+typedef struct Throttles
+{
+	slock_t		mutex;
+	TimestampTz began;			/* of shared memory after a crash; 0: after a
+								 * clean start */
+	int			woken;			/* of all entries */
+	int			free;			/* waiters */
+	int			hashes[HASHES];
+	Entry		entries[SETS * WAYS];
+	Waiter		waiters[WAITERS];
+} Throttles;
+
+/* A slot that this process holds. */
+typedef struct Hold
+{
+	uint64		key;
+	bool		keep;			/* beyond the commit */
+	bool		kept;			/* the commit is over: to the release */
+} Hold;
+
+/* A token that this transaction took, or booked. */
+typedef struct Taken
+{
+	uint64		key;
+	int			level;			/* of the subtransaction that it falls with */
+	bool		own;			/* from the session's own bucket */
+	TimestampTz booked;			/* 0: took */
+	TimestampTz before;			/* what was booked before that */
+} Taken;
+
+/* A bucket of the session's own. */
+typedef struct OwnTokens
+{
+	uint64		key;
+	Tokens		tokens;
+} OwnTokens;
+
+static Throttles *area = NULL;
+static HTAB *own_tokens = NULL;
+
+/* Both in TopMemoryContext. */
+static Hold *holds = NULL;
+static int	nholds = 0;
+static int	holds_size = 0;
+static Taken *taken = NULL;
+static int	ntaken = 0;
+static int	taken_size = 0;
+
+Size
+rom_throttle_shmem_size(void)
+{
+	return sizeof(Throttles);
+}
+
+void
+rom_throttle_shmem_attach(void *place, bool found)
+{
+	static bool before = false; /* in the postmaster: there was shared memory
+								 * before this one */
+
+	area = place;
+	if (found)
+		return;
+	memset(area, 0, sizeof(Throttles));
+	SpinLockInit(&area->mutex);
+	if (before)
+		area->began = GetCurrentTimestamp();
+	before = true;
+	for (int i = 0; i < HASHES; i++)
+		area->hashes[i] = NONE;
+	for (int i = 0; i < WAITERS; i++)
+	{
+		area->waiters[i].entry = NONE;
+		area->waiters[i].next = i + 1 < WAITERS ? i + 1 : NONE;
+	}
+}
+
+static uint64
+key_of(const char *activity)
+{
+	uint64		key = hash_bytes_extended((const unsigned char *) activity,
+										  strlen(activity), MyDatabaseId);
+
+	return Max(key, 1);
+}
+
+/* ---------------------------------------------------------------- tokens */
+
+/* refill brings a bucket up to now. */
+static void
+refill(Tokens *t, int rate, int64 period, TimestampTz now)
+{
+	if (t->rate == 0)
+	{
+		/* the first use */
+		t->left = rate;
+		t->at = now;
+		t->booked = 0;
+		if (area != NULL && area->began > 0)
+			t->left = Min(rate, (double) (now - area->began) * rate / period);
+	}
+	else if (t->rate != rate)
+		t->left = t->left / t->rate * rate;
+	t->rate = rate;
+	t->period = period;
+	t->left = Min(rate, t->left + (double) Max(now - t->at, 0) * rate / period);
+	t->at = now;
+}
+
+/* jitter draws from the upper half of a time. */
+static int64
+jitter(int64 us)
+{
+	return (int64) (us * (0.5 + 0.5 * pg_prng_double(&pg_global_prng_state)));
+}
+
+/*
+ * take takes a token, or books one for an asker who waits. random: a part of the time after which it
+ * looks again at the latest; 0: when the token is due. What it took or booked is in note. The mutex is
+ * held, if it is of a shared bucket.
+ */
+static bool
+take(Tokens *t, RomAsker *asker, TimestampTz now, double random, Taken *note)
+{
+	double		every = (double) t->period / t->rate;
+	bool		enough = t->left >= 1 - 1e-6;
+	int64		look;
+
+	/* it has booked one: after a restart nobody else knows of it */
+	t->booked = Max(t->booked, asker->held_at);
+	if (enough && (t->booked <= now || t->left >= 2 ||
+				   (asker->held_at > 0 && asker->held_at <= now)))
+	{
+		t->left -= 1;
+		return true;
+	}
+	if (!asker->waits)
+		return false;
+	if (asker->held_at <= now)
+	{
+		TimestampTz due = now + (enough ? 0 : (int64) ((1 - t->left) * every) + 1);
+
+		note->before = t->booked;
+		t->booked = Max(t->booked + (int64) every, due);
+		asker->held_at = note->booked = t->booked;
+		asker->held_until = 0;
+	}
+	if (asker->held_until > now)
+		return false;
+	if (random == 0)
+	{
+		asker->held_until = asker->held_at;
+		return false;
+	}
+	look = Max(TOKEN_WAIT, (int64) ((asker->held_at - now) / every * ASK_EVERY));
+	asker->held_until = Min(asker->held_at, now + (int64) (look * random));
+	return false;
+}
+
+/* own_bucket finds or makes the session's own bucket; the shared one's content is what it begins with. */
+static Tokens *
+own_bucket(uint64 key, const Tokens *shared)
+{
+	OwnTokens  *own;
+	bool		found;
+
+	if (own_tokens == NULL)
+	{
+		HASHCTL		ctl;
+
+		ctl.keysize = sizeof(uint64);
+		ctl.entrysize = sizeof(OwnTokens);
+		ctl.hcxt = TopMemoryContext;
+		own_tokens = hash_create("romancy rate limits", 64, &ctl,
+								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	own = hash_search(own_tokens, &key, HASH_ENTER, &found);
+	if (!found)
+		own->tokens = *shared;
+	return &own->tokens;
+}
+
+/* ---------------------------------------------------------------- entries and waiters: the mutex is held */
+
+/* is_idle: does it hold nothing that a new entry does not? */
+static bool
+is_idle(const Entry *e, TimestampTz now)
+{
+	const Tokens *t = &e->tokens;
+
+	return e->running == 0 && e->woken == 0 && e->waiting == 0 &&
+		(t->rate == 0 || (t->booked <= now &&
+						  t->left + (double) (now - t->at) * t->rate / t->period >= t->rate));
+}
+
+/* find_entry finds an activity's entry; NULL for none. create: makes one, if there is room. */
+static Entry *
+find_entry(uint64 key, bool create, TimestampTz now)
+{
+	Entry	   *set = &area->entries[key % SETS * WAYS];
+	Entry	   *place = NULL;
+
+	for (int i = 0; i < WAYS; i++)
+	{
+		if (set[i].key == key)
+			return &set[i];
+		if (place == NULL && create && (set[i].key == 0 || is_idle(&set[i], now)))
+			place = &set[i];
+	}
+	if (!create || place == NULL)
+		return NULL;
+	memset(place, 0, sizeof(Entry));
+	place->key = key;
+	place->first = place->last = NONE;
+	return place;
+}
+
+static int *
+hash_of(const pg_uuid_t *id)
+{
+	return &area->hashes[hash_bytes(id->data, UUID_LEN) % HASHES];
+}
+
+/* find_waiter finds a waiter of this database by its id, or NONE. */
+static int
+find_waiter(const pg_uuid_t *id)
+{
+	int			w = *hash_of(id);
+
+	while (w != NONE && (area->waiters[w].dbid != MyDatabaseId ||
+						 memcmp(&area->waiters[w].id, id, sizeof(pg_uuid_t)) != 0))
+		w = area->waiters[w].chain;
+	return w;
+}
+
+/* unlink_waiter takes a waiter out of its activity's queue. */
+static void
+unlink_waiter(int w)
+{
+	Waiter	   *waiter = &area->waiters[w];
+	Entry	   *e = &area->entries[waiter->entry];
+
+	if (waiter->prev != NONE)
+		area->waiters[waiter->prev].next = waiter->next;
+	else
+		e->first = waiter->next;
+	if (waiter->next != NONE)
+		area->waiters[waiter->next].prev = waiter->prev;
+	else
+		e->last = waiter->prev;
+	e->waiting--;
+}
+
+/* forget_waiter takes it out of everything. */
+static void
+forget_waiter(int w)
+{
+	Waiter	   *waiter = &area->waiters[w];
+	int		   *chain = hash_of(&waiter->id);
+
+	if (waiter->woken)
+	{
+		area->entries[waiter->entry].woken--;
+		area->woken--;
+	}
+	else
+		unlink_waiter(w);
+	while (*chain != w)
+		chain = &area->waiters[*chain].chain;
+	*chain = waiter->chain;
+	waiter->entry = NONE;
+	waiter->next = area->free;
+	area->free = w;
+}
+
+/* add_waiter puts an asker into the queue: in front, if it has been woken in vain. When there is no room it has its time. */
+static void
+add_waiter(Entry *e, const RomAsker *asker)
+{
+	int			w = find_waiter(&asker->id);
+	bool		front = false;
+	Waiter	   *waiter;
+
+	if (w != NONE)
+	{
+		if (!area->waiters[w].woken && &area->entries[area->waiters[w].entry] == e)
+			return;
+		front = area->waiters[w].woken;
+		forget_waiter(w);
+	}
+	w = area->free;
+	if (w == NONE)
+		return;
+	waiter = &area->waiters[w];
+	area->free = waiter->next;
+	waiter->id = asker->id;
+	waiter->dbid = MyDatabaseId;
+	waiter->owner = asker->owner;
+	waiter->priority = asker->priority;
+	waiter->entry = e - area->entries;
+	waiter->woken = false;
+	waiter->chain = *hash_of(&asker->id);
+	*hash_of(&asker->id) = w;
+	waiter->prev = front ? NONE : e->last;
+	waiter->next = front ? e->first : NONE;
+	if (waiter->prev != NONE)
+		area->waiters[waiter->prev].next = w;
+	else
+		e->first = w;
+	if (waiter->next != NONE)
+		area->waiters[waiter->next].prev = w;
+	else
+		e->last = w;
+	e->waiting++;
+}
+
+/* wake_some takes those out of the queue for whom there are slots: at most CHUNK, whom the caller makes ready when it has let go of the mutex. */
+static int
+wake_some(Entry *e, RomReadyItem *items)
+{
+	int			n = 0;
+
+	while (n < CHUNK && e->first != NONE &&
+		   (e->max == 0 || e->running + e->woken < e->max))
+	{
+		Waiter	   *waiter = &area->waiters[e->first];
+
+		unlink_waiter(e->first);
+		waiter->woken = true;
+		e->woken++;
+		area->woken++;
+		items[n].id = waiter->id;
+		items[n].dbid = waiter->dbid;
+		items[n].owner = waiter->owner;
+		items[n++].priority = waiter->priority;
+	}
+	return n;
+}
+
+/* make_ready is for those that wake_some() gave, without the mutex. */
+static void
+make_ready(RomReadyItem *items, int n)
+{
+	TimestampTz now;
+
+	if (n == 0)
+		return;
+	now = GetCurrentTimestamp();
+	for (int i = 0; i < n; i++)
+		items[i].at = now;
+	rom_ready_put(items, n, now);
+}
+
+/* ---------------------------------------------------------------- what this process has */
+
+/* let_go gives a slot back. */
+static void
+let_go(uint64 key)
+{
+	RomReadyItem items[CHUNK];
+	int			n = 0;
+	Entry	   *e;
+
+	SpinLockAcquire(&area->mutex);
+	e = find_entry(key, false, 0);
+	if (e != NULL)
+	{
+		e->running--;
+		n = wake_some(e, items);
+	}
+	SpinLockRelease(&area->mutex);
+	make_ready(items, n);
+}
+
+/* end_holds: a transaction is over. What is to be kept beyond its commit is kept. */
+static void
+end_holds(bool commit)
+{
+	int			left = 0;
+
+	for (int i = 0; i < nholds; i++)
+	{
+		Hold		hold = holds[i];
+
+		hold.kept = hold.kept || (commit && hold.keep);
+		if (hold.kept)
+			holds[left++] = hold;
+		else
+			let_go(hold.key);
+	}
+	nholds = left;
+}
+
+int
+rom_throttle_mark(void)
+{
+	return ntaken;
+}
+
+/* undo gives back what a note says. The mutex is held, if it is of a shared bucket. */
+static void
+undo(Tokens *t, const Taken *note)
+{
+	if (note->booked == 0)
+		t->left = Min(t->rate, t->left + 1);
+	else if (t->booked == note->booked)
+		t->booked = note->before;	/* unless others have booked since */
+}
+
+void
+rom_throttle_back(int mark)
+{
+	while (ntaken > mark)
+	{
+		Taken	   *note = &taken[--ntaken];
+		Entry	   *e;
+		OwnTokens  *own;
+
+		if (note->own)
+		{
+			own = own_tokens ? hash_search(own_tokens, &note->key, HASH_FIND, NULL) : NULL;
+			if (own != NULL)
+				undo(&own->tokens, note);
+			continue;
+		}
+		SpinLockAcquire(&area->mutex);
+		e = find_entry(note->key, false, 0);
+		if (e != NULL)
+			undo(&e->tokens, note);
+		SpinLockRelease(&area->mutex);
+	}
+}
+
+static void
+at_xact(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		rom_throttle_back(0);
+	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+		ntaken = 0;
+}
+
+static void
+at_subxact(SubXactEvent event, SubTransactionId mySubid,
+		   SubTransactionId parentSubid, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	int			mark = ntaken;
+
+	while (mark > 0 && taken[mark - 1].level >= level)
+		mark--;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		rom_throttle_back(mark);
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		for (; mark < ntaken; mark++)
+			taken[mark].level = level - 1;
+}
+
+static void
+at_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+{
+	if (nholds > 0 && phase == RESOURCE_RELEASE_AFTER_LOCKS && isTopLevel)
+		end_holds(isCommit);
+}
+
+/* The process ends: what it ran is rolled back before another begins. */
+static void
+at_exit(int code, Datum arg)
+{
+	AbortOutOfAnyTransaction();
+	rom_throttle_release();
+}
+
+/* prepare makes room for one hold and one token more, so that nothing fails under the mutex. */
+static void
+prepare(void)
+{
+	static bool registered = false;
+
+	if (holds == NULL)
+	{
+		holds = MemoryContextAlloc(TopMemoryContext, 16 * sizeof(Hold));
+		holds_size = 16;
+	}
+	else if (nholds == holds_size)
+	{
+		holds = repalloc(holds, 2 * holds_size * sizeof(Hold));
+		holds_size *= 2;
+	}
+	if (taken == NULL)
+	{
+		taken = MemoryContextAlloc(TopMemoryContext, 32 * sizeof(Taken));
+		taken_size = 32;
+	}
+	else if (ntaken == taken_size)
+	{
+		taken = repalloc(taken, 2 * taken_size * sizeof(Taken));
+		taken_size *= 2;
+	}
+	if (registered)
+		return;
+	registered = true;
+	RegisterXactCallback(at_xact, NULL);
+	RegisterSubXactCallback(at_subxact, NULL);
+	RegisterResourceReleaseCallback(at_release, NULL);
+	if (area != NULL)
+		before_shmem_exit(at_exit, 0);
+}
+
+/* ---------------------------------------------------------------- for others */
+
+/* hold_until is when an asker who found no slot asks again, unless it is woken. */
+static void
+hold_until(RomAsker *asker, int waiting, TimestampTz now)
+{
+	int64		delay;
+
+	if (asker->held_at == 0 || asker->held_at > now)
+		asker->held_at = now;
+	if (asker->held_until > now)
+		return;
+	delay = Max((now - asker->held_at) / 2, waiting * ASK_EVERY);
+	delay = Min(Max(delay, SLOT_WAIT_MIN), SLOT_WAIT_MAX);
+	asker->held_until = now + jitter(delay);
+}
+
+RomAdmission
+rom_throttle_admit(const char *activity, const RomThrottle *throttle, RomAsker *asker)
+{
+	uint64		key = key_of(activity);
+	TimestampTz now = rom_now();
+	TimestampTz wall = GetCurrentTimestamp();
+	bool		own = area == NULL || rom_clock_is_ahead();
+	double		random = 0.5 + 0.5 * pg_prng_double(&pg_global_prng_state);
+	bool		slot = throttle->max_concurrency > 0 && area != NULL;
+	RomAdmission result = ROM_ADMITTED;
+	Hold	   *hold = NULL;
+	RomReadyItem items[CHUNK];
+	Tokens		shared = {0};
+	Entry	   *e = NULL;
+	Taken	   *note;
+	int			waiting = 0;
+	int			n = 0;
+
+	prepare();
+	note = &taken[ntaken];		/* it counts if something was taken or booked */
+	memset(note, 0, sizeof(Taken));
+	for (int i = 0; i < nholds && hold == NULL; i++)
+		if (holds[i].key == key)
+			hold = &holds[i];
+	if (area != NULL)
+	{
+		SpinLockAcquire(&area->mutex);
+		e = find_entry(key, true, wall);
+		if (e == NULL)
+			result = slot ? ROM_HELD_SLOT : ROM_HELD_TOKEN; /* no room: later */
+		else
+		{
+			shared = e->tokens;
+			if (e->max != throttle->max_concurrency)
+			{
+				e->max = throttle->max_concurrency;
+				n = wake_some(e, items);
+			}
+			if (slot && hold == NULL && e->running >= e->max)
+			{
+				result = ROM_HELD_SLOT;
+				if (asker->waits)
+					add_waiter(e, asker);
+				waiting = e->waiting;
+			}
+			else if (throttle->rate > 0 && !own)
+			{
+				refill(&e->tokens, throttle->rate, throttle->period, now);
+				if (!take(&e->tokens, asker, now, random, note))
+					result = ROM_HELD_TOKEN;
+			}
+			if (result == ROM_ADMITTED && slot && hold == NULL)
+				e->running++;
+			if (result == ROM_ADMITTED)
+			{
+				int			w = find_waiter(&asker->id);
+
+				if (w != NONE)
+					forget_waiter(w);
+			}
+		}
+		SpinLockRelease(&area->mutex);
+		make_ready(items, n);
+	}
+	if (result == ROM_ADMITTED && slot && hold == NULL)
+	{
+		hold = &holds[nholds++];
+		hold->key = key;
+		hold->keep = hold->kept = false;
+	}
+	if (result == ROM_ADMITTED && throttle->rate > 0 && own)
+	{
+		Tokens	   *t = own_bucket(key, &shared);
+
+		/*
+		 * (a slot that it then does not use is held to the end of the
+		 * transaction)
+		 */
+		refill(t, throttle->rate, throttle->period, now);
+		if (!take(t, asker, now, 0, note))
+			result = ROM_HELD_TOKEN;
+	}
+	if (note->booked > 0 || (result == ROM_ADMITTED && throttle->rate > 0))
+	{
+		note->key = key;
+		note->level = asker->level;
+		note->own = own;
+		ntaken++;
+	}
+	if (result == ROM_ADMITTED)
+	{
+		if (hold != NULL && asker->keep)
+			hold->keep = true;
+	}
+	else if (result == ROM_HELD_SLOT || (area != NULL && e == NULL))
+		hold_until(asker, waiting, now);
+	return result;
+}
+
+void
+rom_throttle_settle(const pg_uuid_t *ids, int n)
+{
+	if (area == NULL || *(volatile int *) &area->woken == 0)
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		RomReadyItem items[CHUNK];
+		int			woken = 0;
+		int			w;
+
+		SpinLockAcquire(&area->mutex);
+		w = find_waiter(&ids[i]);
+		if (w != NONE && area->waiters[w].woken)
+		{
+			Entry	   *e = &area->entries[area->waiters[w].entry];
+
+			forget_waiter(w);
+			woken = wake_some(e, items);
+		}
+		SpinLockRelease(&area->mutex);
+		make_ready(items, woken);
+	}
+}
+
+void
+rom_throttle_release(void)
+{
+	while (nholds > 0)
+		let_go(holds[--nholds].key);
+}
+
+void
+rom_throttle_clock_reset(void)
+{
+	if (own_tokens == NULL || !rom_clock_is_ahead())
+		return;
+	hash_destroy(own_tokens);
+	own_tokens = NULL;
+}
+
+/* changed is called after the commit that changed a definition. */
+static void
+changed(const void *arg)
+{
+	uint64		key;
+	int			n;
+
+	memcpy(&key, arg, sizeof(key));
+	do
+	{
+		RomReadyItem items[CHUNK];
+		Entry	   *e;
+
+		n = 0;
+		SpinLockAcquire(&area->mutex);
+		e = find_entry(key, false, 0);
+		if (e != NULL)
+		{
+			e->max = 0;			/* whoever asks next says what it is */
+			e->tokens.booked = 0;
+			n = wake_some(e, items);
+		}
+		SpinLockRelease(&area->mutex);
+		make_ready(items, n);
+	} while (n == CHUNK);
+}
+
+void
+rom_throttle_changed(const char *activity)
+{
+	uint64		key = key_of(activity);
+
+	rom_wake_call(changed, &key, sizeof(key));
+}
+
+void
+rom_throttle_purge(Oid dbid)
+{
+	if (area == NULL)
+		return;
+	SpinLockAcquire(&area->mutex);
+	for (int w = 0; w < WAITERS; w++)
+		if (area->waiters[w].entry != NONE && area->waiters[w].dbid == dbid)
+			forget_waiter(w);
+	SpinLockRelease(&area->mutex);
+}
