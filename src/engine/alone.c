@@ -179,7 +179,7 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				continue;
 			}
 			if (run.nalone > 0 && *tainted)
-				rom_transaction_wake(id, owner, 0);	/* in another process */
+				rom_transaction_wake(id, owner, 0); /* in another process */
 			if (run.nalone == 0 || *tainted)
 				return turns;
 			continue;			/* interrupted: look at the inbox again */

@@ -363,8 +363,8 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 			/* before, it went on from here */
 			MemoryContextSwitchTo(turn->cxt);
 			rom_call_mismatch(turn, psprintf("its end with an error (%s: %s)",
-											   unpack_sql_state(copy->sqlerrcode), copy->message),
-								rom_turn_peek(turn), "an error");
+											 unpack_sql_state(copy->sqlerrcode), copy->message),
+							  rom_turn_peek(turn), "an error");
 			result = ROM_EVAL_PAUSE;
 		}
 		RESUME_INTERRUPTS();
