@@ -400,8 +400,10 @@ rom_ready_rest(int worker, bool leave)
 	RomWorker  *me = &roster->workers[worker];
 	TimestampTz now = GetCurrentTimestamp();
 	RomHeapQueue *queue;
+	RomLatches	latches;
 	bool		rest = false;
 
+	latches.count = 0;
 	LWLockAcquire(rom_shmem_ready_lock(), LW_SHARED);
 	queue = rom_heap_find(heaps, me->dbid, me->owner);
 	if (queue == NULL || queue->count == 0)
@@ -412,10 +414,13 @@ rom_ready_rest(int worker, bool leave)
 			me->state = leave ? ROM_WORKER_LEAVING : ROM_WORKER_IDLE;
 			me->since = now;
 			rest = true;
+			if (roster->room_wanted && !leave)
+				rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
 		}
 		SpinLockRelease(&roster->mutex);
 	}
 	LWLockRelease(rom_shmem_ready_lock());
+	rom_latches_set(&latches);
 	return rest;
 }
 

@@ -124,7 +124,7 @@ bool
 rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
 					   RomLatches *latches)
 {
-	int			of_database = 0;
+	int			of_database = 0;	/* but those that rest: they make room */
 	int			of_owner = 0;
 	int			i;
 
@@ -135,7 +135,8 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
 		if (worker->state == ROM_WORKER_FREE ||
 			worker->kind != ROM_WORKER_EXECUTOR || worker->dbid != dbid)
 			continue;
-		of_database++;
+		if (worker->owner == owner || worker->state != ROM_WORKER_IDLE)
+			of_database++;
 		if (worker->owner != owner || worker->leave ||
 			worker->state == ROM_WORKER_LEAVING)
 			continue;

@@ -136,6 +136,8 @@ typedef struct RomRoster
 	TimestampTz launcher_wakes_at;
 	uint32		told;
 	bool		cannot_grow;	/* all places taken, or no process to be had */
+	bool		room_wanted;	/* an executor that rests is to tell: somebody
+								 * has work for one more */
 
 	/* queues that the launcher knows of, but cannot serve now */
 	int			npending;

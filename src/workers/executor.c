@@ -73,9 +73,12 @@ put_back(int code, Datum arg)
 	rom_ready_put(items, ntaken, now);
 }
 
-/* Sleeps until there is something to take. False: it is time to leave. */
+/*
+ * Sleeps until there is something to take. False: it is time to leave. idle_since: when we last had
+ * something to do; that there may be some, which then was others', does not count.
+ */
 static bool
-rest(int place)
+rest(int place, TimestampTz idle_since)
 {
 	TimestampTz end = DT_NOEND;
 
@@ -86,8 +89,7 @@ rest(int place)
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	if (rom_guc_worker_idle_timeout > 0)
-		end = GetCurrentTimestamp() +
-			(int64) rom_guc_worker_idle_timeout * 1000;
+		end = idle_since + (int64) rom_guc_worker_idle_timeout * 1000;
 
 	for (;;)
 	{
@@ -108,6 +110,7 @@ rom_executor_main(Datum arg)
 {
 	RomWorkerParams params;
 	MemoryContext cycle;
+	TimestampTz idle_since;
 
 	before_shmem_exit(put_back, 0);
 	rom_bgw_attach(&params);
@@ -116,6 +119,7 @@ rom_executor_main(Datum arg)
 	cycle = AllocSetContextCreate(TopMemoryContext, "romancy executor cycle",
 								  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(cycle);
+	idle_since = GetCurrentTimestamp();
 
 	for (;;)
 	{
@@ -129,7 +133,7 @@ rom_executor_main(Datum arg)
 								ROM_BATCH_MAX);
 		if (ntaken == 0)
 		{
-			if (!rest(params.place))
+			if (!rest(params.place, idle_since))
 				break;
 			rom_bgw_set_state(ROM_WORKER_RUNNING);
 			continue;
@@ -143,6 +147,7 @@ rom_executor_main(Datum arg)
 		pgstat_report_activity(STATE_RUNNING, "romancy: running turns");
 		turns = rom_batch_run(params.owner, taken, ntaken, &tainted);
 		ntaken = 0;
+		idle_since = GetCurrentTimestamp();
 		rom_roster_busy(rom_bgw_me(), turns);
 		if (turns > 0)
 			rom_bgw_healthy();

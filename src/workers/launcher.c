@@ -105,6 +105,7 @@ sign_on(void)
 	roster->told = ROM_TELL_LIST;
 	roster->npending = 0;
 	roster->cannot_grow = false;
+	roster->room_wanted = false;
 	SpinLockRelease(&roster->mutex);
 }
 

@@ -58,8 +58,8 @@ typedef struct Need
 	Oid			owner;
 	int			part;
 	TimestampTz since;
-	bool		more;			/* executor: one more, so nobody has to leave
-								 * for it */
+	bool		more;			/* executor: one more, so nobody who works has
+								 * to leave for it */
 } Need;
 
 /* Everything a plan looks at; allocated once. */
@@ -77,6 +77,8 @@ typedef struct Staffing
 								 * for */
 	int			nworkers;
 	int			total;			/* places taken */
+	bool		executor_rests; /* one of them by somebody who has nothing to
+								 * do */
 	RomWorker	workers[FLEXIBLE_ARRAY_MEMBER];
 } Staffing;
 
@@ -177,6 +179,7 @@ count_workers(void)
 	int			i;
 
 	plan->total = 0;
+	plan->executor_rests = false;
 	for (i = 0; i < plan->ndatabases; i++)
 		plan->databases[i].executors = 0;
 	for (i = 0; i < plan->nworkers; i++)
@@ -187,6 +190,9 @@ count_workers(void)
 		if (worker->state == ROM_WORKER_FREE)
 			continue;
 		plan->total++;
+		if (worker->kind == ROM_WORKER_EXECUTOR &&
+			worker->state == ROM_WORKER_IDLE)
+			plan->executor_rests = true;
 		known = find_known(worker->dbid);
 		if (known != NULL && worker->kind == ROM_WORKER_EXECUTOR)
 			known->executors++;
@@ -378,17 +384,21 @@ ask_to_leave(int i)
 
 /*
  * Asks the worker to leave that can be missed best. dbid: an executor of this
- * database has to be it; otherwise anybody.
+ * database has to be it; otherwise anybody. For one more executor, only an executor
+ * that has rested for a while makes room; for one more scheduler, nobody.
  */
 static void
-make_room(Oid dbid)
+make_room(Oid dbid, const Need *need)
 {
 	int			best = -1;
 	int			best_score = 0;
 	int			leaving = 0;
 	int			i;
 
-	plan->next = Min(plan->next, plan->now + LOOK_AGAIN);
+	if (need->more && need->kind != ROM_WORKER_EXECUTOR)
+		return;
+	if (!need->more)
+		plan->next = Min(plan->next, plan->now + LOOK_AGAIN);
 	for (i = 0; i < plan->nworkers; i++)
 	{
 		RomWorker  *worker = &plan->workers[i];
@@ -409,6 +419,13 @@ make_room(Oid dbid)
 		}
 		if (!idle && worker->kind == ROM_WORKER_SCHEDULER)
 			continue;
+		if (need->more && (!idle || worker->kind != ROM_WORKER_EXECUTOR))
+			continue;
+		if (need->more && worker->since + TENURE > plan->now)
+		{
+			plan->next = Min(plan->next, worker->since + TENURE);
+			continue;
+		}
 		if (!idle && worker->started_at + TENURE > plan->now)
 		{
 			plan->next = Min(plan->next, worker->started_at + TENURE);
@@ -452,22 +469,19 @@ serve(const Need *need)
 	}
 	if (rom_places_wait_until() > plan->now)
 	{
-		if (!need->more)
-			make_room(InvalidOid);
+		make_room(InvalidOid, need);
 		plan->next = Min(plan->next, rom_places_wait_until());
 		return false;
 	}
 	if (need->kind == ROM_WORKER_EXECUTOR &&
 		known->executors >= rom_guc_executors)
 	{
-		if (!need->more)
-			make_room(need->dbid);
+		make_room(need->dbid, need);
 		return false;
 	}
 	if (plan->total >= plan->nworkers)
 	{
-		if (!need->more)
-			make_room(InvalidOid);
+		make_room(InvalidOid, need);
 		return false;
 	}
 
@@ -479,8 +493,7 @@ serve(const Need *need)
 	place = rom_places_start(&params, plan->now);
 	if (place < 0)
 	{
-		if (!need->more)
-			make_room(InvalidOid);
+		make_room(InvalidOid, need);
 		plan->next = Min(plan->next, Max(rom_places_wait_until(),
 										 plan->now + MS));
 		return false;
@@ -555,18 +568,24 @@ publish_pending(const bool *served)
 	int			i;
 
 	SpinLockAcquire(&roster->mutex);
+	roster->room_wanted = false;
 	for (i = 0; i < plan->nneeds && n < ROM_MAX_PENDING; i++)
 	{
-		if (served[i] || plan->needs[i].more ||
-			plan->needs[i].kind != ROM_WORKER_EXECUTOR)
+		if (served[i] || plan->needs[i].kind != ROM_WORKER_EXECUTOR)
 			continue;
+		if (plan->needs[i].more)
+		{
+			roster->room_wanted = true;
+			continue;
+		}
 		roster->pending[n].dbid = plan->needs[i].dbid;
 		roster->pending[n].owner = plan->needs[i].owner;
 		n++;
 	}
 	roster->npending = n;
-	roster->cannot_grow = plan->total >= plan->nworkers ||
-		rom_places_wait_until() > plan->now;
+	roster->cannot_grow = !plan->executor_rests &&
+		(plan->total >= plan->nworkers ||
+		 rom_places_wait_until() > plan->now);
 	SpinLockRelease(&roster->mutex);
 }
 
