@@ -101,14 +101,15 @@ is_quick(int32 def_id)
 	return mean->mean_us < QUICK_TURN_US;
 }
 
-/* owner_error: the instance's owner is not there any more (or is somebody else than the executor serves). */
+/* owner_error: the instance's owner is not there any more. */
 static Jsonb *
 owner_error(RomInstance *inst)
 {
 	return rom_error_make(ERRCODE_UNDEFINED_OBJECT,
 						  psprintf("role \"%s\", the owner of the instance, does not exist", inst->owner_name),
 						  NULL,
-						  "Create the role again, then call romancy.resume_workflow().", NULL);
+						  "Create the role again, then call romancy.resume_workflow(); or end the instance with romancy.terminate_workflow().",
+						  NULL);
 }
 
 /* crash_error: the turn has died with its process again and again. */
@@ -163,6 +164,18 @@ woken_for_others(RomTurn *turn)
 		(turn->inst->flags & ROM_HAS_SUBSCRIPTIONS) != 0;
 }
 
+/* ends_as_nobody: is it to be ended in a way that runs nothing of its owner's, who is not there any more? */
+static bool
+ends_as_nobody(RomTurn *turn)
+{
+	for (int i = 0; i < turn->ninbox; i++)
+		if (turn->inbox[i].kind == ROM_INBOX_TERMINATE ||
+			(turn->inbox[i].kind == ROM_INBOX_CANCEL &&
+			 (turn->inst->flags & ROM_HAS_COMPENSATIONS) == 0))
+			return true;
+	return ROM_STATUS_IS_FINAL(turn->inst->status);
+}
+
 /* run_member runs one turn within its limits. */
 static RomTurnEnd
 run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
@@ -180,7 +193,10 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
 
 		(void) rom_limit_arm(&limit, 1);
 	}
-	if (owner != turn->owner && !ROM_STATUS_IS_FINAL(turn->inst->status))
+	if (!OidIsValid(owner) && !ends_as_nobody(turn) &&
+		turn->inst->status == ROM_STATUS_PAUSED)
+		end = ROM_TURN_NOTHING; /* it is known */
+	else if (!OidIsValid(owner) && !ends_as_nobody(turn))
 	{
 		rom_turn_pause(turn, owner_error(turn->inst));
 		end = ROM_TURN_SAVE;
@@ -289,8 +305,16 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 	for (int i = 0; i < count; i++)
 	{
 		RomTurn    *turn = turns[i];
+		Oid			its_owner = get_role_oid(turn->inst->owner_name, true);
 		RomTurnEnd	end;
 
+		if (OidIsValid(its_owner) && its_owner != owner &&
+			!ROM_STATUS_IS_FINAL(turn->inst->status))
+		{
+			/* the role was made anew since it was handed to us */
+			rom_wake_ready(&turn->inst->id, its_owner, turn->inst->priority);
+			continue;
+		}
 		if (full)
 		{
 			run->again[run->nagain++] = turn->inst->id;

@@ -35,33 +35,26 @@
 /* A scheduler's share: instances whose id's hash modulo $4 is $5. */
 #define SHARE "($4 = 1 OR (pg_catalog.uuid_hash(i.instance_id)::bigint & 2147483647) % $4 = $5)"
 
-/* The role's oid; of the last one asked for, from memory. InvalidOid, and said once, when there is no such role. */
+/*
+ * The role's oid. InvalidOid, and said once, when there is no such role: an executor of nobody then
+ * pauses what was to run as that role.
+ */
 static Oid
 owner_oid(const char *name)
 {
-	static char last_name[NAMEDATALEN] = "";
-	static Oid	last_oid = InvalidOid;
 	static bool told = false;
+	Oid			oid = get_role_oid(name, true);
 
-	/*
-	 * an oid may be stale when the role was dropped: then its executor finds
-	 * nothing of its own
-	 */
-	if (last_name[0] != '\0' && strcmp(name, last_name) == 0)
-		return last_oid;
-	last_oid = get_role_oid(name, true);
-	snprintf(last_name, sizeof(last_name), "%s",
-			 OidIsValid(last_oid) ? name : "");
-	if (!OidIsValid(last_oid) && !told)
+	if (!OidIsValid(oid) && !told)
 	{
 		told = true;
 		ereport(LOG,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("role \"%s\" does not exist", name),
-				 errdetail("There are workflow instances that are to run as this role."),
-				 errhint("Cancel them, or create the role again.")));
+				 errdetail("Workflow instances that are to run as this role are paused."),
+				 errhint("Terminate them, or create the role again and resume them.")));
 	}
-	return last_oid;
+	return oid;
 }
 
 /* Notes row row of the result: wake_at, instance_id, owner, priority. */
@@ -69,15 +62,12 @@ static void
 note_row(uint64 row, RomScanPos *pos)
 {
 	bool		isnull;
-	Oid			owner;
 	char	   *name = rom_value_text(row, 3, CurrentMemoryContext);
 
 	pos->wake_at = DatumGetTimestampTz(rom_value(row, 1, &isnull));
 	pos->id = *DatumGetUUIDP(rom_value(row, 2, &isnull));
-	owner = owner_oid(name);
-	if (OidIsValid(owner))
-		rom_wake_at(&pos->id, owner,
-					DatumGetInt32(rom_value(row, 4, &isnull)), pos->wake_at);
+	rom_wake_at(&pos->id, owner_oid(name),
+				DatumGetInt32(rom_value(row, 4, &isnull)), pos->wake_at);
 	pfree(name);
 }
 
@@ -142,11 +132,9 @@ rom_scan_inbox(pg_uuid_t *after, int limit)
 		if (DatumGetBool(rom_value(i, 4, &isnull)) && !isnull)
 		{
 			char	   *name = rom_value_text(i, 2, CurrentMemoryContext);
-			Oid			owner = owner_oid(name);
 
-			if (OidIsValid(owner))
-				rom_wake_ready(after, owner,
-							   DatumGetInt32(rom_value(i, 3, &isnull)));
+			rom_wake_ready(after, owner_oid(name),
+						   DatumGetInt32(rom_value(i, 3, &isnull)));
 			pfree(name);
 		}
 	}

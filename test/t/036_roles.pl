@@ -59,6 +59,19 @@ sql("SELECT romancy.resume_workflow('$id{renamed}'), romancy.grant_usage('droppe
 becomes($_, 'completed', '-', 'with the name back it goes on') for qw(renamed dropped);
 is(sql(q{SELECT count(*) FROM seen WHERE who NOT IN ('renamed', 'dropped', 'nologin', 'expired', 'limited', 'member', 'fine')}), '0', 'each ran as its owner alone');
 
+# found by the scan of a start, not by its timer: paused as well; ended by terminate_workflow, or it goes on when the role is back
+sql(q{CREATE ROLE gone; SELECT romancy.grant_usage('gone'); GRANT CREATE ON SCHEMA public TO gone});
+my @gone = split /\n/, sql(q{SET ROLE gone; SELECT romancy.start_workflow('steps', '"1 s"', start_at => now() + interval '2 s') FROM generate_series(1, 2)});
+sql(q{ALTER SYSTEM SET romancy.enabled = off});
+$node->restart;
+sql(q{SELECT romancy.revoke_usage('gone'); REASSIGN OWNED BY gone TO postgres; DROP OWNED BY gone; DROP ROLE gone; ALTER SYSTEM RESET romancy.enabled});
+$node->restart;
+poll_until($node, qq{SELECT string_agg(DISTINCT status || (error->>'sqlstate'), '') FROM romancy.instances WHERE instance_id IN ('$gone[0]', '$gone[1]')}, 'a role is dropped while the server does not run workflows: paused', expected => 'paused42704');
+sql("SELECT romancy.terminate_workflow('$gone[0]')");
+poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$gone[0]'", 'it can be terminated', expected => 'cancelled');
+sql("CREATE ROLE gone; SELECT romancy.grant_usage('gone'), romancy.resume_workflow('$gone[1]')");
+poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$gone[1]'", 'the other goes on with the role', expected => 'completed');
+
 # in the middle of a load
 sql(q{CREATE ROLE busy; SELECT romancy.grant_usage('busy')});
 sql(q{SET ROLE busy; SELECT count(*) FROM romancy.start_workflows('steps', array(SELECT '"300 ms"'::jsonb FROM generate_series(1, 200)))});
