@@ -157,6 +157,26 @@ rom_channel_check(const char *name, const char *what)
 }
 
 void
+rom_key_check(const char *key, const char *what)
+{
+	if (strlen(key) > ROM_KEY_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must not exceed %d bytes", what, ROM_KEY_MAX),
+				 errhint("Use a hash of it, such as md5().")));
+}
+
+char *
+rom_arg_key_opt(FunctionCallInfo fcinfo, int n)
+{
+	char	   *key = rom_arg_text_opt(fcinfo, n);
+
+	if (key != NULL)
+		rom_key_check(key, "idempotency_key");
+	return key;
+}
+
+void
 rom_payload_check(const Jsonb *jb, const char *argument)
 {
 	if (jb == NULL || VARSIZE(jb) <= rom_guc_max_payload_size)

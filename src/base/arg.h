@@ -55,6 +55,14 @@ extern void rom_payload_check(const Jsonb *jb, const char *argument);
 /* Raises RM012 for such a name that is empty or too long. what: "channel", "type", "name". */
 extern void rom_channel_check(const char *name, const char *what);
 
+/* Longest name of a workflow, an activity or a queue, and longest idempotency key, in bytes: they are indexed. */
+#define ROM_NAME_MAX 200
+#define ROM_KEY_MAX 2000
+
+/* An idempotency key, NULL where it is null. RM012 for one that is too long. */
+extern char *rom_arg_key_opt(FunctionCallInfo fcinfo, int n);
+extern void rom_key_check(const char *key, const char *what);
+
 /* Text as a value of these types, in the current context; false when it is none. */
 extern bool rom_input_interval(const char *text, Interval *value);
 extern bool rom_input_timestamptz(const char *text, TimestampTz *value);

@@ -226,6 +226,10 @@ name_arg(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"name\" must not be empty")));
+	if (strlen(name) > ROM_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"name\" must not exceed %d bytes", ROM_NAME_MAX)));
 	return name;
 }
 
@@ -244,6 +248,8 @@ handler_args(FunctionCallInfo fcinfo, bool procedure, const char *what,
 	{
 		if ((*queue)[0] == '\0')
 			wrong_definition(what, name, "The queue's name is empty.");
+		if (strlen(*queue) > ROM_NAME_MAX)
+			wrong_definition(what, name, "The queue's name is too long.");
 		return NULL;
 	}
 	funcid = PG_GETARG_OID(1);
@@ -354,6 +360,8 @@ romancy_define_workflow(PG_FUNCTION_ARGS)
 	def.on_event = rom_arg_text_opt(fcinfo, 5);
 	if (def.on_event != NULL && def.on_event[0] == '\0')
 		wrong_definition("workflow", def.name, "The event type is empty.");
+	if (def.on_event != NULL)
+		rom_channel_check(def.on_event, "on_event");
 	def.description = rom_arg_text_opt(fcinfo, 6);
 	def.search_path = rom_definition_path();
 	def.owner = GetUserNameFromId(role, false);

@@ -354,7 +354,7 @@ romancy_run_workflow(PG_FUNCTION_ARGS)
 	check_can_commit(fcinfo, "run_workflow");
 	request.name = rom_arg_text(fcinfo, 0, "name");
 	request.input = rom_arg_jsonb_opt(fcinfo, 1);
-	request.idempotency_key = rom_arg_text_opt(fcinfo, 2);
+	request.idempotency_key = rom_arg_key_opt(fcinfo, 2);
 	until = timeout_arg(fcinfo, 3);
 	tupdesc = result_descriptor(fcinfo);
 

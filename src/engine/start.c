@@ -500,7 +500,7 @@ romancy_start_workflow(PG_FUNCTION_ARGS)
 	request.has_id = !PG_ARGISNULL(2);
 	if (request.has_id)
 		request.id = *PG_GETARG_UUID_P(2);
-	request.idempotency_key = rom_arg_text_opt(fcinfo, 3);
+	request.idempotency_key = rom_arg_key_opt(fcinfo, 3);
 	request.has_start_at = rom_arg_timestamp_opt(fcinfo, 4, "start_at",
 												 &request.start_at);
 	request.priority = rom_arg_int32_opt(fcinfo, 5, 0);
@@ -538,7 +538,11 @@ keys_arg(FunctionCallInfo fcinfo, int n, int count)
 				 errdetail("There are %d keys and %d inputs.", nkeys, count)));
 	keys = palloc_array(char *, Max(count, 1));
 	for (int i = 0; i < count; i++)
+	{
 		keys[i] = nulls[i] ? NULL : TextDatumGetCString(elements[i]);
+		if (keys[i] != NULL)
+			rom_key_check(keys[i], "idempotency_keys");
+	}
 	return keys;
 }
 

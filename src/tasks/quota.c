@@ -565,7 +565,9 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("invalid rate limit \"%s\"", rate),
 				 errhint("Write a number and a unit, such as \"100/m\"; the units are s, m and h.")));
-	if (per_key != NULL && (per_key[0] == '\0' || strlen(per_key) > ROM_QUEUE_NAME_MAX))
+	if (per_key != NULL &&
+		(per_key[0] == '\0' || strlen(per_key) > ROM_QUEUE_NAME_MAX ||
+		 per_key[0] == '.' || per_key[strlen(per_key) - 1] == '.' || strstr(per_key, "..") != NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"per_key\" must be a path into the input, such as \"tenant.id\"")));

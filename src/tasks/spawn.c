@@ -139,7 +139,8 @@ spawn_detail(RomActivity *activity, Jsonb *retry)
 	RomJb		jb;
 
 	rom_task_define(&task, activity, &start_by);
-	if (activity->queue == NULL && task.close_us == 0 && retry == NULL)
+	if (activity->queue == NULL && task.close_us == 0 && start_by == DT_NOEND &&
+		retry == NULL)
 		return NULL;
 	rom_jb_begin(&jb);
 	rom_jb_text(&jb, "queue", activity->queue);

@@ -153,4 +153,13 @@ RESET ROLE;
 SET LOCAL search_path = pg_temp, "$user", flows;
 SELECT romancy.define_workflow('pathed', 'f2(jsonb)');
 SELECT search_path = format('%I, flows', current_user) FROM romancy.t_workflow WHERE name = 'pathed';
+-- what goes into an index has a length
+SELECT romancy.define_workflow(repeat('w', 201), 'f2(jsonb)');
+SELECT romancy.define_activity(repeat('a', 201), 'f2(jsonb)');
+SELECT romancy.define_activity('a', queue => repeat('q', 201));
+SELECT romancy.define_workflow('w', 'f2(jsonb)', on_event => repeat('e', 129));
+SELECT romancy.start_workflow('f2', idempotency_key => repeat('k', 2001));
+SELECT romancy.start_workflows('f2', '{1}', ARRAY[repeat('k', 2001)]);
+SELECT romancy.set_queue('q', 1, per_key => k) FROM unnest('{a..b,.a}'::text[]) k;
+SELECT romancy.set_queue('q', 1, per_key => 'a.');
 ROLLBACK;

@@ -105,6 +105,17 @@ CALL romancy.drain() \gset
 SELECT status, error - 'context' AS error FROM romancy.instances WHERE instance_id = :'e';
 SELECT romancy.drop_activity('ext');
 
+-- so is a spawned one in the database that no executor came to in time, whatever else it is defined with
+CREATE FUNCTION later(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN i; END $$;
+CREATE FUNCTION outer_later(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn('later', i)); END $$;
+SELECT romancy.define_activity('later', 'later(jsonb)', schedule_to_start_timeout => '1 ms');
+SELECT romancy.start_workflow('outer_later', '5') AS l \gset
+CALL romancy.drain(max_turns => 1) \gset
+SELECT pg_sleep(0.01);
+SELECT romancy.run_sweep('activity_timeouts') > 0 AS swept;
+CALL romancy.drain() \gset
+SELECT status, error - 'context' AS error FROM romancy.instances WHERE instance_id = :'l';
+
 -- what "when others" would not catch comes as RM006 with the original in its detail, from a program too
 SELECT romancy.define_activity('ext', queue => 'tasks_q', retry => '{"max_attempts": 1}');
 CREATE FUNCTION breaks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
