@@ -193,13 +193,14 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
 
 		(void) rom_limit_arm(&limit, 1);
 	}
-	if (!OidIsValid(owner) && !ends_as_nobody(turn) &&
-		turn->inst->status == ROM_STATUS_PAUSED)
-		end = ROM_TURN_NOTHING; /* it is known */
-	else if (!OidIsValid(owner) && !ends_as_nobody(turn))
+	if (!OidIsValid(owner) && !ends_as_nobody(turn))
 	{
-		rom_turn_pause(turn, owner_error(turn->inst));
-		end = ROM_TURN_SAVE;
+		end = ROM_TURN_NOTHING;
+		if (turn->inst->status != ROM_STATUS_PAUSED)	/* else it is known */
+		{
+			rom_turn_pause(turn, owner_error(turn->inst));
+			end = ROM_TURN_SAVE;
+		}
 	}
 	else if (turn->inst->crashes >= CRASHES_MAX && turn->ninbox == 0)
 	{

@@ -64,7 +64,10 @@ my @settings = (
 	"role = 'user1'", "default_table_access_method = 'nowhere'", 'check_function_bodies = off', 'synchronous_commit = off', "plpgsql.variable_conflict = 'error'",
 	"exit_on_error = on", "parallel_leader_participation = off", "parallel_setup_cost = 0", "parallel_tuple_cost = 0", "min_parallel_table_scan_size = 0");
 push @settings, "transaction_timeout = '1ms'" if $node->pg_version >= 17;
-push @settings, ($node->pg_version >= 16 ? 'debug_parallel_query' : 'force_parallel_mode') . ' = on';
+my $force = $node->pg_version >= 16 ? 'debug_parallel_query' : 'force_parallel_mode';
+push @settings, "$force = on";
+# (a parallel worker of the test's own session begins with the database's timeouts, whatever the session has)
+my $own = " -c $force=off -c max_parallel_workers_per_gather=0";
 my $set = 0;
 for my $setting (@settings)
 {
@@ -93,7 +96,7 @@ for my $timeout ('statement_timeout', 'idle_session_timeout', 'idle_in_transacti
 poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE database = 'hostile'}, 'the workers begin anew');
 {
 	local $ENV{PGOPTIONS} = '-c client_min_messages=error -c statement_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0'
-	  . ($node->pg_version >= 17 ? ' -c transaction_timeout=0' : '');
+	  . ($node->pg_version >= 17 ? ' -c transaction_timeout=0' : '') . $own;
 	runs('hostile', 'and its timeouts');
 	# the same for roles: the owner of workflows, and whom the workers connect as
 	sql('ALTER DATABASE hostile RESET ALL');
@@ -106,7 +109,7 @@ poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE database = 'h
 	runs('hostile', 'hostile roles');
 }
 $ENV{PGOPTIONS} = '-c statement_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off -c lock_timeout=0'
-  . ($node->pg_version >= 17 ? ' -c transaction_timeout=0' : '');
+  . ($node->pg_version >= 17 ? ' -c transaction_timeout=0' : '') . $own;
 sql("ALTER ROLE $_ RESET ALL") for qw(user1 postgres);
 delete $ENV{PGOPTIONS};
 
