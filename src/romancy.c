@@ -17,6 +17,7 @@
 #include "base/compat.h"
 #include "base/crossing.h"
 #include "base/guc.h"
+#include "base/ledger.h"
 #include "base/shmem.h"
 #include "base/version.h"
 #include "base/wake.h"
@@ -39,6 +40,7 @@ _PG_init(void)
 {
 	rom_guc_init(rom_retry_check_defaults);
 	rom_wake_init();
+	rom_ledger_init();
 	rom_crossing_init();
 	rom_scan_init();
 	rom_schedule_init();

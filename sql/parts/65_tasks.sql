@@ -82,9 +82,9 @@ RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_heartbeat_activity';
 COMMENT ON FUNCTION romancy.heartbeat_activity(text, jsonb, interval) IS 'Renew a claimed activity''s lease: ok, cancel_requested or lost';
 
 /*
- * Limits of queues. A task of a limited queue or activity has a limit_key: the
- * value at the queue's per_key path, or ''. Those who claim from such a queue
- * take turns by a lock, so that no limit is ever exceeded.
+ * Limits of queues. A task of a queue with per_key has a limit_key: the value at
+ * that path of its input, '' when there is none. What runs is counted, and keys
+ * take their turns, in shared memory.
  */
 CREATE TABLE romancy.t_queue (
 	name text PRIMARY KEY,
@@ -93,21 +93,24 @@ CREATE TABLE romancy.t_queue (
 	rate_limit text,
 	per_key text,
 	paused boolean NOT NULL DEFAULT false,
-	last_key text,
 	notify text);
 COMMENT ON TABLE romancy.t_queue IS 'Limits, pauses and channels of queues; a queue without a row has none';
 
-/* A bucket: tokens at an instant; it is refilled evenly. */
+/*
+ * What a bucket has left, or, of a fast one, will have left at the least. Rows are added; the newest
+ * counts, and none from full_at on, when the bucket is full.
+ */
 CREATE TABLE romancy.t_bucket (
-	scope text,
-	key text,
+	scope text NOT NULL,
+	key text NOT NULL,
 	tokens double precision NOT NULL,
 	at timestamptz NOT NULL,
-	PRIMARY KEY (scope, key));
-COMMENT ON TABLE romancy.t_bucket IS 'Rate limits of queues and activities: what is left';
+	full_at timestamptz NOT NULL);
+COMMENT ON TABLE romancy.t_bucket IS 'Rate limits of queues and activities: what was left';
+CREATE INDEX t_bucket_newest ON romancy.t_bucket (scope, key, at);
+CREATE INDEX t_bucket_full ON romancy.t_bucket (full_at);
 CREATE INDEX t_activity_limited ON romancy.t_activity (queue) WHERE max_concurrency IS NOT NULL OR rate_limit IS NOT NULL;
-CREATE INDEX t_task_limited_running ON romancy.t_task (queue, limit_key, activity) WHERE state = 1 AND limit_key IS NOT NULL;
-CREATE INDEX t_task_limited_ready ON romancy.t_task (queue, limit_key, (- priority::bigint), task_id) WHERE state = 0 AND limit_key IS NOT NULL;
+CREATE INDEX t_task_keyed ON romancy.t_task (queue, limit_key, (- priority::bigint), task_id) WHERE state = 0 AND limit_key IS NOT NULL;
 
 CREATE FUNCTION romancy.set_queue(name text, max_concurrency int DEFAULT NULL, rate_limit text DEFAULT NULL, per_key text DEFAULT NULL, notify text DEFAULT NULL)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_set_queue';

@@ -15,8 +15,9 @@
  *	3. the mutex of a slot (slot.c), of a bucket of waiters (waiter.c), and
  *	   of a set of progress reports, of awaited ends, of fronts or of
  *	   statistics (progress.c, fanin.c, front.c, stat.c),
- *	   and those of the crossings and of the throttles (crossing.c,
- *	   throttle.c): taken alone.
+ *	   and those of the crossings, of the throttles, of the accounts and of the
+ *	   turns of keys (crossing.c, throttle.c, accounts.c, rotation.c): taken
+ *	   alone.
  *
  * Under any of them: no catalog access, no palloc, no ereport, and under the
  * spinlocks no system call but kill() (slot.c).
@@ -32,7 +33,9 @@
 #include "base/crossing.h"
 #include "base/fanin.h"
 #include "base/front.h"
+#include "base/ledger.h"
 #include "base/progress.h"
+#include "base/rotation.h"
 #include "base/shmem.h"
 #include "base/stat.h"
 #include "base/throttle.h"
@@ -55,6 +58,8 @@ static const ShmemPart parts[] = {
 	{"romancy fronts", rom_front_shmem_size, rom_front_shmem_attach},
 	{"romancy fanin", rom_fanin_shmem_size, rom_fanin_shmem_attach},
 	{"romancy crossing", rom_crossing_shmem_size, rom_crossing_shmem_attach},
+	{"romancy ledger", rom_ledger_shmem_size, rom_ledger_shmem_attach},
+	{"romancy rotation", rom_rotation_shmem_size, rom_rotation_shmem_attach},
 	{"romancy throttles", rom_throttle_shmem_size, rom_throttle_shmem_attach},
 	{"romancy statistics", rom_stat_shmem_size, rom_stat_shmem_attach},
 };

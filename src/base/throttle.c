@@ -41,6 +41,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "base/bucket.h"
 #include "base/clock.h"
 #include "base/ready.h"
 #include "base/shmem.h"
@@ -64,20 +65,11 @@
 /* All of those who wait for one activity are not to ask more often than this, on average. */
 #define ASK_EVERY (20 * INT64CONST(1000))
 
-typedef struct Tokens
-{
-	int			rate;			/* as it was used last; 0: not yet */
-	int64		period;
-	double		left;
-	TimestampTz at;				/* when so many were left */
-	TimestampTz booked;			/* up to when the tokens to come are booked */
-} Tokens;
-
 /* An activity. */
 typedef struct Entry
 {
 	uint64		key;			/* of its name and database; 0: free */
-	Tokens		tokens;
+	RomBucket	tokens;
 	int			max;			/* max_concurrency as it was used last; 0:
 								 * none */
 	int			running;		/* slots held */
@@ -134,7 +126,7 @@ typedef struct Taken
 typedef struct OwnTokens
 {
 	uint64		key;
-	Tokens		tokens;
+	RomBucket	tokens;
 } OwnTokens;
 
 static Throttles *area = NULL;
@@ -190,23 +182,17 @@ key_of(const char *activity)
 
 /* refill brings a bucket up to now. */
 static void
-refill(Tokens *t, int rate, int64 period, TimestampTz now)
+refill(RomBucket *b, int rate, int64 period, TimestampTz now)
 {
-	if (t->rate == 0)
+	if (b->rate == 0)
 	{
-		/* the first use */
-		t->left = rate;
-		t->at = now;
-		t->booked = 0;
+		double		left = rate;
+
 		if (area != NULL && area->began > 0)
-			t->left = Min(rate, (double) (now - area->began) * rate / period);
+			left = (double) (now - area->began) * rate / period;
+		rom_bucket_begin(b, rate, period, left, now);
 	}
-	else if (t->rate != rate)
-		t->left = t->left / t->rate * rate;
-	t->rate = rate;
-	t->period = period;
-	t->left = Min(rate, t->left + (double) Max(now - t->at, 0) * rate / period);
-	t->at = now;
+	rom_bucket_refill(b, rate, period, now);
 }
 
 /* jitter draws from the upper half of a time. */
@@ -222,10 +208,10 @@ jitter(int64 us)
  * held, if it is of a shared bucket.
  */
 static bool
-take(Tokens *t, RomAsker *asker, TimestampTz now, double random, Taken *note)
+take(RomBucket *t, RomAsker *asker, TimestampTz now, double random, Taken *note)
 {
-	double		every = (double) t->period / t->rate;
-	bool		enough = t->left >= 1 - 1e-6;
+	double		every = rom_bucket_every(t);
+	bool		enough = rom_bucket_has_token(t);
 	int64		look;
 
 	/* it has booked one: after a restart nobody else knows of it */
@@ -240,7 +226,7 @@ take(Tokens *t, RomAsker *asker, TimestampTz now, double random, Taken *note)
 		return false;
 	if (asker->held_at <= now)
 	{
-		TimestampTz due = now + (enough ? 0 : (int64) ((1 - t->left) * every) + 1);
+		TimestampTz due = now + (enough ? 0 : rom_bucket_until_next(t));
 
 		note->before = t->booked;
 		t->booked = Max(t->booked + (int64) every, due);
@@ -260,8 +246,8 @@ take(Tokens *t, RomAsker *asker, TimestampTz now, double random, Taken *note)
 }
 
 /* own_bucket finds or makes the session's own bucket; the shared one's content is what it begins with. */
-static Tokens *
-own_bucket(uint64 key, const Tokens *shared)
+static RomBucket *
+own_bucket(uint64 key, const RomBucket *shared)
 {
 	OwnTokens  *own;
 	bool		found;
@@ -288,7 +274,7 @@ own_bucket(uint64 key, const Tokens *shared)
 static bool
 is_idle(const Entry *e, TimestampTz now)
 {
-	const Tokens *t = &e->tokens;
+	const RomBucket *t = &e->tokens;
 
 	return e->running == 0 && e->woken == 0 && e->waiting == 0 &&
 		(t->rate == 0 || (t->booked <= now &&
@@ -501,10 +487,10 @@ rom_throttle_mark(void)
 
 /* undo gives back what a note says. The mutex is held, if it is of a shared bucket. */
 static void
-undo(Tokens *t, const Taken *note)
+undo(RomBucket *t, const Taken *note)
 {
 	if (note->booked == 0)
-		t->left = Min(t->rate, t->left + 1);
+		rom_bucket_give_back(t, 1);
 	else if (t->booked == note->booked)
 		t->booked = note->before;	/* unless others have booked since */
 }
@@ -638,7 +624,7 @@ rom_throttle_admit(const char *activity, const RomThrottle *throttle, RomAsker *
 	RomAdmission result = ROM_ADMITTED;
 	Hold	   *hold = NULL;
 	RomReadyItem items[CHUNK];
-	Tokens		shared = {0};
+	RomBucket	shared = {0};
 	Entry	   *e = NULL;
 	Taken	   *note;
 	int			waiting = 0;
@@ -698,7 +684,7 @@ rom_throttle_admit(const char *activity, const RomThrottle *throttle, RomAsker *
 	}
 	if (result == ROM_ADMITTED && throttle->rate > 0 && own)
 	{
-		Tokens	   *t = own_bucket(key, &shared);
+		RomBucket  *t = own_bucket(key, &shared);
 
 		/*
 		 * (a slot that it then does not use is held to the end of the

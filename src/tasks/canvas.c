@@ -34,6 +34,7 @@
 #include "engine/turn.h"
 #include "tasks/canvas.h"
 #include "tasks/frames.h"
+#include "tasks/quota.h"
 #include "tasks/signature.h"
 #include "tasks/task.h"
 
@@ -388,13 +389,32 @@ static void
 delete_instances(Datum ids)
 {
 	static RomStatement delete = {
-		"DELETE FROM romancy.t_task WHERE instance_id = ANY ($1)",
+		"DELETE FROM romancy.t_task WHERE instance_id = ANY ($1)"
+		" RETURNING state, kind, queue, activity, limit_key",
 		1, {UUIDARRAYOID}
 	};
+	MemoryContext cxt = CurrentMemoryContext;
 	Datum		values[1];
+	SPITupleTable *table;
+	uint64		rows;
 
 	values[0] = ids;
-	rom_execute(&delete, values, NULL, 0);
+	rows = rom_execute(&delete, values, NULL, 0);
+	table = SPI_tuptable;
+	for (uint64 i = 0; i < rows; i++)
+	{
+		RomTask		task = {0};
+		bool		isnull;
+
+		SPI_tuptable = table;
+		task.state = DatumGetInt16(rom_value(i, 1, &isnull));
+		task.kind = DatumGetInt16(rom_value(i, 2, &isnull));
+		task.queue = rom_value_text(i, 3, cxt);
+		task.activity = rom_value_text(i, 4, cxt);
+		task.limit_key = rom_value_text(i, 5, cxt);
+		if (task.state == ROM_TASK_RUNNING)
+			rom_quota_ended(&task);
+	}
 }
 
 void

@@ -48,6 +48,7 @@ read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
 	claim->worker_id = rom_arg_text(fcinfo, 1, "worker_id");
 	claim->max = rom_arg_int32_opt(fcinfo, 2, 1);
 	claim->lease_us = rom_lease_arg(fcinfo, 3, "lease");
+	claim->until = claim->booked = 0;
 	if (strlen(claim->worker_id) > ROM_QUEUE_NAME_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
@@ -211,6 +212,7 @@ poll(RomClaim *claim, TimestampTz until, ToJson json, Jsonb **elements,
 {
 	volatile int n = 0;
 
+	claim->until = until;
 	PG_TRY();
 	{
 		for (;;)

@@ -204,7 +204,7 @@ start_task(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 	task.input = input_of(s, previous, options);
 	task.retry = options ? rom_jb_get_json(options, "retry") : NULL;
 	task.next = next;
-	task.limit_key = rom_quota_key_of(task.queue, task.activity, task.input);
+	task.limit_key = rom_quota_key_of(task.queue, task.input);
 	rom_task_insert(&task, canvas->owner,
 					canvas->start_us > 0 ? rom_now() + canvas->start_us : DT_NOEND);
 }

@@ -3,6 +3,9 @@
  * queue.c
  *		Queues: finding the next tasks, and claiming them.
  *
+ * In a queue with keys (per_key), keys take turns: a claim begins after the key that was
+ * served last, and takes one task of each until it has enough.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -21,6 +24,7 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/front.h"
+#include "base/rotation.h"
 #include "base/rows.h"
 #include "base/spi.h"
 #include "base/sweep.h"
@@ -43,10 +47,16 @@ rom_queue_note(const char *queue)
 /* After so long a claim that was unsure of a task looks again. */
 #define UNSURE_MS 100
 
+/* Keys that one claim visits. */
+#define KEYS_MAX 500
+
+/* Tasks without a key that one claim gives theirs. */
+#define LABEL_MAX 1000
+
 /* A claim under way. */
 typedef struct Claiming
 {
-	const RomClaim *claim;
+	RomClaim   *claim;
 	Oid			caller;
 	RomClaimed *claimed;
 	int			count;
@@ -57,6 +67,9 @@ typedef struct Claiming
 								 * may be ready still */
 	bool		unsure;			/* one may have to be parked, or not: a turn
 								 * of its instance is under way */
+	RomQuota   *quota;
+	RomQuotaAnswer answer;		/* about the last task that was looked at */
+	bool		holds;			/* some activity is held back */
 	/* the last answers */
 	pg_uuid_t	instance_id;
 	bool		live;
@@ -99,13 +112,13 @@ static bool
 lease_row(Claiming *c, RomRows *rows, RomTask *task)
 {
 	static RomTable columns = {
-		"t_task", 9, {
+		"t_task", 10, {
 			"state", "attempt", "started_at", "claimed_at", "beat_at", "fence", "lease_us",
-			"worker_id", "due_at"
+			"worker_id", "due_at", "limit_key"
 		}, true
 	};
-	Datum		values[9];
-	bool		nulls[9] = {0};
+	Datum		values[10];
+	bool		nulls[10] = {0};
 	TM_Result	result;
 
 	task->state = ROM_TASK_RUNNING;
@@ -127,8 +140,10 @@ lease_row(Claiming *c, RomRows *rows, RomTask *task)
 	values[6] = Int64GetDatum(task->lease_us);
 	values[7] = CStringGetTextDatum(c->claim->worker_id);
 	values[8] = TimestampTzGetDatum(task->due_at);
+	nulls[9] = task->limit_key == NULL;
+	values[9] = nulls[9] ? (Datum) 0 : CStringGetTextDatum(task->limit_key);
 	result = rom_table_update(&columns, rows->slot, values, nulls, rows->snapshot, false);
-	/* locked: by this transaction (a limit's choice), or by others */
+	/* locked: by this transaction, or by others */
 	if (result == TM_BeingModified && rom_rows_try_lock(rows))
 		result = rom_table_update(&columns, rows->slot, values, nulls, rows->snapshot, true);
 	if (result != TM_Ok && result != TM_BeingModified)
@@ -136,7 +151,7 @@ lease_row(Claiming *c, RomRows *rows, RomTask *task)
 	return result == TM_Ok;
 }
 
-/* take claims the ready task that was found, unless others do, or its instance is over or paused. */
+/* take claims the ready task that was found, unless others do, a limit holds it back, or its instance is over or paused. */
 static void
 take(Claiming *c, RomRows *rows)
 {
@@ -150,7 +165,11 @@ take(Claiming *c, RomRows *rows)
 		if (!rom_park_task(task))
 			c->unsure = true;
 	}
-	else if (lease_row(c, rows, task))
+	else if ((c->answer = rom_quota_admit(c->quota, task)) != ROM_QUOTA_ADMITTED)
+		c->holds = c->holds || c->answer == ROM_QUOTA_HELD_ACTIVITY;
+	else if (!lease_row(c, rows, task))
+		rom_quota_refund(c->quota, task);
+	else
 	{
 		RomClaimed *claimed = &c->claimed[c->count++];
 
@@ -162,18 +181,14 @@ take(Claiming *c, RomRows *rows)
 	MemoryContextSwitchTo(old);
 }
 
-/* take_chosen claims the tasks that a limit has let through, in their order. */
-static void
-take_chosen(Claiming *c, const pg_uuid_t *ids, int n)
+/* is_held: does this claim know already that the activity of the row that was found is held back? */
+static bool
+is_held(Claiming *c, RomRows *rows)
 {
-	RomRows		rows;
+	bool		isnull;
 
-	rom_rows_open(&rows, &rom_task_table, "t_task_pkey", true);
-	for (int i = 0; i < n; i++)
-		if (rom_rows_find(&rows, &ids[i]))
-			take(c, &rows);
-	rom_rows_close(&rows);
-	CommandCounterIncrement();
+	return c->holds &&
+		rom_quota_holds(c->quota, TextDatumGetCString(rom_rows_column(rows, ROM_TASK_ACTIVITY, &isnull)));
 }
 
 /* begin_scan begins to read the queue's index entries, best first, as far as the pass says. */
@@ -239,7 +254,7 @@ claim_pass(Claiming *c, RomFrontPass *pass)
 	c->missed = false;
 	rom_rows_open(&rows, &rom_task_table, "t_task_ready", true);
 	scan = begin_scan(&rows, c->claim->queue, pass);
-	while (c->count < c->claim->max &&
+	while (c->count < c->claim->max && c->answer != ROM_QUOTA_HELD &&
 		   index_getnext_slot(scan, ForwardScanDirection, rows.slot))
 	{
 		bool		dead;
@@ -254,7 +269,7 @@ claim_pass(Claiming *c, RomFrontPass *pass)
 			moved = true;
 			moving = dead;
 		}
-		if (wanted)
+		if (wanted && !is_held(c, &rows))
 			take(c, &rows);
 	}
 	index_endscan(scan);
@@ -263,7 +278,7 @@ claim_pass(Claiming *c, RomFrontPass *pass)
 	rom_front_end(pass, moved ? &key : NULL);
 }
 
-/* claim_ready claims the next ready tasks of a queue without limits. */
+/* claim_ready claims the next ready tasks of a queue without keys. */
 static void
 claim_ready(Claiming *c)
 {
@@ -273,12 +288,127 @@ claim_ready(Claiming *c)
 	{
 		RomFrontPass pass;
 
+		c->answer = ROM_QUOTA_ADMITTED;
 		rom_front_begin(&pass, c->claim->queue, whole);
 		claim_pass(c, &pass);
-		if (c->count > 0 || (!c->missed && !pass.distrust))
+		if (c->count > 0 || c->answer == ROM_QUOTA_HELD || (!c->missed && !pass.distrust))
 			return;
 		whole = whole || pass.distrust;
 	}
+}
+
+/* begin_keys begins to read the entries of keys after from (NULL: from the first) up to until (NULL: to the last). */
+static IndexScanDesc
+begin_keys(RomRows *rows, const char *queue, const char *from, const char *until)
+{
+	IndexScanDesc scan = rom_index_beginscan(rows->rel, rows->index, SnapshotAny,
+											 1 + (from != NULL) + (until != NULL));
+	ScanKeyData keys[3];
+	int			n = 0;
+
+	ScanKeyEntryInitialize(&keys[n++], 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(queue));
+	if (from != NULL)
+		ScanKeyEntryInitialize(&keys[n++], 0, 2, BTGreaterStrategyNumber, InvalidOid,
+							   DEFAULT_COLLATION_OID, F_TEXT_GT, CStringGetTextDatum(from));
+	if (until != NULL)
+		ScanKeyEntryInitialize(&keys[n++], 0, 2, BTLessEqualStrategyNumber, InvalidOid,
+							   DEFAULT_COLLATION_OID, F_TEXT_LE, CStringGetTextDatum(until));
+	index_rescan(scan, keys, n, NULL, 0);
+	return scan;
+}
+
+/*
+ * next_key looks for a task to take with the next key after from, or, if that has none, with one after
+ * it: claims one task at the most. Returns the key that it has come to, for which there is nothing more to
+ * look at now; NULL when there is none up to until.
+ */
+static char *
+next_key(Claiming *c, RomRows *rows, const char *from, const char *until)
+{
+	IndexScanDesc scan = begin_keys(rows, c->claim->queue, from, until);
+	int			before = c->count;
+	char	   *key = NULL;
+
+	c->answer = ROM_QUOTA_ADMITTED;
+	while (c->count == before && c->answer != ROM_QUOTA_HELD && c->answer != ROM_QUOTA_HELD_KEY &&
+		   index_getnext_slot(scan, ForwardScanDirection, rows->slot))
+	{
+		bool		dead;
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!look_at(c, rows, &dead) || is_held(c, rows))
+			continue;
+		key = TextDatumGetCString(rom_rows_column(rows, ROM_TASK_LIMIT_KEY, &isnull));
+		take(c, rows);
+	}
+	index_endscan(scan);
+	return key;
+}
+
+/*
+ * claim_round goes once through the keys that have ready tasks, beginning after the one that was served
+ * last, and claims a task of each. False: it has come to an end before.
+ */
+static bool
+claim_round(Claiming *c, int *visits)
+{
+	uint64		queue = rom_quota_queue(c->quota);
+	char		last[ROM_ROTATION_KEY_MAX + 1];
+	bool		wrapped = !rom_rotation_last(queue, last);
+	char	   *until = wrapped ? NULL : pstrdup(last);
+	char	   *from = until;
+	RomRows		rows;
+
+	rom_rows_open(&rows, &rom_task_table, "t_task_keyed", true);
+	while (c->count < c->claim->max && c->answer != ROM_QUOTA_HELD && *visits < KEYS_MAX)
+	{
+		int			before = c->count;
+		char	   *key = next_key(c, &rows, from, wrapped ? until : NULL);
+
+		if (key == NULL && wrapped)
+			break;
+		(*visits)++;
+		wrapped = wrapped || key == NULL;
+		from = key;
+		/* (with too many keys for one claim the next goes on where this ends) */
+		if (c->count > before || (key != NULL && *visits == KEYS_MAX))
+			rom_rotation_served(queue, key);
+	}
+	rom_rows_close(&rows);
+	CommandCounterIncrement();
+	return c->count < c->claim->max && c->answer != ROM_QUOTA_HELD && *visits < KEYS_MAX;
+}
+
+/* claim_keyed claims the next ready tasks of a queue with keys, in turn. */
+static void
+claim_keyed(Claiming *c)
+{
+	uint64		queue = rom_quota_queue(c->quota);
+	TimestampTz begun;
+	int			visits = 0;
+
+	for (;;)
+	{
+		int			before = c->count;
+
+		if (!claim_round(c, &visits) || c->count == before)
+			break;
+	}
+	if (visits >= KEYS_MAX)
+		c->claim->retry_at = Min(c->claim->retry_at, rom_now() + 10000);
+	if (c->count > 0 || c->answer == ROM_QUOTA_HELD || !rom_rotation_look(queue))
+		return;
+
+	/*
+	 * Tasks without a key that were made while the queue had none, by a
+	 * transaction that has committed since
+	 */
+	begun = GetCurrentTimestamp();
+	if (rom_quota_label(c->claim->queue, false, LABEL_MAX) > 0)
+		(void) claim_round(c, &visits);
+	rom_rotation_looked(queue, GetCurrentTimestamp() - begun);
 }
 
 /* promote makes tasks ready whose next attempt is due, where no executor has done so. */
@@ -305,10 +435,7 @@ int
 rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 {
 	Claiming	c = {0};
-	pg_uuid_t  *ids = palloc_array(pg_uuid_t, claim->max);
 	RomEngine	engine;
-	bool		promoted = false;
-	RomQuotaKind quota;
 	TimestampTz first_due = DT_NOEND;
 
 	c.claim = claim;
@@ -322,28 +449,16 @@ rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 				 errmsg("could not generate random values")));
 	claim->retry_at = DT_NOEND;
 	rom_engine_begin(&engine);
-	quota = rom_quota_of(claim->queue);
-	while (c.count < claim->max && quota != ROM_QUOTA_PAUSED)
+	c.quota = rom_quota_open(claim);
+	if (!rom_quota_paused(c.quota))
 	{
-		int			before = c.count;
-		int			n = 0;
+		void		(*from_queue) (Claiming *) = rom_quota_per_key(c.quota) ? claim_keyed : claim_ready;
 
-		if (quota == ROM_QUOTA_LIMITED)
-		{
-			n = rom_quota_candidates(claim, c.caller, claim->max - c.count, ids);
-			take_chosen(&c, ids, n);
-			/* one that could not be had: the next may */
-			if (n > 0 && !c.unsure)
-				continue;
-		}
-		else
-			claim_ready(&c);
-		if (c.count > before && quota != ROM_QUOTA_LIMITED)
-			break;
-		if (c.count > 0 || promoted || !promote(claim))
-			break;
-		promoted = true;
+		from_queue(&c);
+		if (c.count == 0 && promote(claim))
+			from_queue(&c);
 	}
+	rom_quota_close(c.quota);
 	if (c.unsure)
 		claim->retry_at = Min(claim->retry_at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), UNSURE_MS));
 	for (int i = 0; i < c.count; i++)

@@ -23,8 +23,11 @@ typedef struct RomClaim
 	char	   *worker_id;
 	int			max;
 	int64		lease_us;
-	TimestampTz retry_at;		/* out: a rate limit lets something through
-								 * then */
+	TimestampTz until;			/* it waits until then; 0: it does not */
+	TimestampTz booked;			/* in and out: it has booked the token of then
+								 * of a rate limit; 0: none */
+	TimestampTz retry_at;		/* out: when to look again, though nobody says
+								 * so */
 } RomClaim;
 
 /* A claimed task. */

@@ -1,42 +1,63 @@
 /*-------------------------------------------------------------------------
  *
  * quota.h
- *		Limits of queues and activities: how many at a time, how many per time,
- *		for each key.
+ *		Limits of queues and of their activities: how many at a time, how many
+ *		per time, for each key.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef ROM_QUOTA_H
 #define ROM_QUOTA_H
 
-#include "utils/jsonb.h"
-#include "utils/timestamp.h"
-
 #include "tasks/queue.h"
 
-/*
- * A new task's limit_key: NULL when neither its queue nor its activity has a limit, else the value that the
- * queue's per_key path has in input, or "". Engine scope needed, as below.
- */
-extern char *rom_quota_key_of(const char *queue, const char *activity,
-							  Jsonb *input);
+/* What holds for those who claim from a queue; read once for each claim. */
+typedef struct RomQuota RomQuota;
 
-typedef enum RomQuotaKind
+typedef enum RomQuotaAnswer
 {
-	ROM_QUOTA_NONE,				/* no limits: take what there is */
-	ROM_QUOTA_PAUSED,
-	ROM_QUOTA_LIMITED			/* rom_quota_candidates() chooses */
-} RomQuotaKind;
+	ROM_QUOTA_ADMITTED,
+	ROM_QUOTA_HELD,				/* nothing of the queue may begin now */
+	ROM_QUOTA_HELD_KEY,			/* nothing with this task's key */
+	ROM_QUOTA_HELD_ACTIVITY		/* nothing of this task's activity */
+} RomQuotaAnswer;
 
-/* What holds for those who claim from a queue. */
-extern RomQuotaKind rom_quota_of(const char *queue);
+/* The quota for a claim, allocated in the current context. Engine scope needed, as in all below. */
+extern RomQuota *rom_quota_open(RomClaim *claim);
+
+extern bool rom_quota_paused(const RomQuota *quota);
+
+/* The path into the input whose values are the queue's keys; NULL when it has none. */
+extern const char *rom_quota_per_key(const RomQuota *quota);
+
+/* The queue as the ledger knows it, for the turns of its keys. */
+extern uint64 rom_quota_queue(const RomQuota *quota);
+
+/* Is the activity known to be held, since this claim has asked for it before? */
+extern bool rom_quota_holds(const RomQuota *quota, const char *activity);
 
 /*
- * Chooses ready tasks of a limited queue, fair between keys, and takes what they cost from
- * the buckets; the rows are locked, and so is the queue, until the transaction's end. When a
- * rate limit holds tasks back, claim->retry_at is when to look again.
+ * May this ready task begin? If so it counts as running from now on, unless the transaction aborts, and task->limit_key is
+ * what its row is to say. If a rate limit holds it, the claim's retry_at is when to look again.
  */
-extern int	rom_quota_candidates(RomClaim *claim, Oid caller, int max,
-								 pg_uuid_t *ids);
+extern RomQuotaAnswer rom_quota_admit(RomQuota *quota, RomTask *task);
+
+/* One that was admitted was not to be had. */
+extern void rom_quota_refund(RomQuota *quota, const RomTask *task);
+
+/* The end of the claim: writes down what its rate limits have left. */
+extern void rom_quota_close(RomQuota *quota);
+
+/* A task whose row says that it runs does not any more. Does nothing for one that is not in a queue. */
+extern void rom_quota_ended(const RomTask *task);
+
+/* The limit_key of a task of this queue with that input, allocated in the current context; NULL when the queue has no keys. */
+extern char *rom_quota_key_of(const char *queue, Jsonb *input);
+
+/* Gives ready tasks of a queue the limit_key that they are to have: those without one (limit at the most; returns how many), or all. */
+extern int	rom_quota_label(const char *queue, bool all, int limit);
+
+/* Registers with the ledger; called once from _PG_init. */
+extern void rom_quota_init(void);
 
 #endif							/* ROM_QUOTA_H */

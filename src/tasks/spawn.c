@@ -81,7 +81,7 @@ spawn_deferred(RomTurn *turn, RomEvent *event)
 	task->close_us = rom_jb_get_int(event->detail, "start_to_close_us", 0);
 	task->beat_us = rom_jb_get_int(event->detail, "heartbeat_us", 0);
 	task->retry = rom_jb_get_json(event->detail, "retry");
-	task->limit_key = rom_quota_key_of(task->queue, task->activity, task->input);
+	task->limit_key = rom_quota_key_of(task->queue, task->input);
 	turn->inst->flags |= ROM_HAS_TASKS;
 	rom_task_insert(task, turn->owner, rom_jb_get_time(event->detail, "start_by"));
 }
@@ -274,7 +274,7 @@ static List *
 in_flight(RomTurn *turn)
 {
 	static RomStatement select = {
-		"SELECT t.step, t.activity, a.compensation, t.input, t.due_at, t.state, t.task_id"
+		"SELECT t.step, t.activity, a.compensation, t.input, t.due_at, t.state, t.task_id, t.queue, t.limit_key"
 		" FROM romancy.t_task t JOIN romancy.t_activity a ON a.name = t.activity"
 		" WHERE t.instance_id = $1 AND t.kind = 0 AND t.state <> 3 AND t.queue <> ''"
 		" AND a.compensation IS NOT NULL AND t.step NOT LIKE 'compensation\\_%'"
@@ -310,8 +310,15 @@ in_flight(RomTurn *turn)
 		list = lappend(list, f);
 		if (f->over)
 		{
+			RomTask		task = {.kind = ROM_TASK_ACTIVITY,.activity = f->activity};
+
 			values[0] = rom_value_copy(i, 7, &isnull, cxt);
+			task.state = DatumGetInt16(rom_value(i, 6, &isnull));
+			task.queue = rom_value_text(i, 8, cxt);
+			task.limit_key = rom_value_text(i, 9, cxt);
 			rom_execute(&delete, values, NULL, 0);
+			if (task.state == ROM_TASK_RUNNING)
+				rom_quota_ended(&task);
 		}
 		MemoryContextSwitchTo(old);
 	}
@@ -434,7 +441,7 @@ queued_execute(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activ
 	rom_task_define(task, activity, &start_by);
 	task->retry = call->options;
 	rom_engine_begin(&engine);
-	task->limit_key = rom_quota_key_of(task->queue, task->activity, task->input);
+	task->limit_key = rom_quota_key_of(task->queue, task->input);
 	rom_task_insert(task, turn->owner, start_by);
 	rom_engine_end(&engine);
 	turn->inst->flags |= ROM_HAS_TASKS;

@@ -29,6 +29,7 @@
 #include "engine/inbox.h"
 #include "engine/instance.h"
 #include "tasks/queue.h"
+#include "tasks/quota.h"
 #include "tasks/task.h"
 
 static RomCanvasDeliver deliver_canvas = NULL;
@@ -265,14 +266,6 @@ rom_task_live(const pg_uuid_t *instance_id, RomStatus *status)
 	return live;
 }
 
-/* slot_freed: a limit of the task's queue may let another one through now. */
-static void
-slot_freed(RomTask *task)
-{
-	if (task->limit_key != NULL)
-		rom_queue_note(task->queue);
-}
-
 void
 rom_task_delete(RomTask *task)
 {
@@ -289,7 +282,8 @@ rom_task_delete(RomTask *task)
 		rom_rows_close(&rows);
 	}
 	CommandCounterIncrement();
-	slot_freed(task);
+	if (task->state == ROM_TASK_RUNNING)
+		rom_quota_ended(task);
 }
 
 void
@@ -397,6 +391,8 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 	bool		again;
 
 	observe(task, owner, true);
+	if (task->state == ROM_TASK_RUNNING)
+		rom_quota_ended(task);
 	attempts_of(task, &a);
 	again = rom_attempts_fail(&a, policy, error, retry == ROM_TASK_RETRY_NEVER, &next);
 	if (retry == ROM_TASK_RETRY_AT_ONCE && !a.exhausted)
@@ -414,7 +410,6 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 	values[5] = PointerGetDatum(rom_attempts_errors(&a));
 	rom_execute(&update, values, nulls, 0);
 	ItemPointerSetInvalid(&task->locked);
-	slot_freed(task);
 	if (task->state == ROM_TASK_READY)
 		rom_task_wake(task, owner);
 	else if (task->state == ROM_TASK_WAITING)

@@ -12,6 +12,7 @@
 #include "tasks/lease.h"
 #include "tasks/notify.h"
 #include "tasks/park.h"
+#include "tasks/quota.h"
 #include "tasks/spawn.h"
 #include "tasks/tasks.h"
 
@@ -23,5 +24,6 @@ rom_tasks_init(void)
 	rom_lease_init();
 	rom_park_init();
 	rom_notify_init();
+	rom_quota_init();
 	rom_canvas_init();
 }

@@ -22,6 +22,7 @@
 #include "utils/varlena.h"
 
 #include "base/guc.h"
+#include "base/ledger.h"
 #include "base/ready.h"
 #include "base/roster.h"
 #include "base/stat.h"
@@ -173,6 +174,7 @@ rom_databases_forget(void)
 
 		rom_ready_purge(dropped[i]);
 		rom_throttle_purge(dropped[i]);
+		rom_ledger_purge(dropped[i]);
 		rom_stat_forget(dropped[i]);
 		SpinLockAcquire(&roster->mutex);
 		database = rom_roster_database_locked(roster, dropped[i], false);

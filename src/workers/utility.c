@@ -37,6 +37,7 @@
 
 #include "base/compat.h"
 #include "base/crossing.h"
+#include "base/ledger.h"
 #include "base/roster.h"
 #include "base/wake.h"
 #include "workers/utility.h"
@@ -126,6 +127,8 @@ understand(Node *node, Meaning *meaning)
 			meaning->announce = rom_wake_prepared();
 			/* what was prepared may change the mode of channels */
 			rom_crossing_change(NULL);
+			/* and what runs */
+			rom_ledger_recount();
 			break;
 		case T_DropdbStmt:
 			{

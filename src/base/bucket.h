@@ -1,0 +1,43 @@
+/*-------------------------------------------------------------------------
+ *
+ * bucket.h
+ *		The bucket of a rate limit: full it holds so many tokens as the limit
+ *		lets through in its period, and it is refilled evenly (a token bucket).
+ *
+ * A bucket of zeros has never been used. Whoever keeps it says how much is in it
+ * then, and guards it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_BUCKET_H
+#define ROM_BUCKET_H
+
+#include "datatype/timestamp.h"
+
+typedef struct RomBucket
+{
+	int			rate;			/* as it was used last; 0: never */
+	int64		period;			/* microseconds */
+	double		left;			/* tokens */
+	TimestampTz at;				/* when so many were left */
+	TimestampTz booked;			/* up to when the tokens to come are booked by
+								 * those who wait */
+} RomBucket;
+
+/* The first use: left tokens were left at an instant, which may be to come. */
+extern void rom_bucket_begin(RomBucket *bucket, int rate, int64 period, double left, TimestampTz at);
+
+/* Brings it up to now. Of a rate that has changed the same share is left. */
+extern void rom_bucket_refill(RomBucket *bucket, int rate, int64 period, TimestampTz now);
+
+/* Is there a token? Its rate must be up to now. */
+extern bool rom_bucket_has_token(const RomBucket *bucket);
+
+/* Microseconds from one token to the next, and (not less than one) until there is one. */
+extern double rom_bucket_every(const RomBucket *bucket);
+extern int64 rom_bucket_until_next(const RomBucket *bucket);
+
+/* Puts number tokens back that were taken. */
+extern void rom_bucket_give_back(RomBucket *bucket, int number);
+
+#endif							/* ROM_BUCKET_H */

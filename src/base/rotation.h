@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * rotation.h
+ *		Keys of a queue take turns: which one was served last, in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_ROTATION_H
+#define ROM_ROTATION_H
+
+/* Longest key, in bytes. */
+#define ROM_ROTATION_KEY_MAX 500
+
+/* Copies the key of a queue (a number of the caller's) that was served last, of ROM_ROTATION_KEY_MAX + 1 bytes; false when there is none. */
+extern bool rom_rotation_last(uint64 queue, char *key);
+extern void rom_rotation_served(uint64 queue, const char *key);
+
+/*
+ * Is it time to look for tasks of the queue that have no key? Not more often than every so often, and
+ * the longer it took (microseconds) the more seldom.
+ */
+extern bool rom_rotation_look(uint64 queue);
+extern void rom_rotation_looked(uint64 queue, int64 took);
+
+extern Size rom_rotation_shmem_size(void);
+extern void rom_rotation_shmem_attach(void *place, bool found);
+
+#endif							/* ROM_ROTATION_H */

@@ -1,0 +1,184 @@
+/*-------------------------------------------------------------------------
+ *
+ * set_queue.c
+ *		What is set for a queue: limits, pauses, and a channel to notify.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "base/arg.h"
+#include "base/errors.h"
+#include "base/spi.h"
+#include "base/wake.h"
+#include "engine/define.h"
+#include "engine/instance.h"
+#include "tasks/notify.h"
+#include "tasks/quota.h"
+
+/* check_name reads a queue's name. */
+static char *
+check_name(FunctionCallInfo fcinfo)
+{
+	char	   *name = rom_arg_text(fcinfo, 0, "name");
+
+	if (name[0] == '\0' || strlen(name) > ROM_QUEUE_NAME_MAX || name[0] == '@')
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("a queue's name must have between 1 and %d bytes and not begin with \"@\"",
+						ROM_QUEUE_NAME_MAX)));
+	return name;
+}
+
+/*
+ * check_owner raises 42501 unless the current user may change the queue; returns who is to own its row.
+ * *per_key is the path that it has now, or NULL.
+ */
+static char *
+check_owner(const char *name, char **per_key)
+{
+	static RomStatement select = {
+		"SELECT owner, per_key FROM romancy.t_queue WHERE name = $1",
+		1, {TEXTOID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	RomEngine	engine;
+	Datum		values[1];
+	char	   *owner = NULL;
+
+	*per_key = NULL;
+	values[0] = CStringGetTextDatum(name);
+	rom_engine_begin(&engine);
+	if (rom_execute(&select, values, NULL, 1) > 0)
+	{
+		owner = rom_value_text(0, 1, cxt);
+		*per_key = rom_value_text(0, 2, cxt);
+	}
+	rom_engine_end(&engine);
+	if (owner != NULL && !rom_may_steer(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of queue \"%s\"", name)));
+	return owner ? owner : GetUserNameFromId(GetUserId(), false);
+}
+
+PG_FUNCTION_INFO_V1(romancy_set_queue);
+
+/*
+ * romancy.set_queue(name text, max_concurrency int, rate_limit text, per_key text, notify text)
+ *
+ * Replaces the queue's limits and the channel that is notified when there is something to fetch. Errors:
+ * RM012; 42501 not the queue's owner; RM004 in a handler.
+ */
+Datum
+romancy_set_queue(PG_FUNCTION_ARGS)
+{
+	static RomStatement upsert = {
+		"INSERT INTO romancy.t_queue (name, owner, max_concurrency, rate_limit, per_key, notify) VALUES ($1, $2, $3, $4, $5, $6)"
+		" ON CONFLICT (name) DO UPDATE SET max_concurrency = excluded.max_concurrency,"
+		" rate_limit = excluded.rate_limit, per_key = excluded.per_key, notify = excluded.notify",
+		6, {TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
+	};
+	char	   *name = check_name(fcinfo);
+	char	   *rate = rom_arg_text_opt(fcinfo, 2);
+	char	   *per_key = rom_arg_text_opt(fcinfo, 3);
+	char	   *notify = rom_arg_text_opt(fcinfo, 4);
+	char	   *before;
+	char	   *owner;
+	int			count;
+	int64		period;
+	RomEngine	engine;
+	Datum		values[6];
+	bool		nulls[6] = {false, false, PG_ARGISNULL(1), rate == NULL, per_key == NULL, notify == NULL};
+
+	rom_refuse_in_handler("set_queue");
+	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"max_concurrency\" must be greater than zero"),
+				 errhint("Use romancy.pause_queue() to stop a queue.")));
+	if (rate != NULL && !rom_rate_parse(rate, &count, &period))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("invalid rate limit \"%s\"", rate),
+				 errhint("Write a number and a unit, such as \"100/m\"; the units are s, m and h.")));
+	if (per_key != NULL &&
+		(per_key[0] == '\0' || strlen(per_key) > ROM_QUEUE_NAME_MAX ||
+		 per_key[0] == '.' || per_key[strlen(per_key) - 1] == '.' || strstr(per_key, "..") != NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"per_key\" must be a path into the input, such as \"tenant.id\"")));
+	if (notify != NULL && (notify[0] == '\0' || strlen(notify) >= NAMEDATALEN))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"notify\" must be a channel's name of 1 to %d bytes", NAMEDATALEN - 1),
+				 errhint("Programs LISTEN to it; the payload is the queue's name.")));
+	owner = check_owner(name, &before);
+	values[0] = CStringGetTextDatum(name);
+	values[1] = CStringGetTextDatum(owner);
+	values[2] = nulls[2] ? (Datum) 0 : PG_GETARG_DATUM(1);
+	values[3] = rate ? CStringGetTextDatum(rate) : (Datum) 0;
+	values[4] = per_key ? CStringGetTextDatum(per_key) : (Datum) 0;
+	values[5] = notify ? CStringGetTextDatum(notify) : (Datum) 0;
+	rom_engine_begin(&engine);
+	rom_execute(&upsert, values, nulls, 0);
+	rom_notify_forget();
+	rom_notify_ask(name);
+	if (per_key != NULL && (before == NULL || strcmp(per_key, before) != 0))
+		(void) rom_quota_label(name, true, 0);
+	rom_engine_end(&engine);
+	rom_wake_key(rom_task_queue_key(name));
+	PG_RETURN_VOID();
+}
+
+/* set_paused pauses a queue, or takes that back. */
+static Datum
+set_paused(FunctionCallInfo fcinfo, bool paused)
+{
+	static RomStatement upsert = {
+		"INSERT INTO romancy.t_queue (name, owner, paused) VALUES ($1, $2, $3)"
+		" ON CONFLICT (name) DO UPDATE SET paused = excluded.paused",
+		3, {TEXTOID, TEXTOID, BOOLOID}
+	};
+	char	   *name = check_name(fcinfo);
+	char	   *per_key;
+	char	   *owner;
+	RomEngine	engine;
+	Datum		values[3];
+
+	rom_refuse_in_handler(paused ? "pause_queue" : "resume_queue");
+	owner = check_owner(name, &per_key);
+	values[0] = CStringGetTextDatum(name);
+	values[1] = CStringGetTextDatum(owner);
+	values[2] = BoolGetDatum(paused);
+	rom_engine_begin(&engine);
+	rom_execute(&upsert, values, NULL, 0);
+	if (!paused)
+		rom_notify_ask(name);
+	rom_engine_end(&engine);
+	rom_wake_key(rom_task_queue_key(name));
+	rom_wake_key(rom_task_queue_key(psprintf("@%s", name)));
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(romancy_pause_queue);
+
+/* romancy.pause_queue(name text): nobody fetches from it until resume_queue; what runs goes on */
+Datum
+romancy_pause_queue(PG_FUNCTION_ARGS)
+{
+	return set_paused(fcinfo, true);
+}
+
+PG_FUNCTION_INFO_V1(romancy_resume_queue);
+
+/* romancy.resume_queue(name text) */
+Datum
+romancy_resume_queue(PG_FUNCTION_ARGS)
+{
+	return set_paused(fcinfo, false);
+}
