@@ -8,6 +8,10 @@
  * A request that comes to the old one too late (its turn did not see it) is handed
  * on by the next turn of the old one, which has nothing else to do.
  *
+ * Messages stay where they are: all generations have one mailbox, so that a recur
+ * costs the same however many are undelivered. A sender that still sees the old
+ * one, or a subscription of it, puts them where the new one looks.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -36,10 +40,10 @@ PG_FUNCTION_INFO_V1(romancy_recur);
 static RomStatement insert_successor = {
 	"insert into romancy.t_instance (instance_id, created_at, updated_at, wake_at, deadline,"
 	" def_id, priority, flags, depth, status, owner, workflow, parent_id, parent_step,"
-	" parent_close, continued_from, idempotency_key, input, labels, result_expires)"
+	" parent_close, continued_from, mailbox, idempotency_key, input, labels, result_expires)"
 	" select $2, $3, $3, $3, $3 + (deadline - created_at), def_id, priority, $4, depth,"
 	" 'pending', owner, workflow, parent_id, parent_step, parent_close, instance_id,"
-	" idempotency_key, $5, $6, result_expires"
+	" coalesce(mailbox, instance_id), idempotency_key, $5, $6, result_expires"
 	" from romancy.t_instance where instance_id = $1",
 	6, {UUIDOID, UUIDOID, TIMESTAMPTZOID, INT4OID, JSONBOID, JSONBOID}
 };
@@ -226,14 +230,11 @@ rom_recur_forward(RomTurn *turn)
 		if (item->kind == ROM_INBOX_CANCEL || item->kind == ROM_INBOX_TERMINATE)
 			rom_wake_cancel(&id);
 	}
-	/* and what was sent to it by a transaction that crossed its end */
+	/* and a wake-up, by somebody who crossed its end, is meant for the live one */
 	if (!looked)
 		live = live_successor(&id, &owner, &priority);
 	if (live)
-	{
-		rom_turn_move(turn, &id);
 		rom_wake_ready(&id, get_role_oid(owner, true), priority);
-	}
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(old);
 }

@@ -432,7 +432,7 @@ SELECT start('steps', 'steps', jsonb_build_object('to', id('st_to')));
 SELECT later();
 SELECT is((SELECT array_agg(replace(activity_id, id('st_to')::text, '(to)') ORDER BY seq) FROM romancy.get_history(id('steps')) WHERE activity_id !~ '^sleep'), ARRAY['subscribe_st:1', 'publish_st2:1',
 	'send_to_(to)_c:1', 'join_group_st:1', 'raise_event_st.event:1', 'handle_cloudevent:1', 'leave_group_st:1', 'unsubscribe_st:1'], 'step ids of all calls');
-SELECT is((SELECT count(*) FROM romancy.t_message WHERE channel IN ('st2', 'st.event')) + (SELECT count(*) FROM romancy.t_message WHERE instance_id = id('st_to')) + events(id('st_to'), 'ChannelMessageReceived'), 4::bigint, 'each sent once');
+SELECT is((SELECT count(*) FROM romancy.t_message WHERE channel IN ('st2', 'st.event')) + (SELECT count(*) FROM romancy.t_message WHERE mailbox = id('st_to')) + events(id('st_to'), 'ChannelMessageReceived'), 4::bigint, 'each sent once');
 SELECT romancy.cancel_workflow(id('st_to'));
 SELECT run();
 
