@@ -202,6 +202,19 @@ SELECT run();
 SELECT romancy.send_to(id('several'), 's1', '"first"');
 SELECT run();
 SELECT is(romancy.get_result(id('several')), '["receive_s2:1", "second", "first", "second", "s1"]', 'await_any and await_all of receives; the loser stays');
+-- both have come: the one that loses has taken nothing, and whoever continues receives it
+CREATE FUNCTION one_of(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE a record;
+BEGIN
+	IF input = 'null' THEN PERFORM romancy.receive('one_go'); END IF;
+	SELECT * INTO a FROM romancy.await_any(ARRAY[romancy.spawn_receive('one_1'), romancy.spawn_receive('one_2')]);
+	RETURN CASE WHEN input = 'null' THEN romancy.recur(a.result->'data') ELSE jsonb_build_array(input, a.result->'data') END;
+END $$;
+SELECT start('one_of', 'one_of', 'null');
+SELECT run();
+SELECT romancy.send_to(id('one_of'), 'one_' || c, to_jsonb(c)) FROM unnest(ARRAY['1', '2', 'go']) c;
+SELECT run();
+SELECT is(romancy.get_result(id('one_of')), '["1", "2"]', 'the loser of await_any takes nothing along');
 
 -- events
 CREATE FUNCTION waits(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
