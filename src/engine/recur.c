@@ -64,9 +64,10 @@ static RomStatement move_key = {
 	1, {UUIDARRAYOID}
 };
 
-static RomStatement select_successor = {
-	"select instance_id, owner, priority, wake_at is not null"
-	" from romancy.t_instance where continued_from = $1",
+/* The last generation, by the mailbox that all have: those between may have been deleted. */
+static RomStatement select_live = {
+	"select instance_id, owner, priority from romancy.t_instance"
+	" where mailbox = $1 and status <> 'recurred' and wake_at is not null",
 	1, {UUIDOID}
 };
 
@@ -179,62 +180,38 @@ rom_recur_init(void)
 	rom_instance_on_delete(keep_keys);
 }
 
-/* live_successor finds the live instance that id continues in; false when the last one is over. Engine scope needed. */
-static bool
-live_successor(pg_uuid_t *id, char **owner, int32 *priority)
-{
-	for (;;)
-	{
-		Datum		values[1] = {UUIDPGetDatum(id)};
-		bool		isnull;
-		bool		live;
-
-		CHECK_FOR_INTERRUPTS();
-		if (rom_execute(&select_successor, values, NULL, 1) == 0)
-			return false;
-		*id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
-		*owner = rom_value_text(0, 2, CurrentMemoryContext);
-		*priority = DatumGetInt32(rom_value(0, 3, &isnull));
-		live = DatumGetBool(rom_value(0, 4, &isnull));
-		SPI_freetuptable(SPI_tuptable);
-		if (live)
-			return true;
-	}
-}
-
 void
 rom_recur_forward(RomTurn *turn)
 {
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
-	pg_uuid_t	id = turn->inst->id;
-	char	   *owner = NULL;
-	int32		priority = 0;
-	bool		live = false;
-	bool		looked = false;
+	Datum		values[1] = {UUIDPGetDatum(&turn->inst->mailbox)};
 	RomEngine	engine;
 
 	rom_engine_begin(&engine);
-	for (int i = 0; i < turn->ninbox; i++)
+	if (rom_execute(&select_live, values, NULL, 1) == 1)
 	{
-		RomInboxItem *item = &turn->inbox[i];
+		bool		isnull;
+		pg_uuid_t	id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+		Oid			owner = get_role_oid(rom_value_text(0, 2, turn->cxt), true);
+		int32		priority = DatumGetInt32(rom_value(0, 3, &isnull));
 
-		if (item->kind > ROM_INBOX_RESUME)
-			continue;
-		if (!looked)
-			live = live_successor(&id, &owner, &priority);
-		looked = true;
-		if (!live)
-			break;
-		rom_inbox_insert(&id, item->kind, NULL, NULL, NULL, item->detail);
-		rom_wake_ready(&id, get_role_oid(owner, true), priority);
-		if (item->kind == ROM_INBOX_CANCEL || item->kind == ROM_INBOX_TERMINATE)
-			rom_wake_cancel(&id);
+		for (int i = 0; i < turn->ninbox; i++)
+		{
+			RomInboxItem *item = &turn->inbox[i];
+
+			if (item->kind > ROM_INBOX_RESUME)
+				continue;
+			rom_inbox_insert(&id, item->kind, NULL, NULL, NULL, item->detail);
+			if (item->kind == ROM_INBOX_CANCEL || item->kind == ROM_INBOX_TERMINATE)
+				rom_wake_cancel(&id);
+		}
+
+		/*
+		 * also without a request: who crossed its end may have woken it for a
+		 * message
+		 */
+		rom_wake_ready(&id, owner, priority);
 	}
-	/* and a wake-up, by somebody who crossed its end, is meant for the live one */
-	if (!looked)
-		live = live_successor(&id, &owner, &priority);
-	if (live)
-		rom_wake_ready(&id, get_role_oid(owner, true), priority);
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(old);
 }
