@@ -22,7 +22,7 @@ COMMENT ON COLUMN romancy.t_channel.swept IS 'When channel_cleanup looked last: 
 
 /*
  * xid, snapshot, bound: of a broadcast subscription that publishing
- * transactions may have crossed, unseen and not seeing (src/messages/channel.c).
+ * transactions may have crossed, unseen and not seeing (src/messages/subscription.c).
  * spawned: pending receives of spawn_receive. pick: a random number, so that
  * competing messages are spread over the subscribers. instance_id is the live
  * generation, mailbox where deliveries go.
@@ -67,7 +67,7 @@ CREATE INDEX t_message_published ON romancy.t_message (published_at) WHERE kind 
 COMMENT ON SEQUENCE romancy.t_message_id_seq IS 'Ids of messages';
 COMMENT ON TABLE romancy.t_message IS 'Messages that somebody has still to receive, or may';
 
-/* received: kept so that it is not added again, as long as the subscription is not settled (src/messages/channel.c). */
+/* received: kept so that it is not added again, as long as the subscription is not settled (src/messages/subscription.c). */
 CREATE TABLE romancy.t_delivery (
 	mailbox uuid,
 	channel text,
