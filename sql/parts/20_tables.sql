@@ -91,7 +91,8 @@ COMMENT ON TABLE romancy.t_activity IS 'Defined activities';
  * timer, retry, deadline, or at once; 'infinity' while it waits for something
  * without a time; NULL when it is final. wait: what the handler is blocked on.
  * flags: ROM_HAS_* of src/engine/instance.h, what has to be tidied at its end. events: those of the turn
- * that ended it, where they are small; the last of its history. NULL while it lives.
+ * that ended it, where they are small; the last of its history. NULL while it lives. mailbox: where its
+ * messages are, the id of the first of the generations that it continues; NULL for its own id.
  *
  * The columns that a turn changes stand together in the middle, and more than half of a page is left for
  * the new versions of its rows: an UPDATE within a page logs only what lies between the first and the
@@ -101,6 +102,7 @@ CREATE TABLE romancy.t_instance (
 	instance_id uuid PRIMARY KEY,
 	parent_id uuid,
 	continued_from uuid,
+	mailbox uuid,
 	created_at timestamptz NOT NULL,
 	deadline timestamptz,
 	result_expires interval,
@@ -135,6 +137,8 @@ CREATE INDEX t_instance_status ON romancy.t_instance (status, created_at, instan
 	WHERE status NOT IN ('pending', 'running', 'completed', 'recurred');
 CREATE INDEX t_instance_parent ON romancy.t_instance (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX t_instance_continued ON romancy.t_instance (continued_from) WHERE continued_from IS NOT NULL;
+/* a chain of generations has one row in it, that of the last */
+CREATE INDEX t_instance_mailbox ON romancy.t_instance (mailbox) WHERE mailbox IS NOT NULL AND status <> 'recurred';
 COMMENT ON TABLE romancy.t_instance IS 'Workflow instances; written by the executor that holds the row';
 
 CREATE TABLE romancy.t_idempotency (

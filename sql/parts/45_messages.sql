@@ -6,6 +6,10 @@
  * subscriber, who deletes it. A direct one is its receiver's, who deletes it.
  * One that is broadcast has a row in t_delivery for each subscriber that the
  * publisher saw; channel_cleanup deletes it when all have got it.
+ *
+ * What is an instance's own is in its mailbox, which stays the same when it
+ * continues in another one (t_instance.mailbox, or else its own id): so recur()
+ * moves no message.
  */
 
 /* A row while the channel has live subscribers that broadcast or compete, and a while longer. */
@@ -18,13 +22,15 @@ COMMENT ON COLUMN romancy.t_channel.swept IS 'When channel_cleanup looked last: 
 
 /*
  * xid, snapshot, bound: of a broadcast subscription that publishing
- * transactions may have crossed, unseen and not seeing (src/messages/channel.c).
+ * transactions may have crossed, unseen and not seeing (src/messages/subscription.c).
  * spawned: pending receives of spawn_receive. pick: a random number, so that
- * competing messages are spread over the subscribers.
+ * competing messages are spread over the subscribers. instance_id is the live
+ * generation, mailbox where deliveries go.
  */
 CREATE TABLE romancy.t_subscription (
 	instance_id uuid,
 	channel text,
+	mailbox uuid NOT NULL,
 	mode text NOT NULL,
 	xid xid8 NOT NULL,
 	snapshot pg_snapshot,
@@ -41,33 +47,33 @@ COMMENT ON TABLE romancy.t_subscription IS 'Which live instance receives from wh
 /* Who waits for a channel, where most of its subscribers are busy. */
 CREATE INDEX t_instance_waits ON romancy.t_instance ((wait ->> 'name')) WHERE status = 'waiting_for_message';
 
-/* kind: b broadcast, o open, d direct. xid: of the publishing transaction. */
+/* kind: b broadcast, o open, d direct. xid: of the publishing transaction. mailbox: the receiver's, of a direct one. */
 CREATE TABLE romancy.t_message (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	xid xid8,
 	kind "char" NOT NULL,
 	channel text NOT NULL,
-	instance_id uuid,
+	mailbox uuid,
 	sender uuid,
 	data jsonb,
 	metadata jsonb,
 	data_binary bytea,
 	event jsonb);
-CREATE INDEX t_message_direct ON romancy.t_message (instance_id, channel, id) WHERE kind = 'd';
+CREATE INDEX t_message_direct ON romancy.t_message (mailbox, channel, id) WHERE kind = 'd';
 CREATE INDEX t_message_open ON romancy.t_message (channel, id) WHERE kind = 'o';
 CREATE INDEX t_message_xid ON romancy.t_message (channel, xid) WHERE kind <> 'd';
 CREATE INDEX t_message_published ON romancy.t_message (published_at) WHERE kind = 'o';
 COMMENT ON SEQUENCE romancy.t_message_id_seq IS 'Ids of messages';
 COMMENT ON TABLE romancy.t_message IS 'Messages that somebody has still to receive, or may';
 
-/* received: kept so that it is not added again, as long as the subscription is not settled (src/messages/channel.c). */
+/* received: kept so that it is not added again, as long as the subscription is not settled (src/messages/subscription.c). */
 CREATE TABLE romancy.t_delivery (
-	instance_id uuid,
+	mailbox uuid,
 	channel text,
 	message_id bigint,
 	received boolean NOT NULL DEFAULT false,
-	PRIMARY KEY (instance_id, channel, message_id));
+	PRIMARY KEY (mailbox, channel, message_id));
 COMMENT ON TABLE romancy.t_delivery IS 'Broadcast messages that a subscriber has not received yet';
 
 CREATE TABLE romancy.t_received_event (
@@ -141,7 +147,7 @@ COMMENT ON FUNCTION romancy.group_members(text) IS 'The live instances that are 
 /* depth: messages that somebody has still to receive. A role sees channels that its instances subscribe to. */
 CREATE VIEW romancy.channels WITH (security_barrier) AS
 	WITH readable AS MATERIALIZED (
-		SELECT s.channel, s.instance_id, s.mode,
+		SELECT s.channel, s.mailbox, s.mode,
 			s.spawned > 0 OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = s.channel AS waiting
 		FROM romancy.t_subscription s JOIN romancy.t_instance i USING (instance_id)
 		WHERE romancy.may_read(i.owner)),
@@ -156,14 +162,19 @@ CREATE VIEW romancy.channels WITH (security_barrier) AS
 			WHERE m.kind = 'o' AND (m.channel IN (SELECT r.channel FROM readable r)
 				OR has_function_privilege('romancy.monitor()', 'EXECUTE'))
 			UNION ALL
+			-- the receiver is the first of its generations, or the last
 			SELECT m.channel, m.published_at
-			FROM romancy.t_message m JOIN romancy.t_instance i USING (instance_id)
-			WHERE m.kind = 'd' AND romancy.may_read(i.owner)
+			FROM romancy.t_message m JOIN romancy.t_instance i ON i.instance_id = m.mailbox
+			WHERE m.kind = 'd' AND i.status <> 'recurred' AND romancy.may_read(i.owner)
+			UNION ALL
+			SELECT m.channel, m.published_at
+			FROM romancy.t_message m JOIN romancy.t_instance i ON i.mailbox = m.mailbox
+			WHERE m.kind = 'd' AND i.status <> 'recurred' AND romancy.may_read(i.owner)
 			UNION ALL
 			SELECT d.channel, m.published_at
 			FROM romancy.t_delivery d JOIN romancy.t_message m ON m.id = d.message_id
-			JOIN romancy.t_instance i ON i.instance_id = d.instance_id
-			WHERE NOT d.received AND romancy.may_read(i.owner)) u
+			JOIN readable r ON r.mailbox = d.mailbox AND r.channel = d.channel
+			WHERE NOT d.received) u
 		GROUP BY u.channel)
 	SELECT channel, coalesce(s.mode, CASE WHEN s.channel IS NOT NULL THEN 'direct' END) AS mode,
 		coalesce(m.depth, 0) AS depth, m.oldest AS oldest_message,

@@ -106,6 +106,8 @@ read_instance(uint64 row)
 	inst->has_continued_from = !isnull;
 	if (!isnull)
 		inst->continued_from = *DatumGetUUIDP(value);
+	value = rom_value(row, 26, &isnull);
+	inst->mailbox = isnull ? inst->id : *DatumGetUUIDP(value);
 	return inst;
 }
 
@@ -113,7 +115,7 @@ read_instance(uint64 row)
 	"SELECT instance_id, def_id, priority, status, resume_status, flags, crashes, depth," \
 	" owner, workflow, input, wait, labels, error, progress, last_seq, body_hash," \
 	" parent_id, parent_step, parent_close, created_at, started_at, wake_at, deadline," \
-	" continued_from" \
+	" continued_from, mailbox" \
 	" FROM romancy.t_instance WHERE instance_id = ANY ($1)"
 
 int

@@ -71,6 +71,8 @@ typedef struct RomInstance
 	TimestampTz deadline;		/* execution timeout; DT_NOEND: none */
 	bool		has_continued_from;
 	pg_uuid_t	continued_from;
+	pg_uuid_t	mailbox;		/* where its messages are: its own id, or that
+								 * of the first generation */
 } RomInstance;
 
 /* uuid version 7, RFC 9562: 48 bits of milliseconds, then random bits; monotonic within a backend. */

@@ -8,6 +8,10 @@
  * A request that comes to the old one too late (its turn did not see it) is handed
  * on by the next turn of the old one, which has nothing else to do.
  *
+ * Messages stay where they are: all generations have one mailbox, so that a recur
+ * costs the same however many are undelivered. A sender that still sees the old
+ * one, or a subscription of it, puts them where the new one looks.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -36,10 +40,10 @@ PG_FUNCTION_INFO_V1(romancy_recur);
 static RomStatement insert_successor = {
 	"insert into romancy.t_instance (instance_id, created_at, updated_at, wake_at, deadline,"
 	" def_id, priority, flags, depth, status, owner, workflow, parent_id, parent_step,"
-	" parent_close, continued_from, idempotency_key, input, labels, result_expires)"
+	" parent_close, continued_from, mailbox, idempotency_key, input, labels, result_expires)"
 	" select $2, $3, $3, $3, $3 + (deadline - created_at), def_id, priority, $4, depth,"
 	" 'pending', owner, workflow, parent_id, parent_step, parent_close, instance_id,"
-	" idempotency_key, $5, $6, result_expires"
+	" coalesce(mailbox, instance_id), idempotency_key, $5, $6, result_expires"
 	" from romancy.t_instance where instance_id = $1",
 	6, {UUIDOID, UUIDOID, TIMESTAMPTZOID, INT4OID, JSONBOID, JSONBOID}
 };
@@ -60,9 +64,10 @@ static RomStatement move_key = {
 	1, {UUIDARRAYOID}
 };
 
-static RomStatement select_successor = {
-	"select instance_id, owner, priority, wake_at is not null"
-	" from romancy.t_instance where continued_from = $1",
+/* The last generation, by the mailbox that all have: those between may have been deleted. */
+static RomStatement select_live = {
+	"select instance_id, owner, priority from romancy.t_instance"
+	" where mailbox = $1 and status <> 'recurred' and wake_at is not null",
 	1, {UUIDOID}
 };
 
@@ -175,64 +180,37 @@ rom_recur_init(void)
 	rom_instance_on_delete(keep_keys);
 }
 
-/* live_successor finds the live instance that id continues in; false when the last one is over. Engine scope needed. */
-static bool
-live_successor(pg_uuid_t *id, char **owner, int32 *priority)
-{
-	for (;;)
-	{
-		Datum		values[1] = {UUIDPGetDatum(id)};
-		bool		isnull;
-		bool		live;
-
-		CHECK_FOR_INTERRUPTS();
-		if (rom_execute(&select_successor, values, NULL, 1) == 0)
-			return false;
-		*id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
-		*owner = rom_value_text(0, 2, CurrentMemoryContext);
-		*priority = DatumGetInt32(rom_value(0, 3, &isnull));
-		live = DatumGetBool(rom_value(0, 4, &isnull));
-		SPI_freetuptable(SPI_tuptable);
-		if (live)
-			return true;
-	}
-}
-
 void
 rom_recur_forward(RomTurn *turn)
 {
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
-	pg_uuid_t	id = turn->inst->id;
-	char	   *owner = NULL;
-	int32		priority = 0;
-	bool		live = false;
-	bool		looked = false;
+	Datum		values[1] = {UUIDPGetDatum(&turn->inst->mailbox)};
 	RomEngine	engine;
 
 	rom_engine_begin(&engine);
-	for (int i = 0; i < turn->ninbox; i++)
+	if (rom_execute(&select_live, values, NULL, 1) == 1)
 	{
-		RomInboxItem *item = &turn->inbox[i];
+		bool		isnull;
+		pg_uuid_t	id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+		Oid			owner = get_role_oid(rom_value_text(0, 2, turn->cxt), true);
+		int32		priority = DatumGetInt32(rom_value(0, 3, &isnull));
 
-		if (item->kind > ROM_INBOX_RESUME)
-			continue;
-		if (!looked)
-			live = live_successor(&id, &owner, &priority);
-		looked = true;
-		if (!live)
-			break;
-		rom_inbox_insert(&id, item->kind, NULL, NULL, NULL, item->detail);
-		rom_wake_ready(&id, get_role_oid(owner, true), priority);
-		if (item->kind == ROM_INBOX_CANCEL || item->kind == ROM_INBOX_TERMINATE)
-			rom_wake_cancel(&id);
-	}
-	/* and what was sent to it by a transaction that crossed its end */
-	if (!looked)
-		live = live_successor(&id, &owner, &priority);
-	if (live)
-	{
-		rom_turn_move(turn, &id);
-		rom_wake_ready(&id, get_role_oid(owner, true), priority);
+		for (int i = 0; i < turn->ninbox; i++)
+		{
+			RomInboxItem *item = &turn->inbox[i];
+
+			if (item->kind > ROM_INBOX_RESUME)
+				continue;
+			rom_inbox_insert(&id, item->kind, NULL, NULL, NULL, item->detail);
+			if (item->kind == ROM_INBOX_CANCEL || item->kind == ROM_INBOX_TERMINATE)
+				rom_wake_cancel(&id);
+		}
+
+		/*
+		 * also without a request: who crossed its end may have woken it for a
+		 * message
+		 */
+		rom_wake_ready(&id, owner, priority);
 	}
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(old);

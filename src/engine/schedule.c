@@ -141,6 +141,13 @@ await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		if (poll(turn, options->handles[i], &due))
 		{
 			news = true;
+
+			/*
+			 * a receive takes its message: one that the handler may never ask
+			 * for is left where it is
+			 */
+			if (options->any)
+				break;
 			continue;
 		}
 		if (pending++ == 0)

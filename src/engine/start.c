@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 #include "base/arg.h"
 #include "base/clock.h"
@@ -61,6 +62,12 @@ static RomStatement insert_instance_given = {
 	18, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
 		INT4OID, INT4OID, INT2OID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID,
 	UUIDOID, TEXTOID, JSONBOID, JSONBOID, INTERVALOID}
+};
+
+/* Is the id the mailbox of a chain of generations whose first has been deleted? */
+static RomStatement select_continued = {
+	"select 1 from romancy.t_instance where mailbox = $1 and status <> 'recurred'",
+	1, {UUIDOID}
 };
 
 static RomStatement insert_instances = {
@@ -167,6 +174,27 @@ default_result_expires(void)
 	return &interval;
 }
 
+/*
+ * refuse_continued refuses an id from outside, whose row has just been inserted, when it is that of a deleted
+ * first generation: the messages of those that continued it would be the new one's. The deletion is over, or there
+ * would have been a conflict; so the latest snapshot shows the last generation, whatever the caller's isolation.
+ */
+static void
+refuse_continued(const pg_uuid_t *id)
+{
+	Datum		values[1] = {UUIDPGetDatum(id)};
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	uint64		rows = rom_execute_at(&select_continued, values, NULL, snapshot, 1);
+
+	UnregisterSnapshot(snapshot);
+	if (rows > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("the id \"%s\" is still in use", rom_uuid_text(id)),
+				 errdetail("The workflow instance of that id was deleted, but one that continues it is there."),
+				 errhint("Use another id.")));
+}
+
 /* insert_row writes the instance's row. Engine scope needed for an id from outside. */
 static void
 insert_row(const RomStart *start, const char *owner, const char *name,
@@ -211,6 +239,8 @@ insert_row(const RomStart *start, const char *owner, const char *name,
 				 errmsg("workflow instance \"%s\" already exists",
 						DatumGetCString(DirectFunctionCall1(uuid_out, v[0]))),
 				 errhint("Use an idempotency_key where a repeated start is to find the first one's instance.")));
+	else
+		refuse_continued(id);
 }
 
 /*

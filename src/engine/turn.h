@@ -73,7 +73,7 @@ extern void rom_turn_on_end(int32 flags, RomEndHook hook);
 typedef void (*RomPauseHook) (RomTurn *turn, bool paused);
 extern void rom_turn_on_pause(int32 flags, RomPauseHook hook);
 
-/* Others' moving of what goes over from an instance that ends as recurred to its successor (subscriptions, undelivered messages, groups): called in an engine scope, before the end hooks, with any of flags set (0: always). The successor's row exists and has the flags for subscriptions and groups. */
+/* Others' moving of what goes over from an instance that ends as recurred to its successor (subscriptions, groups; undelivered messages have a mailbox that stays): called in an engine scope, before the end hooks, with any of flags set (0: always). The successor's row exists and has the flags for subscriptions and groups. */
 typedef void (*RomMoveHook) (RomTurn *turn, const pg_uuid_t *successor);
 extern void rom_turn_on_move(int32 flags, RomMoveHook hook);
 

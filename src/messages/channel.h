@@ -13,6 +13,9 @@
 /* SQL: does the instance i wait in an await, alone or among others? Its subscription tells whether for a receive. */
 #define ROM_AWAITING_SQL "i.wait ->> 'step' LIKE 'await%'"
 
+/* SQL: the mailbox of instance i, where its messages are. */
+#define ROM_MAILBOX_SQL "coalesce(i.mailbox, i.instance_id)"
+
 /* Wakes one waiting competitor of channel that is not busy, other than except (may be NULL). now: without waiting for a commit. False: there is none. Engine scope needed, as for all here but the last. */
 extern bool rom_channel_wake_one(const char *channel,
 								 const pg_uuid_t *except, bool now);

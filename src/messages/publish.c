@@ -40,12 +40,12 @@
 #define KIND_OPEN		'o'
 #define KIND_DIRECT		'd'
 
-/* insert_message writes the row; returns its id. */
+/* insert_message writes the row; returns its id. mailbox: of a direct one. */
 static int64
-insert_message(const RomPublish *p, char kind)
+insert_message(const RomPublish *p, char kind, const pg_uuid_t *mailbox)
 {
 	static RomTable table = {
-		"t_message", 11, {"id", "published_at", "xid", "kind", "channel", "instance_id",
+		"t_message", 11, {"id", "published_at", "xid", "kind", "channel", "mailbox",
 		"sender", "data", "metadata", "data_binary", "event"}
 	};
 	const pg_uuid_t *sender = rom_message_sender();
@@ -59,8 +59,8 @@ insert_message(const RomPublish *p, char kind)
 	nulls[2] = kind == KIND_DIRECT;
 	values[3] = CharGetDatum(kind);
 	values[4] = CStringGetTextDatum(p->channel);
-	values[5] = UUIDPGetDatum(&p->target);
-	nulls[5] = !p->has_target;
+	values[5] = UUIDPGetDatum(mailbox);
+	nulls[5] = mailbox == NULL;
 	values[6] = PointerGetDatum(sender);
 	nulls[6] = sender == NULL;
 	values[7] = PointerGetDatum(p->data);
@@ -89,14 +89,14 @@ execute_latest(RomStatement *stmt, Datum *values)
 	return rows;
 }
 
-/* find_subscribers makes a uuid[] of those who broadcast, and notes the waiting ones as ready. */
+/* find_subscribers makes a uuid[] of the mailboxes of those who broadcast, and notes the waiting ones as ready. */
 static int
-find_subscribers(const char *channel, Datum *ids)
+find_subscribers(const char *channel, Datum *mailboxes)
 {
 	static RomStatement find = {
 		"SELECT s.instance_id, i.owner, i.priority,"
-		" (s.spawned > 0 AND " ROM_AWAITING_SQL ") OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1"
-		" FROM romancy.t_subscription s JOIN romancy.t_instance i USING (instance_id)"
+		" (s.spawned > 0 AND " ROM_AWAITING_SQL ") OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1,"
+		" s.mailbox FROM romancy.t_subscription s JOIN romancy.t_instance i USING (instance_id)"
 		" WHERE s.channel = $1 AND s.mode = 'broadcast'",
 		1, {TEXTOID}
 	};
@@ -110,33 +110,33 @@ find_subscribers(const char *channel, Datum *ids)
 	elements = palloc(sizeof(Datum) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
 	{
-		elements[i] = rom_value(i, 1, &isnull);
+		elements[i] = rom_value(i, 5, &isnull);
 		if (DatumGetBool(rom_value(i, 4, &isnull)))
 		{
 			Oid			owner = rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext));
 
 			if (OidIsValid(owner))
-				rom_wake_ready(DatumGetUUIDP(elements[i]), owner,
+				rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)), owner,
 							   DatumGetInt32(rom_value(i, 3, &isnull)));
 		}
 	}
-	*ids = PointerGetDatum(construct_array(elements, rows, UUIDOID, UUID_LEN,
-										   false, TYPALIGN_CHAR));
+	*mailboxes = PointerGetDatum(construct_array(elements, rows, UUIDOID, UUID_LEN,
+												 false, TYPALIGN_CHAR));
 	return (int) rows;
 }
 
 /* fan_out writes a delivery for each subscriber. */
 static void
-fan_out(const char *channel, int64 id, Datum ids)
+fan_out(const char *channel, int64 id, Datum mailboxes)
 {
 	static RomStatement insert = {
-		"INSERT INTO romancy.t_delivery (instance_id, channel, message_id)"
+		"INSERT INTO romancy.t_delivery (mailbox, channel, message_id)"
 		" SELECT u, $2, $3 FROM unnest($1) u",
 		3, {UUIDARRAYOID, TEXTOID, INT8OID}
 	};
 	Datum		values[3];
 
-	values[0] = ids;
+	values[0] = mailboxes;
 	values[1] = CStringGetTextDatum(channel);
 	values[2] = Int64GetDatum(id);
 	rom_execute(&insert, values, NULL, 0);
@@ -146,16 +146,16 @@ fan_out(const char *channel, int64 id, Datum ids)
 static int64
 publish_to_channel(const RomPublish *p)
 {
-	Datum		ids = (Datum) 0;
+	Datum		mailboxes = (Datum) 0;
 	int			n = 0;
 	int64		id;
 	RomMode		mode = rom_mode_find(p->channel);
 
 	if (mode == ROM_MODE_BROADCAST)
-		n = find_subscribers(p->channel, &ids);
-	id = insert_message(p, n > 0 ? KIND_BROADCAST : KIND_OPEN);
+		n = find_subscribers(p->channel, &mailboxes);
+	id = insert_message(p, n > 0 ? KIND_BROADCAST : KIND_OPEN, NULL);
 	if (n > 0)
-		fan_out(p->channel, id, ids);
+		fan_out(p->channel, id, mailboxes);
 	else if (mode == ROM_MODE_COMPETING)
 		rom_channel_wake_one(p->channel, NULL, false);
 	return id;
@@ -169,7 +169,7 @@ publish_to_instance(const RomPublish *p, bool missing_ok)
 		"SELECT i.owner, i.priority, i.status::text, i.wake_at IS NULL,"
 		" i.status = 'waiting_for_message' AND i.wait ->> 'name' = $2 OR EXISTS"
 		" (SELECT FROM romancy.t_subscription s WHERE s.instance_id = $1 AND s.channel = $2"
-		"  AND s.spawned > 0 AND " ROM_AWAITING_SQL ")"
+		"  AND s.spawned > 0 AND " ROM_AWAITING_SQL "), " ROM_MAILBOX_SQL
 		" FROM romancy.t_instance i WHERE i.instance_id = $1",
 		2, {UUIDOID, TEXTOID}
 	};
@@ -177,6 +177,7 @@ publish_to_instance(const RomPublish *p, bool missing_ok)
 	Datum		values[2];
 	bool		isnull;
 	Datum		waiting;
+	pg_uuid_t	mailbox;
 	Oid			owner;
 
 	values[0] = UUIDPGetDatum(&p->target);
@@ -198,11 +199,12 @@ publish_to_instance(const RomPublish *p, bool missing_ok)
 				 errmsg("workflow instance \"%s\" is %s and receives no messages",
 						text, rom_value_text(0, 3, CurrentMemoryContext))));
 	}
+	mailbox = *DatumGetUUIDP(rom_value(0, 6, &isnull));
 	owner = rom_channel_owner(rom_value_text(0, 1, CurrentMemoryContext));
 	waiting = rom_value(0, 5, &isnull);
 	if (!isnull && DatumGetBool(waiting) && OidIsValid(owner))
 		rom_wake_ready(&p->target, owner, DatumGetInt32(rom_value(0, 2, &isnull)));
-	return insert_message(p, KIND_DIRECT);
+	return insert_message(p, KIND_DIRECT, &mailbox);
 }
 
 int64
@@ -218,11 +220,8 @@ rom_publish(const RomPublish *p, bool missing_ok)
 	/* the xid before the look, see subscription.c */
 	(void) GetTopTransactionId();
 	rom_crossing_send(p->channel, rom_messages_sweep());
-	if (p->has_target)
-		/* it may continue as another one meanwhile */
-		rom_crossing_send(rom_uuid_text(&p->target), rom_messages_sweep());
-	else if (rom_mode_recall(p->channel, &mode) && mode == ROM_MODE_NONE)
-		return insert_message(p, KIND_OPEN);
+	if (!p->has_target && rom_mode_recall(p->channel, &mode) && mode == ROM_MODE_NONE)
+		return insert_message(p, KIND_OPEN, NULL);
 
 	rom_engine_begin(&engine);
 	id = p->has_target ? publish_to_instance(p, missing_ok) : publish_to_channel(p);

@@ -37,29 +37,29 @@
 
 #define NO_ID PG_INT64_MAX
 
-/* The oldest of what is the instance's own. */
+/* The oldest of what is in the instance's mailbox. */
 typedef struct Own
 {
 	int64		delivery;		/* message_id; NO_ID for none, as the next */
 	int64		direct;
 } Own;
 
-/* find_own looks for what was broadcast and sent to the instance. */
+/* find_own looks for what was broadcast and sent to the instance of that mailbox. */
 static void
-find_own(const pg_uuid_t *id, const char *channel, Own *own)
+find_own(const pg_uuid_t *mailbox, const char *channel, Own *own)
 {
 	static RomStatement find = {
 		"SELECT (SELECT d.message_id FROM romancy.t_delivery d"
-		"  WHERE d.instance_id = $1 AND d.channel = $2 AND NOT d.received ORDER BY d.message_id LIMIT 1),"
+		"  WHERE d.mailbox = $1 AND d.channel = $2 AND NOT d.received ORDER BY d.message_id LIMIT 1),"
 		" (SELECT m.id FROM romancy.t_message m"
-		"  WHERE m.kind = 'd' AND m.instance_id = $1 AND m.channel = $2 ORDER BY m.id LIMIT 1)",
+		"  WHERE m.kind = 'd' AND m.mailbox = $1 AND m.channel = $2 ORDER BY m.id LIMIT 1)",
 		2, {UUIDOID, TEXTOID}
 	};
 	Datum		values[2];
 	bool		isnull;
 	Datum		value;
 
-	values[0] = UUIDPGetDatum(id);
+	values[0] = UUIDPGetDatum(mailbox);
 	values[1] = CStringGetTextDatum(channel);
 	rom_execute(&find, values, NULL, 1);
 	value = rom_value(0, 1, &isnull);
@@ -132,11 +132,11 @@ take_delivery(RomTurn *turn, const char *channel, const RomSubscription *sub,
 {
 	static RomStatement mark = {
 		"UPDATE romancy.t_delivery SET received = true"
-		" WHERE instance_id = $1 AND channel = $2 AND message_id = $3",
+		" WHERE mailbox = $1 AND channel = $2 AND message_id = $3",
 		3, {UUIDOID, TEXTOID, INT8OID}
 	};
 	static RomStatement remove = {
-		"DELETE FROM romancy.t_delivery WHERE instance_id = $1 AND channel = $2 AND message_id = $3",
+		"DELETE FROM romancy.t_delivery WHERE mailbox = $1 AND channel = $2 AND message_id = $3",
 		3, {UUIDOID, TEXTOID, INT8OID}
 	};
 	static RomStatement read = {
@@ -145,7 +145,7 @@ take_delivery(RomTurn *turn, const char *channel, const RomSubscription *sub,
 	};
 	Datum		values[3];
 
-	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[0] = UUIDPGetDatum(&turn->inst->mailbox);
 	values[1] = CStringGetTextDatum(channel);
 	values[2] = Int64GetDatum(id);
 	rom_execute(sub->marked ? &mark : &remove, values, NULL, 0);
@@ -163,7 +163,7 @@ consume(RomTurn *turn, const char *channel, const RomSubscription *sub,
 		Own			own;
 
 		CHECK_FOR_INTERRUPTS();
-		find_own(&turn->inst->id, channel, &own);
+		find_own(&turn->inst->mailbox, channel, &own);
 		if (sub->mode == ROM_MODE_COMPETING &&
 			take_open(turn, channel, Min(own.delivery, own.direct), cxt, message))
 			return true;
@@ -413,15 +413,15 @@ in_vain(RomTurn *turn)
 		"SELECT (SELECT s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m"
 		"  WHERE m.kind = 'o' AND m.channel = $2) FROM romancy.t_subscription s"
 		"  WHERE s.instance_id = $1 AND s.channel = $2),"
-		" EXISTS (SELECT FROM romancy.t_delivery d WHERE d.instance_id = $1 AND d.channel = $2"
+		" EXISTS (SELECT FROM romancy.t_delivery d WHERE d.mailbox = $3 AND d.channel = $2"
 		"  AND NOT d.received)"
-		" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd' AND m.instance_id = $1"
+		" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd' AND m.mailbox = $3"
 		"  AND m.channel = $2)",
-		2, {UUIDOID, TEXTOID}
+		3, {UUIDOID, TEXTOID, UUIDOID}
 	};
 	RomWait    *wait = turn->wait_before;
 	RomEngine	engine;
-	Datum		values[2];
+	Datum		values[3];
 	bool		isnull;
 	bool		found;
 	Datum		competing;
@@ -432,6 +432,7 @@ in_vain(RomTurn *turn)
 	rom_engine_begin(&engine);
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(wait->name);
+	values[2] = UUIDPGetDatum(&turn->inst->mailbox);
 	rom_execute(&find, values, NULL, 1);
 	competing = rom_value(0, 1, &isnull);
 	found = !isnull && DatumGetBool(competing);

@@ -14,6 +14,10 @@
  * begun by then (xid below bound) can have crossed it; when all of these are
  * over, the subscription is settled: its snapshot and the marks are forgotten.
  *
+ * Deliveries go to the subscription's mailbox. When its instance continues in another
+ * one, the subscription names that, and the mailbox stays: a publisher that sees the
+ * old one delivers to where the new one looks, so that nothing is late.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -33,6 +37,7 @@
 #include "engine/control.h"
 #include "engine/delete.h"
 #include "engine/turn.h"
+#include "messages/channel.h"
 #include "messages/message.h"
 #include "messages/publish.h"
 #include "messages/subscription.h"
@@ -70,19 +75,19 @@ bool
 rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
 {
 	static RomStatement insert = {
-		"WITH made AS (INSERT INTO romancy.t_subscription AS s (instance_id, channel, mode, xid, snapshot)"
-		"  VALUES ($1, $2, $3, pg_current_xact_id(),"
+		"WITH made AS (INSERT INTO romancy.t_subscription AS s (instance_id, channel, mailbox, mode, xid, snapshot)"
+		"  VALUES ($1, $2, $4, $3, pg_current_xact_id(),"
 		"  CASE WHEN $3 = 'broadcast' THEN pg_current_snapshot() END)"
 		"  ON CONFLICT (instance_id, channel) DO UPDATE SET mode = excluded.mode,"
 		"  xid = excluded.xid, snapshot = excluded.snapshot, bound = NULL"
 		"  WHERE s.mode <> excluded.mode RETURNING 1),"
 		/* written for an earlier subscription, by who crossed its end */
-		" old AS (DELETE FROM romancy.t_delivery WHERE instance_id = $1 AND channel = $2"
+		" old AS (DELETE FROM romancy.t_delivery WHERE mailbox = $4 AND channel = $2"
 		"  AND EXISTS (SELECT FROM made))"
 		" SELECT 1 FROM made",
-		3, {UUIDOID, TEXTOID, TEXTOID}
+		4, {UUIDOID, TEXTOID, TEXTOID, UUIDOID}
 	};
-	Datum		values[3];
+	Datum		values[4];
 
 	rom_control_own_xids();
 	if (mode != ROM_MODE_DIRECT)
@@ -90,6 +95,7 @@ rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(channel);
 	values[2] = CStringGetTextDatum(rom_mode_name(mode));
+	values[3] = UUIDPGetDatum(&turn->inst->mailbox);
 	turn->inst->flags |= ROM_HAS_SUBSCRIPTIONS;
 	if (rom_execute(&insert, values, NULL, 0) == 0)
 		return false;
@@ -231,9 +237,9 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 		" late AS MATERIALIZED (SELECT m.id, m.kind FROM s JOIN romancy.t_message m" CROSSED_SQL "),"
 		" mark AS (UPDATE romancy.t_message m SET kind = 'b' FROM late"
 		"  WHERE m.id = late.id AND late.kind = 'o'),"
-		" added AS (INSERT INTO romancy.t_delivery (instance_id, channel, message_id)"
-		"  SELECT $1, $2, late.id FROM late ON CONFLICT DO NOTHING RETURNING 1),"
-		" over AS (DELETE FROM romancy.t_delivery d USING s WHERE d.instance_id = $1"
+		" added AS (INSERT INTO romancy.t_delivery (mailbox, channel, message_id)"
+		"  SELECT s.mailbox, $2, late.id FROM s, late ON CONFLICT DO NOTHING RETURNING 1),"
+		" over AS (DELETE FROM romancy.t_delivery d USING s WHERE d.mailbox = s.mailbox"
 		"  AND d.channel = $2 AND d.received"
 		"  AND pg_snapshot_xmin(pg_current_snapshot()) >= coalesce(s.bound, $3)"
 		"  AND NOT EXISTS (SELECT FROM late WHERE late.id = d.message_id)),"
@@ -267,18 +273,18 @@ static void
 end_foreign(void)
 {
 	static RomStatement deliver = {
-		"WITH late AS MATERIALIZED (SELECT s.instance_id, s.channel, m.id, m.kind"
+		"WITH late AS MATERIALIZED (SELECT s.mailbox, s.channel, m.id, m.kind"
 		"  FROM romancy.t_subscription s JOIN romancy.t_message m" CROSSED_SQL
 		"  WHERE s.snapshot IS NOT NULL),"
 		" mark AS (UPDATE romancy.t_message m SET kind = 'b' FROM late"
 		"  WHERE m.id = late.id AND late.kind = 'o')"
-		" INSERT INTO romancy.t_delivery (instance_id, channel, message_id)"
-		" SELECT late.instance_id, late.channel, late.id FROM late ON CONFLICT DO NOTHING",
+		" INSERT INTO romancy.t_delivery (mailbox, channel, message_id)"
+		" SELECT late.mailbox, late.channel, late.id FROM late ON CONFLICT DO NOTHING",
 		0, {0}
 	};
 	static RomStatement forget = {
 		"DELETE FROM romancy.t_delivery d USING romancy.t_subscription s WHERE s.snapshot IS NOT NULL"
-		" AND d.instance_id = s.instance_id AND d.channel = s.channel AND d.received",
+		" AND d.mailbox = s.mailbox AND d.channel = s.channel AND d.received",
 		0, {0}
 	};
 	static RomStatement settle = {
@@ -332,7 +338,7 @@ unsubscribe_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		2, {UUIDOID, TEXTOID}
 	};
 	static RomStatement drop = {
-		"DELETE FROM romancy.t_delivery WHERE instance_id = $1 AND channel = $2",
+		"DELETE FROM romancy.t_delivery WHERE mailbox = $1 AND channel = $2",
 		2, {UUIDOID, TEXTOID}
 	};
 	RomEngine	engine;
@@ -342,6 +348,7 @@ unsubscribe_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(call->name);
 	rom_execute(&remove, values, NULL, 0);
+	values[0] = UUIDPGetDatum(&turn->inst->mailbox);
 	rom_execute(&drop, values, NULL, 0);
 	rom_crossing_enter(call->name, false);
 	rom_crossing_ask_later(call->name, rom_messages_sweep());
@@ -420,20 +427,23 @@ romancy_unsubscribe(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- hooks */
 
-/* at_end: subscriptions end with the instance, whatever way it ends. */
+/* at_end: subscriptions end with the instance, whatever way it ends; the mailbox, with the last generation. */
 static void
 at_end(RomTurn *turn, RomStatus status)
 {
 	static RomStatement remove = {
-		"WITH d AS (DELETE FROM romancy.t_delivery WHERE instance_id = $1),"
-		" m AS (DELETE FROM romancy.t_message WHERE kind = 'd' AND instance_id = $1)"
+		"WITH d AS (DELETE FROM romancy.t_delivery WHERE mailbox = $2),"
+		" m AS (DELETE FROM romancy.t_message WHERE kind = 'd' AND mailbox = $2)"
 		" DELETE FROM romancy.t_subscription WHERE instance_id = $1 RETURNING channel, mode",
-		1, {UUIDOID}
+		2, {UUIDOID, UUIDOID}
 	};
-	Datum		values[1];
+	Datum		values[2];
 	uint64		rows;
 
+	if (status == ROM_STATUS_RECURRED)
+		return;
 	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = UUIDPGetDatum(&turn->inst->mailbox);
 	rows = rom_execute(&remove, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
@@ -451,50 +461,30 @@ at_end(RomTurn *turn, RomStatus status)
 	}
 }
 
-/* at_move: what was not received goes over to the instance that continues this one. */
+/* at_move: the subscriptions are those of the instance that continues this one. What was not received stays in the mailbox that it has, too. */
 static void
 at_move(RomTurn *turn, const pg_uuid_t *successor)
 {
-	static RomStatement move_subscriptions = {
-		/*
-		 * a publisher that crosses this has its delivery for the old
-		 * instance: the new one's is late
-		 */
-		"UPDATE romancy.t_subscription SET instance_id = $2, spawned = 0, bound = NULL,"
-		" snapshot = CASE WHEN mode = 'broadcast' THEN coalesce(snapshot, pg_current_snapshot()) END"
-		" WHERE instance_id = $1 RETURNING channel",
-		2, {UUIDOID, UUIDOID}
-	};
-	static RomStatement move_deliveries = {
-		"UPDATE romancy.t_delivery SET instance_id = $2 WHERE instance_id = $1",
-		2, {UUIDOID, UUIDOID}
-	};
-	static RomStatement move_messages = {
-		"UPDATE romancy.t_message SET instance_id = $2 WHERE kind = 'd' AND instance_id = $1"
-		" RETURNING channel",
+	static RomStatement move = {
+		"UPDATE romancy.t_subscription SET instance_id = $2, spawned = 0 WHERE instance_id = $1",
 		2, {UUIDOID, UUIDOID}
 	};
 	Datum		values[2];
-	uint64		rows;
 
-	/* who sends to it at the moment has that looked at, too */
-	rom_crossing_enter(rom_uuid_text(&turn->inst->id), false);
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = UUIDPGetDatum(successor);
-	rows = rom_execute(&move_subscriptions, values, NULL, 0);
-	for (uint64 i = 0; i < rows; i++)
-		rom_crossing_enter(rom_value_text(i, 1, CurrentMemoryContext), false);
-	rom_execute(&move_deliveries, values, NULL, 0);
-	rom_execute(&move_messages, values, NULL, 0);
+	rom_execute(&move, values, NULL, 0);
 }
 
-/* at_delete: messages sent to an instance that never subscribed, or that crossed its end. */
+/* at_delete: messages sent to an instance that never subscribed, or that crossed its end. The mailbox of one that recurred is its successors'. */
 static void
 at_delete(Datum ids)
 {
 	static RomStatement remove = {
-		"WITH d AS (DELETE FROM romancy.t_delivery WHERE instance_id = ANY ($1))"
-		" DELETE FROM romancy.t_message WHERE kind = 'd' AND instance_id = ANY ($1)",
+		"WITH box AS MATERIALIZED (SELECT array_agg(" ROM_MAILBOX_SQL ") AS ids FROM romancy.t_instance i"
+		"  WHERE i.instance_id = ANY ($1) AND i.status <> 'recurred'),"
+		" d AS (DELETE FROM romancy.t_delivery WHERE mailbox = ANY ((SELECT ids FROM box)::uuid[]))"
+		" DELETE FROM romancy.t_message WHERE kind = 'd' AND mailbox = ANY ((SELECT ids FROM box)::uuid[])",
 		1, {UUIDARRAYOID}
 	};
 	Datum		values[1] = {ids};
@@ -506,7 +496,7 @@ void
 rom_subscription_init(void)
 {
 	rom_turn_on_end(ROM_HAS_SUBSCRIPTIONS, at_end);
-	rom_turn_on_move(0, at_move);
+	rom_turn_on_move(ROM_HAS_SUBSCRIPTIONS, at_move);
 	rom_turn_on_renew(renew);
 	rom_instance_on_delete(at_delete);
 	rom_control_on_foreign_xids(end_foreign);

@@ -85,20 +85,15 @@ settle_rows(RomStatement *stmt, Datum *values)
 
 /* SQL: is there something for instance i on channel $1 that is its own? */
 #define OWN_SQL \
-	"(EXISTS (SELECT FROM romancy.t_delivery d WHERE d.instance_id = i.instance_id" \
-	"  AND d.channel = $1 AND NOT d.received OFFSET 0)" \
+	"(EXISTS (SELECT FROM romancy.t_delivery d WHERE d.mailbox = " ROM_MAILBOX_SQL \
+	" AND d.channel = $1 AND NOT d.received OFFSET 0)" \
 	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
-	"  AND m.instance_id = i.instance_id AND m.channel = $1 OFFSET 0))"
+	"  AND m.mailbox = " ROM_MAILBOX_SQL " AND m.channel = $1 OFFSET 0))"
 
 /* resolve looks at one channel. */
 static int64
 resolve(const char *channel)
 {
-	static RomStatement recurred = {
-		"SELECT instance_id, owner, priority FROM romancy.t_instance"
-		" WHERE instance_id = $1::uuid AND status = 'recurred'",
-		1, {TEXTOID}
-	};
 	static RomStatement unsettled = {
 		"SELECT instance_id, channel FROM romancy.t_subscription"
 		" WHERE channel = $1 AND snapshot IS NOT NULL",
@@ -122,14 +117,10 @@ resolve(const char *channel)
 		1, {TEXTOID}
 	};
 	Datum		values[2];
-	pg_uuid_t	id;
 	int64		handled;
 	uint64		n;
 
 	values[0] = CStringGetTextDatum(channel);
-	/* publish.c names instances as well, see there */
-	if (strlen(channel) == 36 && rom_input_uuid(channel, &id))
-		wake_rows(rom_execute(&recurred, values, NULL, 0));
 	handled = settle_rows(&unsettled, values);
 	handled += wake_rows(rom_execute(&waiting, values, NULL, 0));
 	if (rom_execute(&any, values, NULL, 1) == 0)
@@ -312,7 +303,7 @@ clean_channel(const char *channel, int limit)
 		" AND NOT EXISTS (SELECT FROM romancy.t_subscription s"
 		"  WHERE s.channel = $1 AND s.snapshot IS NOT NULL)"
 		" AND m.id < coalesce((SELECT min(d.message_id) FROM romancy.t_subscription s,"
-		"  LATERAL (SELECT x.message_id FROM romancy.t_delivery x WHERE x.instance_id = s.instance_id"
+		"  LATERAL (SELECT x.message_id FROM romancy.t_delivery x WHERE x.mailbox = s.mailbox"
 		"   AND x.channel = $1 AND NOT x.received ORDER BY x.message_id LIMIT 1) d"
 		"  WHERE s.channel = $1), 9223372036854775807)"
 		" ORDER BY m.xid LIMIT $2))",
@@ -380,41 +371,44 @@ clean_channels(const RomSweepArgs *args)
 }
 
 /*
- * clean_direct looks for messages to instances that have ended: sent by
- * a transaction that crossed the end. Those of a recurred instance go on to its successor.
+ * clean_direct deletes messages to instances that have ended: sent by a transaction
+ * that crossed the end. A mailbox is that of a live instance if that is the first of its
+ * generations, or the last of several.
  */
 static int64
 clean_direct(const RomSweepArgs *args)
 {
 	static RomStatement find = {
-		"SELECT m.instance_id, m.channel, m.id, coalesce(i.wake_at IS NULL, true),"
-		" i.status::text, i.owner, i.priority"
-		" FROM (SELECT m.instance_id, m.channel, m.id FROM romancy.t_message m"
-		"  WHERE m.kind = 'd' AND (m.instance_id, m.channel, m.id) > ($1, $2, $3)"
-		"  ORDER BY m.instance_id, m.channel, m.id LIMIT $4) m"
-		" LEFT JOIN romancy.t_instance i ON i.instance_id = m.instance_id"
-		" ORDER BY m.instance_id, m.channel, m.id",
+		"SELECT m.mailbox, m.channel, m.id,"
+		" NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = m.mailbox"
+		"  AND i.wake_at IS NOT NULL OFFSET 0)"
+		" AND NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.mailbox = m.mailbox"
+		"  AND i.status <> 'recurred' AND i.wake_at IS NOT NULL OFFSET 0)"
+		" FROM (SELECT m.mailbox, m.channel, m.id FROM romancy.t_message m"
+		"  WHERE m.kind = 'd' AND (m.mailbox, m.channel, m.id) > ($1, $2, $3)"
+		"  ORDER BY m.mailbox, m.channel, m.id LIMIT $4) m"
+		" ORDER BY m.mailbox, m.channel, m.id",
 		4, {UUIDOID, TEXTOID, INT8OID, INT4OID}
 	};
 	static RomStatement remove = {
 		"DELETE FROM romancy.t_message WHERE id = $1", 1, {INT8OID}
 	};
-	static pg_uuid_t pos_instance;
+	static pg_uuid_t pos_mailbox;
 	static char pos_channel[ROM_CHANNEL_MAX + 1] = "";
 	static int64 pos_id = 0;
 	Datum		values[4];
 	uint64		rows;
 	SPITupleTable *table;
 	int			window = args->limit * WINDOW;
-	int64		handled = 0;
+	int64		deleted = 0;
 
 	if (args->manual)
 	{
-		memset(&pos_instance, 0, sizeof(pos_instance));
+		memset(&pos_mailbox, 0, sizeof(pos_mailbox));
 		pos_channel[0] = '\0';
 		pos_id = 0;
 	}
-	values[0] = UUIDPGetDatum(&pos_instance);
+	values[0] = UUIDPGetDatum(&pos_mailbox);
 	values[1] = CStringGetTextDatum(pos_channel);
 	values[2] = Int64GetDatum(pos_id);
 	values[3] = Int32GetDatum(window);
@@ -424,33 +418,23 @@ clean_direct(const RomSweepArgs *args)
 	{
 		HeapTuple	row = table->vals[i];
 		bool		isnull;
-		char	   *status;
 
-		pos_instance = *DatumGetUUIDP(SPI_getbinval(row, table->tupdesc, 1, &isnull));
+		pos_mailbox = *DatumGetUUIDP(SPI_getbinval(row, table->tupdesc, 1, &isnull));
 		strlcpy(pos_channel, SPI_getvalue(row, table->tupdesc, 2), sizeof(pos_channel));
 		pos_id = DatumGetInt64(SPI_getbinval(row, table->tupdesc, 3, &isnull));
 		if (!DatumGetBool(SPI_getbinval(row, table->tupdesc, 4, &isnull)))
 			continue;
-		status = SPI_getvalue(row, table->tupdesc, 5);
-		handled++;
-		if (status != NULL && strcmp(status, "recurred") == 0)
-		{
-			Oid			owner = rom_channel_owner(SPI_getvalue(row, table->tupdesc, 6));
-
-			if (OidIsValid(owner))
-				rom_wake_ready(&pos_instance, owner, 0);
-			continue;
-		}
 		values[0] = Int64GetDatum(pos_id);
 		rom_execute(&remove, values, NULL, 0);
+		deleted++;
 	}
 	if (rows < (uint64) window)
 	{
-		memset(&pos_instance, 0, sizeof(pos_instance));
+		memset(&pos_mailbox, 0, sizeof(pos_mailbox));
 		pos_channel[0] = '\0';
 		pos_id = 0;
 	}
-	return handled;
+	return deleted;
 }
 
 static int64

@@ -89,7 +89,7 @@ BEGIN
 	IF operation IN ('send_to', 'raise_event') THEN
 		CALL settle();
 		RETURN CASE WHEN before <> (SELECT status FROM romancy.instances WHERE instance_id = id) AND before NOT IN ('pending', 'running') THEN 'another status'
-			WHEN EXISTS (SELECT FROM romancy.t_message m WHERE m.instance_id = outcome.id) THEN 'kept' ELSE 'no' END;
+			WHEN EXISTS (SELECT FROM romancy.t_message m WHERE m.mailbox = outcome.id) THEN 'kept' ELSE 'no' END;
 	END IF;
 	IF fork IS NOT NULL THEN
 		RETURN CASE WHEN before = (SELECT status FROM romancy.instances WHERE instance_id = id)

@@ -76,16 +76,16 @@ $node->safe_psql('postgres', qq{
 	INSERT INTO romancy.t_inbox (instance_id, kind, step, result) SELECT instance_id, 3, 'nobody:' || g, '1' FROM romancy.t_instance, generate_series(1, 2) g WHERE status = 'paused';
 	INSERT INTO romancy.t_group SELECT 'group ' || i % 100, instance_id FROM (SELECT instance_id, row_number() OVER () AS i FROM romancy.t_instance WHERE wake_at IS NOT NULL) x;
 	INSERT INTO romancy.t_channel (channel, mode) SELECT 'channel ' || i, CASE i % 2 WHEN 0 THEN 'broadcast' ELSE 'competing' END FROM generate_series(0, 999) i;
-	INSERT INTO romancy.t_subscription (instance_id, channel, mode, xid)
-		SELECT instance_id, 'channel ' || i % 1000, CASE i % 2 WHEN 0 THEN 'broadcast' ELSE 'competing' END, pg_current_xact_id()
+	INSERT INTO romancy.t_subscription (instance_id, mailbox, channel, mode, xid)
+		SELECT instance_id, instance_id, 'channel ' || i % 1000, CASE i % 2 WHEN 0 THEN 'broadcast' ELSE 'competing' END, pg_current_xact_id()
 		FROM (SELECT instance_id, row_number() OVER () AS i FROM romancy.t_instance WHERE status = 'waiting_for_message') x;
 	INSERT INTO romancy.t_message (xid, kind, channel, data) SELECT pg_current_xact_id(), CASE i % 2 WHEN 0 THEN 'b' ELSE 'o' END, 'channel ' || i % 1000 + 1000 * (i % 2), '1' FROM generate_series(1, 20000) i;
 	-- one channel with a long queue, and many that compete for it and are busy
 	INSERT INTO romancy.t_channel (channel, mode) VALUES ('long', 'competing');
 	INSERT INTO romancy.t_message (xid, kind, channel, data) SELECT pg_current_xact_id(), 'o', 'long', '1' FROM generate_series(1, 20000);
-	INSERT INTO romancy.t_subscription (instance_id, channel, mode, xid) SELECT instance_id, 'long', 'competing', pg_current_xact_id() FROM romancy.t_instance WHERE status IN ('waiting_for_timer', 'paused') LIMIT 5000;
-	INSERT INTO romancy.t_message (kind, channel, instance_id, data) SELECT 'd', 'direct', instance_id, '1' FROM romancy.t_instance WHERE status = 'paused';
-	INSERT INTO romancy.t_delivery SELECT s.instance_id, s.channel, m.id FROM romancy.t_subscription s JOIN romancy.t_message m USING (channel) WHERE m.kind = 'b' AND s.mode = 'broadcast';
+	INSERT INTO romancy.t_subscription (instance_id, mailbox, channel, mode, xid) SELECT instance_id, instance_id, 'long', 'competing', pg_current_xact_id() FROM romancy.t_instance WHERE status IN ('waiting_for_timer', 'paused') LIMIT 5000;
+	INSERT INTO romancy.t_message (kind, channel, mailbox, data) SELECT 'd', 'direct', instance_id, '1' FROM romancy.t_instance WHERE status = 'paused';
+	INSERT INTO romancy.t_delivery SELECT s.mailbox, s.channel, m.id FROM romancy.t_subscription s JOIN romancy.t_message m USING (channel) WHERE m.kind = 'b' AND s.mode = 'broadcast';
 	INSERT INTO romancy.t_received_event SELECT 'source', 'event ' || i, now() - i * interval '1 s' FROM generate_series(1, 20000) i;
 	INSERT INTO romancy.t_task (task_id, instance_id, created_at, started_at, claimed_at, due_at, def_id, priority, attempt, kind, state, queue, owner, activity, step, lease_us, fence, input)
 		SELECT overlay(instance_id::text PLACING '8' FROM 15 FOR 1)::uuid, instance_id, created_at, created_at, created_at, CASE WHEN i % 4 IN (1, 2) THEN now() + i * interval '1 s' END, def_id, 0, 1, 0,
