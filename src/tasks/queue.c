@@ -188,7 +188,7 @@ is_held(Claiming *c, RomRows *rows)
 	bool		isnull;
 
 	return c->holds &&
-		rom_quota_holds(c->quota, TextDatumGetCString(rom_rows_column(rows, ROM_TASK_ACTIVITY, &isnull)));
+		rom_quota_holds(c->quota, TextDatumGetCString(rom_rows_column(rows, ROM_TASK_ACTIVITY_NAME, &isnull)));
 }
 
 /* begin_scan begins to read the queue's index entries, best first, as far as the pass says. */

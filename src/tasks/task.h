@@ -106,7 +106,7 @@ extern RomTable rom_task_table;
 #define ROM_TASK_PRIORITY 5
 #define ROM_TASK_ATTEMPT 6
 #define ROM_TASK_OWNER 8
-#define ROM_TASK_ACTIVITY 9
+#define ROM_TASK_ACTIVITY_NAME 9
 #define ROM_TASK_LIMIT_KEY 11
 #define ROM_TASK_DUE 18
 #define ROM_TASK_FENCE 22
