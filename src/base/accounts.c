@@ -32,10 +32,11 @@
 
 #include "base/accounts.h"
 #include "base/bucket.h"
+#include "base/roster.h"
 
 #define ACCOUNTS 8192
 #define HASHES 8192
-#define DATABASES 64
+#define DATABASES ROM_MAX_DATABASES
 #define NONE (-1)
 
 /* Accounts that are looked at for one to give away. */

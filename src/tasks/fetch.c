@@ -40,19 +40,19 @@ read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
 {
 	char	   *queue = rom_arg_text(fcinfo, 0, "queue");
 
-	if (queue[0] == '\0' || strlen(queue) > ROM_QUEUE_NAME_MAX)
+	if (queue[0] == '\0' || strlen(queue) > ROM_NAME_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("argument \"queue\" must have between 1 and %d bytes", ROM_QUEUE_NAME_MAX)));
+				 errmsg("argument \"queue\" must have between 1 and %d bytes", ROM_NAME_MAX)));
 	claim->queue = psprintf("%s%s", prefix, queue);
 	claim->worker_id = rom_arg_text(fcinfo, 1, "worker_id");
 	claim->max = rom_arg_int32_opt(fcinfo, 2, 1);
 	claim->lease_us = rom_lease_arg(fcinfo, 3, "lease");
 	claim->until = claim->booked = 0;
-	if (strlen(claim->worker_id) > ROM_QUEUE_NAME_MAX)
+	if (strlen(claim->worker_id) > ROM_NAME_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("argument \"worker_id\" must have at most %d bytes", ROM_QUEUE_NAME_MAX)));
+				 errmsg("argument \"worker_id\" must have at most %d bytes", ROM_NAME_MAX)));
 	if (claim->max < 1 || claim->max > ROM_CLAIM_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),

@@ -47,7 +47,7 @@ rom_queue_note(const char *queue)
 /* After so long a claim that was unsure of a task looks again. */
 #define UNSURE_MS 100
 
-/* Keys that one claim visits. */
+/* Keys that one claim visits in vain. */
 #define KEYS_MAX 500
 
 /* Tasks without a key that one claim gives theirs. */
@@ -369,7 +369,7 @@ claim_round(Claiming *c, int *visits)
 
 		if (key == NULL && wrapped)
 			break;
-		(*visits)++;
+		*visits += c->count == before ? 1 : 0;
 		wrapped = wrapped || key == NULL;
 		from = key;
 		/* (with too many keys for one claim the next goes on where this ends) */
@@ -393,7 +393,8 @@ claim_keyed(Claiming *c)
 	{
 		int			before = c->count;
 
-		if (!claim_round(c, &visits) || c->count == before)
+		c->missed = false;
+		if (!claim_round(c, &visits) || (c->count == before && (before > 0 || !c->missed)))
 			break;
 	}
 	if (visits >= KEYS_MAX)

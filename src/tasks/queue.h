@@ -10,9 +10,6 @@
 
 #include "tasks/task.h"
 
-/* Longest name of a queue, in bytes. */
-#define ROM_QUEUE_NAME_MAX 200
-
 /* Workflow tasks of a queue are kept under this prefix and its name. */
 #define ROM_QUEUE_WORKFLOWS "@"
 

@@ -26,11 +26,11 @@ check_name(FunctionCallInfo fcinfo)
 {
 	char	   *name = rom_arg_text(fcinfo, 0, "name");
 
-	if (name[0] == '\0' || strlen(name) > ROM_QUEUE_NAME_MAX || name[0] == '@')
+	if (name[0] == '\0' || strlen(name) > ROM_NAME_MAX || name[0] == '@')
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("a queue's name must have between 1 and %d bytes and not begin with \"@\"",
-						ROM_QUEUE_NAME_MAX)));
+						ROM_NAME_MAX)));
 	return name;
 }
 
@@ -107,7 +107,7 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 				 errmsg("invalid rate limit \"%s\"", rate),
 				 errhint("Write a number and a unit, such as \"100/m\"; the units are s, m and h.")));
 	if (per_key != NULL &&
-		(per_key[0] == '\0' || strlen(per_key) > ROM_QUEUE_NAME_MAX ||
+		(per_key[0] == '\0' || strlen(per_key) > ROM_NAME_MAX ||
 		 per_key[0] == '.' || per_key[strlen(per_key) - 1] == '.' || strstr(per_key, "..") != NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
