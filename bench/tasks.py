@@ -79,6 +79,25 @@ def register(run):
         return [metric(f"{title}", median(a), "tasks/s"), metric(f"{title}, hand-written", median(b), "tasks/s"),
                 metric(f"{title}, ratio", median(x / y for x, y in zip(a, b)), "", aim=aim)]
 
+    def limited(clients):
+        """A queue with limits that nobody reaches, against one without: tasks per second, in turn."""
+        free, held = [], []
+        script = ROM_ONE.replace("bench_q", "bench_lim")
+        n = seconds(3) * 12000
+        psql("select romancy.define_activity('bench_lim', queue => 'bench_lim'); "
+             "select romancy.set_queue('bench_lim', max_concurrency => 1000, rate_limit => '1000000/s')")
+        for _ in range(run["RUNS"]):
+            run["setting"]("romancy.enabled", "on")
+            before = int(value("select count(*) from romancy.t_task where queue = 'bench_lim'"))
+            psql("select romancy.run_canvas(romancy.group(variadic array("
+                 f"select romancy.task('bench_lim', to_jsonb(g)) from generate_series(1, {n}) g)))")
+            wait_until(f"select count(*) >= {before + n} from romancy.t_task where queue = 'bench_lim'", 600, 0.2)
+            fill(n)
+            free.append(Pgbench(ROM_ONE, clients, secs=seconds(3)).tps)
+            held.append(Pgbench(script, clients, secs=seconds(3)).tps)
+        return [metric(f"one at a time under limits, {clients} clients", median(held), "tasks/s"),
+                metric("the same, against a queue without limits", median(x / y for x, y in zip(held, free)))]
+
     @bench("(t) tasks per second: enqueued, fetched, completed, against a SKIP LOCKED queue")
     def queue_t():
         prepare()
@@ -91,6 +110,7 @@ def register(run):
         for clients in (1, 8):
             what = f"{clients} client" + "s" * (clients > 1)
             rows += compare(f"fetch and complete one at a time, {what}", ROM_ONE, HAND_ONE, clients, 1, aim=2)
+        rows += limited(8)
         for n in (10, 100):
             rows += compare(f"fetch and complete {n} at a time, 4 clients", ROM_BATCH.format(n=n), HAND_BATCH.format(n=n), 4, n)
         for n in (1, 10, 100):
