@@ -32,6 +32,7 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/wake.h"
@@ -347,6 +348,16 @@ step_arg(FunctionCallInfo fcinfo, int n)
 	return step;
 }
 
+/* name_arg reads an activity's name. */
+static char *
+name_arg(FunctionCallInfo fcinfo, int n)
+{
+	char	   *name = rom_arg_text(fcinfo, n, "name");
+
+	rom_turn_check_name(name);
+	return name;
+}
+
 /* check_unused: RM003 for an activity id that history holds. */
 static void
 check_unused(Claimed *c, const char *step)
@@ -379,6 +390,12 @@ record(Claimed *c, RomEvent *event)
 	Datum		values[4];
 
 	check_unused(c, event->step);
+	if (c->last_seq >= rom_guc_max_history_events)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_LIMIT),
+				 errmsg("history of workflow \"%s\" would exceed %d events",
+						c->task->activity, rom_guc_max_history_events),
+				 errhint("Divide the work among several instances, or raise romancy.max_history_events.")));
 	event->at = rom_now();
 	rom_event_list_add(&list, event, CurrentMemoryContext);
 	values[0] = UUIDPGetDatum(&c->task->instance_id);
@@ -408,7 +425,7 @@ romancy_record_activity(PG_FUNCTION_ARGS)
 
 	event.type = ROM_EVENT_ACTIVITY_COMPLETED;
 	event.step = step_arg(fcinfo, 1);
-	event.name = rom_arg_text(fcinfo, 2, "name");
+	event.name = name_arg(fcinfo, 2);
 	event.input = rom_arg_jsonb_opt(fcinfo, 3);
 	event.result = rom_arg_jsonb_opt(fcinfo, 4);
 	if (event.result == NULL)
@@ -439,7 +456,7 @@ romancy_record_failure(PG_FUNCTION_ARGS)
 
 	event.type = ROM_EVENT_ACTIVITY_FAILED;
 	event.step = step_arg(fcinfo, 1);
-	event.name = rom_arg_text(fcinfo, 2, "name");
+	event.name = name_arg(fcinfo, 2);
 	event.result = rom_lease_failure(rom_arg_text(fcinfo, 3, "message"),
 									 rom_arg_text_opt(fcinfo, 4), rom_arg_jsonb_opt(fcinfo, 5));
 	event.result = rom_error_catchable(event.result,
@@ -512,7 +529,7 @@ romancy_suspend_activity(PG_FUNCTION_ARGS)
 	Claimed		c;
 	RomJb		jb;
 	char	   *step = step_arg(fcinfo, 1);
-	char	   *name = rom_arg_text(fcinfo, 2, "name");
+	char	   *name = name_arg(fcinfo, 2);
 	Jsonb	   *input = rom_arg_jsonb_opt(fcinfo, 3);
 
 	rom_payload_check(input, "input");

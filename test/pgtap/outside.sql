@@ -156,12 +156,24 @@ CALL settle();
 SELECT claim() AS t \gset
 SELECT throws_ok(format('SELECT romancy.suspend_receive(%L, %L, %L)', :'t', 'r', ''), 'RM012', 'argument "channel" must have between 1 and 128 bytes', 'suspend_receive: no channel');
 SELECT throws_ok(format('SELECT romancy.suspend_receive(%L, %L, %L)', :'t', 'r', repeat('x', 129)), 'RM012', NULL, 'suspend_receive: a long one');
+SELECT throws_ok('SELECT romancy.' || format(call, :'t', 's', n), 'RM012', NULL, format('a name of %s bytes: %s', length(n), split_part(call, '(', 1)))
+FROM unnest(ARRAY['', repeat('x', 201)]) n, unnest(ARRAY['record_activity(%L, %L, %L, NULL, NULL)', 'record_failure(%L, %L, %L, ''m'')', 'suspend_activity(%L, %L, %L)']) call;
 -- any activity_id but the engine's own
 SELECT throws_ok(format('SELECT romancy.suspend_timer(%L, %L, now())', :'t', 'romancy.outside'), 'RM012', 'activity_id "romancy.outside" is reserved', 'the engine''s own step');
 SELECT lives_ok(format('SELECT romancy.suspend_timer(%L, %L, now())', :'t', 'worker'), 'a step may have any other name');
 CALL settle();
 SELECT claim() AS t \gset
 SELECT results_eq(format('SELECT event_type, activity_id FROM romancy.read_history(%L)', :'t'), $$ VALUES ('TimerExpired', 'worker') $$, 'and ends as any');
+
+-- romancy.max_history_events holds for what a program records
+SELECT romancy.start_workflow('out') AS id \gset
+CALL settle();
+SELECT claim() AS t2 \gset
+UPDATE romancy.t_instance SET last_seq = 50000 WHERE instance_id = :'id';
+SELECT throws_ok(format('SELECT romancy.record_activity(%L, %L, %L, NULL, NULL)', :'t2', 's', 'n'), 'RM011', 'history of workflow "out" would exceed 50000 events', 'a history that is full');
+SELECT lives_ok(format('SELECT romancy.fail_workflow(%L, %L)', :'t2', 'too long'), 'it can fail still');
+CALL settle();
+SELECT is(status(:'id'), 'failed'::text, 'and has');
 
 -- the calls of programs are no steps: RM004 in a handler, and nothing done
 CREATE FUNCTION meddles(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SELECT romancy.' || (i #>> '{}'); RETURN NULL; END $$;
