@@ -6,6 +6,15 @@ const { Client } = require('pg');
 
 const name = `${os.hostname()}/${process.pid}`; // the worker_id
 
+// An error's message, as a call of romancy takes it.
+const message = (error) => String(error?.message ?? error).replaceAll('\0', '').slice(0, 10000);
+
+// Was a call refused by the server, over a connection that is as good as before?
+const refused = (error) => error?.severity === 'ERROR' && !/^(08|53|57|58)/.test(error.code);
+
+// What romancy is told as error_code: the server's SQLSTATE, or the error's name.
+const code = (error) => (error?.severity ? error.code : error?.constructor?.name ?? 'Error');
+
 async function connect(connection) {
 	const client = new Client({ connectionString: connection });
 	client.on('error', () => {}); // the next query fails
@@ -75,4 +84,4 @@ async function loop(connection, sql, args, work) {
 	}
 }
 
-module.exports = { connect, loop, name };
+module.exports = { code, connect, loop, message, name, refused };

@@ -14,6 +14,16 @@ NAME = "%s/%d" % (socket.gethostname(), os.getpid())  # the worker_id
 stopping = threading.Event()
 
 
+def message(error):
+    """An exception's message, as a call of romancy takes it."""
+    return str(error).replace("\0", "")[:10000]
+
+
+def code(error):
+    """What romancy is told as error_code: the server's SQLSTATE, or the exception's name."""
+    return getattr(error, "sqlstate", None) or type(error).__name__
+
+
 def cancel_while(conn, waiting):
     """Cancels the call that conn is blocked in; again and again, for it may not have reached the server yet."""
     while waiting.is_set():

@@ -144,6 +144,15 @@ CREATE FUNCTION reports(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERF
 SELECT romancy.start_workflow('reports') AS id \gset
 CALL settle();
 SELECT results_eq(format('SELECT completed, total, percent, note FROM romancy.get_progress(%L)', :'id'), $$ VALUES (3::bigint, 8::bigint, 37.50, 'half') $$, 'set_progress is seen by others');
+CREATE FUNCTION reports_much(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.set_progress(i::bigint, 9223372036854775807); RETURN i; END $$;
+SELECT romancy.start_workflow('reports_much', '4611686018427387904') AS half, romancy.start_workflow('reports_much', '9223372036854775807') AS much \gset
+CALL settle();
+CREATE FUNCTION reports_little(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.set_progress(1, 9223372036854775807); PERFORM romancy.sleep('1 h'); RETURN i; END $$;
+SELECT romancy.start_workflow('reports_little') AS little \gset
+CALL settle();
+SELECT pg_sleep(0.01);
+SELECT is(eta, NULL, 'an end after the end of time is not estimated') FROM romancy.get_progress(:'little');
+SELECT is(percent, p, 'of 2^63, ' || p || ' %') FROM (VALUES (:'half'::uuid, 50.00), (:'much', 100.00)) v (id, p), romancy.get_progress(id);
 SELECT throws_ok('SELECT romancy.get_progress($$00000000-0000-0000-0000-000000000000$$)', 'RM002', NULL, 'an unknown instance');
 SELECT throws_ok(format('CALL romancy.await_progress(%L)', :'id'), '25001', NULL, 'await_progress says that it cannot be in a transaction block');
 
