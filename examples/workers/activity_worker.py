@@ -12,7 +12,7 @@ import time
 import psycopg
 from psycopg.types.json import Jsonb
 
-from loop import NAME, code, loop, message
+from loop import NAME, code, connect, loop, message
 
 LEASE = 30  # seconds; renewed at a third of it
 
@@ -65,7 +65,7 @@ def renew(conninfo, tasks, done):
     while not done.wait(LEASE / 3):
         for task in list(tasks):
             try:
-                conn = conn or psycopg.connect(conninfo, autocommit=True)
+                conn = conn or connect(conninfo)
                 details = None if task.details is None else Jsonb(task.details)
                 task.state = conn.execute("select romancy.heartbeat_activity(%s::text, %s::jsonb)",
                                           (task.token, details)).fetchone()[0]
