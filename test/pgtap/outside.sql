@@ -165,6 +165,37 @@ CALL settle();
 SELECT claim() AS t \gset
 SELECT results_eq(format('SELECT event_type, activity_id FROM romancy.read_history(%L)', :'t'), $$ VALUES ('TimerExpired', 'worker') $$, 'and ends as any');
 
+-- retry_workflow: from the step whose error the program failed with; read_history has neither it nor what came after
+CREATE FUNCTION shaky(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.raise_terminal('shaky'); END $$;
+SELECT romancy.start_workflow('out') AS id \gset
+CALL settle();
+SELECT claim() AS t2 \gset
+SELECT romancy.record_activity(:'t2', 'a:1', 'a', NULL, '1') \gset
+SELECT romancy.suspend_activity(:'t2', 'shaky:1', 'shaky') \gset
+CALL settle();
+SELECT claim() AS t2 \gset
+SELECT romancy.record_activity(:'t2', 'clean:1', 'clean', NULL, '1') \gset
+SELECT romancy.fail_workflow(:'t2', 'shaky', 'RM007') \gset
+CALL settle();
+SELECT is(status(:'id'), 'failed'::text, 'it fails with its activity''s error');
+CREATE OR REPLACE FUNCTION shaky(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN '"steady"'; END $$;
+SELECT ok(romancy.retry_workflow(:'id'), 'retry_workflow');
+CALL settle();
+SELECT claim() AS t2 \gset
+SELECT results_eq(format('SELECT activity_id FROM romancy.read_history(%L) WHERE activity_id IS NOT NULL', :'t2'), ARRAY['a:1'], 'the program sees what came before the failed step');
+SELECT throws_ok(format('SELECT romancy.suspend_activity(%L, %L, %L)', :'t2', 'a:1', 'a'), 'RM003', NULL, 'which it cannot do again');
+SELECT lives_ok(format('SELECT romancy.suspend_activity(%L, %L, %L)', :'t2', 'shaky:1', 'shaky'), 'the failed step it can');
+CALL settle();
+SELECT claim() AS t2 \gset
+SELECT results_eq(format('SELECT activity_id, data->%L FROM romancy.read_history(%L) WHERE activity_id IS NOT NULL', 'result', :'t2'), $$ VALUES ('a:1', '1'::jsonb), ('shaky:1', '"steady"') $$, 'and finds its new outcome');
+SELECT results_eq(format('SELECT activity_id FROM romancy.read_history(%L, 0, 2) WHERE activity_id IS NOT NULL UNION ALL SELECT activity_id FROM romancy.read_history(%L, 5, 100) WHERE activity_id IS NOT NULL', :'t2', :'t2'), ARRAY['a:1', 'shaky:1'], 'by pages too');
+SELECT results_eq(format('SELECT seq FROM romancy.read_history(%L, 1, 1)', :'t2'), ARRAY[4::bigint], 'a page is full, though some are left out');
+SELECT throws_ok(format('SELECT romancy.record_activity(%L, %L, %L, NULL, NULL)', :'t2', 'shaky:1', 'shaky'), 'RM003', NULL, 'that one stands');
+SELECT lives_ok(format('SELECT romancy.record_activity(%L, %L, %L, NULL, %L)', :'t2', 'clean:1', 'clean', '2'), 'what came after is done again');
+SELECT romancy.complete_workflow(:'t2') \gset
+CALL settle();
+SELECT is(status(:'id'), 'completed'::text, 'it completes');
+
 -- romancy.max_history_events holds for what a program records
 SELECT romancy.start_workflow('out') AS id \gset
 CALL settle();
