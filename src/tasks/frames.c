@@ -25,6 +25,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -166,28 +167,32 @@ look_up(RomCanvas *canvas, const char *name)
 	};
 	Datum		values[1];
 	int64	   *us[3];
+	MemoryContext cxt = canvas->keep ? canvas->keep : CurrentMemoryContext;
 
 	if (canvas->activity != NULL && strcmp(canvas->activity, name) == 0)
 		return;
 	us[0] = &canvas->close_us;
 	us[1] = &canvas->beat_us;
 	us[2] = &canvas->start_us;
-	canvas->activity = pstrdup(name);
+	canvas->activity = MemoryContextStrdup(cxt, name);
 	canvas->queue = "";
 	canvas->close_us = canvas->beat_us = canvas->start_us = 0;
 	values[0] = CStringGetTextDatum(name);
-	if (rom_execute(&select, values, NULL, 1) == 0)
-		return;
-	canvas->queue = rom_value_text(0, 1, CurrentMemoryContext);
-	if (canvas->queue == NULL)
-		canvas->queue = "";
-	for (int i = 0; i < 3; i++)
+	if (rom_execute(&select, values, NULL, 1) > 0)
 	{
-		bool		isnull;
-		Datum		value = rom_value(0, i + 2, &isnull);
+		canvas->queue = rom_value_text(0, 1, cxt);
+		if (canvas->queue == NULL)
+			canvas->queue = "";
+		for (int i = 0; i < 3; i++)
+		{
+			bool		isnull;
+			Datum		value = rom_value(0, i + 2, &isnull);
 
-		*us[i] = isnull ? 0 : DatumGetInt64(value);
+			*us[i] = isnull ? 0 : DatumGetInt64(value);
+		}
 	}
+	/* a group has many members, and this would stay to the end of the turn */
+	SPI_freetuptable(SPI_tuptable);
 }
 
 /* counts: does a task that these frames come after count as one of the canvas's? Those of an on_error do not. */
@@ -283,6 +288,7 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 	bool		counted = counts(next);
 	Jsonb	   *header = s->header ? rom_jb_get_json(s->header, "options") : NULL;
 	MemoryContext part;
+	bool		outermost;
 
 	if (n == 0)
 	{
@@ -317,6 +323,13 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 	 * callback too
 	 */
 	options = merge(options, header);
+	/* what is looked up lives longer than a member */
+	outermost = canvas->keep == NULL;
+	if (outermost)
+	{
+		canvas->keep = CurrentMemoryContext;
+		canvas->activity = NULL;
+	}
 	part = AllocSetContextCreate(CurrentMemoryContext, "romancy group", ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < n; i++)
 	{
@@ -325,7 +338,6 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 		Jsonb	   *end;
 
 		CHECK_FOR_INTERRUPTS();
-		/* what is looked up lives longer than a member */
 		old = MemoryContextSwitchTo(part);
 		rom_jb_begin(&frame);
 		rom_jb_text(&frame, "t", "join");
@@ -334,13 +346,16 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 		if (!counted)
 			rom_jb_bool(&frame, "q", true);
 		end = rom_jb_end(&frame);
-		canvas->activity = NULL;
 		rom_frames_start(canvas, rom_signature_member(s->members, i), previous, rom_jb_array(&end, 1), options,
 						 psprintf("%s%s%d", path, path[0] ? "." : "", i));
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(part);
 	}
-	canvas->activity = NULL;
+	if (outermost)
+	{
+		canvas->keep = NULL;
+		canvas->activity = NULL;
+	}
 	MemoryContextDelete(part);
 }
 

@@ -30,7 +30,12 @@ typedef struct RomCanvas
 	bool		over;
 	Jsonb	   *result;
 	Jsonb	   *error;
-	/* what was looked up last */
+
+	/*
+	 * what was looked up last, and where it is kept; NULL: the current
+	 * context
+	 */
+	MemoryContext keep;
 	char	   *activity;
 	char	   *queue;
 	int64		close_us;
