@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """worker.py CONNINFO NUMBER: does the project's tasks; prints how many statements it sent.
 
-It is the reference worker cut down to what this example needs. Its first task in a hundred
+It is the reference worker cut down to what this example needs. The first attempt of task 31
 kills it (DIE=1), as an unlucky program would die.
 """
 

@@ -3,7 +3,7 @@
 // An activity is a function in activities: (input, task) => result, which may be a promise.
 'use strict';
 
-const { connect, loop, name } = require('./loop');
+const { code, connect, loop, message, name, refused } = require('./loop');
 
 const LEASE = 30; // seconds; renewed at a third of it
 const [connection, queue, maxTasks = '1'] = process.argv.slice(2);
@@ -45,13 +45,22 @@ async function run(client, task) {
 	let result;
 	try {
 		if (!activities[task.activity]) throw new NonRetryable(`this worker has no activity ${task.activity}`);
-		result = await activities[task.activity](task.input, task);
+		result = JSON.stringify((await activities[task.activity](task.input, task)) ?? null);
 	} catch (error) {
-		await client.query('select romancy.fail_activity($1, $2, $3, null, $4)',
-			[task.token, error.message, error.constructor.name, error instanceof NonRetryable]);
+		await fail(client, task, error);
 		return;
 	}
-	await client.query('select romancy.complete_activity($1, $2)', [task.token, JSON.stringify(result ?? null)]);
+	try {
+		await client.query('select romancy.complete_activity($1, $2)', [task.token, result]);
+	} catch (error) {
+		if (!refused(error)) throw error; // the connection; the task is another's when its lease ends
+		await fail(client, task, error); // a result that is not accepted: too large, say
+	}
+}
+
+function fail(client, task, error) {
+	return client.query('select romancy.fail_activity($1, $2, $3, null, $4)',
+		[task.token, message(error), code(error), error instanceof NonRetryable]);
 }
 
 async function work(client, tasks) {

@@ -4,6 +4,7 @@
 An activity is a function in ACTIVITIES: input -> result, both as JSON can say them.
 """
 
+import json
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ import time
 import psycopg
 from psycopg.types.json import Jsonb
 
-from loop import NAME, loop
+from loop import NAME, code, connect, loop, message
 
 LEASE = 30  # seconds; renewed at a third of it
 
@@ -64,7 +65,7 @@ def renew(conninfo, tasks, done):
     while not done.wait(LEASE / 3):
         for task in list(tasks):
             try:
-                conn = conn or psycopg.connect(conninfo, autocommit=True)
+                conn = conn or connect(conninfo)
                 details = None if task.details is None else Jsonb(task.details)
                 task.state = conn.execute("select romancy.heartbeat_activity(%s::text, %s::jsonb)",
                                           (task.token, details)).fetchone()[0]
@@ -80,14 +81,23 @@ def run(conn, task):
         function = ACTIVITIES.get(task.activity)
         if function is None:
             raise NonRetryable("this worker has no activity %s" % task.activity)
-        result = function(task.input, task)
+        result = json.dumps(function(task.input, task))
     except Cancelled:
         return
     except Exception as error:
-        conn.execute("select romancy.fail_activity(%s::text, %s::text, %s::text, null, %s::boolean)",
-                     (task.token, str(error), type(error).__name__, isinstance(error, NonRetryable)))
+        fail(conn, task, error)
         return
-    conn.execute("select romancy.complete_activity(%s::text, %s::jsonb)", (task.token, Jsonb(result)))
+    try:
+        conn.execute("select romancy.complete_activity(%s::text, %s::jsonb)", (task.token, result))
+    except psycopg.OperationalError:
+        raise                        # the connection; the task is another's when its lease ends
+    except psycopg.Error as error:
+        fail(conn, task, error)      # a result that is not accepted: too large, say
+
+
+def fail(conn, task, error):
+    conn.execute("select romancy.fail_activity(%s::text, %s::text, %s::text, null, %s::boolean)",
+                 (task.token, message(error), code(error), isinstance(error, NonRetryable)))
 
 
 def main():

@@ -6,6 +6,15 @@ const { Client } = require('pg');
 
 const name = `${os.hostname()}/${process.pid}`; // the worker_id
 
+// An error's message, as a call of romancy takes it.
+const message = (error) => String(error?.message ?? error).replaceAll('\0', '').slice(0, 10000);
+
+// Was a call refused by the server, over a connection that is as good as before?
+const refused = (error) => error?.severity === 'ERROR' && !/^(08|53|57|58)/.test(error.code);
+
+// What romancy is told as error_code: the server's SQLSTATE, or the error's name.
+const code = (error) => (error?.severity ? error.code : error?.constructor?.name ?? 'Error');
+
 async function connect(connection) {
 	const client = new Client({ connectionString: connection });
 	client.on('error', () => {}); // the next query fails
@@ -13,19 +22,30 @@ async function connect(connection) {
 	return client;
 }
 
+// Cancels what a client is doing, by the protocol's own means: pg_cancel_backend() would hit another
+// one behind a pool, where the backend that was asked for its pid may serve anybody by now.
+function cancel(connection, target) {
+	const { connection: wire, host, port, ssl } = new Client({ connectionString: connection });
+	const send = () => wire.cancel(target.processID, target.secretKey);
+	wire.on('error', () => {}); // no server: then the call fails as well
+	wire.on('connect', () => (ssl ? wire.requestSsl() : send()));
+	wire.on('sslconnect', send);
+	if (host.startsWith('/')) wire.connect(`${host}/.s.PGSQL.${port}`);
+	else wire.connect(port, host);
+}
+
 // Calls work(client, tasks) with what the call sql, with args, gives, until SIGTERM or SIGINT: then the
 // work under way ends. A lost connection is opened again with a growing pause.
 async function loop(connection, sql, args, work) {
 	let stopping = false;
 	let wake = () => {}; // ends the pause between two attempts to connect
-	let waiting = null; // the backend that is blocked in the call
+	let waiting = null; // the client that is blocked in the call
 
 	async function serve() {
 		const client = await connect(connection);
 		try {
-			const { rows } = await client.query('select pg_backend_pid() as pid');
 			while (!stopping) {
-				waiting = rows[0].pid;
+				waiting = client;
 				let tasks = [];
 				try {
 					tasks = (await client.query(sql, args)).rows[0].tasks;
@@ -45,14 +65,7 @@ async function loop(connection, sql, args, work) {
 		stopping = true;
 		wake();
 		while (waiting !== null) {
-			// again and again: the call may not have reached the server yet
-			try {
-				const client = await connect(connection);
-				if (waiting !== null) await client.query('select pg_cancel_backend($1)', [waiting]);
-				await client.end();
-			} catch {
-				return; // no server: the poll fails as well
-			}
+			cancel(connection, waiting); // again and again: the call may not have reached the server yet
 			await new Promise((resolve) => setTimeout(resolve, 100));
 		}
 	}
@@ -75,4 +88,4 @@ async function loop(connection, sql, args, work) {
 	}
 }
 
-module.exports = { connect, loop, name };
+module.exports = { code, connect, loop, message, name, refused };

@@ -14,6 +14,21 @@ NAME = "%s/%d" % (socket.gethostname(), os.getpid())  # the worker_id
 stopping = threading.Event()
 
 
+def message(error):
+    """An exception's message, as a call of romancy takes it."""
+    return str(error).replace("\0", "")[:10000]
+
+
+def code(error):
+    """What romancy is told as error_code: the server's SQLSTATE, or the exception's name."""
+    return getattr(error, "sqlstate", None) or type(error).__name__
+
+
+def connect(conninfo):
+    """Prepares nothing: behind a pool in transaction mode the next call may be another server connection's."""
+    return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+
+
 def cancel_while(conn, waiting):
     """Cancels the call that conn is blocked in; again and again, for it may not have reached the server yet."""
     while waiting.is_set():
@@ -24,7 +39,7 @@ def cancel_while(conn, waiting):
 def serve(conninfo, sql, args, work):
     """Polls over one connection until it breaks or the worker is to stop."""
     waiting = threading.Event()
-    with psycopg.connect(conninfo, autocommit=True) as conn:
+    with connect(conninfo) as conn:
         def stop(*_):
             stopping.set()
             threading.Thread(target=cancel_while, args=(conn, waiting), daemon=True).start()

@@ -5,7 +5,7 @@
 // everything else that it does must be the same in every replay.
 'use strict';
 
-const { loop, name } = require('./loop');
+const { code, loop, message, name, refused } = require('./loop');
 
 const LEASE = 60; // seconds; renewed before each call that may take long
 const [connection, queue] = process.argv.slice(2);
@@ -71,8 +71,8 @@ class Workflow {
 			} catch (error) {
 				if (attempt < attempts) continue;
 				await this.client.query('select romancy.record_failure($1, $2, $3, $4, $5)',
-					[this.token, step, activity.name, error.message, error.constructor.name]);
-				throw new ActivityError({ message: error.message, code: error.constructor.name });
+					[this.token, step, activity.name, message(error), code(error)]);
+				throw new ActivityError({ message: message(error), code: code(error) });
 			}
 		}
 		await this.client.query('select romancy.record_activity($1, $2, $3, $4, $5)',
@@ -116,17 +116,20 @@ const workflows = {
 };
 
 async function run(client, task) {
-	let output;
 	try {
-		output = await workflows[task.workflow](await new Workflow(client, task).read(), task.input);
+		try {
+			const output = await workflows[task.workflow](await new Workflow(client, task).read(), task.input);
+			await client.query('select romancy.complete_workflow($1, $2)', [task.token, JSON.stringify(output ?? null)]);
+		} catch (error) {
+			if (error instanceof Suspended || error.code === 'RM009' || (error.severity && !refused(error))) throw error;
+			// its own error, or one of a call that was refused: a result that is too large, say
+			await client.query('select romancy.fail_workflow($1, $2, $3)',
+				[task.token, message(error), error.code ?? code(error)]);
+		}
 	} catch (error) {
 		if (error instanceof Suspended || error.code === 'RM009') return; // given back, or another worker's by now
-		if (error.severity) throw error; // the server's, not the workflow's
-		await client.query('select romancy.fail_workflow($1, $2, $3)',
-			[task.token, error.message, error.code ?? error.constructor.name]);
-		return;
+		throw error; // the connection
 	}
-	await client.query('select romancy.complete_workflow($1, $2)', [task.token, JSON.stringify(output ?? null)]);
 }
 
 async function work(client, tasks) {

@@ -13,7 +13,7 @@ import time
 import psycopg
 from psycopg.types.json import Jsonb
 
-from loop import NAME, loop
+from loop import NAME, code, loop, message
 
 LEASE = 60  # seconds; renewed before each call that may take long
 
@@ -75,8 +75,8 @@ class Workflow:
             except Exception as error:
                 if attempt == attempts:
                     self.call("select romancy.record_failure(%s::text, %s::text, %s::text, %s::text, %s::text)",
-                              self.token, step, function.__name__, str(error), type(error).__name__)
-                    raise ActivityError({"message": str(error), "code": type(error).__name__})
+                              self.token, step, function.__name__, message(error), code(error))
+                    raise ActivityError({"message": message(error), "code": code(error)})
                 time.sleep(0.05 * 2 ** attempt)
         self.call("select romancy.record_activity(%s::text, %s::text, %s::text, %s::jsonb, %s::jsonb)",
                   self.token, step, function.__name__, Jsonb(value), Jsonb(result))
@@ -126,18 +126,22 @@ def run(conn, task):
     """One run of a workflow's code, up to its end or to where it has to wait."""
     token = task["token"]
     try:
-        output = WORKFLOWS[task["workflow"]](Workflow(conn, task), task["input"])
+        try:
+            output = WORKFLOWS[task["workflow"]](Workflow(conn, task), task["input"])
+            conn.execute("select romancy.complete_workflow(%s::text, %s::jsonb)", (token, Jsonb(output)))
+        except (Suspended, psycopg.OperationalError):
+            raise
+        except Exception as error:
+            if getattr(error, "sqlstate", None) == "RM009":
+                raise
+            # its own error, or one of a call that was refused: a result that is too large, say
+            conn.execute("select romancy.fail_workflow(%s::text, %s::text, %s::text)",
+                         (token, message(error), getattr(error, "code", None) or code(error)))
     except Suspended:
-        return
-    except psycopg.errors.DatabaseError as error:
-        if error.sqlstate == "RM009":
-            return                   # another worker has it, or it is over
-        raise
-    except Exception as error:
-        conn.execute("select romancy.fail_workflow(%s::text, %s::text, %s::text)",
-                     (token, str(error), getattr(error, "code", type(error).__name__)))
-        return
-    conn.execute("select romancy.complete_workflow(%s::text, %s::jsonb)", (token, Jsonb(output)))
+        pass
+    except psycopg.Error as error:
+        if error.sqlstate != "RM009":
+            raise                    # the connection
 
 
 def main():

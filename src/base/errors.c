@@ -7,10 +7,12 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
 #include "base/errors.h"
+#include "base/guc.h"
 #include "base/jb.h"
 
 /* make builds the object; code: a name given in place of a SQLSTATE, or NULL. */
@@ -54,11 +56,27 @@ has_code(const ErrorData *edata)
 		(edata->datatype_name != NULL && strcmp(edata->datatype_name, ROM_CODE_MARK) == 0);
 }
 
+/*
+ * clip cuts text to romancy.max_payload_size. An error's texts may be longer than any jsonb
+ * holds; its activity would then fail at being recorded, and be tried for ever.
+ */
+static const char *
+clip(const char *text)
+{
+	int			max = Min(rom_guc_max_payload_size, 16 * 1024 * 1024);
+	int			len;
+
+	if (text == NULL || (len = strlen(text)) <= max)
+		return text;
+
+	return pnstrdup(text, pg_mbcliplen(text, len, max));
+}
+
 Jsonb *
 rom_error_to_jsonb(const ErrorData *edata)
 {
-	return make(edata->sqlerrcode, edata->message, edata->detail, edata->hint,
-				edata->context,
+	return make(edata->sqlerrcode, clip(edata->message), clip(edata->detail), clip(edata->hint),
+				clip(edata->context),
 				has_code(edata) ? edata->constraint_name : NULL);
 }
 

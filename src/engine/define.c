@@ -248,6 +248,8 @@ handler_args(FunctionCallInfo fcinfo, bool procedure, const char *what,
 	{
 		if ((*queue)[0] == '\0')
 			wrong_definition(what, name, "The queue's name is empty.");
+		if ((*queue)[0] == '@')
+			wrong_definition(what, name, "The queue's name begins with \"@\".");
 		if (strlen(*queue) > ROM_NAME_MAX)
 			wrong_definition(what, name, "The queue's name is too long.");
 		return NULL;

@@ -80,9 +80,8 @@ rom_replay_is_schedule(RomEventType type)
 		type == ROM_EVENT_CHILD_SCHEDULED;
 }
 
-/* is_life_cycle: an event that no call of a handler is answered with. */
-static bool
-is_life_cycle(RomEvent *event)
+bool
+rom_replay_is_life_cycle(const RomEvent *event)
 {
 	switch (event->type)
 	{
@@ -119,7 +118,7 @@ rom_replay_index(RomTurn *turn, RomEvent *event)
 		turn->failure = event;
 	if (event->type == ROM_EVENT_WORKFLOW_RETRIED)
 		rom_failure_supersede(turn, turn->failure);
-	if (event->step == NULL || is_life_cycle(event))
+	if (event->step == NULL || rom_replay_is_life_cycle(event))
 		return;
 	if (turn->steps != NULL && strlen(event->step) < ROM_STEP_KEY)
 	{

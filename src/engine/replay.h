@@ -39,6 +39,9 @@ extern RomReplayStep *rom_replay_step(RomTurn *turn, const char *step);
 /* rom_replay_is_schedule: does the event announce a step whose outcome comes later, by itself? */
 extern bool rom_replay_is_schedule(RomEventType type);
 
+/* rom_replay_is_life_cycle: an event that no call of a handler is answered with. */
+extern bool rom_replay_is_life_cycle(const RomEvent *event);
+
 /* rom_replay_make_table creates a hash table by step: entries begin with char[ROM_STEP_KEY]. */
 extern struct HTAB *rom_replay_make_table(const char *name, Size entrysize, MemoryContext cxt);
 

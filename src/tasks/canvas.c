@@ -132,8 +132,8 @@ close_join(RomCanvas *canvas, OpenJoin *join)
 	if (error != NULL)
 		rom_frames_go_on(canvas, join->next, NULL, error, false);
 	else if (join->body != NULL)
-		rom_frames_start(canvas, join->body, rom_jb_array(results, rows), join->next, join->options,
-						 psprintf("%s%sbody", join->path, join->path[0] ? "." : ""));
+		rom_frames_callback(canvas, join->body, rom_jb_array(results, rows), join->next,
+							join->options, join->path);
 	else
 		rom_frames_go_on(canvas, join->next, rom_jb_array(results, rows), NULL, false);
 }

@@ -40,10 +40,12 @@ read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
 {
 	char	   *queue = rom_arg_text(fcinfo, 0, "queue");
 
-	if (queue[0] == '\0' || strlen(queue) > ROM_NAME_MAX)
+	/* "@" before a name is for the queues of workflow code outside */
+	if (queue[0] == '\0' || queue[0] == '@' || strlen(queue) > ROM_NAME_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("argument \"queue\" must have between 1 and %d bytes", ROM_NAME_MAX)));
+				 errmsg("argument \"queue\" must have between 1 and %d bytes and not begin with \"@\"",
+						ROM_NAME_MAX)));
 	claim->queue = psprintf("%s%s", prefix, queue);
 	claim->worker_id = rom_arg_text(fcinfo, 1, "worker_id");
 	claim->max = rom_arg_int32_opt(fcinfo, 2, 1);

@@ -9,7 +9,8 @@
  *	{"t": "chain", "s": [signature...], "p", "i", "o"}	the rest of a chain
  *	{"t": "join", "j": id, "i": member, "q"}	a member of a group: the end; q: of
  *											an on_error, and not counted
- *	{"t": "error", "s": signature, "of": signature, "p", "o"}	an on_error
+ *	{"t": "error", "s": signature, "of": signature, "p", "h"}	an on_error; h: of a
+ *											chord's header, not of its callback
  *	{"t": "raise", "e": error}				after an on_error: go on failing
  *
  * rom_frames_go_on() takes frames off until one of them starts something, in the
@@ -24,6 +25,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -68,16 +70,39 @@ push(Jsonb *frame, Jsonb *next)
 	return rom_jb_array(frames, n + 1);
 }
 
-/* tail is an array without its first element. */
+/* tail is an array without its first few elements. */
 static Jsonb *
-tail(Jsonb *array)
+tail(Jsonb *array, int without)
 {
 	int			n = JsonContainerSize(&array->root);
 	Jsonb	  **rest = palloc_array(Jsonb *, n + 1);
 
-	for (int i = 1; i < n; i++)
-		rest[i - 1] = rom_signature_member(array, i);
-	return rom_jb_array(rest, Max(n - 1, 0));
+	for (int i = without; i < n; i++)
+		rest[i - without] = rom_signature_member(array, i);
+	return rom_jb_array(rest, Max(n - without, 0));
+}
+
+/* error_frame has on_error come when the signature at path fails. */
+static Jsonb *
+error_frame(Jsonb *on_error, Jsonb *signature, const char *path, bool header)
+{
+	RomJb		frame;
+
+	rom_jb_begin(&frame);
+	rom_jb_text(&frame, "t", "error");
+	rom_jb_json(&frame, "s", on_error);
+	rom_jb_json(&frame, "of", signature);
+	rom_jb_text(&frame, "p", path);
+	if (header)
+		rom_jb_bool(&frame, "h", true);
+	return rom_jb_end(&frame);
+}
+
+/* on_error_of is a signature's on_error, or NULL. */
+static Jsonb *
+on_error_of(Jsonb *options)
+{
+	return options ? rom_jb_get_json(options, "on_error") : NULL;
 }
 
 /* merge overlays inherited options with a signature's own; on_error is not inherited. */
@@ -142,28 +167,32 @@ look_up(RomCanvas *canvas, const char *name)
 	};
 	Datum		values[1];
 	int64	   *us[3];
+	MemoryContext cxt = canvas->keep ? canvas->keep : CurrentMemoryContext;
 
 	if (canvas->activity != NULL && strcmp(canvas->activity, name) == 0)
 		return;
 	us[0] = &canvas->close_us;
 	us[1] = &canvas->beat_us;
 	us[2] = &canvas->start_us;
-	canvas->activity = pstrdup(name);
+	canvas->activity = MemoryContextStrdup(cxt, name);
 	canvas->queue = "";
 	canvas->close_us = canvas->beat_us = canvas->start_us = 0;
 	values[0] = CStringGetTextDatum(name);
-	if (rom_execute(&select, values, NULL, 1) == 0)
-		return;
-	canvas->queue = rom_value_text(0, 1, CurrentMemoryContext);
-	if (canvas->queue == NULL)
-		canvas->queue = "";
-	for (int i = 0; i < 3; i++)
+	if (rom_execute(&select, values, NULL, 1) > 0)
 	{
-		bool		isnull;
-		Datum		value = rom_value(0, i + 2, &isnull);
+		canvas->queue = rom_value_text(0, 1, cxt);
+		if (canvas->queue == NULL)
+			canvas->queue = "";
+		for (int i = 0; i < 3; i++)
+		{
+			bool		isnull;
+			Datum		value = rom_value(0, i + 2, &isnull);
 
-		*us[i] = isnull ? 0 : DatumGetInt64(value);
+			*us[i] = isnull ? 0 : DatumGetInt64(value);
+		}
 	}
+	/* a group has many members, and this would stay to the end of the turn */
+	SPI_freetuptable(SPI_tuptable);
 }
 
 /* counts: does a task that these frames come after count as one of the canvas's? Those of an on_error do not. */
@@ -209,25 +238,36 @@ start_task(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 					canvas->start_us > 0 ? rom_now() + canvas->start_us : DT_NOEND);
 }
 
-/* start_chain starts the first of a chain's signatures; the rest is a frame. */
+/*
+ * start_chain starts the first of a chain's signatures that has a task; the rest is a
+ * frame. Those before it are stepped over here, however many: each would cost a
+ * recursion and a copy of the rest.
+ */
 static void
 start_chain(RomCanvas *canvas, Jsonb *members, int index, Jsonb *previous, Jsonb *next,
 			Jsonb *options, const char *path)
 {
-	if (JsonContainerSize(&members->root) > 1)
+	int			n = JsonContainerSize(&members->root);
+	int			skip = 0;
+
+	while (skip < n - 1 && rom_signature_is_empty(rom_signature_member(members, skip)))
+		skip++;
+	if (skip > 0)
+		previous = rom_jb_array(NULL, 0);
+	if (n > skip + 1)
 	{
 		RomJb		frame;
 
 		rom_jb_begin(&frame);
 		rom_jb_text(&frame, "t", "chain");
-		rom_jb_json(&frame, "s", tail(members));
+		rom_jb_json(&frame, "s", tail(members, skip + 1));
 		rom_jb_text(&frame, "p", path);
-		rom_jb_int(&frame, "i", index + 1);
+		rom_jb_int(&frame, "i", index + skip + 1);
 		rom_jb_json(&frame, "o", options);
 		next = push(rom_jb_end(&frame), next);
 	}
-	rom_frames_start(canvas, rom_signature_member(members, 0), previous, next, options,
-					 psprintf("%s%s%d", path, path[0] ? "." : "", index));
+	rom_frames_start(canvas, rom_signature_member(members, skip), previous, next, options,
+					 psprintf("%s%s%d", path, path[0] ? "." : "", index + skip));
 }
 
 /* start_group makes a join and starts its members. body: a chord's callback, or NULL. */
@@ -246,7 +286,9 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 	int			n = JsonContainerSize(&s->members->root);
 	char	   *join_text;
 	bool		counted = counts(next);
+	Jsonb	   *header = s->header ? rom_jb_get_json(s->header, "options") : NULL;
 	MemoryContext part;
+	bool		outermost;
 
 	if (n == 0)
 	{
@@ -259,6 +301,9 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 			rom_frames_go_on(canvas, next, empty, NULL, false);
 		return;
 	}
+	if (on_error_of(header) != NULL)
+		next = push(error_frame(on_error_of(header), s->header,
+								psprintf("%s%sheader", path, path[0] ? "." : ""), true), next);
 	rom_uuid_v7(&join);
 	join_text = uuid_text(&join);
 	values[0] = UUIDPGetDatum(&join);
@@ -272,6 +317,19 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 	values[6] = PointerGetDatum(next);
 	rom_execute(&insert, values, nulls, 0);
 	rom_fanin_set(&join, n);
+
+	/*
+	 * a header's own options are for its members, those above for the
+	 * callback too
+	 */
+	options = merge(options, header);
+	/* what is looked up lives longer than a member */
+	outermost = canvas->keep == NULL;
+	if (outermost)
+	{
+		canvas->keep = CurrentMemoryContext;
+		canvas->activity = NULL;
+	}
 	part = AllocSetContextCreate(CurrentMemoryContext, "romancy group", ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < n; i++)
 	{
@@ -280,7 +338,6 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 		Jsonb	   *end;
 
 		CHECK_FOR_INTERRUPTS();
-		/* what is looked up lives longer than a member */
 		old = MemoryContextSwitchTo(part);
 		rom_jb_begin(&frame);
 		rom_jb_text(&frame, "t", "join");
@@ -289,13 +346,16 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 		if (!counted)
 			rom_jb_bool(&frame, "q", true);
 		end = rom_jb_end(&frame);
-		canvas->activity = NULL;
 		rom_frames_start(canvas, rom_signature_member(s->members, i), previous, rom_jb_array(&end, 1), options,
 						 psprintf("%s%s%d", path, path[0] ? "." : "", i));
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(part);
 	}
-	canvas->activity = NULL;
+	if (outermost)
+	{
+		canvas->keep = NULL;
+		canvas->activity = NULL;
+	}
 	MemoryContextDelete(part);
 }
 
@@ -305,24 +365,12 @@ rom_frames_start(RomCanvas *canvas, Jsonb *json, Jsonb *previous, Jsonb *next,
 {
 	RomSignature s;
 	Jsonb	   *options;
-	Jsonb	   *on_error = NULL;
 
 	check_stack_depth();
 	rom_signature_read(json, &s);
 	options = merge(inherited, s.options);
-	if (s.options != NULL)
-		on_error = rom_jb_get_json(s.options, "on_error");
-	if (on_error != NULL)
-	{
-		RomJb		frame;
-
-		rom_jb_begin(&frame);
-		rom_jb_text(&frame, "t", "error");
-		rom_jb_json(&frame, "s", on_error);
-		rom_jb_json(&frame, "of", json);
-		rom_jb_text(&frame, "p", path);
-		next = push(rom_jb_end(&frame), next);
-	}
+	if (on_error_of(s.options) != NULL)
+		next = push(error_frame(on_error_of(s.options), json, path, false), next);
 	switch (s.kind)
 	{
 		case ROM_SIGNATURE_TASK:
@@ -427,8 +475,7 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 		}
 		else if (strcmp(type, "chain") == 0 && error == NULL)
 		{
-			for (; i >= 0; i--)
-				next = tail(next);
+			next = tail(next, i + 1);
 			canvas->paused = !canvas->in_turn && rom_task_is_paused(&canvas->id);
 			start_chain(canvas, rom_jb_get_json(frame, "s"), rom_jb_get_int(frame, "i", 0),
 						result, next, options, path);
@@ -438,8 +485,7 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 		{
 			RomJb		jb;
 
-			for (; i >= 0; i--)
-				next = tail(next);
+			next = tail(next, i + 1);
 			canvas->paused = !canvas->in_turn && rom_task_is_paused(&canvas->id);
 			rom_jb_begin(&jb);
 			rom_jb_text(&jb, "t", "raise");
@@ -452,6 +498,17 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 		}
 	}
 	end_whole(canvas, result, error);
+}
+
+void
+rom_frames_callback(RomCanvas *canvas, Jsonb *body, Jsonb *results, Jsonb *next,
+					Jsonb *options, const char *path)
+{
+	if (JsonContainerSize(&next->root) > 0 &&
+		rom_jb_get_bool(rom_signature_member(next, 0), "h", false))
+		next = tail(next, 1);
+	rom_frames_start(canvas, body, results, next, options,
+					 psprintf("%s%sbody", path, path[0] ? "." : ""));
 }
 
 void

@@ -30,7 +30,12 @@ typedef struct RomCanvas
 	bool		over;
 	Jsonb	   *result;
 	Jsonb	   *error;
-	/* what was looked up last */
+
+	/*
+	 * what was looked up last, and where it is kept; NULL: the current
+	 * context
+	 */
+	MemoryContext keep;
 	char	   *activity;
 	char	   *queue;
 	int64		close_us;
@@ -44,6 +49,10 @@ typedef struct RomCanvas
  */
 extern void rom_frames_start(RomCanvas *canvas, Jsonb *json, Jsonb *previous,
 							 Jsonb *next, Jsonb *inherited, const char *path);
+
+/* Starts a chord's callback when its header has succeeded, whose own on_error is then out of place. */
+extern void rom_frames_callback(RomCanvas *canvas, Jsonb *body, Jsonb *results,
+								Jsonb *next, Jsonb *options, const char *path);
 
 /* Goes on after an end: one of result and error is NULL. is_task: a task's end, which is counted. */
 extern void rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result,

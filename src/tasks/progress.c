@@ -133,10 +133,12 @@ static TimestampTz
 eta(const Progress *p, TimestampTz now)
 {
 	int64		done = p->completed + p->failed;
+	double		rest;
 
 	if (p->final || p->first_at == 0 || p->total < 0 || done <= 0 || done > p->total)
 		return 0;
-	return now + (TimestampTz) ((double) (now - p->first_at) / done * (p->total - done));
+	rest = (double) (now - p->first_at) / done * (p->total - done);
+	return rest < (double) (END_TIMESTAMP - now) ? now + (TimestampTz) rest : 0;
 }
 
 /* percent in hundredths; -1 when the total is not known. */
@@ -147,6 +149,9 @@ percent(const Progress *p)
 		return -1;
 	if (p->total == 0)
 		return 10000;
+	/* what a program reports may be too large for that */
+	if (p->completed > PG_INT64_MAX / 10000 - p->failed)
+		return Min(10000, (int64) ((double) p->completed / p->total * 10000));
 	return Min(10000, (p->completed + p->failed) * 10000 / p->total);
 }
 

@@ -58,8 +58,37 @@ rom_signature_read(Jsonb *json, RomSignature *s)
 		s->members = rom_jb_get_json(chord, "header");
 		s->body = rom_jb_get_json(chord, "body");
 		if (!is_array(s->members))
+		{
+			if (rom_jb_get_json(s->members, "options") != NULL)
+				s->header = s->members;
 			s->members = rom_jb_get_json(s->members, "group");
+		}
 	}
+}
+
+bool
+rom_signature_is_empty(Jsonb *json)
+{
+	RomSignature s;
+	int			n;
+
+	rom_signature_read(json, &s);
+	switch (s.kind)
+	{
+		case ROM_SIGNATURE_TASK:
+			return false;
+		case ROM_SIGNATURE_GROUP:
+			return JsonContainerSize(&s.members->root) == 0;
+		case ROM_SIGNATURE_CHORD:
+			return JsonContainerSize(&s.members->root) == 0 && rom_signature_is_empty(s.body);
+		case ROM_SIGNATURE_CHAIN:
+			n = JsonContainerSize(&s.members->root);
+			for (int i = 0; i < n; i++)
+				if (!rom_signature_is_empty(rom_signature_member(s.members, i)))
+					return false;
+			return true;
+	}
+	return false;
 }
 
 static void fault(const char *path, const char *what) pg_attribute_noreturn();

@@ -32,6 +32,8 @@ typedef struct RomSignature
 	Jsonb	   *input;			/* NULL: none */
 	Jsonb	   *members;		/* array: of a chain or group, or a chord's
 								 * header */
+	Jsonb	   *header;			/* chord: the header, where that is a group
+								 * with options of its own, else NULL */
 	Jsonb	   *body;			/* chord */
 	Jsonb	   *options;		/* or NULL */
 } RomSignature;
@@ -41,6 +43,9 @@ extern int64 rom_signature_check(Jsonb *json);
 
 /* Reads one that was checked; in the current context. */
 extern void rom_signature_read(Jsonb *json, RomSignature *signature);
+
+/* Has one that was checked no task at all, on_error aside? Its result is []. */
+extern bool rom_signature_is_empty(Jsonb *json);
 
 /* Element i of an array. */
 extern Jsonb *rom_signature_member(Jsonb *array, int i);

@@ -98,6 +98,30 @@ SELECT run(romancy.task('no_such_activity')) AS id \gset
 CALL settle(true);
 SELECT is((SELECT status || ' ' || (error->>'sqlstate') FROM romancy.instances WHERE instance_id = :'id'), 'failed RM001', 'an activity that does not exist, after its attempts');
 
+-- a chord's header that is a group with options: they hold for its members; its on_error comes when one of them fails, not for the callback
+DELETE FROM effect;
+SELECT run(romancy.options(romancy.chord(romancy.options(romancy.group(romancy.task('bad', '"x"'), romancy.task('inc', '1')), on_error => romancy.task('handled', '{"of": "header"}')), romancy.task('callback')), on_error => romancy.task('handled', '{"of": "chord"}'))) AS id \gset
+SELECT is(got(:'id'), '"failed: bad x"', 'a header that fails');
+SELECT results_eq($$ SELECT i->>'of', i->'previous'->'signature' ? 'group' FROM effects('handled') i $$, $$ VALUES ('header', true), ('chord', false) $$, 'its on_error, with the group as the signature, then the chord''s');
+SELECT is(progress(:'id'), '1 of 3, 1 failed, 0 running, 66.66 %', 'neither counts');
+SELECT is((SELECT count(DISTINCT activity_id) || ' of ' || count(*) FROM romancy.activity_tasks WHERE instance_id = :'id'), '1 of 1', 'the failed task has an id of its own');
+DELETE FROM effect;
+SELECT is(got(run(romancy.chord(romancy.options(romancy.group(romancy.task('inc', '1')), on_error => romancy.task('handled')), romancy.task('bad', '"callback"')))), '"failed: bad callback"', 'a callback that fails');
+SELECT is_empty($$ SELECT * FROM effects('handled') $$, 'is not the header''s error');
+SELECT is(got(run(romancy.chord(romancy.options(romancy.group(), on_error => romancy.task('handled')), romancy.task('callback')))), '0', 'an empty header with an on_error');
+SELECT is(got(run(romancy.chain(romancy.task('inc', '1'), romancy.chord(romancy.options(romancy.group(romancy.task('echo', '{"a": 1}')), immutable => true), romancy.task('echo', '{"b": 1}'))))), '{"b": 1, "previous": [{"a": 1}]}', 'immutable for the header alone');
+SELECT is(got(run(romancy.chord(romancy.options(romancy.group(romancy.task('flaky')), retry => '{"max_attempts": 1}'), romancy.task('callback')))), '"failed: not yet"', 'retry for the header');
+SELECT run(romancy.chord(romancy.options(romancy.group(romancy.task('ext', '1')), priority => 5), romancy.task('ext', '{}'))) AS id \gset
+SELECT is((SELECT priority FROM romancy.activity_tasks WHERE instance_id = :'id'), 5, 'priority for the header');
+SELECT romancy.complete_activity(token) FROM romancy.fetch_activities('cq', 'w', 10) \gset
+CALL settle();
+SELECT is((SELECT priority FROM romancy.activity_tasks WHERE instance_id = :'id'), 0, 'not for its callback');
+SELECT romancy.complete_activity(token) FROM romancy.fetch_activities('cq', 'w', 10) \gset
+CALL settle();
+
+-- what has no task in it costs nothing, however much of it there is
+SELECT is(got(run(romancy.chain(VARIADIC array(SELECT romancy.group() FROM generate_series(1, 3000)) || romancy.task('callback') || array(SELECT romancy.chord('[]', romancy.chain(romancy.group())) FROM generate_series(1, 3000))))), '[]', 'six thousand empty groups and chords in a chain');
+
 -- a result of some size, and many members
 SELECT is(length(got(run(romancy.group(VARIADIC array(SELECT romancy.task('echo', to_jsonb(repeat('x', 1000))) FROM generate_series(1, 500) g))))::text), 500 * 1004, 'half a megabyte of results');
 
@@ -120,6 +144,15 @@ CREATE FUNCTION reports(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERF
 SELECT romancy.start_workflow('reports') AS id \gset
 CALL settle();
 SELECT results_eq(format('SELECT completed, total, percent, note FROM romancy.get_progress(%L)', :'id'), $$ VALUES (3::bigint, 8::bigint, 37.50, 'half') $$, 'set_progress is seen by others');
+CREATE FUNCTION reports_much(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.set_progress(i::bigint, 9223372036854775807); RETURN i; END $$;
+SELECT romancy.start_workflow('reports_much', '4611686018427387904') AS half, romancy.start_workflow('reports_much', '9223372036854775807') AS much \gset
+CALL settle();
+CREATE FUNCTION reports_little(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.set_progress(1, 9223372036854775807); PERFORM romancy.sleep('1 h'); RETURN i; END $$;
+SELECT romancy.start_workflow('reports_little') AS little \gset
+CALL settle();
+SELECT pg_sleep(0.01);
+SELECT is(eta, NULL, 'an end after the end of time is not estimated') FROM romancy.get_progress(:'little');
+SELECT is(percent, p, 'of 2^63, ' || p || ' %') FROM (VALUES (:'half'::uuid, 50.00), (:'much', 100.00)) v (id, p), romancy.get_progress(id);
 SELECT throws_ok('SELECT romancy.get_progress($$00000000-0000-0000-0000-000000000000$$)', 'RM002', NULL, 'an unknown instance');
 SELECT throws_ok(format('CALL romancy.await_progress(%L)', :'id'), '25001', NULL, 'await_progress says that it cannot be in a transaction block');
 

@@ -156,12 +156,55 @@ CALL settle();
 SELECT claim() AS t \gset
 SELECT throws_ok(format('SELECT romancy.suspend_receive(%L, %L, %L)', :'t', 'r', ''), 'RM012', 'argument "channel" must have between 1 and 128 bytes', 'suspend_receive: no channel');
 SELECT throws_ok(format('SELECT romancy.suspend_receive(%L, %L, %L)', :'t', 'r', repeat('x', 129)), 'RM012', NULL, 'suspend_receive: a long one');
+SELECT throws_ok('SELECT romancy.' || format(call, :'t', 's', n), 'RM012', NULL, format('a name of %s bytes: %s', length(n), split_part(call, '(', 1)))
+FROM unnest(ARRAY['', repeat('x', 201)]) n, unnest(ARRAY['record_activity(%L, %L, %L, NULL, NULL)', 'record_failure(%L, %L, %L, ''m'')', 'suspend_activity(%L, %L, %L)']) call;
 -- any activity_id but the engine's own
 SELECT throws_ok(format('SELECT romancy.suspend_timer(%L, %L, now())', :'t', 'romancy.outside'), 'RM012', 'activity_id "romancy.outside" is reserved', 'the engine''s own step');
 SELECT lives_ok(format('SELECT romancy.suspend_timer(%L, %L, now())', :'t', 'worker'), 'a step may have any other name');
 CALL settle();
 SELECT claim() AS t \gset
 SELECT results_eq(format('SELECT event_type, activity_id FROM romancy.read_history(%L)', :'t'), $$ VALUES ('TimerExpired', 'worker') $$, 'and ends as any');
+
+-- retry_workflow: from the step whose error the program failed with; read_history has neither it nor what came after
+CREATE FUNCTION shaky(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.raise_terminal('shaky'); END $$;
+SELECT romancy.start_workflow('out') AS id \gset
+CALL settle();
+SELECT claim() AS t2 \gset
+SELECT romancy.record_activity(:'t2', 'a:1', 'a', NULL, '1') \gset
+SELECT romancy.suspend_activity(:'t2', 'shaky:1', 'shaky') \gset
+CALL settle();
+SELECT claim() AS t2 \gset
+SELECT romancy.record_activity(:'t2', 'clean:1', 'clean', NULL, '1') \gset
+SELECT romancy.fail_workflow(:'t2', 'shaky', 'RM007') \gset
+CALL settle();
+SELECT is(status(:'id'), 'failed'::text, 'it fails with its activity''s error');
+CREATE OR REPLACE FUNCTION shaky(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN '"steady"'; END $$;
+SELECT ok(romancy.retry_workflow(:'id'), 'retry_workflow');
+CALL settle();
+SELECT claim() AS t2 \gset
+SELECT results_eq(format('SELECT activity_id FROM romancy.read_history(%L) WHERE activity_id IS NOT NULL', :'t2'), ARRAY['a:1'], 'the program sees what came before the failed step');
+SELECT throws_ok(format('SELECT romancy.suspend_activity(%L, %L, %L)', :'t2', 'a:1', 'a'), 'RM003', NULL, 'which it cannot do again');
+SELECT lives_ok(format('SELECT romancy.suspend_activity(%L, %L, %L)', :'t2', 'shaky:1', 'shaky'), 'the failed step it can');
+CALL settle();
+SELECT claim() AS t2 \gset
+SELECT results_eq(format('SELECT activity_id, data->%L FROM romancy.read_history(%L) WHERE activity_id IS NOT NULL', 'result', :'t2'), $$ VALUES ('a:1', '1'::jsonb), ('shaky:1', '"steady"') $$, 'and finds its new outcome');
+SELECT results_eq(format('SELECT activity_id FROM romancy.read_history(%L, 0, 2) WHERE activity_id IS NOT NULL UNION ALL SELECT activity_id FROM romancy.read_history(%L, 5, 100) WHERE activity_id IS NOT NULL', :'t2', :'t2'), ARRAY['a:1', 'shaky:1'], 'by pages too');
+SELECT results_eq(format('SELECT seq FROM romancy.read_history(%L, 1, 1)', :'t2'), ARRAY[4::bigint], 'a page is full, though some are left out');
+SELECT throws_ok(format('SELECT romancy.record_activity(%L, %L, %L, NULL, NULL)', :'t2', 'shaky:1', 'shaky'), 'RM003', NULL, 'that one stands');
+SELECT lives_ok(format('SELECT romancy.record_activity(%L, %L, %L, NULL, %L)', :'t2', 'clean:1', 'clean', '2'), 'what came after is done again');
+SELECT romancy.complete_workflow(:'t2') \gset
+CALL settle();
+SELECT is(status(:'id'), 'completed'::text, 'it completes');
+
+-- romancy.max_history_events holds for what a program records
+SELECT romancy.start_workflow('out') AS id \gset
+CALL settle();
+SELECT claim() AS t2 \gset
+UPDATE romancy.t_instance SET last_seq = 50000 WHERE instance_id = :'id';
+SELECT throws_ok(format('SELECT romancy.record_activity(%L, %L, %L, NULL, NULL)', :'t2', 's', 'n'), 'RM011', 'history of workflow "out" would exceed 50000 events', 'a history that is full');
+SELECT lives_ok(format('SELECT romancy.fail_workflow(%L, %L)', :'t2', 'too long'), 'it can fail still');
+CALL settle();
+SELECT is(status(:'id'), 'failed'::text, 'and has');
 
 -- the calls of programs are no steps: RM004 in a handler, and nothing done
 CREATE FUNCTION meddles(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SELECT romancy.' || (i #>> '{}'); RETURN NULL; END $$;

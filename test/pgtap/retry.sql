@@ -43,5 +43,12 @@ SELECT is(n, 5, 'others are') FROM attempts('{"state": "40001", "retry": {"non_r
 SELECT throws_ok(format('SELECT romancy.define_activity(%L, handler => %L, retry => %L)', 'x', 'fails(jsonb)', policy), 'RM012', NULL, 'refused: ' || policy)
 FROM unnest(ARRAY['{"max_atempts": 1}', '{"max_attempts": -1}', '{"max_attempts": 1.5}', '{"initial_interval": "soon"}', '{"initial_interval": "-1s"}',
 	'{"backoff_coefficient": 0.5}', '{"jitter": 2}', '{"retryable_errors": "40"}', '{"retryable_errors": ["nonsense"]}', '[]', '"x"']) policy;
+-- an error that is longer than what can be recorded is cut: it would be tried for ever
+CREATE FUNCTION talks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '%', repeat('ä', 1000000) USING DETAIL = repeat('b', 2000000), HINT = repeat('c', 2000000); END $$;
+CREATE FUNCTION listens(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('talks', i, retry => '{"max_attempts": 2}'); END $$;
+SELECT romancy.start_workflow('listens') AS id \gset
+CALL romancy.drain(advance_time => true) \gset
+SELECT is(ARRAY[octet_length(error->>'message'), octet_length(error->>'detail'), octet_length(error->>'hint')], array_fill(1048576, ARRAY[3]), 'an error of some megabytes is cut at romancy.max_payload_size')
+FROM romancy.instances WHERE instance_id = :'id';
 SELECT * FROM finish();
 ROLLBACK;

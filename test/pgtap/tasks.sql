@@ -191,7 +191,8 @@ SELECT throws_ok(format('SELECT romancy.%s', call), state, NULL, format('%s is %
 FROM (VALUES
 	($$fetch_activities('tq', 'w', 1, '0')$$, 'RM012'), ($$fetch_activities('tq', 'w', 1, '-1 s')$$, 'RM012'), ($$fetch_activities('tq', 'w', 1, '1 year')$$, 'RM012'),
 	($$fetch_activities('tq', 'w', 0)$$, 'RM012'), ($$fetch_activities('tq', 'w', 1001)$$, 'RM012'), ($$fetch_activities('', 'w')$$, 'RM012'),
-	($$fetch_activities(repeat('q', 201), 'w')$$, 'RM012'), ($$fetch_activities('tq', repeat('w', 201))$$, 'RM012'),
+	($$fetch_activities(repeat('q', 201), 'w')$$, 'RM012'), ($$fetch_activities('@tc', 'w')$$, 'RM012'), ($$fetch_workflows('@tc', 'w')$$, 'RM012'),
+	($$define_activity('at', queue => '@tc')$$, 'RM012'), ($$define_workflow('at', queue => '@tc')$$, 'RM012'), ($$fetch_activities('tq', repeat('w', 201))$$, 'RM012'),
 	($$fetch_activities(NULL, 'w')$$, '22004'), ($$fetch_activities('tq', NULL)$$, '22004'), ($$complete_activity(NULL)$$, '22004'),
 	($$fetch_workflows('tq', 'w', 1, '0')$$, 'RM012'), ($$fetch_workflows('tq', 'w', 1, '1 year')$$, 'RM012'),
 	(format($$fail_activity(%L, NULL)$$, :'t'), '22004'), (format($$heartbeat_activity(%L, extend => '0')$$, :'t'), 'RM012'), (format($$heartbeat_activity(%L, extend => '1 year')$$, :'t'), 'RM012'),

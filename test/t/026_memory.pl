@@ -1,6 +1,6 @@
 # An executor's memory does not grow with the turns that it runs, nor beyond bounds
 # when it replays a long history; and it does not fill the log, least of all with payloads.
-# It would catch a leak in a long-lived context, a history that is kept twice, and a line per turn.
+# It would catch a leak in a long-lived context, a history that is kept twice, what is kept for each task of a canvas, and a line per turn.
 use strict;
 use warnings;
 use FindBin;
@@ -165,5 +165,19 @@ for my $run ('the first', 'the second')
 	cmp_ok($calls, '<', 10 * $events, 'the handler was run through a few times, not once for each step');
 	cmp_ok($hwm - $base, '<', 64 * 1024, 'in less than 64 MB');
 }
+
+# a canvas of as many tasks as are said to be fine, of two kinds: what is looked up for one is not kept for each
+$node->safe_psql('postgres', q{CREATE FUNCTION echo2(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN $1; END $$});
+$node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . executor() . ')');
+$node->safe_psql('postgres', q{CALL romancy.run_workflow('mix', '{"i": 9}', timeout => '30s')});
+$pid = executor();
+$base = proc($pid, 'RssAnon');
+$id = $node->safe_psql('postgres', q{SELECT romancy.run_canvas(romancy.group(VARIADIC array(SELECT romancy.task(CASE i % 2 WHEN 0 THEN 'echo' ELSE 'echo2' END, to_jsonb(i)) FROM generate_series(1, 100000) i)))});
+poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'a group of 100,000 tasks ends', expected => 'completed');
+is(executor(), $pid, 'in the executor that was looked at');
+is($node->safe_psql('postgres', "SELECT jsonb_array_length(output) FROM romancy.instances WHERE instance_id = '$id'"), '100000', 'with all results');
+$hwm = proc($pid, 'VmHWM') - proc($pid, 'RssFile') - proc($pid, 'RssShmem');
+note("a group of 100,000: $base kB before, at most $hwm kB");
+cmp_ok($hwm - $base, '<', 128 * 1024, 'in less than 128 MB');
 $node->stop('fast');
 done_testing();

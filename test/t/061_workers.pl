@@ -26,9 +26,11 @@ my $polls = q{FROM pg_stat_activity WHERE query LIKE 'call romancy.poll_%' AND s
 
 sql(q{
 	SELECT romancy.define_activity('work', queue => 'jobs', retry => '{"initial_interval": "20ms", "max_attempts": 3}');
-	SELECT romancy.define_activity('upper', queue => 'jobs');
 	SELECT romancy.define_activity('nobody', queue => 'jobs');
 	SELECT romancy.define_workflow('greet', queue => 'code');
+	-- upper case takes half as much again here
+	SELECT romancy.define_activity('upper', queue => 'jobs', retry => '{"max_attempts": 1}');
+	CREATE FUNCTION grow(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('upper', to_jsonb(repeat(U&'\0149', 500000))); END $$;
 	CREATE FUNCTION one(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity(coalesce(i->>'name', 'work'), i, 'step'); END $$;
 });
 
@@ -53,6 +55,14 @@ for my $ext (sort keys %languages)
 	$id = sql(q{SELECT romancy.start_workflow('one', '{"name": "nobody"}')});
 	($rc, $out, $err) = $node->psql('postgres', "CALL romancy.await_result('$id', '60 s')");
 	like($err, qr/this worker has no activity nobody/, "$ext: an activity that the worker does not know");
+
+	# what the server does not take is the activity's error, or the workflow's; no worker dies of it
+	$id = sql(q{SELECT romancy.start_workflow('grow')});
+	($rc, $out, $err) = $node->psql('postgres', "CALL romancy.await_result('$id', '60 s')");
+	like($err, qr/payload "result" is too large/, "$ext: a result that is too large");
+	$id = sql(q{SELECT romancy.start_workflow('greet', jsonb_build_object('name', repeat('x', 1048576 - pg_column_size('{"name": ""}'::jsonb))))});
+	($rc, $out, $err) = $node->psql('postgres', "CALL romancy.await_result('$id', '60 s')");
+	like($err, qr/payload "output" is too large/, "$ext: an output that is too large");
 
 	# their connections are cut while they wait: they come back
 	poll_until($node, "SELECT count(*) = 2 $polls", "$ext: both workers wait");

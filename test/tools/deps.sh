@@ -126,6 +126,32 @@ deps_node() {
 	node -e 'require("pg")'
 }
 
+# deps_pool: PgBouncer, which only TAP tests run; sets and exports ROMANCY_PGBOUNCER, a folder with its program and the
+# libraries that it needs. Unpacked and not installed, for its package starts a service.
+deps_pool() {
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/romancy/pgbouncer p
+	[[ $(id -u) != 0 ]] || cache=/var/cache/romancy/pgbouncer
+	export ROMANCY_PGBOUNCER=$cache
+	[[ ! -x $cache/pgbouncer ]] || return 0
+	if p=$(PATH=$PATH:/usr/sbin command -v pgbouncer); then
+		ROMANCY_PGBOUNCER=${p%/*}
+		return 0
+	fi
+	command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
+	echo "unpacking: pgbouncer, into $cache" >&2
+	mkdir -p "$cache"
+	(
+		cd "$cache"
+		apt-get -qq download pgbouncer libc-ares2 </dev/null 2>/dev/null ||
+			{ apt-get -qq update </dev/null && apt-get -qq download pgbouncer libc-ares2 </dev/null; } || exit 1
+		for p in *.deb; do
+			dpkg-deb -x "$p" unpacked || exit 1
+		done
+		cp unpacked/usr/lib/*/libcares.so.2 . && cp unpacked/usr/sbin/pgbouncer . && rm -rf unpacked ./*.deb
+	) >&2 || return 1
+	chmod -R a+rX "$cache"
+}
+
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 	set -euo pipefail
 	deps_ensure

@@ -1,0 +1,493 @@
+/*-------------------------------------------------------------------------
+ *
+ * program.c
+ *		The calls of a program that runs workflow code: read_history, record_…,
+ *		suspend_…, complete_workflow, fail_workflow, extend_lease.
+ *
+ * Each is fenced by the token of the instance's task (outside.c). What is recorded goes
+ * into history here; a command is left in the task, for the executor to carry out.
+ *
+ * Locks are taken in the executor's order: the instance's row, then the task's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/guc.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "base/wake.h"
+#include "engine/history.h"
+#include "engine/inbox.h"
+#include "engine/instance.h"
+#include "engine/pack.h"
+#include "engine/saga.h"
+#include "engine/turn.h"
+#include "tasks/lease.h"
+#include "tasks/outside.h"
+#include "tasks/task.h"
+
+/* A claimed instance. */
+typedef struct Claimed
+{
+	RomTask    *task;
+	int64		last_seq;
+	RomEngine	engine;
+} Claimed;
+
+/* lost raises RM009. */
+static void
+lost(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_LEASE_LOST),
+			 errmsg("the lease of the workflow instance was lost"),
+			 errhint("Forget this instance: another worker has it, or it is over.")));
+}
+
+/*
+ * enter finds what argument 0, a token, holds, enters the engine and locks the
+ * task; with_instance: the instance's row before it. RM009 when the lease was lost.
+ */
+static void
+enter(FunctionCallInfo fcinfo, Claimed *c, bool with_instance)
+{
+	static RomStatement lock = {
+		"SELECT i.last_seq FROM romancy.t_instance i WHERE i.instance_id ="
+		" (SELECT t.instance_id FROM romancy.t_task t WHERE t.task_id = $1 AND t.kind = 2)"
+		" AND i.wake_at IS NOT NULL FOR NO KEY UPDATE",
+		1, {UUIDOID}
+	};
+	RomToken	token;
+	Oid			caller = GetUserId();
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[1];
+	bool		isnull;
+
+	rom_lease_refuse(fcinfo);
+	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
+	rom_engine_begin(&c->engine);
+	c->last_seq = 0;
+	if (with_instance)
+	{
+		values[0] = UUIDPGetDatum(&token.task_id);
+		if (rom_execute(&lock, values, NULL, 1) == 0)
+			lost();
+		c->last_seq = DatumGetInt64(rom_value(0, 1, &isnull));
+	}
+	c->task = rom_lease_lock(&token, caller);
+	if (c->task == NULL || !c->task->live || c->task->kind != ROM_TASK_WORKFLOW)
+		lost();
+	MemoryContextSwitchTo(cxt);
+}
+
+/* command ends the lease and has the executor carry the command out. */
+static Datum
+command(Claimed *c, RomJb *jb)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task SET state = 4, input = $2, fence = NULL, due_at = NULL WHERE task_id = $1",
+		2, {UUIDOID, JSONBOID}
+	};
+	Datum		values[2];
+
+	values[0] = UUIDPGetDatum(&c->task->id);
+	values[1] = PointerGetDatum(rom_jb_end(jb));
+	rom_execute(&update, values, NULL, 0);
+	/* durable: a wake-up that is lost is found by it */
+	rom_inbox_insert(&c->task->instance_id, ROM_INBOX_SIGNAL, NULL, NULL, NULL, NULL);
+	rom_wake_ready(&c->task->instance_id, get_role_oid(c->task->owner, true), c->task->priority);
+	rom_engine_end(&c->engine);
+	PG_RETURN_VOID();
+}
+
+/* step_arg reads an activity_id. */
+static char *
+step_arg(FunctionCallInfo fcinfo, int n)
+{
+	char	   *step = rom_arg_text(fcinfo, n, "activity_id");
+
+	if (step[0] == '\0' || strlen(step) > 200)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("activity_id must have between 1 and 200 bytes")));
+	if (strcmp(step, ROM_OUTSIDE_STEP) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("activity_id \"%s\" is reserved", step)));
+	return step;
+}
+
+/* name_arg reads an activity's name. */
+static char *
+name_arg(FunctionCallInfo fcinfo, int n)
+{
+	char	   *name = rom_arg_text(fcinfo, n, "name");
+
+	rom_turn_check_name(name);
+	return name;
+}
+
+/* superseded_of lists what retry_workflow has taken back, or is NULL. */
+static Jsonb *
+superseded_of(Claimed *c)
+{
+	return c->task->next ? rom_jb_get_json(c->task->next, "superseded") : NULL;
+}
+
+/* is_superseded: is the event of this number in that list? */
+static bool
+is_superseded(Jsonb *list, int64 seq)
+{
+	JsonbValue	v;
+
+	if (list == NULL)
+		return false;
+	v.type = jbvNumeric;
+	v.val.numeric = int64_to_numeric(seq);
+	return findJsonbValueFromContainer(&list->root, JB_FARRAY, &v) != NULL;
+}
+
+/* is_used: does history hold the step, by an event that no retry has taken back? */
+static bool
+is_used(Claimed *c, const char *step)
+{
+	static RomStatement find = {
+		"SELECT 1 FROM romancy.t_history h, LATERAL pg_catalog.unnest(romancy.events_unpack(h.events)) e"
+		" WHERE h.instance_id = $1 AND e.step = $2 LIMIT 1",
+		2, {UUIDOID, TEXTOID}
+	};
+
+	/* events are numbered up to their row's last_seq */
+	static RomStatement number = {
+		"SELECT h.last_seq - pg_catalog.cardinality(romancy.events_unpack(h.events)) + e.i FROM romancy.t_history h,"
+		" LATERAL pg_catalog.unnest(romancy.events_unpack(h.events))"
+		" WITH ORDINALITY AS e(kind, step, name, input, result, detail, at, i)"
+		" WHERE h.instance_id = $1 AND e.step = $2",
+		2, {UUIDOID, TEXTOID}
+	};
+	Datum		values[2];
+	uint64		rows;
+	bool		isnull;
+
+	values[0] = UUIDPGetDatum(&c->task->instance_id);
+	values[1] = CStringGetTextDatum(step);
+	if (rom_execute(&find, values, NULL, 1) == 0)
+		return false;
+	if (c->task->next == NULL)
+		return true;
+	rows = rom_execute(&number, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+		if (!is_superseded(superseded_of(c), DatumGetInt64(rom_value(i, 1, &isnull))))
+			return true;
+	return false;
+}
+
+/* check_unused: RM003 for an activity id that history holds. */
+static void
+check_unused(Claimed *c, const char *step)
+{
+	if (is_used(c, step))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_REPLAY),
+				 errmsg("activity_id \"%s\" is used twice in workflow \"%s\"", step, c->task->activity),
+				 errhint("Read the history first: it holds this step.")));
+}
+
+/* record appends one event. */
+static Datum
+record(Claimed *c, RomEvent *event)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_instance SET last_seq = $2, updated_at = $3, flags = flags | $4 WHERE instance_id = $1",
+		4, {UUIDOID, INT8OID, TIMESTAMPTZOID, INT4OID}
+	};
+	RomEventList list = {0};
+	Datum		values[4];
+
+	check_unused(c, event->step);
+	if (c->last_seq >= rom_guc_max_history_events)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_LIMIT),
+				 errmsg("history of workflow \"%s\" would exceed %d events",
+						c->task->activity, rom_guc_max_history_events),
+				 errhint("Divide the work among several instances, or raise romancy.max_history_events.")));
+	event->at = rom_now();
+	rom_event_list_add(&list, event, CurrentMemoryContext);
+	values[0] = UUIDPGetDatum(&c->task->instance_id);
+	values[1] = Int64GetDatum(rom_history_append(&c->task->instance_id, &list, 0, c->last_seq));
+	values[2] = TimestampTzGetDatum(event->at);
+	/* only a compensation is a detail of what a worker records */
+	values[3] = Int32GetDatum(event->detail ? ROM_HAS_COMPENSATIONS : 0);
+	rom_execute(&update, values, NULL, 0);
+	rom_engine_end(&c->engine);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(romancy_record_activity);
+
+/*
+ * romancy.record_activity(token text, activity_id text, name text, input jsonb, result jsonb)
+ *
+ * It is registered to be undone, if its definition says how. Errors: RM009 lease lost, RM012 no
+ * token, RM003 a step that history holds, RM011 too large.
+ */
+Datum
+romancy_record_activity(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomEvent	event = {0};
+	char	   *compensation;
+
+	event.type = ROM_EVENT_ACTIVITY_COMPLETED;
+	event.step = step_arg(fcinfo, 1);
+	event.name = name_arg(fcinfo, 2);
+	event.input = rom_arg_jsonb_opt(fcinfo, 3);
+	event.result = rom_arg_jsonb_opt(fcinfo, 4);
+	if (event.result == NULL)
+		event.result = rom_jb_null_document();
+	rom_payload_check(event.input, "input");
+	rom_payload_check(event.result, "result");
+	compensation = rom_saga_compensation(event.name);
+	if (compensation != NULL)
+	{
+		RomJb		jb;
+
+		rom_jb_begin(&jb);
+		rom_jb_text(&jb, "compensation", compensation);
+		event.detail = rom_jb_end(&jb);
+	}
+	enter(fcinfo, &c, true);
+	return record(&c, &event);
+}
+
+PG_FUNCTION_INFO_V1(romancy_record_failure);
+
+/* romancy.record_failure(token text, activity_id text, name text, message text, error_code text, detail jsonb) */
+Datum
+romancy_record_failure(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomEvent	event = {0};
+
+	event.type = ROM_EVENT_ACTIVITY_FAILED;
+	event.step = step_arg(fcinfo, 1);
+	event.name = name_arg(fcinfo, 2);
+	event.result = rom_lease_failure(rom_arg_text(fcinfo, 3, "message"),
+									 rom_arg_text_opt(fcinfo, 4), rom_arg_jsonb_opt(fcinfo, 5));
+	event.result = rom_error_catchable(event.result,
+									   psprintf("activity \"%s\" was interrupted", event.name));
+	rom_payload_check(event.result, "message");
+	enter(fcinfo, &c, true);
+	return record(&c, &event);
+}
+
+/* begin_command starts a command for the step in argument 1 (none: no step). */
+static void
+begin_command(RomJb *jb, const char *what, const char *step)
+{
+	rom_jb_begin(jb);
+	rom_jb_text(jb, "do", what);
+	rom_jb_text(jb, "step", step);
+}
+
+PG_FUNCTION_INFO_V1(romancy_suspend_timer);
+
+/* romancy.suspend_timer(token text, activity_id text, until timestamptz): history gets TimerExpired */
+Datum
+romancy_suspend_timer(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomJb		jb;
+	char	   *step = step_arg(fcinfo, 1);
+	TimestampTz until;
+
+	if (!rom_arg_timestamp_opt(fcinfo, 2, "until", &until))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"until\" must not be null")));
+	enter(fcinfo, &c, false);
+	check_unused(&c, step);
+	begin_command(&jb, "timer", step);
+	rom_jb_time(&jb, "until", until);
+	return command(&c, &jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_suspend_receive);
+
+/* romancy.suspend_receive(token text, activity_id text, channel text, timeout interval): history gets ChannelMessageReceived or MessageTimeout */
+Datum
+romancy_suspend_receive(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomJb		jb;
+	char	   *step = step_arg(fcinfo, 1);
+	char	   *channel = rom_arg_text(fcinfo, 2, "channel");
+	Interval   *timeout = rom_arg_interval_opt(fcinfo, 3, "timeout");
+	int64		us;
+
+	rom_channel_check(channel, "channel");
+	enter(fcinfo, &c, false);
+	check_unused(&c, step);
+	begin_command(&jb, "receive", step);
+	rom_jb_text(&jb, "name", channel);
+	if (timeout != NULL && rom_interval_usec(timeout, &us))
+		rom_jb_int(&jb, "timeout_us", us);
+	return command(&c, &jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_suspend_activity);
+
+/* romancy.suspend_activity(token text, activity_id text, name text, input jsonb): history gets ActivityCompleted or ActivityFailed */
+Datum
+romancy_suspend_activity(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomJb		jb;
+	char	   *step = step_arg(fcinfo, 1);
+	char	   *name = name_arg(fcinfo, 2);
+	Jsonb	   *input = rom_arg_jsonb_opt(fcinfo, 3);
+
+	rom_payload_check(input, "input");
+	enter(fcinfo, &c, false);
+	check_unused(&c, step);
+	begin_command(&jb, "activity", step);
+	rom_jb_text(&jb, "name", name);
+	rom_jb_json(&jb, "input", input);
+	return command(&c, &jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_complete_workflow);
+
+/* romancy.complete_workflow(token text, output jsonb) */
+Datum
+romancy_complete_workflow(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomJb		jb;
+	Jsonb	   *output = rom_arg_jsonb_opt(fcinfo, 1);
+
+	rom_payload_check(output, "output");
+	enter(fcinfo, &c, false);
+	begin_command(&jb, "complete", NULL);
+	rom_jb_json(&jb, "output", output);
+	return command(&c, &jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_fail_workflow);
+
+/* romancy.fail_workflow(token text, message text, error_code text, detail jsonb) */
+Datum
+romancy_fail_workflow(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	RomJb		jb;
+	Jsonb	   *error = rom_lease_failure(rom_arg_text(fcinfo, 1, "message"),
+										  rom_arg_text_opt(fcinfo, 2), rom_arg_jsonb_opt(fcinfo, 3));
+
+	rom_payload_check(error, "message");
+	enter(fcinfo, &c, false);
+	begin_command(&jb, "fail", NULL);
+	rom_jb_json(&jb, "error", error);
+	return command(&c, &jb);
+}
+
+PG_FUNCTION_INFO_V1(romancy_extend_lease);
+
+/* romancy.extend_lease(token text, extend interval): RM009 when it was lost */
+Datum
+romancy_extend_lease(PG_FUNCTION_ARGS)
+{
+	Claimed		c;
+	int64		lease_us = rom_lease_arg(fcinfo, 1, "extend");
+
+	enter(fcinfo, &c, false);
+	rom_lease_extend(c.task, lease_us, NULL);
+	rom_engine_end(&c.engine);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(romancy_read_history);
+
+/*
+ * romancy.read_history(token text, after bigint, page_size int)
+ * -> setof (seq, event_type, activity_id, data, created_at)
+ *
+ * As get_history, for the instance that the token holds, without what retry_workflow has taken back.
+ */
+Datum
+romancy_read_history(PG_FUNCTION_ARGS)
+{
+	static RomStatement select = {
+		"SELECT last_seq, events FROM romancy.t_history WHERE instance_id = $1 AND last_seq > $2"
+		" ORDER BY last_seq LIMIT $3",
+		3, {UUIDOID, INT8OID, INT8OID}
+	};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64		after = rom_arg_int64_opt(fcinfo, 1, 0);
+	int			size = rom_arg_int32_opt(fcinfo, 2, 1000);
+	MemoryContext cxt;
+	RomEventList list = {0};
+	Claimed		c;
+	uint64		rows;
+	Datum		values[5];
+	Jsonb	   *without;
+	int64		nread;
+	int			count = 0;
+
+	if (size < 1 || size > 10000)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("page_size must be between 1 and 10000")));
+	InitMaterializedSRF(fcinfo, 0);
+	cxt = CurrentMemoryContext;
+	enter(fcinfo, &c, false);
+	values[0] = UUIDPGetDatum(&c.task->instance_id);
+	values[1] = Int64GetDatum(after);
+	/* a page is full though some are left out */
+	without = superseded_of(&c);
+	nread = size + (without ? JsonContainerSize(&without->root) : 0);
+	values[2] = Int64GetDatum(nread);
+	rows = rom_execute(&select, values, NULL, 0);
+	for (uint64 i = 0; i < rows && list.count < nread + 1000; i++)
+	{
+		bool		isnull;
+
+		rom_pack_read(rom_value(i, 2, &isnull),
+					  DatumGetInt64(rom_value(i, 1, &isnull)), &list, cxt);
+	}
+	for (int i = 0; i < list.count && count < size; i++)
+	{
+		RomEvent   *event = list.events[i];
+		bool		nulls[5] = {0};
+		Jsonb	   *data;
+
+		if (event->seq <= after || is_superseded(without, event->seq))
+			continue;
+		data = rom_event_data(event);
+		values[0] = Int64GetDatum(event->seq);
+		values[1] = CStringGetTextDatum(rom_event_name(event->type));
+		nulls[2] = event->step == NULL;
+		values[2] = nulls[2] ? (Datum) 0 : CStringGetTextDatum(event->step);
+		nulls[3] = data == NULL;
+		values[3] = PointerGetDatum(data);
+		values[4] = TimestampTzGetDatum(event->at);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		count++;
+	}
+	rom_engine_end(&c.engine);
+	MemoryContextSwitchTo(cxt);
+	return (Datum) 0;
+}
