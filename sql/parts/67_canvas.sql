@@ -8,12 +8,14 @@ CREATE TABLE romancy.t_canvas_join (
 	join_id uuid PRIMARY KEY,
 	instance_id uuid NOT NULL,
 	members int NOT NULL,
+	failed boolean NOT NULL,
 	path text NOT NULL,
 	body jsonb,
 	options jsonb,
 	next jsonb NOT NULL);
 CREATE INDEX t_canvas_join_instance ON romancy.t_canvas_join (instance_id);
-COMMENT ON TABLE romancy.t_canvas_join IS 'Groups of a canvas that have not ended: what comes after all their members';
+CREATE INDEX t_canvas_join_open ON romancy.t_canvas_join (instance_id) WHERE NOT failed;
+COMMENT ON TABLE romancy.t_canvas_join IS 'Groups of a canvas that have not ended, or that have failed: what comes after all their members';
 
 /* join_id null: a task whose result went on to the next one. Nobody updates a row: no group has a hot one. */
 CREATE TABLE romancy.t_canvas_result (

@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -35,6 +36,7 @@
 #include "tasks/canvas.h"
 #include "tasks/frames.h"
 #include "tasks/quota.h"
+#include "tasks/revive.h"
 #include "tasks/signature.h"
 #include "tasks/task.h"
 
@@ -64,13 +66,13 @@ static int
 open_joins(const pg_uuid_t *id, OpenJoin **joins)
 {
 	static RomStatement list = {
-		"SELECT join_id FROM romancy.t_canvas_join WHERE instance_id = $1",
+		"SELECT join_id FROM romancy.t_canvas_join WHERE instance_id = $1 AND NOT failed",
 		1, {UUIDOID}
 	};
 	static RomStatement select = {
 		"SELECT j.join_id, j.members, j.path, j.body, j.options, j.next,"
 		" (SELECT count(*) FROM romancy.t_canvas_result r WHERE r.instance_id = j.instance_id AND r.join_id = j.join_id)"
-		" FROM romancy.t_canvas_join j WHERE j.instance_id = $1",
+		" FROM romancy.t_canvas_join j WHERE j.instance_id = $1 AND NOT j.failed",
 		1, {UUIDOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
@@ -113,6 +115,12 @@ close_join(RomCanvas *canvas, OpenJoin *join)
 		"DELETE FROM romancy.t_canvas_join WHERE join_id = $1",
 		1, {UUIDOID}
 	};
+
+	/* retry_workflow opens it again (revive.c) */
+	static RomStatement fail = {
+		"UPDATE romancy.t_canvas_join SET failed = true WHERE join_id = $1",
+		1, {UUIDOID}
+	};
 	Datum		values[2];
 	uint64		rows;
 	Jsonb	  **results;
@@ -128,7 +136,7 @@ close_join(RomCanvas *canvas, OpenJoin *join)
 		results[i] = jsonb_column(i, 1);
 	}
 	values[0] = UUIDPGetDatum(&join->id);
-	rom_execute(&delete, values, NULL, 0);
+	rom_execute(error ? &fail : &delete, values, NULL, 0);
 	if (error != NULL)
 		rom_frames_go_on(canvas, join->next, NULL, error, false);
 	else if (join->body != NULL)
@@ -169,7 +177,7 @@ rom_canvas_find(const char *owner, pg_uuid_t *ids, int max)
 	static RomStatement select = {
 		"SELECT DISTINCT i.instance_id, i.owner, i.priority FROM romancy.t_canvas_join j"
 		" JOIN romancy.t_instance i ON i.instance_id = j.instance_id"
-		" WHERE i.wake_at IS NOT NULL AND i.status <> 'paused' AND ($1 IS NULL OR i.owner = $1)"
+		" WHERE NOT j.failed AND i.wake_at IS NOT NULL AND i.status <> 'paused' AND ($1 IS NULL OR i.owner = $1)"
 		" AND j.members <= (SELECT count(*) FROM romancy.t_canvas_result r"
 		" WHERE r.instance_id = j.instance_id AND r.join_id = j.join_id) LIMIT $2",
 		2, {TEXTOID, INT4OID}
@@ -227,13 +235,12 @@ canvas_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		rom_engine_begin(&engine);
 		MemoryContextSwitchTo(cxt);
 		if (rom_turn_waited(turn, call) == NULL)
-		{
 			turn->inst->flags |= ROM_HAS_TASKS;
+		if (rom_turn_waited(turn, call) != NULL)
+			close_joins(&canvas);
+		else if (turn->history.count == 0 || !rom_canvas_revive(&canvas))
 			rom_frames_start(&canvas, rom_jb_get_json(turn->inst->input, "signature"),
 							 rom_jb_get_json(turn->inst->input, "input"), rom_jb_array(NULL, 0), NULL, "");
-		}
-		else
-			close_joins(&canvas);
 
 		/*
 		 * statements leave the current context in SPI's, which goes with the
@@ -345,20 +352,12 @@ rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count)
 	count->running = DatumGetInt64(rom_value(0, 1, &isnull));
 }
 
-/* canvas_end keeps the last count with the instance and takes the rows away. */
+/* canvas_end keeps the last count with the instance. What retry_workflow needs of one that has failed is kept, too. */
 static void
 canvas_end(RomTurn *turn, RomStatus status)
 {
-	static RomStatement delete_results = {
-		"DELETE FROM romancy.t_canvas_result WHERE instance_id = $1",
-		1, {UUIDOID}
-	};
-	static RomStatement delete_joins = {
-		"DELETE FROM romancy.t_canvas_join WHERE instance_id = $1",
-		1, {UUIDOID}
-	};
 	RomCanvasCount count;
-	Datum		values[1];
+	Datum		id = UUIDPGetDatum(&turn->inst->id);
 	MemoryContext old;
 	RomJb		jb;
 	char	   *note = turn->inst->progress ? rom_jb_get_text(turn->inst->progress, "note") : NULL;
@@ -372,9 +371,8 @@ canvas_end(RomTurn *turn, RomStatus status)
 	rom_jb_text(&jb, "note", note);
 	turn->inst->progress = rom_jb_end(&jb);
 	MemoryContextSwitchTo(old);
-	values[0] = UUIDPGetDatum(&turn->inst->id);
-	rom_execute(&delete_results, values, NULL, 0);
-	rom_execute(&delete_joins, values, NULL, 0);
+	if (status != ROM_STATUS_FAILED)
+		rom_canvas_forget(PointerGetDatum(construct_array(&id, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
 }
 
 /* progress_end tells those who follow an instance's progress of its end. */
@@ -415,6 +413,7 @@ delete_instances(Datum ids)
 		if (task.state == ROM_TASK_RUNNING)
 			rom_quota_ended(&task);
 	}
+	rom_canvas_forget(ids);
 }
 
 void

@@ -195,9 +195,8 @@ look_up(RomCanvas *canvas, const char *name)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* counts: does a task that these frames come after count as one of the canvas's? Those of an on_error do not. */
-static bool
-counts(Jsonb *next)
+bool
+rom_frames_count(Jsonb *next)
 {
 	int			n = JsonContainerSize(&next->root);
 
@@ -211,31 +210,37 @@ counts(Jsonb *next)
 	return true;
 }
 
-/* start_task makes a task's row. */
+void
+rom_frames_task(RomCanvas *canvas, RomTask *task)
+{
+	look_up(canvas, task->activity);
+	task->kind = ROM_TASK_CANVAS;
+	task->state = canvas->paused ? ROM_TASK_PARKED : ROM_TASK_READY;
+	task->instance_id = canvas->id;
+	task->def_id = canvas->def_id;
+	task->owner = canvas->owner_name;
+	task->queue = canvas->queue;
+	task->close_us = canvas->close_us;
+	task->beat_us = canvas->beat_us;
+	task->limit_key = rom_quota_key_of(task->queue, task->input);
+	rom_task_insert(task, canvas->owner,
+					canvas->start_us > 0 ? rom_now() + canvas->start_us : DT_NOEND);
+}
+
+/* start_task starts a signature's task. */
 static void
 start_task(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 		   Jsonb *options, const char *path)
 {
 	RomTask		task = {0};
 
-	look_up(canvas, s->task);
-	task.kind = ROM_TASK_CANVAS;
-	task.state = canvas->paused ? ROM_TASK_PARKED : ROM_TASK_READY;
-	task.instance_id = canvas->id;
-	task.def_id = canvas->def_id;
 	task.priority = options ? rom_jb_get_int(options, "priority", canvas->priority) : canvas->priority;
-	task.owner = canvas->owner_name;
 	task.activity = s->task;
 	task.step = psprintf("%s:%s", s->task, path[0] ? path : "0");
-	task.queue = canvas->queue;
-	task.close_us = canvas->close_us;
-	task.beat_us = canvas->beat_us;
 	task.input = input_of(s, previous, options);
 	task.retry = options ? rom_jb_get_json(options, "retry") : NULL;
 	task.next = next;
-	task.limit_key = rom_quota_key_of(task.queue, task.input);
-	rom_task_insert(&task, canvas->owner,
-					canvas->start_us > 0 ? rom_now() + canvas->start_us : DT_NOEND);
+	rom_frames_task(canvas, &task);
 }
 
 /*
@@ -276,8 +281,8 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 			Jsonb *options, const char *path)
 {
 	static RomStatement insert = {
-		"INSERT INTO romancy.t_canvas_join (join_id, instance_id, members, path, body, options, next)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7)",
+		"INSERT INTO romancy.t_canvas_join (join_id, instance_id, members, failed, path, body, options, next)"
+		" VALUES ($1, $2, $3, false, $4, $5, $6, $7)",
 		7, {UUIDOID, UUIDOID, INT4OID, TEXTOID, JSONBOID, JSONBOID, JSONBOID}
 	};
 	Datum		values[7];
@@ -285,7 +290,7 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 	pg_uuid_t	join;
 	int			n = JsonContainerSize(&s->members->root);
 	char	   *join_text;
-	bool		counted = counts(next);
+	bool		counted = rom_frames_count(next);
 	Jsonb	   *header = s->header ? rom_jb_get_json(s->header, "options") : NULL;
 	MemoryContext part;
 	bool		outermost;
@@ -440,7 +445,7 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 	Jsonb	   *first = NULL;
 	char	   *type = NULL;
 
-	is_task = is_task && counts(next);
+	is_task = is_task && rom_frames_count(next);
 
 	/*
 	 * the first frame tells whether the row of a member's end is the count as

@@ -54,6 +54,12 @@ extern void rom_frames_start(RomCanvas *canvas, Jsonb *json, Jsonb *previous,
 extern void rom_frames_callback(RomCanvas *canvas, Jsonb *body, Jsonb *results,
 								Jsonb *next, Jsonb *options, const char *path);
 
+/* Do tasks that these frames come after count as the canvas's? Those of an on_error do not. */
+extern bool rom_frames_count(Jsonb *next);
+
+/* Makes a task's row: its activity, step, input, priority, retry and next are given. */
+extern void rom_frames_task(RomCanvas *canvas, RomTask *task);
+
 /* Goes on after an end: one of result and error is NULL. is_task: a task's end, which is counted. */
 extern void rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result,
 							 Jsonb *error, bool is_task);

@@ -125,6 +125,83 @@ SELECT is(got(run(romancy.chain(VARIADIC array(SELECT romancy.group() FROM gener
 -- a result of some size, and many members
 SELECT is(length(got(run(romancy.group(VARIADIC array(SELECT romancy.task('echo', to_jsonb(repeat('x', 1000))) FROM generate_series(1, 500) g))))::text), 500 * 1004, 'half a megabyte of results');
 
+-- retry_workflow: what failed begins again, what had succeeded stays, and what comes after goes on
+CREATE TABLE fixed (what text);
+CREATE FUNCTION needs(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO effect (what, input) VALUES ('needs', i);
+	IF NOT EXISTS (SELECT FROM fixed WHERE what = coalesce(i ->> 'what', i #>> '{}')) THEN PERFORM romancy.raise_terminal('needs ' || coalesce(i ->> 'what', i #>> '{}')); END IF;
+	RETURN i;
+END $$;
+CREATE FUNCTION again(id uuid) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN DELETE FROM effect; PERFORM romancy.retry_workflow(id); CALL settle(); RETURN got(id); END $$;
+CREATE FUNCTION ran() RETURNS text LANGUAGE sql AS $$ SELECT string_agg(what || ' ' || input, ', ' ORDER BY what, input) FROM effect $$;
+CREATE FUNCTION left_over(id uuid) RETURNS bigint LANGUAGE sql AS $$ SELECT (SELECT count(*) FROM romancy.t_canvas_join j WHERE j.instance_id = id) + (SELECT count(*) FROM romancy.t_canvas_result r WHERE r.instance_id = id) + (SELECT count(*) FROM romancy.t_task t WHERE t.instance_id = id) $$;
+DELETE FROM effect;
+SELECT run(romancy.chain(romancy.task('echo', '1'), romancy.chord(romancy.group(
+	romancy.task('echo', '2'), romancy.task('needs', '"a"'),
+	romancy.chain(romancy.task('echo', '3'), romancy.task('needs', '{"what": "b"}'), romancy.task('echo')),
+	romancy.group(romancy.task('echo', '4'), romancy.task('needs', '"c"')), romancy.group(romancy.task('echo', '5')), romancy.group()),
+	romancy.task('callback')), romancy.task('needs', '{"what": "d"}'))) AS id \gset
+SELECT is(got(:'id'), '"failed: needs a"', 'a canvas that fails in three places');
+SELECT is(ran(), 'echo 1, echo 2, echo 3, echo 4, echo 5', 'so much has run (what fails is rolled back)');
+SELECT is(progress(:'id'), '5 of 11, 3 failed, 0 running, 72.72 %', 'says its progress');
+INSERT INTO fixed VALUES ('b'), ('c');
+SELECT is(again(:'id'), '"failed: needs a"', 'one place is not mended');
+SELECT is(ran(), 'echo {"what": "b", "previous": 3}, needs "c", needs {"what": "b", "previous": 3}', 'only what had failed, and what comes after it, has run');
+INSERT INTO fixed VALUES ('a');
+SELECT is(again(:'id'), '"failed: needs d"', 'now the group succeeds');
+SELECT is(ran(), 'callback [2, "a", {"what": "b", "previous": 3}, [4, "c"], [5], []], needs "a"', 'and its callback has all results, the kept ones too');
+INSERT INTO fixed VALUES ('d');
+SELECT is(again(:'id'), '{"what": "d", "previous": 6}', 'the last of the chain');
+SELECT is(ran(), 'needs {"what": "d", "previous": 6}', 'ran alone');
+SELECT is(progress(:'id'), '11 of 11, 0 failed, 0 running, 100.00 %', 'the progress counts each once');
+SELECT is(left_over(:'id'), 0::bigint, 'and nothing is left over');
+TRUNCATE fixed;
+-- on_error, of a task and of a group, and one that fails itself: again when its task fails again, and not else
+DELETE FROM effect;
+SELECT run(romancy.options(romancy.group(romancy.options(romancy.task('needs', '"a"'), on_error => romancy.task('handled')), romancy.task('echo', '1')),
+	on_error => romancy.group(romancy.task('handled'), romancy.task('needs', '{"what": "h"}')))) AS id \gset
+SELECT is(got(:'id'), '"failed: needs a"', 'on_error of a task and of a group');
+SELECT is(again(:'id'), '"failed: needs a"', 'retried in vain');
+SELECT is((SELECT string_agg(what, ' ' ORDER BY what) FROM effect), 'handled handled', 'each runs again');
+INSERT INTO fixed VALUES ('a');
+SELECT is(again(:'id'), '["a", 1]', 'mended');
+SELECT is(ran(), 'needs "a"', 'what handled the error does not run');
+SELECT is(left_over(:'id'), 0::bigint, 'nothing is left over');
+TRUNCATE fixed;
+-- one that ends by its timeout has tasks that are missing: it begins anew
+SELECT romancy.run_canvas(romancy.group(romancy.task('needs', '"a"'), romancy.task('ext', '1'))) AS id \gset
+CALL settle();
+UPDATE romancy.t_instance SET deadline = clock_timestamp() + interval '1 s', wake_at = clock_timestamp() + interval '1 s' WHERE instance_id = :'id';
+CALL settle(true);
+SELECT is((SELECT error ->> 'sqlstate' FROM romancy.instances WHERE instance_id = :'id'), 'RM006', 'one that has exceeded its time');
+UPDATE romancy.t_instance SET deadline = NULL WHERE instance_id = :'id';
+INSERT INTO fixed VALUES ('a');
+DELETE FROM effect;
+SELECT romancy.retry_workflow(:'id');
+CALL settle();
+SELECT is((SELECT count(romancy.complete_activity(token, '2')) FROM romancy.fetch_activities('cq', 'w')), 1::bigint, 'begins anew');
+CALL settle();
+SELECT is(got(:'id'), '["a", 2]', 'and succeeds');
+SELECT is(left_over(:'id'), 0::bigint, 'nothing is left over');
+TRUNCATE fixed;
+-- what is kept goes with its instance
+SELECT run(romancy.group(romancy.task('needs', '"a"'), romancy.task('echo', '1'))) AS id \gset
+SELECT cmp_ok(left_over(:'id'), '>', 0::bigint, 'a failed one keeps its results');
+SELECT romancy.delete_workflow(:'id');
+SELECT is(left_over(:'id'), 0::bigint, 'until it is deleted');
+-- a dead task of a queue
+SELECT romancy.run_canvas(romancy.chord(romancy.group(romancy.task('ext', '1'), romancy.task('ext', '2')), romancy.task('callback'))) AS id \gset
+CALL settle();
+SELECT is((SELECT count(CASE WHEN input = '1' THEN romancy.complete_activity(token, '1') ELSE romancy.fail_activity(token, 'no', non_retryable => true) END) FROM romancy.fetch_activities('cq', 'w', 9)), 2::bigint, 'one ends well, one does not');
+CALL settle();
+SELECT is(got(:'id'), '"failed: no"', 'so it fails');
+SELECT romancy.retry_workflow(:'id');
+CALL settle();
+SELECT results_eq($$ SELECT input, attempt, romancy.complete_activity(token, '2') FROM romancy.fetch_activities('cq', 'w', 9) $$, $$ VALUES ('2'::jsonb, 1, true) $$, 'the dead one is there again, as new');
+CALL settle();
+SELECT is(got(:'id'), '2', 'and the callback runs');
+
 -- run_canvas: an instance like others
 SELECT romancy.run_canvas(romancy.task('inc', '1'), labels => '{"k": "v"}', result_expires => '1 day') AS id \gset
 SELECT is((SELECT labels FROM romancy.instances WHERE instance_id = :'id'), '{"k": "v"}', 'labels');
@@ -137,7 +214,7 @@ CALL settle();
 SELECT is((SELECT status FROM romancy.instances WHERE instance_id = :'id'), 'cancelled', 'ends it');
 SELECT is(romancy.heartbeat_activity(:'t'), 'cancel_requested', 'and tells its workers');
 SELECT ok(NOT romancy.complete_activity(:'t'), 'whose results are not wanted');
-SELECT results_eq('SELECT (SELECT count(*) FROM romancy.t_canvas_join), (SELECT count(*) FROM romancy.t_canvas_result), (SELECT count(*) FROM romancy.t_task WHERE state <> 3)', 'VALUES (0::bigint, 0::bigint, 0::bigint)', 'nothing of all these is left');
+SELECT results_eq('SELECT (SELECT count(*) FROM romancy.t_canvas_join JOIN romancy.instances USING (instance_id) WHERE status <> ''failed''), (SELECT count(*) FROM romancy.t_canvas_result JOIN romancy.instances USING (instance_id) WHERE status <> ''failed''), (SELECT count(*) FROM romancy.t_task WHERE state <> 3)', 'VALUES (0::bigint, 0::bigint, 0::bigint)', 'nothing of all these is left, but of what has failed');
 
 -- get_progress of another instance: what it said
 CREATE FUNCTION reports(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.set_progress(3, 8, 'half'); PERFORM romancy.sleep('1 h'); RETURN i; END $$;
