@@ -53,6 +53,10 @@ int			rom_guc_timer_interval = 10000;
 int			rom_guc_turn_mode = 0;
 int			rom_guc_worker_idle_timeout = 60000;
 
+/* as they are written */
+static char *outbox_max_age = NULL;
+static char *result_expires = NULL;
+
 /* RomTurnMode of engine/turn.h, a floor above */
 static const struct config_enum_entry turn_mode_options[] = {
 	{"auto", 0, false},
@@ -76,6 +80,42 @@ check_databases(char **newval, void **extra, GucSource source)
 		GUC_check_errdetail("List syntax is invalid.");
 	pfree(copy);
 	return ok;
+}
+
+/* read_duration reads seconds, with a unit or without, or "off", which is 0. *hint may be NULL. */
+static bool
+read_duration(const char *value, int *seconds, const char **hint)
+{
+	*seconds = 0;
+	return pg_strcasecmp(value, "off") == 0 ||
+		(parse_int(value, seconds, GUC_UNIT_S, hint) && *seconds >= 0);
+}
+
+/* Accepts a duration or "off". (The server has no such type: a setting with a unit takes numbers only.) */
+static bool
+check_duration(char **newval, void **extra, GucSource source)
+{
+	const char *hint = NULL;
+	int			seconds;
+
+	if (read_duration(*newval, &seconds, &hint))
+		return true;
+	GUC_check_errdetail("It must be a duration that is not negative, or \"off\".");
+	if (hint != NULL)
+		GUC_check_errhint("%s", _(hint));
+	return false;
+}
+
+static void
+assign_result_expires(const char *newval, void *extra)
+{
+	(void) read_duration(newval, &rom_guc_result_expires, NULL);
+}
+
+static void
+assign_outbox_max_age(const char *newval, void *extra)
+{
+	(void) read_duration(newval, &rom_guc_outbox_max_age, NULL);
 }
 
 void
@@ -214,13 +254,13 @@ rom_guc_init(GucStringCheckHook check_default_retry)
 							30000, 10, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
-	DefineCustomIntVariable("romancy.outbox_max_age",
-							"Sets the age at which an unsent event of the outbox expires.",
-							"Zero means never.",
-							&rom_guc_outbox_max_age,
-							0, 0, INT_MAX,
-							PGC_SIGHUP, GUC_UNIT_S,
-							NULL, NULL, NULL);
+	DefineCustomStringVariable("romancy.outbox_max_age",
+							   "Sets the age at which an unsent event of the outbox expires.",
+							   "A duration, in seconds without a unit, or \"off\".",
+							   &outbox_max_age,
+							   "off",
+							   PGC_SIGHUP, 0,
+							   check_duration, assign_outbox_max_age, NULL);
 	DefineCustomIntVariable("romancy.outbox_max_attempts",
 							"Sets how often an event of the outbox is sent before it is given up.",
 							"An event that is given up has the state \"dead\".",
@@ -242,13 +282,13 @@ rom_guc_init(GucStringCheckHook check_default_retry)
 							60000, 10, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
-	DefineCustomIntVariable("romancy.result_expires",
-							"Sets how long the output of a finished instance is kept.",
-							"Zero keeps it as long as the instance.",
-							&rom_guc_result_expires,
-							0, 0, INT_MAX,
-							PGC_SIGHUP, GUC_UNIT_S,
-							NULL, NULL, NULL);
+	DefineCustomStringVariable("romancy.result_expires",
+							   "Sets how long the output of a finished instance is kept.",
+							   "A duration, in seconds without a unit, or \"off\": as long as the instance.",
+							   &result_expires,
+							   "off",
+							   PGC_SIGHUP, 0,
+							   check_duration, assign_result_expires, NULL);
 	DefineCustomIntVariable("romancy.resumption_interval",
 							"Sets the time between two runs of the sweep for instances that are ready and were not run.",
 							"A safety net for lost wake-ups.",

@@ -195,7 +195,7 @@ for my $line (@all)
 	my ($name, $type, $min, $max, $boot) = split /\|/, $line, -1;
 	my @values =
 	    $type eq 'bool' ? ('off', 'on')
-	  : $type eq 'string' ? ($name =~ /databases/ ? ('nowhere', 'postgres, hostile') : $name =~ /retry/ ? ('{"max_attempts": 3}') : ('x'))
+	  : $type eq 'string' ? ($name =~ /databases/ ? ('nowhere', 'postgres, hostile') : $name =~ /retry/ ? ('{"max_attempts": 3}') : $name =~ /_(age|expires)$/ ? ('0', '10d') : ('x'))
 	  : $type eq 'enum' ? qw(inline step auto)
 	  : ($min, $max);
 	for my $value (@values, 'DEFAULT')
@@ -212,10 +212,22 @@ sql('ALTER SYSTEM RESET ALL');
 $node->reload;
 cmp_ok($reloaded, '>', 60, "$reloaded reloads");
 runs('postgres', 'after all these reloads');
-for my $bad ("romancy.executors = 0", "romancy.sweep_jitter = 2", "romancy.databases = 'a,,b'", "romancy.default_retry = '[]'", 'romancy.nonesuch = 1')
+for my $bad ("romancy.executors = 0", "romancy.sweep_jitter = 2", "romancy.databases = 'a,,b'", "romancy.default_retry = '[]'", 'romancy.nonesuch = 1',
+	"romancy.result_expires = 'later'", "romancy.result_expires = '-1'", "romancy.outbox_max_age = '1 lightyear'")
 {
 	my ($rc, $out, $err) = $node->psql('postgres', "ALTER SYSTEM SET $bad");
 	isnt($rc, 0, "$bad is refused");
+}
+
+# durations that can be off
+is(sql('SHOW romancy.result_expires'), 'off', 'outputs do not expire');
+for my $good (qw(2d 86400 off))
+{
+	sql("ALTER SYSTEM SET romancy.result_expires = '$good'");
+	$node->reload;
+	poll_until($node, 'SHOW romancy.result_expires', "result_expires = $good", expected => $good);
+	my $id = sql(q{SELECT romancy.start_workflow('public.note', start_at => now() + interval '1 year')});
+	is(sql("SELECT result_expires FROM romancy.t_instance WHERE instance_id = '$id'"), $good eq 'off' ? '' : $good eq '2d' ? '48:00:00' : '24:00:00', 'holds for who starts then');
 }
 
 # A retry policy is checked to its last key, by a session and by a reload
