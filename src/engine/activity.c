@@ -122,6 +122,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	RomActivityRun *outer = rom_activity_current;
 	RomLimit	limits[2];
 	RomLimit	before;
+	ErrorContextCallback cancels;
 	RomIdentity identity;
 	Datum		value;
 	Jsonb	   *result;
@@ -141,10 +142,12 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	PG_TRY();
 	{
 		rom_activity_current = run;
+		rom_limit_heed_cancel(&cancels);
 		InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
 		fcinfo->args[0].value = PointerGetDatum(input);
 		fcinfo->args[0].isnull = input == NULL;
 		value = FunctionCallInvoke(fcinfo);
+		rom_limit_unheed_cancel(&cancels);
 
 		/* a limit or a cancel that the code caught counts all the same */
 		if (rom_limit_fired() != ROM_LIMIT_NONE || rom_slot_cancelled())

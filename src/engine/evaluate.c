@@ -204,12 +204,14 @@ judge(RomTurn *turn, ErrorData *edata)
 		return ROM_EVAL_FAIL;	/* torn out: nothing of it may run here again */
 	if (rom_slot_cancelled())
 	{
+		turn->tainted |= rom_limit_torn();
 		turn->cancelled = true;
 		return ROM_EVAL_AGAIN;
 	}
 	switch (rom_limit_fired())
 	{
 		case ROM_LIMIT_NONE:
+		case ROM_LIMIT_CANCEL:	/* (while the slot is cancelled, see above) */
 			break;
 		case ROM_LIMIT_BATCH:
 		case ROM_LIMIT_ACTIVITY:

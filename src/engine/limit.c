@@ -16,6 +16,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "base/slot.h"
 #include "engine/limit.h"
 
 /* Milliseconds between two cancels of code that swallows them. */
@@ -83,6 +84,33 @@ rom_limit_restore(RomLimit limit)
 	current = limit;
 	if (limit.kind != ROM_LIMIT_NONE)
 		enable_timeout_every(timeout_id, limit.at, REFIRE_MS);
+}
+
+/* cancel_again is called whenever an error is raised. */
+static void
+cancel_again(void *arg)
+{
+	RomLimit	again = {ROM_LIMIT_CANCEL, DT_NOEND};
+
+	if (fired != ROM_LIMIT_NONE || current.kind == ROM_LIMIT_CANCEL || !rom_slot_cancelled())
+		return;
+	again.at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFIRE_MS);
+	rom_limit_restore(again);
+}
+
+void
+rom_limit_heed_cancel(ErrorContextCallback *callback)
+{
+	callback->callback = cancel_again;
+	callback->arg = NULL;
+	callback->previous = error_context_stack;
+	error_context_stack = callback;
+}
+
+void
+rom_limit_unheed_cancel(const ErrorContextCallback *callback)
+{
+	error_context_stack = callback->previous;
 }
 
 void

@@ -17,8 +17,10 @@ typedef enum RomLimitKind
 								 * does not reach a step */
 	ROM_LIMIT_EXECUTION,		/* the instance's execution_timeout */
 	ROM_LIMIT_ACTIVITY,			/* start_to_close_timeout */
-	ROM_LIMIT_BATCH				/* others' uncommitted work waits in the same
+	ROM_LIMIT_BATCH,			/* others' uncommitted work waits in the same
 								 * transaction */
+	ROM_LIMIT_CANCEL			/* the turn was cancelled, and the code has
+								 * caught that */
 } RomLimitKind;
 
 typedef struct RomLimit
@@ -34,6 +36,13 @@ typedef struct RomLimit
  */
 extern RomLimit rom_limit_arm(const RomLimit *limits, int n);
 extern void rom_limit_restore(RomLimit before);
+
+/*
+ * Around code that is to be cancelled until it ends: when the turn has been cancelled and an error is
+ * raised, which the code may catch, the cancel comes again as a limit does. heed's argument lives until unheed.
+ */
+extern void rom_limit_heed_cancel(ErrorContextCallback *callback);
+extern void rom_limit_unheed_cancel(const ErrorContextCallback *callback);
 
 /* Disarms, forgets what fired, and clears a cancel that is still pending because of it. */
 extern void rom_limit_reset(void);

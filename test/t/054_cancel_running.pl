@@ -2,8 +2,8 @@
 # sleep, a loop in PL/pgSQL, PL/Perl and PL/Python; in an activity of a turn, in a
 # spawned one, in a procedure outside the transaction, in a handler, in a compensation. What had
 # been done is undone. Ten thousand are cancelled by one call. And schedule_to_start_timeout
-# is an exact deadline. It would catch a cancel that leaves the running SQL to finish, and one that
-# hits another instance.
+# is an exact deadline. It would catch a cancel that leaves the running SQL to finish, one that
+# hits another instance, and one that the code has only to catch.
 use strict;
 use warnings;
 use FindBin;
@@ -38,6 +38,9 @@ sql(q{
 	-- catches what it can
 	CREATE FUNCTION stubborn(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN PERFORM begun(); LOOP BEGIN PERFORM pg_sleep(1000); EXCEPTION WHEN OTHERS OR query_canceled THEN EXIT; END; END LOOP; RETURN put('"went on"'); END $$;
+	-- catches it again and again
+	CREATE FUNCTION obstinate(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN PERFORM begun(); LOOP BEGIN PERFORM pg_sleep(1000); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$;
 	CREATE PROCEDURE outside(jsonb, INOUT result jsonb) LANGUAGE plpgsql AS $$
 	BEGIN INSERT INTO effect (instance, what) VALUES (romancy.instance_id(), 'outside'); COMMIT; PERFORM begun(); PERFORM pg_sleep(1000); END $$;
 	SELECT romancy.define_activity('outside', 'outside(jsonb, jsonb)', transactional => false, compensation => 'undo');
@@ -51,7 +54,7 @@ sql(q{
 	CREATE FUNCTION bystander(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('bystands'); END $$;
 	CREATE FUNCTION bystands(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(9); RETURN to_jsonb(romancy.attempt()); END $$;
 });
-my @kinds = qw(table_lock advisory_lock sleep plpgsql_loop sql_query stubborn);
+my @kinds = qw(table_lock advisory_lock sleep plpgsql_loop sql_query stubborn obstinate);
 if (has_plperl)
 {
 	sql(q{CREATE EXTENSION plperl; CREATE FUNCTION perl_loop(jsonb) RETURNS jsonb LANGUAGE plperl AS $$ spi_exec_query('SELECT begun()'); while (1) { spi_exec_query('SELECT 1'); } $$});
