@@ -66,6 +66,23 @@ check_owner(const char *name, char **per_key)
 	return owner ? owner : GetUserNameFromId(GetUserId(), false);
 }
 
+/* note_unused tells of a queue that nothing is defined for: its name may be mistyped. Engine scope needed. */
+static void
+note_unused(const char *name)
+{
+	static RomStatement select = {
+		"SELECT 1 WHERE EXISTS (SELECT FROM romancy.t_activity WHERE queue = $1)"
+		" OR EXISTS (SELECT FROM romancy.t_workflow WHERE queue = $1)",
+		1, {TEXTOID}
+	};
+	Datum		values[1];
+
+	values[0] = CStringGetTextDatum(name);
+	if (rom_execute(&select, values, NULL, 1) == 0)
+		ereport(NOTICE,
+				(errmsg("no activity and no workflow is defined for queue \"%s\"", name)));
+}
+
 PG_FUNCTION_INFO_V1(romancy_set_queue);
 
 /*
@@ -126,6 +143,7 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 	values[5] = notify ? CStringGetTextDatum(notify) : (Datum) 0;
 	rom_engine_begin(&engine);
 	rom_execute(&upsert, values, nulls, 0);
+	note_unused(name);
 	rom_notify_forget();
 	rom_notify_ask(name);
 	if (per_key != NULL && (before == NULL || strcmp(per_key, before) != 0))
@@ -157,6 +175,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	values[2] = BoolGetDatum(paused);
 	rom_engine_begin(&engine);
 	rom_execute(&upsert, values, NULL, 0);
+	note_unused(name);
 	if (!paused)
 		rom_notify_ask(name);
 	rom_engine_end(&engine);

@@ -67,4 +67,7 @@ SELECT romancy.set_queue('@x');
 SELECT romancy.pause_queue(NULL);
 SELECT romancy.set_queue('lim_q', notify => '');
 SELECT romancy.set_queue('lim_q', notify => repeat('x', 64));
+SET LOCAL client_min_messages = notice;
+SELECT romancy.pause_queue('limq');
+SELECT romancy.pause_queue('lim_q');
 ROLLBACK;
