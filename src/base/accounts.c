@@ -42,9 +42,6 @@
 /* Accounts that are looked at for one to give away. */
 #define VICTIMS 64
 
-/* What a faster bucket holds is written down once for so long, as if it were all spent. */
-#define COVER USECS_PER_SEC
-
 typedef struct Account
 {
 	uint64		key;			/* 0: free */
@@ -308,18 +305,6 @@ check(Account *a, const RomAccount *account, int ends, TimestampTz now,
 	return ROM_LEDGER_HELD;
 }
 
-/* take takes a token of the account, and says what is to be written down of that. */
-static void
-take(Account *a, RomAccount *account, TimestampTz now)
-{
-	bool		slow = rom_bucket_every(&a->bucket) >= COVER;
-
-	a->bucket.left -= 1;
-	account->record = slow || a->covered <= now;
-	account->left = slow ? a->bucket.left : 0;
-	account->at = slow ? now : now + COVER;
-}
-
 RomLedgerAnswer
 rom_accounts_claim(RomAccount *accounts, int n, const int *ends, TimestampTz book_until,
 				   int *which, TimestampTz *when, bool *pending)
@@ -363,7 +348,8 @@ rom_accounts_claim(RomAccount *accounts, int n, const int *ends, TimestampTz boo
 		if (found[i] != NULL && !pending[i])
 			found[i]->pending--;
 		else if (pending[i] && accounts[i].rate > 0)
-			take(found[i], &accounts[i], now);
+			accounts[i].record = rom_bucket_take(&found[i]->bucket, now, found[i]->covered,
+												 &accounts[i].left, &accounts[i].at);
 	}
 	SpinLockRelease(&area->mutex);
 	return answer;

@@ -14,6 +14,9 @@
 /* Sums of parts of a token may fall short of one by this. */
 #define ROUNDING 1e-6
 
+/* What a fast bucket holds is written down once for so long. */
+#define COVER USECS_PER_SEC
+
 void
 rom_bucket_begin(RomBucket *bucket, int rate, int64 period, double left, TimestampTz at)
 {
@@ -53,6 +56,18 @@ int64
 rom_bucket_until_next(const RomBucket *bucket)
 {
 	return (int64) ((1 - bucket->left) * rom_bucket_every(bucket)) + 1;
+}
+
+bool
+rom_bucket_take(RomBucket *bucket, TimestampTz now, TimestampTz covered,
+				double *left, TimestampTz *at)
+{
+	bool		slow = rom_bucket_every(bucket) >= COVER;
+
+	bucket->left -= 1;
+	*left = slow ? bucket->left : 0;
+	*at = slow ? now : now + COVER;
+	return slow || covered <= now;
 }
 
 void

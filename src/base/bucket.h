@@ -37,6 +37,14 @@ extern bool rom_bucket_has_token(const RomBucket *bucket);
 extern double rom_bucket_every(const RomBucket *bucket);
 extern int64 rom_bucket_until_next(const RomBucket *bucket);
 
+/*
+ * Takes a token, and says what is to be written down of that (bucket_rows.h), if true: that so
+ * many were left at an instant. covered: what is written down already holds until then. A bucket that is refilled
+ * faster than one a second is written down for the next second, as if all of that were spent.
+ */
+extern bool rom_bucket_take(RomBucket *bucket, TimestampTz now, TimestampTz covered,
+							double *left, TimestampTz *at);
+
 /* Puts number tokens back that were taken. */
 extern void rom_bucket_give_back(RomBucket *bucket, int number);
 

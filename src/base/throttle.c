@@ -15,8 +15,8 @@
  * not booked, and comes again when it is due, so that those who wait do not all come at
  * once. A booking is a place in the row, not a token: who comes without one
  * waits behind the bookings, unless tokens pile up because others did not come for
- * theirs. An abort takes back what its transaction took and booked. After a clean start buckets are full, after a crash they are empty,
- * for nobody knows what was left.
+ * theirs. An abort takes back what its transaction took and booked. What is left is written down at the
+ * end of the transaction (bucket_rows.h), and read again after a start.
  *
  * Who finds no slot is in a queue of its activity, and made ready when a
  * slot is free. It stays known as woken until its next turn: one that does not
@@ -41,7 +41,9 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "base/arg.h"
 #include "base/bucket.h"
+#include "base/bucket_rows.h"
 #include "base/clock.h"
 #include "base/ready.h"
 #include "base/shmem.h"
@@ -54,6 +56,9 @@
 #define HASHES 1024
 #define CHUNK 32
 #define NONE (-1)
+
+/* What t_bucket knows these buckets by, with the activity's name. */
+#define SCOPE "activity"
 
 /* Who waits for a slot asks again after so long at the latest, and the more they are the less often. */
 #define SLOT_WAIT_MIN USECS_PER_SEC
@@ -70,6 +75,8 @@ typedef struct Entry
 {
 	uint64		key;			/* of its name and database; 0: free */
 	RomBucket	tokens;
+	TimestampTz covered;		/* what is written down of them holds until
+								 * then */
 	int			max;			/* max_concurrency as it was used last; 0:
 								 * none */
 	int			running;		/* slots held */
@@ -95,8 +102,6 @@ typedef struct Waiter
 typedef struct Throttles
 {
 	slock_t		mutex;
-	TimestampTz began;			/* of shared memory after a crash; 0: after a
-								 * clean start */
 	int			woken;			/* of all entries */
 	int			free;			/* waiters */
 	int			hashes[HASHES];
@@ -120,6 +125,12 @@ typedef struct Taken
 	bool		own;			/* from the session's own bucket */
 	TimestampTz booked;			/* 0: took */
 	TimestampTz before;			/* what was booked before that */
+	/* of a token: what is to be written down */
+	bool		record;
+	double		left;
+	TimestampTz at;
+	int64		period;
+	char		activity[ROM_NAME_MAX + 1];
 } Taken;
 
 /* A bucket of the session's own. */
@@ -149,17 +160,11 @@ rom_throttle_shmem_size(void)
 void
 rom_throttle_shmem_attach(void *place, bool found)
 {
-	static bool before = false; /* in the postmaster: there was shared memory
-								 * before this one */
-
 	area = place;
 	if (found)
 		return;
 	memset(area, 0, sizeof(Throttles));
 	SpinLockInit(&area->mutex);
-	if (before)
-		area->began = GetCurrentTimestamp();
-	before = true;
 	for (int i = 0; i < HASHES; i++)
 		area->hashes[i] = NONE;
 	for (int i = 0; i < WAITERS; i++)
@@ -180,21 +185,6 @@ key_of(const char *activity)
 
 /* ---------------------------------------------------------------- tokens */
 
-/* refill brings a bucket up to now. */
-static void
-refill(RomBucket *b, int rate, int64 period, TimestampTz now)
-{
-	if (b->rate == 0)
-	{
-		double		left = rate;
-
-		if (area != NULL && area->began > 0)
-			left = (double) (now - area->began) * rate / period;
-		rom_bucket_begin(b, rate, period, left, now);
-	}
-	rom_bucket_refill(b, rate, period, now);
-}
-
 /* jitter draws from the upper half of a time. */
 static int64
 jitter(int64 us)
@@ -208,7 +198,7 @@ jitter(int64 us)
  * held, if it is of a shared bucket.
  */
 static bool
-take(RomBucket *t, RomAsker *asker, TimestampTz now, double random, Taken *note)
+take(RomBucket *t, RomAsker *asker, TimestampTz now, double random, TimestampTz covered, Taken *note)
 {
 	double		every = rom_bucket_every(t);
 	bool		enough = rom_bucket_has_token(t);
@@ -219,7 +209,8 @@ take(RomBucket *t, RomAsker *asker, TimestampTz now, double random, Taken *note)
 	if (enough && (t->booked <= now || t->left >= 2 ||
 				   (asker->held_at > 0 && asker->held_at <= now)))
 	{
-		t->left -= 1;
+		note->record = rom_bucket_take(t, now, covered, &note->left, &note->at);
+		note->period = t->period;
 		return true;
 	}
 	if (!asker->waits)
@@ -301,6 +292,20 @@ find_entry(uint64 key, bool create, TimestampTz now)
 	place->key = key;
 	place->first = place->last = NONE;
 	return place;
+}
+
+/* is_known: is there something in an activity's bucket, or has nobody used it since the start? It takes the mutex. */
+static bool
+is_known(uint64 key)
+{
+	Entry	   *e;
+	bool		known;
+
+	SpinLockAcquire(&area->mutex);
+	e = find_entry(key, false, 0);
+	known = e != NULL && e->tokens.rate > 0;
+	SpinLockRelease(&area->mutex);
+	return known;
 }
 
 static int *
@@ -519,13 +524,62 @@ rom_throttle_back(int mark)
 	}
 }
 
+/* record writes down what the buckets have left that this transaction has taken from. */
+static void
+record(void)
+{
+	for (int i = 0; i < ntaken; i++)
+	{
+		Taken	   *note = &taken[i];
+		bool		newest = note->record && !note->own;
+
+		for (int later = i + 1; later < ntaken && newest; later++)
+			newest = !taken[later].record || taken[later].own || taken[later].key != note->key;
+		if (newest)
+			rom_bucket_rows_write(SCOPE, note->activity, note->left, note->at, note->period);
+	}
+}
+
+/* recorded is called when that is committed. */
+static void
+recorded(void)
+{
+	for (int i = 0; i < ntaken; i++)
+	{
+		Entry	   *e;
+
+		if (!taken[i].record || taken[i].own)
+			continue;
+		SpinLockAcquire(&area->mutex);
+		e = find_entry(taken[i].key, false, 0);
+		if (e != NULL)
+			e->covered = Max(e->covered, taken[i].at);
+		SpinLockRelease(&area->mutex);
+	}
+	ntaken = 0;
+}
+
 static void
 at_xact(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_ABORT)
-		rom_throttle_back(0);
-	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		ntaken = 0;
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			record();
+			break;
+		case XACT_EVENT_COMMIT:
+			recorded();
+			break;
+		case XACT_EVENT_PREPARE:
+			ntaken = 0;
+			break;
+		case XACT_EVENT_ABORT:
+			rom_throttle_back(0);
+			break;
+		default:
+			break;
+	}
 }
 
 static void
@@ -625,11 +679,15 @@ rom_throttle_admit(const char *activity, const RomThrottle *throttle, RomAsker *
 	Hold	   *hold = NULL;
 	RomReadyItem items[CHUNK];
 	RomBucket	shared = {0};
+	double		left = throttle->rate;
+	TimestampTz left_at = now;
 	Entry	   *e = NULL;
 	Taken	   *note;
 	int			waiting = 0;
 	int			n = 0;
 
+	if (throttle->rate > 0 && !own && !is_known(key))
+		(void) rom_bucket_rows_read(SCOPE, activity, &left, &left_at);
 	prepare();
 	note = &taken[ntaken];		/* it counts if something was taken or booked */
 	memset(note, 0, sizeof(Taken));
@@ -659,8 +717,10 @@ rom_throttle_admit(const char *activity, const RomThrottle *throttle, RomAsker *
 			}
 			else if (throttle->rate > 0 && !own)
 			{
-				refill(&e->tokens, throttle->rate, throttle->period, now);
-				if (!take(&e->tokens, asker, now, random, note))
+				if (e->tokens.rate == 0)
+					rom_bucket_begin(&e->tokens, throttle->rate, throttle->period, left, left_at);
+				rom_bucket_refill(&e->tokens, throttle->rate, throttle->period, now);
+				if (!take(&e->tokens, asker, now, random, e->covered, note))
 					result = ROM_HELD_TOKEN;
 			}
 			if (result == ROM_ADMITTED && slot && hold == NULL)
@@ -690,8 +750,10 @@ rom_throttle_admit(const char *activity, const RomThrottle *throttle, RomAsker *
 		 * (a slot that it then does not use is held to the end of the
 		 * transaction)
 		 */
-		refill(t, throttle->rate, throttle->period, now);
-		if (!take(t, asker, now, 0, note))
+		if (t->rate == 0)
+			rom_bucket_begin(t, throttle->rate, throttle->period, throttle->rate, now);
+		rom_bucket_refill(t, throttle->rate, throttle->period, now);
+		if (!take(t, asker, now, 0, DT_NOEND, note))
 			result = ROM_HELD_TOKEN;
 	}
 	if (note->booked > 0 || (result == ROM_ADMITTED && throttle->rate > 0))
@@ -699,6 +761,7 @@ rom_throttle_admit(const char *activity, const RomThrottle *throttle, RomAsker *
 		note->key = key;
 		note->level = asker->level;
 		note->own = own;
+		strlcpy(note->activity, activity, sizeof(note->activity));
 		ntaken++;
 	}
 	if (result == ROM_ADMITTED)

@@ -9,9 +9,7 @@
  * now or not, so that limits that are set later find what runs already.
  *
  * What runs is counted from t_task after a start. What a bucket has left
- * cannot be told from there, so it is written down, in t_bucket, by the claims that take from it: rows are
- * added, not changed, for nobody is to wait for another's open transaction. The
- * newest counts, and none is needed any more when the bucket would be full again.
+ * cannot be told from there, so the claims that take from it write it down (base/bucket_rows.h).
  *
  *-------------------------------------------------------------------------
  */
@@ -25,6 +23,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/bucket_rows.h"
 #include "base/clock.h"
 #include "base/crossing.h"
 #include "base/front.h"
@@ -47,9 +46,6 @@
 
 /* Without room in shared memory a claim comes again after this time. */
 #define NO_ROOM_MS 100
-
-/* Outdated rows of t_bucket that go when one comes. */
-#define PRUNE 4
 
 /* 0: none. */
 typedef struct Limits
@@ -346,24 +342,12 @@ scope_of(RomQuota *q, const RomTask *task, int which, char **key)
 static void
 read_bucket(RomQuota *q, const RomTask *task, const RomAccount *account, int which)
 {
-	static RomStatement select = {
-		"SELECT tokens, at FROM romancy.t_bucket WHERE scope = $1 AND key = $2 ORDER BY at DESC LIMIT 1",
-		2, {TEXTOID, TEXTOID}
-	};
 	char	   *key;
-	Datum		values[2];
+	char	   *scope = scope_of(q, task, which, &key);
 	double		left = account->rate;
 	TimestampTz at = GetCurrentTimestamp();
 
-	values[0] = CStringGetTextDatum(scope_of(q, task, which, &key));
-	values[1] = CStringGetTextDatum(key);
-	if (rom_execute(&select, values, NULL, 1) > 0)
-	{
-		bool		isnull;
-
-		left = DatumGetFloat8(rom_value(0, 1, &isnull));
-		at = DatumGetTimestampTz(rom_value(0, 2, &isnull));
-	}
+	(void) rom_bucket_rows_read(scope, key, &left, &at);
 	rom_ledger_bucket(account, left, at);
 }
 
@@ -392,45 +376,18 @@ spend(RomQuota *q, const RomTask *task, const RomAccount *account, int which)
 	MemoryContextSwitchTo(old);
 }
 
-/* prune deletes rows of buckets that are full again. */
-static void
-prune(void)
-{
-	static RomStatement delete = {
-		"DELETE FROM romancy.t_bucket WHERE ctid = ANY (ARRAY(SELECT ctid FROM romancy.t_bucket WHERE full_at < $1"
-		" ORDER BY full_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
-		2, {TIMESTAMPTZOID, INT4OID}
-	};
-	Datum		values[2];
-
-	values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[1] = Int32GetDatum(PRUNE);
-	rom_execute(&delete, values, NULL, 0);
-}
-
 void
 rom_quota_close(RomQuota *quota)
 {
-	static RomTable table = {
-		"t_bucket", 5, {"scope", "key", "tokens", "at", "full_at"}
-	};
 	ListCell   *lc;
 
 	foreach(lc, quota->spent)
 	{
 		Spent	   *spent = lfirst(lc);
-		Datum		values[5];
-		bool		nulls[5] = {0};
 
-		values[0] = CStringGetTextDatum(spent->scope);
-		values[1] = CStringGetTextDatum(spent->key);
-		values[2] = Float8GetDatum(spent->account.left);
-		values[3] = TimestampTzGetDatum(spent->account.at);
-		values[4] = TimestampTzGetDatum(spent->account.at + spent->account.period);
-		rom_table_insert(&table, values, nulls);
+		rom_bucket_rows_write(spent->scope, spent->key, spent->account.left, spent->account.at,
+							  spent->account.period);
 	}
-	if (quota->spent != NIL)
-		prune();
 }
 
 /* ---------------------------------------------------------------- admission */

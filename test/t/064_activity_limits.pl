@@ -133,13 +133,17 @@ for my $wf (qw(wf wf_map))
 	}
 }
 
-# nobody knows what a crash left in a bucket: it is empty then, and full after a clean restart
+# what a bucket has left is written down: one that nobody has used is full after a crash, one that was emptied stays so
+status_is(start('hourly'), 'completed', 'after a crash a bucket is as full as it was');
 my $hourly = start('hourly');
-waits_for($hourly, 'rate_limit', 'after a crash a bucket is empty');
+waits_for($hourly, 'rate_limit', 'then it is empty');
+after('a clean restart', 'holds', 'wf', sub { $node->restart });
+waits_for($hourly, 'rate_limit', 'after a clean restart, too');
+after('a crash', 'holds', 'wf', sub { kill 'KILL', executor() });
+is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE what = 'hourly'}), '1', 'and after a crash: it ran once');
 $node->safe_psql('postgres', "SELECT romancy.cancel_workflow('$hourly')");
 status_is($hourly, 'cancelled', 'one that waits for it is cancelled');
-after('a clean restart', 'holds', 'wf', sub { $node->restart });
-status_is(start('hourly'), 'completed', 'after a clean restart it is full');
+is($node->safe_psql('postgres', q{SELECT key || ' ' || count(*) FROM romancy.t_bucket WHERE full_at > now() GROUP BY key}), 'hourly 1', 'one row says so');
 
 # one that waits and is cancelled does not take the slot away from those behind it
 my @ids = map { start('holds') } 1 .. 4;
