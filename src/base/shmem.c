@@ -16,7 +16,7 @@
  *	   of a set of progress reports, of awaited ends, of fronts or of
  *	   statistics (progress.c, fanin.c, front.c, stat.c),
  *	   and those of the crossings, of the throttles, of the accounts and of the
- *	   turns of keys (crossing.c, throttle.c, accounts.c, rotation.c): taken
+ *	   turns of keys (crossing.c, turnstile.c, accounts.c, rotation.c): taken
  *	   alone.
  *
  * Under any of them: no catalog access, no palloc, no ereport, and under the

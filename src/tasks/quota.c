@@ -24,7 +24,6 @@
 #include "utils/timestamp.h"
 
 #include "base/bucket_rows.h"
-#include "base/clock.h"
 #include "base/crossing.h"
 #include "base/front.h"
 #include "base/jb.h"
@@ -33,7 +32,6 @@
 #include "base/rows.h"
 #include "base/spi.h"
 #include "base/sweep.h"
-#include "base/wake.h"
 #include "engine/define.h"
 #include "tasks/notify.h"
 #include "tasks/quota.h"

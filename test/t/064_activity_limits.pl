@@ -18,13 +18,15 @@ my $node = romancy_node('activity_limits', %sweeps,
 	'restart_after_crash' => 'on', 'synchronous_commit' => 'on', 'max_worker_processes' => 14,
 	'romancy.max_workers' => 6, 'romancy.executors' => 3);
 
-# A transaction-level lock per slot: who gets none is one too many. (A process that has it gets it again, and runs one at a time.)
+# A transaction-level lock per slot: who gets none is one too many. (A process that has one runs one at a time, and is not to
+# take another one.)
 $node->safe_psql('postgres', q{
 	CREATE TABLE effect (what text, n int, at timestamptz DEFAULT clock_timestamp());
 	CREATE TABLE go ();
 	CREATE FUNCTION work(i jsonb, slots int) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN
-		IF NOT EXISTS (SELECT FROM generate_series(1, slots) s WHERE pg_try_advisory_xact_lock(slots, s)) THEN
+		IF NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND classid::bigint = slots)
+			AND NOT EXISTS (SELECT FROM generate_series(1, slots) s WHERE pg_try_advisory_xact_lock(slots, s)) THEN
 			PERFORM romancy.raise_terminal('too many at a time');
 		END IF;
 		PERFORM pg_sleep(0.002);
