@@ -56,12 +56,27 @@ static RomStatement archive_history = {
 	1, {UUIDOID}
 };
 
-/* When a generation is deleted, its idempotency key goes to the next: while a chain lives, so does its key. */
-static RomStatement move_key = {
-	"update romancy.t_idempotency k set instance_id = i.instance_id"
-	" from romancy.t_instance i"
-	" where k.instance_id = any ($1) and i.continued_from = k.instance_id",
+/* Keys of generations that another one has followed, with their mailbox. */
+static RomStatement select_keys = {
+	"select k.instance_id, coalesce(i.mailbox, i.instance_id) from romancy.t_idempotency k"
+	" join romancy.t_instance i on i.instance_id = k.instance_id"
+	" where k.instance_id = any ($1) and i.status = 'recurred'",
 	1, {UUIDARRAYOID}
+};
+
+static RomStatement select_last = {
+	"select instance_id from romancy.t_instance where mailbox = $1 and status <> 'recurred'",
+	1, {UUIDOID}
+};
+
+static RomStatement keep_last = {
+	"select 1 from romancy.t_instance where instance_id = $1 for key share",
+	1, {UUIDOID}
+};
+
+static RomStatement move_key = {
+	"update romancy.t_idempotency set instance_id = $2 where instance_id = $1",
+	2, {UUIDOID, UUIDOID}
 };
 
 /* The last generation, by the mailbox that all have: those between may have been deleted. */
@@ -166,12 +181,50 @@ rom_recur_save(RomTurn *turn)
 	rom_wake_ready(&successor, turn->owner, inst->priority);
 }
 
-/* keep_keys is called before instances are deleted, with their ids; some may be generations of one chain. */
+/*
+ * last_of finds the last generation of a chain and keeps others from deleting it before we commit; false when there is none
+ * left. It may recur meanwhile: then it is deleted later, and what it has goes on.
+ */
+static bool
+last_of(const pg_uuid_t *mailbox, pg_uuid_t *last)
+{
+	for (;;)
+	{
+		Datum		values[1] = {UUIDPGetDatum(mailbox)};
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		if (rom_execute(&select_last, values, NULL, 1) == 0)
+			return false;
+		*last = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+		values[0] = UUIDPGetDatum(last);
+		if (rom_execute(&keep_last, values, NULL, 1) > 0)
+			return true;
+	}
+}
+
+/*
+ * keep_keys is called before instances are deleted, with their ids. The idempotency key of a generation
+ * goes to the last one: while a chain lives, so does its key. Not to the next: others may be deleting that.
+ */
 static void
 keep_keys(Datum ids)
 {
-	while (rom_execute(&move_key, &ids, NULL, 0) > 0)
-		CHECK_FOR_INTERRUPTS();
+	uint64		rows = rom_execute(&select_keys, &ids, NULL, 0);
+	SPITupleTable *table = SPI_tuptable;
+
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+		pg_uuid_t	last;
+		Datum		values[2];
+
+		values[0] = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+		if (!last_of(DatumGetUUIDP(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull)), &last))
+			continue;
+		values[1] = UUIDPGetDatum(&last);
+		rom_execute(&move_key, values, NULL, 0);
+	}
 }
 
 void
