@@ -392,9 +392,9 @@ spend(RomQuota *q, const RomTask *task, const RomAccount *account, int which)
 	MemoryContextSwitchTo(old);
 }
 
-/* prune deletes rows of buckets that are full again. */
+/* prune deletes some rows of buckets that are full again. */
 static void
-prune(void)
+prune(int limit)
 {
 	static RomStatement delete = {
 		"DELETE FROM romancy.t_bucket WHERE ctid = ANY (ARRAY(SELECT ctid FROM romancy.t_bucket WHERE full_at < $1"
@@ -404,7 +404,7 @@ prune(void)
 	Datum		values[2];
 
 	values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[1] = Int32GetDatum(PRUNE);
+	values[1] = Int32GetDatum(limit);
 	rom_execute(&delete, values, NULL, 0);
 }
 
@@ -430,7 +430,7 @@ rom_quota_close(RomQuota *quota)
 		rom_table_insert(&table, values, nulls);
 	}
 	if (quota->spent != NIL)
-		prune();
+		prune(PRUNE * list_length(quota->spent));
 }
 
 /* ---------------------------------------------------------------- admission */
@@ -472,9 +472,9 @@ accounts_of(const RomQuota *q, const RomTask *task, RomAccount *accounts)
 	return 3;
 }
 
-/* held is for a task that a limit holds back until when (DT_NOEND: until something ends). */
+/* held is for a task that a limit of an account holds back until when (DT_NOEND: until something ends). */
 static RomQuotaAnswer
-held(RomQuota *q, const RomTask *task, int which, TimestampTz when)
+held(RomQuota *q, const RomTask *task, int which, uint64 account, TimestampTz when)
 {
 	RomClaim   *claim = q->claim;
 	ActivityLimits *activity;
@@ -483,8 +483,12 @@ held(RomQuota *q, const RomTask *task, int which, TimestampTz when)
 	{
 		/* one token is booked for it, not one more each time that it looks */
 		if (claim->booked <= GetCurrentTimestamp())
+		{
 			claim->booked = when;
-		when = claim->booked;
+			claim->booked_of = account;
+		}
+		if (claim->booked_of == account)
+			when = claim->booked;
 	}
 	claim->retry_at = Min(claim->retry_at, when);
 	if (which == ACCOUNT_QUEUE)
@@ -543,7 +547,7 @@ rom_quota_admit(RomQuota *quota, RomTask *task)
 			case ROM_LEDGER_HELD:
 				if (when == DT_NOEND && recount(quota))
 					continue;
-				return held(quota, task, which, when);
+				return held(quota, task, which, accounts[which].key, when);
 			case ROM_LEDGER_FULL:
 				break;
 		}
@@ -620,7 +624,7 @@ rom_quota_label(const char *queue, bool all, int limit)
 	return rows;
 }
 
-/* freed is called after a commit: tasks of limited queues have ended, and those who listen do not know. */
+/* freed is called when there may be something to fetch again, and those who listen do not know. */
 static void
 freed(void)
 {
@@ -631,4 +635,5 @@ void
 rom_quota_init(void)
 {
 	rom_ledger_on_freed(freed);
+	rom_activity_on_defined(rom_queue_changed);
 }
