@@ -34,8 +34,8 @@
 #include "base/bucket.h"
 #include "base/roster.h"
 
-#define ACCOUNTS 8192
-#define HASHES 8192
+#define ACCOUNTS 32768
+#define HASHES 16384
 #define DATABASES ROM_MAX_DATABASES
 #define NONE (-1)
 
