@@ -62,6 +62,11 @@ sql(fetch_in('one'));
 sql('BEGIN; SELECT romancy.complete_activity(' . token('one') . "); PREPARE TRANSACTION 'p'");
 comes('one', 'COMMIT PREPARED', sub { sql("COMMIT PREPARED 'p'") });
 
+comes('one', 'an end', sub { sql('SELECT romancy.complete_activity(' . token('one') . ')') });
+other('BEGIN');
+other('SELECT romancy.complete_activity(' . token('one') . ')');
+comes('one', 'an end in a transaction', sub { other('COMMIT') });
+
 prepare('act', 5);
 sql("SELECT romancy.define_activity('act', queue => 'act', max_concurrency => 1)");
 sql(fetch_in('act'));
@@ -126,8 +131,9 @@ cmp_ok(sql(q{SELECT count(*) FROM romancy.t_bucket WHERE scope = 'queue:pile'}),
 
 # an attempt that began before its queue had keys, and ends without success: where there is always something else it has its turn, too
 prepare('keyed', 1);
-is(sql("SELECT count(*) FROM romancy.fetch_activities('keyed', 'w', 1, '100 ms')"), '1', 'it runs');
+is(sql(fetch_in('keyed')), '1', 'it runs');
 sql("SELECT romancy.set_queue('keyed', per_key => 'k')");
+is(sql('SELECT romancy.heartbeat_activity(' . token('keyed') . ", extend => '1 ms')"), 'ok', 'not for long');
 prepare('keyed', 20);
 poll_until($node, q{SELECT count(*) = 1 FROM romancy.t_task WHERE queue = 'keyed' AND state = 0 AND limit_key IS NULL}, 'its lease is lost');
 is(sql("SELECT count(*) FROM romancy.fetch_activities('keyed', 'w', 1, '1h')"), '1', 'others are fetched');
