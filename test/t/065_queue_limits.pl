@@ -72,6 +72,11 @@ for my $restart (0, 1)
 }
 is(sql("BEGIN; SELECT romancy.complete_activity(" . token('two') . "); SELECT count(*) FROM romancy.fetch_activities('two', 'w', 9, '1h'); PREPARE TRANSACTION 'both'; COMMIT PREPARED 'both'"), "t\n1", 'one ended and one fetched can be prepared');
 is(fetch('two') . running('two'), '02', 'and still two run');
+# a count by a transaction that has ended one itself
+sql("BEGIN; PREPARE TRANSACTION 'n'");
+sql("COMMIT PREPARED 'n'");
+is(sql("BEGIN; SELECT romancy.complete_activity(" . token('two') . "); SELECT count(*) FROM romancy.fetch_activities('two', 'w', 9, '1h'); COMMIT"), "t\n1", 'one ended and one fetched, and all counted between');
+is(fetch('two') . running('two'), '02', 'and two run');
 
 # buckets
 prepare('slow', 20);
