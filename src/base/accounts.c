@@ -34,8 +34,8 @@
 #include "base/bucket.h"
 #include "base/roster.h"
 
-#define ACCOUNTS 8192
-#define HASHES 8192
+#define ACCOUNTS 32768
+#define HASHES 16384
 #define DATABASES ROM_MAX_DATABASES
 #define NONE (-1)
 
@@ -51,6 +51,7 @@ typedef struct Account
 	int			settled;		/* run, by what is committed */
 	int			pending;		/* claimed by transactions that are not over */
 	bool		limited;		/* the last claim had a limit here */
+	bool		refused;		/* somebody was, and nobody was woken since */
 	TimestampTz covered;		/* what is written down holds until then */
 	RomBucket	bucket;
 } Account;
@@ -286,7 +287,10 @@ check(Account *a, const RomAccount *account, int ends, TimestampTz now,
 	a->limited = account->max > 0;
 	if (account->max > 0 &&
 		Max(a->settled, 0) + a->pending - ends > account->max)
+	{
+		a->refused = true;
 		return ROM_LEDGER_HELD;
+	}
 	if (account->rate == 0)
 		return ROM_LEDGER_OK;
 	if (bucket->rate == 0)
@@ -294,6 +298,7 @@ check(Account *a, const RomAccount *account, int ends, TimestampTz now,
 	rom_bucket_refill(bucket, account->rate, account->period, now);
 	if (rom_bucket_has_token(bucket))
 		return ROM_LEDGER_OK;
+	a->refused = true;
 	*when = now + rom_bucket_until_next(bucket);
 	if (book_until > 0)
 	{
@@ -371,20 +376,46 @@ rom_accounts_limited(const uint64 *keys, int n)
 	return limited;
 }
 
-bool
-rom_accounts_give_back(const RomAccountChange *change)
+/* put_back puts what was claimed back; NULL: there was no account. The mutex is held. */
+static Account *
+put_back(const RomAccountChange *change)
 {
-	bool		others = false;
-	Account    *a;
+	Account    *a = find(change->key, false);
 
-	SpinLockAcquire(&area->mutex);
-	a = find(change->key, false);
 	if (a != NULL)
 	{
 		a->pending -= change->held;
 		rom_bucket_give_back(&a->bucket, change->tokens);
-		others = change->claims > 0 && (a->limited || change->tokens > 0);
 	}
+	return a;
+}
+
+bool
+rom_accounts_give_back(const RomAccountChange *change)
+{
+	bool		others;
+	Account    *a;
+
+	SpinLockAcquire(&area->mutex);
+	a = put_back(change);
+	others = a != NULL && change->claims > 0 && (a->limited || change->tokens > 0);
+	if (others)
+		a->refused = false;
+	SpinLockRelease(&area->mutex);
+	return others;
+}
+
+bool
+rom_accounts_refund(const RomAccountChange *change)
+{
+	bool		others;
+	Account    *a;
+
+	SpinLockAcquire(&area->mutex);
+	a = put_back(change);
+	others = a != NULL && a->refused;
+	if (others)
+		a->refused = false;
 	SpinLockRelease(&area->mutex);
 	return others;
 }
@@ -407,6 +438,8 @@ rom_accounts_settle(const RomAccountChange *change, FullTransactionId xid)
 		if (!sees(db, xid))
 			a->settled += change->claims - change->ends;
 		others = a->limited && change->ends > 0;
+		if (others)
+			a->refused = false;
 	}
 	else if (db != NULL)
 		db->counted = false;	/* no room: again */

@@ -38,8 +38,11 @@ extern RomLedgerAnswer rom_accounts_claim(RomAccount *accounts, int n, const int
 /* Is one of them limited? */
 extern bool rom_accounts_limited(const uint64 *keys, int n);
 
-/* Takes the change's claims back. True: others may wait for them. */
+/* Takes the change's claims back, which were rolled back. True: others may wait for them. */
 extern bool rom_accounts_give_back(const RomAccountChange *change);
+
+/* The same of a task that was not to be had. True: somebody was refused meanwhile. */
+extern bool rom_accounts_refund(const RomAccountChange *change);
 
 /* The transaction is committed. True: others may wait for what has ended. */
 extern bool rom_accounts_settle(const RomAccountChange *change, FullTransactionId xid);

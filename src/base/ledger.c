@@ -10,7 +10,7 @@
  *
  * PREPARE TRANSACTION: places of claims under a limit cannot be in doubt, so that is refused.
  * What else was prepared is not known when it is committed, so COMMIT PREPARED has all
- * counted anew.
+ * counted anew, and wakes all who wait; so does ROLLBACK PREPARED.
  *
  * Where the library is not preloaded, the accounts are the session's own, and
  * counted under a lock for each claim.
@@ -36,6 +36,7 @@ typedef struct Note
 	RomAccountChange change;
 	uint64		waiter;
 	int			level;
+	int			tasks;			/* claimed, on the account of their queue */
 	bool		limited;		/* one of the claims had a limit */
 	bool		told;			/* the ender knows that others may wait */
 } Note;
@@ -93,23 +94,36 @@ own_ends(uint64 key)
 	return ends;
 }
 
-/* give_back takes claims back. Then others may have them. */
+/* tell_freed tells those who are not woken by a key. */
 static void
-give_back(const RomAccountChange *change, uint64 waiter)
+tell_freed(void)
 {
-	if (rom_accounts_give_back(change))
-		rom_waiter_notify_some(waiter, change->claims);
+	if (on_freed != NULL)
+		on_freed();
 }
 
-/* abort_to takes back what was done at the level and above. */
+/*
+ * abort_to takes back what was done at the level and above. Then others may have the places, and the tasks,
+ * which who looked meanwhile has passed over.
+ */
 static void
 abort_to(int level)
 {
+	bool		tell = false;
+
 	while (nnotes > 0 && notes[nnotes - 1].level >= level)
 	{
-		nnotes--;
-		give_back(&notes[nnotes].change, notes[nnotes].waiter);
+		Note	   *note = &notes[--nnotes];
+		bool		others = rom_accounts_give_back(&note->change);
+		int			number = Max(note->tasks, others ? note->change.claims : 0);
+
+		if (number == 0)
+			continue;
+		rom_waiter_notify_some(note->waiter, number);
+		tell = true;
 	}
+	if (tell)
+		tell_freed();
 }
 
 /* lower makes the notes of a level those of the level below it. */
@@ -132,6 +146,7 @@ lower(int level)
 		note->change.held += above.change.held;
 		note->change.tokens += above.change.tokens;
 		note->change.covered = Max(note->change.covered, above.change.covered);
+		note->tasks += above.tasks;
 		note->limited = note->limited || above.limited;
 		note->told = note->told || above.told;
 	}
@@ -152,8 +167,8 @@ commit(void)
 		tell = tell || !notes[i].told;
 	}
 	nnotes = 0;
-	if (tell && on_freed != NULL)
-		on_freed();
+	if (tell)
+		tell_freed();
 }
 
 /* refuse_prepare raises an error when claims under a limit would be in doubt. */
@@ -260,6 +275,7 @@ rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter, TimestampTz book_un
 		note->change.claims++;
 		note->change.held += pending[i] ? 1 : 0;
 		note->change.tokens += accounts[i].rate > 0 ? 1 : 0;
+		note->tasks += i == 0 ? 1 : 0;
 		note->limited = note->limited || accounts[i].max > 0;
 		if (accounts[i].record)
 			note->change.covered = Max(note->change.covered, accounts[i].at);
@@ -282,7 +298,16 @@ rom_ledger_unclaim(const RomAccount *accounts, int n)
 		note->change.claims -= back.claims;
 		note->change.held -= back.held;
 		note->change.tokens -= back.tokens;
-		give_back(&back, note->waiter);
+		note->tasks -= i == 0 ? 1 : 0;
+
+		/*
+		 * (not whoever waits: two that find a locked task would wake each
+		 * other for ever)
+		 */
+		if (!rom_accounts_refund(&back))
+			continue;
+		rom_waiter_notify_some(note->waiter, 1);
+		tell_freed();
 	}
 }
 
@@ -313,11 +338,13 @@ rom_ledger_count_end(uint32 counting)
 	rom_accounts_counted(counting);
 }
 
-/* recount is called after the commit. */
+/* recount is called after the commit. Who was refused, or has passed a prepared task over, is not known. */
 static void
 recount(const void *arg)
 {
 	rom_accounts_recount();
+	rom_waiter_notify_all();
+	tell_freed();
 }
 
 void

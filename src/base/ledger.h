@@ -50,12 +50,13 @@ extern uint64 rom_ledger_key(char kind, const char *queue, const char *name);
  * A task is about to run, as far as this transaction goes: takes its place and its tokens on all n accounts,
  * or nothing. *which is the account that is at its limit or not known, *when the time at which it has a token
  * (DT_NOEND: when something ends). Who waits until book_until books the next token that nobody has booked (0: does not).
- * Never held where there is no limit. waiter: key of those who poll the queue, to be woken when a place is free.
+ * Never held where there is no limit. The first account is that of the queue. waiter: key of those who poll the queue, to be
+ * woken when a place is free, or when the claim is rolled back, so that the task is ready again.
  */
 extern RomLedgerAnswer rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter, TimestampTz book_until,
 										int *which, TimestampTz *when);
 
-/* Takes the last claim with these accounts back. */
+/* Takes the last claim with these accounts back: the task was not to be had. */
 extern void rom_ledger_unclaim(const RomAccount *accounts, int n);
 
 /* A task that ran does not any more, if this transaction commits. True: an account of it is limited, so that others may wait. */
@@ -76,13 +77,16 @@ extern void rom_ledger_count_end(uint32 counting);
 /* The accounts of this database are those of the table relid; when they were counted last (0: not yet). */
 extern TimestampTz rom_ledger_counted_at(Oid relid);
 
-/* Has them counted anew before the next limited claim. To be called when what was prepared is committed. */
+/* Has them counted anew before the next limited claim, and wakes who waits. To be called before what was prepared is committed or rolled back. */
 extern void rom_ledger_recount(void);
 
 /* Is it shared? If not, whoever claims under a limit has to lock others out and to count. */
 extern bool rom_ledger_is_shared(void);
 
-/* Called after a commit that has freed places on limited accounts, unless rom_ledger_end() had said so. Must not raise. */
+/*
+ * Called when there may be something to fetch again of which nobody has told: places were given back, or freed
+ * after a commit without rom_ledger_end() having said so. Must not raise.
+ */
 extern void rom_ledger_on_freed(void (*freed) (void));
 
 /* Forgets a database (dropped, or without the extension). */

@@ -205,23 +205,19 @@ rom_waiter_notify(uint64 key)
 	rom_waiter_notify_some(key, INT_MAX);
 }
 
-void
-rom_waiter_notify_some(uint64 key, int number)
+/* notify wakes some of a bucket that wait for key, or, with any, for whatever it be. */
+static void
+notify(Bucket *bucket, bool any, uint64 key, int number)
 {
-	Bucket	   *bucket;
 	int			procnos[CHUNK];
 	int			n;
 	int			i;
-
-	if (area == NULL)
-		return;
 
 	/*
 	 * what is told here was done before who registers now looks, or he is
 	 * seen
 	 */
 	pg_memory_barrier();
-	bucket = &area->buckets[key % BUCKETS];
 	if (*(volatile int *) &bucket->first == NOBODY)
 		return;
 
@@ -232,7 +228,7 @@ rom_waiter_notify_some(uint64 key, int number)
 		for (i = bucket->first; i != NOBODY && n < Min(CHUNK, number);
 			 i = area->waiters[i].next)
 		{
-			if (area->waiters[i].key == key && !area->waiters[i].woken)
+			if ((any || area->waiters[i].key == key) && !area->waiters[i].woken)
 			{
 				area->waiters[i].woken = true;
 				procnos[n++] = i;
@@ -243,4 +239,18 @@ rom_waiter_notify_some(uint64 key, int number)
 			SetLatch(&GetPGProcByNumber(procnos[i])->procLatch);
 		number -= n;
 	} while (n == CHUNK && number > 0);
+}
+
+void
+rom_waiter_notify_some(uint64 key, int number)
+{
+	if (area != NULL)
+		notify(&area->buckets[key % BUCKETS], false, key, number);
+}
+
+void
+rom_waiter_notify_all(void)
+{
+	for (int i = 0; area != NULL && i < BUCKETS; i++)
+		notify(&area->buckets[i], true, 0, INT_MAX);
 }

@@ -95,8 +95,10 @@ static RomStatement delete_workflow = {
 	1, {TEXTOID}
 };
 
+static void (*activity_defined) (const char *queue) = NULL;
+
 static RomStatement select_activity_owner = {
-	"select owner from romancy.t_activity where name = $1",
+	"select owner, queue from romancy.t_activity where name = $1",
 	1, {TEXTOID}
 };
 
@@ -133,6 +135,12 @@ static RomStatement delete_activity = {
 	"delete from romancy.t_activity where name = $1",
 	1, {TEXTOID}
 };
+
+void
+rom_activity_on_defined(void (*defined) (const char *queue))
+{
+	activity_defined = defined;
+}
 
 void
 rom_activity_on_drop(RomActivityInUse in_use)
@@ -409,12 +417,23 @@ limit_args(FunctionCallInfo fcinfo, const char *name)
 static void
 write_activity(const char *name, Oid role, Datum *values, bool *nulls)
 {
+	char	   *before = NULL;
+	char	   *now = nulls[2] ? NULL : TextDatumGetCString(values[2]);
+
 	if (rom_execute(&select_activity_owner, values, NULL, 1) == 1)
+	{
+		before = rom_value_text(0, 2, CurrentMemoryContext);
 		check_owner(role, rom_value_text(0, 1, CurrentMemoryContext),
 					"activity", name);
+	}
 	rom_execute(&upsert_activity, values, nulls, 0);
 	rom_definition_changed("t_activity");
 	rom_throttle_changed(name);
+	/* with other limits there may be something to fetch */
+	if (before != NULL)
+		activity_defined(before);
+	if (now != NULL && (before == NULL || strcmp(before, now) != 0))
+		activity_defined(now);
 }
 
 /*

@@ -17,6 +17,9 @@
 typedef bool (*RomActivityInUse) (const char *name);
 extern void rom_activity_on_drop(RomActivityInUse in_use);
 
+/* Told, in an engine scope, of the queues in which an activity is now or was before. Registered once, from _PG_init. */
+extern void rom_activity_on_defined(void (*defined) (const char *queue));
+
 /* Reads a rate limit ("100/m"; s, m, h): so many in so many microseconds; false when text is none. */
 extern bool rom_rate_parse(const char *text, int *count, int64 *period);
 

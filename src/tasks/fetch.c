@@ -190,7 +190,9 @@ typedef Jsonb *(*ToJson) (RomClaimed *claimed);
 static int
 claim_between(RomClaim *claim, ToJson json, Jsonb **elements, MemoryContext cxt)
 {
-	MemoryContext old = MemoryContextSwitchTo(cxt);
+	/* (what it passes over must not pile up while it waits) */
+	MemoryContext look = AllocSetContextCreate(cxt, "romancy fetch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(look);
 	RomClaimed *claimed = palloc_array(RomClaimed, claim->max);
 	int			n;
 
@@ -199,11 +201,12 @@ claim_between(RomClaim *claim, ToJson json, Jsonb **elements, MemoryContext cxt)
 	for (int i = 0; i < n; i++)
 		elements[i] = json(&claimed[i]);
 	PopActiveSnapshot();
-	pfree(claimed);
 	if (n > 0)
 		outlast();
 	SPI_commit();
 	MemoryContextSwitchTo(old);
+	if (n == 0)
+		MemoryContextDelete(look);
 	return n;
 }
 

@@ -44,6 +44,13 @@ rom_queue_note(const char *queue)
 	rom_notify_ask(queue);
 }
 
+void
+rom_queue_changed(const char *queue)
+{
+	rom_wake_key(rom_task_queue_key(queue));
+	rom_notify_ask(queue);
+}
+
 /* After so long a claim that was unsure of a task looks again. */
 #define UNSURE_MS 100
 
@@ -369,7 +376,7 @@ claim_round(Claiming *c, int *visits)
 
 		if (key == NULL && wrapped)
 			break;
-		*visits += c->count == before ? 1 : 0;
+		*visits += key != NULL && c->count == before ? 1 : 0;
 		wrapped = wrapped || key == NULL;
 		from = key;
 		/* (with too many keys for one claim the next goes on where this ends) */
@@ -399,15 +406,16 @@ claim_keyed(Claiming *c)
 	}
 	if (visits >= KEYS_MAX)
 		c->claim->retry_at = Min(c->claim->retry_at, rom_now() + 10000);
-	if (c->count > 0 || c->answer == ROM_QUOTA_HELD || !rom_rotation_look(queue))
+	if (c->answer == ROM_QUOTA_HELD || !rom_rotation_look(queue))
 		return;
 
 	/*
-	 * Tasks without a key that were made while the queue had none, by a
-	 * transaction that has committed since
+	 * Tasks without a key, from when the queue had none: they were made by a
+	 * transaction that has committed since, or ran then and are tried again.
+	 * They are to have their turn where there are always others, too.
 	 */
 	begun = GetCurrentTimestamp();
-	if (rom_quota_label(c->claim->queue, false, LABEL_MAX) > 0)
+	if (rom_quota_label(c->claim->queue, false, LABEL_MAX) > 0 && c->count < c->claim->max)
 		(void) claim_round(c, &visits);
 	rom_rotation_looked(queue, GetCurrentTimestamp() - begun);
 }
@@ -449,6 +457,12 @@ rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate random values")));
 	claim->retry_at = DT_NOEND;
+
+	/*
+	 * before it counts what a standby sees, which is not what is there when
+	 * it is promoted
+	 */
+	PreventCommandDuringRecovery("a fetch");
 	rom_engine_begin(&engine);
 	c.quota = rom_quota_open(claim);
 	if (!rom_quota_paused(c.quota))

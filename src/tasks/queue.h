@@ -23,6 +23,7 @@ typedef struct RomClaim
 	TimestampTz until;			/* it waits until then; 0: it does not */
 	TimestampTz booked;			/* in and out: it has booked the token of then
 								 * of a rate limit; 0: none */
+	uint64		booked_of;		/* of which account */
 	TimestampTz retry_at;		/* out: when to look again, though nobody says
 								 * so */
 } RomClaim;
@@ -37,6 +38,9 @@ typedef struct RomClaimed
 
 /* Most tasks of one fetch. */
 #define ROM_CLAIM_MAX 1000
+
+/* Limits of the queue or of its activities have changed: at this transaction's commit all who wait look again. Engine scope needed. */
+extern void rom_queue_changed(const char *queue);
 
 /* There is one task more to take (at this transaction's commit) in the queue, as stored in t_task. Engine scope needed. */
 extern void rom_queue_note(const char *queue);

@@ -427,9 +427,9 @@ accounts_of(const RomQuota *q, const RomTask *task, RomAccount *accounts)
 	return 3;
 }
 
-/* held is for a task that a limit holds back until when (DT_NOEND: until something ends). */
+/* held is for a task that a limit of an account holds back until when (DT_NOEND: until something ends). */
 static RomQuotaAnswer
-held(RomQuota *q, const RomTask *task, int which, TimestampTz when)
+held(RomQuota *q, const RomTask *task, int which, uint64 account, TimestampTz when)
 {
 	RomClaim   *claim = q->claim;
 	ActivityLimits *activity;
@@ -438,8 +438,12 @@ held(RomQuota *q, const RomTask *task, int which, TimestampTz when)
 	{
 		/* one token is booked for it, not one more each time that it looks */
 		if (claim->booked <= GetCurrentTimestamp())
+		{
 			claim->booked = when;
-		when = claim->booked;
+			claim->booked_of = account;
+		}
+		if (claim->booked_of == account)
+			when = claim->booked;
 	}
 	claim->retry_at = Min(claim->retry_at, when);
 	if (which == ACCOUNT_QUEUE)
@@ -498,7 +502,7 @@ rom_quota_admit(RomQuota *quota, RomTask *task)
 			case ROM_LEDGER_HELD:
 				if (when == DT_NOEND && recount(quota))
 					continue;
-				return held(quota, task, which, when);
+				return held(quota, task, which, accounts[which].key, when);
 			case ROM_LEDGER_FULL:
 				break;
 		}
@@ -575,7 +579,7 @@ rom_quota_label(const char *queue, bool all, int limit)
 	return rows;
 }
 
-/* freed is called after a commit: tasks of limited queues have ended, and those who listen do not know. */
+/* freed is called when there may be something to fetch again, and those who listen do not know. */
 static void
 freed(void)
 {
@@ -586,4 +590,5 @@ void
 rom_quota_init(void)
 {
 	rom_ledger_on_freed(freed);
+	rom_activity_on_defined(rom_queue_changed);
 }

@@ -18,6 +18,7 @@
 #include "engine/define.h"
 #include "engine/instance.h"
 #include "tasks/notify.h"
+#include "tasks/queue.h"
 #include "tasks/quota.h"
 
 /* check_name reads a queue's name. */
@@ -145,11 +146,10 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 	rom_execute(&upsert, values, nulls, 0);
 	note_unused(name);
 	rom_notify_forget();
-	rom_notify_ask(name);
+	rom_queue_changed(name);
 	if (per_key != NULL && (before == NULL || strcmp(per_key, before) != 0))
 		(void) rom_quota_label(name, true, 0);
 	rom_engine_end(&engine);
-	rom_wake_key(rom_task_queue_key(name));
 	PG_RETURN_VOID();
 }
 

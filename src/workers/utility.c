@@ -121,6 +121,8 @@ understand(Node *node, Meaning *meaning)
 	switch (nodeTag(node))
 	{
 		case T_TransactionStmt:
+			if (((TransactionStmt *) node)->kind == TRANS_STMT_ROLLBACK_PREPARED)
+				rom_ledger_recount();
 			/* it may bring the extension, too: so not merely a scan */
 			if (((TransactionStmt *) node)->kind != TRANS_STMT_COMMIT_PREPARED)
 				break;
