@@ -13,7 +13,7 @@ use Test::More;
 use Time::HiRes qw(usleep time);
 
 my $bouncer = $ENV{ROMANCY_PGBOUNCER} // '';
-ok(-x "$bouncer/pgbouncer", 'PgBouncer is there') or do { done_testing(); exit };
+ok(-x "$bouncer/pgbouncer", 'PgBouncer is there') or do { diag('install patchelf, or PgBouncer of 1.19 or newer'); done_testing(); exit };
 my $examples = "$FindBin::RealBin/../../examples";
 my $node = romancy_node('pool', 'max_connections' => 100);
 my $user = getpwuid($<);
@@ -30,11 +30,7 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = 8
 END
-my $pool = do
-{
-	local $ENV{LD_LIBRARY_PATH} = join ':', $bouncer, grep { defined } $ENV{LD_LIBRARY_PATH};
-	IPC::Run::start([ "$bouncer/pgbouncer", "$dir/pool.ini" ], '<', '/dev/null', '>', "$dir/log", '2>', "$dir/log");
-};
+my $pool = IPC::Run::start([ "$bouncer/pgbouncer", "$dir/pool.ini" ], '<', '/dev/null', '>', "$dir/log", '2>', "$dir/log");
 my $through = "host=$dir port=$port dbname=postgres user=$user";
 my $there = sub { my ($o, $e) = ('', ''); return IPC::Run::run([ 'psql', '-XqAtc', 'select 1', $through ], '>', \$o, '2>', \$e) };
 poll_until($there, 'the pool answers') or diag(slurp_file("$dir/log"));

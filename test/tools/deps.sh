@@ -126,30 +126,22 @@ deps_node() {
 	node -e 'require("pg")'
 }
 
-# deps_pool: PgBouncer, which only TAP tests run; sets and exports ROMANCY_PGBOUNCER, a folder with its program and the
-# libraries that it needs. Unpacked and not installed, for its package starts a service.
+# deps_pool: PgBouncer, which only TAP tests run; sets and exports ROMANCY_PGBOUNCER, a folder with its program. Unpacked
+# and not installed, for its package starts a service; of a newer suite, for 1.18, which Debian 12 has, dies of
+# some cancel requests (https://github.com/pgbouncer/pgbouncer/issues/822).
 deps_pool() {
-	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/romancy/pgbouncer p
-	[[ $(id -u) != 0 ]] || cache=/var/cache/romancy/pgbouncer
-	export ROMANCY_PGBOUNCER=$cache
-	[[ ! -x $cache/pgbouncer ]] || return 0
-	if p=$(PATH=$PATH:/usr/sbin command -v pgbouncer); then
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/romancy/pool p
+	[[ $(id -u) != 0 ]] || cache=/var/cache/romancy/pool
+	export ROMANCY_PGBOUNCER=$cache/usr/sbin
+	[[ ! -x $ROMANCY_PGBOUNCER/pgbouncer ]] || return 0
+	if p=$(PATH=$PATH:/usr/sbin command -v pgbouncer) && [[ $("$p" --version) != *" 1."1[0-8].* ]]; then
 		ROMANCY_PGBOUNCER=${p%/*}
 		return 0
 	fi
-	command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
+	command -v patchelf >/dev/null || [[ $(id -u) != 0 ]] || apt_install patchelf
 	echo "unpacking: pgbouncer, into $cache" >&2
-	mkdir -p "$cache"
-	(
-		cd "$cache"
-		apt-get -qq download pgbouncer libc-ares2 </dev/null 2>/dev/null ||
-			{ apt-get -qq update </dev/null && apt-get -qq download pgbouncer libc-ares2 </dev/null; } || exit 1
-		for p in *.deb; do
-			dpkg-deb -x "$p" unpacked || exit 1
-		done
-		cp unpacked/usr/lib/*/libcares.so.2 . && cp unpacked/usr/sbin/pgbouncer . && rm -rf unpacked ./*.deb
-	) >&2 || return 1
-	chmod -R a+rX "$cache"
+	mkdir -p "$(dirname "$cache")"
+	timeout 300 "$(dirname "${BASH_SOURCE[0]}")/pg-unpacked" pool "$cache" >&2
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
