@@ -36,6 +36,7 @@
 #include "base/bucket_rows.h"
 #include "base/clock.h"
 #include "base/shmem.h"
+#include "base/spi.h"
 #include "base/throttle.h"
 #include "base/turnstile.h"
 #include "base/wake.h"
@@ -171,6 +172,9 @@ rom_throttle_back(int mark)
 static void
 record(void)
 {
+	/* (the extension may have been dropped in the same transaction) */
+	if (ntaken == 0 || !OidIsValid(rom_extension_oid()))
+		return;
 	for (int i = 0; i < ntaken; i++)
 	{
 		Taken	   *note = &taken[i];

@@ -164,6 +164,21 @@ poll_until($node, q{SELECT count(*) = 2 FROM romancy.workers WHERE kind = 'execu
 $node->safe_psql('postgres', 'INSERT INTO go DEFAULT VALUES');
 live_is_zero('all of them end');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM romancy.t_task}), '0', 'no task is left');
+
+# what is left in a bucket is written down at the commit: there may be nothing then to write it to
+$node->safe_psql('postgres', 'CREATE DATABASE gone');
+is($node->safe_psql('gone', q{
+	SET client_min_messages = error;
+	CREATE EXTENSION romancy;
+	CREATE FUNCTION act(i jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT i $$;
+	CREATE FUNCTION wf(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('act', i); END $$;
+	SELECT romancy.define_activity('act', 'act(jsonb)', rate_limit => '2/h') IS NULL;
+	BEGIN;
+	SELECT romancy.start_workflow('wf') IS NOT NULL;
+	CALL romancy.drain();
+	DROP EXTENSION romancy CASCADE;
+	COMMIT;
+	SELECT count(*) FROM pg_extension WHERE extname = 'romancy'}), "f\nt\n1\n0", 'DROP EXTENSION in a transaction that has taken a token');
 $node->stop;
 
 # without shared memory a session counts for itself
