@@ -10,13 +10,13 @@ CREATE TYPE romancy.t_status AS ENUM (
 	'completed', 'failed', 'cancelled', 'recurred');
 COMMENT ON TYPE romancy.t_status IS 'Status of a workflow instance; the last four are final';
 
-/* kind: RomEventType in src/engine/history.h */
+/* kind: RomEventType in src/instances/history.h */
 CREATE TYPE romancy.t_event AS (
 	kind smallint, step text, name text, input jsonb, result jsonb,
 	detail jsonb, at timestamptz);
 COMMENT ON TYPE romancy.t_event IS 'One history event; romancy.get_history shows it';
 
-/* Events as they are stored: src/engine/pack.c. Its text form is that of t_event[]. */
+/* Events as they are stored: src/instances/pack.c. Its text form is that of t_event[]. */
 CREATE TYPE romancy.t_events;
 CREATE FUNCTION romancy.t_events_in(cstring) RETURNS romancy.t_events
 LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_t_events_in';
@@ -90,7 +90,7 @@ COMMENT ON TABLE romancy.t_activity IS 'Defined activities';
  * wake_at: when it is to have a turn without anything else happening: start,
  * timer, retry, deadline, or at once; 'infinity' while it waits for something
  * without a time; NULL when it is final. wait: what the handler is blocked on.
- * flags: ROM_HAS_* of src/engine/instance.h, what has to be tidied at its end. events: those of the turn
+ * flags: ROM_HAS_* of src/instances/instance.h, what has to be tidied at its end. events: those of the turn
  * that ended it, where they are small; the last of its history. NULL while it lives. mailbox: where its
  * messages are, the id of the first of the generations that it continues; NULL for its own id.
  *
@@ -165,7 +165,7 @@ CREATE TABLE romancy.t_history_archive (
 	PRIMARY KEY (instance_id, last_seq));
 COMMENT ON TABLE romancy.t_history_archive IS 'History of instances that continued in another (recur)';
 
-/* Requests to an instance and results for its steps. kind: RomInboxKind in src/engine/inbox.h */
+/* Requests to an instance and results for its steps. kind: RomInboxKind in src/instances/inbox.h */
 CREATE TABLE romancy.t_inbox (
 	instance_id uuid,
 	id bigint GENERATED ALWAYS AS IDENTITY,

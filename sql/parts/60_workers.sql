@@ -6,7 +6,7 @@ SELECT c.system_identifier, d.oid, c.system_identifier
 FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
 WHERE d.datname = pg_catalog.current_database();
 
-/* Outputs that expire; the expression stands in src/engine/retention.c, too. */
+/* Outputs that expire; the expression stands in src/run/retention.c, too. */
 CREATE INDEX t_instance_expires ON romancy.t_instance
 	(((finished_at AT TIME ZONE 'UTC') + result_expires))
 	WHERE output IS NOT NULL AND result_expires IS NOT NULL AND finished_at IS NOT NULL;

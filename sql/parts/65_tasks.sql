@@ -9,7 +9,7 @@
  * instance is paused.
  * due_at: when something is to happen to it (state 0: it was not begun in time;
  * 1: the lease's end; 2: the next attempt). held_at, held_until: a ready one in the
- * database waits for a limit of its activity (base/throttle.h). Durations are in
+ * database waits for a limit of its activity (steps/throttle.h). Durations are in
  * microseconds.
  */
 CREATE TABLE romancy.t_task (

@@ -57,7 +57,7 @@ int			rom_guc_worker_idle_timeout = 60000;
 static char *outbox_max_age = NULL;
 static char *result_expires = NULL;
 
-/* RomTurnMode of engine/turn.h, a floor above */
+/* RomTurnMode of turn/turn.h, a floor above */
 static const struct config_enum_entry turn_mode_options[] = {
 	{"auto", 0, false},
 	{"inline", 1, false},

@@ -42,7 +42,7 @@ extern int	rom_guc_schedulers;
 extern double rom_guc_sweep_jitter;
 extern int	rom_guc_sweep_batch_size;
 extern int	rom_guc_timer_interval;
-extern int	rom_guc_turn_mode;	/* RomTurnMode of engine/turn.h */
+extern int	rom_guc_turn_mode;	/* RomTurnMode of turn/turn.h */
 extern int	rom_guc_worker_idle_timeout;	/* 0: never */
 
 /* Defines all settings. What a retry policy is, is known a floor above: its check hook is handed in. */

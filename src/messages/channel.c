@@ -18,10 +18,10 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "base/ready.h"
-#include "base/slot.h"
 #include "base/spi.h"
-#include "base/wake.h"
+#include "memory/ready.h"
+#include "memory/slot.h"
+#include "memory/wake.h"
 #include "messages/channel.h"
 
 /* Competitors that are looked at, to find one that waits and is not busy. */

@@ -19,9 +19,9 @@
 #include "base/arg.h"
 #include "base/guc.h"
 #include "base/jb.h"
-#include "engine/turn.h"
 #include "messages/event.h"
 #include "messages/message.h"
+#include "turn/turn.h"
 
 /* A request as it came. */
 typedef struct Request

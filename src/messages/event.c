@@ -20,11 +20,11 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "engine/start.h"
-#include "engine/turn.h"
+#include "instances/start.h"
 #include "messages/event.h"
 #include "messages/publish.h"
 #include "messages/receive.h"
+#include "turn/turn.h"
 
 /* is_new notes the event as received; false when it was before. Waits for another transaction that receives it at the moment. */
 static bool

@@ -15,10 +15,10 @@
 #include "base/arg.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "engine/delete.h"
-#include "engine/turn.h"
+#include "instances/delete.h"
 #include "messages/group.h"
 #include "messages/message.h"
+#include "turn/turn.h"
 
 /* change runs a statement on a group and the turn's instance. */
 static void

@@ -20,9 +20,9 @@
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "engine/context.h"
-#include "engine/primitive.h"
 #include "messages/message.h"
+#include "turn/context.h"
+#include "turn/primitive.h"
 
 char *
 rom_base64_encode(const bytea *value)

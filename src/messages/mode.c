@@ -10,7 +10,7 @@
  *
  * Publishers lock nothing, and remember what they have read: most messages of
  * a session go to few channels, whose mode never changes. Who writes the row
- * says so before (base/crossing.h).
+ * says so before (memory/crossing.h).
  *
  *-------------------------------------------------------------------------
  */
@@ -24,9 +24,9 @@
 #include "utils/snapmgr.h"
 
 #include "base/arg.h"
-#include "base/crossing.h"
 #include "base/errors.h"
 #include "base/spi.h"
+#include "memory/crossing.h"
 #include "messages/message.h"
 #include "messages/mode.h"
 

@@ -23,18 +23,18 @@
 #include "utils/xid8.h"
 
 #include "base/arg.h"
-#include "base/crossing.h"
 #include "base/errors.h"
 #include "base/insert.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "base/sweep.h"
-#include "base/wake.h"
-#include "engine/primitive.h"
+#include "memory/crossing.h"
+#include "memory/sweep.h"
+#include "memory/wake.h"
 #include "messages/channel.h"
 #include "messages/message.h"
 #include "messages/mode.h"
 #include "messages/publish.h"
+#include "turn/primitive.h"
 
 #define KIND_BROADCAST	'b'
 #define KIND_OPEN		'o'

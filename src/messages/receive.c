@@ -9,7 +9,7 @@
  * what another one is about to take.
  *
  * A turn that finds nothing waits. What crosses its commit is found by
- * base/crossing.c. One that takes a competing message sees whether there is
+ * memory/crossing.c. One that takes a competing message sees whether there is
  * more, and wakes the next competitor at once, for its own turn may be long.
  *
  *-------------------------------------------------------------------------
@@ -23,17 +23,17 @@
 
 #include "base/arg.h"
 #include "base/clock.h"
-#include "base/crossing.h"
 #include "base/errors.h"
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "engine/arrival.h"
-#include "engine/schedule.h"
+#include "memory/crossing.h"
 #include "messages/channel.h"
 #include "messages/publish.h"
 #include "messages/receive.h"
 #include "messages/subscription.h"
+#include "turn/arrival.h"
+#include "turn/schedule.h"
 
 #define NO_ID PG_INT64_MAX
 

@@ -8,10 +8,10 @@
 #ifndef ROM_RECEIVE_H
 #define ROM_RECEIVE_H
 
-#include "engine/primitive.h"
 #include "messages/channel.h"
 #include "messages/message.h"
 #include "messages/subscription.h"
+#include "turn/primitive.h"
 
 /* A receive that waits at the most until; kept over the unwind. */
 typedef struct RomReceive

@@ -29,18 +29,18 @@
 #include "utils/xid8.h"
 
 #include "base/arg.h"
-#include "base/crossing.h"
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "base/sweep.h"
-#include "engine/control.h"
-#include "engine/delete.h"
-#include "engine/turn.h"
+#include "instances/control.h"
+#include "instances/delete.h"
+#include "memory/crossing.h"
+#include "memory/sweep.h"
 #include "messages/channel.h"
 #include "messages/message.h"
 #include "messages/publish.h"
 #include "messages/subscription.h"
+#include "turn/turn.h"
 
 /* The messages m that crossed subscription s. */
 #define CROSSED_SQL \

@@ -8,8 +8,8 @@
 #ifndef ROM_SUBSCRIPTION_H
 #define ROM_SUBSCRIPTION_H
 
-#include "engine/primitive.h"
 #include "messages/mode.h"
+#include "turn/primitive.h"
 
 /* A subscription, as its own instance's turn finds it. */
 typedef struct RomSubscription

@@ -17,12 +17,12 @@
 #include "base/clock.h"
 #include "base/guc.h"
 #include "base/jb.h"
-#include "base/roster.h"
-#include "base/shmem.h"
 #include "base/spi.h"
 #include "base/version.h"
-#include "engine/define.h"
-#include "engine/control.h"
+#include "client/define.h"
+#include "instances/control.h"
+#include "memory/roster.h"
+#include "memory/shmem.h"
 
 PG_FUNCTION_INFO_V1(romancy_health);
 

@@ -22,8 +22,8 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "engine/history.h"
-#include "engine/steer.h"
+#include "instances/history.h"
+#include "instances/steer.h"
 #include "monitor/picture.h"
 
 static RomStatement select_instance = {

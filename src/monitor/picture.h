@@ -11,7 +11,7 @@
 
 #include "nodes/pg_list.h"
 
-#include "engine/instance.h"
+#include "instances/instance.h"
 
 /* Children of children of ... shown, and steps of an instance. */
 #define ROM_PICTURE_DEPTH 5

@@ -28,10 +28,10 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/spi.h"
-#include "engine/define.h"
-#include "engine/observe.h"
-#include "engine/turn.h"
+#include "client/define.h"
 #include "monitor/stats.h"
+#include "turn/observe.h"
+#include "turn/turn.h"
 
 PG_FUNCTION_INFO_V1(romancy_stat);
 PG_FUNCTION_INFO_V1(romancy_stat_reset);

@@ -8,7 +8,7 @@
 #ifndef ROM_STATS_H
 #define ROM_STATS_H
 
-#include "base/stat.h"
+#include "memory/stat.h"
 
 /* RomStatKey.kind */
 typedef enum RomStatKind

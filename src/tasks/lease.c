@@ -30,12 +30,12 @@
 #include "base/jb.h"
 #include "base/rows.h"
 #include "base/spi.h"
-#include "base/sweep.h"
-#include "base/wake.h"
-#include "engine/define.h"
-#include "engine/instance.h"
-#include "engine/turn.h"
+#include "client/define.h"
+#include "instances/instance.h"
+#include "memory/sweep.h"
+#include "memory/wake.h"
 #include "tasks/lease.h"
+#include "turn/turn.h"
 
 /* Longest lease. */
 #define LEASE_MAX_US (INT64CONST(7) * 24 * 3600 * 1000000)

@@ -20,11 +20,11 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "base/crossing.h"
 #include "base/guc.h"
 #include "base/spi.h"
-#include "base/sweep.h"
-#include "base/wake.h"
+#include "memory/crossing.h"
+#include "memory/sweep.h"
+#include "memory/wake.h"
 #include "tasks/notify.h"
 
 /* Queues that one run is told of. */

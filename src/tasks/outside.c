@@ -28,11 +28,11 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "engine/replay.h"
-#include "engine/turn.h"
 #include "tasks/outside.h"
 #include "tasks/queue.h"
 #include "tasks/task.h"
+#include "turn/replay.h"
+#include "turn/turn.h"
 
 /* The instance's task. */
 typedef struct Outside

@@ -19,12 +19,12 @@
 #include "utils/timestamp.h"
 
 #include "base/spi.h"
-#include "base/sweep.h"
-#include "base/wake.h"
-#include "engine/instance.h"
-#include "engine/turn.h"
+#include "instances/instance.h"
+#include "memory/sweep.h"
+#include "memory/wake.h"
 #include "tasks/park.h"
 #include "tasks/task.h"
+#include "turn/turn.h"
 
 /* park is for an instance that is paused now. */
 static void

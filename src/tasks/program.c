@@ -28,16 +28,16 @@
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "base/wake.h"
-#include "engine/history.h"
-#include "engine/inbox.h"
-#include "engine/instance.h"
-#include "engine/pack.h"
-#include "engine/saga.h"
-#include "engine/turn.h"
+#include "instances/history.h"
+#include "instances/inbox.h"
+#include "instances/instance.h"
+#include "instances/pack.h"
+#include "memory/wake.h"
 #include "tasks/lease.h"
 #include "tasks/outside.h"
 #include "tasks/task.h"
+#include "turn/saga.h"
+#include "turn/turn.h"
 
 /* A claimed instance. */
 typedef struct Claimed

@@ -23,19 +23,19 @@
 
 #include "base/clock.h"
 #include "base/compat.h"
-#include "base/front.h"
-#include "base/rotation.h"
 #include "base/rows.h"
 #include "base/spi.h"
-#include "base/sweep.h"
-#include "base/waiter.h"
-#include "base/wake.h"
-#include "engine/instance.h"
+#include "instances/instance.h"
+#include "memory/sweep.h"
+#include "memory/waiter.h"
+#include "memory/wake.h"
+#include "tasks/front.h"
 #include "tasks/lease.h"
 #include "tasks/notify.h"
 #include "tasks/park.h"
 #include "tasks/queue.h"
 #include "tasks/quota.h"
+#include "tasks/rotation.h"
 
 void
 rom_queue_note(const char *queue)
@@ -247,7 +247,7 @@ look_at(Claiming *c, RomRows *rows, bool *dead)
 /*
  * claim_pass claims the next ready tasks, skipping those that others are claiming.
  * It reads the index entries itself, dead ones too, so as to know where
- * the next claim may begin (base/front.c).
+ * the next claim may begin (tasks/front.c).
  */
 static void
 claim_pass(Claiming *c, RomFrontPass *pass)

@@ -3,13 +3,13 @@
  * quota.c
  *		Limits of queues and of their activities.
  *
- * What runs, and what rate limits have left, is in shared memory (base/ledger.c): a
+ * What runs, and what rate limits have left, is in shared memory (tasks/ledger.c): a
  * claim asks there, task by task, and takes what it is let have. Every task of a queue is on
  * the accounts of its queue, its activity and its key, whether there are limits
  * now or not, so that limits that are set later find what runs already.
  *
  * What runs is counted from t_task after a start. What a bucket has left
- * cannot be told from there, so the claims that take from it write it down (base/bucket_rows.h).
+ * cannot be told from there, so the claims that take from it write it down (memory/bucket_rows.h).
  *
  *-------------------------------------------------------------------------
  */
@@ -23,18 +23,18 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "base/bucket_rows.h"
-#include "base/crossing.h"
-#include "base/front.h"
 #include "base/jb.h"
-#include "base/ledger.h"
-#include "base/rotation.h"
 #include "base/rows.h"
 #include "base/spi.h"
-#include "base/sweep.h"
-#include "engine/define.h"
+#include "client/define.h"
+#include "memory/bucket_rows.h"
+#include "memory/crossing.h"
+#include "memory/sweep.h"
+#include "tasks/front.h"
+#include "tasks/ledger.h"
 #include "tasks/notify.h"
 #include "tasks/quota.h"
+#include "tasks/rotation.h"
 
 /* Class of the advisory lock of those who count. */
 #define LOCK_COUNT 0x726f6d51	/* "romQ" */

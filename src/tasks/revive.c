@@ -21,9 +21,9 @@
 #include "utils/array.h"
 #include "utils/timestamp.h"
 
-#include "base/fanin.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "memory/fanin.h"
 #include "tasks/revive.h"
 #include "tasks/task.h"
 

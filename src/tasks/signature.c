@@ -16,7 +16,7 @@
 #include "base/arg.h"
 #include "base/errors.h"
 #include "base/jb.h"
-#include "engine/retry.h"
+#include "defs/retry.h"
 #include "tasks/signature.h"
 
 /* Deepest nesting of signatures. */

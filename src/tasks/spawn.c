@@ -20,15 +20,15 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "base/wake.h"
-#include "engine/activity.h"
-#include "engine/define.h"
-#include "engine/saga.h"
-#include "engine/schedule.h"
-#include "engine/turn.h"
+#include "client/define.h"
+#include "memory/wake.h"
+#include "steps/activity.h"
 #include "tasks/quota.h"
 #include "tasks/spawn.h"
 #include "tasks/task.h"
+#include "turn/saga.h"
+#include "turn/schedule.h"
+#include "turn/turn.h"
 
 /* base_name is what a scheduled event's activity is called. */
 static char *

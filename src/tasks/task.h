@@ -13,10 +13,10 @@
 #include "utils/uuid.h"
 
 #include "base/insert.h"
-#include "engine/definition.h"
-#include "engine/instance.h"
-#include "engine/observe.h"
-#include "engine/retry.h"
+#include "defs/definition.h"
+#include "defs/retry.h"
+#include "instances/instance.h"
+#include "turn/observe.h"
 
 /* Stored in t_task: numbers never change their meaning. */
 typedef enum RomTaskState

@@ -37,10 +37,10 @@
 
 #include "base/compat.h"
 #include "base/guc.h"
-#include "base/slot.h"
 #include "base/spi.h"
 #include "base/version.h"
-#include "engine/control.h"
+#include "instances/control.h"
+#include "memory/slot.h"
 #include "workers/bgw.h"
 
 StaticAssertDecl(sizeof(RomWorkerParams) <= BGW_EXTRALEN,

@@ -10,7 +10,7 @@
 
 #include "postmaster/bgworker.h"
 
-#include "base/roster.h"
+#include "memory/roster.h"
 
 /* What a worker is told at its start; travels in bgw_extra. */
 typedef struct RomWorkerParams

@@ -22,11 +22,11 @@
 #include "utils/varlena.h"
 
 #include "base/guc.h"
-#include "base/ledger.h"
-#include "base/ready.h"
-#include "base/roster.h"
-#include "base/stat.h"
-#include "base/throttle.h"
+#include "memory/ready.h"
+#include "memory/roster.h"
+#include "memory/stat.h"
+#include "steps/throttle.h"
+#include "tasks/ledger.h"
 #include "workers/bgw.h"
 #include "workers/databases.h"
 

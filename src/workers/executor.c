@@ -39,9 +39,9 @@
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
-#include "base/ready.h"
-#include "base/slot.h"
-#include "engine/batch.h"
+#include "memory/ready.h"
+#include "memory/slot.h"
+#include "run/batch.h"
 #include "workers/bgw.h"
 #include "workers/executor.h"
 

@@ -48,8 +48,8 @@
 
 #include "base/compat.h"
 #include "base/guc.h"
-#include "base/ready.h"
-#include "base/roster.h"
+#include "memory/ready.h"
+#include "memory/roster.h"
 #include "workers/bgw.h"
 #include "workers/databases.h"
 #include "workers/launcher.h"

@@ -33,9 +33,9 @@
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
-#include "base/ready.h"
-#include "engine/arrival.h"
-#include "engine/scan.h"
+#include "memory/ready.h"
+#include "run/scan.h"
+#include "turn/arrival.h"
 #include "workers/bgw.h"
 #include "workers/scheduler.h"
 #include "workers/sweeps.h"

@@ -18,14 +18,14 @@
 
 #include "base/errors.h"
 #include "base/guc.h"
-#include "base/roster.h"
-#include "base/slot.h"
 #include "base/spi.h"
-#include "base/sweep.h"
-#include "base/wake.h"
-#include "engine/define.h"
-#include "engine/instance.h"
-#include "engine/control.h"
+#include "client/define.h"
+#include "instances/control.h"
+#include "instances/instance.h"
+#include "memory/roster.h"
+#include "memory/slot.h"
+#include "memory/sweep.h"
+#include "memory/wake.h"
 
 PG_FUNCTION_INFO_V1(romancy_workers);
 PG_FUNCTION_INFO_V1(romancy_sweeps);

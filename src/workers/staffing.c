@@ -21,8 +21,8 @@
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
-#include "base/ready.h"
-#include "base/slot.h"
+#include "memory/ready.h"
+#include "memory/slot.h"
 #include "workers/bgw.h"
 #include "workers/databases.h"
 #include "workers/places.h"

@@ -23,8 +23,8 @@
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
-#include "base/roster.h"
-#include "base/sweep.h"
+#include "memory/roster.h"
+#include "memory/sweep.h"
 #include "workers/bgw.h"
 #include "workers/sweeps.h"
 

@@ -36,10 +36,10 @@
 #include "utils/wait_event.h"
 
 #include "base/compat.h"
-#include "base/crossing.h"
-#include "base/ledger.h"
-#include "base/roster.h"
-#include "base/wake.h"
+#include "memory/crossing.h"
+#include "memory/roster.h"
+#include "memory/wake.h"
+#include "tasks/ledger.h"
 #include "workers/utility.h"
 
 /* How long workers have to leave, and then to be terminated. */

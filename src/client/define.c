@@ -1,0 +1,590 @@
+/*-------------------------------------------------------------------------
+ *
+ * define.c
+ *		define_workflow, define_activity, drop_workflow, drop_activity.
+ *
+ * Those who define or drop the same name take turns by an advisory lock of
+ * the engine's own (fourth field 3, which SQL cannot reach), held to the end of
+ * the transaction; starts do not look at it. A start that crosses a drop may
+ * insert an instance whose definition is gone: its first turn pauses it (RM001).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "base/arg.h"
+#include "base/errors.h"
+#include "base/spi.h"
+#include "client/define.h"
+#include "defs/definition.h"
+#include "steps/throttle.h"
+#include "turn/primitive.h"
+
+PG_FUNCTION_INFO_V1(romancy_define_workflow);
+PG_FUNCTION_INFO_V1(romancy_define_activity);
+PG_FUNCTION_INFO_V1(romancy_drop_workflow);
+PG_FUNCTION_INFO_V1(romancy_drop_activity);
+
+/* The first key of the advisory locks: workflows and activities have names of their own. */
+#define LOCK_WORKFLOW	0x726f6d57	/* "romW" */
+#define LOCK_ACTIVITY	0x726f6d41	/* "romA" */
+
+/* What define_workflow was given; NULL where it was null. */
+typedef struct WorkflowDefinition
+{
+	char	   *name;
+	char	   *handler;
+	char	   *queue;
+	Interval   *execution_timeout;
+	Interval   *retention;
+	char	   *on_event;
+	char	   *description;
+	const char *search_path;
+	const char *owner;
+} WorkflowDefinition;
+
+static RomActivityInUse in_use_hooks[4];
+static int	n_in_use_hooks = 0;
+
+static RomStatement select_versions = {
+	"select def_id, version, owner,"
+	" handler is not distinct from $2 and queue is not distinct from $3"
+	" from romancy.t_workflow where defined and name = $1 order by version",
+	3, {TEXTOID, TEXTOID, TEXTOID}
+};
+
+static RomStatement clear_current = {
+	"update romancy.t_workflow set is_current = false"
+	" where defined and name = $1 and is_current and def_id <> $2",
+	2, {TEXTOID, INT4OID}
+};
+
+static RomStatement update_version = {
+	"update romancy.t_workflow set is_current = true, execution_timeout = $2,"
+	" retention = $3, on_event = $4, description = $5, search_path = $6"
+	" where def_id = $1",
+	6, {INT4OID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+static RomStatement insert_version = {
+	"insert into romancy.t_workflow (name, version, defined, is_current,"
+	" handler, queue, execution_timeout, retention, on_event, description,"
+	" search_path, owner)"
+	" values ($1, $2, true, true, $3, $4, $5, $6, $7, $8, $9, $10)",
+	10, {TEXTOID, INT4OID, TEXTOID, TEXTOID, INTERVALOID, INTERVALOID,
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+static RomStatement live_of_workflow = {
+	"select i.instance_id from romancy.t_instance i"
+	" where i.wake_at is not null and i.def_id in (select w.def_id"
+	" from romancy.t_workflow w where w.defined and w.name = $1) limit 1",
+	1, {TEXTOID}
+};
+
+static RomStatement delete_workflow = {
+	"delete from romancy.t_workflow where defined and name = $1",
+	1, {TEXTOID}
+};
+
+static void (*activity_defined) (const char *queue) = NULL;
+
+static RomStatement select_activity_owner = {
+	"select owner, queue from romancy.t_activity where name = $1",
+	1, {TEXTOID}
+};
+
+static RomStatement upsert_activity = {
+	"insert into romancy.t_activity (name, handler, queue, retry, compensation,"
+	" start_to_close_timeout, schedule_to_start_timeout, heartbeat_timeout,"
+	" transactional, max_concurrency, rate_limit, search_path, description,"
+	" owner)"
+	" values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+	" on conflict (name) do update set handler = excluded.handler,"
+	" queue = excluded.queue, retry = excluded.retry,"
+	" compensation = excluded.compensation,"
+	" start_to_close_timeout = excluded.start_to_close_timeout,"
+	" schedule_to_start_timeout = excluded.schedule_to_start_timeout,"
+	" heartbeat_timeout = excluded.heartbeat_timeout,"
+	" transactional = excluded.transactional,"
+	" max_concurrency = excluded.max_concurrency,"
+	" rate_limit = excluded.rate_limit, search_path = excluded.search_path,"
+	" description = excluded.description",
+	14, {TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, INTERVALOID,
+		INTERVALOID, INTERVALOID, BOOLOID, INT4OID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID}
+};
+
+/* wait: the step that the handler is blocked on. What it spawned, or has yet to call, nobody knows here. */
+static RomStatement live_of_activity = {
+	"select i.instance_id from romancy.t_instance i"
+	" where i.wake_at is not null and i.status = 'waiting_for_activity'"
+	" and i.wait operator(pg_catalog.->>) 'name' = $1 limit 1",
+	1, {TEXTOID}
+};
+
+static RomStatement delete_activity = {
+	"delete from romancy.t_activity where name = $1",
+	1, {TEXTOID}
+};
+
+void
+rom_activity_on_defined(void (*defined) (const char *queue))
+{
+	activity_defined = defined;
+}
+
+void
+rom_activity_on_drop(RomActivityInUse in_use)
+{
+	if (n_in_use_hooks == lengthof(in_use_hooks))
+		elog(ERROR, "too many activity hooks");
+	in_use_hooks[n_in_use_hooks++] = in_use;
+}
+
+void
+rom_refuse_in_handler(const char *function)
+{
+	if (rom_turn_in_handler())
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CONTEXT),
+				 errmsg("romancy.%s cannot be called in a workflow", function),
+				 errhint("Call it in an activity.")));
+}
+
+bool
+rom_rate_parse(const char *text, int *count, int64 *period)
+{
+	char	   *end;
+	long		number;
+
+	if (text[0] < '0' || text[0] > '9')
+		return false;
+	errno = 0;
+	number = strtol(text, &end, 10);
+	if (errno != 0 || number < 1 || number > PG_INT32_MAX ||
+		end[0] != '/' || end[1] == '\0' || end[2] != '\0')
+		return false;
+	*count = (int) number;
+	switch (end[1])
+	{
+		case 's':
+			*period = USECS_PER_SEC;
+			return true;
+		case 'm':
+			*period = USECS_PER_MINUTE;
+			return true;
+		case 'h':
+			*period = USECS_PER_HOUR;
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* lock_name lets one transaction at a time define or drop a name. */
+static void
+lock_name(uint32 kind, const char *name)
+{
+	LOCKTAG		tag;
+	uint32		hash = hash_bytes((const unsigned char *) name, strlen(name));
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, kind, hash, 3);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/* check_owner raises 42501 unless role is a member of the definition's owner. Of an owner that was dropped, only a superuser is. */
+static void
+check_owner(Oid role, const char *owner, const char *what, const char *name)
+{
+	Oid			owner_oid = get_role_oid(owner, true);
+
+	if (OidIsValid(owner_oid) ? has_privs_of_role(role, owner_oid) :
+		superuser_arg(role))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("must be owner of %s \"%s\"", what, name)));
+}
+
+static void
+wrong_definition(const char *what, const char *name, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_DEFINITION),
+			 errmsg("invalid definition of %s \"%s\"", what, name),
+			 errdetail_internal("%s", detail)));
+}
+
+/* name_arg reads the name of what is defined or dropped. */
+static char *
+name_arg(FunctionCallInfo fcinfo)
+{
+	char	   *name = rom_arg_text(fcinfo, 0, "name");
+
+	if (name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"name\" must not be empty")));
+	if (strlen(name) > ROM_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"name\" must not exceed %d bytes", ROM_NAME_MAX)));
+	return name;
+}
+
+/* handler_args reads handler and queue, of which exactly one is given, and checks the function for the caller. */
+static char *
+handler_args(FunctionCallInfo fcinfo, bool procedure, const char *what,
+			 const char *name, char **queue)
+{
+	Oid			funcid;
+
+	*queue = rom_arg_text_opt(fcinfo, 2);
+	if (PG_ARGISNULL(1) == (*queue == NULL))
+		wrong_definition(what, name,
+						 "It needs either a handler, to run in the database, or a queue, to run in external workers.");
+	if (*queue != NULL)
+	{
+		if ((*queue)[0] == '\0')
+			wrong_definition(what, name, "The queue's name is empty.");
+		if ((*queue)[0] == '@')
+			wrong_definition(what, name, "The queue's name begins with \"@\".");
+		if (strlen(*queue) > ROM_NAME_MAX)
+			wrong_definition(what, name, "The queue's name is too long.");
+		return NULL;
+	}
+	funcid = PG_GETARG_OID(1);
+	if (!OidIsValid(funcid))
+		wrong_definition(what, name, "The handler is not a function.");
+	rom_handler_check(funcid, procedure, what, name);
+	rom_handler_check_execute(funcid, GetUserId());
+	return rom_handler_signature(funcid);
+}
+
+static Datum
+text_datum(const char *value)
+{
+	return value ? CStringGetTextDatum(value) : (Datum) 0;
+}
+
+/* write_version makes the version that has the definition's function the current one, and returns its number. Engine scope needed. */
+static int32
+write_version(const WorkflowDefinition *def, Oid role)
+{
+	Datum		key[3] = {text_datum(def->name), text_datum(def->handler),
+	text_datum(def->queue)};
+	bool		key_nulls[3] = {false, def->handler == NULL, def->queue == NULL};
+	bool		isnull;
+	int32		def_id = 0;
+	int32		version = 0;
+	const char *owner = def->owner;
+	uint64		n;
+	Datum		clear[2];
+
+	n = rom_execute(&select_versions, key, key_nulls, 0);
+	for (uint64 i = 0; i < n; i++)
+	{
+		int32		number = DatumGetInt32(rom_value(i, 2, &isnull));
+
+		/* a new version is the owner's as well, whoever makes it */
+		owner = rom_value_text(i, 3, CurrentMemoryContext);
+		check_owner(role, owner, "workflow", def->name);
+		if (DatumGetBool(rom_value(i, 4, &isnull)))
+			def_id = DatumGetInt32(rom_value(i, 1, &isnull));
+		/* the version found, or else one more than the highest */
+		if (DatumGetBool(rom_value(i, 4, &isnull)))
+			version = number;
+		else if (def_id == 0)
+			version = number + 1;
+	}
+
+	clear[0] = key[0];
+	clear[1] = Int32GetDatum(def_id);
+	rom_execute(&clear_current, clear, NULL, 0);
+	if (def_id != 0)
+	{
+		Datum		values[6] = {Int32GetDatum(def_id),
+			IntervalPGetDatum(def->execution_timeout),
+			IntervalPGetDatum(def->retention), text_datum(def->on_event),
+		text_datum(def->description), text_datum(def->search_path)};
+		bool		nulls[6] = {false, def->execution_timeout == NULL,
+			def->retention == NULL, def->on_event == NULL,
+		def->description == NULL, false};
+
+		rom_execute(&update_version, values, nulls, 0);
+	}
+	else
+	{
+		Datum		values[10] = {key[0], Int32GetDatum(Max(version, 1)),
+			key[1], key[2], IntervalPGetDatum(def->execution_timeout),
+			IntervalPGetDatum(def->retention), text_datum(def->on_event),
+			text_datum(def->description), text_datum(def->search_path),
+		text_datum(owner)};
+		bool		nulls[10] = {false, false, key_nulls[1], key_nulls[2],
+			def->execution_timeout == NULL, def->retention == NULL,
+		def->on_event == NULL, def->description == NULL, false, false};
+
+		version = Max(version, 1);
+		rom_execute(&insert_version, values, nulls, 0);
+	}
+	rom_definition_changed("t_workflow");
+	return version;
+}
+
+/*
+ * romancy.define_workflow(name text, handler regprocedure, queue text,
+ * execution_timeout interval, retention interval, on_event text, description
+ * text) → int
+ *
+ * Creates or replaces a definition and returns its version: that of the same
+ * function (or queue) if it was defined before, or else a new one. One of handler
+ * and queue is needed, all others may be null: execution_timeout (from the start,
+ * longer than 0), retention (of finished instances; null: romancy.retention),
+ * on_event (a CloudEvent type that starts it). Errors: RM012 for what is wrong
+ * with it, 42501 where somebody else owns the name or the caller may not
+ * execute the handler, RM004 in a workflow.
+ */
+Datum
+romancy_define_workflow(PG_FUNCTION_ARGS)
+{
+	WorkflowDefinition def = {0};
+	RomEngine	engine;
+	Oid			role = GetUserId();
+	int32		version;
+
+	rom_refuse_in_handler("define_workflow");
+	def.name = name_arg(fcinfo);
+	def.handler = handler_args(fcinfo, false, "workflow", def.name,
+							   &def.queue);
+	def.execution_timeout = rom_arg_duration_opt(fcinfo, 3, "execution_timeout");
+	def.retention = rom_arg_interval_opt(fcinfo, 4, "retention");
+	def.on_event = rom_arg_text_opt(fcinfo, 5);
+	if (def.on_event != NULL && def.on_event[0] == '\0')
+		wrong_definition("workflow", def.name, "The event type is empty.");
+	if (def.on_event != NULL)
+		rom_channel_check(def.on_event, "on_event");
+	def.description = rom_arg_text_opt(fcinfo, 6);
+	def.search_path = rom_definition_path();
+	def.owner = GetUserNameFromId(role, false);
+
+	lock_name(LOCK_WORKFLOW, def.name);
+	rom_engine_begin(&engine);
+	version = write_version(&def, role);
+	rom_engine_end(&engine);
+	PG_RETURN_INT32(version);
+}
+
+/* retry_arg reads a retry policy for the sake of its errors, and returns it as given. */
+static Jsonb *
+retry_arg(FunctionCallInfo fcinfo, int n)
+{
+	Jsonb	   *retry = rom_arg_jsonb_opt(fcinfo, n);
+	RomRetryPolicy policy;
+
+	rom_retry_defaults(&policy);
+	rom_retry_overlay(&policy, retry, "retry");
+	return retry;
+}
+
+/* limit_args checks max_concurrency (argument 9) and rate_limit (10), and returns the latter. */
+static char *
+limit_args(FunctionCallInfo fcinfo, const char *name)
+{
+	char	   *rate = rom_arg_text_opt(fcinfo, 10);
+	int			count;
+	int64		period;
+
+	if (rom_arg_int32_opt(fcinfo, 9, 1) < 1)
+		wrong_definition("activity", name, "max_concurrency is less than 1.");
+	if (rate != NULL && !rom_rate_parse(rate, &count, &period))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("invalid rate limit \"%s\"", rate),
+				 errhint("A rate limit is a number per s, m or h, such as \"100/m\".")));
+	return rate;
+}
+
+/* write_activity checks the owner and stores the row. Engine scope needed. */
+static void
+write_activity(const char *name, Oid role, Datum *values, bool *nulls)
+{
+	char	   *before = NULL;
+	char	   *now = nulls[2] ? NULL : TextDatumGetCString(values[2]);
+
+	if (rom_execute(&select_activity_owner, values, NULL, 1) == 1)
+	{
+		before = rom_value_text(0, 2, CurrentMemoryContext);
+		check_owner(role, rom_value_text(0, 1, CurrentMemoryContext),
+					"activity", name);
+	}
+	rom_execute(&upsert_activity, values, nulls, 0);
+	rom_definition_changed("t_activity");
+	rom_throttle_changed(name);
+	/* with other limits there may be something to fetch */
+	if (before != NULL)
+		activity_defined(before);
+	if (now != NULL && (before == NULL || strcmp(before, now) != 0))
+		activity_defined(now);
+}
+
+/*
+ * romancy.define_activity(name text, handler regprocedure, queue text, retry
+ * jsonb, compensation text, start_to_close_timeout interval,
+ * schedule_to_start_timeout interval, heartbeat_timeout interval, transactional
+ * boolean, max_concurrency int, rate_limit text, description text) → void
+ *
+ * Creates or replaces a definition. One of handler and queue is needed. retry: a
+ * policy, whose keys overlay the default's. compensation: an activity's name.
+ * Timeouts are longer than 0. transactional (null: true): false allows a
+ * procedure as the handler. max_concurrency: at least 1. rate_limit: "100/m".
+ * Errors: RM012 for what is wrong with it, 42501 where somebody else owns the
+ * name or the caller may not execute the handler, RM004 in a workflow.
+ */
+Datum
+romancy_define_activity(PG_FUNCTION_ARGS)
+{
+	RomEngine	engine;
+	Oid			role = GetUserId();
+	char	   *name;
+	char	   *handler;
+	char	   *queue;
+	char	   *compensation;
+	char	   *rate;
+	bool		transactional;
+	Datum		values[14];
+	bool		nulls[14] = {false};
+
+	rom_refuse_in_handler("define_activity");
+	name = name_arg(fcinfo);
+	transactional = rom_arg_bool_opt(fcinfo, 8, true);
+	handler = handler_args(fcinfo, !transactional, "activity", name, &queue);
+	compensation = rom_arg_text_opt(fcinfo, 4);
+	if (compensation != NULL && compensation[0] == '\0')
+		wrong_definition("activity", name, "The compensation's name is empty.");
+	rate = limit_args(fcinfo, name);
+
+	values[0] = text_datum(name);
+	values[1] = text_datum(handler);
+	values[2] = text_datum(queue);
+	values[3] = PointerGetDatum(retry_arg(fcinfo, 3));
+	values[4] = text_datum(compensation);
+	values[5] = IntervalPGetDatum(rom_arg_duration_opt(fcinfo, 5, "start_to_close_timeout"));
+	values[6] = IntervalPGetDatum(rom_arg_duration_opt(fcinfo, 6, "schedule_to_start_timeout"));
+	values[7] = IntervalPGetDatum(rom_arg_duration_opt(fcinfo, 7, "heartbeat_timeout"));
+	values[8] = BoolGetDatum(transactional);
+	values[9] = PG_GETARG_DATUM(9);
+	values[10] = text_datum(rate);
+	values[11] = text_datum(rom_definition_path());
+	values[12] = text_datum(rom_arg_text_opt(fcinfo, 11));
+	values[13] = text_datum(GetUserNameFromId(role, false));
+	for (int i = 1; i < 14; i++)
+		nulls[i] = i != 8 && i != 9 && DatumGetPointer(values[i]) == NULL;
+	nulls[9] = PG_ARGISNULL(9);
+
+	lock_name(LOCK_ACTIVITY, name);
+	rom_engine_begin(&engine);
+	write_activity(name, role, values, nulls);
+	rom_engine_end(&engine);
+	PG_RETURN_VOID();
+}
+
+/*
+ * romancy.drop_workflow(name text) → void
+ *
+ * Drops all versions of a definition. Errors: RM001 unknown, 42501 where somebody
+ * else owns it, RM010 while a live instance needs it, RM004 in a workflow.
+ */
+Datum
+romancy_drop_workflow(PG_FUNCTION_ARGS)
+{
+	RomEngine	engine;
+	Oid			role = GetUserId();
+	char	   *name;
+	Datum		values[3] = {0};
+	bool		nulls[3] = {false, true, true};
+	uint64		n;
+
+	rom_refuse_in_handler("drop_workflow");
+	name = name_arg(fcinfo);
+	values[0] = text_datum(name);
+	lock_name(LOCK_WORKFLOW, name);
+	rom_engine_begin(&engine);
+	n = rom_execute(&select_versions, values, nulls, 0);
+	if (n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_UNDEFINED),
+				 errmsg("workflow \"%s\" is not defined", name)));
+	for (uint64 i = 0; i < n; i++)
+		check_owner(role, rom_value_text(i, 3, CurrentMemoryContext),
+					"workflow", name);
+	if (rom_execute(&live_of_workflow, values, NULL, 1) == 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("workflow \"%s\" cannot be dropped while instances of it are live",
+						name),
+				 errhint("Wait for them to end, or cancel them with romancy.cancel_workflows.")));
+	rom_execute(&delete_workflow, values, NULL, 0);
+	rom_definition_changed("t_workflow");
+	rom_engine_end(&engine);
+	PG_RETURN_VOID();
+}
+
+/* activity_in_use says whether a live instance waits for it, or another floor's work needs it. Engine scope needed. */
+static bool
+activity_in_use(const char *name, Datum *values)
+{
+	if (rom_execute(&live_of_activity, values, NULL, 1) == 1)
+		return true;
+	for (int i = 0; i < n_in_use_hooks; i++)
+	{
+		if (in_use_hooks[i] (name))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * romancy.drop_activity(name text) → void
+ *
+ * Drops a definition. Errors: RM001 unknown, 42501 where somebody else owns it,
+ * RM010 while a live instance waits for it, RM004 in a workflow.
+ */
+Datum
+romancy_drop_activity(PG_FUNCTION_ARGS)
+{
+	RomEngine	engine;
+	Oid			role = GetUserId();
+	char	   *name;
+	Datum		values[1];
+
+	rom_refuse_in_handler("drop_activity");
+	name = name_arg(fcinfo);
+	values[0] = text_datum(name);
+	lock_name(LOCK_ACTIVITY, name);
+	rom_engine_begin(&engine);
+	if (rom_execute(&select_activity_owner, values, NULL, 1) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_UNDEFINED),
+				 errmsg("activity \"%s\" is not defined", name)));
+	check_owner(role, rom_value_text(0, 1, CurrentMemoryContext), "activity",
+				name);
+	if (activity_in_use(name, values))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("activity \"%s\" cannot be dropped while live instances wait for it",
+						name),
+				 errhint("Wait for them to end, or cancel them with romancy.cancel_workflows.")));
+	rom_execute(&delete_activity, values, NULL, 0);
+	rom_definition_changed("t_activity");
+	rom_engine_end(&engine);
+	PG_RETURN_VOID();
+}

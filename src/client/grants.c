@@ -1,0 +1,274 @@
+/*-------------------------------------------------------------------------
+ *
+ * grants.c
+ *		grant_usage, revoke_usage.
+ *
+ * Nothing of romancy is granted to PUBLIC. A role that is to use it gets, by one
+ * call, USAGE on the schema and the types, EXECUTE on the functions of the API,
+ * and SELECT on the views. What counts as API is what the extension owns and
+ * whose name does not begin with t_, but for romancy.may_access (internal), for
+ * what views call as their reader (t_workers and its like), and for romancy.monitor, the mark of those who may see everybody's instances. The
+ * grants are made by the server's own GRANT, from parse nodes: no SQL text is
+ * put together. Functions that an update of the extension adds need another call.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "base/arg.h"
+#include "base/errors.h"
+#include "base/spi.h"
+#include "client/define.h"
+
+PG_FUNCTION_INFO_V1(romancy_grant_usage);
+PG_FUNCTION_INFO_V1(romancy_revoke_usage);
+
+#define SCHEMA "romancy"
+#define MONITOR "monitor"
+
+/* What is to be granted, sorted by the kind of GRANT that it takes. */
+typedef struct Members
+{
+	List	   *routines;		/* of ObjectWithArgs */
+	List	   *monitor;		/* likewise: romancy.monitor() */
+	List	   *views;			/* of RangeVar */
+	List	   *types;			/* of name lists */
+} Members;
+
+/* is_internal says whether a name is none of the API. */
+static bool
+is_internal(const char *name)
+{
+	return strncmp(name, "t_", 2) == 0 || strcmp(name, "may_access") == 0;
+}
+
+/* is_for_views says whether a function is called by views, as whoever reads them; it shows him no more than they do. */
+static bool
+is_for_views(const char *name)
+{
+	static const char *const names[] = {"t_stat", "t_sweeps", "t_workers"};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+static List *
+qualified(const char *name)
+{
+	return list_make2(makeString(pstrdup(SCHEMA)), makeString(pstrdup(name)));
+}
+
+static void
+add_routine(Members *members, Oid oid)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
+	Form_pg_proc form;
+	ObjectWithArgs *object = makeNode(ObjectWithArgs);
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	object->objname = qualified(NameStr(form->proname));
+	for (int i = 0; i < form->pronargs; i++)
+		object->objargs = lappend(object->objargs,
+								  makeTypeNameFromOid(form->proargtypes.values[i],
+													  -1));
+	if (strcmp(NameStr(form->proname), MONITOR) == 0)
+		members->monitor = lappend(members->monitor, object);
+	else if (!is_internal(NameStr(form->proname)) || is_for_views(NameStr(form->proname)))
+		members->routines = lappend(members->routines, object);
+	ReleaseSysCache(tuple);
+}
+
+static void
+add_relation(Members *members, Oid oid)
+{
+	char	   *name = get_rel_name(oid);
+
+	if (name == NULL || is_internal(name))
+		return;
+	if (get_rel_relkind(oid) == RELKIND_VIEW)
+		members->views = lappend(members->views,
+								 makeRangeVar(pstrdup(SCHEMA), name, -1));
+}
+
+/* add_type takes composite types of their own (whose pg_class row is no member) and enums; not the row types of tables and views. */
+static void
+add_type(Members *members, Oid oid)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(oid));
+	Form_pg_type form;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	if (!is_internal(NameStr(form->typname)) &&
+		form->typcategory != TYPCATEGORY_ARRAY &&
+		(!OidIsValid(form->typrelid) ||
+		 get_rel_relkind(form->typrelid) == RELKIND_COMPOSITE_TYPE))
+		members->types = lappend(members->types,
+								 qualified(NameStr(form->typname)));
+	ReleaseSysCache(tuple);
+}
+
+/* find_members lists what belongs to the extension. */
+static void
+find_members(Members *members)
+{
+	Relation	rel = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	memset(members, 0, sizeof(*members));
+	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(ExtensionRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(rom_extension_oid()));
+	scan = systable_beginscan(rel, DependReferenceIndexId, true, NULL, 2, key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (form->deptype != DEPENDENCY_EXTENSION)
+			continue;
+		if (form->classid == ProcedureRelationId)
+			add_routine(members, form->objid);
+		else if (form->classid == RelationRelationId)
+			add_relation(members, form->objid);
+		else if (form->classid == TypeRelationId)
+			add_type(members, form->objid);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+/* change_grant runs GRANT or REVOKE of one privilege on objects of one kind. */
+static void
+change_grant(bool is_grant, ObjectType type, List *objects,
+			 const char *privilege, RoleSpec *grantee)
+{
+	GrantStmt  *stmt;
+	AccessPriv *priv;
+
+	if (objects == NIL)
+		return;
+	priv = makeNode(AccessPriv);
+	priv->priv_name = pstrdup(privilege);
+	stmt = makeNode(GrantStmt);
+	stmt->is_grant = is_grant;
+	stmt->targtype = ACL_TARGET_OBJECT;
+	stmt->objtype = type;
+	stmt->objects = objects;
+	stmt->privileges = list_make1(priv);
+	stmt->grantees = list_make1(grantee);
+	stmt->behavior = DROP_RESTRICT;
+	ExecuteGrantStmt(stmt);
+}
+
+/* check_may_grant raises 42501 unless the caller is the extension's owner, a member of it, or a superuser. */
+static void
+check_may_grant(const char *function)
+{
+	if (!has_privs_of_role(GetUserId(), rom_extension_owner()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for function %s", function),
+				 errdetail("It is for the owner of extension \"romancy\".")));
+}
+
+/* role_arg reads the role that argument 0 names. */
+static RoleSpec *
+role_arg(FunctionCallInfo fcinfo)
+{
+	RoleSpec   *role = makeNode(RoleSpec);
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"role\" must not be null")));
+	if (!OidIsValid(PG_GETARG_OID(0)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role does not exist")));
+	role->roletype = ROLESPEC_CSTRING;
+	role->rolename = GetUserNameFromId(PG_GETARG_OID(0), false);
+	role->location = -1;
+	return role;
+}
+
+/* change_all grants or revokes everything, as the extension's owner. */
+static void
+change_all(bool is_grant, RoleSpec *role, bool monitor)
+{
+	Members		members;
+	Oid			userid;
+	int			sec_context;
+
+	find_members(&members);
+	GetUserIdAndSecContext(&userid, &sec_context);
+	SetUserIdAndSecContext(rom_extension_owner(),
+						   sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	change_grant(is_grant, OBJECT_SCHEMA,
+				 list_make1(makeString(pstrdup(SCHEMA))), "usage", role);
+	change_grant(is_grant, OBJECT_TYPE, members.types, "usage", role);
+	change_grant(is_grant, OBJECT_ROUTINE, members.routines, "execute", role);
+	change_grant(is_grant, OBJECT_TABLE, members.views, "select", role);
+	if (monitor)
+		change_grant(is_grant, OBJECT_ROUTINE, members.monitor, "execute",
+					 role);
+	SetUserIdAndSecContext(userid, sec_context);
+}
+
+/*
+ * romancy.grant_usage(role regrole, monitor boolean) → void
+ *
+ * Lets a role use romancy: define, start and steer what is its own. monitor
+ * (null: false): and see what belongs to all others. For the extension's owner.
+ * Errors: 42501 for others, RM004 in a workflow. To be called again after ALTER
+ * EXTENSION UPDATE.
+ */
+Datum
+romancy_grant_usage(PG_FUNCTION_ARGS)
+{
+	rom_refuse_in_handler("grant_usage");
+	check_may_grant("grant_usage");
+	change_all(true, role_arg(fcinfo), rom_arg_bool_opt(fcinfo, 1, false));
+	PG_RETURN_VOID();
+}
+
+/*
+ * romancy.revoke_usage(role regrole) → void
+ *
+ * Takes back what grant_usage gave, monitor included. Instances of the role
+ * stay, and go on. Errors: as grant_usage.
+ */
+Datum
+romancy_revoke_usage(PG_FUNCTION_ARGS)
+{
+	rom_refuse_in_handler("revoke_usage");
+	check_may_grant("revoke_usage");
+	change_all(false, role_arg(fcinfo), true);
+	PG_RETURN_VOID();
+}

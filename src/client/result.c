@@ -1,0 +1,372 @@
+/*-------------------------------------------------------------------------
+ *
+ * result.c
+ *		get_result, await_result, run_workflow.
+ *
+ * The two procedures wait without a snapshot, so that they hold back no
+ * VACUUM: they commit what the caller did before, register for the instance's
+ * end, look with a snapshot of their own, commit again, and sleep. Register comes
+ * before look, so an end between the two still wakes. All that they keep over
+ * the commits is allocated in the context they were entered with.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "base/arg.h"
+#include "base/errors.h"
+#include "base/spi.h"
+#include "client/define.h"
+#include "instances/instance.h"
+#include "instances/start.h"
+#include "instances/steer.h"
+#include "memory/waiter.h"
+#include "turn/primitive.h"
+
+PG_FUNCTION_INFO_V1(romancy_get_result);
+PG_FUNCTION_INFO_V1(romancy_await_result);
+PG_FUNCTION_INFO_V1(romancy_run_workflow);
+
+/* How an instance stands; the documents are copies. */
+typedef struct Outcome
+{
+	pg_uuid_t	id;				/* the generation that it was read of */
+	RomStatus	status;
+	Jsonb	   *output;			/* NULL: none, or expired */
+	Jsonb	   *error;
+	bool		own;			/* started by the current transaction */
+} Outcome;
+
+static RomStatement select_outcome = {
+	"select instance_id, status, output, error, xmin, owner"
+	" from romancy.t_instance where instance_id = $1",
+	1, {UUIDOID}
+};
+
+static RomStatement select_successor = {
+	"select instance_id, status, output, error, xmin, owner"
+	" from romancy.t_instance where continued_from = $1",
+	1, {UUIDOID}
+};
+
+static Jsonb *
+copy_jsonb(int col, MemoryContext cxt)
+{
+	bool		isnull;
+	Datum		value = rom_value_copy(0, col, &isnull, cxt);
+
+	return isnull ? NULL : (Jsonb *) DatumGetPointer(value);
+}
+
+/* read_outcome reads the row that was found into outcome and returns its owner's name. Engine scope needed. */
+static char *
+read_outcome(Outcome *outcome, MemoryContext cxt)
+{
+	bool		isnull;
+	TransactionId xmin;
+
+	outcome->id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+	outcome->status = rom_status_from_datum(rom_value(0, 2, &isnull));
+	outcome->output = copy_jsonb(3, cxt);
+	outcome->error = copy_jsonb(4, cxt);
+	xmin = DatumGetTransactionId(rom_value(0, 5, &isnull));
+	outcome->own = TransactionIdIsCurrentTransactionId(xmin);
+	return rom_value_text(0, 6, cxt);
+}
+
+/*
+ * look reads how an instance stands, or the last generation of one that
+ * recurred. RM002 when there is none, or the current user may not see it.
+ */
+static void
+look(const pg_uuid_t *id, Outcome *outcome, MemoryContext cxt)
+{
+	RomEngine	engine;
+	Datum		value = UUIDPGetDatum(id);
+	char	   *owner = NULL;
+	bool		found;
+
+	rom_engine_begin(&engine);
+	found = rom_execute(&select_outcome, &value, NULL, 1) == 1;
+	if (found)
+		owner = read_outcome(outcome, cxt);
+	while (found && outcome->status == ROM_STATUS_RECURRED)
+	{
+		CHECK_FOR_INTERRUPTS();
+		SPI_freetuptable(SPI_tuptable);
+		value = UUIDPGetDatum(&outcome->id);
+		if (rom_execute(&select_successor, &value, NULL, 1) == 0)
+			break;
+		read_outcome(outcome, cxt);
+	}
+	rom_engine_end(&engine);
+	if (!found || !rom_may_read(owner))
+		rom_instance_missing(id);
+}
+
+/* result_of gives the output of an instance that ended, or raises how it ended. */
+static Jsonb *
+result_of(const Outcome *outcome)
+{
+	char	   *id = DatumGetCString(DirectFunctionCall1(uuid_out,
+														 UUIDPGetDatum(&outcome->id)));
+	char	   *reason;
+
+	switch (outcome->status)
+	{
+		case ROM_STATUS_COMPLETED:
+			if (outcome->output != NULL)
+				return outcome->output;
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_STATE),
+					 errmsg("output of workflow instance \"%s\" has expired",
+							id),
+					 errhint("Outputs are kept for romancy.result_expires.")));
+			break;
+		case ROM_STATUS_FAILED:
+			if (outcome->error != NULL)
+				rom_error_raise(outcome->error);
+			break;
+		case ROM_STATUS_CANCELLED:
+			reason = rom_error_field(outcome->error, "message");
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_CANCELLED),
+					 errmsg("workflow instance \"%s\" was cancelled", id),
+					 reason ? errdetail_internal("%s", reason) : 0));
+			break;
+		case ROM_STATUS_RECURRED:
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_STATE),
+					 errmsg("what workflow instance \"%s\" continued in is no longer there",
+							id)));
+			break;
+		default:
+			break;
+	}
+	elog(ERROR, "workflow instance \"%s\" has no result", id);
+	return NULL;
+}
+
+/*
+ * romancy.get_result(instance_id uuid) → jsonb
+ *
+ * The output of an instance (of the last generation, where it recurred); null
+ * while it runs. Errors: its own if it failed, RM008 if it was cancelled, RM010 if
+ * its output has expired, RM002 unknown or not to be seen, RM004 in a workflow.
+ */
+Datum
+romancy_get_result(PG_FUNCTION_ARGS)
+{
+	Outcome		outcome;
+
+	rom_refuse_in_handler("get_result");
+	look(rom_arg_uuid(fcinfo, 0, "instance_id"), &outcome,
+		 CurrentMemoryContext);
+	if (!ROM_STATUS_IS_FINAL(outcome.status))
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(result_of(&outcome));
+}
+
+/* check_can_commit raises 25001 where a procedure was called in a place that cannot commit. */
+static void
+check_can_commit(FunctionCallInfo fcinfo, const char *procedure)
+{
+	/* not in an activity either, which runs in a transaction */
+	if (rom_turn_in_handler())
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CONTEXT),
+				 errmsg("romancy.%s cannot be called in a workflow", procedure),
+				 errhint("Use romancy.call_workflow, which starts a child and waits for its result.")));
+	if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction())
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 errmsg("call romancy.%s(...) cannot be executed inside a transaction block",
+					procedure),
+			 errdetail("It waits, and commits before that."),
+			 errhint("Commit first, or use romancy.get_result to look without waiting.")));
+}
+
+/* look_between looks in a transaction of its own, which holds nothing afterwards. */
+static void
+look_between(const pg_uuid_t *id, Outcome *outcome, MemoryContext cxt)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	look(id, outcome, cxt);
+	PopActiveSnapshot();
+	SPI_commit();
+}
+
+/*
+ * wait_for_end waits until the instance has ended, and gives how; RM006 after
+ * until. Called connected to SPI in non-atomic mode, and commits.
+ */
+static void
+wait_for_end(const pg_uuid_t *id, TimestampTz until, Outcome *outcome,
+			 MemoryContext cxt)
+{
+	outcome->id = *id;
+	for (;;)
+	{
+		pg_uuid_t	waiting_for = outcome->id;
+
+		rom_waiter_register(rom_waiter_key('i', &waiting_for,
+										   sizeof(pg_uuid_t)));
+		look_between(&waiting_for, outcome, cxt);
+		if (ROM_STATUS_IS_FINAL(outcome->status))
+			return;
+		/* it continued in another: wait for that one */
+		if (memcmp(&waiting_for, &outcome->id, sizeof(pg_uuid_t)) != 0)
+			continue;
+		if (!rom_waiter_sleep(until))
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_TIMEOUT),
+					 errmsg("timeout while waiting for workflow instance \"%s\"",
+							DatumGetCString(DirectFunctionCall1(uuid_out,
+																UUIDPGetDatum(id)))),
+					 errdetail("It is %s, and goes on.",
+							   rom_status_name(outcome->status))));
+	}
+}
+
+/* await waits for an instance, commits included, and gives its result or raises how it ended. */
+static Jsonb *
+await(const pg_uuid_t *id, TimestampTz until, MemoryContext cxt)
+{
+	Outcome		outcome;
+
+	PG_TRY();
+	{
+		wait_for_end(id, until, &outcome, cxt);
+	}
+	PG_CATCH();
+	{
+		rom_waiter_unregister();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	rom_waiter_unregister();
+	return result_of(&outcome);
+}
+
+/* timeout_arg reads a timeout as the instant when it is over. */
+static TimestampTz
+timeout_arg(FunctionCallInfo fcinfo, int n)
+{
+	Interval   *timeout = rom_arg_interval_opt(fcinfo, n, "timeout");
+
+	return timeout ? rom_timestamp_plus(GetCurrentTimestamp(), timeout) :
+		DT_NOEND;
+}
+
+/* result_descriptor is the row type of the procedure's INOUT argument, in the current context. */
+static TupleDesc
+result_descriptor(FunctionCallInfo fcinfo)
+{
+	TupleDesc	tupdesc;
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return BlessTupleDesc(tupdesc);
+}
+
+/* result_row is what the procedure returns. */
+static Datum
+result_row(TupleDesc tupdesc, Jsonb *result)
+{
+	Datum		value = PointerGetDatum(result);
+	bool		isnull = false;
+
+	return HeapTupleGetDatum(heap_form_tuple(tupdesc, &value, &isnull));
+}
+
+/*
+ * call romancy.await_result(instance_id uuid, timeout interval, inout result
+ * jsonb)
+ *
+ * Waits until an instance has ended, and gives its output as get_result does.
+ * timeout null: for ever. Errors: as get_result, RM006 at the timeout, 25001 in a
+ * transaction block, RM010 for an instance that the same transaction started.
+ */
+Datum
+romancy_await_result(PG_FUNCTION_ARGS)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	pg_uuid_t	id;
+	TimestampTz until;
+	TupleDesc	tupdesc;
+	Outcome		outcome;
+	Jsonb	   *result;
+
+	check_can_commit(fcinfo, "await_result");
+	id = *rom_arg_uuid(fcinfo, 0, "instance_id");
+	until = timeout_arg(fcinfo, 1);
+	tupdesc = result_descriptor(fcinfo);
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	look(&id, &outcome, cxt);
+	PopActiveSnapshot();
+	if (outcome.own && !ROM_STATUS_IS_FINAL(outcome.status))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("workflow instance \"%s\" was started by the same transaction",
+						DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&id)))),
+				 errdetail("It does not run before the transaction has committed."),
+				 errhint("Commit between the two, or use call romancy.run_workflow(...).")));
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+	result = await(&id, until, cxt);
+	SPI_finish();
+	MemoryContextSwitchTo(cxt);
+	PG_RETURN_DATUM(result_row(tupdesc, result));
+}
+
+/*
+ * call romancy.run_workflow(name text, input jsonb, idempotency_key text, timeout
+ * interval, inout result jsonb)
+ *
+ * Starts an instance, commits, and waits for its end as await_result does. At the
+ * timeout (null: never) the instance goes on. Errors: those of start_workflow and
+ * of await_result.
+ */
+Datum
+romancy_run_workflow(PG_FUNCTION_ARGS)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	RomStartRequest request = {0};
+	pg_uuid_t	id;
+	TimestampTz until;
+	TupleDesc	tupdesc;
+	Jsonb	   *result;
+
+	check_can_commit(fcinfo, "run_workflow");
+	request.name = rom_arg_text(fcinfo, 0, "name");
+	request.input = rom_arg_jsonb_opt(fcinfo, 1);
+	request.idempotency_key = rom_arg_key_opt(fcinfo, 2);
+	until = timeout_arg(fcinfo, 3);
+	tupdesc = result_descriptor(fcinfo);
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rom_start_warn();
+	rom_start_request(&request, NULL, &id);
+	PopActiveSnapshot();
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+	result = await(&id, until, cxt);
+	SPI_finish();
+	MemoryContextSwitchTo(cxt);
+	PG_RETURN_DATUM(result_row(tupdesc, result));
+}

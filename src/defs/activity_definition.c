@@ -1,0 +1,251 @@
+/*-------------------------------------------------------------------------
+ *
+ * activity_definition.c
+ *		Activities, cached in each backend: rows of t_activity, and functions
+ *		that undefined names mean. defcache.c says until when.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "base/errors.h"
+#include "base/spi.h"
+#include "client/define.h"
+#include "defs/defcache.h"
+#include "defs/definition.h"
+#include "defs/handler.h"
+
+typedef struct ActivityEntry
+{
+	uint64		hash;			/* hash key */
+	RomNameKey	key;
+	uint64		generation;
+	uint64		names;
+	uint64		retry_generation;	/* what the policy was completed with, */
+	Jsonb	   *retry_json;		/* and from */
+	RomHandlerCache handler;
+	RomActivity activity;
+} ActivityEntry;
+
+static MemoryContext cache_cxt = NULL;
+static HTAB *activities = NULL;
+
+static RomStatement select_activity = {
+	"select handler, queue, retry, compensation, start_to_close_timeout,"
+	" schedule_to_start_timeout, heartbeat_timeout, transactional, search_path,"
+	" max_concurrency, rate_limit"
+	" from romancy.t_activity where name = $1",
+	1, {TEXTOID}
+};
+
+/* prepare makes the table on first use. */
+static void
+prepare(void)
+{
+	cache_cxt = rom_defcache_prepare();
+	if (activities == NULL)
+		activities = rom_defcache_table("romancy activities", sizeof(uint64),
+										sizeof(ActivityEntry));
+}
+
+/* read_throttle reads the limits of an activity that runs in the database; those of a queue's are quota.c's. */
+static void
+read_throttle(RomActivity *activity)
+{
+	RomThrottle *throttle = &activity->throttle;
+	char	   *rate = rom_value_text(0, 11, CurrentMemoryContext);
+	bool		isnull;
+	Datum		max = rom_value(0, 10, &isnull);
+
+	memset(throttle, 0, sizeof(RomThrottle));
+	if (activity->queue != NULL)
+		return;
+	if (!isnull)
+		throttle->max_concurrency = DatumGetInt32(max);
+	if (rate != NULL)
+		(void) rom_rate_parse(rate, &throttle->rate, &throttle->period);
+}
+
+/* load_activity reads a row of t_activity; false when there is none. Enters the engine by itself. */
+static bool
+load_activity(RomActivity *activity, const char *name)
+{
+	Datum		values[1] = {CStringGetTextDatum(name)};
+	RomEngine	engine;
+	bool		isnull;
+	bool		found;
+
+	rom_engine_begin(&engine);
+	found = rom_execute(&select_activity, values, NULL, 1) == 1;
+	if (found)
+	{
+		MemoryContext cxt = CurrentMemoryContext;
+		Datum		retry;
+
+		activity->defined = true;
+		rom_defcache_set_text(&activity->handler, rom_value_text(0, 1, cxt));
+		rom_defcache_set_text(&activity->queue, rom_value_text(0, 2, cxt));
+		retry = rom_value_copy(0, 3, &isnull, cxt);
+		rom_defcache_set_jsonb(&activity->retry_json,
+							   isnull ? NULL : (Jsonb *) DatumGetPointer(retry));
+		rom_defcache_set_text(&activity->compensation, rom_value_text(0, 4, cxt));
+		rom_defcache_set_interval(&activity->start_to_close_timeout, 0, 5);
+		rom_defcache_set_interval(&activity->schedule_to_start_timeout, 0, 6);
+		rom_defcache_set_interval(&activity->heartbeat_timeout, 0, 7);
+		activity->transactional = DatumGetBool(rom_value(0, 8, &isnull));
+		rom_defcache_set_text(&activity->search_path, rom_value_text(0, 9, cxt));
+		read_throttle(activity);
+	}
+	rom_engine_end(&engine);
+	return found;
+}
+
+/* resolve_activity_function makes an undefined activity of the function that its name means under the path. */
+static void
+resolve_activity_function(RomActivity *activity, const RomNameKey *key)
+{
+	Oid			funcid = rom_handler_lookup(key->name, key->path);
+
+	if (!OidIsValid(funcid))
+		rom_defcache_not_found("activity", key->name);
+	rom_handler_check(funcid, false, "activity", key->name);
+	activity->defined = false;
+	rom_defcache_set_text(&activity->handler, rom_handler_signature(funcid));
+	activity->transactional = true;
+}
+
+/* refresh_policy completes the retry policy of an activity, when romancy.default_retry or the definition changed. */
+static void
+refresh_policy(ActivityEntry *entry)
+{
+	RomActivity *activity = &entry->activity;
+	uint64		generation = rom_retry_generation();
+	MemoryContext old;
+
+	if (entry->retry_generation == generation &&
+		entry->retry_json == activity->retry_json)
+		return;
+	entry->retry_generation = 0;
+	rom_retry_defaults(&activity->retry);
+	old = MemoryContextSwitchTo(cache_cxt);
+	rom_retry_overlay(&activity->retry, activity->retry_json, "retry");
+	MemoryContextSwitchTo(old);
+	entry->retry_json = activity->retry_json;
+	entry->retry_generation = generation;
+}
+
+/* activity_entry finds or makes the cache entry of a key; a collision of hashes takes the place over. */
+static ActivityEntry *
+activity_entry(const RomNameKey *key, bool create)
+{
+	uint64		hash = rom_defcache_hash_key(key);
+	bool		found;
+	ActivityEntry *entry;
+
+	entry = hash_search(activities, &hash, create ? HASH_ENTER : HASH_FIND,
+						&found);
+	if (entry == NULL || (found && rom_defcache_same_key(&entry->key, key)))
+		return entry;
+	if (!create)
+		return NULL;
+	memset(&entry->key, 0,
+		   sizeof(ActivityEntry) - offsetof(ActivityEntry, key));
+	rom_defcache_copy_key(&entry->key, key);
+	entry->activity.name = unconstify(char *, entry->key.name);
+	return entry;
+}
+
+static bool
+activity_fresh(const ActivityEntry *entry)
+{
+	return entry != NULL && entry->generation == rom_defcache_definitions() &&
+		(entry->key.path == NULL || entry->names == rom_defcache_names());
+}
+
+/* store_activity takes over what was read into loaded. */
+static void
+store_activity(ActivityEntry *entry, RomActivity *loaded)
+{
+	RomActivity *activity = &entry->activity;
+
+	if (activity->handler != loaded->handler ||
+		activity->transactional != loaded->transactional)
+		entry->handler.checked = entry->handler.called = 0;
+	loaded->name = activity->name;
+	loaded->handler_oid = activity->handler_oid;
+	loaded->flinfo = activity->flinfo;
+	loaded->is_procedure = activity->is_procedure;
+	loaded->retry = activity->retry;
+	*activity = *loaded;
+}
+
+RomActivity *
+rom_activity_resolve(const char *name, const char *search_path)
+{
+	RomNameKey	defined = {name, 0, NULL, InvalidOid};
+	RomNameKey	resolved = {name, 0, search_path, GetUserId()};
+	uint64		generation;
+	uint64		names;
+	ActivityEntry *entry;
+
+	prepare();
+	generation = rom_defcache_definitions();
+	names = rom_defcache_names();
+	entry = activity_entry(&defined, false);
+	if (!activity_fresh(entry))
+		entry = activity_entry(&resolved, false);
+	if (!activity_fresh(entry))
+	{
+		/* read first, then change the entry: an error must leave it as it was */
+		RomActivity loaded = {0};
+
+		entry = activity_entry(&defined, false);
+		if (entry != NULL)
+			loaded = entry->activity;
+		if (load_activity(&loaded, name))
+			entry = activity_entry(&defined, true);
+		else
+		{
+			memset(&loaded, 0, sizeof(loaded));
+			entry = activity_entry(&resolved, false);
+			if (entry != NULL)
+				loaded = entry->activity;
+			resolve_activity_function(&loaded, &resolved);
+			entry = activity_entry(&resolved, true);
+		}
+		store_activity(entry, &loaded);
+		entry->generation = generation;
+		entry->names = names;
+	}
+	refresh_policy(entry);
+	return &entry->activity;
+}
+
+FmgrInfo *
+rom_activity_handler(RomActivity *activity, Oid owner)
+{
+	ActivityEntry *entry;
+
+	entry = (ActivityEntry *) ((char *) activity -
+							   offsetof(ActivityEntry, activity));
+	if (activity->handler == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("activity \"%s\" runs in external workers, on queue \"%s\"",
+						activity->name, activity->queue)));
+	rom_defcache_find_handler(&entry->handler, activity->handler,
+							  !activity->transactional, "activity", activity->name,
+							  &activity->handler_oid);
+	rom_handler_check_execute(activity->handler_oid, owner);
+	if (rom_defcache_call_info(&entry->handler, activity->handler_oid,
+							   &activity->flinfo))
+		activity->is_procedure =
+			get_func_prokind(activity->handler_oid) == PROKIND_PROCEDURE;
+	return activity->flinfo;
+}

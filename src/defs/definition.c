@@ -1,0 +1,403 @@
+/*-------------------------------------------------------------------------
+ *
+ * definition.c
+ *		Workflow versions, cached in each backend.
+ *
+ * A start must not cost a look-up of its definition, so rows of t_workflow are
+ * kept here, and what names resolve to as well; defcache.c says until when.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "base/compat.h"
+#include "base/errors.h"
+#include "base/spi.h"
+#include "defs/defcache.h"
+#include "defs/definition.h"
+#include "defs/handler.h"
+
+typedef struct WorkflowEntry
+{
+	int32		def_id;			/* hash key */
+	uint64		generation;		/* of rom_defcache_definitions(); 0: not there */
+	RomHandlerCache handler;
+	RomWorkflow workflow;
+} WorkflowEntry;
+
+typedef struct NameEntry
+{
+	uint64		hash;			/* hash key */
+	RomNameKey	key;			/* own copies */
+	uint64		generation;		/* of rom_defcache_definitions() */
+	uint64		names;			/* of rom_defcache_names() */
+	WorkflowEntry *entry;
+} NameEntry;
+
+static HTAB *workflows = NULL;
+static HTAB *workflow_names = NULL;
+
+static RomStatement select_workflow = {
+	"select name, version, defined, handler, queue, search_path, execution_timeout"
+	" from romancy.t_workflow where def_id = $1",
+	1, {INT4OID}
+};
+
+static RomStatement select_defined = {
+	"select def_id from romancy.t_workflow"
+	" where defined and name = $1 and ($2 = 0 and is_current or version = $2)",
+	2, {TEXTOID, INT4OID}
+};
+
+/* name_exists: for the error's sake */
+static RomStatement select_any_version = {
+	"select 1 from romancy.t_workflow where defined and name = $1",
+	1, {TEXTOID}
+};
+
+static RomStatement select_resolved = {
+	"select def_id from romancy.t_workflow"
+	" where not defined and name = $1 and handler = $2 and search_path = $3"
+	" order by def_id limit 1",
+	3, {TEXTOID, TEXTOID, TEXTOID}
+};
+
+static RomStatement insert_resolved = {
+	"insert into romancy.t_workflow"
+	" (name, version, defined, is_current, handler, owner, search_path)"
+	" values ($1, 1, false, true, $2, $4, $3) returning def_id",
+	4, {TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+/* prepare makes the tables on first use. */
+static void
+prepare(void)
+{
+	(void) rom_defcache_prepare();
+	if (workflows == NULL)
+		workflows = rom_defcache_table("romancy workflows", sizeof(int32),
+									   sizeof(WorkflowEntry));
+	if (workflow_names == NULL)
+		workflow_names = rom_defcache_table("romancy workflow names",
+											sizeof(uint64), sizeof(NameEntry));
+}
+
+/* current_path is the session's search_path as recorded, kept until the setting or the role changes. */
+static const char *
+current_path(void)
+{
+	static char *setting = NULL;
+	static char *recorded = NULL;
+	static Oid	role = InvalidOid;
+	static uint64 names = 0;
+
+	if (setting == NULL || role != GetUserId() || names != rom_defcache_names() ||
+		strcmp(setting, namespace_search_path) != 0)
+	{
+		char	   *path = rom_path_record(namespace_search_path, GetUserId());
+
+		if (recorded == NULL || strcmp(recorded, path) != 0)
+			recorded = MemoryContextStrdup(TopMemoryContext, path);
+		if (setting != NULL)
+			pfree(setting);
+		setting = MemoryContextStrdup(TopMemoryContext,
+									  namespace_search_path);
+		role = GetUserId();
+		names = rom_defcache_names();
+		pfree(path);
+	}
+	return recorded;
+}
+
+const char *
+rom_definition_path(void)
+{
+	return current_path();
+}
+
+/* load_workflow reads a row of t_workflow into its entry, unless that is fresh; false when there is no such row. Enters the engine by itself. */
+static bool
+load_workflow(WorkflowEntry *entry)
+{
+	RomWorkflow *workflow = &entry->workflow;
+	Datum		values[1] = {Int32GetDatum(entry->def_id)};
+	RomEngine	engine;
+	bool		isnull;
+	uint64		generation = rom_defcache_definitions();
+
+	if (entry->generation == generation)
+		return true;
+	entry->generation = 0;
+	rom_engine_begin(&engine);
+	if (rom_execute(&select_workflow, values, NULL, 1) == 1)
+	{
+		MemoryContext cxt = CurrentMemoryContext;
+
+		workflow->def_id = entry->def_id;
+		rom_defcache_set_text(&workflow->name, rom_value_text(0, 1, cxt));
+		workflow->version = DatumGetInt32(rom_value(0, 2, &isnull));
+		workflow->defined = DatumGetBool(rom_value(0, 3, &isnull));
+		rom_defcache_set_text(&workflow->handler, rom_value_text(0, 4, cxt));
+		rom_defcache_set_text(&workflow->queue, rom_value_text(0, 5, cxt));
+		rom_defcache_set_text(&workflow->search_path, rom_value_text(0, 6, cxt));
+		rom_defcache_set_interval(&workflow->execution_timeout, 0, 7);
+		entry->generation = generation;
+	}
+	rom_engine_end(&engine);
+	return entry->generation != 0;
+}
+
+static WorkflowEntry *
+workflow_entry(int32 def_id)
+{
+	WorkflowEntry *entry;
+	bool		found;
+
+	entry = hash_search(workflows, &def_id, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(&entry->generation, 0,
+			   sizeof(WorkflowEntry) - offsetof(WorkflowEntry, generation));
+	}
+	return entry;
+}
+
+RomWorkflow *
+rom_workflow_by_id(int32 def_id)
+{
+	WorkflowEntry *entry;
+
+	prepare();
+	entry = workflow_entry(def_id);
+	if (!load_workflow(entry))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_UNDEFINED),
+				 errmsg("the instance's workflow is no longer defined"),
+				 errhint("It was dropped. Cancel the instance, or start a new one.")));
+	return &entry->workflow;
+}
+
+/* What stands in the handler's place where a workflow's code runs outside (tasks/outside.c). */
+#define OUTSIDE_HANDLER "romancy.outside(jsonb)"
+
+/* workflow_function finds a workflow's function for a start; errors as rom_workflow_handler(). */
+static void
+workflow_function(WorkflowEntry *entry)
+{
+	RomWorkflow *workflow = &entry->workflow;
+
+	rom_defcache_find_handler(&entry->handler, workflow->handler, false, "workflow",
+							  workflow->name, &workflow->handler_oid);
+}
+
+FmgrInfo *
+rom_workflow_handler(RomWorkflow *workflow, Oid owner)
+{
+	WorkflowEntry *entry;
+
+	entry = (WorkflowEntry *) ((char *) workflow -
+							   offsetof(WorkflowEntry, workflow));
+	if (workflow->handler == NULL)
+		rom_defcache_find_handler(&entry->handler, OUTSIDE_HANDLER, false, "workflow",
+								  workflow->name, &workflow->handler_oid);
+	else
+		workflow_function(entry);
+	rom_handler_check_execute(workflow->handler_oid, owner);
+	if (rom_defcache_call_info(&entry->handler, workflow->handler_oid,
+							   &workflow->flinfo))
+		workflow->body_hash = rom_function_body_hash(workflow->handler_oid);
+	return workflow->flinfo;
+}
+
+/* find_defined gives the entry of a defined workflow (version 0: its current one), or NULL. */
+static WorkflowEntry *
+find_defined(const RomNameKey *key)
+{
+	RomEngine	engine;
+	Datum		values[2];
+	WorkflowEntry *entry = NULL;
+	bool		isnull;
+	int32		def_id = 0;
+
+	values[0] = CStringGetTextDatum(key->name);
+	values[1] = Int32GetDatum(key->version);
+	rom_engine_begin(&engine);
+	if (rom_execute(&select_defined, values, NULL, 1) == 1)
+		def_id = DatumGetInt32(rom_value(0, 1, &isnull));
+	else if (key->version != 0 &&
+			 rom_execute(&select_any_version, values, NULL, 1) == 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_UNDEFINED),
+				 errmsg("workflow \"%s\" has no version %d", key->name,
+						key->version)));
+	rom_engine_end(&engine);
+
+	if (def_id != 0)
+	{
+		entry = workflow_entry(def_id);
+		if (!load_workflow(entry))
+			entry = NULL;
+	}
+	return entry;
+}
+
+/*
+ * record_resolved stores what an undefined name resolved to, and returns its
+ * def_id. Those who do the same in transactions that overlap get a row each:
+ * that does no harm, whereas one row for all would make them wait for each other.
+ */
+static int32
+record_resolved(const RomNameKey *key, const char *signature)
+{
+	RomEngine	engine;
+	Datum		values[4];
+	bool		isnull;
+	int32		def_id;
+
+	values[0] = CStringGetTextDatum(key->name);
+	values[1] = CStringGetTextDatum(signature);
+	values[2] = CStringGetTextDatum(key->path);
+	values[3] = CStringGetTextDatum(GetUserNameFromId(key->role, false));
+	rom_engine_begin(&engine);
+	if (rom_execute(&select_resolved, values, NULL, 0) == 1)
+		def_id = DatumGetInt32(rom_value(0, 1, &isnull));
+	else
+	{
+		rom_execute(&insert_resolved, values, NULL, 0);
+		def_id = DatumGetInt32(rom_value(0, 1, &isnull));
+		rom_definition_changed("t_workflow");
+	}
+	rom_engine_end(&engine);
+	return def_id;
+}
+
+int32
+rom_workflow_version_arg(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		return 0;
+	if (PG_GETARG_INT32(n) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_UNDEFINED),
+				 errmsg("workflow \"%s\" has no version %d", name,
+						PG_GETARG_INT32(n)),
+				 errdetail("Versions count from 1.")));
+	return PG_GETARG_INT32(n);
+}
+
+/* find_resolved gives the entry of the function that an undefined name means under a path. */
+static WorkflowEntry *
+find_resolved(const RomNameKey *key)
+{
+	Oid			funcid = rom_handler_lookup(key->name, key->path);
+	WorkflowEntry *entry;
+
+	if (!OidIsValid(funcid))
+		rom_defcache_not_found("workflow", key->name);
+	if (key->version > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_UNDEFINED),
+				 errmsg("workflow \"%s\" has no version %d", key->name,
+						key->version),
+				 errdetail("It is not defined: the function of that name is version 1.")));
+	rom_handler_check(funcid, false, "workflow", key->name);
+	rom_handler_check_execute(funcid, key->role);
+	entry = workflow_entry(record_resolved(key, rom_handler_signature(funcid)));
+	if (!load_workflow(entry))
+		elog(ERROR, "could not read what \"%s\" was resolved to", key->name);
+	return entry;
+}
+
+/* cached_name returns the entry of a key when it is fresh. */
+static NameEntry *
+cached_name(const RomNameKey *key, uint64 hash)
+{
+	NameEntry  *name = hash_search(workflow_names, &hash, HASH_FIND, NULL);
+
+	if (name == NULL || name->generation != rom_defcache_definitions() ||
+		!rom_defcache_same_key(&name->key, key))
+		return NULL;
+	/* a function created since then may come first in the path */
+	if (key->path != NULL && name->names != rom_defcache_names())
+		return NULL;
+	return name;
+}
+
+static void
+cache_name(const RomNameKey *key, uint64 hash, WorkflowEntry *entry,
+		   uint64 generation, uint64 names)
+{
+	bool		found;
+	NameEntry  *name = hash_search(workflow_names, &hash, HASH_ENTER, &found);
+
+	if (!found || !rom_defcache_same_key(&name->key, key))
+	{
+		name->generation = 0;
+		rom_defcache_copy_key(&name->key, key);
+	}
+	name->generation = generation;
+	name->names = names;
+	name->entry = entry;
+}
+
+/* resolve finds what name means: defined first, and with the path that path() gives else. */
+static WorkflowEntry *
+resolve(const char *name, int32 version, const char *path)
+{
+	RomNameKey	defined = {name, version, NULL, InvalidOid};
+	RomNameKey	resolved = {name, version, path, GetUserId()};
+	uint64		defined_hash = rom_defcache_hash_key(&defined);
+	uint64		resolved_hash;
+	uint64		generation = rom_defcache_definitions();
+	uint64		names = rom_defcache_names();
+	NameEntry  *cached;
+	WorkflowEntry *entry;
+
+	cached = cached_name(&defined, defined_hash);
+	if (cached != NULL)
+		return cached->entry;
+	resolved_hash = rom_defcache_hash_key(&resolved);
+	cached = cached_name(&resolved, resolved_hash);
+	if (cached != NULL)
+		return cached->entry;
+
+	entry = find_defined(&defined);
+	if (entry != NULL)
+		cache_name(&defined, defined_hash, entry, generation, names);
+	else
+	{
+		entry = find_resolved(&resolved);
+		cache_name(&resolved, resolved_hash, entry, generation, names);
+	}
+	return entry;
+}
+
+RomWorkflow *
+rom_workflow_resolve_in(const char *name, int32 version, const char *path)
+{
+	WorkflowEntry *entry;
+	RomWorkflow *workflow;
+
+	prepare();
+	entry = resolve(name, version, path);
+	workflow = &entry->workflow;
+	if (workflow->handler != NULL)
+	{
+		workflow_function(entry);
+		rom_handler_check_execute(workflow->handler_oid, GetUserId());
+	}
+	return workflow;
+}
+
+RomWorkflow *
+rom_workflow_resolve(const char *name, int32 version)
+{
+	return rom_workflow_resolve_in(name, version, current_path());
+}

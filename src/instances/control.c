@@ -1,0 +1,268 @@
+/*-------------------------------------------------------------------------
+ *
+ * control.c
+ *		Whose work the tables hold: this database's, or that of one it is a copy of.
+ *
+ * A row of t_control names the cluster and the database. Where it names others,
+ * the tables came with a copy, and nothing of it runs until an administrator
+ * adopts it. A copy that brought no work needs none of that.
+ *
+ * Rows that were restored from a dump of another cluster hold transaction ids
+ * that may be given out here once more, or never. They are replaced when they
+ * are first needed, or at the adoption; column xids_of says whether that is done.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "base/spi.h"
+#include "base/version.h"
+#include "instances/control.h"
+#include "memory/wake.h"
+
+/* Every row has to name us: a restored dump brings its own one beside that of CREATE EXTENSION. */
+bool
+rom_control_matches(void)
+{
+	static RomStatement stmt = {
+		"SELECT pg_catalog.bool_and(system_identifier = $1 AND database_oid = $2)"
+		" FROM romancy.t_control",
+		2, {INT8OID, OIDOID}
+	};
+	RomEngine	engine;
+	Datum		values[2];
+	bool		isnull;
+	bool		matches;
+
+	rom_engine_begin(&engine);
+	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
+	values[1] = ObjectIdGetDatum(MyDatabaseId);
+	rom_execute(&stmt, values, NULL, 0);
+	matches = DatumGetBool(rom_value(0, 1, &isnull));
+	matches = matches && !isnull;
+	rom_engine_end(&engine);
+	return matches;
+}
+
+static void (*on_foreign_xids) (void) = NULL;
+
+void
+rom_control_on_foreign_xids(void (*function) (void))
+{
+	on_foreign_xids = function;
+}
+
+void
+rom_control_own_xids(void)
+{
+	static RomStatement look = {
+		"SELECT pg_catalog.bool_and(xids_of = $1) FROM romancy.t_control",
+		1, {INT8OID}
+	};
+	static RomStatement lock = {"SELECT 1 FROM romancy.t_control FOR UPDATE", 0, {0}};
+	static RomStatement update = {"UPDATE romancy.t_control SET xids_of = $1", 1, {INT8OID}};
+	static bool own = false;
+	static FullTransactionId taken = {0};
+	Datum		value = Int64GetDatum((int64) GetSystemIdentifier());
+	bool		isnull;
+
+	if (own)
+		return;
+	for (int i = 0; i < 2; i++)
+	{
+		rom_execute(&look, &value, NULL, 0);
+		if (DatumGetBool(rom_value(0, 1, &isnull)) || isnull)
+		{
+			/* what this transaction did may be rolled back */
+			own = !FullTransactionIdEquals(taken, GetTopFullTransactionIdIfAny()) ||
+				!FullTransactionIdIsValid(taken);
+			return;
+		}
+		if (i == 0)
+			rom_execute(&lock, NULL, NULL, 0);
+	}
+	on_foreign_xids();
+	rom_execute(&update, &value, NULL, 0);
+	taken = GetTopFullTransactionId();
+}
+
+/* Makes the work ours. Engine scope needed. */
+static void
+write_control(void)
+{
+	static RomStatement clear = {"DELETE FROM romancy.t_control", 0, {0}};
+	static RomStatement insert = {
+		"INSERT INTO romancy.t_control (system_identifier, database_oid, xids_of)"
+		" VALUES ($1, $2, $1)",
+		2, {INT8OID, OIDOID}
+	};
+	Datum		values[2];
+
+	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
+	values[1] = ObjectIdGetDatum(MyDatabaseId);
+	rom_execute(&clear, NULL, NULL, 0);
+	rom_execute(&insert, values, NULL, 0);
+}
+
+void
+rom_control_adopt(void)
+{
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	rom_control_own_xids();
+	write_control();
+	rom_engine_end(&engine);
+	rom_wake_announce();
+}
+
+/*
+ * The transaction that made this database as a copy of another one of this
+ * cluster; invalid where that cannot be told. What was copied was written
+ * before it, what was started here, perhaps before any worker looked, after
+ * it. A dump that was restored brings a second row of t_control, another
+ * cluster's files another identifier, and ALTER DATABASE ... RENAME or OWNER a
+ * later transaction, with which more counts as copied.
+ */
+static TransactionId
+copied_by(void)
+{
+	static RomStatement stmt = {
+		"SELECT pg_catalog.count(*) = 1 AND pg_catalog.bool_and(system_identifier = $1)"
+		" FROM romancy.t_control",
+		1, {INT8OID}
+	};
+	TransactionId xid = InvalidTransactionId;
+	RomEngine	engine;
+	Datum		value = Int64GetDatum((int64) GetSystemIdentifier());
+	HeapTuple	tuple;
+	bool		isnull;
+	bool		within;
+
+	rom_engine_begin(&engine);
+	rom_execute(&stmt, &value, NULL, 0);
+	within = DatumGetBool(rom_value(0, 1, &isnull));
+	within = within && !isnull;
+	rom_engine_end(&engine);
+	if (!within)
+		return xid;
+
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	if (HeapTupleIsValid(tuple))
+	{
+		if (!HeapTupleHeaderXminFrozen(tuple->t_data))
+			xid = HeapTupleHeaderGetXmin(tuple->t_data);
+		ReleaseSysCache(tuple);
+	}
+	return xid;
+}
+
+/* Does the table hold a row that a new transaction sees, and that is older than copied (any, if that is invalid)? */
+static bool
+holds_rows(Oid relid, TransactionId copied)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	HeapTuple	tuple;
+	bool		found = false;
+
+	while (!found && HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+		found = !TransactionIdIsValid(copied) ||
+			HeapTupleHeaderXminFrozen(tuple->t_data) ||
+			TransactionIdPrecedes(HeapTupleHeaderGetXmin(tuple->t_data), copied);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Does any table of the extension but t_control hold rows that came with the copy? */
+static bool
+holds_work(void)
+{
+	TransactionId copied = copied_by();
+	Oid			control = rom_relation_oid("t_control");
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(ExtensionRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(rom_extension_oid()));
+	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL,
+							  2, key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (form->classid == RelationRelationId &&
+			form->deptype == DEPENDENCY_EXTENSION && form->objid != control &&
+			get_rel_relkind(form->objid) == RELKIND_RELATION)
+			found = holds_rows(form->objid, copied);
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	return found;
+}
+
+bool
+rom_control_adopt_empty(void)
+{
+	if (holds_work())
+		return false;
+	rom_control_adopt();
+	return true;
+}
+
+bool
+rom_version_matches(char **sql_version)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key[1];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	*sql_version = NULL;
+	ScanKeyInit(&key[0], Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum("romancy"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion,
+										   RelationGetDescr(rel), &isnull);
+
+		if (!isnull)
+			*sql_version = TextDatumGetCString(version);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return *sql_version != NULL && strcmp(*sql_version, ROM_VERSION) == 0;
+}

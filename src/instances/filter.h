@@ -1,0 +1,124 @@
+/*-------------------------------------------------------------------------
+ *
+ * filter.h
+ *		Filters over instances: list_instances, cancel_workflows,
+ *		retry_workflows.
+ *
+ * The statements are fixed texts; what a filter says goes in as parameters.
+ * There is one text for each status that an index serves, because an index
+ * with a WHERE clause is used only where the status is a constant.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_FILTER_H
+#define ROM_FILTER_H
+
+#include "base/spi.h"
+#include "instances/instance.h"
+
+/*
+ * Condition on t_instance i of a page of a filter's rows, and its order. A turn's row says
+ * what the instance was before; $12 are those that run one now, which count as running.
+ * created_before is part of the position ($1, $2): a condition of its own would
+ * have the index scan start there, and read all pages before this one again.
+ */
+#define ROM_FILTER_WHERE(status_condition) \
+	" where (i.created_at, i.instance_id) < ($1, $2)" \
+	" and i.created_at >= $3" \
+	" and " status_condition \
+	" and ($4 is null or case when i.instance_id = any ($12)" \
+	" and i.status in (" ROM_FILTER_TURNS ") then 'running' else i.status end" \
+	" = any ($4::romancy.t_status[]))" \
+	" and ($5 is null or i.workflow = $5)" \
+	" and ($6 is null or strpos(lower(i.workflow), lower($6)) > 0" \
+	" or strpos(i.instance_id::text, lower($6)) > 0)" \
+	" and ($7 is null or i.labels @> $7)" \
+	" and ($8 is null or not exists (select from jsonb_each($8) f" \
+	" where i.input #> string_to_array(f.key, '.') is distinct from f.value))" \
+	" and romancy.may_access(i.owner, $9, $10)" \
+	" order by i.created_at desc, i.instance_id desc limit $11"
+
+#define ROM_FILTER_NARGS 12
+#define ROM_FILTER_ARGTYPES \
+	{TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTOID, TEXTOID, \
+	JSONBOID, JSONBOID, OIDOID, BOOLOID, INT8OID, UUIDARRAYOID}
+
+/* The statuses that romancy.shown_status() shows as running while a turn is under way. */
+#define ROM_FILTER_TURNS \
+	"'pending', 'running', 'waiting_for_timer', 'waiting_for_message'," \
+	" 'waiting_for_activity', 'waiting_for_workflow'"
+
+/* Conditions that stand for a status: one of these and no turn, or a turn. */
+#define ROM_FILTER_IDLE(status_condition) \
+	status_condition " and i.instance_id <> all ($12)"
+#define ROM_FILTER_RUNNING \
+	"(i.status = 'running' and i.wake_at is not null" \
+	" or i.instance_id = any ($12) and i.status in (" ROM_FILTER_TURNS "))"
+
+/* A statement for each status, in the order of RomStatus, and one for any. head: all before WHERE. */
+#define ROM_FILTER_STATEMENT(head, condition) \
+	{head ROM_FILTER_WHERE(condition), ROM_FILTER_NARGS, ROM_FILTER_ARGTYPES}
+#define ROM_FILTER_STATEMENTS(head) { \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'pending' and i.wake_at is not null")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_RUNNING), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_timer'")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_message'")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_activity'")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_workflow'")), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'paused'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'compensating'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'completed'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'failed'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'cancelled'"), \
+	ROM_FILTER_STATEMENT(head, "i.status = 'recurred'"), \
+	ROM_FILTER_STATEMENT(head, "true") \
+}
+#define ROM_FILTER_NSTATEMENTS 13
+
+/* Position in created_at desc, instance_id desc: the row before the page. */
+typedef struct RomFilterPos
+{
+	TimestampTz created_at;
+	pg_uuid_t	id;
+} RomFilterPos;
+
+typedef struct RomFilter
+{
+	int			nstatuses;		/* 0: any */
+	RomStatus	statuses[ROM_STATUS_RECURRED + 1];
+	char	   *workflow;
+	char	   *search;
+	TimestampTz created_after;	/* inclusive */
+	TimestampTz created_before; /* exclusive */
+	Jsonb	   *input;			/* dotted path -> value */
+	Jsonb	   *labels;
+} RomFilter;
+
+/* Reads a filter; RM012 naming what is wrong with it. NULL: no condition. */
+extern void rom_filter_parse(Jsonb *json, RomFilter *filter);
+
+/* The position before the filter's first row. */
+extern void rom_filter_start(const RomFilter *filter, RomFilterPos *pos);
+
+/*
+ * Executes that of ROM_FILTER_NSTATEMENTS statements which fits the filter: at most limit rows
+ * after pos, of those that role may read (steer: steer). Engine scope needed.
+ */
+extern uint64 rom_filter_execute(RomStatement *statements,
+								 const RomFilter *filter,
+								 const RomFilterPos *pos, Oid role,
+								 bool steer, int64 limit);
+
+/*
+ * The same for all rows, from one snapshot, as a portal to be read by
+ * SPI_cursor_fetch: what the caller changes meanwhile it does not see. Engine scope needed.
+ */
+extern Portal rom_filter_open(RomStatement *statements,
+							  const RomFilter *filter, Oid role, bool steer);
+
+/* A position as a page token, and back: RM012 when it is none. */
+extern char *rom_filter_token(const RomFilterPos *pos);
+extern void rom_filter_from_token(const RomFilter *filter, const char *token,
+								  RomFilterPos *pos);
+
+#endif							/* ROM_FILTER_H */

@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox.c
+ *		Requests to an instance and results for its steps, as rows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/insert.h"
+#include "instances/inbox.h"
+
+void
+rom_inbox_insert(const pg_uuid_t *id, RomInboxKind kind, const char *step,
+				 Jsonb *result, Jsonb *error, Jsonb *detail)
+{
+	static RomTable table = {
+		"t_inbox", 8, {
+			"instance_id", "id", "kind", "step", "result", "error", "detail", "created_at"
+		}
+	};
+	Datum		values[8];
+	bool		nulls[8] = {false, false, false, step == NULL, result == NULL,
+	error == NULL, detail == NULL, false};
+
+	values[0] = UUIDPGetDatum(id);
+	values[1] = Int64GetDatum(rom_table_next_id("t_inbox_id_seq"));
+	values[2] = Int16GetDatum((int16) kind);
+	values[3] = step ? CStringGetTextDatum(step) : (Datum) 0;
+	values[4] = PointerGetDatum(result);
+	values[5] = PointerGetDatum(error);
+	values[6] = PointerGetDatum(detail);
+	values[7] = TimestampTzGetDatum(GetCurrentTimestamp());
+	rom_table_insert(&table, values, nulls);
+}

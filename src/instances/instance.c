@@ -1,0 +1,289 @@
+/*-------------------------------------------------------------------------
+ *
+ * instance.c
+ *		What an instance is made of: its id, its status, and who may do what
+ *		with it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_enum.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include <time.h>
+
+#include "base/arg.h"
+#include "base/compat.h"
+#include "base/spi.h"
+#include "instances/instance.h"
+#include "memory/slot.h"
+
+PG_FUNCTION_INFO_V1(romancy_may_read);
+PG_FUNCTION_INFO_V1(romancy_may_access);
+PG_FUNCTION_INFO_V1(romancy_monitor);
+
+static const char *const status_names[] = {
+	[ROM_STATUS_PENDING] = "pending",
+	[ROM_STATUS_RUNNING] = "running",
+	[ROM_STATUS_WAITING_TIMER] = "waiting_for_timer",
+	[ROM_STATUS_WAITING_MESSAGE] = "waiting_for_message",
+	[ROM_STATUS_WAITING_ACTIVITY] = "waiting_for_activity",
+	[ROM_STATUS_WAITING_WORKFLOW] = "waiting_for_workflow",
+	[ROM_STATUS_PAUSED] = "paused",
+	[ROM_STATUS_COMPENSATING] = "compensating",
+	[ROM_STATUS_COMPLETED] = "completed",
+	[ROM_STATUS_FAILED] = "failed",
+	[ROM_STATUS_CANCELLED] = "cancelled",
+	[ROM_STATUS_RECURRED] = "recurred"
+};
+
+/* Oids of romancy.t_status's labels; status_type is the type that they belong to. */
+static Oid	status_oids[lengthof(status_names)];
+static Oid	status_type = InvalidOid;
+
+/* Oid of romancy.monitor(), whose EXECUTE right makes a monitor. */
+static Oid	monitor_oid = InvalidOid;
+static Oid	monitor_extension = InvalidOid;
+static bool callback_registered = false;
+
+/*
+ * The twelve bits after the milliseconds are the fraction of the millisecond,
+ * and the clock is pushed on where it did not move: ids of a backend are in
+ * order, and so are their rows in the primary key's index.
+ */
+void
+rom_uuid_v7(pg_uuid_t *id)
+{
+	static uint64 previous = 0;
+	struct timespec ts;
+	uint64		ticks;			/* of 1/4096 millisecond */
+	uint64		ms;
+	uint32		fraction;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	ticks = ((uint64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000) * 4096 +
+		(uint64) (ts.tv_nsec % 1000000) * 4096 / 1000000;
+	if (ticks <= previous)
+		ticks = previous + 1;
+	previous = ticks;
+
+	ms = ticks / 4096;
+	fraction = ticks % 4096;
+	if (!pg_strong_random(&id->data[8], 8))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	for (int i = 0; i < 6; i++)
+		id->data[i] = (unsigned char) (ms >> (40 - 8 * i));
+	id->data[6] = 0x70 | (unsigned char) (fraction >> 8);
+	id->data[7] = (unsigned char) fraction;
+	id->data[8] = (id->data[8] & 0x3f) | 0x80;
+}
+
+const char *
+rom_status_name(RomStatus status)
+{
+	Assert(status >= 0 && status < lengthof(status_names));
+	return status_names[status];
+}
+
+int
+rom_status_from_name(const char *name)
+{
+	for (int i = 0; i < lengthof(status_names); i++)
+	{
+		if (strcmp(status_names[i], name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+/* load_statuses looks the labels up once for each creation of the extension, whose type's oid tells them apart. */
+static void
+load_statuses(void)
+{
+	Oid			type = rom_type_oid("t_status");
+
+	if (type == status_type)
+		return;
+	for (int i = 0; i < lengthof(status_names); i++)
+	{
+		status_oids[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
+										 ObjectIdGetDatum(type),
+										 CStringGetDatum(status_names[i]));
+		if (!OidIsValid(status_oids[i]))
+			elog(ERROR, "romancy.t_status lacks the label \"%s\"",
+				 status_names[i]);
+	}
+	status_type = type;
+}
+
+Datum
+rom_status_datum(RomStatus status)
+{
+	load_statuses();
+	return ObjectIdGetDatum(status_oids[status]);
+}
+
+RomStatus
+rom_status_from_datum(Datum value)
+{
+	load_statuses();
+	for (int i = 0; i < lengthof(status_oids); i++)
+	{
+		if (status_oids[i] == DatumGetObjectId(value))
+			return (RomStatus) i;
+	}
+	elog(ERROR, "unknown label %u of romancy.t_status",
+		 DatumGetObjectId(value));
+	return ROM_STATUS_PENDING;	/* keep the compiler quiet */
+}
+
+/* forget_monitor is called when a function changes. */
+static void
+forget_monitor(Datum arg, int cacheid, uint32 hashvalue)
+{
+	monitor_oid = InvalidOid;
+}
+
+/* is_monitor says whether role may see everybody's instances: an EXECUTE right on romancy.monitor(), which grant_usage gives. */
+static bool
+is_monitor(Oid role)
+{
+	if (!callback_registered)
+	{
+		CacheRegisterSyscacheCallback(PROCOID, forget_monitor, (Datum) 0);
+		callback_registered = true;
+	}
+	if (!OidIsValid(monitor_oid) || monitor_extension != rom_extension_oid())
+	{
+		Oid			schema = get_namespace_oid("romancy", true);
+		oidvector  *args = buildoidvector(NULL, 0);
+
+		monitor_oid = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+									  CStringGetDatum("monitor"),
+									  PointerGetDatum(args),
+									  ObjectIdGetDatum(schema));
+		monitor_extension = rom_extension_oid();
+		pfree(args);
+		if (!OidIsValid(monitor_oid))
+			return false;
+	}
+	return rom_proc_aclcheck(monitor_oid, role, ACL_EXECUTE) == ACLCHECK_OK;
+}
+
+bool
+rom_may_access(const char *owner, Oid role, bool steer)
+{
+	Oid			owner_oid = get_role_oid(owner, true);
+
+	/* of a role that was dropped, its instances are a superuser's */
+	if (OidIsValid(owner_oid) ? has_privs_of_role(role, owner_oid) :
+		superuser_arg(role))
+		return true;
+	return !steer && is_monitor(role);
+}
+
+bool
+rom_may_steer(const char *owner)
+{
+	return rom_may_access(owner, GetUserId(), true);
+}
+
+bool
+rom_may_read(const char *owner)
+{
+	return rom_may_access(owner, GetUserId(), false);
+}
+
+/* The last answer of a query; rows of one owner come together. */
+typedef struct AccessCache
+{
+	Oid			role;
+	bool		steer;
+	bool		result;
+	NameData	owner;
+} AccessCache;
+
+/* cached_access is rom_may_access() with the last answer kept for the length of a query. */
+static bool
+cached_access(FunctionCallInfo fcinfo, Oid role, bool steer)
+{
+	text	   *owner = PG_GETARG_TEXT_PP(0);
+	AccessCache *cache = fcinfo->flinfo->fn_extra;
+	char		name[NAMEDATALEN];
+
+	text_to_cstring_buffer(owner, name, sizeof(name));
+	if (cache != NULL && cache->role == role && cache->steer == steer &&
+		strcmp(NameStr(cache->owner), name) == 0)
+		return cache->result;
+	if (cache == NULL)
+		cache = fcinfo->flinfo->fn_extra =
+			MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(AccessCache));
+	cache->role = role;
+	cache->steer = steer;
+	cache->result = rom_may_access(name, role, steer);
+	namestrcpy(&cache->owner, name);
+	return cache->result;
+}
+
+/*
+ * romancy.may_read(owner text) → boolean: may the current user see what belongs
+ * to this role? For the views.
+ */
+Datum
+romancy_may_read(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(cached_access(fcinfo, GetUserId(), false));
+}
+
+/*
+ * romancy.may_access(owner text, role oid, steer boolean) → boolean: the same for
+ * a role given by oid, to see (steer false) or to change. Internal: for queries
+ * that run as the extension's owner on that role's behalf.
+ */
+Datum
+romancy_may_access(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(cached_access(fcinfo, PG_GETARG_OID(1),
+								 PG_GETARG_BOOL(2)));
+}
+
+/*
+ * romancy.monitor() → boolean: true. The right to execute it is what lets a role
+ * see the instances of all others.
+ */
+Datum
+romancy_monitor(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(true);
+}
+
+PG_FUNCTION_INFO_V1(romancy_shown_status);
+
+/*
+ * romancy.shown_status(instance_id uuid, status t_status) -> text
+ *
+ * A status as users see it. The row of a turn's instance is not committed before the
+ * turn's end; meanwhile "running" is known from shared memory.
+ */
+Datum
+romancy_shown_status(PG_FUNCTION_ARGS)
+{
+	RomStatus	status = rom_status_from_datum(PG_GETARG_DATUM(1));
+
+	if (!ROM_STATUS_IS_FINAL(status) && status != ROM_STATUS_PAUSED &&
+		status != ROM_STATUS_COMPENSATING && rom_slot_busy(PG_GETARG_UUID_P(0)))
+		status = ROM_STATUS_RUNNING;
+	PG_RETURN_TEXT_P(cstring_to_text(rom_status_name(status)));
+}

@@ -1,0 +1,422 @@
+/*-------------------------------------------------------------------------
+ *
+ * pack.c
+ *		Events as they are stored: type romancy.t_events.
+ *
+ * The events of a turn are one value. As an array of composites each would
+ * carry a tuple header and paddings, about 50 bytes of WAL; here it is
+ *
+ *		kind (1 byte), which fields follow (1 byte), time, step, name, input, result, detail
+ *
+ * where a number has seven bits in a byte, lowest first; the time is the
+ * difference to that of the event before (zigzag); a text or a jsonb begins with its
+ * length, the jsonb without its own header; and an input or a result that
+ * equals the last one is not repeated. In front stand a version of this format and the
+ * number of events (2 bytes, lowest first).
+ *
+ * A jsonb's bytes depend on the machine, so the type's text form, in which it is
+ * dumped, is that of an array of romancy.t_event. There is no binary form to
+ * receive: what is read here was written here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
+
+#include "base/errors.h"
+#include "base/spi.h"
+#include "instances/pack.h"
+
+PG_FUNCTION_INFO_V1(romancy_t_events_in);
+PG_FUNCTION_INFO_V1(romancy_t_events_out);
+PG_FUNCTION_INFO_V1(romancy_events_pack);
+PG_FUNCTION_INFO_V1(romancy_events_unpack);
+
+#define FORMAT			1
+#define HEADER_BYTES	3
+#define EVENT_COLUMNS	7
+
+/* Fields of an event that follow. */
+#define HAS_AT			0x01
+#define HAS_STEP		0x02
+#define HAS_NAME		0x04
+#define HAS_INPUT		0x08
+#define HAS_RESULT		0x10
+#define HAS_DETAIL		0x20
+#define SAME_INPUT		0x40	/* as the last one */
+#define SAME_RESULT		0x80
+
+/* ---------------------------------------------------------------- writing */
+
+void
+rom_pack_begin(RomPack *pack)
+{
+	memset(pack, 0, sizeof(RomPack));
+	initStringInfo(&pack->buf);
+	appendStringInfoSpaces(&pack->buf, VARHDRSZ + HEADER_BYTES);
+}
+
+static void
+put_number(StringInfo buf, uint64 n)
+{
+	while (n >= 0x80)
+	{
+		appendStringInfoCharMacro(buf, (char) (n | 0x80));
+		n >>= 7;
+	}
+	appendStringInfoCharMacro(buf, (char) n);
+}
+
+static void
+put_bytes(StringInfo buf, const char *data, Size len)
+{
+	put_number(buf, len);
+	appendBinaryStringInfo(buf, data, len);
+}
+
+static void
+put_jsonb(StringInfo buf, Jsonb *json)
+{
+	put_bytes(buf, VARDATA(json), VARSIZE(json) - VARHDRSZ);
+}
+
+/* same: do two documents have the same bytes? b may be NULL. */
+static bool
+same(Jsonb *a, Jsonb *b)
+{
+	return a == b || (b != NULL && VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0);
+}
+
+void
+rom_pack_add(RomPack *pack, const RomEvent *event)
+{
+	StringInfo	buf = &pack->buf;
+	int64		delta = event->at - pack->at;
+	int			fields = 0;
+
+	Assert(pack->count < PG_UINT16_MAX);
+	if (event->at != 0)
+		fields |= HAS_AT;
+	if (event->step != NULL)
+		fields |= HAS_STEP;
+	if (event->name != NULL)
+		fields |= HAS_NAME;
+	if (event->input != NULL)
+		fields |= same(event->input, pack->input) ? SAME_INPUT : HAS_INPUT;
+	if (event->result != NULL)
+		fields |= same(event->result, pack->result) ? SAME_RESULT : HAS_RESULT;
+	if (event->detail != NULL)
+		fields |= HAS_DETAIL;
+
+	appendStringInfoCharMacro(buf, (char) event->type);
+	appendStringInfoCharMacro(buf, (char) fields);
+	if (fields & HAS_AT)
+	{
+		put_number(buf, delta < 0 ? ~((uint64) delta << 1) : (uint64) delta << 1);
+		pack->at = event->at;
+	}
+	if (fields & HAS_STEP)
+		put_bytes(buf, event->step, strlen(event->step));
+	if (fields & HAS_NAME)
+		put_bytes(buf, event->name, strlen(event->name));
+	if (fields & HAS_INPUT)
+		put_jsonb(buf, pack->input = event->input);
+	if (fields & HAS_RESULT)
+		put_jsonb(buf, pack->result = event->result);
+	if (fields & HAS_DETAIL)
+		put_jsonb(buf, event->detail);
+	pack->count++;
+}
+
+Datum
+rom_pack_end(RomPack *pack)
+{
+	char	   *header = pack->buf.data + VARHDRSZ;
+
+	header[0] = FORMAT;
+	header[1] = (char) (pack->count & 0xFF);
+	header[2] = (char) (pack->count >> 8);
+	SET_VARSIZE(pack->buf.data, pack->buf.len);
+	return PointerGetDatum(pack->buf.data);
+}
+
+/* ---------------------------------------------------------------- reading */
+
+/* What is left to read. */
+typedef struct Reader
+{
+	const char *at;
+	const char *end;
+} Reader;
+
+static void
+corrupted(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("stored events of a workflow instance cannot be read")));
+}
+
+static int
+get_byte(Reader *r)
+{
+	if (r->at >= r->end)
+		corrupted();
+	return (unsigned char) *r->at++;
+}
+
+static uint64
+get_number(Reader *r)
+{
+	uint64		n = 0;
+
+	for (int shift = 0; shift < 64; shift += 7)
+	{
+		int			byte = get_byte(r);
+
+		n |= (uint64) (byte & 0x7F) << shift;
+		if (byte < 0x80)
+			return n;
+	}
+	corrupted();
+	return 0;
+}
+
+/* get_bytes gives a field and its length. */
+static const char *
+get_bytes(Reader *r, Size *len)
+{
+	const char *data;
+
+	*len = get_number(r);
+	if (*len > r->end - r->at)
+		corrupted();
+	data = r->at;
+	r->at += *len;
+	return data;
+}
+
+static char *
+get_text(Reader *r)
+{
+	Size		len;
+	const char *data = get_bytes(r, &len);
+
+	return pnstrdup(data, len);
+}
+
+static Jsonb *
+get_jsonb(Reader *r)
+{
+	Size		len;
+	const char *data = get_bytes(r, &len);
+	Jsonb	   *json = palloc(VARHDRSZ + len);
+
+	SET_VARSIZE(json, VARHDRSZ + len);
+	memcpy(VARDATA(json), data, len);
+	return json;
+}
+
+void
+rom_pack_read(Datum events, int64 last_seq, RomEventList *list, MemoryContext cxt)
+{
+	struct varlena *packed = PG_DETOAST_DATUM_PACKED(events);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	Reader		r = {VARDATA_ANY(packed), VARDATA_ANY(packed) + VARSIZE_ANY_EXHDR(packed)};
+	TimestampTz at = 0;
+	Jsonb	   *input = NULL;
+	Jsonb	   *result = NULL;
+	int			n;
+
+	if (get_byte(&r) != FORMAT)
+		corrupted();
+	n = get_byte(&r);
+	n |= get_byte(&r) << 8;
+	for (int i = 0; i < n; i++)
+	{
+		RomEvent   *event = palloc0_object(RomEvent);
+		int			fields;
+
+		event->seq = last_seq - n + 1 + i;
+		event->type = (RomEventType) get_byte(&r);
+		fields = get_byte(&r);
+		if (fields & HAS_AT)
+		{
+			uint64		delta = get_number(&r);
+
+			at += (int64) ((delta >> 1) ^ (~(delta & 1) + 1));
+			event->at = at;
+		}
+		if (fields & HAS_STEP)
+			event->step = get_text(&r);
+		if (fields & HAS_NAME)
+			event->name = get_text(&r);
+		if (fields & HAS_INPUT)
+			input = get_jsonb(&r);
+		if (fields & HAS_RESULT)
+			result = get_jsonb(&r);
+		if (fields & HAS_DETAIL)
+			event->detail = get_jsonb(&r);
+		if (fields & (HAS_INPUT | SAME_INPUT))
+			event->input = input;
+		if (fields & (HAS_RESULT | SAME_RESULT))
+			event->result = result;
+		rom_event_list_add(list, event, cxt);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* ---------------------------------------------------------------- arrays of romancy.t_event */
+
+/* from_tuple makes an event of a composite value. */
+static RomEvent *
+from_tuple(HeapTupleHeader header, TupleDesc tupdesc)
+{
+	RomEvent   *event = palloc0_object(RomEvent);
+	HeapTupleData tuple;
+	Datum		values[EVENT_COLUMNS];
+	bool		isnull[EVENT_COLUMNS];
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = header;
+	heap_deform_tuple(&tuple, tupdesc, values, isnull);
+	if (isnull[0] || DatumGetInt16(values[0]) < 0 || DatumGetInt16(values[0]) > PG_UINT8_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("kind of an event must be between 0 and %d", PG_UINT8_MAX)));
+	event->type = (RomEventType) DatumGetInt16(values[0]);
+	event->step = isnull[1] ? NULL : TextDatumGetCString(values[1]);
+	event->name = isnull[2] ? NULL : TextDatumGetCString(values[2]);
+	event->input = isnull[3] ? NULL : DatumGetJsonbP(values[3]);
+	event->result = isnull[4] ? NULL : DatumGetJsonbP(values[4]);
+	event->detail = isnull[5] ? NULL : DatumGetJsonbP(values[5]);
+	event->at = isnull[6] ? 0 : DatumGetTimestampTz(values[6]);
+	return event;
+}
+
+/* from_array packs an array of romancy.t_event. */
+static Datum
+from_array(ArrayType *array)
+{
+	TupleDesc	tupdesc = lookup_rowtype_tupdesc(ARR_ELEMTYPE(array), -1);
+	RomPack		pack;
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_DOUBLE,
+					  &elems, &nulls, &n);
+	if (n > PG_UINT16_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("more than %d events in one value", PG_UINT16_MAX)));
+	rom_pack_begin(&pack);
+	for (int i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("an event must not be null")));
+		rom_pack_add(&pack, from_tuple(DatumGetHeapTupleHeader(elems[i]), tupdesc));
+	}
+	ReleaseTupleDesc(tupdesc);
+	return rom_pack_end(&pack);
+}
+
+/* to_tuple is the composite value of an event. */
+static Datum
+to_tuple(const RomEvent *event, TupleDesc tupdesc)
+{
+	Datum		values[EVENT_COLUMNS] = {0};
+	bool		nulls[EVENT_COLUMNS] = {0};
+
+	values[0] = Int16GetDatum((int16) event->type);
+	nulls[1] = event->step == NULL;
+	if (event->step)
+		values[1] = CStringGetTextDatum(event->step);
+	nulls[2] = event->name == NULL;
+	if (event->name)
+		values[2] = CStringGetTextDatum(event->name);
+	values[3] = PointerGetDatum(event->input);
+	nulls[3] = event->input == NULL;
+	values[4] = PointerGetDatum(event->result);
+	nulls[4] = event->result == NULL;
+	values[5] = PointerGetDatum(event->detail);
+	nulls[5] = event->detail == NULL;
+	values[6] = TimestampTzGetDatum(event->at);
+	nulls[6] = event->at == 0;
+	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
+}
+
+/* to_array is the array of romancy.t_event that a stored value stands for. */
+static Datum
+to_array(Datum events)
+{
+	Oid			type = rom_type_oid("t_event");
+	TupleDesc	tupdesc = lookup_rowtype_tupdesc(type, -1);
+	RomEventList list = {0};
+	Datum	   *elems;
+
+	rom_pack_read(events, 0, &list, CurrentMemoryContext);
+	elems = palloc_array(Datum, Max(list.count, 1));
+	for (int i = 0; i < list.count; i++)
+		elems[i] = to_tuple(list.events[i], tupdesc);
+	ReleaseTupleDesc(tupdesc);
+	return PointerGetDatum(construct_array(elems, list.count, type, -1, false,
+										   TYPALIGN_DOUBLE));
+}
+
+/* array_type is the type romancy.t_event[]. */
+static Oid
+array_type(void)
+{
+	return get_array_type(rom_type_oid("t_event"));
+}
+
+/* romancy.t_events_in(cstring) → t_events: reads the text form of t_event[]. */
+Datum
+romancy_t_events_in(PG_FUNCTION_ARGS)
+{
+	Oid			function;
+	Oid			param;
+	Datum		array;
+
+	getTypeInputInfo(array_type(), &function, &param);
+	array = OidInputFunctionCall(function, PG_GETARG_CSTRING(0), param, -1);
+	PG_RETURN_DATUM(from_array(DatumGetArrayTypeP(array)));
+}
+
+/* romancy.t_events_out(t_events) → cstring: the text form of t_event[]. */
+Datum
+romancy_t_events_out(PG_FUNCTION_ARGS)
+{
+	Oid			function;
+	bool		is_varlena;
+
+	getTypeOutputInfo(array_type(), &function, &is_varlena);
+	PG_RETURN_CSTRING(OidOutputFunctionCall(function, to_array(PG_GETARG_DATUM(0))));
+}
+
+/* romancy.events_pack(events t_event[]) → t_events. Errors: 22023, 22004 an event that cannot be one. */
+Datum
+romancy_events_pack(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(from_array(PG_GETARG_ARRAYTYPE_P(0)));
+}
+
+/* romancy.events_unpack(events t_events) → t_event[]. Errors: XX001. */
+Datum
+romancy_events_unpack(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(to_array(PG_GETARG_DATUM(0)));
+}

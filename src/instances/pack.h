@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * pack.h
+ *		Events as they are stored: type romancy.t_events.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_PACK_H
+#define ROM_PACK_H
+
+#include "lib/stringinfo.h"
+
+#include "instances/history.h"
+
+/* What has been packed so far. */
+typedef struct RomPack
+{
+	StringInfoData buf;
+	int			count;
+	TimestampTz at;				/* of the last event */
+	Jsonb	   *input;			/* the last one; NULL for none yet */
+	Jsonb	   *result;
+} RomPack;
+
+/* Begins a pack in the current context. */
+extern void rom_pack_begin(RomPack *pack);
+
+/* Adds one event, which has to live until the end. At most 65,535 events. */
+extern void rom_pack_add(RomPack *pack, const RomEvent *event);
+
+/* The finished datum, of type romancy.t_events. */
+extern Datum rom_pack_end(RomPack *pack);
+
+/*
+ * Adds the events of a datum to list, whose memory is cxt: numbered so that the
+ * last one is last_seq. Events may share a document. Error XX001 where it cannot be read.
+ */
+extern void rom_pack_read(Datum events, int64 last_seq, RomEventList *list,
+						  MemoryContext cxt);
+
+#endif							/* ROM_PACK_H */

@@ -1,0 +1,632 @@
+/*-------------------------------------------------------------------------
+ *
+ * start.c
+ *		start_workflow, start_workflows, and the core that all starts share.
+ *
+ * A start is meant to cost about what a one-row INSERT does: its definition
+ * comes from the cache, its row from one kept plan, and the wake-up is a note
+ * in memory. An idempotency key adds a row in t_idempotency, whose primary key makes a
+ * second caller wait for the first.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/guc.h"
+#include "base/insert.h"
+#include "base/spi.h"
+#include "instances/instance.h"
+#include "instances/start.h"
+#include "memory/shmem.h"
+#include "memory/wake.h"
+#include "turn/primitive.h"
+
+PG_FUNCTION_INFO_V1(romancy_start_workflow);
+PG_FUNCTION_INFO_V1(romancy_start_workflows);
+
+/* From so many on, a scan finds them; each by itself would flood the ready queue. */
+#define WAKE_EACH_MAX 1000
+
+#define INSTANCE_COLUMNS \
+	"instance_id, created_at, updated_at, wake_at, deadline, def_id," \
+	" priority, flags, depth, status, owner, workflow, parent_id," \
+	" parent_step, parent_close, continued_from, idempotency_key, input," \
+	" labels, result_expires"
+
+/* The common case: the id is new, so nothing can conflict. */
+static RomTable instance_table = {
+	"t_instance", 22, {
+		"instance_id", "created_at", "wake_at", "deadline", "def_id", "priority",
+		"flags", "depth", "owner", "workflow", "parent_id", "parent_step",
+		"parent_close", "continued_from", "idempotency_key", "input", "labels",
+		"result_expires", "updated_at", "status", "last_seq", "crashes"
+	}
+};
+
+/* The same with an id from outside, which may exist. */
+static RomStatement insert_instance_given = {
+	"insert into romancy.t_instance (" INSTANCE_COLUMNS ")"
+	" values ($1, $2, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $10, $11, $12,"
+	" $13, $14, $15, $16, $17, $18)"
+	" on conflict (instance_id) do nothing",
+	18, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
+		INT4OID, INT4OID, INT2OID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID,
+	UUIDOID, TEXTOID, JSONBOID, JSONBOID, INTERVALOID}
+};
+
+/* Is the id the mailbox of a chain of generations whose first has been deleted? */
+static RomStatement select_continued = {
+	"select 1 from romancy.t_instance where mailbox = $1 and status <> 'recurred'",
+	1, {UUIDOID}
+};
+
+static RomStatement insert_instances = {
+	"insert into romancy.t_instance (instance_id, created_at, updated_at,"
+	" wake_at, deadline, def_id, priority, status, owner, workflow,"
+	" idempotency_key, input, labels, result_expires)"
+	" select u.id, $4, $4, $5, $6, $7, $8, 'pending', $9, $10, u.key, u.input,"
+	" $11, $12 from unnest($1, $2, $3) u (id, input, key)",
+	12, {UUIDARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID,
+		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTOID, TEXTOID,
+	JSONBOID, INTERVALOID}
+};
+
+static RomStatement insert_key = {
+	"insert into romancy.t_idempotency"
+	" (owner, workflow, idempotency_key, instance_id) values ($1, $2, $3, $4)"
+	" on conflict do nothing",
+	4, {TEXTOID, TEXTOID, TEXTOID, UUIDOID}
+};
+
+static RomStatement select_key = {
+	"select instance_id from romancy.t_idempotency"
+	" where owner = $1 and workflow = $2 and idempotency_key = $3",
+	3, {TEXTOID, TEXTOID, TEXTOID}
+};
+
+/* In order of the key, so that two callers with keys in common do not deadlock. */
+static RomStatement insert_keys = {
+	"insert into romancy.t_idempotency"
+	" (owner, workflow, idempotency_key, instance_id)"
+	" select $1, $2, u.key, u.id from unnest($3, $4) u (key, id)"
+	" where u.key is not null order by u.key, u.id on conflict do nothing",
+	4, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDARRAYOID}
+};
+
+/* A subquery, so that each key is looked up in the primary key, whatever the planner thinks of the table's size. */
+static RomStatement select_keys = {
+	"select (select i.instance_id from romancy.t_idempotency i"
+	" where i.owner = $1 and i.workflow = $2 and i.idempotency_key = u.key)"
+	" from unnest($3) with ordinality u (key, n) order by u.n",
+	3, {TEXTOID, TEXTOID, TEXTARRAYOID}
+};
+
+/* rom_start_warn says once in a session that nothing will run what is started here. */
+void
+rom_start_warn(void)
+{
+	static bool warned = false;
+
+	if (warned || rom_shmem_available())
+		return;
+	warned = true;
+	ereport(WARNING,
+			(errcode(ERRCODE_CONFIG_FILE_ERROR),
+			 errmsg("romancy is not loaded at server start, so no worker runs workflows"),
+			 errhint("Add romancy to shared_preload_libraries and restart the server. Until then, call romancy.drain() runs what is ready.")));
+}
+
+static void
+check_labels(Jsonb *labels)
+{
+	if (labels != NULL && !JB_ROOT_IS_OBJECT(labels))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("labels must be a JSON object")));
+	rom_payload_check(labels, "labels");
+}
+
+/* wake notes that an instance is ready, now or later. */
+static void
+wake(const pg_uuid_t *id, Oid owner, int32 priority, TimestampTz start_at,
+	 TimestampTz now)
+{
+	if (start_at > now)
+		rom_wake_at(id, owner, priority, start_at);
+	else
+		rom_wake_ready(id, owner, priority);
+}
+
+static Datum
+text_or_null(const char *value, bool *isnull)
+{
+	*isnull = value == NULL;
+	return value ? CStringGetTextDatum(value) : (Datum) 0;
+}
+
+static Datum
+pointer_or_null(const void *value, bool *isnull)
+{
+	*isnull = value == NULL;
+	return PointerGetDatum(value);
+}
+
+/* default_result_expires is what romancy.result_expires says for instances that start now; NULL when it is off. */
+static const Interval *
+default_result_expires(void)
+{
+	static Interval interval;
+
+	if (rom_guc_result_expires <= 0)
+		return NULL;
+	interval.month = interval.day = 0;
+	interval.time = (int64) rom_guc_result_expires * USECS_PER_SEC;
+	return &interval;
+}
+
+/*
+ * refuse_continued refuses an id from outside, whose row has just been inserted, when it is that of a deleted
+ * first generation: the messages of those that continued it would be the new one's. The deletion is over, or there
+ * would have been a conflict; so the latest snapshot shows the last generation, whatever the caller's isolation.
+ */
+static void
+refuse_continued(const pg_uuid_t *id)
+{
+	Datum		values[1] = {UUIDPGetDatum(id)};
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	uint64		rows = rom_execute_at(&select_continued, values, NULL, snapshot, 1);
+
+	UnregisterSnapshot(snapshot);
+	if (rows > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("the id \"%s\" is still in use", rom_uuid_text(id)),
+				 errdetail("The workflow instance of that id was deleted, but one that continues it is there."),
+				 errhint("Use another id.")));
+}
+
+/* insert_row writes the instance's row. Engine scope needed for an id from outside. */
+static void
+insert_row(const RomStart *start, const char *owner, const char *name,
+		   const pg_uuid_t *id, TimestampTz start_at, TimestampTz deadline)
+{
+	Datum		v[22];
+	bool		n[22] = {false};
+
+	v[0] = UUIDPGetDatum(id);
+	v[1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	v[2] = TimestampTzGetDatum(start_at);
+	v[3] = TimestampTzGetDatum(deadline);
+	n[3] = deadline == DT_NOEND;
+	v[4] = Int32GetDatum(start->workflow->def_id);
+	v[5] = Int32GetDatum(start->priority);
+	v[6] = Int32GetDatum(start->flags);
+	v[7] = Int16GetDatum(start->depth);
+	v[8] = CStringGetTextDatum(owner);
+	v[9] = CStringGetTextDatum(name);
+	v[10] = pointer_or_null(start->has_parent ? &start->parent_id : NULL,
+							&n[10]);
+	v[11] = text_or_null(start->parent_step, &n[11]);
+	v[12] = text_or_null(start->parent_close, &n[12]);
+	v[13] = pointer_or_null(start->has_continued_from ?
+							&start->continued_from : NULL, &n[13]);
+	v[14] = text_or_null(start->idempotency_key, &n[14]);
+	v[15] = pointer_or_null(start->input, &n[15]);
+	v[16] = pointer_or_null(start->labels, &n[16]);
+	v[17] = pointer_or_null(start->result_expires ?
+							start->result_expires : default_result_expires(), &n[17]);
+	if (!start->has_id)
+	{
+		v[18] = v[1];
+		v[19] = rom_status_datum(ROM_STATUS_PENDING);
+		v[20] = Int64GetDatum(0);
+		v[21] = Int16GetDatum(0);
+		rom_table_insert(&instance_table, v, n);
+	}
+	else if (rom_execute(&insert_instance_given, v, n, 0) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("workflow instance \"%s\" already exists",
+						DatumGetCString(DirectFunctionCall1(uuid_out, v[0]))),
+				 errhint("Use an idempotency_key where a repeated start is to find the first one's instance.")));
+	else
+		refuse_continued(id);
+}
+
+/*
+ * claim_key takes an idempotency key for *id, and returns true; or returns false
+ * and in *id the instance that has it. It waits for another transaction that
+ * takes the same key at the moment. Engine scope needed. (Under REPEATABLE READ a
+ * key that came after the snapshot is the INSERT's serialization error.)
+ */
+static bool
+claim_key(const char *owner, const char *name, const char *key, pg_uuid_t *id)
+{
+	Datum		values[4];
+	bool		isnull;
+
+	values[0] = CStringGetTextDatum(owner);
+	values[1] = CStringGetTextDatum(name);
+	values[2] = CStringGetTextDatum(key);
+	values[3] = UUIDPGetDatum(id);
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (rom_execute(&insert_key, values, NULL, 0) == 1)
+			return true;
+		/* not there when it was deleted in between: once more */
+		if (rom_execute(&select_key, values, NULL, 1) == 1)
+		{
+			*id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+			return false;
+		}
+	}
+}
+
+bool
+rom_instance_start(const RomStart *start, pg_uuid_t *id)
+{
+	const char *name = start->name ? start->name : start->workflow->name;
+	const char *owner = GetUserNameFromId(start->owner, false);
+	TimestampTz now = rom_now();
+	TimestampTz start_at = start->has_start_at ? start->start_at : now;
+	const Interval *timeout = start->execution_timeout ?
+		start->execution_timeout : start->workflow->execution_timeout;
+	TimestampTz deadline = timeout ?
+		rom_timestamp_plus(start_at, timeout) : DT_NOEND;
+	bool		is_new = true;
+	RomEngine	engine;
+
+	if (!(start->flags & ROM_IS_CANVAS))
+		rom_payload_check(start->input, "input");
+	check_labels(start->labels);
+	if (start->has_id)
+		*id = start->id;
+	else
+		rom_uuid_v7(id);
+
+	if (start->idempotency_key == NULL && !start->has_id)
+		insert_row(start, owner, name, id, start_at, deadline);
+	else
+	{
+		rom_engine_begin(&engine);
+		if (start->idempotency_key != NULL)
+			is_new = claim_key(owner, name, start->idempotency_key, id);
+		if (is_new)
+			insert_row(start, owner, name, id, start_at, deadline);
+		rom_engine_end(&engine);
+	}
+	if (is_new)
+		wake(id, start->owner, start->priority, start_at, now);
+	return is_new;
+}
+
+bool
+rom_start_request(const RomStartRequest *request, const char *path,
+				  pg_uuid_t *id)
+{
+	RomStart	start = {0};
+
+	start.workflow = path ?
+		rom_workflow_resolve_in(request->name, request->version, path) :
+		rom_workflow_resolve(request->name, request->version);
+	start.name = request->name;
+	start.owner = GetUserId();
+	start.input = request->input;
+	start.has_id = request->has_id;
+	start.id = request->id;
+	start.idempotency_key = request->idempotency_key;
+	start.has_start_at = request->has_start_at;
+	start.start_at = request->start_at;
+	start.priority = request->priority;
+	start.labels = request->labels;
+	start.execution_timeout = request->execution_timeout;
+	return rom_instance_start(&start, id);
+}
+
+/* uuid_array makes a uuid[] of n ids. */
+static Datum
+uuid_array(const pg_uuid_t *ids, int n)
+{
+	Datum	   *elements = palloc_array(Datum, Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = UUIDPGetDatum(&ids[i]);
+	return PointerGetDatum(construct_array(elements, n, UUIDOID, UUID_LEN,
+										   false, TYPALIGN_CHAR));
+}
+
+/* jsonb_array and text_array make arrays of one dimension, in which NULL pointers and nulls are null. */
+static Datum
+jsonb_array(Datum *inputs, bool *nulls, int n)
+{
+	int			dims[1] = {n};
+	int			lbs[1] = {1};
+
+	return PointerGetDatum(construct_md_array(inputs, nulls, 1, dims, lbs,
+											  JSONBOID, -1, false,
+											  TYPALIGN_INT));
+}
+
+static Datum
+text_array(char **keys, int n)
+{
+	Datum	   *elements = palloc_array(Datum, Max(n, 1));
+	bool	   *nulls = palloc_array(bool, Max(n, 1));
+	int			dims[1] = {n};
+	int			lbs[1] = {1};
+
+	for (int i = 0; i < n; i++)
+		elements[i] = text_or_null(keys ? keys[i] : NULL, &nulls[i]);
+	return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lbs,
+											  TEXTOID, -1, false,
+											  TYPALIGN_INT));
+}
+
+/*
+ * claim_keys takes the keys of many starts: afterwards ids[i] is whose key it
+ * is, and fresh[i] tells whether that is the id made for it here.
+ */
+static void
+claim_keys(const RomStartMany *many, const char *owner, pg_uuid_t *ids,
+		   bool *fresh)
+{
+	Datum		values[4];
+	pg_uuid_t  *found = palloc_array(pg_uuid_t, many->count);
+	bool		missing = true;
+
+	values[0] = CStringGetTextDatum(owner);
+	values[1] = CStringGetTextDatum(many->common.name);
+	values[2] = text_array(many->keys, many->count);
+	values[3] = uuid_array(ids, many->count);
+	while (missing)
+	{
+		CHECK_FOR_INTERRUPTS();
+		rom_execute(&insert_keys, values, NULL, 0);
+		if (rom_execute(&select_keys, values, NULL, 0) != many->count)
+			elog(ERROR, "unexpected number of idempotency keys");
+		missing = false;
+		for (int i = 0; i < many->count; i++)
+		{
+			bool		isnull;
+			Datum		id = rom_value(i, 1, &isnull);
+
+			found[i] = isnull ? ids[i] : *DatumGetUUIDP(id);
+			/* deleted between the two statements: once more */
+			missing |= isnull && many->keys[i] != NULL;
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+	for (int i = 0; i < many->count; i++)
+	{
+		fresh[i] = memcmp(&found[i], &ids[i], sizeof(pg_uuid_t)) == 0;
+		ids[i] = found[i];
+	}
+	pfree(found);
+}
+
+/* insert_many writes the rows of those that are fresh (NULL: all). Engine scope needed. */
+static void
+insert_many(const RomStartMany *many, const RomWorkflow *workflow,
+			const char *owner, const pg_uuid_t *ids, const bool *fresh,
+			TimestampTz start_at)
+{
+	int			n = 0;
+	pg_uuid_t  *new_ids = palloc_array(pg_uuid_t, many->count);
+	Datum	   *inputs = palloc_array(Datum, many->count);
+	bool	   *input_nulls = palloc_array(bool, many->count);
+	char	  **keys = palloc_array(char *, many->count);
+	Datum		v[12];
+	bool		nulls[12] = {false};
+
+	for (int i = 0; i < many->count; i++)
+	{
+		if (fresh != NULL && !fresh[i])
+			continue;
+		new_ids[n] = ids[i];
+		inputs[n] = many->inputs[i];
+		input_nulls[n] = many->input_nulls[i];
+		keys[n] = many->keys ? many->keys[i] : NULL;
+		n++;
+	}
+	if (n == 0)
+		return;
+	v[0] = uuid_array(new_ids, n);
+	v[1] = jsonb_array(inputs, input_nulls, n);
+	v[2] = text_array(keys, n);
+	v[3] = TimestampTzGetDatum(GetCurrentTimestamp());
+	v[4] = TimestampTzGetDatum(start_at);
+	nulls[5] = workflow->execution_timeout == NULL;
+	v[5] = nulls[5] ? (Datum) 0 :
+		TimestampTzGetDatum(rom_timestamp_plus(start_at,
+											   workflow->execution_timeout));
+	v[6] = Int32GetDatum(workflow->def_id);
+	v[7] = Int32GetDatum(many->common.priority);
+	v[8] = CStringGetTextDatum(owner);
+	v[9] = CStringGetTextDatum(many->common.name);
+	v[10] = pointer_or_null(many->common.labels, &nulls[10]);
+	v[11] = pointer_or_null(default_result_expires(), &nulls[11]);
+	rom_execute(&insert_instances, v, nulls, 0);
+}
+
+pg_uuid_t *
+rom_start_many(const RomStartMany *many, const char *path)
+{
+	const RomStartRequest *common = &many->common;
+	RomWorkflow *workflow = path ?
+		rom_workflow_resolve_in(common->name, common->version, path) :
+		rom_workflow_resolve(common->name, common->version);
+	const char *owner = GetUserNameFromId(GetUserId(), false);
+	TimestampTz now = rom_now();
+	TimestampTz start_at = common->has_start_at ? common->start_at : now;
+	pg_uuid_t  *ids = palloc_array(pg_uuid_t, Max(many->count, 1));
+	bool	   *fresh = NULL;
+	RomEngine	engine;
+
+	check_labels(common->labels);
+	for (int i = 0; i < many->count; i++)
+	{
+		if (!many->input_nulls[i])
+			rom_payload_check((Jsonb *) DatumGetPointer(many->inputs[i]),
+							  "inputs");
+		rom_uuid_v7(&ids[i]);
+	}
+	if (many->count == 0)
+		return ids;
+
+	rom_engine_begin(&engine);
+	if (many->keys != NULL)
+	{
+		fresh = palloc_array(bool, many->count);
+		claim_keys(many, owner, ids, fresh);
+	}
+	insert_many(many, workflow, owner, ids, fresh, start_at);
+	rom_engine_end(&engine);
+
+	if (many->count > WAKE_EACH_MAX)
+		rom_wake_scan();
+	else
+	{
+		for (int i = 0; i < many->count; i++)
+		{
+			if (many->keys == NULL || fresh[i])
+				wake(&ids[i], GetUserId(), common->priority, start_at, now);
+		}
+	}
+	return ids;
+}
+
+/*
+ * romancy.start_workflow(name text, input jsonb, instance_id uuid,
+ * idempotency_key text, start_at timestamptz, priority int, labels jsonb,
+ * version int, execution_timeout interval) → uuid
+ *
+ * Starts an instance and returns its id. All but the name may be null: input;
+ * instance_id (default: a new one); idempotency_key (per owner and workflow);
+ * start_at (default: now); priority (default 0, higher first); labels (an object);
+ * version (default: the current one); execution_timeout (longer than 0; default:
+ * the definition's). Errors: RM001 unknown name or version, RM011 input too
+ * large, RM012 bad labels, times or handler, 23505 an instance_id that exists, 42501
+ * no right to execute the handler. In a workflow it is a recorded step.
+ */
+Datum
+romancy_start_workflow(PG_FUNCTION_ARGS)
+{
+	RomStartRequest request = {0};
+	pg_uuid_t  *id = palloc_object(pg_uuid_t);
+
+	request.name = rom_arg_text(fcinfo, 0, "name");
+	request.input = rom_arg_jsonb_opt(fcinfo, 1);
+	request.has_id = !PG_ARGISNULL(2);
+	if (request.has_id)
+		request.id = *PG_GETARG_UUID_P(2);
+	request.idempotency_key = rom_arg_key_opt(fcinfo, 3);
+	request.has_start_at = rom_arg_timestamp_opt(fcinfo, 4, "start_at",
+												 &request.start_at);
+	request.priority = rom_arg_int32_opt(fcinfo, 5, 0);
+	request.labels = rom_arg_jsonb_opt(fcinfo, 6);
+	request.version = rom_workflow_version_arg(fcinfo, 7, request.name);
+	request.execution_timeout = rom_arg_duration_opt(fcinfo, 8,
+													 "execution_timeout");
+	if (rom_turn_in_handler())
+		rom_step_start(&request, id);
+	else
+	{
+		rom_start_warn();
+		rom_start_request(&request, NULL, id);
+	}
+	PG_RETURN_UUID_P(id);
+}
+
+/* keys_arg reads idempotency_keys, of which there must be as many as inputs. */
+static char **
+keys_arg(FunctionCallInfo fcinfo, int n, int count)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			nkeys;
+	char	  **keys;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), TEXTOID, -1, false,
+					  TYPALIGN_INT, &elements, &nulls, &nkeys);
+	if (nkeys != count)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("idempotency_keys and inputs differ in length"),
+				 errdetail("There are %d keys and %d inputs.", nkeys, count)));
+	keys = palloc_array(char *, Max(count, 1));
+	for (int i = 0; i < count; i++)
+	{
+		keys[i] = nulls[i] ? NULL : TextDatumGetCString(elements[i]);
+		if (keys[i] != NULL)
+			rom_key_check(keys[i], "idempotency_keys");
+	}
+	return keys;
+}
+
+/*
+ * romancy.start_workflows(name text, inputs jsonb[], idempotency_keys text[],
+ * start_at timestamptz, priority int, labels jsonb, version int) → setof uuid
+ *
+ * Starts an instance for each input, in one statement, and returns their ids in
+ * the order of the inputs. idempotency_keys: null, or one for each input, which may
+ * be null; equal keys give the same id. Others as for start_workflow. Errors:
+ * as there, and RM012 where the lengths differ.
+ */
+Datum
+romancy_start_workflows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	RomStartMany many = {{0}};
+	pg_uuid_t  *ids;
+
+	many.common.name = rom_arg_text(fcinfo, 0, "name");
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"inputs\" must not be null")));
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), JSONBOID, -1, false,
+					  TYPALIGN_INT, &many.inputs, &many.input_nulls,
+					  &many.count);
+	for (int i = 0; i < many.count; i++)
+	{
+		if (!many.input_nulls[i])
+			many.inputs[i] = PointerGetDatum(PG_DETOAST_DATUM(many.inputs[i]));
+	}
+	many.keys = keys_arg(fcinfo, 2, many.count);
+	many.common.has_start_at = rom_arg_timestamp_opt(fcinfo, 3, "start_at",
+													 &many.common.start_at);
+	many.common.priority = rom_arg_int32_opt(fcinfo, 4, 0);
+	many.common.labels = rom_arg_jsonb_opt(fcinfo, 5);
+	many.common.version = rom_workflow_version_arg(fcinfo, 6, many.common.name);
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (rom_turn_in_handler())
+		ids = rom_step_start_many(&many);
+	else
+	{
+		rom_start_warn();
+		ids = rom_start_many(&many, NULL);
+	}
+	for (int i = 0; i < many.count; i++)
+	{
+		Datum		value = UUIDPGetDatum(&ids[i]);
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value,
+							 &isnull);
+	}
+	return (Datum) 0;
+}

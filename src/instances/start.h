@@ -1,0 +1,92 @@
+/*-------------------------------------------------------------------------
+ *
+ * start.h
+ *		Starting instances: by clients, handlers, schedules, events, parents.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_START_H
+#define ROM_START_H
+
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "defs/definition.h"
+
+/* All that a new instance can be given; zeroed where nothing is. */
+typedef struct RomStart
+{
+	const RomWorkflow *workflow;
+	const char *name;			/* as it was asked for; NULL: the workflow's */
+	Oid			owner;			/* who it runs as */
+	Jsonb	   *input;
+	bool		has_id;
+	pg_uuid_t	id;
+	const char *idempotency_key;
+	bool		has_start_at;
+	TimestampTz start_at;
+	int32		priority;
+	Jsonb	   *labels;
+	const Interval *execution_timeout;	/* NULL: the definition's */
+	bool		has_parent;
+	pg_uuid_t	parent_id;
+	const char *parent_step;
+	const char *parent_close;	/* 'cancel', 'abandon' */
+	bool		has_continued_from;
+	pg_uuid_t	continued_from;
+	int16		depth;			/* of children */
+	int32		flags;			/* ROM_IS_CANVAS ... */
+	const Interval *result_expires;
+} RomStart;
+
+/*
+ * Inserts an instance, notes its wake-up, and returns true; or, with an
+ * idempotency key that its owner used for this workflow before, returns false and the
+ * instance of then. *id: which. Enters the engine by itself. Errors: RM011 (payload too
+ * large), RM012 (labels), 23505 (an id that exists).
+ */
+extern bool rom_instance_start(const RomStart *start, pg_uuid_t *id);
+
+/* Warns, once in a session, where nothing will run what is started because romancy is not preloaded. */
+extern void rom_start_warn(void);
+
+/* What start_workflow was asked to do: names and values only, so that it can be recorded and done later. */
+typedef struct RomStartRequest
+{
+	char	   *name;
+	int32		version;		/* 0: current */
+	Jsonb	   *input;
+	bool		has_id;
+	pg_uuid_t	id;
+	char	   *idempotency_key;
+	bool		has_start_at;
+	TimestampTz start_at;
+	int32		priority;
+	Jsonb	   *labels;
+	Interval   *execution_timeout;
+} RomStartRequest;
+
+/* Resolves the request's name for the current user, under path (NULL: the session's), and starts it. */
+extern bool rom_start_request(const RomStartRequest *request,
+							  const char *path, pg_uuid_t *id);
+
+/* The same for many inputs: input and idempotency_key of request are unused. */
+typedef struct RomStartMany
+{
+	RomStartRequest common;
+	int			count;
+	Datum	   *inputs;			/* jsonb */
+	bool	   *input_nulls;
+	char	  **keys;			/* NULL, or count of them, each may be NULL */
+} RomStartMany;
+
+/* One id for each input, in their order. */
+extern pg_uuid_t *rom_start_many(const RomStartMany *many, const char *path);
+
+/* Recorded forms, in a handler (steps.c). */
+extern void rom_step_start(const RomStartRequest *request, pg_uuid_t *id);
+extern pg_uuid_t *rom_step_start_many(const RomStartMany *many);
+extern bool rom_step_cancel(const pg_uuid_t *id, const char *reason);
+
+#endif							/* ROM_START_H */

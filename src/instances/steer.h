@@ -1,0 +1,46 @@
+/*-------------------------------------------------------------------------
+ *
+ * steer.h
+ *		Requests to instances, as the current user.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_STEER_H
+#define ROM_STEER_H
+
+#include "utils/uuid.h"
+
+#include "instances/inbox.h"
+#include "instances/instance.h"
+
+/*
+ * Puts a cancel, terminate, pause or resume into the instance's inbox and
+ * notes its wake-up. False, and nothing done, when the caller's snapshot shows it
+ * in a state that the request does not fit. Error RM002 when there is no such instance, or it is another role's.
+ * Enters the engine by itself.
+ */
+extern bool rom_steer_request(const pg_uuid_t *id, RomInboxKind kind,
+							  const char *reason);
+
+/* What steering and reading need of an instance's row. */
+typedef struct RomInstanceHead
+{
+	RomStatus	status;
+	Oid			owner;			/* InvalidOid when that role was dropped */
+	char	   *owner_name;
+	int32		priority;
+	int32		flags;
+	int64		last_seq;
+} RomInstanceHead;
+
+/*
+ * Reads it, for a caller that is to steer it or only to read; RM002 when there is none or the current
+ * user may not. Enters the engine by itself; call it outside of one.
+ */
+extern void rom_instance_head(const pg_uuid_t *id, bool steer,
+							  RomInstanceHead *head);
+
+/* Raises RM002 for id. */
+extern void rom_instance_missing(const pg_uuid_t *id);
+
+#endif							/* ROM_STEER_H */

@@ -1,0 +1,475 @@
+/*-------------------------------------------------------------------------
+ *
+ * heap.c
+ *		Bounded heaps of instances in shared memory: a queue per database and
+ *		owner, and the deadlines. For ready.c, which has the lock.
+ *
+ * Order in a queue: each point of priority is worth a minute of age. What is
+ * queued together is therefore taken in strict order of priority, oldest
+ * first, and nothing starves for ever behind what comes later.
+ *
+ * The queues share a pool of nodes. A queue is a pairing heap, linked by
+ * numbers of nodes; a hash table finds an instance that is queued already, so
+ * that scans that find it again do not fill the pool. No queue gets more than half of it.
+ *
+ * Deadlines have a pool and a hash table of their own, and one binary heap of
+ * numbers of nodes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "utils/timestamp.h"
+
+#include "memory/heap.h"
+
+#define POOL_SIZE 65536
+#define HASH_SIZE 65536
+#define AGEING (60 * USECS_PER_SEC) /* per point of priority */
+#define NONE (-1)
+
+/* Of both pools. hash_next links the free ones, too. */
+typedef struct Node
+{
+	pg_uuid_t	id;
+	Oid			dbid;
+	Oid			owner;
+	int32		priority;
+	int			hash_next;
+	TimestampTz at;
+	/* ready only */
+	int64		key;			/* smaller is better */
+	uint64		seq;			/* order of arrival among equal keys */
+	int			child;
+	int			sibling;
+} Node;
+
+typedef struct Pool
+{
+	int			used;			/* nodes that were ever in use */
+	int			free;			/* first free one below that */
+	int			count;			/* in use now */
+	int			buckets[HASH_SIZE];
+	Node		nodes[POOL_SIZE];
+} Pool;
+
+struct RomHeaps
+{
+	uint64		seq;
+	int			nqueues;		/* places used so far */
+	int			ndeadlines;
+	RomHeapQueue queues[ROM_READY_QUEUES];
+	int			heap[POOL_SIZE];
+	Pool		ready;
+	Pool		deadlines;
+};
+
+static void
+pool_init(Pool *pool)
+{
+	int			i;
+
+	pool->used = 0;
+	pool->count = 0;
+	pool->free = NONE;
+	for (i = 0; i < HASH_SIZE; i++)
+		pool->buckets[i] = NONE;
+}
+
+Size
+rom_heaps_size(void)
+{
+	return sizeof(RomHeaps);
+}
+
+void
+rom_heaps_init(RomHeaps *heaps)
+{
+	memset(heaps, 0, offsetof(RomHeaps, heap));
+	pool_init(&heaps->ready);
+	pool_init(&heaps->deadlines);
+}
+
+static int *
+bucket_of(Pool *pool, const pg_uuid_t *id)
+{
+	uint32		hash = hash_bytes(id->data, UUID_LEN);
+
+	return &pool->buckets[hash % HASH_SIZE];
+}
+
+/* Is the instance in the pool? Among deadlines: at the same time. */
+static bool
+pool_has(Pool *pool, const RomReadyItem *item, bool same_time)
+{
+	int			i;
+
+	for (i = *bucket_of(pool, &item->id); i != NONE; i = pool->nodes[i].hash_next)
+	{
+		Node	   *node = &pool->nodes[i];
+
+		if (node->dbid == item->dbid && node->owner == item->owner &&
+			memcmp(node->id.data, item->id.data, UUID_LEN) == 0 &&
+			(!same_time || node->at == item->at))
+			return true;
+	}
+	return false;
+}
+
+/* A node for the item, in its hash chain. There must be a free one. */
+static int
+pool_add(Pool *pool, const RomReadyItem *item)
+{
+	int		   *bucket = bucket_of(pool, &item->id);
+	int			i;
+	Node	   *node;
+
+	if (pool->free != NONE)
+	{
+		i = pool->free;
+		pool->free = pool->nodes[i].hash_next;
+	}
+	else
+		i = pool->used++;
+	pool->count++;
+
+	node = &pool->nodes[i];
+	node->id = item->id;
+	node->dbid = item->dbid;
+	node->owner = item->owner;
+	node->priority = item->priority;
+	node->at = item->at;
+	node->child = NONE;
+	node->sibling = NONE;
+	node->hash_next = *bucket;
+	*bucket = i;
+	return i;
+}
+
+static void
+pool_remove(Pool *pool, int i)
+{
+	int		   *link = bucket_of(pool, &pool->nodes[i].id);
+
+	while (*link != i)
+		link = &pool->nodes[*link].hash_next;
+	*link = pool->nodes[i].hash_next;
+
+	pool->nodes[i].hash_next = pool->free;
+	pool->free = i;
+	pool->count--;
+}
+
+/* ---- queues ---- */
+
+static bool
+before(const Node *a, const Node *b)
+{
+	return a->key < b->key || (a->key == b->key && a->seq < b->seq);
+}
+
+/* Joins two heaps. */
+static int
+meld(Node *nodes, int a, int b)
+{
+	if (a == NONE)
+		return b;
+	if (b == NONE)
+		return a;
+	if (before(&nodes[b], &nodes[a]))
+	{
+		int			t = a;
+
+		a = b;
+		b = t;
+	}
+	nodes[b].sibling = nodes[a].child;
+	nodes[a].child = b;
+	return a;
+}
+
+/* The heap without its root: children joined in pairs, then from the last pair on. */
+static int
+without_root(Node *nodes, int root)
+{
+	int			next = nodes[root].child;
+	int			pairs = NONE;
+	int			rest = NONE;
+
+	while (next != NONE)
+	{
+		int			a = next;
+		int			b = nodes[a].sibling;
+
+		next = NONE;
+		nodes[a].sibling = NONE;
+		if (b != NONE)
+		{
+			next = nodes[b].sibling;
+			nodes[b].sibling = NONE;
+		}
+		a = meld(nodes, a, b);
+		nodes[a].sibling = pairs;
+		pairs = a;
+	}
+	while (pairs != NONE)
+	{
+		int			a = pairs;
+
+		pairs = nodes[a].sibling;
+		nodes[a].sibling = NONE;
+		rest = meld(nodes, rest, a);
+	}
+	return rest;
+}
+
+RomHeapQueue *
+rom_heap_find(RomHeaps *heaps, Oid dbid, Oid owner)
+{
+	int			i;
+
+	for (i = 0; i < heaps->nqueues; i++)
+		if (heaps->queues[i].dbid == dbid && heaps->queues[i].owner == owner)
+			return &heaps->queues[i];
+	return NULL;
+}
+
+/* The owner's queue, made if need be in the place of an empty one. NULL: no place. */
+static RomHeapQueue *
+make_queue(RomHeaps *heaps, Oid dbid, Oid owner)
+{
+	RomHeapQueue *queue = rom_heap_find(heaps, dbid, owner);
+	int			i;
+
+	if (queue != NULL)
+		return queue;
+	for (i = 0; i < heaps->nqueues && heaps->queues[i].count > 0; i++)
+		 /* look on */ ;
+	if (i == ROM_READY_QUEUES)
+		return NULL;
+	if (i == heaps->nqueues)
+		heaps->nqueues++;
+	queue = &heaps->queues[i];
+	queue->dbid = dbid;
+	queue->owner = owner;
+	queue->root = NONE;
+	queue->count = 0;
+	return queue;
+}
+
+RomHeapQueue *
+rom_heap_queue(RomHeaps *heaps, int number)
+{
+	return &heaps->queues[number];
+}
+
+int
+rom_heap_queues(RomHeaps *heaps)
+{
+	return heaps->nqueues;
+}
+
+RomHeapResult
+rom_heap_push(RomHeaps *heaps, const RomReadyItem *item, TimestampTz now)
+{
+	Pool	   *pool = &heaps->ready;
+	RomHeapQueue *queue;
+	Node	   *node;
+	int			i;
+
+	if (pool_has(pool, item, false))
+		return ROM_HEAP_THERE;
+	queue = make_queue(heaps, item->dbid, item->owner);
+	if (queue == NULL || queue->count >= POOL_SIZE / 2 ||
+		pool->count == POOL_SIZE)
+		return ROM_HEAP_FULL;
+
+	i = pool_add(pool, item);
+	node = &pool->nodes[i];
+
+	/*
+	 * -infinity, or what slept while the server was down, is not worth more
+	 * than a day
+	 */
+	node->key = Max(item->at, now - USECS_PER_DAY) - item->priority * AGEING;
+	node->seq = heaps->seq++;
+	if (queue->count == 0)
+		queue->waiting_since = now;
+	queue->root = meld(pool->nodes, queue->root, i);
+	queue->count++;
+	return ROM_HEAP_ADDED;
+}
+
+void
+rom_heap_pop(RomHeaps *heaps, RomHeapQueue *queue, pg_uuid_t *id)
+{
+	int			i = queue->root;
+
+	*id = heaps->ready.nodes[i].id;
+	queue->root = without_root(heaps->ready.nodes, i);
+	queue->count--;
+	pool_remove(&heaps->ready, i);
+}
+
+bool
+rom_heap_filled(RomHeaps *heaps)
+{
+	return heaps->ready.count >= POOL_SIZE / 8 * 3;
+}
+
+bool
+rom_heap_low(RomHeaps *heaps)
+{
+	return heaps->ready.count < POOL_SIZE / 16;
+}
+
+/* ---- deadlines ---- */
+
+static void
+sift_up(RomHeaps *heaps, int pos)
+{
+	Node	   *nodes = heaps->deadlines.nodes;
+	int		   *heap = heaps->heap;
+	int			i = heap[pos];
+
+	while (pos > 0 && nodes[i].at < nodes[heap[(pos - 1) / 2]].at)
+	{
+		heap[pos] = heap[(pos - 1) / 2];
+		pos = (pos - 1) / 2;
+	}
+	heap[pos] = i;
+}
+
+static void
+sift_down(RomHeaps *heaps, int pos)
+{
+	Node	   *nodes = heaps->deadlines.nodes;
+	int		   *heap = heaps->heap;
+	int			i = heap[pos];
+
+	for (;;)
+	{
+		int			child = 2 * pos + 1;
+
+		if (child >= heaps->ndeadlines)
+			break;
+		if (child + 1 < heaps->ndeadlines &&
+			nodes[heap[child + 1]].at < nodes[heap[child]].at)
+			child++;
+		if (nodes[i].at <= nodes[heap[child]].at)
+			break;
+		heap[pos] = heap[child];
+		pos = child;
+	}
+	heap[pos] = i;
+}
+
+RomHeapResult
+rom_heap_add_deadline(RomHeaps *heaps, const RomReadyItem *item)
+{
+	if (pool_has(&heaps->deadlines, item, true))
+		return ROM_HEAP_THERE;
+	if (heaps->ndeadlines == POOL_SIZE)
+		return ROM_HEAP_FULL;
+	heaps->heap[heaps->ndeadlines] = pool_add(&heaps->deadlines, item);
+	sift_up(heaps, heaps->ndeadlines++);
+	return ROM_HEAP_ADDED;
+}
+
+TimestampTz
+rom_heap_next_deadline(RomHeaps *heaps)
+{
+	return heaps->ndeadlines > 0 ?
+		heaps->deadlines.nodes[heaps->heap[0]].at : DT_NOEND;
+}
+
+bool
+rom_heap_take_deadline(RomHeaps *heaps, TimestampTz now, RomReadyItem *item)
+{
+	int			i;
+	Node	   *node;
+
+	if (rom_heap_next_deadline(heaps) > now)
+		return false;
+	i = heaps->heap[0];
+	node = &heaps->deadlines.nodes[i];
+	item->id = node->id;
+	item->dbid = node->dbid;
+	item->owner = node->owner;
+	item->priority = node->priority;
+	item->at = node->at;
+
+	heaps->heap[0] = heaps->heap[--heaps->ndeadlines];
+	if (heaps->ndeadlines > 0)
+		sift_down(heaps, 0);
+	pool_remove(&heaps->deadlines, i);
+	return true;
+}
+
+static int
+by_time(const void *a, const void *b, void *nodes)
+{
+	TimestampTz at_a = ((Node *) nodes)[*(const int *) a].at;
+	TimestampTz at_b = ((Node *) nodes)[*(const int *) b].at;
+
+	return at_a < at_b ? -1 : at_a > at_b;
+}
+
+/* A sorted array is a heap, and its end is what is farthest. */
+void
+rom_heap_drop_farthest(RomHeaps *heaps,
+					   void (*dropped) (Oid dbid, TimestampTz at))
+{
+	int			keep = heaps->ndeadlines - heaps->ndeadlines / 4;
+	int			i;
+
+	qsort_arg(heaps->heap, heaps->ndeadlines, sizeof(int), by_time,
+			  heaps->deadlines.nodes);
+	for (i = keep; i < heaps->ndeadlines; i++)
+	{
+		Node	   *node = &heaps->deadlines.nodes[heaps->heap[i]];
+
+		dropped(node->dbid, node->at);
+		pool_remove(&heaps->deadlines, heaps->heap[i]);
+	}
+	heaps->ndeadlines = keep;
+}
+
+bool
+rom_heap_half_empty(RomHeaps *heaps)
+{
+	return heaps->ndeadlines < POOL_SIZE / 2;
+}
+
+void
+rom_heap_purge(RomHeaps *heaps, Oid dbid)
+{
+	int			kept = 0;
+	int			i;
+
+	for (i = 0; i < heaps->nqueues; i++)
+	{
+		RomHeapQueue *queue = &heaps->queues[i];
+		pg_uuid_t	id;
+
+		if (queue->dbid != dbid)
+			continue;
+		while (queue->count > 0)
+			rom_heap_pop(heaps, queue, &id);
+		queue->dbid = InvalidOid;
+	}
+
+	for (i = 0; i < heaps->ndeadlines; i++)
+	{
+		int			node = heaps->heap[i];
+
+		if (heaps->deadlines.nodes[node].dbid == dbid)
+			pool_remove(&heaps->deadlines, node);
+		else
+			heaps->heap[kept++] = node;
+	}
+	heaps->ndeadlines = kept;
+	for (i = kept / 2 - 1; i >= 0; i--)
+		sift_down(heaps, i);
+}

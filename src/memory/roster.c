@@ -1,0 +1,280 @@
+/*-------------------------------------------------------------------------
+ *
+ * roster.c
+ *		Who is there: the workers and the databases, in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "memory/roster.h"
+#include "memory/shmem.h"
+
+static RomRoster *roster_area = NULL;
+
+Size
+rom_roster_shmem_size(void)
+{
+	return add_size(offsetof(RomRoster, workers),
+					mul_size(rom_guc_max_workers, sizeof(RomWorker)));
+}
+
+void
+rom_roster_shmem_attach(void *place, bool found)
+{
+	roster_area = place;
+	if (found)
+		return;
+	memset(place, 0, rom_roster_shmem_size());
+	SpinLockInit(&roster_area->mutex);
+	roster_area->launcher_procno = -1;
+	roster_area->launcher_wakes_at = DT_NOBEGIN;
+	roster_area->nworkers = rom_guc_max_workers;
+}
+
+RomRoster *
+rom_roster_get(void)
+{
+	return roster_area;
+}
+
+/* Sets the latches. Those of processes that have gone meanwhile belong to nobody or to others, who look and sleep on. */
+void
+rom_latches_set(const RomLatches *latches)
+{
+	int			i;
+
+	for (i = 0; i < latches->count; i++)
+		SetLatch(&GetPGProcByNumber(latches->procnos[i])->procLatch);
+}
+
+/* A wake-up that finds no room is one too many: some forty are on their way. */
+static void
+add_latch(RomLatches *latches, int procno)
+{
+	if (procno >= 0 && latches->count < ROM_LATCHES_MAX)
+		latches->procnos[latches->count++] = procno;
+}
+
+void
+rom_roster_tell_locked(RomRoster *roster, uint32 what, RomLatches *latches)
+{
+	if ((roster->told & what) == what)
+		return;
+	roster->told |= what;
+	add_latch(latches, roster->launcher_procno);
+}
+
+void
+rom_roster_tell(uint32 what)
+{
+	RomRoster  *roster = roster_area;
+	RomLatches	latches;
+
+	if (roster == NULL)
+		return;
+	latches.count = 0;
+	SpinLockAcquire(&roster->mutex);
+	rom_roster_tell_locked(roster, what, &latches);
+	SpinLockRelease(&roster->mutex);
+	rom_latches_set(&latches);
+}
+
+/* The database's record, or NULL: unknown (create false), or no place is left. */
+RomDatabase *
+rom_roster_database_locked(RomRoster *roster, Oid dbid, bool create)
+{
+	RomDatabase *place = NULL;
+	int			i;
+
+	for (i = 0; i < roster->ndatabases; i++)
+	{
+		if (roster->databases[i].dbid == dbid)
+			return &roster->databases[i];
+		if (place == NULL && roster->databases[i].dbid == InvalidOid)
+			place = &roster->databases[i];
+	}
+	if (!create)
+		return NULL;
+	if (place == NULL)
+	{
+		if (roster->ndatabases == ROM_MAX_DATABASES)
+		{
+			roster->databases_full = true;
+			return NULL;
+		}
+		place = &roster->databases[roster->ndatabases++];
+	}
+
+	memset(place, 0, sizeof(RomDatabase));
+	place->dbid = dbid;
+	place->scheduler_at = DT_NOEND;
+	place->horizon = DT_NOEND;
+	for (i = 0; i < ROM_SWEEP_MAX; i++)
+		place->sweep_at[i] = DT_NOEND;
+	return place;
+}
+
+bool
+rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
+					   RomLatches *latches)
+{
+	int			of_database = 0;	/* but those that rest: they make room */
+	int			of_owner = 0;
+	int			i;
+
+	for (i = 0; i < roster->nworkers; i++)
+	{
+		RomWorker  *worker = &roster->workers[i];
+
+		if (worker->state == ROM_WORKER_FREE ||
+			worker->kind != ROM_WORKER_EXECUTOR || worker->dbid != dbid)
+			continue;
+		if (worker->owner == owner || worker->state != ROM_WORKER_IDLE)
+			of_database++;
+		if (worker->owner != owner || worker->leave ||
+			worker->state == ROM_WORKER_LEAVING)
+			continue;
+		of_owner++;
+		if (worker->state == ROM_WORKER_IDLE)
+		{
+			worker->state = ROM_WORKER_RUNNING; /* claimed */
+			add_latch(latches, worker->procno);
+			return true;
+		}
+	}
+
+	if (of_owner == 0)
+	{
+		for (i = 0; i < roster->npending; i++)
+			if (roster->pending[i].dbid == dbid &&
+				roster->pending[i].owner == owner)
+				return false;
+		rom_roster_tell_locked(roster, ROM_TELL_START, latches);
+	}
+	else if (of_database < rom_guc_executors && !roster->cannot_grow)
+		rom_roster_tell_locked(roster, ROM_TELL_GROW, latches);
+	return false;
+}
+
+bool
+rom_roster_wake_scheduler_locked(RomRoster *roster, Oid dbid,
+								 RomLatches *latches)
+{
+	bool		found = false;
+	int			i;
+
+	for (i = 0; i < roster->nworkers; i++)
+	{
+		RomWorker  *worker = &roster->workers[i];
+
+		if (worker->state != ROM_WORKER_FREE &&
+			worker->state != ROM_WORKER_LEAVING && !worker->leave &&
+			worker->kind == ROM_WORKER_SCHEDULER && worker->dbid == dbid)
+		{
+			found = true;
+			if (worker->pid != 0)
+				add_latch(latches, worker->procno);
+		}
+	}
+	return found;
+}
+
+void
+rom_roster_scan(Oid dbid, bool announce)
+{
+	RomRoster  *roster = roster_area;
+	RomDatabase *database;
+	RomLatches	latches;
+
+	if (roster == NULL)
+		return;
+	latches.count = 0;
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, dbid, true);
+	if (database != NULL)
+	{
+		if (announce)
+		{
+			database->refusal = ROM_REFUSAL_NONE;
+			database->epoch++;
+			database->scan_after = 0;
+			database->scan_failures = 0;
+			memset(database->failures, 0, sizeof(database->failures));
+			memset(database->blocked_until, 0, sizeof(database->blocked_until));
+		}
+		database->scan = true;
+		if (!rom_roster_wake_scheduler_locked(roster, dbid, &latches) ||
+			announce)
+			rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
+	}
+	SpinLockRelease(&roster->mutex);
+	rom_latches_set(&latches);
+}
+
+void
+rom_roster_sweep(Oid dbid, int sweep, TimestampTz due)
+{
+	RomRoster  *roster = roster_area;
+	RomDatabase *database;
+	RomLatches	latches;
+
+	if (roster == NULL || sweep < 0 || sweep >= ROM_SWEEP_MAX)
+		return;
+	latches.count = 0;
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, dbid, true);
+	if (database != NULL && due < database->sweep_at[sweep])
+	{
+		database->sweep_at[sweep] = due;
+		if (!rom_roster_wake_scheduler_locked(roster, dbid, &latches) &&
+			due < database->scheduler_at)
+		{
+			database->scheduler_at = due;
+			if (due < roster->launcher_wakes_at)
+			{
+				roster->launcher_wakes_at = due;
+				rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
+			}
+		}
+	}
+	SpinLockRelease(&roster->mutex);
+	rom_latches_set(&latches);
+}
+
+void
+rom_roster_busy(RomWorker *worker, int turns)
+{
+	RomRoster  *roster = roster_area;
+	TimestampTz now = GetCurrentTimestamp();
+	RomDatabase *database;
+	RomLatches	latches;
+	bool		there = false;
+	int			i;
+
+	latches.count = 0;
+	SpinLockAcquire(&roster->mutex);
+	worker->turns += turns;
+	database = rom_roster_database_locked(roster, worker->dbid, true);
+	if (database != NULL)
+	{
+		database->busy_at = now;
+		for (i = 0; i < roster->nworkers && !there; i++)
+			there = roster->workers[i].state != ROM_WORKER_FREE &&
+				roster->workers[i].kind == ROM_WORKER_SCHEDULER &&
+				roster->workers[i].dbid == worker->dbid;
+		if (!there && database->scheduler_at > now + ROM_SCHEDULER_DELAY)
+		{
+			database->scheduler_at = now + ROM_SCHEDULER_DELAY;
+			if (database->scheduler_at < roster->launcher_wakes_at)
+				rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
+		}
+	}
+	SpinLockRelease(&roster->mutex);
+	rom_latches_set(&latches);
+}

@@ -1,0 +1,203 @@
+/*-------------------------------------------------------------------------
+ *
+ * roster.h
+ *		Who is there: the workers and the databases, in shared memory.
+ *
+ * All of it is guarded by one spinlock, the mutex, which guards the ready
+ * ring too (ready.c): so a worker that goes to sleep or leaves, and a commit
+ * that has work for it, see each other. Functions named *_locked want it held
+ * and collect the latches to set, which is done after its release.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_ROSTER_H
+#define ROM_ROSTER_H
+
+#include "datatype/timestamp.h"
+#include "storage/spin.h"
+
+#include "memory/sweep.h"
+
+/* Databases that are known at a time; the others wait for a place. */
+#define ROM_MAX_DATABASES 256
+
+/* Owners with waiting work that the launcher is known to know of. */
+#define ROM_MAX_PENDING 64
+
+typedef enum RomWorkerKind
+{
+	ROM_WORKER_SCHEDULER,
+	ROM_WORKER_EXECUTOR
+} RomWorkerKind;
+
+#define ROM_WORKER_KINDS 2
+
+typedef enum RomWorkerState
+{
+	ROM_WORKER_FREE,			/* the place is free */
+	ROM_WORKER_STARTING,		/* registered, not there yet */
+	ROM_WORKER_IDLE,			/* sleeps on its latch; a commit may claim it */
+	ROM_WORKER_RUNNING,
+	ROM_WORKER_LEAVING			/* takes nothing more */
+} RomWorkerState;
+
+/* A place for a worker. */
+typedef struct RomWorker
+{
+	RomWorkerKind kind;
+	RomWorkerState state;
+	bool		leave;			/* the launcher, or a DROP DATABASE, asks it
+								 * to */
+	uint32		generation;		/* of the place; a late start finds another
+								 * one */
+	Oid			dbid;
+	Oid			owner;			/* executor: whose turns it runs */
+	int			part;			/* scheduler: which share of the sweeps */
+	int			pid;			/* 0 while it starts */
+	int			procno;
+	TimestampTz started_at;
+	TimestampTz since;			/* of state */
+	int64		turns;
+} RomWorker;
+
+/* What sweep n has done in a database. Times are 0 before the first. */
+typedef struct RomSweepStat
+{
+	TimestampTz last_run;
+	TimestampTz next_due;
+	int64		rows;			/* of the last run */
+	int64		total_rows;
+	int64		runs;
+	int64		duration;		/* of the last run, microseconds */
+	int64		skipped;		/* another one held the lock */
+	int64		errors;
+} RomSweepStat;
+
+/* Why no worker runs in a database. */
+typedef enum RomRefusal
+{
+	ROM_REFUSAL_NONE,
+	ROM_REFUSAL_NO_EXTENSION,
+	ROM_REFUSAL_VERSION,		/* SQL objects of another version than the
+								 * library */
+	ROM_REFUSAL_COPY			/* a copy that was not adopted */
+} RomRefusal;
+
+typedef struct RomDatabase
+{
+	Oid			dbid;			/* invalid: the place is free */
+	RomRefusal	refusal;		/* until something is announced */
+	bool		listed;			/* the launcher has looked at its row in
+								 * pg_database */
+	bool		served;			/* connectable, and not left out by
+								 * romancy.databases */
+	bool		dropped;		/* the launcher is to forget it */
+	bool		scan;			/* to be scanned for work */
+	TimestampTz scan_after;		/* and not before, after scans that failed */
+	int			scan_failures;	/* in a row */
+	int			barred;			/* commands that keep workers out */
+	uint32		epoch;			/* counts what calls for a new look at the
+								 * extension */
+	TimestampTz busy_at;		/* an executor ended a batch */
+	TimestampTz scheduler_at;	/* a scheduler is needed by then */
+	TimestampTz waiting_since;	/* the launcher saw that one is needed; 0:
+								 * none */
+	TimestampTz horizon;		/* deadlines from here on are not in memory */
+	bool		refill;			/* there is room for them */
+
+	/*
+	 * by kind of worker: ends in a row that went wrong, and when the next may
+	 * start
+	 */
+	int			failures[ROM_WORKER_KINDS];
+	TimestampTz blocked_until[ROM_WORKER_KINDS];
+	TimestampTz sweep_at[ROM_SWEEP_MAX];	/* asked for by notes */
+	RomSweepStat stats[ROM_SWEEP_MAX];
+} RomDatabase;
+
+/* What the launcher is told; a bit stands until it has looked. */
+#define ROM_TELL_START		0x01	/* work for an owner without an executor */
+#define ROM_TELL_GROW		0x02	/* work while all executors of its owner
+									 * are busy */
+#define ROM_TELL_DATABASE	0x04	/* something about a database changed */
+#define ROM_TELL_RING		0x08	/* the ring is half full */
+#define ROM_TELL_WORKER		0x10	/* a worker arrived or left */
+#define ROM_TELL_LIST		0x20	/* databases came or went: list them */
+
+typedef struct RomRoster
+{
+	slock_t		mutex;
+
+	/* launcher; wakes_at is when it wakes by itself */
+	int			launcher_pid;	/* 0: none */
+	int			launcher_procno;
+	TimestampTz launcher_started_at;
+	TimestampTz launcher_since;
+	TimestampTz launcher_wakes_at;
+	uint32		told;
+	bool		cannot_grow;	/* all places taken, or no process to be had */
+	bool		room_wanted;	/* an executor that rests is to tell: somebody
+								 * has work for one more */
+
+	/* queues that the launcher knows of, but cannot serve now */
+	int			npending;
+	struct
+	{
+		Oid			dbid;
+		Oid			owner;
+	}			pending[ROM_MAX_PENDING];
+
+	bool		databases_full; /* some did not find a place */
+	int			ndatabases;		/* places used so far */
+	RomDatabase databases[ROM_MAX_DATABASES];
+
+	int			nworkers;		/* romancy.max_workers at start */
+	RomWorker	workers[FLEXIBLE_ARRAY_MEMBER];
+} RomRoster;
+
+/* The scheduler, for the sweeps, comes so long after executors have begun to work. */
+#define ROM_SCHEDULER_DELAY USECS_PER_SEC
+
+/* Latches to be set after the release of the mutex. */
+#define ROM_LATCHES_MAX 40
+typedef struct RomLatches
+{
+	int			count;
+	int			procnos[ROM_LATCHES_MAX];
+} RomLatches;
+
+/* NULL when there is no shared memory. */
+extern RomRoster *rom_roster_get(void);
+
+extern void rom_latches_set(const RomLatches *latches);
+
+extern void rom_roster_tell_locked(RomRoster *roster, uint32 what,
+								   RomLatches *latches);
+extern RomDatabase *rom_roster_database_locked(RomRoster *roster, Oid dbid,
+											   bool create);
+
+/*
+ * Something is ready for owner in dbid: claims an idle executor of theirs, or
+ * tells the launcher when that could help. False: there is nobody idle, so
+ * that the next one need not look.
+ */
+extern bool rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
+								   RomLatches *latches);
+
+/* Claims the schedulers of a database, so that they look at its record. False: there is none. */
+extern bool rom_roster_wake_scheduler_locked(RomRoster *roster, Oid dbid,
+											 RomLatches *latches);
+
+/* A database is to be scanned for work. announce: its extension came, or changed. */
+extern void rom_roster_scan(Oid dbid, bool announce);
+
+/* A database is to run a sweep by due. */
+extern void rom_roster_sweep(Oid dbid, int sweep, TimestampTz due);
+
+/* An executor has run a batch: counts its turns, and sees to it that there will be a scheduler. */
+extern void rom_roster_busy(RomWorker *worker, int turns);
+
+/* Tells the launcher. */
+extern void rom_roster_tell(uint32 what);
+
+#endif							/* ROM_ROSTER_H */

@@ -1,0 +1,642 @@
+/*-------------------------------------------------------------------------
+ *
+ * slot.c
+ *		What each process that runs turns is doing, in shared memory.
+ *
+ * A slot is written by its owner and read by others under its mutex.
+ *
+ * Cancel. Each turn of a member has a number of its own in its slot. The
+ * canceller's commit hook writes the number into cancel_turn and sends SIGINT,
+ * both under the slot's mutex: so when rom_slot_member_end() has had the mutex
+ * the signal is there, and one system call lets it in. After that no signal
+ * of this turn is on its way, and the next member cannot be hit by it.
+ *
+ * The file. A record per slot, written in place at each rom_slot_begin() and
+ * emptied when the process rests or leaves in order. It is read and removed
+ * when shared memory is made: by the postmaster, at a start or a crash
+ * restart, before any process runs. What it holds then is what was under way.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "memory/ready.h"
+#include "memory/roster.h"
+#include "memory/shmem.h"
+#include "memory/slot.h"
+
+#define SESSION_SLOTS 64
+#define SUSPECTS_MAX 1024
+#define INFLIGHT_FILE "pg_stat/romancy.inflight"
+#define INFLIGHT_MAGIC 0x524D0001
+
+typedef struct Slot
+{
+	slock_t		mutex;
+	int			pid;			/* 0: free */
+	Oid			dbid;
+	Oid			owner;
+	int			count;			/* instances of the transaction */
+	int			member;			/* whose turn it is; -1: between turns */
+	uint64		turn;			/* number of the turn, never used again */
+	uint64		cancel_turn;	/* the turn that was to be cancelled last */
+	TimestampTz since;			/* of the turn */
+	uint32		again;			/* bit per instance: to be run again */
+	bool		kept;			/* kept_id is run outside of any transaction
+								 * that locks it */
+	bool		kept_again;		/* it is to be run again after that */
+	pg_uuid_t	kept_id;
+	pg_uuid_t	ids[ROM_BATCH_MAX];
+} Slot;
+
+typedef struct Slots
+{
+	slock_t		suspect_mutex;
+	int			nsuspects;
+	struct
+	{
+		pg_uuid_t	id;
+		Oid			dbid;
+	}			suspects[SUSPECTS_MAX];
+	int			nexecutors;
+	int			nslots;
+	Slot		slots[FLEXIBLE_ARRAY_MEMBER];
+} Slots;
+
+/* A slot's record in the file. */
+typedef struct Record
+{
+	uint32		magic;
+	Oid			dbid;
+	uint32		count;
+	pg_uuid_t	ids[ROM_BATCH_MAX];
+} Record;
+
+static Slots *area = NULL;
+static Slot *mine = NULL;
+static bool exit_hooked = false;
+static int	inflight_fd = -1;
+static bool inflight_written = false;	/* our record is not empty */
+
+Size
+rom_slot_shmem_size(void)
+{
+	return add_size(offsetof(Slots, slots),
+					mul_size(rom_guc_max_workers + SESSION_SLOTS,
+							 sizeof(Slot)));
+}
+
+/* Reads what was under way when the server went down, and removes the file. */
+static void
+read_inflight(void)
+{
+	Record		record;
+	int			fd = OpenTransientFile(INFLIGHT_FILE, O_RDONLY | PG_BINARY);
+	uint32		i;
+
+	if (fd < 0)
+		return;
+	while (read(fd, &record, sizeof(record)) == sizeof(record))
+	{
+		if (record.magic != INFLIGHT_MAGIC || record.count > ROM_BATCH_MAX)
+			continue;
+		for (i = 0; i < record.count && area->nsuspects < SUSPECTS_MAX; i++)
+		{
+			area->suspects[area->nsuspects].id = record.ids[i];
+			area->suspects[area->nsuspects].dbid = record.dbid;
+			area->nsuspects++;
+		}
+	}
+	CloseTransientFile(fd);
+	if (unlink(INFLIGHT_FILE) != 0)
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not remove file \"%s\": %m", INFLIGHT_FILE)));
+}
+
+void
+rom_slot_shmem_attach(void *place, bool found)
+{
+	int			i;
+
+	area = place;
+	if (found)
+		return;
+	memset(area, 0, rom_slot_shmem_size());
+	SpinLockInit(&area->suspect_mutex);
+	area->nexecutors = rom_guc_max_workers;
+	area->nslots = rom_guc_max_workers + SESSION_SLOTS;
+	for (i = 0; i < area->nslots; i++)
+	{
+		SpinLockInit(&area->slots[i].mutex);
+		area->slots[i].member = -1;
+	}
+	read_inflight();
+}
+
+/*
+ * Writes our record. Not synced: it has to survive a crash of the server, not
+ * of the machine. Failures are of no consequence but a suspect less.
+ */
+static void
+write_inflight(void)
+{
+	Record		record;
+
+	if (inflight_fd == -1)
+	{
+		inflight_fd = BasicOpenFile(INFLIGHT_FILE,
+									O_RDWR | O_CREAT | PG_BINARY);
+		if (inflight_fd < 0)
+		{
+			inflight_fd = -2;
+			ereport(LOG,
+					(errcode_for_file_access(),
+					 errmsg("could not open file \"%s\": %m", INFLIGHT_FILE)));
+		}
+		else
+			ReserveExternalFD();
+	}
+	if (inflight_fd < 0)
+		return;
+
+	memset(&record, 0, sizeof(record));
+	record.magic = INFLIGHT_MAGIC;
+	record.dbid = mine->dbid;
+	record.count = mine->count;
+	memcpy(record.ids, mine->ids, mine->count * sizeof(pg_uuid_t));
+	if (pwrite(inflight_fd, &record, sizeof(record),
+			   (off_t) (mine - area->slots) * sizeof(record)) == sizeof(record))
+		inflight_written = mine->count > 0;
+}
+
+/* Adds an instance to the suspects; when the list is full, it is one less. */
+void
+rom_slot_add_suspect(const pg_uuid_t *id)
+{
+	if (area == NULL)
+		return;
+	SpinLockAcquire(&area->suspect_mutex);
+	if (area->nsuspects < SUSPECTS_MAX)
+	{
+		area->suspects[area->nsuspects].id = *id;
+		area->suspects[area->nsuspects].dbid = MyDatabaseId;
+		area->nsuspects++;
+	}
+	SpinLockRelease(&area->suspect_mutex);
+}
+
+/*
+ * Gives our slot up at the end of the process. If that comes in the middle of
+ * a turn, by FATAL, the turn may have brought it about. Others run its
+ * instances next, so its transaction has to be over.
+ */
+static void
+release(int code, Datum arg)
+{
+	if (mine == NULL)
+		return;
+	AbortOutOfAnyTransaction();
+	if (code != 0 && mine->member >= 0)
+		rom_slot_add_suspect(&mine->ids[mine->member]);
+	rom_slot_detach();
+}
+
+/* Fills the free slot in which we are. */
+static void
+settle(Slot *slot, Oid owner)
+{
+	if (!exit_hooked)
+	{
+		before_shmem_exit(release, 0);
+		exit_hooked = true;
+	}
+	slot->dbid = MyDatabaseId;
+	slot->owner = owner;
+	slot->count = 0;
+	slot->member = -1;
+	slot->again = 0;
+	slot->kept = slot->kept_again = false;
+	mine = slot;
+}
+
+void
+rom_slot_adopt(int number, Oid owner)
+{
+	if (area == NULL || mine != NULL)
+		return;
+	area->slots[number].pid = MyProcPid;
+	settle(&area->slots[number], owner);
+}
+
+bool
+rom_slot_attach(void)
+{
+	int			i;
+
+	if (area == NULL || mine != NULL)
+		return true;
+	for (i = area->nexecutors; i < area->nslots; i++)
+	{
+		Slot	   *slot = &area->slots[i];
+		bool		got;
+
+		SpinLockAcquire(&slot->mutex);
+		got = slot->pid == 0;
+		if (got)
+			slot->pid = MyProcPid;
+		SpinLockRelease(&slot->mutex);
+		if (got)
+		{
+			settle(slot, GetUserId());
+			return true;
+		}
+	}
+	return false;
+}
+
+void
+rom_slot_detach(void)
+{
+	Slot	   *slot = mine;
+
+	if (slot == NULL)
+		return;
+	if (slot->member >= 0)
+		rom_slot_member_end();
+	rom_slot_end();
+	rom_slot_unkeep();
+	if (inflight_written)
+		write_inflight();
+
+	mine = NULL;
+	SpinLockAcquire(&slot->mutex);
+	slot->pid = 0;
+	SpinLockRelease(&slot->mutex);
+}
+
+void
+rom_slot_begin(const pg_uuid_t *ids, int n)
+{
+	if (mine == NULL)
+		return;
+	Assert(n <= ROM_BATCH_MAX);
+	SpinLockAcquire(&mine->mutex);
+	memcpy(mine->ids, ids, n * sizeof(pg_uuid_t));
+	mine->count = n;
+	mine->again = 0;
+	SpinLockRelease(&mine->mutex);
+	write_inflight();
+}
+
+void
+rom_slot_member_begin(int i)
+{
+	TimestampTz now;
+
+	if (mine == NULL)
+		return;
+	now = GetCurrentTimestamp();
+	SpinLockAcquire(&mine->mutex);
+	mine->member = i;
+	mine->turn++;
+	mine->since = now;
+	SpinLockRelease(&mine->mutex);
+}
+
+void
+rom_slot_member_end(void)
+{
+	bool		cancelled;
+
+	if (mine == NULL || mine->member < 0)
+		return;
+	SpinLockAcquire(&mine->mutex);
+	cancelled = mine->cancel_turn == mine->turn;
+	mine->member = -1;
+	SpinLockRelease(&mine->mutex);
+
+	if (cancelled)
+	{
+		/* the signal has been sent: a system call, and its handler has run */
+		(void) getppid();
+		QueryCancelPending = false;
+	}
+}
+
+bool
+rom_slot_cancelled(void)
+{
+	return mine != NULL && mine->member >= 0 &&
+		*(volatile uint64 *) &mine->cancel_turn == mine->turn;
+}
+
+/* put_ready gives instances, of which only the ids are set, back to the ready queue. */
+static void
+put_ready(RomReadyItem *items, int n)
+{
+	TimestampTz now;
+
+	if (n == 0)
+		return;
+	now = GetCurrentTimestamp();
+	for (int i = 0; i < n; i++)
+	{
+		items[i].dbid = mine->dbid;
+		items[i].owner = mine->owner;
+		items[i].priority = 0;
+		items[i].at = now;
+	}
+	rom_ready_put(items, n, now);
+}
+
+void
+rom_slot_end(void)
+{
+	RomReadyItem items[ROM_BATCH_MAX];
+	uint32		again;
+	int			n = 0;
+	int			i;
+
+	if (mine == NULL || mine->count == 0)
+		return;
+	SpinLockAcquire(&mine->mutex);
+	again = mine->again;
+	mine->again = 0;
+	for (i = 0; i < mine->count; i++)
+		if (again & (1U << i))
+			items[n++].id = mine->ids[i];
+	mine->count = 0;
+	SpinLockRelease(&mine->mutex);
+	put_ready(items, n);
+}
+
+void
+rom_slot_keep(const pg_uuid_t *id)
+{
+	if (mine == NULL)
+		return;
+	SpinLockAcquire(&mine->mutex);
+	mine->kept = true;
+	mine->kept_id = *id;
+	SpinLockRelease(&mine->mutex);
+}
+
+void
+rom_slot_unkeep(void)
+{
+	RomReadyItem item;
+	bool		again;
+
+	if (mine == NULL || !mine->kept)
+		return;
+	SpinLockAcquire(&mine->mutex);
+	again = mine->kept_again;
+	item.id = mine->kept_id;
+	mine->kept = mine->kept_again = false;
+	SpinLockRelease(&mine->mutex);
+	put_ready(&item, again ? 1 : 0);
+}
+
+bool
+rom_slot_kept(const pg_uuid_t *id)
+{
+	bool		found = false;
+
+	if (area == NULL)
+		return false;
+	for (int i = 0; i < area->nslots && !found; i++)
+	{
+		Slot	   *slot = &area->slots[i];
+
+		if (!slot->kept || slot == mine)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		found = slot->kept && slot->dbid == MyDatabaseId &&
+			memcmp(slot->kept_id.data, id->data, UUID_LEN) == 0;
+		if (found)
+			slot->kept_again = true;
+		SpinLockRelease(&slot->mutex);
+	}
+	return found;
+}
+
+void
+rom_slot_rest(void)
+{
+	if (mine != NULL && mine->count == 0 && inflight_written)
+		write_inflight();
+}
+
+/* Position of the instance among those of slot, or -1. */
+static int
+position(const Slot *slot, const pg_uuid_t *id)
+{
+	int			i;
+
+	if (slot->dbid != MyDatabaseId)
+		return -1;
+	for (i = 0; i < slot->count; i++)
+		if (memcmp(slot->ids[i].data, id->data, UUID_LEN) == 0)
+			return i;
+	return -1;
+}
+
+bool
+rom_slot_mark_again(const pg_uuid_t *id)
+{
+	bool		found = false;
+	int			i;
+
+	if (area == NULL)
+		return false;
+	for (i = 0; i < area->nslots && !found; i++)
+	{
+		Slot	   *slot = &area->slots[i];
+		int			pos;
+
+		if (slot->pid == 0 || slot == mine)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		pos = position(slot, id);
+		if (pos >= 0)
+		{
+			slot->again |= 1U << pos;
+			found = true;
+		}
+		SpinLockRelease(&slot->mutex);
+	}
+	return found;
+}
+
+void
+rom_slot_cancel(const pg_uuid_t *id)
+{
+	int			i;
+
+	if (area == NULL)
+		return;
+	for (i = 0; i < area->nslots; i++)
+	{
+		Slot	   *slot = &area->slots[i];
+
+		if (slot->pid == 0 || slot == mine)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		if (slot->member >= 0 && slot->cancel_turn != slot->turn &&
+			position(slot, id) == slot->member)
+		{
+			slot->cancel_turn = slot->turn;
+			(void) kill(slot->pid, SIGINT);
+		}
+		SpinLockRelease(&slot->mutex);
+	}
+}
+
+/*
+ * SIGINT in an executor. A cancel, of this turn's instance or by
+ * pg_cancel_backend(), interrupts the statement of a turn; between turns there is nothing to
+ * interrupt, and a signal that was meant for a turn does not outlive it (see above).
+ */
+void
+rom_slot_sigint(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	if (!proc_exit_inprogress && mine != NULL &&
+		*(volatile int *) &mine->member >= 0)
+	{
+		InterruptPending = true;
+		QueryCancelPending = true;
+	}
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+int
+rom_slot_sessions(void)
+{
+	return area == NULL ? 0 : SESSION_SLOTS;
+}
+
+bool
+rom_slot_current(int number, int *pid, Oid *dbid, Oid *owner, pg_uuid_t *id,
+				 TimestampTz *since)
+{
+	Slot	   *slot;
+	bool		running;
+
+	if (area == NULL)
+		return false;
+	slot = &area->slots[number >= 0 ? number :
+						area->nexecutors - 1 - number];
+	SpinLockAcquire(&slot->mutex);
+	*pid = slot->pid;
+	*dbid = slot->dbid;
+	*owner = slot->owner;
+	*since = slot->since;
+	running = slot->pid != 0 && slot->member >= 0;
+	if (running)
+		*id = slot->ids[slot->member];
+	SpinLockRelease(&slot->mutex);
+	return running;
+}
+
+bool
+rom_slot_busy(const pg_uuid_t *id)
+{
+	bool		found = false;
+
+	if (area == NULL)
+		return false;
+	for (int i = 0; i < area->nslots && !found; i++)
+	{
+		Slot	   *slot = &area->slots[i];
+
+		if (slot->count == 0)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		found = position(slot, id) >= 0;
+		SpinLockRelease(&slot->mutex);
+	}
+	return found;
+}
+
+int
+rom_slot_running(pg_uuid_t **ids)
+{
+	int			nslots = area ? area->nslots : 0;
+	int			n = 0;
+
+	*ids = palloc_array(pg_uuid_t, Max(nslots * ROM_BATCH_MAX, 1));
+	for (int i = 0; i < nslots; i++)
+	{
+		Slot	   *slot = &area->slots[i];
+
+		if (slot->count == 0)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		if (slot->dbid == MyDatabaseId)
+		{
+			memcpy(*ids + n, slot->ids, slot->count * sizeof(pg_uuid_t));
+			n += slot->count;
+		}
+		SpinLockRelease(&slot->mutex);
+	}
+	return n;
+}
+
+/* Place among the suspects, or -1. */
+static int
+find_suspect(const pg_uuid_t *id)
+{
+	int			i;
+
+	for (i = 0; i < area->nsuspects; i++)
+		if (area->suspects[i].dbid == MyDatabaseId &&
+			memcmp(area->suspects[i].id.data, id->data, UUID_LEN) == 0)
+			return i;
+	return -1;
+}
+
+bool
+rom_slot_suspect(const pg_uuid_t *id)
+{
+	bool		found;
+
+	/* nearly always none; they only become fewer */
+	if (area == NULL || area->nsuspects == 0)
+		return false;
+	SpinLockAcquire(&area->suspect_mutex);
+	found = find_suspect(id) >= 0;
+	SpinLockRelease(&area->suspect_mutex);
+	return found;
+}
+
+void
+rom_slot_clear_suspect(const pg_uuid_t *id)
+{
+	int			i;
+
+	if (area == NULL || area->nsuspects == 0)
+		return;
+	SpinLockAcquire(&area->suspect_mutex);
+	i = find_suspect(id);
+	if (i >= 0)
+		area->suspects[i] = area->suspects[--area->nsuspects];
+	SpinLockRelease(&area->suspect_mutex);
+}

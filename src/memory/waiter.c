@@ -1,0 +1,256 @@
+/*-------------------------------------------------------------------------
+ *
+ * waiter.c
+ *		Client sessions that wait, without a snapshot, for something to happen.
+ *
+ * A place per process, by its number, in the list of the bucket that its key
+ * falls into. The commit hook looks at one bucket, mostly empty, and takes
+ * its mutex only when it is not.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "base/compat.h"
+#include "memory/shmem.h"
+#include "memory/waiter.h"
+
+#define BUCKETS 1024
+#define NOBODY (-1)
+#define CHUNK 32
+
+/* How long a session without shared memory sleeps before it looks again. */
+#define LOOK_AGAIN_MS 1000
+
+typedef struct Bucket
+{
+	slock_t		mutex;
+	int			first;
+} Bucket;
+
+typedef struct Waiter
+{
+	uint64		key;
+	int			next;
+	bool		woken;
+} Waiter;
+
+typedef struct Waiters
+{
+	Bucket		buckets[BUCKETS];
+	Waiter		waiters[FLEXIBLE_ARRAY_MEMBER];
+} Waiters;
+
+static Waiters *area = NULL;
+static bool registered = false;
+static bool exit_hooked = false;
+
+Size
+rom_waiter_shmem_size(void)
+{
+	return add_size(offsetof(Waiters, waiters),
+					mul_size(MaxBackends, sizeof(Waiter)));
+}
+
+void
+rom_waiter_shmem_attach(void *place, bool found)
+{
+	int			i;
+
+	area = place;
+	if (found)
+		return;
+	memset(area, 0, rom_waiter_shmem_size());
+	for (i = 0; i < BUCKETS; i++)
+	{
+		SpinLockInit(&area->buckets[i].mutex);
+		area->buckets[i].first = NOBODY;
+	}
+}
+
+uint64
+rom_waiter_key(char kind, const void *id, Size len)
+{
+	return hash_bytes_extended(id, len,
+							   ((uint64) MyDatabaseId << 8) | (uint8) kind);
+}
+
+static void
+leave(int code, Datum arg)
+{
+	rom_waiter_unregister();
+}
+
+void
+rom_waiter_register(uint64 key)
+{
+	Waiter	   *waiter;
+	Bucket	   *bucket;
+
+	if (area == NULL)
+		return;
+	rom_waiter_unregister();
+	if (!exit_hooked)
+	{
+		before_shmem_exit(leave, 0);
+		exit_hooked = true;
+	}
+
+	waiter = &area->waiters[ROM_PROC_NUMBER()];
+	bucket = &area->buckets[key % BUCKETS];
+	SpinLockAcquire(&bucket->mutex);
+	waiter->key = key;
+	waiter->woken = false;
+	waiter->next = bucket->first;
+	bucket->first = ROM_PROC_NUMBER();
+	registered = true;
+	SpinLockRelease(&bucket->mutex);
+
+	/* what the caller looks at next must be read after this can be seen */
+	pg_memory_barrier();
+}
+
+void
+rom_waiter_unregister(void)
+{
+	int			me;
+	Bucket	   *bucket;
+	int		   *link;
+	bool		unused;
+
+	if (area == NULL || !registered)
+		return;
+	me = ROM_PROC_NUMBER();
+	bucket = &area->buckets[area->waiters[me].key % BUCKETS];
+	SpinLockAcquire(&bucket->mutex);
+	link = &bucket->first;
+	while (*link != me)
+		link = &area->waiters[*link].next;
+	*link = area->waiters[me].next;
+	registered = false;
+	unused = area->waiters[me].woken;
+	SpinLockRelease(&bucket->mutex);
+	if (unused)
+		rom_waiter_notify_some(area->waiters[me].key, 1);
+}
+
+/* Milliseconds until until, rounded up; at the most max. */
+static long
+milliseconds_until(TimestampTz until, long max)
+{
+	long		ms;
+
+	if (until >= DT_NOEND)
+		return max;
+	ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+	return Min(ms, max);
+}
+
+bool
+rom_waiter_sleep(TimestampTz until)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = ROM_WAIT_EVENT("RomancyWait");
+
+	for (;;)
+	{
+		long		ms;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+
+		if (area != NULL && registered)
+		{
+			Waiter	   *waiter = &area->waiters[ROM_PROC_NUMBER()];
+			Bucket	   *bucket = &area->buckets[waiter->key % BUCKETS];
+			bool		woken;
+
+			SpinLockAcquire(&bucket->mutex);
+			woken = waiter->woken;
+			waiter->woken = false;
+			SpinLockRelease(&bucket->mutex);
+			if (woken)
+				return true;
+			ms = milliseconds_until(until, 60 * 60 * 1000L);
+		}
+		else
+			ms = milliseconds_until(until, LOOK_AGAIN_MS);
+		if (ms <= 0)
+			return false;
+
+		if (WaitLatch(MyLatch,
+					  WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					  ms, wait_event) & WL_LATCH_SET)
+			continue;
+		if (area == NULL || !registered)
+			return until >= DT_NOEND || GetCurrentTimestamp() < until;
+	}
+}
+
+void
+rom_waiter_notify(uint64 key)
+{
+	rom_waiter_notify_some(key, INT_MAX);
+}
+
+/* notify wakes some of a bucket that wait for key, or, with any, for whatever it be. */
+static void
+notify(Bucket *bucket, bool any, uint64 key, int number)
+{
+	int			procnos[CHUNK];
+	int			n;
+	int			i;
+
+	/*
+	 * what is told here was done before who registers now looks, or he is
+	 * seen
+	 */
+	pg_memory_barrier();
+	if (*(volatile int *) &bucket->first == NOBODY)
+		return;
+
+	do
+	{
+		n = 0;
+		SpinLockAcquire(&bucket->mutex);
+		for (i = bucket->first; i != NOBODY && n < Min(CHUNK, number);
+			 i = area->waiters[i].next)
+		{
+			if ((any || area->waiters[i].key == key) && !area->waiters[i].woken)
+			{
+				area->waiters[i].woken = true;
+				procnos[n++] = i;
+			}
+		}
+		SpinLockRelease(&bucket->mutex);
+		for (i = 0; i < n; i++)
+			SetLatch(&GetPGProcByNumber(procnos[i])->procLatch);
+		number -= n;
+	} while (n == CHUNK && number > 0);
+}
+
+void
+rom_waiter_notify_some(uint64 key, int number)
+{
+	if (area != NULL)
+		notify(&area->buckets[key % BUCKETS], false, key, number);
+}
+
+void
+rom_waiter_notify_all(void)
+{
+	for (int i = 0; area != NULL && i < BUCKETS; i++)
+		notify(&area->buckets[i], true, 0, INT_MAX);
+}

@@ -1,0 +1,421 @@
+/*-------------------------------------------------------------------------
+ *
+ * wake.c
+ *		Notes taken in a transaction about what it makes ready, published to
+ *		shared memory after its commit.
+ *
+ * XACT_EVENT_COMMIT arms the notes; they are published when the resource
+ * owner is released after the locks: before that, an executor that is woken
+ * would find the rows locked, and could miss the catalog invalidations of the
+ * same commit. What runs there must not raise, and waits for nothing but spinlocks.
+ *
+ * PREPARE TRANSACTION drops the notes, and leaves a lock as a mark that there
+ * were some; COMMIT PREPARED finds it and asks for a scan (workers/utility.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "memory/fanin.h"
+#include "memory/ready.h"
+#include "memory/roster.h"
+#include "memory/shmem.h"
+#include "memory/slot.h"
+#include "memory/waiter.h"
+#include "memory/wake.h"
+
+/* Of a transaction that notes more instances, the rest is found by a scan. */
+#define NOTES_MAX 4096
+#define CHUNK 32
+
+/* As in workers/sweeps.c, with another key. */
+#define PREPARED_KEY 0x524F4D02
+#define LOCK_KIND 3
+
+typedef enum NoteKind
+{
+	NOTE_READY,
+	NOTE_AT,
+	NOTE_CANCEL,
+	NOTE_SCAN,
+	NOTE_ANNOUNCE,
+	NOTE_LIST,
+	NOTE_SWEEP,
+	NOTE_KEY,
+	NOTE_ONE,
+	NOTE_END,
+	NOTE_CALL
+} NoteKind;
+
+typedef struct Note
+{
+	NoteKind	kind;
+	int			level;			/* of the subtransaction it stands or falls
+								 * with */
+	pg_uuid_t	id;
+	Oid			owner;
+	int32		priority;		/* or the number of a sweep */
+	union
+	{
+		TimestampTz due;
+		uint64		key;
+		pg_uuid_t	fanin;
+		struct
+		{
+			RomWakeFunction function;
+			void	   *arg;
+		}			call;
+	}			u;
+} Note;
+
+/* In TopTransactionContext. */
+static Note *notes = NULL;
+static int	count = 0;
+static int	capacity = 0;
+static bool armed = false;
+
+static void
+forget(void)
+{
+	notes = NULL;
+	count = 0;
+	capacity = 0;
+	armed = false;
+}
+
+/* A new note, zeroed; NULL where notes go nowhere. */
+static Note *
+add_note(NoteKind kind)
+{
+	Note	   *note;
+
+	if (!rom_shmem_available() || IsParallelWorker() || !IsTransactionState())
+		return NULL;
+	if (count == capacity)
+	{
+		int			size = capacity == 0 ? 16 : capacity * 2;
+
+		if (notes == NULL)
+			notes = MemoryContextAlloc(TopTransactionContext,
+									   size * sizeof(Note));
+		else
+			notes = repalloc(notes, size * sizeof(Note));
+		capacity = size;
+	}
+	note = &notes[count++];
+	memset(note, 0, sizeof(Note));
+	note->kind = kind;
+	note->level = GetCurrentTransactionNestLevel();
+	return note;
+}
+
+static void
+note_instance(NoteKind kind, const pg_uuid_t *id, Oid owner, int32 priority,
+			  TimestampTz due)
+{
+	Note	   *note;
+
+	if (count >= NOTES_MAX)
+	{
+		if (notes[count - 1].kind != NOTE_SCAN)
+			add_note(NOTE_SCAN);
+		return;
+	}
+	note = add_note(kind);
+	if (note == NULL)
+		return;
+	note->id = *id;
+	note->owner = owner;
+	note->priority = priority;
+	note->u.due = due;
+}
+
+void
+rom_wake_ready(const pg_uuid_t *id, Oid owner, int32 priority)
+{
+	note_instance(NOTE_READY, id, owner, priority, 0);
+}
+
+void
+rom_wake_at(const pg_uuid_t *id, Oid owner, int32 priority, TimestampTz due)
+{
+	if (due < DT_NOEND)
+		note_instance(NOTE_AT, id, owner, priority, due);
+}
+
+void
+rom_wake_cancel(const pg_uuid_t *id)
+{
+	Note	   *note = add_note(NOTE_CANCEL);
+
+	if (note != NULL)
+		note->id = *id;
+}
+
+void
+rom_wake_scan(void)
+{
+	add_note(NOTE_SCAN);
+}
+
+void
+rom_wake_announce(void)
+{
+	add_note(NOTE_ANNOUNCE);
+}
+
+void
+rom_wake_list(void)
+{
+	add_note(NOTE_LIST);
+}
+
+void
+rom_wake_sweep(int sweep, TimestampTz due)
+{
+	Note	   *note = add_note(NOTE_SWEEP);
+
+	if (note != NULL)
+	{
+		note->priority = sweep;
+		note->u.due = due;
+	}
+}
+
+void
+rom_wake_key(uint64 key)
+{
+	Note	   *note = add_note(NOTE_KEY);
+
+	if (note != NULL)
+		note->u.key = key;
+}
+
+void
+rom_wake_one(uint64 key)
+{
+	Note	   *note;
+
+	/* things of one kind are noted in a row: count them in one note */
+	if (count > 0 && notes[count - 1].kind == NOTE_ONE &&
+		notes[count - 1].u.key == key &&
+		notes[count - 1].level == GetCurrentTransactionNestLevel())
+	{
+		notes[count - 1].priority++;
+		return;
+	}
+	note = add_note(NOTE_ONE);
+	if (note != NULL)
+	{
+		note->u.key = key;
+		note->priority = 1;
+	}
+}
+
+void
+rom_wake_end(const pg_uuid_t *key, const pg_uuid_t *instance, Oid owner,
+			 int32 priority)
+{
+	Note	   *note = add_note(NOTE_END);
+
+	if (note != NULL)
+	{
+		note->id = *instance;
+		note->owner = owner;
+		note->priority = priority;
+		note->u.fanin = *key;
+	}
+}
+
+void
+rom_wake_call(RomWakeFunction function, const void *arg, Size len)
+{
+	Note	   *note = add_note(NOTE_CALL);
+
+	if (note != NULL)
+	{
+		note->u.call.function = function;
+		note->u.call.arg = MemoryContextAlloc(TopTransactionContext, len);
+		memcpy(note->u.call.arg, arg, len);
+	}
+}
+
+/* Publishes the notes. The transaction is committed and its locks are gone. */
+static void
+publish(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	RomReadyItem items[CHUNK];
+	int			nitems = 0;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		Note	   *note = &notes[i];
+
+		switch (note->kind)
+		{
+			case NOTE_READY:
+			case NOTE_AT:
+				items[nitems].id = note->id;
+				items[nitems].dbid = MyDatabaseId;
+				items[nitems].owner = note->owner;
+				items[nitems].priority = note->priority;
+				items[nitems].at = note->kind == NOTE_READY ? now : note->u.due;
+				if (++nitems == CHUNK)
+				{
+					rom_ready_put(items, nitems, now);
+					nitems = 0;
+				}
+				break;
+			case NOTE_CANCEL:
+				rom_slot_cancel(&note->id);
+				break;
+			case NOTE_SCAN:
+			case NOTE_ANNOUNCE:
+				rom_roster_scan(MyDatabaseId, note->kind == NOTE_ANNOUNCE);
+				break;
+			case NOTE_LIST:
+				rom_roster_tell(ROM_TELL_LIST);
+				break;
+			case NOTE_SWEEP:
+				rom_roster_sweep(MyDatabaseId, note->priority, note->u.due);
+				break;
+			case NOTE_CALL:
+				note->u.call.function(note->u.call.arg);
+				break;
+			case NOTE_KEY:
+				rom_waiter_notify(note->u.key);
+				break;
+			case NOTE_ONE:
+				rom_waiter_notify_some(note->u.key, note->priority);
+				break;
+			case NOTE_END:
+				if (!rom_fanin_end(&note->u.fanin))
+					break;
+				items[nitems].id = note->id;
+				items[nitems].dbid = MyDatabaseId;
+				items[nitems].owner = note->owner;
+				items[nitems].priority = note->priority;
+				items[nitems].at = now;
+				if (++nitems == CHUNK)
+				{
+					rom_ready_put(items, nitems, now);
+					nitems = 0;
+				}
+				break;
+		}
+	}
+	if (nitems > 0)
+		rom_ready_put(items, nitems, now);
+}
+
+/* The lock that a prepared transaction holds whose notes are lost: of a kind that SQL functions cannot take. */
+static void
+prepared_tag(LOCKTAG *tag)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, PREPARED_KEY, 0, LOCK_KIND);
+}
+
+/* The transaction is about to be prepared: its lock tells, even after a restart, that it made something ready. */
+static void
+mark_prepared(void)
+{
+	LOCKTAG		tag;
+
+	prepared_tag(&tag);
+	(void) LockAcquire(&tag, ShareLock, false, false);
+}
+
+bool
+rom_wake_prepared(void)
+{
+	LOCKTAG		tag;
+
+	prepared_tag(&tag);
+	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	LockRelease(&tag, ExclusiveLock, false);
+	return false;
+}
+
+static void
+at_xact(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			armed = count > 0;
+
+			/*
+			 * notes that savepoints took back leave an array, which ends with
+			 * the transaction
+			 */
+			if (!armed)
+				forget();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			if (count > 0)
+				mark_prepared();
+			break;
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+			forget();
+			break;
+		default:
+			break;
+	}
+}
+
+/* A subtransaction's notes fall with it, or become its parent's. They are the last ones, for it is the innermost. */
+static void
+at_subxact(SubXactEvent event, SubTransactionId mySubid,
+		   SubTransactionId parentSubid, void *arg)
+{
+	int			level;
+	int			i;
+
+	if (count == 0)
+		return;
+	level = GetCurrentTransactionNestLevel();
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		while (count > 0 && notes[count - 1].level >= level)
+			count--;
+	}
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (i = count - 1; i >= 0 && notes[i].level >= level; i--)
+			notes[i].level = level - 1;
+	}
+}
+
+static void
+at_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
+		   void *arg)
+{
+	if (!armed || phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel)
+		return;
+	armed = false;
+	if (isCommit)
+		publish();
+	forget();
+}
+
+void
+rom_wake_init(void)
+{
+	RegisterXactCallback(at_xact, NULL);
+	RegisterSubXactCallback(at_subxact, NULL);
+	RegisterResourceReleaseCallback(at_release, NULL);
+}

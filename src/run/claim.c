@@ -1,0 +1,230 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.c
+ *		Taking instances for a turn, and reading what has arrived for them.
+ *
+ * An instance belongs to the transaction that holds its row's lock. Who finds it locked
+ * never waits, unless there is an outcome to record: whoever runs it is told to have it run
+ * again, so that no wake-up is lost.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/timestamp.h"
+
+#include "base/spi.h"
+#include "memory/slot.h"
+#include "memory/wake.h"
+#include "run/claim.h"
+#include "turn/turn.h"
+
+/* uuid_array makes a uuid[] of ids. */
+static Datum
+uuid_array(const pg_uuid_t *ids, int n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elems[i] = UUIDPGetDatum(&ids[i]);
+	return PointerGetDatum(construct_array(elems, n, UUIDOID, UUID_LEN, false,
+										   TYPALIGN_CHAR));
+}
+
+/* get_jsonb copies a jsonb column into the current context. */
+static Jsonb *
+get_jsonb(uint64 row, int col)
+{
+	bool		isnull;
+	Datum		value = rom_value_copy(row, col, &isnull, CurrentMemoryContext);
+
+	return isnull ? NULL : DatumGetJsonbP(value);
+}
+
+/* get_time reads a timestamptz column; fallback for null. */
+static TimestampTz
+get_time(uint64 row, int col, TimestampTz fallback)
+{
+	bool		isnull;
+	Datum		value = rom_value(row, col, &isnull);
+
+	return isnull ? fallback : DatumGetTimestampTz(value);
+}
+
+/* get_int reads an int4 or int2 column. */
+static int32
+get_int(uint64 row, int col)
+{
+	bool		isnull;
+	Datum		value = rom_value(row, col, &isnull);
+
+	return isnull ? 0 : DatumGetInt32(value);
+}
+
+/* read_instance makes an instance of a row of CLAIMED_ROWS, in the current context. */
+static RomInstance *
+read_instance(uint64 row)
+{
+	RomInstance *inst = palloc0(sizeof(RomInstance));
+	MemoryContext cxt = CurrentMemoryContext;
+	bool		isnull;
+	Datum		value;
+
+	inst->id = *DatumGetUUIDP(rom_value(row, 1, &isnull));
+	inst->def_id = get_int(row, 2);
+	inst->priority = get_int(row, 3);
+	inst->status = rom_status_from_datum(rom_value(row, 4, &isnull));
+	value = rom_value(row, 5, &isnull);
+	inst->resume_status = isnull ? ROM_STATUS_PENDING : rom_status_from_datum(value);
+	inst->flags = get_int(row, 6);
+	inst->crashes = DatumGetInt16(rom_value(row, 7, &isnull));
+	inst->depth = DatumGetInt16(rom_value(row, 8, &isnull));
+	inst->owner_name = rom_value_text(row, 9, cxt);
+	inst->workflow = rom_value_text(row, 10, cxt);
+	inst->input = get_jsonb(row, 11);
+	inst->wait = get_jsonb(row, 12);
+	inst->labels = get_jsonb(row, 13);
+	inst->error = get_jsonb(row, 14);
+	inst->progress = get_jsonb(row, 15);
+	inst->last_seq = DatumGetInt64(rom_value(row, 16, &isnull));
+	value = rom_value(row, 17, &isnull);
+	inst->body_hash = isnull ? 0 : DatumGetInt64(value);
+	value = rom_value(row, 18, &isnull);
+	inst->has_parent = !isnull;
+	if (!isnull)
+		inst->parent_id = *DatumGetUUIDP(value);
+	inst->parent_step = rom_value_text(row, 19, cxt);
+	inst->parent_close = rom_value_text(row, 20, cxt);
+	inst->created_at = get_time(row, 21, 0);
+	inst->started_at = get_time(row, 22, 0);
+	inst->wake_at = get_time(row, 23, DT_NOEND);
+	inst->deadline = get_time(row, 24, DT_NOEND);
+	value = rom_value(row, 25, &isnull);
+	inst->has_continued_from = !isnull;
+	if (!isnull)
+		inst->continued_from = *DatumGetUUIDP(value);
+	value = rom_value(row, 26, &isnull);
+	inst->mailbox = isnull ? inst->id : *DatumGetUUIDP(value);
+	return inst;
+}
+
+#define CLAIMED_ROWS \
+	"SELECT instance_id, def_id, priority, status, resume_status, flags, crashes, depth," \
+	" owner, workflow, input, wait, labels, error, progress, last_seq, body_hash," \
+	" parent_id, parent_step, parent_close, created_at, started_at, wake_at, deadline," \
+	" continued_from, mailbox" \
+	" FROM romancy.t_instance WHERE instance_id = ANY ($1)"
+
+int
+rom_claim_instances(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_busy, bool wait)
+{
+	/*
+	 * (for an array of one, planning anew would always look cheaper than the
+	 * plan for any)
+	 */
+	static RomStatement lock = {
+		CLAIMED_ROWS " FOR NO KEY UPDATE SKIP LOCKED", 1, {UUIDARRAYOID},.generic = true
+	};
+	static RomStatement lock_or_wait = {
+		CLAIMED_ROWS " FOR NO KEY UPDATE", 1, {UUIDARRAYOID},.generic = true
+	};
+	static RomStatement exists = {
+		"SELECT owner, priority FROM romancy.t_instance WHERE instance_id = $1 AND wake_at IS NOT NULL",
+		1, {UUIDOID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	RomInstance *found[ROM_BATCH_MAX];
+	RomEngine	engine;
+	Datum		values[1];
+	uint64		rows;
+	int			count = 0;
+
+	values[0] = uuid_array(ids, n);
+	rom_engine_begin(&engine);
+	rows = rom_execute(wait ? &lock_or_wait : &lock, values, NULL, 0);
+	MemoryContextSwitchTo(cxt);
+	for (uint64 i = 0; i < rows; i++)
+		found[i] = read_instance(i);
+	for (int i = 0; i < n; i++)
+	{
+		bool		here = rom_slot_kept(&ids[i]);
+
+		for (uint64 j = 0; j < rows && !here; j++)
+			if (memcmp(&found[j]->id, &ids[i], sizeof(pg_uuid_t)) == 0)
+			{
+				insts[count++] = found[j];
+				here = true;
+			}
+		if (here || !note_busy || rom_slot_mark_again(&ids[i]))
+			continue;
+		values[0] = UUIDPGetDatum(&ids[i]);
+		if (rom_execute(&exists, values, NULL, 1) > 0)
+		{
+			char	   *name = rom_value_text(0, 1, cxt);
+			Oid			owner = get_role_oid(name, true);
+
+			rom_wake_at(&ids[i], owner, get_int(0, 2),
+						TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100));
+		}
+	}
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+	return count;
+}
+
+#define INBOX_ROWS \
+	"SELECT instance_id, id, kind, step, result, error, detail, created_at FROM romancy.t_inbox"
+
+void
+rom_claim_inbox(RomTurn **turns, int n)
+{
+	static RomStatement select = {
+		INBOX_ROWS " WHERE instance_id = ANY ($1) ORDER BY instance_id, id", 1, {UUIDARRAYOID}
+	};
+
+	/* an array of one would be planned anew each time */
+	static RomStatement of_one = {
+		INBOX_ROWS " WHERE instance_id = $1 ORDER BY id", 1, {UUIDOID}
+	};
+	pg_uuid_t	ids[ROM_BATCH_MAX];
+	MemoryContext cxt = CurrentMemoryContext;
+	RomEngine	engine;
+	Datum		values[1];
+	uint64		rows;
+
+	for (int i = 0; i < n; i++)
+		ids[i] = turns[i]->inst->id;
+	values[0] = n == 1 ? UUIDPGetDatum(&ids[0]) : uuid_array(ids, n);
+	rom_engine_begin(&engine);
+	rows = rom_execute(n == 1 ? &of_one : &select, values, NULL, 0);
+	for (int i = 0; i < n && rows > 0; i++)
+	{
+		RomTurn    *turn = turns[i];
+
+		MemoryContextSwitchTo(turn->cxt);
+		for (uint64 r = 0; r < rows; r++)
+		{
+			bool		isnull;
+			RomInboxItem *item;
+
+			if (memcmp(DatumGetUUIDP(rom_value(r, 1, &isnull)), &ids[i],
+					   sizeof(pg_uuid_t)) != 0)
+				continue;
+			if (turn->inbox == NULL)
+				turn->inbox = palloc0(sizeof(RomInboxItem) * rows);
+			item = &turn->inbox[turn->ninbox++];
+			item->id = DatumGetInt64(rom_value(r, 2, &isnull));
+			item->kind = DatumGetInt16(rom_value(r, 3, &isnull));
+			item->step = rom_value_text(r, 4, turn->cxt);
+			item->result = get_jsonb(r, 5);
+			item->error = get_jsonb(r, 6);
+			item->detail = get_jsonb(r, 7);
+			item->created_at = get_time(r, 8, 0);
+		}
+	}
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+}

@@ -1,0 +1,423 @@
+/*-------------------------------------------------------------------------
+ *
+ * drain.c
+ *		Running everything that is ready in the caller's session.
+ *
+ * Outside a transaction block each batch of turns is committed; inside one
+ * nothing is, and every turn runs in a subtransaction, so that a test can
+ * roll all of it back. Only instances of the calling role are run: a session
+ * may be prepared (temporary tables, settings), and that must not reach
+ * another role's work.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/spi.h"
+#include "memory/slot.h"
+#include "run/batch.h"
+#include "run/run.h"
+#include "steps/throttle.h"
+#include "turn/arrival.h"
+#include "turn/limit.h"
+
+/* So many are looked for at a time: each look reads all that are due, for their priority. */
+#define FIND_MAX 256
+
+/* A drain under way. */
+typedef struct Drain
+{
+	MemoryContext cxt;
+	Oid			owner;
+	char	   *owner_name;
+	bool		in_block;
+	bool		advance_time;
+	int64		max_turns;		/* 0: no limit */
+	int64		turns;
+	int64		held;			/* of them, only to wait for a slot that
+								 * another process holds */
+	TimestampTz looked_at;		/* what was due by then was found */
+	pg_uuid_t	arrived[FIND_MAX];	/* for which something had come, and who
+									 * were run */
+	int			narrived;
+} Drain;
+
+static bool draining = false;
+
+/* find_ready fills ids with instances of the owner that are due (or have something in the inbox). */
+static int
+find_ready(Drain *d, pg_uuid_t *ids, int max)
+{
+	static RomStatement due = {
+		"SELECT instance_id FROM romancy.t_instance"
+		" WHERE wake_at <= $2 AND owner = $1 ORDER BY priority DESC, wake_at, instance_id LIMIT $3",
+		3, {TEXTOID, TIMESTAMPTZOID, INT4OID}
+	};
+	static RomStatement arrived = {
+		"SELECT DISTINCT b.instance_id FROM romancy.t_inbox b"
+		" JOIN romancy.t_instance i USING (instance_id) WHERE i.owner = $1"
+
+		/*
+		 * a paused one takes nothing but requests (kinds up to
+		 * ROM_INBOX_RESUME)
+		 */
+		" AND (i.status <> 'paused' OR b.kind <= 4) LIMIT $2",
+		2, {TEXTOID, INT4OID}
+	};
+	RomEngine	engine;
+	Datum		values[3];
+	int			n = 0;
+	uint64		rows;
+	bool		isnull;
+
+	rom_engine_begin(&engine);
+	d->looked_at = rom_now();
+
+	/*
+	 * tasks first: an instance with some of its results in the inbox is not
+	 * worth a turn yet
+	 */
+	if (rom_run_hook() != NULL)
+		n = rom_run_hook()->find(d->owner_name, d->looked_at, ids, max);
+	if (n > 0)
+	{
+		rom_engine_end(&engine);
+		return n;
+	}
+	values[0] = CStringGetTextDatum(d->owner_name);
+	values[1] = Int32GetDatum(max);
+	rows = rom_execute(&arrived, values, NULL, 0);
+	for (uint64 i = 0; i < rows && n < max; i++)
+		ids[n++] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+	if (n == 0)
+	{
+		values[1] = TimestampTzGetDatum(d->looked_at);
+		values[2] = Int32GetDatum(max);
+		rows = rom_execute(&due, values, NULL, 0);
+		for (uint64 i = 0; i < rows && n < max; i++)
+			ids[n++] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+	}
+	if (n > 0)
+		d->narrived = 0;
+	else if (rom_arrival() != NULL)
+	{
+		n = rom_arrival()->find(d->owner_name, ids, max);
+		/* the same again: they do not want it now */
+		if (n == d->narrived && memcmp(d->arrived, ids, n * sizeof(pg_uuid_t)) == 0)
+			n = 0;
+		d->narrived = n;
+		memcpy(d->arrived, ids, n * sizeof(pg_uuid_t));
+	}
+	rom_engine_end(&engine);
+	return n;
+}
+
+/*
+ * advance moves the clock to the owner's next timer; false when there is none. The next one after
+ * what find_ready() looked at, that is: it may be due by now, without any help.
+ */
+static bool
+advance(Drain *d)
+{
+	static RomStatement next = {
+		"SELECT wake_at FROM romancy.t_instance WHERE wake_at > $2 AND wake_at < 'infinity'"
+		" AND owner = $1 ORDER BY wake_at LIMIT 1",
+		2, {TEXTOID, TIMESTAMPTZOID}
+	};
+	RomEngine	engine;
+	Datum		values[2];
+	TimestampTz due = DT_NOEND;
+
+	values[0] = CStringGetTextDatum(d->owner_name);
+	values[1] = TimestampTzGetDatum(d->looked_at);
+	rom_engine_begin(&engine);
+	if (rom_execute(&next, values, NULL, 1) > 0)
+	{
+		bool		isnull;
+
+		due = DatumGetTimestampTz(rom_value(0, 1, &isnull));
+	}
+	if (rom_run_hook() != NULL)
+		due = Min(due, rom_run_hook()->next_due(d->owner_name, d->looked_at));
+	rom_engine_end(&engine);
+	if (due == DT_NOEND)
+		return false;
+	rom_clock_advance(due);
+	return true;
+}
+
+/*
+ * leave_interpreter ends a session in which a handler was torn out of PL/Python's
+ * interpreter: the next function in that language would take the server down. (Other
+ * languages bear it. An executor leaves in any case.)
+ */
+static void
+leave_interpreter(const RomRun *run)
+{
+	if (run->tainted && *find_rendezvous_variable("plpython_version_bitmask") != NULL)
+		ereport(FATAL,
+				(errcode(ERRCODE_ROM_LIMIT),
+				 errmsg("terminating connection because a workflow's handler did not let itself be unwound"),
+				 errdetail("PL/Python cannot be used any more in a session in which that happened."),
+				 errhint("Do not catch query_canceled (57014) in a handler.")));
+}
+
+/* run_block runs turns inside the caller's transaction. */
+static int
+run_block(Drain *d, const pg_uuid_t *ids, int n)
+{
+	int			turns = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		/* until its turn is over: a batch's limits do not apply here */
+		for (int try = 0; try < 3; try++)
+		{
+			RomRun		run;
+
+			memset(&run, 0, sizeof(run));
+			run.in_session = run.in_block = true;
+			run.solo = true;
+			rom_run_members(&run, d->owner, &ids[i], 1);
+			leave_interpreter(&run);
+			CommandCounterIncrement();
+			turns += run.nsaved;
+			d->held += run.nheld;
+			if (run.nalone == 0)
+			{
+				rom_slot_clear_suspect(&ids[i]);
+				break;
+			}
+		}
+	}
+	return turns;
+}
+
+/* run_committed runs turns of one instance in a transaction that is committed. */
+static int
+run_committed(Drain *d, const pg_uuid_t *id)
+{
+	RomInjected *volatile injected = NULL;
+	volatile bool careful = false;
+	volatile int turns = 0;
+
+	for (volatile int try = 0; try < 5; try++)
+	{
+		RomRun	   *run = MemoryContextAllocZero(d->cxt, sizeof(RomRun));
+		volatile bool committing = false;
+		volatile bool failed = false;
+
+		run->in_session = run->solo = true;
+		run->careful = careful;
+		run->injected = injected;
+		injected = NULL;
+		rom_slot_begin(id, 1);
+		PG_TRY();
+		{
+			MemoryContextSwitchTo(d->cxt);
+			PushActiveSnapshot(GetTransactionSnapshot());
+			rom_run_members(run, d->owner, id, 1);
+			PopActiveSnapshot();
+			committing = true;
+			SPI_commit();
+		}
+		PG_CATCH();
+		{
+			ErrorData  *edata;
+
+			MemoryContextSwitchTo(d->cxt);
+			rom_limit_reset();
+			rom_slot_member_end();
+			if (!committing)
+			{
+				rom_slot_end();
+				PG_RE_THROW();
+			}
+			edata = CopyErrorData();
+			FlushErrorState();
+			failed = true;		/* SPI_commit() has rolled back and begun anew */
+			if (careful && run->last_step == NULL)
+			{
+				rom_slot_end();
+				ReThrowError(edata);
+			}
+			if (careful)
+			{
+				injected = MemoryContextAllocZero(d->cxt, sizeof(RomInjected));
+				injected->step = run->last_step;
+				injected->failed = true;
+				injected->error = edata;
+			}
+			careful = true;
+		}
+		PG_END_TRY();
+		rom_slot_end();
+		MemoryContextSwitchTo(d->cxt);
+		leave_interpreter(run);
+		if (failed)
+			continue;
+		turns += run->nsaved;
+		d->held += run->nheld;
+		if (run->procedure != NULL && run->nsaved > 0)
+		{
+			injected = rom_procedure_run(run->procedure, d->owner, true, d->cxt);
+			try = -1;
+			continue;
+		}
+		if (run->nalone == 0)
+		{
+			rom_slot_clear_suspect(id);
+			break;
+		}
+	}
+	rom_slot_unkeep();
+	rom_throttle_release();
+	return turns;
+}
+
+/* drain runs until nothing is ready. */
+static void
+drain(Drain *d)
+{
+	pg_uuid_t	ids[FIND_MAX];
+	int			idle = 0;
+
+	for (;;)
+	{
+		int			max = FIND_MAX;
+		int			n;
+		int			turns = 0;
+		bool		advanced = false;
+
+		CHECK_FOR_INTERRUPTS();
+		if (d->max_turns > 0)
+			max = Min(max, d->max_turns - d->turns);
+		if (max <= 0)
+			break;
+		MemoryContextSwitchTo(d->cxt);
+		if (!d->in_block)
+			PushActiveSnapshot(GetTransactionSnapshot());
+		n = find_ready(d, ids, max);
+		if (n == 0 && d->advance_time)
+		{
+			advanced = advance(d);
+			if (advanced)
+				n = find_ready(d, ids, max);
+		}
+		if (!d->in_block)
+			PopActiveSnapshot();
+		if (n == 0)
+			break;
+		d->held = 0;
+		if (d->in_block)
+			turns = run_block(d, ids, n);
+		else
+			for (int i = 0; i < n; i++)
+				turns += run_committed(d, &ids[i]);
+		d->turns += turns;
+
+		/*
+		 * all of them are being run by others, or go round in circles: those
+		 * who run what they wait for do so by the wall clock
+		 */
+		if (advanced)
+			turns -= d->held;
+		if (turns == 0 && ++idle >= 3)
+			break;
+		if (turns > 0)
+			idle = 0;
+		if (!d->in_block)
+			MemoryContextReset(d->cxt);
+	}
+}
+
+PG_FUNCTION_INFO_V1(romancy_drain);
+
+/*
+ * romancy.drain(max_turns int, advance_time boolean, inout turns bigint), a procedure
+ *
+ * max_turns: null for no limit. advance_time: timers count as due, earliest first. turns: how
+ * many turns were run. Errors: RM004 inside a handler or an activity; RM010 for a
+ * non-transactional activity in a transaction block; 42501 within a function of another role.
+ */
+Datum
+romancy_drain(PG_FUNCTION_ARGS)
+{
+	Drain		d = {0};
+	Oid			userid;
+	int			sec_context;
+	MemoryContext caller = CurrentMemoryContext;
+
+	if (rom_turn_current != NULL || rom_activity_current != NULL || draining)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CONTEXT),
+				 errmsg("romancy.drain() cannot be called inside a workflow, an activity or another drain")));
+	GetUserIdAndSecContext(&userid, &sec_context);
+	if (sec_context != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("romancy.drain() cannot be called inside a SECURITY DEFINER function"),
+				 errhint("Call it from the top level of a session.")));
+	d.in_block = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
+				   !castNode(CallContext, fcinfo->context)->atomic);
+	d.max_turns = rom_arg_int32_opt(fcinfo, 0, 0);
+	d.advance_time = rom_arg_bool_opt(fcinfo, 1, false);
+	if (!PG_ARGISNULL(0) && d.max_turns <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"max_turns\" must be greater than zero")));
+	d.owner = userid;
+	d.cxt = AllocSetContextCreate(d.in_block ? CurrentMemoryContext : TopMemoryContext,
+								  "romancy drain", ALLOCSET_DEFAULT_SIZES);
+	draining = true;
+	(void) rom_slot_attach();
+	PG_TRY();
+	{
+		d.owner_name = MemoryContextStrdup(caller, GetUserNameFromId(userid, false));
+		if (!d.in_block)
+			SPI_connect_ext(SPI_OPT_NONATOMIC);
+		drain(&d);
+		if (!d.in_block)
+			SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		draining = false;
+		rom_throttle_clock_reset();
+		rom_clock_reset();
+		rom_limit_reset();
+		rom_throttle_release();
+		rom_slot_detach();
+		MemoryContextSwitchTo(caller);
+		if (!d.in_block)
+			MemoryContextDelete(d.cxt);
+	}
+	PG_END_TRY();
+	{
+		TupleDesc	tupdesc;
+		Datum		values[1];
+		bool		nulls[1] = {false};
+
+		if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		values[0] = Int64GetDatum(d.turns);
+		PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
+	}
+}

@@ -1,0 +1,394 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.c
+ *		The work of one transaction that runs turns: each member within its limits, then
+ *		all that they changed.
+ *
+ * While others' uncommitted work is in the transaction, a turn may neither wait long nor
+ * take the others with it: it is cancelled after ROM_BATCH_LIMIT_MS, rolled back by its own
+ * subtransaction, and run again alone. So are, from the start, turns of workflows that are known to
+ * take longer. No further member begins when the transaction has taken its time, or has
+ * as many subtransactions as it should.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/acl.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "base/errors.h"
+#include "memory/fanin.h"
+#include "memory/slot.h"
+#include "memory/wake.h"
+#include "run/claim.h"
+#include "run/run.h"
+#include "steps/activity.h"
+#include "steps/throttle.h"
+#include "turn/arrival.h"
+#include "turn/limit.h"
+#include "turn/observe.h"
+#include "turn/saga.h"
+#include "turn/turn.h"
+
+/* A workflow whose turns take longer on average is run alone. */
+#define QUICK_TURN_US		10000.0
+
+/* Turns that die with their process, in a row, before the instance is paused. */
+#define CRASHES_MAX			3
+
+typedef struct TurnMean
+{
+	int32		def_id;
+	double		mean_us;
+} TurnMean;
+
+static const RomRunHook *run_hook = NULL;
+static HTAB *turn_means = NULL;
+
+void
+rom_run_register(const RomRunHook *hook)
+{
+	run_hook = hook;
+}
+
+const RomRunHook *
+rom_run_hook(void)
+{
+	return run_hook;
+}
+
+/* turn_mean finds the running mean of turns of a workflow version. */
+static TurnMean *
+turn_mean(int32 def_id, bool *found)
+{
+	if (turn_means == NULL)
+	{
+		HASHCTL		ctl;
+
+		ctl.keysize = sizeof(int32);
+		ctl.entrysize = sizeof(TurnMean);
+		ctl.hcxt = TopMemoryContext;
+		turn_means = hash_create("romancy turn times", 64, &ctl,
+								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	return hash_search(turn_means, &def_id, HASH_ENTER, found);
+}
+
+/* note_turn updates it (weight 1/8 for the newest). */
+static void
+note_turn(int32 def_id, double us)
+{
+	bool		found;
+	TurnMean   *mean = turn_mean(def_id, &found);
+
+	mean->mean_us = found ? mean->mean_us + (us - mean->mean_us) / 8 : us;
+}
+
+/* is_quick: are turns of this version short enough to share a transaction? Unknown ones are; the limit sees to the rest. */
+static bool
+is_quick(int32 def_id)
+{
+	bool		found;
+	TurnMean   *mean = turn_mean(def_id, &found);
+
+	if (!found)
+		mean->mean_us = 0;
+	return mean->mean_us < QUICK_TURN_US;
+}
+
+/* owner_error: the instance's owner is not there any more. */
+static Jsonb *
+owner_error(RomInstance *inst)
+{
+	return rom_error_make(ERRCODE_UNDEFINED_OBJECT,
+						  psprintf("role \"%s\", the owner of the instance, does not exist", inst->owner_name),
+						  NULL,
+						  "Create the role again, then call romancy.resume_workflow(); or end the instance with romancy.terminate_workflow().",
+						  NULL);
+}
+
+/* crash_error: the turn has died with its process again and again. */
+static Jsonb *
+crash_error(RomInstance *inst)
+{
+	return rom_error_make(ERRCODE_ROM_LIMIT,
+						  psprintf("the process that ran workflow \"%s\" died %d times in a row",
+								   inst->workflow, CRASHES_MAX),
+						  NULL,
+						  "Look at the server's log for the cause, mend it, then call romancy.resume_workflow().",
+						  NULL);
+}
+
+/* begin_turn makes the turn of a claimed instance. */
+static RomTurn *
+begin_turn(RomInstance *inst, Oid owner, RomRun *run)
+{
+	RomTurn    *turn = rom_turn_create(inst, owner, CurrentMemoryContext);
+
+	turn->solo = run->solo;
+	turn->careful = run->careful;
+	turn->in_block = run->in_block;
+	turn->injected = run->injected;
+	if (inst->wait != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+
+		turn->wait_before = rom_wait_from_jsonb(inst->wait);
+		MemoryContextSwitchTo(old);
+		rom_saga_load(turn);
+	}
+	return turn;
+}
+
+/* woken_in_vain: it waits for a message, and neither that nor anything else has come. */
+static bool
+woken_in_vain(RomTurn *turn)
+{
+	return rom_arrival() != NULL && turn->ninbox == 0 &&
+		turn->injected == NULL &&
+		turn->inst->status == ROM_STATUS_WAITING_MESSAGE &&
+		turn->inst->wake_at > rom_now() && rom_arrival()->in_vain(turn);
+}
+
+/* woken_for_others: it is paused, and was woken for what others may take. */
+static bool
+woken_for_others(RomTurn *turn)
+{
+	return rom_arrival() != NULL && turn->ninbox == 0 &&
+		turn->inst->status == ROM_STATUS_PAUSED &&
+		(turn->inst->flags & ROM_HAS_SUBSCRIPTIONS) != 0;
+}
+
+/* ends_as_nobody: is it to be ended in a way that runs nothing of its owner's, who is not there any more? */
+static bool
+ends_as_nobody(RomTurn *turn)
+{
+	for (int i = 0; i < turn->ninbox; i++)
+		if (turn->inbox[i].kind == ROM_INBOX_TERMINATE ||
+			(turn->inbox[i].kind == ROM_INBOX_CANCEL &&
+			 (turn->inst->flags & ROM_HAS_COMPENSATIONS) == 0))
+			return true;
+	return ROM_STATUS_IS_FINAL(turn->inst->status);
+}
+
+/* run_member runs one turn within its limits. */
+static RomTurnEnd
+run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	Oid			owner = get_role_oid(turn->inst->owner_name, true);
+	RomCostMark mark;
+	RomTurnEnd	end;
+
+	rom_cost_begin(&mark);
+	rom_slot_member_begin(member);
+	if (others_wait)
+	{
+		RomLimit	limit = {ROM_LIMIT_BATCH, TimestampTzPlusMilliseconds(start, ROM_BATCH_LIMIT_MS)};
+
+		(void) rom_limit_arm(&limit, 1);
+	}
+	if (!OidIsValid(owner) && !ends_as_nobody(turn))
+	{
+		end = ROM_TURN_NOTHING;
+		if (turn->inst->status != ROM_STATUS_PAUSED)	/* else it is known */
+		{
+			rom_turn_pause(turn, owner_error(turn->inst));
+			end = ROM_TURN_SAVE;
+		}
+	}
+	else if (turn->inst->crashes >= CRASHES_MAX && turn->ninbox == 0)
+	{
+		rom_turn_pause(turn, crash_error(turn->inst));
+		end = ROM_TURN_SAVE;
+	}
+	else if (woken_in_vain(turn))
+		end = ROM_TURN_NOTHING;
+	else if (woken_for_others(turn))
+	{
+		rom_arrival()->pass_on(turn);
+		end = ROM_TURN_NOTHING;
+	}
+	else
+	{
+		RomTurn    *outer = rom_turn_current;
+
+		PG_TRY();
+		{
+			rom_turn_current = turn;
+			rom_turn_load(turn, true);
+			end = rom_turn_run(turn, wrap);
+		}
+		PG_FINALLY();
+		{
+			rom_turn_current = outer;
+		}
+		PG_END_TRY();
+	}
+	rom_limit_reset();
+	rom_slot_member_end();
+	rom_cost_end(&mark, &turn->cost);
+	note_turn(turn->inst->def_id, (double) (GetCurrentTimestamp() - start));
+	return end;
+}
+
+/* place_of finds id among the members that the slot was told of. */
+static int
+place_of(const pg_uuid_t *id, const pg_uuid_t *ids, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (memcmp(id, &ids[i], sizeof(pg_uuid_t)) == 0)
+			return i;
+	return 0;
+}
+
+/* save_turn saves a turn, and tells the observer of it. */
+static void
+save_turn(RomTurn *turn)
+{
+	bool		first = turn->inst->started_at == 0;
+	bool		was_final = ROM_STATUS_IS_FINAL(turn->inst->status) && !turn->changed;
+	RomCostMark mark;
+
+	if (first)
+		turn->inst->started_at = Max(rom_now() - turn->cost.us, turn->inst->created_at);
+	rom_cost_begin(&mark);
+	rom_turn_save(turn);
+	rom_cost_end(&mark, &turn->cost);
+	if (rom_observer() != NULL && !was_final)
+		rom_observer()->turn(turn, first, ROM_STATUS_IS_FINAL(turn->status));
+}
+
+/* run_members does what rom_run_members() says. */
+static void
+run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
+{
+	RomInstance *insts[ROM_BATCH_MAX];
+	RomTurn    *turns[ROM_BATCH_MAX];
+	bool		save[ROM_BATCH_MAX] = {0};
+	TimestampTz start = GetCurrentTimestamp();
+	bool		full = false;
+	pg_uuid_t	others[ROM_BATCH_MAX];
+	int			nothers = n;
+	int			subxacts;
+	int			count;
+	int			done;
+
+	run->nagain = run->nsaved = run->nheld = run->subxacts = 0;
+	if (run_hook != NULL)
+		nothers = run_hook->run(run, owner, ids, n, others);
+	else
+		memcpy(others, ids, n * sizeof(pg_uuid_t));
+	done = run->nsaved;
+	full = run->tainted;
+	subxacts = run->subxacts;
+	count = nothers > 0 ? rom_claim_instances(others, nothers, insts, !run->in_session, run->injected != NULL) : 0;
+	if (count == 0)
+		return;
+	for (int i = 0; i < count; i++)
+	{
+		turns[i] = begin_turn(insts[i], owner, run);
+
+		/*
+		 * before the inbox is read: what ends after that wakes the instance
+		 * again
+		 */
+		if (insts[i]->flags & ROM_HAS_TASKS)
+			rom_fanin_forget(&insts[i]->id);
+	}
+	rom_claim_inbox(turns, count);
+
+	for (int i = 0; i < count; i++)
+	{
+		RomTurn    *turn = turns[i];
+		Oid			its_owner = get_role_oid(turn->inst->owner_name, true);
+		RomTurnEnd	end;
+
+		if (OidIsValid(its_owner) && its_owner != owner &&
+			!ROM_STATUS_IS_FINAL(turn->inst->status))
+		{
+			/* the role was made anew since it was handed to us */
+			rom_wake_ready(&turn->inst->id, its_owner, turn->inst->priority);
+			continue;
+		}
+		if (full)
+		{
+			run->again[run->nagain++] = turn->inst->id;
+			continue;
+		}
+		if ((count > 1 || done > 0) && !is_quick(turn->inst->def_id) && !run->solo)
+		{
+			run->alone[run->nalone++] = turn->inst->id;
+			continue;
+		}
+		end = run_member(turn, place_of(&turn->inst->id, ids, n),
+						 done > 0 && !run->in_block,
+						 count > 1 || done > 0 || run->in_block);
+		run->tainted |= turn->tainted;
+		if (turn->raise_error)
+			ThrowErrorData(turn->raise_error);
+		if (end == ROM_TURN_SAVE && rom_arrival() != NULL &&
+			(turn->inst->flags & ROM_HAS_SUBSCRIPTIONS) != 0)
+			rom_arrival()->pass_on(turn);
+		if (end == ROM_TURN_AGAIN)
+			run->alone[run->nalone++] = turn->inst->id;
+		else if (end == ROM_TURN_NOTHING)
+		{
+			/*
+			 * woken early: its deadline may have been taken off the list for
+			 * this turn
+			 */
+			if (!TIMESTAMP_NOT_FINITE(turn->inst->wake_at))
+				rom_wake_at(&turn->inst->id, owner, turn->inst->priority, turn->inst->wake_at);
+		}
+		else if (end == ROM_TURN_SAVE)
+		{
+			save[i] = true;
+			done++;
+			run->nheld += turn->wait != NULL && turn->history.count == turn->stored &&
+				strcmp(turn->wait->kind, ROM_WAIT_SLOT) == 0;
+		}
+		subxacts += turn->subxacts + 1;
+		full = subxacts > ROM_SUBXACTS_MAX || turn->tainted ||
+			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||
+			(!run->in_block &&
+			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));
+	}
+
+	for (int i = 0; i < count; i++)
+	{
+		RomTurn    *turn = turns[i];
+
+		if (!save[i])
+			continue;
+		save_turn(turn);
+		run->nsaved++;
+		run->procedure = turn->procedure;
+		if (run->procedure != NULL)
+			rom_slot_keep(&turn->inst->id);
+		if (run->careful)
+			for (int e = turn->history.count - 1; e >= turn->stored; e--)
+			{
+				RomEvent   *event = turn->history.events[e];
+
+				if (event->type == ROM_EVENT_ACTIVITY_COMPLETED)
+					run->last_step = event->step;
+				else if (event->type == ROM_EVENT_COMPENSATION_EXECUTED)
+					run->last_step = rom_saga_step_id(event->step);
+				if (run->last_step != NULL)
+					break;
+			}
+	}
+}
+
+void
+rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
+{
+	run_members(run, owner, ids, n);
+	rom_throttle_settle(ids, n);
+}

@@ -1,0 +1,77 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.h
+ *		The work of one transaction that runs turns; shared by executors
+ *		(transaction.c) and sessions (drain.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_RUN_H
+#define ROM_RUN_H
+
+#include "memory/slot.h"
+#include "steps/activity.h"
+#include "turn/turn.h"
+
+typedef struct RomRun
+{
+	/* in */
+	bool		solo;			/* one member, which may ask for the
+								 * transaction's end */
+	bool		careful;		/* commit after each activity */
+	bool		in_session;		/* a drain */
+	bool		in_block;		/* a drain in a transaction block: nothing
+								 * commits */
+	RomInjected *injected;		/* outcome for the one member */
+
+	/* out */
+	pg_uuid_t	again[ROM_BATCH_MAX];	/* did not get its turn: still ready */
+	int			nagain;
+	pg_uuid_t	alone[ROM_BATCH_MAX];	/* to be run again alone */
+	int			nalone;
+	int			nsaved;			/* turns in this transaction */
+	int			nheld;			/* of them, only to wait for max_concurrency */
+	int			subxacts;		/* with an xid, of what a hook ran */
+	bool		tainted;
+	RomProcedure *procedure;	/* solo: to be run after the commit */
+	char	   *last_step;		/* careful: the activity that ran last */
+} RomRun;
+
+/*
+ * Claims, runs and saves turns of ids (at most ROM_BATCH_MAX) of one owner in the
+ * transaction that is open. Allocates in the current context. Errors of the engine are
+ * raised: the caller rolls back.
+ */
+extern void rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n);
+
+/*
+ * Other work that goes through the ready queue: tasks of a floor above. Registered once, from
+ * _PG_init; none is there in an engine alone.
+ */
+typedef struct RomRunHook
+{
+	/*
+	 * Runs those of ids that are its own, like rom_run_members(), and adds to
+	 * run's again, alone, nsaved and subxacts; the rest goes to others, in
+	 * their order. Returns how many these are.
+	 */
+	int			(*run) (RomRun *run, Oid owner, const pg_uuid_t *ids, int n,
+						pg_uuid_t *others);
+
+	/*
+	 * For drain: work of this owner that is due by now, at most max; and when
+	 * the next is due after that. In engine scope.
+	 */
+	int			(*find) (const char *owner, TimestampTz now, pg_uuid_t *ids,
+						 int max);
+	TimestampTz (*next_due) (const char *owner, TimestampTz after);
+} RomRunHook;
+
+extern void rom_run_register(const RomRunHook *hook);
+extern const RomRunHook *rom_run_hook(void);
+
+/* Milliseconds: limit of what shares its transaction with others' uncommitted work, and after which no further member begins. */
+#define ROM_BATCH_LIMIT_MS		100
+#define ROM_BATCH_BUDGET_MS		50
+
+#endif							/* ROM_RUN_H */

@@ -1,0 +1,77 @@
+/*-------------------------------------------------------------------------
+ *
+ * activity.h
+ *		Running activities: attempts, failures, retries.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_ACTIVITY_H
+#define ROM_ACTIVITY_H
+
+#include "turn/context.h"
+#include "turn/turn.h"
+
+/* Kinds of waits: for max_concurrency, for a rate limit. */
+#define ROM_WAIT_SLOT "max_concurrency"
+#define ROM_WAIT_TOKEN "rate_limit"
+
+/* The attempt under way; context functions read it. */
+typedef struct RomActivityRun
+{
+	const char *name;
+	const char *step;
+	int			attempt;
+	Jsonb	   *last_details;	/* heartbeat details of the attempt before, or
+								 * NULL */
+	RomCostMark begun;			/* set by rom_activity_call() */
+	RomCost		cost;			/* likewise, when it returns */
+} RomActivityRun;
+
+/* A non-transactional activity to be run after the turn's commit. */
+typedef struct RomProcedure
+{
+	RomRunning	running;
+	char	   *step;
+	char	   *name;
+	char	   *search_path;
+	Oid			handler;
+	bool		is_procedure;
+	Jsonb	   *input;
+	int			attempt;
+	TimestampTz limit;			/* start_to_close; DT_NOEND: none */
+} RomProcedure;
+
+/* The activity that this backend runs now for an instance (in a turn or as a task), or NULL. */
+extern RomActivityRun *rom_activity_current;
+
+/*
+ * Calls an activity's function with input in the state its owner expects (identity, path,
+ * settings, limits), inside the present (sub)transaction. Returns a copy of the result in cxt
+ * (JSON null for SQL NULL). Errors propagate.
+ */
+extern Jsonb *rom_activity_call(RomTurn *turn, RomActivity *activity,
+								RomActivityRun *run, Jsonb *input,
+								MemoryContext cxt);
+
+/* Is this activity known to be quick (a running mean per name)? Unknown: yes. */
+extern bool rom_activity_quick(const char *name);
+
+/*
+ * Runs a non-transactional activity outside the turn's transaction, as owner, at least once.
+ * in_session: a drain's transaction is open before and after (it may be another one); else
+ * there is none. Returns the outcome, allocated in cxt; raises nothing.
+ */
+extern RomInjected *rom_procedure_run(RomProcedure *procedure, Oid owner,
+									  bool in_session, MemoryContext cxt);
+
+/*
+ * Carries out activity() for an activity with a queue: like execute() of a primitive, with what
+ * the name was resolved to. Registered once, from _PG_init.
+ */
+typedef RomOutcome (*RomQueuedActivity) (RomTurn *turn, RomCall *call,
+										 RomEvent *event, RomActivity *activity);
+extern void rom_activity_on_queued(RomQueuedActivity carry_out);
+
+extern const RomPrimitive rom_primitive_activity;
+
+#endif							/* ROM_ACTIVITY_H */

@@ -1,0 +1,60 @@
+/*-------------------------------------------------------------------------
+ *
+ * attempt.h
+ *		Attempts at an activity: counting failures, deciding about another one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_ATTEMPT_H
+#define ROM_ATTEMPT_H
+
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "defs/retry.h"
+#include "turn/limit.h"
+
+/* Errors of earlier attempts kept in history. */
+#define ROM_ERRORS_KEPT		20
+
+typedef struct RomAttempts
+{
+	int			attempt;		/* the one under way, from 1 */
+	TimestampTz started;		/* of the first */
+	bool		exhausted;		/* it failed, could be tried again, and is not */
+	Jsonb	   *errors[ROM_ERRORS_KEPT];
+	int			nerrors;
+} RomAttempts;
+
+/* The first attempt, beginning now. */
+extern void rom_attempts_init(RomAttempts *a);
+
+/*
+ * What an instance's wait keeps between attempts (kind and detail; NULL: the first one begins), and
+ * its detail. Of the kinds, "retry" alone stands for an attempt that has failed.
+ */
+extern void rom_attempts_load(RomAttempts *a, const char *kind, Jsonb *detail);
+extern Jsonb *rom_attempts_detail(RomAttempts *a);
+
+/* Errors of earlier attempts, as rom_attempts_errors() made them (NULL: none). */
+extern void rom_attempts_read_errors(RomAttempts *a, Jsonb *errors);
+extern Jsonb *rom_attempts_errors(RomAttempts *a);
+
+/*
+ * The attempt under way failed with error: true, and *next, when there is to be another one.
+ * terminal: the activity asked not to be tried again.
+ */
+extern bool rom_attempts_fail(RomAttempts *a, const RomRetryPolicy *policy,
+							  Jsonb *error, bool terminal, TimestampTz *next);
+
+/* {"retry": {...}} of an event. */
+extern Jsonb *rom_attempts_summary(RomAttempts *a);
+
+/*
+ * The error that the handler gets for edata. A cancel or an assertion failure would get past
+ * "when others", so they become RM006 with the original in the detail. limit: what fired.
+ */
+extern Jsonb *rom_activity_error(const char *name, ErrorData *edata,
+								 RomLimitKind limit);
+
+#endif							/* ROM_ATTEMPT_H */

@@ -1,0 +1,148 @@
+/*-------------------------------------------------------------------------
+ *
+ * compensation.c
+ *		What a handler asks for about compensations: register_compensation() and
+ *		compensate().
+ *
+ * The saga itself, which runs them when the instance does not complete, is saga.c's.
+ * compensate() runs them in the same way, one step of the saga after another.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/jb.h"
+#include "steps/life.h"
+#include "turn/saga.h"
+#include "turn/turn.h"
+
+PG_FUNCTION_INFO_V1(romancy_register_compensation);
+PG_FUNCTION_INFO_V1(romancy_compensate);
+
+static RomOutcome
+register_execute(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	event->type = ROM_EVENT_COMPENSATION_REGISTERED;
+	event->name = rom_turn_copy_text(turn, call->name);
+	return ROM_OUTCOME_DONE;
+}
+
+const RomPrimitive rom_primitive_register_compensation = {
+	.name = "register_compensation",
+	.kind = ROM_PRIMITIVE_PURE,
+	.events = {ROM_EVENT_COMPENSATION_REGISTERED},
+	.execute = register_execute,
+};
+
+/*
+ * romancy.register_compensation(activity text, input jsonb) → void
+ *
+ * In a workflow: has activity run with input if the instance does not complete.
+ * Errors: 22004 no name, RM004 outside a handler, RM012 an empty or too long name. An activity that does not exist
+ * pauses the instance (RM001), as in activity().
+ */
+Datum
+romancy_register_compensation(PG_FUNCTION_ARGS)
+{
+	RomTurn    *turn = rom_turn_require("register_compensation()");
+	RomCall		call = {0};
+
+	call.primitive = &rom_primitive_register_compensation;
+	call.step_base = "register_compensation";
+	call.name = rom_arg_text(fcinfo, 0, "activity");
+	call.input = rom_arg_jsonb_opt(fcinfo, 1);
+	if (call.input == NULL)
+		call.input = rom_jb_null_document();
+	rom_turn_check_name(call.name);
+	if (!turn->unwinding && rom_turn_peek(turn) == NULL)
+		rom_life_require_activity(turn, call.name);
+	(void) rom_turn_step(&call);
+	PG_RETURN_VOID();
+}
+
+/* How many compensations a compensate() ran so far: those executed since its step began, kept in history. */
+static int
+executed_since(RomTurn *turn)
+{
+	int			n = 0;
+
+	for (int i = turn->history.count - 1; i >= 0; i--)
+	{
+		RomEventType type = turn->history.events[i]->type;
+
+		if (type == ROM_EVENT_COMPENSATION_EXECUTED)
+			n++;
+		else if (type == ROM_EVENT_COMPENSATED || rom_saga_registers(turn->history.events[i]))
+			break;
+	}
+	return n;
+}
+
+/*
+ * compensate_execute runs what is registered, one after another. It yields like a
+ * turn that works step by step does: the history rows tell the next turn where
+ * it was.
+ */
+static RomOutcome
+compensate_execute(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	int			subxacts = turn->subxacts;
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		switch (rom_saga_step(turn))
+		{
+			case ROM_SAGA_NONE:
+				event->type = ROM_EVENT_COMPENSATED;
+				event->result = rom_life_number(executed_since(turn));
+				return ROM_OUTCOME_DONE;
+			case ROM_SAGA_WAIT:
+				return ROM_OUTCOME_WAIT;
+			case ROM_SAGA_SOLO:
+				return ROM_OUTCOME_SOLO;
+			case ROM_SAGA_RAN:
+				if (turn->fail_error)
+					return ROM_OUTCOME_LOOK;
+				if (turn->pause_error || turn->cancelled)
+					return ROM_OUTCOME_DONE;
+				if (turn->commit_now || turn->tainted || turn->subxacts - subxacts > 10)
+					return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "compensate",
+										 rom_now(), NULL);
+				break;
+		}
+	}
+}
+
+const RomPrimitive rom_primitive_compensate = {
+	.name = "compensate",
+	.kind = ROM_PRIMITIVE_BLOCKING,
+	.events = {ROM_EVENT_COMPENSATED},
+	.execute = compensate_execute,
+	.own_subxact = true,
+};
+
+/*
+ * romancy.compensate() → int
+ *
+ * In a workflow: runs the compensations that are registered now, last in first
+ * out, and returns how many succeeded; one that fails for good is in history. Errors:
+ * RM004 outside a handler.
+ */
+Datum
+romancy_compensate(PG_FUNCTION_ARGS)
+{
+	RomCall		call = {0};
+	RomEvent   *event;
+
+	(void) rom_turn_require("compensate()");
+	call.primitive = &rom_primitive_compensate;
+	call.step_base = "compensate";
+	event = rom_turn_step(&call);
+	PG_RETURN_INT32(rom_life_to_int(event->result));
+}

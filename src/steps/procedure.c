@@ -1,0 +1,280 @@
+/*-------------------------------------------------------------------------
+ *
+ * procedure.c
+ *		Non-transactional activities: procedures that commit inside.
+ *
+ * A procedure may commit only when it is called through a portal of its own at
+ * top level; SPI in a background worker has none. So a CALL statement is built
+ * as a parse tree (no SQL text) and run as a portal. Functions declared
+ * non-transactional are called in a transaction of their own.
+ *
+ * The user id stays the owner's through the commits inside, because
+ * committing does not reset it and aborting restores what it was at the start
+ * of the aborted transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "catalog/namespace.h"
+#include "executor/spi.h"
+#include "executor/tstoreReceiver.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/analyze.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
+
+#include "base/compat.h"
+#include "base/jb.h"
+#include "memory/slot.h"
+#include "steps/activity.h"
+#include "steps/throttle.h"
+#include "turn/limit.h"
+
+/* param_ref is $n of the CALL. */
+static Node *
+param_ref(int n)
+{
+	ParamRef   *ref = makeNode(ParamRef);
+
+	ref->number = n;
+	ref->location = -1;
+	return (Node *) ref;
+}
+
+/* call_portal runs CALL handler($1, $2) and returns the INOUT argument's value, copied into cxt; NULL for SQL NULL. */
+static Jsonb *
+call_portal(RomProcedure *p, MemoryContext cxt)
+{
+	Oid			argtypes[2] = {JSONBOID, JSONBOID};
+	CallStmt   *call = makeNode(CallStmt);
+	RawStmt    *raw = makeNode(RawStmt);
+	ParamListInfo params = makeParamList(2);
+	Tuplestorestate *store;
+	DestReceiver *dest;
+	TupleTableSlot *slot;
+	MemoryContext old;
+	Portal		portal;
+	List	   *querytrees;
+	List	   *plans;
+	Jsonb	   *result = NULL;
+
+	portal = CreateNewPortal();
+	portal->visible = false;
+	old = MemoryContextSwitchTo(portal->portalContext);
+	call->funccall = makeFuncCall(list_make2(makeString(get_namespace_name(get_func_namespace(p->handler))),
+											 makeString(get_func_name(p->handler))),
+								  list_make2(param_ref(1), param_ref(2)),
+								  COERCE_EXPLICIT_CALL, -1);
+	raw->stmt = (Node *) call;
+	raw->stmt_location = 0;
+	raw->stmt_len = 0;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	querytrees = pg_analyze_and_rewrite_fixedparams(raw, "CALL", argtypes, 2, NULL);
+	plans = pg_plan_queries(querytrees, "CALL", 0, NULL);
+	PopActiveSnapshot();
+	for (int i = 0; i < 2; i++)
+	{
+		params->params[i].ptype = JSONBOID;
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].isnull = true;
+		params->params[i].value = (Datum) 0;
+	}
+	if (p->input != NULL)
+	{
+		Jsonb	   *copy = palloc(VARSIZE(p->input));
+
+		memcpy(copy, p->input, VARSIZE(p->input));
+		params->params[0].value = PointerGetDatum(copy);
+		params->params[0].isnull = false;
+	}
+	PortalDefineQuery(portal, NULL, "CALL", CMDTAG_CALL, plans, NULL);
+	PortalStart(portal, params, 0, InvalidSnapshot);
+
+	/* outlives the commits inside */
+	MemoryContextSwitchTo(cxt);
+	store = tuplestore_begin_heap(false, true, work_mem);
+	dest = CreateDestReceiver(DestTuplestore);
+	SetTuplestoreDestReceiverParams(dest, store, cxt, true, NULL, NULL);
+	MemoryContextSwitchTo(old);
+	(void) rom_portal_run(portal, dest);
+	if (portal->tupDesc != NULL)
+	{
+		slot = MakeSingleTupleTableSlot(portal->tupDesc, &TTSOpsMinimalTuple);
+		if (tuplestore_gettupleslot(store, true, false, slot))
+		{
+			bool		isnull;
+			Datum		value = slot_getattr(slot, 1, &isnull);
+
+			MemoryContextSwitchTo(cxt);
+			if (!isnull)
+				result = (Jsonb *) PG_DETOAST_DATUM_COPY(value);
+			MemoryContextSwitchTo(old);
+		}
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	dest->rDestroy(dest);
+	tuplestore_end(store);
+	PortalDrop(portal, false);
+	return result;
+}
+
+/* call_function calls a non-transactional function. */
+static Jsonb *
+call_function(RomProcedure *p, MemoryContext cxt)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	FmgrInfo	flinfo;
+	Datum		value;
+	Jsonb	   *result = NULL;
+	MemoryContext old;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	fmgr_info(p->handler, &flinfo);
+	InitFunctionCallInfoData(*fcinfo, &flinfo, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = PointerGetDatum(p->input);
+	fcinfo->args[0].isnull = p->input == NULL;
+	value = FunctionCallInvoke(fcinfo);
+	old = MemoryContextSwitchTo(cxt);
+	if (!fcinfo->isnull)
+		result = (Jsonb *) PG_DETOAST_DATUM_COPY(value);
+	MemoryContextSwitchTo(old);
+	PopActiveSnapshot();
+	return result;
+}
+
+/* invoke calls it one way or the other, within limits. */
+static Jsonb *
+invoke(RomProcedure *p, MemoryContext cxt)
+{
+	RomLimit	limit;
+	ErrorContextCallback cancels;
+	Jsonb	   *result;
+
+	limit.kind = TIMESTAMP_NOT_FINITE(p->limit) ? ROM_LIMIT_NONE : ROM_LIMIT_ACTIVITY;
+	limit.at = p->limit;
+	(void) rom_limit_arm(&limit, 1);
+	rom_limit_heed_cancel(&cancels);
+	result = p->is_procedure ? call_portal(p, cxt) : call_function(p, cxt);
+	rom_limit_unheed_cancel(&cancels);
+	if (rom_limit_fired() != ROM_LIMIT_NONE || rom_slot_cancelled())
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling activity \"%s\"", p->name)));
+	if (result == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		result = rom_jb_null_document();
+		MemoryContextSwitchTo(old);
+	}
+	return result;
+}
+
+/* run_in_session runs it inside a drain, in the transaction that is open. */
+static void
+run_in_session(RomProcedure *p, RomInjected *outcome, MemoryContext cxt)
+{
+	char	   *path = MemoryContextStrdup(cxt, namespace_search_path);
+
+	PG_TRY();
+	{
+		SetConfigOption("search_path", p->search_path, PGC_USERSET, PGC_S_SESSION);
+		outcome->result = invoke(p, cxt);
+		SPI_commit();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		outcome->error = CopyErrorData();
+		outcome->failed = true;
+		FlushErrorState();
+
+		/*
+		 * SPI_rollback() would act on the procedure's own SPI connection,
+		 * which the error left behind; the abort takes all of them away.
+		 */
+		AbortCurrentTransaction();
+		StartTransactionCommand();
+		MemoryContextSwitchTo(cxt);
+		SPI_connect_ext(SPI_OPT_NONATOMIC);
+	}
+	PG_END_TRY();
+	SetConfigOption("search_path", path, PGC_USERSET, PGC_S_SESSION);
+}
+
+/* run_in_worker runs it in transactions of an executor, as owner. */
+static void
+run_in_worker(RomProcedure *p, Oid owner, RomInjected *outcome, MemoryContext cxt)
+{
+	Oid			userid;
+	int			sec_context;
+
+	GetUserIdAndSecContext(&userid, &sec_context);
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
+		SetConfigOption("search_path", p->search_path, PGC_USERSET, PGC_S_SESSION);
+		outcome->result = invoke(p, cxt);
+		PortalHashTableDeleteAll();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(cxt);
+		outcome->error = CopyErrorData();
+		outcome->failed = true;
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	SetUserIdAndSecContext(userid, sec_context);
+
+	/*
+	 * settings that it left behind; the worker's pins are defaults
+	 * (PGC_S_OVERRIDE)
+	 */
+	ResetAllOptions();
+}
+
+RomInjected *
+rom_procedure_run(RomProcedure *p, Oid owner, bool in_session, MemoryContext cxt)
+{
+	RomInjected *outcome = MemoryContextAllocZero(cxt, sizeof(RomInjected));
+	RomActivityRun run = {0};
+	RomActivityRun *outer = rom_activity_current;
+
+	outcome->step = p->step;
+	run.name = p->name;
+	run.step = p->step;
+	run.attempt = p->attempt;
+	rom_cost_begin(&run.begun);
+	rom_activity_current = &run;
+	rom_context_set(&p->running);
+	if (in_session)
+		run_in_session(p, outcome, cxt);
+	else
+		run_in_worker(p, owner, outcome, cxt);
+	rom_activity_current = outer;
+	rom_context_set(NULL);
+	rom_throttle_release();
+	rom_cost_end(&run.begun, &outcome->cost);
+	outcome->measured = true;
+	MemoryContextSwitchTo(cxt);
+	return outcome;
+}

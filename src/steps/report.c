@@ -1,0 +1,97 @@
+/*-------------------------------------------------------------------------
+ *
+ * report.c
+ *		set_progress: what a workflow or an activity says of how far it is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/arg.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "memory/progress.h"
+#include "memory/waiter.h"
+#include "steps/activity.h"
+#include "steps/report.h"
+#include "turn/context.h"
+#include "turn/turn.h"
+
+/* document is what the instance's row keeps of a report. Allocates in the current context. */
+static Jsonb *
+document(const RomProgress *progress, const char *note)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_int(&jb, "done", progress->done);
+	if (progress->total >= 0)
+		rom_jb_int(&jb, "total", progress->total);
+	rom_jb_text(&jb, "note", note);
+	rom_jb_time(&jb, "first_at", progress->first_at);
+	rom_jb_time(&jb, "at", progress->at);
+	return rom_jb_end(&jb);
+}
+
+void
+rom_report_keep(RomTurn *turn)
+{
+	RomInstance *inst = turn->inst;
+	RomProgress live;
+	MemoryContext old;
+
+	if (!rom_progress_get(&inst->id, &live) ||
+		(inst->progress != NULL && rom_jb_get_time(inst->progress, "at") >= live.at))
+		return;
+	old = MemoryContextSwitchTo(turn->cxt);
+	inst->progress = document(&live, live.note[0] != '\0' ? live.note : NULL);
+	MemoryContextSwitchTo(old);
+}
+
+PG_FUNCTION_INFO_V1(romancy_set_progress);
+
+/*
+ * romancy.set_progress(done bigint, total bigint, note text)
+ *
+ * Seen by others at once (it is not part of the transaction); the last one is kept with the
+ * instance when the turn commits. Errors: RM004 outside a workflow or activity, 22023 for
+ * negative numbers. Not repeated on replay.
+ */
+Datum
+romancy_set_progress(PG_FUNCTION_ARGS)
+{
+	const RomRunning *running = rom_context_get("set_progress()");
+	RomTurn    *turn = rom_turn_current;
+	RomProgress progress = {0};
+	char	   *note = rom_arg_text_opt(fcinfo, 2);
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"done\" must not be null")));
+	progress.done = PG_GETARG_INT64(0);
+	progress.total = rom_arg_int64_opt(fcinfo, 1, -1);
+	if (progress.done < 0 || (!PG_ARGISNULL(1) && progress.total < 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("arguments \"done\" and \"total\" must not be negative")));
+	if (rom_turn_in_handler() && (turn->unwinding || rom_turn_peek(turn) != NULL))
+		PG_RETURN_VOID();
+	progress.first_at = progress.at = GetCurrentTimestamp();
+	if (note != NULL)
+		memcpy(progress.note, note, pg_mbcliplen(note, strlen(note), ROM_NOTE_MAX - 1));
+	rom_progress_put(&running->id, &progress);
+	rom_waiter_notify(rom_waiter_key('p', &running->id, sizeof(pg_uuid_t)));
+	if (turn != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+
+		turn->inst->progress = document(&progress, note);
+		MemoryContextSwitchTo(old);
+	}
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,406 @@
+/*-------------------------------------------------------------------------
+ *
+ * throttle.c
+ *		Limits of activities that run in the database: how many at a time, and
+ *		how many per time, in shared memory.
+ *
+ * A slot is held by a process, from the begin of the attempt to the end of its
+ * transaction, when its locks are released: until then what it did is not done.
+ * A process runs one activity at a time, so one slot for each name will do,
+ * however many attempts share the transaction. Slots are counted in the
+ * activity's entry; a process that exits gives its own back, and after a crash
+ * shared memory is made anew, when none of them runs.
+ *
+ * What a transaction takes from a bucket, or books, its abort takes back. What is left is written down at the
+ * end of the transaction (bucket_rows.h), and read again after a start. How those who wait do so is turnstile.c's.
+ *
+ * Where the library is not preloaded, and in a session whose clock was moved
+ * forward (drain), buckets are the session's own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/spi.h"
+#include "memory/bucket.h"
+#include "memory/bucket_rows.h"
+#include "memory/shmem.h"
+#include "memory/wake.h"
+#include "steps/throttle.h"
+#include "steps/turnstile.h"
+
+/* What t_bucket knows these buckets by, with the activity's name. */
+#define SCOPE "activity"
+
+/* Who waits for a slot asks again after so long at the latest, and the more they are the less often. */
+#define SLOT_WAIT_MIN USECS_PER_SEC
+#define SLOT_WAIT_MAX (30 * USECS_PER_SEC)
+
+/* A slot that this process holds. */
+typedef struct Hold
+{
+	uint64		key;
+	bool		keep;			/* beyond the commit */
+	bool		kept;			/* the commit is over: to the release */
+} Hold;
+
+/* A token that this transaction took, or booked. */
+typedef struct Taken
+{
+	uint64		key;
+	int			level;			/* of the subtransaction that it falls with */
+	bool		own;			/* from the session's own bucket */
+	RomTaking	taking;
+	char		activity[ROM_NAME_MAX + 1];
+} Taken;
+
+/* A bucket of the session's own. */
+typedef struct OwnTokens
+{
+	uint64		key;
+	RomBucket	tokens;
+} OwnTokens;
+
+static HTAB *own_tokens = NULL;
+
+/* Both in TopMemoryContext. */
+static Hold *holds = NULL;
+static int	nholds = 0;
+static int	holds_size = 0;
+static Taken *taken = NULL;
+static int	ntaken = 0;
+static int	taken_size = 0;
+
+static uint64
+key_of(const char *activity)
+{
+	uint64		key = hash_bytes_extended((const unsigned char *) activity,
+										  strlen(activity), MyDatabaseId);
+
+	return Max(key, 1);
+}
+
+/* jitter draws from the upper half of a time. */
+static int64
+jitter(int64 us)
+{
+	return (int64) (us * (0.5 + 0.5 * pg_prng_double(&pg_global_prng_state)));
+}
+
+/* own_bucket finds or makes the session's own bucket; the shared one's content is what it begins with. */
+static RomBucket *
+own_bucket(uint64 key, const RomBucket *shared)
+{
+	OwnTokens  *own;
+	bool		found;
+
+	if (own_tokens == NULL)
+	{
+		HASHCTL		ctl;
+
+		ctl.keysize = sizeof(uint64);
+		ctl.entrysize = sizeof(OwnTokens);
+		ctl.hcxt = TopMemoryContext;
+		own_tokens = hash_create("romancy rate limits", 64, &ctl,
+								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	own = hash_search(own_tokens, &key, HASH_ENTER, &found);
+	if (!found)
+		own->tokens = *shared;
+	return &own->tokens;
+}
+
+/* ---------------------------------------------------------------- what this process has */
+
+/* end_holds: a transaction is over. What is to be kept beyond its commit is kept. */
+static void
+end_holds(bool commit)
+{
+	int			left = 0;
+
+	for (int i = 0; i < nholds; i++)
+	{
+		Hold		hold = holds[i];
+
+		hold.kept = hold.kept || (commit && hold.keep);
+		if (hold.kept)
+			holds[left++] = hold;
+		else
+			rom_turnstile_leave(hold.key);
+	}
+	nholds = left;
+}
+
+int
+rom_throttle_mark(void)
+{
+	return ntaken;
+}
+
+void
+rom_throttle_back(int mark)
+{
+	while (ntaken > mark)
+	{
+		Taken	   *note = &taken[--ntaken];
+
+		if (note->own)
+		{
+			OwnTokens  *own = own_tokens ? hash_search(own_tokens, &note->key, HASH_FIND, NULL) : NULL;
+
+			if (own != NULL)
+				rom_turnstile_undo(&own->tokens, &note->taking);
+		}
+		else
+			rom_turnstile_give_back(note->key, &note->taking);
+	}
+}
+
+/* record writes down what the buckets have left that this transaction has taken from. */
+static void
+record(void)
+{
+	/* (the extension may have been dropped in the same transaction) */
+	if (ntaken == 0 || !OidIsValid(rom_extension_oid()))
+		return;
+	for (int i = 0; i < ntaken; i++)
+	{
+		Taken	   *note = &taken[i];
+		bool		newest = note->taking.record && !note->own;
+
+		for (int later = i + 1; later < ntaken && newest; later++)
+			newest = !taken[later].taking.record || taken[later].own || taken[later].key != note->key;
+		if (newest)
+			rom_bucket_rows_write(SCOPE, note->activity, note->taking.left, note->taking.at,
+								  note->taking.period);
+	}
+}
+
+/* recorded is called when that is committed. */
+static void
+recorded(void)
+{
+	for (int i = 0; i < ntaken; i++)
+		if (taken[i].taking.record && !taken[i].own)
+			rom_turnstile_recorded(taken[i].key, taken[i].taking.at);
+	ntaken = 0;
+}
+
+static void
+at_xact(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			record();
+			break;
+		case XACT_EVENT_COMMIT:
+			recorded();
+			break;
+		case XACT_EVENT_PREPARE:
+			ntaken = 0;
+			break;
+		case XACT_EVENT_ABORT:
+			rom_throttle_back(0);
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+at_subxact(SubXactEvent event, SubTransactionId mySubid,
+		   SubTransactionId parentSubid, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	int			mark = ntaken;
+
+	while (mark > 0 && taken[mark - 1].level >= level)
+		mark--;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		rom_throttle_back(mark);
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		for (; mark < ntaken; mark++)
+			taken[mark].level = level - 1;
+}
+
+static void
+at_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+{
+	if (nholds > 0 && phase == RESOURCE_RELEASE_AFTER_LOCKS && isTopLevel)
+		end_holds(isCommit);
+}
+
+/* The process ends: what it ran is rolled back before another begins. */
+static void
+at_exit(int code, Datum arg)
+{
+	AbortOutOfAnyTransaction();
+	rom_throttle_release();
+}
+
+/* prepare makes room for one hold and one token more, so that nothing fails under the mutex. */
+static void
+prepare(void)
+{
+	static bool registered = false;
+
+	if (holds == NULL)
+	{
+		holds = MemoryContextAlloc(TopMemoryContext, 16 * sizeof(Hold));
+		holds_size = 16;
+	}
+	else if (nholds == holds_size)
+	{
+		holds = repalloc(holds, 2 * holds_size * sizeof(Hold));
+		holds_size *= 2;
+	}
+	if (taken == NULL)
+	{
+		taken = MemoryContextAlloc(TopMemoryContext, 32 * sizeof(Taken));
+		taken_size = 32;
+	}
+	else if (ntaken == taken_size)
+	{
+		taken = repalloc(taken, 2 * taken_size * sizeof(Taken));
+		taken_size *= 2;
+	}
+	if (registered)
+		return;
+	registered = true;
+	RegisterXactCallback(at_xact, NULL);
+	RegisterSubXactCallback(at_subxact, NULL);
+	RegisterResourceReleaseCallback(at_release, NULL);
+	if (rom_shmem_available())
+		before_shmem_exit(at_exit, 0);
+}
+
+/* ---------------------------------------------------------------- for others */
+
+/* hold_until is when an asker who found no slot asks again, unless it is woken. */
+static void
+hold_until(RomAsker *asker, int waiting, TimestampTz now)
+{
+	int64		delay;
+
+	if (asker->held_at == 0 || asker->held_at > now)
+		asker->held_at = now;
+	if (asker->held_until > now)
+		return;
+	delay = Max((now - asker->held_at) / 2, waiting * ROM_ASK_EVERY);
+	delay = Min(Max(delay, SLOT_WAIT_MIN), SLOT_WAIT_MAX);
+	asker->held_until = now + jitter(delay);
+}
+
+RomAdmission
+rom_throttle_admit(const char *activity, const RomThrottle *throttle, RomAsker *asker)
+{
+	uint64		key = key_of(activity);
+	bool		is_shared = rom_shmem_available();
+	bool		own = !is_shared || rom_clock_is_ahead();
+	RomPassage	passage = {0};
+	RomAdmission result = ROM_ADMITTED;
+	Hold	   *hold = NULL;
+	Taken	   *note;
+
+	passage.now = rom_now();
+	passage.random = 0.5 + 0.5 * pg_prng_double(&pg_global_prng_state);
+	passage.token = throttle->rate > 0 && !own;
+	passage.left = throttle->rate;
+	passage.left_at = passage.now;
+	if (passage.token && !rom_turnstile_is_known(key))
+		(void) rom_bucket_rows_read(SCOPE, activity, &passage.left, &passage.left_at);
+	prepare();
+	note = &taken[ntaken];		/* it counts if something was taken or booked */
+	memset(note, 0, sizeof(Taken));
+	passage.taking = &note->taking;
+	for (int i = 0; i < nholds && hold == NULL; i++)
+		if (holds[i].key == key)
+			hold = &holds[i];
+	passage.slot = throttle->max_concurrency > 0 && is_shared && hold == NULL;
+	if (is_shared)
+		result = rom_turnstile_pass(key, throttle, asker, &passage);
+	if (result == ROM_ADMITTED && passage.slot)
+	{
+		hold = &holds[nholds++];
+		hold->key = key;
+		hold->keep = hold->kept = false;
+	}
+	if (result == ROM_ADMITTED && throttle->rate > 0 && own)
+	{
+		RomBucket  *bucket = own_bucket(key, &passage.bucket);
+
+		/*
+		 * (a slot that it then does not use is held to the end of the
+		 * transaction)
+		 */
+		if (bucket->rate == 0)
+			rom_bucket_begin(bucket, throttle->rate, throttle->period, throttle->rate, passage.now);
+		rom_bucket_refill(bucket, throttle->rate, throttle->period, passage.now);
+		if (!rom_turnstile_take(bucket, asker, passage.now, 0, DT_NOEND, passage.taking))
+			result = ROM_HELD_TOKEN;
+	}
+	if (note->taking.booked > 0 || (result == ROM_ADMITTED && throttle->rate > 0))
+	{
+		note->key = key;
+		note->level = asker->level;
+		note->own = own;
+		strlcpy(note->activity, activity, sizeof(note->activity));
+		ntaken++;
+	}
+	if (result == ROM_ADMITTED)
+	{
+		if (hold != NULL && asker->keep)
+			hold->keep = true;
+	}
+	else if (result == ROM_HELD_SLOT || (is_shared && !passage.room))
+		hold_until(asker, passage.waiting, passage.now);
+	return result;
+}
+
+void
+rom_throttle_release(void)
+{
+	while (nholds > 0)
+		rom_turnstile_leave(holds[--nholds].key);
+}
+
+void
+rom_throttle_clock_reset(void)
+{
+	if (own_tokens == NULL || !rom_clock_is_ahead())
+		return;
+	hash_destroy(own_tokens);
+	own_tokens = NULL;
+}
+
+/* changed is called after the commit that changed a definition. */
+static void
+changed(const void *arg)
+{
+	uint64		key;
+
+	memcpy(&key, arg, sizeof(key));
+	rom_turnstile_changed(key);
+}
+
+void
+rom_throttle_changed(const char *activity)
+{
+	uint64		key = key_of(activity);
+
+	rom_wake_call(changed, &key, sizeof(key));
+}

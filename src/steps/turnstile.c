@@ -1,0 +1,496 @@
+/*-------------------------------------------------------------------------
+ *
+ * turnstile.c
+ *		Activities that run in the database, in shared memory: how many run, what
+ *		their buckets hold, and who waits.
+ *
+ * Who finds no token books the next one that is
+ * not booked, and comes again when it is due, so that those who wait do not all come at
+ * once. A booking is a place in the row, not a token: who comes without one
+ * waits behind the bookings, unless tokens pile up because others did not come for
+ * theirs.
+ *
+ * Who finds no slot is in a queue of its activity, and made ready when a
+ * slot is free. It stays known as woken until its next turn: one that does not
+ * use the slot (it was cancelled, or is gone) lets the next come. All of that
+ * is a hint: everybody who waits has a time at which it asks again by itself.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+
+#include "memory/bucket.h"
+#include "memory/ready.h"
+#include "steps/turnstile.h"
+
+#define SETS 128
+#define WAYS 8
+#define WAITERS 4096
+#define HASHES 1024
+#define CHUNK 32
+#define NONE (-1)
+
+/* Who waits for a token that is due much later looks now and then: limits change, and others are cancelled. */
+#define TOKEN_WAIT USECS_PER_MINUTE
+
+/* An activity. */
+typedef struct Entry
+{
+	uint64		key;			/* of its name and database; 0: free */
+	RomBucket	tokens;
+	TimestampTz covered;		/* what is written down of them holds until
+								 * then */
+	int			max;			/* max_concurrency as it was used last; 0:
+								 * none */
+	int			running;		/* slots held */
+	int			woken;			/* waiters that were woken and had no turn yet */
+	int			waiting;		/* in the queue: */
+	int			first;
+	int			last;
+} Entry;
+
+typedef struct Waiter
+{
+	pg_uuid_t	id;
+	Oid			dbid;
+	Oid			owner;
+	int32		priority;
+	int			entry;			/* NONE: free */
+	bool		woken;			/* not in the queue any more */
+	int			prev;			/* in the queue */
+	int			next;			/* or, if free, of the free ones */
+	int			chain;			/* next with the same hash */
+} Waiter;
+
+typedef struct Throttles
+{
+	slock_t		mutex;
+	int			woken;			/* of all entries */
+	int			free;			/* waiters */
+	int			hashes[HASHES];
+	Entry		entries[SETS * WAYS];
+	Waiter		waiters[WAITERS];
+} Throttles;
+
+static Throttles *area = NULL;
+
+Size
+rom_throttle_shmem_size(void)
+{
+	return sizeof(Throttles);
+}
+
+void
+rom_throttle_shmem_attach(void *place, bool found)
+{
+	area = place;
+	if (found)
+		return;
+	memset(area, 0, sizeof(Throttles));
+	SpinLockInit(&area->mutex);
+	for (int i = 0; i < HASHES; i++)
+		area->hashes[i] = NONE;
+	for (int i = 0; i < WAITERS; i++)
+	{
+		area->waiters[i].entry = NONE;
+		area->waiters[i].next = i + 1 < WAITERS ? i + 1 : NONE;
+	}
+}
+
+/* ---------------------------------------------------------------- tokens */
+
+bool
+rom_turnstile_take(RomBucket *t, RomAsker *asker, TimestampTz now, double random, TimestampTz covered, RomTaking *taking)
+{
+	double		every = rom_bucket_every(t);
+	bool		enough = rom_bucket_has_token(t);
+	int64		look;
+
+	/* it has booked one: after a restart nobody else knows of it */
+	t->booked = Max(t->booked, asker->held_at);
+	if (enough && (t->booked <= now || t->left >= 2 ||
+				   (asker->held_at > 0 && asker->held_at <= now)))
+	{
+		taking->record = rom_bucket_take(t, now, covered, &taking->left, &taking->at);
+		taking->period = t->period;
+		return true;
+	}
+	if (!asker->waits)
+		return false;
+	if (asker->held_at <= now)
+	{
+		TimestampTz due = now + (enough ? 0 : rom_bucket_until_next(t));
+
+		taking->before = t->booked;
+		t->booked = Max(t->booked + (int64) every, due);
+		asker->held_at = taking->booked = t->booked;
+		asker->held_until = 0;
+	}
+	if (asker->held_until > now)
+		return false;
+	if (random == 0)
+	{
+		asker->held_until = asker->held_at;
+		return false;
+	}
+	look = Max(TOKEN_WAIT, (int64) ((asker->held_at - now) / every * ROM_ASK_EVERY));
+	asker->held_until = Min(asker->held_at, now + (int64) (look * random));
+	return false;
+}
+
+void
+rom_turnstile_undo(RomBucket *t, const RomTaking *taking)
+{
+	if (taking->booked == 0)
+		rom_bucket_give_back(t, 1);
+	else if (t->booked == taking->booked)
+		t->booked = taking->before; /* unless others have booked since */
+}
+
+/* ---------------------------------------------------------------- entries and waiters: the mutex is held */
+
+/* is_idle: does it hold nothing that a new entry does not? */
+static bool
+is_idle(const Entry *e, TimestampTz now)
+{
+	const RomBucket *t = &e->tokens;
+
+	return e->running == 0 && e->woken == 0 && e->waiting == 0 &&
+		(t->rate == 0 || (t->booked <= now &&
+						  t->left + (double) (now - t->at) * t->rate / t->period >= t->rate));
+}
+
+/* find_entry finds an activity's entry; NULL for none. create: makes one, if there is room. */
+static Entry *
+find_entry(uint64 key, bool create, TimestampTz now)
+{
+	Entry	   *set = &area->entries[key % SETS * WAYS];
+	Entry	   *place = NULL;
+
+	for (int i = 0; i < WAYS; i++)
+	{
+		if (set[i].key == key)
+			return &set[i];
+		if (place == NULL && create && (set[i].key == 0 || is_idle(&set[i], now)))
+			place = &set[i];
+	}
+	if (!create || place == NULL)
+		return NULL;
+	memset(place, 0, sizeof(Entry));
+	place->key = key;
+	place->first = place->last = NONE;
+	return place;
+}
+
+static int *
+hash_of(const pg_uuid_t *id)
+{
+	return &area->hashes[hash_bytes(id->data, UUID_LEN) % HASHES];
+}
+
+/* find_waiter finds a waiter of this database by its id, or NONE. */
+static int
+find_waiter(const pg_uuid_t *id)
+{
+	int			w = *hash_of(id);
+
+	while (w != NONE && (area->waiters[w].dbid != MyDatabaseId ||
+						 memcmp(&area->waiters[w].id, id, sizeof(pg_uuid_t)) != 0))
+		w = area->waiters[w].chain;
+	return w;
+}
+
+/* unlink_waiter takes a waiter out of its activity's queue. */
+static void
+unlink_waiter(int w)
+{
+	Waiter	   *waiter = &area->waiters[w];
+	Entry	   *e = &area->entries[waiter->entry];
+
+	if (waiter->prev != NONE)
+		area->waiters[waiter->prev].next = waiter->next;
+	else
+		e->first = waiter->next;
+	if (waiter->next != NONE)
+		area->waiters[waiter->next].prev = waiter->prev;
+	else
+		e->last = waiter->prev;
+	e->waiting--;
+}
+
+/* forget_waiter takes it out of everything. */
+static void
+forget_waiter(int w)
+{
+	Waiter	   *waiter = &area->waiters[w];
+	int		   *chain = hash_of(&waiter->id);
+
+	if (waiter->woken)
+	{
+		area->entries[waiter->entry].woken--;
+		area->woken--;
+	}
+	else
+		unlink_waiter(w);
+	while (*chain != w)
+		chain = &area->waiters[*chain].chain;
+	*chain = waiter->chain;
+	waiter->entry = NONE;
+	waiter->next = area->free;
+	area->free = w;
+}
+
+/* add_waiter puts an asker into the queue: in front, if it has been woken in vain. When there is no room it has its time. */
+static void
+add_waiter(Entry *e, const RomAsker *asker)
+{
+	int			w = find_waiter(&asker->id);
+	bool		front = false;
+	Waiter	   *waiter;
+
+	if (w != NONE)
+	{
+		if (!area->waiters[w].woken && &area->entries[area->waiters[w].entry] == e)
+			return;
+		front = area->waiters[w].woken;
+		forget_waiter(w);
+	}
+	w = area->free;
+	if (w == NONE)
+		return;
+	waiter = &area->waiters[w];
+	area->free = waiter->next;
+	waiter->id = asker->id;
+	waiter->dbid = MyDatabaseId;
+	waiter->owner = asker->owner;
+	waiter->priority = asker->priority;
+	waiter->entry = e - area->entries;
+	waiter->woken = false;
+	waiter->chain = *hash_of(&asker->id);
+	*hash_of(&asker->id) = w;
+	waiter->prev = front ? NONE : e->last;
+	waiter->next = front ? e->first : NONE;
+	if (waiter->prev != NONE)
+		area->waiters[waiter->prev].next = w;
+	else
+		e->first = w;
+	if (waiter->next != NONE)
+		area->waiters[waiter->next].prev = w;
+	else
+		e->last = w;
+	e->waiting++;
+}
+
+/* wake_some takes those out of the queue for whom there are slots: at most CHUNK, whom the caller makes ready when it has let go of the mutex. */
+static int
+wake_some(Entry *e, RomReadyItem *items)
+{
+	int			n = 0;
+
+	while (n < CHUNK && e->first != NONE &&
+		   (e->max == 0 || e->running + e->woken < e->max))
+	{
+		Waiter	   *waiter = &area->waiters[e->first];
+
+		unlink_waiter(e->first);
+		waiter->woken = true;
+		e->woken++;
+		area->woken++;
+		items[n].id = waiter->id;
+		items[n].dbid = waiter->dbid;
+		items[n].owner = waiter->owner;
+		items[n++].priority = waiter->priority;
+	}
+	return n;
+}
+
+/* ---------------------------------------------------------------- for others */
+
+/* make_ready is for those that wake_some() gave, without the mutex. */
+static void
+make_ready(RomReadyItem *items, int n)
+{
+	TimestampTz now;
+
+	if (n == 0)
+		return;
+	now = GetCurrentTimestamp();
+	for (int i = 0; i < n; i++)
+		items[i].at = now;
+	rom_ready_put(items, n, now);
+}
+
+bool
+rom_turnstile_is_known(uint64 key)
+{
+	Entry	   *e;
+	bool		known;
+
+	SpinLockAcquire(&area->mutex);
+	e = find_entry(key, false, 0);
+	known = e != NULL && e->tokens.rate > 0;
+	SpinLockRelease(&area->mutex);
+	return known;
+}
+
+RomAdmission
+rom_turnstile_pass(uint64 key, const RomThrottle *throttle, RomAsker *asker, RomPassage *passage)
+{
+	TimestampTz wall = GetCurrentTimestamp();
+	RomAdmission result = ROM_ADMITTED;
+	RomReadyItem items[CHUNK];
+	int			n = 0;
+	Entry	   *e;
+
+	SpinLockAcquire(&area->mutex);
+	e = find_entry(key, true, wall);
+	passage->room = e != NULL;
+	if (e == NULL)
+		result = passage->slot ? ROM_HELD_SLOT : ROM_HELD_TOKEN;	/* later */
+	else
+	{
+		passage->bucket = e->tokens;
+		if (e->max != throttle->max_concurrency)
+		{
+			e->max = throttle->max_concurrency;
+			n = wake_some(e, items);
+		}
+		if (passage->slot && e->running >= e->max)
+		{
+			result = ROM_HELD_SLOT;
+			if (asker->waits)
+				add_waiter(e, asker);
+			passage->waiting = e->waiting;
+		}
+		else if (passage->token)
+		{
+			if (e->tokens.rate == 0)
+				rom_bucket_begin(&e->tokens, throttle->rate, throttle->period,
+								 passage->left, passage->left_at);
+			rom_bucket_refill(&e->tokens, throttle->rate, throttle->period, passage->now);
+			if (!rom_turnstile_take(&e->tokens, asker, passage->now, passage->random, e->covered,
+									passage->taking))
+				result = ROM_HELD_TOKEN;
+		}
+		if (result == ROM_ADMITTED && passage->slot)
+			e->running++;
+		if (result == ROM_ADMITTED)
+		{
+			int			w = find_waiter(&asker->id);
+
+			if (w != NONE)
+				forget_waiter(w);
+		}
+	}
+	SpinLockRelease(&area->mutex);
+	make_ready(items, n);
+	return result;
+}
+
+void
+rom_turnstile_leave(uint64 key)
+{
+	RomReadyItem items[CHUNK];
+	int			n = 0;
+	Entry	   *e;
+
+	SpinLockAcquire(&area->mutex);
+	e = find_entry(key, false, 0);
+	if (e != NULL)
+	{
+		e->running--;
+		n = wake_some(e, items);
+	}
+	SpinLockRelease(&area->mutex);
+	make_ready(items, n);
+}
+
+void
+rom_turnstile_give_back(uint64 key, const RomTaking *taking)
+{
+	Entry	   *e;
+
+	SpinLockAcquire(&area->mutex);
+	e = find_entry(key, false, 0);
+	if (e != NULL)
+		rom_turnstile_undo(&e->tokens, taking);
+	SpinLockRelease(&area->mutex);
+}
+
+void
+rom_turnstile_recorded(uint64 key, TimestampTz until)
+{
+	Entry	   *e;
+
+	SpinLockAcquire(&area->mutex);
+	e = find_entry(key, false, 0);
+	if (e != NULL)
+		e->covered = Max(e->covered, until);
+	SpinLockRelease(&area->mutex);
+}
+
+void
+rom_turnstile_changed(uint64 key)
+{
+	int			n;
+
+	do
+	{
+		RomReadyItem items[CHUNK];
+		Entry	   *e;
+
+		n = 0;
+		SpinLockAcquire(&area->mutex);
+		e = find_entry(key, false, 0);
+		if (e != NULL)
+		{
+			e->max = 0;			/* whoever asks next says what it is */
+			e->tokens.booked = 0;
+			n = wake_some(e, items);
+		}
+		SpinLockRelease(&area->mutex);
+		make_ready(items, n);
+	} while (n == CHUNK);
+}
+
+void
+rom_throttle_settle(const pg_uuid_t *ids, int n)
+{
+	if (area == NULL || *(volatile int *) &area->woken == 0)
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		RomReadyItem items[CHUNK];
+		int			woken = 0;
+		int			w;
+
+		SpinLockAcquire(&area->mutex);
+		w = find_waiter(&ids[i]);
+		if (w != NONE && area->waiters[w].woken)
+		{
+			Entry	   *e = &area->entries[area->waiters[w].entry];
+
+			forget_waiter(w);
+			woken = wake_some(e, items);
+		}
+		SpinLockRelease(&area->mutex);
+		make_ready(items, woken);
+	}
+}
+
+void
+rom_throttle_purge(Oid dbid)
+{
+	if (area == NULL)
+		return;
+	SpinLockAcquire(&area->mutex);
+	for (int w = 0; w < WAITERS; w++)
+		if (area->waiters[w].entry != NONE && area->waiters[w].dbid == dbid)
+			forget_waiter(w);
+	SpinLockRelease(&area->mutex);
+}

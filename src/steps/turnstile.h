@@ -1,0 +1,77 @@
+/*-------------------------------------------------------------------------
+ *
+ * turnstile.h
+ *		What throttle.c keeps in shared memory: how many run of activities in the
+ *		database, what their buckets hold, and who waits.
+ *
+ * Only where the library was preloaded. An activity is known by a number, made of its name and database.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_TURNSTILE_H
+#define ROM_TURNSTILE_H
+
+#include "memory/bucket.h"
+#include "steps/throttle.h"
+
+/* All of those who wait for one activity are not to ask more often than this, on average. */
+#define ROM_ASK_EVERY (20 * INT64CONST(1000))
+
+/* What somebody took from a bucket, or booked. */
+typedef struct RomTaking
+{
+	TimestampTz booked;			/* 0: took */
+	TimestampTz before;			/* what was booked before that */
+	/* of a token */
+	bool		record;			/* it is to be written down, that */
+	double		left;			/* so many were left, */
+	TimestampTz at;				/* at this time */
+	int64		period;
+} RomTaking;
+
+/* Somebody passes, or is held. */
+typedef struct RomPassage
+{
+	bool		slot;			/* a slot is needed */
+	bool		token;			/* and a token */
+	TimestampTz now;			/* for the bucket */
+	double		random;			/* as for rom_turnstile_take() */
+	double		left;			/* what a bucket that is not known had left */
+	TimestampTz left_at;
+	/* out */
+	bool		room;			/* there was room for the activity */
+	int			waiting;		/* who was held for a slot: behind so many */
+	RomBucket	bucket;			/* as it was before */
+	RomTaking  *taking;
+} RomPassage;
+
+/*
+ * Takes a token, or books one for an asker who waits. random: a part of the time after which it
+ * looks again at the latest; 0: when the token is due. covered: what is written down holds until then.
+ */
+extern bool rom_turnstile_take(RomBucket *bucket, RomAsker *asker, TimestampTz now, double random,
+							   TimestampTz covered, RomTaking *taking);
+
+/* Takes that back. */
+extern void rom_turnstile_undo(RomBucket *bucket, const RomTaking *taking);
+
+/* Is there something in an activity's bucket, or has nobody used it since the start? */
+extern bool rom_turnstile_is_known(uint64 key);
+
+/* May one more run? If so it has its slot and its token; if not, and the asker waits, it is in the queue for the slot, or has booked. */
+extern RomAdmission rom_turnstile_pass(uint64 key, const RomThrottle *throttle, RomAsker *asker,
+									   RomPassage *passage);
+
+/* A slot is free again. */
+extern void rom_turnstile_leave(uint64 key);
+
+/* What was taken, or booked, is taken back. */
+extern void rom_turnstile_give_back(uint64 key, const RomTaking *taking);
+
+/* What is written down holds until then. */
+extern void rom_turnstile_recorded(uint64 key, TimestampTz until);
+
+/* The limits have changed: those who wait look again. */
+extern void rom_turnstile_changed(uint64 key);
+
+#endif							/* ROM_TURNSTILE_H */

@@ -1,0 +1,597 @@
+/*-------------------------------------------------------------------------
+ *
+ * accounts.c
+ *		The accounts of the ledger, in shared memory.
+ *
+ * What runs on an account is what is settled, by transactions that are committed, and
+ * what is pending, claimed by those that are not over.
+ *
+ * Counting while others go on: the counter takes a snapshot and publishes it
+ * in the same instant in which all accounts become zero. From then on a transaction that
+ * is over adds what it did only if that snapshot does not see it, and the counter
+ * adds what the snapshot sees. What makes it the same instant: transactions
+ * that are over count up "over" when they come here, after they can be seen. If
+ * nobody has come since before the snapshot was taken, then those that will come later are
+ * seen by it or not, and look for themselves.
+ *
+ * An account that nobody needs is given away: what its bucket holds stands in
+ * a table (tasks/quota.c), and nothing runs on it. Without room, claims without a limit go on uncounted,
+ * and all is counted anew later.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/spin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "memory/bucket.h"
+#include "memory/roster.h"
+#include "tasks/accounts.h"
+
+#define ACCOUNTS 32768
+#define HASHES 16384
+#define DATABASES ROM_MAX_DATABASES
+#define NONE (-1)
+
+/* Accounts that are looked at for one to give away. */
+#define VICTIMS 64
+
+typedef struct Account
+{
+	uint64		key;			/* 0: free */
+	int			next;			/* in its chain, or of the free ones */
+	int			db;
+	uint32		counting;		/* settled is of this one; else it is 0 */
+	int			settled;		/* run, by what is committed */
+	int			pending;		/* claimed by transactions that are not over */
+	bool		limited;		/* the last claim had a limit here */
+	bool		refused;		/* somebody was, and nobody was woken since */
+	TimestampTz covered;		/* what is written down holds until then */
+	RomBucket	bucket;
+} Account;
+
+typedef struct Database
+{
+	Oid			dbid;			/* invalid: free */
+	Oid			relid;			/* of the table that was counted */
+	uint32		counting;		/* number of the last counting */
+	bool		counted;		/* it is complete */
+	uint32		asked;			/* for another one */
+	uint32		asked_then;
+	TimestampTz counted_at;
+	/* its snapshot */
+	uint64		xmin;
+	uint64		xmax;
+	int			nxip;
+	TransactionId xip[FLEXIBLE_ARRAY_MEMBER];
+} Database;
+
+typedef struct Ledger
+{
+	slock_t		mutex;
+	uint64		over;			/* transactions that came here when they were
+								 * over */
+	int			free;
+	int			victim;
+	int			hashes[HASHES];
+	Account		accounts[ACCOUNTS];
+	/* DATABASES records of Database follow */
+} Ledger;
+
+static Ledger *area = NULL;
+static bool shared = false;
+static int	my_database = NONE;
+
+static int
+max_xids(void)
+{
+	return MaxBackends + max_prepared_xacts + 1;
+}
+
+static Size
+database_size(void)
+{
+	return MAXALIGN(offsetof(Database, xip) + max_xids() * sizeof(TransactionId));
+}
+
+static Database *
+database(int i)
+{
+	return (Database *) ((char *) area + MAXALIGN(sizeof(Ledger)) + i * database_size());
+}
+
+Size
+rom_ledger_shmem_size(void)
+{
+	return MAXALIGN(sizeof(Ledger)) + DATABASES * database_size();
+}
+
+/* clear makes an empty ledger. */
+static void
+clear(void)
+{
+	memset(area, 0, rom_ledger_shmem_size());
+	SpinLockInit(&area->mutex);
+	for (int i = 0; i < HASHES; i++)
+		area->hashes[i] = NONE;
+	for (int i = 0; i < ACCOUNTS; i++)
+		area->accounts[i].next = i + 1 < ACCOUNTS ? i + 1 : NONE;
+}
+
+void
+rom_ledger_shmem_attach(void *place, bool found)
+{
+	area = place;
+	shared = true;
+	if (!found)
+		clear();
+}
+
+bool
+rom_ledger_is_shared(void)
+{
+	return shared;
+}
+
+void
+rom_accounts_prepare(void)
+{
+	if (area != NULL)
+		return;
+	area = MemoryContextAlloc(TopMemoryContext, rom_ledger_shmem_size());
+	clear();
+}
+
+/* ---------------------------------------------------------------- finding them: the mutex is held */
+
+/* find_database finds this database's record; NULL for none. create: makes one, if there is room. */
+static Database *
+find_database(bool create)
+{
+	int			place = NONE;
+
+	if (my_database != NONE && database(my_database)->dbid == MyDatabaseId)
+		return database(my_database);
+	my_database = NONE;
+	for (int i = 0; i < DATABASES; i++)
+	{
+		if (database(i)->dbid == MyDatabaseId)
+		{
+			my_database = i;
+			return database(i);
+		}
+		if (place == NONE && !OidIsValid(database(i)->dbid))
+			place = i;
+	}
+	if (!create || place == NONE)
+		return NULL;
+	my_database = place;
+	database(place)->dbid = MyDatabaseId;
+	database(place)->relid = InvalidOid;
+	database(place)->counted = false;
+	database(place)->counting++;
+	database(place)->nxip = 0;
+	/* everything is seen: nothing is added before the first counting */
+	database(place)->xmin = database(place)->xmax = PG_UINT64_MAX;
+	return database(place);
+}
+
+/* is_idle: nothing runs on it. */
+static bool
+is_idle(const Account *a)
+{
+	return a->pending == 0 &&
+		(a->settled == 0 || a->db == NONE || a->counting != database(a->db)->counting);
+}
+
+static int *
+chain_of(uint64 key)
+{
+	return &area->hashes[key % HASHES];
+}
+
+/* free_one gives an idle account away, if one is soon found. */
+static void
+free_one(void)
+{
+	for (int i = 0; i < VICTIMS; i++)
+	{
+		int			n = area->victim;
+		Account    *a = &area->accounts[n];
+		int		   *chain = chain_of(a->key);
+
+		area->victim = (n + 1) % ACCOUNTS;
+		if (a->key == 0 || !is_idle(a))
+			continue;
+		while (*chain != n)
+			chain = &area->accounts[*chain].next;
+		*chain = a->next;
+		memset(a, 0, sizeof(Account));
+		a->next = area->free;
+		area->free = n;
+		return;
+	}
+}
+
+/* find finds an account, its count up to date; NULL for none. create: makes one, if there is room. */
+static Account *
+find(uint64 key, bool create)
+{
+	Database   *db = find_database(create);
+	int		   *chain = chain_of(key);
+	Account    *a;
+	int			n = *chain;
+
+	if (db == NULL)
+		return NULL;
+	while (n != NONE && area->accounts[n].key != key)
+		n = area->accounts[n].next;
+	if (n == NONE)
+	{
+		if (!create)
+			return NULL;
+		if (area->free == NONE)
+			free_one();
+		n = area->free;
+		if (n == NONE)
+			return NULL;
+		area->free = area->accounts[n].next;
+		a = &area->accounts[n];
+		memset(a, 0, sizeof(Account));
+		a->key = key;
+		a->db = NONE;
+		a->next = *chain;
+		*chain = n;
+	}
+	a = &area->accounts[n];
+	if (a->db != my_database || a->counting != db->counting)
+	{
+		a->db = my_database;
+		a->counting = db->counting;
+		a->settled = 0;
+	}
+	return a;
+}
+
+/* sees: did the snapshot of the last counting see the transaction? */
+static bool
+sees(const Database *db, FullTransactionId xid)
+{
+	uint64		value = U64FromFullTransactionId(xid);
+
+	if (value < db->xmin)
+		return true;
+	if (value >= db->xmax)
+		return false;
+	for (int i = 0; i < db->nxip; i++)
+		if (db->xip[i] == XidFromFullTransactionId(xid))
+			return false;
+	return true;
+}
+
+/* ---------------------------------------------------------------- claims and ends */
+
+/* check: may one more run on the account, of which ends have ended in this transaction? Its own place is taken already. */
+static RomLedgerAnswer
+check(Account *a, const RomAccount *account, int ends, TimestampTz now,
+	  TimestampTz book_until, TimestampTz *when)
+{
+	RomBucket  *bucket = &a->bucket;
+
+	a->limited = account->max > 0;
+	if (account->max > 0 &&
+		Max(a->settled, 0) + a->pending - ends > account->max)
+	{
+		a->refused = true;
+		return ROM_LEDGER_HELD;
+	}
+	if (account->rate == 0)
+		return ROM_LEDGER_OK;
+	if (bucket->rate == 0)
+		return ROM_LEDGER_BUCKET;
+	rom_bucket_refill(bucket, account->rate, account->period, now);
+	if (rom_bucket_has_token(bucket))
+		return ROM_LEDGER_OK;
+	a->refused = true;
+	*when = now + rom_bucket_until_next(bucket);
+	if (book_until > 0)
+	{
+		TimestampTz due = Max(*when, bucket->booked + (TimestampTz) rom_bucket_every(bucket));
+
+		if (due <= book_until)
+			*when = bucket->booked = due;
+	}
+	return ROM_LEDGER_HELD;
+}
+
+RomLedgerAnswer
+rom_accounts_claim(RomAccount *accounts, int n, const int *ends, TimestampTz book_until,
+				   int *which, TimestampTz *when, bool *pending)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Account    *found[ROM_LEDGER_ACCOUNTS] = {NULL};
+	RomLedgerAnswer answer = ROM_LEDGER_OK;
+	bool		limited = false;
+	bool		counts = false;
+	Database   *db;
+
+	*when = DT_NOEND;
+	for (int i = 0; i < n; i++)
+	{
+		limited = limited || accounts[i].max > 0 || accounts[i].rate > 0;
+		counts = counts || accounts[i].max > 0;
+		accounts[i].record = false;
+	}
+	SpinLockAcquire(&area->mutex);
+	db = find_database(true);
+	if (counts && (db == NULL || !db->counted))
+		answer = db == NULL ? ROM_LEDGER_FULL : ROM_LEDGER_COUNT;
+	/* (pending keeps one from being given away for the next) */
+	for (int i = 0; i < n && answer == ROM_LEDGER_OK; i++)
+	{
+		found[i] = find(accounts[i].key, true);
+		if (found[i] != NULL)
+			found[i]->pending++;
+		else if (limited)
+			answer = ROM_LEDGER_FULL;
+	}
+	for (int i = 0; i < n && answer == ROM_LEDGER_OK; i++)
+	{
+		*which = i;
+		if (found[i] != NULL)
+			answer = check(found[i], &accounts[i], ends[i], now, book_until, when);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		pending[i] = found[i] != NULL && answer == ROM_LEDGER_OK;
+		if (found[i] != NULL && !pending[i])
+			found[i]->pending--;
+		else if (pending[i] && accounts[i].rate > 0)
+			accounts[i].record = rom_bucket_take(&found[i]->bucket, now, found[i]->covered,
+												 &accounts[i].left, &accounts[i].at);
+	}
+	SpinLockRelease(&area->mutex);
+	return answer;
+}
+
+bool
+rom_accounts_limited(const uint64 *keys, int n)
+{
+	bool		limited = false;
+
+	SpinLockAcquire(&area->mutex);
+	for (int i = 0; i < n; i++)
+	{
+		Account    *a = find(keys[i], false);
+
+		limited = limited || (a != NULL && a->limited);
+	}
+	SpinLockRelease(&area->mutex);
+	return limited;
+}
+
+/* put_back puts what was claimed back; NULL: there was no account. The mutex is held. */
+static Account *
+put_back(const RomAccountChange *change)
+{
+	Account    *a = find(change->key, false);
+
+	if (a != NULL)
+	{
+		a->pending -= change->held;
+		rom_bucket_give_back(&a->bucket, change->tokens);
+	}
+	return a;
+}
+
+bool
+rom_accounts_give_back(const RomAccountChange *change)
+{
+	bool		others;
+	Account    *a;
+
+	SpinLockAcquire(&area->mutex);
+	a = put_back(change);
+	others = a != NULL && change->claims > 0 && (a->limited || change->tokens > 0);
+	if (others)
+		a->refused = false;
+	SpinLockRelease(&area->mutex);
+	return others;
+}
+
+bool
+rom_accounts_refund(const RomAccountChange *change)
+{
+	bool		others;
+	Account    *a;
+
+	SpinLockAcquire(&area->mutex);
+	a = put_back(change);
+	others = a != NULL && a->refused;
+	if (others)
+		a->refused = false;
+	SpinLockRelease(&area->mutex);
+	return others;
+}
+
+bool
+rom_accounts_settle(const RomAccountChange *change, FullTransactionId xid)
+{
+	bool		others = false;
+	Database   *db;
+	Account    *a;
+
+	SpinLockAcquire(&area->mutex);
+	area->over++;
+	a = find(change->key, true);
+	db = find_database(false);
+	if (a != NULL)
+	{
+		a->pending -= change->held;
+		a->covered = Max(a->covered, change->covered);
+		if (!sees(db, xid))
+			a->settled += change->claims - change->ends;
+		others = a->limited && change->ends > 0;
+		if (others)
+			a->refused = false;
+	}
+	else if (db != NULL)
+		db->counted = false;	/* no room: again */
+	SpinLockRelease(&area->mutex);
+	return others;
+}
+
+void
+rom_ledger_bucket(const RomAccount *account, double left, TimestampTz at)
+{
+	Account    *a;
+
+	SpinLockAcquire(&area->mutex);
+	a = find(account->key, true);
+	if (a != NULL && a->bucket.rate == 0)
+		rom_bucket_begin(&a->bucket, account->rate, account->period, left, at);
+	SpinLockRelease(&area->mutex);
+}
+
+/* ---------------------------------------------------------------- counting */
+
+/* publish makes the snapshot that of a new counting, unless a transaction that may not be seen by it has come here since. */
+static bool
+publish(Oid relid, uint64 over, Snapshot snapshot, uint32 *counting, bool *room)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	uint64		value = U64FromFullTransactionId(next);
+	TransactionId own = GetTopTransactionIdIfAny();
+	bool		done;
+	Database   *db;
+
+	SpinLockAcquire(&area->mutex);
+	db = find_database(true);
+	*room = db != NULL;
+	done = area->over == over && db != NULL;
+	if (done)
+	{
+		*counting = ++db->counting;
+		db->relid = relid;
+		db->counted = false;
+		db->asked_then = db->asked;
+		db->xmin = value - (XidFromFullTransactionId(next) - snapshot->xmin);
+		db->xmax = value - (XidFromFullTransactionId(next) - snapshot->xmax);
+		db->nxip = Min(snapshot->xcnt, max_xids() - 1);
+		memcpy(db->xip, snapshot->xip, db->nxip * sizeof(TransactionId));
+		/* it sees its own changes, but they are not committed */
+		if (TransactionIdIsValid(own))
+			db->xip[db->nxip++] = own;
+	}
+	SpinLockRelease(&area->mutex);
+	return done;
+}
+
+Snapshot
+rom_ledger_count_begin(Oid relid, uint32 *counting)
+{
+	rom_accounts_prepare();
+	for (;;)
+	{
+		Snapshot	snapshot;
+		uint64		over;
+		bool		room;
+
+		SpinLockAcquire(&area->mutex);
+		over = area->over;
+		SpinLockRelease(&area->mutex);
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		if (publish(relid, over, snapshot, counting, &room))
+			return snapshot;
+		UnregisterSnapshot(snapshot);
+		if (!room)
+			return NULL;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+void
+rom_ledger_count_add(uint64 key, int number)
+{
+	Account    *a;
+	Database   *db;
+
+	SpinLockAcquire(&area->mutex);
+	a = find(key, true);
+	db = find_database(false);
+	if (a != NULL)
+		a->settled += number;
+	else if (db != NULL)
+		db->asked++;			/* no room: again */
+	SpinLockRelease(&area->mutex);
+}
+
+void
+rom_accounts_counted(uint32 counting)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Database   *db;
+
+	SpinLockAcquire(&area->mutex);
+	db = find_database(false);
+	if (db != NULL && db->counting == counting)
+	{
+		db->counted = db->asked == db->asked_then;
+		db->counted_at = now;
+	}
+	SpinLockRelease(&area->mutex);
+}
+
+TimestampTz
+rom_ledger_counted_at(Oid relid)
+{
+	TimestampTz at = 0;
+	Database   *db;
+
+	rom_accounts_prepare();
+	SpinLockAcquire(&area->mutex);
+	db = find_database(true);
+	if (db != NULL && db->relid != relid)
+		db->counted = false;
+	if (db != NULL && db->counted)
+		at = db->counted_at;
+	SpinLockRelease(&area->mutex);
+	return at;
+}
+
+void
+rom_accounts_recount(void)
+{
+	Database   *db;
+
+	SpinLockAcquire(&area->mutex);
+	db = find_database(false);
+	if (db != NULL)
+	{
+		db->counted = false;
+		db->asked++;
+	}
+	SpinLockRelease(&area->mutex);
+}
+
+void
+rom_ledger_purge(Oid dbid)
+{
+	if (!shared)
+		return;
+	SpinLockAcquire(&area->mutex);
+	for (int i = 0; i < DATABASES; i++)
+		if (database(i)->dbid == dbid)
+		{
+			/* its accounts are of no counting now */
+			database(i)->dbid = InvalidOid;
+			database(i)->counting++;
+		}
+	SpinLockRelease(&area->mutex);
+}

@@ -1,0 +1,355 @@
+/*-------------------------------------------------------------------------
+ *
+ * ledger.c
+ *		What this transaction does to the accounts of queues (accounts.c).
+ *
+ * Who claims takes his places at once: they are pending until his
+ * transaction is over, and an abort gives them back. Who ends a task gives its places back
+ * when that can be seen by others; for himself they are free before.
+ * So what runs, as the table says, is never more than the accounts say.
+ *
+ * PREPARE TRANSACTION: places of claims under a limit cannot be in doubt, so that is refused.
+ * What else was prepared is not known when it is committed, so COMMIT PREPARED has all
+ * counted anew, and wakes all who wait; so does ROLLBACK PREPARED.
+ *
+ * Where the library is not preloaded, the accounts are the session's own, and
+ * counted under a lock for each claim.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "memory/waiter.h"
+#include "memory/wake.h"
+#include "tasks/accounts.h"
+#include "tasks/ledger.h"
+
+/* What this transaction has done to an account, at one level of subtransactions. */
+typedef struct Note
+{
+	RomAccountChange change;
+	uint64		waiter;
+	int			level;
+	int			tasks;			/* claimed, on the account of their queue */
+	bool		limited;		/* one of the claims had a limit */
+	bool		told;			/* the ender knows that others may wait */
+} Note;
+
+static void (*on_freed) (void) = NULL;
+
+/* In TopMemoryContext; those of a level stand behind those of the levels below it. */
+static Note *notes = NULL;
+static int	nnotes = 0;
+static int	notes_size = 0;
+
+/* prepare makes room for n notes more. */
+static void
+prepare(int n)
+{
+	rom_accounts_prepare();
+	if (notes == NULL)
+	{
+		notes = MemoryContextAlloc(TopMemoryContext, 16 * sizeof(Note));
+		notes_size = 16;
+	}
+	if (nnotes + n > notes_size)
+	{
+		notes = repalloc(notes, 2 * notes_size * sizeof(Note));
+		notes_size *= 2;
+	}
+}
+
+/* note_of finds or makes a level's note of an account; there is room for one. */
+static Note *
+note_of(uint64 key, uint64 waiter, int level)
+{
+	Note	   *note;
+
+	for (int i = nnotes - 1; i >= 0 && notes[i].level >= level; i--)
+		if (notes[i].change.key == key && notes[i].level == level)
+			return &notes[i];
+	note = &notes[nnotes++];
+	memset(note, 0, sizeof(Note));
+	note->change.key = key;
+	note->waiter = waiter;
+	note->level = level;
+	return note;
+}
+
+/* own_ends is how many of an account have ended in this transaction. */
+static int
+own_ends(uint64 key)
+{
+	int			ends = 0;
+
+	for (int i = 0; i < nnotes; i++)
+		if (notes[i].change.key == key)
+			ends += notes[i].change.ends;
+	return ends;
+}
+
+/* tell_freed tells those who are not woken by a key. */
+static void
+tell_freed(void)
+{
+	if (on_freed != NULL)
+		on_freed();
+}
+
+/*
+ * abort_to takes back what was done at the level and above. Then others may have the places, and the tasks,
+ * which who looked meanwhile has passed over.
+ */
+static void
+abort_to(int level)
+{
+	bool		tell = false;
+
+	while (nnotes > 0 && notes[nnotes - 1].level >= level)
+	{
+		Note	   *note = &notes[--nnotes];
+		bool		others = rom_accounts_give_back(&note->change);
+		int			number = Max(note->tasks, others ? note->change.claims : 0);
+
+		if (number == 0)
+			continue;
+		rom_waiter_notify_some(note->waiter, number);
+		tell = true;
+	}
+	if (tell)
+		tell_freed();
+}
+
+/* lower makes the notes of a level those of the level below it. */
+static void
+lower(int level)
+{
+	int			from = nnotes;
+	int			to = nnotes;
+
+	while (from > 0 && notes[from - 1].level >= level)
+		from--;
+	nnotes = from;
+	for (int i = from; i < to; i++)
+	{
+		Note		above = notes[i];
+		Note	   *note = note_of(above.change.key, above.waiter, level - 1);
+
+		note->change.claims += above.change.claims;
+		note->change.ends += above.change.ends;
+		note->change.held += above.change.held;
+		note->change.tokens += above.change.tokens;
+		note->change.covered = Max(note->change.covered, above.change.covered);
+		note->tasks += above.tasks;
+		note->limited = note->limited || above.limited;
+		note->told = note->told || above.told;
+	}
+}
+
+/* commit hands over what the transaction has done, now that others see it. */
+static void
+commit(void)
+{
+	FullTransactionId xid = GetTopFullTransactionIdIfAny();
+	bool		tell = false;
+
+	for (int i = 0; i < nnotes; i++)
+	{
+		if (!rom_accounts_settle(&notes[i].change, xid))
+			continue;
+		rom_waiter_notify_some(notes[i].waiter, notes[i].change.ends);
+		tell = tell || !notes[i].told;
+	}
+	nnotes = 0;
+	if (tell)
+		tell_freed();
+}
+
+/* refuse_prepare raises an error when claims under a limit would be in doubt. */
+static void
+refuse_prepare(void)
+{
+	for (int i = 0; i < nnotes; i++)
+		if (notes[i].limited && notes[i].change.claims > notes[i].change.ends)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot PREPARE a transaction that has fetched activities of a queue with limits"),
+					 errhint("Fetch in a transaction of its own, or end the activities in the same one.")));
+}
+
+/* at_xact is for what is prepared or rolled back. Tokens that were prepared stay spent. */
+static void
+at_xact(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_PREPARE:
+			refuse_prepare();
+			break;
+		case XACT_EVENT_PREPARE:
+			for (int i = 0; i < nnotes; i++)
+				notes[i].change.tokens = 0;
+			abort_to(0);
+			break;
+		case XACT_EVENT_ABORT:
+			abort_to(0);
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+at_subxact(SubXactEvent event, SubTransactionId mySubid,
+		   SubTransactionId parentSubid, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (nnotes == 0)
+		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		abort_to(level);
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		lower(level);
+}
+
+static void
+at_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+{
+	if (nnotes > 0 && phase == RESOURCE_RELEASE_AFTER_LOCKS && isTopLevel && isCommit)
+		commit();
+}
+
+void
+rom_ledger_init(void)
+{
+	RegisterXactCallback(at_xact, NULL);
+	RegisterSubXactCallback(at_subxact, NULL);
+	RegisterResourceReleaseCallback(at_release, NULL);
+}
+
+void
+rom_ledger_on_freed(void (*freed) (void))
+{
+	on_freed = freed;
+}
+
+uint64
+rom_ledger_key(char kind, const char *queue, const char *name)
+{
+	uint64		key = hash_bytes_extended((const unsigned char *) queue, strlen(queue), MyDatabaseId);
+
+	if (name != NULL)
+		key = hash_bytes_extended((const unsigned char *) name, strlen(name), key);
+	key = hash_bytes_extended((const unsigned char *) &kind, 1, key);
+	return Max(key, 1);
+}
+
+RomLedgerAnswer
+rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter, TimestampTz book_until,
+				 int *which, TimestampTz *when)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	int			ends[ROM_LEDGER_ACCOUNTS] = {0};
+	bool		pending[ROM_LEDGER_ACCOUNTS];
+	RomLedgerAnswer answer;
+
+	Assert(n <= ROM_LEDGER_ACCOUNTS);
+	prepare(n);
+	for (int i = 0; i < n; i++)
+		if (accounts[i].max > 0)
+			ends[i] = own_ends(accounts[i].key);
+	answer = rom_accounts_claim(accounts, n, ends, book_until, which, when, pending);
+	if (answer != ROM_LEDGER_OK)
+		return answer;
+	for (int i = 0; i < n; i++)
+	{
+		Note	   *note = note_of(accounts[i].key, waiter, level);
+
+		note->change.claims++;
+		note->change.held += pending[i] ? 1 : 0;
+		note->change.tokens += accounts[i].rate > 0 ? 1 : 0;
+		note->tasks += i == 0 ? 1 : 0;
+		note->limited = note->limited || accounts[i].max > 0;
+		if (accounts[i].record)
+			note->change.covered = Max(note->change.covered, accounts[i].at);
+	}
+	return ROM_LEDGER_OK;
+}
+
+void
+rom_ledger_unclaim(const RomAccount *accounts, int n)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	for (int i = 0; i < n; i++)
+	{
+		Note	   *note = note_of(accounts[i].key, 0, level);
+		RomAccountChange back = {.key = accounts[i].key,.claims = 1};
+
+		back.held = Min(note->change.held, 1);
+		back.tokens = accounts[i].rate > 0 ? 1 : 0;
+		note->change.claims -= back.claims;
+		note->change.held -= back.held;
+		note->change.tokens -= back.tokens;
+		note->tasks -= i == 0 ? 1 : 0;
+
+		/*
+		 * (not whoever waits: two that find a locked task would wake each
+		 * other for ever)
+		 */
+		if (!rom_accounts_refund(&back))
+			continue;
+		rom_waiter_notify_some(note->waiter, 1);
+		tell_freed();
+	}
+}
+
+bool
+rom_ledger_end(const uint64 *keys, int n, uint64 waiter)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	bool		limited;
+
+	prepare(n);
+	limited = rom_accounts_limited(keys, n);
+	for (int i = 0; i < n; i++)
+	{
+		Note	   *note = note_of(keys[i], waiter, level);
+
+		note->change.ends++;
+		note->told = limited;
+	}
+	return limited;
+}
+
+void
+rom_ledger_count_end(uint32 counting)
+{
+	/* this transaction's own changes were seen: they count when it is over */
+	for (int i = 0; i < nnotes; i++)
+		rom_ledger_count_add(notes[i].change.key, notes[i].change.ends - notes[i].change.claims);
+	rom_accounts_counted(counting);
+}
+
+/* recount is called after the commit. Who was refused, or has passed a prepared task over, is not known. */
+static void
+recount(const void *arg)
+{
+	rom_accounts_recount();
+	rom_waiter_notify_all();
+	tell_freed();
+}
+
+void
+rom_ledger_recount(void)
+{
+	if (rom_ledger_is_shared())
+		rom_wake_call(recount, "", 1);
+}

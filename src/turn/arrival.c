@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ *
+ * arrival.c
+ *		What instances wait for that does not come through their inbox.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "turn/arrival.h"
+
+static const RomArrival *registered = NULL;
+
+void
+rom_arrival_register(const RomArrival *arrival)
+{
+	registered = arrival;
+}
+
+const RomArrival *
+rom_arrival(void)
+{
+	return registered;
+}

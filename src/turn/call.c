@@ -1,0 +1,464 @@
+/*-------------------------------------------------------------------------
+ *
+ * call.c
+ *		A call of a running handler: its step's id, its answer from history, or how it
+ *		is carried out and waits.
+ *
+ * The n-th call with the same name has the id name:n, unless the handler gives one. The
+ * next event of the program has to be the answer to the same call; where it is another one
+ * the instance is paused. What history does not answer is carried out inside the evaluation
+ * where that can be; else the call is kept in memory that survives the unwind, and
+ * turn.c carries it out after that.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/hsearch.h"
+
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/guc.h"
+#include "base/jb.h"
+#include "steps/activity.h"
+#include "turn/ahead.h"
+#include "turn/call.h"
+#include "turn/replay.h"
+#include "turn/turn.h"
+
+typedef struct CounterEntry
+{
+	char		base[ROM_STEP_KEY];
+	int			n;
+} CounterEntry;
+
+RomTurn *
+rom_turn_require(const char *function)
+{
+	RomTurn    *turn = rom_turn_current;
+
+	if (rom_activity_current != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CONTEXT),
+				 errmsg("romancy.%s cannot be called from an activity", function),
+				 errhint("Call it in the workflow's handler, which may call several activities.")));
+	if (turn == NULL || !turn->evaluating)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CONTEXT),
+				 errmsg("romancy.%s can only be called from a running workflow", function),
+				 errhint("Call it in a workflow's handler, and start that with romancy.start_workflow().")));
+	return turn;
+}
+
+bool
+rom_turn_in_handler(void)
+{
+	return rom_turn_current != NULL && rom_turn_current->evaluating &&
+		rom_activity_current == NULL;
+}
+
+/* check_length raises RM012 for an empty or a too long name or activity_id. */
+static void
+check_length(const char *what, const char *text)
+{
+	if (strlen(text) > ROM_STEP_MAX || text[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("%s \"%s\" must have between 1 and %d bytes", what, text, ROM_STEP_MAX)));
+}
+
+void
+rom_turn_check_name(const char *name)
+{
+	check_length("name", name);
+}
+
+/* next_step names the step of a call: the given activity_id, or base:n. */
+static char *
+next_step(RomTurn *turn, RomCall *call)
+{
+	bool		found;
+	const char *base = call->step ? call->step : call->step_base;
+
+	check_length(call->step ? "activity_id" : "name", base);
+	if (call->step != NULL)
+	{
+		const char *colon = strrchr(call->step, ':');
+
+		if (turn->used == NULL)
+			turn->used = rom_replay_make_table("romancy ids", sizeof(CounterEntry), turn->cxt);
+		(void) hash_search(turn->used, call->step, HASH_ENTER, &found);
+		if (!found && colon != NULL && turn->counters != NULL)
+		{
+			/* it may collide with an id given by the engine */
+			CounterEntry *entry;
+			char		key[ROM_STEP_KEY];
+
+			strlcpy(key, call->step, Min(sizeof(key), colon - call->step + 1));
+			entry = hash_search(turn->counters, key, HASH_FIND, NULL);
+			found = entry != NULL && atoi(colon + 1) >= 1 &&
+				atoi(colon + 1) <= entry->n;
+		}
+		if (found)
+		{
+			char	   *message = psprintf("activity_id \"%s\" is used twice in workflow \"%s\"",
+										   call->step, turn->inst->workflow);
+
+			turn->pause_error =
+				rom_turn_copy_jsonb(turn,
+									rom_error_make(ERRCODE_ROM_REPLAY, message, NULL,
+												   "Give each step an activity_id of its own, or none.",
+												   NULL));
+			rom_turn_unwind(turn);
+		}
+		return rom_turn_copy_text(turn, call->step);
+	}
+	else
+	{
+		CounterEntry *entry;
+		char	   *step;
+
+		if (turn->counters == NULL)
+			turn->counters = rom_replay_make_table("romancy counters", sizeof(CounterEntry), turn->cxt);
+		entry = hash_search(turn->counters, base, HASH_ENTER, &found);
+		if (!found)
+			entry->n = 0;
+		do
+		{
+			step = psprintf("%s:%d", base, ++entry->n);
+		} while (turn->used != NULL && hash_search(turn->used, step, HASH_FIND, NULL));
+		return rom_turn_copy_text(turn, step);
+	}
+}
+
+char *
+rom_turn_next_step(RomTurn *turn, RomCall *call)
+{
+	return next_step(turn, call);
+}
+
+void
+rom_turn_skip(RomTurn *turn, const char *step_base)
+{
+	RomCall		call = {0};
+
+	call.step_base = step_base;
+	(void) next_step(turn, &call);
+}
+
+/* base_length: the length of a step id without its ":n". */
+static int
+base_length(const char *step)
+{
+	const char *colon = strrchr(step, ':');
+
+	return colon ? colon - step : (int) strlen(step);
+}
+
+/* name_matches: was the event recorded for this name? An event keeps its name only where its step id does not tell it. */
+static bool
+name_matches(RomEvent *event, const char *name)
+{
+	int			len;
+
+	if (name == NULL)
+		return true;
+	if (event->name != NULL)
+		return strcmp(event->name, name) == 0;
+	len = base_length(event->step);
+	return strlen(name) == len && strncmp(event->step, name, len) == 0;
+}
+
+bool
+rom_call_same_jsonb(Jsonb *a, Jsonb *b)
+{
+	if (a == NULL || b == NULL)
+		return rom_jb_is_null(a) && rom_jb_is_null(b);
+	if (VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0)
+		return true;
+	return compareJsonbContainers(&a->root, &b->root) == 0;
+}
+
+void
+rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char *what)
+{
+	int64		hash = OidIsValid(turn->workflow->handler_oid) ?
+		rom_function_body_hash(turn->workflow->handler_oid) : 0;
+	bool		changed = turn->inst->body_hash != 0 && hash != turn->inst->body_hash;
+	char	   *message = psprintf("replay of workflow \"%s\" does not match its history at position %lld: %s",
+								   turn->inst->workflow, (long long) event->seq, what);
+	char	   *detail = psprintf("The handler asks for %s; history holds %s \"%s\". The body of %s %s since the instance ran first.",
+								  asked, rom_event_name(event->type),
+								  event->step ? event->step : "",
+								  turn->workflow->handler ? turn->workflow->handler : "the handler",
+								  changed ? "has changed" : "has not changed");
+
+	turn->pause_error =
+		rom_turn_copy_jsonb(turn,
+							rom_error_make(ERRCODE_ROM_REPLAY, message, detail,
+										   changed ?
+										   "Put the former function back, or guard the change with romancy.patched(); then call romancy.resume_workflow()." :
+										   "A handler must ask for the same steps in every replay: use romancy.workflow_now(), workflow_random() and activities for what may change; then call romancy.resume_workflow().",
+										   NULL));
+}
+
+/* check_replay: does the recorded event answer this call? */
+static void
+check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
+{
+	const RomPrimitive *primitive = call->primitive;
+	const char *name = call->name ? call->name : call->step_base;
+	const char *what = NULL;
+	bool		kind = false;
+
+	for (int i = 0; primitive->events[i] != 0; i++)
+		kind |= primitive->events[i] == event->type;
+	if (event->type == ROM_EVENT_CALL_FAILED)
+		kind = true;
+	if (!kind)
+		what = "another kind of step";
+	else if (event->step == NULL || strcmp(event->step, step) != 0)
+		what = "another step";
+	else if (!name_matches(event, name))
+		what = "another name";
+	else if (!primitive->ignore_input &&
+			 !rom_call_same_jsonb(event->input, call->input))
+		what = "another input";
+	if (what != NULL)
+	{
+		rom_call_mismatch(turn, psprintf("%s \"%s\"%s", primitive->name, step,
+										 call->step ? psprintf(" (%s)", name) : ""),
+						  event, what);
+		rom_turn_unwind(turn);
+	}
+}
+
+RomEvent *
+rom_call_new_event(RomTurn *turn, RomCall *call)
+{
+	RomEvent   *event = rom_turn_event(turn, 0, call->step);
+	const char *name = call->name ? call->name : call->step_base;
+	int			len = base_length(call->step);
+
+	if (name != NULL && !(strlen(name) == len && strncmp(call->step, name, len) == 0))
+		event->name = rom_turn_copy_text(turn, name);
+	event->input = rom_turn_copy_jsonb(turn, call->input);
+	event->detail = rom_turn_copy_jsonb(turn, call->detail);
+	return event;
+}
+
+RomEvent *
+rom_call_answered(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	rom_turn_append(turn, event);
+	if (call->primitive->deferred)
+	{
+		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+		RomDeferred *d = palloc_object(RomDeferred);
+
+		d->primitive = call->primitive;
+		d->event = event;
+		turn->pure_events = lappend(turn->pure_events, d);
+		MemoryContextSwitchTo(old);
+	}
+	return event;
+}
+
+bool
+rom_call_can_inline(RomTurn *turn, RomCall *call)
+{
+	const RomPrimitive *primitive = call->primitive;
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (!turn->inlined || turn->careful)
+		return false;
+	/* a step in an exception block of the handler has an xid of its own */
+	if (level > turn->eval_nest && turn->subxacts + level - turn->eval_nest > ROM_SUBXACTS_MAX)
+		return false;
+	if (primitive->inlineable)
+		return primitive->inlineable(turn, call);
+	return primitive->kind == ROM_PRIMITIVE_EFFECT;
+}
+
+void
+rom_call_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	RomOutcome	outcome;
+	int			level = GetCurrentTransactionNestLevel();
+
+	PG_TRY();
+	{
+		outcome = call->primitive->execute(turn, call, event);
+	}
+	PG_CATCH();
+	{
+		/* whether the handler catches it or not: go step by step */
+		turn->unwinding = true;
+		turn->abandon = true;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (outcome != ROM_OUTCOME_DONE || event->type == ROM_EVENT_ACTIVITY_FAILED)
+	{
+		turn->abandon = true;
+		rom_turn_unwind(turn);
+	}
+	turn->inline_steps++;
+	if (level > turn->eval_nest)
+		turn->subxacts += level - turn->eval_nest;
+	CommandCounterIncrement();
+}
+
+/* keep_call copies a call to memory that survives the unwind. */
+static void
+keep_call(RomTurn *turn, RomCall *call)
+{
+	RomCall    *copy = MemoryContextAlloc(turn->cxt, sizeof(RomCall));
+
+	*copy = *call;
+	copy->step_base = rom_turn_copy_text(turn, call->step_base);
+	copy->name = rom_turn_copy_text(turn, call->name);
+	copy->input = rom_turn_copy_jsonb(turn, call->input);
+	copy->detail = rom_turn_copy_jsonb(turn, call->detail);
+	turn->call = copy;
+}
+
+void
+rom_turn_block(RomTurn *turn, RomCall *call)
+{
+	if (rom_turn_peek(turn) != NULL)
+	{
+		rom_call_mismatch(turn, psprintf("%s \"%s\"", call->primitive->name, call->step),
+						  rom_turn_peek(turn), "another step");
+		rom_turn_unwind(turn);
+	}
+	if (turn->inlined)
+		turn->abandon = true;
+	call->step = rom_turn_copy_text(turn, call->step);
+	keep_call(turn, call);
+	rom_turn_unwind(turn);
+}
+
+RomEvent *
+rom_turn_step(RomCall *call)
+{
+	RomTurn    *turn = rom_turn_require(call->primitive->name);
+	RomEvent   *event;
+	Jsonb	   *detail;
+	char	   *step;
+
+	if (turn->unwinding)
+		rom_turn_unwind(turn);
+	if (call->input != NULL && VARSIZE(call->input) > rom_guc_max_payload_size)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_LIMIT),
+				 errmsg("input of \"%s\" has %d bytes, the limit is %d",
+						call->name ? call->name : call->step_base,
+						(int) VARSIZE(call->input), rom_guc_max_payload_size),
+				 errhint("Keep large data in a table and pass a key, or raise romancy.max_payload_size.")));
+	step = next_step(turn, call);
+
+	event = rom_turn_peek(turn);
+	if (event != NULL)
+	{
+		check_replay(turn, call, step, event);
+		turn->cursor++;
+		if (event->type == ROM_EVENT_CALL_FAILED)
+			rom_error_raise(event->result);
+		return event;
+	}
+
+	if (turn->inst->last_seq + turn->history.count - turn->stored >= rom_guc_max_history_events)
+	{
+		turn->fail_error =
+			rom_turn_copy_jsonb(turn,
+								rom_error_make(ERRCODE_ROM_LIMIT,
+											   psprintf("history of workflow \"%s\" would exceed %d events",
+														turn->inst->workflow, rom_guc_max_history_events),
+											   NULL,
+											   "Let the workflow continue with romancy.recur(), or raise romancy.max_history_events.",
+											   NULL));
+		rom_turn_unwind(turn);
+	}
+	call->step = step;
+	if (call->primitive->kind == ROM_PRIMITIVE_PURE)
+	{
+		event = rom_call_new_event(turn, call);
+		detail = event->detail;
+		if (call->primitive->execute(turn, call, event) != ROM_OUTCOME_DONE)
+			rom_turn_unwind(turn);
+		if (turn->inlined)
+			rom_ahead_note(turn, call, event, detail);
+		turn->cursor++;
+		return rom_call_answered(turn, call, event);
+	}
+	if (rom_call_can_inline(turn, call))
+	{
+		event = rom_call_new_event(turn, call);
+		detail = event->detail;
+		rom_call_execute_inline(turn, call, event);
+		rom_ahead_note(turn, call, event, detail);
+		turn->cursor++;
+		return rom_call_answered(turn, call, event);
+	}
+	if (turn->inlined)
+		turn->abandon = true;
+	keep_call(turn, call);
+	rom_turn_unwind(turn);
+}
+
+/* ---------------------------------------------------------------- waiting */
+
+RomOutcome
+rom_turn_wait(RomTurn *turn, RomCall *call, RomStatus status, const char *kind,
+			  TimestampTz until, Jsonb *detail)
+{
+	RomWait    *wait = MemoryContextAllocZero(turn->cxt, sizeof(RomWait));
+	RomWait    *before = rom_turn_waited(turn, call);
+
+	wait->status = status;
+	wait->kind = rom_turn_copy_text(turn, kind);
+	wait->step = rom_turn_copy_text(turn, call->step);
+	wait->name = rom_turn_copy_text(turn, call->name ? call->name : call->step_base);
+	wait->since = before ? before->since : rom_now();
+	wait->until = until;
+	wait->detail = rom_turn_copy_jsonb(turn, detail);
+	turn->wait = wait;
+	return ROM_OUTCOME_WAIT;
+}
+
+RomWait *
+rom_turn_waited(RomTurn *turn, RomCall *call)
+{
+	RomWait    *wait = turn->wait_before;
+
+	if (wait != NULL && wait->step != NULL && strcmp(wait->step, call->step) == 0)
+		return wait;
+	return NULL;
+}
+
+void
+rom_turn_wait_over(RomTurn *turn, const char *label)
+{
+	RomWait    *wait = turn->wait_before;
+
+	if (wait != NULL && wait->step != NULL && strcmp(wait->step, label) == 0)
+		turn->wait_over = true;
+}
+
+RomInboxItem *
+rom_turn_inbox_take(RomTurn *turn, const char *step)
+{
+	for (int i = 0; i < turn->ninbox; i++)
+	{
+		RomInboxItem *item = &turn->inbox[i];
+
+		if (!item->taken && item->step != NULL && strcmp(item->step, step) == 0)
+		{
+			item->taken = true;
+			return item;
+		}
+	}
+	return NULL;
+}

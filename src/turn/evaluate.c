@@ -1,0 +1,478 @@
+/*-------------------------------------------------------------------------
+ *
+ * evaluate.c
+ *		One evaluation of a handler.
+ *
+ * The handler is an ordinary function that is run from the top in every
+ * evaluation; rom_turn_step() answers each of its calls from history. A call
+ * that history does not answer is carried out
+ *
+ * - inside the evaluation (the inline path), when the turn is expected to run
+ *   through without waiting: the evaluation's subtransaction is then kept; or
+ * - after unwinding the evaluation with an error and rolling its
+ *   subtransaction back (step by step); then the handler is run from the top
+ *   again.
+ *
+ * The unwind is SQLSTATE 57014, which PL/pgSQL's "when others" lets through,
+ * but other languages catch everything. So turn->unwinding decides, not the
+ * SQLSTATE: while it is up every call raises again, and whatever the handler
+ * returns or raises is dropped.
+ *
+ * In the inline path a rollback under the evaluation (an exception block of
+ * the handler) takes back what steps in it did, while their events would stay.
+ * on_subxact() sees that and abandons the evaluation.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/clock.h"
+#include "base/guc.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "memory/slot.h"
+#include "steps/activity.h"
+#include "turn/ahead.h"
+#include "turn/call.h"
+#include "turn/evaluate.h"
+#include "turn/limit.h"
+#include "turn/replay.h"
+#include "turn/verdict.h"
+
+
+/* Raises that a handler may swallow before it is torn out of its interpreter. */
+#define SWALLOWED_MAX	200
+
+/*
+ * From so many steps before a wait on, it may pay to run them twice, inline and
+ * ahead: when that takes less time than to replay the handler once for each, at
+ * so many microseconds for a call.
+ */
+#define AHEAD_STEPS_MIN	100
+#define REPLAY_US		1.0
+
+/* Does a version's turn that begins after so many steps run through without waiting? */
+typedef struct HintKey
+{
+	int32		def_id;
+	int32		steps;
+} HintKey;
+
+typedef struct HintEntry
+{
+	HintKey		key;
+	bool		waits;
+	bool		ahead;			/* waits, but only after so many steps that it
+								 * pays to run inline first (ahead.c) */
+	int			uses;
+} HintEntry;
+
+RomTurn    *rom_turn_current = NULL;
+
+static HTAB *hints = NULL;
+static sigjmp_buf *tear_out = NULL;
+
+/* steps carried out before each nest level's subtransaction began, for on_subxact() */
+#define NEST_MAX 64
+static int	steps_at_start[NEST_MAX];
+
+/* on_subxact notices that a part of an inline evaluation that ran steps is rolled back. */
+static void
+on_subxact(SubXactEvent event, SubTransactionId mySubid,
+		   SubTransactionId parentSubid, void *arg)
+{
+	RomTurn    *turn = rom_turn_current;
+	int			level;
+
+	if (turn == NULL || !turn->evaluating || !turn->inlined)
+		return;
+	level = GetCurrentTransactionNestLevel();
+	if (level <= turn->eval_nest)
+		return;
+	if (event == SUBXACT_EVENT_START_SUB)
+	{
+		if (level < NEST_MAX)
+			steps_at_start[level] = turn->inline_steps;
+	}
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		if (level >= NEST_MAX || turn->inline_steps > steps_at_start[level])
+		{
+			turn->unwinding = true;
+			turn->abandon = true;
+		}
+	}
+}
+
+/* ---------------------------------------------------------------- identity */
+
+void
+rom_identity_enter(RomIdentity *saved, Oid owner, const char *path,
+				   bool read_only)
+{
+	GetUserIdAndSecContext(&saved->userid, &saved->sec_context);
+	saved->read_only = XactReadOnly;
+	saved->guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
+	if (path && strcmp(path, namespace_search_path) != 0)
+		(void) set_config_option("search_path", path, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
+	XactReadOnly = read_only;
+}
+
+void
+rom_identity_leave(RomIdentity *saved)
+{
+	AtEOXact_GUC(false, saved->guc_level);
+	SetUserIdAndSecContext(saved->userid, saved->sec_context);
+	XactReadOnly = saved->read_only;
+}
+
+/* ---------------------------------------------------------------- evaluation */
+
+void
+rom_turn_unwind(RomTurn *turn)
+{
+	turn->unwinding = true;
+	if (turn->swallowed++ > SWALLOWED_MAX)
+	{
+		/*
+		 * The handler catches this error without end. Go past its exception
+		 * handlers, to the evaluation's own; the abort of its subtransaction
+		 * cleans up, but the language's interpreter may keep stale state.
+		 */
+		turn->tainted = true;
+		turn->fail_error = rom_error_make(ERRCODE_ROM_LIMIT,
+										  "the workflow's handler does not let itself be unwound",
+										  "It caught the error that ends an evaluation more than 200 times.",
+										  "Do not catch query_canceled (57014) in a handler.",
+										  NULL);
+		turn->fail_error = rom_turn_copy_jsonb(turn, turn->fail_error);
+		PG_exception_stack = tear_out;
+		error_context_stack = NULL;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("romancy unwinds the handler of workflow \"%s\"",
+					turn->inst->workflow),
+			 errdetail("The handler waits, or its step is carried out outside the evaluation."),
+			 errhint("Do not catch query_canceled in a workflow's handler; \"when others\" does not.")));
+}
+
+/* wall turns an instant of the engine's clock into one of the wall clock. */
+static TimestampTz
+wall(TimestampTz at)
+{
+	if (TIMESTAMP_NOT_FINITE(at))
+		return at;
+	return GetCurrentTimestamp() + (at - rom_now());
+}
+
+/* call_handler calls the workflow's function with the instance's input and copies the result. */
+static Jsonb *
+call_handler(RomTurn *turn, FmgrInfo *flinfo)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		result;
+	Jsonb	   *copy;
+
+	InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = PointerGetDatum(turn->inst->input);
+	fcinfo->args[0].isnull = turn->inst->input == NULL;
+	result = FunctionCallInvoke(fcinfo);
+	if (fcinfo->isnull)
+		copy = rom_jb_null_document();
+	else
+		copy = DatumGetJsonbP(result);
+	return rom_turn_copy_jsonb(turn, copy);
+}
+
+/* judge decides what an evaluation that ended (returned, or raised edata) means. */
+static RomEvaluation
+judge(RomTurn *turn, ErrorData *edata)
+{
+	if (turn->tainted && turn->fail_error)
+		return ROM_EVAL_FAIL;	/* torn out: nothing of it may run here again */
+	if (rom_slot_cancelled())
+	{
+		turn->tainted |= rom_limit_torn();
+		turn->cancelled = true;
+		return ROM_EVAL_AGAIN;
+	}
+	switch (rom_limit_fired())
+	{
+		case ROM_LIMIT_NONE:
+		case ROM_LIMIT_CANCEL:	/* (while the slot is cancelled, see above) */
+			break;
+		case ROM_LIMIT_BATCH:
+		case ROM_LIMIT_ACTIVITY:
+			if (rom_limit_torn())
+			{
+				/* again in another process: alone, and step by step */
+				turn->tainted = true;
+				rom_slot_add_suspect(&turn->inst->id);
+				return ROM_EVAL_AGAIN;
+			}
+			/* in an inlined activity: it fails by itself, step by step */
+			return rom_limit_fired() == ROM_LIMIT_BATCH ? ROM_EVAL_AGAIN : ROM_EVAL_ABANDONED;
+		case ROM_LIMIT_EXECUTION:
+		case ROM_LIMIT_EVALUATION:
+			if (rom_limit_fired_count() > 15)
+				turn->tainted = true;
+			if (rom_limit_fired() == ROM_LIMIT_EXECUTION)
+				turn->fail_error = rom_error_make(ERRCODE_ROM_TIMEOUT,
+												  psprintf("workflow \"%s\" exceeded its execution_timeout",
+														   turn->inst->workflow),
+												  NULL, NULL, NULL);
+			else
+				turn->fail_error = rom_error_make(ERRCODE_ROM_LIMIT,
+												  psprintf("handler of workflow \"%s\" ran %d ms without reaching a step",
+														   turn->inst->workflow, rom_guc_evaluation_timeout),
+												  NULL,
+												  "Move long work into an activity, or raise romancy.evaluation_timeout.",
+												  NULL);
+			return ROM_EVAL_FAIL;
+	}
+	if (turn->pause_error)
+		return ROM_EVAL_PAUSE;
+	if (turn->abandon)
+		return ROM_EVAL_ABANDONED;
+	if (turn->fail_error)
+		return ROM_EVAL_FAIL;
+	if (turn->call)
+		return ROM_EVAL_CALL;
+	if (edata)
+		return ROM_EVAL_ERROR;
+	return ROM_EVAL_RETURNED;
+}
+
+RomEvaluation
+rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
+			 ErrorData **edata)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	RomTurn    *outer = rom_turn_current;
+	RomActivityRun *outer_run = rom_activity_current;
+	sigjmp_buf *outer_tear_out = tear_out;
+	volatile RomEvaluation result = ROM_EVAL_ERROR;
+	RomIdentity identity;
+	RomLimit	limits[2];
+	RomLimit	before;
+	bool		outer_override = rom_spi_override_read_only;
+	int			history_count = turn->history.count;
+	int			program_count = turn->program.count;
+	int			nattempts = turn->nattempts;
+	TimestampTz start;
+	static bool registered = false;
+
+	if (!registered)
+	{
+		RegisterSubXactCallback(on_subxact, NULL);
+		registered = true;
+	}
+	turn->cursor = 0;
+	turn->counters = NULL;
+	turn->used = NULL;
+	turn->call = NULL;
+	turn->wait = NULL;
+	turn->wait_over = false;
+	turn->unwinding = false;
+	turn->abandon = false;
+	turn->swallowed = 0;
+	turn->inline_steps = 0;
+	turn->inlined = inlined;
+	turn->evaluations++;
+	if (inlined && flinfo != NULL)
+		rom_ahead_begin(turn);
+	*output = NULL;
+	*edata = NULL;
+
+	limits[0].kind = rom_guc_evaluation_timeout > 0 && flinfo != NULL ?
+		ROM_LIMIT_EVALUATION : ROM_LIMIT_NONE;
+	limits[0].at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+											   rom_guc_evaluation_timeout);
+	limits[1].kind = ROM_LIMIT_EXECUTION;
+	limits[1].at = wall(turn->inst->deadline);
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(old);
+	turn->eval_nest = GetCurrentTransactionNestLevel();
+	rom_turn_current = turn;
+	rom_spi_override_read_only = true;
+	turn->evaluating = true;
+	start = GetCurrentTimestamp();
+	before = rom_limit_arm(limits, 2);
+
+	PG_TRY();
+	{
+		Jsonb	   *value = NULL;
+
+		tear_out = PG_exception_stack;
+		rom_limit_tear_out = PG_exception_stack;
+		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path, true);
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (flinfo != NULL)
+			value = call_handler(turn, flinfo);
+		else
+			rom_ahead_run(turn);
+		turn->evaluating = false;
+		result = judge(turn, NULL);
+		if (result == ROM_EVAL_RETURNED)
+		{
+			*output = value;
+			if (turn->cursor < turn->program.count)
+			{
+				/* it ended before what history holds */
+				rom_call_mismatch(turn, "its end", rom_turn_peek(turn), "another step");
+				result = ROM_EVAL_PAUSE;
+			}
+		}
+		PopActiveSnapshot();
+		rom_identity_leave(&identity);
+		if (inlined && result == ROM_EVAL_RETURNED)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *copy;
+
+		HOLD_INTERRUPTS();
+		turn->evaluating = false;
+		rom_activity_current = outer_run;	/* torn out of one, it was not
+											 * reset */
+		MemoryContextSwitchTo(turn->cxt);
+		copy = CopyErrorData();
+		FlushErrorState();
+		result = judge(turn, copy);
+		*edata = copy;
+		/* torn out, the handler's own subtransactions are still there */
+		while (GetCurrentTransactionNestLevel() >= turn->eval_nest)
+			RollbackAndReleaseCurrentSubTransaction();
+		if (result == ROM_EVAL_ERROR && turn->cursor < turn->program.count)
+		{
+			/* before, it went on from here */
+			MemoryContextSwitchTo(turn->cxt);
+			rom_call_mismatch(turn, psprintf("its end with an error (%s: %s)",
+											 unpack_sql_state(copy->sqlerrcode), copy->message),
+							  rom_turn_peek(turn), "an error");
+			result = ROM_EVAL_PAUSE;
+		}
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = owner;
+	tear_out = outer_tear_out;
+	rom_limit_tear_out = outer_tear_out;
+	rom_limit_reset();
+	rom_limit_restore(before);
+	rom_turn_current = outer;
+	rom_spi_override_read_only = outer_override;
+
+	if (inlined)
+		turn->inline_us = GetCurrentTimestamp() - start;
+	if (turn->pause_error)
+		turn->pause_error = rom_turn_copy_jsonb(turn, turn->pause_error);
+	if (turn->fail_error)
+		turn->fail_error = rom_turn_copy_jsonb(turn, turn->fail_error);
+
+	/* what an inline evaluation recorded went with its subtransaction */
+	if (inlined && result != ROM_EVAL_RETURNED)
+	{
+		turn->history.count = history_count;
+		turn->program.count = program_count;
+		turn->nattempts = nattempts;
+		turn->pure_events = NIL;
+		if (turn->steps != NULL)
+		{
+			/* scheduled by it as well: file anew */
+			turn->steps = NULL;
+			turn->program.count = 0;
+			for (int i = 0; i < turn->history.count; i++)
+				rom_replay_index(turn, turn->history.events[i]);
+		}
+	}
+	return result;
+}
+
+/* ---------------------------------------------------------------- hints */
+
+/* hint_entry finds (or makes) what is known of turns of this version that begin after so many steps. */
+static HintEntry *
+hint_entry(RomTurn *turn, bool *found)
+{
+	HintKey		key;
+
+	if (hints == NULL || hash_get_num_entries(hints) > 10000)
+	{
+		HASHCTL		ctl;
+
+		if (hints)
+			hash_destroy(hints);
+		ctl.keysize = sizeof(HintKey);
+		ctl.entrysize = sizeof(HintEntry);
+		ctl.hcxt = TopMemoryContext;
+		hints = hash_create("romancy inline hints", 64, &ctl,
+							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	key.def_id = turn->inst->def_id;
+	key.steps = turn->stored;
+	return hash_search(hints, &key, HASH_ENTER, found);
+}
+
+bool
+rom_evaluate_through(RomTurn *turn)
+{
+	HintEntry  *hint;
+	bool		found;
+
+	if (turn->careful || turn->injected != NULL || rom_slot_suspect(&turn->inst->id))
+		return false;
+	if (rom_guc_turn_mode == ROM_TURN_MODE_STEP)
+		return false;
+	if (rom_guc_turn_mode == ROM_TURN_MODE_INLINE)
+		return true;
+	if (turn->wait_before != NULL && turn->wait_before->status == ROM_STATUS_WAITING_ACTIVITY)
+		return false;			/* a retry: its attempts are counted step by
+								 * step */
+	hint = hint_entry(turn, &found);
+	if (!found)
+	{
+		hint->waits = hint->ahead = false;
+		hint->uses = 0;
+	}
+	/* look again now and then: code changes */
+	if (hint->waits && ++hint->uses >= 1000)
+	{
+		hint->uses = 0;
+		return true;
+	}
+	return !hint->waits || hint->ahead;
+}
+
+void
+rom_evaluate_note(RomTurn *turn, bool waits, bool ahead)
+{
+	bool		found;
+	HintEntry  *hint = hint_entry(turn, &found);
+	double		steps = turn->inline_steps;
+
+	if (!found)
+		hint->uses = 0;
+	hint->waits = waits;
+	hint->ahead = ahead && steps >= AHEAD_STEPS_MIN &&
+		turn->inline_us < steps * steps / 2 * REPLAY_US;
+}

@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * evaluate.h
+ *		One evaluation of a handler.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_EVALUATE_H
+#define ROM_EVALUATE_H
+
+#include "fmgr.h"
+
+#include "turn/primitive.h"
+
+/* How it ended. */
+typedef enum RomEvaluation
+{
+	ROM_EVAL_RETURNED,
+	ROM_EVAL_ERROR,
+	ROM_EVAL_CALL,				/* turn->call is to be carried out */
+	ROM_EVAL_ABANDONED,			/* inline: go step by step */
+	ROM_EVAL_PAUSE,				/* turn->pause_error */
+	ROM_EVAL_FAIL,				/* turn->fail_error */
+	ROM_EVAL_AGAIN				/* interrupted from outside: roll back */
+} RomEvaluation;
+
+/*
+ * rom_evaluate runs the handler from the top, in a subtransaction: kept when
+ * inlined and nothing went wrong, rolled back otherwise. *output and *edata
+ * live in turn->cxt. With flinfo NULL (and inlined) it runs, in the handler's place, the
+ * calls that are known of it: rom_ahead_run().
+ */
+extern RomEvaluation rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output, ErrorData **edata);
+
+/* rom_evaluate_through: is this turn expected to run to the handler's end without waiting? */
+extern bool rom_evaluate_through(RomTurn *turn);
+
+/* rom_evaluate_note remembers how an inline evaluation of this version went. ahead: when it waits, rom_ahead_run() may make use of it. */
+extern void rom_evaluate_note(RomTurn *turn, bool waits, bool ahead);
+
+#endif							/* ROM_EVALUATE_H */

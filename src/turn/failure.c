@@ -1,0 +1,208 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.c
+ *		Which step's error ended a handler, and how retry_workflow takes it back.
+ *
+ * While a handler is evaluated, each scheduled step that raises its error leaves a
+ * note of the place. When the workflow fails, the step whose error it was is found
+ * by these notes and by the program, and is kept with WorkflowFailed. A later load
+ * that meets WorkflowRetried goes back to that place: the program is cut there, and
+ * scheduled steps that failed or did not end are scheduled anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/hsearch.h"
+
+#include "base/errors.h"
+#include "base/jb.h"
+#include "turn/failure.h"
+#include "turn/replay.h"
+#include "turn/schedule.h"
+#include "turn/turn.h"
+
+/* is_failed: did a step end with an error that it raises in the handler? */
+static bool
+is_failed(const RomEvent *event)
+{
+	return event != NULL &&
+		(event->type == ROM_EVENT_ACTIVITY_FAILED ||
+		 event->type == ROM_EVENT_CHILD_FAILED ||
+		 event->type == ROM_EVENT_CALL_FAILED ||
+		 event->type == ROM_EVENT_MESSAGE_TIMEOUT ||
+		 event->type == ROM_EVENT_AWAIT_TIMEOUT);
+}
+
+void
+rom_failure_observe(RomTurn *turn, const char *step)
+{
+	RomReplayStep *entry = rom_replay_step(turn, step);
+
+	if (entry == NULL || entry->seen_in == turn->evaluations || !is_failed(entry->completion))
+		return;
+	entry->seen_in = turn->evaluations;
+	entry->seen_at = turn->cursor;
+	entry->seen_order = ++turn->failures_seen;
+}
+
+/* A step that raised its error in the handler, and where. */
+typedef struct Raised
+{
+	const char *step;
+	int			at;				/* events of the program before it */
+	int			order;			/* of scheduled ones; 0: one that stands in
+								 * the program */
+} Raised;
+
+/*
+ * explains: how well does a step's error account for the workflow's? 2: it is the
+ * same; 1: it is quoted, as languages do that add to a message that they let pass
+ * (PL/Perl, PL/Python), and handlers that raise one of their own.
+ */
+static int
+explains(Jsonb *step_error, Jsonb *error)
+{
+	char	   *ms = step_error ? rom_error_field(step_error, "message") : NULL;
+	char	   *me = rom_error_field(error, "message");
+
+	if (ms == NULL || me == NULL || ms[0] == '\0')
+		return 0;
+	if (strcmp(ms, me) == 0 && rom_error_sqlstate(step_error) == rom_error_sqlstate(error))
+		return 2;
+	return strstr(me, ms) != NULL ? 1 : 0;
+}
+
+/* is_later: was a raised after b? */
+static bool
+is_later(const Raised *a, const Raised *b)
+{
+	/* one in the program at n raises with n + 1 events behind it */
+	int			pa = a->order ? a->at : a->at + 1;
+	int			pb = b->order ? b->at : b->at + 1;
+
+	return pa != pb ? pa > pb : a->order > b->order;
+}
+
+/* as_raised tells whether the event at place i of the program, or its outcome, raised an error in this evaluation; which one. */
+static Jsonb *
+as_raised(RomTurn *turn, int i, Raised *raised)
+{
+	RomEvent   *event = turn->program.events[i];
+	RomReplayStep *entry;
+
+	raised->step = event->step;
+	raised->at = i;
+	raised->order = 0;
+	if (is_failed(event))
+		return event->result;
+	entry = rom_replay_is_schedule(event->type) ? rom_replay_step(turn, event->step) : NULL;
+	if (entry == NULL || entry->seen_in != turn->evaluations)
+		return NULL;
+	raised->at = entry->seen_at;
+	raised->order = entry->seen_order;
+	return entry->completion->result;
+}
+
+Jsonb *
+rom_failure_find(RomTurn *turn, Jsonb *error)
+{
+	Raised		best = {0};
+	Raised		raised;
+	int			fit = 0;
+	int			n = Min(turn->cursor, turn->program.count);
+	RomJb		jb;
+
+	for (int i = 0; i < n; i++)
+	{
+		Jsonb	   *cause = as_raised(turn, i, &raised);
+		int			this_fit = cause ? explains(cause, error) : 0;
+
+		if (this_fit > fit || (this_fit > 0 && this_fit == fit && is_later(&raised, &best)))
+		{
+			best = raised;
+			fit = this_fit;
+		}
+	}
+	if (fit == 0)
+		return NULL;
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "failed_step", best.step);
+	rom_jb_int(&jb, "replay", best.at);
+	rom_jb_begin_array(&jb, "caught");
+	for (int i = 0; i < n; i++)
+		if (as_raised(turn, i, &raised) != NULL && raised.order > 0 && is_later(&best, &raised))
+			rom_jb_element(&jb, rom_jb_string_document(raised.step));
+	rom_jb_end_array(&jb);
+	return rom_turn_copy_jsonb(turn, rom_jb_end(&jb));
+}
+
+/* is_listed: is step among the strings of an array? */
+static bool
+is_listed(Jsonb *array, const char *step)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.val = unconstify(char *, step);
+	v.val.string.len = strlen(step);
+	return array != NULL &&
+		findJsonbValueFromContainer(&array->root, JB_FARRAY, &v) != NULL;
+}
+
+void
+rom_failure_supersede(RomTurn *turn, RomEvent *failure)
+{
+	Jsonb	   *caught = NULL;
+	bool		by_step = failure != NULL && failure->detail != NULL;
+
+	if (by_step)
+	{
+		int			end = rom_jb_get_int(failure->detail, "replay", turn->program.count);
+
+		for (int i = end; i < turn->program.count; i++)
+			if (rom_replay_is_schedule(turn->program.events[i]->type))
+				hash_search(turn->steps, turn->program.events[i]->step, HASH_REMOVE, NULL);
+		turn->program.count = Min(end, turn->program.count);
+		caught = rom_jb_get_json(failure->detail, "caught");
+	}
+	for (int i = 0; i < turn->program.count; i++)
+	{
+		RomEvent   *event = turn->program.events[i];
+		RomReplayStep *entry = rom_replay_is_schedule(event->type) ? rom_replay_step(turn, event->step) : NULL;
+
+		if (entry == NULL || rom_schedule_kind(event->type)->again == NULL ||
+			(entry->completion != NULL &&
+			 !(by_step && is_failed(entry->completion) && !is_listed(caught, event->step))))
+			continue;
+		entry->completion = NULL;
+		entry->again = true;
+	}
+}
+
+void
+rom_failure_schedule_again(RomTurn *turn)
+{
+	MemoryContext old;
+
+	if (turn->steps == NULL)
+		return;
+	old = MemoryContextSwitchTo(turn->cxt);
+	for (int i = 0; i < turn->program.count; i++)
+	{
+		RomEvent   *scheduled = turn->program.events[i];
+		RomReplayStep *entry = rom_replay_is_schedule(scheduled->type) ? rom_replay_step(turn, scheduled->step) : NULL;
+		RomEvent   *event;
+
+		if (entry == NULL || !entry->again)
+			continue;
+		scheduled = entry->scheduled;
+		event = rom_turn_event(turn, scheduled->type, scheduled->step);
+		event->name = scheduled->name;
+		event->input = scheduled->input;
+		event->detail = scheduled->detail;
+		rom_schedule_kind(scheduled->type)->again(turn, scheduled, event);
+		rom_turn_append(turn, event);
+	}
+	MemoryContextSwitchTo(old);
+}

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.h
+ *		Which step's error ended a handler, and how retry_workflow takes it back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_FAILURE_H
+#define ROM_FAILURE_H
+
+#include "turn/primitive.h"
+
+/* rom_failure_observe notes that a scheduled step raises its error in the handler now, if it failed. */
+extern void rom_failure_observe(RomTurn *turn, const char *step);
+
+/*
+ * rom_failure_find finds the step whose error ended the handler: {failed_step, replay: how many
+ * events come before it, caught: scheduled steps whose errors the handler had caught before}. NULL
+ * when it was none. It is kept with WorkflowFailed, for retry_workflow.
+ */
+extern Jsonb *rom_failure_find(RomTurn *turn, Jsonb *error);
+
+/*
+ * rom_failure_supersede takes back the failure that a WorkflowRetried event names. Replay goes as
+ * far as the place where the failed step raised its error in the handler: what came after
+ * may depend on it, and is run again. Scheduled steps up to there that failed, or had not
+ * ended when the workflow did, are scheduled anew; those whose error the handler had caught
+ * before keep it.
+ */
+extern void rom_failure_supersede(RomTurn *turn, RomEvent *failure);
+
+/* rom_failure_schedule_again makes the work of scheduled steps anew whose outcome was superseded. */
+extern void rom_failure_schedule_again(RomTurn *turn);
+
+#endif							/* ROM_FAILURE_H */

@@ -1,0 +1,83 @@
+/*-------------------------------------------------------------------------
+ *
+ * observe.c
+ *		What a floor above is told of turns and attempts, for statistics.
+ *
+ * WAL and blocks are the differences of the server's own counters of this
+ * process (those of EXPLAIN (WAL, BUFFERS)), which it keeps anyway.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/instrument.h"
+#include "utils/memutils.h"
+
+#include "turn/observe.h"
+#include "turn/turn.h"
+
+static const RomObserver *observer = NULL;
+
+void
+rom_cost_begin(RomCostMark *mark)
+{
+	INSTR_TIME_SET_CURRENT(mark->start);
+	mark->wal_bytes = pgWalUsage.wal_bytes;
+	mark->blks_read = pgBufferUsage.shared_blks_read;
+	mark->blks_hit = pgBufferUsage.shared_blks_hit;
+}
+
+void
+rom_cost_end(const RomCostMark *mark, RomCost *cost)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, mark->start);
+	cost->us += INSTR_TIME_GET_MICROSEC(now);
+	cost->wal_bytes += pgWalUsage.wal_bytes - mark->wal_bytes;
+	cost->blks_read += pgBufferUsage.shared_blks_read - mark->blks_read;
+	cost->blks_hit += pgBufferUsage.shared_blks_hit - mark->blks_hit;
+}
+
+void
+rom_observe_register(const RomObserver *wants_to_know)
+{
+	observer = wants_to_know;
+}
+
+const RomObserver *
+rom_observer(void)
+{
+	return observer;
+}
+
+void
+rom_observe_note(RomTurn *turn, const char *name, bool failed, int attempt,
+				 const RomCost *cost)
+{
+	RomAttemptStat *stat;
+
+	if (observer == NULL)
+		return;
+	if (turn->nattempts == turn->attempts_size)
+	{
+		turn->attempts_size = Max(8, turn->attempts_size * 2);
+		turn->attempts = turn->attempts == NULL ?
+			MemoryContextAlloc(turn->cxt, turn->attempts_size * sizeof(RomAttemptStat)) :
+			repalloc(turn->attempts, turn->attempts_size * sizeof(RomAttemptStat));
+	}
+	stat = &turn->attempts[turn->nattempts];
+	if (turn->nattempts > 0 && strcmp(stat[-1].name, name) == 0)
+		stat->name = stat[-1].name;
+	else
+		stat->name = rom_turn_copy_text(turn, name);
+	turn->nattempts++;
+	stat->failed = failed;
+	stat->again = attempt > 1;
+	stat->measured = cost != NULL;
+	if (cost != NULL)
+		stat->cost = *cost;
+	else
+		memset(&stat->cost, 0, sizeof(stat->cost));
+}

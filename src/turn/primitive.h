@@ -1,0 +1,292 @@
+/*-------------------------------------------------------------------------
+ *
+ * primitive.h
+ *		What a handler can ask for: one struct of functions each.
+ *
+ * The engine knows no primitive by name. A SQL-callable function of a
+ * primitive fills a RomCall and calls rom_turn_step(), which answers from
+ * history, or has the primitive carry the call out. A new primitive is a new
+ * file; what has to be known before its first call (kinds of scheduled steps,
+ * hooks at an instance's end) is registered from _PG_init.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_PRIMITIVE_H
+#define ROM_PRIMITIVE_H
+
+#include "nodes/pg_list.h"
+
+#include "base/errors.h"
+#include "defs/definition.h"
+#include "instances/history.h"
+#include "instances/inbox.h"
+#include "instances/instance.h"
+#include "turn/observe.h"
+
+typedef struct RomTurn RomTurn;
+typedef struct RomCall RomCall;
+
+typedef enum RomOutcome
+{
+	ROM_OUTCOME_DONE,			/* the event is filled in: append it, go on */
+	ROM_OUTCOME_WAIT,			/* turn->wait is filled in: the turn ends */
+	ROM_OUTCOME_END,			/* the instance ends now, turn->status says
+								 * how (recur) */
+	ROM_OUTCOME_LOOK,			/* something came that the evaluation will
+								 * find: evaluate again, nothing is answered */
+	ROM_OUTCOME_SOLO,			/* needs the turn to itself (non-transactional
+								 * activity): leave the batch, run again alone */
+} RomOutcome;
+
+/* How a primitive is carried out. */
+typedef enum RomPrimitiveKind
+{
+	ROM_PRIMITIVE_PURE,			/* computes its event at once, in the
+								 * evaluation; no table is written but by
+								 * deferred() */
+	ROM_PRIMITIVE_EFFECT,		/* writes engine tables; never waits: inline,
+								 * or after unwinding */
+	ROM_PRIMITIVE_BLOCKING		/* may wait */
+} RomPrimitiveKind;
+
+typedef struct RomPrimitive
+{
+	const char *name;			/* as in messages: "activity", "sleep" */
+	RomPrimitiveKind kind;
+
+	/* which event types history may hold for it (0-terminated) */
+	RomEventType events[6];
+
+	/*
+	 * Carries out call and fills event (type, result, detail; step, name,
+	 * input and at are preset from the call). BLOCKING: may return WAIT after
+	 * rom_turn_wait(). turn->wait_before, when it is for call->step, is what
+	 * the last turn that reached this call waited with. PURE ones are called
+	 * inside the evaluation and may not touch tables; EFFECT and BLOCKING
+	 * ones run in the turn's transaction as the worker (in inline mode:
+	 * within the evaluation, XactReadOnly off), and enter the engine or the
+	 * owner's identity themselves.
+	 */
+	RomOutcome	(*execute) (RomTurn *turn, RomCall *call, RomEvent *event);
+
+	/*
+	 * PURE, optional: after the evaluation is over and before the turn is
+	 * saved, once, writes what the new event asks for (engine scope is
+	 * entered).
+	 */
+	void		(*deferred) (RomTurn *turn, RomEvent *event);
+
+	/*
+	 * may execute() be called inside the evaluation (inline path)? NULL: yes
+	 * for EFFECT, no for BLOCKING
+	 */
+	bool		(*inlineable) (RomTurn *turn, RomCall *call);
+
+	/*
+	 * execute() opens subtransactions of its own and returns errors of user
+	 * code as events
+	 */
+	bool		own_subxact;
+
+	/* compares input on replay? (default: yes when call->input is set) */
+	bool		ignore_input;
+} RomPrimitive;
+
+struct RomCall
+{
+	const RomPrimitive *primitive;
+	const char *step_base;		/* step id without ":n" when step is NULL */
+	const char *step;			/* given activity_id, or NULL */
+	const char *name;			/* recorded name; NULL: step_base */
+	Jsonb	   *input;			/* fingerprint and recorded input; or NULL */
+	Jsonb	   *detail;			/* recorded with the event; not compared; or
+								 * NULL */
+	void	   *options;		/* the primitive's own; must survive the
+								 * unwind: allocated in rom_turn_context() */
+};
+
+/* What a blocked instance waits with; stored in t_instance.wait. */
+typedef struct RomWait
+{
+	RomStatus	status;			/* waiting_for_* */
+	const char *kind;			/* 'timer', 'retry', 'message', 'event',
+								 * 'activity', 'workflow', ... */
+	const char *step;
+	const char *name;
+	TimestampTz since;
+	TimestampTz until;			/* DT_NOEND: no time */
+	Jsonb	   *detail;			/* primitive's own state (object), or NULL */
+} RomWait;
+
+struct RomTurn
+{
+	RomInstance *inst;
+	RomWorkflow *workflow;
+	Oid			owner;
+	MemoryContext cxt;			/* lives as long as the turn */
+
+	/* replay */
+	RomEventList history;		/* stored ones, then new ones of this turn */
+	int			stored;			/* how many of them are stored */
+	RomEventList program;		/* the subset that answers calls in program
+								 * order */
+	int			cursor;			/* next of program in this evaluation */
+	int64		completions;	/* outcomes of scheduled steps so far */
+	RomEvent   *failure;		/* the last WorkflowFailed in history */
+	int			failures_seen;	/* scheduled steps that raised their errors in
+								 * evaluations of this turn */
+	struct HTAB *steps;			/* step id -> completion event of a scheduled
+								 * step */
+	struct HTAB *counters;		/* step_base -> n, of this evaluation */
+	struct HTAB *used;			/* given ids, of this evaluation */
+
+	/* the evaluation under way */
+	bool		evaluating;
+	bool		inlined;		/* calls are carried out inside it */
+	bool		unwinding;		/* sticky: every call raises again */
+	bool		abandon;		/* inline: roll back, go step by step */
+	int			swallowed;		/* raises while unwinding */
+	int			eval_nest;		/* transaction nest level of the evaluation */
+	int			inline_steps;	/* effects inside the inline evaluation */
+	int64		inline_us;		/* how long that took */
+	RomCall    *call;			/* what the handler asked for */
+	List	   *ahead;			/* calls that an inline evaluation showed
+								 * (ahead.c) */
+	int			ahead_next;		/* next of them */
+	Jsonb	   *pause_error;	/* not NULL: pause the instance with it */
+	struct RomActivityRun *activity;	/* the activity being run, or NULL */
+
+	/* what arrived */
+	RomInboxItem *inbox;
+	int			ninbox;
+
+	/* waits */
+	RomWait    *wait_before;	/* as loaded */
+	bool		wait_over;		/* this evaluation is past it: what it awaited
+								 * is there */
+	bool		was_paused;		/* as loaded */
+	RomWait    *wait;			/* set by rom_turn_wait() */
+	struct RomSaga *saga;		/* its compensations run before it ends
+								 * (saga.h), or NULL */
+
+	/* how it is run */
+	bool		solo;			/* alone in its transaction */
+	bool		in_block;		/* drain in a transaction block: nothing
+								 * commits */
+	bool		careful;		/* commit after every activity */
+	bool		commit_now;		/* a primitive asks for it: yield after this
+								 * step */
+	int64		fan_in;			/* waits for so many ends (rom_wake_end); 0,
+								 * 1: wake it at each */
+	bool		cancelled;		/* interrupted by a cancel: roll back and look
+								 * at the inbox again */
+	bool		tainted;		/* a handler was torn out of its interpreter:
+								 * the process should leave */
+	int			subxacts;		/* with an xid, so far */
+	int			evaluations;	/* of the handler in this turn */
+	ErrorData  *raise_error;	/* drain in a transaction block is to raise
+								 * this */
+	Jsonb	   *fail_error;		/* not NULL: the evaluation failed with it
+								 * whatever the handler returned */
+	struct RomInjected *injected;	/* outcome of an attempt that ran outside
+									 * this transaction */
+	struct RomProcedure *procedure; /* to be run after the commit (activity.h) */
+
+	/* for statistics */
+	RomCost		cost;			/* of the turn, so far */
+	RomAttemptStat *attempts;	/* that ended in it */
+	int			nattempts;
+	int			attempts_size;
+
+	/* what the save has to write besides the row and the history */
+	Jsonb	   *labels;			/* new labels, or NULL */
+	Jsonb	   *recur_input;	/* status recurred: of the instance that goes
+								 * on, or NULL */
+	List	   *pure_events;	/* RomDeferred: events whose primitive has
+								 * deferred() */
+
+	/* the verdict */
+	RomStatus	status;			/* new status */
+	bool		changed;		/* there is something to save */
+	Jsonb	   *output;
+	Jsonb	   *error;
+	Jsonb	   *failed_step;	/* what rom_failure_find() found, or NULL */
+	TimestampTz wake_at;
+};
+
+typedef struct RomDeferred
+{
+	const RomPrimitive *primitive;
+	RomEvent   *event;
+} RomDeferred;
+
+/* The turn that this backend runs (turn->evaluating: its handler is being evaluated), or NULL. */
+extern RomTurn *rom_turn_current;
+
+/*
+ * Answers a call of the running handler from history, or carries it out.
+ * Raises RM004 outside a handler; unwinds (does not return) when the call has
+ * to be carried out after the evaluation or the handler has to wait.
+ */
+extern RomEvent *rom_turn_step(RomCall *call);
+
+/* Raises RM004 unless a handler is running (and no activity inside it); function: for the message. */
+extern RomTurn *rom_turn_require(const char *function);
+
+/* The next event in program order, or NULL at the end of history. */
+extern RomEvent *rom_turn_peek(RomTurn *turn);
+
+/* Counts one call of step_base without recording it (patched() that answers false). */
+extern void rom_turn_skip(RomTurn *turn, const char *step_base);
+
+/* Raises the unwind; noreturn. Used by primitives that must not go on. */
+extern void rom_turn_unwind(RomTurn *turn) pg_attribute_noreturn();
+
+/* Memory that lives as long as the turn. */
+extern MemoryContext rom_turn_context(void);
+
+/* Are we in a handler (not in an activity of it)? For calls that are recorded in a handler and plain elsewhere. */
+extern bool rom_turn_in_handler(void);
+
+/* A copy of jb / s in the turn's context. */
+extern Jsonb *rom_turn_copy_jsonb(RomTurn *turn, Jsonb *jb);
+extern char *rom_turn_copy_text(RomTurn *turn, const char *s);
+
+/* For execute(): the turn has to wait. Strings are copied. until: DT_NOEND for none. */
+extern RomOutcome rom_turn_wait(RomTurn *turn, RomCall *call, RomStatus status,
+								const char *kind, TimestampTz until,
+								Jsonb *detail);
+
+/* What the instance waited with when call was reached before, or NULL. */
+extern RomWait *rom_turn_waited(RomTurn *turn, RomCall *call);
+
+/* The evaluation has what an await of this label waited for, if that is what the instance waited for. */
+extern void rom_turn_wait_over(RomTurn *turn, const char *label);
+
+/* The first untaken inbox item for step, marked as taken; or NULL. */
+extern RomInboxItem *rom_turn_inbox_take(RomTurn *turn, const char *step);
+
+/* The completion event of a scheduled step (spawn), or NULL. */
+extern RomEvent *rom_turn_completion(RomTurn *turn, const char *step);
+
+/* The event that announced a scheduled step, or NULL; and the place of its outcome in history (from 1), 0 while there is none. */
+extern RomEvent *rom_turn_scheduled(RomTurn *turn, const char *step);
+extern int64 rom_turn_completion_order(RomTurn *turn, const char *step);
+
+/* Raises RM012 unless name, of an activity or a workflow, can be part of a step id. */
+extern void rom_turn_check_name(const char *name);
+
+/* The next step id for a call (counts it); rom_turn_step() does it by itself. */
+extern char *rom_turn_next_step(RomTurn *turn, RomCall *call);
+
+/* Ends the evaluation; call (with call->step set) is carried out after it, but is not recorded as a step by itself. */
+extern void rom_turn_block(RomTurn *turn, RomCall *call) pg_attribute_noreturn();
+
+/* Appends an event that is not an answer in program order (a completion of a scheduled step, life cycle). Allocated in turn->cxt by the caller. */
+extern void rom_turn_append(RomTurn *turn, RomEvent *event);
+
+/* A zeroed event in the turn's context, at = rom_now(). */
+extern RomEvent *rom_turn_event(RomTurn *turn, RomEventType type,
+								const char *step);
+
+#endif							/* ROM_PRIMITIVE_H */

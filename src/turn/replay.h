@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * replay.h
+ *		What history answers, for the parts of a turn; handlers' calls use primitive.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_REPLAY_H
+#define ROM_REPLAY_H
+
+#include "turn/primitive.h"
+
+/* Longest activity_id, in bytes; and size of the keys of tables by step: more than that, for the engine's own ids. */
+#define ROM_STEP_MAX		200
+#define ROM_STEP_KEY		(ROM_STEP_MAX + 64)
+
+/* What is known of a scheduled step: an entry of turn->steps. The seen ones are failure.c's. */
+typedef struct RomReplayStep
+{
+	char		step[ROM_STEP_KEY];
+	RomEvent   *scheduled;
+	RomEvent   *completion;
+	int64		order;			/* of the completion */
+	bool		again;			/* retry_workflow superseded its outcome: it
+								 * is to be scheduled anew */
+	int			seen_in;		/* the evaluation in which it raised its error
+								 * first, */
+	int			seen_at;		/* how many events of the program had been
+								 * asked for by then, */
+	int			seen_order;		/* and its place among all that did */
+} RomReplayStep;
+
+/* rom_replay_index files an event under what it is for in replay. */
+extern void rom_replay_index(RomTurn *turn, RomEvent *event);
+
+/* rom_replay_step finds what is known of a scheduled step, or NULL. */
+extern RomReplayStep *rom_replay_step(RomTurn *turn, const char *step);
+
+/* rom_replay_is_schedule: does the event announce a step whose outcome comes later, by itself? */
+extern bool rom_replay_is_schedule(RomEventType type);
+
+/* rom_replay_is_life_cycle: an event that no call of a handler is answered with. */
+extern bool rom_replay_is_life_cycle(const RomEvent *event);
+
+/* rom_replay_make_table creates a hash table by step: entries begin with char[ROM_STEP_KEY]. */
+extern struct HTAB *rom_replay_make_table(const char *name, Size entrysize, MemoryContext cxt);
+
+#endif							/* ROM_REPLAY_H */

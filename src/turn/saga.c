@@ -1,0 +1,526 @@
+/*-------------------------------------------------------------------------
+ *
+ * saga.c
+ *		Compensations: what undoes the activities of an instance that does not
+ *		complete.
+ *
+ * What is registered stands in history: an activity's completion carries the
+ * name of its compensation as its definition had it then, so it is registered in
+ * the transaction of the activity, whatever becomes of the definition; and
+ * register_compensation() is an event of its own. CompensationExecuted and
+ * CompensationFailed, with the step that is undone as their activity_id, cross
+ * them off, each in the transaction of the compensation itself. So after a crash
+ * history alone tells how far the saga came.
+ *
+ * The final status and error that the saga leads to are kept in the instance's
+ * wait. A compensation runs as an activity of its own step id, with the attempts,
+ * timers and limits of one; it has no compensation itself, so that two
+ * activities may undo each other.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "client/define.h"
+#include "steps/activity.h"
+#include "turn/saga.h"
+#include "turn/turn.h"
+
+/* One that is registered. */
+typedef struct Registered
+{
+	RomEvent   *event;
+	char	   *name;			/* of the compensating activity */
+	bool		done;
+} Registered;
+
+static RomInFlightHook in_flight = NULL;
+
+static RomStatement select_compensation = {
+	"select compensation from romancy.t_activity where name = $1",
+	1, {TEXTOID}
+};
+
+/* A live instance that may still run an activity as a compensation; kinds: history.h. */
+static RomStatement registered_in_live = {
+	"select 1 from romancy.t_instance i join romancy.t_history h using (instance_id)"
+	" cross join lateral unnest(romancy.events_unpack(h.events)) e"
+	" where i.wake_at is not null and i.flags & $2 <> 0"
+	" and (e.detail ->> 'compensation' = $1 or (e.kind = 35 and e.name = $1)) limit 1",
+	2, {TEXTOID, INT4OID}
+};
+
+/* ------------------------------------------------------------ registering */
+
+void
+rom_saga_note(RomTurn *turn, RomEvent *event, const char *compensation)
+{
+	MemoryContext old;
+	RomJb		jb;
+
+	if (compensation == NULL)
+		return;
+	old = MemoryContextSwitchTo(turn->cxt);
+	rom_jb_begin(&jb);
+	if (event->detail != NULL)
+		rom_jb_json(&jb, "retry", rom_jb_get_json(event->detail, "retry"));
+	rom_jb_text(&jb, "compensation", compensation);
+	event->detail = rom_jb_end(&jb);
+	MemoryContextSwitchTo(old);
+}
+
+char *
+rom_saga_compensation(const char *name)
+{
+	Datum		values[1] = {CStringGetTextDatum(name)};
+	MemoryContext cxt = CurrentMemoryContext;
+	char	   *compensation = NULL;
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	if (rom_execute(&select_compensation, values, NULL, 1) == 1)
+		compensation = rom_value_text(0, 1, cxt);
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+	return compensation;
+}
+
+void
+rom_saga_note_scheduled(RomTurn *turn, RomEvent *event)
+{
+	const char *colon = strrchr(event->step, ':');
+	char	   *name = event->name ? event->name :
+		pnstrdup(event->step, colon ? colon - event->step : strlen(event->step));
+
+	rom_saga_note(turn, event, rom_saga_compensation(name));
+}
+
+char *
+rom_saga_step_id(const char *step)
+{
+	return psprintf("compensation_%s", step);
+}
+
+/* registered_name says what an event registers, or NULL. */
+static char *
+registered_name(RomEvent *event)
+{
+	if (event->type == ROM_EVENT_ACTIVITY_COMPLETED && event->detail != NULL)
+		return rom_jb_get_text(event->detail, "compensation");
+	/* a fork's, that ran for the original */
+	if (event->type == ROM_EVENT_COMPENSATION_REGISTERED &&
+		!rom_jb_get_bool(event->detail, "done", false))
+		return event->name;
+	return NULL;
+}
+
+bool
+rom_saga_registers(RomEvent *event)
+{
+	return registered_name(event) != NULL;
+}
+
+/*
+ * registered lists what history registers, in order, in the current context. A
+ * step that was run again after retry_workflow stands there twice; the latest is
+ * crossed off first, as it ran first.
+ */
+static Registered *
+registered(RomTurn *turn, int *count)
+{
+	RomEventList *history = &turn->history;
+	Registered *list = palloc(sizeof(Registered) * Max(history->count, 1));
+	int			n = 0;
+
+	for (int i = 0; i < history->count; i++)
+	{
+		RomEvent   *event = history->events[i];
+		char	   *name = registered_name(event);
+
+		if (name != NULL)
+		{
+			list[n].event = event;
+			list[n].name = name;
+			list[n++].done = false;
+		}
+		else if (event->type == ROM_EVENT_COMPENSATION_EXECUTED ||
+				 event->type == ROM_EVENT_COMPENSATION_FAILED)
+		{
+			for (int j = n - 1; j >= 0; j--)
+				if (!list[j].done && event->step != NULL &&
+					strcmp(list[j].event->step, event->step) == 0)
+				{
+					list[j].done = true;
+					break;
+				}
+		}
+	}
+	*count = n;
+	return list;
+}
+
+/* next_registered is the last one that has not run, or NULL. */
+static Registered *
+next_registered(RomTurn *turn)
+{
+	int			n;
+	Registered *list = registered(turn, &n);
+
+	for (int i = n - 1; i >= 0; i--)
+		if (!list[i].done)
+			return &list[i];
+	return NULL;
+}
+
+bool
+rom_saga_has_run(RomTurn *turn, RomEvent *event)
+{
+	int			n;
+	Registered *list = registered(turn, &n);
+
+	for (int i = 0; i < n; i++)
+		if (list[i].event == event)
+			return list[i].done;
+	return false;
+}
+
+bool
+rom_saga_pending(RomTurn *turn)
+{
+	return next_registered(turn) != NULL;
+}
+
+/* ------------------------------------------------------------ the saga of an instance */
+
+void
+rom_saga_load(RomTurn *turn)
+{
+	MemoryContext old;
+	Jsonb	   *json;
+	char	   *status;
+
+	if (turn->inst->wait == NULL)
+		return;
+	old = MemoryContextSwitchTo(turn->cxt);
+	json = rom_jb_get_json(turn->inst->wait, "saga");
+	if (json != NULL)
+	{
+		turn->saga = palloc0_object(RomSaga);
+		status = rom_jb_get_text(json, "status");
+		turn->saga->status = status && strcmp(status, "cancelled") == 0 ?
+			ROM_STATUS_CANCELLED : ROM_STATUS_FAILED;
+		turn->saga->error = rom_jb_get_json(json, "error");
+		turn->saga->failed_step = rom_jb_get_json(json, "failed_step");
+		turn->saga->closed = rom_jb_get_bool(json, "closed", false);
+		turn->saga->in_flight = rom_jb_get_json(json, "in_flight");
+		turn->inst->deadline = DT_NOEND;	/* it has been missed, or does not
+											 * count any more */
+	}
+	MemoryContextSwitchTo(old);
+}
+
+Jsonb *
+rom_saga_to_jsonb(const RomSaga *saga)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "status", rom_status_name(saga->status));
+	rom_jb_json(&jb, "error", saga->error);
+	rom_jb_json(&jb, "failed_step", saga->failed_step);
+	rom_jb_bool(&jb, "closed", saga->closed);
+	rom_jb_json(&jb, "in_flight", saga->in_flight);
+	return rom_jb_end(&jb);
+}
+
+/* undo_unknown registers the undoing of an effect of which nobody says whether it happened: its result is null. */
+static void
+undo_unknown(RomTurn *turn, const char *step, const char *compensation, Jsonb *input)
+{
+	RomEvent   *event = rom_turn_event(turn, ROM_EVENT_COMPENSATION_REGISTERED, step);
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_json(&jb, "input", input ? input : rom_jb_null_document());
+	rom_jb_null(&jb, "result");
+	event->name = rom_turn_copy_text(turn, compensation);
+	event->input = rom_jb_end(&jb);
+	turn->inst->flags |= ROM_HAS_COMPENSATIONS;
+	rom_event_list_add(&turn->history, event, turn->cxt);
+	turn->changed = true;
+}
+
+bool
+rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
+{
+	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+	bool		begin;
+
+	/*
+	 * a procedure outside the transaction was announced: how far it came is
+	 * not known
+	 */
+	if (turn->saga == NULL && turn->wait_before != NULL && turn->injected == NULL &&
+		strcmp(turn->wait_before->kind, "procedure") == 0)
+	{
+		char	   *compensation = rom_saga_compensation(turn->wait_before->name);
+
+		if (compensation != NULL)
+			undo_unknown(turn, turn->wait_before->step, compensation,
+						 turn->wait_before->detail ?
+						 rom_jb_get_json(turn->wait_before->detail, "input") : NULL);
+	}
+	begin = turn->saga != NULL || next_registered(turn) != NULL ||
+		(turn->wait_before != NULL && strcmp(turn->wait_before->kind, "activity") == 0) ||
+		(turn->inst->flags & ROM_HAS_TASKS) != 0;
+
+	if (begin)
+	{
+		if (turn->saga == NULL)
+		{
+			turn->saga = palloc0_object(RomSaga);
+			turn->saga->begun = true;
+			turn->saga->failed_step = turn->failed_step;
+			turn->wait_before = NULL;
+		}
+		turn->saga->status = status;
+		turn->saga->error = error;
+		turn->error = error;
+		turn->inst->status = ROM_STATUS_COMPENSATING;
+		turn->inst->deadline = DT_NOEND;
+		turn->status = ROM_STATUS_COMPENSATING;
+		turn->wake_at = rom_now();
+		turn->wait = NULL;
+		turn->fail_error = NULL;
+		turn->changed = true;
+	}
+	MemoryContextSwitchTo(old);
+	return begin;
+}
+
+/* compensation_input is what an activity is given to undo another: {"input": ..., "result": ...}. */
+static Jsonb *
+compensation_input(RomTurn *turn, RomEvent *event)
+{
+	RomEvent   *scheduled = rom_turn_scheduled(turn, event->step);
+	Jsonb	   *input = scheduled ? scheduled->input : event->input;
+	RomJb		jb;
+
+	if (event->type == ROM_EVENT_COMPENSATION_REGISTERED)
+		return event->input;
+	rom_jb_begin(&jb);
+	rom_jb_json(&jb, "input", input ? input : rom_jb_null_document());
+	rom_jb_json(&jb, "result", event->result ? event->result : rom_jb_null_document());
+	return rom_jb_end(&jb);
+}
+
+/* crossed_off is the history row of a compensation that ran, made of the event that its activity left. */
+static RomEvent *
+crossed_off(RomTurn *turn, Registered *r, RomEvent *event)
+{
+	bool		failed = event->type == ROM_EVENT_ACTIVITY_FAILED;
+	RomEvent   *done = rom_turn_event(turn, failed ? ROM_EVENT_COMPENSATION_FAILED :
+									  ROM_EVENT_COMPENSATION_EXECUTED,
+									  r->event->step);
+
+	done->name = rom_turn_copy_text(turn, r->name);
+	done->input = event->input;
+	done->result = event->result;
+	if (event->detail != NULL)
+	{
+		/* not the compensation of the compensation */
+		RomJb		jb;
+
+		rom_jb_begin(&jb);
+		rom_jb_json(&jb, "retry", rom_jb_get_json(event->detail, "retry"));
+		done->detail = rom_jb_end(&jb);
+	}
+	return done;
+}
+
+/* ------------------------------------------------------------ effects under way */
+
+void
+rom_saga_on_in_flight(RomInFlightHook hook)
+{
+	in_flight = hook;
+}
+
+/* is_settled: has one that was under way come to its end? Then its event is in history, for the saga to undo. */
+static bool
+is_settled(RomTurn *turn, Jsonb *one)
+{
+	char	   *step = rom_jb_get_text(one, "step");
+	RomInboxItem *item;
+	RomEvent   *event;
+
+	if (rom_turn_scheduled(turn, step) != NULL)
+		return rom_turn_completion(turn, step) != NULL;
+	item = rom_turn_inbox_take(turn, step);
+	if (item == NULL)
+		return false;
+	if (item->error != NULL && rom_error_sqlstate(item->error) == ERRCODE_ROM_TIMEOUT)
+	{
+		/* its worker was not heard of again */
+		undo_unknown(turn, step, rom_jb_get_text(one, "compensation"),
+					 rom_jb_get_json(one, "input"));
+		return true;
+	}
+	event = rom_turn_event(turn, item->error ? ROM_EVENT_ACTIVITY_FAILED :
+						   ROM_EVENT_ACTIVITY_COMPLETED, step);
+	event->name = rom_jb_get_text(one, "activity");
+	if (strncmp(step, event->name, strlen(event->name)) == 0 &&
+		step[strlen(event->name)] == ':')
+		event->name = NULL;		/* the step's id tells it */
+	event->input = rom_jb_get_json(one, "input");
+	event->result = item->error ? item->error :
+		item->result ? item->result : rom_jb_null_document();
+	if (item->error == NULL)
+		rom_saga_note(turn, event, rom_jb_get_text(one, "compensation"));
+	rom_event_list_add(&turn->history, event, turn->cxt);
+	turn->changed = true;
+	return true;
+}
+
+static Jsonb *
+in_flight_document(const RomInFlight *f)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "step", f->step);
+	rom_jb_text(&jb, "activity", f->activity);
+	rom_jb_text(&jb, "compensation", f->compensation);
+	rom_jb_json(&jb, "input", f->input);
+	return rom_jb_end(&jb);
+}
+
+/* settling_list makes the document of what is under way. */
+static Jsonb *
+settling_list(List *list)
+{
+	Jsonb	  **all = palloc(sizeof(Jsonb *) * (list_length(list) + 1));
+	ListCell   *lc;
+	int			n = 0;
+
+	foreach(lc, list)
+		all[n++] = in_flight_document(lfirst(lc));
+	return rom_jb_array(all, n);
+}
+
+bool
+rom_saga_settle(RomTurn *turn, TimestampTz *until)
+{
+	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+	RomSaga    *saga = turn->saga;
+	List	   *list = NIL;
+	Jsonb	  **left;
+	int			n = 0;
+	int			count;
+	ListCell   *lc;
+
+	*until = DT_NOEND;
+	if (in_flight != NULL && (saga->in_flight == NULL || JB_ROOT_COUNT(saga->in_flight) > 0))
+	{
+		RomEngine	engine;
+
+		rom_engine_begin(&engine);
+		MemoryContextSwitchTo(turn->cxt);
+		list = in_flight(turn);
+		rom_engine_end(&engine);
+		MemoryContextSwitchTo(turn->cxt);
+	}
+	if (saga->in_flight == NULL)
+		saga->in_flight = settling_list(list);
+	count = JB_ROOT_COUNT(saga->in_flight);
+	left = palloc(sizeof(Jsonb *) * (count + 1));
+	for (int i = 0; i < count; i++)
+	{
+		Jsonb	   *one = JsonbValueToJsonb(getIthJsonbValueFromContainer(&saga->in_flight->root, i));
+		bool		settled = is_settled(turn, one);
+
+		foreach(lc, list)
+		{
+			RomInFlight *f = lfirst(lc);
+
+			if (settled || strcmp(f->step, rom_jb_get_text(one, "step")) != 0)
+				continue;
+			if (f->over)
+			{
+				undo_unknown(turn, f->step, f->compensation, f->input);
+				settled = true;
+			}
+			else
+				*until = *until == DT_NOEND ? f->until : Max(*until, f->until);
+		}
+		if (!settled)
+			left[n++] = one;
+	}
+	saga->in_flight = rom_jb_array(left, n);
+	MemoryContextSwitchTo(old);
+	return n > 0;
+}
+
+RomSagaStep
+rom_saga_step(RomTurn *turn)
+{
+	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+	Registered *r = next_registered(turn);
+	RomSagaStep result = ROM_SAGA_RAN;
+	RomCall		call = {0};
+	RomEvent   *event;
+
+	if (r == NULL)
+	{
+		MemoryContextSwitchTo(old);
+		return ROM_SAGA_NONE;
+	}
+	call.primitive = &rom_primitive_activity;
+	call.name = call.step_base = r->name;
+	call.step = rom_saga_step_id(r->event->step);
+	call.input = compensation_input(turn, r->event);
+	event = rom_turn_event(turn, 0, call.step);
+	event->name = r->name;
+	event->input = call.input;
+	switch (call.primitive->execute(turn, &call, event))
+	{
+		case ROM_OUTCOME_WAIT:
+			result = ROM_SAGA_WAIT;
+			break;
+		case ROM_OUTCOME_DONE:
+			if (turn->pause_error || turn->cancelled || turn->fail_error)
+				break;			/* it did not run, or not to its end */
+			rom_turn_append(turn, crossed_off(turn, r, event));
+			turn->inst->flags |= ROM_HAS_COMPENSATED;
+			turn->wait_before = NULL;
+			break;
+		default:
+			result = ROM_SAGA_SOLO;
+			break;
+	}
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+/* in_use: does a live instance have an activity registered as a compensation? */
+static bool
+in_use(const char *name)
+{
+	Datum		values[2] = {CStringGetTextDatum(name), Int32GetDatum(ROM_HAS_COMPENSATIONS)};
+
+	return rom_execute(&registered_in_live, values, NULL, 1) == 1;
+}
+
+void
+rom_saga_init(void)
+{
+	rom_activity_on_drop(in_use);
+}

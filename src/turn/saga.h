@@ -1,0 +1,98 @@
+/*-------------------------------------------------------------------------
+ *
+ * saga.h
+ *		Compensations: what undoes the activities of an instance that does not
+ *		complete.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_SAGA_H
+#define ROM_SAGA_H
+
+#include "turn/primitive.h"
+
+/* An instance on its way to a final status; kept in its wait while compensations run. */
+typedef struct RomSaga
+{
+	RomStatus	status;			/* failed or cancelled, when they have run */
+	Jsonb	   *error;
+	Jsonb	   *failed_step;	/* as of rom_failure_find(), or NULL */
+	bool		begun;			/* in this turn: its status is to be seen
+								 * before anything runs */
+	bool		closed;			/* children and tasks have been asked to end */
+	Jsonb	   *in_flight;		/* array of {step, activity, input,
+								 * compensation} that is waited for, or NULL */
+} RomSaga;
+
+/* Registers what the file has to say elsewhere; called once from _PG_init. */
+extern void rom_saga_init(void);
+
+/* Takes up what the instance's wait holds of a saga under way. */
+extern void rom_saga_load(RomTurn *turn);
+
+/* The form in which the wait holds it. */
+extern Jsonb *rom_saga_to_jsonb(const RomSaga *saga);
+
+/* Registers an activity's compensation (NULL: it has none) with the event of its completion. */
+extern void rom_saga_note(RomTurn *turn, RomEvent *event,
+						  const char *compensation);
+
+/* The same for a scheduled activity, whose definition is looked up. Enters the engine by itself. */
+extern void rom_saga_note_scheduled(RomTurn *turn, RomEvent *event);
+
+/* What undoes a defined activity; NULL for nothing. Enters the engine by itself. */
+extern char *rom_saga_compensation(const char *name);
+
+/*
+ * The instance is to end with status and error: if anything is registered that
+ * has not run, it compensates first, and true is returned.
+ */
+extern bool rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error);
+
+/*
+ * Runs the last registered compensation that has not run. NONE: there is
+ * none, and turn->saga->error says what failed. WAIT: turn->wait is set.
+ */
+typedef enum RomSagaStep
+{
+	ROM_SAGA_NONE,
+	ROM_SAGA_RAN,
+	ROM_SAGA_WAIT,
+	ROM_SAGA_SOLO
+} RomSagaStep;
+
+extern RomSagaStep rom_saga_step(RomTurn *turn);
+
+/* Is anything registered that has not run? */
+extern bool rom_saga_pending(RomTurn *turn);
+
+/* Does an event register a compensation, and has that run? For a fork. */
+extern bool rom_saga_registers(RomEvent *event);
+extern bool rom_saga_has_run(RomTurn *turn, RomEvent *event);
+
+/*
+ * An effect outside the database that is under way when an instance begins to
+ * compensate: it may happen yet, so it is waited for, and undone as well. The
+ * hook lists those of activities with a compensation, and takes away those whose
+ * lease is over. Called in an engine scope; allocates in the current context.
+ */
+typedef struct RomInFlight
+{
+	char	   *step;
+	char	   *activity;
+	char	   *compensation;
+	Jsonb	   *input;			/* or NULL */
+	TimestampTz until;			/* end of the lease */
+	bool		over;			/* given up: whether it happened is not known */
+} RomInFlight;
+
+typedef List *(*RomInFlightHook) (RomTurn *turn);
+extern void rom_saga_on_in_flight(RomInFlightHook hook);
+
+/* Sees to effects under way; true when the instance has to wait for some, until *until at most. */
+extern bool rom_saga_settle(RomTurn *turn, TimestampTz *until);
+
+/* The id under which the compensation of a step runs. */
+extern char *rom_saga_step_id(const char *step);
+
+#endif							/* ROM_SAGA_H */

@@ -1,0 +1,604 @@
+/*-------------------------------------------------------------------------
+ *
+ * turn.c
+ *		A turn of one instance: load, apply what arrived, evaluate, carry out,
+ *		save.
+ *
+ * replay.c sorts history, call.c answers calls from it, evaluate.c runs the handler, verdict.c ends the
+ * turn; here is the order of it all.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "base/clock.h"
+#include "base/spi.h"
+#include "memory/slot.h"
+#include "turn/ahead.h"
+#include "turn/call.h"
+#include "turn/evaluate.h"
+#include "turn/failure.h"
+#include "turn/recur.h"
+#include "turn/saga.h"
+#include "turn/schedule.h"
+#include "turn/turn.h"
+#include "turn/verdict.h"
+
+
+/* A turn that works step by step yields after this many milliseconds. */
+#define TURN_BUDGET_MS	200
+
+RomTurn *
+rom_turn_create(RomInstance *inst, Oid owner, MemoryContext cxt)
+{
+	MemoryContext turn_cxt = AllocSetContextCreate(cxt, "romancy turn",
+												   ALLOCSET_DEFAULT_SIZES);
+	RomTurn    *turn = MemoryContextAllocZero(turn_cxt, sizeof(RomTurn));
+
+	turn->cxt = turn_cxt;
+	turn->inst = inst;
+	turn->owner = owner;
+	turn->status = inst->status;
+	turn->was_paused = inst->status == ROM_STATUS_PAUSED;
+	turn->wake_at = inst->wake_at;
+	return turn;
+}
+
+/*
+ * apply_inbox applies requests in the order they arrived. True when the turn
+ * is decided by them and the handler need not be evaluated.
+ */
+static bool
+apply_inbox(RomTurn *turn)
+{
+	RomInstance *inst = turn->inst;
+	RomInboxItem *cancel = NULL;
+	bool		paused = inst->status == ROM_STATUS_PAUSED;
+	bool		was_paused = paused;
+	bool		steered = false;
+
+	if (turn->saga != NULL)
+		inst->deadline = DT_NOEND;
+	for (int i = 0; i < turn->ninbox; i++)
+	{
+		RomInboxItem *item = &turn->inbox[i];
+
+		switch (item->kind)
+		{
+			case ROM_INBOX_CANCEL:
+			case ROM_INBOX_TERMINATE:
+				if (cancel == NULL || item->kind == ROM_INBOX_TERMINATE)
+					cancel = item;
+				item->taken = true;
+				break;
+			case ROM_INBOX_PAUSE:
+				paused = steered = item->taken = true;
+				break;
+			case ROM_INBOX_RESUME:
+				paused = false;
+				steered = item->taken = true;
+				break;
+			default:
+				break;
+		}
+	}
+	if (cancel != NULL)
+	{
+		/* what has ended by now is to be undone as well */
+		rom_schedule_absorb(turn);
+		rom_verdict_cancelled(turn, cancel);
+		return true;
+	}
+	if (turn->saga != NULL && inst->status == ROM_STATUS_COMPENSATING)
+		paused = was_paused;	/* a pause that came too late */
+	if (steered && paused != was_paused)
+	{
+		if (paused)
+		{
+			RomEvent   *event = rom_turn_event(turn, ROM_EVENT_WORKFLOW_PAUSED, NULL);
+
+			rom_turn_append(turn, event);
+			rom_verdict_paused(turn, NULL);
+		}
+		else
+		{
+			/* what was waited for is established again by the evaluation */
+			rom_turn_append(turn, rom_turn_event(turn, ROM_EVENT_WORKFLOW_RESUMED, NULL));
+			inst->status = inst->resume_status;
+			turn->status = inst->status;
+			inst->crashes = 0;
+		}
+	}
+	if (paused)
+	{
+		if (!turn->changed)
+		{
+			/* it was before: what it waits for, and why it is paused, stay */
+			turn->wait = turn->wait_before;
+			turn->error = inst->error;
+		}
+		return true;
+	}
+	if (inst->deadline <= rom_now())
+	{
+		rom_schedule_absorb(turn);
+		rom_verdict_failed(turn,
+						   rom_turn_copy_jsonb(turn,
+											   rom_error_make(ERRCODE_ROM_TIMEOUT,
+															  psprintf("workflow \"%s\" exceeded its execution_timeout",
+																	   inst->workflow),
+															  NULL, NULL, NULL)));
+		return true;
+	}
+	return false;
+}
+
+/* find_handler resolves the function to run; a missing one, or a lost right, pauses the instance. */
+static FmgrInfo *
+find_handler(RomTurn *turn)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	FmgrInfo   *volatile flinfo = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(old);
+	PG_TRY();
+	{
+		turn->workflow = rom_workflow_by_id(turn->inst->def_id);
+		flinfo = rom_workflow_handler(turn->workflow, turn->owner);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(turn->cxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			turn->cancelled = true;
+		else
+			rom_verdict_paused(turn, rom_error_to_jsonb(edata));
+		flinfo = NULL;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = owner;
+	return flinfo;
+}
+
+/* operator_has_to_mend: errors of carrying a call out that pause the instance. */
+static bool
+operator_has_to_mend(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_ROM_UNDEFINED || sqlerrcode == ERRCODE_ROM_REPLAY;
+}
+
+/*
+ * carry_out executes the call that the handler was unwound for, in a
+ * subtransaction. An error becomes an event (CallFailed) that the handler gets
+ * raised, now and on replay; one that an operator has to mend pauses. (Errors
+ * of an activity's own code are caught by its primitive.)
+ */
+static RomOutcome
+carry_out(RomTurn *turn, RomCall *call)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	RomEvent   *event = rom_call_new_event(turn, call);
+	volatile RomOutcome outcome = ROM_OUTCOME_DONE;
+
+	if (call->primitive->own_subxact)
+	{
+		MemoryContextSwitchTo(turn->cxt);
+		outcome = call->primitive->execute(turn, call, event);
+		MemoryContextSwitchTo(old);
+		goto done;
+	}
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(turn->cxt);
+	PG_TRY();
+	{
+		outcome = call->primitive->execute(turn, call, event);
+		MemoryContextSwitchTo(turn->cxt);
+		if (TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
+			turn->subxacts++;
+		if (outcome == ROM_OUTCOME_SOLO || turn->pause_error || turn->cancelled)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(turn->cxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(turn->cxt);
+		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			turn->cancelled = true;
+		else if (operator_has_to_mend(edata->sqlerrcode))
+			turn->pause_error = rom_error_to_jsonb(edata);
+		else
+		{
+			event->type = ROM_EVENT_CALL_FAILED;
+			event->result = rom_error_to_jsonb(edata);
+		}
+		outcome = ROM_OUTCOME_DONE;
+	}
+	PG_END_TRY();
+	CurrentResourceOwner = owner;
+	MemoryContextSwitchTo(old);
+
+done:
+	if (outcome == ROM_OUTCOME_DONE && !turn->pause_error && !turn->cancelled)
+	{
+		rom_call_answered(turn, call, event);
+		if (turn->wait_before && turn->wait_before->step &&
+			strcmp(turn->wait_before->step, call->step) == 0)
+			turn->wait_before = NULL;
+	}
+	return outcome;
+}
+
+/* find_version reads the version that the instance runs, for its search_path: its handler may be missing. */
+static void
+find_version(RomTurn *turn)
+{
+	if (turn->workflow == NULL)
+		turn->workflow = rom_workflow_by_id(turn->inst->def_id);
+}
+
+/* yields: has the turn to end here, and the rest to be done by the next one? */
+static bool
+yields(RomTurn *turn, TimestampTz start)
+{
+	return turn->commit_now || turn->tainted || turn->subxacts >= ROM_SUBXACTS_MAX ||
+		(!turn->in_block &&
+		 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_BUDGET_MS));
+}
+
+/*
+ * compensate runs the compensations that are registered, last in first out,
+ * until one has to wait, the budget is spent, or the instance ends.
+ */
+static RomTurnEnd
+compensate(RomTurn *turn)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz until;
+
+	find_version(turn);
+	rom_verdict_close_work(turn);
+	if (rom_saga_settle(turn, &until))
+	{
+		turn->wait = NULL;
+		rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, until);
+		turn->error = turn->saga->error;
+		return ROM_TURN_SAVE;
+	}
+	for (;;)
+	{
+		RomSagaStep step;
+
+		CHECK_FOR_INTERRUPTS();
+		step = rom_saga_step(turn);
+		if (turn->cancelled || rom_slot_cancelled() || step == ROM_SAGA_SOLO)
+			return ROM_TURN_AGAIN;
+		if (turn->pause_error)
+		{
+			rom_verdict_paused(turn, turn->pause_error);
+			return ROM_TURN_SAVE;
+		}
+		if (step == ROM_SAGA_NONE)
+		{
+			rom_verdict_final(turn, turn->saga->status, rom_verdict_saga_error(turn));
+			return ROM_TURN_SAVE;
+		}
+		if (step == ROM_SAGA_WAIT)
+		{
+			rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, turn->wait->until);
+			turn->error = turn->saga->error;
+			return ROM_TURN_SAVE;
+		}
+		if (yields(turn, start))
+		{
+			turn->wait = NULL;
+			rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, rom_now());
+			turn->error = turn->saga->error;
+			return ROM_TURN_SAVE;
+		}
+	}
+}
+
+/*
+ * ended is what follows a verdict that ends the instance. What is to be
+ * compensated waits for the next turn, so that others see the status while it runs.
+ */
+static RomTurnEnd
+ended(RomTurn *turn)
+{
+	if (turn->saga == NULL || (turn->saga->begun && rom_saga_pending(turn)))
+		return ROM_TURN_SAVE;
+	return compensate(turn);
+}
+
+/* took: has it used something of its inbox? */
+static bool
+took(RomTurn *turn)
+{
+	for (int i = 0; i < turn->ninbox; i++)
+		if (turn->inbox[i].taken)
+			return true;
+	return false;
+}
+
+/* still_waits: was it woken for nothing, so that there is nothing to save? */
+static bool
+still_waits(RomTurn *turn)
+{
+	RomWait    *before = turn->wait_before;
+	RomWait    *wait = turn->wait;
+
+	return before != NULL && !took(turn) && !turn->changed && turn->procedure == NULL &&
+		turn->inst->status == wait->status &&
+		strcmp(before->kind, wait->kind) == 0 &&
+		strcmp(before->step, wait->step) == 0 && before->until == wait->until &&
+		(before->detail == NULL) == (wait->detail == NULL) &&
+		(wait->detail == NULL ||
+		 compareJsonbContainers(&before->detail->root, &wait->detail->root) == 0) &&
+		turn->inst->wake_at == Min(wait->until, turn->inst->deadline);
+}
+
+/* run_ahead carries out, from turn->call on, what is known of the handler's calls. False: the turn is to be run again. */
+static bool
+run_ahead(RomTurn *turn)
+{
+	Jsonb	   *output;
+	ErrorData  *edata;
+	RomEvaluation result = rom_evaluate(turn, NULL, true, &output, &edata);
+
+	if (result == ROM_EVAL_AGAIN)
+		return false;
+	if (result == ROM_EVAL_RETURNED)
+		turn->subxacts++;
+	else
+	{
+		/* whatever it was: step by step it comes again, and is dealt with */
+		rom_ahead_begin(turn);
+		turn->pause_error = turn->fail_error = NULL;
+		rom_evaluate_note(turn, true, false);
+		return true;
+	}
+	if (!rom_ahead_done(turn))
+		rom_evaluate_note(turn, true, false);
+	return true;
+}
+
+/* by_steps evaluates and carries out in turn until the handler waits or ends, or the budget is spent. */
+static RomTurnEnd
+by_steps(RomTurn *turn, FmgrInfo *flinfo)
+{
+	TimestampTz start = GetCurrentTimestamp();
+
+	if (turn->saga != NULL)
+		return ended(turn);
+	for (;;)
+	{
+		Jsonb	   *output;
+		ErrorData  *edata;
+		RomEvaluation result;
+		RomOutcome	outcome;
+
+		CHECK_FOR_INTERRUPTS();
+		result = rom_evaluate(turn, flinfo, false, &output, &edata);
+		switch (result)
+		{
+			case ROM_EVAL_RETURNED:
+				rom_verdict_completed(turn, output);
+				if (turn->fail_error == NULL)
+					return ROM_TURN_SAVE;
+				rom_verdict_failed(turn, turn->fail_error);
+				return ended(turn);
+			case ROM_EVAL_ERROR:
+				{
+					Jsonb	   *error = rom_turn_copy_jsonb(turn, rom_error_to_jsonb(edata));
+
+					turn->failed_step = rom_failure_find(turn, error);
+					rom_verdict_failed(turn, error);
+					return ended(turn);
+				}
+			case ROM_EVAL_FAIL:
+				rom_verdict_failed(turn, turn->fail_error);
+				return ended(turn);
+			case ROM_EVAL_PAUSE:
+				rom_verdict_paused(turn, turn->pause_error);
+				return ROM_TURN_SAVE;
+			case ROM_EVAL_ABANDONED:
+			case ROM_EVAL_AGAIN:
+				return ROM_TURN_AGAIN;
+			case ROM_EVAL_CALL:
+				break;
+		}
+
+		if (rom_ahead_matches(turn))
+		{
+			if (!run_ahead(turn))
+				return ROM_TURN_AGAIN;
+
+			/*
+			 * all at once takes no longer than the first time; then the
+			 * handler is asked where it is now
+			 */
+			if (rom_ahead_done(turn) || !yields(turn, start))
+				continue;
+			turn->wait = NULL;
+			rom_verdict_waiting(turn, ROM_STATUS_RUNNING, rom_now());
+			return ROM_TURN_SAVE;
+		}
+		outcome = carry_out(turn, turn->call);
+		if (turn->cancelled || rom_slot_cancelled())
+			return ROM_TURN_AGAIN;
+		if (turn->pause_error)
+		{
+			rom_verdict_paused(turn, turn->pause_error);
+			return ROM_TURN_SAVE;
+		}
+		if (outcome == ROM_OUTCOME_SOLO)
+			return ROM_TURN_AGAIN;
+		if (outcome == ROM_OUTCOME_END)
+			return ROM_TURN_SAVE;
+		if (outcome == ROM_OUTCOME_LOOK)
+			continue;
+		if (outcome == ROM_OUTCOME_WAIT)
+		{
+			if (still_waits(turn))
+				return ROM_TURN_NOTHING;
+			rom_verdict_waiting(turn, turn->wait->status, turn->wait->until);
+			return ROM_TURN_SAVE;
+		}
+		if (turn->fail_error)
+		{
+			rom_verdict_failed(turn, turn->fail_error);
+			return ended(turn);
+		}
+		if (yields(turn, start))
+		{
+			turn->wait = NULL;
+			rom_verdict_waiting(turn, ROM_STATUS_RUNNING, rom_now());
+			return ROM_TURN_SAVE;
+		}
+	}
+}
+
+/* step_by_step is by_steps() in a subtransaction of its own where others share the transaction. */
+static RomTurnEnd
+step_by_step(RomTurn *turn, FmgrInfo *flinfo, bool wrap)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile RomTurnEnd end = ROM_TURN_AGAIN;
+
+	/*
+	 * also alone: what ran in a turn that is to begin again must not be
+	 * committed without its history
+	 */
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(old);
+	PG_TRY();
+	{
+		end = by_steps(turn, flinfo);
+		if (end == ROM_TURN_AGAIN)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		/* run again alone, where the error is dealt with */
+		if (!wrap)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(old);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		end = ROM_TURN_AGAIN;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = owner;
+	return end;
+}
+
+RomTurnEnd
+rom_turn_run(RomTurn *turn, bool wrap)
+{
+	RomInstance *inst = turn->inst;
+	FmgrInfo   *flinfo;
+
+	if (ROM_STATUS_IS_FINAL(inst->status))
+	{
+		/* only its inbox is emptied */
+		if (inst->status == ROM_STATUS_RECURRED)
+			rom_recur_forward(turn);
+		return ROM_TURN_SAVE;
+	}
+	if (apply_inbox(turn) && turn->status != ROM_STATUS_COMPENSATING)
+		return turn->changed || took(turn) ? ROM_TURN_SAVE : ROM_TURN_NOTHING;
+	if (turn->saga != NULL)
+	{
+		rom_schedule_absorb(turn);
+		for (int i = 0; i < turn->ninbox; i++)
+			if (turn->inbox[i].kind == ROM_INBOX_SIGNAL || turn->inbox[i].kind == ROM_INBOX_CHILD)
+				turn->inbox[i].taken = true;	/* nobody waits for them any
+												 * more */
+		return step_by_step(turn, NULL, wrap);
+	}
+	flinfo = find_handler(turn);
+	if (turn->cancelled)
+		return ROM_TURN_AGAIN;
+	if (flinfo == NULL)
+		return ROM_TURN_SAVE;
+	if (inst->body_hash == 0)
+		inst->body_hash = turn->workflow->body_hash;
+
+	/* it has a history, and has not begun: a fork, or one that is retried */
+	if (inst->status == ROM_STATUS_PENDING && turn->stored > 0)
+		rom_turn_renew(turn);
+	rom_failure_schedule_again(turn);
+	rom_schedule_absorb(turn);
+
+	if (rom_evaluate_through(turn))
+	{
+		Jsonb	   *output;
+		ErrorData  *edata;
+		RomEvaluation result = rom_evaluate(turn, flinfo, true, &output, &edata);
+
+		switch (result)
+		{
+			case ROM_EVAL_RETURNED:
+				rom_evaluate_note(turn, false, false);
+				rom_verdict_completed(turn, output);
+				if (turn->fail_error)
+					rom_verdict_failed(turn, turn->fail_error);
+				return ROM_TURN_SAVE;
+			case ROM_EVAL_PAUSE:
+				rom_verdict_paused(turn, turn->pause_error);
+				return ROM_TURN_SAVE;
+			case ROM_EVAL_AGAIN:
+				return ROM_TURN_AGAIN;
+			case ROM_EVAL_ABANDONED:
+			case ROM_EVAL_CALL:
+				rom_evaluate_note(turn, true, true);
+				break;
+			case ROM_EVAL_FAIL:
+				if (turn->inline_steps == 0 || turn->tainted)
+				{
+					/*
+					 * nothing went with the evaluation that has to be done
+					 * again; or it cannot be, in an interpreter that the
+					 * handler was torn out of: then its steps were not
+					 */
+					rom_verdict_failed(turn, turn->fail_error);
+					return ended(turn);
+				}
+				break;
+			case ROM_EVAL_ERROR:
+
+				/*
+				 * the error is the handler's own, but what ran inline is
+				 * gone: do it again
+				 */
+				break;
+		}
+		turn->fail_error = NULL;
+	}
+	return step_by_step(turn, flinfo, wrap);
+}
