@@ -124,21 +124,75 @@ CREATE FUNCTION romancy.resume_queue(name text)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_resume_queue';
 COMMENT ON FUNCTION romancy.resume_queue(text) IS 'Take back romancy.pause_queue';
 
-/* MATERIALIZED: nothing of another role's row is computed. */
+/* What runs and who polls, out of shared memory. */
+CREATE FUNCTION romancy.t_running(OUT id uuid, OUT instance_id uuid, OUT pid int, OUT step text, OUT since timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'romancy_running' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 5;
+COMMENT ON FUNCTION romancy.t_running() IS 'For views waiting and activity_tasks';
+REVOKE ALL ON FUNCTION romancy.t_running() FROM PUBLIC;
+
+CREATE FUNCTION romancy.t_pollers(
+	OUT queue text, OUT worker_id text, OUT owner text, OUT pid int, OUT waiting boolean,
+	OUT since timestamptz, OUT last_poll timestamptz, OUT polls bigint, OUT tasks bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'romancy_pollers' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 20;
+COMMENT ON FUNCTION romancy.t_pollers() IS 'For views pollers and queues';
+REVOKE ALL ON FUNCTION romancy.t_pollers() FROM PUBLIC;
+
+CREATE VIEW romancy.pollers WITH (security_barrier) AS
+SELECT pg_catalog.ltrim(p.queue, '@') AS queue, CASE WHEN p.queue LIKE '@%' THEN 'workflows' ELSE 'activities' END AS kind,
+	p.worker_id, p.owner, p.pid, p.waiting, p.since, p.last_poll, p.polls, p.tasks
+FROM romancy.t_pollers() p
+WHERE p.owner IS NOT NULL;
+REVOKE ALL ON romancy.pollers FROM PUBLIC;
+COMMENT ON VIEW romancy.pollers IS 'Programs that have polled queues of this database since the server started, a row for each queue and worker_id; about the last 1,000';
+COMMENT ON COLUMN romancy.pollers.queue IS 'The queue';
+COMMENT ON COLUMN romancy.pollers.kind IS 'activities (poll_activities, fetch_activities), or workflows';
+COMMENT ON COLUMN romancy.pollers.worker_id IS 'As the program calls itself';
+COMMENT ON COLUMN romancy.pollers.owner IS 'The role as which it polled last';
+COMMENT ON COLUMN romancy.pollers.pid IS 'The server process that it polled with last';
+COMMENT ON COLUMN romancy.pollers.waiting IS 'Whether it waits for work now';
+COMMENT ON COLUMN romancy.pollers.since IS 'When it polled first';
+COMMENT ON COLUMN romancy.pollers.last_poll IS 'When a call of it began or ended last';
+COMMENT ON COLUMN romancy.pollers.polls IS 'Calls';
+COMMENT ON COLUMN romancy.pollers.tasks IS 'Tasks that it got';
+
 CREATE VIEW romancy.activity_tasks WITH (security_barrier) AS
 	SELECT t.task_id, t.instance_id, t.step AS activity_id, t.activity, nullif(t.queue, '') AS queue,
-		CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' ELSE 'dead' END AS status,
-		t.owner, t.priority, t.attempt, t.worker_id, t.created_at, t.started_at, t.claimed_at,
-		t.beat_at AS heartbeat_at, t.due_at, t.input, t.errors, t.details AS last_details
+		CASE WHEN r.pid IS NOT NULL THEN 'running'
+			ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' ELSE 'dead' END END AS status,
+		t.owner, t.priority, t.attempt, t.worker_id, t.created_at, t.started_at, coalesce(r.since, t.claimed_at) AS claimed_at,
+		t.beat_at AS heartbeat_at, t.due_at, t.input, t.errors, t.details AS last_details, r.pid
 	FROM romancy.t_task t
+	LEFT JOIN romancy.t_running() r ON r.id = t.task_id
 	WHERE t.kind <> 2 AND romancy.may_read(t.owner);
 COMMENT ON VIEW romancy.activity_tasks IS 'Activities that wait for, are with, or were given up by workers';
+COMMENT ON COLUMN romancy.activity_tasks.task_id IS 'The task';
+COMMENT ON COLUMN romancy.activity_tasks.instance_id IS 'The instance whose step it is';
+COMMENT ON COLUMN romancy.activity_tasks.activity_id IS 'The step';
+COMMENT ON COLUMN romancy.activity_tasks.activity IS 'Name of the activity';
+COMMENT ON COLUMN romancy.activity_tasks.queue IS 'The queue that programs poll; null: it runs in the database';
+COMMENT ON COLUMN romancy.activity_tasks.status IS 'ready; running; waiting (for the next attempt); paused (its instance is); dead (given up)';
+COMMENT ON COLUMN romancy.activity_tasks.owner IS 'The role whose instance it is of';
+COMMENT ON COLUMN romancy.activity_tasks.priority IS 'A higher one goes first';
+COMMENT ON COLUMN romancy.activity_tasks.attempt IS 'Attempts begun (in the database: that failed)';
+COMMENT ON COLUMN romancy.activity_tasks.worker_id IS 'The program that claimed it last';
+COMMENT ON COLUMN romancy.activity_tasks.created_at IS 'When it was scheduled';
+COMMENT ON COLUMN romancy.activity_tasks.started_at IS 'When the first attempt began';
+COMMENT ON COLUMN romancy.activity_tasks.claimed_at IS 'When the attempt under way began';
+COMMENT ON COLUMN romancy.activity_tasks.heartbeat_at IS 'The last heartbeat of the attempt under way';
+COMMENT ON COLUMN romancy.activity_tasks.due_at IS 'The end of the lease, the next attempt, or when it must have begun';
+COMMENT ON COLUMN romancy.activity_tasks.input IS 'Its input';
+COMMENT ON COLUMN romancy.activity_tasks.errors IS 'Errors of earlier attempts, the last 20';
+COMMENT ON COLUMN romancy.activity_tasks.last_details IS 'What the last heartbeat told';
+COMMENT ON COLUMN romancy.activity_tasks.pid IS 'The server process that runs it, of one that runs in the database';
 
 CREATE VIEW romancy.queues WITH (security_barrier) AS
-	SELECT coalesce(q.name, c.queue) AS name, q.max_concurrency, q.rate_limit, q.per_key,
+	SELECT coalesce(q.name, c.queue, d.queue) AS name, q.max_concurrency, q.rate_limit, q.per_key,
 		coalesce(q.paused, false) AS paused, coalesce(c.ready, 0) AS ready,
 		coalesce(c.running, 0) AS running, coalesce(c.waiting, 0) AS waiting,
-		coalesce(c.dead, 0) AS dead, c.oldest_ready, q.notify
+		coalesce(c.dead, 0) AS dead, c.oldest_ready, q.notify,
+		coalesce(d.definitions, 0) AS definitions, coalesce(p.pollers, 0) AS pollers, p.last_poll
 	FROM romancy.t_queue q
 	FULL JOIN (SELECT pg_catalog.ltrim(t.queue, '@') AS queue,
 			count(*) FILTER (WHERE t.state = 0) AS ready,
@@ -148,5 +202,26 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 			min(t.created_at) FILTER (WHERE t.state = 0) AS oldest_ready
 		FROM romancy.t_task t WHERE t.queue <> '' AND romancy.may_read(t.owner)
 		GROUP BY 1) c ON c.queue = q.name
-	WHERE q.name IS NULL OR c.queue IS NOT NULL OR romancy.may_read(q.owner);
-COMMENT ON VIEW romancy.queues IS 'Queues with limits or tasks: limits, and how many tasks there are';
+	FULL JOIN (SELECT u.queue, count(*) AS definitions, pg_catalog.bool_or(romancy.may_read(u.owner)) AS mine
+		FROM (SELECT a.queue, a.owner FROM romancy.t_activity a WHERE a.queue IS NOT NULL
+			UNION ALL SELECT w.queue, w.owner FROM romancy.t_workflow w WHERE w.queue IS NOT NULL AND w.is_current) u
+		GROUP BY 1) d ON d.queue = coalesce(q.name, c.queue)
+	LEFT JOIN (SELECT pg_catalog.ltrim(p.queue, '@') AS queue, count(*) FILTER (WHERE p.waiting OR p.last_poll > pg_catalog.now() - '1 minute'::interval) AS pollers,
+			max(p.last_poll) AS last_poll
+		FROM romancy.t_pollers() p GROUP BY 1) p ON p.queue = coalesce(q.name, c.queue, d.queue)
+	WHERE c.queue IS NOT NULL OR romancy.may_read(q.owner) OR d.mine;
+COMMENT ON VIEW romancy.queues IS 'Queues with limits, definitions or tasks: limits, how many tasks there are, and who polls';
+COMMENT ON COLUMN romancy.queues.name IS 'Name of the queue';
+COMMENT ON COLUMN romancy.queues.max_concurrency IS 'How many tasks may run at a time; with per_key, of each key';
+COMMENT ON COLUMN romancy.queues.rate_limit IS 'How many may begin in a time, such as 100/m; with per_key, of each key';
+COMMENT ON COLUMN romancy.queues.per_key IS 'The path into the input whose values have limits of their own';
+COMMENT ON COLUMN romancy.queues.paused IS 'Whether nobody may fetch from it';
+COMMENT ON COLUMN romancy.queues.ready IS 'Tasks to be fetched';
+COMMENT ON COLUMN romancy.queues.running IS 'Tasks that programs have claimed';
+COMMENT ON COLUMN romancy.queues.waiting IS 'Tasks that wait for their next attempt, or whose instance is paused';
+COMMENT ON COLUMN romancy.queues.dead IS 'Tasks that were given up';
+COMMENT ON COLUMN romancy.queues.oldest_ready IS 'When the oldest task to be fetched was scheduled';
+COMMENT ON COLUMN romancy.queues.notify IS 'The channel that is notified of tasks';
+COMMENT ON COLUMN romancy.queues.definitions IS 'Activities and workflows that are defined with it; 0: perhaps a misspelt name';
+COMMENT ON COLUMN romancy.queues.pollers IS 'Programs that wait for its tasks now or have polled in the last minute';
+COMMENT ON COLUMN romancy.queues.last_poll IS 'When a program polled last, since the server started';

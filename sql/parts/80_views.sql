@@ -14,15 +14,105 @@ CREATE VIEW romancy.instances WITH (security_barrier) AS
 REVOKE ALL ON romancy.instances FROM PUBLIC;
 COMMENT ON VIEW romancy.instances IS 'Workflow instances of the current role; of all roles for a monitor';
 
+/*
+ * A row for each live instance. t: the task that it waits for, or one of them that has failed before. p: the
+ * request that paused it, the last event of its history (WorkflowPaused, 37). r: the process that runs it.
+ */
 CREATE VIEW romancy.waiting WITH (security_barrier) AS
-	SELECT i.instance_id, i.workflow, i.status::text AS status,
-		i.wait ->> 'kind' AS kind,
-		i.wait ->> 'step' AS step,
-		i.wait ->> 'name' AS name,
-		(i.wait ->> 'since')::timestamptz AS since,
-		(i.wait ->> 'until')::timestamptz AS until
+	SELECT i.instance_id, i.workflow,
+		CASE WHEN r.id = i.instance_id AND i.status NOT IN ('paused', 'compensating') THEN 'running' ELSE i.status::text END AS status,
+		CASE WHEN r.pid IS NOT NULL THEN 'running'
+			WHEN i.status = 'paused' THEN 'paused'
+			WHEN i.wait IS NULL AND i.status = 'pending' THEN 'start'
+			WHEN i.wait IS NULL THEN 'turn'
+			ELSE i.wait ->> 'kind' END AS kind,
+		coalesce(r.step, CASE WHEN i.wait ->> 'kind' <> 'worker' THEN i.wait ->> 'step' END) AS step,
+		CASE WHEN i.wait ->> 'kind' <> 'worker' THEN i.wait ->> 'name' END AS name,
+		coalesce(r.since, p.at, (i.wait ->> 'since')::timestamptz,
+			CASE WHEN i.status = 'pending' THEN i.created_at ELSE i.updated_at END) AS since,
+		CASE WHEN r.pid IS NOT NULL OR i.status = 'paused' THEN NULL
+			WHEN i.wait IS NULL THEN CASE WHEN i.wake_at > pg_catalog.clock_timestamp() THEN nullif(i.wake_at, 'infinity') END
+			ELSE coalesce((i.wait ->> 'until')::timestamptz, t.due_at) END AS until,
+		coalesce((i.wait #>> '{detail,attempt}')::int, t.attempt) AS attempt,
+		CASE WHEN i.status IN ('paused', 'compensating') THEN i.error
+			ELSE coalesce(i.wait #> '{detail,errors,-1}', t.errors -> -1) END AS error,
+		CASE WHEN i.status = 'paused' THEN CASE WHEN i.error IS NULL THEN p.detail ->> 'by' ELSE 'romancy' END END AS paused_by,
+		t.queue, t.worker_id, r.pid, i.owner, i.created_at
 	FROM romancy.t_instance i
-	WHERE i.wake_at IS NOT NULL AND i.wait IS NOT NULL
-		AND romancy.may_read(i.owner);
+	LEFT JOIN (SELECT DISTINCT ON (r.instance_id) r.id, r.instance_id, r.pid, r.step, r.since FROM romancy.t_running() r
+		ORDER BY r.instance_id, r.id = r.instance_id DESC, r.since) r ON r.instance_id = i.instance_id
+	LEFT JOIN LATERAL (SELECT nullif(pg_catalog.ltrim(t.queue, '@'), '') AS queue, t.worker_id, t.attempt, t.errors,
+			CASE WHEN t.state IN (1, 2) THEN t.due_at END AS due_at
+		FROM romancy.t_task t
+		WHERE t.instance_id = i.instance_id AND t.state IN (0, 1, 2, 5)
+		ORDER BY t.step = (i.wait ->> 'step') DESC, t.errors IS NULL, t.state = 1 DESC, t.created_at
+		LIMIT 1) t ON (i.flags & 2) <> 0 OR i.wait ->> 'kind' = 'worker'
+	LEFT JOIN LATERAL (SELECT e.at, e.detail
+		FROM (SELECT h.events FROM romancy.t_history h WHERE h.instance_id = i.instance_id ORDER BY h.last_seq DESC LIMIT 1) h,
+			LATERAL pg_catalog.unnest(romancy.events_unpack(h.events)) WITH ORDINALITY AS e (kind, step, name, input, result, detail, at, n)
+		WHERE e.kind = 37
+		ORDER BY e.n DESC LIMIT 1) p ON i.status = 'paused'
+	WHERE i.wake_at IS NOT NULL AND romancy.may_read(i.owner);
 REVOKE ALL ON romancy.waiting FROM PUBLIC;
-COMMENT ON VIEW romancy.waiting IS 'What each live instance waits for, since when and until when';
+COMMENT ON VIEW romancy.waiting IS 'Every live instance: what it waits for or runs, since when, until when, and what went wrong';
+COMMENT ON COLUMN romancy.waiting.instance_id IS 'The instance';
+COMMENT ON COLUMN romancy.waiting.workflow IS 'Name of its workflow';
+COMMENT ON COLUMN romancy.waiting.status IS 'As in view instances';
+COMMENT ON COLUMN romancy.waiting.kind IS 'running; paused; start (its first turn); turn (an executor, to go on); timer, message, event, activity, workflow, worker (a program, for workflow code outside); retry (the next attempt); max_concurrency, rate_limit (a limit of the activity); compensate';
+COMMENT ON COLUMN romancy.waiting.step IS 'The step that runs or is waited for; null while the handler itself runs';
+COMMENT ON COLUMN romancy.waiting.name IS 'The activity, channel, event type or workflow that it waits for';
+COMMENT ON COLUMN romancy.waiting.since IS 'Since when it waits, is paused, or runs this step';
+COMMENT ON COLUMN romancy.waiting.until IS 'When it goes on at the latest: a timer, a start, a timeout, the next attempt, the end of a lease; null: no time';
+COMMENT ON COLUMN romancy.waiting.attempt IS 'Attempts of the activity so far';
+COMMENT ON COLUMN romancy.waiting.error IS 'Why it is paused or compensates; or the last error of an activity that is tried again';
+COMMENT ON COLUMN romancy.waiting.paused_by IS 'The role that paused it; romancy: the engine, because of the error';
+COMMENT ON COLUMN romancy.waiting.queue IS 'The queue of the task that it waits for; null: the database itself';
+COMMENT ON COLUMN romancy.waiting.worker_id IS 'The program that has claimed that task';
+COMMENT ON COLUMN romancy.waiting.pid IS 'The server process that runs it, as in pg_stat_activity';
+COMMENT ON COLUMN romancy.waiting.owner IS 'The role whose instance it is';
+COMMENT ON COLUMN romancy.waiting.created_at IS 'When it was started';
+
+CREATE VIEW romancy.workflows WITH (security_barrier) AS
+	SELECT w.name, w.version, w.is_current, w.defined, w.handler, w.queue, w.owner, w.search_path,
+		w.execution_timeout, w.retention, w.on_event, w.description, w.created_at
+	FROM romancy.t_workflow w
+	WHERE romancy.may_read(w.owner);
+REVOKE ALL ON romancy.workflows FROM PUBLIC;
+COMMENT ON VIEW romancy.workflows IS 'Definitions of workflows: every version, with all of its settings';
+COMMENT ON COLUMN romancy.workflows.name IS 'Name of the workflow';
+COMMENT ON COLUMN romancy.workflows.version IS 'Number of the version, from 1';
+COMMENT ON COLUMN romancy.workflows.is_current IS 'Whether new instances run this version';
+COMMENT ON COLUMN romancy.workflows.defined IS 'False: not by define_workflow, but found by a function''s name when an instance was started';
+COMMENT ON COLUMN romancy.workflows.handler IS 'The function; null: its code runs outside';
+COMMENT ON COLUMN romancy.workflows.queue IS 'The queue that programs poll for it; null: it runs in the database';
+COMMENT ON COLUMN romancy.workflows.owner IS 'The role that defined it';
+COMMENT ON COLUMN romancy.workflows.search_path IS 'Under which its handler and activities run';
+COMMENT ON COLUMN romancy.workflows.execution_timeout IS 'How long an instance may live; null: no limit';
+COMMENT ON COLUMN romancy.workflows.retention IS 'How long finished instances are kept; null: romancy.retention';
+COMMENT ON COLUMN romancy.workflows.on_event IS 'The type of the CloudEvents that start it';
+COMMENT ON COLUMN romancy.workflows.description IS 'As given to define_workflow';
+COMMENT ON COLUMN romancy.workflows.created_at IS 'When this version was defined or found';
+
+CREATE VIEW romancy.activities WITH (security_barrier) AS
+	SELECT a.name, a.handler, a.queue, a.owner, a.search_path, a.retry, a.compensation, a.start_to_close_timeout,
+		a.schedule_to_start_timeout, a.heartbeat_timeout, a.transactional, a.max_concurrency, a.rate_limit,
+		a.description, a.created_at
+	FROM romancy.t_activity a
+	WHERE romancy.may_read(a.owner);
+REVOKE ALL ON romancy.activities FROM PUBLIC;
+COMMENT ON VIEW romancy.activities IS 'Definitions of activities, with all of their settings';
+COMMENT ON COLUMN romancy.activities.name IS 'Name of the activity';
+COMMENT ON COLUMN romancy.activities.handler IS 'The function or procedure; null: it has a queue';
+COMMENT ON COLUMN romancy.activities.queue IS 'The queue that programs poll for it; null: it runs in the database';
+COMMENT ON COLUMN romancy.activities.owner IS 'The role that defined it';
+COMMENT ON COLUMN romancy.activities.search_path IS 'Under which it runs';
+COMMENT ON COLUMN romancy.activities.retry IS 'Its retry policy, over romancy.default_retry';
+COMMENT ON COLUMN romancy.activities.compensation IS 'The activity that undoes it';
+COMMENT ON COLUMN romancy.activities.start_to_close_timeout IS 'How long an attempt may take';
+COMMENT ON COLUMN romancy.activities.schedule_to_start_timeout IS 'How long a task may wait for a program';
+COMMENT ON COLUMN romancy.activities.heartbeat_timeout IS 'How long a program may be silent';
+COMMENT ON COLUMN romancy.activities.transactional IS 'Whether its effects commit with its history row';
+COMMENT ON COLUMN romancy.activities.max_concurrency IS 'How many attempts may run at a time';
+COMMENT ON COLUMN romancy.activities.rate_limit IS 'How many may begin in a time, such as 100/m';
+COMMENT ON COLUMN romancy.activities.description IS 'As given to define_activity';
+COMMENT ON COLUMN romancy.activities.created_at IS 'When it was defined last';

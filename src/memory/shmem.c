@@ -13,8 +13,8 @@
  *	   sleep, and the ready ring (roster.c, ready.c). The commit hook takes
  *	   this one alone, so that no commit waits for a sleeping process.
  *	3. the mutex of a slot (slot.c), of a bucket of waiters (waiter.c), and
- *	   of a set of progress reports, of awaited ends, of fronts or of
- *	   statistics (progress.c, fanin.c, front.c, stat.c),
+ *	   of a set of progress reports, of pollers, of awaited ends, of fronts or of
+ *	   statistics (progress.c, poller.c, fanin.c, front.c, stat.c),
  *	   and those of the crossings, of the throttles, of the accounts and of the
  *	   turns of keys (crossing.c, turnstile.c, accounts.c, rotation.c): taken
  *	   alone.
@@ -32,6 +32,7 @@
 
 #include "memory/crossing.h"
 #include "memory/fanin.h"
+#include "memory/poller.h"
 #include "memory/progress.h"
 #include "memory/shmem.h"
 #include "memory/stat.h"
@@ -55,6 +56,7 @@ static const ShmemPart parts[] = {
 	{"romancy slots", rom_slot_shmem_size, rom_slot_shmem_attach},
 	{"romancy waiters", rom_waiter_shmem_size, rom_waiter_shmem_attach},
 	{"romancy progress", rom_progress_shmem_size, rom_progress_shmem_attach},
+	{"romancy pollers", rom_poller_shmem_size, rom_poller_shmem_attach},
 	{"romancy fronts", rom_front_shmem_size, rom_front_shmem_attach},
 	{"romancy fanin", rom_fanin_shmem_size, rom_fanin_shmem_attach},
 	{"romancy crossing", rom_crossing_shmem_size, rom_crossing_shmem_attach},

@@ -55,6 +55,10 @@ typedef struct Slot
 	uint64		turn;			/* number of the turn, never used again */
 	uint64		cancel_turn;	/* the turn that was to be cancelled last */
 	TimestampTz since;			/* of the turn */
+	TimestampTz step_since;
+	pg_uuid_t	instance;		/* of the turn, once rom_slot_step() has told */
+	bool		told;
+	char		step[ROM_SLOT_STEP];
 	uint32		again;			/* bit per instance: to be run again */
 	bool		kept;			/* kept_id is run outside of any transaction
 								 * that locks it */
@@ -315,6 +319,7 @@ rom_slot_member_begin(int i)
 	mine->member = i;
 	mine->turn++;
 	mine->since = now;
+	mine->told = false;
 	SpinLockRelease(&mine->mutex);
 }
 
@@ -552,6 +557,48 @@ rom_slot_current(int number, int *pid, Oid *dbid, Oid *owner, pg_uuid_t *id,
 	running = slot->pid != 0 && slot->member >= 0;
 	if (running)
 		*id = slot->ids[slot->member];
+	SpinLockRelease(&slot->mutex);
+	return running;
+}
+
+void
+rom_slot_step(const pg_uuid_t *instance, const char *step)
+{
+	TimestampTz now;
+
+	if (mine == NULL || mine->member < 0)
+		return;
+	now = GetCurrentTimestamp();
+	SpinLockAcquire(&mine->mutex);
+	mine->told = true;
+	mine->instance = *instance;
+	mine->step_since = now;
+	strlcpy(mine->step, step ? step : "", ROM_SLOT_STEP);
+	SpinLockRelease(&mine->mutex);
+}
+
+int
+rom_slot_count(void)
+{
+	return area == NULL ? 0 : area->nslots;
+}
+
+bool
+rom_slot_now(int n, RomSlotNow *now)
+{
+	Slot	   *slot = &area->slots[n];
+	bool		running;
+
+	SpinLockAcquire(&slot->mutex);
+	running = slot->pid != 0 && slot->dbid == MyDatabaseId && slot->member >= 0;
+	if (running)
+	{
+		now->pid = slot->pid;
+		now->id = slot->ids[slot->member];
+		now->instance = slot->told ? slot->instance : now->id;
+		now->since = slot->told ? slot->step_since : slot->since;
+		strlcpy(now->step, slot->told ? slot->step : "", ROM_SLOT_STEP);
+	}
 	SpinLockRelease(&slot->mutex);
 	return running;
 }

@@ -42,6 +42,27 @@ extern bool rom_slot_current(int number, int *pid, Oid *dbid, Oid *owner,
 							 pg_uuid_t *id, TimestampTz *since);
 extern int	rom_slot_sessions(void);
 
+/* A step's id is cut to this many bytes, with its zero. */
+#define ROM_SLOT_STEP 160
+
+/* What a process runs now. */
+typedef struct RomSlotNow
+{
+	int			pid;
+	pg_uuid_t	id;				/* the instance or task whose turn it is */
+	pg_uuid_t	instance;		/* the instance, of a task as well */
+	TimestampTz since;			/* the step's begin; without a step, the
+								 * turn's */
+	char		step[ROM_SLOT_STEP];	/* "": the handler itself */
+} RomSlotNow;
+
+/* This process is in a step of an instance from now on (step NULL: in its handler); rom_slot_now() shows it. */
+extern void rom_slot_step(const pg_uuid_t *instance, const char *step);
+
+/* What slot n (0 <= n < rom_slot_count()) runs in this database now; false for nothing. */
+extern int	rom_slot_count(void);
+extern bool rom_slot_now(int n, RomSlotNow *now);
+
 /* The transaction that begins now will run turns of these instances. Before its first snapshot. */
 extern void rom_slot_begin(const pg_uuid_t *ids, int n);
 

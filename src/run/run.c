@@ -30,6 +30,7 @@
 #include "steps/activity.h"
 #include "steps/throttle.h"
 #include "turn/arrival.h"
+#include "turn/context.h"
 #include "turn/limit.h"
 #include "turn/observe.h"
 #include "turn/saga.h"
@@ -187,6 +188,7 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
 
 	rom_cost_begin(&mark);
 	rom_slot_member_begin(member);
+	rom_context_step(&turn->inst->id, turn->inst->workflow, NULL);
 	if (others_wait)
 	{
 		RomLimit	limit = {ROM_LIMIT_BATCH, TimestampTzPlusMilliseconds(start, ROM_BATCH_LIMIT_MS)};

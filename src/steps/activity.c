@@ -36,6 +36,7 @@
 #include "steps/activity.h"
 #include "steps/attempt.h"
 #include "steps/throttle.h"
+#include "turn/context.h"
 #include "turn/limit.h"
 #include "turn/saga.h"
 
@@ -133,6 +134,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	limits[1].at = activity->start_to_close_timeout ?
 		add_interval(GetCurrentTimestamp(), activity->start_to_close_timeout) : DT_NOEND;
 
+	rom_context_step(&turn->inst->id, turn->inst->workflow, run->step);
 	rom_cost_begin(&run->begun);
 	rom_identity_enter(&identity, turn->owner,
 					   activity->search_path ? activity->search_path : turn->workflow->search_path,
@@ -172,6 +174,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 		rom_activity_current = outer;
 	}
 	PG_END_TRY();
+	rom_context_step(&turn->inst->id, turn->inst->workflow, NULL);
 	rom_limit_restore(before);
 	result = fcinfo->isnull ? NULL : DatumGetJsonbP(value);
 	if (result != NULL && VARSIZE(result) > rom_guc_max_payload_size)
@@ -373,6 +376,7 @@ attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
 	{
 		rom_limit_tear_out = outer_tear_out;
 		rom_activity_current = outer;
+		rom_context_step(&turn->inst->id, turn->inst->workflow, NULL);
 		turn->tainted |= rom_limit_torn();
 		MemoryContextSwitchTo(turn->cxt);
 		*edata = CopyErrorData();

@@ -40,6 +40,7 @@
 #include "memory/slot.h"
 #include "steps/activity.h"
 #include "steps/throttle.h"
+#include "turn/context.h"
 #include "turn/limit.h"
 
 /* param_ref is $n of the CALL. */
@@ -266,6 +267,7 @@ rom_procedure_run(RomProcedure *p, Oid owner, bool in_session, MemoryContext cxt
 	rom_cost_begin(&run.begun);
 	rom_activity_current = &run;
 	rom_context_set(&p->running);
+	rom_context_step(&p->running.id, p->running.workflow, p->step);
 	if (in_session)
 		run_in_session(p, outcome, cxt);
 	else

@@ -29,6 +29,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "client/define.h"
+#include "memory/poller.h"
 #include "memory/waiter.h"
 #include "tasks/fetch.h"
 #include "tasks/lease.h"
@@ -87,7 +88,9 @@ fetch(FunctionCallInfo fcinfo, const char *prefix,
 	read_claim(fcinfo, prefix, &claim);
 	InitMaterializedSRF(fcinfo, 0);
 	claimed = palloc_array(RomClaimed, claim.max);
+	rom_poller_begin(claim.queue, claim.worker_id, false);
 	n = rom_queue_claim(&claim, claimed);
+	rom_poller_end(claim.queue, claim.worker_id, n);
 	if (n > 0)
 		outlast();
 	for (int i = 0; i < n; i++)
@@ -218,6 +221,7 @@ poll(RomClaim *claim, TimestampTz until, ToJson json, Jsonb **elements,
 	volatile int n = 0;
 
 	claim->until = until;
+	rom_poller_begin(claim->queue, claim->worker_id, true);
 	PG_TRY();
 	{
 		for (;;)
@@ -234,10 +238,12 @@ poll(RomClaim *claim, TimestampTz until, ToJson json, Jsonb **elements,
 	PG_CATCH();
 	{
 		rom_waiter_unregister();
+		rom_poller_end(claim->queue, claim->worker_id, 0);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	rom_waiter_unregister();
+	rom_poller_end(claim->queue, claim->worker_id, n);
 	return n;
 }
 

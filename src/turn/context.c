@@ -8,10 +8,14 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/backend_status.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
 #include "base/errors.h"
+#include "memory/slot.h"
 #include "steps/activity.h"
 #include "turn/context.h"
 #include "turn/turn.h"
@@ -122,4 +126,20 @@ romancy_step_key(PG_FUNCTION_ARGS)
 	if (rom_activity_current != NULL)
 		id = psprintf("%s/%s", id, rom_activity_current->step);
 	PG_RETURN_TEXT_P(cstring_to_text(id));
+}
+
+void
+rom_context_step(const pg_uuid_t *instance, const char *workflow, const char *step)
+{
+	char text[	ROM_SLOT_STEP * 2 + 64];
+
+	rom_slot_step(instance, step);
+	if (!IsBackgroundWorker || !pgstat_track_activities)
+		return;
+	if (step != NULL)
+		snprintf(text, sizeof(text), "romancy: workflow \"%.*s\", step \"%.*s\"",
+				 ROM_SLOT_STEP, workflow, ROM_SLOT_STEP, step);
+	else
+		snprintf(text, sizeof(text), "romancy: workflow \"%.*s\"", ROM_SLOT_STEP, workflow);
+	pgstat_report_activity(STATE_RUNNING, text);
 }

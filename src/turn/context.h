@@ -25,4 +25,10 @@ extern const RomRunning *rom_context_get(const char *function);
 /* The same, NULL when there is none. */
 extern const RomRunning *rom_context_find(void);
 
+/*
+ * This process is in a step of an instance of the workflow from now on (step NULL: in its handler):
+ * for view waiting, and in a worker for pg_stat_activity.
+ */
+extern void rom_context_step(const pg_uuid_t *instance, const char *workflow, const char *step);
+
 #endif							/* ROM_CONTEXT_H */

@@ -57,6 +57,7 @@ apply_inbox(RomTurn *turn)
 {
 	RomInstance *inst = turn->inst;
 	RomInboxItem *cancel = NULL;
+	RomInboxItem *pause = NULL;
 	bool		paused = inst->status == ROM_STATUS_PAUSED;
 	bool		was_paused = paused;
 	bool		steered = false;
@@ -77,6 +78,7 @@ apply_inbox(RomTurn *turn)
 				break;
 			case ROM_INBOX_PAUSE:
 				paused = steered = item->taken = true;
+				pause = item;
 				break;
 			case ROM_INBOX_RESUME:
 				paused = false;
@@ -101,6 +103,7 @@ apply_inbox(RomTurn *turn)
 		{
 			RomEvent   *event = rom_turn_event(turn, ROM_EVENT_WORKFLOW_PAUSED, NULL);
 
+			event->detail = rom_turn_copy_jsonb(turn, pause->detail);
 			rom_turn_append(turn, event);
 			rom_verdict_paused(turn, NULL);
 		}
