@@ -5,12 +5,13 @@ package RomancyTest;
 use strict;
 use warnings;
 use Exporter 'import';
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(romancy_node romancy_conf poll_until make_due start_again may_commit_inside has_plperl has_plpython);
+our @EXPORT = qw(romancy_node romancy_conf poll_until make_due start_again may_commit_inside has_plperl has_plpython has_worker_driver);
 
 # The lines of postgresql.conf that every romancy cluster needs
 sub romancy_conf
@@ -51,12 +52,16 @@ sub romancy_node
 	return $node;
 }
 
-# may_commit_inside($node): may a procedure that runs as an activity's owner commit? It
-# keeps the user id over the commit, which an assertion of StartTransaction() does
-# not expect; without assertions the server handles it as it should.
+# may_commit_inside($node, $what): can this server run a procedure that commits while it runs as its
+# activity's owner? The user id is kept over the commit, which an assertion in the server's
+# StartTransaction() refuses; a server without assertions handles it. Where the answer is no,
+# the test of $what counts as skipped, so that the summary of the run names it.
 sub may_commit_inside
 {
-	return $_[0]->safe_psql('postgres', 'SHOW debug_assertions') eq 'off';
+	my ($node, $what) = @_;
+	return 1 if $node->safe_psql('postgres', 'SHOW debug_assertions') eq 'off';
+	Test::More->builder->skip("a server with assertions ends at a commit inside a procedure: $what");
+	return 0;
 }
 
 # poll_until($node, $sql, $what, %opt): waits until the query gives 't' (or
@@ -123,7 +128,27 @@ sub start_again
 	return;
 }
 
-sub has_plperl { return !!$ENV{ROMANCY_HAS_PLPERL} }
-sub has_plpython { return !!$ENV{ROMANCY_HAS_PLPYTHON} }
+# has_plperl($what), has_plpython($what): has the server this language? Where it has not, the
+# test of $what counts as skipped, so that the summary of the run names it.
+sub has_plperl { return has_language('PL/Perl', $ENV{ROMANCY_HAS_PLPERL}, @_) }
+sub has_plpython { return has_language('PL/Python', $ENV{ROMANCY_HAS_PLPYTHON}, @_) }
+sub has_language
+{
+	my ($language, $there, $what) = @_;
+	Test::More->builder->skip("this server has no $language: $what") unless $there;
+	return !!$there;
+}
+
+# has_worker_driver($ext): can the reference workers in this language ('py' or 'js') run here? Where they
+# cannot, that counts as a skipped test, so that the summary of the run names it.
+sub has_worker_driver
+{
+	my ($ext) = @_;
+	my %try = (py => [ '/usr/bin/python3', '-c', 'import psycopg' ], js => [ 'node', '-e', 'require("pg")' ]);
+	my ($out, $err) = ('', '');
+	return 1 if eval { IPC::Run::run($try{$ext}, '>', \$out, '2>', \$err) };
+	Test::More->builder->skip("the workers in $ext: " . join(' ', @{ $try{$ext} }) . ' fails');
+	return 0;
+}
 
 1;

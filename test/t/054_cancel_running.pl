@@ -55,12 +55,12 @@ sql(q{
 	CREATE FUNCTION bystands(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(9); RETURN to_jsonb(romancy.attempt()); END $$;
 });
 my @kinds = qw(table_lock advisory_lock sleep plpgsql_loop sql_query stubborn obstinate);
-if (has_plperl)
+if (has_plperl('cancel of an activity in it'))
 {
 	sql(q{CREATE EXTENSION plperl; CREATE FUNCTION perl_loop(jsonb) RETURNS jsonb LANGUAGE plperl AS $$ spi_exec_query('SELECT begun()'); while (1) { spi_exec_query('SELECT 1'); } $$});
 	push @kinds, 'perl_loop';
 }
-if (has_plpython)
+if (has_plpython('cancel of an activity in it'))
 {
 	sql(q{CREATE EXTENSION plpython3u; CREATE FUNCTION python_loop(jsonb) RETURNS jsonb LANGUAGE plpython3u AS $$
 plpy.execute('SELECT begun()')
@@ -97,7 +97,8 @@ cancel_running('handler', undef, 'done,undo done', 'waiting_for_timer');
 # how far it came is not known, so it is undone with a null result
 sql(q{CREATE OR REPLACE FUNCTION undo(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN INSERT INTO effect (instance, what) VALUES (romancy.instance_id(), 'undo ' || coalesce($1 ->> 'result', 'null')); RETURN $1; END $$});
-cancel_running('runs', 'outside', 'done,outside,undo null,undo done', 'running') if may_commit_inside($node);
+cancel_running('runs', 'outside', 'done,outside,undo null,undo done', 'running')
+  if may_commit_inside($node, 'cancel of a running procedure that has committed');
 is(sql("SELECT status FROM romancy.instances WHERE instance_id = '$bystander'"), 'running', 'the bystander still runs');
 $holder->query_safe('COMMIT');
 poll_until($node, "SELECT output FROM romancy.instances WHERE instance_id = '$bystander'", 'and completes at its first attempt', expected => '1');
@@ -115,7 +116,7 @@ sql(q{
 	END $$;
 	SELECT romancy.define_activity('commits', 'commits(jsonb, jsonb)', transactional => false);
 });
-for my $workflow (may_commit_inside($node) ? qw(runs spawns) : ())
+for my $workflow (may_commit_inside($node, 'a procedure whose commit releases its instance') ? qw(runs spawns) : ())
 {
 	$holder->query_safe('SELECT pg_advisory_lock(10)');
 	my $i = sql(qq{SELECT romancy.start_workflow('$workflow', '"commits"')});

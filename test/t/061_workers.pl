@@ -15,8 +15,8 @@ use Time::HiRes qw(usleep time);
 my $examples = "$FindBin::RealBin/../../examples";
 my $node = romancy_node('workers', 'romancy.worker_idle_timeout' => '1s', 'max_connections' => 100, 'autovacuum' => 'off');
 my %languages = (
-	py => { run => ['/usr/bin/python3'], driver => [ '-c', 'import psycopg' ], target => $node->connstr('postgres') },
-	js => { run => ['node'], driver => [ '-e', 'require("pg")' ],
+	py => { run => ['/usr/bin/python3'], target => $node->connstr('postgres') },
+	js => { run => ['node'],
 		target => sprintf('postgres:///postgres?host=%s&port=%s&user=%s', $node->host, $node->port, $ENV{PGUSER} // getpwuid($<)) });
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
@@ -37,7 +37,7 @@ sql(q{
 for my $ext (sort keys %languages)
 {
 	my $l = $languages{$ext};
-	ok(system(@{ $l->{run} }, @{ $l->{driver} }) == 0, "$ext: the language and its driver are there") or next;
+	has_worker_driver($ext) or next;
 	my (@procs, @logs);
 	for my $what ([ 'activity_worker', 'jobs' ], [ 'workflow_worker', 'code' ])
 	{

@@ -28,6 +28,30 @@ stage_tmp() {
 	mktemp -d "$d/romancy.XXXXXX"
 }
 
+# stage_own_server WORK: a server that finds extensions in its own folders alone (no Debian
+# patch, older than 18) is copied into the stage, where it finds what build_stage installs.
+# Sets PG_CONFIG to the copy's. Nothing is copied where the server's folders belong to
+# the system (below /usr), and where its other folders are not below that of its programs.
+stage_own_server() {
+	local work=$1 prefix d
+	[[ $(pg_major) -lt 18 ]] || return 0
+	! grep -q extension_destdir "$("$PG_CONFIG" --bindir)/postgres" || return 0
+	prefix=$(dirname "$("$PG_CONFIG" --bindir)")
+	for d in "$prefix/bin" "$("$PG_CONFIG" --pkglibdir)" "$("$PG_CONFIG" --sharedir)" "$("$PG_CONFIG" --includedir-server)"; do
+		case $d in
+		"$prefix"/*) [[ $prefix != /usr ]] || return 0 ;;
+		*) return 0 ;;
+		esac
+	done
+	mkdir "$work/server"
+	for d in bin lib share include; do
+		cp -a "$prefix/$d" "$work/server/"
+	done
+	# what an earlier 'make install' left there is not what is tested
+	rm -f "$work"/server/lib/postgresql/romancy.so "$work"/server/share/postgresql/extension/romancy*
+	export PG_CONFIG=$work/server/bin/pg_config
+}
+
 # enter_stage SCRIPT ARG...
 # Returns at once inside a stage. Outside, makes one, runs SCRIPT (a path from
 # the tree's root) in it with the same arguments, and exits with its exit code.
@@ -54,6 +78,7 @@ enter_stage() {
 		--exclude=./output_iso --exclude="./sql/romancy--$(stage_version).sql" -cf - . |
 		tar -C "$work/tree" --no-same-owner -xf -
 	chmod -R u+w "$work/tree"
+	stage_own_server "$work"
 	if [[ -n $user ]]; then
 		chown -R "$user:" "$work"
 	fi
@@ -70,6 +95,7 @@ enter_stage() {
 	(
 		cd "$work/tree"
 		export ROMANCY_WORK=$work ROMANCY_DESTDIR=$work/dest ROMANCY_ORIGIN=$ROMANCY_ROOT
+		[[ ! -d $work/server ]] || ROMANCY_DESTDIR=
 		export HOME=$work USER=${user:-$(id -un)} TMPDIR=${work%/*}
 		export LANG=C.UTF-8 LC_ALL=C.UTF-8 LOGNAME=${user:-$(id -un)}
 		exec "${drop[@]}" test/tools/reaper "./$script" "$@"
@@ -128,12 +154,12 @@ stage_conf() {
 		echo "extension_control_path = '$ROMANCY_DESTDIR$share:\$system'"
 	elif grep -q extension_destdir "$("$PG_CONFIG" --bindir)/postgres"; then
 		echo "extension_destdir = '$ROMANCY_DESTDIR'"		# Debian's patch
-	elif [[ ! -f $share/extension/romancy.control ]]; then
+	elif [[ -n $ROMANCY_DESTDIR && ! -f $share/extension/romancy.control ]]; then
 		echo "This server finds extensions only in $share/extension:" \
 			"run 'make install PG_CONFIG=$PG_CONFIG' first." >&2
 		return 1
 	else
-		return 0	# it runs what is installed
+		return 0	# build_stage installed it there (stage_own_server), or somebody did before
 	fi
 	echo "dynamic_library_path = '$ROMANCY_DESTDIR$lib:\$libdir'"
 }
