@@ -2,7 +2,21 @@
 
 CREATE FUNCTION romancy.define_workflow(
 	name text,
-	handler regprocedure DEFAULT NULL,
+	handler text DEFAULT NULL,
+	queue text DEFAULT NULL,
+	execution_timeout interval DEFAULT NULL,
+	retention interval DEFAULT NULL,
+	on_event text DEFAULT NULL,
+	description text DEFAULT NULL)
+RETURNS int LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_define_workflow';
+REVOKE ALL ON FUNCTION romancy.define_workflow(text, text, text, interval, interval, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION romancy.define_workflow(text, text, text, interval, interval, text, text)
+	IS 'Define a workflow, or a new version of it; the version';
+
+/* A regprocedure is taken as well. (Without a default: a call without a handler means the one above.) */
+CREATE FUNCTION romancy.define_workflow(
+	name text,
+	handler regprocedure,
 	queue text DEFAULT NULL,
 	execution_timeout interval DEFAULT NULL,
 	retention interval DEFAULT NULL,
@@ -15,7 +29,25 @@ COMMENT ON FUNCTION romancy.define_workflow(text, regprocedure, text, interval, 
 
 CREATE FUNCTION romancy.define_activity(
 	name text,
-	handler regprocedure DEFAULT NULL,
+	handler text DEFAULT NULL,
+	queue text DEFAULT NULL,
+	retry jsonb DEFAULT NULL,
+	compensation text DEFAULT NULL,
+	start_to_close_timeout interval DEFAULT NULL,
+	schedule_to_start_timeout interval DEFAULT NULL,
+	heartbeat_timeout interval DEFAULT NULL,
+	transactional boolean DEFAULT true,
+	max_concurrency int DEFAULT NULL,
+	rate_limit text DEFAULT NULL,
+	description text DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_define_activity';
+REVOKE ALL ON FUNCTION romancy.define_activity(text, text, text, jsonb, text, interval, interval, interval, boolean, int, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION romancy.define_activity(text, text, text, jsonb, text, interval, interval, interval, boolean, int, text, text)
+	IS 'Define an activity, anew if it is defined already; max_concurrency and rate_limit: of all its attempts, null for none';
+
+CREATE FUNCTION romancy.define_activity(
+	name text,
+	handler regprocedure,
 	queue text DEFAULT NULL,
 	retry jsonb DEFAULT NULL,
 	compensation text DEFAULT NULL,

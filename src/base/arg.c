@@ -159,6 +159,11 @@ rom_channel_check(const char *name, const char *what)
 void
 rom_key_check(const char *key, const char *what)
 {
+	if (key[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must not be empty", what),
+				 errhint("Null stands for no key.")));
 	if (strlen(key) > ROM_KEY_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),

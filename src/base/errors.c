@@ -72,11 +72,25 @@ clip(const char *text)
 	return pnstrdup(text, pg_mbcliplen(text, len, max));
 }
 
+/* own_context is a context without its last line, where that tells the running instance. */
+static const char *
+own_context(const char *context)
+{
+	const char *last;
+
+	if (context == NULL)
+		return NULL;
+	last = strrchr(context, '\n');
+	if (strncmp(last ? last + 1 : context, ROM_CONTEXT_MARK, strlen(ROM_CONTEXT_MARK)) != 0)
+		return context;
+	return last ? pnstrdup(context, last - context) : NULL;
+}
+
 Jsonb *
 rom_error_to_jsonb(const ErrorData *edata)
 {
 	return make(edata->sqlerrcode, clip(edata->message), clip(edata->detail), clip(edata->hint),
-				clip(edata->context),
+				clip(own_context(edata->context)),
 				has_code(edata) ? edata->constraint_name : NULL);
 }
 
@@ -125,12 +139,14 @@ rom_error_raise(Jsonb *error)
 	char	   *detail = rom_error_field(error, "detail");
 	char	   *hint = rom_error_field(error, "hint");
 	char	   *code = rom_error_field(error, "code");
+	char	   *context = rom_error_field(error, "context");
 
 	ereport(ERROR,
 			(errcode(rom_error_sqlstate(error)),
 			 errmsg_internal("%s", message ? message : "unknown error"),
 			 detail ? errdetail_internal("%s", detail) : 0,
 			 hint ? errhint("%s", hint) : 0,
+			 context ? errcontext("%s", context) : 0,
 			 code ? err_generic_string(PG_DIAG_DATATYPE_NAME, ROM_CODE_MARK) : 0,
 			 code ? err_generic_string(PG_DIAG_CONSTRAINT_NAME, code) : 0));
 }

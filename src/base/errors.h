@@ -40,6 +40,9 @@
 /* What rom_error_raise() puts there when the error has such a code. */
 #define ROM_CODE_MARK "romancy.code"
 
+/* How the line of context begins that tells the running instance; it is no part of a recorded error. */
+#define ROM_CONTEXT_MARK "romancy workflow "
+
 /* Was the error raised by raise_terminal()? */
 extern bool rom_error_is_terminal(const ErrorData *edata);
 
@@ -61,7 +64,7 @@ extern Jsonb *rom_error_catchable(Jsonb *error, const char *message);
 /* The same whatever the original is. */
 extern Jsonb *rom_error_timeout(Jsonb *error, const char *message);
 
-/* Raises what rom_error_to_jsonb() recorded: same SQLSTATE, message, detail, hint, code. */
+/* Raises what rom_error_to_jsonb() recorded: same SQLSTATE, message, detail, hint, context, code. */
 extern void rom_error_raise(Jsonb *error) pg_attribute_noreturn();
 
 /* One text field of such an object, or NULL when it is absent or null. */

@@ -15,10 +15,13 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_func.h"
 #include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/varlena.h"
 
 #include "base/arg.h"
 #include "base/errors.h"
@@ -241,6 +244,29 @@ name_arg(FunctionCallInfo fcinfo)
 	return name;
 }
 
+/*
+ * handler_by_text finds the function that a text names under the caller's search_path: 'fulfil_order', or with its arguments,
+ * 'fulfil_order(jsonb)'. procedure: one with (jsonb, inout jsonb) as well. InvalidOid where there is none.
+ */
+static Oid
+handler_by_text(char *handler, bool procedure)
+{
+	ObjectWithArgs *routine = makeNode(ObjectWithArgs);
+	Oid			found;
+
+	if (strchr(handler, '(') != NULL)
+		return DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(handler)));
+	routine->objname = textToQualifiedNameList(cstring_to_text(handler));
+	routine->objargs = list_make1(makeTypeNameFromOid(JSONBOID, -1));
+	found = LookupFuncWithArgs(OBJECT_ROUTINE, routine, true);
+	if (!OidIsValid(found) && procedure)
+	{
+		routine->objargs = lappend(routine->objargs, makeTypeNameFromOid(JSONBOID, -1));
+		found = LookupFuncWithArgs(OBJECT_ROUTINE, routine, true);
+	}
+	return found;
+}
+
 /* handler_args reads handler and queue, of which exactly one is given, and checks the function for the caller. */
 static char *
 handler_args(FunctionCallInfo fcinfo, bool procedure, const char *what,
@@ -262,9 +288,24 @@ handler_args(FunctionCallInfo fcinfo, bool procedure, const char *what,
 			wrong_definition(what, name, "The queue's name is too long.");
 		return NULL;
 	}
-	funcid = PG_GETARG_OID(1);
-	if (!OidIsValid(funcid))
-		wrong_definition(what, name, "The handler is not a function.");
+	if (get_fn_expr_argtype(fcinfo->flinfo, 1) == REGPROCEDUREOID)
+	{
+		funcid = PG_GETARG_OID(1);
+		if (!OidIsValid(funcid))
+			wrong_definition(what, name, "The handler is not a function.");
+	}
+	else
+	{
+		char	   *handler = text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+		funcid = handler_by_text(handler, procedure);
+		if (!OidIsValid(funcid))
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_DEFINITION),
+					 errmsg("invalid definition of %s \"%s\"", what, name),
+					 errdetail("The search_path has no function \"%s\" that takes one jsonb.", handler),
+					 errhint("A handler is a function(jsonb) returning jsonb, given as 'hello', 'hello(jsonb)' or 'my_schema.hello'.")));
+	}
 	rom_handler_check(funcid, procedure, what, name);
 	rom_handler_check_execute(funcid, GetUserId());
 	return rom_handler_signature(funcid);
@@ -341,7 +382,7 @@ write_version(const WorkflowDefinition *def, Oid role)
 }
 
 /*
- * romancy.define_workflow(name text, handler regprocedure, queue text,
+ * romancy.define_workflow(name text, handler text or regprocedure, queue text,
  * execution_timeout interval, retention interval, on_event text, description
  * text) → int
  *
@@ -437,7 +478,7 @@ write_activity(const char *name, Oid role, Datum *values, bool *nulls)
 }
 
 /*
- * romancy.define_activity(name text, handler regprocedure, queue text, retry
+ * romancy.define_activity(name text, handler text or regprocedure, queue text, retry
  * jsonb, compensation text, start_to_close_timeout interval,
  * schedule_to_start_timeout interval, heartbeat_timeout interval, transactional
  * boolean, max_concurrency int, rate_limit text, description text) → void

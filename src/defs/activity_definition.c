@@ -113,7 +113,7 @@ resolve_activity_function(RomActivity *activity, const RomNameKey *key)
 	Oid			funcid = rom_handler_lookup(key->name, key->path);
 
 	if (!OidIsValid(funcid))
-		rom_defcache_not_found("activity", key->name);
+		rom_defcache_not_found("activity", key->name, key->path);
 	rom_handler_check(funcid, false, "activity", key->name);
 	activity->defined = false;
 	rom_defcache_set_text(&activity->handler, rom_handler_signature(funcid));

@@ -29,6 +29,7 @@
 #include "defs/defcache.h"
 #include "defs/definition.h"
 #include "defs/handler.h"
+#include "defs/suggest.h"
 
 static MemoryContext cache_cxt = NULL;
 static Oid	workflow_relid = InvalidOid;
@@ -215,16 +216,19 @@ rom_defcache_call_info(RomHandlerCache *cache, Oid funcid, FmgrInfo **flinfo)
 }
 
 void
-rom_defcache_not_found(const char *what, const char *name)
+rom_defcache_not_found(const char *what, const char *name, const char *path)
 {
+	char	   *similar = rom_suggest_name(what, name, path);
+	char	   *begin = similar ? psprintf("Did you mean \"%s\"? ", similar) : "";
+
 	ereport(ERROR,
 			(errcode(ERRCODE_ROM_UNDEFINED),
 			 errmsg("%s \"%s\" does not exist", what, name),
 			 errdetail("No %s of that name is defined, and the search_path has no function of that name that takes one jsonb.",
 					   what),
 			 rom_handler_name_valid(name) ?
-			 errhint("Defined names match exactly. Use create function %s(jsonb) returns jsonb, or romancy.define_%s.",
-					 name, what) :
-			 errhint("Defined names match exactly. Use romancy.define_%s.",
-					 what)));
+			 errhint("%sDefined names match exactly. Use create function %s(jsonb) returns jsonb, or romancy.define_%s.",
+					 begin, name, what) :
+			 errhint("%sDefined names match exactly. Use romancy.define_%s.",
+					 begin, what)));
 }

@@ -71,7 +71,7 @@ extern void rom_defcache_find_handler(RomHandlerCache *cache,
 extern bool rom_defcache_call_info(RomHandlerCache *cache, Oid funcid,
 								   FmgrInfo **flinfo);
 
-/* Raises RM001 for a name that is neither defined nor a function's. what: workflow or activity. */
-extern void rom_defcache_not_found(const char *what, const char *name) pg_attribute_noreturn();
+/* Raises RM001 for a name that is neither defined nor a function's under path (or NULL). what: workflow or activity. */
+extern void rom_defcache_not_found(const char *what, const char *name, const char *path) pg_attribute_noreturn();
 
 #endif							/* ROM_DEFCACHE_H */

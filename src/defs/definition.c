@@ -300,7 +300,7 @@ find_resolved(const RomNameKey *key)
 	WorkflowEntry *entry;
 
 	if (!OidIsValid(funcid))
-		rom_defcache_not_found("workflow", key->name);
+		rom_defcache_not_found("workflow", key->name, key->path);
 	if (key->version > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_UNDEFINED),

@@ -309,14 +309,31 @@ list_includes(Jsonb *list, int sqlerrcode)
 	return found;
 }
 
+/* is_fault: an error of the code, which another attempt meets again: a name that is not there, a wrong call, what is not implemented. */
+static bool
+is_fault(int sqlerrcode)
+{
+	static const int classes[] = {
+		ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,	/* 42 */
+		ERRCODE_SQL_ROUTINE_EXCEPTION,	/* 2F */
+		ERRCODE_FEATURE_NOT_SUPPORTED	/* 0A */
+	};
+
+	for (int i = 0; i < lengthof(classes); i++)
+		if (ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TO_CATEGORY(classes[i]))
+			return true;
+	return sqlerrcode == ERRCODE_ROM_UNDEFINED || sqlerrcode == ERRCODE_ROM_CONTEXT;
+}
+
 bool
 rom_retry_matches(const RomRetryPolicy *policy, int sqlerrcode)
 {
 	if (policy->non_retryable_errors &&
 		list_includes(policy->non_retryable_errors, sqlerrcode))
 		return false;
-	return policy->retryable_errors == NULL ||
-		list_includes(policy->retryable_errors, sqlerrcode);
+	if (policy->retryable_errors == NULL)
+		return !is_fault(sqlerrcode);
+	return list_includes(policy->retryable_errors, sqlerrcode);
 }
 
 int64

@@ -19,7 +19,8 @@ typedef struct RomRetryPolicy
 	int64		max_interval;
 	int64		max_duration;	/* from the first attempt's start; 0: none */
 	double		jitter;			/* fraction either way, before the cap */
-	Jsonb	   *retryable_errors;	/* array, or NULL: all */
+	Jsonb	   *retryable_errors;	/* array, or NULL: all but faults of the
+									 * code */
 	Jsonb	   *non_retryable_errors;	/* array, or NULL: none */
 } RomRetryPolicy;
 
@@ -41,7 +42,10 @@ extern void rom_retry_overlay(RomRetryPolicy *policy, Jsonb *json,
 /* Grows whenever the defaults have changed: what was computed from them is stale. */
 extern uint64 rom_retry_generation(void);
 
-/* Is an error of this SQLSTATE to be tried again (by the two lists alone)? */
+/*
+ * Is an error of this SQLSTATE to be tried again, by the two lists alone? Faults of the code (classes 42, 2F and 0A, RM001 and RM004) are where
+ * retryable_errors names them.
+ */
 extern bool rom_retry_matches(const RomRetryPolicy *policy, int sqlerrcode);
 
 /* Delay before attempt number attempt + 1 (attempt from 1), in microseconds; seed: jitter's random number in [0,1). */

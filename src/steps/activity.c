@@ -125,6 +125,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	RomLimit	before;
 	ErrorContextCallback cancels;
 	RomIdentity identity;
+	RomUserCode code;
 	Datum		value;
 	Jsonb	   *result;
 
@@ -144,6 +145,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	PG_TRY();
 	{
 		rom_activity_current = run;
+		rom_context_push(&code, &turn->inst->id, turn->inst->workflow, run->step);
 		rom_limit_heed_cancel(&cancels);
 		InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
 		fcinfo->args[0].value = PointerGetDatum(input);
@@ -168,6 +170,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 			stmt->deferred = false;
 			AfterTriggerSetState(stmt);
 		}
+		rom_context_pop(&code);
 	}
 	PG_FINALLY();
 	{

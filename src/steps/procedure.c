@@ -161,14 +161,17 @@ invoke(RomProcedure *p, MemoryContext cxt)
 {
 	RomLimit	limit;
 	ErrorContextCallback cancels;
+	RomUserCode code;
 	Jsonb	   *result;
 
 	limit.kind = TIMESTAMP_NOT_FINITE(p->limit) ? ROM_LIMIT_NONE : ROM_LIMIT_ACTIVITY;
 	limit.at = p->limit;
 	(void) rom_limit_arm(&limit, 1);
+	rom_context_push(&code, &p->running.id, p->running.workflow, p->step);
 	rom_limit_heed_cancel(&cancels);
 	result = p->is_procedure ? call_portal(p, cxt) : call_function(p, cxt);
 	rom_limit_unheed_cancel(&cancels);
+	rom_context_pop(&code);
 	if (rom_limit_fired() != ROM_LIMIT_NONE || rom_slot_cancelled())
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "utils/hsearch.h"
 
 #include "base/clock.h"
@@ -26,6 +27,9 @@
 #include "turn/call.h"
 #include "turn/replay.h"
 #include "turn/turn.h"
+
+/* Bytes of an input that a message shows. */
+#define SHOWN_INPUT 1000
 
 typedef struct CounterEntry
 {
@@ -181,16 +185,16 @@ rom_call_same_jsonb(Jsonb *a, Jsonb *b)
 }
 
 void
-rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char *what)
+rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char *what, const char *held)
 {
 	int64		hash = OidIsValid(turn->workflow->handler_oid) ?
 		rom_function_body_hash(turn->workflow->handler_oid) : 0;
 	bool		changed = turn->inst->body_hash != 0 && hash != turn->inst->body_hash;
 	char	   *message = psprintf("replay of workflow \"%s\" does not match its history at position %lld: %s",
 								   turn->inst->workflow, (long long) event->seq, what);
-	char	   *detail = psprintf("The handler asks for %s; history holds %s \"%s\". The body of %s %s since the instance ran first.",
+	char	   *detail = psprintf("The handler asks for %s; history holds %s \"%s\"%s. The body of %s %s since the instance ran first.",
 								  asked, rom_event_name(event->type),
-								  event->step ? event->step : "",
+								  event->step ? event->step : "", held,
 								  turn->workflow->handler ? turn->workflow->handler : "the handler",
 								  changed ? "has changed" : "has not changed");
 
@@ -203,6 +207,17 @@ rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char 
 										   NULL));
 }
 
+/* shown_input writes an input behind the step that it is of, its first 1,000 bytes. */
+static char *
+shown_input(Jsonb *input)
+{
+	char	   *text = input == NULL ? "null" : JsonbToCString(NULL, &input->root, VARSIZE(input));
+	int			len = strlen(text);
+	int			cut = len > SHOWN_INPUT ? pg_mbcliplen(text, len, SHOWN_INPUT) : len;
+
+	return psprintf(" with input %.*s%s", cut, text, cut < len ? "..." : "");
+}
+
 /* check_replay: does the recorded event answer this call? */
 static void
 check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
@@ -210,6 +225,7 @@ check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
 	const RomPrimitive *primitive = call->primitive;
 	const char *name = call->name ? call->name : call->step_base;
 	const char *what = NULL;
+	bool		other_input = false;
 	bool		kind = false;
 
 	for (int i = 0; primitive->events[i] != 0; i++)
@@ -224,12 +240,16 @@ check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
 		what = "another name";
 	else if (!primitive->ignore_input &&
 			 !rom_call_same_jsonb(event->input, call->input))
+	{
 		what = "another input";
+		other_input = true;
+	}
 	if (what != NULL)
 	{
-		rom_call_mismatch(turn, psprintf("%s \"%s\"%s", primitive->name, step,
-										 call->step ? psprintf(" (%s)", name) : ""),
-						  event, what);
+		rom_call_mismatch(turn, psprintf("%s \"%s\"%s%s", primitive->name, step,
+										 call->step ? psprintf(" (%s)", name) : "",
+										 other_input ? shown_input(call->input) : ""),
+						  event, what, other_input ? shown_input(event->input) : "");
 		rom_turn_unwind(turn);
 	}
 }
@@ -330,7 +350,7 @@ rom_turn_block(RomTurn *turn, RomCall *call)
 	if (rom_turn_peek(turn) != NULL)
 	{
 		rom_call_mismatch(turn, psprintf("%s \"%s\"", call->primitive->name, call->step),
-						  rom_turn_peek(turn), "another step");
+						  rom_turn_peek(turn), "another step", "");
 		rom_turn_unwind(turn);
 	}
 	if (turn->inlined)

@@ -10,8 +10,11 @@
 
 #include "turn/primitive.h"
 
-/* rom_call_mismatch has the instance paused with RM003: replay asks for something else than what history holds. */
-extern void rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char *what);
+/*
+ * rom_call_mismatch has the instance paused with RM003: replay asks for something else than what history holds. asked: what the
+ * handler asks for; event, held (or ""): what history holds, and more to say of it; what: in which they differ.
+ */
+extern void rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char *what, const char *held);
 
 /* rom_call_new_event prepares the event of a call that history does not answer. */
 extern RomEvent *rom_call_new_event(RomTurn *turn, RomCall *call);

@@ -143,3 +143,35 @@ rom_context_step(const pg_uuid_t *instance, const char *workflow, const char *st
 		snprintf(text, sizeof(text), "romancy: workflow \"%.*s\"", ROM_SLOT_STEP, workflow);
 	pgstat_report_activity(STATE_RUNNING, text);
 }
+
+/* tell_context adds the line. */
+static void
+tell_context(void *arg)
+{
+	RomUserCode *code = arg;
+	char	   *id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(code->instance)));
+
+	if (code->step != NULL)
+		errcontext(ROM_CONTEXT_MARK "\"%s\", instance %s, step \"%s\"", code->workflow, id, code->step);
+	else
+		errcontext(ROM_CONTEXT_MARK "\"%s\", instance %s", code->workflow, id);
+}
+
+void
+rom_context_push(RomUserCode *code, const pg_uuid_t *instance, const char *workflow, const char *step)
+{
+	code->instance = instance;
+	code->workflow = workflow;
+	code->step = step;
+	code->outer = error_context_stack;
+	code->callback.callback = tell_context;
+	code->callback.arg = code;
+	code->callback.previous = NULL;
+	error_context_stack = &code->callback;
+}
+
+void
+rom_context_pop(RomUserCode *code)
+{
+	error_context_stack = code->outer;
+}

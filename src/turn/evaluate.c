@@ -42,6 +42,7 @@
 #include "steps/activity.h"
 #include "turn/ahead.h"
 #include "turn/call.h"
+#include "turn/context.h"
 #include "turn/evaluate.h"
 #include "turn/limit.h"
 #include "turn/replay.h"
@@ -266,6 +267,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	sigjmp_buf *outer_tear_out = tear_out;
 	volatile RomEvaluation result = ROM_EVAL_ERROR;
 	RomIdentity identity;
+	RomUserCode code;
 	RomLimit	limits[2];
 	RomLimit	before;
 	bool		outer_override = rom_spi_override_read_only;
@@ -321,10 +323,12 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		rom_limit_tear_out = PG_exception_stack;
 		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path, true);
 		PushActiveSnapshot(GetTransactionSnapshot());
+		rom_context_push(&code, &turn->inst->id, turn->inst->workflow, NULL);
 		if (flinfo != NULL)
 			value = call_handler(turn, flinfo);
 		else
 			rom_ahead_run(turn);
+		rom_context_pop(&code);
 		turn->evaluating = false;
 		result = judge(turn, NULL);
 		if (result == ROM_EVAL_RETURNED)
@@ -333,7 +337,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 			if (turn->cursor < turn->program.count)
 			{
 				/* it ended before what history holds */
-				rom_call_mismatch(turn, "its end", rom_turn_peek(turn), "another step");
+				rom_call_mismatch(turn, "its end", rom_turn_peek(turn), "another step", "");
 				result = ROM_EVAL_PAUSE;
 			}
 		}
@@ -356,6 +360,8 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		copy = CopyErrorData();
 		FlushErrorState();
 		result = judge(turn, copy);
+		if (copy->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION && copy->hint == NULL)
+			copy->hint = pstrdup("A workflow's handler only decides and may be run many times: write in an activity, a function of its own that the handler calls with romancy.activity().");
 		*edata = copy;
 		/* torn out, the handler's own subtransactions are still there */
 		while (GetCurrentTransactionNestLevel() >= turn->eval_nest)
@@ -366,7 +372,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 			MemoryContextSwitchTo(turn->cxt);
 			rom_call_mismatch(turn, psprintf("its end with an error (%s: %s)",
 											 unpack_sql_state(copy->sqlerrcode), copy->message),
-							  rom_turn_peek(turn), "an error");
+							  rom_turn_peek(turn), "an error", "");
 			result = ROM_EVAL_PAUSE;
 		}
 		RESUME_INTERRUPTS();

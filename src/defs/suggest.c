@@ -1,0 +1,89 @@
+/*-------------------------------------------------------------------------
+ *
+ * suggest.c
+ *		What a misspelt name was perhaps meant to be.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/varlena.h"
+
+#include "base/spi.h"
+#include "defs/suggest.h"
+
+/* Names that are looked at. */
+#define NAMES_MAX 1000
+
+/* schemas_of makes a text[] of the schemas of a path. */
+static Datum
+schemas_of(const char *path)
+{
+	List	   *schemas = NIL;
+	ListCell   *lc;
+	Datum	   *elements;
+	int			n = 0;
+
+	if (path != NULL && !SplitIdentifierString(pstrdup(path), ',', &schemas))
+		schemas = NIL;
+	elements = palloc(sizeof(Datum) * (list_length(schemas) + 1));
+	foreach(lc, schemas)
+		elements[n++] = CStringGetTextDatum(lfirst(lc));
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* distance counts the letters that differ; more than most: any larger number. */
+static int
+distance(const char *a, const char *b, int most)
+{
+	int			na = strlen(a);
+	int			nb = strlen(b);
+
+	if (na > 255 || nb > 255 || abs(na - nb) > most * 4)
+		return most + 1;
+	return varstr_levenshtein_less_equal(a, na, b, nb, 1, 1, 1, most, true);
+}
+
+char *
+rom_suggest_name(const char *what, const char *name, const char *path)
+{
+	static RomStatement select = {
+		"SELECT w.name FROM romancy.t_workflow w WHERE $1 AND w.defined AND w.is_current AND romancy.may_access(w.owner, $3, false)"
+		" UNION SELECT a.name FROM romancy.t_activity a WHERE NOT $1 AND romancy.may_access(a.owner, $3, false)"
+		" UNION SELECT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+		" WHERE n.nspname = ANY ($2) AND p.prokind = 'f' AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.jsonb'::pg_catalog.regtype"
+		" AND p.prorettype = 'pg_catalog.jsonb'::pg_catalog.regtype AND n.nspname <> 'pg_catalog'"
+		" LIMIT $4",
+		4, {BOOLOID, TEXTARRAYOID, OIDOID, INT4OID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	int			best = Min(3, 1 + (int) strlen(name) / 4);
+	char	   *found = NULL;
+	Datum		values[4];
+	RomEngine	engine;
+	uint64		rows;
+
+	values[0] = BoolGetDatum(strcmp(what, "workflow") == 0);
+	values[1] = schemas_of(path);
+	values[2] = ObjectIdGetDatum(GetUserId());
+	values[3] = Int32GetDatum(NAMES_MAX);
+	rom_engine_begin(&engine);
+	rows = rom_execute(&select, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		char	   *candidate = rom_value_text(i, 1, cxt);
+		int			d = distance(name, candidate, best);
+
+		if (d <= best && (found == NULL || d < best))
+		{
+			found = candidate;
+			best = d;
+		}
+	}
+	rom_engine_end(&engine);
+	return found;
+}

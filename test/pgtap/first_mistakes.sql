@@ -1,0 +1,94 @@
+-- What somebody does wrong in the first hour, and what he is told: each names its cause at once.
+BEGIN;
+CREATE EXTENSION IF NOT EXISTS pgtap;
+SELECT plan(28);
+SET LOCAL client_min_messages = warning;
+CREATE SCHEMA first;
+SET LOCAL search_path = first, public;
+CREATE PROCEDURE settle() LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN CALL romancy.drain(turns => n); END $$;
+CREATE FUNCTION run(w text, i jsonb = null, OUT status text, OUT error jsonb, OUT id uuid) LANGUAGE plpgsql AS $$
+BEGIN
+	id := romancy.start_workflow(w, i);
+	CALL settle();
+	SELECT n.status, n.error INTO status, error FROM romancy.instances n WHERE n.instance_id = id;
+END $$;
+CREATE FUNCTION attempts(id uuid) RETURNS int LANGUAGE sql AS $$ SELECT (data #>> '{retry,total_attempts}')::int FROM romancy.get_history(id) WHERE event_type = 'ActivityFailed' $$;
+CREATE TABLE orders (n int);
+
+-- a write in the handler
+CREATE FUNCTION writes(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO orders VALUES (1); RETURN i; END $$;
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') FROM run('writes')), 'failed 25006', 'a write in a handler fails the instance');
+SELECT matches((SELECT error ->> 'hint' FROM run('writes')), 'write in an activity.*romancy\.activity\(\)', 'and the hint says where writes belong');
+SELECT matches((SELECT error ->> 'context' FROM run('writes')), '^SQL statement "INSERT INTO orders VALUES \(1\)"\nPL/pgSQL function writes\(jsonb\) line 1 at SQL statement$', 'and where it was');
+
+-- a misspelt activity, or workflow
+CREATE FUNCTION charge(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN i; END $$;
+CREATE FUNCTION misspells(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('chrage', i); END $$;
+CREATE FUNCTION misspawns(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn('ask_billnig', i)); END $$;
+SELECT romancy.define_activity('ask_billing', queue => 'billing');
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') FROM run('misspells')), 'paused RM001', 'a misspelt activity pauses the instance in its first turn');
+SELECT matches((SELECT error ->> 'hint' FROM run('misspells')), '^Did you mean "charge"\? ', 'with the function that was meant');
+SELECT matches((SELECT error ->> 'hint' FROM run('misspawns')), '^Did you mean "ask_billing"\? ', 'or the definition');
+SELECT throws_matching($$ SELECT romancy.start_workflow('no_such_thing_at_all') $$, 'workflow "no_such_thing_at_all" does not exist', 'nothing is like it');
+CREATE FUNCTION hint_of(query text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE h text; BEGIN EXECUTE query; RETURN ''; EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS h = PG_EXCEPTION_HINT; RETURN h; END $$;
+SELECT matches(hint_of($$ SELECT romancy.start_workflow('writse') $$), '^Did you mean "writes"\? ', 'a misspelt workflow');
+SELECT unalike(hint_of($$ SELECT romancy.start_workflow('no_such_thing_at_all') $$), 'Did you mean%', 'no suggestion where nothing is like it');
+
+-- faults of the code are not tried again
+CREATE FUNCTION broken(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	CASE i ->> 'how'
+		WHEN 'table' THEN PERFORM count(*) FROM no_such_table;
+		WHEN 'feature' THEN RAISE feature_not_supported;
+		WHEN 'context' THEN PERFORM romancy.sleep('1s');
+		WHEN 'luck' THEN RAISE EXCEPTION 'no luck';
+		ELSE RETURN i;
+	END CASE;
+END $$;
+CREATE FUNCTION calls(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('broken', i, retry => i -> 'retry'); END $$;
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || attempts(id) FROM run('calls', '{"how": "table"}')), 'failed 42P01 1', 'a table that is not there: class 42, one attempt');
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || attempts(id) FROM run('calls', '{"how": "feature"}')), 'failed 0A000 1', 'class 0A');
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || attempts(id) FROM run('calls', '{"how": "context"}')), 'failed RM004 1', 'a step in an activity: RM004');
+CREATE FUNCTION no_return(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN END $$;
+CREATE FUNCTION calls_no_return(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('no_return', i); END $$;
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || attempts(id) FROM run('calls_no_return')), 'failed 2F005 1', 'a function without RETURN: class 2F');
+SELECT is((SELECT status FROM run('calls', '{"how": "luck"}')), 'waiting_for_activity', 'other errors are');
+SELECT is((SELECT status FROM run('calls', '{"how": "table", "retry": {"retryable_errors": ["42P01"]}}')), 'waiting_for_activity', 'and so is what retryable_errors names');
+CREATE FUNCTION maps(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.map('broken', jsonb_build_array(i)); END $$;
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || attempts(id) FROM run('maps', '{"how": "table"}')), 'failed 42P01 1', 'the same of a mapped one');
+
+-- a handler that is not deterministic
+CREATE TABLE state (n int);
+INSERT INTO state VALUES (1);
+CREATE FUNCTION wavers(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN PERFORM romancy.activity('charge', (SELECT jsonb_build_object('n', n) FROM state)); PERFORM romancy.sleep('1 hour'); RETURN i; END $$;
+SELECT id FROM run('wavers') \gset
+UPDATE state SET n = 2;
+CREATE PROCEDURE on_time() LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN CALL romancy.drain(advance_time => true, turns => n); END $$;
+CALL on_time();
+SELECT is((SELECT error ->> 'sqlstate' FROM romancy.instances WHERE instance_id = :'id'), 'RM003', 'a handler that asks for something else');
+SELECT matches((SELECT error ->> 'detail' FROM romancy.instances WHERE instance_id = :'id'),
+	'asks for activity "charge:1" with input \{"n": 2\}; history holds ActivityCompleted "charge:1" with input \{"n": 1\}', 'shows both inputs');
+
+-- results raise the error with its context
+CREATE FUNCTION raises(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no stock' USING ERRCODE = 'P1234'; END $$;
+CREATE FUNCTION calls_raises(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('raises', i, retry => '{"max_attempts": 1}'); END $$;
+CREATE FUNCTION context_of(id uuid) RETURNS text LANGUAGE plpgsql AS $$ DECLARE c text; BEGIN PERFORM romancy.get_result(id); RETURN ''; EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS c = PG_EXCEPTION_CONTEXT; RETURN c; END $$;
+SELECT id FROM run('calls_raises') \gset
+SELECT matches(context_of(:'id'), '^PL/pgSQL function raises\(jsonb\) line 1 at RAISE\nSQL expression .*\nPL/pgSQL function calls_raises\(jsonb\) line 1 at RETURN\n', 'get_result has the context of the activity and of the handler');
+
+-- handlers by name
+SELECT is(romancy.define_workflow('a', handler => 'charge'), 1, 'a handler by its name');
+SELECT is((SELECT handler FROM romancy.workflows WHERE name = 'a'), 'first.charge(jsonb)', 'is that function');
+SELECT is(romancy.define_workflow('a', 'first.charge(jsonb)'), 1, 'the same with its argument');
+SELECT is(romancy.define_workflow('a', 'charge(jsonb)'::regprocedure), 1, 'and as a regprocedure');
+SELECT is(romancy.define_workflow('a', queue => 'q'), 2, 'without one, a queue');
+CREATE PROCEDURE commits(i jsonb, INOUT o jsonb) LANGUAGE plpgsql AS $$ BEGIN o := i; END $$;
+SELECT lives_ok($$ SELECT romancy.define_activity('c', 'commits', transactional => false) $$, 'a procedure by its name');
+SELECT throws_ok($$ SELECT romancy.define_workflow('b', handler => 'hello') $$, 'RM012', 'invalid definition of workflow "b"', 'a function that is not there');
+
+-- keys
+SELECT throws_ok($$ SELECT romancy.start_workflow('charge', idempotency_key => '') $$, 'RM012', 'argument "idempotency_key" must not be empty', 'an empty idempotency key');
+SELECT throws_ok($$ SELECT romancy.start_workflows('charge', '{null}', idempotency_keys => '{""}') $$, 'RM012', 'argument "idempotency_keys" must not be empty', 'and one of many');
+SELECT * FROM finish();
+ROLLBACK;
