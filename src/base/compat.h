@@ -65,6 +65,18 @@
 #if PG_VERSION_NUM < 160000
 #define TU_UpdateIndexes bool
 #define TU_None false
+#define rom_only_summarizing(update) false
+#define rom_index_is_summarizing(info) false
+#else
+#define rom_only_summarizing(update) ((update) == TU_Summarizing)
+#define rom_index_is_summarizing(info) ((info)->ii_Summarizing)
+#endif
+
+/* 17: what an index's access method keeps between inserts is given back (c1ec02be1d) */
+#if PG_VERSION_NUM >= 170000
+#define rom_index_insert_end(index, info) index_insert_cleanup((index), (info))
+#else
+#define rom_index_insert_end(index, info) ((void) 0)
 #endif
 
 /* 18: index scans are instrumented (0fbceae841) */

@@ -4,7 +4,10 @@
  *		Writing a row of an engine table without the executor.
  *
  * The table's and the indexes' descriptions, and the compiled predicates of
- * partial indexes, are kept until the table's relcache entry is invalidated.
+ * partial indexes, are kept until the relcache entry of the table or of one of
+ * its indexes is invalidated. As in the server, the list of indexes is read under the
+ * table's lock: CREATE INDEX CONCURRENTLY and its kin wait for that lock
+ * between their steps, so a list that was read under it is good until it is released.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,50 +35,77 @@
 #include "base/insert.h"
 #include "base/spi.h"
 
-#define INDEXES_MAX 16
+/* An index that is maintained: one that is being built is not yet, one that is being dropped is no more. */
+typedef struct TableIndex
+{
+	Oid			oid;
+	IndexInfo  *info;
+	ExprState  *predicate;		/* or NULL */
+} TableIndex;
 
 typedef struct RomTableState
 {
 	bool		valid;
+	bool		changed;		/* invalidated since describe() began */
 	Oid			relid;
 	MemoryContext cxt;
 	int			natts;
 	int			attnums[ROM_TABLE_COLUMNS]; /* of the given columns, from 0 */
+	List	   *all_indexes;	/* oids, also of those that are not maintained */
 	int			nindexes;
-	Oid			indexes[INDEXES_MAX];
-	IndexInfo  *infos[INDEXES_MAX];
-	ExprState  *predicates[INDEXES_MAX];	/* or NULL */
+	TableIndex *indexes;
 	EState	   *estate;			/* for predicates and expressions */
 	struct RomTableState *next;
 } RomTableState;
 
 static RomTableState *states = NULL;
 
-/* invalidate: a table may have changed (InvalidOid: any). */
+/* invalidate: a table or an index may have changed (InvalidOid: any). */
 static void
 invalidate(Datum arg, Oid relid)
 {
 	for (RomTableState *state = states; state != NULL; state = state->next)
-		if (relid == InvalidOid || state->relid == relid)
+		if (relid == InvalidOid || state->relid == relid ||
+			list_member_oid(state->all_indexes, relid))
+		{
 			state->valid = false;
+			state->changed = true;
+		}
 }
 
-/* describe fills a state from the catalogs. */
+/* describe_indexes fills the list of a state's indexes. */
 static void
-describe(RomTable *table, RomTableState *state)
+describe_indexes(Relation rel, RomTableState *state)
 {
-	Relation	rel;
-	TupleDesc	tupdesc;
-	List	   *oids;
 	ListCell   *lc;
-	bool		given[MaxHeapAttributeNumber + 1] = {0};
-	MemoryContext old;
 
-	state->relid = rom_relation_oid(table->name);
-	rel = table_open(state->relid, AccessShareLock);
-	tupdesc = RelationGetDescr(rel);
-	MemoryContextReset(state->cxt);
-	old = MemoryContextSwitchTo(state->cxt);
+	state->all_indexes = RelationGetIndexList(rel);
+	state->indexes = palloc_array(TableIndex, list_length(state->all_indexes));
+	foreach(lc, state->all_indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		IndexInfo  *info = BuildIndexInfo(index);
+		TableIndex *entry = &state->indexes[state->nindexes];
+
+		if (info->ii_ReadyForInserts)
+		{
+			entry->oid = lfirst_oid(lc);
+			entry->info = info;
+			entry->predicate = NULL;
+			if (info->ii_Predicate != NIL)
+				entry->predicate = ExecPrepareQual(info->ii_Predicate, state->estate);
+			state->nindexes++;
+		}
+		index_close(index, AccessShareLock);
+	}
+}
+
+/* describe_columns finds the given columns in the table. */
+static void
+describe_columns(RomTable *table, TupleDesc tupdesc, RomTableState *state)
+{
+	bool		given[MaxHeapAttributeNumber + 1] = {0};
+
 	state->natts = tupdesc->natts;
 	for (int i = 0; i < table->ncolumns; i++)
 	{
@@ -93,27 +123,30 @@ describe(RomTable *table, RomTableState *state)
 		if (TupleDescAttr(tupdesc, a)->attnotnull && !given[a] && !table->partial)
 			elog(ERROR, "column \"%s\" of romancy.%s is not given",
 				 NameStr(TupleDescAttr(tupdesc, a)->attname), table->name);
+}
 
-	state->estate = CreateExecutorState();
+/* describe fills a state from the catalogs. An invalidation that arrives meanwhile leaves it invalid. */
+static void
+describe(RomTable *table, RomTableState *state)
+{
+	Relation	rel;
+	MemoryContext old;
+
+	state->relid = rom_relation_oid(table->name);
+	rel = table_open(state->relid, AccessShareLock);
+	state->valid = false;
+	state->all_indexes = NIL;
+	state->indexes = NULL;
 	state->nindexes = 0;
-	oids = RelationGetIndexList(rel);
-	foreach(lc, oids)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		int			n = state->nindexes++;
-
-		if (n >= INDEXES_MAX)
-			elog(ERROR, "romancy.%s has more than %d indexes", table->name, INDEXES_MAX);
-		state->indexes[n] = lfirst_oid(lc);
-		state->infos[n] = BuildIndexInfo(index);
-		state->predicates[n] = NULL;
-		if (state->infos[n]->ii_Predicate != NIL)
-			state->predicates[n] = ExecPrepareQual(state->infos[n]->ii_Predicate, state->estate);
-		index_close(index, AccessShareLock);
-	}
+	MemoryContextReset(state->cxt);
+	old = MemoryContextSwitchTo(state->cxt);
+	describe_columns(table, RelationGetDescr(rel), state);
+	state->estate = CreateExecutorState();
+	state->changed = false;
+	describe_indexes(rel, state);
+	state->valid = !state->changed;
 	MemoryContextSwitchTo(old);
 	table_close(rel, AccessShareLock);
-	state->valid = true;
 }
 
 /* state_of returns the table's description, made anew where it is stale. */
@@ -156,8 +189,8 @@ open_table(RomTable *table, const char *command)
 
 	rom_table_may_write(command);
 	rel = table_open(state->relid, RowExclusiveLock);
-	if (!state->valid)
-		describe(table, state); /* it changed while we waited for the lock */
+	while (!state->valid)
+		describe(table, state); /* it changed before we had the lock */
 	return rel;
 }
 
@@ -176,9 +209,13 @@ is_unchanged(RomTable *table, const IndexInfo *info)
 	return true;
 }
 
-/* index_row makes the index entries of a row that was just written; update: of a new version of one. */
+/*
+ * index_row makes the index entries of a row that was just written. updated: of a new version of
+ * one; summarizing: only in indexes that summarize blocks. Constraints that a DBA
+ * has added hold at once, deferrable ones too.
+ */
 static void
-index_row(RomTable *table, Relation rel, TupleTableSlot *slot, bool update)
+index_row(RomTable *table, Relation rel, TupleTableSlot *slot, bool updated, bool summarizing)
 {
 	RomTableState *state = table->state;
 	ExprContext *econtext = GetPerTupleExprContext(state->estate);
@@ -186,18 +223,28 @@ index_row(RomTable *table, Relation rel, TupleTableSlot *slot, bool update)
 	econtext->ecxt_scantuple = slot;
 	for (int i = 0; i < state->nindexes; i++)
 	{
-		IndexInfo  *info = state->infos[i];
+		const TableIndex *entry = &state->indexes[i];
+		IndexInfo  *info = entry->info;
 		Relation	index;
 		Datum		ivalues[INDEX_MAX_KEYS];
 		bool		inulls[INDEX_MAX_KEYS];
 
-		if (state->predicates[i] != NULL && !ExecQual(state->predicates[i], econtext))
+		if (summarizing && !rom_index_is_summarizing(info))
 			continue;
-		index = index_open(state->indexes[i], RowExclusiveLock);
+		if (entry->predicate != NULL && !ExecQual(entry->predicate, econtext))
+			continue;
+		index = index_open(entry->oid, RowExclusiveLock);
+		/* what the access method keeps points to this relcache entry */
+		info->ii_AmCache = NULL;
+		info->ii_Context = econtext->ecxt_per_tuple_memory;
 		FormIndexDatum(info, slot, state->estate, ivalues, inulls);
 		index_insert(index, ivalues, inulls, &slot->tts_tid, rel,
 					 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-					 update && is_unchanged(table, info), info);
+					 updated && is_unchanged(table, info), info);
+		if (info->ii_ExclusionOps != NULL)
+			check_exclusion_constraint(rel, index, info, &slot->tts_tid, ivalues, inulls,
+									   state->estate, false);
+		rom_index_insert_end(index, info);
 		index_close(index, RowExclusiveLock);
 	}
 	ResetExprContext(econtext);
@@ -223,7 +270,7 @@ rom_table_insert(RomTable *table, Datum *values, bool *nulls)
 	}
 	ExecStoreVirtualTuple(slot);
 	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
-	index_row(table, rel, slot, false);
+	index_row(table, rel, slot, false, false);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
@@ -293,7 +340,7 @@ rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *null
 	result = table_tuple_update(rel, &tid, slot, GetCurrentCommandId(true), snapshot,
 								InvalidSnapshot, true, &failure, &mode, &indexes);
 	if (result == TM_Ok && indexes != TU_None)
-		index_row(table, rel, slot, true);
+		index_row(table, rel, slot, true, rom_only_summarizing(indexes));
 	if (!wait)
 		UnlockTuple(rel, &tid, ExclusiveLock);
 done:

@@ -21,6 +21,29 @@
 #include "base/rows.h"
 #include "base/spi.h"
 
+/*
+ * open_index opens the index of that name. Its table is locked, so one that REINDEX CONCURRENTLY
+ * replaces at this moment can still be used; but its name may already be another's.
+ */
+static Relation
+open_index(const char *name, LOCKMODE mode)
+{
+	for (;;)
+	{
+		Oid			oid = rom_relation_oid(name);
+		Relation	index = index_open(oid, mode);
+
+		if (index->rd_index->indisvalid)
+			return index;
+		index_close(index, mode);
+		if (rom_relation_oid(name) == oid)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("index romancy.%s is not valid", name),
+					 errhint("Run REINDEX INDEX CONCURRENTLY romancy.%s.", name)));
+	}
+}
+
 void
 rom_rows_open(RomRows *rows, RomTable *table, const char *index, bool writing)
 {
@@ -32,7 +55,7 @@ rom_rows_open(RomRows *rows, RomTable *table, const char *index, bool writing)
 	rows->rel = table_open(rom_table_oid(table), mode);
 	(void) rom_table_oid(table);	/* it may have changed while we waited for
 									 * the lock */
-	rows->index = index_open(rom_relation_oid(index), mode);
+	rows->index = open_index(index, mode);
 	rows->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	rows->slot = table_slot_create(rows->rel, NULL);
 }

@@ -65,6 +65,24 @@ invalidate(Datum arg, int cacheid, uint32 hashvalue)
 	cache_valid = false;
 }
 
+/*
+ * invalidate_relation forgets the oid of a relation that has changed (InvalidOid: of all): REINDEX
+ * CONCURRENTLY gives an index's name to another one.
+ */
+static void
+invalidate_relation(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS status;
+	OidCacheEntry *entry;
+
+	if (!cache_valid)
+		return;
+	hash_seq_init(&status, relation_cache);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		if (relid == InvalidOid || entry->oid == relid)
+			entry->oid = InvalidOid;
+}
+
 /* make_cache creates an empty name -> oid table. */
 static HTAB *
 make_cache(const char *label)
@@ -91,6 +109,7 @@ lookup_extension(void)
 	{
 		CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate, (Datum) 0);
 		CacheRegisterSyscacheCallback(TYPEOID, invalidate, (Datum) 0);
+		CacheRegisterRelcacheCallback(invalidate_relation, (Datum) 0);
 		callbacks_registered = true;
 	}
 	if (relation_cache)
@@ -172,7 +191,7 @@ rom_relation_oid(const char *name)
 	if (!cache_valid)
 		lookup_extension();
 	entry = hash_search(relation_cache, name, HASH_FIND, &found);
-	if (!found)
+	if (!found || !OidIsValid(entry->oid))
 	{
 		Oid			oid = OidIsValid(schema_oid) ?
 			get_relname_relid(name, schema_oid) : InvalidOid;
