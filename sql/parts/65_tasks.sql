@@ -101,11 +101,13 @@ COMMENT ON TABLE romancy.t_queue IS 'Limits, pauses and channels of queues; a qu
  * counts, and none from full_at on, when the bucket is full.
  */
 CREATE TABLE romancy.t_bucket (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	scope text NOT NULL,
 	key text NOT NULL,
 	tokens double precision NOT NULL,
 	at timestamptz NOT NULL,
 	full_at timestamptz NOT NULL);
+COMMENT ON SEQUENCE romancy.t_bucket_id_seq IS 'Numbers of the rows of romancy.t_bucket';
 COMMENT ON TABLE romancy.t_bucket IS 'Rate limits of queues and activities: what was left';
 CREATE INDEX t_bucket_newest ON romancy.t_bucket (scope, key, at);
 CREATE INDEX t_bucket_full ON romancy.t_bucket (full_at);

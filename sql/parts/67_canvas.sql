@@ -17,15 +17,15 @@ CREATE INDEX t_canvas_join_instance ON romancy.t_canvas_join (instance_id);
 CREATE INDEX t_canvas_join_open ON romancy.t_canvas_join (instance_id) WHERE NOT failed;
 COMMENT ON TABLE romancy.t_canvas_join IS 'Groups of a canvas that have not ended, or that have failed: what comes after all their members';
 
-/* join_id null: a task whose result went on to the next one. Nobody updates a row: no group has a hot one. */
+/* join_id: of a task whose result went on to the next one, an id that no group has. Nobody updates a row: no group has a hot one. */
 CREATE TABLE romancy.t_canvas_result (
 	instance_id uuid NOT NULL,
-	join_id uuid,
-	member int,
+	join_id uuid NOT NULL,
+	member int NOT NULL,
 	is_task boolean NOT NULL,
 	value jsonb,
-	error jsonb);
-CREATE UNIQUE INDEX t_canvas_result_member ON romancy.t_canvas_result (instance_id, join_id, member);
+	error jsonb,
+	PRIMARY KEY (instance_id, join_id, member));
 COMMENT ON TABLE romancy.t_canvas_result IS 'Ends of a canvas''s tasks and groups';
 
 CREATE FUNCTION romancy.task(name text, input jsonb DEFAULT NULL) RETURNS jsonb

@@ -23,5 +23,6 @@ SELECT pg_catalog.pg_extension_config_dump('romancy.t_group', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_task', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_queue', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_bucket', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_bucket_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_canvas_join', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_canvas_result', '');

@@ -108,6 +108,32 @@ rom_control_own_xids(void)
 	taken = GetTopFullTransactionId();
 }
 
+/*
+ * Rows that another server's logical replication brought did not take their ids from the sequences
+ * here. Engine scope needed.
+ */
+static void
+advance_sequences(void)
+{
+	static RomStatement stmts[] = {
+		{"SELECT pg_catalog.setval('romancy.t_workflow_def_id_seq', pg_catalog.max(m))"
+			" FROM (SELECT max(def_id) FROM romancy.t_workflow"
+		" UNION ALL SELECT last_value FROM romancy.t_workflow_def_id_seq WHERE is_called) s (m)", 0, {0}},
+		{"SELECT pg_catalog.setval('romancy.t_inbox_id_seq', pg_catalog.max(m))"
+			" FROM (SELECT max(id) FROM romancy.t_inbox"
+		" UNION ALL SELECT last_value FROM romancy.t_inbox_id_seq WHERE is_called) s (m)", 0, {0}},
+		{"SELECT pg_catalog.setval('romancy.t_message_id_seq', pg_catalog.max(m))"
+			" FROM (SELECT max(id) FROM romancy.t_message"
+		" UNION ALL SELECT last_value FROM romancy.t_message_id_seq WHERE is_called) s (m)", 0, {0}},
+		{"SELECT pg_catalog.setval('romancy.t_bucket_id_seq', pg_catalog.max(m))"
+			" FROM (SELECT max(id) FROM romancy.t_bucket"
+		" UNION ALL SELECT last_value FROM romancy.t_bucket_id_seq WHERE is_called) s (m)", 0, {0}}
+	};
+
+	for (int i = 0; i < lengthof(stmts); i++)
+		rom_execute(&stmts[i], NULL, NULL, 0);
+}
+
 /* Makes the work ours. Engine scope needed. */
 static void
 write_control(void)
@@ -133,6 +159,7 @@ rom_control_adopt(void)
 
 	rom_engine_begin(&engine);
 	rom_control_own_xids();
+	advance_sequences();
 	write_control();
 	rom_engine_end(&engine);
 	rom_wake_announce();

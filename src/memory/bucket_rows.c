@@ -25,7 +25,7 @@
 #define PRUNE 4
 
 static RomTable table = {
-	"t_bucket", 5, {"scope", "key", "tokens", "at", "full_at"}
+	"t_bucket", 6, {"scope", "key", "tokens", "at", "full_at", "id"}
 };
 
 bool
@@ -81,14 +81,15 @@ prune(void)
 void
 rom_bucket_rows_write(const char *scope, const char *key, double left, TimestampTz at, int64 period)
 {
-	Datum		values[5];
-	bool		nulls[5] = {0};
+	Datum		values[6];
+	bool		nulls[6] = {0};
 
 	values[0] = CStringGetTextDatum(scope);
 	values[1] = CStringGetTextDatum(key);
 	values[2] = Float8GetDatum(left);
 	values[3] = TimestampTzGetDatum(at);
 	values[4] = TimestampTzGetDatum(at + period);
+	values[5] = Int64GetDatum(rom_table_next_id("t_bucket_id_seq"));
 	rom_table_insert(&table, values, nulls);
 	prune();
 }

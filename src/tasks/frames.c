@@ -400,8 +400,14 @@ end_row(RomCanvas *canvas, const pg_uuid_t *join, int member, bool is_task,
 		"t_canvas_result", 6, {"instance_id", "join_id", "member", "is_task", "value", "error"}
 	};
 	Datum		values[6];
-	bool		nulls[6] = {false, join == NULL, join == NULL, false, result == NULL, error == NULL};
+	bool		nulls[6] = {false, false, false, false, result == NULL, error == NULL};
+	pg_uuid_t	own;
 
+	if (join == NULL)
+	{
+		rom_uuid_v7(&own);
+		join = &own;
+	}
 	values[0] = UUIDPGetDatum(&canvas->id);
 	values[1] = UUIDPGetDatum(join);
 	values[2] = Int32GetDatum(member);
