@@ -58,7 +58,7 @@ COMMENT ON FUNCTION romancy.map(text, jsonb, int) IS 'In a workflow: run an acti
 
 CREATE TYPE romancy.activity_task AS (
 	token text, instance_id uuid, activity_id text, activity text, input jsonb,
-	attempt int, deadline timestamptz, last_details jsonb);
+	attempt int, deadline timestamptz, last_details jsonb, step_key text);
 COMMENT ON TYPE romancy.activity_task IS 'A claimed activity: what romancy.fetch_activities returns';
 
 CREATE FUNCTION romancy.fetch_activities(queue text, worker_id text, max_tasks int DEFAULT 1, lease interval DEFAULT NULL)

@@ -1,7 +1,7 @@
 /* Workflow code that runs outside: the storage operations of a replay engine. */
 CREATE TYPE romancy.workflow_task AS (
 	token text, instance_id uuid, workflow text, version int, status text,
-	input jsonb, attempt int, deadline timestamptz);
+	input jsonb, attempt int, deadline timestamptz, history jsonb);
 COMMENT ON TYPE romancy.workflow_task IS 'A claimed workflow instance: what romancy.fetch_workflows returns';
 
 CREATE FUNCTION romancy.outside(input jsonb) RETURNS jsonb
@@ -28,6 +28,14 @@ COMMENT ON FUNCTION romancy.record_activity(text, text, text, jsonb, jsonb) IS '
 CREATE FUNCTION romancy.record_failure(token text, activity_id text, name text, message text, error_code text DEFAULT NULL, detail jsonb DEFAULT NULL)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_record_failure';
 COMMENT ON FUNCTION romancy.record_failure(text, text, text, text, text, jsonb) IS 'Record an activity that failed for good in the worker';
+
+CREATE FUNCTION romancy.record(token text, events jsonb)
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_record';
+COMMENT ON FUNCTION romancy.record(text, jsonb) IS 'Record steps that the program has done: activities, failures, values, labels, progress, compensations';
+
+CREATE FUNCTION romancy.suspend(token text, commands jsonb, wait_for jsonb DEFAULT NULL)
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_suspend';
+COMMENT ON FUNCTION romancy.suspend(text, jsonb, jsonb) IS 'Give a claimed instance back with commands, scheduled together, and what to wait for';
 
 CREATE FUNCTION romancy.suspend_timer(token text, activity_id text, until timestamptz)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_suspend_timer';

@@ -52,6 +52,16 @@ rom_report_keep(RomTurn *turn)
 	MemoryContextSwitchTo(old);
 }
 
+void
+rom_report_put(const pg_uuid_t *id, RomProgress *progress, const char *note)
+{
+	progress->first_at = progress->at = GetCurrentTimestamp();
+	if (note != NULL)
+		memcpy(progress->note, note, pg_mbcliplen(note, strlen(note), ROM_NOTE_MAX - 1));
+	rom_progress_put(id, progress);
+	rom_waiter_notify(rom_waiter_key('p', id, sizeof(pg_uuid_t)));
+}
+
 PG_FUNCTION_INFO_V1(romancy_set_progress);
 
 /*
@@ -81,11 +91,7 @@ romancy_set_progress(PG_FUNCTION_ARGS)
 				 errmsg("arguments \"done\" and \"total\" must not be negative")));
 	if (rom_turn_in_handler() && (turn->unwinding || rom_turn_peek(turn) != NULL))
 		PG_RETURN_VOID();
-	progress.first_at = progress.at = GetCurrentTimestamp();
-	if (note != NULL)
-		memcpy(progress.note, note, pg_mbcliplen(note, strlen(note), ROM_NOTE_MAX - 1));
-	rom_progress_put(&running->id, &progress);
-	rom_waiter_notify(rom_waiter_key('p', &running->id, sizeof(pg_uuid_t)));
+	rom_report_put(&running->id, &progress, note);
 	if (turn != NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(turn->cxt);

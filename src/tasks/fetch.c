@@ -33,6 +33,7 @@
 #include "memory/waiter.h"
 #include "tasks/fetch.h"
 #include "tasks/lease.h"
+#include "tasks/program.h"
 #include "tasks/queue.h"
 
 /* read_claim reads the arguments queue, worker_id, max_tasks and lease. prefix: of the queue's name as stored. */
@@ -104,6 +105,13 @@ fetch(FunctionCallInfo fcinfo, const char *prefix,
 	}
 }
 
+/* step_key is what romancy.step_key() gives in the activity. */
+static char *
+step_key(RomTask *task)
+{
+	return psprintf("%s/%s", rom_uuid_text(&task->instance_id), task->step);
+}
+
 /* fill_activity makes a row of type activity_task. */
 static void
 fill_activity(RomClaimed *claimed, Datum *values, bool *nulls)
@@ -120,6 +128,7 @@ fill_activity(RomClaimed *claimed, Datum *values, bool *nulls)
 	values[6] = TimestampTzGetDatum(claimed->deadline);
 	values[7] = PointerGetDatum(task->details);
 	nulls[7] = task->details == NULL;
+	values[8] = CStringGetTextDatum(step_key(task));
 }
 
 PG_FUNCTION_INFO_V1(romancy_fetch_activities);
@@ -160,6 +169,7 @@ activity_json(RomClaimed *claimed)
 		rom_jb_json(&jb, "last_details", task->details);
 	else
 		rom_jb_null(&jb, "last_details");
+	rom_jb_text(&jb, "step_key", step_key(task));
 	return rom_jb_end(&jb);
 }
 
@@ -348,6 +358,7 @@ fill_workflow(RomClaimed *claimed, Datum *values, bool *nulls)
 	nulls[5] = w.input == NULL;
 	values[6] = Int32GetDatum(task->attempt);
 	values[7] = TimestampTzGetDatum(claimed->deadline);
+	values[8] = PointerGetDatum(rom_program_history(task));
 }
 
 PG_FUNCTION_INFO_V1(romancy_fetch_workflows);
@@ -381,6 +392,7 @@ workflow_json(RomClaimed *claimed)
 	rom_jb_text(&jb, "workflow", w.name);
 	rom_jb_int(&jb, "version", w.version);
 	rom_jb_text(&jb, "status", w.status);
+	rom_jb_json(&jb, "history", rom_program_history(task));
 	if (w.input)
 		rom_jb_json(&jb, "input", w.input);
 	else

@@ -21,13 +21,13 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "tasks/command.h"
 #include "tasks/outside.h"
 #include "tasks/queue.h"
 #include "tasks/task.h"
@@ -170,16 +170,6 @@ is_recorded(RomTurn *turn, const char *step)
 	return false;
 }
 
-/* call_sql makes one of a handler's calls by its SQL function; an error that is recorded is for the program to see. */
-static void
-call_sql(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
-{
-	SPI_connect();
-	if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0) < 0)
-		elog(ERROR, "could not carry out a command");
-	SPI_finish();
-}
-
 /* carry_out makes the call that the command asks for. It comes back when the step is over. */
 static void
 carry_out(Jsonb *command, const char *what, const char *step)
@@ -193,7 +183,7 @@ carry_out(Jsonb *command, const char *what, const char *step)
 
 		values[0] = TimestampTzGetDatum(rom_jb_get_time(command, "until"));
 		values[1] = CStringGetTextDatum(step);
-		call_sql("SELECT romancy.sleep_until($1, $2)", 2, types, values, nulls);
+		rom_command_sql("SELECT romancy.sleep_until($1, $2)", 2, types, values, nulls);
 	}
 	else if (strcmp(what, "receive") == 0)
 	{
@@ -205,7 +195,7 @@ carry_out(Jsonb *command, const char *what, const char *step)
 		values[1] = IntervalPGetDatum(timeout);
 		nulls[1] = rom_jb_get_int(command, "timeout_us", -1) < 0 ? 'n' : ' ';
 		values[2] = CStringGetTextDatum(step);
-		call_sql("SELECT romancy.receive($1, $2, $3)", 3, types, values, nulls);
+		rom_command_sql("SELECT romancy.receive($1, $2, $3)", 3, types, values, nulls);
 	}
 	else
 	{
@@ -216,7 +206,7 @@ carry_out(Jsonb *command, const char *what, const char *step)
 		values[1] = PointerGetDatum(input);
 		nulls[1] = input == NULL ? 'n' : ' ';
 		values[2] = CStringGetTextDatum(step);
-		call_sql("SELECT romancy.activity($1, $2, $3)", 3, types, values, nulls);
+		rom_command_sql("SELECT romancy.activity($1, $2, $3)", 3, types, values, nulls);
 	}
 }
 
@@ -253,7 +243,15 @@ romancy_outside(PG_FUNCTION_ARGS)
 		}
 		if (strcmp(what, "fail") == 0)
 			rom_error_raise(rom_jb_get_json(o.command, "error"));
-		if (!is_recorded(turn, step))
+		if (strcmp(what, "pause") == 0)
+		{
+			/* resumed: the program begins anew */
+			if (!turn->was_paused)
+				rom_command_pause(turn, rom_jb_get_json(o.command, "error"));
+		}
+		else if (strcmp(what, "suspend") == 0)
+			(void) rom_command_carry_out(turn, o.command);
+		else if (!is_recorded(turn, step))
 		{
 			MemoryContext cxt = CurrentMemoryContext;
 

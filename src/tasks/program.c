@@ -35,17 +35,13 @@
 #include "memory/wake.h"
 #include "tasks/lease.h"
 #include "tasks/outside.h"
+#include "tasks/program.h"
 #include "tasks/task.h"
 #include "turn/saga.h"
 #include "turn/turn.h"
 
-/* A claimed instance. */
-typedef struct Claimed
-{
-	RomTask    *task;
-	int64		last_seq;
-	RomEngine	engine;
-} Claimed;
+/* Events that a claim brings along: the first page of read_history(). */
+#define HISTORY_PAGE 1000
 
 /* lost raises RM009. */
 static void
@@ -57,12 +53,8 @@ lost(void)
 			 errhint("Forget this instance: another worker has it, or it is over.")));
 }
 
-/*
- * enter finds what argument 0, a token, holds, enters the engine and locks the
- * task; with_instance: the instance's row before it. RM009 when the lease was lost.
- */
-static void
-enter(FunctionCallInfo fcinfo, Claimed *c, bool with_instance)
+void
+rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance)
 {
 	static RomStatement lock = {
 		"SELECT i.last_seq FROM romancy.t_instance i WHERE i.instance_id ="
@@ -93,9 +85,8 @@ enter(FunctionCallInfo fcinfo, Claimed *c, bool with_instance)
 	MemoryContextSwitchTo(cxt);
 }
 
-/* command ends the lease and has the executor carry the command out. */
-static Datum
-command(Claimed *c, RomJb *jb)
+void
+rom_program_command(RomProgram *c, Jsonb *command)
 {
 	static RomStatement update = {
 		"UPDATE romancy.t_task SET state = 4, input = $2, fence = NULL, due_at = NULL WHERE task_id = $1",
@@ -104,13 +95,31 @@ command(Claimed *c, RomJb *jb)
 	Datum		values[2];
 
 	values[0] = UUIDPGetDatum(&c->task->id);
-	values[1] = PointerGetDatum(rom_jb_end(jb));
+	values[1] = PointerGetDatum(command);
 	rom_execute(&update, values, NULL, 0);
 	/* durable: a wake-up that is lost is found by it */
 	rom_inbox_insert(&c->task->instance_id, ROM_INBOX_SIGNAL, NULL, NULL, NULL, NULL);
 	rom_wake_ready(&c->task->instance_id, get_role_oid(c->task->owner, true), c->task->priority);
 	rom_engine_end(&c->engine);
+}
+
+/* command is the same for a command under construction. */
+static Datum
+command(RomProgram *c, RomJb *jb)
+{
+	rom_program_command(c, rom_jb_end(jb));
 	PG_RETURN_VOID();
+}
+
+void
+rom_program_pause(RomProgram *c, Jsonb *error)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "do", "pause");
+	rom_jb_json(&jb, "error", error);
+	rom_program_command(c, rom_jb_end(&jb));
 }
 
 /* step_arg reads an activity_id. */
@@ -142,7 +151,7 @@ name_arg(FunctionCallInfo fcinfo, int n)
 
 /* superseded_of lists what retry_workflow has taken back, or is NULL. */
 static Jsonb *
-superseded_of(Claimed *c)
+superseded_of(RomProgram *c)
 {
 	return c->task->next ? rom_jb_get_json(c->task->next, "superseded") : NULL;
 }
@@ -160,9 +169,15 @@ is_superseded(Jsonb *list, int64 seq)
 	return findJsonbValueFromContainer(&list->root, JB_FARRAY, &v) != NULL;
 }
 
+bool
+rom_program_is_superseded(RomProgram *c, int64 seq)
+{
+	return is_superseded(superseded_of(c), seq);
+}
+
 /* is_used: does history hold the step, by an event that no retry has taken back? */
 static bool
-is_used(Claimed *c, const char *step)
+is_used(RomProgram *c, const char *step)
 {
 	static RomStatement find = {
 		"SELECT 1 FROM romancy.t_history h, LATERAL pg_catalog.unnest(romancy.events_unpack(h.events)) e"
@@ -197,7 +212,7 @@ is_used(Claimed *c, const char *step)
 
 /* check_unused: RM003 for an activity id that history holds. */
 static void
-check_unused(Claimed *c, const char *step)
+check_unused(RomProgram *c, const char *step)
 {
 	if (is_used(c, step))
 		ereport(ERROR,
@@ -206,32 +221,39 @@ check_unused(Claimed *c, const char *step)
 				 errhint("Read the history first: it holds this step.")));
 }
 
-/* record appends one event. */
-static Datum
-record(Claimed *c, RomEvent *event)
+void
+rom_program_append(RomProgram *c, RomEventList *list, bool compensations)
 {
 	static RomStatement update = {
 		"UPDATE romancy.t_instance SET last_seq = $2, updated_at = $3, flags = flags | $4 WHERE instance_id = $1",
 		4, {UUIDOID, INT8OID, TIMESTAMPTZOID, INT4OID}
 	};
-	RomEventList list = {0};
 	Datum		values[4];
 
-	check_unused(c, event->step);
-	if (c->last_seq >= rom_guc_max_history_events)
+	if (c->last_seq + list->count > rom_guc_max_history_events)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_LIMIT),
 				 errmsg("history of workflow \"%s\" would exceed %d events",
 						c->task->activity, rom_guc_max_history_events),
 				 errhint("Divide the work among several instances, or raise romancy.max_history_events.")));
+	values[0] = UUIDPGetDatum(&c->task->instance_id);
+	values[1] = Int64GetDatum(rom_history_append(&c->task->instance_id, list, 0, c->last_seq));
+	values[2] = TimestampTzGetDatum(list->events[0]->at);
+	values[3] = Int32GetDatum(compensations ? ROM_HAS_COMPENSATIONS : 0);
+	rom_execute(&update, values, NULL, 0);
+}
+
+/* record appends one event. */
+static Datum
+record(RomProgram *c, RomEvent *event)
+{
+	RomEventList list = {0};
+
+	check_unused(c, event->step);
 	event->at = rom_now();
 	rom_event_list_add(&list, event, CurrentMemoryContext);
-	values[0] = UUIDPGetDatum(&c->task->instance_id);
-	values[1] = Int64GetDatum(rom_history_append(&c->task->instance_id, &list, 0, c->last_seq));
-	values[2] = TimestampTzGetDatum(event->at);
 	/* only a compensation is a detail of what a worker records */
-	values[3] = Int32GetDatum(event->detail ? ROM_HAS_COMPENSATIONS : 0);
-	rom_execute(&update, values, NULL, 0);
+	rom_program_append(c, &list, event->detail != NULL);
 	rom_engine_end(&c->engine);
 	PG_RETURN_VOID();
 }
@@ -247,7 +269,7 @@ PG_FUNCTION_INFO_V1(romancy_record_activity);
 Datum
 romancy_record_activity(PG_FUNCTION_ARGS)
 {
-	Claimed		c;
+	RomProgram	c;
 	RomEvent	event = {0};
 	char	   *compensation;
 
@@ -269,7 +291,7 @@ romancy_record_activity(PG_FUNCTION_ARGS)
 		rom_jb_text(&jb, "compensation", compensation);
 		event.detail = rom_jb_end(&jb);
 	}
-	enter(fcinfo, &c, true);
+	rom_program_enter(fcinfo, &c, true);
 	return record(&c, &event);
 }
 
@@ -279,7 +301,7 @@ PG_FUNCTION_INFO_V1(romancy_record_failure);
 Datum
 romancy_record_failure(PG_FUNCTION_ARGS)
 {
-	Claimed		c;
+	RomProgram	c;
 	RomEvent	event = {0};
 
 	event.type = ROM_EVENT_ACTIVITY_FAILED;
@@ -290,7 +312,7 @@ romancy_record_failure(PG_FUNCTION_ARGS)
 	event.result = rom_error_catchable(event.result,
 									   psprintf("activity \"%s\" was interrupted", event.name));
 	rom_payload_check(event.result, "message");
-	enter(fcinfo, &c, true);
+	rom_program_enter(fcinfo, &c, true);
 	return record(&c, &event);
 }
 
@@ -309,7 +331,7 @@ PG_FUNCTION_INFO_V1(romancy_suspend_timer);
 Datum
 romancy_suspend_timer(PG_FUNCTION_ARGS)
 {
-	Claimed		c;
+	RomProgram	c;
 	RomJb		jb;
 	char	   *step = step_arg(fcinfo, 1);
 	TimestampTz until;
@@ -318,7 +340,7 @@ romancy_suspend_timer(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"until\" must not be null")));
-	enter(fcinfo, &c, false);
+	rom_program_enter(fcinfo, &c, false);
 	check_unused(&c, step);
 	begin_command(&jb, "timer", step);
 	rom_jb_time(&jb, "until", until);
@@ -331,7 +353,7 @@ PG_FUNCTION_INFO_V1(romancy_suspend_receive);
 Datum
 romancy_suspend_receive(PG_FUNCTION_ARGS)
 {
-	Claimed		c;
+	RomProgram	c;
 	RomJb		jb;
 	char	   *step = step_arg(fcinfo, 1);
 	char	   *channel = rom_arg_text(fcinfo, 2, "channel");
@@ -339,7 +361,7 @@ romancy_suspend_receive(PG_FUNCTION_ARGS)
 	int64		us;
 
 	rom_channel_check(channel, "channel");
-	enter(fcinfo, &c, false);
+	rom_program_enter(fcinfo, &c, false);
 	check_unused(&c, step);
 	begin_command(&jb, "receive", step);
 	rom_jb_text(&jb, "name", channel);
@@ -354,14 +376,14 @@ PG_FUNCTION_INFO_V1(romancy_suspend_activity);
 Datum
 romancy_suspend_activity(PG_FUNCTION_ARGS)
 {
-	Claimed		c;
+	RomProgram	c;
 	RomJb		jb;
 	char	   *step = step_arg(fcinfo, 1);
 	char	   *name = name_arg(fcinfo, 2);
 	Jsonb	   *input = rom_arg_jsonb_opt(fcinfo, 3);
 
 	rom_payload_check(input, "input");
-	enter(fcinfo, &c, false);
+	rom_program_enter(fcinfo, &c, false);
 	check_unused(&c, step);
 	begin_command(&jb, "activity", step);
 	rom_jb_text(&jb, "name", name);
@@ -375,12 +397,12 @@ PG_FUNCTION_INFO_V1(romancy_complete_workflow);
 Datum
 romancy_complete_workflow(PG_FUNCTION_ARGS)
 {
-	Claimed		c;
+	RomProgram	c;
 	RomJb		jb;
 	Jsonb	   *output = rom_arg_jsonb_opt(fcinfo, 1);
 
 	rom_payload_check(output, "output");
-	enter(fcinfo, &c, false);
+	rom_program_enter(fcinfo, &c, false);
 	begin_command(&jb, "complete", NULL);
 	rom_jb_json(&jb, "output", output);
 	return command(&c, &jb);
@@ -388,17 +410,23 @@ romancy_complete_workflow(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(romancy_fail_workflow);
 
-/* romancy.fail_workflow(token text, message text, error_code text, detail jsonb) */
+/* romancy.fail_workflow(token text, message text, error_code text, detail jsonb); error_code RM003 pauses the instance */
 Datum
 romancy_fail_workflow(PG_FUNCTION_ARGS)
 {
-	Claimed		c;
+	RomProgram	c;
 	RomJb		jb;
 	Jsonb	   *error = rom_lease_failure(rom_arg_text(fcinfo, 1, "message"),
 										  rom_arg_text_opt(fcinfo, 2), rom_arg_jsonb_opt(fcinfo, 3));
 
 	rom_payload_check(error, "message");
-	enter(fcinfo, &c, false);
+	rom_program_enter(fcinfo, &c, false);
+	/* a program whose replay differs is for a human, as a handler is */
+	if (strcmp(rom_jb_get_text(error, "sqlstate"), unpack_sql_state(ERRCODE_ROM_REPLAY)) == 0)
+	{
+		rom_program_pause(&c, error);
+		PG_RETURN_VOID();
+	}
 	begin_command(&jb, "fail", NULL);
 	rom_jb_json(&jb, "error", error);
 	return command(&c, &jb);
@@ -410,13 +438,78 @@ PG_FUNCTION_INFO_V1(romancy_extend_lease);
 Datum
 romancy_extend_lease(PG_FUNCTION_ARGS)
 {
-	Claimed		c;
+	RomProgram	c;
 	int64		lease_us = rom_lease_arg(fcinfo, 1, "extend");
 
-	enter(fcinfo, &c, false);
+	rom_program_enter(fcinfo, &c, false);
 	rom_lease_extend(c.task, lease_us, NULL);
 	rom_engine_end(&c.engine);
 	PG_RETURN_VOID();
+}
+
+/*
+ * read_page reads up to size events of a task's instance after number after, in order and without what
+ * retry_workflow has taken back, into page, whose memory is in cxt. Engine scope needed.
+ */
+static void
+read_page(RomTask *task, int64 after, int size, RomEventList *page, MemoryContext cxt)
+{
+	static RomStatement select = {
+		"SELECT last_seq, events FROM romancy.t_history WHERE instance_id = $1 AND last_seq > $2"
+		" ORDER BY last_seq LIMIT $3",
+		3, {UUIDOID, INT8OID, INT8OID}
+	};
+	Jsonb	   *without = task->next ? rom_jb_get_json(task->next, "superseded") : NULL;
+
+	/* a page is full though some are left out */
+	int64		nread = size + (without ? JsonContainerSize(&without->root) : 0);
+	RomEventList list = {0};
+	Datum		values[3];
+	uint64		rows;
+
+	values[0] = UUIDPGetDatum(&task->instance_id);
+	values[1] = Int64GetDatum(after);
+	values[2] = Int64GetDatum(nread);
+	rows = rom_execute(&select, values, NULL, 0);
+	for (uint64 i = 0; i < rows && list.count < nread + 1000; i++)
+	{
+		bool		isnull;
+
+		rom_pack_read(rom_value(i, 2, &isnull),
+					  DatumGetInt64(rom_value(i, 1, &isnull)), &list, cxt);
+	}
+	for (int i = 0; i < list.count && page->count < size; i++)
+		if (list.events[i]->seq > after && !is_superseded(without, list.events[i]->seq))
+			rom_event_list_add(page, list.events[i], cxt);
+}
+
+Jsonb *
+rom_program_history(RomTask *task)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	RomEventList page = {0};
+	RomEngine	engine;
+	Jsonb	  **elements;
+
+	rom_engine_begin(&engine);
+	read_page(task, 0, HISTORY_PAGE, &page, cxt);
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+	elements = palloc_array(Jsonb *, page.count + 1);
+	for (int i = 0; i < page.count; i++)
+	{
+		RomEvent   *event = page.events[i];
+		RomJb		jb;
+
+		rom_jb_begin(&jb);
+		rom_jb_int(&jb, "seq", event->seq);
+		rom_jb_text(&jb, "event_type", rom_event_name(event->type));
+		rom_jb_text(&jb, "activity_id", event->step);
+		rom_jb_json(&jb, "data", rom_event_data(event));
+		rom_jb_time(&jb, "created_at", event->at);
+		elements[i] = rom_jb_end(&jb);
+	}
+	return rom_jb_array(elements, page.count);
 }
 
 PG_FUNCTION_INFO_V1(romancy_read_history);
@@ -430,22 +523,13 @@ PG_FUNCTION_INFO_V1(romancy_read_history);
 Datum
 romancy_read_history(PG_FUNCTION_ARGS)
 {
-	static RomStatement select = {
-		"SELECT last_seq, events FROM romancy.t_history WHERE instance_id = $1 AND last_seq > $2"
-		" ORDER BY last_seq LIMIT $3",
-		3, {UUIDOID, INT8OID, INT8OID}
-	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	int64		after = rom_arg_int64_opt(fcinfo, 1, 0);
-	int			size = rom_arg_int32_opt(fcinfo, 2, 1000);
+	int			size = rom_arg_int32_opt(fcinfo, 2, HISTORY_PAGE);
 	MemoryContext cxt;
-	RomEventList list = {0};
-	Claimed		c;
-	uint64		rows;
+	RomEventList page = {0};
+	RomProgram	c;
 	Datum		values[5];
-	Jsonb	   *without;
-	int64		nread;
-	int			count = 0;
 
 	if (size < 1 || size > 10000)
 		ereport(ERROR,
@@ -453,30 +537,14 @@ romancy_read_history(PG_FUNCTION_ARGS)
 				 errmsg("page_size must be between 1 and 10000")));
 	InitMaterializedSRF(fcinfo, 0);
 	cxt = CurrentMemoryContext;
-	enter(fcinfo, &c, false);
-	values[0] = UUIDPGetDatum(&c.task->instance_id);
-	values[1] = Int64GetDatum(after);
-	/* a page is full though some are left out */
-	without = superseded_of(&c);
-	nread = size + (without ? JsonContainerSize(&without->root) : 0);
-	values[2] = Int64GetDatum(nread);
-	rows = rom_execute(&select, values, NULL, 0);
-	for (uint64 i = 0; i < rows && list.count < nread + 1000; i++)
+	rom_program_enter(fcinfo, &c, false);
+	read_page(c.task, after, size, &page, cxt);
+	for (int i = 0; i < page.count; i++)
 	{
-		bool		isnull;
-
-		rom_pack_read(rom_value(i, 2, &isnull),
-					  DatumGetInt64(rom_value(i, 1, &isnull)), &list, cxt);
-	}
-	for (int i = 0; i < list.count && count < size; i++)
-	{
-		RomEvent   *event = list.events[i];
+		RomEvent   *event = page.events[i];
 		bool		nulls[5] = {0};
-		Jsonb	   *data;
+		Jsonb	   *data = rom_event_data(event);
 
-		if (event->seq <= after || is_superseded(without, event->seq))
-			continue;
-		data = rom_event_data(event);
 		values[0] = Int64GetDatum(event->seq);
 		values[1] = CStringGetTextDatum(rom_event_name(event->type));
 		nulls[2] = event->step == NULL;
@@ -485,7 +553,6 @@ romancy_read_history(PG_FUNCTION_ARGS)
 		values[3] = PointerGetDatum(data);
 		values[4] = TimestampTzGetDatum(event->at);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-		count++;
 	}
 	rom_engine_end(&c.engine);
 	MemoryContextSwitchTo(cxt);

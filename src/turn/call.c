@@ -83,7 +83,15 @@ static char *
 next_step(RomTurn *turn, RomCall *call)
 {
 	bool		found;
-	const char *base = call->step ? call->step : call->step_base;
+	const char *base;
+
+	/* the calls that stand for a program's commands (tasks/command.c) bring their id */
+	if (turn->given_step != NULL)
+	{
+		call->step = turn->given_step;
+		turn->given_step = NULL;
+	}
+	base = call->step ? call->step : call->step_base;
 
 	check_length(call->step ? "activity_id" : "name", base);
 	if (call->step != NULL)

@@ -284,6 +284,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	}
 	turn->cursor = 0;
 	turn->counters = NULL;
+	turn->given_step = NULL;
 	turn->used = NULL;
 	turn->call = NULL;
 	turn->wait = NULL;

@@ -139,6 +139,8 @@ struct RomTurn
 								 * step */
 	struct HTAB *counters;		/* step_base -> n, of this evaluation */
 	struct HTAB *used;			/* given ids, of this evaluation */
+	const char *given_step;		/* id of the next call, where that takes no
+								 * activity_id; or NULL */
 
 	/* the evaluation under way */
 	bool		evaluating;

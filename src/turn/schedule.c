@@ -210,11 +210,17 @@ wait_for(RomTurn *turn, RomCall *call, char **handles, int n, bool any, Timestam
 void
 rom_schedule_wait(RomTurn *turn, const char *label, char **handles, int n, bool any)
 {
+	rom_schedule_wait_until(turn, label, handles, n, any, DT_NOEND);
+}
+
+void
+rom_schedule_wait_until(RomTurn *turn, const char *label, char **handles, int n, bool any, TimestampTz until)
+{
 	RomCall		call = {0};
 
 	call.primitive = &rom_primitive_await;
 	call.step = call.step_base = label;
-	wait_for(turn, &call, handles, n, any, DT_NOEND);
+	wait_for(turn, &call, handles, n, any, until);
 }
 
 Jsonb *

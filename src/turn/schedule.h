@@ -61,6 +61,10 @@ extern void rom_schedule_register(const RomScheduleKind *kind);
 extern void rom_schedule_wait(RomTurn *turn, const char *label, char **handles,
 							  int n, bool any);
 
+/* The same up to an instant (DT_NOEND: none): then history gets AwaitTimeout with the label as its step. */
+extern void rom_schedule_wait_until(RomTurn *turn, const char *label, char **handles,
+									int n, bool any, TimestampTz until);
+
 /* The value of a step that has an outcome, or raises its error, which is noted as one that the handler saw. */
 extern Jsonb *rom_schedule_value(RomTurn *turn, const char *handle);
 

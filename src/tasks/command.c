@@ -1,0 +1,693 @@
+/*-------------------------------------------------------------------------
+ *
+ * command.c
+ *		The commands of a program that runs workflow code: romancy.suspend().
+ *
+ * A command is one call that a handler could make, with the step's id given by the
+ * program. romancy.suspend() checks all of them and leaves them in the instance's task;
+ * the executor carries them out in the place of the handler (outside.c), by the same SQL
+ * functions. So a program can do what a handler can, and history looks the same.
+ *
+ * Without wait_for the last command is called as a handler calls it: an activity, a child,
+ * a timer, a receive is waited for. All other commands schedule (spawn and its like), and
+ * wait_for names the steps that are awaited after that.
+ *
+ * The evaluation is repeated until every command is in history, as with any handler. A
+ * command that history answers is compared with it and not called again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "defs/retry.h"
+#include "messages/message.h"
+#include "tasks/command.h"
+#include "tasks/outside.h"
+#include "turn/call.h"
+#include "turn/primitives.h"
+#include "turn/replay.h"
+#include "turn/schedule.h"
+#include "turn/turn.h"
+
+/* Types of the arguments of the SQL functions below. */
+typedef enum ArgType
+{
+	ARG_TEXT,
+	ARG_JSONB,
+	ARG_INTERVAL,
+	ARG_UUID,
+	ARG_BYTEA,					/* base64 in the command */
+	ARG_INT,
+	ARG_TIME,					/* an instant */
+	ARG_STEP,					/* the command's id, as text */
+} ArgType;
+
+/* One argument of an op's SQL texts: the command's key of it. */
+typedef struct Arg
+{
+	const char *key;
+	ArgType		type;
+	bool		needed;
+} Arg;
+
+#define ARGS_MAX 9
+
+/* What an "op" is. Parameter $n of its texts is args[n - 1]. */
+typedef struct Op
+{
+	const char *name;
+	const char *call;			/* makes the call as a handler makes it */
+	const char *spawn;			/* schedules the step; NULL: there is no such
+								 * call */
+	bool		waits;			/* call may wait: only as the last command */
+	const char *label;			/* key of what is recorded as the step's name,
+								 * or NULL */
+	RomEventType events[4];		/* that history may hold for the step,
+								 * 0-terminated */
+	Arg			args[ARGS_MAX];
+} Op;
+
+static const Op ops[] = {
+	{"activity",
+		"SELECT romancy.activity($1, $2, $3, $4)",
+		"SELECT romancy.spawn($1, $2, $3, $4)", true, "name",
+		{ROM_EVENT_ACTIVITY_SCHEDULED, ROM_EVENT_ACTIVITY_COMPLETED, ROM_EVENT_ACTIVITY_FAILED},
+	{{"name", ARG_TEXT, true}, {"input", ARG_JSONB}, {"id", ARG_STEP}, {"retry", ARG_JSONB}}},
+	{"child",
+		"SELECT romancy.call_workflow($1, $2, $3, coalesce($4, 'cancel'), $5, $6, $7, $8)",
+		"SELECT romancy.spawn_workflow($1, $2, $3, coalesce($4, 'cancel'), $5, $6, $7, $8)", true, "name",
+		{ROM_EVENT_CHILD_SCHEDULED, ROM_EVENT_CHILD_COMPLETED, ROM_EVENT_CHILD_FAILED},
+		{{"name", ARG_TEXT, true}, {"input", ARG_JSONB}, {"id", ARG_STEP}, {"on_parent_close", ARG_TEXT},
+	{"version", ARG_INT}, {"priority", ARG_INT}, {"labels", ARG_JSONB}, {"execution_timeout", ARG_INTERVAL}}},
+	{"timer",
+		"SELECT romancy.sleep_until($1, $2)", NULL, true, NULL,
+		{ROM_EVENT_TIMER_SCHEDULED, ROM_EVENT_TIMER_EXPIRED},
+	{{"until", ARG_TIME, true}, {"id", ARG_STEP}}},
+	{"receive",
+		"SELECT romancy.receive($1, $2, $3)",
+		"SELECT romancy.spawn_receive($1)", true, "channel",
+		{ROM_EVENT_RECEIVE_SCHEDULED, ROM_EVENT_MESSAGE_RECEIVED, ROM_EVENT_MESSAGE_TIMEOUT},
+	{{"channel", ARG_TEXT, true}, {"timeout", ARG_INTERVAL}, {"id", ARG_STEP}}},
+	{"event",
+		"SELECT romancy.wait_event($1, $2, $3)", NULL, true, NULL,
+		{ROM_EVENT_EVENT_RECEIVED, ROM_EVENT_MESSAGE_RECEIVED, ROM_EVENT_MESSAGE_TIMEOUT},
+	{{"type", ARG_TEXT, true}, {"timeout", ARG_INTERVAL}, {"id", ARG_STEP}}},
+	{"subscribe",
+		"SELECT romancy.subscribe($1, coalesce($2, 'broadcast'))", NULL, false, NULL,
+		{ROM_EVENT_SUBSCRIBED},
+	{{"channel", ARG_TEXT, true}, {"mode", ARG_TEXT}}},
+	{"unsubscribe",
+		"SELECT romancy.unsubscribe($1)", NULL, false, NULL,
+		{ROM_EVENT_UNSUBSCRIBED},
+	{{"channel", ARG_TEXT, true}}},
+	{"publish",
+		"SELECT romancy.publish($1, $2, $3, $4)", NULL, false, NULL,
+		{ROM_EVENT_MESSAGE_PUBLISHED},
+	{{"channel", ARG_TEXT, true}, {"data", ARG_JSONB}, {"metadata", ARG_JSONB}, {"data_binary", ARG_BYTEA}}},
+	{"send_to",
+		"SELECT romancy.send_to($1, $2, $3, $4, $5)", NULL, false, NULL,
+		{ROM_EVENT_MESSAGE_SENT},
+		{{"instance_id", ARG_UUID, true}, {"channel", ARG_TEXT, true}, {"data", ARG_JSONB},
+	{"metadata", ARG_JSONB}, {"data_binary", ARG_BYTEA}}},
+	{"raise_event",
+		"SELECT romancy.raise_event($1, $2, $3, $4, $5, NULL, $6, $7, $8, $9)", NULL, false, NULL,
+		{ROM_EVENT_EVENT_RAISED},
+		{{"type", ARG_TEXT, true}, {"source", ARG_TEXT, true}, {"data", ARG_JSONB}, {"event_id", ARG_TEXT},
+			{"subject", ARG_TEXT}, {"datacontenttype", ARG_TEXT}, {"data_binary", ARG_BYTEA},
+	{"extensions", ARG_JSONB}, {"instance_id", ARG_UUID}}},
+	{"start",
+		"SELECT romancy.start_workflow($1, $2, $3, $4, NULL, coalesce($5, 0), $6, $7, $8)", NULL, false, NULL,
+		{ROM_EVENT_WORKFLOW_STARTED},
+		{{"name", ARG_TEXT, true}, {"input", ARG_JSONB}, {"instance_id", ARG_UUID},
+			{"idempotency_key", ARG_TEXT}, {"priority", ARG_INT}, {"labels", ARG_JSONB}, {"version", ARG_INT},
+	{"execution_timeout", ARG_INTERVAL}}},
+	{"cancel",
+		"SELECT romancy.cancel_workflow($1, $2)", NULL, false, NULL,
+		{ROM_EVENT_CANCEL_REQUESTED},
+	{{"instance_id", ARG_UUID, true}, {"reason", ARG_TEXT}}},
+	{"join_group",
+		"SELECT romancy.join_group($1)", NULL, false, NULL,
+		{ROM_EVENT_GROUP_JOINED},
+	{{"name", ARG_TEXT, true}}},
+	{"leave_group",
+		"SELECT romancy.leave_group($1)", NULL, false, NULL,
+		{ROM_EVENT_GROUP_LEFT},
+	{{"name", ARG_TEXT, true}}},
+	{"compensate",
+		"SELECT romancy.compensate()", NULL, true, NULL,
+	{ROM_EVENT_COMPENSATED}},
+	{"recur",
+		"SELECT romancy.recur($1)", NULL, true, NULL,
+		{ROM_EVENT_WORKFLOW_RECURRED},
+	{{"input", ARG_JSONB}}},
+};
+
+/* ---------------------------------------------------------------- checking */
+
+/* bad raises RM012 for a key of an element. */
+static void
+bad(const char *what, const char *key, const char *must)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_DEFINITION),
+			 errmsg("%s: \"%s\" must be %s", what, key, must)));
+}
+
+/* member is a member of an object as a document; NULL when it is absent or null. */
+static Jsonb *
+member(Jsonb *object, const char *key)
+{
+	Jsonb	   *value = rom_jb_get_json(object, key);
+
+	return value == NULL || rom_jb_is_null(value) ? NULL : value;
+}
+
+char *
+rom_command_step(Jsonb *object, const char *what)
+{
+	char	   *step = rom_jb_get_text(object, "id");
+
+	if (step == NULL || step[0] == '\0' || strlen(step) > ROM_NAME_MAX)
+		bad(what, "id", "a text of 1 to 200 bytes");
+	if (strcmp(step, ROM_OUTSIDE_STEP) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("%s: activity id \"%s\" is reserved", what, step)));
+	return step;
+}
+
+/* find_op finds a command's op. */
+static const Op *
+find_op(Jsonb *command, const char *what)
+{
+	char	   *name = rom_jb_get_text(command, "op");
+
+	for (int i = 0; name != NULL && i < lengthof(ops); i++)
+		if (strcmp(ops[i].name, name) == 0)
+			return &ops[i];
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_DEFINITION),
+			 name == NULL ? errmsg("%s: \"op\" is missing", what) :
+			 errmsg("%s: unknown op \"%s\"", what, name),
+			 errhint("Ops are activity, child, timer, receive, event, subscribe, unsubscribe, publish, send_to, raise_event, start, cancel, join_group, leave_group, compensate and recur.")));
+	return NULL;
+}
+
+/* check_arg raises RM012 where a member is not what its parameter takes. */
+static void
+check_arg(Jsonb *command, const Arg *arg, const char *what)
+{
+	Jsonb	   *value = member(command, arg->key);
+	char	   *text;
+	Interval	interval;
+	pg_uuid_t	uuid;
+	int64		us;
+
+	if (value == NULL)
+	{
+		if (arg->needed)
+			bad(what, arg->key, "given");
+		return;
+	}
+	text = rom_jb_get_text(command, arg->key);
+	switch (arg->type)
+	{
+		case ARG_TEXT:
+			if (text == NULL)
+				bad(what, arg->key, "a text");
+			if (strcmp(arg->key, "channel") == 0 || strcmp(arg->key, "type") == 0)
+				rom_channel_check(text, arg->key);
+			if (strcmp(arg->key, "name") == 0)
+				rom_turn_check_name(text);
+			break;
+		case ARG_JSONB:
+			if (strcmp(arg->key, "retry") == 0)
+			{
+				RomRetryPolicy policy;
+
+				rom_retry_defaults(&policy);
+				rom_retry_overlay(&policy, value, "retry");
+			}
+			rom_payload_check(value, arg->key);
+			break;
+		case ARG_INTERVAL:
+			if (text == NULL || !rom_input_interval(text, &interval) ||
+				!rom_interval_usec(&interval, &us) || us < 0)
+				bad(what, arg->key, "an interval that is not negative, as text");
+			break;
+		case ARG_UUID:
+			if (text == NULL || !rom_input_uuid(text, &uuid))
+				bad(what, arg->key, "a uuid, as text");
+			break;
+		case ARG_BYTEA:
+			if (text == NULL || rom_base64_decode(text) == NULL)
+				bad(what, arg->key, "base64");
+			break;
+		case ARG_INT:
+			if (rom_jb_get_int(command, arg->key, PG_INT64_MIN) < PG_INT32_MIN ||
+				rom_jb_get_int(command, arg->key, PG_INT64_MAX) > PG_INT32_MAX)
+				bad(what, arg->key, "an integer");
+			break;
+		case ARG_TIME:
+		case ARG_STEP:
+			break;
+	}
+}
+
+/* timer_until is the end of a timer: its key "until", or "duration" from now. */
+static TimestampTz
+timer_until(Jsonb *command, const char *what)
+{
+	char	   *until = rom_jb_get_text(command, "until");
+	char	   *duration = rom_jb_get_text(command, "duration");
+	TimestampTz at;
+	Interval	interval;
+
+	if ((until == NULL) == (duration == NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("%s: a timer needs one of \"until\" and \"duration\"", what)));
+	if (until != NULL)
+	{
+		if (!rom_input_timestamptz(until, &at) || TIMESTAMP_NOT_FINITE(at))
+			bad(what, "until", "an instant, as text");
+		return at;
+	}
+	if (!rom_input_interval(duration, &interval))
+		bad(what, "duration", "an interval, as text");
+	return rom_timestamp_plus(rom_now(), &interval);
+}
+
+/* array_of reads an argument that must be a JSON array of at most max elements. */
+static int
+array_of(Jsonb *array, const char *argument, int max)
+{
+	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must be a JSON array", argument)));
+	if (JB_ROOT_COUNT(array) > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_LIMIT),
+				 errmsg("argument \"%s\" has %d elements, the limit is %d",
+						argument, (int) JB_ROOT_COUNT(array), max)));
+	return JB_ROOT_COUNT(array);
+}
+
+/* element is the n-th of such an array, which must be an object. */
+static Jsonb *
+element(Jsonb *array, int n, const char *what)
+{
+	Jsonb	   *value = JsonbValueToJsonb(getIthJsonbValueFromContainer(&array->root, n));
+
+	if (!JB_ROOT_IS_OBJECT(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("%s must be a JSON object", what)));
+	return value;
+}
+
+/* check_command checks one command and returns it, a timer with its end. waits: may it be called so that it waits? */
+static Jsonb *
+check_command(Jsonb *command, const char *what, bool waits)
+{
+	const Op   *op = find_op(command, what);
+
+	(void) rom_command_step(command, what);
+	if (strcmp(op->name, "timer") == 0)
+	{
+		RomJb		jb;
+
+		rom_jb_begin(&jb);
+		rom_jb_time(&jb, "until", timer_until(command, what));
+		command = rom_jb_with(command, "until", rom_jb_get_json(rom_jb_end(&jb), "until"));
+	}
+	else
+		for (int i = 0; i < ARGS_MAX && op->args[i].key != NULL; i++)
+			check_arg(command, &op->args[i], what);
+	if (op->waits && !waits && op->spawn == NULL && strcmp(op->name, "timer") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("%s: op \"%s\" must be the last command, without wait_for", what, op->name)));
+	if (!waits && strcmp(op->name, "receive") == 0 && member(command, "timeout") != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("%s: a receive that is scheduled has no timeout", what),
+				 errhint("Give the timeout to wait_for.")));
+	return command;
+}
+
+/* check_wait checks wait_for and returns it with the end of its timeout. */
+static Jsonb *
+check_wait(Jsonb *wait)
+{
+	Jsonb	   *any;
+	Jsonb	   *ids;
+	char	   *timeout;
+	int			n;
+
+	if (!JB_ROOT_IS_OBJECT(wait))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"wait_for\" must be a JSON object")));
+	any = member(wait, "any");
+	ids = any ? any : member(wait, "all");
+	if (ids == NULL || (any != NULL && member(wait, "all") != NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"wait_for\" must have one of the keys \"any\" and \"all\"")));
+	n = array_of(ids, "wait_for", ROM_COMMANDS_MAX);
+	if (n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"wait_for\" names no step")));
+	for (int i = 0; i < n; i++)
+		if (getIthJsonbValueFromContainer(&ids->root, i)->type != jbvString)
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_DEFINITION),
+					 errmsg("argument \"wait_for\" must name steps by text")));
+	if (member(wait, "id") != NULL)
+		(void) rom_command_step(wait, "argument \"wait_for\"");
+	timeout = rom_jb_get_text(wait, "timeout");
+	if (timeout != NULL)
+	{
+		Interval	interval;
+		int64		us;
+		RomJb		jb;
+
+		if (any == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_DEFINITION),
+					 errmsg("argument \"wait_for\": a timeout goes with \"any\""),
+					 errhint("Schedule a timer and wait for any of the steps.")));
+		if (!rom_input_interval(timeout, &interval) || !rom_interval_usec(&interval, &us) || us < 0)
+			bad("argument \"wait_for\"", "timeout", "an interval that is not negative, as text");
+		rom_jb_begin(&jb);
+		rom_jb_time(&jb, "until", rom_timestamp_plus(rom_now(), &interval));
+		wait = rom_jb_with(wait, "until", rom_jb_get_json(rom_jb_end(&jb), "until"));
+	}
+	else if (member(wait, "timeout") != NULL)
+		bad("argument \"wait_for\"", "timeout", "an interval, as text");
+	return wait;
+}
+
+Jsonb *
+rom_command_check(Jsonb *commands, Jsonb *wait_for)
+{
+	int			n = array_of(commands, "commands", ROM_COMMANDS_MAX);
+	Jsonb	  **checked = palloc_array(Jsonb *, n + 1);
+	HTAB	   *seen = rom_replay_make_table("romancy commands", ROM_STEP_KEY, CurrentMemoryContext);
+	RomJb		jb;
+
+	if (n == 0 && wait_for == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"commands\" is empty, and there is nothing to wait for")));
+	for (int i = 0; i < n; i++)
+	{
+		char	   *what = psprintf("command %d", i + 1);
+		bool		found;
+
+		checked[i] = check_command(element(commands, i, what), what, wait_for == NULL && i == n - 1);
+		(void) hash_search(seen, rom_jb_get_text(checked[i], "id"), HASH_ENTER, &found);
+		if (found)
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_DEFINITION),
+					 errmsg("%s: id \"%s\" is used twice", what, rom_jb_get_text(checked[i], "id"))));
+	}
+	hash_destroy(seen);
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "do", "suspend");
+	rom_jb_json(&jb, "commands", rom_jb_array(checked, n));
+	if (wait_for != NULL)
+		rom_jb_json(&jb, "wait_for", check_wait(wait_for));
+	return rom_jb_end(&jb);
+}
+
+/* ---------------------------------------------------------------- carrying out */
+
+void
+rom_command_sql(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	SPI_connect();
+	if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0) < 0)
+		elog(ERROR, "could not carry out a command");
+	SPI_finish();
+}
+
+/* argument makes a datum of a member; false where it is null. *type is its type in any case. */
+static bool
+argument(Jsonb *command, const Arg *arg, Datum *value, Oid *type)
+{
+	static const Oid types[] = {
+		[ARG_TEXT] = TEXTOID,[ARG_JSONB] = JSONBOID,[ARG_INTERVAL] = INTERVALOID,[ARG_UUID] = UUIDOID,
+		[ARG_BYTEA] = BYTEAOID,[ARG_INT] = INT4OID,[ARG_TIME] = TIMESTAMPTZOID,[ARG_STEP] = TEXTOID,
+	};
+	char	   *text = rom_jb_get_text(command, arg->key);
+	Jsonb	   *json;
+	Interval   *interval;
+	pg_uuid_t  *uuid;
+
+	*type = types[arg->type];
+	switch (arg->type)
+	{
+		case ARG_JSONB:
+			/* the document null is a value of its own */
+			json = rom_jb_get_json(command, arg->key);
+			*value = PointerGetDatum(json);
+			return json != NULL;
+		case ARG_INT:
+			*value = Int32GetDatum(rom_jb_get_int(command, arg->key, 0));
+			return member(command, arg->key) != NULL;
+		case ARG_TIME:
+			*value = TimestampTzGetDatum(rom_jb_get_time(command, arg->key));
+			return true;
+		case ARG_INTERVAL:
+			interval = palloc_object(Interval);
+			*value = PointerGetDatum(interval);
+			return text != NULL && rom_input_interval(text, interval);
+		case ARG_UUID:
+			uuid = palloc_object(pg_uuid_t);
+			*value = UUIDPGetDatum(uuid);
+			return text != NULL && rom_input_uuid(text, uuid);
+		case ARG_BYTEA:
+			*value = text ? PointerGetDatum(rom_base64_decode(text)) : (Datum) 0;
+			return text != NULL;
+		case ARG_TEXT:
+		case ARG_STEP:
+			*value = text ? CStringGetTextDatum(text) : (Datum) 0;
+			return text != NULL;
+	}
+	return false;
+}
+
+/* spawn_timer schedules a timer that ends at a given instant. */
+static void
+spawn_timer(Jsonb *command)
+{
+	RomCall		call = {0};
+	RomJb		jb;
+
+	call.primitive = &rom_primitive_spawn_timer;
+	call.step_base = "spawn_timer";
+	rom_jb_begin(&jb);
+	rom_jb_time(&jb, "until", rom_jb_get_time(command, "until"));
+	call.detail = rom_jb_end(&jb);
+	(void) rom_turn_step(&call);
+}
+
+/* make_call has the step of a command carried out by a handler's call. waits: so that it waits for its end. */
+static void
+make_call(RomTurn *turn, const Op *op, Jsonb *command, bool waits)
+{
+	Oid			types[ARGS_MAX];
+	Datum		values[ARGS_MAX];
+	char		nulls[ARGS_MAX];
+	bool		spawned = op->waits && !waits;
+	int			n = 0;
+	int			most = ARGS_MAX;
+	bool		has_id = false;
+
+	/* spawn_receive() takes the channel alone */
+	if (spawned && strcmp(op->name, "receive") == 0)
+		most = 1;
+	for (; n < most && op->args[n].key != NULL; n++)
+	{
+		nulls[n] = argument(command, &op->args[n], &values[n], &types[n]) ? ' ' : 'n';
+		has_id |= op->args[n].type == ARG_STEP;
+	}
+	/* a call that takes no activity_id gets it all the same */
+	turn->given_step = NULL;
+	if (!has_id || (spawned && op->spawn == NULL))
+		turn->given_step = rom_turn_copy_text(turn, rom_jb_get_text(command, "id"));
+	if (spawned && op->spawn == NULL)
+	{
+		spawn_timer(command);
+		return;
+	}
+	rom_command_sql(spawned ? op->spawn : op->call, n, types, values, nulls);
+}
+
+Jsonb *
+rom_command_mismatch(const char *workflow, int64 seq, const char *what, const char *does, RomEventType held)
+{
+	return rom_error_make(ERRCODE_ROM_REPLAY,
+						  psprintf("replay of workflow \"%s\" does not match its history at position %lld: %s",
+								   workflow, (long long) seq, what),
+						  psprintf("The program %s; history holds %s.", does, rom_event_name(held)),
+						  "Run the former program, or guard the change with patched; then call romancy.resume_workflow().",
+						  NULL);
+}
+
+/* is_same compares a command with the event that history holds for its id; where that is another step's, the instance is paused, and false returned. */
+static bool
+is_same(RomTurn *turn, const Op *op, Jsonb *command, RomEvent *event)
+{
+	const char *what = NULL;
+	char	   *id = rom_jb_get_text(command, "id");
+	char	   *label = op->label ? rom_jb_get_text(command, op->label) : NULL;
+	bool		kind = event->type == ROM_EVENT_CALL_FAILED;
+	char	   *name = event->name;
+
+	for (int i = 0; i < lengthof(op->events) && op->events[i] != 0; i++)
+		kind |= op->events[i] == event->type;
+	if (name == NULL && event->step != NULL)
+	{
+		char	   *colon;
+
+		name = pstrdup(event->step);
+		colon = strrchr(name, ':');
+		if (colon != NULL)
+			*colon = '\0';
+	}
+	if (!kind)
+		what = "another kind of step";
+	else if (label != NULL && name != NULL && strcmp(op->label, "name") == 0 && strcmp(label, name) != 0)
+		what = "another name";
+	else if (op->label != NULL && strcmp(op->label, "name") == 0 && event->type != ROM_EVENT_CALL_FAILED &&
+			 !rom_call_same_jsonb(event->input, rom_jb_get_json(command, "input")))
+		what = "another input";
+	if (what == NULL)
+		return true;
+	if (!turn->was_paused)
+	{
+		rom_command_pause(turn, rom_command_mismatch(turn->inst->workflow, event->seq, what,
+													 psprintf("asks for %s \"%s\"", op->name, id),
+													 event->type));
+	}
+	return false;
+}
+
+/* known_steps is a table of the steps in a turn's program. */
+typedef struct KnownStep
+{
+	char		step[ROM_STEP_KEY];
+	RomEvent   *event;
+} KnownStep;
+
+static HTAB *
+known_steps(RomTurn *turn)
+{
+	HTAB	   *table = rom_replay_make_table("romancy known steps", sizeof(KnownStep), turn->cxt);
+
+	for (int i = 0; i < turn->program.count; i++)
+	{
+		RomEvent   *event = turn->program.events[i];
+		KnownStep  *entry;
+		bool		found;
+
+		if (event->step == NULL || strlen(event->step) >= ROM_STEP_KEY)
+			continue;
+		entry = hash_search(table, event->step, HASH_ENTER, &found);
+		if (!found)
+			entry->event = event;
+	}
+	return table;
+}
+
+/* await waits for the steps that wait_for names. False: one of them is unknown, as in is_same(). */
+static bool
+await(RomTurn *turn, Jsonb *wait, HTAB *known)
+{
+	Jsonb	   *any = member(wait, "any");
+	Jsonb	   *ids = any ? any : member(wait, "all");
+	int			n = JB_ROOT_COUNT(ids);
+	char	  **pending = palloc_array(char *, n);
+	int			npending = 0;
+	int			over = 0;
+	char	   *label = rom_jb_get_text(wait, "id");
+
+	for (int i = 0; i < n; i++)
+	{
+		JsonbValue *v = getIthJsonbValueFromContainer(&ids->root, i);
+		char	   *id = pnstrdup(v->val.string.val, v->val.string.len);
+
+		if (rom_turn_completion(turn, id) != NULL)
+			over++;
+		else if (rom_turn_scheduled(turn, id) != NULL)
+			pending[npending++] = id;
+		else if (strlen(id) < ROM_STEP_KEY && hash_search(known, id, HASH_FIND, NULL) != NULL)
+			over++;				/* a step that was over at once */
+		else
+		{
+			if (turn->was_paused)
+				return false;
+			rom_command_pause(turn, rom_error_make(ERRCODE_ROM_STATE,
+												   psprintf("workflow \"%s\" waits for \"%s\", which is no step of it",
+															turn->inst->workflow, id),
+												   NULL, "wait_for names ids of commands of this or an earlier suspend().", NULL));
+		}
+	}
+	if (label == NULL)
+		label = psprintf("%s_%s", any ? "await_any" : "await_all",
+						 npending > 0 ? pending[0] : "");
+	if (npending == 0 || (any != NULL && over > 0))
+		return true;
+	if (any != NULL && strlen(label) < ROM_STEP_KEY && hash_search(known, label, HASH_FIND, NULL) != NULL)
+		return true;			/* its timeout is over */
+	rom_schedule_wait_until(turn, label, pending, npending, any != NULL,
+							rom_jb_get_time(wait, "until"));
+	return true;
+}
+
+bool
+rom_command_carry_out(RomTurn *turn, Jsonb *command)
+{
+	Jsonb	   *commands = rom_jb_get_json(command, "commands");
+	Jsonb	   *wait = rom_jb_get_json(command, "wait_for");
+	int			n = JB_ROOT_COUNT(commands);
+	HTAB	   *known = known_steps(turn);
+
+	for (int i = 0; i < n; i++)
+	{
+		Jsonb	   *c = JsonbValueToJsonb(getIthJsonbValueFromContainer(&commands->root, i));
+		const Op   *op = find_op(c, "command");
+		KnownStep  *entry = hash_search(known, rom_jb_get_text(c, "id"), HASH_FIND, NULL);
+
+		if (entry != NULL)
+		{
+			if (!is_same(turn, op, c, entry->event))
+				return false;
+		}
+		else
+			make_call(turn, op, c, wait == NULL && i == n - 1);
+	}
+	return wait == NULL || await(turn, wait, known_steps(turn));
+}
+
+void
+rom_command_pause(RomTurn *turn, Jsonb *error)
+{
+	turn->pause_error = rom_turn_copy_jsonb(turn, error);
+	rom_turn_unwind(turn);
+}
