@@ -27,6 +27,7 @@ int			rom_guc_evaluation_timeout = 60000;
 int			rom_guc_executors = 2;
 int			rom_guc_lock_cleanup_interval = 60000;
 int			rom_guc_lock_timeout = 300000;
+bool		rom_guc_log_failures = true;
 int			rom_guc_max_concurrent_resumptions = 10;
 int			rom_guc_max_history_events = 50000;
 int			rom_guc_max_payload_size = 1024 * 1024;
@@ -191,6 +192,13 @@ rom_guc_init(GucStringCheckHook check_default_retry)
 							300000, 10, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomBoolVariable("romancy.log_failures",
+							 "Writes a line to the log for each instance that fails or is paused by the engine.",
+							 "With the SQLSTATE and the message of its error, never with payloads.",
+							 &rom_guc_log_failures,
+							 true,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 	DefineCustomIntVariable("romancy.max_concurrent_resumptions",
 							"Sets how many instances the resumption sweep hands out at a time.",
 							"These are instances whose wake-up was lost, in a crash for example.",

@@ -19,6 +19,7 @@ extern int	rom_guc_evaluation_timeout;
 extern int	rom_guc_executors;
 extern int	rom_guc_lock_cleanup_interval;
 extern int	rom_guc_lock_timeout;
+extern bool rom_guc_log_failures;
 extern int	rom_guc_max_concurrent_resumptions;
 extern int	rom_guc_max_history_events;
 extern int	rom_guc_max_payload_size;	/* bytes */

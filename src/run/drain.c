@@ -33,6 +33,7 @@
 #include "base/spi.h"
 #include "memory/slot.h"
 #include "run/batch.h"
+#include "run/failures.h"
 #include "run/run.h"
 #include "steps/throttle.h"
 #include "turn/arrival.h"
@@ -273,6 +274,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		leave_interpreter(run);
 		if (failed)
 			continue;
+		rom_failures_log(run);
 		turns += run->nsaved;
 		d->held += run->nheld;
 		if (run->procedure != NULL && run->nsaved > 0)

@@ -26,6 +26,7 @@
 #include "memory/slot.h"
 #include "memory/wake.h"
 #include "run/claim.h"
+#include "run/failures.h"
 #include "run/run.h"
 #include "steps/activity.h"
 #include "steps/throttle.h"
@@ -369,6 +370,7 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		if (!save[i])
 			continue;
 		save_turn(turn);
+		rom_failures_note(run, turn);
 		run->nsaved++;
 		run->procedure = turn->procedure;
 		if (run->procedure != NULL)

@@ -35,6 +35,7 @@ typedef struct RomRun
 	bool		tainted;
 	RomProcedure *procedure;	/* solo: to be run after the commit */
 	char	   *last_step;		/* careful: the activity that ran last */
+	List	   *failures;		/* what the log is to tell (failures.h) */
 } RomRun;
 
 /*

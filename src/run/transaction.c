@@ -27,6 +27,7 @@
 #include "base/spi.h"
 #include "memory/slot.h"
 #include "memory/wake.h"
+#include "run/failures.h"
 #include "run/run.h"
 #include "run/transaction.h"
 #include "turn/limit.h"
@@ -103,6 +104,8 @@ rom_transaction_run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n,
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
 	MemoryContextSwitchTo(batch_cxt);
 	rom_slot_end();
+	if (result == ROM_TRANSACTION_COMMITTED)
+		rom_failures_log(run);
 	rom_transaction_scrub(temp);
 	return result;
 }

@@ -25,6 +25,7 @@
 #include "steps/activity.h"
 #include "turn/ahead.h"
 #include "turn/call.h"
+#include "turn/quiet.h"
 #include "turn/replay.h"
 #include "turn/turn.h"
 
@@ -315,6 +316,7 @@ rom_call_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event)
 	RomOutcome	outcome;
 	int			level = GetCurrentTransactionNestLevel();
 
+	rom_quiet_aloud(turn);
 	PG_TRY();
 	{
 		outcome = call->primitive->execute(turn, call, event);
@@ -392,6 +394,7 @@ rom_turn_step(RomCall *call)
 	{
 		check_replay(turn, call, step, event);
 		turn->cursor++;
+		rom_quiet_move(turn);
 		if (event->type == ROM_EVENT_CALL_FAILED)
 			rom_error_raise(event->result);
 		return event;
@@ -419,6 +422,7 @@ rom_turn_step(RomCall *call)
 		if (turn->inlined)
 			rom_ahead_note(turn, call, event, detail);
 		turn->cursor++;
+		rom_quiet_move(turn);
 		return rom_call_answered(turn, call, event);
 	}
 	if (rom_call_can_inline(turn, call))
@@ -428,6 +432,7 @@ rom_turn_step(RomCall *call)
 		rom_call_execute_inline(turn, call, event);
 		rom_ahead_note(turn, call, event, detail);
 		turn->cursor++;
+		rom_quiet_move(turn);
 		return rom_call_answered(turn, call, event);
 	}
 	if (turn->inlined)
@@ -472,7 +477,10 @@ rom_turn_wait_over(RomTurn *turn, const char *label)
 	RomWait    *wait = turn->wait_before;
 
 	if (wait != NULL && wait->step != NULL && strcmp(wait->step, label) == 0)
+	{
 		turn->wait_over = true;
+		rom_quiet_past_await(turn);
+	}
 }
 
 RomInboxItem *

@@ -45,6 +45,7 @@
 #include "turn/context.h"
 #include "turn/evaluate.h"
 #include "turn/limit.h"
+#include "turn/quiet.h"
 #include "turn/replay.h"
 #include "turn/verdict.h"
 
@@ -268,6 +269,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	volatile RomEvaluation result = ROM_EVAL_ERROR;
 	RomIdentity identity;
 	RomUserCode code;
+	RomQuiet	quiet = {client_min_messages, log_min_messages};
 	RomLimit	limits[2];
 	RomLimit	before;
 	bool		outer_override = rom_spi_override_read_only;
@@ -324,6 +326,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		rom_limit_tear_out = PG_exception_stack;
 		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path, true);
 		PushActiveSnapshot(GetTransactionSnapshot());
+		rom_quiet_begin(turn, &quiet);
 		rom_context_push(&code, &turn->inst->id, turn->inst->workflow, NULL);
 		if (flinfo != NULL)
 			value = call_handler(turn, flinfo);
@@ -386,6 +389,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	rom_limit_tear_out = outer_tear_out;
 	rom_limit_reset();
 	rom_limit_restore(before);
+	rom_quiet_end(turn, &quiet, flinfo != NULL);
 	rom_turn_current = outer;
 	rom_spi_override_read_only = outer_override;
 

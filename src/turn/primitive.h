@@ -131,6 +131,9 @@ struct RomTurn
 	RomEventList program;		/* the subset that answers calls in program
 								 * order */
 	int			cursor;			/* next of program in this evaluation */
+	int			told;			/* the handler has been through what follows
+								 * so many steps (quiet.h) */
+	bool		told_await;		/* and is past the await at which it waited */
 	int64		completions;	/* outcomes of scheduled steps so far */
 	RomEvent   *failure;		/* the last WorkflowFailed in history */
 	int			failures_seen;	/* scheduled steps that raised their errors in

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/spi.h"
 #include "turn/failure.h"
+#include "turn/quiet.h"
 #include "turn/replay.h"
 #include "turn/saga.h"
 #include "turn/turn.h"
@@ -170,6 +171,7 @@ rom_turn_load(RomTurn *turn, bool claimed)
 			rom_replay_index(turn, turn->history.events[i]);
 	}
 	turn->stored = turn->history.count;
+	rom_quiet_load(turn);
 }
 
 void

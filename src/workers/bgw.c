@@ -131,6 +131,18 @@ cancel_unit(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
+static emit_log_hook_type outer_log_hook = NULL;
+
+/* leave_silently keeps it out of the log that this worker was told to leave: the server tells that it is shut down, and its log tells of a worker's end. */
+static void
+leave_silently(ErrorData *edata)
+{
+	if (edata->elevel == FATAL && edata->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+		edata->output_to_server = false;
+	else if (outer_log_hook)
+		outer_log_hook(edata);
+}
+
 void
 rom_bgw_pin_session(void)
 {
@@ -158,6 +170,8 @@ rom_bgw_pin_session(void)
 		if (GetConfigOption(pins[i].name, true, false) != NULL)
 			SetConfigOption(pins[i].name, pins[i].value,
 							PGC_SUSET, PGC_S_OVERRIDE);
+	outer_log_hook = emit_log_hook;
+	emit_log_hook = leave_silently;
 }
 
 void

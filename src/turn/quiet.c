@@ -1,0 +1,81 @@
+/*-------------------------------------------------------------------------
+ *
+ * quiet.c
+ *		Messages of a handler that its replay does not write again.
+ *
+ * A handler is run from the top in every evaluation, and what it says with RAISE NOTICE or WARNING would be
+ * said each time. Between two steps it always does the same; so for each of these stretches it is known
+ * whether an evaluation has been through it: turn->told is the number of the last one, counted by the steps before it. In the others, and in
+ * activities, messages come through; in these client_min_messages stands at ERROR, and log_min_messages at FATAL, which
+ * is what holds back LOG. (An error is not written in any case, it is caught.) The variables are set directly: there is nothing to be rolled back or reported to a client.
+ *
+ * A turn that is rolled back and run again in another transaction says it twice.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/guc.h"
+
+#include "turn/quiet.h"
+
+/* What the evaluation under way found when it began. */
+static RomQuiet outside;
+
+void
+rom_quiet_load(RomTurn *turn)
+{
+	/* while it waits for a step, it has been up to that */
+	turn->told = turn->wait_before != NULL && turn->wait_before->step != NULL ?
+		turn->program.count : turn->program.count - 1;
+}
+
+/* set shows messages from these levels on. */
+static void
+set(int client, int log)
+{
+	client_min_messages = client;
+	log_min_messages = log;
+}
+
+void
+rom_quiet_move(RomTurn *turn)
+{
+	if (turn->cursor <= turn->told)
+		set(Max(outside.client, ERROR), Max(outside.log, FATAL));
+	else
+		set(outside.client, outside.log);
+}
+
+void
+rom_quiet_aloud(RomTurn *turn)
+{
+	set(outside.client, outside.log);
+}
+
+void
+rom_quiet_begin(RomTurn *turn, RomQuiet *saved)
+{
+	saved->client = client_min_messages;
+	saved->log = log_min_messages;
+	outside = *saved;
+	rom_quiet_move(turn);
+}
+
+void
+rom_quiet_past_await(RomTurn *turn)
+{
+	if (turn->told_await || turn->told != turn->cursor)
+		return;
+	turn->told_await = true;
+	turn->told--;
+	rom_quiet_move(turn);
+}
+
+void
+rom_quiet_end(RomTurn *turn, const RomQuiet *saved, bool handler)
+{
+	if (handler)
+		turn->told = Max(turn->told, turn->cursor);
+	set(saved->client, saved->log);
+}
