@@ -123,13 +123,13 @@ static const Op ops[] = {
 		"SELECT romancy.raise_event($1, $2, $3, $4, $5, NULL, $6, $7, $8, $9)", NULL, false, NULL,
 		{ROM_EVENT_EVENT_RAISED},
 		{{"type", ARG_TEXT, true}, {"source", ARG_TEXT, true}, {"data", ARG_JSONB}, {"event_id", ARG_TEXT},
-			{"subject", ARG_TEXT}, {"datacontenttype", ARG_TEXT}, {"data_binary", ARG_BYTEA},
+		{"subject", ARG_TEXT}, {"datacontenttype", ARG_TEXT}, {"data_binary", ARG_BYTEA},
 	{"extensions", ARG_JSONB}, {"instance_id", ARG_UUID}}},
 	{"start",
 		"SELECT romancy.start_workflow($1, $2, $3, $4, NULL, coalesce($5, 0), $6, $7, $8)", NULL, false, NULL,
 		{ROM_EVENT_WORKFLOW_STARTED},
 		{{"name", ARG_TEXT, true}, {"input", ARG_JSONB}, {"instance_id", ARG_UUID},
-			{"idempotency_key", ARG_TEXT}, {"priority", ARG_INT}, {"labels", ARG_JSONB}, {"version", ARG_INT},
+		{"idempotency_key", ARG_TEXT}, {"priority", ARG_INT}, {"labels", ARG_JSONB}, {"version", ARG_INT},
 	{"execution_timeout", ARG_INTERVAL}}},
 	{"cancel",
 		"SELECT romancy.cancel_workflow($1, $2)", NULL, false, NULL,
@@ -220,6 +220,7 @@ check_arg(Jsonb *command, const Arg *arg, const char *what)
 		return;
 	}
 	text = rom_jb_get_text(command, arg->key);
+
 	switch (arg->type)
 	{
 		case ARG_TEXT:
@@ -475,18 +476,21 @@ argument(Jsonb *command, const Arg *arg, Datum *value, Oid *type)
 		case ARG_INTERVAL:
 			interval = palloc_object(Interval);
 			*value = PointerGetDatum(interval);
-			return text != NULL && rom_input_interval(text, interval);
+			return text !=NULL && rom_input_interval(text, interval);
+
 		case ARG_UUID:
 			uuid = palloc_object(pg_uuid_t);
 			*value = UUIDPGetDatum(uuid);
-			return text != NULL && rom_input_uuid(text, uuid);
+			return text !=NULL && rom_input_uuid(text, uuid);
+
 		case ARG_BYTEA:
 			*value = text ? PointerGetDatum(rom_base64_decode(text)) : (Datum) 0;
-			return text != NULL;
+			return text !=NULL;
+
 		case ARG_TEXT:
 		case ARG_STEP:
 			*value = text ? CStringGetTextDatum(text) : (Datum) 0;
-			return text != NULL;
+			return text !=NULL;
 	}
 	return false;
 }

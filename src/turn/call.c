@@ -86,7 +86,10 @@ next_step(RomTurn *turn, RomCall *call)
 	bool		found;
 	const char *base;
 
-	/* the calls that stand for a program's commands (tasks/command.c) bring their id */
+	/*
+	 * the calls that stand for a program's commands (tasks/command.c) bring
+	 * their id
+	 */
 	if (turn->given_step != NULL)
 	{
 		call->step = turn->given_step;
