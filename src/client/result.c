@@ -25,8 +25,10 @@
 
 #include "base/arg.h"
 #include "base/errors.h"
+#include "base/jb.h"
 #include "base/spi.h"
 #include "client/define.h"
+#include "client/obstacles.h"
 #include "instances/instance.h"
 #include "instances/start.h"
 #include "instances/steer.h"
@@ -37,6 +39,9 @@ PG_FUNCTION_INFO_V1(romancy_get_result);
 PG_FUNCTION_INFO_V1(romancy_await_result);
 PG_FUNCTION_INFO_V1(romancy_run_workflow);
 
+/* After so many milliseconds of waiting it is looked for what keeps workflows from running. */
+#define WARN_MS 1000
+
 /* How an instance stands; the documents are copies. */
 typedef struct Outcome
 {
@@ -45,17 +50,23 @@ typedef struct Outcome
 	Jsonb	   *output;			/* NULL: none, or expired */
 	Jsonb	   *error;
 	bool		own;			/* started by the current transaction */
+	bool		steered;		/* somebody has asked for something that its
+								 * next turn does: it does not stay paused */
 } Outcome;
 
+/* A request to resume or to end it lies in its inbox (kinds: inbox.h). */
+#define STEERED \
+	"exists (select from romancy.t_inbox b where b.instance_id = i.instance_id and b.kind in (1, 2, 4))"
+
 static RomStatement select_outcome = {
-	"select instance_id, status, output, error, xmin, owner"
-	" from romancy.t_instance where instance_id = $1",
+	"select instance_id, status, output, error, xmin, owner, " STEERED
+	" from romancy.t_instance i where instance_id = $1",
 	1, {UUIDOID}
 };
 
 static RomStatement select_successor = {
-	"select instance_id, status, output, error, xmin, owner"
-	" from romancy.t_instance where continued_from = $1",
+	"select instance_id, status, output, error, xmin, owner, " STEERED
+	" from romancy.t_instance i where continued_from = $1",
 	1, {UUIDOID}
 };
 
@@ -81,6 +92,7 @@ read_outcome(Outcome *outcome, MemoryContext cxt)
 	outcome->error = copy_jsonb(4, cxt);
 	xmin = DatumGetTransactionId(rom_value(0, 5, &isnull));
 	outcome->own = TransactionIdIsCurrentTransactionId(xmin);
+	outcome->steered = DatumGetBool(rom_value(0, 7, &isnull));
 	return rom_value_text(0, 6, cxt);
 }
 
@@ -198,6 +210,86 @@ check_can_commit(FunctionCallInfo fcinfo, const char *procedure)
 			 errhint("Commit first, or use romancy.get_result to look without waiting.")));
 }
 
+/* is_stuck: has the engine paused it, so that somebody has to mend something? */
+static bool
+is_stuck(const Outcome *outcome)
+{
+	return outcome->status == ROM_STATUS_PAUSED && outcome->error != NULL && !outcome->steered;
+}
+
+/* raise_stuck raises the error that an instance is paused with, and says how it goes on. */
+static void
+raise_stuck(const Outcome *outcome)
+{
+	char	   *hint = rom_error_field(outcome->error, "hint");
+	char	   *how = psprintf("%s%sThe instance is paused: mend the cause, then call romancy.resume_workflow('%s').",
+							   hint ? hint : "", hint ? " " : "",
+							   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&outcome->id))));
+
+	rom_error_raise(rom_jb_with(outcome->error, "hint", rom_jb_string_document(how)));
+}
+
+/*
+ * how_it_stands describes, for a DETAIL, what an instance waits for or runs, its last error, and what keeps
+ * workflows from running here. Looks in a snapshot of its own.
+ */
+static char *
+how_it_stands(const pg_uuid_t *id, MemoryContext cxt)
+{
+	static RomStatement select = {
+		"select pg_catalog.concat('It is ', w.status,"
+		" case when w.kind = 'running' then ', and runs ' || coalesce('step \"' || w.step || '\"', 'its handler')"
+		" when w.kind = 'paused' then ', by ' || w.paused_by"
+		" when w.step is not null then ', at step \"' || w.step || '\" (' || w.kind || ')' end,"
+		" ' since ' || pg_catalog.to_char(w.since at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC',"
+		" case when w.attempt > 0 then ', attempts: ' || w.attempt end, '.',"
+		" case when w.error is not null then ' Its last error is ' || (w.error operator(pg_catalog.->>) 'sqlstate') || ': '"
+		" || (w.error operator(pg_catalog.->>) 'message') || '.' end)"
+		" from romancy.waiting w where w.instance_id = $1",
+		1, {UUIDOID}
+	};
+	Datum		value = UUIDPGetDatum(id);
+	RomObstacles obstacles;
+	RomEngine	engine;
+	char	   *text = NULL;
+	MemoryContext old;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rom_engine_begin(&engine);
+	if (rom_execute(&select, &value, NULL, 1) == 1)
+		text = rom_value_text(0, 1, cxt);
+
+	rom_engine_end(&engine);
+	old = MemoryContextSwitchTo(cxt);
+	rom_obstacles_find(&obstacles);
+	if (text == NULL)
+		text = "It has just ended.";
+
+	if (obstacles.count > 0)
+		text = psprintf("%s %s", text, rom_obstacles_text(&obstacles));
+
+	MemoryContextSwitchTo(old);
+	PopActiveSnapshot();
+	return text;
+}
+
+/* warn_of_obstacles tells who begins to wait that nothing will come, as things are. */
+static void
+warn_of_obstacles(void)
+{
+	RomObstacles obstacles;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rom_obstacles_find(&obstacles);
+	PopActiveSnapshot();
+	if (obstacles.count > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("workflows do not run in this database as things are"),
+				 errdetail_internal("%s", rom_obstacles_text(&obstacles))));
+	SPI_commit();
+}
+
 /* look_between looks in a transaction of its own, which holds nothing afterwards. */
 static void
 look_between(const pg_uuid_t *id, Outcome *outcome, MemoryContext cxt)
@@ -210,12 +302,16 @@ look_between(const pg_uuid_t *id, Outcome *outcome, MemoryContext cxt)
 
 /*
  * wait_for_end waits until the instance has ended, and gives how; RM006 after
- * until. Called connected to SPI in non-atomic mode, and commits.
+ * until. One that the engine has paused does not end by itself: its error is raised.
+ * Called connected to SPI in non-atomic mode, and commits.
  */
 static void
 wait_for_end(const pg_uuid_t *id, TimestampTz until, Outcome *outcome,
 			 MemoryContext cxt)
 {
+	TimestampTz warn_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WARN_MS);
+	bool		warned = false;
+
 	outcome->id = *id;
 	for (;;)
 	{
@@ -226,17 +322,26 @@ wait_for_end(const pg_uuid_t *id, TimestampTz until, Outcome *outcome,
 		look_between(&waiting_for, outcome, cxt);
 		if (ROM_STATUS_IS_FINAL(outcome->status))
 			return;
+		if (is_stuck(outcome))
+			raise_stuck(outcome);
 		/* it continued in another: wait for that one */
 		if (memcmp(&waiting_for, &outcome->id, sizeof(pg_uuid_t)) != 0)
 			continue;
-		if (!rom_waiter_sleep(until))
+		if (rom_waiter_sleep(warned ? until : Min(until, warn_at)))
+			continue;
+		if (!warned && warn_at < until)
+		{
+			/* most have ended by then, and need not look for it */
+			warn_of_obstacles();
+			warned = true;
+		}
+		else
 			ereport(ERROR,
 					(errcode(ERRCODE_ROM_TIMEOUT),
 					 errmsg("timeout while waiting for workflow instance \"%s\"",
 							DatumGetCString(DirectFunctionCall1(uuid_out,
 																UUIDPGetDatum(id)))),
-					 errdetail("It is %s, and goes on.",
-							   rom_status_name(outcome->status))));
+					 errdetail_internal("%s", how_it_stands(&outcome->id, cxt))));
 	}
 }
 
@@ -296,8 +401,8 @@ result_row(TupleDesc tupdesc, Jsonb *result)
  * jsonb)
  *
  * Waits until an instance has ended, and gives its output as get_result does.
- * timeout null: for ever. Errors: as get_result, RM006 at the timeout, 25001 in a
- * transaction block, RM010 for an instance that the same transaction started.
+ * timeout null: for ever. Errors: as get_result, RM006 at the timeout, the error that the
+ * engine has paused it with, 25001 in a transaction block, RM010 for an instance that the same transaction started.
  */
 Datum
 romancy_await_result(PG_FUNCTION_ARGS)

@@ -486,6 +486,8 @@ rom_turn_save(RomTurn *turn)
 			rom_fanin_set(&inst->id, turn->fan_in);
 		if (final)
 			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
+		else if (turn->status == ROM_STATUS_PAUSED && turn->error != NULL)
+			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
 		else if (turn->wake_at <= now)
 			rom_wake_ready(&inst->id, turn->owner, inst->priority);
 		else if (!TIMESTAMP_NOT_FINITE(turn->wake_at))

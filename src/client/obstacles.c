@@ -1,0 +1,112 @@
+/*-------------------------------------------------------------------------
+ *
+ * obstacles.c
+ *		What keeps workflows from running in this database.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+
+#include "base/guc.h"
+#include "base/version.h"
+#include "client/obstacles.h"
+#include "instances/control.h"
+#include "memory/roster.h"
+#include "memory/shmem.h"
+
+/* What the roster says. */
+typedef struct Facts
+{
+	bool		full;			/* no place or no process for a worker, and
+								 * work waits for one */
+	bool		known;			/* the database has a record */
+	bool		served;
+	int			failures;		/* of workers of this database, in a row */
+} Facts;
+
+/* read_facts copies what is of interest out of shared memory. */
+static void
+read_facts(RomRoster *roster, RomObstacles *found, Facts *facts)
+{
+	RomDatabase *database;
+
+	SpinLockAcquire(&roster->mutex);
+	found->launcher = roster->launcher_pid != 0;
+	facts->full = roster->cannot_grow && roster->npending > 0;
+	found->max_workers = roster->nworkers;
+	for (int i = 0; i < roster->nworkers; i++)
+		found->workers += roster->workers[i].state != ROM_WORKER_FREE;
+	database = rom_roster_database_locked(roster, MyDatabaseId, false);
+	if (database != NULL)
+	{
+		facts->known = database->listed;
+		facts->served = database->served;
+		for (int i = 0; i < ROM_WORKER_KINDS; i++)
+			facts->failures += database->failures[i];
+	}
+	SpinLockRelease(&roster->mutex);
+}
+
+void
+rom_obstacles_add(RomObstacles *found, char *text)
+{
+	if (found->count < lengthof(found->texts))
+		found->texts[found->count++] = text;
+}
+
+void
+rom_obstacles_find(RomObstacles *found)
+{
+	RomRoster  *roster = rom_roster_get();
+	Facts		facts = {0};
+	bool		same_version;
+
+	memset(found, 0, sizeof(RomObstacles));
+	found->preloaded = roster != NULL;
+	same_version = rom_version_matches(&found->sql_version);
+	found->adopted = rom_control_matches();
+	if (roster != NULL)
+		read_facts(roster, found, &facts);
+
+	if (roster == NULL)
+		rom_obstacles_add(found, "romancy is not in shared_preload_libraries: no worker runs");
+	else if (RecoveryInProgress())
+		rom_obstacles_add(found, "the server is a standby: workers start when it is promoted");
+	else if (!found->launcher)
+		rom_obstacles_add(found, "the launcher is not running");
+	if (!rom_guc_enabled)
+		rom_obstacles_add(found, "romancy.enabled is off");
+	if (!same_version)
+		rom_obstacles_add(found, psprintf("the library's version is %s, that of the extension's objects is %s: they have to be brought together",
+										  ROM_VERSION, found->sql_version ? found->sql_version : "unknown"));
+	if (!found->adopted)
+		rom_obstacles_add(found, "the workflows belong to another cluster or database, of which this is a copy: see romancy.adopt_database()");
+	if (facts.known && !facts.served)
+		rom_obstacles_add(found, "romancy.databases leaves this database out");
+	if (facts.full)
+		rom_obstacles_add(found, "work waits for a worker, and there is none to be had: see romancy.max_workers and max_worker_processes");
+	if (facts.failures > 0)
+		rom_obstacles_add(found, psprintf("workers of this database have failed %d times in a row: see the server's log",
+										  facts.failures));
+}
+
+char *
+rom_obstacles_text(const RomObstacles *found)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	for (int i = 0; i < found->count; i++)
+	{
+		int			at = text.len + (i > 0 ? 1 : 0);
+
+		appendStringInfo(&text, "%s%s.", i > 0 ? " " : "", found->texts[i]);
+		/* "romancy" stays as it is written */
+		if (strncmp(&text.data[at], "romancy", 7) != 0)
+			text.		data[at] = pg_toupper((unsigned char) text.data[at]);
+	}
+	return text.data;
+}
