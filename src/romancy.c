@@ -24,10 +24,9 @@
 #include "messages/publish.h"
 #include "monitor/stats.h"
 #include "run/scan.h"
-#include "steps/life.h"
+#include "steps/floor.h"
 #include "tasks/ledger.h"
 #include "tasks/tasks.h"
-#include "turn/schedule.h"
 #include "workers/launcher.h"
 #include "workers/utility.h"
 
@@ -43,8 +42,7 @@ _PG_init(void)
 	rom_ledger_init();
 	rom_crossing_init();
 	rom_scan_init();
-	rom_schedule_init();
-	rom_life_init();
+	rom_steps_init();
 	rom_tasks_init();
 	rom_messages_init();
 	rom_stats_init();

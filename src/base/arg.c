@@ -272,12 +272,6 @@ rom_input_uuid(const char *text, pg_uuid_t *value)
 	return true;
 }
 
-char *
-rom_uuid_text(const pg_uuid_t *id)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
-}
-
 bool
 rom_interval_usec(const Interval *interval, int64 *usec)
 {

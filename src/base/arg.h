@@ -69,9 +69,6 @@ extern bool rom_input_timestamptz(const char *text, TimestampTz *value);
 extern bool rom_input_jsonb(const char *text, Jsonb **value);
 extern bool rom_input_uuid(const char *text, pg_uuid_t *value);
 
-/* A uuid as text, in the current context. */
-extern char *rom_uuid_text(const pg_uuid_t *id);
-
 /* An interval in microseconds, months of 30 days; false when out of range. */
 extern bool rom_interval_usec(const Interval *interval, int64 *usec);
 

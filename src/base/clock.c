@@ -44,3 +44,11 @@ rom_clock_reset(void)
 {
 	clock_offset = 0;
 }
+
+TimestampTz
+rom_clock_wall(TimestampTz at)
+{
+	if (TIMESTAMP_NOT_FINITE(at))
+		return at;
+	return GetCurrentTimestamp() + (at - rom_now());
+}

@@ -23,4 +23,7 @@ extern bool rom_clock_is_ahead(void);
 /* Puts the offset back to zero. */
 extern void rom_clock_reset(void);
 
+/* An instant of the engine's clock as one of the wall clock, which time limits of running code go by. */
+extern TimestampTz rom_clock_wall(TimestampTz at);
+
 #endif							/* ROM_CLOCK_H */

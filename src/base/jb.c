@@ -282,3 +282,24 @@ rom_jb_with(Jsonb *object, const char *key, Jsonb *value)
 	rom_jb_json(&jb, key, value);
 	return rom_jb_end(&jb);
 }
+
+Jsonb *
+rom_jb_int_document(int64 value)
+{
+	JsonbValue	v;
+
+	v.type = jbvNumeric;
+	v.val.numeric = int64_to_numeric(value);
+	return JsonbValueToJsonb(&v);
+}
+
+int64
+rom_jb_document_int(Jsonb *value)
+{
+	JsonbValue	v;
+
+	if (value == NULL || !JsonbExtractScalar(&value->root, &v) || v.type != jbvNumeric)
+		return 0;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
+											 NumericGetDatum(v.val.numeric)));
+}

@@ -53,4 +53,8 @@ extern Jsonb *rom_jb_get_json(Jsonb *jb, const char *key);
 /* A copy of an object with a member more. */
 extern Jsonb *rom_jb_with(Jsonb *object, const char *key, Jsonb *value);
 
+/* An integer as a jsonb document, and back (0 for what is none). */
+extern Jsonb *rom_jb_int_document(int64 value);
+extern int64 rom_jb_document_int(Jsonb *value);
+
 #endif							/* ROM_JB_H */

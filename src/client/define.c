@@ -26,9 +26,11 @@
 #include "base/arg.h"
 #include "base/errors.h"
 #include "base/spi.h"
-#include "client/define.h"
+#include "defs/activity_definition.h"
 #include "defs/definition.h"
+#include "defs/handler.h"
 #include "steps/throttle.h"
+#include "turn/context.h"
 #include "turn/primitive.h"
 
 PG_FUNCTION_INFO_V1(romancy_define_workflow);
@@ -53,9 +55,6 @@ typedef struct WorkflowDefinition
 	const char *search_path;
 	const char *owner;
 } WorkflowDefinition;
-
-static RomActivityInUse in_use_hooks[4];
-static int	n_in_use_hooks = 0;
 
 static RomStatement select_versions = {
 	"select def_id, version, owner,"
@@ -98,8 +97,6 @@ static RomStatement delete_workflow = {
 	1, {TEXTOID}
 };
 
-static void (*activity_defined) (const char *queue) = NULL;
-
 static RomStatement select_activity_owner = {
 	"select owner, queue from romancy.t_activity where name = $1",
 	1, {TEXTOID}
@@ -138,60 +135,6 @@ static RomStatement delete_activity = {
 	"delete from romancy.t_activity where name = $1",
 	1, {TEXTOID}
 };
-
-void
-rom_activity_on_defined(void (*defined) (const char *queue))
-{
-	activity_defined = defined;
-}
-
-void
-rom_activity_on_drop(RomActivityInUse in_use)
-{
-	if (n_in_use_hooks == lengthof(in_use_hooks))
-		elog(ERROR, "too many activity hooks");
-	in_use_hooks[n_in_use_hooks++] = in_use;
-}
-
-void
-rom_refuse_in_handler(const char *function)
-{
-	if (rom_turn_in_handler())
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_CONTEXT),
-				 errmsg("romancy.%s cannot be called in a workflow", function),
-				 errhint("Call it in an activity.")));
-}
-
-bool
-rom_rate_parse(const char *text, int *count, int64 *period)
-{
-	char	   *end;
-	long		number;
-
-	if (text[0] < '0' || text[0] > '9')
-		return false;
-	errno = 0;
-	number = strtol(text, &end, 10);
-	if (errno != 0 || number < 1 || number > PG_INT32_MAX ||
-		end[0] != '/' || end[1] == '\0' || end[2] != '\0')
-		return false;
-	*count = (int) number;
-	switch (end[1])
-	{
-		case 's':
-			*period = USECS_PER_SEC;
-			return true;
-		case 'm':
-			*period = USECS_PER_MINUTE;
-			return true;
-		case 'h':
-			*period = USECS_PER_HOUR;
-			return true;
-		default:
-			return false;
-	}
-}
 
 /* lock_name lets one transaction at a time define or drop a name. */
 static void
@@ -472,9 +415,9 @@ write_activity(const char *name, Oid role, Datum *values, bool *nulls)
 	rom_throttle_changed(name);
 	/* with other limits there may be something to fetch */
 	if (before != NULL)
-		activity_defined(before);
+		rom_activity_tell_defined(before);
 	if (now != NULL && (before == NULL || strcmp(before, now) != 0))
-		activity_defined(now);
+		rom_activity_tell_defined(now);
 }
 
 /*
@@ -583,14 +526,7 @@ romancy_drop_workflow(PG_FUNCTION_ARGS)
 static bool
 activity_in_use(const char *name, Datum *values)
 {
-	if (rom_execute(&live_of_activity, values, NULL, 1) == 1)
-		return true;
-	for (int i = 0; i < n_in_use_hooks; i++)
-	{
-		if (in_use_hooks[i] (name))
-			return true;
-	}
-	return false;
+	return rom_execute(&live_of_activity, values, NULL, 1) == 1 || rom_activity_in_use(name);
 }
 
 /*

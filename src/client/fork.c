@@ -21,10 +21,13 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "client/define.h"
+#include "base/uuid.h"
+#include "instances/event.h"
+#include "instances/history.h"
 #include "instances/start.h"
 #include "instances/steer.h"
-#include "steps/life.h"
+#include "turn/context.h"
+#include "turn/replay.h"
 #include "turn/saga.h"
 #include "turn/turn.h"
 
@@ -85,7 +88,7 @@ read_original(const pg_uuid_t *id, const RomInstanceHead *head, Original *o)
 	if (rom_execute(&select_original, values, NULL, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
-				 errmsg("workflow instance \"%s\" is being deleted", rom_life_uuid_text(id)),
+				 errmsg("workflow instance \"%s\" is being deleted", rom_uuid_text(id)),
 				 errhint("Unless that is rolled back, there will be nothing to fork.")));
 	inst->def_id = DatumGetInt32(rom_value(0, 1, &isnull));
 	inst->input = get_jsonb(2, cxt);
@@ -115,7 +118,7 @@ find_step(const Original *o, const char *step)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("workflow instance \"%s\" has no activity \"%s\" in its history",
-						rom_life_uuid_text(&o->inst.id), step),
+						rom_uuid_text(&o->inst.id), step),
 				 errhint("romancy.get_history() shows the ids of its steps.")));
 	return i;
 }
@@ -133,7 +136,7 @@ check_ended(const Original *o, RomEvent *scheduled, int64 before)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("\"%s\" had not ended where workflow instance \"%s\" is to be forked",
-						scheduled->step, rom_life_uuid_text(&o->inst.id)),
+						scheduled->step, rom_uuid_text(&o->inst.id)),
 				 errhint("Fork it from \"%s\", or from an earlier step.", scheduled->step)));
 }
 

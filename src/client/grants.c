@@ -37,7 +37,7 @@
 #include "base/arg.h"
 #include "base/errors.h"
 #include "base/spi.h"
-#include "client/define.h"
+#include "turn/context.h"
 
 PG_FUNCTION_INFO_V1(romancy_grant_usage);
 PG_FUNCTION_INFO_V1(romancy_revoke_usage);

@@ -22,6 +22,7 @@
 #include "instances/pack.h"
 #include "instances/steer.h"
 #include "steps/values.h"
+#include "turn/context.h"
 
 PG_FUNCTION_INFO_V1(romancy_list_instances);
 PG_FUNCTION_INFO_V1(romancy_get_history);

@@ -27,12 +27,13 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "client/define.h"
+#include "base/uuid.h"
 #include "client/obstacles.h"
 #include "instances/instance.h"
 #include "instances/start.h"
 #include "instances/steer.h"
 #include "memory/waiter.h"
+#include "turn/context.h"
 #include "turn/primitive.h"
 
 PG_FUNCTION_INFO_V1(romancy_get_result);
@@ -130,8 +131,7 @@ look(const pg_uuid_t *id, Outcome *outcome, MemoryContext cxt)
 static Jsonb *
 result_of(const Outcome *outcome)
 {
-	char	   *id = DatumGetCString(DirectFunctionCall1(uuid_out,
-														 UUIDPGetDatum(&outcome->id)));
+	char	   *id = rom_uuid_text(&outcome->id);
 	char	   *reason;
 
 	switch (outcome->status)
@@ -224,7 +224,7 @@ raise_stuck(const Outcome *outcome)
 	char	   *hint = rom_error_field(outcome->error, "hint");
 	char	   *how = psprintf("%s%sThe instance is paused: mend the cause, then call romancy.resume_workflow('%s').",
 							   hint ? hint : "", hint ? " " : "",
-							   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&outcome->id))));
+							   rom_uuid_text(&outcome->id));
 
 	rom_error_raise(rom_jb_with(outcome->error, "hint", rom_jb_string_document(how)));
 }
@@ -339,8 +339,7 @@ wait_for_end(const pg_uuid_t *id, TimestampTz until, Outcome *outcome,
 			ereport(ERROR,
 					(errcode(ERRCODE_ROM_TIMEOUT),
 					 errmsg("timeout while waiting for workflow instance \"%s\"",
-							DatumGetCString(DirectFunctionCall1(uuid_out,
-																UUIDPGetDatum(id)))),
+							rom_uuid_text(id)),
 					 errdetail_internal("%s", how_it_stands(&outcome->id, cxt))));
 	}
 }
@@ -426,7 +425,7 @@ romancy_await_result(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("workflow instance \"%s\" was started by the same transaction",
-						DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&id)))),
+						rom_uuid_text(&id)),
 				 errdetail("It does not run before the transaction has committed."),
 				 errhint("Commit between the two, or use call romancy.run_workflow(...).")));
 

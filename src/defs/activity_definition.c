@@ -2,7 +2,7 @@
  *
  * activity_definition.c
  *		Activities, cached in each backend: rows of t_activity, and functions
- *		that undefined names mean. defcache.c says until when.
+ *		that undefined names mean. definition.c says until when.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,8 +16,7 @@
 
 #include "base/errors.h"
 #include "base/spi.h"
-#include "client/define.h"
-#include "defs/defcache.h"
+#include "defs/activity_definition.h"
 #include "defs/definition.h"
 #include "defs/handler.h"
 
@@ -248,4 +247,68 @@ rom_activity_handler(RomActivity *activity, Oid owner)
 		activity->is_procedure =
 			get_func_prokind(activity->handler_oid) == PROKIND_PROCEDURE;
 	return activity->flinfo;
+}
+
+static RomActivityInUse in_use_hooks[4];
+static int	n_in_use_hooks = 0;
+static void (*activity_defined) (const char *queue) = NULL;
+
+void
+rom_activity_on_defined(void (*defined) (const char *queue))
+{
+	activity_defined = defined;
+}
+
+void
+rom_activity_on_drop(RomActivityInUse in_use)
+{
+	if (n_in_use_hooks == lengthof(in_use_hooks))
+		elog(ERROR, "too many activity hooks");
+	in_use_hooks[n_in_use_hooks++] = in_use;
+}
+
+bool
+rom_activity_in_use(const char *name)
+{
+	for (int i = 0; i < n_in_use_hooks; i++)
+		if (in_use_hooks[i] (name))
+			return true;
+	return false;
+}
+
+void
+rom_activity_tell_defined(const char *queue)
+{
+	if (activity_defined != NULL)
+		activity_defined(queue);
+}
+
+bool
+rom_rate_parse(const char *text, int *count, int64 *period)
+{
+	char	   *end;
+	long		number;
+
+	if (text[0] < '0' || text[0] > '9')
+		return false;
+	errno = 0;
+	number = strtol(text, &end, 10);
+	if (errno != 0 || number < 1 || number > PG_INT32_MAX ||
+		end[0] != '/' || end[1] == '\0' || end[2] != '\0')
+		return false;
+	*count = (int) number;
+	switch (end[1])
+	{
+		case 's':
+			*period = USECS_PER_SEC;
+			return true;
+		case 'm':
+			*period = USECS_PER_MINUTE;
+			return true;
+		case 'h':
+			*period = USECS_PER_HOUR;
+			return true;
+		default:
+			return false;
+	}
 }

@@ -9,10 +9,11 @@
 #define ROM_DEFINITION_H
 
 #include "fmgr.h"
+#include "utils/hsearch.h"
+#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
 #include "defs/retry.h"
-#include "steps/throttle.h"
 
 /*
  * A version of a workflow (row of t_workflow). Lives in this backend's definition
@@ -36,6 +37,16 @@ typedef struct RomWorkflow
 	FmgrInfo   *flinfo;
 	int64		body_hash;
 } RomWorkflow;
+
+/* An activity's limits; 0: none. */
+typedef struct RomThrottle
+{
+	int			max_concurrency;
+	int			rate;			/* so many in period (microseconds) */
+	int64		period;
+} RomThrottle;
+
+#define ROM_THROTTLED(t) ((t)->max_concurrency > 0 || (t)->rate > 0)
 
 typedef struct RomActivity
 {
@@ -95,29 +106,70 @@ extern RomActivity *rom_activity_resolve(const char *name, const char *search_pa
 extern FmgrInfo *rom_workflow_handler(RomWorkflow *workflow, Oid owner);
 extern FmgrInfo *rom_activity_handler(RomActivity *activity, Oid owner);
 
-/*
- * What a handler may be. rom_handler_check() raises RM012 naming what is wrong
- * unless funcid is a function(jsonb) returns jsonb, VOLATILE and not STRICT, or,
- * where procedure says so, a procedure(jsonb, inout jsonb) without SET or SECURITY DEFINER.
- * what and name: for the message ("workflow", its name).
- */
-extern void rom_handler_check(Oid funcid, bool procedure, const char *what,
-							  const char *name);
-
-/* Raises 42501 unless role may execute the function. */
-extern void rom_handler_check_execute(Oid funcid, Oid role);
-
-/* "schema.name(jsonb)": how handlers are stored; and back, InvalidOid when there is none. Rights are not looked at. */
-extern char *rom_handler_signature(Oid funcid);
-extern Oid	rom_handler_find(const char *signature);
-
 /* The session's search_path in the form it is recorded in: "$user" replaced by the current user, no pg_temp. */
 extern const char *rom_definition_path(void);
 
 /* To be called by whoever changes t_workflow or t_activity: at the end of the command here, and after the commit elsewhere, the caches are dropped. */
 extern void rom_definition_changed(const char *table);
 
-/* Hash of a function's current body (prosrc, and prosqlbody), 0 when it is gone. */
-extern int64 rom_function_body_hash(Oid funcid);
+/* ---------------------------------------------------------------- the caches of workflows and of activities */
+
+/* A handler's function and call info: the names_changed that each was made under (rom_defcache_names()). */
+typedef struct RomHandlerCache
+{
+	uint64		checked;		/* of the function's oid; 0: look again */
+	uint64		called;			/* of *flinfo */
+	MemoryContext cxt;			/* holds *flinfo and what the language keeps */
+} RomHandlerCache;
+
+/* What a name means: hashed over all of its parts, which are compared as well. */
+typedef struct RomNameKey
+{
+	const char *name;
+	int32		version;		/* of a workflow; 0: the current one */
+	const char *path;			/* NULL: defined, so that the path does not
+								 * matter */
+	Oid			role;			/* with a path */
+} RomNameKey;
+
+/* Makes the context that entries live in, and starts listening for changes. To be called before each look-up. */
+extern MemoryContext rom_defcache_prepare(void);
+
+/* A hash table in that context. */
+extern HTAB *rom_defcache_table(const char *label, Size keysize,
+								Size entrysize);
+
+/*
+ * Counters, from 1, of changes of t_workflow and t_activity, and of functions and
+ * schemas: what was read under another count is to be read again.
+ */
+extern uint64 rom_defcache_definitions(void);
+extern uint64 rom_defcache_names(void);
+
+/* Replace a field of an entry where it differs; what was there may still be in use, and stays. Row and column are of SPI_tuptable. */
+extern void rom_defcache_set_text(char **field, const char *value);
+extern void rom_defcache_set_interval(Interval **field, uint64 row, int col);
+extern void rom_defcache_set_jsonb(Jsonb **field, Jsonb *value);
+
+/* Keys: compared, hashed, copied into the cache's context. */
+extern bool rom_defcache_same_key(const RomNameKey *a, const RomNameKey *b);
+extern uint64 rom_defcache_hash_key(const RomNameKey *key);
+extern void rom_defcache_copy_key(RomNameKey *to, const RomNameKey *from);
+
+/*
+ * Finds and checks the function that is stored as a signature, unless that was
+ * done since the last change of any. RM001 when it is gone, RM012 when it is no handler.
+ */
+extern void rom_defcache_find_handler(RomHandlerCache *cache,
+									  const char *signature, bool procedure,
+									  const char *what, const char *name,
+									  Oid *funcid);
+
+/* Makes *flinfo for a function that was found so; returns whether it had to. Frees the one before: not to be called while that may be in use. */
+extern bool rom_defcache_call_info(RomHandlerCache *cache, Oid funcid,
+								   FmgrInfo **flinfo);
+
+/* Raises RM001 for a name that is neither defined nor a function's under path (or NULL). what: workflow or activity. */
+extern void rom_defcache_not_found(const char *what, const char *name, const char *path) pg_attribute_noreturn();
 
 #endif							/* ROM_DEFINITION_H */

@@ -28,7 +28,6 @@
 
 #include "base/compat.h"
 #include "base/errors.h"
-#include "defs/definition.h"
 #include "defs/handler.h"
 
 static HeapTuple

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * handler.h
- *		Names of handlers: parts that definition.c alone uses.
+ *		Functions as handlers: finding them, checking them, naming them.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,5 +16,24 @@ extern bool rom_handler_name_valid(const char *name);
 
 /* A search_path as it is recorded for role. */
 extern char *rom_path_record(const char *path, Oid role);
+
+/*
+ * What a handler may be. rom_handler_check() raises RM012 naming what is wrong
+ * unless funcid is a function(jsonb) returns jsonb, VOLATILE and not STRICT, or,
+ * where procedure says so, a procedure(jsonb, inout jsonb) without SET or SECURITY DEFINER.
+ * what and name: for the message ("workflow", its name).
+ */
+extern void rom_handler_check(Oid funcid, bool procedure, const char *what,
+							  const char *name);
+
+/* Raises 42501 unless role may execute the function. */
+extern void rom_handler_check_execute(Oid funcid, Oid role);
+
+/* "schema.name(jsonb)": how handlers are stored; and back, InvalidOid when there is none. Rights are not looked at. */
+extern char *rom_handler_signature(Oid funcid);
+extern Oid	rom_handler_find(const char *signature);
+
+/* Hash of a function's current body (prosrc, and prosqlbody), 0 when it is gone. */
+extern int64 rom_function_body_hash(Oid funcid);
 
 #endif							/* ROM_HANDLER_H */

@@ -22,7 +22,6 @@
 
 #include <time.h>
 
-#include "base/arg.h"
 #include "base/compat.h"
 #include "base/spi.h"
 #include "instances/instance.h"
@@ -55,40 +54,6 @@ static Oid	status_type = InvalidOid;
 static Oid	monitor_oid = InvalidOid;
 static Oid	monitor_extension = InvalidOid;
 static bool callback_registered = false;
-
-/*
- * The twelve bits after the milliseconds are the fraction of the millisecond,
- * and the clock is pushed on where it did not move: ids of a backend are in
- * order, and so are their rows in the primary key's index.
- */
-void
-rom_uuid_v7(pg_uuid_t *id)
-{
-	static uint64 previous = 0;
-	struct timespec ts;
-	uint64		ticks;			/* of 1/4096 millisecond */
-	uint64		ms;
-	uint32		fraction;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	ticks = ((uint64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000) * 4096 +
-		(uint64) (ts.tv_nsec % 1000000) * 4096 / 1000000;
-	if (ticks <= previous)
-		ticks = previous + 1;
-	previous = ticks;
-
-	ms = ticks / 4096;
-	fraction = ticks % 4096;
-	if (!pg_strong_random(&id->data[8], 8))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
-	for (int i = 0; i < 6; i++)
-		id->data[i] = (unsigned char) (ms >> (40 - 8 * i));
-	id->data[6] = 0x70 | (unsigned char) (fraction >> 8);
-	id->data[7] = (unsigned char) fraction;
-	id->data[8] = (id->data[8] & 0x3f) | 0x80;
-}
 
 const char *
 rom_status_name(RomStatus status)

@@ -75,9 +75,6 @@ typedef struct RomInstance
 								 * of the first generation */
 } RomInstance;
 
-/* uuid version 7, RFC 9562: 48 bits of milliseconds, then random bits; monotonic within a backend. */
-extern void rom_uuid_v7(pg_uuid_t *id);
-
 extern const char *rom_status_name(RomStatus status);
 
 /* By name; -1 when there is none. */

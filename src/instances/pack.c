@@ -31,7 +31,6 @@
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 
-#include "base/errors.h"
 #include "base/spi.h"
 #include "instances/pack.h"
 

@@ -10,7 +10,7 @@
 
 #include "lib/stringinfo.h"
 
-#include "instances/history.h"
+#include "instances/event.h"
 
 /* What has been packed so far. */
 typedef struct RomPack

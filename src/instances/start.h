@@ -84,9 +84,4 @@ typedef struct RomStartMany
 /* One id for each input, in their order. */
 extern pg_uuid_t *rom_start_many(const RomStartMany *many, const char *path);
 
-/* Recorded forms, in a handler (steps.c). */
-extern void rom_step_start(const RomStartRequest *request, pg_uuid_t *id);
-extern pg_uuid_t *rom_step_start_many(const RomStartMany *many);
-extern bool rom_step_cancel(const pg_uuid_t *id, const char *reason);
-
 #endif							/* ROM_START_H */

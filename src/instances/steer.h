@@ -43,4 +43,25 @@ extern void rom_instance_head(const pg_uuid_t *id, bool steer,
 /* Raises RM002 for id. */
 extern void rom_instance_missing(const pg_uuid_t *id);
 
+/* rom_steer_detail says who asks, why and when. */
+extern Jsonb *rom_steer_detail(const char *reason);
+
+/*
+ * rom_steer_fits says whether a request makes sense: for a pause or a resume, once what is in the inbox
+ * is applied. status: as the caller has seen it. Engine scope needed.
+ */
+extern bool rom_steer_fits(const pg_uuid_t *id, RomInboxKind kind, RomStatus status);
+
+/* rom_steer_wake notes that the instance has something in its inbox. */
+extern void rom_steer_wake(const pg_uuid_t *id, const RomInstanceHead *head, RomInboxKind kind);
+
+/*
+ * rom_steer_retry makes a failed instance pending, if nobody else changes it at
+ * the moment. *flags: as of the locked row. Engine scope needed.
+ */
+extern bool rom_steer_retry(const pg_uuid_t *id, Jsonb *detail, int32 *flags);
+
+/* rom_steer_retry_detail says who asked for the retry. */
+extern Jsonb *rom_steer_retry_detail(void);
+
 #endif							/* ROM_STEER_H */

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "storage/spin.h"
 
+#include "base/jb.h"
 #include "memory/progress.h"
 
 #define SETS 512
@@ -128,4 +129,19 @@ rom_progress_forget(const pg_uuid_t *id)
 	if (entry != NULL)
 		entry->dbid = InvalidOid;
 	SpinLockRelease(&set->mutex);
+}
+
+Jsonb *
+rom_progress_document(const RomProgress *progress, const char *note)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_int(&jb, "done", progress->done);
+	if (progress->total >= 0)
+		rom_jb_int(&jb, "total", progress->total);
+	rom_jb_text(&jb, "note", note);
+	rom_jb_time(&jb, "first_at", progress->first_at);
+	rom_jb_time(&jb, "at", progress->at);
+	return rom_jb_end(&jb);
 }

@@ -9,7 +9,8 @@
 #ifndef ROM_PROGRESS_H
 #define ROM_PROGRESS_H
 
-#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #define ROM_NOTE_MAX 200
@@ -34,5 +35,8 @@ extern bool rom_progress_get(const pg_uuid_t *id, RomProgress *progress);
 
 /* Its end: the row tells from now on. */
 extern void rom_progress_forget(const pg_uuid_t *id);
+
+/* The document in which an instance's row keeps a report; note: its whole text, or NULL. In the current context. */
+extern Jsonb *rom_progress_document(const RomProgress *progress, const char *note);
 
 #endif							/* ROM_PROGRESS_H */

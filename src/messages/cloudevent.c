@@ -19,8 +19,11 @@
 #include "base/arg.h"
 #include "base/guc.h"
 #include "base/jb.h"
+#include "instances/event.h"
 #include "messages/event.h"
 #include "messages/message.h"
+#include "turn/call.h"
+#include "turn/context.h"
 #include "turn/turn.h"
 
 /* A request as it came. */

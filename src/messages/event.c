@@ -20,10 +20,15 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
+#include "instances/event.h"
+#include "instances/history.h"
 #include "instances/start.h"
 #include "messages/event.h"
 #include "messages/publish.h"
 #include "messages/receive.h"
+#include "turn/call.h"
+#include "turn/context.h"
 #include "turn/turn.h"
 
 /* is_new notes the event as received; false when it was before. Waits for another transaction that receives it at the moment. */

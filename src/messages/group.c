@@ -15,9 +15,14 @@
 #include "base/arg.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "instances/delete.h"
+#include "instances/event.h"
 #include "messages/group.h"
 #include "messages/message.h"
+#include "turn/call.h"
+#include "turn/context.h"
+#include "turn/hooks.h"
 #include "turn/turn.h"
 
 /* change runs a statement on a group and the turn's instance. */

@@ -20,6 +20,7 @@
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "messages/message.h"
 #include "turn/context.h"
 #include "turn/primitive.h"

@@ -27,6 +27,8 @@
 #include "base/insert.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
+#include "instances/event.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
@@ -34,6 +36,8 @@
 #include "messages/message.h"
 #include "messages/mode.h"
 #include "messages/publish.h"
+#include "turn/call.h"
+#include "turn/context.h"
 #include "turn/primitive.h"
 
 #define KIND_BROADCAST	'b'

@@ -27,12 +27,17 @@
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "instances/event.h"
 #include "memory/crossing.h"
 #include "messages/channel.h"
 #include "messages/publish.h"
 #include "messages/receive.h"
 #include "messages/subscription.h"
 #include "turn/arrival.h"
+#include "turn/call.h"
+#include "turn/context.h"
+#include "turn/kinds.h"
+#include "turn/replay.h"
 #include "turn/schedule.h"
 
 #define NO_ID PG_INT64_MAX

@@ -8,6 +8,7 @@
 #ifndef ROM_RECEIVE_H
 #define ROM_RECEIVE_H
 
+#include "instances/event.h"
 #include "messages/channel.h"
 #include "messages/message.h"
 #include "messages/subscription.h"

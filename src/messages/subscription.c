@@ -34,12 +34,17 @@
 #include "base/spi.h"
 #include "instances/control.h"
 #include "instances/delete.h"
+#include "instances/event.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"
 #include "messages/channel.h"
 #include "messages/message.h"
 #include "messages/publish.h"
 #include "messages/subscription.h"
+#include "turn/call.h"
+#include "turn/context.h"
+#include "turn/hooks.h"
+#include "turn/replay.h"
 #include "turn/turn.h"
 
 /* The messages m that crossed subscription s. */

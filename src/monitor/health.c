@@ -17,8 +17,8 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/version.h"
-#include "client/define.h"
 #include "client/obstacles.h"
+#include "turn/context.h"
 
 PG_FUNCTION_INFO_V1(romancy_health);
 

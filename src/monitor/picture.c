@@ -22,6 +22,7 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "instances/history.h"
 #include "instances/steer.h"
 #include "monitor/picture.h"
@@ -342,7 +343,7 @@ read_picture(const pg_uuid_t *id, int depth)
 	ListCell   *lc;
 
 	picture->id = *id;
-	picture->id_text = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+	picture->id_text = rom_uuid_text(id);
 	if (!read_row(picture, &wait))
 		return NULL;			/* a child that was deleted */
 	rom_engine_begin(&engine);

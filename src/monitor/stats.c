@@ -28,8 +28,8 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/spi.h"
-#include "client/define.h"
 #include "monitor/stats.h"
+#include "turn/context.h"
 #include "turn/observe.h"
 #include "turn/turn.h"
 

@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "memory/slot.h"
 #include "run/alone.h"
 #include "run/run.h"
@@ -129,7 +130,7 @@ report(ErrorData *error, const pg_uuid_t *id, int delay_ms)
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
 			 errmsg("turn of workflow instance %s failed: %s",
-					DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id))),
+					rom_uuid_text(id),
 					error->message),
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,
 			 errhint("It is tried again in %d ms.", delay_ms)));

@@ -17,22 +17,11 @@
 #include "utils/timestamp.h"
 
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "memory/slot.h"
 #include "memory/wake.h"
 #include "run/claim.h"
 #include "turn/turn.h"
-
-/* uuid_array makes a uuid[] of ids. */
-static Datum
-uuid_array(const pg_uuid_t *ids, int n)
-{
-	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		elems[i] = UUIDPGetDatum(&ids[i]);
-	return PointerGetDatum(construct_array(elems, n, UUIDOID, UUID_LEN, false,
-										   TYPALIGN_CHAR));
-}
 
 /* get_jsonb copies a jsonb column into the current context. */
 static Jsonb *
@@ -142,7 +131,7 @@ rom_claim_instances(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_
 	uint64		rows;
 	int			count = 0;
 
-	values[0] = uuid_array(ids, n);
+	values[0] = rom_uuid_array(ids, n);
 	rom_engine_begin(&engine);
 	rows = rom_execute(wait ? &lock_or_wait : &lock, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
@@ -197,7 +186,7 @@ rom_claim_inbox(RomTurn **turns, int n)
 
 	for (int i = 0; i < n; i++)
 		ids[i] = turns[i]->inst->id;
-	values[0] = n == 1 ? UUIDPGetDatum(&ids[0]) : uuid_array(ids, n);
+	values[0] = n == 1 ? UUIDPGetDatum(&ids[0]) : rom_uuid_array(ids, n);
 	rom_engine_begin(&engine);
 	rows = rom_execute(n == 1 ? &of_one : &select, values, NULL, 0);
 	for (int i = 0; i < n && rows > 0; i++)

@@ -18,6 +18,8 @@
 #include "base/errors.h"
 #include "base/guc.h"
 #include "base/jb.h"
+#include "base/uuid.h"
+#include "instances/event.h"
 #include "run/failures.h"
 
 /* Bytes of a message that the log shows. */
@@ -60,7 +62,7 @@ rom_failures_note(RomRun *run, RomTurn *turn)
 		note = palloc0_object(FailureNote);
 		message = rom_error_field(event->result, "message");
 		note->workflow = pstrdup(turn->inst->workflow);
-		note->id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&turn->inst->id)));
+		note->id = rom_uuid_text(&turn->inst->id);
 		note->step = step_of(turn, event);
 		note->message = message ? pnstrdup(message, pg_mbcliplen(message, strlen(message), MESSAGE_MAX)) : pstrdup("");
 		note->sqlstate = rom_error_sqlstate(event->result);

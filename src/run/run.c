@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/errors.h"
+#include "instances/event.h"
 #include "memory/fanin.h"
 #include "memory/slot.h"
 #include "memory/wake.h"
@@ -34,8 +35,11 @@
 #include "turn/context.h"
 #include "turn/limit.h"
 #include "turn/observe.h"
+#include "turn/replay.h"
 #include "turn/saga.h"
+#include "turn/save.h"
 #include "turn/turn.h"
+#include "turn/verdict.h"
 
 /* A workflow whose turns take longer on average is run alone. */
 #define QUICK_TURN_US		10000.0

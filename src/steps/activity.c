@@ -32,12 +32,16 @@
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "instances/event.h"
 #include "memory/slot.h"
 #include "steps/activity.h"
 #include "steps/attempt.h"
 #include "steps/throttle.h"
+#include "turn/call.h"
 #include "turn/context.h"
+#include "turn/identity.h"
 #include "turn/limit.h"
+#include "turn/observe.h"
 #include "turn/saga.h"
 
 /* An activity with a mean above this is not run in a batch with others. */
@@ -49,7 +53,6 @@ typedef struct MeanEntry
 	double		mean_us;
 } MeanEntry;
 
-RomActivityRun *rom_activity_current = NULL;
 
 static HTAB *means = NULL;
 
@@ -96,15 +99,6 @@ rom_activity_quick(const char *name)
 	return entry == NULL || entry->mean_us < QUICK_US;
 }
 
-/* wall turns an instant of the engine's clock into one of the wall clock. */
-static TimestampTz
-wall(TimestampTz at)
-{
-	if (TIMESTAMP_NOT_FINITE(at))
-		return at;
-	return GetCurrentTimestamp() + (at - rom_now());
-}
-
 /* add_interval adds a (non-negative) interval to an instant. */
 static TimestampTz
 add_interval(TimestampTz at, Interval *interval)
@@ -130,7 +124,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	Jsonb	   *result;
 
 	limits[0].kind = ROM_LIMIT_EXECUTION;
-	limits[0].at = wall(turn->inst->deadline);
+	limits[0].at = rom_clock_wall(turn->inst->deadline);
 	limits[1].kind = activity->start_to_close_timeout ? ROM_LIMIT_ACTIVITY : ROM_LIMIT_NONE;
 	limits[1].at = activity->start_to_close_timeout ?
 		add_interval(GetCurrentTimestamp(), activity->start_to_close_timeout) : DT_NOEND;

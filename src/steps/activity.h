@@ -8,24 +8,13 @@
 #ifndef ROM_ACTIVITY_H
 #define ROM_ACTIVITY_H
 
+#include "instances/event.h"
 #include "turn/context.h"
 #include "turn/turn.h"
 
 /* Kinds of waits: for max_concurrency, for a rate limit. */
 #define ROM_WAIT_SLOT "max_concurrency"
 #define ROM_WAIT_TOKEN "rate_limit"
-
-/* The attempt under way; context functions read it. */
-typedef struct RomActivityRun
-{
-	const char *name;
-	const char *step;
-	int			attempt;
-	Jsonb	   *last_details;	/* heartbeat details of the attempt before, or
-								 * NULL */
-	RomCostMark begun;			/* set by rom_activity_call() */
-	RomCost		cost;			/* likewise, when it returns */
-} RomActivityRun;
 
 /* A non-transactional activity to be run after the turn's commit. */
 typedef struct RomProcedure
@@ -40,9 +29,6 @@ typedef struct RomProcedure
 	int			attempt;
 	TimestampTz limit;			/* start_to_close; DT_NOEND: none */
 } RomProcedure;
-
-/* The activity that this backend runs now for an instance (in a turn or as a task), or NULL. */
-extern RomActivityRun *rom_activity_current;
 
 /*
  * Calls an activity's function with input in the state its owner expects (identity, path,

@@ -25,10 +25,16 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
+#include "instances/event.h"
 #include "instances/start.h"
 #include "memory/wake.h"
 #include "steps/child.h"
-#include "steps/life.h"
+#include "turn/call.h"
+#include "turn/context.h"
+#include "turn/hooks.h"
+#include "turn/kinds.h"
+#include "turn/replay.h"
 #include "turn/schedule.h"
 #include "turn/turn.h"
 
@@ -121,7 +127,7 @@ child_detail(const ChildOptions *options, const pg_uuid_t *id)
 	RomJb		jb;
 
 	rom_jb_begin(&jb);
-	rom_jb_text(&jb, "instance_id", rom_life_uuid_text(id));
+	rom_jb_text(&jb, "instance_id", rom_uuid_text(id));
 	if (strcmp(options->close, "cancel") != 0)
 		rom_jb_text(&jb, "on_parent_close", options->close);
 	if (options->version != 0)
@@ -213,7 +219,7 @@ tell(const pg_uuid_t *parent, const char *step, const pg_uuid_t *child, RomStatu
 	RomJb		jb;
 
 	rom_jb_begin(&jb);
-	rom_jb_text(&jb, "instance_id", rom_life_uuid_text(child));
+	rom_jb_text(&jb, "instance_id", rom_uuid_text(child));
 	rom_jb_text(&jb, "status", rom_status_name(status));
 	rom_inbox_insert(parent, ROM_INBOX_CHILD, step, result, error, rom_jb_end(&jb));
 }
@@ -231,7 +237,7 @@ is_replaced(RomTurn *turn, RomEvent *scheduled, RomInboxItem *item)
 
 	if (child == NULL || ended == NULL || strcmp(child, ended) == 0)
 		return false;
-	id = rom_life_text_uuid(ended);
+	id = rom_uuid_from_text(ended);
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(item->step);
 	values[2] = UUIDPGetDatum(&id);

@@ -16,8 +16,12 @@
 
 #include "base/arg.h"
 #include "base/clock.h"
+#include "base/errors.h"
 #include "base/jb.h"
-#include "steps/life.h"
+#include "instances/event.h"
+#include "turn/call.h"
+#include "turn/context.h"
+#include "turn/replay.h"
 #include "turn/saga.h"
 #include "turn/turn.h"
 
@@ -40,6 +44,39 @@ const RomPrimitive rom_primitive_register_compensation = {
 };
 
 /*
+ * require_activity has the instance paused (RM001) unless the activity exists.
+ * The look-up's error is caught outside any subtransaction of its own: nothing but
+ * the caches was touched, and the unwind that follows rolls the evaluation back.
+ */
+static void
+require_activity(RomTurn *turn, const char *name)
+{
+	MemoryContext old = CurrentMemoryContext;
+	volatile bool missing = false;
+
+	PG_TRY();
+	{
+		(void) rom_activity_resolve(name, turn->workflow->search_path);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(turn->cxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(edata);
+		turn->pause_error = rom_error_to_jsonb(edata);
+		missing = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	if (missing)
+		rom_turn_unwind(turn);
+}
+
+/*
  * romancy.register_compensation(activity text, input jsonb) → void
  *
  * In a workflow: has activity run with input if the instance does not complete.
@@ -60,7 +97,7 @@ romancy_register_compensation(PG_FUNCTION_ARGS)
 		call.input = rom_jb_null_document();
 	rom_turn_check_name(call.name);
 	if (!turn->unwinding && rom_turn_peek(turn) == NULL)
-		rom_life_require_activity(turn, call.name);
+		require_activity(turn, call.name);
 	(void) rom_turn_step(&call);
 	PG_RETURN_VOID();
 }
@@ -100,7 +137,7 @@ compensate_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		{
 			case ROM_SAGA_NONE:
 				event->type = ROM_EVENT_COMPENSATED;
-				event->result = rom_life_number(executed_since(turn));
+				event->result = rom_jb_int_document(executed_since(turn));
 				return ROM_OUTCOME_DONE;
 			case ROM_SAGA_WAIT:
 				return ROM_OUTCOME_WAIT;
@@ -144,5 +181,5 @@ romancy_compensate(PG_FUNCTION_ARGS)
 	call.primitive = &rom_primitive_compensate;
 	call.step_base = "compensate";
 	event = rom_turn_step(&call);
-	PG_RETURN_INT32(rom_life_to_int(event->result));
+	PG_RETURN_INT32(rom_jb_document_int(event->result));
 }

@@ -19,38 +19,8 @@
 #include "steps/activity.h"
 #include "steps/report.h"
 #include "turn/context.h"
+#include "turn/replay.h"
 #include "turn/turn.h"
-
-/* document is what the instance's row keeps of a report. Allocates in the current context. */
-static Jsonb *
-document(const RomProgress *progress, const char *note)
-{
-	RomJb		jb;
-
-	rom_jb_begin(&jb);
-	rom_jb_int(&jb, "done", progress->done);
-	if (progress->total >= 0)
-		rom_jb_int(&jb, "total", progress->total);
-	rom_jb_text(&jb, "note", note);
-	rom_jb_time(&jb, "first_at", progress->first_at);
-	rom_jb_time(&jb, "at", progress->at);
-	return rom_jb_end(&jb);
-}
-
-void
-rom_report_keep(RomTurn *turn)
-{
-	RomInstance *inst = turn->inst;
-	RomProgress live;
-	MemoryContext old;
-
-	if (!rom_progress_get(&inst->id, &live) ||
-		(inst->progress != NULL && rom_jb_get_time(inst->progress, "at") >= live.at))
-		return;
-	old = MemoryContextSwitchTo(turn->cxt);
-	inst->progress = document(&live, live.note[0] != '\0' ? live.note : NULL);
-	MemoryContextSwitchTo(old);
-}
 
 void
 rom_report_put(const pg_uuid_t *id, RomProgress *progress, const char *note)
@@ -96,7 +66,7 @@ romancy_set_progress(PG_FUNCTION_ARGS)
 	{
 		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 
-		turn->inst->progress = document(&progress, note);
+		turn->inst->progress = rom_progress_document(&progress, note);
 		MemoryContextSwitchTo(old);
 	}
 	PG_RETURN_VOID();

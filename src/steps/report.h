@@ -9,10 +9,6 @@
 #define ROM_REPORT_H
 
 #include "memory/progress.h"
-#include "turn/turn.h"
-
-/* Has the instance's row keep the last report of an activity that ran outside a turn. */
-extern void rom_report_keep(RomTurn *turn);
 
 /* Makes a report (done and total are set) visible to others, with a note or NULL. It is no part of the transaction. */
 extern void rom_report_put(const pg_uuid_t *id, RomProgress *progress, const char *note);

@@ -17,9 +17,13 @@
 
 #include "base/arg.h"
 #include "base/jb.h"
+#include "base/uuid.h"
+#include "instances/event.h"
 #include "instances/start.h"
 #include "instances/steer.h"
 #include "steps/steps.h"
+#include "turn/call.h"
+#include "turn/context.h"
 #include "turn/primitive.h"
 
 typedef struct CancelRequest
@@ -27,19 +31,6 @@ typedef struct CancelRequest
 	pg_uuid_t	id;
 	char	   *reason;
 } CancelRequest;
-
-static char *
-uuid_text(const pg_uuid_t *id)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
-}
-
-static pg_uuid_t
-text_uuid(const char *text)
-{
-	return *DatumGetUUIDP(DirectFunctionCall1(uuid_in,
-											  CStringGetDatum(text)));
-}
 
 /* add_request adds to a step's input what a start was asked to do: replay compares it. */
 static void
@@ -52,7 +43,7 @@ add_request(RomJb *jb, const RomStartRequest *request)
 		rom_jb_int(jb, "version", request->version);
 	rom_jb_json(jb, "input", request->input);
 	if (request->has_id)
-		rom_jb_text(jb, "instance_id", uuid_text(&request->id));
+		rom_jb_text(jb, "instance_id", rom_uuid_text(&request->id));
 	rom_jb_text(jb, "idempotency_key", request->idempotency_key);
 	if (request->has_start_at)
 		rom_jb_time(jb, "start_at", request->start_at);
@@ -105,7 +96,7 @@ execute_start(RomTurn *turn, RomCall *call, RomEvent *event)
 	SetUserIdAndSecContext(before, sec_context);
 	event->type = ROM_EVENT_WORKFLOW_STARTED;
 	event->result = rom_turn_copy_jsonb(turn,
-										rom_jb_string_document(uuid_text(&id)));
+										rom_jb_string_document(rom_uuid_text(&id)));
 	return ROM_OUTCOME_DONE;
 }
 
@@ -121,7 +112,7 @@ execute_start_many(RomTurn *turn, RomCall *call, RomEvent *event)
 	ids = rom_start_many(many, turn->workflow->search_path);
 	SetUserIdAndSecContext(before, sec_context);
 	for (int i = 0; i < many->count; i++)
-		elements[i] = rom_jb_string_document(uuid_text(&ids[i]));
+		elements[i] = rom_jb_string_document(rom_uuid_text(&ids[i]));
 	event->type = ROM_EVENT_WORKFLOW_STARTED;
 	event->result = rom_turn_copy_jsonb(turn,
 										rom_jb_array(elements, many->count));
@@ -186,7 +177,7 @@ rom_step_start(const RomStartRequest *request, pg_uuid_t *id)
 	event = rom_turn_step(&call);
 	if (!JsonbExtractScalar(&event->result->root, &v) || v.type != jbvString)
 		elog(ERROR, "recorded start_workflow has no id");
-	*id = text_uuid(pnstrdup(v.val.string.val, v.val.string.len));
+	*id = rom_uuid_from_text(pnstrdup(v.val.string.val, v.val.string.len));
 }
 
 /* many_input is the recorded input of start_workflows. */
@@ -261,8 +252,8 @@ rom_step_start_many(const RomStartMany *many)
 	while ((token = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
 	{
 		if (token == WJB_ELEM && n < many->count)
-			ids[n++] = text_uuid(pnstrdup(item.val.string.val,
-										  item.val.string.len));
+			ids[n++] = rom_uuid_from_text(pnstrdup(item.val.string.val,
+												   item.val.string.len));
 	}
 	if (n != many->count)
 		elog(ERROR, "recorded start_workflows has %d ids instead of %d", n,
@@ -282,7 +273,7 @@ rom_step_cancel(const pg_uuid_t *id, const char *reason)
 	copy->id = *id;
 	copy->reason = rom_turn_copy_text(turn, reason);
 	rom_jb_begin(&jb);
-	rom_jb_text(&jb, "instance_id", uuid_text(id));
+	rom_jb_text(&jb, "instance_id", rom_uuid_text(id));
 	rom_jb_text(&jb, "reason", reason);
 	call.primitive = &rom_primitive_cancel;
 	call.step_base = "cancel_workflow";

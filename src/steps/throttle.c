@@ -34,6 +34,7 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/spi.h"
+#include "defs/definition.h"
 #include "memory/bucket.h"
 #include "memory/bucket_rows.h"
 #include "memory/shmem.h"

@@ -12,15 +12,7 @@
 #include "datatype/timestamp.h"
 #include "utils/uuid.h"
 
-/* An activity's limits; 0: none. */
-typedef struct RomThrottle
-{
-	int			max_concurrency;
-	int			rate;			/* so many in period (microseconds) */
-	int64		period;
-} RomThrottle;
-
-#define ROM_THROTTLED(t) ((t)->max_concurrency > 0 || (t)->rate > 0)
+#include "defs/definition.h"
 
 /* Who asks. held_at and held_until are kept by the asker while it waits, and given again when it asks again. */
 typedef struct RomAsker

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * timer.c
- *		Durable sleeps.
+ *		Durable sleeps, and timers that a handler awaits.
  *
  * The instant at which a sleep ends is fixed when the handler reaches it
  * first and kept in the instance's wait; replay does not ask the clock again.
@@ -17,7 +17,12 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/jb.h"
-#include "turn/primitives.h"
+#include "instances/event.h"
+#include "steps/timer.h"
+#include "turn/call.h"
+#include "turn/context.h"
+#include "turn/kinds.h"
+#include "turn/replay.h"
 #include "turn/turn.h"
 
 /* The instant that a call sleeps until; kept over the unwind. */
@@ -43,7 +48,7 @@ sleep_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	return ROM_OUTCOME_DONE;
 }
 
-const RomPrimitive rom_primitive_sleep = {
+static const RomPrimitive primitive_sleep = {
 	.name = "sleep",
 	.kind = ROM_PRIMITIVE_BLOCKING,
 	.events = {ROM_EVENT_TIMER_EXPIRED},
@@ -55,7 +60,7 @@ const RomPrimitive rom_primitive_sleep = {
  * sleep_until's instant is not compared on replay: it is often computed from
  * the clock, and what counts is the one that was recorded.
  */
-const RomPrimitive rom_primitive_sleep_until = {
+static const RomPrimitive primitive_sleep_until = {
 	.name = "sleep_until",
 	.kind = ROM_PRIMITIVE_BLOCKING,
 	.events = {ROM_EVENT_TIMER_EXPIRED},
@@ -95,7 +100,7 @@ romancy_sleep(PG_FUNCTION_ARGS)
 	RomTurn    *turn = rom_turn_require("sleep()");
 	TimestampTz until = rom_arg_until(fcinfo, 0, "duration");
 
-	do_sleep(turn, &rom_primitive_sleep, rom_arg_text_opt(fcinfo, 1), until,
+	do_sleep(turn, &primitive_sleep, rom_arg_text_opt(fcinfo, 1), until,
 			 rom_interval_text(PG_GETARG_INTERVAL_P(0)));
 	PG_RETURN_VOID();
 }
@@ -122,7 +127,79 @@ romancy_sleep_until(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"until\" of romancy.sleep_until() must be finite")));
-	do_sleep(turn, &rom_primitive_sleep_until, rom_arg_text_opt(fcinfo, 1), until,
+	do_sleep(turn, &primitive_sleep_until, rom_arg_text_opt(fcinfo, 1), until,
 			 timestamptz_to_str(until));
 	PG_RETURN_VOID();
+}
+
+
+static RomOutcome
+spawn_timer_execute(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	event->type = ROM_EVENT_TIMER_SCHEDULED;
+	return ROM_OUTCOME_DONE;
+}
+
+const RomPrimitive rom_primitive_spawn_timer = {
+	.name = "spawn_timer",
+	.kind = ROM_PRIMITIVE_PURE,
+	.events = {ROM_EVENT_TIMER_SCHEDULED},
+	.execute = spawn_timer_execute,
+};
+
+PG_FUNCTION_INFO_V1(romancy_spawn_timer);
+
+/* romancy.spawn_timer(duration interval) -> text: a handle whose await() returns null after duration; at once where that is negative */
+Datum
+romancy_spawn_timer(PG_FUNCTION_ARGS)
+{
+	RomTurn    *turn = rom_turn_require("spawn_timer()");
+	TimestampTz until;
+	RomCall		call = {0};
+	RomJb		jb;
+
+	if (turn->unwinding)
+		rom_turn_unwind(turn);
+	until = rom_arg_until(fcinfo, 0, "duration");
+	call.primitive = &rom_primitive_spawn_timer;
+	call.step_base = "spawn_timer";
+	call.input = rom_jb_string_document(rom_interval_text(PG_GETARG_INTERVAL_P(0)));
+	rom_jb_begin(&jb);
+	rom_jb_time(&jb, "until", until);
+	call.detail = rom_jb_end(&jb);
+	PG_RETURN_TEXT_P(cstring_to_text(rom_turn_step(&call)->step));
+}
+
+/* timer_poll: is the timer over? */
+static RomEvent *
+timer_poll(RomTurn *turn, RomEvent *scheduled, TimestampTz *due)
+{
+	TimestampTz until = rom_jb_get_time(scheduled->detail, "until");
+
+	if (until > rom_now())
+	{
+		*due = until;
+		return NULL;
+	}
+	return rom_turn_event(turn, ROM_EVENT_TIMER_EXPIRED, scheduled->step);
+}
+
+static Jsonb *
+timer_value(RomTurn *turn, RomEvent *outcome)
+{
+	return rom_jb_null_document();
+}
+
+static const RomScheduleKind timer_kind = {
+	.scheduled = ROM_EVENT_TIMER_SCHEDULED,
+	.waiting = ROM_STATUS_WAITING_TIMER,
+	.wait_kind = "timer",
+	.poll = timer_poll,
+	.value = timer_value,
+};
+
+void
+rom_timer_init(void)
+{
+	rom_schedule_register(&timer_kind);
 }

@@ -24,6 +24,7 @@
 #include "storage/spin.h"
 #include "utils/timestamp.h"
 
+#include "defs/definition.h"
 #include "memory/bucket.h"
 #include "memory/ready.h"
 #include "steps/turnstile.h"

@@ -11,6 +11,7 @@
 #ifndef ROM_TURNSTILE_H
 #define ROM_TURNSTILE_H
 
+#include "defs/definition.h"
 #include "memory/bucket.h"
 #include "steps/throttle.h"
 

@@ -22,8 +22,12 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
+#include "instances/event.h"
 #include "steps/values.h"
-#include "turn/primitives.h"
+#include "turn/call.h"
+#include "turn/context.h"
+#include "turn/replay.h"
 #include "turn/turn.h"
 
 /* plain_call asks for a step that has no input. */
@@ -68,7 +72,7 @@ now_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 				rom_jb_get_json(rom_jb_end(&jb), "now"));
 }
 
-const RomPrimitive rom_primitive_workflow_now = {
+static const RomPrimitive primitive_workflow_now = {
 	.name = "workflow_now",
 	.kind = ROM_PRIMITIVE_PURE,
 	.events = {ROM_EVENT_VALUE_RECORDED},
@@ -81,7 +85,7 @@ PG_FUNCTION_INFO_V1(romancy_workflow_now);
 Datum
 romancy_workflow_now(PG_FUNCTION_ARGS)
 {
-	RomEvent   *event = plain_call(&rom_primitive_workflow_now);
+	RomEvent   *event = plain_call(&primitive_workflow_now);
 	RomJb		jb;
 
 	rom_jb_begin(&jb);
@@ -98,7 +102,7 @@ random_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 				number_document(DirectFunctionCall1(float8_numeric, Float8GetDatum(value))));
 }
 
-const RomPrimitive rom_primitive_workflow_random = {
+static const RomPrimitive primitive_workflow_random = {
 	.name = "workflow_random",
 	.kind = ROM_PRIMITIVE_PURE,
 	.events = {ROM_EVENT_VALUE_RECORDED},
@@ -111,7 +115,7 @@ PG_FUNCTION_INFO_V1(romancy_workflow_random);
 Datum
 romancy_workflow_random(PG_FUNCTION_ARGS)
 {
-	RomEvent   *event = plain_call(&rom_primitive_workflow_random);
+	RomEvent   *event = plain_call(&primitive_workflow_random);
 	JsonbValue	v;
 
 	if (!JsonbExtractScalar(&event->result->root, &v) || v.type != jbvNumeric)
@@ -126,10 +130,10 @@ uuid_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 
 	rom_uuid_v7(&uuid);
 	return keep(turn, event, ROM_EVENT_VALUE_RECORDED,
-				rom_jb_string_document(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&uuid)))));
+				rom_jb_string_document(rom_uuid_text(&uuid)));
 }
 
-const RomPrimitive rom_primitive_workflow_uuid = {
+static const RomPrimitive primitive_workflow_uuid = {
 	.name = "workflow_uuid",
 	.kind = ROM_PRIMITIVE_PURE,
 	.events = {ROM_EVENT_VALUE_RECORDED},
@@ -142,7 +146,7 @@ PG_FUNCTION_INFO_V1(romancy_workflow_uuid);
 Datum
 romancy_workflow_uuid(PG_FUNCTION_ARGS)
 {
-	RomEvent   *event = plain_call(&rom_primitive_workflow_uuid);
+	RomEvent   *event = plain_call(&primitive_workflow_uuid);
 	JsonbValue	v;
 
 	if (!JsonbExtractScalar(&event->result->root, &v) || v.type != jbvString)
@@ -158,7 +162,7 @@ patched_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	return ROM_OUTCOME_DONE;
 }
 
-const RomPrimitive rom_primitive_patched = {
+static const RomPrimitive primitive_patched = {
 	.name = "patched",
 	.kind = ROM_PRIMITIVE_PURE,
 	.events = {ROM_EVENT_PATCHED},
@@ -183,7 +187,7 @@ romancy_patched(PG_FUNCTION_ARGS)
 	bool		passed;
 	RomCall		call = {0};
 
-	call.primitive = &rom_primitive_patched;
+	call.primitive = &primitive_patched;
 	call.step_base = psprintf("patched_%s", change);
 	call.name = change;
 
@@ -230,7 +234,7 @@ set_value_deferred(RomTurn *turn, RomEvent *event)
 	rom_execute(&upsert, values, nulls, 0);
 }
 
-const RomPrimitive rom_primitive_set_value = {
+static const RomPrimitive primitive_set_value = {
 	.name = "set_value",
 	.kind = ROM_PRIMITIVE_PURE,
 	.events = {ROM_EVENT_VALUE_SET},
@@ -249,7 +253,7 @@ romancy_set_value(PG_FUNCTION_ARGS)
 
 	(void) rom_turn_require("set_value()");
 	key = rom_arg_text(fcinfo, 0, "key");
-	call.primitive = &rom_primitive_set_value;
+	call.primitive = &primitive_set_value;
 	call.step_base = "set_value";
 	call.name = key;
 	call.input = rom_arg_jsonb_opt(fcinfo, 1);
@@ -291,7 +295,7 @@ set_labels_deferred(RomTurn *turn, RomEvent *event)
 	turn->labels = event->input;
 }
 
-const RomPrimitive rom_primitive_set_labels = {
+static const RomPrimitive primitive_set_labels = {
 	.name = "set_labels",
 	.kind = ROM_PRIMITIVE_PURE,
 	.events = {ROM_EVENT_LABELS_SET},
@@ -314,7 +318,7 @@ romancy_set_labels(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"labels\" must be a JSON object")));
-	call.primitive = &rom_primitive_set_labels;
+	call.primitive = &primitive_set_labels;
 	call.step_base = "set_labels";
 	call.input = labels;
 	(void) rom_turn_step(&call);

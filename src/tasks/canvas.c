@@ -25,8 +25,8 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "client/define.h"
 #include "instances/delete.h"
+#include "instances/event.h"
 #include "instances/inbox.h"
 #include "instances/start.h"
 #include "memory/fanin.h"
@@ -38,6 +38,10 @@
 #include "tasks/revive.h"
 #include "tasks/signature.h"
 #include "tasks/task.h"
+#include "turn/call.h"
+#include "turn/context.h"
+#include "turn/hooks.h"
+#include "turn/replay.h"
 #include "turn/turn.h"
 
 /* An open group. */

@@ -10,6 +10,7 @@
 
 #include "utils/jsonb.h"
 
+#include "instances/event.h"
 #include "turn/primitive.h"
 
 /* Most commands of one call. */

@@ -31,6 +31,7 @@
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "memory/slot.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
@@ -44,20 +45,9 @@
 #include "tasks/park.h"
 #include "tasks/task.h"
 #include "turn/context.h"
+#include "turn/identity.h"
 #include "turn/limit.h"
 #include "turn/turn.h"
-
-/* uuid_array makes a uuid[] of ids. */
-static Datum
-uuid_array(const pg_uuid_t *ids, int n)
-{
-	Datum	   *elems = palloc_array(Datum, Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		elems[i] = UUIDPGetDatum(&ids[i]);
-	return PointerGetDatum(construct_array(elems, n, UUIDOID, UUID_LEN, false,
-										   TYPALIGN_CHAR));
-}
 
 /* claim locks the tasks among ids and returns them in the order of ids. */
 static int
@@ -76,7 +66,7 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 	uint64		rows;
 	int			count = 0;
 
-	values[0] = uuid_array(ids, n);
+	values[0] = rom_uuid_array(ids, n);
 	values[1] = CStringGetTextDatum(GetUserNameFromId(owner, false));
 	rom_engine_begin(&engine);
 	rows = rom_execute(&lock, values, NULL, 0);

@@ -28,13 +28,14 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "client/define.h"
+#include "base/uuid.h"
 #include "memory/poller.h"
 #include "memory/waiter.h"
 #include "tasks/fetch.h"
 #include "tasks/lease.h"
 #include "tasks/program.h"
 #include "tasks/queue.h"
+#include "turn/context.h"
 
 /* read_claim reads the arguments queue, worker_id, max_tasks and lease. prefix: of the queue's name as stored. */
 static void
@@ -156,7 +157,7 @@ activity_json(RomClaimed *claimed)
 	rom_jb_begin(&jb);
 	rom_jb_text(&jb, "token", claimed->token);
 	rom_jb_text(&jb, "instance_id",
-				DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&task->instance_id))));
+				rom_uuid_text(&task->instance_id));
 	rom_jb_text(&jb, "activity_id", task->step);
 	rom_jb_text(&jb, "activity", task->activity);
 	if (task->input)
@@ -388,7 +389,7 @@ workflow_json(RomClaimed *claimed)
 	rom_jb_begin(&jb);
 	rom_jb_text(&jb, "token", claimed->token);
 	rom_jb_text(&jb, "instance_id",
-				DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&task->instance_id))));
+				rom_uuid_text(&task->instance_id));
 	rom_jb_text(&jb, "workflow", w.name);
 	rom_jb_int(&jb, "version", w.version);
 	rom_jb_text(&jb, "status", w.status);

@@ -35,6 +35,7 @@
 #include "base/insert.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "instances/inbox.h"
 #include "instances/instance.h"
 #include "memory/fanin.h"
@@ -43,19 +44,6 @@
 #include "tasks/quota.h"
 #include "tasks/signature.h"
 #include "tasks/task.h"
-
-/* uuid_text and text_uuid convert. */
-static char *
-uuid_text(const pg_uuid_t *id)
-{
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
-}
-
-static pg_uuid_t
-text_uuid(const char *text)
-{
-	return *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
-}
 
 /* push puts a frame before the others. */
 static Jsonb *
@@ -310,7 +298,7 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 		next = push(error_frame(on_error_of(header), s->header,
 								psprintf("%s%sheader", path, path[0] ? "." : ""), true), next);
 	rom_uuid_v7(&join);
-	join_text = uuid_text(&join);
+	join_text = rom_uuid_text(&join);
 	values[0] = UUIDPGetDatum(&join);
 	values[1] = UUIDPGetDatum(&canvas->id);
 	values[2] = Int32GetDatum(n);
@@ -473,7 +461,7 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 		type = rom_jb_get_text(frame, "t");
 		if (strcmp(type, "join") == 0)
 		{
-			pg_uuid_t	join = text_uuid(rom_jb_get_text(frame, "j"));
+			pg_uuid_t	join = rom_uuid_from_text(rom_jb_get_text(frame, "j"));
 
 			end_row(canvas, &join, rom_jb_get_int(frame, "i", 0), is_task && i == 0, result, error);
 			rom_wake_end(&join, &canvas->id, canvas->owner, canvas->priority);

@@ -30,11 +30,12 @@
 #include "base/jb.h"
 #include "base/rows.h"
 #include "base/spi.h"
-#include "client/define.h"
+#include "base/uuid.h"
 #include "instances/instance.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
 #include "tasks/lease.h"
+#include "turn/context.h"
 #include "turn/turn.h"
 
 /* Longest lease. */
@@ -44,7 +45,7 @@ char *
 rom_token_make(const pg_uuid_t *task_id, int32 attempt, int64 fence)
 {
 	return psprintf("%s.%d.%016llx",
-					DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(task_id))),
+					rom_uuid_text(task_id),
 					attempt, (unsigned long long) fence);
 }
 

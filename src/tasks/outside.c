@@ -27,10 +27,13 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "instances/event.h"
 #include "tasks/command.h"
 #include "tasks/outside.h"
 #include "tasks/queue.h"
 #include "tasks/task.h"
+#include "turn/call.h"
+#include "turn/context.h"
 #include "turn/replay.h"
 #include "turn/turn.h"
 

@@ -24,6 +24,7 @@
 #include "memory/wake.h"
 #include "tasks/park.h"
 #include "tasks/task.h"
+#include "turn/hooks.h"
 #include "turn/turn.h"
 
 /* park is for an instance that is paused now. */

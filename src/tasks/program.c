@@ -37,6 +37,7 @@
 #include "tasks/outside.h"
 #include "tasks/program.h"
 #include "tasks/task.h"
+#include "turn/call.h"
 #include "turn/saga.h"
 #include "turn/turn.h"
 

@@ -26,13 +26,13 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "client/define.h"
 #include "instances/instance.h"
 #include "instances/steer.h"
 #include "memory/progress.h"
 #include "memory/waiter.h"
 #include "tasks/canvas.h"
 #include "tasks/fetch.h"
+#include "turn/context.h"
 
 /* How far an instance is. */
 typedef struct Progress

@@ -38,6 +38,7 @@
 #include "tasks/program.h"
 #include "tasks/task.h"
 #include "turn/call.h"
+#include "turn/carry.h"
 #include "turn/replay.h"
 #include "turn/saga.h"
 #include "turn/turn.h"

@@ -26,7 +26,7 @@
 #include "base/jb.h"
 #include "base/rows.h"
 #include "base/spi.h"
-#include "client/define.h"
+#include "defs/activity_definition.h"
 #include "memory/bucket_rows.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"

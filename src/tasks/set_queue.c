@@ -14,12 +14,13 @@
 #include "base/arg.h"
 #include "base/errors.h"
 #include "base/spi.h"
-#include "client/define.h"
+#include "defs/activity_definition.h"
 #include "instances/instance.h"
 #include "memory/wake.h"
 #include "tasks/notify.h"
 #include "tasks/queue.h"
 #include "tasks/quota.h"
+#include "turn/context.h"
 
 /* check_name reads a queue's name. */
 static char *

@@ -21,6 +21,7 @@
 #include "base/jb.h"
 #include "base/rows.h"
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "instances/inbox.h"
 #include "instances/instance.h"
 #include "memory/sweep.h"

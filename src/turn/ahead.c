@@ -19,8 +19,10 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "instances/event.h"
 #include "turn/ahead.h"
-#include "turn/call.h"
+#include "turn/carry.h"
+#include "turn/context.h"
 
 typedef struct KnownCall
 {

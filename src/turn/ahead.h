@@ -8,6 +8,7 @@
 #ifndef ROM_AHEAD_H
 #define ROM_AHEAD_H
 
+#include "instances/event.h"
 #include "turn/primitive.h"
 
 /* rom_ahead_begin forgets what is known; for the begin of an inline evaluation. */

@@ -21,13 +21,14 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/guc.h"
-#include "base/jb.h"
-#include "steps/activity.h"
+#include "defs/handler.h"
+#include "instances/event.h"
 #include "turn/ahead.h"
 #include "turn/call.h"
+#include "turn/carry.h"
+#include "turn/context.h"
 #include "turn/quiet.h"
 #include "turn/replay.h"
-#include "turn/turn.h"
 
 /* Bytes of an input that a message shows. */
 #define SHOWN_INPUT 1000
@@ -37,31 +38,6 @@ typedef struct CounterEntry
 	char		base[ROM_STEP_KEY];
 	int			n;
 } CounterEntry;
-
-RomTurn *
-rom_turn_require(const char *function)
-{
-	RomTurn    *turn = rom_turn_current;
-
-	if (rom_activity_current != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_CONTEXT),
-				 errmsg("romancy.%s cannot be called from an activity", function),
-				 errhint("Call it in the workflow's handler, which may call several activities.")));
-	if (turn == NULL || !turn->evaluating)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_CONTEXT),
-				 errmsg("romancy.%s can only be called from a running workflow", function),
-				 errhint("Call it in a workflow's handler, and start that with romancy.start_workflow().")));
-	return turn;
-}
-
-bool
-rom_turn_in_handler(void)
-{
-	return rom_turn_current != NULL && rom_turn_current->evaluating &&
-		rom_activity_current == NULL;
-}
 
 /* check_length raises RM012 for an empty or a too long name or activity_id. */
 static void
@@ -163,15 +139,6 @@ rom_turn_skip(RomTurn *turn, const char *step_base)
 	(void) next_step(turn, &call);
 }
 
-/* base_length: the length of a step id without its ":n". */
-static int
-base_length(const char *step)
-{
-	const char *colon = strrchr(step, ':');
-
-	return colon ? colon - step : (int) strlen(step);
-}
-
 /* name_matches: was the event recorded for this name? An event keeps its name only where its step id does not tell it. */
 static bool
 name_matches(RomEvent *event, const char *name)
@@ -182,18 +149,8 @@ name_matches(RomEvent *event, const char *name)
 		return true;
 	if (event->name != NULL)
 		return strcmp(event->name, name) == 0;
-	len = base_length(event->step);
+	len = rom_call_base_length(event->step);
 	return strlen(name) == len && strncmp(event->step, name, len) == 0;
-}
-
-bool
-rom_call_same_jsonb(Jsonb *a, Jsonb *b)
-{
-	if (a == NULL || b == NULL)
-		return rom_jb_is_null(a) && rom_jb_is_null(b);
-	if (VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0)
-		return true;
-	return compareJsonbContainers(&a->root, &b->root) == 0;
 }
 
 void
@@ -264,83 +221,6 @@ check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
 						  event, what, other_input ? shown_input(event->input) : "");
 		rom_turn_unwind(turn);
 	}
-}
-
-RomEvent *
-rom_call_new_event(RomTurn *turn, RomCall *call)
-{
-	RomEvent   *event = rom_turn_event(turn, 0, call->step);
-	const char *name = call->name ? call->name : call->step_base;
-	int			len = base_length(call->step);
-
-	if (name != NULL && !(strlen(name) == len && strncmp(call->step, name, len) == 0))
-		event->name = rom_turn_copy_text(turn, name);
-	event->input = rom_turn_copy_jsonb(turn, call->input);
-	event->detail = rom_turn_copy_jsonb(turn, call->detail);
-	return event;
-}
-
-RomEvent *
-rom_call_answered(RomTurn *turn, RomCall *call, RomEvent *event)
-{
-	rom_turn_append(turn, event);
-	if (call->primitive->deferred)
-	{
-		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
-		RomDeferred *d = palloc_object(RomDeferred);
-
-		d->primitive = call->primitive;
-		d->event = event;
-		turn->pure_events = lappend(turn->pure_events, d);
-		MemoryContextSwitchTo(old);
-	}
-	return event;
-}
-
-bool
-rom_call_can_inline(RomTurn *turn, RomCall *call)
-{
-	const RomPrimitive *primitive = call->primitive;
-	int			level = GetCurrentTransactionNestLevel();
-
-	if (!turn->inlined || turn->careful)
-		return false;
-	/* a step in an exception block of the handler has an xid of its own */
-	if (level > turn->eval_nest && turn->subxacts + level - turn->eval_nest > ROM_SUBXACTS_MAX)
-		return false;
-	if (primitive->inlineable)
-		return primitive->inlineable(turn, call);
-	return primitive->kind == ROM_PRIMITIVE_EFFECT;
-}
-
-void
-rom_call_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event)
-{
-	RomOutcome	outcome;
-	int			level = GetCurrentTransactionNestLevel();
-
-	rom_quiet_aloud(turn);
-	PG_TRY();
-	{
-		outcome = call->primitive->execute(turn, call, event);
-	}
-	PG_CATCH();
-	{
-		/* whether the handler catches it or not: go step by step */
-		turn->unwinding = true;
-		turn->abandon = true;
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	if (outcome != ROM_OUTCOME_DONE || event->type == ROM_EVENT_ACTIVITY_FAILED)
-	{
-		turn->abandon = true;
-		rom_turn_unwind(turn);
-	}
-	turn->inline_steps++;
-	if (level > turn->eval_nest)
-		turn->subxacts += level - turn->eval_nest;
-	CommandCounterIncrement();
 }
 
 /* keep_call copies a call to memory that survives the unwind. */
@@ -484,20 +364,4 @@ rom_turn_wait_over(RomTurn *turn, const char *label)
 		turn->wait_over = true;
 		rom_quiet_past_await(turn);
 	}
-}
-
-RomInboxItem *
-rom_turn_inbox_take(RomTurn *turn, const char *step)
-{
-	for (int i = 0; i < turn->ninbox; i++)
-	{
-		RomInboxItem *item = &turn->inbox[i];
-
-		if (!item->taken && item->step != NULL && strcmp(item->step, step) == 0)
-		{
-			item->taken = true;
-			return item;
-		}
-	}
-	return NULL;
 }

@@ -8,6 +8,7 @@
 #ifndef ROM_CALL_H
 #define ROM_CALL_H
 
+#include "instances/event.h"
 #include "turn/primitive.h"
 
 /*
@@ -16,19 +17,34 @@
  */
 extern void rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char *what, const char *held);
 
-/* rom_call_new_event prepares the event of a call that history does not answer. */
-extern RomEvent *rom_call_new_event(RomTurn *turn, RomCall *call);
+/*
+ * Answers a call of the running handler from history, or carries it out.
+ * Raises RM004 outside a handler; unwinds (does not return) when the call has
+ * to be carried out after the evaluation or the handler has to wait.
+ */
+extern RomEvent *rom_turn_step(RomCall *call);
 
-/* rom_call_same_jsonb compares two documents, either of which may be NULL (as JSON null). */
-extern bool rom_call_same_jsonb(Jsonb *a, Jsonb *b);
+/* Counts one call of step_base without recording it (patched() that answers false). */
+extern void rom_turn_skip(RomTurn *turn, const char *step_base);
 
-/* rom_call_can_inline: may this call be carried out inside the evaluation? */
-extern bool rom_call_can_inline(RomTurn *turn, RomCall *call);
+/* For execute(): the turn has to wait. Strings are copied. until: DT_NOEND for none. */
+extern RomOutcome rom_turn_wait(RomTurn *turn, RomCall *call, RomStatus status,
+								const char *kind, TimestampTz until,
+								Jsonb *detail);
 
-/* rom_call_execute_inline carries a call out inside the evaluation, and fills event; any failure abandons the evaluation. */
-extern void rom_call_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event);
+/* What the instance waited with when call was reached before, or NULL. */
+extern RomWait *rom_turn_waited(RomTurn *turn, RomCall *call);
 
-/* rom_call_answered appends a carried out call's event, and steps over it. */
-extern RomEvent *rom_call_answered(RomTurn *turn, RomCall *call, RomEvent *event);
+/* The evaluation has what an await of this label waited for, if that is what the instance waited for. */
+extern void rom_turn_wait_over(RomTurn *turn, const char *label);
+
+/* Raises RM012 unless name, of an activity or a workflow, can be part of a step id. */
+extern void rom_turn_check_name(const char *name);
+
+/* The next step id for a call (counts it); rom_turn_step() does it by itself. */
+extern char *rom_turn_next_step(RomTurn *turn, RomCall *call);
+
+/* Ends the evaluation; call (with call->step set) is carried out after it, but is not recorded as a step by itself. */
+extern void rom_turn_block(RomTurn *turn, RomCall *call) pg_attribute_noreturn();
 
 #endif							/* ROM_CALL_H */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * context.c
- *		What a handler or an activity may ask about itself.
+ *		Which turn, instance and activity this backend runs something of.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,10 +15,16 @@
 #include "utils/uuid.h"
 
 #include "base/errors.h"
+#include "base/uuid.h"
 #include "memory/slot.h"
-#include "steps/activity.h"
 #include "turn/context.h"
-#include "turn/turn.h"
+
+/* Raises that a handler may swallow before it is torn out of its interpreter. */
+#define SWALLOWED_MAX	200
+
+RomTurn    *rom_turn_current = NULL;
+RomActivityRun *rom_activity_current = NULL;
+sigjmp_buf *rom_context_tear_out = NULL;
 
 /* The instance whose activity this backend runs outside a turn (a procedure, a task). */
 static RomRunning running_outside;
@@ -59,75 +65,6 @@ rom_context_get(const char *function)
 	return running;
 }
 
-PG_FUNCTION_INFO_V1(romancy_instance_id);
-
-/* romancy.instance_id() -> uuid: the running instance; RM004 elsewhere */
-Datum
-romancy_instance_id(PG_FUNCTION_ARGS)
-{
-	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
-
-	*id = rom_context_get("instance_id()")->id;
-	PG_RETURN_UUID_P(id);
-}
-
-PG_FUNCTION_INFO_V1(romancy_workflow_name);
-
-/* romancy.workflow_name() -> text */
-Datum
-romancy_workflow_name(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TEXT_P(cstring_to_text(rom_context_get("workflow_name()")->workflow));
-}
-
-PG_FUNCTION_INFO_V1(romancy_is_replaying);
-
-/* romancy.is_replaying() -> boolean: will the next step be answered from history? RM004 outside a handler. */
-Datum
-romancy_is_replaying(PG_FUNCTION_ARGS)
-{
-	RomTurn    *turn = rom_turn_require("is_replaying()");
-
-	PG_RETURN_BOOL(rom_turn_peek(turn) != NULL);
-}
-
-PG_FUNCTION_INFO_V1(romancy_attempt);
-
-/* romancy.attempt() -> int: of the running activity, from 1; in a handler, 1 + the number of retry_workflow() */
-Datum
-romancy_attempt(PG_FUNCTION_ARGS)
-{
-	RomTurn    *turn = rom_turn_current;
-	int			attempt = 1;
-
-	(void) rom_context_get("attempt()");
-	if (rom_activity_current != NULL)
-		PG_RETURN_INT32(rom_activity_current->attempt);
-	for (int i = 0; i < turn->history.count; i++)
-		if (turn->history.events[i]->type == ROM_EVENT_WORKFLOW_RETRIED)
-			attempt++;
-	PG_RETURN_INT32(attempt);
-}
-
-PG_FUNCTION_INFO_V1(romancy_step_key);
-
-/*
- * romancy.step_key() -> text
- *
- * instance id / activity id: the same on every attempt of the step, for others' idempotency
- * checks. In a handler, the instance id.
- */
-Datum
-romancy_step_key(PG_FUNCTION_ARGS)
-{
-	const RomRunning *running = rom_context_get("step_key()");
-	char	   *id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&running->id)));
-
-	if (rom_activity_current != NULL)
-		id = psprintf("%s/%s", id, rom_activity_current->step);
-	PG_RETURN_TEXT_P(cstring_to_text(id));
-}
-
 void
 rom_context_step(const pg_uuid_t *instance, const char *workflow, const char *step)
 {
@@ -149,7 +86,7 @@ static void
 tell_context(void *arg)
 {
 	RomUserCode *code = arg;
-	char	   *id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(code->instance)));
+	char	   *id = rom_uuid_text(code->instance);
 
 	if (code->step != NULL)
 		errcontext(ROM_CONTEXT_MARK "\"%s\", instance %s, step \"%s\"", code->workflow, id, code->step);
@@ -174,4 +111,92 @@ void
 rom_context_pop(RomUserCode *code)
 {
 	error_context_stack = code->outer;
+}
+
+RomTurn *
+rom_turn_require(const char *function)
+{
+	RomTurn    *turn = rom_turn_current;
+
+	if (rom_activity_current != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CONTEXT),
+				 errmsg("romancy.%s cannot be called from an activity", function),
+				 errhint("Call it in the workflow's handler, which may call several activities.")));
+	if (turn == NULL || !turn->evaluating)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CONTEXT),
+				 errmsg("romancy.%s can only be called from a running workflow", function),
+				 errhint("Call it in a workflow's handler, and start that with romancy.start_workflow().")));
+	return turn;
+}
+
+bool
+rom_turn_in_handler(void)
+{
+	return rom_turn_current != NULL && rom_turn_current->evaluating &&
+		rom_activity_current == NULL;
+}
+
+void
+rom_refuse_in_handler(const char *function)
+{
+	if (rom_turn_in_handler())
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_CONTEXT),
+				 errmsg("romancy.%s cannot be called in a workflow", function),
+				 errhint("Call it in an activity.")));
+}
+
+void
+rom_turn_unwind(RomTurn *turn)
+{
+	turn->unwinding = true;
+	if (turn->swallowed++ > SWALLOWED_MAX)
+	{
+		/*
+		 * The handler catches this error without end. Go past its exception
+		 * handlers, to the evaluation's own; the abort of its subtransaction
+		 * cleans up, but the language's interpreter may keep stale state.
+		 */
+		turn->tainted = true;
+		turn->fail_error = rom_error_make(ERRCODE_ROM_LIMIT,
+										  "the workflow's handler does not let itself be unwound",
+										  "It caught the error that ends an evaluation more than 200 times.",
+										  "Do not catch query_canceled (57014) in a handler.",
+										  NULL);
+		turn->fail_error = rom_turn_copy_jsonb(turn, turn->fail_error);
+		PG_exception_stack = rom_context_tear_out;
+		error_context_stack = NULL;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("romancy unwinds the handler of workflow \"%s\"",
+					turn->inst->workflow),
+			 errdetail("The handler waits, or its step is carried out outside the evaluation."),
+			 errhint("Do not catch query_canceled in a workflow's handler; \"when others\" does not.")));
+}
+
+MemoryContext
+rom_turn_context(void)
+{
+	return rom_turn_current->cxt;
+}
+
+Jsonb *
+rom_turn_copy_jsonb(RomTurn *turn, Jsonb *jb)
+{
+	Jsonb	   *copy;
+
+	if (jb == NULL)
+		return NULL;
+	copy = MemoryContextAlloc(turn->cxt, VARSIZE(jb));
+	memcpy(copy, jb, VARSIZE(jb));
+	return copy;
+}
+
+char *
+rom_turn_copy_text(RomTurn *turn, const char *s)
+{
+	return s ? MemoryContextStrdup(turn->cxt, s) : NULL;
 }

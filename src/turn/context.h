@@ -1,15 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * context.h
- *		Which instance this backend runs something of.
+ *		Which turn, instance and activity this backend runs something of.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef ROM_CONTEXT_H
 #define ROM_CONTEXT_H
 
-#include "utils/elog.h"
 #include "utils/uuid.h"
+
+#include "turn/primitive.h"
 
 typedef struct RomRunning
 {
@@ -47,5 +48,45 @@ extern void rom_context_pop(RomUserCode *code);
  * for view waiting, and in a worker for pg_stat_activity.
  */
 extern void rom_context_step(const pg_uuid_t *instance, const char *workflow, const char *step);
+
+/* The attempt under way; context functions read it. */
+typedef struct RomActivityRun
+{
+	const char *name;
+	const char *step;
+	int			attempt;
+	Jsonb	   *last_details;	/* heartbeat details of the attempt before, or
+								 * NULL */
+	RomCostMark begun;			/* set by rom_activity_call() */
+	RomCost		cost;			/* likewise, when it returns */
+} RomActivityRun;
+
+/* The turn that this backend runs (turn->evaluating: its handler is being evaluated), or NULL. */
+extern RomTurn *rom_turn_current;
+
+/* The activity that this backend runs now for an instance (in a turn or as a task), or NULL. */
+extern RomActivityRun *rom_activity_current;
+
+/* Where an unwind goes that the handler swallows without end: the catch of its evaluation; NULL outside one. */
+extern sigjmp_buf *rom_context_tear_out;
+
+/* Raises RM004 unless a handler is running (and no activity inside it); function: for the message. */
+extern RomTurn *rom_turn_require(const char *function);
+
+/* Are we in a handler (not in an activity of it)? For calls that are recorded in a handler and plain elsewhere. */
+extern bool rom_turn_in_handler(void);
+
+/* Raises RM004 in a handler: function (without schema) must not be called there. */
+extern void rom_refuse_in_handler(const char *function);
+
+/* Raises the unwind; noreturn. Used by primitives that must not go on. */
+extern void rom_turn_unwind(RomTurn *turn) pg_attribute_noreturn();
+
+/* Memory that lives as long as the turn. */
+extern MemoryContext rom_turn_context(void);
+
+/* A copy of jb / s in the turn's context. */
+extern Jsonb *rom_turn_copy_jsonb(RomTurn *turn, Jsonb *jb);
+extern char *rom_turn_copy_text(RomTurn *turn, const char *s);
 
 #endif							/* ROM_CONTEXT_H */

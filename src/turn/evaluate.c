@@ -35,23 +35,20 @@
 #include "utils/snapmgr.h"
 
 #include "base/clock.h"
+#include "base/errors.h"
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "memory/slot.h"
-#include "steps/activity.h"
 #include "turn/ahead.h"
 #include "turn/call.h"
 #include "turn/context.h"
 #include "turn/evaluate.h"
+#include "turn/identity.h"
 #include "turn/limit.h"
 #include "turn/quiet.h"
 #include "turn/replay.h"
-#include "turn/verdict.h"
 
-
-/* Raises that a handler may swallow before it is torn out of its interpreter. */
-#define SWALLOWED_MAX	200
 
 /*
  * From so many steps before a wait on, it may pay to run them twice, inline and
@@ -77,10 +74,7 @@ typedef struct HintEntry
 	int			uses;
 } HintEntry;
 
-RomTurn    *rom_turn_current = NULL;
-
 static HTAB *hints = NULL;
-static sigjmp_buf *tear_out = NULL;
 
 /* steps carried out before each nest level's subtransaction began, for on_subxact() */
 #define NEST_MAX 64
@@ -114,70 +108,7 @@ on_subxact(SubXactEvent event, SubTransactionId mySubid,
 	}
 }
 
-/* ---------------------------------------------------------------- identity */
-
-void
-rom_identity_enter(RomIdentity *saved, Oid owner, const char *path,
-				   bool read_only)
-{
-	GetUserIdAndSecContext(&saved->userid, &saved->sec_context);
-	saved->read_only = XactReadOnly;
-	saved->guc_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
-	if (path && strcmp(path, namespace_search_path) != 0)
-		(void) set_config_option("search_path", path, PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-								 false);
-	XactReadOnly = read_only;
-}
-
-void
-rom_identity_leave(RomIdentity *saved)
-{
-	AtEOXact_GUC(false, saved->guc_level);
-	SetUserIdAndSecContext(saved->userid, saved->sec_context);
-	XactReadOnly = saved->read_only;
-}
-
 /* ---------------------------------------------------------------- evaluation */
-
-void
-rom_turn_unwind(RomTurn *turn)
-{
-	turn->unwinding = true;
-	if (turn->swallowed++ > SWALLOWED_MAX)
-	{
-		/*
-		 * The handler catches this error without end. Go past its exception
-		 * handlers, to the evaluation's own; the abort of its subtransaction
-		 * cleans up, but the language's interpreter may keep stale state.
-		 */
-		turn->tainted = true;
-		turn->fail_error = rom_error_make(ERRCODE_ROM_LIMIT,
-										  "the workflow's handler does not let itself be unwound",
-										  "It caught the error that ends an evaluation more than 200 times.",
-										  "Do not catch query_canceled (57014) in a handler.",
-										  NULL);
-		turn->fail_error = rom_turn_copy_jsonb(turn, turn->fail_error);
-		PG_exception_stack = tear_out;
-		error_context_stack = NULL;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_QUERY_CANCELED),
-			 errmsg("romancy unwinds the handler of workflow \"%s\"",
-					turn->inst->workflow),
-			 errdetail("The handler waits, or its step is carried out outside the evaluation."),
-			 errhint("Do not catch query_canceled in a workflow's handler; \"when others\" does not.")));
-}
-
-/* wall turns an instant of the engine's clock into one of the wall clock. */
-static TimestampTz
-wall(TimestampTz at)
-{
-	if (TIMESTAMP_NOT_FINITE(at))
-		return at;
-	return GetCurrentTimestamp() + (at - rom_now());
-}
 
 /* call_handler calls the workflow's function with the instance's input and copies the result. */
 static Jsonb *
@@ -265,7 +196,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	ResourceOwner owner = CurrentResourceOwner;
 	RomTurn    *outer = rom_turn_current;
 	RomActivityRun *outer_run = rom_activity_current;
-	sigjmp_buf *outer_tear_out = tear_out;
+	sigjmp_buf *outer_tear_out = rom_context_tear_out;
 	volatile RomEvaluation result = ROM_EVAL_ERROR;
 	RomIdentity identity;
 	RomUserCode code;
@@ -307,7 +238,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	limits[0].at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 											   rom_guc_evaluation_timeout);
 	limits[1].kind = ROM_LIMIT_EXECUTION;
-	limits[1].at = wall(turn->inst->deadline);
+	limits[1].at = rom_clock_wall(turn->inst->deadline);
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);
@@ -322,7 +253,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	{
 		Jsonb	   *value = NULL;
 
-		tear_out = PG_exception_stack;
+		rom_context_tear_out = PG_exception_stack;
 		rom_limit_tear_out = PG_exception_stack;
 		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path, true);
 		PushActiveSnapshot(GetTransactionSnapshot());
@@ -385,7 +316,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
-	tear_out = outer_tear_out;
+	rom_context_tear_out = outer_tear_out;
 	rom_limit_tear_out = outer_tear_out;
 	rom_limit_reset();
 	rom_limit_restore(before);

@@ -17,29 +17,18 @@
 
 #include "base/errors.h"
 #include "base/jb.h"
+#include "instances/event.h"
+#include "turn/context.h"
 #include "turn/failure.h"
+#include "turn/kinds.h"
 #include "turn/replay.h"
-#include "turn/schedule.h"
-#include "turn/turn.h"
-
-/* is_failed: did a step end with an error that it raises in the handler? */
-static bool
-is_failed(const RomEvent *event)
-{
-	return event != NULL &&
-		(event->type == ROM_EVENT_ACTIVITY_FAILED ||
-		 event->type == ROM_EVENT_CHILD_FAILED ||
-		 event->type == ROM_EVENT_CALL_FAILED ||
-		 event->type == ROM_EVENT_MESSAGE_TIMEOUT ||
-		 event->type == ROM_EVENT_AWAIT_TIMEOUT);
-}
 
 void
 rom_failure_observe(RomTurn *turn, const char *step)
 {
 	RomReplayStep *entry = rom_replay_step(turn, step);
 
-	if (entry == NULL || entry->seen_in == turn->evaluations || !is_failed(entry->completion))
+	if (entry == NULL || entry->seen_in == turn->evaluations || !rom_replay_is_failed(entry->completion))
 		return;
 	entry->seen_in = turn->evaluations;
 	entry->seen_at = turn->cursor;
@@ -94,7 +83,7 @@ as_raised(RomTurn *turn, int i, Raised *raised)
 	raised->step = event->step;
 	raised->at = i;
 	raised->order = 0;
-	if (is_failed(event))
+	if (rom_replay_is_failed(event))
 		return event->result;
 	entry = rom_replay_is_schedule(event->type) ? rom_replay_step(turn, event->step) : NULL;
 	if (entry == NULL || entry->seen_in != turn->evaluations)
@@ -135,49 +124,6 @@ rom_failure_find(RomTurn *turn, Jsonb *error)
 			rom_jb_element(&jb, rom_jb_string_document(raised.step));
 	rom_jb_end_array(&jb);
 	return rom_turn_copy_jsonb(turn, rom_jb_end(&jb));
-}
-
-/* is_listed: is step among the strings of an array? */
-static bool
-is_listed(Jsonb *array, const char *step)
-{
-	JsonbValue	v;
-
-	v.type = jbvString;
-	v.val.string.val = unconstify(char *, step);
-	v.val.string.len = strlen(step);
-	return array != NULL &&
-		findJsonbValueFromContainer(&array->root, JB_FARRAY, &v) != NULL;
-}
-
-void
-rom_failure_supersede(RomTurn *turn, RomEvent *failure)
-{
-	Jsonb	   *caught = NULL;
-	bool		by_step = failure != NULL && failure->detail != NULL;
-
-	if (by_step)
-	{
-		int			end = rom_jb_get_int(failure->detail, "replay", turn->program.count);
-
-		for (int i = end; i < turn->program.count; i++)
-			if (rom_replay_is_schedule(turn->program.events[i]->type))
-				hash_search(turn->steps, turn->program.events[i]->step, HASH_REMOVE, NULL);
-		turn->program.count = Min(end, turn->program.count);
-		caught = rom_jb_get_json(failure->detail, "caught");
-	}
-	for (int i = 0; i < turn->program.count; i++)
-	{
-		RomEvent   *event = turn->program.events[i];
-		RomReplayStep *entry = rom_replay_is_schedule(event->type) ? rom_replay_step(turn, event->step) : NULL;
-
-		if (entry == NULL || rom_schedule_kind(event->type)->again == NULL ||
-			(entry->completion != NULL &&
-			 !(by_step && is_failed(entry->completion) && !is_listed(caught, event->step))))
-			continue;
-		entry->completion = NULL;
-		entry->again = true;
-	}
 }
 
 void

@@ -20,15 +20,6 @@ extern void rom_failure_observe(RomTurn *turn, const char *step);
  */
 extern Jsonb *rom_failure_find(RomTurn *turn, Jsonb *error);
 
-/*
- * rom_failure_supersede takes back the failure that a WorkflowRetried event names. Replay goes as
- * far as the place where the failed step raised its error in the handler: what came after
- * may depend on it, and is run again. Scheduled steps up to there that failed, or had not
- * ended when the workflow did, are scheduled anew; those whose error the handler had caught
- * before keep it.
- */
-extern void rom_failure_supersede(RomTurn *turn, RomEvent *failure);
-
 /* rom_failure_schedule_again makes the work of scheduled steps anew whose outcome was superseded. */
 extern void rom_failure_schedule_again(RomTurn *turn);
 

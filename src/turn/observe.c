@@ -3,42 +3,16 @@
  * observe.c
  *		What a floor above is told of turns and attempts, for statistics.
  *
- * WAL and blocks are the differences of the server's own counters of this
- * process (those of EXPLAIN (WAL, BUFFERS)), which it keeps anyway.
- *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "executor/instrument.h"
 #include "utils/memutils.h"
 
+#include "turn/context.h"
 #include "turn/observe.h"
-#include "turn/turn.h"
 
 static const RomObserver *observer = NULL;
-
-void
-rom_cost_begin(RomCostMark *mark)
-{
-	INSTR_TIME_SET_CURRENT(mark->start);
-	mark->wal_bytes = pgWalUsage.wal_bytes;
-	mark->blks_read = pgBufferUsage.shared_blks_read;
-	mark->blks_hit = pgBufferUsage.shared_blks_hit;
-}
-
-void
-rom_cost_end(const RomCostMark *mark, RomCost *cost)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, mark->start);
-	cost->us += INSTR_TIME_GET_MICROSEC(now);
-	cost->wal_bytes += pgWalUsage.wal_bytes - mark->wal_bytes;
-	cost->blks_read += pgBufferUsage.shared_blks_read - mark->blks_read;
-	cost->blks_hit += pgBufferUsage.shared_blks_hit - mark->blks_hit;
-}
 
 void
 rom_observe_register(const RomObserver *wants_to_know)

@@ -8,41 +8,17 @@
 #ifndef ROM_OBSERVE_H
 #define ROM_OBSERVE_H
 
-#include "portability/instr_time.h"
-
-struct RomTurn;
-
-/* What something took. */
-typedef struct RomCost
-{
-	int64		us;
-	int64		wal_bytes;		/* without the commit record */
-	int64		blks_read;
-	int64		blks_hit;
-} RomCost;
-
-typedef struct RomCostMark
-{
-	instr_time	start;
-	int64		wal_bytes;
-	int64		blks_read;
-	int64		blks_hit;
-} RomCostMark;
-
-extern void rom_cost_begin(RomCostMark *mark);
-
-/* Adds what this process has spent since to cost. */
-extern void rom_cost_end(const RomCostMark *mark, RomCost *cost);
+#include "turn/primitive.h"
 
 /* An attempt at an activity that has ended. */
-typedef struct RomAttemptStat
+struct RomAttemptStat
 {
 	const char *name;
 	bool		failed;
 	bool		again;			/* it was not the first */
 	bool		measured;		/* cost.us is known */
 	RomCost		cost;
-} RomAttemptStat;
+};
 
 /* Both are called in the transaction that records what they tell of: it may still roll back. They must not raise but for want of memory. */
 typedef struct RomObserver
@@ -51,7 +27,7 @@ typedef struct RomObserver
 	 * A turn was saved. first: it was the instance's first one; ended: it
 	 * ended the instance. The attempts that it made are turn->attempts.
 	 */
-	void		(*turn) (struct RomTurn *turn, bool first, bool ended);
+	void		(*turn) (RomTurn *turn, bool first, bool ended);
 
 	/* An attempt outside a turn (a task). */
 	void		(*attempt) (Oid owner, const RomAttemptStat *attempt);
@@ -64,7 +40,7 @@ extern void rom_observe_register(const RomObserver *observer);
 extern const RomObserver *rom_observer(void);
 
 /* An attempt of the turn has ended. It goes with the turn, and with the inline evaluation that it was made in. */
-extern void rom_observe_note(struct RomTurn *turn, const char *name, bool failed,
+extern void rom_observe_note(RomTurn *turn, const char *name, bool failed,
 							 int attempt, const RomCost *cost);
 
 #endif							/* ROM_OBSERVE_H */

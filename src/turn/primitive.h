@@ -16,16 +16,20 @@
 
 #include "nodes/pg_list.h"
 
-#include "base/errors.h"
 #include "defs/definition.h"
-#include "instances/history.h"
+#include "instances/event.h"
 #include "instances/inbox.h"
 #include "instances/instance.h"
-#include "turn/observe.h"
+#include "turn/cost.h"
 
 typedef struct RomTurn RomTurn;
 typedef struct RomCall RomCall;
+typedef struct RomAttemptStat RomAttemptStat;
 
+/* Subtransactions with an xid in one transaction: more than 64 would overflow the proc array's cache. */
+#define ROM_SUBXACTS_MAX	28
+
+/* How one of a primitive's calls went. */
 typedef enum RomOutcome
 {
 	ROM_OUTCOME_DONE,			/* the event is filled in: append it, go on */
@@ -118,6 +122,26 @@ typedef struct RomWait
 	Jsonb	   *detail;			/* primitive's own state (object), or NULL */
 } RomWait;
 
+/* How handlers are evaluated; setting romancy.turn_mode. */
+typedef enum RomTurnMode
+{
+	ROM_TURN_MODE_AUTO,
+	ROM_TURN_MODE_INLINE,
+	ROM_TURN_MODE_STEP
+} RomTurnMode;
+
+/* The outcome of an attempt that ran outside the turn's transaction (a procedure, or a COMMIT that failed). */
+typedef struct RomInjected
+{
+	char	   *step;
+	bool		failed;
+	Jsonb	   *result;			/* when not failed */
+	ErrorData  *error;			/* when failed */
+	TimestampTz started;
+	bool		measured;		/* cost is known */
+	RomCost		cost;
+} RomInjected;
+
 struct RomTurn
 {
 	RomInstance *inst;
@@ -193,8 +217,8 @@ struct RomTurn
 								 * this */
 	Jsonb	   *fail_error;		/* not NULL: the evaluation failed with it
 								 * whatever the handler returned */
-	struct RomInjected *injected;	/* outcome of an attempt that ran outside
-									 * this transaction */
+	RomInjected *injected;		/* outcome of an attempt that ran outside this
+								 * transaction */
 	struct RomProcedure *procedure; /* to be run after the commit (activity.h) */
 
 	/* for statistics */
@@ -224,74 +248,5 @@ typedef struct RomDeferred
 	const RomPrimitive *primitive;
 	RomEvent   *event;
 } RomDeferred;
-
-/* The turn that this backend runs (turn->evaluating: its handler is being evaluated), or NULL. */
-extern RomTurn *rom_turn_current;
-
-/*
- * Answers a call of the running handler from history, or carries it out.
- * Raises RM004 outside a handler; unwinds (does not return) when the call has
- * to be carried out after the evaluation or the handler has to wait.
- */
-extern RomEvent *rom_turn_step(RomCall *call);
-
-/* Raises RM004 unless a handler is running (and no activity inside it); function: for the message. */
-extern RomTurn *rom_turn_require(const char *function);
-
-/* The next event in program order, or NULL at the end of history. */
-extern RomEvent *rom_turn_peek(RomTurn *turn);
-
-/* Counts one call of step_base without recording it (patched() that answers false). */
-extern void rom_turn_skip(RomTurn *turn, const char *step_base);
-
-/* Raises the unwind; noreturn. Used by primitives that must not go on. */
-extern void rom_turn_unwind(RomTurn *turn) pg_attribute_noreturn();
-
-/* Memory that lives as long as the turn. */
-extern MemoryContext rom_turn_context(void);
-
-/* Are we in a handler (not in an activity of it)? For calls that are recorded in a handler and plain elsewhere. */
-extern bool rom_turn_in_handler(void);
-
-/* A copy of jb / s in the turn's context. */
-extern Jsonb *rom_turn_copy_jsonb(RomTurn *turn, Jsonb *jb);
-extern char *rom_turn_copy_text(RomTurn *turn, const char *s);
-
-/* For execute(): the turn has to wait. Strings are copied. until: DT_NOEND for none. */
-extern RomOutcome rom_turn_wait(RomTurn *turn, RomCall *call, RomStatus status,
-								const char *kind, TimestampTz until,
-								Jsonb *detail);
-
-/* What the instance waited with when call was reached before, or NULL. */
-extern RomWait *rom_turn_waited(RomTurn *turn, RomCall *call);
-
-/* The evaluation has what an await of this label waited for, if that is what the instance waited for. */
-extern void rom_turn_wait_over(RomTurn *turn, const char *label);
-
-/* The first untaken inbox item for step, marked as taken; or NULL. */
-extern RomInboxItem *rom_turn_inbox_take(RomTurn *turn, const char *step);
-
-/* The completion event of a scheduled step (spawn), or NULL. */
-extern RomEvent *rom_turn_completion(RomTurn *turn, const char *step);
-
-/* The event that announced a scheduled step, or NULL; and the place of its outcome in history (from 1), 0 while there is none. */
-extern RomEvent *rom_turn_scheduled(RomTurn *turn, const char *step);
-extern int64 rom_turn_completion_order(RomTurn *turn, const char *step);
-
-/* Raises RM012 unless name, of an activity or a workflow, can be part of a step id. */
-extern void rom_turn_check_name(const char *name);
-
-/* The next step id for a call (counts it); rom_turn_step() does it by itself. */
-extern char *rom_turn_next_step(RomTurn *turn, RomCall *call);
-
-/* Ends the evaluation; call (with call->step set) is carried out after it, but is not recorded as a step by itself. */
-extern void rom_turn_block(RomTurn *turn, RomCall *call) pg_attribute_noreturn();
-
-/* Appends an event that is not an answer in program order (a completion of a scheduled step, life cycle). Allocated in turn->cxt by the caller. */
-extern void rom_turn_append(RomTurn *turn, RomEvent *event);
-
-/* A zeroed event in the turn's context, at = rom_now(). */
-extern RomEvent *rom_turn_event(RomTurn *turn, RomEventType type,
-								const char *step);
 
 #endif							/* ROM_PRIMITIVE_H */

@@ -8,7 +8,7 @@
 #ifndef ROM_QUIET_H
 #define ROM_QUIET_H
 
-#include "turn/turn.h"
+#include "turn/primitive.h"
 
 /* What the caller's session shows of messages. */
 typedef struct RomQuiet

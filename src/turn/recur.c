@@ -26,10 +26,15 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "instances/delete.h"
+#include "instances/event.h"
 #include "memory/wake.h"
+#include "turn/call.h"
+#include "turn/context.h"
+#include "turn/hooks.h"
 #include "turn/recur.h"
-#include "turn/turn.h"
+#include "turn/replay.h"
 
 PG_FUNCTION_INFO_V1(romancy_recur);
 

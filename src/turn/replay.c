@@ -15,38 +15,14 @@
 #include "utils/hsearch.h"
 
 #include "base/clock.h"
+#include "base/jb.h"
 #include "base/spi.h"
-#include "turn/failure.h"
+#include "instances/event.h"
+#include "instances/history.h"
+#include "turn/context.h"
+#include "turn/kinds.h"
 #include "turn/quiet.h"
 #include "turn/replay.h"
-#include "turn/saga.h"
-#include "turn/turn.h"
-
-/* ---------------------------------------------------------------- memory */
-
-MemoryContext
-rom_turn_context(void)
-{
-	return rom_turn_current->cxt;
-}
-
-Jsonb *
-rom_turn_copy_jsonb(RomTurn *turn, Jsonb *jb)
-{
-	Jsonb	   *copy;
-
-	if (jb == NULL)
-		return NULL;
-	copy = MemoryContextAlloc(turn->cxt, VARSIZE(jb));
-	memcpy(copy, jb, VARSIZE(jb));
-	return copy;
-}
-
-char *
-rom_turn_copy_text(RomTurn *turn, const char *s)
-{
-	return s ? MemoryContextStrdup(turn->cxt, s) : NULL;
-}
 
 HTAB *
 rom_replay_make_table(const char *name, Size entrysize, MemoryContext cxt)
@@ -109,6 +85,67 @@ rom_replay_step(RomTurn *turn, const char *step)
 	return hash_search(turn->steps, step, HASH_FIND, NULL);
 }
 
+bool
+rom_replay_is_failed(const RomEvent *event)
+{
+	return event != NULL &&
+		(event->type == ROM_EVENT_ACTIVITY_FAILED ||
+		 event->type == ROM_EVENT_CHILD_FAILED ||
+		 event->type == ROM_EVENT_CALL_FAILED ||
+		 event->type == ROM_EVENT_MESSAGE_TIMEOUT ||
+		 event->type == ROM_EVENT_AWAIT_TIMEOUT);
+}
+
+/* is_listed: is step among the strings of an array? */
+static bool
+is_listed(Jsonb *array, const char *step)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.val = unconstify(char *, step);
+	v.val.string.len = strlen(step);
+	return array != NULL &&
+		findJsonbValueFromContainer(&array->root, JB_FARRAY, &v) != NULL;
+}
+
+/*
+ * supersede takes back the failure that a WorkflowRetried event names. Replay goes as
+ * far as the place where the failed step raised its error in the handler: what came after
+ * may depend on it, and is run again. Scheduled steps up to there that failed, or had not
+ * ended when the workflow did, are scheduled anew; those whose error the handler had caught
+ * before keep it.
+ */
+static void
+supersede(RomTurn *turn, RomEvent *failure)
+{
+	Jsonb	   *caught = NULL;
+	bool		by_step = failure != NULL && failure->detail != NULL;
+
+	if (by_step)
+	{
+		int			end = rom_jb_get_int(failure->detail, "replay", turn->program.count);
+
+		for (int i = end; i < turn->program.count; i++)
+			if (rom_replay_is_schedule(turn->program.events[i]->type))
+				hash_search(turn->steps, turn->program.events[i]->step, HASH_REMOVE, NULL);
+		turn->program.count = Min(end, turn->program.count);
+		caught = rom_jb_get_json(failure->detail, "caught");
+	}
+	for (int i = 0; i < turn->program.count; i++)
+	{
+		RomEvent   *event = turn->program.events[i];
+		RomReplayStep *entry = rom_replay_is_schedule(event->type) ? rom_replay_step(turn, event->step) : NULL;
+
+		if (entry == NULL || rom_schedule_kind(event->type)->again == NULL ||
+			(entry->completion != NULL &&
+			 !(by_step && rom_replay_is_failed(entry->completion) && !is_listed(caught, event->step))))
+			continue;
+		entry->completion = NULL;
+		entry->again = true;
+	}
+}
+
 void
 rom_replay_index(RomTurn *turn, RomEvent *event)
 {
@@ -118,7 +155,7 @@ rom_replay_index(RomTurn *turn, RomEvent *event)
 	if (event->type == ROM_EVENT_WORKFLOW_FAILED)
 		turn->failure = event;
 	if (event->type == ROM_EVENT_WORKFLOW_RETRIED)
-		rom_failure_supersede(turn, turn->failure);
+		supersede(turn, turn->failure);
 	if (event->step == NULL || rom_replay_is_life_cycle(event))
 		return;
 	if (turn->steps != NULL && strlen(event->step) < ROM_STEP_KEY)
@@ -177,9 +214,6 @@ rom_turn_load(RomTurn *turn, bool claimed)
 void
 rom_turn_append(RomTurn *turn, RomEvent *event)
 {
-	if (event->type == ROM_EVENT_ACTIVITY_COMPLETED && !turn->evaluating &&
-		event->step != NULL && rom_turn_scheduled(turn, event->step) != NULL)
-		rom_saga_note_scheduled(turn, event);
 	if (event->type == ROM_EVENT_COMPENSATION_REGISTERED ||
 		(event->type == ROM_EVENT_ACTIVITY_COMPLETED && event->detail != NULL))
 		turn->inst->flags |= ROM_HAS_COMPENSATIONS;
@@ -229,5 +263,21 @@ rom_turn_peek(RomTurn *turn)
 {
 	if (turn->cursor < turn->program.count)
 		return turn->program.events[turn->cursor];
+	return NULL;
+}
+
+RomInboxItem *
+rom_turn_inbox_take(RomTurn *turn, const char *step)
+{
+	for (int i = 0; i < turn->ninbox; i++)
+	{
+		RomInboxItem *item = &turn->inbox[i];
+
+		if (!item->taken && item->step != NULL && strcmp(item->step, step) == 0)
+		{
+			item->taken = true;
+			return item;
+		}
+	}
 	return NULL;
 }

@@ -29,10 +29,11 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "client/define.h"
-#include "steps/activity.h"
+#include "defs/activity_definition.h"
+#include "instances/event.h"
+#include "turn/context.h"
+#include "turn/replay.h"
 #include "turn/saga.h"
-#include "turn/turn.h"
 
 /* One that is registered. */
 typedef struct Registered
@@ -43,6 +44,7 @@ typedef struct Registered
 } Registered;
 
 static RomInFlightHook in_flight = NULL;
+static const RomPrimitive *activity_primitive = NULL;
 
 static RomStatement select_compensation = {
 	"select compensation from romancy.t_activity where name = $1",
@@ -483,7 +485,7 @@ rom_saga_step(RomTurn *turn)
 		MemoryContextSwitchTo(old);
 		return ROM_SAGA_NONE;
 	}
-	call.primitive = &rom_primitive_activity;
+	call.primitive = activity_primitive;
 	call.name = call.step_base = r->name;
 	call.step = rom_saga_step_id(r->event->step);
 	call.input = compensation_input(turn, r->event);
@@ -520,7 +522,8 @@ in_use(const char *name)
 }
 
 void
-rom_saga_init(void)
+rom_saga_init(const RomPrimitive *activity)
 {
+	activity_primitive = activity;
 	rom_activity_on_drop(in_use);
 }

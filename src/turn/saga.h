@@ -9,6 +9,7 @@
 #ifndef ROM_SAGA_H
 #define ROM_SAGA_H
 
+#include "instances/event.h"
 #include "turn/primitive.h"
 
 /* An instance on its way to a final status; kept in its wait while compensations run. */
@@ -24,8 +25,8 @@ typedef struct RomSaga
 								 * compensation} that is waited for, or NULL */
 } RomSaga;
 
-/* Registers what the file has to say elsewhere; called once from _PG_init. */
-extern void rom_saga_init(void);
+/* Registers what the file has to say elsewhere; called once from _PG_init. activity: the primitive that compensations run as. */
+extern void rom_saga_init(const RomPrimitive *activity);
 
 /* Takes up what the instance's wait holds of a saga under way. */
 extern void rom_saga_load(RomTurn *turn);

@@ -23,15 +23,14 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/jb.h"
+#include "instances/event.h"
+#include "turn/call.h"
+#include "turn/context.h"
 #include "turn/failure.h"
-#include "turn/primitives.h"
+#include "turn/kinds.h"
+#include "turn/replay.h"
+#include "turn/saga.h"
 #include "turn/schedule.h"
-#include "turn/turn.h"
-
-#define KINDS_MAX 8
-
-static const RomScheduleKind *kinds[KINDS_MAX];
-static int	n_kinds = 0;
 
 /* Handles that a call awaits; kept over the unwind. */
 typedef struct AwaitOptions
@@ -42,21 +41,13 @@ typedef struct AwaitOptions
 	char	  **handles;
 } AwaitOptions;
 
-void
-rom_schedule_register(const RomScheduleKind *kind)
+/* append_outcome appends the outcome of a scheduled step; an activity's with what undoes it. */
+static void
+append_outcome(RomTurn *turn, RomEvent *outcome)
 {
-	if (n_kinds == KINDS_MAX)
-		elog(ERROR, "too many kinds of scheduled steps");
-	kinds[n_kinds++] = kind;
-}
-
-const RomScheduleKind *
-rom_schedule_kind(RomEventType type)
-{
-	for (int i = 0; i < n_kinds; i++)
-		if (kinds[i]->scheduled == type)
-			return kinds[i];
-	return NULL;
+	if (outcome->type == ROM_EVENT_ACTIVITY_COMPLETED)
+		rom_saga_note_scheduled(turn, outcome);
+	rom_turn_append(turn, outcome);
 }
 
 void
@@ -80,7 +71,7 @@ rom_schedule_absorb(RomTurn *turn)
 		kind = rom_schedule_kind(scheduled->type);
 		outcome = kind && kind->arrived ? kind->arrived(turn, scheduled, item) : NULL;
 		if (outcome != NULL)
-			rom_turn_append(turn, outcome);
+			append_outcome(turn, outcome);
 	}
 }
 
@@ -101,7 +92,7 @@ poll(RomTurn *turn, const char *handle, TimestampTz *due)
 	*due = Min(*due, this_due);
 	if (outcome == NULL)
 		return false;
-	rom_turn_append(turn, outcome);
+	append_outcome(turn, outcome);
 	return true;
 }
 
@@ -173,7 +164,7 @@ await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	return outcome;
 }
 
-const RomPrimitive rom_primitive_await = {
+static const RomPrimitive primitive_await = {
 	.name = "await",
 	.kind = ROM_PRIMITIVE_BLOCKING,
 	.events = {ROM_EVENT_AWAIT_TIMEOUT},
@@ -218,7 +209,7 @@ rom_schedule_wait_until(RomTurn *turn, const char *label, char **handles, int n,
 {
 	RomCall		call = {0};
 
-	call.primitive = &rom_primitive_await;
+	call.primitive = &primitive_await;
 	call.step = call.step_base = label;
 	wait_for(turn, &call, handles, n, any, until);
 }
@@ -250,7 +241,7 @@ romancy_await(PG_FUNCTION_ARGS)
 	if (turn->unwinding)
 		rom_turn_unwind(turn);
 	check_handle(turn, handle);
-	call.primitive = &rom_primitive_await;
+	call.primitive = &primitive_await;
 	call.step = call.step_base = psprintf("await_%s", handle);
 	if (rom_turn_completion(turn, handle) == NULL)
 		wait_for(turn, &call, &handle, 1, false, DT_NOEND);
@@ -311,7 +302,7 @@ romancy_await_all(PG_FUNCTION_ARGS)
 	}
 	if (n > 0)
 	{
-		call.primitive = &rom_primitive_await;
+		call.primitive = &primitive_await;
 		call.step = call.step_base = psprintf("await_all_%s", handles[0]);
 		if (pending)
 			wait_for(turn, &call, handles, n, false, DT_NOEND);
@@ -354,7 +345,7 @@ romancy_await_any(PG_FUNCTION_ARGS)
 				 errmsg("argument \"handles\" of romancy.await_any() must not be empty")));
 	for (int i = 0; i < n; i++)
 		check_handle(turn, handles[i]);
-	call.primitive = &rom_primitive_await;
+	call.primitive = &primitive_await;
 	call.step_base = "await_any";
 	call.step = rom_turn_next_step(turn, &call);
 
@@ -389,77 +380,4 @@ romancy_await_any(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(first);
 	values[1] = PointerGetDatum(rom_schedule_value(turn, first));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
-}
-
-/* ---------------------------------------------------------------- timers */
-
-static RomOutcome
-spawn_timer_execute(RomTurn *turn, RomCall *call, RomEvent *event)
-{
-	event->type = ROM_EVENT_TIMER_SCHEDULED;
-	return ROM_OUTCOME_DONE;
-}
-
-const RomPrimitive rom_primitive_spawn_timer = {
-	.name = "spawn_timer",
-	.kind = ROM_PRIMITIVE_PURE,
-	.events = {ROM_EVENT_TIMER_SCHEDULED},
-	.execute = spawn_timer_execute,
-};
-
-PG_FUNCTION_INFO_V1(romancy_spawn_timer);
-
-/* romancy.spawn_timer(duration interval) -> text: a handle whose await() returns null after duration; at once where that is negative */
-Datum
-romancy_spawn_timer(PG_FUNCTION_ARGS)
-{
-	RomTurn    *turn = rom_turn_require("spawn_timer()");
-	TimestampTz until;
-	RomCall		call = {0};
-	RomJb		jb;
-
-	if (turn->unwinding)
-		rom_turn_unwind(turn);
-	until = rom_arg_until(fcinfo, 0, "duration");
-	call.primitive = &rom_primitive_spawn_timer;
-	call.step_base = "spawn_timer";
-	call.input = rom_jb_string_document(rom_interval_text(PG_GETARG_INTERVAL_P(0)));
-	rom_jb_begin(&jb);
-	rom_jb_time(&jb, "until", until);
-	call.detail = rom_jb_end(&jb);
-	PG_RETURN_TEXT_P(cstring_to_text(rom_turn_step(&call)->step));
-}
-
-/* timer_poll: is the timer over? */
-static RomEvent *
-timer_poll(RomTurn *turn, RomEvent *scheduled, TimestampTz *due)
-{
-	TimestampTz until = rom_jb_get_time(scheduled->detail, "until");
-
-	if (until > rom_now())
-	{
-		*due = until;
-		return NULL;
-	}
-	return rom_turn_event(turn, ROM_EVENT_TIMER_EXPIRED, scheduled->step);
-}
-
-static Jsonb *
-timer_value(RomTurn *turn, RomEvent *outcome)
-{
-	return rom_jb_null_document();
-}
-
-static const RomScheduleKind rom_schedule_timer = {
-	.scheduled = ROM_EVENT_TIMER_SCHEDULED,
-	.waiting = ROM_STATUS_WAITING_TIMER,
-	.wait_kind = "timer",
-	.poll = timer_poll,
-	.value = timer_value,
-};
-
-void
-rom_schedule_init(void)
-{
-	rom_schedule_register(&rom_schedule_timer);
 }

@@ -14,15 +14,20 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "base/clock.h"
-#include "base/spi.h"
+#include "base/errors.h"
+#include "instances/event.h"
 #include "memory/slot.h"
 #include "turn/ahead.h"
-#include "turn/call.h"
+#include "turn/carry.h"
+#include "turn/context.h"
 #include "turn/evaluate.h"
 #include "turn/failure.h"
+#include "turn/hooks.h"
 #include "turn/recur.h"
+#include "turn/replay.h"
 #include "turn/saga.h"
 #include "turn/schedule.h"
 #include "turn/turn.h"
@@ -174,82 +179,6 @@ find_handler(RomTurn *turn)
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
 	return flinfo;
-}
-
-/* operator_has_to_mend: errors of carrying a call out that pause the instance. */
-static bool
-operator_has_to_mend(int sqlerrcode)
-{
-	return sqlerrcode == ERRCODE_ROM_UNDEFINED || sqlerrcode == ERRCODE_ROM_REPLAY;
-}
-
-/*
- * carry_out executes the call that the handler was unwound for, in a
- * subtransaction. An error becomes an event (CallFailed) that the handler gets
- * raised, now and on replay; one that an operator has to mend pauses. (Errors
- * of an activity's own code are caught by its primitive.)
- */
-static RomOutcome
-carry_out(RomTurn *turn, RomCall *call)
-{
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	RomEvent   *event = rom_call_new_event(turn, call);
-	volatile RomOutcome outcome = ROM_OUTCOME_DONE;
-
-	if (call->primitive->own_subxact)
-	{
-		MemoryContextSwitchTo(turn->cxt);
-		outcome = call->primitive->execute(turn, call, event);
-		MemoryContextSwitchTo(old);
-		goto done;
-	}
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(turn->cxt);
-	PG_TRY();
-	{
-		outcome = call->primitive->execute(turn, call, event);
-		MemoryContextSwitchTo(turn->cxt);
-		if (TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
-			turn->subxacts++;
-		if (outcome == ROM_OUTCOME_SOLO || turn->pause_error || turn->cancelled)
-			RollbackAndReleaseCurrentSubTransaction();
-		else
-			ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(turn->cxt);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(turn->cxt);
-		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			turn->cancelled = true;
-		else if (operator_has_to_mend(edata->sqlerrcode))
-			turn->pause_error = rom_error_to_jsonb(edata);
-		else
-		{
-			event->type = ROM_EVENT_CALL_FAILED;
-			event->result = rom_error_to_jsonb(edata);
-		}
-		outcome = ROM_OUTCOME_DONE;
-	}
-	PG_END_TRY();
-	CurrentResourceOwner = owner;
-	MemoryContextSwitchTo(old);
-
-done:
-	if (outcome == ROM_OUTCOME_DONE && !turn->pause_error && !turn->cancelled)
-	{
-		rom_call_answered(turn, call, event);
-		if (turn->wait_before && turn->wait_before->step &&
-			strcmp(turn->wait_before->step, call->step) == 0)
-			turn->wait_before = NULL;
-	}
-	return outcome;
 }
 
 /* find_version reads the version that the instance runs, for its search_path: its handler may be missing. */
@@ -447,7 +376,7 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 			rom_verdict_waiting(turn, ROM_STATUS_RUNNING, rom_now());
 			return ROM_TURN_SAVE;
 		}
-		outcome = carry_out(turn, turn->call);
+		outcome = rom_carry_out(turn, turn->call);
 		if (turn->cancelled || rom_slot_cancelled())
 			return ROM_TURN_AGAIN;
 		if (turn->pause_error)

@@ -8,7 +8,7 @@
 #ifndef ROM_VERDICT_H
 #define ROM_VERDICT_H
 
-#include "turn/turn.h"
+#include "turn/primitive.h"
 
 /* The instance waits, in status, until wake_at or a message, at most to its deadline. */
 extern void rom_verdict_waiting(RomTurn *turn, RomStatus status, TimestampTz wake_at);
@@ -35,7 +35,7 @@ extern void rom_verdict_cancelled(RomTurn *turn, RomInboxItem *item);
 /* rom_verdict_saga_error is the error of an instance whose compensations have run: it names those that failed for good. */
 extern Jsonb *rom_verdict_saga_error(RomTurn *turn);
 
-/* Asks children and tasks of an instance that begins to compensate to end; once. */
-extern void rom_verdict_close_work(RomTurn *turn);
+/* The verdict "paused" with error (an operator has to mend it), without running anything. */
+extern void rom_turn_pause(RomTurn *turn, Jsonb *error);
 
 #endif							/* ROM_VERDICT_H */

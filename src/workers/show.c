@@ -19,13 +19,13 @@
 #include "base/errors.h"
 #include "base/guc.h"
 #include "base/spi.h"
-#include "client/define.h"
 #include "instances/control.h"
 #include "instances/instance.h"
 #include "memory/roster.h"
 #include "memory/slot.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
+#include "turn/context.h"
 
 PG_FUNCTION_INFO_V1(romancy_workers);
 PG_FUNCTION_INFO_V1(romancy_sweeps);

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * define.h
- *		Defining and dropping, and what others have to say about that.
+ * activity_definition.h
+ *		What else is known of activities, and who has to say something about their definitions.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef ROM_DEFINE_H
-#define ROM_DEFINE_H
+#ifndef ROM_ACTIVITY_DEFINITION_H
+#define ROM_ACTIVITY_DEFINITION_H
 
 #include "datatype/timestamp.h"
 
@@ -23,7 +23,10 @@ extern void rom_activity_on_defined(void (*defined) (const char *queue));
 /* Reads a rate limit ("100/m"; s, m, h): so many in so many microseconds; false when text is none. */
 extern bool rom_rate_parse(const char *text, int *count, int64 *period);
 
-/* Raises RM004 in a handler: function (without schema) must not be called there. */
-extern void rom_refuse_in_handler(const char *function);
+/* Does work need this activity, so that it must not be dropped? Engine scope needed. */
+extern bool rom_activity_in_use(const char *name);
 
-#endif							/* ROM_DEFINE_H */
+/* Tells of a queue in which an activity is now or was before. Engine scope needed. */
+extern void rom_activity_tell_defined(const char *queue);
+
+#endif							/* ROM_ACTIVITY_DEFINITION_H */

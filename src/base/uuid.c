@@ -1,0 +1,72 @@
+/*-------------------------------------------------------------------------
+ *
+ * uuid.c
+ *		Uuids: new ones, their text, arrays of them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/fmgrprotos.h"
+
+#include "base/uuid.h"
+
+/*
+ * The twelve bits after the milliseconds are the fraction of the millisecond,
+ * and the clock is pushed on where it did not move: ids of a backend are in
+ * order, and so are their rows in the primary key's index.
+ */
+void
+rom_uuid_v7(pg_uuid_t *id)
+{
+	static uint64 previous = 0;
+	struct timespec ts;
+	uint64		ticks;			/* of 1/4096 millisecond */
+	uint64		ms;
+	uint32		fraction;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	ticks = ((uint64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000) * 4096 +
+		(uint64) (ts.tv_nsec % 1000000) * 4096 / 1000000;
+	if (ticks <= previous)
+		ticks = previous + 1;
+	previous = ticks;
+
+	ms = ticks / 4096;
+	fraction = ticks % 4096;
+	if (!pg_strong_random(&id->data[8], 8))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	for (int i = 0; i < 6; i++)
+		id->data[i] = (unsigned char) (ms >> (40 - 8 * i));
+	id->data[6] = 0x70 | (unsigned char) (fraction >> 8);
+	id->data[7] = (unsigned char) fraction;
+	id->data[8] = (id->data[8] & 0x3f) | 0x80;
+}
+
+char *
+rom_uuid_text(const pg_uuid_t *id)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}
+
+pg_uuid_t
+rom_uuid_from_text(const char *text)
+{
+	return *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
+}
+
+Datum
+rom_uuid_array(const pg_uuid_t *ids, int n)
+{
+	Datum	   *elements = palloc_array(Datum, Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = UUIDPGetDatum(&ids[i]);
+	return PointerGetDatum(construct_array(elements, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+}

@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * uuid.h
+ *		Uuids: new ones, their text, arrays of them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_UUID_H
+#define ROM_UUID_H
+
+#include "utils/uuid.h"
+
+/* uuid version 7, RFC 9562: 48 bits of milliseconds, then random bits; monotonic within a backend. */
+extern void rom_uuid_v7(pg_uuid_t *id);
+
+/* The text of a uuid, palloc'd; and back: error 22P02 for what is none. */
+extern char *rom_uuid_text(const pg_uuid_t *id);
+extern pg_uuid_t rom_uuid_from_text(const char *text);
+
+/* A uuid[] of n ids, palloc'd. */
+extern Datum rom_uuid_array(const pg_uuid_t *ids, int n);
+
+#endif							/* ROM_UUID_H */

@@ -1,0 +1,25 @@
+/*-------------------------------------------------------------------------
+ *
+ * floor.c
+ *		What the steps register: kinds of scheduled steps, hooks, and what
+ *		compensations run as.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "steps/activity.h"
+#include "steps/child.h"
+#include "steps/floor.h"
+#include "steps/timer.h"
+#include "turn/recur.h"
+#include "turn/saga.h"
+
+void
+rom_steps_init(void)
+{
+	rom_timer_init();
+	rom_saga_init(&rom_primitive_activity);
+	rom_child_init();
+	rom_recur_init();
+}

@@ -1,0 +1,188 @@
+/*-------------------------------------------------------------------------
+ *
+ * carry.c
+ *		Carrying a call out: inside the evaluation, in its place, or after it.
+ *
+ * Inside the evaluation: the inline path (rom_call_execute_inline()). In its place: calls
+ * that are known beforehand (ahead.c), the same way. After it: rom_carry_out().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "base/errors.h"
+#include "base/jb.h"
+#include "instances/event.h"
+#include "turn/carry.h"
+#include "turn/context.h"
+#include "turn/quiet.h"
+#include "turn/replay.h"
+
+int
+rom_call_base_length(const char *step)
+{
+	const char *colon = strrchr(step, ':');
+
+	return colon ? colon - step : (int) strlen(step);
+}
+
+bool
+rom_call_same_jsonb(Jsonb *a, Jsonb *b)
+{
+	if (a == NULL || b == NULL)
+		return rom_jb_is_null(a) && rom_jb_is_null(b);
+	if (VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0)
+		return true;
+	return compareJsonbContainers(&a->root, &b->root) == 0;
+}
+
+RomEvent *
+rom_call_new_event(RomTurn *turn, RomCall *call)
+{
+	RomEvent   *event = rom_turn_event(turn, 0, call->step);
+	const char *name = call->name ? call->name : call->step_base;
+	int			len = rom_call_base_length(call->step);
+
+	if (name != NULL && !(strlen(name) == len && strncmp(call->step, name, len) == 0))
+		event->name = rom_turn_copy_text(turn, name);
+	event->input = rom_turn_copy_jsonb(turn, call->input);
+	event->detail = rom_turn_copy_jsonb(turn, call->detail);
+	return event;
+}
+
+RomEvent *
+rom_call_answered(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	rom_turn_append(turn, event);
+	if (call->primitive->deferred)
+	{
+		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+		RomDeferred *d = palloc_object(RomDeferred);
+
+		d->primitive = call->primitive;
+		d->event = event;
+		turn->pure_events = lappend(turn->pure_events, d);
+		MemoryContextSwitchTo(old);
+	}
+	return event;
+}
+
+bool
+rom_call_can_inline(RomTurn *turn, RomCall *call)
+{
+	const RomPrimitive *primitive = call->primitive;
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (!turn->inlined || turn->careful)
+		return false;
+	/* a step in an exception block of the handler has an xid of its own */
+	if (level > turn->eval_nest && turn->subxacts + level - turn->eval_nest > ROM_SUBXACTS_MAX)
+		return false;
+	if (primitive->inlineable)
+		return primitive->inlineable(turn, call);
+	return primitive->kind == ROM_PRIMITIVE_EFFECT;
+}
+
+void
+rom_call_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	RomOutcome	outcome;
+	int			level = GetCurrentTransactionNestLevel();
+
+	rom_quiet_aloud(turn);
+	PG_TRY();
+	{
+		outcome = call->primitive->execute(turn, call, event);
+	}
+	PG_CATCH();
+	{
+		/* whether the handler catches it or not: go step by step */
+		turn->unwinding = true;
+		turn->abandon = true;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (outcome != ROM_OUTCOME_DONE || event->type == ROM_EVENT_ACTIVITY_FAILED)
+	{
+		turn->abandon = true;
+		rom_turn_unwind(turn);
+	}
+	turn->inline_steps++;
+	if (level > turn->eval_nest)
+		turn->subxacts += level - turn->eval_nest;
+	CommandCounterIncrement();
+}
+
+/* operator_has_to_mend: errors of carrying a call out that pause the instance. */
+static bool
+operator_has_to_mend(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_ROM_UNDEFINED || sqlerrcode == ERRCODE_ROM_REPLAY;
+}
+
+RomOutcome
+rom_carry_out(RomTurn *turn, RomCall *call)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	RomEvent   *event = rom_call_new_event(turn, call);
+	volatile RomOutcome outcome = ROM_OUTCOME_DONE;
+
+	if (call->primitive->own_subxact)
+	{
+		MemoryContextSwitchTo(turn->cxt);
+		outcome = call->primitive->execute(turn, call, event);
+		MemoryContextSwitchTo(old);
+		goto done;
+	}
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(turn->cxt);
+	PG_TRY();
+	{
+		outcome = call->primitive->execute(turn, call, event);
+		MemoryContextSwitchTo(turn->cxt);
+		if (TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
+			turn->subxacts++;
+		if (outcome == ROM_OUTCOME_SOLO || turn->pause_error || turn->cancelled)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(turn->cxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(turn->cxt);
+		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			turn->cancelled = true;
+		else if (operator_has_to_mend(edata->sqlerrcode))
+			turn->pause_error = rom_error_to_jsonb(edata);
+		else
+		{
+			event->type = ROM_EVENT_CALL_FAILED;
+			event->result = rom_error_to_jsonb(edata);
+		}
+		outcome = ROM_OUTCOME_DONE;
+	}
+	PG_END_TRY();
+	CurrentResourceOwner = owner;
+	MemoryContextSwitchTo(old);
+
+done:
+	if (outcome == ROM_OUTCOME_DONE && !turn->pause_error && !turn->cancelled)
+	{
+		rom_call_answered(turn, call, event);
+		if (turn->wait_before && turn->wait_before->step &&
+			strcmp(turn->wait_before->step, call->step) == 0)
+			turn->wait_before = NULL;
+	}
+	return outcome;
+}

@@ -1,0 +1,121 @@
+/*-------------------------------------------------------------------------
+ *
+ * hooks.c
+ *		What other rooms do when an instance ends, pauses, recurs or is renewed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/spi.h"
+#include "turn/hooks.h"
+#include "turn/saga.h"
+
+static struct
+{
+	int32		flags;
+	RomEndHook	hook;
+}			end_hooks[16];
+static int	n_end_hooks = 0;
+
+void
+rom_turn_on_end(int32 flags, RomEndHook hook)
+{
+	if (n_end_hooks == lengthof(end_hooks))
+		elog(ERROR, "too many end hooks");
+	end_hooks[n_end_hooks].flags = flags;
+	end_hooks[n_end_hooks++].hook = hook;
+}
+
+static struct
+{
+	int32		flags;
+	RomPauseHook hook;
+}			pause_hooks[4];
+static int	n_pause_hooks = 0;
+
+void
+rom_turn_on_pause(int32 flags, RomPauseHook hook)
+{
+	if (n_pause_hooks == lengthof(pause_hooks))
+		elog(ERROR, "too many pause hooks");
+	pause_hooks[n_pause_hooks].flags = flags;
+	pause_hooks[n_pause_hooks++].hook = hook;
+}
+
+static struct
+{
+	int32		flags;
+	RomMoveHook hook;
+}			move_hooks[16];
+static int	n_move_hooks = 0;
+
+void
+rom_turn_on_move(int32 flags, RomMoveHook hook)
+{
+	if (n_move_hooks == lengthof(move_hooks))
+		elog(ERROR, "too many move hooks");
+	move_hooks[n_move_hooks].flags = flags;
+	move_hooks[n_move_hooks++].hook = hook;
+}
+
+void
+rom_turn_move(RomTurn *turn, const pg_uuid_t *successor)
+{
+	for (int i = 0; i < n_move_hooks; i++)
+		if (move_hooks[i].flags == 0 || (move_hooks[i].flags & turn->inst->flags))
+			move_hooks[i].hook(turn, successor);
+}
+
+static RomRenewHook renew_hooks[4];
+static int	n_renew_hooks = 0;
+
+void
+rom_turn_on_renew(RomRenewHook hook)
+{
+	if (n_renew_hooks == lengthof(renew_hooks))
+		elog(ERROR, "too many renew hooks");
+	renew_hooks[n_renew_hooks++] = hook;
+}
+
+void
+rom_turn_renew(RomTurn *turn)
+{
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	for (int i = 0; i < n_renew_hooks; i++)
+		renew_hooks[i] (turn);
+	rom_engine_end(&engine);
+}
+
+void
+rom_verdict_close_work(RomTurn *turn)
+{
+	RomEngine	engine;
+
+	if (turn->saga->closed)
+		return;
+	turn->saga->closed = true;
+	rom_engine_begin(&engine);
+	for (int i = 0; i < n_end_hooks; i++)
+		if (end_hooks[i].flags & turn->inst->flags & (ROM_HAS_CHILDREN | ROM_HAS_TASKS))
+			end_hooks[i].hook(turn, turn->status);
+	rom_engine_end(&engine);
+}
+
+void
+rom_hooks_end(RomTurn *turn)
+{
+	for (int i = 0; i < n_end_hooks; i++)
+		if (end_hooks[i].flags == 0 || (end_hooks[i].flags & turn->inst->flags))
+			end_hooks[i].hook(turn, turn->status);
+}
+
+void
+rom_hooks_pause(RomTurn *turn, bool paused)
+{
+	for (int i = 0; i < n_pause_hooks; i++)
+		if (pause_hooks[i].flags & turn->inst->flags)
+			pause_hooks[i].hook(turn, paused);
+}

@@ -1,0 +1,256 @@
+/*-------------------------------------------------------------------------
+ *
+ * save.c
+ *		Saving a turn: the verdict becomes rows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+
+#include "base/clock.h"
+#include "base/jb.h"
+#include "base/rows.h"
+#include "base/spi.h"
+#include "instances/history.h"
+#include "memory/fanin.h"
+#include "memory/progress.h"
+#include "memory/waiter.h"
+#include "memory/wake.h"
+#include "turn/hooks.h"
+#include "turn/recur.h"
+#include "turn/saga.h"
+#include "turn/save.h"
+
+/* Bytes of documents and events up to which the row of an instance stays below what is toasted. */
+#define ROW_BYTES	1600
+
+
+/* wait_to_jsonb is the stored form of a wait; view romancy.waiting reads it. */
+static Jsonb *
+wait_to_jsonb(RomWait *wait, RomSaga *saga)
+{
+	static RomWait none = {.status = ROM_STATUS_COMPENSATING,.kind = "compensate",.until = DT_NOEND};
+	RomJb		jb;
+
+	if (wait == NULL)
+	{
+		wait = &none;
+		none.since = rom_now();
+	}
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "kind", wait->kind);
+	rom_jb_text(&jb, "step", wait->step);
+	rom_jb_text(&jb, "name", wait->name);
+	rom_jb_text(&jb, "status", rom_status_name(wait->status));
+	rom_jb_time(&jb, "since", wait->since);
+	rom_jb_time(&jb, "until", wait->until);
+	rom_jb_json(&jb, "detail", wait->detail);
+	if (saga != NULL)
+		rom_jb_json(&jb, "saga", rom_saga_to_jsonb(saga));
+	return rom_jb_end(&jb);
+}
+
+RomWait *
+rom_wait_from_jsonb(Jsonb *json)
+{
+	RomWait    *wait = palloc0_object(RomWait);
+	char	   *status = rom_jb_get_text(json, "status");
+
+	wait->kind = rom_jb_get_text(json, "kind");
+	wait->step = rom_jb_get_text(json, "step");
+	wait->name = rom_jb_get_text(json, "name");
+	wait->status = status ? rom_status_from_name(status) : ROM_STATUS_RUNNING;
+	wait->since = rom_jb_get_time(json, "since");
+	wait->until = rom_jb_get_time(json, "until");
+	wait->detail = rom_jb_get_json(json, "detail");
+	return wait;
+}
+
+/* row_size adds up what is large in the row of an instance that ends. */
+static Size
+row_size(const RomTurn *turn)
+{
+	const Jsonb *parts[] = {turn->inst->input, turn->output, turn->error,
+	turn->labels ? turn->labels : turn->inst->labels, turn->inst->progress};
+	Size		size = 0;
+
+	for (int i = 0; i < lengthof(parts); i++)
+		if (parts[i] != NULL)
+			size += VARSIZE(parts[i]);
+	return size;
+}
+
+/*
+ * save_events stores what the turn added to history, and returns the number of the last event. With
+ * *events it is to be stored in the row of an instance that ends here.
+ */
+static int64
+save_events(RomTurn *turn, Datum *events)
+{
+	RomInstance *inst = turn->inst;
+	int64		last_seq = inst->last_seq;
+	Size		size;
+
+	*events = (Datum) 0;
+	if (turn->history.count == turn->stored)
+		return last_seq;
+	/* a generation's history goes to the archive as a whole */
+	if (ROM_STATUS_IS_FINAL(turn->status) && turn->status != ROM_STATUS_RECURRED &&
+		!ROM_STATUS_IS_FINAL(inst->status) &&
+		(size = row_size(turn)) < ROW_BYTES)
+		*events = rom_history_pack(&turn->history, turn->stored, ROW_BYTES - size, &last_seq);
+	if (*events == (Datum) 0)
+		last_seq = rom_history_append(&inst->id, &turn->history, turn->stored, last_seq);
+	return last_seq;
+}
+
+/* save_row updates the instance's row with the verdict, without the executor; events: or 0. The turn holds the row. */
+static void
+save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
+{
+	static RomTable columns = {
+		"t_instance", 16, {
+			"status", "wake_at", "wait", "output", "error", "started_at", "updated_at",
+			"finished_at", "body_hash", "last_seq", "flags", "labels", "progress",
+			"resume_status", "crashes", "events"
+		}, true
+	};
+	RomInstance *inst = turn->inst;
+	bool		final = ROM_STATUS_IS_FINAL(turn->status);
+	Jsonb	   *wait = !final && (turn->wait || turn->saga) ?
+		wait_to_jsonb(turn->wait, turn->saga) : NULL;
+	Jsonb	   *labels = turn->labels ? turn->labels : inst->labels;
+	Datum		values[16];
+	bool		nulls[16] = {0};
+	RomRows		rows;
+
+	if (inst->started_at == 0)
+		inst->started_at = now;
+	values[0] = rom_status_datum(turn->status);
+	values[1] = TimestampTzGetDatum(turn->wake_at);
+	nulls[1] = final;
+	values[2] = PointerGetDatum(wait);
+	nulls[2] = wait == NULL;
+	values[3] = PointerGetDatum(turn->output);
+	nulls[3] = turn->output == NULL;
+	values[4] = PointerGetDatum(turn->error);
+	nulls[4] = turn->error == NULL;
+	values[5] = TimestampTzGetDatum(inst->started_at);
+	values[6] = TimestampTzGetDatum(now);
+	values[7] = TimestampTzGetDatum(now);
+	nulls[7] = !final;
+	values[8] = Int64GetDatum(inst->body_hash);
+	nulls[8] = inst->body_hash == 0;
+	values[9] = Int64GetDatum(last_seq);
+	values[10] = Int32GetDatum(inst->flags);
+	values[11] = PointerGetDatum(labels);
+	nulls[11] = labels == NULL;
+	values[12] = PointerGetDatum(inst->progress);
+	nulls[12] = inst->progress == NULL;
+	values[13] = rom_status_datum(inst->resume_status);
+	nulls[13] = turn->status != ROM_STATUS_PAUSED;
+	values[14] = Int16GetDatum(inst->crashes);
+	values[15] = events;
+	nulls[15] = events == (Datum) 0;
+	rom_rows_open(&rows, &columns, "t_instance_pkey", true);
+	if (rom_rows_find(&rows, &inst->id))
+	{
+		if (events == (Datum) 0)
+			values[15] = rom_rows_column(&rows, 15, &nulls[15]);
+		if (rom_table_update(&columns, rows.slot, values, nulls, rows.snapshot, true) != TM_Ok)
+			elog(ERROR, "the row of an instance was changed during its turn");
+	}
+	rom_rows_close(&rows);
+	CommandCounterIncrement();
+}
+
+/* delete_inbox takes the rows away that this turn has seen and used. */
+static void
+delete_inbox(RomTurn *turn)
+{
+	static RomStatement remove = {
+		"DELETE FROM romancy.t_inbox WHERE instance_id = $1 AND id = $2",
+		2, {UUIDOID, INT8OID}
+	};
+	bool		final = ROM_STATUS_IS_FINAL(turn->status);
+
+	for (int i = 0; i < turn->ninbox; i++)
+	{
+		Datum		values[2];
+
+		if (!turn->inbox[i].taken && !final)
+			continue;
+		values[0] = UUIDPGetDatum(&turn->inst->id);
+		values[1] = Int64GetDatum(turn->inbox[i].id);
+		rom_execute(&remove, values, NULL, 0);
+	}
+}
+
+/* keep_report has the row keep the last report of an activity that ran outside a turn. */
+static void
+keep_report(RomTurn *turn)
+{
+	RomInstance *inst = turn->inst;
+	RomProgress live;
+	MemoryContext old;
+
+	if (!rom_progress_get(&inst->id, &live) ||
+		(inst->progress != NULL && rom_jb_get_time(inst->progress, "at") >= live.at))
+		return;
+	old = MemoryContextSwitchTo(turn->cxt);
+	inst->progress = rom_progress_document(&live, live.note[0] != '\0' ? live.note : NULL);
+	MemoryContextSwitchTo(old);
+}
+
+void
+rom_turn_save(RomTurn *turn)
+{
+	RomInstance *inst = turn->inst;
+	TimestampTz now = rom_now();
+	int64		last_seq;
+	Datum		events;
+	bool		was_final = ROM_STATUS_IS_FINAL(inst->status) && !turn->changed;
+	RomEngine	engine;
+	ListCell   *lc;
+
+	rom_engine_begin(&engine);
+	foreach(lc, turn->pure_events)
+	{
+		RomDeferred *d = lfirst(lc);
+
+		d->primitive->deferred(turn, d->event);
+	}
+	if (turn->ninbox > 0)
+		delete_inbox(turn);
+	if (turn->status != ROM_STATUS_PAUSED)
+		inst->crashes = 0;
+	if (!was_final)
+	{
+		bool		final = ROM_STATUS_IS_FINAL(turn->status);
+
+		if (final)
+			keep_report(turn);
+		last_seq = save_events(turn, &events);
+		if (turn->status == ROM_STATUS_RECURRED)
+			rom_recur_save(turn);
+		if (final)
+			rom_hooks_end(turn);
+		if (turn->was_paused != (turn->status == ROM_STATUS_PAUSED))
+			rom_hooks_pause(turn, !turn->was_paused);
+		save_row(turn, last_seq, events, now);
+		if (turn->fan_in > 1 && turn->wait != NULL && !final)
+			rom_fanin_set(&inst->id, turn->fan_in);
+		if (final)
+			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
+		else if (turn->status == ROM_STATUS_PAUSED && turn->error != NULL)
+			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
+		else if (turn->wake_at <= now)
+			rom_wake_ready(&inst->id, turn->owner, inst->priority);
+		else if (!TIMESTAMP_NOT_FINITE(turn->wake_at))
+			rom_wake_at(&inst->id, turn->owner, inst->priority, turn->wake_at);
+	}
+	rom_engine_end(&engine);
+}

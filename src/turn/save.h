@@ -1,0 +1,19 @@
+/*-------------------------------------------------------------------------
+ *
+ * save.h
+ *		Saving a turn: the verdict becomes rows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_SAVE_H
+#define ROM_SAVE_H
+
+#include "turn/primitive.h"
+
+/* Writes the verdict: history, the instance's row, and what goes with it. Engine SQL of its own. Notes wake-ups. */
+extern void rom_turn_save(RomTurn *turn);
+
+/* What t_instance.wait holds, as allocated in the current context. */
+extern RomWait *rom_wait_from_jsonb(Jsonb *jb);
+
+#endif							/* ROM_SAVE_H */
