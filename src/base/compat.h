@@ -13,6 +13,7 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "postmaster/bgworker.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 
@@ -35,6 +36,27 @@
 	PG_MODULE_MAGIC_EXT(.name = (modname), .version = (modversion))
 #else
 #define ROM_MODULE_MAGIC(modname, modversion) PG_MODULE_MAGIC
+#endif
+
+/*
+ * A role that must be the session's authenticated user before the connection is made can be so
+ * since the minor versions of November 2024 (CVE-2024-10978); the superuser's mark went with 17 (a0363ab7aa)
+ */
+#if PG_VERSION_NUM < 150009 || (PG_VERSION_NUM >= 160000 && PG_VERSION_NUM < 160005) || \
+	(PG_VERSION_NUM >= 170000 && PG_VERSION_NUM < 170001)
+#error "romancy needs PostgreSQL 15.9, 16.5, 17.1 or later"
+#endif
+#if PG_VERSION_NUM >= 170000
+#define ROM_SET_AUTHENTICATED_USER(role) SetAuthenticatedUserId(role)
+#else
+#define ROM_SET_AUTHENTICATED_USER(role) SetAuthenticatedUserId((role), false)
+#endif
+
+/* 17: background workers may do without the check of LOGIN (e7689190b3) */
+#ifdef BGWORKER_BYPASS_ROLELOGINCHECK
+#define ROM_BYPASS_LOGIN_CHECK BGWORKER_BYPASS_ROLELOGINCHECK
+#else
+#define ROM_BYPASS_LOGIN_CHECK 0
 #endif
 
 /* palloc_array and palloc_object came with 16 and late minors of 15 */

@@ -14,6 +14,7 @@
 #include "catalog/pg_collation.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -84,6 +85,8 @@ rom_bucket_rows_write(const char *scope, const char *key, double left, Timestamp
 	Datum		values[6];
 	bool		nulls[6] = {0};
 
+	/* called at the end of a transaction, when there is no snapshot any more */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	values[0] = CStringGetTextDatum(scope);
 	values[1] = CStringGetTextDatum(key);
 	values[2] = Float8GetDatum(left);
@@ -92,4 +95,5 @@ rom_bucket_rows_write(const char *scope, const char *key, double left, Timestamp
 	values[5] = Int64GetDatum(rom_table_next_id("t_bucket_id_seq"));
 	rom_table_insert(&table, values, nulls);
 	prune();
+	PopActiveSnapshot();
 }

@@ -3,9 +3,9 @@
  * transaction.c
  *		One transaction of a worker that runs turns, from its begin to what is left after it.
  *
- * The transaction commits while the owner's id is set: what a user's activity
- * defers to the commit (constraint triggers, holdable cursors) must never run as the
- * worker's superuser. Whether it failed before the commit or in it makes a difference to
+ * The process is a session of the owner's (base/session.c), and so is the commit: what a user's
+ * activity defers to it (constraint triggers, holdable cursors) runs as the owner, within which SET ROLE is
+ * refused. Whether it failed before the commit or in it makes a difference to
  * who runs the turns again (alone.c). What user code may have left in the session is taken
  * away after each.
  *
@@ -15,7 +15,6 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_authid.h"
 #include "commands/prepare.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
@@ -24,6 +23,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/session.h"
 #include "base/spi.h"
 #include "memory/slot.h"
 #include "memory/wake.h"
@@ -83,8 +83,7 @@ rom_transaction_run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n,
 		PopActiveSnapshot();
 		committing = true;
 		PortalHashTableDeleteAll();
-		if (OidIsValid(owner))
-			SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
+		SetUserIdAndSecContext(GetUserId(), SECURITY_LOCAL_USERID_CHANGE);
 		CommitTransactionCommand();
 	}
 	PG_CATCH();
@@ -101,7 +100,7 @@ rom_transaction_run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n,
 		result = committing ? ROM_TRANSACTION_COMMIT_FAILED : ROM_TRANSACTION_FAILED;
 	}
 	PG_END_TRY();
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
+	rom_session_settle(false);
 	MemoryContextSwitchTo(batch_cxt);
 	rom_slot_end();
 	if (result == ROM_TRANSACTION_COMMITTED)

@@ -8,9 +8,9 @@
  * as a parse tree (no SQL text) and run as a portal. Functions declared
  * non-transactional are called in a transaction of their own.
  *
- * The user id stays the owner's through the commits inside, because
- * committing does not reset it and aborting restores what it was at the start
- * of the aborted transaction.
+ * An executor is a session of the owner's (base/session.c), so the commits and rollbacks inside leave
+ * the owner, and the procedure may do what it may in a session of its owner's: SET ROLE, for one. What it
+ * has set goes when it is over.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,6 +37,7 @@
 
 #include "base/compat.h"
 #include "base/jb.h"
+#include "base/session.h"
 #include "memory/slot.h"
 #include "steps/activity.h"
 #include "steps/throttle.h"
@@ -218,19 +219,15 @@ run_in_session(RomProcedure *p, RomInjected *outcome, MemoryContext cxt)
 	SetConfigOption("search_path", path, PGC_USERSET, PGC_S_SESSION);
 }
 
-/* run_in_worker runs it in transactions of an executor, as owner. */
+/* run_in_worker runs it in transactions of an executor, which is a session of owner's. */
 static void
 run_in_worker(RomProcedure *p, Oid owner, RomInjected *outcome, MemoryContext cxt)
 {
-	Oid			userid;
-	int			sec_context;
-
-	GetUserIdAndSecContext(&userid, &sec_context);
+	rom_session_require(owner);
 	PG_TRY();
 	{
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
-		SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
 		SetConfigOption("search_path", p->search_path, PGC_USERSET, PGC_S_SESSION);
 		outcome->result = invoke(p, cxt);
 		PortalHashTableDeleteAll();
@@ -247,13 +244,8 @@ run_in_worker(RomProcedure *p, Oid owner, RomInjected *outcome, MemoryContext cx
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
-	SetUserIdAndSecContext(userid, sec_context);
-
-	/*
-	 * settings that it left behind; the worker's pins are defaults
-	 * (PGC_S_OVERRIDE)
-	 */
-	ResetAllOptions();
+	/* the worker's pins are defaults (PGC_S_OVERRIDE) */
+	rom_session_settle(true);
 }
 
 RomInjected *

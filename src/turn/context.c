@@ -10,6 +10,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "postmaster/bgworker.h"
 #include "utils/backend_status.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
@@ -71,7 +72,7 @@ rom_context_step(const pg_uuid_t *instance, const char *workflow, const char *st
 	char text[	ROM_SLOT_STEP * 2 + 64];
 
 	rom_slot_step(instance, step);
-	if (!IsBackgroundWorker || !pgstat_track_activities)
+	if (MyBgworkerEntry == NULL || !pgstat_track_activities)
 		return;
 	if (step != NULL)
 		snprintf(text, sizeof(text), "romancy: workflow \"%.*s\", step \"%.*s\"",

@@ -12,12 +12,14 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "base/session.h"
 #include "turn/identity.h"
 
 void
 rom_identity_enter(RomIdentity *saved, Oid owner, const char *path,
 				   bool read_only)
 {
+	rom_session_require(owner);
 	GetUserIdAndSecContext(&saved->userid, &saved->sec_context);
 	saved->read_only = XactReadOnly;
 	saved->guc_level = NewGUCNestLevel();

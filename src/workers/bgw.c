@@ -37,6 +37,7 @@
 
 #include "base/compat.h"
 #include "base/guc.h"
+#include "base/session.h"
 #include "base/spi.h"
 #include "base/version.h"
 #include "instances/control.h"
@@ -144,16 +145,17 @@ leave_silently(ErrorData *edata)
 }
 
 void
-rom_bgw_pin_session(void)
+rom_bgw_pin_session(bool owners)
 {
 	static const struct
 	{
 		const char *name;
 		const char *value;
+		bool		not_owners; /* an owner's session keeps its own */
 	}			pins[] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"row_security", "off"},
-		{"jit", "off"},
+		{"search_path", "pg_catalog, pg_temp", true},
+		{"row_security", "off", true},
+		{"jit", "off", true},
 		{"exit_on_error", "off"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
@@ -167,11 +169,18 @@ rom_bgw_pin_session(void)
 	int			i;
 
 	for (i = 0; i < lengthof(pins); i++)
-		if (GetConfigOption(pins[i].name, true, false) != NULL)
+		if (!(owners && pins[i].not_owners) &&
+			GetConfigOption(pins[i].name, true, false) != NULL)
 			SetConfigOption(pins[i].name, pins[i].value,
 							PGC_SUSET, PGC_S_OVERRIDE);
 	outer_log_hook = emit_log_hook;
 	emit_log_hook = leave_silently;
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_type,
+					PGC_USERSET, PGC_S_OVERRIDE);
+
+	/* not worth its while in what executors run, unless somebody has said so */
+	if (owners)
+		SetConfigOption("jit", "off", PGC_USERSET, PGC_S_DYNAMIC_DEFAULT);
 }
 
 void
@@ -210,10 +219,10 @@ rom_bgw_attach(RomWorkerParams *params)
 	BackgroundWorkerUnblockSignals();
 	if (rom_bgw_asked_to_leave())
 		proc_exit(0);			/* before we get in the way of a DROP DATABASE */
-	BackgroundWorkerInitializeConnectionByOid(params->dbid, InvalidOid, 0);
-	rom_bgw_pin_session();
-	SetConfigOption("application_name", MyBgworkerEntry->bgw_type,
-					PGC_USERSET, PGC_S_SESSION);
+
+	/* before the role's settings and the database's are read: these do not override it */
+	rom_bgw_pin_session(OidIsValid(params->owner));
+	rom_session_connect(params->dbid, params->owner);
 
 	/* it may have changed while the signal was ignored */
 	ProcessConfigFile(PGC_SIGHUP);

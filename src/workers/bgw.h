@@ -35,8 +35,11 @@ extern BackgroundWorkerHandle *rom_bgw_register(const RomWorkerParams *params);
  */
 extern void rom_bgw_attach(RomWorkerParams *params);
 
-/* Pins the settings that others could set for a database or a role. */
-extern void rom_bgw_pin_session(void);
+/*
+ * Pins the settings that would stop a worker, before it connects: what is set for the role or the database does
+ * not override them. owners: it becomes a session of an owner's, whose other settings hold.
+ */
+extern void rom_bgw_pin_session(bool owners);
 
 /*
  * Runs a unit and commits; an error is rolled back, logged (unless quiet), and

@@ -149,9 +149,7 @@ rom_launcher_main(Datum arg)
 	before_shmem_exit(sign_off, 0);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-	rom_bgw_pin_session();
-	SetConfigOption("application_name", MyBgworkerEntry->bgw_type,
-					PGC_USERSET, PGC_S_SESSION);
+	rom_bgw_pin_session(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
 	MemoryContextSwitchTo(TopMemoryContext);

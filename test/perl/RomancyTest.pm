@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(romancy_node romancy_conf poll_until make_due start_again may_commit_inside has_plperl has_plpython has_worker_driver);
+our @EXPORT = qw(romancy_node romancy_conf poll_until make_due start_again has_plperl has_plpython has_worker_driver);
 
 # The lines of postgresql.conf that every romancy cluster needs
 sub romancy_conf
@@ -50,18 +50,6 @@ sub romancy_node
 	$node->start if $start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION romancy') if $extension;
 	return $node;
-}
-
-# may_commit_inside($node, $what): can this server run a procedure that commits while it runs as its
-# activity's owner? The user id is kept over the commit, which an assertion in the server's
-# StartTransaction() refuses; a server without assertions handles it. Where the answer is no,
-# the test of $what counts as skipped, so that the summary of the run names it.
-sub may_commit_inside
-{
-	my ($node, $what) = @_;
-	return 1 if $node->safe_psql('postgres', 'SHOW debug_assertions') eq 'off';
-	Test::More->builder->skip("a server with assertions ends at a commit inside a procedure: $what");
-	return 0;
 }
 
 # poll_until($node, $sql, $what, %opt): waits until the query gives 't' (or

@@ -128,11 +128,8 @@ for my $wf (qw(wf wf_map))
 	after("a cancel ($wf)", 'holds', $wf, sub { $node->safe_psql('postgres', "SELECT romancy.cancel_workflow('$_[0]')") }, 'cancelled');
 	after("a FATAL error ($wf)", 'holds', $wf, sub { $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . executor() . ')') });
 	after("SIGKILL ($wf)", 'holds', $wf, sub { kill 'KILL', executor() });
-	if (may_commit_inside($node, "the slot of a procedure that commits ($wf)"))
-	{
-		after("a procedure's end ($wf)", 'outside', $wf, sub { });
-		after("a procedure's FATAL error ($wf)", 'outside', $wf, sub { $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . executor() . ')') });
-	}
+	after("a procedure's end ($wf)", 'outside', $wf, sub { });
+	after("a procedure's FATAL error ($wf)", 'outside', $wf, sub { $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . executor() . ')') });
 }
 
 # what a bucket has left is written down: one that nobody has used is full after a crash, one that was emptied stays so
