@@ -371,7 +371,8 @@ check_wait(Jsonb *wait)
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"wait_for\" must have one of the keys \"any\" and \"all\"")));
 	n = array_of(ids, "wait_for", ROM_COMMANDS_MAX);
-	if (n == 0)
+	/* (all of none: the instance comes back at once) */
+	if (n == 0 && any != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"wait_for\" names no step")));
@@ -629,7 +630,7 @@ await(RomTurn *turn, Jsonb *wait, HTAB *known)
 	Jsonb	   *any = member(wait, "any");
 	Jsonb	   *ids = any ? any : member(wait, "all");
 	int			n = JB_ROOT_COUNT(ids);
-	char	  **pending = palloc_array(char *, n);
+	char	  **pending = palloc_array(char *, n + 1);
 	int			npending = 0;
 	int			over = 0;
 	char	   *label = rom_jb_get_text(wait, "id");

@@ -1,0 +1,24 @@
+"""Durable workflows in PostgreSQL.
+
+    from romancy import App, receive, sleep
+
+    app = App("postgresql://…", queue="signup")
+"""
+
+from .app import App, Instance
+from .errors import (ActivityError, Cancelled, LeaseLost, MissingExtension, NonDeterminism, RomancyError, Terminal,
+                     TimeoutError)
+from .flow import (Handle, Message, activity, any, child, compensate, gather, instance_id, is_replaying, join_group,
+                   leave_group, now, patched, progress, publish, random, receive, recur, send_to, set_labels, set_value,
+                   sleep, sleep_until, spawn, spawn_child, spawn_receive, spawn_timer, subscribe, transaction, unsubscribe,
+                   uuid, wait_event)
+
+__version__ = "0.1.0"
+__all__ = [
+    "App", "Instance", "Handle", "Message",
+    "activity", "any", "child", "compensate", "gather", "instance_id", "is_replaying", "join_group", "leave_group", "now",
+    "patched", "progress", "publish", "random", "receive", "recur", "send_to", "set_labels", "set_value", "sleep",
+    "sleep_until", "spawn", "spawn_child", "spawn_receive", "spawn_timer", "subscribe", "transaction", "unsubscribe", "uuid",
+    "wait_event",
+    "ActivityError", "Cancelled", "LeaseLost", "MissingExtension", "NonDeterminism", "RomancyError", "Terminal", "TimeoutError",
+]

@@ -1,0 +1,330 @@
+"""The application: definitions, client calls, and the worker."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import uuid
+from typing import Any, Callable, Iterator, List, Optional
+
+import psycopg
+
+from . import flow
+from .errors import RomancyError, Suspended, Terminal, code_of, from_database, message_of
+from .run import Run, Wait, current
+from .values import Signature, dumps, interval, plain
+
+Json = Any
+
+
+class Activity:
+    """A function that romancy runs as an activity. Called in a workflow it is a step; elsewhere, the function."""
+
+    def __init__(self, app: "App", function: Callable, name: Optional[str], options: dict):
+        self.app, self.function, self.name = app, function, name or function.__name__
+        self.options, self.signature = options, Signature(function)
+        self.__name__, self.__doc__ = self.name, function.__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if current.get() is None:
+            return self.function(*args, **kwargs)
+        return flow.call_activity(self.name, self.signature.pack(args, kwargs), convert=self.signature.result)
+
+
+class Workflow:
+    """A function that romancy runs as a workflow."""
+
+    def __init__(self, app: "App", function: Callable, name: Optional[str], options: dict):
+        self.app, self.function, self.name = app, function, name or function.__name__
+        self.options, self.signature = options, Signature(function)
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.__name__, self.__doc__ = self.name, function.__doc__
+
+    def start(self, *args: Any, key: Optional[str] = None, id: Any = None, at: Any = None, priority: int = 0,  # noqa: A002
+              labels: Optional[dict] = None, conn: Any = None, **kwargs: Any) -> "Instance":
+        """Starts an instance; with conn in that connection's transaction, beside the caller's own data."""
+        return self.app.start(self, self.signature.pack(args, kwargs), key=key, id=id, at=at, priority=priority,
+                              labels=labels, conn=conn)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("start the workflow with %s.start(…), or run it as a child with romancy.child(%s, …)"
+                        % (self.name, self.name))
+
+
+class Instance:
+    """A workflow instance."""
+
+    def __init__(self, app: "App", instance_id: Any, workflow: Optional[Workflow] = None):
+        self.app, self.id, self.workflow = app, uuid.UUID(str(instance_id)), workflow
+
+    def __repr__(self) -> str:
+        return "Instance(%s)" % self.id
+
+    def result(self, timeout: Any = None) -> Any:
+        """Waits for the end and gives the output; raises the instance's error, TimeoutError past the timeout."""
+        row = self.app.query("call romancy.await_result(%s::uuid, %s::interval, null)", self.id, interval(timeout))
+        return self.workflow.signature.result(row[0]) if self.workflow else row[0]
+
+    def cancel(self, reason: Optional[str] = None) -> bool:
+        return self.app.query("select romancy.cancel_workflow(%s::uuid, %s::text)", self.id, reason)[0]
+
+    def pause(self) -> bool:
+        return self.app.query("select romancy.pause_workflow(%s::uuid)", self.id)[0]
+
+    def resume(self) -> bool:
+        return self.app.query("select romancy.resume_workflow(%s::uuid)", self.id)[0]
+
+    def retry(self) -> bool:
+        return self.app.query("select romancy.retry_workflow(%s::uuid)", self.id)[0]
+
+    def signal(self, channel: str, data: Any = None, conn: Any = None) -> None:
+        """Sends a message that receive(channel) of the instance gets; kept until it does."""
+        self.app.query("select romancy.send_to(%s::uuid, %s::text, %s::jsonb)", self.id, channel, dumps(data), conn=conn)
+
+    def status(self) -> str:
+        row = self.app.query("select status::text from romancy.instances where instance_id = %s::uuid", self.id)
+        if row is None:
+            raise RomancyError("there is no instance %s" % self.id, "RM002")
+        return row[0]
+
+    def progress(self) -> dict:
+        row = self.app.query("select to_jsonb(p) from romancy.get_progress(%s::uuid) p", self.id)
+        return row[0]
+
+    def value(self, key: str) -> Any:
+        return self.app.query("select romancy.get_value(%s::uuid, %s::text)", self.id, key)[0]
+
+    def history(self) -> Iterator[dict]:
+        after = 0
+        while True:
+            rows = self.app.rows("select seq, event_type, activity_id, data, created_at from romancy.get_history(%s::uuid, %s::bigint)",
+                                 self.id, after)
+            for seq, kind, step, data, at in rows:
+                after = seq
+                yield {"seq": seq, "event_type": kind, "activity_id": step, "data": data, "created_at": at}
+            if len(rows) < 1000:
+                return
+
+
+class App:
+    """Workflows and activities of one program, on one queue.
+
+    ``conninfo``: as psycopg takes it (default: environment variables of libpq). ``queue``: the queue from which its
+    workers take activities and workflows. ``namespace``: of the names, where the role has several.
+    """
+
+    def __init__(self, conninfo: str = "", queue: str = "default", namespace: Optional[str] = None):
+        self.conninfo, self.queue, self.namespace = conninfo, queue, namespace
+        self.activities: dict = {}
+        self.workflows: dict = {}
+        self._conn: Any = None
+        self._pid = 0
+
+    # ------------------------------------------------------------ definitions
+
+    def activity(self, function: Optional[Callable] = None, *, name: Optional[str] = None, retry: Optional[dict] = None,
+                 compensation: Any = None, start_to_close: Any = None, schedule_to_start: Any = None, heartbeat: Any = None,
+                 max_concurrency: Optional[int] = None, rate_limit: Optional[str] = None) -> Any:
+        """Makes a function an activity: run by a worker, at least once, with the server's retries and time limits."""
+        options = {"retry": retry, "compensation": compensation, "start_to_close": start_to_close,
+                   "schedule_to_start": schedule_to_start, "heartbeat": heartbeat, "max_concurrency": max_concurrency,
+                   "rate_limit": rate_limit}
+
+        def decorate(f: Callable) -> Activity:
+            made = Activity(self, f, name, options)
+            self.activities[made.name] = made
+            return made
+        return decorate(function) if function is not None else decorate
+
+    def workflow(self, function: Optional[Callable] = None, *, name: Optional[str] = None,
+                 execution_timeout: Any = None, retention: Any = None, on_event: Optional[str] = None) -> Any:
+        """Makes a function, plain or ``async``, a workflow: replayed, so it does nothing but by activities."""
+        options = {"execution_timeout": execution_timeout, "retention": retention, "on_event": on_event}
+
+        def decorate(f: Callable) -> Workflow:
+            made = Workflow(self, f, name, options)
+            self.workflows[made.name] = made
+            return made
+        return decorate(function) if function is not None else decorate
+
+    def define(self, conn: Any = None) -> None:
+        """Tells the database what this program defines. A worker does it when it starts."""
+        for a in self.activities.values():
+            o = a.options
+            comp = o["compensation"]
+            self.query("select romancy.define_activity(%s::text, queue => %s::text, retry => %s::jsonb, compensation => %s::text,"
+                       " start_to_close_timeout => %s::interval, schedule_to_start_timeout => %s::interval,"
+                       " heartbeat_timeout => %s::interval, max_concurrency => %s::int, rate_limit => %s::text, description => %s::text)",
+                       a.name, self.queue, None if o["retry"] is None else dumps(o["retry"]),
+                       getattr(comp, "name", comp), interval(o["start_to_close"]), interval(o["schedule_to_start"]),
+                       interval(o["heartbeat"]), o["max_concurrency"], o["rate_limit"], a.__doc__, conn=conn)
+        for w in self.workflows.values():
+            o = w.options
+            self.query("select romancy.define_workflow(%s::text, queue => %s::text, execution_timeout => %s::interval,"
+                       " retention => %s::interval, on_event => %s::text, description => %s::text)",
+                       w.name, self.queue, interval(o["execution_timeout"]), interval(o["retention"]), o["on_event"],
+                       w.__doc__, conn=conn)
+
+    # ------------------------------------------------------------ client calls
+
+    def connect(self) -> Any:
+        """A connection as workers use: nothing is prepared, so it works behind a pool in transaction mode."""
+        conn = psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
+        if self.namespace:
+            conn.execute("select set_config('romancy.namespace', %s::text, false)", (self.namespace,))
+        return conn
+
+    def client(self) -> Any:
+        """The connection of this process for client calls."""
+        if self._conn is None or self._conn.closed or self._pid != os.getpid():
+            self._conn, self._pid = self.connect(), os.getpid()
+        return self._conn
+
+    def query(self, sql: str, *args: Any, conn: Any = None) -> Any:
+        try:
+            cur = (conn or self.client()).execute(sql, [str(a) if isinstance(a, uuid.UUID) else a for a in args])
+            return cur.fetchone() if cur.description else None
+        except psycopg.Error as error:
+            if error.sqlstate is None or isinstance(error, psycopg.OperationalError) and not error.sqlstate.startswith("RM"):
+                raise
+            raise from_database(error) from error
+
+    def rows(self, sql: str, *args: Any) -> List[tuple]:
+        try:
+            return self.client().execute(sql, [str(a) if isinstance(a, uuid.UUID) else a for a in args]).fetchall()
+        except psycopg.Error as error:
+            if error.sqlstate is None:
+                raise
+            raise from_database(error) from error
+
+    def start(self, workflow: Any, input: Any = None, *, key: Optional[str] = None, id: Any = None, at: Any = None,  # noqa: A002
+              priority: int = 0, labels: Optional[dict] = None, conn: Any = None) -> Instance:
+        """Starts an instance of a workflow of this program, or of any by its name."""
+        name = workflow if isinstance(workflow, str) else workflow.name
+        row = self.query("select romancy.start_workflow(%s::text, %s::jsonb, instance_id => %s::uuid, idempotency_key => %s::text,"
+                         " start_at => %s::timestamptz, priority => %s::int, labels => %s::jsonb)",
+                         name, None if input is None else dumps(input), id if id is None else str(id), key, at, priority,
+                         None if labels is None else dumps(labels), conn=conn)
+        return Instance(self, row[0], None if isinstance(workflow, str) else workflow)
+
+    def instance(self, instance_id: Any) -> Instance:
+        return Instance(self, instance_id)
+
+    def run(self, concurrency: int = 10, define: bool = True, lease: float = 60.0) -> None:
+        """Works until SIGTERM or SIGINT: takes workflows and activities of the queue, for a lease (seconds) that is renewed."""
+        from .worker import Worker
+        if define:
+            self.define()
+        Worker(self, concurrency, lease).run()
+
+    # ------------------------------------------------------------ carrying out
+
+    def run_activity(self, task: dict) -> Json:
+        """Runs the function of an activity's task and gives its result."""
+        activity = self.activities.get(task["activity"])
+        if activity is None:
+            raise Terminal('this worker has no activity "%s"' % task["activity"], "RM001")
+        result = activity.function(**activity.signature.unpack(task["input"]))
+        if inspect.isawaitable(result):
+            import asyncio
+
+            async def wait() -> Any:
+                return await result
+            result = asyncio.run(wait())
+        return plain(result)
+
+
+class Parked:
+    """A coroutine that waits, with its run."""
+
+    def __init__(self, run: Run, coroutine: Any, last: Optional[Wait] = None):
+        self.run, self.coroutine = run, coroutine
+
+
+def step_workflow(app: App, conn: Any, task: dict, parked: Optional[Parked] = None) -> Optional[Parked]:
+    """Runs a workflow's code as far as it comes and tells the server; gives the coroutine if it waits.
+
+    Raises psycopg's errors of the connection, and LeaseLost.
+    """
+    workflow = app.workflows[task["workflow"]]
+    run = parked.run if parked else Run(task, conn, workflow.is_async)
+    run.task, run.conn = task, conn
+    if parked:
+        run.absorb(task.get("history") or [])
+    while len(task.get("history") or []) >= 1000 and read_more(conn, run):
+        pass
+    token = current.set(run)
+    coroutine = parked.coroutine if parked else None
+    ended = False
+    try:
+        try:
+            if workflow.is_async:
+                if coroutine is None:
+                    coroutine = workflow.function(**workflow.signature.unpack(task["input"]))
+                try:
+                    wait = coroutine.send(None)
+                    if not isinstance(wait, Wait):
+                        raise TypeError("a workflow may await romancy's calls only, not %r" % (wait,))
+                    raise Suspended(wait.wait_for)
+                except StopIteration as stop:
+                    output = stop.value
+            else:
+                output = workflow.function(**workflow.signature.unpack(task["input"]))
+            ended = True
+            run.finish()
+            finish(conn, run, "select romancy.complete_workflow(%s::text, %s::jsonb)", dumps(output))
+        except Suspended as suspended:
+            send(conn, run, suspended.args[0] if suspended.args else None)
+            if coroutine is not None and not ended:
+                return Parked(run, coroutine)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P")):
+                fail(conn, run, error)
+            else:
+                raise
+        except Exception as error:  # the workflow's own error, or one that it did not catch
+            fail(conn, run, error)
+    finally:
+        current.reset(token)
+    return None
+
+
+def read_more(conn: Any, run: Run) -> bool:
+    rows = conn.execute("select seq, event_type, activity_id, data from romancy.read_history(%s::text, %s::bigint)",
+                        (run.task["token"], run.last_seq)).fetchall()
+    run.absorb([{"seq": r[0], "event_type": r[1], "activity_id": r[2], "data": r[3]} for r in rows])
+    return len(rows) >= 1000
+
+
+def send(conn: Any, run: Run, wait_for: Optional[dict]) -> None:
+    """Gives the instance back: what was done, the commands, and what to wait for, in one round trip."""
+    sql, args = "select ", []  # type: ignore[var-annotated]
+    if run.records:
+        sql += "romancy.record(%s::text, %s::jsonb), "
+        args += [run.task["token"], dumps(run.records)]
+    sql += "romancy.suspend(%s::text, %s::jsonb, %s::jsonb)"
+    args += [run.task["token"], dumps(run.commands), None if wait_for is None else dumps(wait_for)]
+    conn.execute(sql, args)
+    run.records, run.commands = [], []
+
+
+def finish(conn: Any, run: Run, sql: str, *args: Any) -> None:
+    """Ends the instance, after what was done and commands that nothing waits for."""
+    if run.commands:
+        # they are carried out before the end: the code is run again and comes here again
+        raise Suspended({"all": []})
+    if run.records:
+        conn.execute("select romancy.record(%s::text, %s::jsonb), " + sql[len("select "):],
+                     (run.task["token"], dumps(run.records), run.task["token"]) + args)
+    else:
+        conn.execute(sql, (run.task["token"],) + args)
+
+
+def fail(conn: Any, run: Run, error: Exception) -> None:
+    """Ends the instance as failed; RM003 pauses it."""
+    if getattr(error, "sqlstate", None) == "RM009":
+        raise error
+    run.commands = []
+    detail = getattr(error, "detail", None)
+    finish(conn, run, "select romancy.fail_workflow(%s::text, %s::text, %s::text, %s::jsonb)", message_of(error),
+           code_of(error), None if detail is None else dumps(detail))

@@ -1,0 +1,84 @@
+"""Errors that programs see. Each carries the SQLSTATE of the server."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+
+class RomancyError(Exception):
+    """An error with its SQLSTATE (``sqlstate``), a code of the program's own (``code``), detail and hint."""
+
+    def __init__(self, message: str, sqlstate: Optional[str] = None, code: Optional[str] = None,
+                 detail: Any = None, hint: Optional[str] = None):
+        super().__init__(message)
+        self.sqlstate, self.code, self.detail, self.hint = sqlstate, code, detail, hint
+
+
+class ActivityError(RomancyError):
+    """An activity or a child has failed for good; ``code`` is the name of the exception that it raised."""
+
+
+class TimeoutError(RomancyError):  # noqa: A001 - the word of the field
+    """RM006: what was waited for did not come in time."""
+
+
+class Cancelled(RomancyError):
+    """RM008: the instance was cancelled."""
+
+
+class NonDeterminism(RomancyError):
+    """RM003: the program does other steps than those that history holds. The instance is paused."""
+
+
+class Terminal(RomancyError):
+    """Raised by an activity: it failed, and is not to be tried again."""
+
+
+class LeaseLost(RomancyError):
+    """RM009: another worker has the task now, or its instance is over."""
+
+
+class MissingExtension(RomancyError):
+    """The database has no extension romancy, or one that is too old, or the role may not use it."""
+
+
+class Suspended(BaseException):
+    """Ends a run that has to wait. No Exception, so that a workflow's ``except Exception`` lets it through."""
+
+
+BY_SQLSTATE = {"RM003": NonDeterminism, "RM006": TimeoutError, "RM008": Cancelled, "RM009": LeaseLost}
+
+
+def from_document(error: Optional[dict], default: type = ActivityError) -> RomancyError:
+    """An error as history or a view holds it."""
+    error = error or {}
+    state = error.get("sqlstate")
+    return BY_SQLSTATE.get(state or "", default)(
+        error.get("message") or "unknown error", state, error.get("code"), error.get("detail"), error.get("hint"))
+
+
+def from_database(error: Any) -> RomancyError:
+    """An error of psycopg as one of ours."""
+    diag = getattr(error, "diag", None)
+    state = getattr(error, "sqlstate", None)
+    message = (diag.message_primary if diag and diag.message_primary else str(error))
+    detail = diag.message_detail if diag else None
+    hint = diag.message_hint if diag else None
+    if state in ("3F000", "42883", "42P01"):
+        return MissingExtension("this database lacks extension romancy, or has an older one: " + message, state,
+                                hint="Run CREATE EXTENSION romancy (or ALTER EXTENSION romancy UPDATE) in it.")
+    if state == "42501":
+        return MissingExtension("the role may not use romancy: " + message, state,
+                                hint="Run SELECT romancy.grant_usage('role') as the extension's owner.")
+    code = None if state and state[:2].isalnum() and state != "RM007" else (diag.constraint_name if diag else None)
+    return BY_SQLSTATE.get(state or "", ActivityError)(message, state, code, detail, hint)
+
+
+def code_of(error: BaseException) -> str:
+    """What the server is told as error_code: a SQLSTATE, or the exception's name."""
+    return getattr(error, "sqlstate", None) or getattr(error, "code", None) or type(error).__name__
+
+
+def message_of(error: BaseException) -> str:
+    """An exception's message as a call of romancy takes it."""
+    return (str(error) or type(error).__name__).replace("\0", "")[:10000]

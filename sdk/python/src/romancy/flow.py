@@ -1,0 +1,357 @@
+"""What a workflow can do. In an ``async def`` workflow everything that waits is awaited."""
+
+from __future__ import annotations
+
+import datetime
+import random as random_module
+import uuid as uuid_module
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
+from .errors import TimeoutError, from_document
+from .run import Event, Run, require
+from .values import dumps, interval, plain
+
+ACTIVITY = ("ActivityCompleted", "ActivityFailed")
+CHILD = ("ChildWorkflowCompleted", "ChildWorkflowFailed", "ChildWorkflowScheduled")
+
+
+class Handle:
+    """A step that runs in parallel: give it to gather() or any()."""
+
+    def __init__(self, step: str, convert: Callable[[Any], Any] = lambda v: v):
+        self.step, self.convert = step, convert
+
+
+class Message(dict):
+    """A message: its data by itself in ``data``, with ``id``, ``channel``, ``metadata``, ``sender``."""
+
+    @property
+    def data(self) -> Any:
+        return self.get("data")
+
+
+def blocking(run: Run, step: str, convert: Callable[[Event], Any]) -> Any:
+    """Waits for the last command, as a handler's call waits."""
+    def wait_for() -> Optional[dict]:
+        # scheduled in an earlier run: it is awaited, not asked for again
+        return None if run.commands and run.commands[-1]["id"] == step else {"all": [step]}
+
+    if run.is_async:
+        async def wait() -> Any:
+            event = run.outcome(step)
+            while event is None:
+                await run.suspend(wait_for())
+                event = run.outcome(step)
+            return convert(event)
+        return wait()
+    event = run.outcome(step)
+    if event is None:
+        run.suspend(wait_for())
+    return convert(event)  # type: ignore[arg-type]
+
+
+def value_of(convert: Callable[[Any], Any]) -> Callable[[Event], Any]:
+    return lambda event: convert(event.value())
+
+
+def call_activity(name: str, value: Any, activity_id: Optional[str] = None, retry: Any = None,
+                  convert: Callable[[Any], Any] = lambda v: v) -> Any:
+    run = require("an activity")
+    step = activity_id or run.step_id(name)
+    run.command("activity", step, ACTIVITY, name, name=name, input=plain(value), retry=retry)
+    return blocking(run, step, value_of(convert))
+
+
+def activity(name: str, input: Any = None, activity_id: Optional[str] = None, retry: Optional[dict] = None) -> Any:
+    """Runs an activity by its name: one in the database, of another language, or of a queue."""
+    return call_activity(name, input, activity_id, retry)
+
+
+def spawn(target: Any, *args: Any, activity_id: Optional[str] = None, retry: Optional[dict] = None, **kwargs: Any) -> Handle:
+    """Schedules an activity (a function of this program, or a name and its input) in parallel."""
+    run = require("spawn()")
+    if isinstance(target, str):
+        name, value, convert = target, (args[0] if args else None), (lambda v: v)
+    else:
+        name, value, convert = target.name, target.signature.pack(args, kwargs), target.signature.result
+    step = activity_id or run.step_id(name)
+    run.command("activity", step, ("ActivityScheduled",), name, name=name, input=plain(value), retry=retry)
+    return Handle(step, convert)
+
+
+def spawn_child(target: Any, *args: Any, activity_id: Optional[str] = None, on_parent_close: Optional[str] = None,
+                **kwargs: Any) -> Handle:
+    run = require("spawn_child()")
+    name, value, convert = _workflow(target, args, kwargs)
+    step = activity_id or run.step_id(name)
+    run.command("child", step, CHILD, name, name=name, input=value, on_parent_close=on_parent_close)
+    return Handle(step, convert)
+
+
+def child(target: Any, *args: Any, activity_id: Optional[str] = None, on_parent_close: Optional[str] = None,
+          **kwargs: Any) -> Any:
+    """Runs another workflow and gives its result."""
+    handle = spawn_child(target, *args, activity_id=activity_id, on_parent_close=on_parent_close, **kwargs)
+    return blocking(require("child()"), handle.step, value_of(handle.convert))
+
+
+def _workflow(target: Any, args: tuple, kwargs: dict) -> Tuple[str, Any, Callable[[Any], Any]]:
+    if isinstance(target, str):
+        return target, plain(args[0]) if args else None, lambda v: v
+    return target.name, target.signature.pack(args, kwargs), target.signature.result
+
+
+def spawn_timer(duration: Any) -> Handle:
+    run = require("spawn_timer()")
+    step = run.step_id("spawn_timer")
+    run.command("timer", step, ("TimerScheduled",), duration=interval(duration))
+    return Handle(step)
+
+
+def spawn_receive(channel: str) -> Handle:
+    run = require("spawn_receive()")
+    step = run.step_id("spawn_receive_" + channel)
+    run.command("receive", step, ("ReceiveScheduled",), channel=channel)
+    return Handle(step, Message)
+
+
+def sleep(duration: Any) -> Any:
+    """Seconds, a timedelta, or a text such as "3 days". Durable: no process waits."""
+    run = require("sleep()")
+    step = run.step_id("sleep")
+    run.command("timer", step, ("TimerExpired",), duration=interval(duration))
+    return blocking(run, step, lambda event: None)
+
+
+def sleep_until(until: datetime.datetime) -> Any:
+    run = require("sleep_until()")
+    step = run.step_id("sleep_until")
+    run.command("timer", step, ("TimerExpired",), until=until.isoformat())
+    return blocking(run, step, lambda event: None)
+
+
+def receive(channel: str, timeout: Any = None) -> Any:
+    """The oldest message of a channel that was sent to this instance (or published, once subscribed)."""
+    run = require("receive()")
+    step = run.step_id("receive_" + channel)
+    run.command("receive", step, ("ChannelMessageReceived", "MessageTimeout"), channel=channel, timeout=interval(timeout))
+    return blocking(run, step, value_of(Message))
+
+
+def wait_event(type: str, timeout: Any = None) -> Any:
+    """A CloudEvent of a type."""
+    run = require("wait_event()")
+    step = run.step_id("receive_" + type)
+    run.command("event", step, ("EventReceived", "ChannelMessageReceived", "MessageTimeout"), type=type,
+                timeout=interval(timeout))
+    return blocking(run, step, value_of(lambda v: v))
+
+
+def gather(*handles: Handle) -> Any:
+    """The results of all, in their order; raises the first error in that order."""
+    run = require("gather()")
+
+    def results() -> List[Any]:
+        return [h.convert(run.outcome(h.step).value()) for h in handles]  # type: ignore[union-attr]
+
+    def pending() -> bool:
+        return _any(run.outcome(h.step) is None for h in handles)
+
+    wait_for = {"all": [h.step for h in handles]}
+    if run.is_async:
+        async def wait() -> List[Any]:
+            while pending():
+                await run.suspend(wait_for)
+            return results()
+        return wait()
+    if pending():
+        run.suspend(wait_for)
+    return results()
+
+
+_any = any
+
+
+def any(handles: Sequence[Handle], timeout: Any = None) -> Any:  # noqa: A001
+    """(handle, result) of the first that ends; TimeoutError past the timeout. The others go on."""
+    run = require("any()")
+    step = run.step_id("await_any")
+    over = run.steps.get(step)
+    if over is not None:
+        run.used.add(step)
+    wait_for = {"any": [h.step for h in handles], "id": step}
+    if timeout is not None:
+        wait_for["timeout"] = interval(timeout)
+
+    def first() -> Optional[Tuple[Handle, Any]]:
+        ended = [(run.outcome(h.step).seq, h) for h in handles if run.outcome(h.step) is not None]  # type: ignore[union-attr]
+        timed_out = run.steps.get(step)
+        if timed_out is not None:
+            run.used.add(step)
+            raise from_document(timed_out.data.get("error"), TimeoutError)
+        if not ended:
+            return None
+        handle = min(ended, key=lambda e: e[0])[1]
+        return handle, handle.convert(run.outcome(handle.step).value())  # type: ignore[union-attr]
+
+    if run.is_async:
+        async def wait() -> Tuple[Handle, Any]:
+            found = first()
+            while found is None:
+                await run.suspend(wait_for)
+                found = first()
+            return found
+        return wait()
+    found = first()
+    if found is None:
+        run.suspend(wait_for)
+    return found
+
+
+# ---------------------------------------------------------------- done here
+
+def now() -> datetime.datetime:
+    """The time, recorded: the same in every replay."""
+    run = require("now()")
+    value = datetime.datetime.now(datetime.timezone.utc)
+    known, event = run.record("now", run.step_id("workflow_now"), ("ValueRecorded",), value=value.isoformat())
+    return datetime.datetime.fromisoformat(event.value().replace("Z", "+00:00")) if known else value
+
+
+def random() -> float:
+    run = require("random()")
+    value = random_module.random()
+    known, event = run.record("random", run.step_id("workflow_random"), ("ValueRecorded",), value=value)
+    return event.value() if known else value
+
+
+def uuid() -> uuid_module.UUID:
+    run = require("uuid()")
+    value = uuid_module.uuid4()
+    known, event = run.record("uuid", run.step_id("workflow_uuid"), ("ValueRecorded",), value=str(value))
+    return uuid_module.UUID(event.value()) if known else value
+
+
+def patched(change: str) -> bool:
+    """True for instances that reach this point first under the new code."""
+    run = require("patched()")
+    step = run.step_id("patched_" + change)
+    if step in run.steps:
+        run.used.add(step)
+        return True
+    if _any(s not in run.used for s in run.steps):
+        return False
+    run.used.add(step)
+    run.records.append({"op": "patched", "id": step, "change": change})
+    return True
+
+
+def set_value(key: str, value: Any) -> None:
+    """Others read it with get_value()."""
+    run = require("set_value()")
+    run.record("set_value", run.step_id("set_value"), ("ValueSet",), key, key=key, value=plain(value))
+
+
+def set_labels(labels: dict) -> None:
+    run = require("set_labels()")
+    run.record("set_labels", run.step_id("set_labels"), ("LabelsSet",), labels=labels)
+
+
+def progress(done: int, total: Optional[int] = None, note: Optional[str] = None) -> None:
+    """How far the workflow is; others see it with get_progress()."""
+    run = require("progress()")
+    if not _any(s not in run.used for s in run.steps):
+        report = {"op": "progress", "done": done, "total": total, "note": note}
+        run.records.append({k: v for k, v in report.items() if v is not None})
+
+
+def compensate(target: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """With an activity: registers it to undo what was done. Without: runs now what is registered."""
+    run = require("compensate()")
+    if target is not None:
+        name = target if isinstance(target, str) else target.name
+        value = (args[0] if args else None) if isinstance(target, str) else target.signature.pack(args, kwargs)
+        run.record("register_compensation", run.step_id("register_compensation"), ("CompensationRegistered",), name,
+                   activity=name, input=plain(value))
+        return None
+    step = run.step_id("compensate")
+    run.command("compensate", step, ("Compensated",))
+    return blocking(run, step, value_of(lambda v: v))
+
+
+# ---------------------------------------------------------------- carried out by the server, at once
+
+def publish(channel: str, data: Any = None, metadata: Optional[dict] = None) -> None:
+    run = require("publish()")
+    run.command("publish", run.step_id("publish_" + channel), ("MessagePublished",), channel=channel, data=plain(data),
+                metadata=metadata)
+
+
+def send_to(instance_id: Any, channel: str, data: Any = None, metadata: Optional[dict] = None) -> None:
+    run = require("send_to()")
+    run.command("send_to", run.step_id("send_to_%s_%s" % (instance_id, channel)), ("MessageSent",),
+                instance_id=str(instance_id), channel=channel, data=plain(data), metadata=metadata)
+
+
+def subscribe(channel: str, mode: str = "broadcast") -> None:
+    run = require("subscribe()")
+    run.command("subscribe", run.step_id("subscribe_" + channel), ("ChannelSubscribed",), channel=channel, mode=mode)
+
+
+def unsubscribe(channel: str) -> None:
+    run = require("unsubscribe()")
+    run.command("unsubscribe", run.step_id("unsubscribe_" + channel), ("ChannelUnsubscribed",), channel=channel)
+
+
+def join_group(name: str) -> None:
+    run = require("join_group()")
+    run.command("join_group", run.step_id("join_group_" + name), ("GroupJoined",), name=name)
+
+
+def leave_group(name: str) -> None:
+    run = require("leave_group()")
+    run.command("leave_group", run.step_id("leave_group_" + name), ("GroupLeft",), name=name)
+
+
+def recur(input: Any = None) -> Any:
+    """Ends this instance and goes on in a new one with another input. Does not return."""
+    run = require("recur()")
+    run.command("recur", run.step_id("recur"), ("WorkflowRecurred",), input=plain(input))
+    return run.suspend(None)
+
+
+def instance_id() -> uuid_module.UUID:
+    return uuid_module.UUID(require("instance_id()").task["instance_id"])
+
+
+def is_replaying() -> bool:
+    run = require("is_replaying()")
+    return _any(s not in run.used for s in run.steps)
+
+
+def transaction(function: Callable[..., Any], *args: Any, name: Optional[str] = None, **kwargs: Any) -> Any:
+    """Runs function(conn, …) in a transaction of the worker's connection, with its record: exactly once."""
+    run = require("transaction()")
+    name = name or function.__name__
+    step = run.step_id(name)
+    event = run.known(step, ACTIVITY, name)
+    if event is not None:
+        return _ready(run, event.value())
+    conn = run.conn
+    with conn.transaction():
+        result = plain(function(conn, *args, **kwargs))
+        records = run.records + [{"op": "activity", "id": step, "name": name, "input": plain(list(args)) or None,
+                                  "result": result}]
+        conn.execute("select romancy.record(%s::text, %s::jsonb)", (run.task["token"], dumps(records)))
+    run.records = []
+    return _ready(run, result)
+
+
+def _ready(run: Run, value: Any) -> Any:
+    """A value, or in a coroutine an awaitable of it."""
+    if not run.is_async:
+        return value
+
+    async def ready() -> Any:
+        return value
+    return ready()

@@ -1,0 +1,212 @@
+"""A sign-up service as a new user would write it: plain and async, in a test session and with a real worker."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import unittest
+
+import romancy
+import romancy.cli
+import romancy.testing
+from romancy import App
+
+CONNINFO = os.environ.get("ROMANCY_TEST_CONNINFO", "")
+app = App(CONNINFO, queue="signup")
+mails = []
+
+
+@app.activity
+def create_account(email: str) -> int:
+    return len(email)
+
+
+@app.activity(retry={"max_attempts": 3, "initial_interval": "10 ms"})
+def send_mail(to: str, template: str) -> None:
+    mails.append((to, template))
+    if to == "flaky@x" and mails.count((to, template)) < 3:
+        raise ConnectionError("no route")
+
+
+@app.activity
+def fails(code: str) -> None:
+    raise romancy.Terminal("card declined", code=code, detail={"limit": 5})
+
+
+@app.workflow
+def signup(email: str) -> str:
+    account = create_account(email)
+    send_mail(email, "confirm")
+    try:
+        romancy.receive("confirmed", timeout="30 days")
+    except romancy.TimeoutError:
+        return "expired"
+    send_mail(email, "welcome")
+    return "account %d" % account
+
+
+@app.workflow
+async def fan_out(n: int) -> list:
+    romancy.progress(0, n)
+    handles = [romancy.spawn(create_account, "x" * i) for i in range(n)]
+    results = await romancy.gather(*handles)
+    romancy.set_value("results", results)
+    romancy.progress(n, n, "done")
+    return results
+
+
+@app.workflow
+async def race() -> str:
+    timer = romancy.spawn_timer("1 day")
+    message = romancy.spawn_receive("m")
+    handle, _ = await romancy.any([timer, message])
+    first = "timer" if handle is timer else "message"
+    try:
+        await romancy.any([message if handle is timer else timer], timeout=1)
+    except romancy.TimeoutError:
+        return first + ", then nothing"
+    return first + ", then the other"
+
+
+@app.workflow
+def order(code: str) -> dict:
+    a, b, c = romancy.now(), romancy.random(), romancy.uuid()
+    romancy.sleep(1)
+    assert (a, b, c) == (a, b, c)
+    try:
+        fails(code)
+    except romancy.ActivityError as error:
+        kid = romancy.child(signup, "kid@x")
+        romancy.publish("orders", {"code": error.code})
+        return {"code": error.code, "kid": kid, "a": a, "c": c}
+    return {}
+
+
+@app.workflow
+def changed(version: int) -> None:
+    create_account("a" if VERSION == 1 else "b")
+    romancy.receive("go")
+
+
+VERSION = 1
+
+
+class Sessions(unittest.TestCase):
+    def setUp(self):
+        mails.clear()
+
+    def test_expires_after_thirty_days(self):
+        with romancy.testing.session(app) as s:
+            instance = signup.start("eva@x", conn=s.conn)
+            s.run(advance_time=True)
+            self.assertEqual(s.result(instance), "expired")
+            self.assertEqual(mails, [("eva@x", "confirm")])
+
+    def test_confirmed(self):
+        with romancy.testing.session(app) as s:
+            instance = signup.start("eva@x", conn=s.conn)
+            s.run()
+            self.assertEqual(s.status(instance), "waiting_for_message")
+            instance.signal("confirmed", {"ok": True}, conn=s.conn)
+            s.run()
+            self.assertEqual(s.result(instance), "account 5")
+            self.assertEqual(mails, [("eva@x", "confirm"), ("eva@x", "welcome")])
+
+    def test_retries_by_the_server(self):
+        with romancy.testing.session(app) as s:
+            instance = signup.start("flaky@x", conn=s.conn)
+            s.run(advance_time=True)
+            self.assertEqual(s.result(instance), "expired")
+            self.assertEqual(len(mails), 3)
+
+    def test_fan_out(self):
+        with romancy.testing.session(app) as s:
+            instance = fan_out.start(7, conn=s.conn)
+            s.run()
+            self.assertEqual(s.result(instance), list(range(7)))
+
+    def test_race(self):
+        with romancy.testing.session(app) as s:
+            instance = race.start(conn=s.conn)
+            s.run()
+            instance.signal("m", 1, conn=s.conn)
+            s.run(advance_time=True)
+            self.assertEqual(s.result(instance), "message, then nothing")
+
+    def test_error_is_caught_and_values_stay(self):
+        with romancy.testing.session(app) as s:
+            instance = order.start("CARD", conn=s.conn)
+            s.run(advance_time=True)
+            result = s.result(instance)
+            self.assertEqual((result["code"], result["kid"]), ("CARD", "expired"))
+
+    def test_changed_program_pauses(self):
+        global VERSION
+        with romancy.testing.session(app) as s:
+            VERSION = 1
+            instance = changed.start(1, conn=s.conn)
+            s.run()
+            VERSION = 2
+            instance.signal("go", conn=s.conn)
+            try:
+                s.run(advance_time=True)
+            finally:
+                VERSION = 1
+            self.assertEqual(s.status(instance), "paused")
+            with self.assertRaises(romancy.NonDeterminism):
+                s.result(instance)
+
+
+class CommandLine(unittest.TestCase):
+    def call(self, *args):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            code = romancy.cli.main(["-d", CONNINFO, *args])
+        return code, out.getvalue()
+
+    def test_list_show_events_cancel(self):
+        app.define()
+        instance = race.start()
+        self.assertIn(str(instance.id), self.call("list", "--workflow", "race")[1])
+        self.assertIn(str(instance.id), self.call("--json", "list", "--workflow", "race")[1])
+        self.assertIn("race", self.call("show", str(instance.id))[1])
+        self.assertEqual(self.call("events", str(instance.id))[0], 0)
+        self.assertEqual(self.call("cancel", str(instance.id), "--reason", "tired")[0], 0)
+        self.assertEqual(self.call("top", "--once")[0], 0)
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            self.assertEqual(self.call("show", "00000000-0000-0000-0000-000000000000")[0], 1)
+        self.assertIn("no instance", errors.getvalue())
+
+
+class RealWorker(unittest.TestCase):
+    def test_a_worker_that_is_killed_and_one_that_is_stopped(self):
+        program = [sys.executable, os.path.abspath(__file__), "worker"]
+        app.define()
+        instances = [signup.start("user%d@x" % i, key="user%d" % i) for i in range(20)]
+        again = signup.start("user0@x", key="user0")
+        self.assertEqual(again.id, instances[0].id)
+        killed = subprocess.Popen(program)
+        fan = fan_out.start(20)
+        self.assertEqual(fan.result("90 s"), list(range(20)))
+        self.assertEqual(fan.value("results"), list(range(20)))
+        self.assertEqual(fan.progress()["note"], "done")
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        stopped = subprocess.Popen(program)
+        try:
+            for i in instances:
+                i.signal("confirmed")
+            for n, i in enumerate(instances):
+                self.assertEqual(i.result("180 s"), "account %d" % len("user%d@x" % n))
+        finally:
+            stopped.send_signal(signal.SIGTERM)
+            self.assertEqual(stopped.wait(60), 0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["worker"]:
+        app.run(concurrency=4, lease=3)
+    else:
+        unittest.main()
