@@ -40,7 +40,10 @@ set_users(GucSource source)
 {
 	char	   *name = GetUserNameFromId(session_owner, true);
 
-	/* without a name, the role is gone: nothing but the users' numbers is left of it */
+	/*
+	 * without a name, the role is gone: nothing but the users' numbers is
+	 * left of it
+	 */
 	if (name != NULL)
 		SetConfigOption("session_authorization", name, PGC_BACKEND, source);
 	SetConfigOption("role", "none", PGC_BACKEND, source);

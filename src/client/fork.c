@@ -107,7 +107,7 @@ read_original(const pg_uuid_t *id, const RomInstanceHead *head, Original *o)
 static int
 find_step(const Original *o, const char *step)
 {
-	const RomEventList *program = &o->turn->program;
+	const RomEventList *program = &o->turn->replay.program;
 	int			i;
 
 	for (i = 0; i < program->count; i++)
@@ -162,13 +162,13 @@ static void
 select_events(const Original *o, int end, RomEventList *out, int32 *flags)
 {
 	RomTurn    *turn = o->turn;
-	const RomEventList *program = &turn->program;
+	const RomEventList *program = &turn->replay.program;
 	int64		before = end < program->count ? program->events[end]->seq : PG_INT64_MAX;
 	int			next = 0;
 
-	for (int i = 0; i < turn->history.count; i++)
+	for (int i = 0; i < turn->replay.history.count; i++)
 	{
-		RomEvent   *event = turn->history.events[i];
+		RomEvent   *event = turn->replay.history.events[i];
 		RomEvent   *copy;
 
 		if (next < end && program->events[next] == event)

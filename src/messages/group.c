@@ -253,9 +253,9 @@ renew(RomTurn *turn)
 	Datum		values[2];
 
 	values[1] = UUIDPGetDatum(&turn->inst->id);
-	for (int i = 0; i < turn->program.count; i++)
+	for (int i = 0; i < turn->replay.program.count; i++)
 	{
-		RomEvent   *event = turn->program.events[i];
+		RomEvent   *event = turn->replay.program.events[i];
 
 		if (event->type != ROM_EVENT_GROUP_JOINED && event->type != ROM_EVENT_GROUP_LEFT)
 			continue;

@@ -240,7 +240,7 @@ rom_receive_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	 * a subscription made just now is committed first: what crossed it is
 	 * found after that
 	 */
-	if (turn->commit_now && !turn->in_block)
+	if (turn->out.commit_now && !turn->how.in_block)
 	{
 		rom_jb_begin(&jb);
 		rom_jb_time(&jb, "until", until);
@@ -378,7 +378,7 @@ poll_receive(RomTurn *turn, RomEvent *scheduled, TimestampTz *due)
 
 	if (!look(turn, scheduled->name, ROM_MODE_DIRECT, &seen, &message))
 	{
-		if (turn->commit_now && !turn->in_block)
+		if (turn->out.commit_now && !turn->how.in_block)
 			*due = rom_now();
 		else
 			rom_crossing_wait(scheduled->name, seen, &turn->inst->id,
@@ -424,7 +424,7 @@ in_vain(RomTurn *turn)
 		"  AND m.channel = $2)",
 		3, {UUIDOID, TEXTOID, UUIDOID}
 	};
-	RomWait    *wait = turn->wait_before;
+	RomWait    *wait = turn->wait.before;
 	RomEngine	engine;
 	Datum		values[3];
 	bool		isnull;
@@ -463,9 +463,9 @@ pass_on(RomTurn *turn)
 	Datum		values[1];
 	uint64		rows;
 
-	for (int i = turn->stored; i < turn->history.count; i++)
-		if (turn->history.events[i]->type == ROM_EVENT_MESSAGE_RECEIVED ||
-			turn->history.events[i]->type == ROM_EVENT_EVENT_RECEIVED)
+	for (int i = turn->replay.stored; i < turn->replay.history.count; i++)
+		if (turn->replay.history.events[i]->type == ROM_EVENT_MESSAGE_RECEIVED ||
+			turn->replay.history.events[i]->type == ROM_EVENT_EVENT_RECEIVED)
 			return;
 
 	rom_engine_begin(&engine);

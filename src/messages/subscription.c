@@ -107,7 +107,7 @@ rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
 	if (mode != ROM_MODE_DIRECT)
 	{
 		rom_crossing_enter(channel, false);
-		turn->commit_now = true;
+		turn->out.commit_now = true;
 	}
 	return true;
 }
@@ -118,9 +118,9 @@ rom_subscription_restore(RomTurn *turn, const char *channel, RomMode fallback,
 {
 	RomMode		mode = fallback;
 
-	for (int i = turn->history.count - 1; i >= 0; i--)
+	for (int i = turn->replay.history.count - 1; i >= 0; i--)
 	{
-		RomEvent   *event = turn->history.events[i];
+		RomEvent   *event = turn->replay.history.events[i];
 		char	   *name;
 
 		if (event->name == NULL || strcmp(event->name, channel) != 0)
@@ -162,9 +162,9 @@ subscribe_again(RomTurn *turn, const char *channel, RomMode mode)
 static void
 expect_again(RomTurn *turn)
 {
-	for (int i = 0; i < turn->program.count; i++)
+	for (int i = 0; i < turn->replay.program.count; i++)
 	{
-		RomEvent   *event = turn->program.events[i];
+		RomEvent   *event = turn->replay.program.events[i];
 		RomSubscription sub;
 
 		if (event->type != ROM_EVENT_RECEIVE_SCHEDULED ||
@@ -185,9 +185,9 @@ renew(RomTurn *turn)
 	List	   *awaited = NIL;
 	ListCell   *lc;
 
-	for (int i = turn->program.count - 1; i >= 0; i--)
+	for (int i = turn->replay.program.count - 1; i >= 0; i--)
 	{
-		RomEvent   *event = turn->program.events[i];
+		RomEvent   *event = turn->replay.program.events[i];
 		char	   *mode;
 
 		if (event->name == NULL || is_listed(said, event->name))

@@ -197,17 +197,17 @@ note_turn(RomTurn *turn, bool first, bool ended)
 {
 	Pending    *entry;
 
-	for (int i = 0; i < turn->nattempts; i++)
-		note_attempt(turn->owner, &turn->attempts[i]);
+	for (int i = 0; i < turn->spent.nattempts; i++)
+		note_attempt(turn->owner, &turn->spent.attempts[i]);
 
 	entry = pending_for(ROM_STAT_WORKFLOW, turn->inst->def_id, turn->owner,
 						turn->inst->workflow);
 	entry->sums.counters[ROM_STAT_TURNS]++;
 	entry->sums.counters[ROM_STAT_STARTED] += first;
-	add_usage(entry, &turn->cost);
+	add_usage(entry, &turn->spent.cost);
 	if (!ended)
 		return;
-	switch (turn->status)
+	switch (turn->out.status)
 	{
 		case ROM_STATUS_COMPLETED:
 			entry->sums.counters[ROM_STAT_COMPLETED]++;

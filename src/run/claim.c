@@ -202,9 +202,9 @@ rom_claim_inbox(RomTurn **turns, int n)
 			if (memcmp(DatumGetUUIDP(rom_value(r, 1, &isnull)), &ids[i],
 					   sizeof(pg_uuid_t)) != 0)
 				continue;
-			if (turn->inbox == NULL)
-				turn->inbox = palloc0(sizeof(RomInboxItem) * rows);
-			item = &turn->inbox[turn->ninbox++];
+			if (turn->wait.inbox == NULL)
+				turn->wait.inbox = palloc0(sizeof(RomInboxItem) * rows);
+			item = &turn->wait.inbox[turn->wait.ninbox++];
 			item->id = DatumGetInt64(rom_value(r, 2, &isnull));
 			item->kind = DatumGetInt16(rom_value(r, 3, &isnull));
 			item->step = rom_value_text(r, 4, turn->cxt);

@@ -42,17 +42,17 @@ step_of(RomTurn *turn, RomEvent *event)
 {
 	if (event->type == ROM_EVENT_WORKFLOW_FAILED)
 		return event->detail ? rom_jb_get_text(event->detail, "failed_step") : NULL;
-	if (turn->call != NULL)
-		return pstrdup(turn->call->step);
+	if (turn->eval.call != NULL)
+		return pstrdup(turn->eval.call->step);
 	return NULL;
 }
 
 void
 rom_failures_note(RomRun *run, RomTurn *turn)
 {
-	for (int i = turn->stored; i < turn->history.count; i++)
+	for (int i = turn->replay.stored; i < turn->replay.history.count; i++)
 	{
-		RomEvent   *event = turn->history.events[i];
+		RomEvent   *event = turn->replay.history.events[i];
 		FailureNote *note;
 		char	   *message;
 

@@ -136,15 +136,15 @@ begin_turn(RomInstance *inst, Oid owner, RomRun *run)
 {
 	RomTurn    *turn = rom_turn_create(inst, owner, CurrentMemoryContext);
 
-	turn->solo = run->solo;
-	turn->careful = run->careful;
-	turn->in_block = run->in_block;
-	turn->injected = run->injected;
+	turn->how.solo = run->solo;
+	turn->how.careful = run->careful;
+	turn->how.in_block = run->in_block;
+	turn->how.injected = run->injected;
 	if (inst->wait != NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 
-		turn->wait_before = rom_wait_from_jsonb(inst->wait);
+		turn->wait.before = rom_wait_from_jsonb(inst->wait);
 		MemoryContextSwitchTo(old);
 		rom_saga_load(turn);
 	}
@@ -155,8 +155,8 @@ begin_turn(RomInstance *inst, Oid owner, RomRun *run)
 static bool
 woken_in_vain(RomTurn *turn)
 {
-	return rom_arrival() != NULL && turn->ninbox == 0 &&
-		turn->injected == NULL &&
+	return rom_arrival() != NULL && turn->wait.ninbox == 0 &&
+		turn->how.injected == NULL &&
 		turn->inst->status == ROM_STATUS_WAITING_MESSAGE &&
 		turn->inst->wake_at > rom_now() && rom_arrival()->in_vain(turn);
 }
@@ -165,7 +165,7 @@ woken_in_vain(RomTurn *turn)
 static bool
 woken_for_others(RomTurn *turn)
 {
-	return rom_arrival() != NULL && turn->ninbox == 0 &&
+	return rom_arrival() != NULL && turn->wait.ninbox == 0 &&
 		turn->inst->status == ROM_STATUS_PAUSED &&
 		(turn->inst->flags & ROM_HAS_SUBSCRIPTIONS) != 0;
 }
@@ -174,9 +174,9 @@ woken_for_others(RomTurn *turn)
 static bool
 ends_as_nobody(RomTurn *turn)
 {
-	for (int i = 0; i < turn->ninbox; i++)
-		if (turn->inbox[i].kind == ROM_INBOX_TERMINATE ||
-			(turn->inbox[i].kind == ROM_INBOX_CANCEL &&
+	for (int i = 0; i < turn->wait.ninbox; i++)
+		if (turn->wait.inbox[i].kind == ROM_INBOX_TERMINATE ||
+			(turn->wait.inbox[i].kind == ROM_INBOX_CANCEL &&
 			 (turn->inst->flags & ROM_HAS_COMPENSATIONS) == 0))
 			return true;
 	return ROM_STATUS_IS_FINAL(turn->inst->status);
@@ -209,7 +209,7 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
 			end = ROM_TURN_SAVE;
 		}
 	}
-	else if (turn->inst->crashes >= CRASHES_MAX && turn->ninbox == 0)
+	else if (turn->inst->crashes >= CRASHES_MAX && turn->wait.ninbox == 0)
 	{
 		rom_turn_pause(turn, crash_error(turn->inst));
 		end = ROM_TURN_SAVE;
@@ -239,7 +239,7 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
 	}
 	rom_limit_reset();
 	rom_slot_member_end();
-	rom_cost_end(&mark, &turn->cost);
+	rom_cost_end(&mark, &turn->spent.cost);
 	note_turn(turn->inst->def_id, (double) (GetCurrentTimestamp() - start));
 	return end;
 }
@@ -259,16 +259,16 @@ static void
 save_turn(RomTurn *turn)
 {
 	bool		first = turn->inst->started_at == 0;
-	bool		was_final = ROM_STATUS_IS_FINAL(turn->inst->status) && !turn->changed;
+	bool		was_final = ROM_STATUS_IS_FINAL(turn->inst->status) && !turn->out.changed;
 	RomCostMark mark;
 
 	if (first)
-		turn->inst->started_at = Max(rom_now() - turn->cost.us, turn->inst->created_at);
+		turn->inst->started_at = Max(rom_now() - turn->spent.cost.us, turn->inst->created_at);
 	rom_cost_begin(&mark);
 	rom_turn_save(turn);
-	rom_cost_end(&mark, &turn->cost);
+	rom_cost_end(&mark, &turn->spent.cost);
 	if (rom_observer() != NULL && !was_final)
-		rom_observer()->turn(turn, first, ROM_STATUS_IS_FINAL(turn->status));
+		rom_observer()->turn(turn, first, ROM_STATUS_IS_FINAL(turn->out.status));
 }
 
 /* run_members does what rom_run_members() says. */
@@ -336,9 +336,9 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		end = run_member(turn, place_of(&turn->inst->id, ids, n),
 						 done > 0 && !run->in_block,
 						 count > 1 || done > 0 || run->in_block);
-		run->tainted |= turn->tainted;
-		if (turn->raise_error)
-			ThrowErrorData(turn->raise_error);
+		run->tainted |= turn->out.tainted;
+		if (turn->out.raise_error)
+			ThrowErrorData(turn->out.raise_error);
 		if (end == ROM_TURN_SAVE && rom_arrival() != NULL &&
 			(turn->inst->flags & ROM_HAS_SUBSCRIPTIONS) != 0)
 			rom_arrival()->pass_on(turn);
@@ -357,11 +357,11 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		{
 			save[i] = true;
 			done++;
-			run->nheld += turn->wait != NULL && turn->history.count == turn->stored &&
-				strcmp(turn->wait->kind, ROM_WAIT_SLOT) == 0;
+			run->nheld += turn->wait.now != NULL && turn->replay.history.count == turn->replay.stored &&
+				strcmp(turn->wait.now->kind, ROM_WAIT_SLOT) == 0;
 		}
-		subxacts += turn->subxacts + 1;
-		full = subxacts > ROM_SUBXACTS_MAX || turn->tainted ||
+		subxacts += turn->spent.subxacts + 1;
+		full = subxacts > ROM_SUBXACTS_MAX || turn->out.tainted ||
 			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||
 			(!run->in_block &&
 			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));
@@ -376,13 +376,13 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		save_turn(turn);
 		rom_failures_note(run, turn);
 		run->nsaved++;
-		run->procedure = turn->procedure;
+		run->procedure = turn->out.procedure;
 		if (run->procedure != NULL)
 			rom_slot_keep(&turn->inst->id);
 		if (run->careful)
-			for (int e = turn->history.count - 1; e >= turn->stored; e--)
+			for (int e = turn->replay.history.count - 1; e >= turn->replay.stored; e--)
 			{
-				RomEvent   *event = turn->history.events[e];
+				RomEvent   *event = turn->replay.history.events[e];
 
 				if (event->type == ROM_EVENT_ACTIVITY_COMPLETED)
 					run->last_step = event->step;

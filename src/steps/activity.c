@@ -10,7 +10,7 @@
  *
  * A non-transactional one (a procedure that commits) is only announced in the
  * turn: the batch runs it after the commit and brings the outcome to the next
- * turn as turn->injected. If the process dies in between, it runs again.
+ * turn as turn->how.injected. If the process dies in between, it runs again.
  *
  *-------------------------------------------------------------------------
  */
@@ -152,7 +152,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("canceling activity \"%s\"", run->name)));
-		if (turn->careful)
+		if (turn->how.careful)
 		{
 			/*
 			 * let what is deferred to the commit fail here, where it is this
@@ -227,7 +227,7 @@ admit(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a, bool 
 	asker.owner = turn->owner;
 	asker.priority = turn->inst->priority;
 	asker.level = GetCurrentTransactionNestLevel();
-	asker.waits = !turn->evaluating;
+	asker.waits = !turn->eval.active;
 	asker.keep = keep;
 	if (before != NULL && before->detail != NULL &&
 		(strcmp(before->kind, ROM_WAIT_SLOT) == 0 || strcmp(before->kind, ROM_WAIT_TOKEN) == 0))
@@ -296,7 +296,7 @@ announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 	RomProcedure *p;
 	RomOutcome	outcome;
 
-	if (turn->in_block)
+	if (turn->how.in_block)
 	{
 		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 		ErrorData  *edata = palloc0_object(ErrorData);
@@ -308,10 +308,10 @@ announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 		edata->hint = pstrdup("Call romancy.drain() outside a transaction block.");
 		edata->assoc_context = turn->cxt;
 		MemoryContextSwitchTo(old);
-		turn->raise_error = edata;
+		turn->out.raise_error = edata;
 		return ROM_OUTCOME_SOLO;
 	}
-	if (!turn->solo)
+	if (!turn->how.solo)
 		return ROM_OUTCOME_SOLO;
 	if (!admit(turn, call, activity, a, true, &outcome))
 		return outcome;
@@ -329,7 +329,7 @@ announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 	p->attempt = a->attempt;
 	p->limit = activity->start_to_close_timeout ?
 		add_interval(rom_now(), activity->start_to_close_timeout) : DT_NOEND;
-	turn->procedure = p;
+	turn->out.procedure = p;
 	return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "procedure", rom_now(),
 						 rom_jb_with(rom_attempts_detail(a), "input",
 									 call->input ? call->input : rom_jb_null_document()));
@@ -365,7 +365,7 @@ attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
 		rom_limit_tear_out = PG_exception_stack;
 		*result = rom_activity_call(turn, activity, run, call->input, turn->cxt);
 		if (TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
-			turn->subxacts++;
+			turn->spent.subxacts++;
 		ReleaseCurrentSubTransaction();
 		ok = true;
 	}
@@ -374,7 +374,7 @@ attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
 		rom_limit_tear_out = outer_tear_out;
 		rom_activity_current = outer;
 		rom_context_step(&turn->inst->id, turn->inst->workflow, NULL);
-		turn->tainted |= rom_limit_torn();
+		turn->out.tainted |= rom_limit_torn();
 		MemoryContextSwitchTo(turn->cxt);
 		*edata = CopyErrorData();
 		FlushErrorState();
@@ -420,9 +420,9 @@ resolve(RomTurn *turn, const char *name)
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			turn->cancelled = true;
+			turn->out.cancelled = true;
 		else
-			turn->pause_error = rom_error_to_jsonb(edata);
+			turn->out.pause_error = rom_error_to_jsonb(edata);
 		activity = NULL;
 	}
 	PG_END_TRY();
@@ -441,19 +441,19 @@ judge_failure(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 
 	if (rom_slot_cancelled() || limit == ROM_LIMIT_BATCH)
 	{
-		turn->cancelled = true;
+		turn->out.cancelled = true;
 		return ROM_OUTCOME_DONE;
 	}
 	rom_limit_reset();
 	if (limit == ROM_LIMIT_EXECUTION)
 	{
-		turn->fail_error = rom_error_make(ERRCODE_ROM_TIMEOUT,
-										  psprintf("workflow \"%s\" exceeded its execution_timeout",
-												   turn->inst->workflow),
-										  psprintf("It was running activity \"%s\".", call->name),
-										  NULL, NULL);
+		turn->out.fail_error = rom_error_make(ERRCODE_ROM_TIMEOUT,
+											  psprintf("workflow \"%s\" exceeded its execution_timeout",
+													   turn->inst->workflow),
+											  psprintf("It was running activity \"%s\".", call->name),
+											  NULL, NULL);
 		event->type = ROM_EVENT_ACTIVITY_FAILED;
-		event->result = turn->fail_error;
+		event->result = turn->out.fail_error;
 		rom_observe_note(turn, call->name, true, a->attempt, cost);
 		return ROM_OUTCOME_DONE;
 	}
@@ -466,7 +466,7 @@ judge_failure(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 static bool
 others_share(RomTurn *turn, int sqlerrcode)
 {
-	return !turn->solo && !turn->in_block &&
+	return !turn->how.solo && !turn->how.in_block &&
 		(sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 		 sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
 		 sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE);
@@ -486,7 +486,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	bool		ok;
 
 	rom_attempts_load(&a, before ? before->kind : NULL, before ? before->detail : NULL);
-	if (turn->evaluating)
+	if (turn->eval.active)
 	{
 		/*
 		 * inline; an error is caught, and the evaluation abandoned, by the
@@ -516,11 +516,11 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		return outcome;
 	}
 
-	if (turn->injected != NULL && strcmp(turn->injected->step, call->step) == 0)
+	if (turn->how.injected != NULL && strcmp(turn->how.injected->step, call->step) == 0)
 	{
-		RomInjected *injected = turn->injected;
+		RomInjected *injected = turn->how.injected;
 
-		turn->injected = NULL;
+		turn->how.injected = NULL;
 		if (!injected->failed)
 			return completed(turn, call, event, activity, &a, injected->result,
 							 injected->measured ? &injected->cost : NULL);
@@ -540,16 +540,16 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	rom_cost_end(&run.begun, &cost);
 	/* its slot is free when this transaction is over: at once */
 	if (activity->throttle.max_concurrency > 0)
-		turn->commit_now = true;
+		turn->out.commit_now = true;
 	if (ok)
 	{
-		if (turn->careful)
-			turn->commit_now = true;
+		if (turn->how.careful)
+			turn->out.commit_now = true;
 		return completed(turn, call, event, activity, &a, result, &cost);
 	}
 	if (others_share(turn, edata->sqlerrcode))
 	{
-		turn->cancelled = true;
+		turn->out.cancelled = true;
 		return ROM_OUTCOME_DONE;
 	}
 	return judge_failure(turn, call, event, &a, activity, edata, &cost);

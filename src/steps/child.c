@@ -351,7 +351,7 @@ static const RomScheduleKind child_kind = {
 static Jsonb *
 parents_error(RomTurn *turn)
 {
-	return rom_error_catchable(turn->error,
+	return rom_error_catchable(turn->out.error,
 							   psprintf("child workflow \"%s\" was interrupted",
 										turn->inst->workflow));
 }
@@ -375,7 +375,7 @@ tell_parent(RomTurn *turn, RomStatus status)
 	owner = rom_value_text(0, 1, CurrentMemoryContext);
 	priority = DatumGetInt32(rom_value(0, 2, &isnull));
 	tell(&inst->parent_id, inst->parent_step, &inst->id, status,
-		 status == ROM_STATUS_COMPLETED ? turn->output : NULL,
+		 status == ROM_STATUS_COMPLETED ? turn->out.output : NULL,
 		 status == ROM_STATUS_COMPLETED ? NULL : parents_error(turn));
 	rom_wake_ready(&inst->parent_id, get_role_oid(owner, true), priority);
 }

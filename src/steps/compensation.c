@@ -67,7 +67,7 @@ require_activity(RomTurn *turn, const char *name)
 		FlushErrorState();
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			ReThrowError(edata);
-		turn->pause_error = rom_error_to_jsonb(edata);
+		turn->out.pause_error = rom_error_to_jsonb(edata);
 		missing = true;
 	}
 	PG_END_TRY();
@@ -96,7 +96,7 @@ romancy_register_compensation(PG_FUNCTION_ARGS)
 	if (call.input == NULL)
 		call.input = rom_jb_null_document();
 	rom_turn_check_name(call.name);
-	if (!turn->unwinding && rom_turn_peek(turn) == NULL)
+	if (!turn->eval.unwinding && rom_turn_peek(turn) == NULL)
 		require_activity(turn, call.name);
 	(void) rom_turn_step(&call);
 	PG_RETURN_VOID();
@@ -108,13 +108,13 @@ executed_since(RomTurn *turn)
 {
 	int			n = 0;
 
-	for (int i = turn->history.count - 1; i >= 0; i--)
+	for (int i = turn->replay.history.count - 1; i >= 0; i--)
 	{
-		RomEventType type = turn->history.events[i]->type;
+		RomEventType type = turn->replay.history.events[i]->type;
 
 		if (type == ROM_EVENT_COMPENSATION_EXECUTED)
 			n++;
-		else if (type == ROM_EVENT_COMPENSATED || rom_saga_registers(turn->history.events[i]))
+		else if (type == ROM_EVENT_COMPENSATED || rom_saga_registers(turn->replay.history.events[i]))
 			break;
 	}
 	return n;
@@ -128,7 +128,7 @@ executed_since(RomTurn *turn)
 static RomOutcome
 compensate_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
-	int			subxacts = turn->subxacts;
+	int			subxacts = turn->spent.subxacts;
 
 	for (;;)
 	{
@@ -144,11 +144,11 @@ compensate_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 			case ROM_SAGA_SOLO:
 				return ROM_OUTCOME_SOLO;
 			case ROM_SAGA_RAN:
-				if (turn->fail_error)
+				if (turn->out.fail_error)
 					return ROM_OUTCOME_LOOK;
-				if (turn->pause_error || turn->cancelled)
+				if (turn->out.pause_error || turn->out.cancelled)
 					return ROM_OUTCOME_DONE;
-				if (turn->commit_now || turn->tainted || turn->subxacts - subxacts > 10)
+				if (turn->out.commit_now || turn->out.tainted || turn->spent.subxacts - subxacts > 10)
 					return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "compensate",
 										 rom_now(), NULL);
 				break;

@@ -59,7 +59,7 @@ romancy_set_progress(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("arguments \"done\" and \"total\" must not be negative")));
-	if (rom_turn_in_handler() && (turn->unwinding || rom_turn_peek(turn) != NULL))
+	if (rom_turn_in_handler() && (turn->eval.unwinding || rom_turn_peek(turn) != NULL))
 		PG_RETURN_VOID();
 	rom_report_put(&running->id, &progress, note);
 	if (turn != NULL)

@@ -59,8 +59,8 @@ romancy_attempt(PG_FUNCTION_ARGS)
 	(void) rom_context_get("attempt()");
 	if (rom_activity_current != NULL)
 		PG_RETURN_INT32(rom_activity_current->attempt);
-	for (int i = 0; i < turn->history.count; i++)
-		if (turn->history.events[i]->type == ROM_EVENT_WORKFLOW_RETRIED)
+	for (int i = 0; i < turn->replay.history.count; i++)
+		if (turn->replay.history.events[i]->type == ROM_EVENT_WORKFLOW_RETRIED)
 			attempt++;
 	PG_RETURN_INT32(attempt);
 }

@@ -158,7 +158,7 @@ romancy_spawn_timer(PG_FUNCTION_ARGS)
 	RomCall		call = {0};
 	RomJb		jb;
 
-	if (turn->unwinding)
+	if (turn->eval.unwinding)
 		rom_turn_unwind(turn);
 	until = rom_arg_until(fcinfo, 0, "duration");
 	call.primitive = &rom_primitive_spawn_timer;

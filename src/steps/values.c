@@ -183,7 +183,7 @@ romancy_patched(PG_FUNCTION_ARGS)
 {
 	RomTurn    *turn = rom_turn_require("patched()");
 	char	   *change = rom_arg_text(fcinfo, 0, "change");
-	RomEvent   *next = turn->unwinding ? NULL : rom_turn_peek(turn);
+	RomEvent   *next = turn->eval.unwinding ? NULL : rom_turn_peek(turn);
 	bool		passed;
 	RomCall		call = {0};
 
@@ -192,7 +192,7 @@ romancy_patched(PG_FUNCTION_ARGS)
 	call.name = change;
 
 	/* a wait that is still to come was come to under the old code */
-	passed = next == NULL && turn->wait_before != NULL && !turn->wait_over && !turn->unwinding;
+	passed = next == NULL && turn->wait.before != NULL && !turn->wait.over && !turn->eval.unwinding;
 	if (next != NULL)
 		passed = (next->type != ROM_EVENT_PATCHED || next->name == NULL ||
 				  strcmp(next->name, change) != 0);
@@ -271,9 +271,9 @@ rom_values_own(const pg_uuid_t *id, const char *key, Jsonb **value)
 	if (memcmp(id->data, turn->inst->id.data, UUID_LEN) != 0)
 		return false;
 	*value = NULL;
-	for (int i = 0; i < turn->cursor; i++)
+	for (int i = 0; i < turn->replay.cursor; i++)
 	{
-		RomEvent   *event = turn->program.events[i];
+		RomEvent   *event = turn->replay.program.events[i];
 
 		if (event->type == ROM_EVENT_VALUE_SET && strcmp(event->name, key) == 0)
 			*value = event->input;
@@ -292,7 +292,7 @@ set_labels_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 static void
 set_labels_deferred(RomTurn *turn, RomEvent *event)
 {
-	turn->labels = event->input;
+	turn->out.labels = event->input;
 }
 
 static const RomPrimitive primitive_set_labels = {

@@ -242,7 +242,7 @@ canvas_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 			turn->inst->flags |= ROM_HAS_TASKS;
 		if (rom_turn_waited(turn, call) != NULL)
 			close_joins(&canvas);
-		else if (turn->history.count == 0 || !rom_canvas_revive(&canvas))
+		else if (turn->replay.history.count == 0 || !rom_canvas_revive(&canvas))
 			rom_frames_start(&canvas, rom_jb_get_json(turn->inst->input, "signature"),
 							 rom_jb_get_json(turn->inst->input, "input"), rom_jb_array(NULL, 0), NULL, "");
 

@@ -535,9 +535,9 @@ make_call(RomTurn *turn, const Op *op, Jsonb *command, bool waits)
 		has_id |= op->args[n].type == ARG_STEP;
 	}
 	/* a call that takes no activity_id gets it all the same */
-	turn->given_step = NULL;
+	turn->eval.given_step = NULL;
 	if (!has_id || (spawned && op->spawn == NULL))
-		turn->given_step = rom_turn_copy_text(turn, rom_jb_get_text(command, "id"));
+		turn->eval.given_step = rom_turn_copy_text(turn, rom_jb_get_text(command, "id"));
 	if (spawned && op->spawn == NULL)
 	{
 		spawn_timer(command);
@@ -587,7 +587,7 @@ is_same(RomTurn *turn, const Op *op, Jsonb *command, RomEvent *event)
 		what = "another input";
 	if (what == NULL)
 		return true;
-	if (!turn->was_paused)
+	if (!turn->wait.was_paused)
 	{
 		rom_command_pause(turn, rom_command_mismatch(turn->inst->workflow, event->seq, what,
 													 psprintf("asks for %s \"%s\"", op->name, id),
@@ -608,9 +608,9 @@ known_steps(RomTurn *turn)
 {
 	HTAB	   *table = rom_replay_make_table("romancy known steps", sizeof(KnownStep), turn->cxt);
 
-	for (int i = 0; i < turn->program.count; i++)
+	for (int i = 0; i < turn->replay.program.count; i++)
 	{
-		RomEvent   *event = turn->program.events[i];
+		RomEvent   *event = turn->replay.program.events[i];
 		KnownStep  *entry;
 		bool		found;
 
@@ -648,7 +648,7 @@ await(RomTurn *turn, Jsonb *wait, HTAB *known)
 			over++;				/* a step that was over at once */
 		else
 		{
-			if (turn->was_paused)
+			if (turn->wait.was_paused)
 				return false;
 			rom_command_pause(turn, rom_error_make(ERRCODE_ROM_STATE,
 												   psprintf("workflow \"%s\" waits for \"%s\", which is no step of it",
@@ -696,6 +696,6 @@ rom_command_carry_out(RomTurn *turn, Jsonb *command)
 void
 rom_command_pause(RomTurn *turn, Jsonb *error)
 {
-	turn->pause_error = rom_turn_copy_jsonb(turn, error);
+	turn->out.pause_error = rom_turn_copy_jsonb(turn, error);
 	rom_turn_unwind(turn);
 }

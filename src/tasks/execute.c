@@ -115,8 +115,8 @@ stand_in(RomRun *run, RomTask *task, Oid owner)
 	inst->wake_at = DT_NOEND;
 	inst->owner_name = task->owner;
 	turn = rom_turn_create(inst, owner, CurrentMemoryContext);
-	turn->solo = run->solo;
-	turn->careful = run->careful;
+	turn->how.solo = run->solo;
+	turn->how.careful = run->careful;
 	turn->workflow = rom_workflow_by_id(task->def_id);
 	inst->workflow = turn->workflow->name;
 	return turn;

@@ -90,11 +90,11 @@ superseded(RomTurn *turn)
 	/* the program is what replay has left of the history, in its order */
 	rom_jb_begin(&jb);
 	rom_jb_begin_array(&jb, "superseded");
-	for (int i = 0; i < turn->stored; i++)
+	for (int i = 0; i < turn->replay.stored; i++)
 	{
-		RomEvent   *event = turn->history.events[i];
+		RomEvent   *event = turn->replay.history.events[i];
 
-		if (next < turn->program.count && turn->program.events[next] == event)
+		if (next < turn->replay.program.count && turn->replay.program.events[next] == event)
 			next++;
 		else if (!rom_replay_is_life_cycle(event))
 		{
@@ -166,9 +166,9 @@ static const RomPrimitive primitive_worker = {
 static bool
 is_recorded(RomTurn *turn, const char *step)
 {
-	for (int i = turn->program.count - 1; i >= 0; i--)
-		if (turn->program.events[i]->step != NULL &&
-			strcmp(turn->program.events[i]->step, step) == 0)
+	for (int i = turn->replay.program.count - 1; i >= 0; i--)
+		if (turn->replay.program.events[i]->step != NULL &&
+			strcmp(turn->replay.program.events[i]->step, step) == 0)
 			return true;
 	return false;
 }
@@ -228,10 +228,10 @@ romancy_outside(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ROM_CONTEXT),
 				 errmsg("romancy.outside() is for workflows with a queue")));
 	/* what history holds answers the program's calls, not ours */
-	turn->cursor = turn->program.count;
-	for (int i = 0; i < turn->ninbox; i++)
-		if (turn->inbox[i].kind == ROM_INBOX_SIGNAL && turn->inbox[i].step == NULL)
-			turn->inbox[i].taken = true;
+	turn->replay.cursor = turn->replay.program.count;
+	for (int i = 0; i < turn->wait.ninbox; i++)
+		if (turn->wait.inbox[i].kind == ROM_INBOX_SIGNAL && turn->wait.inbox[i].step == NULL)
+			turn->wait.inbox[i].taken = true;
 	read_task(&turn->inst->id, &o);
 	if (o.found && o.state == ROM_TASK_COMMAND)
 	{
@@ -249,7 +249,7 @@ romancy_outside(PG_FUNCTION_ARGS)
 		if (strcmp(what, "pause") == 0)
 		{
 			/* resumed: the program begins anew */
-			if (!turn->was_paused)
+			if (!turn->wait.was_paused)
 				rom_command_pause(turn, rom_jb_get_json(o.command, "error"));
 		}
 		else if (strcmp(what, "suspend") == 0)

@@ -126,11 +126,11 @@ resolve(RomTurn *turn, const char *name)
 		MemoryContextSwitchTo(turn->cxt);
 		edata = CopyErrorData();
 		FlushErrorState();
-		turn->pause_error = rom_error_to_jsonb(edata);
+		turn->out.pause_error = rom_error_to_jsonb(edata);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
-	if (turn->pause_error != NULL)
+	if (turn->out.pause_error != NULL)
 		rom_turn_unwind(turn);
 	return activity;
 }
@@ -189,7 +189,7 @@ romancy_spawn(PG_FUNCTION_ARGS)
 	char	   *name = rom_arg_text(fcinfo, 0, "name");
 	Jsonb	   *retry = rom_arg_jsonb_opt(fcinfo, 3);
 
-	if (turn->unwinding)
+	if (turn->eval.unwinding)
 		rom_turn_unwind(turn);
 	rom_turn_check_name(name);
 	if (retry != NULL)
@@ -374,7 +374,7 @@ romancy_map(PG_FUNCTION_ARGS)
 	int			n;
 	int			npending;
 
-	if (turn->unwinding)
+	if (turn->eval.unwinding)
 		rom_turn_unwind(turn);
 	if (!JB_ROOT_IS_ARRAY(inputs) || JB_ROOT_IS_SCALAR(inputs))
 		ereport(ERROR,

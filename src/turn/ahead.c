@@ -34,8 +34,8 @@ typedef struct KnownCall
 void
 rom_ahead_begin(RomTurn *turn)
 {
-	turn->ahead = NIL;
-	turn->ahead_next = 0;
+	turn->eval.ahead = NIL;
+	turn->eval.ahead_next = 0;
 }
 
 void
@@ -53,18 +53,18 @@ rom_ahead_note(RomTurn *turn, const RomCall *call, RomEvent *event, Jsonb *detai
 	known->call.detail = detail;
 	known->event = event;
 	known->detail = detail;
-	turn->ahead = lappend(turn->ahead, known);
+	turn->eval.ahead = lappend(turn->eval.ahead, known);
 	MemoryContextSwitchTo(old);
 }
 
 bool
 rom_ahead_matches(RomTurn *turn)
 {
-	RomCall    *call = turn->call;
+	RomCall    *call = turn->eval.call;
 
 	while (!rom_ahead_done(turn))
 	{
-		KnownCall  *known = list_nth(turn->ahead, turn->ahead_next);
+		KnownCall  *known = list_nth(turn->eval.ahead, turn->eval.ahead_next);
 
 		if (known->call.primitive == call->primitive && strcmp(known->call.step, call->step) == 0)
 		{
@@ -74,10 +74,10 @@ rom_ahead_matches(RomTurn *turn)
 			 */
 			if (known->call.primitive->ignore_input || rom_call_same_jsonb(known->call.input, call->input))
 				return true;
-			turn->ahead_next++;
+			turn->eval.ahead_next++;
 			return false;
 		}
-		turn->ahead_next++;
+		turn->eval.ahead_next++;
 	}
 	return false;
 }
@@ -90,10 +90,10 @@ rom_ahead_run(RomTurn *turn)
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	bool		same = true;
 
-	turn->cursor = turn->program.count;
+	turn->replay.cursor = turn->replay.program.count;
 	while (same && !rom_ahead_done(turn))
 	{
-		KnownCall  *known = list_nth(turn->ahead, turn->ahead_next);
+		KnownCall  *known = list_nth(turn->eval.ahead, turn->eval.ahead_next);
 		RomEvent   *event = known->event;
 
 		CHECK_FOR_INTERRUPTS();
@@ -110,8 +110,8 @@ rom_ahead_run(RomTurn *turn)
 			rom_call_execute_inline(turn, &known->call, event);
 			same = event->type == type && rom_call_same_jsonb(result, event->result);
 		}
-		turn->ahead_next++;
-		turn->cursor++;
+		turn->eval.ahead_next++;
+		turn->replay.cursor++;
 		rom_call_answered(turn, &known->call, event);
 		MemoryContextReset(cxt);
 	}
@@ -122,5 +122,5 @@ rom_ahead_run(RomTurn *turn)
 bool
 rom_ahead_done(RomTurn *turn)
 {
-	return turn->ahead_next >= list_length(turn->ahead);
+	return turn->eval.ahead_next >= list_length(turn->eval.ahead);
 }

@@ -17,7 +17,7 @@ extern void rom_ahead_begin(RomTurn *turn);
 /* rom_ahead_note remembers a call that an inline evaluation carried out, and its event. detail: what the call gave the event, which may have replaced it. */
 extern void rom_ahead_note(RomTurn *turn, const RomCall *call, RomEvent *event, Jsonb *detail);
 
-/* rom_ahead_matches: is turn->call, that a handler was unwound for, the next one that is known? What comes before it is passed over. */
+/* rom_ahead_matches: is turn->eval.call, that a handler was unwound for, the next one that is known? What comes before it is passed over. */
 extern bool rom_ahead_matches(RomTurn *turn);
 
 /*

@@ -66,10 +66,10 @@ next_step(RomTurn *turn, RomCall *call)
 	 * the calls that stand for a program's commands (tasks/command.c) bring
 	 * their id
 	 */
-	if (turn->given_step != NULL)
+	if (turn->eval.given_step != NULL)
 	{
-		call->step = turn->given_step;
-		turn->given_step = NULL;
+		call->step = turn->eval.given_step;
+		turn->eval.given_step = NULL;
 	}
 	base = call->step ? call->step : call->step_base;
 
@@ -78,17 +78,17 @@ next_step(RomTurn *turn, RomCall *call)
 	{
 		const char *colon = strrchr(call->step, ':');
 
-		if (turn->used == NULL)
-			turn->used = rom_replay_make_table("romancy ids", sizeof(CounterEntry), turn->cxt);
-		(void) hash_search(turn->used, call->step, HASH_ENTER, &found);
-		if (!found && colon != NULL && turn->counters != NULL)
+		if (turn->eval.used == NULL)
+			turn->eval.used = rom_replay_make_table("romancy ids", sizeof(CounterEntry), turn->cxt);
+		(void) hash_search(turn->eval.used, call->step, HASH_ENTER, &found);
+		if (!found && colon != NULL && turn->eval.counters != NULL)
 		{
 			/* it may collide with an id given by the engine */
 			CounterEntry *entry;
 			char		key[ROM_STEP_KEY];
 
 			strlcpy(key, call->step, Min(sizeof(key), colon - call->step + 1));
-			entry = hash_search(turn->counters, key, HASH_FIND, NULL);
+			entry = hash_search(turn->eval.counters, key, HASH_FIND, NULL);
 			found = entry != NULL && atoi(colon + 1) >= 1 &&
 				atoi(colon + 1) <= entry->n;
 		}
@@ -97,7 +97,7 @@ next_step(RomTurn *turn, RomCall *call)
 			char	   *message = psprintf("activity_id \"%s\" is used twice in workflow \"%s\"",
 										   call->step, turn->inst->workflow);
 
-			turn->pause_error =
+			turn->out.pause_error =
 				rom_turn_copy_jsonb(turn,
 									rom_error_make(ERRCODE_ROM_REPLAY, message, NULL,
 												   "Give each step an activity_id of its own, or none.",
@@ -111,15 +111,15 @@ next_step(RomTurn *turn, RomCall *call)
 		CounterEntry *entry;
 		char	   *step;
 
-		if (turn->counters == NULL)
-			turn->counters = rom_replay_make_table("romancy counters", sizeof(CounterEntry), turn->cxt);
-		entry = hash_search(turn->counters, base, HASH_ENTER, &found);
+		if (turn->eval.counters == NULL)
+			turn->eval.counters = rom_replay_make_table("romancy counters", sizeof(CounterEntry), turn->cxt);
+		entry = hash_search(turn->eval.counters, base, HASH_ENTER, &found);
 		if (!found)
 			entry->n = 0;
 		do
 		{
 			step = psprintf("%s:%d", base, ++entry->n);
-		} while (turn->used != NULL && hash_search(turn->used, step, HASH_FIND, NULL));
+		} while (turn->eval.used != NULL && hash_search(turn->eval.used, step, HASH_FIND, NULL));
 		return rom_turn_copy_text(turn, step);
 	}
 }
@@ -167,7 +167,7 @@ rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char 
 								  turn->workflow->handler ? turn->workflow->handler : "the handler",
 								  changed ? "has changed" : "has not changed");
 
-	turn->pause_error =
+	turn->out.pause_error =
 		rom_turn_copy_jsonb(turn,
 							rom_error_make(ERRCODE_ROM_REPLAY, message, detail,
 										   changed ?
@@ -234,7 +234,7 @@ keep_call(RomTurn *turn, RomCall *call)
 	copy->name = rom_turn_copy_text(turn, call->name);
 	copy->input = rom_turn_copy_jsonb(turn, call->input);
 	copy->detail = rom_turn_copy_jsonb(turn, call->detail);
-	turn->call = copy;
+	turn->eval.call = copy;
 }
 
 void
@@ -246,8 +246,8 @@ rom_turn_block(RomTurn *turn, RomCall *call)
 						  rom_turn_peek(turn), "another step", "");
 		rom_turn_unwind(turn);
 	}
-	if (turn->inlined)
-		turn->abandon = true;
+	if (turn->eval.inlined)
+		turn->eval.abandon = true;
 	call->step = rom_turn_copy_text(turn, call->step);
 	keep_call(turn, call);
 	rom_turn_unwind(turn);
@@ -261,7 +261,7 @@ rom_turn_step(RomCall *call)
 	Jsonb	   *detail;
 	char	   *step;
 
-	if (turn->unwinding)
+	if (turn->eval.unwinding)
 		rom_turn_unwind(turn);
 	if (call->input != NULL && VARSIZE(call->input) > rom_guc_max_payload_size)
 		ereport(ERROR,
@@ -276,16 +276,16 @@ rom_turn_step(RomCall *call)
 	if (event != NULL)
 	{
 		check_replay(turn, call, step, event);
-		turn->cursor++;
+		turn->replay.cursor++;
 		rom_quiet_move(turn);
 		if (event->type == ROM_EVENT_CALL_FAILED)
 			rom_error_raise(event->result);
 		return event;
 	}
 
-	if (turn->inst->last_seq + turn->history.count - turn->stored >= rom_guc_max_history_events)
+	if (turn->inst->last_seq + turn->replay.history.count - turn->replay.stored >= rom_guc_max_history_events)
 	{
-		turn->fail_error =
+		turn->out.fail_error =
 			rom_turn_copy_jsonb(turn,
 								rom_error_make(ERRCODE_ROM_LIMIT,
 											   psprintf("history of workflow \"%s\" would exceed %d events",
@@ -302,9 +302,9 @@ rom_turn_step(RomCall *call)
 		detail = event->detail;
 		if (call->primitive->execute(turn, call, event) != ROM_OUTCOME_DONE)
 			rom_turn_unwind(turn);
-		if (turn->inlined)
+		if (turn->eval.inlined)
 			rom_ahead_note(turn, call, event, detail);
-		turn->cursor++;
+		turn->replay.cursor++;
 		rom_quiet_move(turn);
 		return rom_call_answered(turn, call, event);
 	}
@@ -314,12 +314,12 @@ rom_turn_step(RomCall *call)
 		detail = event->detail;
 		rom_call_execute_inline(turn, call, event);
 		rom_ahead_note(turn, call, event, detail);
-		turn->cursor++;
+		turn->replay.cursor++;
 		rom_quiet_move(turn);
 		return rom_call_answered(turn, call, event);
 	}
-	if (turn->inlined)
-		turn->abandon = true;
+	if (turn->eval.inlined)
+		turn->eval.abandon = true;
 	keep_call(turn, call);
 	rom_turn_unwind(turn);
 }
@@ -340,14 +340,14 @@ rom_turn_wait(RomTurn *turn, RomCall *call, RomStatus status, const char *kind,
 	wait->since = before ? before->since : rom_now();
 	wait->until = until;
 	wait->detail = rom_turn_copy_jsonb(turn, detail);
-	turn->wait = wait;
+	turn->wait.now = wait;
 	return ROM_OUTCOME_WAIT;
 }
 
 RomWait *
 rom_turn_waited(RomTurn *turn, RomCall *call)
 {
-	RomWait    *wait = turn->wait_before;
+	RomWait    *wait = turn->wait.before;
 
 	if (wait != NULL && wait->step != NULL && strcmp(wait->step, call->step) == 0)
 		return wait;
@@ -357,11 +357,11 @@ rom_turn_waited(RomTurn *turn, RomCall *call)
 void
 rom_turn_wait_over(RomTurn *turn, const char *label)
 {
-	RomWait    *wait = turn->wait_before;
+	RomWait    *wait = turn->wait.before;
 
 	if (wait != NULL && wait->step != NULL && strcmp(wait->step, label) == 0)
 	{
-		turn->wait_over = true;
+		turn->wait.over = true;
 		rom_quiet_past_await(turn);
 	}
 }

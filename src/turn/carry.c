@@ -65,7 +65,7 @@ rom_call_answered(RomTurn *turn, RomCall *call, RomEvent *event)
 
 		d->primitive = call->primitive;
 		d->event = event;
-		turn->pure_events = lappend(turn->pure_events, d);
+		turn->out.pure_events = lappend(turn->out.pure_events, d);
 		MemoryContextSwitchTo(old);
 	}
 	return event;
@@ -77,10 +77,10 @@ rom_call_can_inline(RomTurn *turn, RomCall *call)
 	const RomPrimitive *primitive = call->primitive;
 	int			level = GetCurrentTransactionNestLevel();
 
-	if (!turn->inlined || turn->careful)
+	if (!turn->eval.inlined || turn->how.careful)
 		return false;
 	/* a step in an exception block of the handler has an xid of its own */
-	if (level > turn->eval_nest && turn->subxacts + level - turn->eval_nest > ROM_SUBXACTS_MAX)
+	if (level > turn->eval.nest && turn->spent.subxacts + level - turn->eval.nest > ROM_SUBXACTS_MAX)
 		return false;
 	if (primitive->inlineable)
 		return primitive->inlineable(turn, call);
@@ -101,19 +101,19 @@ rom_call_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event)
 	PG_CATCH();
 	{
 		/* whether the handler catches it or not: go step by step */
-		turn->unwinding = true;
-		turn->abandon = true;
+		turn->eval.unwinding = true;
+		turn->eval.abandon = true;
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	if (outcome != ROM_OUTCOME_DONE || event->type == ROM_EVENT_ACTIVITY_FAILED)
 	{
-		turn->abandon = true;
+		turn->eval.abandon = true;
 		rom_turn_unwind(turn);
 	}
-	turn->inline_steps++;
-	if (level > turn->eval_nest)
-		turn->subxacts += level - turn->eval_nest;
+	turn->eval.inline_steps++;
+	if (level > turn->eval.nest)
+		turn->spent.subxacts += level - turn->eval.nest;
 	CommandCounterIncrement();
 }
 
@@ -146,8 +146,8 @@ rom_carry_out(RomTurn *turn, RomCall *call)
 		outcome = call->primitive->execute(turn, call, event);
 		MemoryContextSwitchTo(turn->cxt);
 		if (TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
-			turn->subxacts++;
-		if (outcome == ROM_OUTCOME_SOLO || turn->pause_error || turn->cancelled)
+			turn->spent.subxacts++;
+		if (outcome == ROM_OUTCOME_SOLO || turn->out.pause_error || turn->out.cancelled)
 			RollbackAndReleaseCurrentSubTransaction();
 		else
 			ReleaseCurrentSubTransaction();
@@ -162,9 +162,9 @@ rom_carry_out(RomTurn *turn, RomCall *call)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(turn->cxt);
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			turn->cancelled = true;
+			turn->out.cancelled = true;
 		else if (operator_has_to_mend(edata->sqlerrcode))
-			turn->pause_error = rom_error_to_jsonb(edata);
+			turn->out.pause_error = rom_error_to_jsonb(edata);
 		else
 		{
 			event->type = ROM_EVENT_CALL_FAILED;
@@ -177,12 +177,12 @@ rom_carry_out(RomTurn *turn, RomCall *call)
 	MemoryContextSwitchTo(old);
 
 done:
-	if (outcome == ROM_OUTCOME_DONE && !turn->pause_error && !turn->cancelled)
+	if (outcome == ROM_OUTCOME_DONE && !turn->out.pause_error && !turn->out.cancelled)
 	{
 		rom_call_answered(turn, call, event);
-		if (turn->wait_before && turn->wait_before->step &&
-			strcmp(turn->wait_before->step, call->step) == 0)
-			turn->wait_before = NULL;
+		if (turn->wait.before && turn->wait.before->step &&
+			strcmp(turn->wait.before->step, call->step) == 0)
+			turn->wait.before = NULL;
 	}
 	return outcome;
 }

@@ -124,7 +124,7 @@ rom_turn_require(const char *function)
 				(errcode(ERRCODE_ROM_CONTEXT),
 				 errmsg("romancy.%s cannot be called from an activity", function),
 				 errhint("Call it in the workflow's handler, which may call several activities.")));
-	if (turn == NULL || !turn->evaluating)
+	if (turn == NULL || !turn->eval.active)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_CONTEXT),
 				 errmsg("romancy.%s can only be called from a running workflow", function),
@@ -135,7 +135,7 @@ rom_turn_require(const char *function)
 bool
 rom_turn_in_handler(void)
 {
-	return rom_turn_current != NULL && rom_turn_current->evaluating &&
+	return rom_turn_current != NULL && rom_turn_current->eval.active &&
 		rom_activity_current == NULL;
 }
 
@@ -152,21 +152,21 @@ rom_refuse_in_handler(const char *function)
 void
 rom_turn_unwind(RomTurn *turn)
 {
-	turn->unwinding = true;
-	if (turn->swallowed++ > SWALLOWED_MAX)
+	turn->eval.unwinding = true;
+	if (turn->eval.swallowed++ > SWALLOWED_MAX)
 	{
 		/*
 		 * The handler catches this error without end. Go past its exception
 		 * handlers, to the evaluation's own; the abort of its subtransaction
 		 * cleans up, but the language's interpreter may keep stale state.
 		 */
-		turn->tainted = true;
-		turn->fail_error = rom_error_make(ERRCODE_ROM_LIMIT,
-										  "the workflow's handler does not let itself be unwound",
-										  "It caught the error that ends an evaluation more than 200 times.",
-										  "Do not catch query_canceled (57014) in a handler.",
-										  NULL);
-		turn->fail_error = rom_turn_copy_jsonb(turn, turn->fail_error);
+		turn->out.tainted = true;
+		turn->out.fail_error = rom_error_make(ERRCODE_ROM_LIMIT,
+											  "the workflow's handler does not let itself be unwound",
+											  "It caught the error that ends an evaluation more than 200 times.",
+											  "Do not catch query_canceled (57014) in a handler.",
+											  NULL);
+		turn->out.fail_error = rom_turn_copy_jsonb(turn, turn->out.fail_error);
 		PG_exception_stack = rom_context_tear_out;
 		error_context_stack = NULL;
 	}

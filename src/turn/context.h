@@ -61,7 +61,7 @@ typedef struct RomActivityRun
 	RomCost		cost;			/* likewise, when it returns */
 } RomActivityRun;
 
-/* The turn that this backend runs (turn->evaluating: its handler is being evaluated), or NULL. */
+/* The turn that this backend runs (turn->eval.active: its handler is being evaluated), or NULL. */
 extern RomTurn *rom_turn_current;
 
 /* The activity that this backend runs now for an instance (in a turn or as a task), or NULL. */

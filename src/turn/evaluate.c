@@ -14,7 +14,7 @@
  *   again.
  *
  * The unwind is SQLSTATE 57014, which PL/pgSQL's "when others" lets through,
- * but other languages catch everything. So turn->unwinding decides, not the
+ * but other languages catch everything. So turn->eval.unwinding decides, not the
  * SQLSTATE: while it is up every call raises again, and whatever the handler
  * returns or raises is dropped.
  *
@@ -88,22 +88,22 @@ on_subxact(SubXactEvent event, SubTransactionId mySubid,
 	RomTurn    *turn = rom_turn_current;
 	int			level;
 
-	if (turn == NULL || !turn->evaluating || !turn->inlined)
+	if (turn == NULL || !turn->eval.active || !turn->eval.inlined)
 		return;
 	level = GetCurrentTransactionNestLevel();
-	if (level <= turn->eval_nest)
+	if (level <= turn->eval.nest)
 		return;
 	if (event == SUBXACT_EVENT_START_SUB)
 	{
 		if (level < NEST_MAX)
-			steps_at_start[level] = turn->inline_steps;
+			steps_at_start[level] = turn->eval.inline_steps;
 	}
 	else if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
-		if (level >= NEST_MAX || turn->inline_steps > steps_at_start[level])
+		if (level >= NEST_MAX || turn->eval.inline_steps > steps_at_start[level])
 		{
-			turn->unwinding = true;
-			turn->abandon = true;
+			turn->eval.unwinding = true;
+			turn->eval.abandon = true;
 		}
 	}
 }
@@ -133,12 +133,12 @@ call_handler(RomTurn *turn, FmgrInfo *flinfo)
 static RomEvaluation
 judge(RomTurn *turn, ErrorData *edata)
 {
-	if (turn->tainted && turn->fail_error)
+	if (turn->out.tainted && turn->out.fail_error)
 		return ROM_EVAL_FAIL;	/* torn out: nothing of it may run here again */
 	if (rom_slot_cancelled())
 	{
-		turn->tainted |= rom_limit_torn();
-		turn->cancelled = true;
+		turn->out.tainted |= rom_limit_torn();
+		turn->out.cancelled = true;
 		return ROM_EVAL_AGAIN;
 	}
 	switch (rom_limit_fired())
@@ -151,7 +151,7 @@ judge(RomTurn *turn, ErrorData *edata)
 			if (rom_limit_torn())
 			{
 				/* again in another process: alone, and step by step */
-				turn->tainted = true;
+				turn->out.tainted = true;
 				rom_slot_add_suspect(&turn->inst->id);
 				return ROM_EVAL_AGAIN;
 			}
@@ -160,28 +160,28 @@ judge(RomTurn *turn, ErrorData *edata)
 		case ROM_LIMIT_EXECUTION:
 		case ROM_LIMIT_EVALUATION:
 			if (rom_limit_fired_count() > 15)
-				turn->tainted = true;
+				turn->out.tainted = true;
 			if (rom_limit_fired() == ROM_LIMIT_EXECUTION)
-				turn->fail_error = rom_error_make(ERRCODE_ROM_TIMEOUT,
-												  psprintf("workflow \"%s\" exceeded its execution_timeout",
-														   turn->inst->workflow),
-												  NULL, NULL, NULL);
+				turn->out.fail_error = rom_error_make(ERRCODE_ROM_TIMEOUT,
+													  psprintf("workflow \"%s\" exceeded its execution_timeout",
+															   turn->inst->workflow),
+													  NULL, NULL, NULL);
 			else
-				turn->fail_error = rom_error_make(ERRCODE_ROM_LIMIT,
-												  psprintf("handler of workflow \"%s\" ran %d ms without reaching a step",
-														   turn->inst->workflow, rom_guc_evaluation_timeout),
-												  NULL,
-												  "Move long work into an activity, or raise romancy.evaluation_timeout.",
-												  NULL);
+				turn->out.fail_error = rom_error_make(ERRCODE_ROM_LIMIT,
+													  psprintf("handler of workflow \"%s\" ran %d ms without reaching a step",
+															   turn->inst->workflow, rom_guc_evaluation_timeout),
+													  NULL,
+													  "Move long work into an activity, or raise romancy.evaluation_timeout.",
+													  NULL);
 			return ROM_EVAL_FAIL;
 	}
-	if (turn->pause_error)
+	if (turn->out.pause_error)
 		return ROM_EVAL_PAUSE;
-	if (turn->abandon)
+	if (turn->eval.abandon)
 		return ROM_EVAL_ABANDONED;
-	if (turn->fail_error)
+	if (turn->out.fail_error)
 		return ROM_EVAL_FAIL;
-	if (turn->call)
+	if (turn->eval.call)
 		return ROM_EVAL_CALL;
 	if (edata)
 		return ROM_EVAL_ERROR;
@@ -204,9 +204,9 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	RomLimit	limits[2];
 	RomLimit	before;
 	bool		outer_override = rom_spi_override_read_only;
-	int			history_count = turn->history.count;
-	int			program_count = turn->program.count;
-	int			nattempts = turn->nattempts;
+	int			history_count = turn->replay.history.count;
+	int			program_count = turn->replay.program.count;
+	int			nattempts = turn->spent.nattempts;
 	TimestampTz start;
 	static bool registered = false;
 
@@ -215,19 +215,19 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		RegisterSubXactCallback(on_subxact, NULL);
 		registered = true;
 	}
-	turn->cursor = 0;
-	turn->counters = NULL;
-	turn->given_step = NULL;
-	turn->used = NULL;
-	turn->call = NULL;
-	turn->wait = NULL;
-	turn->wait_over = false;
-	turn->unwinding = false;
-	turn->abandon = false;
-	turn->swallowed = 0;
-	turn->inline_steps = 0;
-	turn->inlined = inlined;
-	turn->evaluations++;
+	turn->replay.cursor = 0;
+	turn->eval.counters = NULL;
+	turn->eval.given_step = NULL;
+	turn->eval.used = NULL;
+	turn->eval.call = NULL;
+	turn->wait.now = NULL;
+	turn->wait.over = false;
+	turn->eval.unwinding = false;
+	turn->eval.abandon = false;
+	turn->eval.swallowed = 0;
+	turn->eval.inline_steps = 0;
+	turn->eval.inlined = inlined;
+	turn->eval.number++;
 	if (inlined && flinfo != NULL)
 		rom_ahead_begin(turn);
 	*output = NULL;
@@ -242,10 +242,10 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);
-	turn->eval_nest = GetCurrentTransactionNestLevel();
+	turn->eval.nest = GetCurrentTransactionNestLevel();
 	rom_turn_current = turn;
 	rom_spi_override_read_only = true;
-	turn->evaluating = true;
+	turn->eval.active = true;
 	start = GetCurrentTimestamp();
 	before = rom_limit_arm(limits, 2);
 
@@ -264,12 +264,12 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		else
 			rom_ahead_run(turn);
 		rom_context_pop(&code);
-		turn->evaluating = false;
+		turn->eval.active = false;
 		result = judge(turn, NULL);
 		if (result == ROM_EVAL_RETURNED)
 		{
 			*output = value;
-			if (turn->cursor < turn->program.count)
+			if (turn->replay.cursor < turn->replay.program.count)
 			{
 				/* it ended before what history holds */
 				rom_call_mismatch(turn, "its end", rom_turn_peek(turn), "another step", "");
@@ -288,7 +288,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		ErrorData  *copy;
 
 		HOLD_INTERRUPTS();
-		turn->evaluating = false;
+		turn->eval.active = false;
 		rom_activity_current = outer_run;	/* torn out of one, it was not
 											 * reset */
 		MemoryContextSwitchTo(turn->cxt);
@@ -299,9 +299,9 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 			copy->hint = pstrdup("A workflow's handler only decides and may be run many times: write in an activity, a function of its own that the handler calls with romancy.activity().");
 		*edata = copy;
 		/* torn out, the handler's own subtransactions are still there */
-		while (GetCurrentTransactionNestLevel() >= turn->eval_nest)
+		while (GetCurrentTransactionNestLevel() >= turn->eval.nest)
 			RollbackAndReleaseCurrentSubTransaction();
-		if (result == ROM_EVAL_ERROR && turn->cursor < turn->program.count)
+		if (result == ROM_EVAL_ERROR && turn->replay.cursor < turn->replay.program.count)
 		{
 			/* before, it went on from here */
 			MemoryContextSwitchTo(turn->cxt);
@@ -325,26 +325,26 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	rom_spi_override_read_only = outer_override;
 
 	if (inlined)
-		turn->inline_us = GetCurrentTimestamp() - start;
-	if (turn->pause_error)
-		turn->pause_error = rom_turn_copy_jsonb(turn, turn->pause_error);
-	if (turn->fail_error)
-		turn->fail_error = rom_turn_copy_jsonb(turn, turn->fail_error);
+		turn->eval.inline_us = GetCurrentTimestamp() - start;
+	if (turn->out.pause_error)
+		turn->out.pause_error = rom_turn_copy_jsonb(turn, turn->out.pause_error);
+	if (turn->out.fail_error)
+		turn->out.fail_error = rom_turn_copy_jsonb(turn, turn->out.fail_error);
 
 	/* what an inline evaluation recorded went with its subtransaction */
 	if (inlined && result != ROM_EVAL_RETURNED)
 	{
-		turn->history.count = history_count;
-		turn->program.count = program_count;
-		turn->nattempts = nattempts;
-		turn->pure_events = NIL;
-		if (turn->steps != NULL)
+		turn->replay.history.count = history_count;
+		turn->replay.program.count = program_count;
+		turn->spent.nattempts = nattempts;
+		turn->out.pure_events = NIL;
+		if (turn->replay.steps != NULL)
 		{
 			/* scheduled by it as well: file anew */
-			turn->steps = NULL;
-			turn->program.count = 0;
-			for (int i = 0; i < turn->history.count; i++)
-				rom_replay_index(turn, turn->history.events[i]);
+			turn->replay.steps = NULL;
+			turn->replay.program.count = 0;
+			for (int i = 0; i < turn->replay.history.count; i++)
+				rom_replay_index(turn, turn->replay.history.events[i]);
 		}
 	}
 	return result;
@@ -371,7 +371,7 @@ hint_entry(RomTurn *turn, bool *found)
 							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 	key.def_id = turn->inst->def_id;
-	key.steps = turn->stored;
+	key.steps = turn->replay.stored;
 	return hash_search(hints, &key, HASH_ENTER, found);
 }
 
@@ -381,13 +381,13 @@ rom_evaluate_through(RomTurn *turn)
 	HintEntry  *hint;
 	bool		found;
 
-	if (turn->careful || turn->injected != NULL || rom_slot_suspect(&turn->inst->id))
+	if (turn->how.careful || turn->how.injected != NULL || rom_slot_suspect(&turn->inst->id))
 		return false;
 	if (rom_guc_turn_mode == ROM_TURN_MODE_STEP)
 		return false;
 	if (rom_guc_turn_mode == ROM_TURN_MODE_INLINE)
 		return true;
-	if (turn->wait_before != NULL && turn->wait_before->status == ROM_STATUS_WAITING_ACTIVITY)
+	if (turn->wait.before != NULL && turn->wait.before->status == ROM_STATUS_WAITING_ACTIVITY)
 		return false;			/* a retry: its attempts are counted step by
 								 * step */
 	hint = hint_entry(turn, &found);
@@ -410,11 +410,11 @@ rom_evaluate_note(RomTurn *turn, bool waits, bool ahead)
 {
 	bool		found;
 	HintEntry  *hint = hint_entry(turn, &found);
-	double		steps = turn->inline_steps;
+	double		steps = turn->eval.inline_steps;
 
 	if (!found)
 		hint->uses = 0;
 	hint->waits = waits;
 	hint->ahead = ahead && steps >= AHEAD_STEPS_MIN &&
-		turn->inline_us < steps * steps / 2 * REPLAY_US;
+		turn->eval.inline_us < steps * steps / 2 * REPLAY_US;
 }

@@ -17,10 +17,10 @@ typedef enum RomEvaluation
 {
 	ROM_EVAL_RETURNED,
 	ROM_EVAL_ERROR,
-	ROM_EVAL_CALL,				/* turn->call is to be carried out */
+	ROM_EVAL_CALL,				/* turn->eval.call is to be carried out */
 	ROM_EVAL_ABANDONED,			/* inline: go step by step */
-	ROM_EVAL_PAUSE,				/* turn->pause_error */
-	ROM_EVAL_FAIL,				/* turn->fail_error */
+	ROM_EVAL_PAUSE,				/* turn->out.pause_error */
+	ROM_EVAL_FAIL,				/* turn->out.fail_error */
 	ROM_EVAL_AGAIN				/* interrupted from outside: roll back */
 } RomEvaluation;
 

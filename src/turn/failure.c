@@ -28,11 +28,11 @@ rom_failure_observe(RomTurn *turn, const char *step)
 {
 	RomReplayStep *entry = rom_replay_step(turn, step);
 
-	if (entry == NULL || entry->seen_in == turn->evaluations || !rom_replay_is_failed(entry->completion))
+	if (entry == NULL || entry->seen_in == turn->eval.number || !rom_replay_is_failed(entry->completion))
 		return;
-	entry->seen_in = turn->evaluations;
-	entry->seen_at = turn->cursor;
-	entry->seen_order = ++turn->failures_seen;
+	entry->seen_in = turn->eval.number;
+	entry->seen_at = turn->replay.cursor;
+	entry->seen_order = ++turn->replay.failures_seen;
 }
 
 /* A step that raised its error in the handler, and where. */
@@ -77,7 +77,7 @@ is_later(const Raised *a, const Raised *b)
 static Jsonb *
 as_raised(RomTurn *turn, int i, Raised *raised)
 {
-	RomEvent   *event = turn->program.events[i];
+	RomEvent   *event = turn->replay.program.events[i];
 	RomReplayStep *entry;
 
 	raised->step = event->step;
@@ -86,7 +86,7 @@ as_raised(RomTurn *turn, int i, Raised *raised)
 	if (rom_replay_is_failed(event))
 		return event->result;
 	entry = rom_replay_is_schedule(event->type) ? rom_replay_step(turn, event->step) : NULL;
-	if (entry == NULL || entry->seen_in != turn->evaluations)
+	if (entry == NULL || entry->seen_in != turn->eval.number)
 		return NULL;
 	raised->at = entry->seen_at;
 	raised->order = entry->seen_order;
@@ -99,7 +99,7 @@ rom_failure_find(RomTurn *turn, Jsonb *error)
 	Raised		best = {0};
 	Raised		raised;
 	int			fit = 0;
-	int			n = Min(turn->cursor, turn->program.count);
+	int			n = Min(turn->replay.cursor, turn->replay.program.count);
 	RomJb		jb;
 
 	for (int i = 0; i < n; i++)
@@ -131,12 +131,12 @@ rom_failure_schedule_again(RomTurn *turn)
 {
 	MemoryContext old;
 
-	if (turn->steps == NULL)
+	if (turn->replay.steps == NULL)
 		return;
 	old = MemoryContextSwitchTo(turn->cxt);
-	for (int i = 0; i < turn->program.count; i++)
+	for (int i = 0; i < turn->replay.program.count; i++)
 	{
-		RomEvent   *scheduled = turn->program.events[i];
+		RomEvent   *scheduled = turn->replay.program.events[i];
 		RomReplayStep *entry = rom_replay_is_schedule(scheduled->type) ? rom_replay_step(turn, scheduled->step) : NULL;
 		RomEvent   *event;
 

@@ -100,7 +100,7 @@ rom_verdict_close_work(RomTurn *turn)
 	rom_engine_begin(&engine);
 	for (int i = 0; i < n_end_hooks; i++)
 		if (end_hooks[i].flags & turn->inst->flags & (ROM_HAS_CHILDREN | ROM_HAS_TASKS))
-			end_hooks[i].hook(turn, turn->status);
+			end_hooks[i].hook(turn, turn->out.status);
 	rom_engine_end(&engine);
 }
 
@@ -109,7 +109,7 @@ rom_hooks_end(RomTurn *turn)
 {
 	for (int i = 0; i < n_end_hooks; i++)
 		if (end_hooks[i].flags == 0 || (end_hooks[i].flags & turn->inst->flags))
-			end_hooks[i].hook(turn, turn->status);
+			end_hooks[i].hook(turn, turn->out.status);
 }
 
 void

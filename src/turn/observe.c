@@ -34,19 +34,19 @@ rom_observe_note(RomTurn *turn, const char *name, bool failed, int attempt,
 
 	if (observer == NULL)
 		return;
-	if (turn->nattempts == turn->attempts_size)
+	if (turn->spent.nattempts == turn->spent.attempts_size)
 	{
-		turn->attempts_size = Max(8, turn->attempts_size * 2);
-		turn->attempts = turn->attempts == NULL ?
-			MemoryContextAlloc(turn->cxt, turn->attempts_size * sizeof(RomAttemptStat)) :
-			repalloc(turn->attempts, turn->attempts_size * sizeof(RomAttemptStat));
+		turn->spent.attempts_size = Max(8, turn->spent.attempts_size * 2);
+		turn->spent.attempts = turn->spent.attempts == NULL ?
+			MemoryContextAlloc(turn->cxt, turn->spent.attempts_size * sizeof(RomAttemptStat)) :
+			repalloc(turn->spent.attempts, turn->spent.attempts_size * sizeof(RomAttemptStat));
 	}
-	stat = &turn->attempts[turn->nattempts];
-	if (turn->nattempts > 0 && strcmp(stat[-1].name, name) == 0)
+	stat = &turn->spent.attempts[turn->spent.nattempts];
+	if (turn->spent.nattempts > 0 && strcmp(stat[-1].name, name) == 0)
 		stat->name = stat[-1].name;
 	else
 		stat->name = rom_turn_copy_text(turn, name);
-	turn->nattempts++;
+	turn->spent.nattempts++;
 	stat->failed = failed;
 	stat->again = attempt > 1;
 	stat->measured = cost != NULL;

@@ -25,7 +25,7 @@ typedef struct RomObserver
 {
 	/*
 	 * A turn was saved. first: it was the instance's first one; ended: it
-	 * ended the instance. The attempts that it made are turn->attempts.
+	 * ended the instance. The attempts that it made are turn->spent.attempts.
 	 */
 	void		(*turn) (RomTurn *turn, bool first, bool ended);
 

@@ -33,9 +33,9 @@ typedef struct RomAttemptStat RomAttemptStat;
 typedef enum RomOutcome
 {
 	ROM_OUTCOME_DONE,			/* the event is filled in: append it, go on */
-	ROM_OUTCOME_WAIT,			/* turn->wait is filled in: the turn ends */
-	ROM_OUTCOME_END,			/* the instance ends now, turn->status says
-								 * how (recur) */
+	ROM_OUTCOME_WAIT,			/* turn->wait.now is filled in: the turn ends */
+	ROM_OUTCOME_END,			/* the instance ends now, turn->out.status
+								 * says how (recur) */
 	ROM_OUTCOME_LOOK,			/* something came that the evaluation will
 								 * find: evaluate again, nothing is answered */
 	ROM_OUTCOME_SOLO,			/* needs the turn to itself (non-transactional
@@ -64,7 +64,7 @@ typedef struct RomPrimitive
 	/*
 	 * Carries out call and fills event (type, result, detail; step, name,
 	 * input and at are preset from the call). BLOCKING: may return WAIT after
-	 * rom_turn_wait(). turn->wait_before, when it is for call->step, is what
+	 * rom_turn_wait(). turn->wait.before, when it is for call->step, is what
 	 * the last turn that reached this call waited with. PURE ones are called
 	 * inside the evaluation and may not touch tables; EFFECT and BLOCKING
 	 * ones run in the turn's transaction as the worker (in inline mode:
@@ -142,14 +142,9 @@ typedef struct RomInjected
 	RomCost		cost;
 } RomInjected;
 
-struct RomTurn
+/* Replay: what history answers (replay.c). */
+typedef struct RomTurnReplay
 {
-	RomInstance *inst;
-	RomWorkflow *workflow;
-	Oid			owner;
-	MemoryContext cxt;			/* lives as long as the turn */
-
-	/* replay */
 	RomEventList history;		/* stored ones, then new ones of this turn */
 	int			stored;			/* how many of them are stored */
 	RomEventList program;		/* the subset that answers calls in program
@@ -164,68 +159,79 @@ struct RomTurn
 								 * evaluations of this turn */
 	struct HTAB *steps;			/* step id -> completion event of a scheduled
 								 * step */
-	struct HTAB *counters;		/* step_base -> n, of this evaluation */
-	struct HTAB *used;			/* given ids, of this evaluation */
-	const char *given_step;		/* id of the next call, where that takes no
-								 * activity_id; or NULL */
+} RomTurnReplay;
 
-	/* the evaluation under way */
-	bool		evaluating;
+/* The evaluation under way, or the last one (evaluate.c). */
+typedef struct RomTurnEval
+{
+	int			number;			/* evaluations of the handler in this turn */
+	bool		active;			/* it is under way */
 	bool		inlined;		/* calls are carried out inside it */
 	bool		unwinding;		/* sticky: every call raises again */
 	bool		abandon;		/* inline: roll back, go step by step */
 	int			swallowed;		/* raises while unwinding */
-	int			eval_nest;		/* transaction nest level of the evaluation */
+	int			nest;			/* transaction nest level of the evaluation */
 	int			inline_steps;	/* effects inside the inline evaluation */
 	int64		inline_us;		/* how long that took */
 	RomCall    *call;			/* what the handler asked for */
 	List	   *ahead;			/* calls that an inline evaluation showed
 								 * (ahead.c) */
 	int			ahead_next;		/* next of them */
-	Jsonb	   *pause_error;	/* not NULL: pause the instance with it */
-	struct RomActivityRun *activity;	/* the activity being run, or NULL */
+	struct HTAB *counters;		/* step_base -> n */
+	struct HTAB *used;			/* given ids */
+	const char *given_step;		/* id of the next call, where that takes no
+								 * activity_id; or NULL */
+} RomTurnEval;
 
-	/* what arrived */
+/* What the instance waited for, what arrived, and what it waits for next. */
+typedef struct RomTurnWait
+{
+	RomWait    *before;			/* as loaded */
+	bool		was_paused;		/* as loaded */
 	RomInboxItem *inbox;
 	int			ninbox;
-
-	/* waits */
-	RomWait    *wait_before;	/* as loaded */
-	bool		wait_over;		/* this evaluation is past it: what it awaited
+	bool		over;			/* this evaluation is past it: what it awaited
 								 * is there */
-	bool		was_paused;		/* as loaded */
-	RomWait    *wait;			/* set by rom_turn_wait() */
-	struct RomSaga *saga;		/* its compensations run before it ends
-								 * (saga.h), or NULL */
+	RomWait    *now;			/* set by rom_turn_wait() */
+	int64		fan_in;			/* waits for so many ends (rom_wake_end); 0,
+								 * 1: wake it at each */
+} RomTurnWait;
 
-	/* how it is run */
+/* How the turn is run: said by the caller of rom_turn_run(). */
+typedef struct RomTurnHow
+{
 	bool		solo;			/* alone in its transaction */
 	bool		in_block;		/* drain in a transaction block: nothing
 								 * commits */
 	bool		careful;		/* commit after every activity */
-	bool		commit_now;		/* a primitive asks for it: yield after this
-								 * step */
-	int64		fan_in;			/* waits for so many ends (rom_wake_end); 0,
-								 * 1: wake it at each */
-	bool		cancelled;		/* interrupted by a cancel: roll back and look
-								 * at the inbox again */
-	bool		tainted;		/* a handler was torn out of its interpreter:
-								 * the process should leave */
-	int			subxacts;		/* with an xid, so far */
-	int			evaluations;	/* of the handler in this turn */
-	ErrorData  *raise_error;	/* drain in a transaction block is to raise
-								 * this */
-	Jsonb	   *fail_error;		/* not NULL: the evaluation failed with it
-								 * whatever the handler returned */
 	RomInjected *injected;		/* outcome of an attempt that ran outside this
 								 * transaction */
-	struct RomProcedure *procedure; /* to be run after the commit (activity.h) */
+} RomTurnHow;
 
-	/* for statistics */
-	RomCost		cost;			/* of the turn, so far */
+/* What the turn has used so far. */
+typedef struct RomTurnSpent
+{
+	int			subxacts;		/* with an xid */
+	RomCost		cost;
 	RomAttemptStat *attempts;	/* that ended in it */
 	int			nattempts;
 	int			attempts_size;
+} RomTurnSpent;
+
+/* What comes of it: the verdict, what the save has to write, and what the caller has to do. */
+typedef struct RomTurnOut
+{
+	RomStatus	status;			/* new status */
+	bool		changed;		/* there is something to save */
+	TimestampTz wake_at;
+	Jsonb	   *output;
+	Jsonb	   *error;
+	Jsonb	   *failed_step;	/* what rom_failure_find() found, or NULL */
+	Jsonb	   *pause_error;	/* not NULL: pause the instance with it */
+	Jsonb	   *fail_error;		/* not NULL: the evaluation failed with it
+								 * whatever the handler returned */
+	bool		cancelled;		/* interrupted by a cancel: roll back and look
+								 * at the inbox again */
 
 	/* what the save has to write besides the row and the history */
 	Jsonb	   *labels;			/* new labels, or NULL */
@@ -234,13 +240,30 @@ struct RomTurn
 	List	   *pure_events;	/* RomDeferred: events whose primitive has
 								 * deferred() */
 
-	/* the verdict */
-	RomStatus	status;			/* new status */
-	bool		changed;		/* there is something to save */
-	Jsonb	   *output;
-	Jsonb	   *error;
-	Jsonb	   *failed_step;	/* what rom_failure_find() found, or NULL */
-	TimestampTz wake_at;
+	/* what the caller has to do */
+	bool		commit_now;		/* a primitive asks for it: yield after this
+								 * step */
+	bool		tainted;		/* a handler was torn out of its interpreter:
+								 * the process should leave */
+	ErrorData  *raise_error;	/* drain in a transaction block is to raise
+								 * this */
+	struct RomProcedure *procedure; /* to be run after the commit (activity.h) */
+} RomTurnOut;
+
+struct RomTurn
+{
+	RomInstance *inst;
+	RomWorkflow *workflow;
+	Oid			owner;
+	MemoryContext cxt;			/* lives as long as the turn */
+	RomTurnReplay replay;
+	RomTurnEval eval;
+	RomTurnWait wait;
+	struct RomSaga *saga;		/* its compensations run before it ends
+								 * (saga.h), or NULL */
+	RomTurnHow	how;
+	RomTurnSpent spent;
+	RomTurnOut	out;
 };
 
 typedef struct RomDeferred

@@ -5,7 +5,7 @@
  *
  * A handler is run from the top in every evaluation, and what it says with RAISE NOTICE or WARNING would be
  * said each time. Between two steps it always does the same; so for each of these stretches it is known
- * whether an evaluation has been through it: turn->told is the number of the last one, counted by the steps before it. In the others, and in
+ * whether an evaluation has been through it: turn->replay.told is the number of the last one, counted by the steps before it. In the others, and in
  * activities, messages come through; in these client_min_messages stands at ERROR, and log_min_messages at FATAL, which
  * is what holds back LOG. (An error is not written in any case, it is caught.) The variables are set directly: there is nothing to be rolled back or reported to a client.
  *
@@ -26,8 +26,8 @@ void
 rom_quiet_load(RomTurn *turn)
 {
 	/* while it waits for a step, it has been up to that */
-	turn->told = turn->wait_before != NULL && turn->wait_before->step != NULL ?
-		turn->program.count : turn->program.count - 1;
+	turn->replay.told = turn->wait.before != NULL && turn->wait.before->step != NULL ?
+		turn->replay.program.count : turn->replay.program.count - 1;
 }
 
 /* set shows messages from these levels on. */
@@ -41,7 +41,7 @@ set(int client, int log)
 void
 rom_quiet_move(RomTurn *turn)
 {
-	if (turn->cursor <= turn->told)
+	if (turn->replay.cursor <= turn->replay.told)
 		set(Max(outside.client, ERROR), Max(outside.log, FATAL));
 	else
 		set(outside.client, outside.log);
@@ -65,10 +65,10 @@ rom_quiet_begin(RomTurn *turn, RomQuiet *saved)
 void
 rom_quiet_past_await(RomTurn *turn)
 {
-	if (turn->told_await || turn->told != turn->cursor)
+	if (turn->replay.told_await || turn->replay.told != turn->replay.cursor)
 		return;
-	turn->told_await = true;
-	turn->told--;
+	turn->replay.told_await = true;
+	turn->replay.told--;
 	rom_quiet_move(turn);
 }
 
@@ -76,6 +76,6 @@ void
 rom_quiet_end(RomTurn *turn, const RomQuiet *saved, bool handler)
 {
 	if (handler)
-		turn->told = Max(turn->told, turn->cursor);
+		turn->replay.told = Max(turn->replay.told, turn->replay.cursor);
 	set(saved->client, saved->log);
 }

@@ -30,7 +30,7 @@ extern void rom_quiet_end(RomTurn *turn, const RomQuiet *saved, bool handler);
 /* The evaluation is past the await at which the instance waited: what follows is new, once in a turn. */
 extern void rom_quiet_past_await(RomTurn *turn);
 
-/* The evaluation has passed one more step (turn->cursor). */
+/* The evaluation has passed one more step (turn->replay.cursor). */
 extern void rom_quiet_move(RomTurn *turn);
 
 /* An activity runs inside the evaluation, always for the first time; rom_quiet_move() ends that. */

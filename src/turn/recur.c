@@ -98,9 +98,9 @@ static RomStatement select_live = {
 static const char *
 open_step(RomTurn *turn)
 {
-	for (int i = 0; i < turn->program.count; i++)
+	for (int i = 0; i < turn->replay.program.count; i++)
 	{
-		RomEvent   *event = turn->program.events[i];
+		RomEvent   *event = turn->replay.program.events[i];
 
 		if ((event->type == ROM_EVENT_ACTIVITY_SCHEDULED ||
 			 event->type == ROM_EVENT_CHILD_SCHEDULED) &&
@@ -125,9 +125,9 @@ recur_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	recurred = rom_turn_event(turn, ROM_EVENT_WORKFLOW_RECURRED, NULL);
 	recurred->input = rom_turn_copy_jsonb(turn, call->input);
 	rom_turn_append(turn, recurred);
-	turn->recur_input = call->options ? recurred->input : NULL;
-	turn->status = ROM_STATUS_RECURRED;
-	turn->wait = NULL;
+	turn->out.recur_input = call->options ? recurred->input : NULL;
+	turn->out.status = ROM_STATUS_RECURRED;
+	turn->wait.now = NULL;
 	return ROM_OUTCOME_END;
 }
 
@@ -165,7 +165,7 @@ void
 rom_recur_save(RomTurn *turn)
 {
 	RomInstance *inst = turn->inst;
-	Jsonb	   *labels = turn->labels ? turn->labels : inst->labels;
+	Jsonb	   *labels = turn->out.labels ? turn->out.labels : inst->labels;
 	pg_uuid_t	successor;
 	Datum		values[6];
 	bool		nulls[6] = {false};
@@ -175,8 +175,8 @@ rom_recur_save(RomTurn *turn)
 	values[1] = UUIDPGetDatum(&successor);
 	values[2] = TimestampTzGetDatum(rom_now());
 	values[3] = Int32GetDatum(inst->flags & MOVED_FLAGS);
-	values[4] = PointerGetDatum(turn->recur_input);
-	nulls[4] = turn->recur_input == NULL;
+	values[4] = PointerGetDatum(turn->out.recur_input);
+	nulls[4] = turn->out.recur_input == NULL;
 	values[5] = PointerGetDatum(labels);
 	nulls[5] = labels == NULL;
 	if (rom_execute(&insert_successor, values, nulls, 0) != 1)
@@ -253,9 +253,9 @@ rom_recur_forward(RomTurn *turn)
 		Oid			owner = get_role_oid(rom_value_text(0, 2, turn->cxt), true);
 		int32		priority = DatumGetInt32(rom_value(0, 3, &isnull));
 
-		for (int i = 0; i < turn->ninbox; i++)
+		for (int i = 0; i < turn->wait.ninbox; i++)
 		{
-			RomInboxItem *item = &turn->inbox[i];
+			RomInboxItem *item = &turn->wait.inbox[i];
 
 			if (item->kind > ROM_INBOX_RESUME)
 				continue;

@@ -80,9 +80,9 @@ rom_replay_is_life_cycle(const RomEvent *event)
 RomReplayStep *
 rom_replay_step(RomTurn *turn, const char *step)
 {
-	if (turn->steps == NULL || strlen(step) >= ROM_STEP_KEY)
+	if (turn->replay.steps == NULL || strlen(step) >= ROM_STEP_KEY)
 		return NULL;
-	return hash_search(turn->steps, step, HASH_FIND, NULL);
+	return hash_search(turn->replay.steps, step, HASH_FIND, NULL);
 }
 
 bool
@@ -124,17 +124,17 @@ supersede(RomTurn *turn, RomEvent *failure)
 
 	if (by_step)
 	{
-		int			end = rom_jb_get_int(failure->detail, "replay", turn->program.count);
+		int			end = rom_jb_get_int(failure->detail, "replay", turn->replay.program.count);
 
-		for (int i = end; i < turn->program.count; i++)
-			if (rom_replay_is_schedule(turn->program.events[i]->type))
-				hash_search(turn->steps, turn->program.events[i]->step, HASH_REMOVE, NULL);
-		turn->program.count = Min(end, turn->program.count);
+		for (int i = end; i < turn->replay.program.count; i++)
+			if (rom_replay_is_schedule(turn->replay.program.events[i]->type))
+				hash_search(turn->replay.steps, turn->replay.program.events[i]->step, HASH_REMOVE, NULL);
+		turn->replay.program.count = Min(end, turn->replay.program.count);
 		caught = rom_jb_get_json(failure->detail, "caught");
 	}
-	for (int i = 0; i < turn->program.count; i++)
+	for (int i = 0; i < turn->replay.program.count; i++)
 	{
-		RomEvent   *event = turn->program.events[i];
+		RomEvent   *event = turn->replay.program.events[i];
 		RomReplayStep *entry = rom_replay_is_schedule(event->type) ? rom_replay_step(turn, event->step) : NULL;
 
 		if (entry == NULL || rom_schedule_kind(event->type)->again == NULL ||
@@ -153,29 +153,29 @@ rom_replay_index(RomTurn *turn, RomEvent *event)
 	bool		found;
 
 	if (event->type == ROM_EVENT_WORKFLOW_FAILED)
-		turn->failure = event;
+		turn->replay.failure = event;
 	if (event->type == ROM_EVENT_WORKFLOW_RETRIED)
-		supersede(turn, turn->failure);
+		supersede(turn, turn->replay.failure);
 	if (event->step == NULL || rom_replay_is_life_cycle(event))
 		return;
-	if (turn->steps != NULL && strlen(event->step) < ROM_STEP_KEY)
+	if (turn->replay.steps != NULL && strlen(event->step) < ROM_STEP_KEY)
 	{
-		entry = hash_search(turn->steps, event->step, HASH_FIND, &found);
+		entry = hash_search(turn->replay.steps, event->step, HASH_FIND, &found);
 		if (found && !rom_replay_is_schedule(event->type))
 		{
 			if (entry->completion == NULL)
 			{
 				entry->completion = event;
-				entry->order = ++turn->completions;
+				entry->order = ++turn->replay.completions;
 			}
 			return;
 		}
 	}
 	if (rom_replay_is_schedule(event->type))
 	{
-		if (turn->steps == NULL)
-			turn->steps = rom_replay_make_table("romancy steps", sizeof(RomReplayStep), turn->cxt);
-		entry = hash_search(turn->steps, event->step, HASH_ENTER, &found);
+		if (turn->replay.steps == NULL)
+			turn->replay.steps = rom_replay_make_table("romancy steps", sizeof(RomReplayStep), turn->cxt);
+		entry = hash_search(turn->replay.steps, event->step, HASH_ENTER, &found);
 		entry->scheduled = event;
 		entry->completion = NULL;
 		entry->seen_in = 0;
@@ -187,7 +187,7 @@ rom_replay_index(RomTurn *turn, RomEvent *event)
 		}
 		entry->again = false;
 	}
-	rom_event_list_add(&turn->program, event, turn->cxt);
+	rom_event_list_add(&turn->replay.program, event, turn->cxt);
 }
 
 void
@@ -199,15 +199,15 @@ rom_turn_load(RomTurn *turn, bool claimed)
 
 		rom_engine_begin(&engine);
 		if (turn->inst->status == ROM_STATUS_RECURRED)
-			rom_history_load_archived(&turn->inst->id, &turn->history, turn->cxt);
+			rom_history_load_archived(&turn->inst->id, &turn->replay.history, turn->cxt);
 		else
 			rom_history_load(&turn->inst->id, claimed && !ROM_STATUS_IS_FINAL(turn->inst->status),
-							 &turn->history, turn->cxt);
+							 &turn->replay.history, turn->cxt);
 		rom_engine_end(&engine);
-		for (int i = 0; i < turn->history.count; i++)
-			rom_replay_index(turn, turn->history.events[i]);
+		for (int i = 0; i < turn->replay.history.count; i++)
+			rom_replay_index(turn, turn->replay.history.events[i]);
 	}
-	turn->stored = turn->history.count;
+	turn->replay.stored = turn->replay.history.count;
 	rom_quiet_load(turn);
 }
 
@@ -217,9 +217,9 @@ rom_turn_append(RomTurn *turn, RomEvent *event)
 	if (event->type == ROM_EVENT_COMPENSATION_REGISTERED ||
 		(event->type == ROM_EVENT_ACTIVITY_COMPLETED && event->detail != NULL))
 		turn->inst->flags |= ROM_HAS_COMPENSATIONS;
-	rom_event_list_add(&turn->history, event, turn->cxt);
+	rom_event_list_add(&turn->replay.history, event, turn->cxt);
 	rom_replay_index(turn, event);
-	turn->changed = true;
+	turn->out.changed = true;
 }
 
 RomEvent *
@@ -228,9 +228,9 @@ rom_turn_completion(RomTurn *turn, const char *step)
 	RomReplayStep *entry;
 	bool		found;
 
-	if (turn->steps == NULL || strlen(step) >= ROM_STEP_KEY)
+	if (turn->replay.steps == NULL || strlen(step) >= ROM_STEP_KEY)
 		return NULL;
-	entry = hash_search(turn->steps, step, HASH_FIND, &found);
+	entry = hash_search(turn->replay.steps, step, HASH_FIND, &found);
 	return found ? entry->completion : NULL;
 }
 
@@ -240,9 +240,9 @@ rom_turn_scheduled(RomTurn *turn, const char *step)
 	RomReplayStep *entry;
 	bool		found;
 
-	if (turn->steps == NULL || strlen(step) >= ROM_STEP_KEY)
+	if (turn->replay.steps == NULL || strlen(step) >= ROM_STEP_KEY)
 		return NULL;
-	entry = hash_search(turn->steps, step, HASH_FIND, &found);
+	entry = hash_search(turn->replay.steps, step, HASH_FIND, &found);
 	return found ? entry->scheduled : NULL;
 }
 
@@ -252,26 +252,26 @@ rom_turn_completion_order(RomTurn *turn, const char *step)
 	RomReplayStep *entry;
 	bool		found;
 
-	if (turn->steps == NULL || strlen(step) >= ROM_STEP_KEY)
+	if (turn->replay.steps == NULL || strlen(step) >= ROM_STEP_KEY)
 		return 0;
-	entry = hash_search(turn->steps, step, HASH_FIND, &found);
+	entry = hash_search(turn->replay.steps, step, HASH_FIND, &found);
 	return found && entry->completion ? entry->order : 0;
 }
 
 RomEvent *
 rom_turn_peek(RomTurn *turn)
 {
-	if (turn->cursor < turn->program.count)
-		return turn->program.events[turn->cursor];
+	if (turn->replay.cursor < turn->replay.program.count)
+		return turn->replay.program.events[turn->replay.cursor];
 	return NULL;
 }
 
 RomInboxItem *
 rom_turn_inbox_take(RomTurn *turn, const char *step)
 {
-	for (int i = 0; i < turn->ninbox; i++)
+	for (int i = 0; i < turn->wait.ninbox; i++)
 	{
-		RomInboxItem *item = &turn->inbox[i];
+		RomInboxItem *item = &turn->wait.inbox[i];
 
 		if (!item->taken && item->step != NULL && strcmp(item->step, step) == 0)
 		{

@@ -15,7 +15,7 @@
 #define ROM_STEP_MAX		200
 #define ROM_STEP_KEY		(ROM_STEP_MAX + 64)
 
-/* What is known of a scheduled step: an entry of turn->steps. The seen ones are failure.c's. */
+/* What is known of a scheduled step: an entry of turn->replay.steps. The seen ones are failure.c's. */
 typedef struct RomReplayStep
 {
 	char		step[ROM_STEP_KEY];

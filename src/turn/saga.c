@@ -138,7 +138,7 @@ rom_saga_registers(RomEvent *event)
 static Registered *
 registered(RomTurn *turn, int *count)
 {
-	RomEventList *history = &turn->history;
+	RomEventList *history = &turn->replay.history;
 	Registered *list = palloc(sizeof(Registered) * Max(history->count, 1));
 	int			n = 0;
 
@@ -256,8 +256,8 @@ undo_unknown(RomTurn *turn, const char *step, const char *compensation, Jsonb *i
 	event->name = rom_turn_copy_text(turn, compensation);
 	event->input = rom_jb_end(&jb);
 	turn->inst->flags |= ROM_HAS_COMPENSATIONS;
-	rom_event_list_add(&turn->history, event, turn->cxt);
-	turn->changed = true;
+	rom_event_list_add(&turn->replay.history, event, turn->cxt);
+	turn->out.changed = true;
 }
 
 bool
@@ -270,18 +270,18 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 	 * a procedure outside the transaction was announced: how far it came is
 	 * not known
 	 */
-	if (turn->saga == NULL && turn->wait_before != NULL && turn->injected == NULL &&
-		strcmp(turn->wait_before->kind, "procedure") == 0)
+	if (turn->saga == NULL && turn->wait.before != NULL && turn->how.injected == NULL &&
+		strcmp(turn->wait.before->kind, "procedure") == 0)
 	{
-		char	   *compensation = rom_saga_compensation(turn->wait_before->name);
+		char	   *compensation = rom_saga_compensation(turn->wait.before->name);
 
 		if (compensation != NULL)
-			undo_unknown(turn, turn->wait_before->step, compensation,
-						 turn->wait_before->detail ?
-						 rom_jb_get_json(turn->wait_before->detail, "input") : NULL);
+			undo_unknown(turn, turn->wait.before->step, compensation,
+						 turn->wait.before->detail ?
+						 rom_jb_get_json(turn->wait.before->detail, "input") : NULL);
 	}
 	begin = turn->saga != NULL || next_registered(turn) != NULL ||
-		(turn->wait_before != NULL && strcmp(turn->wait_before->kind, "activity") == 0) ||
+		(turn->wait.before != NULL && strcmp(turn->wait.before->kind, "activity") == 0) ||
 		(turn->inst->flags & ROM_HAS_TASKS) != 0;
 
 	if (begin)
@@ -290,19 +290,19 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 		{
 			turn->saga = palloc0_object(RomSaga);
 			turn->saga->begun = true;
-			turn->saga->failed_step = turn->failed_step;
-			turn->wait_before = NULL;
+			turn->saga->failed_step = turn->out.failed_step;
+			turn->wait.before = NULL;
 		}
 		turn->saga->status = status;
 		turn->saga->error = error;
-		turn->error = error;
+		turn->out.error = error;
 		turn->inst->status = ROM_STATUS_COMPENSATING;
 		turn->inst->deadline = DT_NOEND;
-		turn->status = ROM_STATUS_COMPENSATING;
-		turn->wake_at = rom_now();
-		turn->wait = NULL;
-		turn->fail_error = NULL;
-		turn->changed = true;
+		turn->out.status = ROM_STATUS_COMPENSATING;
+		turn->out.wake_at = rom_now();
+		turn->wait.now = NULL;
+		turn->out.fail_error = NULL;
+		turn->out.changed = true;
 	}
 	MemoryContextSwitchTo(old);
 	return begin;
@@ -387,8 +387,8 @@ is_settled(RomTurn *turn, Jsonb *one)
 		item->result ? item->result : rom_jb_null_document();
 	if (item->error == NULL)
 		rom_saga_note(turn, event, rom_jb_get_text(one, "compensation"));
-	rom_event_list_add(&turn->history, event, turn->cxt);
-	turn->changed = true;
+	rom_event_list_add(&turn->replay.history, event, turn->cxt);
+	turn->out.changed = true;
 	return true;
 }
 
@@ -498,11 +498,11 @@ rom_saga_step(RomTurn *turn)
 			result = ROM_SAGA_WAIT;
 			break;
 		case ROM_OUTCOME_DONE:
-			if (turn->pause_error || turn->cancelled || turn->fail_error)
+			if (turn->out.pause_error || turn->out.cancelled || turn->out.fail_error)
 				break;			/* it did not run, or not to its end */
 			rom_turn_append(turn, crossed_off(turn, r, event));
 			turn->inst->flags |= ROM_HAS_COMPENSATED;
-			turn->wait_before = NULL;
+			turn->wait.before = NULL;
 			break;
 		default:
 			result = ROM_SAGA_SOLO;

@@ -52,7 +52,7 @@ extern bool rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error);
 
 /*
  * Runs the last registered compensation that has not run. NONE: there is
- * none, and turn->saga->error says what failed. WAIT: turn->wait is set.
+ * none, and turn->saga->error says what failed. WAIT: turn->wait.now is set.
  */
 typedef enum RomSagaStep
 {

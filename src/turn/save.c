@@ -73,8 +73,8 @@ rom_wait_from_jsonb(Jsonb *json)
 static Size
 row_size(const RomTurn *turn)
 {
-	const Jsonb *parts[] = {turn->inst->input, turn->output, turn->error,
-	turn->labels ? turn->labels : turn->inst->labels, turn->inst->progress};
+	const Jsonb *parts[] = {turn->inst->input, turn->out.output, turn->out.error,
+	turn->out.labels ? turn->out.labels : turn->inst->labels, turn->inst->progress};
 	Size		size = 0;
 
 	for (int i = 0; i < lengthof(parts); i++)
@@ -95,15 +95,15 @@ save_events(RomTurn *turn, Datum *events)
 	Size		size;
 
 	*events = (Datum) 0;
-	if (turn->history.count == turn->stored)
+	if (turn->replay.history.count == turn->replay.stored)
 		return last_seq;
 	/* a generation's history goes to the archive as a whole */
-	if (ROM_STATUS_IS_FINAL(turn->status) && turn->status != ROM_STATUS_RECURRED &&
+	if (ROM_STATUS_IS_FINAL(turn->out.status) && turn->out.status != ROM_STATUS_RECURRED &&
 		!ROM_STATUS_IS_FINAL(inst->status) &&
 		(size = row_size(turn)) < ROW_BYTES)
-		*events = rom_history_pack(&turn->history, turn->stored, ROW_BYTES - size, &last_seq);
+		*events = rom_history_pack(&turn->replay.history, turn->replay.stored, ROW_BYTES - size, &last_seq);
 	if (*events == (Datum) 0)
-		last_seq = rom_history_append(&inst->id, &turn->history, turn->stored, last_seq);
+		last_seq = rom_history_append(&inst->id, &turn->replay.history, turn->replay.stored, last_seq);
 	return last_seq;
 }
 
@@ -119,25 +119,25 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 		}, true
 	};
 	RomInstance *inst = turn->inst;
-	bool		final = ROM_STATUS_IS_FINAL(turn->status);
-	Jsonb	   *wait = !final && (turn->wait || turn->saga) ?
-		wait_to_jsonb(turn->wait, turn->saga) : NULL;
-	Jsonb	   *labels = turn->labels ? turn->labels : inst->labels;
+	bool		final = ROM_STATUS_IS_FINAL(turn->out.status);
+	Jsonb	   *wait = !final && (turn->wait.now || turn->saga) ?
+		wait_to_jsonb(turn->wait.now, turn->saga) : NULL;
+	Jsonb	   *labels = turn->out.labels ? turn->out.labels : inst->labels;
 	Datum		values[16];
 	bool		nulls[16] = {0};
 	RomRows		rows;
 
 	if (inst->started_at == 0)
 		inst->started_at = now;
-	values[0] = rom_status_datum(turn->status);
-	values[1] = TimestampTzGetDatum(turn->wake_at);
+	values[0] = rom_status_datum(turn->out.status);
+	values[1] = TimestampTzGetDatum(turn->out.wake_at);
 	nulls[1] = final;
 	values[2] = PointerGetDatum(wait);
 	nulls[2] = wait == NULL;
-	values[3] = PointerGetDatum(turn->output);
-	nulls[3] = turn->output == NULL;
-	values[4] = PointerGetDatum(turn->error);
-	nulls[4] = turn->error == NULL;
+	values[3] = PointerGetDatum(turn->out.output);
+	nulls[3] = turn->out.output == NULL;
+	values[4] = PointerGetDatum(turn->out.error);
+	nulls[4] = turn->out.error == NULL;
 	values[5] = TimestampTzGetDatum(inst->started_at);
 	values[6] = TimestampTzGetDatum(now);
 	values[7] = TimestampTzGetDatum(now);
@@ -151,7 +151,7 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 	values[12] = PointerGetDatum(inst->progress);
 	nulls[12] = inst->progress == NULL;
 	values[13] = rom_status_datum(inst->resume_status);
-	nulls[13] = turn->status != ROM_STATUS_PAUSED;
+	nulls[13] = turn->out.status != ROM_STATUS_PAUSED;
 	values[14] = Int16GetDatum(inst->crashes);
 	values[15] = events;
 	nulls[15] = events == (Datum) 0;
@@ -175,16 +175,16 @@ delete_inbox(RomTurn *turn)
 		"DELETE FROM romancy.t_inbox WHERE instance_id = $1 AND id = $2",
 		2, {UUIDOID, INT8OID}
 	};
-	bool		final = ROM_STATUS_IS_FINAL(turn->status);
+	bool		final = ROM_STATUS_IS_FINAL(turn->out.status);
 
-	for (int i = 0; i < turn->ninbox; i++)
+	for (int i = 0; i < turn->wait.ninbox; i++)
 	{
 		Datum		values[2];
 
-		if (!turn->inbox[i].taken && !final)
+		if (!turn->wait.inbox[i].taken && !final)
 			continue;
 		values[0] = UUIDPGetDatum(&turn->inst->id);
-		values[1] = Int64GetDatum(turn->inbox[i].id);
+		values[1] = Int64GetDatum(turn->wait.inbox[i].id);
 		rom_execute(&remove, values, NULL, 0);
 	}
 }
@@ -212,45 +212,45 @@ rom_turn_save(RomTurn *turn)
 	TimestampTz now = rom_now();
 	int64		last_seq;
 	Datum		events;
-	bool		was_final = ROM_STATUS_IS_FINAL(inst->status) && !turn->changed;
+	bool		was_final = ROM_STATUS_IS_FINAL(inst->status) && !turn->out.changed;
 	RomEngine	engine;
 	ListCell   *lc;
 
 	rom_engine_begin(&engine);
-	foreach(lc, turn->pure_events)
+	foreach(lc, turn->out.pure_events)
 	{
 		RomDeferred *d = lfirst(lc);
 
 		d->primitive->deferred(turn, d->event);
 	}
-	if (turn->ninbox > 0)
+	if (turn->wait.ninbox > 0)
 		delete_inbox(turn);
-	if (turn->status != ROM_STATUS_PAUSED)
+	if (turn->out.status != ROM_STATUS_PAUSED)
 		inst->crashes = 0;
 	if (!was_final)
 	{
-		bool		final = ROM_STATUS_IS_FINAL(turn->status);
+		bool		final = ROM_STATUS_IS_FINAL(turn->out.status);
 
 		if (final)
 			keep_report(turn);
 		last_seq = save_events(turn, &events);
-		if (turn->status == ROM_STATUS_RECURRED)
+		if (turn->out.status == ROM_STATUS_RECURRED)
 			rom_recur_save(turn);
 		if (final)
 			rom_hooks_end(turn);
-		if (turn->was_paused != (turn->status == ROM_STATUS_PAUSED))
-			rom_hooks_pause(turn, !turn->was_paused);
+		if (turn->wait.was_paused != (turn->out.status == ROM_STATUS_PAUSED))
+			rom_hooks_pause(turn, !turn->wait.was_paused);
 		save_row(turn, last_seq, events, now);
-		if (turn->fan_in > 1 && turn->wait != NULL && !final)
-			rom_fanin_set(&inst->id, turn->fan_in);
+		if (turn->wait.fan_in > 1 && turn->wait.now != NULL && !final)
+			rom_fanin_set(&inst->id, turn->wait.fan_in);
 		if (final)
 			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
-		else if (turn->status == ROM_STATUS_PAUSED && turn->error != NULL)
+		else if (turn->out.status == ROM_STATUS_PAUSED && turn->out.error != NULL)
 			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
-		else if (turn->wake_at <= now)
+		else if (turn->out.wake_at <= now)
 			rom_wake_ready(&inst->id, turn->owner, inst->priority);
-		else if (!TIMESTAMP_NOT_FINITE(turn->wake_at))
-			rom_wake_at(&inst->id, turn->owner, inst->priority, turn->wake_at);
+		else if (!TIMESTAMP_NOT_FINITE(turn->out.wake_at))
+			rom_wake_at(&inst->id, turn->owner, inst->priority, turn->out.wake_at);
 	}
 	rom_engine_end(&engine);
 }

@@ -53,9 +53,9 @@ append_outcome(RomTurn *turn, RomEvent *outcome)
 void
 rom_schedule_absorb(RomTurn *turn)
 {
-	for (int i = 0; i < turn->ninbox; i++)
+	for (int i = 0; i < turn->wait.ninbox; i++)
 	{
-		RomInboxItem *item = &turn->inbox[i];
+		RomInboxItem *item = &turn->wait.inbox[i];
 		RomEvent   *scheduled;
 		RomEvent   *outcome;
 		const RomScheduleKind *kind;
@@ -160,7 +160,7 @@ await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	rom_jb_int(&jb, "pending", pending);
 	outcome = rom_turn_wait(turn, call, status, kind_name, Min(due, limit), rom_jb_end(&jb));
 	if (!options->any)
-		turn->fan_in = pending;
+		turn->wait.fan_in = pending;
 	return outcome;
 }
 
@@ -238,7 +238,7 @@ romancy_await(PG_FUNCTION_ARGS)
 	char	   *handle = rom_arg_text(fcinfo, 0, "handle");
 	RomCall		call = {0};
 
-	if (turn->unwinding)
+	if (turn->eval.unwinding)
 		rom_turn_unwind(turn);
 	check_handle(turn, handle);
 	call.primitive = &primitive_await;
@@ -293,7 +293,7 @@ romancy_await_all(PG_FUNCTION_ARGS)
 	Datum	   *values;
 	RomCall		call = {0};
 
-	if (turn->unwinding)
+	if (turn->eval.unwinding)
 		rom_turn_unwind(turn);
 	for (int i = 0; i < n; i++)
 	{
@@ -337,7 +337,7 @@ romancy_await_any(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
 
-	if (turn->unwinding)
+	if (turn->eval.unwinding)
 		rom_turn_unwind(turn);
 	if (n == 0)
 		ereport(ERROR,
@@ -353,7 +353,7 @@ romancy_await_any(PG_FUNCTION_ARGS)
 	if (next != NULL && next->type == ROM_EVENT_AWAIT_TIMEOUT &&
 		strcmp(next->step, call.step) == 0)
 	{
-		turn->cursor++;
+		turn->replay.cursor++;
 		rom_error_raise(next->result);
 	}
 

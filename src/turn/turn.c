@@ -47,9 +47,9 @@ rom_turn_create(RomInstance *inst, Oid owner, MemoryContext cxt)
 	turn->cxt = turn_cxt;
 	turn->inst = inst;
 	turn->owner = owner;
-	turn->status = inst->status;
-	turn->was_paused = inst->status == ROM_STATUS_PAUSED;
-	turn->wake_at = inst->wake_at;
+	turn->out.status = inst->status;
+	turn->wait.was_paused = inst->status == ROM_STATUS_PAUSED;
+	turn->out.wake_at = inst->wake_at;
 	return turn;
 }
 
@@ -69,9 +69,9 @@ apply_inbox(RomTurn *turn)
 
 	if (turn->saga != NULL)
 		inst->deadline = DT_NOEND;
-	for (int i = 0; i < turn->ninbox; i++)
+	for (int i = 0; i < turn->wait.ninbox; i++)
 	{
-		RomInboxItem *item = &turn->inbox[i];
+		RomInboxItem *item = &turn->wait.inbox[i];
 
 		switch (item->kind)
 		{
@@ -117,17 +117,17 @@ apply_inbox(RomTurn *turn)
 			/* what was waited for is established again by the evaluation */
 			rom_turn_append(turn, rom_turn_event(turn, ROM_EVENT_WORKFLOW_RESUMED, NULL));
 			inst->status = inst->resume_status;
-			turn->status = inst->status;
+			turn->out.status = inst->status;
 			inst->crashes = 0;
 		}
 	}
 	if (paused)
 	{
-		if (!turn->changed)
+		if (!turn->out.changed)
 		{
 			/* it was before: what it waits for, and why it is paused, stay */
-			turn->wait = turn->wait_before;
-			turn->error = inst->error;
+			turn->wait.now = turn->wait.before;
+			turn->out.error = inst->error;
 		}
 		return true;
 	}
@@ -170,7 +170,7 @@ find_handler(RomTurn *turn)
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			turn->cancelled = true;
+			turn->out.cancelled = true;
 		else
 			rom_verdict_paused(turn, rom_error_to_jsonb(edata));
 		flinfo = NULL;
@@ -193,8 +193,8 @@ find_version(RomTurn *turn)
 static bool
 yields(RomTurn *turn, TimestampTz start)
 {
-	return turn->commit_now || turn->tainted || turn->subxacts >= ROM_SUBXACTS_MAX ||
-		(!turn->in_block &&
+	return turn->out.commit_now || turn->out.tainted || turn->spent.subxacts >= ROM_SUBXACTS_MAX ||
+		(!turn->how.in_block &&
 		 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_BUDGET_MS));
 }
 
@@ -212,9 +212,9 @@ compensate(RomTurn *turn)
 	rom_verdict_close_work(turn);
 	if (rom_saga_settle(turn, &until))
 	{
-		turn->wait = NULL;
+		turn->wait.now = NULL;
 		rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, until);
-		turn->error = turn->saga->error;
+		turn->out.error = turn->saga->error;
 		return ROM_TURN_SAVE;
 	}
 	for (;;)
@@ -223,11 +223,11 @@ compensate(RomTurn *turn)
 
 		CHECK_FOR_INTERRUPTS();
 		step = rom_saga_step(turn);
-		if (turn->cancelled || rom_slot_cancelled() || step == ROM_SAGA_SOLO)
+		if (turn->out.cancelled || rom_slot_cancelled() || step == ROM_SAGA_SOLO)
 			return ROM_TURN_AGAIN;
-		if (turn->pause_error)
+		if (turn->out.pause_error)
 		{
-			rom_verdict_paused(turn, turn->pause_error);
+			rom_verdict_paused(turn, turn->out.pause_error);
 			return ROM_TURN_SAVE;
 		}
 		if (step == ROM_SAGA_NONE)
@@ -237,15 +237,15 @@ compensate(RomTurn *turn)
 		}
 		if (step == ROM_SAGA_WAIT)
 		{
-			rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, turn->wait->until);
-			turn->error = turn->saga->error;
+			rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, turn->wait.now->until);
+			turn->out.error = turn->saga->error;
 			return ROM_TURN_SAVE;
 		}
 		if (yields(turn, start))
 		{
-			turn->wait = NULL;
+			turn->wait.now = NULL;
 			rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, rom_now());
-			turn->error = turn->saga->error;
+			turn->out.error = turn->saga->error;
 			return ROM_TURN_SAVE;
 		}
 	}
@@ -267,8 +267,8 @@ ended(RomTurn *turn)
 static bool
 took(RomTurn *turn)
 {
-	for (int i = 0; i < turn->ninbox; i++)
-		if (turn->inbox[i].taken)
+	for (int i = 0; i < turn->wait.ninbox; i++)
+		if (turn->wait.inbox[i].taken)
 			return true;
 	return false;
 }
@@ -277,10 +277,10 @@ took(RomTurn *turn)
 static bool
 still_waits(RomTurn *turn)
 {
-	RomWait    *before = turn->wait_before;
-	RomWait    *wait = turn->wait;
+	RomWait    *before = turn->wait.before;
+	RomWait    *wait = turn->wait.now;
 
-	return before != NULL && !took(turn) && !turn->changed && turn->procedure == NULL &&
+	return before != NULL && !took(turn) && !turn->out.changed && turn->out.procedure == NULL &&
 		turn->inst->status == wait->status &&
 		strcmp(before->kind, wait->kind) == 0 &&
 		strcmp(before->step, wait->step) == 0 && before->until == wait->until &&
@@ -290,7 +290,7 @@ still_waits(RomTurn *turn)
 		turn->inst->wake_at == Min(wait->until, turn->inst->deadline);
 }
 
-/* run_ahead carries out, from turn->call on, what is known of the handler's calls. False: the turn is to be run again. */
+/* run_ahead carries out, from turn->eval.call on, what is known of the handler's calls. False: the turn is to be run again. */
 static bool
 run_ahead(RomTurn *turn)
 {
@@ -301,12 +301,12 @@ run_ahead(RomTurn *turn)
 	if (result == ROM_EVAL_AGAIN)
 		return false;
 	if (result == ROM_EVAL_RETURNED)
-		turn->subxacts++;
+		turn->spent.subxacts++;
 	else
 	{
 		/* whatever it was: step by step it comes again, and is dealt with */
 		rom_ahead_begin(turn);
-		turn->pause_error = turn->fail_error = NULL;
+		turn->out.pause_error = turn->out.fail_error = NULL;
 		rom_evaluate_note(turn, true, false);
 		return true;
 	}
@@ -336,23 +336,23 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 		{
 			case ROM_EVAL_RETURNED:
 				rom_verdict_completed(turn, output);
-				if (turn->fail_error == NULL)
+				if (turn->out.fail_error == NULL)
 					return ROM_TURN_SAVE;
-				rom_verdict_failed(turn, turn->fail_error);
+				rom_verdict_failed(turn, turn->out.fail_error);
 				return ended(turn);
 			case ROM_EVAL_ERROR:
 				{
 					Jsonb	   *error = rom_turn_copy_jsonb(turn, rom_error_to_jsonb(edata));
 
-					turn->failed_step = rom_failure_find(turn, error);
+					turn->out.failed_step = rom_failure_find(turn, error);
 					rom_verdict_failed(turn, error);
 					return ended(turn);
 				}
 			case ROM_EVAL_FAIL:
-				rom_verdict_failed(turn, turn->fail_error);
+				rom_verdict_failed(turn, turn->out.fail_error);
 				return ended(turn);
 			case ROM_EVAL_PAUSE:
-				rom_verdict_paused(turn, turn->pause_error);
+				rom_verdict_paused(turn, turn->out.pause_error);
 				return ROM_TURN_SAVE;
 			case ROM_EVAL_ABANDONED:
 			case ROM_EVAL_AGAIN:
@@ -372,16 +372,16 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 			 */
 			if (rom_ahead_done(turn) || !yields(turn, start))
 				continue;
-			turn->wait = NULL;
+			turn->wait.now = NULL;
 			rom_verdict_waiting(turn, ROM_STATUS_RUNNING, rom_now());
 			return ROM_TURN_SAVE;
 		}
-		outcome = rom_carry_out(turn, turn->call);
-		if (turn->cancelled || rom_slot_cancelled())
+		outcome = rom_carry_out(turn, turn->eval.call);
+		if (turn->out.cancelled || rom_slot_cancelled())
 			return ROM_TURN_AGAIN;
-		if (turn->pause_error)
+		if (turn->out.pause_error)
 		{
-			rom_verdict_paused(turn, turn->pause_error);
+			rom_verdict_paused(turn, turn->out.pause_error);
 			return ROM_TURN_SAVE;
 		}
 		if (outcome == ROM_OUTCOME_SOLO)
@@ -394,17 +394,17 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 		{
 			if (still_waits(turn))
 				return ROM_TURN_NOTHING;
-			rom_verdict_waiting(turn, turn->wait->status, turn->wait->until);
+			rom_verdict_waiting(turn, turn->wait.now->status, turn->wait.now->until);
 			return ROM_TURN_SAVE;
 		}
-		if (turn->fail_error)
+		if (turn->out.fail_error)
 		{
-			rom_verdict_failed(turn, turn->fail_error);
+			rom_verdict_failed(turn, turn->out.fail_error);
 			return ended(turn);
 		}
 		if (yields(turn, start))
 		{
-			turn->wait = NULL;
+			turn->wait.now = NULL;
 			rom_verdict_waiting(turn, ROM_STATUS_RUNNING, rom_now());
 			return ROM_TURN_SAVE;
 		}
@@ -462,19 +462,19 @@ rom_turn_run(RomTurn *turn, bool wrap)
 			rom_recur_forward(turn);
 		return ROM_TURN_SAVE;
 	}
-	if (apply_inbox(turn) && turn->status != ROM_STATUS_COMPENSATING)
-		return turn->changed || took(turn) ? ROM_TURN_SAVE : ROM_TURN_NOTHING;
+	if (apply_inbox(turn) && turn->out.status != ROM_STATUS_COMPENSATING)
+		return turn->out.changed || took(turn) ? ROM_TURN_SAVE : ROM_TURN_NOTHING;
 	if (turn->saga != NULL)
 	{
 		rom_schedule_absorb(turn);
-		for (int i = 0; i < turn->ninbox; i++)
-			if (turn->inbox[i].kind == ROM_INBOX_SIGNAL || turn->inbox[i].kind == ROM_INBOX_CHILD)
-				turn->inbox[i].taken = true;	/* nobody waits for them any
-												 * more */
+		for (int i = 0; i < turn->wait.ninbox; i++)
+			if (turn->wait.inbox[i].kind == ROM_INBOX_SIGNAL || turn->wait.inbox[i].kind == ROM_INBOX_CHILD)
+				turn->wait.inbox[i].taken = true;	/* nobody waits for them
+													 * any more */
 		return step_by_step(turn, NULL, wrap);
 	}
 	flinfo = find_handler(turn);
-	if (turn->cancelled)
+	if (turn->out.cancelled)
 		return ROM_TURN_AGAIN;
 	if (flinfo == NULL)
 		return ROM_TURN_SAVE;
@@ -482,7 +482,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 		inst->body_hash = turn->workflow->body_hash;
 
 	/* it has a history, and has not begun: a fork, or one that is retried */
-	if (inst->status == ROM_STATUS_PENDING && turn->stored > 0)
+	if (inst->status == ROM_STATUS_PENDING && turn->replay.stored > 0)
 		rom_turn_renew(turn);
 	rom_failure_schedule_again(turn);
 	rom_schedule_absorb(turn);
@@ -498,11 +498,11 @@ rom_turn_run(RomTurn *turn, bool wrap)
 			case ROM_EVAL_RETURNED:
 				rom_evaluate_note(turn, false, false);
 				rom_verdict_completed(turn, output);
-				if (turn->fail_error)
-					rom_verdict_failed(turn, turn->fail_error);
+				if (turn->out.fail_error)
+					rom_verdict_failed(turn, turn->out.fail_error);
 				return ROM_TURN_SAVE;
 			case ROM_EVAL_PAUSE:
-				rom_verdict_paused(turn, turn->pause_error);
+				rom_verdict_paused(turn, turn->out.pause_error);
 				return ROM_TURN_SAVE;
 			case ROM_EVAL_AGAIN:
 				return ROM_TURN_AGAIN;
@@ -511,14 +511,14 @@ rom_turn_run(RomTurn *turn, bool wrap)
 				rom_evaluate_note(turn, true, true);
 				break;
 			case ROM_EVAL_FAIL:
-				if (turn->inline_steps == 0 || turn->tainted)
+				if (turn->eval.inline_steps == 0 || turn->out.tainted)
 				{
 					/*
 					 * nothing went with the evaluation that has to be done
 					 * again; or it cannot be, in an interpreter that the
 					 * handler was torn out of: then its steps were not
 					 */
-					rom_verdict_failed(turn, turn->fail_error);
+					rom_verdict_failed(turn, turn->out.fail_error);
 					return ended(turn);
 				}
 				break;
@@ -530,7 +530,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 				 */
 				break;
 		}
-		turn->fail_error = NULL;
+		turn->out.fail_error = NULL;
 	}
 	return step_by_step(turn, flinfo, wrap);
 }

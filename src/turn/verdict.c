@@ -26,9 +26,9 @@
 void
 rom_verdict_waiting(RomTurn *turn, RomStatus status, TimestampTz wake_at)
 {
-	turn->status = status;
-	turn->wake_at = Min(wake_at, turn->inst->deadline);
-	turn->changed = true;
+	turn->out.status = status;
+	turn->out.wake_at = Min(wake_at, turn->inst->deadline);
+	turn->out.changed = true;
 }
 
 void
@@ -40,7 +40,7 @@ rom_verdict_completed(RomTurn *turn, Jsonb *output)
 	if (VARSIZE(output) > rom_guc_max_payload_size &&
 		!(turn->inst->flags & ROM_IS_CANVAS))
 	{
-		turn->fail_error =
+		turn->out.fail_error =
 			rom_turn_copy_jsonb(turn,
 								rom_error_make(ERRCODE_ROM_LIMIT,
 											   psprintf("output of workflow \"%s\" has %d bytes, the limit is %d",
@@ -53,9 +53,9 @@ rom_verdict_completed(RomTurn *turn, Jsonb *output)
 	}
 	event->result = output;
 	rom_turn_append(turn, event);
-	turn->output = output;
-	turn->status = ROM_STATUS_COMPLETED;
-	turn->wait = NULL;
+	turn->out.output = output;
+	turn->out.status = ROM_STATUS_COMPLETED;
+	turn->wait.now = NULL;
 }
 
 void
@@ -67,11 +67,11 @@ rom_verdict_final(RomTurn *turn, RomStatus status, Jsonb *error)
 
 	event->result = error;
 	if (status == ROM_STATUS_FAILED)
-		event->detail = turn->saga ? turn->saga->failed_step : turn->failed_step;
+		event->detail = turn->saga ? turn->saga->failed_step : turn->out.failed_step;
 	rom_turn_append(turn, event);
-	turn->error = error;
-	turn->status = status;
-	turn->wait = NULL;
+	turn->out.error = error;
+	turn->out.status = status;
+	turn->wait.now = NULL;
 	turn->saga = NULL;
 }
 
@@ -95,11 +95,11 @@ rom_verdict_paused(RomTurn *turn, Jsonb *error)
 	}
 	if (turn->inst->status != ROM_STATUS_PAUSED)
 		turn->inst->resume_status = turn->inst->status;
-	turn->error = error;
-	turn->status = ROM_STATUS_PAUSED;
-	turn->wake_at = DT_NOEND;
-	turn->wait = turn->wait_before;
-	turn->changed = true;
+	turn->out.error = error;
+	turn->out.status = ROM_STATUS_PAUSED;
+	turn->out.wake_at = DT_NOEND;
+	turn->wait.now = turn->wait.before;
+	turn->out.changed = true;
 }
 
 void
@@ -151,13 +151,13 @@ Jsonb *
 rom_verdict_saga_error(RomTurn *turn)
 {
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
-	Jsonb	  **failures = palloc(sizeof(Jsonb *) * Max(turn->history.count, 1));
+	Jsonb	  **failures = palloc(sizeof(Jsonb *) * Max(turn->replay.history.count, 1));
 	int			n = 0;
 	Jsonb	   *error = turn->saga->error;
 
-	for (int i = 0; i < turn->history.count; i++)
+	for (int i = 0; i < turn->replay.history.count; i++)
 	{
-		RomEvent   *event = turn->history.events[i];
+		RomEvent   *event = turn->replay.history.events[i];
 		RomJb		jb;
 
 		if (event->type != ROM_EVENT_COMPENSATION_FAILED)

@@ -13,7 +13,7 @@
 /* The instance waits, in status, until wake_at or a message, at most to its deadline. */
 extern void rom_verdict_waiting(RomTurn *turn, RomStatus status, TimestampTz wake_at);
 
-/* It ends with output; one over romancy.max_payload_size sets turn->fail_error instead. */
+/* It ends with output; one over romancy.max_payload_size sets turn->out.fail_error instead. */
 extern void rom_verdict_completed(RomTurn *turn, Jsonb *output);
 
 /* rom_verdict_final ends the instance as failed or cancelled. */

@@ -220,7 +220,10 @@ rom_bgw_attach(RomWorkerParams *params)
 	if (rom_bgw_asked_to_leave())
 		proc_exit(0);			/* before we get in the way of a DROP DATABASE */
 
-	/* before the role's settings and the database's are read: these do not override it */
+	/*
+	 * before the role's settings and the database's are read: these do not
+	 * override it
+	 */
 	rom_bgw_pin_session(OidIsValid(params->owner));
 	rom_session_connect(params->dbid, params->owner);
 
