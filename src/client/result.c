@@ -222,7 +222,7 @@ static void
 raise_stuck(const Outcome *outcome)
 {
 	char	   *hint = rom_error_field(outcome->error, "hint");
-	char	   *how = psprintf("%s%sThe instance is paused: mend the cause, then call romancy.resume_workflow('%s').",
+	char	   *how = psprintf("%s%sThe instance is paused: when the cause is mended, romancy.resume_workflow('%s') goes on.",
 							   hint ? hint : "", hint ? " " : "",
 							   rom_uuid_text(&outcome->id));
 

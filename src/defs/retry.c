@@ -112,6 +112,14 @@ read_conditions(const JsonbValue *v, const PolicyKey *where)
 	return list;
 }
 
+/* is_string: is v this string? */
+static bool
+is_string(const JsonbValue *v, const char *text)
+{
+	return v->type == jbvString && v->val.string.len == strlen(text) &&
+		strncmp(v->val.string.val, text, v->val.string.len) == 0;
+}
+
 /* read_key stores the value of one key of a policy. */
 static void
 read_key(RomRetryPolicy *policy, const PolicyKey *where, const JsonbValue *v)
@@ -157,6 +165,14 @@ read_key(RomRetryPolicy *policy, const PolicyKey *where, const JsonbValue *v)
 		if (policy->jitter > 1)
 			wrong_value(where, expected);
 	}
+	else if (strcmp(key, "on_exhausted") == 0)
+	{
+		bool		fail = is_string(v, "fail");
+
+		if (!fail && !is_string(v, "pause"))
+			wrong_value(where, "\"fail\" or \"pause\"");
+		policy->pause = !fail;
+	}
 	else if (strcmp(key, "retryable_errors") == 0)
 		policy->retryable_errors =
 			v->type == jbvNull ? NULL : read_conditions(v, where);
@@ -167,7 +183,7 @@ read_key(RomRetryPolicy *policy, const PolicyKey *where, const JsonbValue *v)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("unknown key \"%s\" in \"%s\"", key, where->argument),
-				 errhint("Keys of a retry policy are max_attempts, initial_interval, backoff_coefficient, max_interval, max_duration, jitter, retryable_errors and non_retryable_errors.")));
+				 errhint("Keys of a retry policy are max_attempts, initial_interval, backoff_coefficient, max_interval, max_duration, jitter, on_exhausted, retryable_errors and non_retryable_errors.")));
 }
 
 void

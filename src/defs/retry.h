@@ -19,6 +19,8 @@ typedef struct RomRetryPolicy
 	int64		max_interval;
 	int64		max_duration;	/* from the first attempt's start; 0: none */
 	double		jitter;			/* fraction either way, before the cap */
+	bool		pause;			/* when it gives up: pause the instance, do
+								 * not fail the step */
 	Jsonb	   *retryable_errors;	/* array, or NULL: all but faults of the
 									 * code */
 	Jsonb	   *non_retryable_errors;	/* array, or NULL: none */

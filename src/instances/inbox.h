@@ -20,7 +20,7 @@ typedef enum RomInboxKind
 {
 	ROM_INBOX_CANCEL = 1,		/* detail: {reason, cancelled_by} */
 	ROM_INBOX_TERMINATE = 2,
-	ROM_INBOX_PAUSE = 3,
+	ROM_INBOX_PAUSE = 3,		/* error: by the engine, because of that */
 	ROM_INBOX_RESUME = 4,
 	ROM_INBOX_RESULT = 5,		/* a step's result or error came from
 								 * elsewhere */

@@ -26,7 +26,7 @@ void
 rom_attempts_load(RomAttempts *a, const char *kind, Jsonb *detail)
 {
 	rom_attempts_init(a);
-	if (detail == NULL)
+	if (detail == NULL || strcmp(kind, ROM_WAIT_EXHAUSTED) == 0)
 		return;
 
 	/*

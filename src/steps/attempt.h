@@ -31,8 +31,11 @@ extern void rom_attempts_init(RomAttempts *a);
 
 /*
  * What an instance's wait keeps between attempts (kind and detail; NULL: the first one begins), and
- * its detail. Of the kinds, "retry" alone stands for an attempt that has failed.
+ * its detail. Of the kinds, "retry" stands for an attempt that has failed, ROM_WAIT_EXHAUSTED for the last one of
+ * an instance that was paused instead: after that they begin anew.
  */
+#define ROM_WAIT_EXHAUSTED "exhausted"
+
 extern void rom_attempts_load(RomAttempts *a, const char *kind, Jsonb *detail);
 extern Jsonb *rom_attempts_detail(RomAttempts *a);
 

@@ -390,6 +390,7 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 	Datum		values[6];
 	bool		nulls[6] = {0};
 	bool		again;
+	bool		pause;
 
 	observe(task, owner, true);
 	if (task->state == ROM_TASK_RUNNING)
@@ -398,7 +399,8 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 	again = rom_attempts_fail(&a, policy, error, retry == ROM_TASK_RETRY_NEVER, &next);
 	if (retry == ROM_TASK_RETRY_AT_ONCE && !a.exhausted)
 		again = true;
-	task->state = !again ? ROM_TASK_DEAD :
+	pause = !again && policy->pause && retry != ROM_TASK_RETRY_NEVER;
+	task->state = pause ? ROM_TASK_PARKED : !again ? ROM_TASK_DEAD :
 		retry == ROM_TASK_RETRY_AT_ONCE ? ROM_TASK_READY : ROM_TASK_WAITING;
 	nulls[2] = task->state != ROM_TASK_WAITING;
 	if (again && rom_task_is_paused(&task->instance_id))
@@ -406,8 +408,10 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 	values[0] = UUIDPGetDatum(&task->id);
 	values[1] = Int16GetDatum(task->state);
 	values[2] = TimestampTzGetDatum(next);
-	values[3] = Int32GetDatum(a.attempt);
+	/* after the pause its attempts begin anew */
+	values[3] = Int32GetDatum(pause ? 0 : a.attempt);
 	values[4] = TimestampTzGetDatum(a.started);
+	nulls[4] = pause;
 	values[5] = PointerGetDatum(rom_attempts_errors(&a));
 	rom_execute(&update, values, nulls, 0);
 	ItemPointerSetInvalid(&task->locked);
@@ -415,6 +419,11 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 		rom_task_wake(task, owner);
 	else if (task->state == ROM_TASK_WAITING)
 		rom_wake_at(&task->id, owner, task->priority, next);
+	else if (pause)
+	{
+		rom_inbox_insert(&task->instance_id, ROM_INBOX_PAUSE, task->step, NULL, error, NULL);
+		rom_wake_ready(&task->instance_id, owner, task->priority);
+	}
 	else if (task->state == ROM_TASK_DEAD)
 		rom_task_deliver(task, owner, NULL, error,
 						 retry == ROM_TASK_RETRY_NEVER ? NULL : rom_attempts_summary(&a));

@@ -142,7 +142,7 @@ typedef enum RomTaskRetry
 								 * are left */
 } RomTaskRetry;
 
-/* The attempt (task->attempt is its number) failed: another one later, or the task is dead and its error is handed on. */
+/* The attempt (task->attempt is its number) failed: another one later, or the task is dead and its error is handed on, or its instance is paused with it. */
 extern void rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 						  Jsonb *error, RomTaskRetry retry);
 

@@ -83,10 +83,16 @@ apply_inbox(RomTurn *turn)
 				break;
 			case ROM_INBOX_PAUSE:
 				paused = steered = item->taken = true;
-				pause = item;
+				if (pause == NULL || pause->error == NULL)
+					pause = item;
 				break;
 			case ROM_INBOX_RESUME:
-				paused = false;
+
+				/*
+				 * what a step is to be mended for was not known when it was
+				 * asked for
+				 */
+				paused = pause != NULL && pause->error != NULL && !was_paused;
 				steered = item->taken = true;
 				break;
 			default:
@@ -104,7 +110,9 @@ apply_inbox(RomTurn *turn)
 		paused = was_paused;	/* a pause that came too late */
 	if (steered && paused != was_paused)
 	{
-		if (paused)
+		if (paused && pause->error != NULL)
+			rom_verdict_paused(turn, rom_turn_copy_jsonb(turn, pause->error));
+		else if (paused)
 		{
 			RomEvent   *event = rom_turn_event(turn, ROM_EVENT_WORKFLOW_PAUSED, NULL);
 

@@ -29,7 +29,7 @@ sub said
 sub row { return $node->safe_psql('postgres', $_[0]) }
 
 # paused by the engine
-like(said(q{CALL romancy.run_workflow('misspells')}), qr/ERROR:  RM001: activity "no_such" does not exist\n.*HINT:.*The instance is paused: mend the cause, then call romancy\.resume_workflow\('[-0-9a-f]{36}'\)\./s,
+like(said(q{CALL romancy.run_workflow('misspells')}), qr/ERROR:  RM001: activity "no_such" does not exist\n.*HINT:.*The instance is paused: when the cause is mended, romancy\.resume_workflow\('[-0-9a-f]{36}'\) goes on\./s,
 	'run_workflow ends with the error of an instance that is paused');
 my $id = row(q{SELECT instance_id FROM romancy.instances WHERE workflow = 'misspells'});
 like(said("CALL romancy.await_result('$id')"), qr/ERROR:  RM001: /, 'and so does await_result');
