@@ -294,6 +294,7 @@ rom_execute_at(RomStatement *stmt, Datum *values, const bool *nulls,
 	char		spi_nulls[20];
 	bool		seqscan = enable_seqscan;
 	bool		jit = jit_enabled;
+	MemoryContext cxt = CurrentMemoryContext;
 	volatile int rc = 0;
 
 	Assert(stmt->nargs <= lengthof(spi_nulls));
@@ -333,6 +334,8 @@ rom_execute_at(RomStatement *stmt, Datum *values, const bool *nulls,
 	if (rc < 0)
 		elog(ERROR, "could not execute \"%s\": %s", stmt->sql,
 			 SPI_result_code_string(rc));
+	/* SPI leaves its own context behind, which ends with the connection */
+	MemoryContextSwitchTo(cxt);
 	return SPI_processed;
 }
 

@@ -393,6 +393,16 @@ rom_ready_take(Oid dbid, Oid owner, pg_uuid_t *ids, int max)
 	return n;
 }
 
+/* any_waits: does any owner of any database have ready work? Under the lock. */
+static bool
+any_waits(void)
+{
+	for (int i = 0; i < rom_heap_queues(heaps); i++)
+		if (rom_heap_queue(heaps, i)->count > 0)
+			return true;
+	return false;
+}
+
 bool
 rom_ready_rest(int worker, bool leave)
 {
@@ -408,13 +418,16 @@ rom_ready_rest(int worker, bool leave)
 	queue = rom_heap_find(heaps, me->dbid, me->owner);
 	if (queue == NULL || queue->count == 0)
 	{
+		/* others that wait for a place may have ours: the launcher decides */
+		bool		waits = !leave && any_waits();
+
 		SpinLockAcquire(&roster->mutex);
 		if (area->ring_count == 0)
 		{
 			me->state = leave ? ROM_WORKER_LEAVING : ROM_WORKER_IDLE;
 			me->since = now;
 			rest = true;
-			if (roster->room_wanted && !leave)
+			if (waits && roster->room_wanted)
 				rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
 		}
 		SpinLockRelease(&roster->mutex);

@@ -159,6 +159,9 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
 	}
 	else if (of_database < rom_guc_executors && !roster->cannot_grow)
 		rom_roster_tell_locked(roster, ROM_TELL_GROW, latches);
+	else
+		roster->room_wanted = true; /* the launcher hears of it when an
+									 * executor comes to rest */
 	return false;
 }
 
