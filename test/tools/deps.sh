@@ -43,6 +43,11 @@ apt_install() {
 	rm -f /tmp/romancy-apt.$$
 }
 
+# deps_program PROGRAM PACKAGE: is it there, or can it be installed?
+deps_program() {
+	command -v "$1" >/dev/null || { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null && apt_install "$2"; }
+}
+
 deps_ensure() {
 	local missing p
 	if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
