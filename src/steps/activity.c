@@ -272,8 +272,8 @@ attempt_failed(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 		/* the wait tells where it is, and goes with the pause */
 		(void) rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, ROM_WAIT_EXHAUSTED,
 							 DT_NOEND, rom_attempts_detail(a));
-		turn->wait_before = turn->wait;
-		turn->pause_error = rom_turn_copy_jsonb(turn, error);
+		turn->wait.before = turn->wait.now;
+		turn->out.pause_error = rom_turn_copy_jsonb(turn, error);
 		return ROM_OUTCOME_DONE;
 	}
 	event->type = ROM_EVENT_ACTIVITY_FAILED;
