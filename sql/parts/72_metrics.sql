@@ -4,6 +4,12 @@ AS 'MODULE_PATHNAME', 'romancy_health' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION romancy.health() IS 'Whether workflows run in this database, and what keeps them from it';
 REVOKE ALL ON FUNCTION romancy.health() FROM PUBLIC;
 
+CREATE FUNCTION romancy.t_live(OUT status text, OUT by_engine boolean, OUT count bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'romancy_live' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 10;
+COMMENT ON FUNCTION romancy.t_live() IS 'For metrics';
+REVOKE ALL ON FUNCTION romancy.t_live() FROM PUBLIC;
+
 /*
  * A label's value: backslash, quote and line feed have to be escaped. Dropped workflows and roles have lost what told them
  * apart: a row stands for all that have the same labels, and then has no quantiles.
@@ -29,6 +35,10 @@ WITH w AS MATERIALIZED (
 	GROUP BY s.labels
 ), h AS MATERIALIZED (
 	SELECT romancy.health() AS health
+), q AS MATERIALIZED (
+	SELECT format('{queue="%s"', replace(replace(replace(q.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels,
+		q.ready, q.running, q.waiting, q.dead, q.oldest_ready, q.pollers
+	FROM romancy.queues q
 ), v (n, name, type, help, labels, value) AS (
 	SELECT 1 AS n, 'romancy_up' AS name, 'gauge' AS type, 'Whether workflows run in this database' AS help,
 		'' AS labels, ((h.health ->> 'healthy')::bool::int)::numeric AS value FROM h
@@ -62,6 +72,15 @@ WITH w AS MATERIALIZED (
 	UNION ALL SELECT 18, 'romancy_activity_wal_bytes_total', 'counter', 'WAL that they wrote', a.labels || '}', a.wal_bytes FROM a
 	UNION ALL SELECT 19, 'romancy_sweep_runs_total', 'counter', 'Runs of sweeps', format('{sweep="%s"}', s.name), s.runs FROM romancy.sweeps s
 	UNION ALL SELECT 20, 'romancy_sweep_errors_total', 'counter', 'Runs of sweeps that failed', format('{sweep="%s"}', s.name), s.errors FROM romancy.sweeps s
+	UNION ALL SELECT 21, 'romancy_instances', 'gauge', 'Live instances, by status', format('{status="%s"}', l.status), sum(l.count) FROM romancy.t_live() l GROUP BY l.status
+	UNION ALL SELECT 22, 'romancy_paused_by_engine_instances', 'gauge', 'Instances that the engine has paused: they need a human', '',
+		coalesce(sum(l.count) FILTER (WHERE l.by_engine), 0) FROM romancy.t_live() l
+	UNION ALL SELECT 23, 'romancy_oldest_due_seconds', 'gauge', 'For how long the oldest overdue instance has been due', '', (h.health ->> 'oldest_due_seconds')::numeric FROM h
+	UNION ALL SELECT 24, 'romancy_queue_tasks', 'gauge', 'Tasks of queues, by state', q.labels || f.label, f.value FROM q, LATERAL (VALUES
+		(',state="ready"}', q.ready), (',state="running"}', q.running), (',state="waiting"}', q.waiting), (',state="dead"}', q.dead)) AS f (label, value)
+	UNION ALL SELECT 25, 'romancy_queue_oldest_ready_seconds', 'gauge', 'Age of the oldest task to be fetched', q.labels || '}',
+		CASE WHEN q.ready > 0 THEN greatest(extract(epoch FROM clock_timestamp() - q.oldest_ready), 0) ELSE 0 END FROM q
+	UNION ALL SELECT 26, 'romancy_queue_pollers', 'gauge', 'Programs that wait for tasks or have polled in the last minute', q.labels || '}', q.pollers FROM q
 )
 SELECT string_agg(m.text, '' ORDER BY m.n) FROM (
 	SELECT v.n, CASE WHEN v.help IS NULL THEN '' ELSE format(E'# HELP %s %s\n# TYPE %s %s\n', v.name, v.help, v.name, v.type) END

@@ -9,8 +9,11 @@
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "base/clock.h"
 #include "base/guc.h"
@@ -18,6 +21,7 @@
 #include "base/spi.h"
 #include "base/version.h"
 #include "client/obstacles.h"
+#include "memory/poller.h"
 #include "turn/context.h"
 
 PG_FUNCTION_INFO_V1(romancy_health);
@@ -25,6 +29,9 @@ PG_FUNCTION_INFO_V1(romancy_health);
 /* Work that has been due for so many seconds is overdue; and where counting it ends. */
 #define OVERDUE_SECONDS 60
 #define OVERDUE_MAX 1000
+
+/* Queues that nobody polls, named one by one. */
+#define QUEUES_MAX 20
 
 /* count_overdue counts what should have had a turn long ago; *oldest: since when, in seconds. */
 static int64
@@ -48,24 +55,116 @@ count_overdue(int64 *oldest)
 	rom_execute(&select, values, NULL, 0);
 	count = DatumGetInt64(rom_value(0, 1, &isnull));
 	first = DatumGetTimestampTz(rom_value(0, 2, &isnull));
-	*oldest = isnull ? 0 : (now - first) / USECS_PER_SEC;
+	*oldest = isnull || TIMESTAMP_NOT_FINITE(first) ? 0 : (now - first) / USECS_PER_SEC;
 	rom_engine_end(&engine);
 	return count;
+}
+
+/* count_paused counts the instances that the engine has paused, up to OVERDUE_MAX. */
+static int64
+count_paused(void)
+{
+	static RomStatement select = {
+		"SELECT count(*) FROM (SELECT 1 FROM romancy.t_instance"
+		" WHERE status = 'paused' AND error IS NOT NULL LIMIT $1) AS paused",
+		1, {INT4OID}
+	};
+	RomEngine	engine;
+	Datum		value = Int32GetDatum(OVERDUE_MAX);
+	bool		isnull;
+	int64		count;
+
+	rom_engine_begin(&engine);
+	rom_execute(&select, &value, NULL, 0);
+	count = DatumGetInt64(rom_value(0, 1, &isnull));
+	rom_engine_end(&engine);
+	return count;
+}
+
+/* What needs a human, though workflows run: a text each. */
+typedef struct Attention
+{
+	char	   *texts[QUEUES_MAX + 1];
+	int			count;
+} Attention;
+
+/*
+ * find_silent_queues adds the queues whose next task has been ready for a while and which no program has polled, nor has a
+ * task of under a lease.
+ */
+static void
+find_silent_queues(Attention *attention)
+{
+	static RomStatement select = {
+		"WITH RECURSIVE q (queue) AS ("
+		" (SELECT t.queue FROM romancy.t_task t WHERE t.state = 0 AND t.queue > '' ORDER BY t.queue LIMIT 1)"
+		" UNION ALL SELECT (SELECT t.queue FROM romancy.t_task t WHERE t.state = 0 AND t.queue > q.queue ORDER BY t.queue LIMIT 1)"
+		" FROM q WHERE q.queue IS NOT NULL)"
+		" SELECT q.queue, EXISTS (SELECT FROM romancy.t_activity a WHERE a.queue = q.queue)"
+		" OR EXISTS (SELECT FROM romancy.t_workflow w WHERE w.is_current AND '@' || w.queue = q.queue)"
+		" FROM q, LATERAL (SELECT t.created_at FROM romancy.t_task t WHERE t.state = 0 AND t.queue = q.queue"
+		" ORDER BY (- t.priority::bigint), t.task_id LIMIT 1) t"
+		" WHERE t.created_at < $1 AND NOT EXISTS (SELECT FROM romancy.t_queue p WHERE p.name = pg_catalog.ltrim(q.queue, '@') AND p.paused)"
+		" AND NOT EXISTS (SELECT FROM romancy.t_task t WHERE t.state = 1 AND t.queue = q.queue AND t.due_at > $2)"
+		" LIMIT $3",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	TimestampTz now = rom_now();
+	TimestampTz since = now - OVERDUE_SECONDS * USECS_PER_SEC;
+	RomEngine	engine;
+	Datum		values[3];
+	uint64		rows;
+
+	values[0] = TimestampTzGetDatum(since);
+	values[1] = TimestampTzGetDatum(now);
+	values[2] = Int32GetDatum(QUEUES_MAX);
+	rom_engine_begin(&engine);
+	rows = rom_execute(&select, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+		char	   *queue = rom_value_text(i, 1, cxt);
+		bool		defined = DatumGetBool(rom_value(i, 2, &isnull));
+		MemoryContext old;
+
+		if (rom_poller_since(queue, since))
+			continue;
+		old = MemoryContextSwitchTo(cxt);
+		attention->texts[attention->count++] =
+			psprintf("tasks of queue \"%s\" wait, and no program polls it%s",
+					 queue[0] == '@' ? queue + 1 : queue,
+					 defined ? "" : "; nothing is defined for it");
+		MemoryContextSwitchTo(old);
+	}
+	rom_engine_end(&engine);
+}
+
+/* text_array makes an array of texts. */
+static Jsonb *
+text_array(char **texts, int n)
+{
+	Jsonb	  **elements = palloc_array(Jsonb *, Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = rom_jb_string_document(texts[i]);
+	return rom_jb_array(elements, n);
 }
 
 /*
  * romancy.health() → jsonb
  *
- * {"healthy": …, "problems": [text, …], …}: whether workflows run in this database, and what keeps them from it.
- * RM004 in a workflow.
+ * {"healthy": …, "problems": [text, …], "attention": [text, …], …}: whether workflows run in this database, what keeps them from
+ * it, and what needs a human. RM004 in a workflow.
  */
 Datum
 romancy_health(PG_FUNCTION_ARGS)
 {
 	RomObstacles found;
-	Jsonb	   *texts[lengthof(found.texts)];
+	Attention	attention = {{0}};
 	int64		oldest;
 	int64		overdue;
+	int64		paused;
 	RomJb		jb;
 
 	rom_refuse_in_handler("health");
@@ -74,12 +173,17 @@ romancy_health(PG_FUNCTION_ARGS)
 	if (overdue > 0)
 		rom_obstacles_add(&found, psprintf("%s" INT64_FORMAT " instances have been due for up to " INT64_FORMAT " seconds",
 										   overdue >= OVERDUE_MAX ? "at least " : "", overdue, oldest));
+	paused = count_paused();
+	if (paused > 0)
+		attention.texts[attention.count++] =
+			psprintf("%s" INT64_FORMAT " instances are paused by the engine: see romancy.waiting, paused_by = 'romancy'",
+					 paused >= OVERDUE_MAX ? "at least " : "", paused);
+	find_silent_queues(&attention);
 
-	for (int i = 0; i < found.count; i++)
-		texts[i] = rom_jb_string_document(found.texts[i]);
 	rom_jb_begin(&jb);
 	rom_jb_bool(&jb, "healthy", found.count == 0);
-	rom_jb_json(&jb, "problems", rom_jb_array(texts, found.count));
+	rom_jb_json(&jb, "problems", text_array(found.texts, found.count));
+	rom_jb_json(&jb, "attention", text_array(attention.texts, attention.count));
 	rom_jb_bool(&jb, "preloaded", found.preloaded);
 	rom_jb_bool(&jb, "enabled", rom_guc_enabled);
 	rom_jb_bool(&jb, "launcher", found.launcher);
@@ -89,5 +193,43 @@ romancy_health(PG_FUNCTION_ARGS)
 	rom_jb_int(&jb, "workers", found.workers);
 	rom_jb_int(&jb, "max_workers", found.max_workers);
 	rom_jb_int(&jb, "overdue", overdue);
+	rom_jb_int(&jb, "oldest_due_seconds", oldest);
+	rom_jb_int(&jb, "paused", paused);
 	PG_RETURN_JSONB_P(rom_jb_end(&jb));
+}
+
+PG_FUNCTION_INFO_V1(romancy_live);
+
+/*
+ * romancy.t_live(): status text, by_engine boolean, count bigint
+ *
+ * The live instances that the current user may see, by status; those that the engine has paused by themselves.
+ */
+Datum
+romancy_live(PG_FUNCTION_ARGS)
+{
+	static RomStatement select = {
+		"SELECT i.status::text, i.status = 'paused' AND i.error IS NOT NULL, count(*)"
+		" FROM romancy.t_instance i WHERE i.wake_at IS NOT NULL AND romancy.may_access(i.owner, $1, false) GROUP BY 1, 2",
+		1, {OIDOID}
+	};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Datum		value = ObjectIdGetDatum(GetUserId());
+	RomEngine	engine;
+	uint64		rows;
+
+	InitMaterializedSRF(fcinfo, 0);
+	rom_engine_begin(&engine);
+	rows = rom_execute(&select, &value, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		Datum		values[3];
+		bool		nulls[3];
+
+		for (int c = 0; c < 3; c++)
+			values[c] = rom_value(i, c + 1, &nulls[c]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	rom_engine_end(&engine);
+	return (Datum) 0;
 }

@@ -72,6 +72,27 @@ poll_until($node, q{SELECT NOT waiting FROM romancy.pollers WHERE worker_id = 'b
 is(row(q{SELECT definitions, pollers FROM romancy.queues WHERE name = 'nothing'}), '', 'a queue that only a program names is none');
 eval { $poll->quit };
 
+# what needs a human: a queue that nobody polls, an instance that the engine has paused
+is(row(q{SELECT romancy.health() ->> 'attention'}), '[]', 'nothing needs a human');
+row(q{SELECT romancy.define_activity('other', queue => 'parcels')});
+$node->safe_psql('postgres', q{CREATE FUNCTION sends(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('other', i); END $$;
+	CREATE FUNCTION errs(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('no such', i); END $$});
+start('sends');
+$id = start('errs');
+poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'paused by the engine', expected => 'paused');
+poll_until($node, q{SELECT ready FROM romancy.queues WHERE name = 'parcels'}, 'a task is ready', expected => '1');
+row(q{UPDATE romancy.t_task SET created_at = created_at - interval '2 min' WHERE queue = 'parcels'});
+is(row(q{SELECT romancy.health() ->> 'attention'}), q{["1 instances are paused by the engine: see romancy.waiting, paused_by = 'romancy'", "tasks of queue \"parcels\" wait, and no program polls it"]}, 'health names both');
+is(row(q{SELECT romancy.health() ->> 'healthy'}), 'true', 'though workflows run');
+my $metrics = row(q{SELECT romancy.metrics()});
+like($metrics, qr/^romancy_instances\{status="paused"\} 1$/m, 'metrics: live instances by status');
+like($metrics, qr/^romancy_paused_by_engine_instances 1$/m, 'those that the engine has paused');
+like($metrics, qr/^romancy_queue_tasks\{queue="parcels",state="ready"\} 1$/m, 'depth of a queue');
+like($metrics, qr/^romancy_queue_oldest_ready_seconds\{queue="parcels"\} 12\d/m, 'its age');
+like($metrics, qr/^romancy_queue_pollers\{queue="parcels"\} 0$/m, 'nobody polls it');
+row(q{SELECT * FROM romancy.fetch_activities('parcels', 'box 3')});
+is(row(q{SELECT jsonb_array_length(romancy.health() -> 'attention')}), '1', 'when somebody has polled it is silent no more');
+
 # a role sees its own; of others' programs only that there are some
 $node->safe_psql('postgres', q{CREATE ROLE shop LOGIN; SELECT romancy.grant_usage('shop'); GRANT USAGE, CREATE ON SCHEMA public TO shop; SET ROLE shop;
 	SELECT romancy.define_activity('mine', queue => 'payments')});
