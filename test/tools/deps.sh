@@ -102,8 +102,8 @@ deps_ensure() {
 	fi
 }
 
-# deps_node: Node.js and its driver pg, for examples/workers, which only TAP tests run; sets and exports NODE_PATH.
-# npm puts the driver into a cache that stays, outside of the tree.
+# deps_node: Node.js, its driver pg and the compiler of TypeScript, for examples/workers and sdk/typescript, which only
+# TAP tests run; sets and exports NODE_PATH. npm puts them into a cache that stays, outside of the tree.
 deps_node() {
 	if ! command -v node >/dev/null; then
 		if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
@@ -115,16 +115,22 @@ deps_node() {
 			return 1
 		fi
 	fi
-	! node -e 'require("pg")' 2>/dev/null || return 0
+	! node -e 'require("pg"); require("typescript")' 2>/dev/null || return 0
+	if ! command -v npm >/dev/null; then
+		# the test of sdk/typescript says that it lacks the compiler
+		node -e 'require("pg")'
+		return
+	fi
 	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/romancy
 	# the user that tests run as has to reach it
 	[[ $(id -u) != 0 ]] || cache=/var/cache/romancy
 	export NODE_PATH=$cache/node_modules
-	! node -e 'require("pg")' 2>/dev/null || return 0
+	! node -e 'require("pg"); require("typescript")' 2>/dev/null || return 0
 	mkdir -p "$cache"
-	echo "installing: npm's pg, into $cache" >&2
-	if ! npm install --prefix "$cache" --no-audit --no-fund --ignore-scripts --loglevel=error pg@8 </dev/null >&2; then
-		echo "npm could not install pg" >&2
+	echo "installing: npm's pg and typescript, into $cache" >&2
+	if ! npm install --prefix "$cache" --no-audit --no-fund --ignore-scripts --loglevel=error \
+		pg@8 typescript@5 @types/node@20 @types/pg@8 </dev/null >&2; then
+		echo "npm could not install pg and typescript" >&2
 		return 1
 	fi
 	chmod -R a+rX "$cache"

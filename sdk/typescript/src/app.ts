@@ -1,0 +1,358 @@
+/** The application: definitions, client calls, and the worker. */
+import { setImmediate as macrotask } from "node:timers/promises";
+import pg from "pg";
+import { codeOf, fromDatabase, fromDocument, messageOf, RomancyError, Terminal, type ErrorDocument } from "./errors.js";
+import { interval, type Duration, type Named } from "./flow.js";
+import { current, Run, type HistoryEvent, type WorkflowTask } from "./run.js";
+import { Worker, type WorkerOptions } from "./worker.js";
+
+/** What runs statements: a pg client or pool, or a client in a transaction of the caller's. */
+export interface Queryable {
+  query(sql: string, values?: unknown[]): Promise<{ rows: any[] }>;
+}
+
+export interface AppOptions {
+  /** as pg takes it; default: the PG* environment variables */
+  connectionString?: string;
+  /** from which its workers take activities and workflows */
+  queue?: string;
+  /** of the names, where the role has several */
+  namespace?: string;
+}
+
+export interface ActivityDefinition {
+  retry?: Record<string, unknown>;
+  compensation?: string | Named<any, any>;
+  startToClose?: Duration;
+  scheduleToStart?: Duration;
+  heartbeat?: Duration;
+  maxConcurrency?: number;
+  rateLimit?: string;
+}
+
+export interface WorkflowDefinition {
+  executionTimeout?: Duration;
+  retention?: Duration;
+  onEvent?: string;
+}
+
+export interface StartOptions {
+  key?: string;
+  id?: string;
+  at?: Date;
+  priority?: number;
+  labels?: Record<string, unknown>;
+  /** starts it in this client's transaction, beside the caller's own data */
+  client?: Queryable;
+}
+
+export type Activity<I, O> = ((input: I) => O | Promise<O>) & Named<I, O> & { readonly activityName: string };
+
+export interface Workflow<I, O> extends Named<I, O> {
+  readonly workflowName: string;
+  start(input: I, options?: StartOptions): Promise<Instance<O>>;
+}
+
+type Code = (input: any) => Promise<any>;
+
+const text = (value: unknown): string => JSON.stringify(value ?? null);
+const duration = (value: Duration | undefined): string | null => (value === undefined ? null : interval(value));
+
+/** A workflow instance. */
+export class Instance<O = any> {
+  constructor(
+    private readonly app: App,
+    readonly id: string,
+  ) {}
+
+  /** Waits for the end and gives the output; throws the instance's error, TimeoutError past the timeout. */
+  async result(timeout?: Duration): Promise<O> {
+    const row = await this.app.row("call romancy.await_result($1::uuid, $2::interval, null)", [this.id, duration(timeout)]);
+    return row.result as O;
+  }
+
+  async cancel(reason?: string): Promise<boolean> {
+    return (await this.app.row("select romancy.cancel_workflow($1::uuid, $2::text) as done", [this.id, reason ?? null])).done;
+  }
+
+  async pause(): Promise<boolean> {
+    return (await this.app.row("select romancy.pause_workflow($1::uuid) as done", [this.id])).done;
+  }
+
+  async resume(): Promise<boolean> {
+    return (await this.app.row("select romancy.resume_workflow($1::uuid) as done", [this.id])).done;
+  }
+
+  async retry(): Promise<boolean> {
+    return (await this.app.row("select romancy.retry_workflow($1::uuid) as done", [this.id])).done;
+  }
+
+  /** Sends a message that receive(channel) of the instance gets; kept until it does. */
+  async signal(channel: string, data?: unknown, client?: Queryable): Promise<void> {
+    await this.app.row("select romancy.send_to($1::uuid, $2::text, $3::jsonb) as id", [this.id, channel, text(data)], client);
+  }
+
+  async status(): Promise<string> {
+    const row = await this.app.row("select status::text from romancy.instances where instance_id = $1::uuid", [this.id]);
+    if (!row) throw new RomancyError(`there is no instance ${this.id}`, { sqlstate: "RM002" });
+    return row.status;
+  }
+
+  async progress(): Promise<Record<string, any>> {
+    return (await this.app.row("select to_jsonb(p) as p from romancy.get_progress($1::uuid) p", [this.id])).p;
+  }
+
+  async value(key: string): Promise<any> {
+    return (await this.app.row("select romancy.get_value($1::uuid, $2::text) as v", [this.id, key])).v;
+  }
+}
+
+/** A run that is kept while it waits. */
+interface Kept {
+  run: Run;
+  end: Promise<void>;
+  state: { ended: boolean; output?: unknown; error?: unknown };
+}
+
+/** Workflows and activities of one program, on one queue. */
+export class App {
+  readonly queue: string;
+  readonly pool: pg.Pool;
+  readonly activities = new Map<string, { code: Code; options: ActivityDefinition }>();
+  readonly workflows = new Map<string, { code: Code; options: WorkflowDefinition }>();
+  /** runs that wait, by instance */
+  readonly kept = new Map<string, Kept>();
+
+  constructor(readonly options: AppOptions = {}) {
+    this.queue = options.queue ?? "default";
+    this.pool = new pg.Pool({ connectionString: options.connectionString, max: 20 });
+    this.pool.on("error", () => undefined); // an idle connection has broken: another is opened
+  }
+
+  // ------------------------------------------------------------ definitions
+
+  /** Makes a function an activity: run by a worker, at least once, with the server's retries and time limits. */
+  activity<I, O>(name: string, code: (input: I) => O | Promise<O>, options: ActivityDefinition = {}): Activity<I, O> {
+    this.activities.set(name, { code: async (input) => code(input as I), options });
+    return Object.assign((input: I) => code(input), { activityName: name });
+  }
+
+  /** Makes a function a workflow: replayed, so it does nothing but by activities. */
+  workflow<I, O>(name: string, code: (input: I) => Promise<O>, options: WorkflowDefinition = {}): Workflow<I, O> {
+    this.workflows.set(name, { code: code as Code, options });
+    return { workflowName: name, start: (input: I, o: StartOptions = {}) => this.start<O>(name, input, o) };
+  }
+
+  /** Tells the database what this program defines. A worker does it when it starts. */
+  async define(client?: Queryable): Promise<void> {
+    for (const [name, { options: o }] of this.activities) {
+      const compensation = typeof o.compensation === "string" ? o.compensation : o.compensation?.activityName;
+      await this.row(
+        "select romancy.define_activity($1::text, queue => $2::text, retry => $3::jsonb, compensation => $4::text," +
+          " start_to_close_timeout => $5::interval, schedule_to_start_timeout => $6::interval," +
+          " heartbeat_timeout => $7::interval, max_concurrency => $8::int, rate_limit => $9::text)",
+        [
+          name,
+          this.queue,
+          o.retry === undefined ? null : text(o.retry),
+          compensation ?? null,
+          duration(o.startToClose),
+          duration(o.scheduleToStart),
+          duration(o.heartbeat),
+          o.maxConcurrency ?? null,
+          o.rateLimit ?? null,
+        ],
+        client,
+      );
+    }
+    for (const [name, { options: o }] of this.workflows)
+      await this.row(
+        "select romancy.define_workflow($1::text, queue => $2::text, execution_timeout => $3::interval," +
+          " retention => $4::interval, on_event => $5::text)",
+        [name, this.queue, duration(o.executionTimeout), duration(o.retention), o.onEvent ?? null],
+        client,
+      );
+  }
+
+  // ------------------------------------------------------------ client calls
+
+  /** Runs a statement and gives its first row; errors are romancy's. */
+  async row(sql: string, values: unknown[], client?: Queryable): Promise<any> {
+    try {
+      const target = client ?? (await this.connect());
+      try {
+        return (await target.query(sql, values)).rows[0];
+      } finally {
+        if (!client) (target as pg.PoolClient).release();
+      }
+    } catch (error) {
+      throw fromDatabase(error);
+    }
+  }
+
+  /** A connection of the pool, in the app's namespace. */
+  async connect(): Promise<pg.PoolClient> {
+    const client = await this.pool.connect();
+    if (this.options.namespace)
+      await client.query("select set_config('romancy.namespace', $1::text, false)", [this.options.namespace]);
+    return client;
+  }
+
+  /** Starts an instance of any workflow by its name. */
+  async start<O = any>(workflow: string, input?: unknown, o: StartOptions = {}): Promise<Instance<O>> {
+    const row = await this.row(
+      "select romancy.start_workflow($1::text, $2::jsonb, instance_id => $3::uuid, idempotency_key => $4::text," +
+        " start_at => $5::timestamptz, priority => $6::int, labels => $7::jsonb) as id",
+      [
+        workflow,
+        input === undefined ? null : text(input),
+        o.id ?? null,
+        o.key ?? null,
+        o.at ?? null,
+        o.priority ?? 0,
+        o.labels === undefined ? null : text(o.labels),
+      ],
+      o.client,
+    );
+    return new Instance<O>(this, row.id);
+  }
+
+  instance<O = any>(id: string): Instance<O> {
+    return new Instance<O>(this, id);
+  }
+
+  /** Works until SIGTERM or SIGINT: takes workflows and activities of the queue. */
+  async run(options: WorkerOptions = {}): Promise<void> {
+    await this.define();
+    await new Worker(this, options).run();
+  }
+
+  async end(): Promise<void> {
+    await this.pool.end();
+  }
+
+  // ------------------------------------------------------------ carrying out
+
+  async runActivity(task: { activity: string; input: unknown }): Promise<unknown> {
+    const activity = this.activities.get(task.activity);
+    if (!activity) throw new Terminal(`this worker has no activity "${task.activity}"`, { sqlstate: "RM001" });
+    return (await activity.code(task.input)) ?? null;
+  }
+
+  /** Runs a workflow's code as far as it comes and tells the server. */
+  async stepWorkflow(client: Queryable, task: WorkflowTask): Promise<void> {
+    const kept = this.take(task) ?? this.begin(task);
+    const { run, state } = kept;
+    run.task = task;
+    run.absorb(task.history ?? []);
+    let page = task.history ?? [];
+    while (page.length >= 1000) {
+      const result = await client.query(
+        "select seq, event_type, activity_id, data from romancy.read_history($1::text, $2::bigint)",
+        [task.token, run.lastSeq],
+      );
+      page = result.rows as HistoryEvent[];
+      run.absorb(page);
+    }
+    do {
+      run.settle();
+      await macrotask(); // what can go on has gone on
+    } while (run.settle());
+    if (state.ended) {
+      this.kept.delete(task.instance_id);
+      if (!("error" in state)) {
+        try {
+          run.finish();
+        } catch (error) {
+          state.error = error;
+        }
+      }
+      if ("error" in state) return this.fail(client, run, state.error);
+      if (run.commands.length === 0) return this.finish(client, run, state.output);
+      // commands that nothing waits for are carried out first; the code is run again and ends again
+      return this.suspend(client, run, { all: [] });
+    }
+    try {
+      await this.suspend(client, run, run.waitFor());
+    } catch (error) {
+      const e = fromDatabase(error);
+      if (!(e instanceof RomancyError) || e.sqlstate === "RM009") throw error;
+      return this.fail(client, run, e);
+    }
+    this.kept.set(task.instance_id, kept);
+    while (this.kept.size > 10000) this.kept.delete(this.kept.keys().next().value as string);
+  }
+
+  /** The kept run of an instance, if history has nothing that it has not seen in this order. */
+  private take(task: WorkflowTask): Kept | undefined {
+    const kept = this.kept.get(task.instance_id);
+    this.kept.delete(task.instance_id);
+    const history = task.history ?? [];
+    if (!kept || history.length >= 1000) return undefined;
+    return kept.run.lastSeq === 0 || history.some((e) => Number(e.seq) === kept.run.lastSeq) ? kept : undefined;
+  }
+
+  private begin(task: WorkflowTask): Kept {
+    const workflow = this.workflows.get(task.workflow)!;
+    const run = new Run(task);
+    const state: Kept["state"] = { ended: false };
+    const end = current.run(run, async () => {
+      try {
+        state.output = await workflow.code(task.input);
+      } catch (error) {
+        state.error = error;
+      }
+      state.ended = true;
+    });
+    return { run, state, end };
+  }
+
+  private async suspend(client: Queryable, run: Run, waitFor: Record<string, unknown> | null): Promise<void> {
+    const commands = run.commands;
+    const alone = waitFor === null ? commands.at(-1) : undefined;
+    for (const command of commands)
+      if (command.op === "receive" && command.timeout !== undefined && command !== alone)
+        throw new RomancyError("a receive with a timeout cannot wait beside other steps", {
+          sqlstate: "RM012",
+          hint: "Use spawnReceive() and any() with a timeout.",
+        });
+    const records = run.records;
+    const wait = waitFor === null ? null : text(waitFor);
+    if (records.length > 0)
+      await client.query("select romancy.record($1::text, $2::jsonb), romancy.suspend($1::text, $3::jsonb, $4::jsonb)", [
+        run.task.token,
+        text(records),
+        text(commands),
+        wait,
+      ]);
+    else await client.query("select romancy.suspend($1::text, $2::jsonb, $3::jsonb)", [run.task.token, text(commands), wait]);
+    run.records = [];
+    run.commands = [];
+  }
+
+  private async finish(client: Queryable, run: Run, output: unknown): Promise<void> {
+    if (run.records.length > 0)
+      await client.query("select romancy.record($1::text, $2::jsonb), romancy.complete_workflow($1::text, $3::jsonb)", [
+        run.task.token,
+        text(run.records),
+        text(output),
+      ]);
+    else await client.query("select romancy.complete_workflow($1::text, $2::jsonb)", [run.task.token, text(output)]);
+  }
+
+  /** Ends the instance as failed; RM003 pauses it. */
+  private async fail(client: Queryable, run: Run, error: unknown): Promise<void> {
+    const detail = (error as RomancyError)?.detail;
+    await client.query("select romancy.fail_workflow($1::text, $2::text, $3::text, $4::jsonb)", [
+      run.task.token,
+      messageOf(error),
+      codeOf(error),
+      detail === undefined ? null : text(detail),
+    ]);
+  }
+}
+
+/** The error of an instance as a view shows it. */
+export function errorOf(document: unknown): RomancyError {
+  return fromDocument(document as ErrorDocument);
+}

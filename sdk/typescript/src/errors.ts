@@ -1,0 +1,89 @@
+/** Errors that programs see. Each carries the SQLSTATE of the server. */
+
+export interface ErrorDocument {
+  sqlstate?: string;
+  code?: string;
+  message?: string;
+  detail?: unknown;
+  hint?: string;
+}
+
+/** An error with its SQLSTATE, a code of the program's own, detail and hint. */
+export class RomancyError extends Error {
+  readonly sqlstate?: string;
+  readonly code?: string;
+  readonly detail?: unknown;
+  readonly hint?: string;
+
+  constructor(message: string, document: ErrorDocument = {}) {
+    super(message);
+    this.name = new.target.name;
+    this.sqlstate = document.sqlstate;
+    this.code = document.code;
+    this.detail = document.detail;
+    this.hint = document.hint;
+  }
+}
+
+/** An activity or a child has failed for good; `code` is the name of the error that it threw. */
+export class ActivityError extends RomancyError {}
+/** RM006: what was waited for did not come in time. */
+export class TimeoutError extends RomancyError {}
+/** RM008: the instance was cancelled. */
+export class Cancelled extends RomancyError {}
+/** RM003: the program does other steps than those that history holds. The instance is paused. */
+export class NonDeterminism extends RomancyError {}
+/** Thrown by an activity: it failed, and is not to be tried again. */
+export class Terminal extends RomancyError {}
+/** RM009: another worker has the task now, or its instance is over. */
+export class LeaseLost extends RomancyError {}
+/** The database has no extension romancy, or one that is too old, or the role may not use it. */
+export class MissingExtension extends RomancyError {}
+
+type ErrorClass = new (message: string, document: ErrorDocument) => RomancyError;
+
+const BY_SQLSTATE: Record<string, ErrorClass> = {
+  RM003: NonDeterminism,
+  RM006: TimeoutError,
+  RM008: Cancelled,
+  RM009: LeaseLost,
+};
+
+/** An error as history or a view holds it. */
+export function fromDocument(document: ErrorDocument | null | undefined): RomancyError {
+  const d = document ?? {};
+  const kind = BY_SQLSTATE[d.sqlstate ?? ""] ?? ActivityError;
+  return new kind(d.message ?? "unknown error", d);
+}
+
+/** An error of pg as one of ours; errors of the connection stay as they are. */
+export function fromDatabase(error: unknown): unknown {
+  const e = error as { code?: string; message?: string; detail?: string; hint?: string; constraint?: string };
+  const state = e?.code;
+  if (typeof state !== "string" || state.length !== 5 || /^(08|57P)/.test(state)) return error;
+  const document: ErrorDocument = { sqlstate: state, message: e.message, detail: e.detail, hint: e.hint };
+  if (state === "3F000" || state === "42883" || state === "42P01")
+    return new MissingExtension(`this database lacks extension romancy, or has an older one: ${e.message}`, {
+      ...document,
+      hint: "Run CREATE EXTENSION romancy (or ALTER EXTENSION romancy UPDATE) in it.",
+    });
+  if (state === "42501")
+    return new MissingExtension(`the role may not use romancy: ${e.message}`, {
+      ...document,
+      hint: "Run SELECT romancy.grant_usage('role') as the extension's owner.",
+    });
+  if (state === "RM007") document.code = e.constraint;
+  return fromDocument(document);
+}
+
+/** What the server is told as error_code: a SQLSTATE, or the error's name. */
+export function codeOf(error: unknown): string {
+  const e = error as { sqlstate?: string; code?: string; name?: string };
+  return e?.sqlstate ?? e?.code ?? e?.name ?? "Error";
+}
+
+/** An error's message as a call of romancy takes it. */
+export function messageOf(error: unknown): string {
+  const text = error instanceof Error ? error.message || error.name : String(error);
+  return text.replaceAll("\0", "").slice(0, 10000);
+}

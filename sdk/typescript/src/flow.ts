@@ -1,0 +1,307 @@
+/** What a workflow can do. Everything that waits gives a promise; await nothing else in a workflow. */
+import { randomUUID } from "node:crypto";
+import { fromDocument, type ErrorDocument } from "./errors.js";
+import { require, type HistoryEvent, type Run } from "./run.js";
+
+const ACTIVITY = ["ActivityScheduled", "ActivityCompleted", "ActivityFailed"];
+const CHILD = ["ChildWorkflowScheduled", "ChildWorkflowCompleted", "ChildWorkflowFailed"];
+const TIMER = ["TimerScheduled", "TimerExpired"];
+const RECEIVE = ["ReceiveScheduled", "ChannelMessageReceived", "MessageTimeout"];
+
+/** Milliseconds, or an interval as PostgreSQL reads it ("3 days"). */
+export type Duration = number | string;
+
+export interface ActivityOptions {
+  activityId?: string;
+  retry?: Record<string, unknown>;
+}
+
+export interface ChildOptions {
+  activityId?: string;
+  onParentClose?: "cancel" | "abandon";
+}
+
+export interface Message<T = any> {
+  id: number;
+  channel: string;
+  data: T;
+  metadata?: unknown;
+  sender?: string;
+  published_at?: string;
+}
+
+/** Something with a name that the server knows: a function of this program, or just the name. */
+export interface Named<I, O> {
+  readonly workflowName?: string;
+  readonly activityName?: string;
+  /** types only */
+  readonly __input?: I;
+  readonly __output?: O;
+}
+
+/** A step that runs in parallel: give it to gather() or any(). */
+export class Handle<T = any> {
+  constructor(
+    readonly step: string,
+    readonly convert: (value: any) => T = (v) => v as T,
+  ) {}
+}
+
+export function interval(value: Duration): string {
+  return typeof value === "number" ? `${value} milliseconds` : value;
+}
+
+function nameOf(target: string | Named<any, any>, what: "activityName" | "workflowName"): string {
+  const name = typeof target === "string" ? target : target[what];
+  if (name === undefined) throw new TypeError(`this is no ${what === "activityName" ? "activity" : "workflow"}`);
+  return name;
+}
+
+/** Runs an activity and gives its result. */
+export function activity<I, O>(target: string | Named<I, O>, input?: I, options: ActivityOptions = {}): Promise<O> {
+  const run = require("activity()");
+  const name = nameOf(target, "activityName");
+  const step = options.activityId ?? run.stepId(name);
+  run.command("activity", step, ACTIVITY, name, { name, input: input ?? null, retry: options.retry });
+  return run.wait(step, (event) => run.value(event) as O);
+}
+
+/** Schedules an activity in parallel. */
+export function spawn<I, O>(target: string | Named<I, O>, input?: I, options: ActivityOptions = {}): Handle<O> {
+  const run = require("spawn()");
+  const name = nameOf(target, "activityName");
+  const step = options.activityId ?? run.stepId(name);
+  run.command("activity", step, ACTIVITY, name, { name, input: input ?? null, retry: options.retry });
+  return new Handle<O>(step);
+}
+
+/** Starts another workflow beside this one. */
+export function spawnChild<I, O>(target: string | Named<I, O>, input?: I, options: ChildOptions = {}): Handle<O> {
+  const run = require("spawnChild()");
+  const name = nameOf(target, "workflowName");
+  const step = options.activityId ?? run.stepId(name);
+  run.command("child", step, CHILD, name, { name, input: input ?? null, on_parent_close: options.onParentClose });
+  return new Handle<O>(step);
+}
+
+/** Runs another workflow and gives its result. */
+export function child<I, O>(target: string | Named<I, O>, input?: I, options: ChildOptions = {}): Promise<O> {
+  const handle = spawnChild(target, input, options);
+  const run = require("child()");
+  return run.wait(handle.step, (event) => run.value(event) as O);
+}
+
+/** A timer as a handle. */
+export function spawnTimer(duration: Duration): Handle<null> {
+  const run = require("spawnTimer()");
+  const step = run.stepId("spawn_timer");
+  run.command("timer", step, TIMER, undefined, { duration: interval(duration) });
+  return new Handle<null>(step, () => null);
+}
+
+/** The next message of a channel as a handle. */
+export function spawnReceive<T = any>(channel: string): Handle<Message<T>> {
+  const run = require("spawnReceive()");
+  const step = run.stepId(`spawn_receive_${channel}`);
+  run.command("receive", step, RECEIVE, undefined, { channel });
+  return new Handle<Message<T>>(step);
+}
+
+/** Durable: no process waits. */
+export function sleep(duration: Duration): Promise<void> {
+  const run = require("sleep()");
+  const step = run.stepId("sleep");
+  run.command("timer", step, TIMER, undefined, { duration: interval(duration) });
+  return run.wait(step, () => undefined);
+}
+
+export function sleepUntil(until: Date): Promise<void> {
+  const run = require("sleepUntil()");
+  const step = run.stepId("sleep_until");
+  run.command("timer", step, TIMER, undefined, { until: until.toISOString() });
+  return run.wait(step, () => undefined);
+}
+
+/** The oldest message of a channel that was sent to this instance (or published, once subscribed). */
+export function receive<T = any>(channel: string, options: { timeout?: Duration } = {}): Promise<Message<T>> {
+  const run = require("receive()");
+  const step = run.stepId(`receive_${channel}`);
+  const timeout = options.timeout === undefined ? undefined : interval(options.timeout);
+  run.command("receive", step, RECEIVE, undefined, { channel, timeout });
+  return run.wait(step, (event) => run.value(event) as Message<T>);
+}
+
+/** A CloudEvent of a type. */
+export function waitEvent<T = any>(type: string, options: { timeout?: Duration } = {}): Promise<T> {
+  const run = require("waitEvent()");
+  const step = run.stepId(`receive_${type}`);
+  const timeout = options.timeout === undefined ? undefined : interval(options.timeout);
+  run.command("event", step, ["EventReceived", "ChannelMessageReceived", "MessageTimeout"], undefined, { type, timeout });
+  return run.wait(step, (event) => run.value(event) as T);
+}
+
+type Results<H extends readonly Handle<any>[]> = { -readonly [K in keyof H]: H[K] extends Handle<infer T> ? T : never };
+
+/** The results of all, in their order; throws the first error in that order. */
+export function gather<const H extends readonly Handle<any>[]>(handles: H): Promise<Results<H>> {
+  const run = require("gather()");
+  const ids = handles.map((h) => h.step);
+  return run.pending(ids, false, () =>
+    handles.every((h) => run.outcome(h.step))
+      ? { value: () => handles.map((h) => h.convert(run.value(run.outcome(h.step)!))) as Results<H> }
+      : undefined,
+  );
+}
+
+/** The first that ends, with its result; TimeoutError past the timeout. The others go on. */
+export function any<T>(handles: readonly Handle<T>[], options: { timeout?: Duration } = {}): Promise<{ handle: Handle<T>; result: T }> {
+  const run = require("any()");
+  const label = run.stepId("await_any");
+  run.used.add(label);
+  const look = () => {
+    const late = run.steps.get(label);
+    if (late)
+      return {
+        value: () => {
+          throw fromDocument(late.data?.error as ErrorDocument);
+        },
+      };
+    let first: { seq: number; handle: Handle<T>; event: HistoryEvent } | undefined;
+    for (const handle of handles) {
+      const event = run.outcome(handle.step);
+      if (event && (!first || Number(event.seq) < first.seq)) first = { seq: Number(event.seq), handle, event };
+    }
+    if (!first) return undefined;
+    const { handle, event } = first;
+    return { value: () => ({ handle, result: handle.convert(run.value(event)) }) };
+  };
+  return run.pending(
+    handles.map((h) => h.step),
+    true,
+    look,
+    options.timeout === undefined ? undefined : interval(options.timeout),
+    label,
+  );
+}
+
+// ---------------------------------------------------------------- done here
+
+/** The time, recorded: the same in every replay. */
+export function now(): Date {
+  const run = require("now()");
+  const value = new Date();
+  const event = run.record("now", run.stepId("workflow_now"), ["ValueRecorded"], undefined, { value: value.toISOString() });
+  return event ? new Date(run.value(event) as string) : value;
+}
+
+export function random(): number {
+  const run = require("random()");
+  const value = Math.random();
+  const event = run.record("random", run.stepId("workflow_random"), ["ValueRecorded"], undefined, { value });
+  return event ? (run.value(event) as number) : value;
+}
+
+export function uuid(): string {
+  const run = require("uuid()");
+  const value = randomUUID();
+  const event = run.record("uuid", run.stepId("workflow_uuid"), ["ValueRecorded"], undefined, { value });
+  return event ? (run.value(event) as string) : value;
+}
+
+/** True for instances that reach this point first under the new code. */
+export function patched(change: string): boolean {
+  const run = require("patched()");
+  const step = run.stepId(`patched_${change}`);
+  if (run.steps.has(step)) {
+    run.used.add(step);
+    return true;
+  }
+  if (run.unused() !== undefined) return false;
+  run.used.add(step);
+  run.records.push({ op: "patched", id: step, change });
+  return true;
+}
+
+/** Others read it with get_value(). */
+export function setValue(key: string, value: unknown): void {
+  const run = require("setValue()");
+  run.record("set_value", run.stepId("set_value"), ["ValueSet"], key, { key, value: value ?? null });
+}
+
+export function setLabels(labels: Record<string, unknown>): void {
+  const run = require("setLabels()");
+  run.record("set_labels", run.stepId("set_labels"), ["LabelsSet"], undefined, { labels });
+}
+
+/** How far the workflow is; others see it with get_progress(). */
+export function progress(done: number, total?: number, note?: string): void {
+  const run = require("progress()");
+  if (run.unused() === undefined) run.records.push({ op: "progress", done, total, note });
+}
+
+/** With an activity: registers it to undo what was done. Without: runs now what is registered. */
+export function compensate(): Promise<number>;
+export function compensate<I>(target: string | Named<I, any>, input: I): void;
+export function compensate(target?: string | Named<any, any>, input?: unknown): Promise<number> | void {
+  const run: Run = require("compensate()");
+  if (target !== undefined) {
+    const name = nameOf(target, "activityName");
+    run.record("register_compensation", run.stepId("register_compensation"), ["CompensationRegistered"], name, {
+      activity: name,
+      input: input ?? null,
+    });
+    return;
+  }
+  const step = run.stepId("compensate");
+  run.command("compensate", step, ["Compensated"], undefined, {});
+  return run.wait(step, (event) => run.value(event) as number);
+}
+
+// ---------------------------------------------------------------- carried out by the server, at once
+
+export function publish(channel: string, data?: unknown, metadata?: unknown): void {
+  const run = require("publish()");
+  run.command("publish", run.stepId(`publish_${channel}`), ["MessagePublished"], undefined, { channel, data: data ?? null, metadata });
+}
+
+export function sendTo(instanceId: string, channel: string, data?: unknown, metadata?: unknown): void {
+  const run = require("sendTo()");
+  run.command("send_to", run.stepId(`send_to_${instanceId}_${channel}`), ["MessageSent"], undefined, {
+    instance_id: instanceId,
+    channel,
+    data: data ?? null,
+    metadata,
+  });
+}
+
+export function subscribe(channel: string, mode: "broadcast" | "competing" | "direct" = "broadcast"): void {
+  const run = require("subscribe()");
+  run.command("subscribe", run.stepId(`subscribe_${channel}`), ["ChannelSubscribed"], undefined, { channel, mode });
+}
+
+export function unsubscribe(channel: string): void {
+  const run = require("unsubscribe()");
+  run.command("unsubscribe", run.stepId(`unsubscribe_${channel}`), ["ChannelUnsubscribed"], undefined, { channel });
+}
+
+export function joinGroup(name: string): void {
+  const run = require("joinGroup()");
+  run.command("join_group", run.stepId(`join_group_${name}`), ["GroupJoined"], undefined, { name });
+}
+
+export function leaveGroup(name: string): void {
+  const run = require("leaveGroup()");
+  run.command("leave_group", run.stepId(`leave_group_${name}`), ["GroupLeft"], undefined, { name });
+}
+
+/** Ends this instance and goes on in a new one with another input. The promise never resolves. */
+export function recur(input?: unknown): Promise<never> {
+  const run = require("recur()");
+  run.command("recur", run.stepId("recur"), ["WorkflowRecurred"], undefined, { input: input ?? null });
+  run.ending = true;
+  return new Promise<never>(() => undefined);
+}
+
+export function instanceId(): string {
+  return require("instanceId()").task.instance_id;
+}

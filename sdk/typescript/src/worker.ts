@@ -1,0 +1,178 @@
+/** The worker: polls, runs, renews leases, and stops in order. */
+import { hostname } from "node:os";
+import { setTimeout as delay } from "node:timers/promises";
+import pg from "pg";
+import type { App } from "./app.js";
+import { codeOf, messageOf, Terminal } from "./errors.js";
+import type { WorkflowTask } from "./run.js";
+
+export interface WorkerOptions {
+  /** tasks at a time; default 10 */
+  concurrency?: number;
+  /** seconds, renewed at a third; default 60 */
+  lease?: number;
+  /** where warnings go; default console.error */
+  log?: (message: string) => void;
+}
+
+interface ActivityTask {
+  token: string;
+  activity: string;
+  input: unknown;
+}
+
+/** Takes workflows and activities of an app's queue. */
+export class Worker {
+  private readonly name = `${hostname()}/${process.pid}`;
+  private readonly concurrency: number;
+  private readonly lease: number;
+  private readonly log: (message: string) => void;
+  private stopping = false;
+  private busy = new Set<Promise<void>>();
+  private leases = new Map<string, string>();
+  private polling = new Set<pg.PoolClient>();
+  private wakeUp: (() => void) | undefined;
+
+  constructor(
+    private readonly app: App,
+    options: WorkerOptions = {},
+  ) {
+    this.concurrency = Math.max(1, options.concurrency ?? 10);
+    this.lease = options.lease ?? 60;
+    this.log = options.log ?? ((message) => console.error(`romancy: ${message}`));
+  }
+
+  /** Works until SIGTERM or SIGINT, or stop(). What has begun ends. */
+  async run(): Promise<void> {
+    const stop = () => void this.stop();
+    process.on("SIGTERM", stop);
+    process.on("SIGINT", stop);
+    const renewal = setInterval(() => void this.renew(), (this.lease * 1000) / 3);
+    try {
+      await Promise.all([
+        this.app.activities.size > 0 ? this.poll("activities") : undefined,
+        this.app.workflows.size > 0 ? this.poll("workflows") : undefined,
+      ]);
+      await Promise.all(this.busy);
+    } finally {
+      clearInterval(renewal);
+      process.off("SIGTERM", stop);
+      process.off("SIGINT", stop);
+    }
+  }
+
+  /** Takes nothing more. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    this.wakeUp?.();
+    while (this.polling.size > 0) {
+      for (const client of this.polling) await this.cancel(client);
+      await delay(100);
+    }
+  }
+
+  /** Cancels the call that a connection is blocked in. */
+  private async cancel(client: pg.PoolClient): Promise<void> {
+    const pid = (client as unknown as { processID?: number }).processID;
+    try {
+      await this.app.pool.query("select pg_cancel_backend($1::int)", [pid]);
+    } catch {
+      // it has ended meanwhile
+    }
+  }
+
+  private async poll(kind: "activities" | "workflows"): Promise<void> {
+    let pause = 100;
+    while (!this.stopping) {
+      const begun = Date.now();
+      try {
+        while (this.busy.size >= this.concurrency) await Promise.race(this.busy);
+        await this.pollOnce(kind);
+        continue;
+      } catch (error) {
+        if ((error as { code?: string }).code === "57014") continue;
+        this.log(`poll of ${kind}: ${messageOf(error)}`);
+      }
+      if (Date.now() - begun > 60000) pause = 100;
+      await Promise.race([
+        delay(pause * (0.5 + Math.random())),
+        new Promise<void>((resolve) => {
+          this.wakeUp = resolve;
+        }),
+      ]);
+      pause = Math.min(pause * 2, 30000);
+    }
+  }
+
+  private async pollOnce(kind: "activities" | "workflows"): Promise<void> {
+    const client = await this.app.connect();
+    let broken: Error | undefined;
+    this.polling.add(client);
+    try {
+      if (this.stopping) return;
+      const sql =
+        kind === "activities"
+          ? "call romancy.poll_activities($1::text, $2::text, 1, $3::interval, '20 s', null)"
+          : "call romancy.poll_workflows($1::text, $2::text, 1, $3::interval, '20 s', null)";
+      const result = await client.query(sql, [this.app.queue, this.name, `${this.lease} s`]);
+      for (const task of result.rows[0].tasks) this.begin(kind, task);
+    } catch (error) {
+      if ((error as { code?: string }).code !== "57014") broken = error as Error;
+      throw error;
+    } finally {
+      this.polling.delete(client);
+      client.release(broken);
+    }
+  }
+
+  private begin(kind: "activities" | "workflows", task: any): void {
+    const work = (kind === "activities" ? this.serveActivity(task) : this.serveWorkflow(task))
+      .catch((error: unknown) => {
+        if ((error as { code?: string }).code !== "RM009") this.log(messageOf(error));
+      })
+      .finally(() => {
+        this.leases.delete(task.token);
+        this.busy.delete(work);
+      });
+    this.busy.add(work);
+  }
+
+  private async serveActivity(task: ActivityTask): Promise<void> {
+    this.leases.set(task.token, "select romancy.heartbeat_activity($1::text, null, $2::interval)");
+    let result: string;
+    try {
+      result = JSON.stringify(await this.app.runActivity(task)) ?? "null";
+    } catch (error) {
+      const detail = (error as { detail?: unknown }).detail;
+      await this.app.pool.query("select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)", [
+        task.token,
+        messageOf(error),
+        codeOf(error),
+        detail === undefined ? null : JSON.stringify(detail),
+        error instanceof Terminal || error instanceof TypeError,
+      ]);
+      return;
+    }
+    await this.app.pool.query("select romancy.complete_activity($1::text, $2::jsonb)", [task.token, result]);
+  }
+
+  private async serveWorkflow(task: WorkflowTask): Promise<void> {
+    if (!this.app.workflows.has(task.workflow)) {
+      // another worker of the queue may know it: it gets the instance when the lease ends
+      this.log(`this worker has no workflow "${task.workflow}"`);
+      return;
+    }
+    this.leases.set(task.token, "select romancy.extend_lease($1::text, $2::interval)");
+    await this.app.stepWorkflow(this.app.pool, task);
+  }
+
+  private async renew(): Promise<void> {
+    for (const [token, sql] of this.leases) {
+      try {
+        await this.app.pool.query(sql, [token, `${this.lease} s`]);
+      } catch {
+        // lost, or the connection is: the next call of the task says so
+      }
+    }
+  }
+}
