@@ -31,11 +31,12 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 		coalesce(r.since, p.at, (i.wait ->> 'since')::timestamptz,
 			CASE WHEN i.status = 'pending' THEN i.created_at ELSE i.updated_at END) AS since,
 		CASE WHEN r.pid IS NOT NULL OR i.status = 'paused' THEN NULL
+			WHEN i.error ? 'tries' THEN i.wake_at
 			WHEN i.wait IS NULL THEN CASE WHEN i.wake_at > pg_catalog.clock_timestamp() THEN nullif(i.wake_at, 'infinity') END
 			ELSE coalesce((i.wait ->> 'until')::timestamptz, t.due_at) END AS until,
-		coalesce((i.wait #>> '{detail,attempt}')::int, t.attempt) AS attempt,
+		coalesce((i.error ->> 'tries')::int, (i.wait #>> '{detail,attempt}')::int, t.attempt) AS attempt,
 		CASE WHEN i.status IN ('paused', 'compensating') THEN i.error
-			ELSE coalesce(i.wait #> '{detail,errors,-1}', t.errors -> -1) END AS error,
+			ELSE coalesce(i.error, i.wait #> '{detail,errors,-1}', t.errors -> -1) END AS error,
 		CASE WHEN i.status = 'paused' THEN CASE WHEN i.error IS NULL THEN p.detail ->> 'by' ELSE 'romancy' END END AS paused_by,
 		t.queue, t.worker_id, r.pid, i.owner, i.created_at
 	FROM romancy.t_instance i
@@ -63,8 +64,8 @@ COMMENT ON COLUMN romancy.waiting.step IS 'The step that runs or is waited for; 
 COMMENT ON COLUMN romancy.waiting.name IS 'The activity, channel, event type or workflow that it waits for';
 COMMENT ON COLUMN romancy.waiting.since IS 'Since when it waits, is paused, or runs this step';
 COMMENT ON COLUMN romancy.waiting.until IS 'When it goes on at the latest: a timer, a start, a timeout, the next attempt, the end of a lease; null: no time';
-COMMENT ON COLUMN romancy.waiting.attempt IS 'Attempts of the activity so far';
-COMMENT ON COLUMN romancy.waiting.error IS 'Why it is paused or compensates; or the last error of an activity that is tried again';
+COMMENT ON COLUMN romancy.waiting.attempt IS 'Attempts of the activity so far; turns that failed in the engine itself, where error has tries';
+COMMENT ON COLUMN romancy.waiting.error IS 'Why it is paused or compensates; or the last error of an activity, or of the engine itself (then it has tries), that is tried again';
 COMMENT ON COLUMN romancy.waiting.paused_by IS 'The role that paused it; romancy: the engine, because of the error';
 COMMENT ON COLUMN romancy.waiting.queue IS 'The queue of the task that it waits for; null: the database itself';
 COMMENT ON COLUMN romancy.waiting.worker_id IS 'The program that has claimed that task';

@@ -55,7 +55,7 @@ extern void rom_payload_check(const Jsonb *jb, const char *argument);
 /* Raises RM012 for such a name that is empty or too long. what: "channel", "type", "name". */
 extern void rom_channel_check(const char *name, const char *what);
 
-/* Longest name of a workflow, an activity or a queue, and longest idempotency key, in bytes: they are indexed. */
+/* Longest name of a workflow, an activity or a queue, and longest key (of idempotency, of set_value()), in bytes: they are indexed. */
 #define ROM_NAME_MAX 200
 #define ROM_KEY_MAX 2000
 

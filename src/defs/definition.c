@@ -34,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "base/arg.h"
 #include "base/errors.h"
 #include "base/spi.h"
 #include "defs/definition.h"
@@ -481,6 +482,11 @@ record_resolved(const RomNameKey *key, const char *signature)
 	bool		isnull;
 	int32		def_id;
 
+	if (strlen(key->path) > ROM_KEY_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("search_path has %zu bytes, the limit is %d", strlen(key->path), ROM_KEY_MAX),
+				 errhint("Define workflow \"%s\" with romancy.define_workflow(), or set a shorter search_path.", key->name)));
 	values[0] = CStringGetTextDatum(key->name);
 	values[1] = CStringGetTextDatum(signature);
 	values[2] = CStringGetTextDatum(key->path);

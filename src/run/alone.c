@@ -6,8 +6,8 @@
  *
  * A turn that fails at COMMIT is run again with a commit after each activity, so
  * that the error is known to be that activity's. A procedure runs after its turn's commit,
- * and its outcome is recorded by another turn. What fails in the engine itself is logged and
- * put back for later, with growing delays. An instance whose turn died with its process
+ * and its outcome is recorded by another turn. What fails in the engine itself is put
+ * back for later (trouble.c); what somebody has cancelled is run again. An instance whose turn died with its process
  * counts that before it is tried again: run.c pauses it when that has come to
  * CRASHES_MAX.
  *
@@ -18,9 +18,6 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
-#include "utils/hsearch.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "base/spi.h"
@@ -29,6 +26,7 @@
 #include "run/alone.h"
 #include "run/run.h"
 #include "run/transaction.h"
+#include "run/trouble.h"
 #include "steps/activity.h"
 #include "steps/throttle.h"
 
@@ -77,65 +75,6 @@ mark_suspect(const pg_uuid_t *id)
 	MemoryContextSwitchTo(rom_transaction_context());
 }
 
-/* Turns of an instance that failed in the engine itself, in a row, in this process. */
-typedef struct FailureEntry
-{
-	pg_uuid_t	id;
-	int			failures;
-} FailureEntry;
-
-#define FAILURES_KEPT 1000
-
-static HTAB *failures = NULL;
-
-/* next_delay is how long to wait before the next try: 1 s, doubled each time up to a minute. */
-static int
-next_delay(const pg_uuid_t *id)
-{
-	FailureEntry *entry;
-	bool		found;
-
-	if (failures == NULL || hash_get_num_entries(failures) >= FAILURES_KEPT)
-	{
-		HASHCTL		ctl;
-
-		if (failures)
-			hash_destroy(failures);
-		ctl.keysize = sizeof(pg_uuid_t);
-		ctl.entrysize = sizeof(FailureEntry);
-		ctl.hcxt = TopMemoryContext;
-		failures = hash_create("romancy failed turns", 64, &ctl,
-							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	entry = hash_search(failures, id, HASH_ENTER, &found);
-	if (!found)
-		entry->failures = 0;
-	if (entry->failures >= 6)
-		return 60000;
-	return 1000 << entry->failures++;
-}
-
-/* forget_failures: its turn was committed. */
-static void
-forget_failures(const pg_uuid_t *id)
-{
-	if (failures != NULL)
-		(void) hash_search(failures, id, HASH_REMOVE, NULL);
-}
-
-/* report logs an error of the engine itself, once per instance and try. */
-static void
-report(ErrorData *error, const pg_uuid_t *id, int delay_ms)
-{
-	ereport(LOG,
-			(errcode(error->sqlerrcode),
-			 errmsg("turn of workflow instance %s failed: %s",
-					rom_uuid_text(id),
-					error->message),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 errhint("It is tried again in %d ms.", delay_ms)));
-}
-
 /* try_alone runs a turn of one instance in a transaction of its own, and again as far as it takes. */
 static int
 try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
@@ -143,6 +82,7 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 	RomRun		run;
 	ErrorData  *error = NULL;
 	RomInjected *injected = NULL;
+	RomInjected *given;
 	bool		careful = false;
 	int			turns = 0;
 
@@ -155,14 +95,14 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 		memset(&run, 0, sizeof(run));
 		run.solo = true;
 		run.careful = careful;
-		run.injected = injected;
+		run.injected = given = injected;
 		injected = NULL;
 		result = rom_transaction_run(&run, owner, id, 1, &error);
 		*tainted |= run.tainted;
 		if (result == ROM_TRANSACTION_COMMITTED)
 		{
 			turns += run.nsaved;
-			forget_failures(id);
+			rom_trouble_over(id);
 			if (run.nalone == 0 || !*tainted)
 				rom_slot_clear_suspect(id);
 			if (run.procedure != NULL && run.nsaved > 0)
@@ -185,6 +125,11 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				return turns;
 			continue;			/* interrupted: look at the inbox again */
 		}
+		if (rom_trouble_is_cancel(error))
+		{
+			injected = given;
+			continue;
+		}
 		if (result == ROM_TRANSACTION_COMMIT_FAILED)
 		{
 			if (careful && run.last_step != NULL)
@@ -200,13 +145,7 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 		}
 		break;
 	}
-	{
-		int			delay = next_delay(id);
-
-		if (error != NULL)
-			report(error, id, delay);
-		rom_transaction_wake(id, owner, delay);
-	}
+	rom_trouble_handle(id, owner, error);
 	return turns;
 }
 

@@ -182,9 +182,24 @@ ends_as_nobody(RomTurn *turn)
 	return ROM_STATUS_IS_FINAL(turn->inst->status);
 }
 
+/*
+ * pause_member pauses an instance by itself. What asked to resume it has been tried in vain, and
+ * what is tried from now on counts anew.
+ */
+static RomTurnEnd
+pause_member(RomTurn *turn, Jsonb *error)
+{
+	for (int i = 0; i < turn->wait.ninbox; i++)
+		if (turn->wait.inbox[i].kind == ROM_INBOX_RESUME)
+			turn->wait.inbox[i].taken = true;
+	turn->inst->crashes = 0;
+	rom_turn_pause(turn, error);
+	return ROM_TURN_SAVE;
+}
+
 /* run_member runs one turn within its limits. */
 static RomTurnEnd
-run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
+run_member(RomTurn *turn, int member, bool others_wait, bool wrap, const ErrorData *pause_error)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	Oid			owner = get_role_oid(turn->inst->owner_name, true);
@@ -204,16 +219,12 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap)
 	{
 		end = ROM_TURN_NOTHING;
 		if (turn->inst->status != ROM_STATUS_PAUSED)	/* else it is known */
-		{
-			rom_turn_pause(turn, owner_error(turn->inst));
-			end = ROM_TURN_SAVE;
-		}
+			end = pause_member(turn, owner_error(turn->inst));
 	}
-	else if (turn->inst->crashes >= CRASHES_MAX && turn->wait.ninbox == 0)
-	{
-		rom_turn_pause(turn, crash_error(turn->inst));
-		end = ROM_TURN_SAVE;
-	}
+	else if (pause_error != NULL)
+		end = pause_member(turn, rom_error_to_jsonb(pause_error));
+	else if (turn->inst->crashes >= CRASHES_MAX && !ends_as_nobody(turn))
+		end = pause_member(turn, crash_error(turn->inst));
 	else if (woken_in_vain(turn))
 		end = ROM_TURN_NOTHING;
 	else if (woken_for_others(turn))
@@ -335,7 +346,7 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		}
 		end = run_member(turn, place_of(&turn->inst->id, ids, n),
 						 done > 0 && !run->in_block,
-						 count > 1 || done > 0 || run->in_block);
+						 count > 1 || done > 0 || run->in_block, run->pause_error);
 		run->tainted |= turn->out.tainted;
 		if (turn->out.raise_error)
 			ThrowErrorData(turn->out.raise_error);

@@ -23,6 +23,8 @@ typedef struct RomRun
 	bool		in_block;		/* a drain in a transaction block: nothing
 								 * commits */
 	RomInjected *injected;		/* outcome for the one member */
+	const ErrorData *pause_error;	/* nothing is run: the one member is
+									 * paused with it */
 
 	/* out */
 	pg_uuid_t	again[ROM_BATCH_MAX];	/* did not get its turn: still ready */
@@ -66,6 +68,12 @@ typedef struct RomRunHook
 	int			(*find) (const char *owner, TimestampTz now, pg_uuid_t *ids,
 						 int max);
 	TimestampTz (*next_due) (const char *owner, TimestampTz after);
+
+	/*
+	 * Is id one of its own? Then the instance that it belongs to (if it is
+	 * still there). Enters the engine by itself.
+	 */
+	bool		(*instance) (const pg_uuid_t *id, pg_uuid_t *instance);
 } RomRunHook;
 
 extern void rom_run_register(const RomRunHook *hook);

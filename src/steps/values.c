@@ -253,6 +253,11 @@ romancy_set_value(PG_FUNCTION_ARGS)
 
 	(void) rom_turn_require("set_value()");
 	key = rom_arg_text(fcinfo, 0, "key");
+	if (strlen(key) > ROM_KEY_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"key\" must not exceed %d bytes", ROM_KEY_MAX),
+				 errhint("Use a hash of it, such as md5().")));
 	call.primitive = &primitive_set_value;
 	call.step_base = "set_value";
 	call.name = key;

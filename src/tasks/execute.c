@@ -653,7 +653,25 @@ static const RomSweep resumption = {
 	.batch = sweep_ready,
 };
 
-static const RomRunHook hook = {run, find, next_due};
+/* instance_of is RomRunHook's instance(). */
+static bool
+instance_of(const pg_uuid_t *id, pg_uuid_t *instance)
+{
+	static RomStatement stmt = {"SELECT instance_id FROM romancy.t_task WHERE task_id = $1", 1, {UUIDOID}};
+	Datum		value = UUIDPGetDatum(id);
+	RomEngine	engine;
+	bool		isnull;
+
+	if (!rom_task_id(id))
+		return false;
+	rom_engine_begin(&engine);
+	if (rom_execute(&stmt, &value, NULL, 1) == 1)
+		*instance = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+	rom_engine_end(&engine);
+	return true;
+}
+
+static const RomRunHook hook = {run, find, next_due, instance_of};
 
 void
 rom_execute_init(void)

@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * trouble.h
+ *		Errors of the engine itself in a turn: kept with the instance, tried again
+ *		later and later, and in the end shown to a human.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_TROUBLE_H
+#define ROM_TROUBLE_H
+
+#include "utils/elog.h"
+#include "utils/uuid.h"
+
+/*
+ * The turn of an instance, or the attempt of a task, failed outside of user code; its transaction was rolled back.
+ * Writes the error into the instance's row with the number of tries, in a transaction of its own; logs it;
+ * and has it tried again after a delay that grows with each try, or pauses the instance when there were enough of them. A
+ * cancel from outside is no failure: then it is just run again. Allocates in rom_transaction_context(). Does not raise.
+ */
+extern void rom_trouble_handle(const pg_uuid_t *id, Oid owner, const ErrorData *error);
+
+/* Was it somebody's pg_cancel_backend(), and not a failure? */
+extern bool rom_trouble_is_cancel(const ErrorData *error);
+
+/* A turn of it was committed: what this process remembers of failures before is forgotten. */
+extern void rom_trouble_over(const pg_uuid_t *id);
+
+#endif							/* ROM_TROUBLE_H */
