@@ -398,13 +398,14 @@ attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
 	return ok;
 }
 
-/* resolve finds the activity as the instance's owner; what is missing pauses the instance. */
-static RomActivity *
-resolve(RomTurn *turn, const char *name)
+/* resolve finds the activity as the instance's owner: DONE; what is missing pauses the instance. */
+static RomOutcome
+resolve(RomTurn *turn, const char *name, RomActivity **result)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	RomActivity *volatile activity = NULL;
+	volatile RomOutcome outcome = ROM_OUTCOME_DONE;
 
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
@@ -429,15 +430,18 @@ resolve(RomTurn *turn, const char *name)
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			turn->out.cancelled = true;
+			outcome = ROM_OUTCOME_AGAIN;
 		else
+		{
 			turn->out.pause_error = rom_error_to_jsonb(edata);
-		activity = NULL;
+			outcome = ROM_OUTCOME_PAUSE;
+		}
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
-	return activity;
+	*result = activity;
+	return outcome;
 }
 
 /* judge_failure turns the error of an attempt into an outcome; interruptions from outside are no failures. */
@@ -449,10 +453,7 @@ judge_failure(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 	RomRetryPolicy policy = effective_policy(activity, call);
 
 	if (rom_slot_cancelled() || limit == ROM_LIMIT_BATCH)
-	{
-		turn->out.cancelled = true;
-		return ROM_OUTCOME_DONE;
-	}
+		return ROM_OUTCOME_AGAIN;
 	rom_limit_reset();
 	if (limit == ROM_LIMIT_EXECUTION)
 	{
@@ -464,7 +465,7 @@ judge_failure(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 		event->type = ROM_EVENT_ACTIVITY_FAILED;
 		event->result = turn->out.fail_error;
 		rom_observe_note(turn, call->name, true, a->attempt, cost);
-		return ROM_OUTCOME_DONE;
+		return ROM_OUTCOME_FAIL;
 	}
 	return attempt_failed(turn, call, event, a, &policy,
 						  rom_activity_error(call->name, edata, limit),
@@ -514,9 +515,9 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	if (before != NULL && strcmp(before->kind, "retry") == 0 && before->until > rom_now())
 		return rom_turn_wait(turn, call, before->status, before->kind, before->until, before->detail);
 
-	activity = resolve(turn, call->name);
-	if (activity == NULL)
-		return ROM_OUTCOME_DONE;
+	outcome = resolve(turn, call->name, &activity);
+	if (outcome != ROM_OUTCOME_DONE)
+		return outcome;
 	if (activity->queue != NULL)
 	{
 		outcome = queued(turn, call, event, activity);
@@ -557,10 +558,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		return completed(turn, call, event, activity, &a, result, &cost);
 	}
 	if (others_share(turn, edata->sqlerrcode))
-	{
-		turn->out.cancelled = true;
-		return ROM_OUTCOME_DONE;
-	}
+		return ROM_OUTCOME_AGAIN;
 	return judge_failure(turn, call, event, &a, activity, edata, &cost);
 }
 

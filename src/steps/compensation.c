@@ -67,7 +67,7 @@ require_activity(RomTurn *turn, const char *name)
 		FlushErrorState();
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			ReThrowError(edata);
-		turn->out.pause_error = rom_error_to_jsonb(edata);
+		rom_turn_end_pause(turn, rom_error_to_jsonb(edata));
 		missing = true;
 	}
 	PG_END_TRY();
@@ -132,22 +132,24 @@ compensate_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 
 	for (;;)
 	{
+		RomOutcome	outcome;
+
 		CHECK_FOR_INTERRUPTS();
-		switch (rom_saga_step(turn))
+		outcome = rom_saga_step(turn);
+		switch (outcome)
 		{
-			case ROM_SAGA_NONE:
+			case ROM_OUTCOME_END:
 				event->type = ROM_EVENT_COMPENSATED;
 				event->result = rom_jb_int_document(executed_since(turn));
 				return ROM_OUTCOME_DONE;
-			case ROM_SAGA_WAIT:
-				return ROM_OUTCOME_WAIT;
-			case ROM_SAGA_SOLO:
-				return ROM_OUTCOME_SOLO;
-			case ROM_SAGA_RAN:
-				if (turn->out.fail_error)
-					return ROM_OUTCOME_LOOK;
-				if (turn->out.pause_error || turn->out.cancelled)
-					return ROM_OUTCOME_DONE;
+			case ROM_OUTCOME_WAIT:
+			case ROM_OUTCOME_LOOK:
+			case ROM_OUTCOME_SOLO:
+			case ROM_OUTCOME_AGAIN:
+			case ROM_OUTCOME_PAUSE:
+			case ROM_OUTCOME_FAIL:
+				return outcome;
+			case ROM_OUTCOME_DONE:
 				if (turn->out.commit_now || turn->out.tainted || turn->spent.subxacts - subxacts > 10)
 					return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "compensate",
 										 rom_now(), NULL);

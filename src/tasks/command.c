@@ -696,6 +696,6 @@ rom_command_carry_out(RomTurn *turn, Jsonb *command)
 void
 rom_command_pause(RomTurn *turn, Jsonb *error)
 {
-	turn->out.pause_error = rom_turn_copy_jsonb(turn, error);
+	rom_turn_end_pause(turn, error);
 	rom_turn_unwind(turn);
 }

@@ -126,11 +126,11 @@ resolve(RomTurn *turn, const char *name)
 		MemoryContextSwitchTo(turn->cxt);
 		edata = CopyErrorData();
 		FlushErrorState();
-		turn->out.pause_error = rom_error_to_jsonb(edata);
+		rom_turn_end_pause(turn, rom_error_to_jsonb(edata));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
-	if (turn->out.pause_error != NULL)
+	if (activity == NULL)
 		rom_turn_unwind(turn);
 	return activity;
 }

@@ -97,11 +97,10 @@ next_step(RomTurn *turn, RomCall *call)
 			char	   *message = psprintf("activity_id \"%s\" is used twice in workflow \"%s\"",
 										   call->step, turn->inst->workflow);
 
-			turn->out.pause_error =
-				rom_turn_copy_jsonb(turn,
-									rom_error_make(ERRCODE_ROM_REPLAY, message, NULL,
-												   "Give each step an activity_id of its own, or none.",
-												   NULL));
+			rom_turn_end_pause(turn,
+							   rom_error_make(ERRCODE_ROM_REPLAY, message, NULL,
+											  "Give each step an activity_id of its own, or none.",
+											  NULL));
 			rom_turn_unwind(turn);
 		}
 		return rom_turn_copy_text(turn, call->step);
@@ -167,13 +166,12 @@ rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char 
 								  turn->workflow->handler ? turn->workflow->handler : "the handler",
 								  changed ? "has changed" : "has not changed");
 
-	turn->out.pause_error =
-		rom_turn_copy_jsonb(turn,
-							rom_error_make(ERRCODE_ROM_REPLAY, message, detail,
-										   changed ?
-										   "Put the former function back, or guard the change with romancy.patched(); then call romancy.resume_workflow()." :
-										   "A handler must ask for the same steps in every replay: use romancy.workflow_now(), workflow_random() and activities for what may change; then call romancy.resume_workflow().",
-										   NULL));
+	rom_turn_end_pause(turn,
+					   rom_error_make(ERRCODE_ROM_REPLAY, message, detail,
+									  changed ?
+									  "Put the former function back, or guard the change with romancy.patched(); then call romancy.resume_workflow()." :
+									  "A handler must ask for the same steps in every replay: use romancy.workflow_now(), workflow_random() and activities for what may change; then call romancy.resume_workflow().",
+									  NULL));
 }
 
 /* shown_input writes an input behind the step that it is of, its first 1,000 bytes. */
@@ -223,7 +221,7 @@ check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
 	}
 }
 
-/* keep_call copies a call to memory that survives the unwind. */
+/* keep_call copies a call to memory that survives the unwind: it ends the evaluation. */
 static void
 keep_call(RomTurn *turn, RomCall *call)
 {
@@ -235,6 +233,7 @@ keep_call(RomTurn *turn, RomCall *call)
 	copy->input = rom_turn_copy_jsonb(turn, call->input);
 	copy->detail = rom_turn_copy_jsonb(turn, call->detail);
 	turn->eval.call = copy;
+	rom_turn_end(turn, turn->eval.inlined ? ROM_EVAL_ABANDONED : ROM_EVAL_CALL);
 }
 
 void
@@ -246,8 +245,6 @@ rom_turn_block(RomTurn *turn, RomCall *call)
 						  rom_turn_peek(turn), "another step", "");
 		rom_turn_unwind(turn);
 	}
-	if (turn->eval.inlined)
-		turn->eval.abandon = true;
 	call->step = rom_turn_copy_text(turn, call->step);
 	keep_call(turn, call);
 	rom_turn_unwind(turn);
@@ -285,14 +282,13 @@ rom_turn_step(RomCall *call)
 
 	if (turn->inst->last_seq + turn->replay.history.count - turn->replay.stored >= rom_guc_max_history_events)
 	{
-		turn->out.fail_error =
-			rom_turn_copy_jsonb(turn,
-								rom_error_make(ERRCODE_ROM_LIMIT,
-											   psprintf("history of workflow \"%s\" would exceed %d events",
-														turn->inst->workflow, rom_guc_max_history_events),
-											   NULL,
-											   "Let the workflow continue with romancy.recur(), or raise romancy.max_history_events.",
-											   NULL));
+		rom_turn_end_fail(turn,
+						  rom_error_make(ERRCODE_ROM_LIMIT,
+										 psprintf("history of workflow \"%s\" would exceed %d events",
+												  turn->inst->workflow, rom_guc_max_history_events),
+										 NULL,
+										 "Let the workflow continue with romancy.recur(), or raise romancy.max_history_events.",
+										 NULL));
 		rom_turn_unwind(turn);
 	}
 	call->step = step;
@@ -318,8 +314,6 @@ rom_turn_step(RomCall *call)
 		rom_quiet_move(turn);
 		return rom_call_answered(turn, call, event);
 	}
-	if (turn->eval.inlined)
-		turn->eval.abandon = true;
 	keep_call(turn, call);
 	rom_turn_unwind(turn);
 }

@@ -17,6 +17,7 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "instances/event.h"
+#include "memory/slot.h"
 #include "turn/carry.h"
 #include "turn/context.h"
 #include "turn/quiet.h"
@@ -101,14 +102,13 @@ rom_call_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event)
 	PG_CATCH();
 	{
 		/* whether the handler catches it or not: go step by step */
-		turn->eval.unwinding = true;
-		turn->eval.abandon = true;
+		rom_turn_end(turn, ROM_EVAL_ABANDONED);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	if (outcome != ROM_OUTCOME_DONE || event->type == ROM_EVENT_ACTIVITY_FAILED)
 	{
-		turn->eval.abandon = true;
+		rom_turn_end(turn, ROM_EVAL_ABANDONED);
 		rom_turn_unwind(turn);
 	}
 	turn->eval.inline_steps++;
@@ -147,7 +147,7 @@ rom_carry_out(RomTurn *turn, RomCall *call)
 		MemoryContextSwitchTo(turn->cxt);
 		if (TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
 			turn->spent.subxacts++;
-		if (outcome == ROM_OUTCOME_SOLO || turn->out.pause_error || turn->out.cancelled)
+		if (outcome == ROM_OUTCOME_SOLO || outcome == ROM_OUTCOME_PAUSE || outcome == ROM_OUTCOME_AGAIN)
 			RollbackAndReleaseCurrentSubTransaction();
 		else
 			ReleaseCurrentSubTransaction();
@@ -162,22 +162,27 @@ rom_carry_out(RomTurn *turn, RomCall *call)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(turn->cxt);
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			turn->out.cancelled = true;
+			outcome = ROM_OUTCOME_AGAIN;
 		else if (operator_has_to_mend(edata->sqlerrcode))
+		{
 			turn->out.pause_error = rom_error_to_jsonb(edata);
+			outcome = ROM_OUTCOME_PAUSE;
+		}
 		else
 		{
 			event->type = ROM_EVENT_CALL_FAILED;
 			event->result = rom_error_to_jsonb(edata);
+			outcome = ROM_OUTCOME_DONE;
 		}
-		outcome = ROM_OUTCOME_DONE;
 	}
 	PG_END_TRY();
 	CurrentResourceOwner = owner;
 	MemoryContextSwitchTo(old);
 
 done:
-	if (outcome == ROM_OUTCOME_DONE && !turn->out.pause_error && !turn->out.cancelled)
+	if (rom_slot_cancelled())
+		return ROM_OUTCOME_AGAIN;
+	if (outcome == ROM_OUTCOME_DONE || (outcome == ROM_OUTCOME_FAIL && event->type != 0))
 	{
 		rom_call_answered(turn, call, event);
 		if (turn->wait.before && turn->wait.before->step &&

@@ -30,7 +30,8 @@ extern RomEvent *rom_call_answered(RomTurn *turn, RomCall *call, RomEvent *event
  * rom_carry_out executes the call that the handler was unwound for, in a
  * subtransaction. An error becomes an event (CallFailed) that the handler gets
  * raised, now and on replay; one that an operator has to mend pauses. (Errors
- * of an activity's own code are caught by its primitive.)
+ * of an activity's own code are caught by its primitive.) AGAIN also where the
+ * instance was cancelled meanwhile.
  */
 extern RomOutcome rom_carry_out(RomTurn *turn, RomCall *call);
 

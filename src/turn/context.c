@@ -150,6 +150,27 @@ rom_refuse_in_handler(const char *function)
 }
 
 void
+rom_turn_end(RomTurn *turn, RomEvaluation why)
+{
+	turn->eval.end = Max(turn->eval.end, why);
+	turn->eval.unwinding = true;
+}
+
+void
+rom_turn_end_pause(RomTurn *turn, Jsonb *error)
+{
+	turn->out.pause_error = rom_turn_copy_jsonb(turn, error);
+	rom_turn_end(turn, ROM_EVAL_PAUSE);
+}
+
+void
+rom_turn_end_fail(RomTurn *turn, Jsonb *error)
+{
+	turn->out.fail_error = rom_turn_copy_jsonb(turn, error);
+	rom_turn_end(turn, ROM_EVAL_FAIL);
+}
+
+void
 rom_turn_unwind(RomTurn *turn)
 {
 	turn->eval.unwinding = true;
@@ -161,12 +182,12 @@ rom_turn_unwind(RomTurn *turn)
 		 * cleans up, but the language's interpreter may keep stale state.
 		 */
 		turn->out.tainted = true;
-		turn->out.fail_error = rom_error_make(ERRCODE_ROM_LIMIT,
-											  "the workflow's handler does not let itself be unwound",
-											  "It caught the error that ends an evaluation more than 200 times.",
-											  "Do not catch query_canceled (57014) in a handler.",
-											  NULL);
-		turn->out.fail_error = rom_turn_copy_jsonb(turn, turn->out.fail_error);
+		rom_turn_end_fail(turn,
+						  rom_error_make(ERRCODE_ROM_LIMIT,
+										 "the workflow's handler does not let itself be unwound",
+										 "It caught the error that ends an evaluation more than 200 times.",
+										 "Do not catch query_canceled (57014) in a handler.",
+										 NULL));
 		PG_exception_stack = rom_context_tear_out;
 		error_context_stack = NULL;
 	}

@@ -79,6 +79,13 @@ extern bool rom_turn_in_handler(void);
 /* Raises RM004 in a handler: function (without schema) must not be called there. */
 extern void rom_refuse_in_handler(const char *function);
 
+/* The evaluation has to end for this reason, unless there is a better one; call rom_turn_unwind(), or raise something else. */
+extern void rom_turn_end(RomTurn *turn, RomEvaluation why);
+
+/* The same, with the error that the instance is to be paused with, or to fail with; copied. */
+extern void rom_turn_end_pause(RomTurn *turn, Jsonb *error);
+extern void rom_turn_end_fail(RomTurn *turn, Jsonb *error);
+
 /* Raises the unwind; noreturn. Used by primitives that must not go on. */
 extern void rom_turn_unwind(RomTurn *turn) pg_attribute_noreturn();
 

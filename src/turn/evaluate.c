@@ -102,8 +102,7 @@ on_subxact(SubXactEvent event, SubTransactionId mySubid,
 	{
 		if (level >= NEST_MAX || turn->eval.inline_steps > steps_at_start[level])
 		{
-			turn->eval.unwinding = true;
-			turn->eval.abandon = true;
+			rom_turn_end(turn, ROM_EVAL_ABANDONED);
 		}
 	}
 }
@@ -138,7 +137,6 @@ judge(RomTurn *turn, ErrorData *edata)
 	if (rom_slot_cancelled())
 	{
 		turn->out.tainted |= rom_limit_torn();
-		turn->out.cancelled = true;
 		return ROM_EVAL_AGAIN;
 	}
 	switch (rom_limit_fired())
@@ -175,17 +173,9 @@ judge(RomTurn *turn, ErrorData *edata)
 													  NULL);
 			return ROM_EVAL_FAIL;
 	}
-	if (turn->out.pause_error)
-		return ROM_EVAL_PAUSE;
-	if (turn->eval.abandon)
-		return ROM_EVAL_ABANDONED;
-	if (turn->out.fail_error)
-		return ROM_EVAL_FAIL;
-	if (turn->eval.call)
-		return ROM_EVAL_CALL;
-	if (edata)
-		return ROM_EVAL_ERROR;
-	return ROM_EVAL_RETURNED;
+	if (turn->eval.end != ROM_EVAL_RETURNED)
+		return turn->eval.end;
+	return edata ? ROM_EVAL_ERROR : ROM_EVAL_RETURNED;
 }
 
 RomEvaluation
@@ -223,7 +213,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	turn->wait.now = NULL;
 	turn->wait.over = false;
 	turn->eval.unwinding = false;
-	turn->eval.abandon = false;
+	turn->eval.end = ROM_EVAL_RETURNED;
 	turn->eval.swallowed = 0;
 	turn->eval.inline_steps = 0;
 	turn->eval.inlined = inlined;

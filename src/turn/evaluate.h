@@ -12,18 +12,6 @@
 
 #include "turn/primitive.h"
 
-/* How it ended. */
-typedef enum RomEvaluation
-{
-	ROM_EVAL_RETURNED,
-	ROM_EVAL_ERROR,
-	ROM_EVAL_CALL,				/* turn->eval.call is to be carried out */
-	ROM_EVAL_ABANDONED,			/* inline: go step by step */
-	ROM_EVAL_PAUSE,				/* turn->out.pause_error */
-	ROM_EVAL_FAIL,				/* turn->out.fail_error */
-	ROM_EVAL_AGAIN				/* interrupted from outside: roll back */
-} RomEvaluation;
-
 /*
  * rom_evaluate runs the handler from the top, in a subtransaction: kept when
  * inlined and nothing went wrong, rolled back otherwise. *output and *edata

@@ -29,7 +29,7 @@ typedef struct RomAttemptStat RomAttemptStat;
 /* Subtransactions with an xid in one transaction: more than 64 would overflow the proc array's cache. */
 #define ROM_SUBXACTS_MAX	28
 
-/* How one of a primitive's calls went. */
+/* How carrying a call out went. */
 typedef enum RomOutcome
 {
 	ROM_OUTCOME_DONE,			/* the event is filled in: append it, go on */
@@ -40,7 +40,26 @@ typedef enum RomOutcome
 								 * find: evaluate again, nothing is answered */
 	ROM_OUTCOME_SOLO,			/* needs the turn to itself (non-transactional
 								 * activity): leave the batch, run again alone */
+	ROM_OUTCOME_AGAIN,			/* interrupted from outside (a cancel, other
+								 * members' locks): roll back, run again */
+	ROM_OUTCOME_PAUSE,			/* turn->out.pause_error is set: pause the
+								 * instance with it */
+	ROM_OUTCOME_FAIL			/* turn->out.fail_error is set: the instance
+								 * fails with it. The event is appended if it
+								 * has a type */
 } RomOutcome;
+
+/* How an evaluation ended. The later one wins where there are several reasons to end it. */
+typedef enum RomEvaluation
+{
+	ROM_EVAL_RETURNED,
+	ROM_EVAL_ERROR,
+	ROM_EVAL_CALL,				/* turn->eval.call is to be carried out */
+	ROM_EVAL_FAIL,				/* turn->out.fail_error */
+	ROM_EVAL_ABANDONED,			/* inline: roll back, go step by step */
+	ROM_EVAL_PAUSE,				/* turn->out.pause_error */
+	ROM_EVAL_AGAIN				/* interrupted from outside: roll back */
+} RomEvaluation;
 
 /* How a primitive is carried out. */
 typedef enum RomPrimitiveKind
@@ -168,7 +187,8 @@ typedef struct RomTurnEval
 	bool		active;			/* it is under way */
 	bool		inlined;		/* calls are carried out inside it */
 	bool		unwinding;		/* sticky: every call raises again */
-	bool		abandon;		/* inline: roll back, go step by step */
+	RomEvaluation end;			/* why it has to end (rom_turn_end()); else
+								 * ROM_EVAL_RETURNED */
 	int			swallowed;		/* raises while unwinding */
 	int			nest;			/* transaction nest level of the evaluation */
 	int			inline_steps;	/* effects inside the inline evaluation */
@@ -227,11 +247,8 @@ typedef struct RomTurnOut
 	Jsonb	   *output;
 	Jsonb	   *error;
 	Jsonb	   *failed_step;	/* what rom_failure_find() found, or NULL */
-	Jsonb	   *pause_error;	/* not NULL: pause the instance with it */
-	Jsonb	   *fail_error;		/* not NULL: the evaluation failed with it
-								 * whatever the handler returned */
-	bool		cancelled;		/* interrupted by a cancel: roll back and look
-								 * at the inbox again */
+	Jsonb	   *pause_error;	/* of ROM_EVAL_PAUSE and ROM_OUTCOME_PAUSE */
+	Jsonb	   *fail_error;		/* of ROM_EVAL_FAIL and ROM_OUTCOME_FAIL */
 
 	/* what the save has to write besides the row and the history */
 	Jsonb	   *labels;			/* new labels, or NULL */

@@ -31,6 +31,7 @@
 #include "base/spi.h"
 #include "defs/activity_definition.h"
 #include "instances/event.h"
+#include "memory/slot.h"
 #include "turn/context.h"
 #include "turn/replay.h"
 #include "turn/saga.h"
@@ -471,19 +472,19 @@ rom_saga_settle(RomTurn *turn, TimestampTz *until)
 	return n > 0;
 }
 
-RomSagaStep
+RomOutcome
 rom_saga_step(RomTurn *turn)
 {
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 	Registered *r = next_registered(turn);
-	RomSagaStep result = ROM_SAGA_RAN;
+	RomOutcome	outcome;
 	RomCall		call = {0};
 	RomEvent   *event;
 
 	if (r == NULL)
 	{
 		MemoryContextSwitchTo(old);
-		return ROM_SAGA_NONE;
+		return ROM_OUTCOME_END;
 	}
 	call.primitive = activity_primitive;
 	call.name = call.step_base = r->name;
@@ -492,24 +493,17 @@ rom_saga_step(RomTurn *turn)
 	event = rom_turn_event(turn, 0, call.step);
 	event->name = r->name;
 	event->input = call.input;
-	switch (call.primitive->execute(turn, &call, event))
+	outcome = call.primitive->execute(turn, &call, event);
+	if (rom_slot_cancelled())
+		outcome = ROM_OUTCOME_AGAIN;
+	if (outcome == ROM_OUTCOME_DONE)
 	{
-		case ROM_OUTCOME_WAIT:
-			result = ROM_SAGA_WAIT;
-			break;
-		case ROM_OUTCOME_DONE:
-			if (turn->out.pause_error || turn->out.cancelled || turn->out.fail_error)
-				break;			/* it did not run, or not to its end */
-			rom_turn_append(turn, crossed_off(turn, r, event));
-			turn->inst->flags |= ROM_HAS_COMPENSATED;
-			turn->wait.before = NULL;
-			break;
-		default:
-			result = ROM_SAGA_SOLO;
-			break;
+		rom_turn_append(turn, crossed_off(turn, r, event));
+		turn->inst->flags |= ROM_HAS_COMPENSATED;
+		turn->wait.before = NULL;
 	}
 	MemoryContextSwitchTo(old);
-	return result;
+	return outcome;
 }
 
 /* in_use: does a live instance have an activity registered as a compensation? */

@@ -51,18 +51,11 @@ extern char *rom_saga_compensation(const char *name);
 extern bool rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error);
 
 /*
- * Runs the last registered compensation that has not run. NONE: there is
- * none, and turn->saga->error says what failed. WAIT: turn->wait.now is set.
+ * Runs the last registered compensation that has not run: DONE. END: there is none, and
+ * turn->saga->error says what failed. WAIT: turn->wait.now is set. Or SOLO, AGAIN, PAUSE or FAIL
+ * as for any activity.
  */
-typedef enum RomSagaStep
-{
-	ROM_SAGA_NONE,
-	ROM_SAGA_RAN,
-	ROM_SAGA_WAIT,
-	ROM_SAGA_SOLO
-} RomSagaStep;
-
-extern RomSagaStep rom_saga_step(RomTurn *turn);
+extern RomOutcome rom_saga_step(RomTurn *turn);
 
 /* Is anything registered that has not run? */
 extern bool rom_saga_pending(RomTurn *turn);

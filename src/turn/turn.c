@@ -153,13 +153,14 @@ apply_inbox(RomTurn *turn)
 	return false;
 }
 
-/* find_handler resolves the function to run; a missing one, or a lost right, pauses the instance. */
-static FmgrInfo *
-find_handler(RomTurn *turn)
+/* find_handler resolves the function to run: DONE; a missing one, or a lost right, pauses the instance. */
+static RomOutcome
+find_handler(RomTurn *turn, FmgrInfo **result)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	FmgrInfo   *volatile flinfo = NULL;
+	volatile RomOutcome outcome = ROM_OUTCOME_DONE;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);
@@ -178,15 +179,18 @@ find_handler(RomTurn *turn)
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			turn->out.cancelled = true;
+			outcome = ROM_OUTCOME_AGAIN;
 		else
-			rom_verdict_paused(turn, rom_error_to_jsonb(edata));
-		flinfo = NULL;
+		{
+			turn->out.pause_error = rom_error_to_jsonb(edata);
+			outcome = ROM_OUTCOME_PAUSE;
+		}
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
-	return flinfo;
+	*result = flinfo;
+	return outcome;
 }
 
 /* find_version reads the version that the instance runs, for its search_path: its handler may be missing. */
@@ -227,27 +231,26 @@ compensate(RomTurn *turn)
 	}
 	for (;;)
 	{
-		RomSagaStep step;
-
 		CHECK_FOR_INTERRUPTS();
-		step = rom_saga_step(turn);
-		if (turn->out.cancelled || rom_slot_cancelled() || step == ROM_SAGA_SOLO)
-			return ROM_TURN_AGAIN;
-		if (turn->out.pause_error)
+		switch (rom_saga_step(turn))
 		{
-			rom_verdict_paused(turn, turn->out.pause_error);
-			return ROM_TURN_SAVE;
-		}
-		if (step == ROM_SAGA_NONE)
-		{
-			rom_verdict_final(turn, turn->saga->status, rom_verdict_saga_error(turn));
-			return ROM_TURN_SAVE;
-		}
-		if (step == ROM_SAGA_WAIT)
-		{
-			rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, turn->wait.now->until);
-			turn->out.error = turn->saga->error;
-			return ROM_TURN_SAVE;
+			case ROM_OUTCOME_DONE:
+			case ROM_OUTCOME_LOOK:
+			case ROM_OUTCOME_FAIL:	/* no deadline counts any more */
+				break;
+			case ROM_OUTCOME_WAIT:
+				rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, turn->wait.now->until);
+				turn->out.error = turn->saga->error;
+				return ROM_TURN_SAVE;
+			case ROM_OUTCOME_END:
+				rom_verdict_final(turn, turn->saga->status, rom_verdict_saga_error(turn));
+				return ROM_TURN_SAVE;
+			case ROM_OUTCOME_SOLO:
+			case ROM_OUTCOME_AGAIN:
+				return ROM_TURN_AGAIN;
+			case ROM_OUTCOME_PAUSE:
+				rom_verdict_paused(turn, turn->out.pause_error);
+				return ROM_TURN_SAVE;
 		}
 		if (yields(turn, start))
 		{
@@ -336,15 +339,13 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 		Jsonb	   *output;
 		ErrorData  *edata;
 		RomEvaluation result;
-		RomOutcome	outcome;
 
 		CHECK_FOR_INTERRUPTS();
 		result = rom_evaluate(turn, flinfo, false, &output, &edata);
 		switch (result)
 		{
 			case ROM_EVAL_RETURNED:
-				rom_verdict_completed(turn, output);
-				if (turn->out.fail_error == NULL)
+				if (rom_verdict_completed(turn, output))
 					return ROM_TURN_SAVE;
 				rom_verdict_failed(turn, turn->out.fail_error);
 				return ended(turn);
@@ -384,31 +385,28 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 			rom_verdict_waiting(turn, ROM_STATUS_RUNNING, rom_now());
 			return ROM_TURN_SAVE;
 		}
-		outcome = rom_carry_out(turn, turn->eval.call);
-		if (turn->out.cancelled || rom_slot_cancelled())
-			return ROM_TURN_AGAIN;
-		if (turn->out.pause_error)
+		switch (rom_carry_out(turn, turn->eval.call))
 		{
-			rom_verdict_paused(turn, turn->out.pause_error);
-			return ROM_TURN_SAVE;
-		}
-		if (outcome == ROM_OUTCOME_SOLO)
-			return ROM_TURN_AGAIN;
-		if (outcome == ROM_OUTCOME_END)
-			return ROM_TURN_SAVE;
-		if (outcome == ROM_OUTCOME_LOOK)
-			continue;
-		if (outcome == ROM_OUTCOME_WAIT)
-		{
-			if (still_waits(turn))
-				return ROM_TURN_NOTHING;
-			rom_verdict_waiting(turn, turn->wait.now->status, turn->wait.now->until);
-			return ROM_TURN_SAVE;
-		}
-		if (turn->out.fail_error)
-		{
-			rom_verdict_failed(turn, turn->out.fail_error);
-			return ended(turn);
+			case ROM_OUTCOME_DONE:
+				break;
+			case ROM_OUTCOME_LOOK:
+				continue;
+			case ROM_OUTCOME_WAIT:
+				if (still_waits(turn))
+					return ROM_TURN_NOTHING;
+				rom_verdict_waiting(turn, turn->wait.now->status, turn->wait.now->until);
+				return ROM_TURN_SAVE;
+			case ROM_OUTCOME_END:
+				return ROM_TURN_SAVE;
+			case ROM_OUTCOME_SOLO:
+			case ROM_OUTCOME_AGAIN:
+				return ROM_TURN_AGAIN;
+			case ROM_OUTCOME_PAUSE:
+				rom_verdict_paused(turn, turn->out.pause_error);
+				return ROM_TURN_SAVE;
+			case ROM_OUTCOME_FAIL:
+				rom_verdict_failed(turn, turn->out.fail_error);
+				return ended(turn);
 		}
 		if (yields(turn, start))
 		{
@@ -481,11 +479,16 @@ rom_turn_run(RomTurn *turn, bool wrap)
 													 * any more */
 		return step_by_step(turn, NULL, wrap);
 	}
-	flinfo = find_handler(turn);
-	if (turn->out.cancelled)
-		return ROM_TURN_AGAIN;
-	if (flinfo == NULL)
-		return ROM_TURN_SAVE;
+	switch (find_handler(turn, &flinfo))
+	{
+		case ROM_OUTCOME_AGAIN:
+			return ROM_TURN_AGAIN;
+		case ROM_OUTCOME_PAUSE:
+			rom_verdict_paused(turn, turn->out.pause_error);
+			return ROM_TURN_SAVE;
+		default:
+			break;
+	}
 	if (inst->body_hash == 0)
 		inst->body_hash = turn->workflow->body_hash;
 
@@ -505,8 +508,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 		{
 			case ROM_EVAL_RETURNED:
 				rom_evaluate_note(turn, false, false);
-				rom_verdict_completed(turn, output);
-				if (turn->out.fail_error)
+				if (!rom_verdict_completed(turn, output))
 					rom_verdict_failed(turn, turn->out.fail_error);
 				return ROM_TURN_SAVE;
 			case ROM_EVAL_PAUSE:

@@ -31,7 +31,7 @@ rom_verdict_waiting(RomTurn *turn, RomStatus status, TimestampTz wake_at)
 	turn->out.changed = true;
 }
 
-void
+bool
 rom_verdict_completed(RomTurn *turn, Jsonb *output)
 {
 	RomEvent   *event = rom_turn_event(turn, ROM_EVENT_WORKFLOW_COMPLETED, NULL);
@@ -49,13 +49,14 @@ rom_verdict_completed(RomTurn *turn, Jsonb *output)
 											   NULL,
 											   "Keep large data in a table and return a key, or raise romancy.max_payload_size.",
 											   NULL));
-		return;
+		return false;
 	}
 	event->result = output;
 	rom_turn_append(turn, event);
 	turn->out.output = output;
 	turn->out.status = ROM_STATUS_COMPLETED;
 	turn->wait.now = NULL;
+	return true;
 }
 
 void
