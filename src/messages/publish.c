@@ -116,13 +116,9 @@ find_subscribers(const char *channel, Datum *mailboxes)
 	{
 		elements[i] = rom_value(i, 5, &isnull);
 		if (DatumGetBool(rom_value(i, 4, &isnull)))
-		{
-			Oid			owner = rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext));
-
-			if (OidIsValid(owner))
-				rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)), owner,
-							   DatumGetInt32(rom_value(i, 3, &isnull)));
-		}
+			rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)),
+						   rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext)),
+						   DatumGetInt32(rom_value(i, 3, &isnull)));
 	}
 	*mailboxes = PointerGetDatum(construct_array(elements, rows, UUIDOID, UUID_LEN,
 												 false, TYPALIGN_CHAR));
@@ -206,7 +202,7 @@ publish_to_instance(const RomPublish *p, bool missing_ok)
 	mailbox = *DatumGetUUIDP(rom_value(0, 6, &isnull));
 	owner = rom_channel_owner(rom_value_text(0, 1, CurrentMemoryContext));
 	waiting = rom_value(0, 5, &isnull);
-	if (!isnull && DatumGetBool(waiting) && OidIsValid(owner))
+	if (!isnull && DatumGetBool(waiting))
 		rom_wake_ready(&p->target, owner, DatumGetInt32(rom_value(0, 2, &isnull)));
 	return insert_message(p, KIND_DIRECT, &mailbox);
 }

@@ -50,11 +50,9 @@ wake_rows(uint64 rows)
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
-		Oid			owner = rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext));
 
-		if (!OidIsValid(owner))
-			continue;
-		rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)), owner,
+		rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)),
+					   rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext)),
 					   DatumGetInt32(rom_value(i, 3, &isnull)));
 		noted++;
 	}
@@ -190,16 +188,13 @@ sweep_all(const RomSweepArgs *args, bool complete, bool *more)
 		for (uint64 i = 0; i < rows; i++)
 		{
 			bool		isnull;
-			Oid			owner;
 
 			pos_id = *DatumGetUUIDP(rom_value(i, 1, &isnull));
 			pos_at = DatumGetTimestampTz(rom_value(i, 4, &isnull));
 			if (!DatumGetBool(rom_value(i, 5, &isnull)) || isnull)
 				continue;
-			owner = rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext));
-			if (!OidIsValid(owner))
-				continue;
-			rom_wake_ready(&pos_id, owner, DatumGetInt32(rom_value(i, 3, &isnull)));
+			rom_wake_ready(&pos_id, rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext)),
+						   DatumGetInt32(rom_value(i, 3, &isnull)));
 			handled++;
 		}
 		SPI_freetuptable(SPI_tuptable);

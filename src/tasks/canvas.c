@@ -205,8 +205,7 @@ rom_canvas_find(const char *owner, pg_uuid_t *ids, int max)
 			continue;
 		}
 		role = get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true);
-		if (OidIsValid(role))
-			rom_wake_ready(id, role, DatumGetInt32(rom_value(i, 3, &isnull)));
+		rom_wake_ready(id, role, DatumGetInt32(rom_value(i, 3, &isnull)));
 	}
 	return rows;
 }

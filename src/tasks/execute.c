@@ -49,6 +49,31 @@
 #include "turn/limit.h"
 #include "turn/turn.h"
 
+/*
+ * pause_instances has the instances of tasks run whose owner is not there any more: their turns pause them, and
+ * so these tasks.
+ */
+static void
+pause_instances(const pg_uuid_t *ids, int n)
+{
+	static RomStatement find = {
+		"SELECT DISTINCT instance_id, priority FROM romancy.t_task WHERE task_id = ANY ($1) AND state IN (0, 2)",
+		1, {UUIDARRAYOID}
+	};
+	RomEngine	engine;
+	Datum		values[1];
+	uint64		rows;
+	bool		isnull;
+
+	values[0] = rom_uuid_array(ids, n);
+	rom_engine_begin(&engine);
+	rows = rom_execute(&find, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+		rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)), InvalidOid,
+					   DatumGetInt32(rom_value(i, 2, &isnull)));
+	rom_engine_end(&engine);
+}
+
 /* claim locks the tasks among ids and returns them in the order of ids. */
 static int
 claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
@@ -61,13 +86,19 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 	};
 	MemoryContext cxt = CurrentMemoryContext;
 	RomTask    *found[ROM_BATCH_MAX];
+	char	   *name = GetUserNameFromId(owner, true);
 	RomEngine	engine;
 	Datum		values[2];
 	uint64		rows;
 	int			count = 0;
 
 	values[0] = rom_uuid_array(ids, n);
-	values[1] = CStringGetTextDatum(GetUserNameFromId(owner, false));
+	if (name == NULL)
+	{
+		pause_instances(ids, n);
+		return 0;
+	}
+	values[1] = CStringGetTextDatum(name);
 	rom_engine_begin(&engine);
 	rows = rom_execute(&lock, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
@@ -593,18 +624,14 @@ scan(RomScanPlace *place, int limit)
 	{
 		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
 		Oid			owner = get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true);
+		int32		priority = DatumGetInt32(rom_value(i, 3, &isnull));
+		Datum		held_until = rom_value(i, 5, &isnull);
 
-		if (OidIsValid(owner))
-		{
-			int32		priority = DatumGetInt32(rom_value(i, 3, &isnull));
-			Datum		held_until = rom_value(i, 5, &isnull);
-
-			/* what waits for a limit has its time */
-			if (isnull)
-				rom_wake_ready(id, owner, priority);
-			else
-				rom_wake_at(id, owner, priority, DatumGetTimestampTz(held_until));
-		}
+		/* what waits for a limit has its time */
+		if (isnull)
+			rom_wake_ready(id, owner, priority);
+		else
+			rom_wake_at(id, owner, priority, DatumGetTimestampTz(held_until));
 		place->rank = DatumGetInt64(rom_value(i, 4, &isnull));
 		place->id = *id;
 	}
@@ -616,12 +643,10 @@ scan(RomScanPlace *place, int limit)
 		late = rom_execute(&waiting, values, NULL, 0);
 		for (uint64 i = 0; i < late; i++)
 		{
-			Oid			owner = get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true);
-
-			if (OidIsValid(owner))
-				rom_wake_at(DatumGetUUIDP(rom_value(i, 1, &isnull)), owner,
-							DatumGetInt32(rom_value(i, 3, &isnull)),
-							DatumGetTimestampTz(rom_value(i, 4, &isnull)));
+			rom_wake_at(DatumGetUUIDP(rom_value(i, 1, &isnull)),
+						get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true),
+						DatumGetInt32(rom_value(i, 3, &isnull)),
+						DatumGetTimestampTz(rom_value(i, 4, &isnull)));
 		}
 		(void) rom_canvas_find(NULL, NULL, limit);
 	}
