@@ -3,7 +3,7 @@
  * limit.c
  *		Time limits of running user code.
  *
- * statement_timeout does nothing in a background worker (pitfalls: E22), and a user's function
+ * statement_timeout does nothing in a background worker, and a user's function
  * could set it; so the engine has a timeout of its own.
  *
  *-------------------------------------------------------------------------

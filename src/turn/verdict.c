@@ -109,7 +109,7 @@ rom_turn_pause(RomTurn *turn, Jsonb *error)
 	rom_verdict_paused(turn, rom_turn_copy_jsonb(turn, error));
 }
 
-/* cancel_error is the error of a cancelled instance as api.md describes it. */
+/* cancel_error is the error of a cancelled instance as doc/errors.md describes it. */
 static Jsonb *
 cancel_error(RomTurn *turn, RomInboxItem *item)
 {

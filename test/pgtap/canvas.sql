@@ -1,5 +1,6 @@
--- api.md, section 6: each sentence about signatures, run_canvas, get_progress and await_progress has a test here
+-- doc/tasks.md: each sentence about signatures, run_canvas, get_progress and await_progress has a test here
 -- (many processes at once: test/t/060; a pause: pause_tasks.sql), and so has each fault of a signature, with its path.
+-- It would catch a sentence of that page that is not true any more, and a fault that is reported at the wrong path.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT no_plan();

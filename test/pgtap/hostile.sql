@@ -1,6 +1,7 @@
 -- A role that may use romancy, and means ill, tries to read, steer, forge, lock out and
 -- impersonate another's instances, and to have code run by others: through the API, the
 -- tables, search_path, operators, temporary objects and drain. It gains nothing.
+-- It would catch a call, a view or a cast that tells or does something for a role that has no right to it.
 BEGIN;
 SELECT no_plan();
 

@@ -2,6 +2,7 @@
 -- absent: a cancelled instance that a timer or a result brings back, a cancel or a start that
 -- happens though its transaction rolled back, a recur that loses its input, a sleep
 -- in the past that shifts later ids, a failure that is taken back with its history.
+-- It would catch the return of any of them.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT no_plan();

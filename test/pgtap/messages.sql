@@ -3,6 +3,7 @@
 -- dies half-way, a publish repeated by replay, a cancelled instance brought back by a message, a timeout
 -- and a message that both count, a message sent before its wait and dropped, a mode pinned by finished
 -- instances, a start that happens though its transaction rolled back. Each has its name in a comment.
+-- It would catch the return of any of them.
 BEGIN;
 SELECT no_plan();
 CREATE FUNCTION run() RETURNS void LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN CALL romancy.drain(turns => n); END $$;
@@ -429,7 +430,7 @@ SELECT is(status(id('dies')) || ' ' || events(id('dies'), 'ChannelMessageReceive
 SELECT run();
 SELECT is(romancy.get_result(id('dies')), '1', 'and is received again');
 
--- every call that sends or subscribes is a step of the name that api.md gives it, once, whatever is replayed
+-- every call that sends or subscribes is a step of the name that the reference gives it, once, whatever is replayed
 CREATE FUNCTION steps(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM romancy.subscribe('st'), romancy.publish('st2', '1'), romancy.send_to((input->>'to')::uuid, 'c', '1'), romancy.join_group('st');

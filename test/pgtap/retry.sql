@@ -1,4 +1,5 @@
 -- Every key of a retry policy, by the attempts that a drain counts and the times between them.
+-- It would catch a key that is ignored, an attempt too many or too few, and a delay that is not what the policy says.
 BEGIN;
 SELECT no_plan();
 

@@ -1,5 +1,6 @@
--- api.md, section 5: each sentence of the calls for programs outside has a test here (waiting and
+-- doc/tasks.md: each sentence of the calls for programs outside has a test here (waiting and
 -- processes: test/t/011, 012, 060 to 062; a paused instance: pause_tasks.sql), and so has each bad input.
+-- It would catch a sentence of that page that is not true any more, and input that is taken and does harm later.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT no_plan();

@@ -1,5 +1,6 @@
 -- Limits of activities that run in the database: rate_limit and max_concurrency of
 -- define_activity, for activity(), spawned ones, canvases and compensations.
+-- It would catch a limit that one of these ways gets round, and a slot that is not given back.
 \set VERBOSITY terse
 \set ON_ERROR_ROLLBACK on
 BEGIN;

@@ -1,4 +1,5 @@
 -- Canvas: chain, group, chord, options, and what goes wrong.
+-- It would catch a callback that starts too early, twice or never, and an error that goes to the wrong handler.
 \set VERBOSITY terse
 \set ON_ERROR_ROLLBACK on
 BEGIN;

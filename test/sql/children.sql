@@ -1,5 +1,6 @@
 -- Children: results, errors, what the end of a parent does, depth. All in one
 -- transaction, so that nothing of it reaches a worker.
+-- It would catch a child that outlives its parent against its will, and a result that gets lost on the way.
 \set VERBOSITY terse
 \set ON_ERROR_ROLLBACK on
 BEGIN;

@@ -1,4 +1,5 @@
 -- Type romancy.t_events: how events are stored.
+-- It would catch a change of the stored format, which the history of running instances would not survive.
 \set VERBOSITY sqlstate
 
 -- What was packed comes back: absent fields, times out of order, repeated inputs and results, all lengths

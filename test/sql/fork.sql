@@ -1,5 +1,6 @@
 -- fork_workflow: a new instance with a part of another's history. All in one
 -- transaction, so that nothing of it reaches a worker.
+-- It would catch a fork that does a copied step again, or takes over what belongs to the old instance's own life.
 \set VERBOSITY sqlstate
 \set ON_ERROR_ROLLBACK on
 BEGIN;

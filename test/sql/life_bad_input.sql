@@ -1,5 +1,6 @@
 -- Bad input to the calls about an instance's life: what each is told, with SQLSTATE, detail and
 -- hint. All in one transaction, so that nothing of it reaches a worker.
+-- It would catch input that is taken without a word, and an error without the name of the argument.
 BEGIN;
 SET LOCAL client_min_messages = warning;
 DELETE FROM romancy.t_instance;

@@ -1,5 +1,6 @@
 -- list_instances, get_history, get_value and the views: filters, pages, whose rows.
 -- All in one transaction, so that nothing of it reaches a worker.
+-- It would catch a page that leaves out or repeats an instance, and rows of another role's.
 \set VERBOSITY default
 \set ON_ERROR_ROLLBACK on
 BEGIN;

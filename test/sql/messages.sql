@@ -1,5 +1,6 @@
 -- Messages, events and groups: the normal ways, by drain, and what is refused, with its error, detail and hint.
 -- All in one transaction, so that nothing of it reaches a worker.
+-- It would catch a call that takes what it cannot deliver, and an error without a hint.
 \set VERBOSITY default
 \set SHOW_CONTEXT never
 \set ON_ERROR_ROLLBACK on

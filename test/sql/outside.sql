@@ -1,4 +1,5 @@
 -- Workflow code outside: the storage operations of a replay engine, fenced by the token.
+-- It would catch an operation that works with a token that is no longer valid.
 \set VERBOSITY terse
 \set ON_ERROR_ROLLBACK on
 BEGIN;

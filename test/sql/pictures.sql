@@ -1,6 +1,7 @@
 -- diagram and timeline: of an instance that failed after retries and compensated,
 -- of one that waits with parallel branches and a child, and of names that have to
 -- be quoted. Ids and spans of time are left out of what is compared.
+-- It would catch a picture that is not valid Mermaid or Graphviz, and a step that is missing in it.
 \set VERBOSITY terse
 \set ON_ERROR_ROLLBACK on
 BEGIN;

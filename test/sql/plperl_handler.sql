@@ -1,4 +1,5 @@
 -- Handlers in PL/Perl: eval catches the unwind, and gains nothing by it.
+-- It would catch a handler that runs on after the unwind, and a step that is done twice.
 SET client_min_messages = warning;
 CREATE EXTENSION plperl;
 CREATE TABLE perl_effect (what text);

@@ -1,4 +1,5 @@
 -- Handlers in PL/Python: except catches the unwind, and gains nothing by it.
+-- It would catch a handler that runs on after the unwind, and a step that is done twice.
 SET client_min_messages = warning;
 CREATE EXTENSION plpython3u;
 CREATE TABLE python_effect (what text);

@@ -1,4 +1,5 @@
 -- Limits of queues and activities, for each key, and pauses.
+-- It would catch a limit that is exceeded, a task that a limit holds for ever, and a key that starves.
 \set VERBOSITY terse
 \set ON_ERROR_ROLLBACK on
 BEGIN;

@@ -1,5 +1,6 @@
 -- recur, versions, patched, and bulk resume. All in one transaction, so that
 -- nothing of it reaches a worker.
+-- It would catch a recur that loses its input or its key, and a version that changes under an instance.
 \set VERBOSITY terse
 \set ON_ERROR_ROLLBACK on
 BEGIN;

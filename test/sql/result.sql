@@ -1,4 +1,5 @@
 -- get_result, await_result, run_workflow. These wait for workers, and so run what is committed.
+-- It would catch a wait that hangs, holds a snapshot, or returns before the end.
 \set VERBOSITY default
 SET client_min_messages = warning;
 CREATE SCHEMA results;

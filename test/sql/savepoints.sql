@@ -1,4 +1,5 @@
 -- Starts and requests that savepoints take back, in transactions that commit: nothing of them is left, in the tables or in the session's memory.
+-- It would catch a wake-up for an instance that is not there, and memory that grows with savepoints.
 SET client_min_messages = warning;
 CREATE SCHEMA savepoints;
 SET search_path = savepoints, public;

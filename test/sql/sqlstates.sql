@@ -1,5 +1,6 @@
 -- The SQLSTATE of each error that the API of definitions and instances raises.
 -- All in one transaction, so that nothing of it reaches a worker.
+-- It would catch a SQLSTATE that changes, on which programs rely.
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE SCHEMA flows;

@@ -1,5 +1,6 @@
 -- start_workflow, start_workflows: names, arguments, idempotency.
 -- All in one transaction, so that nothing of it reaches a worker.
+-- It would catch a second instance for one key, and a start that is taken and cannot run.
 \set VERBOSITY default
 \set ON_ERROR_ROLLBACK on
 BEGIN;

@@ -1,5 +1,6 @@
 -- cancel, terminate, pause, resume, retry, delete: what they return, and what comes of it.
 -- All in one transaction, so that nothing of it reaches a worker.
+-- It would catch a call that says it did something and did not, or the other way round.
 \set VERBOSITY default
 \set ON_ERROR_ROLLBACK on
 BEGIN;

@@ -1,5 +1,6 @@
 -- spawn, map, queued activities and their workers' calls. All in one transaction, so that
 -- nothing of it reaches an executor.
+-- It would catch a task that is given to two programs, and an outcome that counts twice.
 \set VERBOSITY terse
 \set ON_ERROR_ROLLBACK on
 BEGIN;

@@ -1,6 +1,7 @@
 # A role's activities try to run code, or leave something behind, as the superuser
 # that the workers connect as, or as another role whose instances they run. Each
-# attack was seen to work against a naive worker (design.md, section 2, owners).
+# attack was seen to work against a naive worker.
+# It would catch a way to run code with another's rights.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,7 @@
 # An endless loop, a blocked statement, a dropped owner, a dropped handler and a
 # process that dies again and again stop that instance alone; a cancel interrupts
 # the running statement, and never another instance's.
+# It would catch an instance that takes others down with it, or the worker.
 use strict;
 use warnings;
 use FindBin;

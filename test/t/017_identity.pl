@@ -3,6 +3,7 @@
 # fails, one whose failure is caught, an error, a cancel, a tear-out. Each piece of code notes
 # the users it runs as, and tries to become a superuser. All of it must run as the owner, in a
 # session that is the owner's. (A procedure's first ROLLBACK once gave it the bootstrap superuser.)
+# It would catch the return of that, and any other way to another's rights.
 use strict;
 use warnings;
 use FindBin;

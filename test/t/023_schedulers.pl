@@ -3,6 +3,7 @@
 # shares are given up and asked for while others of them are still on their way out;
 # a share that was taken for held, or whose request was taken for served, was missing
 # from then on, and with it the safety net of its instances.
+# It would catch a scheduler that is missing, or one too many.
 use strict;
 use warnings;
 use FindBin;

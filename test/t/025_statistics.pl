@@ -1,6 +1,7 @@
 # stat_workflows, stat_activities, metrics and health: what they count is what
 # happened, each role sees its own, a clean restart keeps it, and a crash, a damaged
 # file or a new CREATE EXTENSION begins anew.
+# It would catch a counter that counts what was rolled back, one that counts twice, and numbers of another role's.
 use strict;
 use warnings;
 use FindBin;

@@ -2,6 +2,7 @@
 # server is shut down in every way while work is under way. A cancel costs a unit,
 # never the process; after a terminate another one comes; a shutdown comes to an end,
 # also when a worker waits for a lock; and nothing is lost or done twice.
+# It would catch a worker that ignores a signal, dies of a cancel, or holds up a shutdown.
 use strict;
 use warnings;
 use FindBin;

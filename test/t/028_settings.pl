@@ -3,6 +3,7 @@
 # to both ends of its range, under load. Workflows run on, and the engine's own work is
 # done as if nothing had been set; a search_path with operators of somebody else's gains
 # nothing.
+# It would catch engine SQL that a user's setting changes, and a setting that is not taken over by a reload.
 use strict;
 use warnings;
 use FindBin;

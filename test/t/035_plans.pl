@@ -2,6 +2,7 @@
 # rows, no claim, sweep, list or result query reads a table from end to end, sorts more than a batch,
 # or reads many rows for the few that it wants. The real calls are made, by sessions and by
 # workers, and auto_explain writes the plan of every statement under them into the log.
+# It would catch a query that is quick in an empty database and slow in a full one.
 use strict;
 use warnings;
 use FindBin;

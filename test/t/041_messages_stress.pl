@@ -2,8 +2,8 @@
 # back, keep their transaction open or are killed, hundreds of subscribers, and
 # executors killed on the way, by a signal that they obey and by SIGKILL, after which
 # the server recovers from a crash. Every committed message is received by each of
-# its receivers exactly once, and none else is. A lost wake-up, a delivery that is
-# done twice or half-way, or one skipped because it committed late fails here.
+# its receivers exactly once, and none else is. It would catch a lost wake-up, a delivery that is
+# done twice or half-way, and one skipped because it committed late.
 use strict;
 use warnings;
 use RomancyTest;

@@ -3,6 +3,7 @@
 # a receiver that was woken before a restart, a publisher that prepared its transaction. So do
 # events, the starts of on_event, what was sent before the receiver waits or has begun, messages to a
 # group, timeouts, and whichever comes first of a message and a timer.
+# It would catch a wake-up that is spent on somebody who cannot use it.
 use strict;
 use warnings;
 use RomancyTest;

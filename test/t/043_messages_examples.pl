@@ -1,5 +1,6 @@
 # The examples of messages run as they stand: a human approval with a timeout and a
 # reminder, and a work queue with competing workers and a dispatcher.
+# It would catch an example that has drifted from the engine.
 use strict;
 use warnings;
 use RomancyTest;

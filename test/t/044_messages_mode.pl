@@ -2,6 +2,7 @@
 # subscription that another session commits, by one that was prepared (also by
 # a server that knew nothing of it since), and when the mode changes for another one. A stale
 # memory would have the message pass by its subscribers for good.
+# It would catch a memory that outlives a change of the mode.
 use strict;
 use warnings;
 use RomancyTest;

@@ -3,6 +3,7 @@
 # received, and so is what is published after the restore; what was published before a
 # subscription is not, nor anything twice; and no row stays for ever because a transaction of
 # the old cluster seems not to be over.
+# It would catch a comparison of transaction ids of two clusters.
 use strict;
 use warnings;
 use RomancyTest;

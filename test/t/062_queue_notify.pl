@@ -1,6 +1,7 @@
 # set_queue(notify => channel): programs that LISTEN are told when there is something to fetch, by
 # a worker, once for all that became ready together; never by the transaction that made a task
 # ready, and not when there is nothing to fetch.
+# It would catch a queue whose programs are not told, and a NOTIFY in the transaction of a user.
 use strict;
 use warnings;
 use FindBin;

@@ -2,6 +2,7 @@
 # without a transaction while it does not, is woken by set_progress of a running activity, by the end of a
 # canvas's task and by the end of the instance, and gives the progress as it is at its timeout. Results that
 # expire: run_canvas(result_expires).
+# It would catch a wait that polls, and a change that is not reported.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,7 @@
 # Behind a connection pool in transaction mode: the calls that wait, and the reference workers, whose polls and
 # whose other calls are served by whatever server connection is free. A worker that is to stop
 # ends its own call, and no other's (pg_cancel_backend of a process that the pool has given to another by then did).
+# It would catch a call that relies on its session, and a cancel that hits another's.
 use strict;
 use warnings;
 use FindBin;
