@@ -18,15 +18,13 @@
 #include "base/guc.h"
 #include "base/version.h"
 #include "defs/retry.h"
-#include "memory/crossing.h"
+#include "memory/floor.h"
 #include "memory/shmem.h"
-#include "memory/wake.h"
-#include "messages/publish.h"
+#include "messages/floor.h"
 #include "monitor/stats.h"
 #include "run/scan.h"
 #include "steps/floor.h"
-#include "tasks/ledger.h"
-#include "tasks/tasks.h"
+#include "tasks/floor.h"
 #include "workers/launcher.h"
 #include "workers/utility.h"
 
@@ -38,9 +36,7 @@ void
 _PG_init(void)
 {
 	rom_guc_init(rom_retry_check_defaults);
-	rom_wake_init();
-	rom_ledger_init();
-	rom_crossing_init();
+	rom_memory_init();
 	rom_scan_init();
 	rom_steps_init();
 	rom_tasks_init();

@@ -12,7 +12,7 @@
 #include "access/skey.h"
 #include "utils/uuid.h"
 
-#include "base/insert.h"
+#include "base/table.h"
 
 /* A table and one of its indexes, open. */
 typedef struct RomRows

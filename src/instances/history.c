@@ -14,7 +14,7 @@
 
 #include "catalog/pg_type.h"
 
-#include "base/insert.h"
+#include "base/table.h"
 #include "base/spi.h"
 #include "instances/history.h"
 #include "instances/pack.h"

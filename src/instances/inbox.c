@@ -10,7 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "base/insert.h"
+#include "base/table.h"
 #include "instances/inbox.h"
 
 void

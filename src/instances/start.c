@@ -23,7 +23,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/guc.h"
-#include "base/insert.h"
+#include "base/table.h"
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "instances/instance.h"

@@ -18,7 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "base/insert.h"
+#include "base/table.h"
 #include "base/rows.h"
 #include "memory/bucket_rows.h"
 

@@ -30,6 +30,7 @@
 #include "memory/crossing.h"
 #include "memory/ready.h"
 #include "memory/roster.h"
+#include "memory/shmem.h"
 #include "memory/wake.h"
 
 #define BUCKETS 2048
@@ -83,14 +84,14 @@ static Crossing *area = NULL;
 static Bucket *changes[CHANGES_MAX];
 static int	nchanges = 0;
 
-Size
-rom_crossing_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return sizeof(Crossing);
 }
 
-void
-rom_crossing_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	area = place;
 	if (found)
@@ -355,5 +356,12 @@ at_xact(XactEvent event, void *arg)
 void
 rom_crossing_init(void)
 {
+	static const RomShmemPart part = {
+		.name = "romancy crossing",
+		.size = shmem_size,
+		.attach = shmem_attach,
+	};
+
+	rom_shmem_register(&part);
 	RegisterXactCallback(at_xact, NULL);
 }

@@ -21,9 +21,6 @@
 /* Longest key, in bytes. */
 #define ROM_CROSSING_KEY_MAX 128
 
-extern Size rom_crossing_shmem_size(void);
-extern void rom_crossing_shmem_attach(void *place, bool found);
-
 /* A sender, before it looks who waits for key: after its commit, if somebody began to wait meanwhile, sweep is asked for the key. */
 extern void rom_crossing_send(const char *key, int sweep);
 

@@ -15,6 +15,7 @@
 #include "storage/spin.h"
 
 #include "memory/fanin.h"
+#include "memory/shmem.h"
 
 #define SETS 512
 #define WAYS 8
@@ -35,14 +36,14 @@ typedef struct FaninSet
 
 static FaninSet *sets = NULL;
 
-Size
-rom_fanin_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return sizeof(FaninSet) * SETS;
 }
 
-void
-rom_fanin_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	sets = place;
 	if (found)
@@ -130,4 +131,16 @@ rom_fanin_forget(const pg_uuid_t *key)
 	if (entry != NULL)
 		entry->dbid = InvalidOid;
 	SpinLockRelease(&set->mutex);
+}
+
+void
+rom_fanin_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy fanin",
+		.size = shmem_size,
+		.attach = shmem_attach,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -16,9 +16,6 @@
 
 #include "utils/uuid.h"
 
-extern Size rom_fanin_shmem_size(void);
-extern void rom_fanin_shmem_attach(void *place, bool found);
-
 /*
  * From now on the key's instance is woken by the count-th end. To be called before the
  * commit, while the instance's row is locked (or the key is new): then no later turn's number is
@@ -31,5 +28,8 @@ extern bool rom_fanin_end(const pg_uuid_t *key);
 
 /* Forgets the key: every end wakes. Before a turn reads what has arrived, so that none in between is lost. */
 extern void rom_fanin_forget(const pg_uuid_t *key);
+
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_fanin_init(void);
 
 #endif							/* ROM_FANIN_H */

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "memory/poller.h"
+#include "memory/shmem.h"
 
 #define SETS 128
 #define WAYS 8
@@ -30,14 +31,14 @@ typedef struct PollerSet
 
 static PollerSet *sets = NULL;
 
-Size
-rom_poller_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return sizeof(PollerSet) * SETS;
 }
 
-void
-rom_poller_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	sets = place;
 	if (found)
@@ -196,4 +197,16 @@ rom_poller_since(const char *queue, TimestampTz since)
 			return true;
 	}
 	return false;
+}
+
+void
+rom_poller_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy pollers",
+		.size = shmem_size,
+		.attach = shmem_attach,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -30,9 +30,6 @@ typedef struct RomPoller
 	char		worker_id[ROM_POLLER_NAME];
 } RomPoller;
 
-extern Size rom_poller_shmem_size(void);
-extern void rom_poller_shmem_attach(void *place, bool found);
-
 /* This session, as worker_id, asks for tasks of queue; waits: until there are some. */
 extern void rom_poller_begin(const char *queue, const char *worker_id, bool waits);
 
@@ -45,5 +42,8 @@ extern bool rom_poller_get(int n, RomPoller *poller);
 
 /* Has anybody polled queue since that instant, or waits for it now? */
 extern bool rom_poller_since(const char *queue, TimestampTz since);
+
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_poller_init(void);
 
 #endif							/* ROM_POLLER_H */

@@ -17,6 +17,7 @@
 
 #include "base/jb.h"
 #include "memory/progress.h"
+#include "memory/shmem.h"
 
 #define SETS 512
 #define WAYS 8
@@ -36,14 +37,14 @@ typedef struct ProgressSet
 
 static ProgressSet *sets = NULL;
 
-Size
-rom_progress_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return sizeof(ProgressSet) * SETS;
 }
 
-void
-rom_progress_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	sets = place;
 	if (found)
@@ -144,4 +145,16 @@ rom_progress_document(const RomProgress *progress, const char *note)
 	rom_jb_time(&jb, "first_at", progress->first_at);
 	rom_jb_time(&jb, "at", progress->at);
 	return rom_jb_end(&jb);
+}
+
+void
+rom_progress_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy progress",
+		.size = shmem_size,
+		.attach = shmem_attach,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -24,9 +24,6 @@ typedef struct RomProgress
 	char		note[ROM_NOTE_MAX]; /* cut at a character's end; "" for none */
 } RomProgress;
 
-extern Size rom_progress_shmem_size(void);
-extern void rom_progress_shmem_attach(void *place, bool found);
-
 /* Reports; an old entry is overwritten when the place is full. No-op without shared memory. */
 extern void rom_progress_put(const pg_uuid_t *id, RomProgress *progress);
 
@@ -38,5 +35,8 @@ extern void rom_progress_forget(const pg_uuid_t *id);
 
 /* The document in which an instance's row keeps a report; note: its whole text, or NULL. In the current context. */
 extern Jsonb *rom_progress_document(const RomProgress *progress, const char *note);
+
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_progress_init(void);
 
 #endif							/* ROM_PROGRESS_H */

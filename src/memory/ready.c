@@ -3,7 +3,7 @@
  * ready.c
  *		Instances that are ready for a turn, or will be at a known time.
  *
- * The ring is under the roster's mutex, the heaps (heap.c) under the ready
+ * The ring is under the roster's mutex, the heaps (due.c) under the ready
  * lock. Whoever holds that lock empties the ring into the heaps first.
  *
  * When there is no room for a ready instance, it is dropped and its database
@@ -20,7 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
-#include "memory/heap.h"
+#include "memory/due.h"
 #include "memory/ready.h"
 #include "memory/roster.h"
 #include "memory/shmem.h"
@@ -42,7 +42,7 @@ typedef struct Ready
 } Ready;
 
 static Ready *area = NULL;
-static RomHeaps *heaps = NULL;	/* behind it */
+static RomDue *heaps = NULL;	/* behind it */
 
 /* What is to be done after the release of the ready lock. */
 typedef struct Outcome
@@ -52,21 +52,27 @@ typedef struct Outcome
 	Oid			owner;
 } Outcome;
 
-Size
-rom_ready_shmem_size(void)
+#define READY_TRANCHE "romancy_ready"
+
+/* The ready lock: of the queues and of the deadlines. */
+static LWLock *ready_lock = NULL;
+
+static Size
+shmem_size(void)
 {
-	return add_size(MAXALIGN(sizeof(Ready)), rom_heaps_size());
+	return add_size(MAXALIGN(sizeof(Ready)), rom_due_size());
 }
 
-void
-rom_ready_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	area = place;
-	heaps = (RomHeaps *) ((char *) place + MAXALIGN(sizeof(Ready)));
+	ready_lock = &GetNamedLWLockTranche(READY_TRANCHE)->lock;
+	heaps = (RomDue *) ((char *) place + MAXALIGN(sizeof(Ready)));
 	if (found)
 		return;
 	memset(area, 0, sizeof(Ready));
-	rom_heaps_init(heaps);
+	rom_due_init(heaps);
 }
 
 /* Marks a database for a scan, for something of it was dropped. */
@@ -92,11 +98,11 @@ mark_scan(Oid dbid, Outcome *outcome)
 static bool
 enqueue(const RomReadyItem *item, TimestampTz now, Outcome *outcome)
 {
-	RomHeapResult result = rom_heap_push(heaps, item, now);
+	RomDueResult result = rom_due_push(heaps, item, now);
 
-	if (result == ROM_HEAP_FULL)
+	if (result == ROM_DUE_FULL)
 		mark_scan(item->dbid, outcome);
-	return result == ROM_HEAP_ADDED;
+	return result == ROM_DUE_ADDED;
 }
 
 /* A deadline of the database is not in memory: its horizon comes nearer. */
@@ -164,11 +170,11 @@ add_deadline(const RomReadyItem *item)
 {
 	if (item->at >= DT_NOEND || past_horizon(item))
 		return;
-	if (rom_heap_add_deadline(heaps, item) != ROM_HEAP_FULL)
+	if (rom_due_add_deadline(heaps, item) != ROM_DUE_FULL)
 		return;
-	rom_heap_drop_farthest(heaps, lower_horizon);
+	rom_due_drop_farthest(heaps, lower_horizon);
 	if (!past_horizon(item))
-		(void) rom_heap_add_deadline(heaps, item);
+		(void) rom_due_add_deadline(heaps, item);
 }
 
 /* Wakes an executor for an item, unless the last one of the same owner found nobody idle. */
@@ -226,11 +232,11 @@ expire(TimestampTz now, Oid dbid, Oid owner, Outcome *outcome)
 {
 	RomReadyItem item;
 
-	while (rom_heap_take_deadline(heaps, now, &item))
+	while (rom_due_take_deadline(heaps, now, &item))
 		if (enqueue(&item, now, outcome) &&
 			(item.dbid != dbid || item.owner != owner))
 			wake_for(&item, outcome);
-	if (area->horizons && !area->refill_asked && rom_heap_half_empty(heaps))
+	if (area->horizons && !area->refill_asked && rom_due_half_empty(heaps))
 		ask_refill(outcome);
 }
 
@@ -352,15 +358,15 @@ rom_ready_take(Oid dbid, Oid owner, pg_uuid_t *ids, int max)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Outcome		outcome;
-	RomHeapQueue *queue;
+	RomDueQueue *queue;
 	int			n = 0;
 
 	outcome_init(&outcome);
-	LWLockAcquire(rom_shmem_ready_lock(), LW_EXCLUSIVE);
+	LWLockAcquire(ready_lock, LW_EXCLUSIVE);
 	pump_ring(now, &outcome);
 	expire(now, dbid, owner, &outcome);
 
-	queue = rom_heap_find(heaps, dbid, owner);
+	queue = rom_due_find(heaps, dbid, owner);
 	if (queue != NULL && queue->count > 0)
 	{
 		if (queue->count < max)
@@ -372,10 +378,10 @@ rom_ready_take(Oid dbid, Oid owner, pg_uuid_t *ids, int max)
 			max = (queue->count + executors - 1) / executors;
 		}
 		while (n < max && queue->count > 0)
-			rom_heap_pop(heaps, queue, &ids[n++]);
+			rom_due_pop(heaps, queue, &ids[n++]);
 		queue->waiting_since = now;
 
-		if (area->low_wanted && rom_heap_low(heaps))
+		if (area->low_wanted && rom_due_low(heaps))
 			tell_low(&outcome);
 
 		/* what came by its deadline has woken nobody yet */
@@ -388,7 +394,7 @@ rom_ready_take(Oid dbid, Oid owner, pg_uuid_t *ids, int max)
 			wake_for(&rest, &outcome);
 		}
 	}
-	LWLockRelease(rom_shmem_ready_lock());
+	LWLockRelease(ready_lock);
 	rom_latches_set(&outcome.latches);
 	return n;
 }
@@ -397,8 +403,8 @@ rom_ready_take(Oid dbid, Oid owner, pg_uuid_t *ids, int max)
 static bool
 any_waits(void)
 {
-	for (int i = 0; i < rom_heap_queues(heaps); i++)
-		if (rom_heap_queue(heaps, i)->count > 0)
+	for (int i = 0; i < rom_due_queues(heaps); i++)
+		if (rom_due_queue(heaps, i)->count > 0)
 			return true;
 	return false;
 }
@@ -409,13 +415,13 @@ rom_ready_rest(int worker, bool leave)
 	RomRoster  *roster = rom_roster_get();
 	RomWorker  *me = &roster->workers[worker];
 	TimestampTz now = GetCurrentTimestamp();
-	RomHeapQueue *queue;
+	RomDueQueue *queue;
 	RomLatches	latches;
 	bool		rest = false;
 
 	latches.count = 0;
-	LWLockAcquire(rom_shmem_ready_lock(), LW_SHARED);
-	queue = rom_heap_find(heaps, me->dbid, me->owner);
+	LWLockAcquire(ready_lock, LW_SHARED);
+	queue = rom_due_find(heaps, me->dbid, me->owner);
 	if (queue == NULL || queue->count == 0)
 	{
 		/* others that wait for a place may have ours: the launcher decides */
@@ -432,7 +438,7 @@ rom_ready_rest(int worker, bool leave)
 		}
 		SpinLockRelease(&roster->mutex);
 	}
-	LWLockRelease(rom_shmem_ready_lock());
+	LWLockRelease(ready_lock);
 	rom_latches_set(&latches);
 	return rest;
 }
@@ -445,11 +451,11 @@ rom_ready_pump(void)
 	Outcome		outcome;
 
 	outcome_init(&outcome);
-	LWLockAcquire(rom_shmem_ready_lock(), LW_EXCLUSIVE);
+	LWLockAcquire(ready_lock, LW_EXCLUSIVE);
 	pump_ring(now, &outcome);
 	expire(now, InvalidOid, InvalidOid, &outcome);
-	next = rom_heap_next_deadline(heaps);
-	LWLockRelease(rom_shmem_ready_lock());
+	next = rom_due_next_deadline(heaps);
+	LWLockRelease(ready_lock);
 	rom_latches_set(&outcome.latches);
 	return next;
 }
@@ -460,10 +466,10 @@ rom_ready_list(RomReadyQueue *queues)
 	int			n = 0;
 	int			i;
 
-	LWLockAcquire(rom_shmem_ready_lock(), LW_SHARED);
-	for (i = 0; i < rom_heap_queues(heaps); i++)
+	LWLockAcquire(ready_lock, LW_SHARED);
+	for (i = 0; i < rom_due_queues(heaps); i++)
 	{
-		RomHeapQueue *queue = rom_heap_queue(heaps, i);
+		RomDueQueue *queue = rom_due_queue(heaps, i);
 
 		if (queue->count == 0)
 			continue;
@@ -473,7 +479,7 @@ rom_ready_list(RomReadyQueue *queues)
 		queues[n].waiting_since = queue->waiting_since;
 		n++;
 	}
-	LWLockRelease(rom_shmem_ready_lock());
+	LWLockRelease(ready_lock);
 	return n;
 }
 
@@ -482,9 +488,9 @@ rom_ready_room(void)
 {
 	bool		room;
 
-	LWLockAcquire(rom_shmem_ready_lock(), LW_SHARED);
-	room = !rom_heap_filled(heaps);
-	LWLockRelease(rom_shmem_ready_lock());
+	LWLockAcquire(ready_lock, LW_SHARED);
+	room = !rom_due_filled(heaps);
+	LWLockRelease(ready_lock);
 	return room;
 }
 
@@ -493,10 +499,10 @@ rom_ready_low(void)
 {
 	bool		low;
 
-	LWLockAcquire(rom_shmem_ready_lock(), LW_EXCLUSIVE);
-	low = rom_heap_low(heaps);
+	LWLockAcquire(ready_lock, LW_EXCLUSIVE);
+	low = rom_due_low(heaps);
 	area->low_wanted = !low;
-	LWLockRelease(rom_shmem_ready_lock());
+	LWLockRelease(ready_lock);
 	return low;
 }
 
@@ -506,9 +512,23 @@ rom_ready_purge(Oid dbid)
 	Outcome		outcome;
 
 	outcome_init(&outcome);
-	LWLockAcquire(rom_shmem_ready_lock(), LW_EXCLUSIVE);
+	LWLockAcquire(ready_lock, LW_EXCLUSIVE);
 	pump_ring(GetCurrentTimestamp(), &outcome);
-	rom_heap_purge(heaps, dbid);
-	LWLockRelease(rom_shmem_ready_lock());
+	rom_due_purge(heaps, dbid);
+	LWLockRelease(ready_lock);
 	rom_latches_set(&outcome.latches);
+}
+
+void
+rom_ready_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy ready",
+		.size = shmem_size,
+		.attach = shmem_attach,
+		.purge = rom_ready_purge,
+		.tranche = READY_TRANCHE,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -17,14 +17,7 @@
 #include "datatype/timestamp.h"
 #include "utils/uuid.h"
 
-typedef struct RomReadyItem
-{
-	pg_uuid_t	id;
-	Oid			dbid;
-	Oid			owner;
-	int32		priority;
-	TimestampTz at;				/* since when, or from when on */
-} RomReadyItem;
+#include "memory/due.h"
 
 /* A queue that is not empty, for the launcher. */
 typedef struct RomReadyQueue
@@ -34,8 +27,6 @@ typedef struct RomReadyQueue
 	int			count;
 	TimestampTz waiting_since;	/* not empty, and nobody took from it since */
 } RomReadyQueue;
-
-#define ROM_READY_QUEUES 1024
 
 /* Puts items into the ring and wakes who is to run them. Spinlock only, does not raise: for the commit hook. */
 extern void rom_ready_put(const RomReadyItem *items, int n, TimestampTz now);
@@ -63,5 +54,8 @@ extern bool rom_ready_low(void);
 
 /* Forgets a database (dropped, or without the extension). */
 extern void rom_ready_purge(Oid dbid);
+
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_ready_init(void);
 
 #endif							/* ROM_READY_H */

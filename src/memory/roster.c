@@ -17,20 +17,20 @@
 
 static RomRoster *roster_area = NULL;
 
-Size
-rom_roster_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return add_size(offsetof(RomRoster, workers),
 					mul_size(rom_guc_max_workers, sizeof(RomWorker)));
 }
 
-void
-rom_roster_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	roster_area = place;
 	if (found)
 		return;
-	memset(place, 0, rom_roster_shmem_size());
+	memset(place, 0, shmem_size());
 	SpinLockInit(&roster_area->mutex);
 	roster_area->launcher_procno = -1;
 	roster_area->launcher_wakes_at = DT_NOBEGIN;
@@ -280,4 +280,16 @@ rom_roster_busy(RomWorker *worker, int turns)
 	}
 	SpinLockRelease(&roster->mutex);
 	rom_latches_set(&latches);
+}
+
+void
+rom_roster_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy roster",
+		.size = shmem_size,
+		.attach = shmem_attach,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -200,4 +200,7 @@ extern void rom_roster_busy(RomWorker *worker, int turns);
 /* Tells the launcher. */
 extern void rom_roster_tell(uint32 what);
 
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_roster_init(void);
+
 #endif							/* ROM_ROSTER_H */

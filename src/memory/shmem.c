@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * shmem.c
- *		Shared memory: asked for at start, one area per file that keeps some.
+ *		Shared memory: asked for at start, one part for each file that registers one.
  *
  * All of it is a hint. It is empty after a start and after a crash restart,
  * and what was in it is found again in the tables.
@@ -28,48 +28,20 @@
 
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "storage/lwlock.h"
 #include "storage/shmem.h"
 
-#include "memory/crossing.h"
-#include "memory/fanin.h"
-#include "memory/poller.h"
-#include "memory/progress.h"
 #include "memory/shmem.h"
-#include "memory/stat.h"
-#include "steps/throttle.h"
-#include "tasks/front.h"
-#include "tasks/ledger.h"
-#include "tasks/rotation.h"
 
-#define READY_TRANCHE "romancy_ready"
+/* Parts, in the order in which they registered. */
+#define PARTS_MAX 24
 
-typedef struct ShmemPart
-{
-	const char *name;
-	Size		(*size) (void);
-	void		(*attach) (void *place, bool found);
-} ShmemPart;
-
-static const ShmemPart parts[] = {
-	{"romancy roster", rom_roster_shmem_size, rom_roster_shmem_attach},
-	{"romancy ready", rom_ready_shmem_size, rom_ready_shmem_attach},
-	{"romancy slots", rom_slot_shmem_size, rom_slot_shmem_attach},
-	{"romancy waiters", rom_waiter_shmem_size, rom_waiter_shmem_attach},
-	{"romancy progress", rom_progress_shmem_size, rom_progress_shmem_attach},
-	{"romancy pollers", rom_poller_shmem_size, rom_poller_shmem_attach},
-	{"romancy fronts", rom_front_shmem_size, rom_front_shmem_attach},
-	{"romancy fanin", rom_fanin_shmem_size, rom_fanin_shmem_attach},
-	{"romancy crossing", rom_crossing_shmem_size, rom_crossing_shmem_attach},
-	{"romancy ledger", rom_ledger_shmem_size, rom_ledger_shmem_attach},
-	{"romancy rotation", rom_rotation_shmem_size, rom_rotation_shmem_attach},
-	{"romancy throttles", rom_throttle_shmem_size, rom_throttle_shmem_attach},
-	{"romancy statistics", rom_stat_shmem_size, rom_stat_shmem_attach},
-};
+static const RomShmemPart *parts[PARTS_MAX];
+static int	n_parts = 0;
 
 static shmem_request_hook_type prev_request_hook = NULL;
 static shmem_startup_hook_type prev_startup_hook = NULL;
 static bool available = false;
-static LWLock *ready_lock = NULL;
 
 static void
 request(void)
@@ -79,9 +51,12 @@ request(void)
 	if (prev_request_hook)
 		prev_request_hook();
 
-	for (i = 0; i < lengthof(parts); i++)
-		RequestAddinShmemSpace(MAXALIGN(parts[i].size()));
-	RequestNamedLWLockTranche(READY_TRANCHE, 1);
+	for (i = 0; i < n_parts; i++)
+	{
+		RequestAddinShmemSpace(MAXALIGN(parts[i]->size()));
+		if (parts[i]->tranche != NULL)
+			RequestNamedLWLockTranche(parts[i]->tranche, 1);
+	}
 }
 
 static void
@@ -93,17 +68,24 @@ startup(void)
 		prev_startup_hook();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	for (i = 0; i < lengthof(parts); i++)
+	for (i = 0; i < n_parts; i++)
 	{
 		bool		found;
-		void	   *place = ShmemInitStruct(parts[i].name, parts[i].size(),
+		void	   *place = ShmemInitStruct(parts[i]->name, parts[i]->size(),
 											&found);
 
-		parts[i].attach(place, found);
+		parts[i]->attach(place, found);
 	}
-	ready_lock = &GetNamedLWLockTranche(READY_TRANCHE)->lock;
 	available = true;
 	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+rom_shmem_register(const RomShmemPart *part)
+{
+	if (n_parts == PARTS_MAX)
+		elog(ERROR, "too many parts of shared memory");
+	parts[n_parts++] = part;
 }
 
 void
@@ -121,8 +103,10 @@ rom_shmem_available(void)
 	return available;
 }
 
-LWLock *
-rom_shmem_ready_lock(void)
+void
+rom_shmem_purge(Oid dbid)
 {
-	return ready_lock;
+	for (int i = 0; i < n_parts; i++)
+		if (parts[i]->purge != NULL)
+			parts[i]->purge(dbid);
 }

@@ -1,14 +1,38 @@
 /*-------------------------------------------------------------------------
  *
  * shmem.h
- *		Shared memory: asked for at start, one area per file that keeps some.
+ *		Shared memory: asked for at start, one part for each file that registers one.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef ROM_SHMEM_H
 #define ROM_SHMEM_H
 
-#include "storage/lwlock.h"
+#include "postgres_ext.h"
+
+/* A part of it: what one file keeps there. */
+typedef struct RomShmemPart
+{
+	const char *name;			/* as pg_shmem_allocations shows it */
+
+	/* How much, from the settings at start. */
+	Size		(*size) (void);
+
+	/*
+	 * Called by the postmaster with found false, to fill it, and where
+	 * processes do not inherit it with found true.
+	 */
+	void		(*attach) (void *place, bool found);
+
+	/* Forgets a database (dropped, or without the extension), or NULL. */
+	void		(*purge) (Oid dbid);
+
+	/* Name of a tranche of one lock, for GetNamedLWLockTranche(), or NULL. */
+	const char *tranche;
+} RomShmemPart;
+
+/* Registers a part, which stays where it is; called from _PG_init. */
+extern void rom_shmem_register(const RomShmemPart *part);
 
 /* Installs the hooks; called from _PG_init while libraries are preloaded. */
 extern void rom_shmem_init(void);
@@ -16,21 +40,7 @@ extern void rom_shmem_init(void);
 /* Is there shared memory, that is: was the library preloaded? */
 extern bool rom_shmem_available(void);
 
-/* The lock of the ready queues and deadlines (ready.c). */
-extern LWLock *rom_shmem_ready_lock(void);
-
-/*
- * The areas. size: how much, from the settings at start. attach: called by
- * the postmaster with found false, to fill it, and where processes do not
- * inherit it with found true.
- */
-extern Size rom_roster_shmem_size(void);
-extern void rom_roster_shmem_attach(void *place, bool found);
-extern Size rom_ready_shmem_size(void);
-extern void rom_ready_shmem_attach(void *place, bool found);
-extern Size rom_slot_shmem_size(void);
-extern void rom_slot_shmem_attach(void *place, bool found);
-extern Size rom_waiter_shmem_size(void);
-extern void rom_waiter_shmem_attach(void *place, bool found);
+/* Has all parts forget a database. */
+extern void rom_shmem_purge(Oid dbid);
 
 #endif							/* ROM_SHMEM_H */

@@ -96,8 +96,8 @@ static bool exit_hooked = false;
 static int	inflight_fd = -1;
 static bool inflight_written = false;	/* our record is not empty */
 
-Size
-rom_slot_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return add_size(offsetof(Slots, slots),
 					mul_size(rom_guc_max_workers + SESSION_SLOTS,
@@ -132,15 +132,15 @@ read_inflight(void)
 				 errmsg("could not remove file \"%s\": %m", INFLIGHT_FILE)));
 }
 
-void
-rom_slot_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	int			i;
 
 	area = place;
 	if (found)
 		return;
-	memset(area, 0, rom_slot_shmem_size());
+	memset(area, 0, shmem_size());
 	SpinLockInit(&area->suspect_mutex);
 	area->nexecutors = rom_guc_max_workers;
 	area->nslots = rom_guc_max_workers + SESSION_SLOTS;
@@ -686,4 +686,16 @@ rom_slot_clear_suspect(const pg_uuid_t *id)
 	if (i >= 0)
 		area->suspects[i] = area->suspects[--area->nsuspects];
 	SpinLockRelease(&area->suspect_mutex);
+}
+
+void
+rom_slot_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy slots",
+		.size = shmem_size,
+		.attach = shmem_attach,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -107,4 +107,7 @@ extern void rom_slot_add_suspect(const pg_uuid_t *id);
 /* It ran to the end of a turn: no longer a suspect. */
 extern void rom_slot_clear_suspect(const pg_uuid_t *id);
 
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_slot_init(void);
+
 #endif							/* ROM_SLOT_H */

@@ -29,6 +29,7 @@
 #include "storage/spin.h"
 
 #include "base/compat.h"
+#include "memory/shmem.h"
 #include "memory/stat.h"
 
 #define SETS 128
@@ -59,8 +60,8 @@ typedef struct FileHeader
 
 static StatSet *sets = NULL;
 
-Size
-rom_stat_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return sizeof(StatSet) * SETS;
 }
@@ -178,8 +179,8 @@ load(void)
 	unlink(FILE_NAME);
 }
 
-void
-rom_stat_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	sets = place;
 	if (found)
@@ -320,4 +321,17 @@ rom_stat_forget(Oid dbid)
 			memset(entry, 0, sizeof(*entry));
 		SpinLockRelease(&set->mutex);
 	}
+}
+
+void
+rom_stat_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy statistics",
+		.size = shmem_size,
+		.attach = shmem_attach,
+		.purge = rom_stat_forget,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -51,9 +51,6 @@ typedef struct RomStat
 	uint32		buckets[ROM_STAT_BUCKETS];
 } RomStat;
 
-extern Size rom_stat_shmem_size(void);
-extern void rom_stat_shmem_attach(void *place, bool found);
-
 extern int	rom_stat_bucket(int64 us);
 
 /* Adds sums, and durations by their buckets. Does not raise: for the commit hook. */
@@ -70,5 +67,8 @@ extern int64 rom_stat_quantile(const RomStat *stat, double q);
 
 /* Forgets a database (dropped, or without the extension). */
 extern void rom_stat_forget(Oid dbid);
+
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_stat_init(void);
 
 #endif							/* ROM_STAT_H */

@@ -55,22 +55,22 @@ static Waiters *area = NULL;
 static bool registered = false;
 static bool exit_hooked = false;
 
-Size
-rom_waiter_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return add_size(offsetof(Waiters, waiters),
 					mul_size(MaxBackends, sizeof(Waiter)));
 }
 
-void
-rom_waiter_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	int			i;
 
 	area = place;
 	if (found)
 		return;
-	memset(area, 0, rom_waiter_shmem_size());
+	memset(area, 0, shmem_size());
 	for (i = 0; i < BUCKETS; i++)
 	{
 		SpinLockInit(&area->buckets[i].mutex);
@@ -253,4 +253,16 @@ rom_waiter_notify_all(void)
 {
 	for (int i = 0; area != NULL && i < BUCKETS; i++)
 		notify(&area->buckets[i], true, 0, INT_MAX);
+}
+
+void
+rom_waiter_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy waiters",
+		.size = shmem_size,
+		.attach = shmem_attach,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -36,4 +36,7 @@ extern void rom_waiter_notify_some(uint64 key, int number);
 /* Wakes all who wait for anything, in any database: for what is rare, and not known by key. Does not raise. */
 extern void rom_waiter_notify_all(void);
 
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_waiter_init(void);
+
 #endif							/* ROM_WAITER_H */

@@ -21,6 +21,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "memory/sweep.h"
 #include "messages/message.h"
 #include "turn/context.h"
 #include "turn/primitive.h"
@@ -251,4 +252,14 @@ rom_event_datum(FunctionCallInfo fcinfo, Jsonb *event)
 	set_binary(event, "data_binary", 8, values, nulls);
 	set_json(event, "extensions", 9, values, nulls);
 	return make_tuple(fcinfo, values, nulls);
+}
+
+int
+rom_messages_sweep(void)
+{
+	static int	number = -1;
+
+	if (number < 0)
+		number = rom_sweep_find("messages");
+	return number;
 }

@@ -13,6 +13,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "messages/channel.h"
+
 typedef struct RomMessage
 {
 	int64		id;
@@ -51,5 +53,26 @@ extern void rom_binary_check(const bytea *value);
 
 /* The instance whose handler or activity this backend runs, or NULL. */
 extern const pg_uuid_t *rom_message_sender(void);
+
+/* Has something come for instance i? For queries over t_instance i. OFFSET 0: none of it is computed for all rows and hashed. */
+#define ROM_ARRIVED_SQL \
+	"((i.status = 'waiting_for_message' AND (EXISTS (SELECT FROM romancy.t_delivery d WHERE d.mailbox = " ROM_MAILBOX_SQL "" \
+	"  AND d.channel = i.wait ->> 'name' AND NOT d.received OFFSET 0)" \
+	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
+	"  AND m.mailbox = " ROM_MAILBOX_SQL " AND m.channel = i.wait ->> 'name' OFFSET 0)" \
+	" OR EXISTS (SELECT FROM romancy.t_subscription s JOIN romancy.t_message m" \
+	"  ON m.kind = 'o' AND m.channel = s.channel WHERE s.instance_id = i.instance_id" \
+	"  AND s.channel = i.wait ->> 'name' AND s.mode = 'competing' OFFSET 0))" \
+	" OR i.wait ->> 'step' LIKE 'await%' AND EXISTS" \
+	" (SELECT FROM romancy.t_subscription s WHERE s.instance_id = i.instance_id" \
+	"  AND s.spawned > 0 AND (EXISTS (SELECT FROM romancy.t_delivery d" \
+	"   WHERE d.mailbox = " ROM_MAILBOX_SQL " AND d.channel = s.channel AND NOT d.received OFFSET 0)" \
+	"  OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
+	"   AND m.mailbox = " ROM_MAILBOX_SQL " AND m.channel = s.channel OFFSET 0)" \
+	"  OR s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m" \
+	"   WHERE m.kind = 'o' AND m.channel = s.channel OFFSET 0)) OFFSET 0)))"
+
+/* Number of the sweep "messages". */
+extern int	rom_messages_sweep(void);
 
 #endif							/* ROM_MESSAGE_H */

@@ -24,9 +24,9 @@
 
 #include "base/arg.h"
 #include "base/errors.h"
-#include "base/insert.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/table.h"
 #include "base/uuid.h"
 #include "instances/event.h"
 #include "memory/crossing.h"

@@ -29,10 +29,4 @@ typedef struct RomPublish
  */
 extern int64 rom_publish(const RomPublish *publish, bool missing_ok);
 
-/* Number of the sweep "messages". */
-extern int	rom_messages_sweep(void);
-
-/* Registers what the engine has to know; called once from _PG_init. */
-extern void rom_messages_init(void);
-
 #endif							/* ROM_PUBLISH_H */

@@ -34,24 +34,6 @@ extern Jsonb *rom_receive_step(RomTurn *turn, const RomPrimitive *primitive,
 							   const Interval *timeout,
 							   const RomReceive *receive);
 
-/* Has something come for instance i? For queries over t_instance i. OFFSET 0: none of it is computed for all rows and hashed. */
-#define ROM_ARRIVED_SQL \
-	"((i.status = 'waiting_for_message' AND (EXISTS (SELECT FROM romancy.t_delivery d WHERE d.mailbox = " ROM_MAILBOX_SQL "" \
-	"  AND d.channel = i.wait ->> 'name' AND NOT d.received OFFSET 0)" \
-	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
-	"  AND m.mailbox = " ROM_MAILBOX_SQL " AND m.channel = i.wait ->> 'name' OFFSET 0)" \
-	" OR EXISTS (SELECT FROM romancy.t_subscription s JOIN romancy.t_message m" \
-	"  ON m.kind = 'o' AND m.channel = s.channel WHERE s.instance_id = i.instance_id" \
-	"  AND s.channel = i.wait ->> 'name' AND s.mode = 'competing' OFFSET 0))" \
-	" OR i.wait ->> 'step' LIKE 'await%' AND EXISTS" \
-	" (SELECT FROM romancy.t_subscription s WHERE s.instance_id = i.instance_id" \
-	"  AND s.spawned > 0 AND (EXISTS (SELECT FROM romancy.t_delivery d" \
-	"   WHERE d.mailbox = " ROM_MAILBOX_SQL " AND d.channel = s.channel AND NOT d.received OFFSET 0)" \
-	"  OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
-	"   AND m.mailbox = " ROM_MAILBOX_SQL " AND m.channel = s.channel OFFSET 0)" \
-	"  OR s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m" \
-	"   WHERE m.kind = 'o' AND m.channel = s.channel OFFSET 0)) OFFSET 0)))"
-
 /* Registers with the engine; called once from _PG_init. */
 extern void rom_receive_init(void);
 

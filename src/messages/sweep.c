@@ -31,6 +31,7 @@
 #include "messages/publish.h"
 #include "messages/receive.h"
 #include "messages/subscription.h"
+#include "messages/sweep.h"
 
 /* Named channels that one run looks at. */
 #define CHANNELS_MAX 64
@@ -479,18 +480,8 @@ cleanup_next_due(void)
 	return due;
 }
 
-int
-rom_messages_sweep(void)
-{
-	static int	number = -1;
-
-	if (number < 0)
-		number = rom_sweep_find("messages");
-	return number;
-}
-
 void
-rom_messages_init(void)
+rom_messages_sweep_init(void)
 {
 	static const RomSweep messages = {
 		.name = "messages",
@@ -506,7 +497,4 @@ rom_messages_init(void)
 
 	rom_sweep_register(&messages);
 	rom_sweep_register(&cleanup);
-	rom_subscription_init();
-	rom_receive_init();
-	rom_group_init();
 }

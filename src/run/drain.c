@@ -274,7 +274,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		leave_interpreter(run);
 		if (failed)
 			continue;
-		rom_failures_log(run);
+		rom_failures_log(&run->failures);
 		turns += run->nsaved;
 		d->held += run->nheld;
 		if (run->procedure != NULL && run->nsaved > 0)

@@ -48,7 +48,7 @@ step_of(RomTurn *turn, RomEvent *event)
 }
 
 void
-rom_failures_note(RomRun *run, RomTurn *turn)
+rom_failures_note(List **failures, RomTurn *turn)
 {
 	for (int i = turn->replay.stored; i < turn->replay.history.count; i++)
 	{
@@ -67,18 +67,18 @@ rom_failures_note(RomRun *run, RomTurn *turn)
 		note->message = message ? pnstrdup(message, pg_mbcliplen(message, strlen(message), MESSAGE_MAX)) : pstrdup("");
 		note->sqlstate = rom_error_sqlstate(event->result);
 		note->paused = event->type == ROM_EVENT_WORKFLOW_PAUSED;
-		run->failures = lappend(run->failures, note);
+		*failures = lappend(*failures, note);
 	}
 }
 
 void
-rom_failures_log(RomRun *run)
+rom_failures_log(List **failures)
 {
 	ListCell   *lc;
 
 	if (!rom_guc_log_failures)
 		return;
-	foreach(lc, run->failures)
+	foreach(lc, *failures)
 	{
 		FailureNote *note = lfirst(lc);
 
@@ -92,5 +92,5 @@ rom_failures_log(RomRun *run)
 								 unpack_sql_state(note->sqlstate), note->message),
 				 note->paused ? errhint("Mend the cause, then call romancy.resume_workflow('%s').", note->id) : 0));
 	}
-	run->failures = NIL;
+	*failures = NIL;
 }

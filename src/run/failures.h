@@ -9,13 +9,14 @@
 #ifndef ROM_FAILURES_H
 #define ROM_FAILURES_H
 
-#include "run/run.h"
-#include "turn/turn.h"
+#include "nodes/pg_list.h"
 
-/* Notes in run, in the current context, how a turn that was saved has failed or paused its instance, if it has. */
-extern void rom_failures_note(RomRun *run, RomTurn *turn);
+#include "turn/primitive.h"
+
+/* Adds to the list, in the current context, how a turn that was saved has failed or paused its instance, if it has. */
+extern void rom_failures_note(List **failures, RomTurn *turn);
 
 /* Writes what was noted to the log: after the commit. Nothing with romancy.log_failures off. */
-extern void rom_failures_log(RomRun *run);
+extern void rom_failures_log(List **failures);
 
 #endif							/* ROM_FAILURES_H */

@@ -385,7 +385,7 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		if (!save[i])
 			continue;
 		save_turn(turn);
-		rom_failures_note(run, turn);
+		rom_failures_note(&run->failures, turn);
 		run->nsaved++;
 		run->procedure = turn->out.procedure;
 		if (run->procedure != NULL)
@@ -409,5 +409,5 @@ void
 rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 {
 	run_members(run, owner, ids, n);
-	rom_throttle_settle(ids, n);
+	rom_turnstile_settle(ids, n);
 }

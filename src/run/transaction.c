@@ -104,7 +104,7 @@ rom_transaction_run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n,
 	MemoryContextSwitchTo(batch_cxt);
 	rom_slot_end();
 	if (result == ROM_TRANSACTION_COMMITTED)
-		rom_failures_log(run);
+		rom_failures_log(&run->failures);
 	rom_transaction_scrub(temp);
 	return result;
 }

@@ -12,12 +12,14 @@
 #include "steps/child.h"
 #include "steps/floor.h"
 #include "steps/timer.h"
+#include "steps/turnstile.h"
 #include "turn/recur.h"
 #include "turn/saga.h"
 
 void
 rom_steps_init(void)
 {
+	rom_turnstile_init();
 	rom_timer_init();
 	rom_saga_init(&rom_primitive_activity);
 	rom_child_init();

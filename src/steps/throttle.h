@@ -13,29 +13,7 @@
 #include "utils/uuid.h"
 
 #include "defs/definition.h"
-
-/* Who asks. held_at and held_until are kept by the asker while it waits, and given again when it asks again. */
-typedef struct RomAsker
-{
-	pg_uuid_t	id;				/* instance or task: woken when a slot is free */
-	Oid			owner;
-	int32		priority;
-	bool		waits;			/* false: does not wait if it is refused */
-	bool		keep;			/* if admitted, beyond this transaction's
-								 * commit, to rom_throttle_release() */
-	int			level;			/* nest level of the subtransaction whose
-								 * abort takes back that it was admitted */
-	TimestampTz held_at;		/* since when, or until when at the latest, it
-								 * waits; 0: it does not */
-	TimestampTz held_until;		/* when to ask again; 0: unknown */
-} RomAsker;
-
-typedef enum RomAdmission
-{
-	ROM_ADMITTED,
-	ROM_HELD_SLOT,				/* max_concurrency are running */
-	ROM_HELD_TOKEN				/* the rate limit's bucket is empty */
-} RomAdmission;
+#include "steps/turnstile.h"
 
 /*
  * May an attempt of this activity begin now? If so it takes a token, and a slot that this process
@@ -45,9 +23,6 @@ typedef enum RomAdmission
  */
 extern RomAdmission rom_throttle_admit(const char *activity, const RomThrottle *throttle,
 									   RomAsker *asker);
-
-/* These have had their turn: what woke one that did not use it goes to the next. */
-extern void rom_throttle_settle(const pg_uuid_t *ids, int n);
 
 /* Gives back the tokens that this transaction took since the mark. */
 extern int	rom_throttle_mark(void);
@@ -61,11 +36,5 @@ extern void rom_throttle_clock_reset(void);
 
 /* For whoever changes an activity's definition: after the commit, those who wait look again. */
 extern void rom_throttle_changed(const char *activity);
-
-/* Forgets a database (dropped, or without the extension). */
-extern void rom_throttle_purge(Oid dbid);
-
-extern Size rom_throttle_shmem_size(void);
-extern void rom_throttle_shmem_attach(void *place, bool found);
 
 #endif							/* ROM_THROTTLE_H */

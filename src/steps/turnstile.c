@@ -27,6 +27,7 @@
 #include "defs/definition.h"
 #include "memory/bucket.h"
 #include "memory/ready.h"
+#include "memory/shmem.h"
 #include "steps/turnstile.h"
 
 #define SETS 128
@@ -80,14 +81,14 @@ typedef struct Throttles
 
 static Throttles *area = NULL;
 
-Size
-rom_throttle_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return sizeof(Throttles);
 }
 
-void
-rom_throttle_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	area = place;
 	if (found)
@@ -460,7 +461,7 @@ rom_turnstile_changed(uint64 key)
 }
 
 void
-rom_throttle_settle(const pg_uuid_t *ids, int n)
+rom_turnstile_settle(const pg_uuid_t *ids, int n)
 {
 	if (area == NULL || *(volatile int *) &area->woken == 0)
 		return;
@@ -484,8 +485,8 @@ rom_throttle_settle(const pg_uuid_t *ids, int n)
 	}
 }
 
-void
-rom_throttle_purge(Oid dbid)
+static void
+purge(Oid dbid)
 {
 	if (area == NULL)
 		return;
@@ -494,4 +495,17 @@ rom_throttle_purge(Oid dbid)
 		if (area->waiters[w].entry != NONE && area->waiters[w].dbid == dbid)
 			forget_waiter(w);
 	SpinLockRelease(&area->mutex);
+}
+
+void
+rom_turnstile_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy throttles",
+		.size = shmem_size,
+		.attach = shmem_attach,
+		.purge = purge,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -13,7 +13,29 @@
 
 #include "defs/definition.h"
 #include "memory/bucket.h"
-#include "steps/throttle.h"
+
+/* Who asks. held_at and held_until are kept by the asker while it waits, and given again when it asks again. */
+typedef struct RomAsker
+{
+	pg_uuid_t	id;				/* instance or task: woken when a slot is free */
+	Oid			owner;
+	int32		priority;
+	bool		waits;			/* false: does not wait if it is refused */
+	bool		keep;			/* if admitted, beyond this transaction's
+								 * commit, to rom_throttle_release() */
+	int			level;			/* nest level of the subtransaction whose
+								 * abort takes back that it was admitted */
+	TimestampTz held_at;		/* since when, or until when at the latest, it
+								 * waits; 0: it does not */
+	TimestampTz held_until;		/* when to ask again; 0: unknown */
+} RomAsker;
+
+typedef enum RomAdmission
+{
+	ROM_ADMITTED,
+	ROM_HELD_SLOT,				/* max_concurrency are running */
+	ROM_HELD_TOKEN				/* the rate limit's bucket is empty */
+} RomAdmission;
 
 /* All of those who wait for one activity are not to ask more often than this, on average. */
 #define ROM_ASK_EVERY (20 * INT64CONST(1000))
@@ -74,5 +96,11 @@ extern void rom_turnstile_recorded(uint64 key, TimestampTz until);
 
 /* The limits have changed: those who wait look again. */
 extern void rom_turnstile_changed(uint64 key);
+
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_turnstile_init(void);
+
+/* These have had their turn: what woke one that did not use it goes to the next. */
+extern void rom_turnstile_settle(const pg_uuid_t *ids, int n);
 
 #endif							/* ROM_TURNSTILE_H */

@@ -32,6 +32,7 @@
 
 #include "memory/bucket.h"
 #include "memory/roster.h"
+#include "memory/shmem.h"
 #include "tasks/accounts.h"
 
 #define ACCOUNTS 32768
@@ -106,8 +107,8 @@ database(int i)
 	return (Database *) ((char *) area + MAXALIGN(sizeof(Ledger)) + i * database_size());
 }
 
-Size
-rom_ledger_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return MAXALIGN(sizeof(Ledger)) + DATABASES * database_size();
 }
@@ -116,7 +117,7 @@ rom_ledger_shmem_size(void)
 static void
 clear(void)
 {
-	memset(area, 0, rom_ledger_shmem_size());
+	memset(area, 0, shmem_size());
 	SpinLockInit(&area->mutex);
 	for (int i = 0; i < HASHES; i++)
 		area->hashes[i] = NONE;
@@ -124,8 +125,8 @@ clear(void)
 		area->accounts[i].next = i + 1 < ACCOUNTS ? i + 1 : NONE;
 }
 
-void
-rom_ledger_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	area = place;
 	shared = true;
@@ -134,7 +135,7 @@ rom_ledger_shmem_attach(void *place, bool found)
 }
 
 bool
-rom_ledger_is_shared(void)
+rom_accounts_is_shared(void)
 {
 	return shared;
 }
@@ -144,7 +145,7 @@ rom_accounts_prepare(void)
 {
 	if (area != NULL)
 		return;
-	area = MemoryContextAlloc(TopMemoryContext, rom_ledger_shmem_size());
+	area = MemoryContextAlloc(TopMemoryContext, shmem_size());
 	clear();
 }
 
@@ -448,7 +449,7 @@ rom_accounts_settle(const RomAccountChange *change, FullTransactionId xid)
 }
 
 void
-rom_ledger_bucket(const RomAccount *account, double left, TimestampTz at)
+rom_accounts_bucket(const RomAccount *account, double left, TimestampTz at)
 {
 	Account    *a;
 
@@ -494,7 +495,7 @@ publish(Oid relid, uint64 over, Snapshot snapshot, uint32 *counting, bool *room)
 }
 
 Snapshot
-rom_ledger_count_begin(Oid relid, uint32 *counting)
+rom_accounts_count_begin(Oid relid, uint32 *counting)
 {
 	rom_accounts_prepare();
 	for (;;)
@@ -517,7 +518,7 @@ rom_ledger_count_begin(Oid relid, uint32 *counting)
 }
 
 void
-rom_ledger_count_add(uint64 key, int number)
+rom_accounts_count_add(uint64 key, int number)
 {
 	Account    *a;
 	Database   *db;
@@ -549,7 +550,7 @@ rom_accounts_counted(uint32 counting)
 }
 
 TimestampTz
-rom_ledger_counted_at(Oid relid)
+rom_accounts_counted_at(Oid relid)
 {
 	TimestampTz at = 0;
 	Database   *db;
@@ -581,7 +582,7 @@ rom_accounts_recount(void)
 }
 
 void
-rom_ledger_purge(Oid dbid)
+rom_accounts_purge(Oid dbid)
 {
 	if (!shared)
 		return;
@@ -594,4 +595,17 @@ rom_ledger_purge(Oid dbid)
 			database(i)->counting++;
 		}
 	SpinLockRelease(&area->mutex);
+}
+
+void
+rom_accounts_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy ledger",
+		.size = shmem_size,
+		.attach = shmem_attach,
+		.purge = rom_accounts_purge,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -9,8 +9,35 @@
 #define ROM_ACCOUNTS_H
 
 #include "access/transam.h"
+#include "datatype/timestamp.h"
+#include "utils/snapshot.h"
 
-#include "tasks/ledger.h"
+/* On so many accounts at the most a task is. */
+#define ROM_LEDGER_ACCOUNTS 3
+
+/* An account, for somebody who claims: what limits it now. */
+typedef struct RomAccount
+{
+	uint64		key;			/* of rom_ledger_key() */
+	int			max;			/* so many may run; 0: any number */
+	int			rate;			/* so many may begin in period (microseconds);
+								 * 0: any number */
+	int64		period;
+	/* out, of one with a rate, if the claim went through */
+	double		left;			/* tokens */
+	TimestampTz at;				/* when */
+	bool		record;			/* that is to be written down */
+} RomAccount;
+
+typedef enum RomLedgerAnswer
+{
+	ROM_LEDGER_OK,
+	ROM_LEDGER_HELD,			/* an account is at its limit */
+	ROM_LEDGER_COUNT,			/* what runs is not known: count */
+	ROM_LEDGER_BUCKET,			/* what a bucket holds is not known:
+								 * rom_accounts_bucket() */
+	ROM_LEDGER_FULL				/* there is no room: later */
+} RomLedgerAnswer;
 
 /* What a transaction has done to an account. */
 typedef struct RomAccountChange
@@ -52,5 +79,28 @@ extern void rom_accounts_counted(uint32 counting);
 
 /* They are to be counted anew. Called after the commit; does not raise. */
 extern void rom_accounts_recount(void);
+
+/* Is it shared? If not, whoever claims under a limit has to lock others out and to count. */
+extern bool rom_accounts_is_shared(void);
+
+/* What was left in the bucket of an account at some instant; does nothing where that is known. */
+extern void rom_accounts_bucket(const RomAccount *account, double left, TimestampTz at);
+
+/*
+ * Counting: everything that the snapshot sees is added to the accounts, in this order. The snapshot sees
+ * this transaction's own changes, which are allowed for. Others go on meanwhile, and nobody waits. rom_ledger_count_end()'s argument is
+ * what count_begin returned.
+ */
+extern Snapshot rom_accounts_count_begin(Oid relid, uint32 *counting);
+extern void rom_accounts_count_add(uint64 key, int number);
+
+/* The accounts of this database are those of the table relid; when they were counted last (0: not yet). */
+extern TimestampTz rom_accounts_counted_at(Oid relid);
+
+/* Forgets a database (dropped, or without the extension). */
+extern void rom_accounts_purge(Oid dbid);
+
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_accounts_init(void);
 
 #endif							/* ROM_ACCOUNTS_H */

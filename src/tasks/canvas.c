@@ -414,7 +414,7 @@ delete_instances(Datum ids)
 		task.activity = rom_value_text(i, 4, cxt);
 		task.limit_key = rom_value_text(i, 5, cxt);
 		if (task.state == ROM_TASK_RUNNING)
-			rom_quota_ended(&task);
+			rom_task_ended(&task);
 	}
 	rom_canvas_forget(ids);
 }

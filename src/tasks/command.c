@@ -34,7 +34,6 @@
 #include "messages/message.h"
 #include "steps/timer.h"
 #include "tasks/command.h"
-#include "tasks/outside.h"
 #include "turn/call.h"
 #include "turn/carry.h"
 #include "turn/context.h"

@@ -13,6 +13,9 @@
 #include "instances/event.h"
 #include "turn/primitive.h"
 
+/* The step in which the instance waits for its program; no activity_id. */
+#define ROM_OUTSIDE_STEP "romancy.outside"
+
 /* Most commands of one call. */
 #define ROM_COMMANDS_MAX 10000
 

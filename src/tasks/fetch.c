@@ -33,6 +33,7 @@
 #include "memory/waiter.h"
 #include "tasks/fetch.h"
 #include "tasks/lease.h"
+#include "tasks/notify.h"
 #include "tasks/program.h"
 #include "tasks/queue.h"
 #include "turn/context.h"

@@ -32,7 +32,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
-#include "base/insert.h"
+#include "base/table.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"

@@ -31,6 +31,7 @@
 #include "storage/spin.h"
 #include "utils/timestamp.h"
 
+#include "memory/shmem.h"
 #include "tasks/front.h"
 
 #define SETS 64
@@ -75,14 +76,14 @@ typedef struct FrontSet
 
 static FrontSet *sets = NULL;
 
-Size
-rom_front_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return sizeof(FrontSet) * SETS;
 }
 
-void
-rom_front_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	sets = place;
 	if (found)
@@ -268,4 +269,16 @@ rom_front_reset(const char *queue)
 	RomFrontKey key = {.rank = PG_INT64_MIN};
 
 	lower(queue, &key);
+}
+
+void
+rom_front_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy fronts",
+		.size = shmem_size,
+		.attach = shmem_attach,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -37,8 +37,6 @@ typedef struct RomFrontPass
 } RomFrontPass;
 
 /* Shared memory: how much, and filling it (shmem.c). */
-extern Size rom_front_shmem_size(void);
-extern void rom_front_shmem_attach(void *place, bool found);
 
 /* Begins a scan of a queue (as stored in t_task) of this database. whole: from its first task in any case. */
 extern void rom_front_begin(RomFrontPass *pass, const char *queue, bool whole);
@@ -57,5 +55,8 @@ extern void rom_front_lower(const char *queue, int32 priority, const pg_uuid_t *
 
 /* The same for entries at places that are not known. */
 extern void rom_front_reset(const char *queue);
+
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_front_init(void);
 
 #endif							/* ROM_FRONT_H */

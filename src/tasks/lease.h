@@ -11,19 +11,7 @@
 #include "fmgr.h"
 
 #include "tasks/task.h"
-
-/* "task.attempt.fence", what a token says. */
-typedef struct RomToken
-{
-	pg_uuid_t	task_id;
-	int32		attempt;
-	int64		fence;
-} RomToken;
-
-extern char *rom_token_make(const pg_uuid_t *task_id, int32 attempt, int64 fence);
-
-/* Reads a token; RM012 for what is none. */
-extern void rom_token_read(const char *text, RomToken *token);
+#include "tasks/token.h"
 
 /*
  * The task whose lease the token holds, its row locked; NULL when the lease was lost, or the

@@ -334,7 +334,7 @@ rom_ledger_count_end(uint32 counting)
 {
 	/* this transaction's own changes were seen: they count when it is over */
 	for (int i = 0; i < nnotes; i++)
-		rom_ledger_count_add(notes[i].change.key, notes[i].change.ends - notes[i].change.claims);
+		rom_accounts_count_add(notes[i].change.key, notes[i].change.ends - notes[i].change.claims);
 	rom_accounts_counted(counting);
 }
 
@@ -350,6 +350,6 @@ recount(const void *arg)
 void
 rom_ledger_recount(void)
 {
-	if (rom_ledger_is_shared())
+	if (rom_accounts_is_shared())
 		rom_wake_call(recount, "", 1);
 }

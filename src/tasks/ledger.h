@@ -5,7 +5,7 @@
  *		what rate limits have left, in shared memory.
  *
  * A task that runs is on up to three accounts. The table says what runs; the
- * accounts are counted from it (rom_ledger_count_begin() and after) once after a
+ * accounts are counted from it (rom_accounts_count_begin() and after) once after a
  * start, and follow what transactions do from then on.
  *
  *-------------------------------------------------------------------------
@@ -16,32 +16,7 @@
 #include "datatype/timestamp.h"
 #include "utils/snapshot.h"
 
-/* On so many accounts at the most a task is. */
-#define ROM_LEDGER_ACCOUNTS 3
-
-/* An account, for somebody who claims: what limits it now. */
-typedef struct RomAccount
-{
-	uint64		key;			/* of rom_ledger_key() */
-	int			max;			/* so many may run; 0: any number */
-	int			rate;			/* so many may begin in period (microseconds);
-								 * 0: any number */
-	int64		period;
-	/* out, of one with a rate, if the claim went through */
-	double		left;			/* tokens */
-	TimestampTz at;				/* when */
-	bool		record;			/* that is to be written down */
-} RomAccount;
-
-typedef enum RomLedgerAnswer
-{
-	ROM_LEDGER_OK,
-	ROM_LEDGER_HELD,			/* an account is at its limit */
-	ROM_LEDGER_COUNT,			/* what runs is not known: count */
-	ROM_LEDGER_BUCKET,			/* what a bucket holds is not known:
-								 * rom_ledger_bucket() */
-	ROM_LEDGER_FULL				/* there is no room: later */
-} RomLedgerAnswer;
+#include "tasks/accounts.h"
 
 /* What an account is known by: kind is a letter, name may be NULL. */
 extern uint64 rom_ledger_key(char kind, const char *queue, const char *name);
@@ -62,38 +37,17 @@ extern void rom_ledger_unclaim(const RomAccount *accounts, int n);
 /* A task that ran does not any more, if this transaction commits. True: an account of it is limited, so that others may wait. */
 extern bool rom_ledger_end(const uint64 *keys, int n, uint64 waiter);
 
-/* What was left in the bucket of an account at some instant; does nothing where that is known. */
-extern void rom_ledger_bucket(const RomAccount *account, double left, TimestampTz at);
-
-/*
- * Counting: everything that the snapshot sees is added to the accounts, in this order. The snapshot sees
- * this transaction's own changes, which are allowed for. Others go on meanwhile, and nobody waits. count_end's argument is
- * what count_begin returned.
- */
-extern Snapshot rom_ledger_count_begin(Oid relid, uint32 *counting);
-extern void rom_ledger_count_add(uint64 key, int number);
+/* The end of a counting (rom_accounts_count_begin()), with what that returned. */
 extern void rom_ledger_count_end(uint32 counting);
-
-/* The accounts of this database are those of the table relid; when they were counted last (0: not yet). */
-extern TimestampTz rom_ledger_counted_at(Oid relid);
 
 /* Has them counted anew before the next limited claim, and wakes who waits. To be called before what was prepared is committed or rolled back. */
 extern void rom_ledger_recount(void);
-
-/* Is it shared? If not, whoever claims under a limit has to lock others out and to count. */
-extern bool rom_ledger_is_shared(void);
 
 /*
  * Called when there may be something to fetch again of which nobody has told: places were given back, or freed
  * after a commit without rom_ledger_end() having said so. Must not raise.
  */
 extern void rom_ledger_on_freed(void (*freed) (void));
-
-/* Forgets a database (dropped, or without the extension). */
-extern void rom_ledger_purge(Oid dbid);
-
-extern Size rom_ledger_shmem_size(void);
-extern void rom_ledger_shmem_attach(void *place, bool found);
 
 /* Registers the transaction callbacks; after rom_wake_init(), so that places are free when others are woken. */
 extern void rom_ledger_init(void);

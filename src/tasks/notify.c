@@ -24,6 +24,7 @@
 #include "base/spi.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"
+#include "memory/waiter.h"
 #include "memory/wake.h"
 #include "tasks/notify.h"
 
@@ -156,4 +157,24 @@ rom_notify_init(void)
 	};
 
 	rom_sweep_register(&sweep);
+}
+
+uint64
+rom_task_queue_key(const char *queue)
+{
+	return rom_waiter_key('q', queue, strlen(queue));
+}
+
+void
+rom_queue_note(const char *queue)
+{
+	rom_wake_one(rom_task_queue_key(queue));
+	rom_notify_ask(queue);
+}
+
+void
+rom_queue_changed(const char *queue)
+{
+	rom_wake_key(rom_task_queue_key(queue));
+	rom_notify_ask(queue);
 }

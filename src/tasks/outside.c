@@ -29,7 +29,6 @@
 #include "base/spi.h"
 #include "instances/event.h"
 #include "tasks/command.h"
-#include "tasks/outside.h"
 #include "tasks/queue.h"
 #include "tasks/task.h"
 #include "turn/call.h"

@@ -37,20 +37,6 @@
 #include "tasks/quota.h"
 #include "tasks/rotation.h"
 
-void
-rom_queue_note(const char *queue)
-{
-	rom_wake_one(rom_task_queue_key(queue));
-	rom_notify_ask(queue);
-}
-
-void
-rom_queue_changed(const char *queue)
-{
-	rom_wake_key(rom_task_queue_key(queue));
-	rom_notify_ask(queue);
-}
-
 /* After so long a claim that was unsure of a task looks again. */
 #define UNSURE_MS 100
 

@@ -30,11 +30,13 @@
 #include "memory/bucket_rows.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"
+#include "tasks/accounts.h"
 #include "tasks/front.h"
 #include "tasks/ledger.h"
 #include "tasks/notify.h"
 #include "tasks/quota.h"
 #include "tasks/rotation.h"
+#include "tasks/running.h"
 
 /* Class of the advisory lock of those who count. */
 #define LOCK_COUNT 0x726f6d51	/* "romQ" */
@@ -85,9 +87,6 @@ struct RomQuota
 };
 
 /* Which of a task's accounts is which. */
-#define ACCOUNT_QUEUE 0
-#define ACCOUNT_ACTIVITY 1
-#define ACCOUNT_KEY 2
 
 /* ---------------------------------------------------------------- what is set */
 
@@ -179,7 +178,7 @@ rom_quota_open(RomClaim *claim)
 	 * again
 	 */
 	if (q->nactivities > 0 || q->limits.max_concurrency > 0)
-		(void) rom_ledger_counted_at(rom_relation_oid("t_task"));
+		(void) rom_accounts_counted_at(rom_relation_oid("t_task"));
 	return q;
 }
 
@@ -280,10 +279,10 @@ add_running(Snapshot snapshot)
 		bool		isnull;
 		int			number = DatumGetInt32(rom_value(i, 4, &isnull));
 
-		rom_ledger_count_add(rom_ledger_key('q', queue, NULL), number);
-		rom_ledger_count_add(rom_ledger_key('a', queue, activity), number);
+		rom_accounts_count_add(rom_ledger_key('q', queue, NULL), number);
+		rom_accounts_count_add(rom_ledger_key('a', queue, activity), number);
 		if (key != NULL)
-			rom_ledger_count_add(rom_ledger_key('k', queue, key), number);
+			rom_accounts_count_add(rom_ledger_key('k', queue, key), number);
 	}
 }
 
@@ -296,10 +295,10 @@ count_running(TimestampTz since)
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_COUNT, 0, 3);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	if (!rom_ledger_is_shared() || rom_ledger_counted_at(relid) <= since)
+	if (!rom_accounts_is_shared() || rom_accounts_counted_at(relid) <= since)
 	{
 		uint32		counting;
-		Snapshot	snapshot = rom_ledger_count_begin(relid, &counting);
+		Snapshot	snapshot = rom_accounts_count_begin(relid, &counting);
 
 		if (snapshot != NULL)
 		{
@@ -309,7 +308,7 @@ count_running(TimestampTz since)
 		}
 	}
 	/* without shared memory the lock is what keeps others away */
-	if (rom_ledger_is_shared())
+	if (rom_accounts_is_shared())
 		LockRelease(&tag, ExclusiveLock, false);
 }
 
@@ -317,7 +316,7 @@ count_running(TimestampTz since)
 static bool
 recount(RomQuota *q)
 {
-	TimestampTz at = rom_ledger_counted_at(rom_relation_oid("t_task"));
+	TimestampTz at = rom_accounts_counted_at(rom_relation_oid("t_task"));
 
 	if (q->recounted || (at > 0 && at > GetCurrentTimestamp() - RECOUNT_AFTER))
 		return false;
@@ -332,8 +331,8 @@ recount(RomQuota *q)
 static char *
 scope_of(RomQuota *q, const RomTask *task, int which, char **key)
 {
-	*key = which == ACCOUNT_KEY ? task->limit_key : which == ACCOUNT_ACTIVITY ? task->activity : "";
-	return psprintf("%s:%s", which == ACCOUNT_ACTIVITY ? "activity" : "queue", q->claim->queue);
+	*key = which == ROM_RUNNING_KEY ? task->limit_key : which == ROM_RUNNING_ACTIVITY ? task->activity : "";
+	return psprintf("%s:%s", which == ROM_RUNNING_ACTIVITY ? "activity" : "queue", q->claim->queue);
 }
 
 /* read_bucket tells the ledger what a bucket holds; one of which nothing is known is full. */
@@ -346,7 +345,7 @@ read_bucket(RomQuota *q, const RomTask *task, const RomAccount *account, int whi
 	TimestampTz at = GetCurrentTimestamp();
 
 	(void) rom_bucket_rows_read(scope, key, &left, &at);
-	rom_ledger_bucket(account, left, at);
+	rom_accounts_bucket(account, left, at);
 }
 
 /* spend remembers what a claim has taken from a bucket. */
@@ -416,14 +415,14 @@ accounts_of(const RomQuota *q, const RomTask *task, RomAccount *accounts)
 	ActivityLimits *activity = activity_of(q, task->activity);
 
 	memset(accounts, 0, sizeof(RomAccount) * ROM_LEDGER_ACCOUNTS);
-	accounts[ACCOUNT_QUEUE].key = q->account;
-	accounts[ACCOUNT_ACTIVITY].key = rom_ledger_key('a', q->claim->queue, task->activity);
+	accounts[ROM_RUNNING_QUEUE].key = q->account;
+	accounts[ROM_RUNNING_ACTIVITY].key = rom_ledger_key('a', q->claim->queue, task->activity);
 	if (activity != NULL)
-		limit(&accounts[ACCOUNT_ACTIVITY], &activity->limits);
-	limit(&accounts[q->per_key ? ACCOUNT_KEY : ACCOUNT_QUEUE], &q->limits);
+		limit(&accounts[ROM_RUNNING_ACTIVITY], &activity->limits);
+	limit(&accounts[q->per_key ? ROM_RUNNING_KEY : ROM_RUNNING_QUEUE], &q->limits);
 	if (q->per_key == NULL)
 		return 2;
-	accounts[ACCOUNT_KEY].key = rom_ledger_key('k', q->claim->queue, task->limit_key);
+	accounts[ROM_RUNNING_KEY].key = rom_ledger_key('k', q->claim->queue, task->limit_key);
 	return 3;
 }
 
@@ -446,9 +445,9 @@ held(RomQuota *q, const RomTask *task, int which, uint64 account, TimestampTz wh
 			when = claim->booked;
 	}
 	claim->retry_at = Min(claim->retry_at, when);
-	if (which == ACCOUNT_QUEUE)
+	if (which == ROM_RUNNING_QUEUE)
 		return ROM_QUOTA_HELD;
-	if (which == ACCOUNT_KEY)
+	if (which == ROM_RUNNING_KEY)
 		return ROM_QUOTA_HELD_KEY;
 	activity = activity_of(q, task->activity);
 	if (activity != NULL)
@@ -469,7 +468,7 @@ rom_quota_admit(RomQuota *quota, RomTask *task)
 
 	if (!quota->counts)
 		return ROM_QUOTA_ADMITTED;
-	if (!rom_ledger_is_shared() && !quota->recounted &&
+	if (!rom_accounts_is_shared() && !quota->recounted &&
 		(quota->nactivities > 0 || quota->limits.max_concurrency > 0))
 	{
 		quota->recounted = true;
@@ -520,22 +519,6 @@ rom_quota_refund(RomQuota *quota, const RomTask *task)
 
 	if (quota->counts)
 		rom_ledger_unclaim(accounts, accounts_of(quota, task, accounts));
-}
-
-void
-rom_quota_ended(const RomTask *task)
-{
-	uint64		keys[ROM_LEDGER_ACCOUNTS];
-	int			n = 2;
-
-	if (task->queue[0] == '\0' || task->kind == ROM_TASK_WORKFLOW)
-		return;
-	keys[ACCOUNT_QUEUE] = rom_ledger_key('q', task->queue, NULL);
-	keys[ACCOUNT_ACTIVITY] = rom_ledger_key('a', task->queue, task->activity);
-	if (task->limit_key != NULL)
-		keys[n++] = rom_ledger_key('k', task->queue, task->limit_key);
-	if (rom_ledger_end(keys, n, rom_task_queue_key(task->queue)))
-		rom_notify_ask(task->queue);
 }
 
 /* ---------------------------------------------------------------- keys of waiting tasks */

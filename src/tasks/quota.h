@@ -9,7 +9,22 @@
 #ifndef ROM_QUOTA_H
 #define ROM_QUOTA_H
 
-#include "tasks/queue.h"
+#include "tasks/task.h"
+
+/* A fetch: what is asked for. */
+typedef struct RomClaim
+{
+	char	   *queue;			/* as stored in t_task */
+	char	   *worker_id;
+	int			max;
+	int64		lease_us;
+	TimestampTz until;			/* it waits until then; 0: it does not */
+	TimestampTz booked;			/* in and out: it has booked the token of then
+								 * of a rate limit; 0: none */
+	uint64		booked_of;		/* of which account */
+	TimestampTz retry_at;		/* out: when to look again, though nobody says
+								 * so */
+} RomClaim;
 
 /* What holds for those who claim from a queue; read once for each claim. */
 typedef struct RomQuota RomQuota;
@@ -47,9 +62,6 @@ extern void rom_quota_refund(RomQuota *quota, const RomTask *task);
 
 /* The end of the claim: writes down what its rate limits have left. */
 extern void rom_quota_close(RomQuota *quota);
-
-/* A task whose row says that it runs does not any more. Does nothing for one that is not in a queue. */
-extern void rom_quota_ended(const RomTask *task);
 
 /* The limit_key of a task of this queue with that input, allocated in the current context; NULL when the queue has no keys. */
 extern char *rom_quota_key_of(const char *queue, Jsonb *input);

@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "memory/shmem.h"
 #include "tasks/rotation.h"
 
 #define SETS 64
@@ -41,14 +42,14 @@ typedef struct Rotation
 
 static Rotation *area = NULL;
 
-Size
-rom_rotation_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return sizeof(Rotation);
 }
 
-void
-rom_rotation_shmem_attach(void *place, bool found)
+static void
+shmem_attach(void *place, bool found)
 {
 	area = place;
 	if (found)
@@ -62,7 +63,7 @@ static void
 prepare(void)
 {
 	if (area == NULL)
-		rom_rotation_shmem_attach(MemoryContextAlloc(TopMemoryContext, sizeof(Rotation)), false);
+		shmem_attach(MemoryContextAlloc(TopMemoryContext, sizeof(Rotation)), false);
 }
 
 /* find_turn finds or makes a queue's; the mutex is held. */
@@ -145,4 +146,16 @@ rom_rotation_looked(uint64 queue, int64 took)
 	SpinLockAcquire(&area->mutex);
 	find_turn(queue)->look_at = now + Max(LOOK_INTERVAL, took * LOOK_SHARE);
 	SpinLockRelease(&area->mutex);
+}
+
+void
+rom_rotation_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy rotation",
+		.size = shmem_size,
+		.attach = shmem_attach,
+	};
+
+	rom_shmem_register(&part);
 }

@@ -22,7 +22,7 @@ extern void rom_rotation_served(uint64 queue, const char *key);
 extern bool rom_rotation_look(uint64 queue);
 extern void rom_rotation_looked(uint64 queue, int64 took);
 
-extern Size rom_rotation_shmem_size(void);
-extern void rom_rotation_shmem_attach(void *place, bool found);
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_rotation_init(void);
 
 #endif							/* ROM_ROTATION_H */

@@ -323,7 +323,7 @@ in_flight(RomTurn *turn)
 			task.limit_key = rom_value_text(i, 9, cxt);
 			rom_execute(&delete, values, NULL, 0);
 			if (task.state == ROM_TASK_RUNNING)
-				rom_quota_ended(&task);
+				rom_task_ended(&task);
 		}
 		MemoryContextSwitchTo(old);
 	}

@@ -29,8 +29,8 @@
 #include "memory/wake.h"
 #include "steps/attempt.h"
 #include "tasks/front.h"
-#include "tasks/queue.h"
-#include "tasks/quota.h"
+#include "tasks/notify.h"
+#include "tasks/running.h"
 #include "tasks/task.h"
 
 static RomCanvasDeliver deliver_canvas = NULL;
@@ -45,12 +45,6 @@ bool
 rom_task_id(const pg_uuid_t *id)
 {
 	return (id->data[6] & 0xf0) == 0x80;
-}
-
-uint64
-rom_task_queue_key(const char *queue)
-{
-	return rom_waiter_key('q', queue, strlen(queue));
 }
 
 /* interval_us is an interval in microseconds, 0 for none. */
@@ -284,7 +278,7 @@ rom_task_delete(RomTask *task)
 	}
 	CommandCounterIncrement();
 	if (task->state == ROM_TASK_RUNNING)
-		rom_quota_ended(task);
+		rom_task_ended(task);
 }
 
 void
@@ -394,7 +388,7 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 
 	observe(task, owner, true);
 	if (task->state == ROM_TASK_RUNNING)
-		rom_quota_ended(task);
+		rom_task_ended(task);
 	attempts_of(task, &a);
 	again = rom_attempts_fail(&a, policy, error, retry == ROM_TASK_RETRY_NEVER, &next);
 	if (retry == ROM_TASK_RETRY_AT_ONCE && !a.exhausted)
@@ -427,4 +421,11 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 	else if (task->state == ROM_TASK_DEAD)
 		rom_task_deliver(task, owner, NULL, error,
 						 retry == ROM_TASK_RETRY_NEVER ? NULL : rom_attempts_summary(&a));
+}
+
+void
+rom_task_ended(const RomTask *task)
+{
+	if (task->queue[0] != '\0' && task->kind != ROM_TASK_WORKFLOW)
+		rom_running_ended(task->queue, task->activity, task->limit_key);
 }

@@ -12,7 +12,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "base/insert.h"
+#include "base/table.h"
 #include "defs/definition.h"
 #include "defs/retry.h"
 #include "instances/instance.h"
@@ -39,6 +39,9 @@ typedef enum RomTaskKind
 	ROM_TASK_WORKFLOW			/* a turn of a workflow whose code runs
 								 * outside */
 } RomTaskKind;
+
+/* Workflow tasks of a queue are kept under this prefix and its name. */
+#define ROM_QUEUE_WORKFLOWS "@"
 
 typedef struct RomTask
 {
@@ -154,7 +157,7 @@ typedef void (*RomCanvasDeliver) (RomTask *task, Oid owner, Jsonb *result,
 								  Jsonb *error);
 extern void rom_task_on_canvas(RomCanvasDeliver deliver);
 
-/* Key that those who poll a queue wait for. */
-extern uint64 rom_task_queue_key(const char *queue);
+/* A task whose row says that it runs does not any more: its place is free at the commit. Does nothing for one that is not in a queue. */
+extern void rom_task_ended(const RomTask *task);
 
 #endif							/* ROM_TASK_H */

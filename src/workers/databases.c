@@ -24,6 +24,7 @@
 #include "base/guc.h"
 #include "memory/ready.h"
 #include "memory/roster.h"
+#include "memory/shmem.h"
 #include "memory/stat.h"
 #include "steps/throttle.h"
 #include "tasks/ledger.h"
@@ -172,10 +173,7 @@ rom_databases_forget(void)
 	{
 		RomDatabase *database;
 
-		rom_ready_purge(dropped[i]);
-		rom_throttle_purge(dropped[i]);
-		rom_ledger_purge(dropped[i]);
-		rom_stat_forget(dropped[i]);
+		rom_shmem_purge(dropped[i]);
 		SpinLockAcquire(&roster->mutex);
 		database = rom_roster_database_locked(roster, dropped[i], false);
 		if (database != NULL)

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * insert.c
+ * table.c
  *		Writing a row of an engine table without the executor.
  *
  * The table's and the indexes' descriptions, and the compiled predicates of
@@ -32,7 +32,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
-#include "base/insert.h"
+#include "base/table.h"
 #include "base/spi.h"
 
 /* An index that is maintained: one that is being built is not yet, one that is being dropped is no more. */

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * heap.c
+ * due.c
  *		Bounded heaps of instances in shared memory: a queue per database and
  *		owner, and the deadlines. For ready.c, which has the lock.
  *
@@ -22,7 +22,7 @@
 #include "common/hashfn.h"
 #include "utils/timestamp.h"
 
-#include "memory/heap.h"
+#include "memory/due.h"
 
 #define POOL_SIZE 65536
 #define HASH_SIZE 65536
@@ -54,12 +54,12 @@ typedef struct Pool
 	Node		nodes[POOL_SIZE];
 } Pool;
 
-struct RomHeaps
+struct RomDue
 {
 	uint64		seq;
 	int			nqueues;		/* places used so far */
 	int			ndeadlines;
-	RomHeapQueue queues[ROM_READY_QUEUES];
+	RomDueQueue queues[ROM_READY_QUEUES];
 	int			heap[POOL_SIZE];
 	Pool		ready;
 	Pool		deadlines;
@@ -78,15 +78,15 @@ pool_init(Pool *pool)
 }
 
 Size
-rom_heaps_size(void)
+rom_due_size(void)
 {
-	return sizeof(RomHeaps);
+	return sizeof(RomDue);
 }
 
 void
-rom_heaps_init(RomHeaps *heaps)
+rom_due_init(RomDue *heaps)
 {
-	memset(heaps, 0, offsetof(RomHeaps, heap));
+	memset(heaps, 0, offsetof(RomDue, heap));
 	pool_init(&heaps->ready);
 	pool_init(&heaps->deadlines);
 }
@@ -224,8 +224,8 @@ without_root(Node *nodes, int root)
 	return rest;
 }
 
-RomHeapQueue *
-rom_heap_find(RomHeaps *heaps, Oid dbid, Oid owner)
+RomDueQueue *
+rom_due_find(RomDue *heaps, Oid dbid, Oid owner)
 {
 	int			i;
 
@@ -236,10 +236,10 @@ rom_heap_find(RomHeaps *heaps, Oid dbid, Oid owner)
 }
 
 /* The owner's queue, made if need be in the place of an empty one. NULL: no place. */
-static RomHeapQueue *
-make_queue(RomHeaps *heaps, Oid dbid, Oid owner)
+static RomDueQueue *
+make_queue(RomDue *heaps, Oid dbid, Oid owner)
 {
-	RomHeapQueue *queue = rom_heap_find(heaps, dbid, owner);
+	RomDueQueue *queue = rom_due_find(heaps, dbid, owner);
 	int			i;
 
 	if (queue != NULL)
@@ -258,32 +258,32 @@ make_queue(RomHeaps *heaps, Oid dbid, Oid owner)
 	return queue;
 }
 
-RomHeapQueue *
-rom_heap_queue(RomHeaps *heaps, int number)
+RomDueQueue *
+rom_due_queue(RomDue *heaps, int number)
 {
 	return &heaps->queues[number];
 }
 
 int
-rom_heap_queues(RomHeaps *heaps)
+rom_due_queues(RomDue *heaps)
 {
 	return heaps->nqueues;
 }
 
-RomHeapResult
-rom_heap_push(RomHeaps *heaps, const RomReadyItem *item, TimestampTz now)
+RomDueResult
+rom_due_push(RomDue *heaps, const RomReadyItem *item, TimestampTz now)
 {
 	Pool	   *pool = &heaps->ready;
-	RomHeapQueue *queue;
+	RomDueQueue *queue;
 	Node	   *node;
 	int			i;
 
 	if (pool_has(pool, item, false))
-		return ROM_HEAP_THERE;
+		return ROM_DUE_THERE;
 	queue = make_queue(heaps, item->dbid, item->owner);
 	if (queue == NULL || queue->count >= POOL_SIZE / 2 ||
 		pool->count == POOL_SIZE)
-		return ROM_HEAP_FULL;
+		return ROM_DUE_FULL;
 
 	i = pool_add(pool, item);
 	node = &pool->nodes[i];
@@ -298,11 +298,11 @@ rom_heap_push(RomHeaps *heaps, const RomReadyItem *item, TimestampTz now)
 		queue->waiting_since = now;
 	queue->root = meld(pool->nodes, queue->root, i);
 	queue->count++;
-	return ROM_HEAP_ADDED;
+	return ROM_DUE_ADDED;
 }
 
 void
-rom_heap_pop(RomHeaps *heaps, RomHeapQueue *queue, pg_uuid_t *id)
+rom_due_pop(RomDue *heaps, RomDueQueue *queue, pg_uuid_t *id)
 {
 	int			i = queue->root;
 
@@ -313,13 +313,13 @@ rom_heap_pop(RomHeaps *heaps, RomHeapQueue *queue, pg_uuid_t *id)
 }
 
 bool
-rom_heap_filled(RomHeaps *heaps)
+rom_due_filled(RomDue *heaps)
 {
 	return heaps->ready.count >= POOL_SIZE / 8 * 3;
 }
 
 bool
-rom_heap_low(RomHeaps *heaps)
+rom_due_low(RomDue *heaps)
 {
 	return heaps->ready.count < POOL_SIZE / 16;
 }
@@ -327,7 +327,7 @@ rom_heap_low(RomHeaps *heaps)
 /* ---- deadlines ---- */
 
 static void
-sift_up(RomHeaps *heaps, int pos)
+sift_up(RomDue *heaps, int pos)
 {
 	Node	   *nodes = heaps->deadlines.nodes;
 	int		   *heap = heaps->heap;
@@ -342,7 +342,7 @@ sift_up(RomHeaps *heaps, int pos)
 }
 
 static void
-sift_down(RomHeaps *heaps, int pos)
+sift_down(RomDue *heaps, int pos)
 {
 	Node	   *nodes = heaps->deadlines.nodes;
 	int		   *heap = heaps->heap;
@@ -365,32 +365,32 @@ sift_down(RomHeaps *heaps, int pos)
 	heap[pos] = i;
 }
 
-RomHeapResult
-rom_heap_add_deadline(RomHeaps *heaps, const RomReadyItem *item)
+RomDueResult
+rom_due_add_deadline(RomDue *heaps, const RomReadyItem *item)
 {
 	if (pool_has(&heaps->deadlines, item, true))
-		return ROM_HEAP_THERE;
+		return ROM_DUE_THERE;
 	if (heaps->ndeadlines == POOL_SIZE)
-		return ROM_HEAP_FULL;
+		return ROM_DUE_FULL;
 	heaps->heap[heaps->ndeadlines] = pool_add(&heaps->deadlines, item);
 	sift_up(heaps, heaps->ndeadlines++);
-	return ROM_HEAP_ADDED;
+	return ROM_DUE_ADDED;
 }
 
 TimestampTz
-rom_heap_next_deadline(RomHeaps *heaps)
+rom_due_next_deadline(RomDue *heaps)
 {
 	return heaps->ndeadlines > 0 ?
 		heaps->deadlines.nodes[heaps->heap[0]].at : DT_NOEND;
 }
 
 bool
-rom_heap_take_deadline(RomHeaps *heaps, TimestampTz now, RomReadyItem *item)
+rom_due_take_deadline(RomDue *heaps, TimestampTz now, RomReadyItem *item)
 {
 	int			i;
 	Node	   *node;
 
-	if (rom_heap_next_deadline(heaps) > now)
+	if (rom_due_next_deadline(heaps) > now)
 		return false;
 	i = heaps->heap[0];
 	node = &heaps->deadlines.nodes[i];
@@ -418,8 +418,8 @@ by_time(const void *a, const void *b, void *nodes)
 
 /* A sorted array is a heap, and its end is what is farthest. */
 void
-rom_heap_drop_farthest(RomHeaps *heaps,
-					   void (*dropped) (Oid dbid, TimestampTz at))
+rom_due_drop_farthest(RomDue *heaps,
+					  void (*dropped) (Oid dbid, TimestampTz at))
 {
 	int			keep = heaps->ndeadlines - heaps->ndeadlines / 4;
 	int			i;
@@ -437,26 +437,26 @@ rom_heap_drop_farthest(RomHeaps *heaps,
 }
 
 bool
-rom_heap_half_empty(RomHeaps *heaps)
+rom_due_half_empty(RomDue *heaps)
 {
 	return heaps->ndeadlines < POOL_SIZE / 2;
 }
 
 void
-rom_heap_purge(RomHeaps *heaps, Oid dbid)
+rom_due_purge(RomDue *heaps, Oid dbid)
 {
 	int			kept = 0;
 	int			i;
 
 	for (i = 0; i < heaps->nqueues; i++)
 	{
-		RomHeapQueue *queue = &heaps->queues[i];
+		RomDueQueue *queue = &heaps->queues[i];
 		pg_uuid_t	id;
 
 		if (queue->dbid != dbid)
 			continue;
 		while (queue->count > 0)
-			rom_heap_pop(heaps, queue, &id);
+			rom_due_pop(heaps, queue, &id);
 		queue->dbid = InvalidOid;
 	}
 

@@ -1,24 +1,32 @@
 /*-------------------------------------------------------------------------
  *
- * tasks.c
+ * floor.c
  *		The floor of tasks: what it registers with the floors below.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "tasks/accounts.h"
 #include "tasks/canvas.h"
 #include "tasks/execute.h"
+#include "tasks/floor.h"
+#include "tasks/front.h"
 #include "tasks/lease.h"
+#include "tasks/ledger.h"
 #include "tasks/notify.h"
 #include "tasks/park.h"
 #include "tasks/quota.h"
+#include "tasks/rotation.h"
 #include "tasks/spawn.h"
-#include "tasks/tasks.h"
 
 void
 rom_tasks_init(void)
 {
+	rom_front_init();
+	rom_accounts_init();
+	rom_rotation_init();
+	rom_ledger_init();
 	rom_execute_init();
 	rom_spawn_init();
 	rom_lease_init();

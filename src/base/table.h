@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * insert.h
+ * table.h
  *		Writing a row of an engine table without the executor.
  *
  * For the few statements that are called once for each workflow or task: an INSERT
@@ -9,8 +9,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef ROM_INSERT_H
-#define ROM_INSERT_H
+#ifndef ROM_TABLE_H
+#define ROM_TABLE_H
 
 #include "access/tableam.h"
 #include "executor/tuptable.h"
@@ -58,4 +58,4 @@ extern void rom_table_may_write(const char *command);
 extern Oid	rom_table_oid(RomTable *table);
 extern Datum rom_table_column(RomTable *table, TupleTableSlot *row, int column, bool *isnull);
 
-#endif							/* ROM_INSERT_H */
+#endif							/* ROM_TABLE_H */

@@ -1,0 +1,86 @@
+/*-------------------------------------------------------------------------
+ *
+ * due.h
+ *		Bounded heaps of instances in shared memory: a queue per database and
+ *		owner, and the deadlines. For ready.c, which has the lock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_DUE_H
+#define ROM_DUE_H
+
+#include "datatype/timestamp.h"
+#include "utils/uuid.h"
+
+typedef struct RomReadyItem
+{
+	pg_uuid_t	id;
+	Oid			dbid;
+	Oid			owner;
+	int32		priority;
+	TimestampTz at;				/* since when, or from when on */
+} RomReadyItem;
+
+/* Most queues. */
+#define ROM_READY_QUEUES 1024
+
+typedef struct RomDue RomDue;
+
+/* A queue; the caller sets waiting_since. */
+typedef struct RomDueQueue
+{
+	Oid			dbid;			/* invalid: the place is free */
+	Oid			owner;
+	int			root;
+	int			count;
+	TimestampTz waiting_since;
+} RomDueQueue;
+
+typedef enum RomDueResult
+{
+	ROM_DUE_ADDED,
+	ROM_DUE_THERE,				/* is there already */
+	ROM_DUE_FULL
+} RomDueResult;
+
+extern Size rom_due_size(void);
+extern void rom_due_init(RomDue *heaps);
+
+/* Adds a ready instance to the queue of its owner. */
+extern RomDueResult rom_due_push(RomDue *heaps, const RomReadyItem *item,
+								 TimestampTz now);
+
+/* The owner's queue, or NULL. Any of them, by number from 0. */
+extern RomDueQueue *rom_due_find(RomDue *heaps, Oid dbid, Oid owner);
+extern RomDueQueue *rom_due_queue(RomDue *heaps, int number);
+extern int	rom_due_queues(RomDue *heaps);
+
+/* Takes the best of a queue that is not empty. */
+extern void rom_due_pop(RomDue *heaps, RomDueQueue *queue, pg_uuid_t *id);
+
+/* Has a scan filled the pool of the queues as far as it may; is so little left that the next scan is worth its while? */
+extern bool rom_due_filled(RomDue *heaps);
+extern bool rom_due_low(RomDue *heaps);
+
+/* Adds a deadline; the same instance may have several, at different times. */
+extern RomDueResult rom_due_add_deadline(RomDue *heaps,
+										 const RomReadyItem *item);
+
+/* The nearest deadline; DT_NOEND for none. */
+extern TimestampTz rom_due_next_deadline(RomDue *heaps);
+
+/* Takes the nearest deadline, if there is one by now. */
+extern bool rom_due_take_deadline(RomDue *heaps, TimestampTz now,
+								  RomReadyItem *item);
+
+/* Drops the farthest quarter of the deadlines; dropped is told of each. */
+extern void rom_due_drop_farthest(RomDue *heaps,
+								  void (*dropped) (Oid dbid, TimestampTz at));
+
+/* Are fewer than half of the places for deadlines taken? */
+extern bool rom_due_half_empty(RomDue *heaps);
+
+/* Forgets everything of a database. */
+extern void rom_due_purge(RomDue *heaps, Oid dbid);
+
+#endif							/* ROM_DUE_H */

@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * running.c
+ *		What runs in queues, for the ledger.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "tasks/accounts.h"
+#include "tasks/ledger.h"
+#include "tasks/notify.h"
+#include "tasks/running.h"
+
+void
+rom_running_ended(const char *queue, const char *activity, const char *limit_key)
+{
+	uint64		keys[ROM_LEDGER_ACCOUNTS];
+	int			n = 2;
+
+	keys[ROM_RUNNING_QUEUE] = rom_ledger_key('q', queue, NULL);
+	keys[ROM_RUNNING_ACTIVITY] = rom_ledger_key('a', queue, activity);
+	if (limit_key != NULL)
+		keys[n++] = rom_ledger_key('k', queue, limit_key);
+	if (rom_ledger_end(keys, n, rom_task_queue_key(queue)))
+		rom_notify_ask(queue);
+}
