@@ -1,6 +1,6 @@
 # Owners of every kind, and settings that would stop a worker: each owner's instances run, in a
 # session that has the role's own settings, or are paused with an error that says why. An owner
-# whose session cannot be made would keep its work, and with a common back-off that of others, waiting for ever.
+# whose session cannot be made would keep its work, and with a common back-off that of others, waiting for ever. It would catch an owner whose work stands still without a word, and one that holds up others.
 use strict;
 use warnings;
 use FindBin;
