@@ -24,7 +24,7 @@ char	   *rom_guc_databases = NULL;
 char	   *rom_guc_default_retry = NULL;
 bool		rom_guc_enabled = true;
 int			rom_guc_evaluation_timeout = 60000;
-int			rom_guc_executors = 2;
+int			rom_guc_executors = 4;
 int			rom_guc_lock_cleanup_interval = 60000;
 int			rom_guc_lock_timeout = 300000;
 bool		rom_guc_log_failures = true;
@@ -175,7 +175,7 @@ rom_guc_init(GucStringCheckHook check_default_retry)
 							"Sets the number of executors per database.",
 							"They are started on demand, each serving one owner at a time.",
 							&rom_guc_executors,
-							2, 1, 256,
+							4, 1, 256,
 							PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("romancy.lock_cleanup_interval",

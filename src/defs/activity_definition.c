@@ -180,6 +180,7 @@ store_activity(ActivityEntry *entry, RomActivity *loaded)
 	loaded->handler_oid = activity->handler_oid;
 	loaded->flinfo = activity->flinfo;
 	loaded->is_procedure = activity->is_procedure;
+	loaded->body_hash = activity->body_hash;
 	loaded->retry = activity->retry;
 	*activity = *loaded;
 }
@@ -244,8 +245,11 @@ rom_activity_handler(RomActivity *activity, Oid owner)
 	rom_handler_check_execute(activity->handler_oid, owner);
 	if (rom_defcache_call_info(&entry->handler, activity->handler_oid,
 							   &activity->flinfo))
+	{
 		activity->is_procedure =
 			get_func_prokind(activity->handler_oid) == PROKIND_PROCEDURE;
+		activity->body_hash = rom_function_body_hash(activity->handler_oid);
+	}
 	return activity->flinfo;
 }
 

@@ -69,6 +69,7 @@ typedef struct RomActivity
 	Oid			handler_oid;
 	bool		is_procedure;
 	FmgrInfo   *flinfo;
+	int64		body_hash;
 } RomActivity;
 
 /* The version of def_id; error RM001 when there is none. Cached. Needs a transaction; does engine SQL on a miss. */

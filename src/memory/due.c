@@ -39,6 +39,9 @@ typedef struct Node
 	int			hash_next;
 	TimestampTz at;
 	/* ready only */
+	bool		slow;
+	bool		moved;			/* to the quick ones: not in the hash table,
+								 * and skipped when it comes up */
 	int64		key;			/* smaller is better */
 	uint64		seq;			/* order of arrival among equal keys */
 	int			child;
@@ -99,9 +102,9 @@ bucket_of(Pool *pool, const pg_uuid_t *id)
 	return &pool->buckets[hash % HASH_SIZE];
 }
 
-/* Is the instance in the pool? Among deadlines: at the same time. */
-static bool
-pool_has(Pool *pool, const RomReadyItem *item, bool same_time)
+/* pool_find finds the instance's node in the pool, or NONE. Among deadlines: at the same time. */
+static int
+pool_find(Pool *pool, const RomReadyItem *item, bool same_time)
 {
 	int			i;
 
@@ -112,9 +115,9 @@ pool_has(Pool *pool, const RomReadyItem *item, bool same_time)
 		if (node->dbid == item->dbid && node->owner == item->owner &&
 			memcmp(node->id.data, item->id.data, UUID_LEN) == 0 &&
 			(!same_time || node->at == item->at))
-			return true;
+			return i;
 	}
-	return false;
+	return NONE;
 }
 
 /* A node for the item, in its hash chain. There must be a free one. */
@@ -140,6 +143,8 @@ pool_add(Pool *pool, const RomReadyItem *item)
 	node->owner = item->owner;
 	node->priority = item->priority;
 	node->at = item->at;
+	node->slow = item->slow;
+	node->moved = false;
 	node->child = NONE;
 	node->sibling = NONE;
 	node->hash_next = *bucket;
@@ -147,18 +152,31 @@ pool_add(Pool *pool, const RomReadyItem *item)
 	return i;
 }
 
+/* pool_unhash takes a node out of its hash chain. */
 static void
-pool_remove(Pool *pool, int i)
+pool_unhash(Pool *pool, int i)
 {
 	int		   *link = bucket_of(pool, &pool->nodes[i].id);
 
 	while (*link != i)
 		link = &pool->nodes[*link].hash_next;
 	*link = pool->nodes[i].hash_next;
+}
 
+/* pool_free frees a node that is in no hash chain. */
+static void
+pool_free(Pool *pool, int i)
+{
 	pool->nodes[i].hash_next = pool->free;
 	pool->free = i;
 	pool->count--;
+}
+
+static void
+pool_remove(Pool *pool, int i)
+{
+	pool_unhash(pool, i);
+	pool_free(pool, i);
 }
 
 /* ---- queues ---- */
@@ -244,8 +262,10 @@ make_queue(RomDue *heaps, Oid dbid, Oid owner)
 
 	if (queue != NULL)
 		return queue;
-	for (i = 0; i < heaps->nqueues && heaps->queues[i].count > 0; i++)
-		 /* look on */ ;
+	for (i = 0; i < heaps->nqueues; i++)
+		if (heaps->queues[i].root[ROM_DUE_QUICK] == NONE &&
+			heaps->queues[i].root[ROM_DUE_SLOW] == NONE)
+			break;
 	if (i == ROM_READY_QUEUES)
 		return NULL;
 	if (i == heaps->nqueues)
@@ -253,8 +273,12 @@ make_queue(RomDue *heaps, Oid dbid, Oid owner)
 	queue = &heaps->queues[i];
 	queue->dbid = dbid;
 	queue->owner = owner;
-	queue->root = NONE;
-	queue->count = 0;
+	for (i = 0; i < 2; i++)
+	{
+		queue->root[i] = NONE;
+		queue->count[i] = 0;
+	}
+	queue->quick_at = queue->slow_since = 0;
 	return queue;
 }
 
@@ -276,14 +300,25 @@ rom_due_push(RomDue *heaps, const RomReadyItem *item, TimestampTz now)
 	Pool	   *pool = &heaps->ready;
 	RomDueQueue *queue;
 	Node	   *node;
+	int			lane = item->slow ? ROM_DUE_SLOW : ROM_DUE_QUICK;
+	int			there;
 	int			i;
 
-	if (pool_has(pool, item, false))
+	there = pool_find(pool, item, false);
+	if (there != NONE && (item->slow || !pool->nodes[there].slow ||
+						  item->at < pool->nodes[there].at))
 		return ROM_DUE_THERE;
 	queue = make_queue(heaps, item->dbid, item->owner);
-	if (queue == NULL || queue->count >= POOL_SIZE / 2 ||
+	if (queue == NULL ||
+		queue->count[ROM_DUE_QUICK] + queue->count[ROM_DUE_SLOW] >= POOL_SIZE / 2 ||
 		pool->count == POOL_SIZE)
-		return ROM_DUE_FULL;
+		return there != NONE ? ROM_DUE_THERE : ROM_DUE_FULL;
+	if (there != NONE)
+	{
+		pool_unhash(pool, there);
+		pool->nodes[there].moved = true;
+		queue->count[ROM_DUE_SLOW]--;
+	}
 
 	i = pool_add(pool, item);
 	node = &pool->nodes[i];
@@ -294,22 +329,41 @@ rom_due_push(RomDue *heaps, const RomReadyItem *item, TimestampTz now)
 	 */
 	node->key = Max(item->at, now - USECS_PER_DAY) - item->priority * AGEING;
 	node->seq = heaps->seq++;
-	if (queue->count == 0)
+	if (queue->count[ROM_DUE_QUICK] + queue->count[ROM_DUE_SLOW] == 0)
 		queue->waiting_since = now;
-	queue->root = meld(pool->nodes, queue->root, i);
-	queue->count++;
+	if (item->slow && queue->count[ROM_DUE_SLOW] == 0)
+		queue->slow_since = now;
+	queue->root[lane] = meld(pool->nodes, queue->root[lane], i);
+	queue->count[lane]++;
 	return ROM_DUE_ADDED;
 }
 
-void
-rom_due_pop(RomDue *heaps, RomDueQueue *queue, pg_uuid_t *id)
+/* drop_moved removes those from the top of the slow ones that have moved. */
+static void
+drop_moved(RomDue *heaps, RomDueQueue *queue)
 {
-	int			i = queue->root;
+	Pool	   *pool = &heaps->ready;
+	int			i;
 
+	while ((i = queue->root[ROM_DUE_SLOW]) != NONE && pool->nodes[i].moved)
+	{
+		queue->root[ROM_DUE_SLOW] = without_root(pool->nodes, i);
+		pool_free(pool, i);
+	}
+}
+
+void
+rom_due_pop(RomDue *heaps, RomDueQueue *queue, int lane, pg_uuid_t *id)
+{
+	int			i;
+
+	drop_moved(heaps, queue);
+	i = queue->root[lane];
 	*id = heaps->ready.nodes[i].id;
-	queue->root = without_root(heaps->ready.nodes, i);
-	queue->count--;
+	queue->root[lane] = without_root(heaps->ready.nodes, i);
+	queue->count[lane]--;
 	pool_remove(&heaps->ready, i);
+	drop_moved(heaps, queue);
 }
 
 bool
@@ -368,7 +422,7 @@ sift_down(RomDue *heaps, int pos)
 RomDueResult
 rom_due_add_deadline(RomDue *heaps, const RomReadyItem *item)
 {
-	if (pool_has(&heaps->deadlines, item, true))
+	if (pool_find(&heaps->deadlines, item, true) != NONE)
 		return ROM_DUE_THERE;
 	if (heaps->ndeadlines == POOL_SIZE)
 		return ROM_DUE_FULL;
@@ -398,6 +452,7 @@ rom_due_take_deadline(RomDue *heaps, TimestampTz now, RomReadyItem *item)
 	item->dbid = node->dbid;
 	item->owner = node->owner;
 	item->priority = node->priority;
+	item->slow = false;
 	item->at = node->at;
 
 	heaps->heap[0] = heaps->heap[--heaps->ndeadlines];
@@ -455,8 +510,10 @@ rom_due_purge(RomDue *heaps, Oid dbid)
 
 		if (queue->dbid != dbid)
 			continue;
-		while (queue->count > 0)
-			rom_due_pop(heaps, queue, &id);
+		drop_moved(heaps, queue);
+		for (int lane = 0; lane < 2; lane++)
+			while (queue->count[lane] > 0)
+				rom_due_pop(heaps, queue, lane, &id);
 		queue->dbid = InvalidOid;
 	}
 

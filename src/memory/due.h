@@ -18,6 +18,8 @@ typedef struct RomReadyItem
 	Oid			dbid;
 	Oid			owner;
 	int32		priority;
+	bool		slow;			/* comes to a step that is not known to be
+								 * quick: runs alone */
 	TimestampTz at;				/* since when, or from when on */
 } RomReadyItem;
 
@@ -31,10 +33,16 @@ typedef struct RomDueQueue
 {
 	Oid			dbid;			/* invalid: the place is free */
 	Oid			owner;
-	int			root;
-	int			count;
+	int			root[2];		/* of quick members, and of the slow lane */
+	int			count[2];
 	TimestampTz waiting_since;
+	TimestampTz slow_since;		/* no slow member was taken since */
+	TimestampTz quick_at;		/* quick work was done; the caller sets it */
 } RomDueQueue;
+
+#define ROM_DUE_QUICK 0
+#define ROM_DUE_SLOW 1
+
 
 typedef enum RomDueResult
 {
@@ -46,7 +54,11 @@ typedef enum RomDueResult
 extern Size rom_due_size(void);
 extern void rom_due_init(RomDue *heaps);
 
-/* Adds a ready instance to the queue of its owner. */
+/*
+ * Adds a ready instance to the queue of its owner. One that waits in the slow lane and comes as a quick one
+ * later than that moves: something has happened to it. (A scan that finds it again comes with an
+ * earlier time.)
+ */
 extern RomDueResult rom_due_push(RomDue *heaps, const RomReadyItem *item,
 								 TimestampTz now);
 
@@ -55,8 +67,8 @@ extern RomDueQueue *rom_due_find(RomDue *heaps, Oid dbid, Oid owner);
 extern RomDueQueue *rom_due_queue(RomDue *heaps, int number);
 extern int	rom_due_queues(RomDue *heaps);
 
-/* Takes the best of a queue that is not empty. */
-extern void rom_due_pop(RomDue *heaps, RomDueQueue *queue, pg_uuid_t *id);
+/* Takes the best of a queue's quick members, or of its slow lane (lane), of which there are some. */
+extern void rom_due_pop(RomDue *heaps, RomDueQueue *queue, int lane, pg_uuid_t *id);
 
 /* Has a scan filled the pool of the queues as far as it may; is so little left that the next scan is worth its while? */
 extern bool rom_due_filled(RomDue *heaps);

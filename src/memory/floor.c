@@ -12,6 +12,7 @@
 #include "memory/fanin.h"
 #include "memory/floor.h"
 #include "memory/poller.h"
+#include "memory/profile.h"
 #include "memory/progress.h"
 #include "memory/ready.h"
 #include "memory/roster.h"
@@ -31,6 +32,7 @@ rom_memory_init(void)
 	rom_poller_init();
 	rom_fanin_init();
 	rom_stat_init();
+	rom_profile_init();
 	rom_wake_init();
 	rom_crossing_init();
 }

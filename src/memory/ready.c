@@ -41,8 +41,16 @@ typedef struct Ready
 	bool		low_wanted;		/* the launcher waits for it, with a scan */
 } Ready;
 
+/* A slow member that has waited for so long is taken before quick ones, in turn. */
+#define SLOW_WAITS_MAX (1 * USECS_PER_SEC)
+
+/* Slow work that may not be taken is looked at again after so long, if nothing else happens. */
+#define LOOK_AGAIN (1 * USECS_PER_SEC)
+
 static Ready *area = NULL;
 static RomDue *heaps = NULL;	/* behind it */
+static int	my_place = -1;		/* of an executor in the roster */
+static TimestampTz quick_done_at = 0;
 
 /* What is to be done after the release of the ready lock. */
 typedef struct Outcome
@@ -186,7 +194,7 @@ wake_for(const RomReadyItem *item, Outcome *outcome)
 	if (item->dbid == outcome->dbid && item->owner == outcome->owner)
 		return;
 	SpinLockAcquire(&roster->mutex);
-	if (!rom_roster_wake_locked(roster, item->dbid, item->owner,
+	if (!rom_roster_wake_locked(roster, item->dbid, item->owner, item->slow,
 								&outcome->latches))
 	{
 		outcome->dbid = item->dbid;
@@ -304,7 +312,7 @@ rom_ready_put(const RomReadyItem *items, int n, TimestampTz now)
 			else if (item->dbid != busy_db || item->owner != busy_owner)
 			{
 				if (!rom_roster_wake_locked(roster, item->dbid, item->owner,
-											&latches))
+											item->slow, &latches))
 				{
 					busy_db = item->dbid;
 					busy_owner = item->owner;
@@ -318,27 +326,66 @@ rom_ready_put(const RomReadyItem *items, int n, TimestampTz now)
 	}
 }
 
-/* How many executors an owner has. */
-static int
-count_executors(Oid dbid, Oid owner)
+/* What the executors do, from one executor's point of view. */
+typedef struct Staff
 {
-	RomRoster  *roster = rom_roster_get();
-	int			count = 0;
-	int			i;
+	int			quick;			/* others of its owner that are in no slow
+								 * step */
+	int			slow;			/* others of its owner that are */
+	int			database_slow;	/* others of its database that are */
+	int			all_slow;		/* executors of all owners in slow steps, but
+								 * for itself */
+	int			places;			/* that there can be workers in */
+} Staff;
 
-	SpinLockAcquire(&roster->mutex);
-	for (i = 0; i < roster->nworkers; i++)
+/* count_staff_locked counts them; the roster's mutex is held. */
+static void
+count_staff_locked(RomRoster *roster, const RomWorker *me, Staff *staff)
+{
+	memset(staff, 0, sizeof(*staff));
+	staff->places = roster->places;
+	for (int i = 0; i < roster->nworkers; i++)
 	{
 		RomWorker  *worker = &roster->workers[i];
 
-		if (worker->kind == ROM_WORKER_EXECUTOR && worker->dbid == dbid &&
-			worker->owner == owner && !worker->leave &&
-			(worker->state == ROM_WORKER_IDLE ||
-			 worker->state == ROM_WORKER_RUNNING))
-			count++;
+		if (worker == me || worker->kind != ROM_WORKER_EXECUTOR ||
+			(worker->state != ROM_WORKER_IDLE && worker->state != ROM_WORKER_RUNNING))
+			continue;
+		if (worker->slow)
+			staff->all_slow++;
+		if (worker->dbid != me->dbid)
+			continue;
+		if (worker->slow)
+			staff->database_slow++;
+		if (worker->owner != me->owner)
+			continue;
+		if (worker->slow)
+			staff->slow++;
+		else if (!worker->leave)
+			staff->quick++;
 	}
-	SpinLockRelease(&roster->mutex);
-	return count;
+}
+
+/*
+ * may_be_slow says whether an executor may begin a step that is not quick. It may not
+ *	- when all places but one are in slow steps and its owner has one of these: the last
+ *	  one is for others, and for quick work;
+ *	- when as many as romancy.executors are in slow steps in its database, unless its owner has none: one
+ *	  more was started for quick work;
+ *	- when it is the last one of its owner's that is in no slow step, and there is quick work. An owner's
+ *	  only executor takes the slow ones that have waited for long in turn with it.
+ */
+static bool
+may_be_slow(const RomDueQueue *queue, const Staff *staff, TimestampTz now)
+{
+	int			quick = queue ? queue->count[ROM_DUE_QUICK] : 0;
+
+	if (staff->slow > 0 && (staff->all_slow + 2 > staff->places ||
+							staff->database_slow >= rom_guc_executors))
+		return false;
+	return quick == 0 || staff->quick > 0 ||
+		(staff->slow == 0 && queue->count[ROM_DUE_SLOW] > 0 &&
+		 queue->slow_since + SLOW_WAITS_MAX <= now);
 }
 
 /* There is little left: a scan that waits may begin. */
@@ -353,44 +400,77 @@ tell_low(Outcome *outcome)
 	SpinLockRelease(&roster->mutex);
 }
 
-int
-rom_ready_take(Oid dbid, Oid owner, pg_uuid_t *ids, int max)
+void
+rom_ready_executor(int worker)
 {
+	my_place = worker;
+}
+
+/* set_slow notes in the roster whether an executor is in a slow step; the mutex is held. */
+static void
+set_slow_locked(RomWorker *me, bool slow, TimestampTz now)
+{
+	me->slow = slow;
+	me->slow_since = now;
+}
+
+int
+rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomWorker  *me = &roster->workers[place];
 	TimestampTz now = GetCurrentTimestamp();
 	Outcome		outcome;
 	RomDueQueue *queue;
+	Staff		staff;
+	int			nquick;
+	int			nslow;
 	int			n = 0;
 
+	*slow = false;
 	outcome_init(&outcome);
 	LWLockAcquire(ready_lock, LW_EXCLUSIVE);
 	pump_ring(now, &outcome);
-	expire(now, dbid, owner, &outcome);
+	expire(now, me->dbid, me->owner, &outcome);
 
-	queue = rom_due_find(heaps, dbid, owner);
-	if (queue != NULL && queue->count > 0)
+	queue = rom_due_find(heaps, me->dbid, me->owner);
+	nquick = queue ? queue->count[ROM_DUE_QUICK] : 0;
+	nslow = queue ? queue->count[ROM_DUE_SLOW] : 0;
+	if (queue != NULL && quick_done_at > queue->quick_at)
+		queue->quick_at = quick_done_at;
+	SpinLockAcquire(&roster->mutex);
+	count_staff_locked(roster, me, &staff);
+	if (nslow > 0 && may_be_slow(queue, &staff, now))
+		*slow = true;
+	set_slow_locked(me, *slow, now);
+	SpinLockRelease(&roster->mutex);
+
+	if (*slow)
 	{
-		if (queue->count < max)
-		{
-			/* once: its answer may change, and Max() would ask twice */
-			int			executors = count_executors(dbid, owner);
-
-			executors = Max(executors, 1);
-			max = (queue->count + executors - 1) / executors;
-		}
-		while (n < max && queue->count > 0)
-			rom_due_pop(heaps, queue, &ids[n++]);
+		rom_due_pop(heaps, queue, ROM_DUE_SLOW, &ids[n++]);
+		queue->slow_since = now;
+	}
+	else if (nquick > 0)
+	{
+		if (nquick < max)
+			max = (nquick + staff.quick) / (staff.quick + 1);
+		while (n < max && queue->count[ROM_DUE_QUICK] > 0)
+			rom_due_pop(heaps, queue, ROM_DUE_QUICK, &ids[n++]);
+	}
+	if (n > 0)
+	{
 		queue->waiting_since = now;
-
 		if (area->low_wanted && rom_due_low(heaps))
 			tell_low(&outcome);
 
 		/* what came by its deadline has woken nobody yet */
-		if (queue->count > 0)
+		if (nquick + nslow > n)
 		{
 			RomReadyItem rest;
 
-			rest.dbid = dbid;
-			rest.owner = owner;
+			rest.dbid = me->dbid;
+			rest.owner = me->owner;
+			rest.slow = queue->count[ROM_DUE_QUICK] == 0;
 			wake_for(&rest, &outcome);
 		}
 	}
@@ -404,40 +484,105 @@ static bool
 any_waits(void)
 {
 	for (int i = 0; i < rom_due_queues(heaps); i++)
-		if (rom_due_queue(heaps, i)->count > 0)
+	{
+		RomDueQueue *queue = rom_due_queue(heaps, i);
+
+		if (queue->count[ROM_DUE_QUICK] + queue->count[ROM_DUE_SLOW] > 0)
 			return true;
+	}
 	return false;
 }
 
 bool
-rom_ready_rest(int worker, bool leave)
+rom_ready_enter_slow(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	RomWorker  *me;
+	Outcome		outcome;
+	RomDueQueue *queue;
+	Staff		staff;
+	bool		may;
+
+	if (roster == NULL || my_place < 0)
+		return true;
+	me = &roster->workers[my_place];
+	if (me->slow)
+		return true;
+	outcome_init(&outcome);
+	LWLockAcquire(ready_lock, LW_EXCLUSIVE);
+	pump_ring(now, &outcome);
+	expire(now, me->dbid, me->owner, &outcome);
+	queue = rom_due_find(heaps, me->dbid, me->owner);
+	SpinLockAcquire(&roster->mutex);
+	count_staff_locked(roster, me, &staff);
+	may = may_be_slow(queue, &staff, now);
+	if (may)
+		set_slow_locked(me, true, now);
+	SpinLockRelease(&roster->mutex);
+
+	/* whatever waits now, we do not come for it soon */
+	if (may && queue != NULL && queue->count[ROM_DUE_QUICK] + queue->count[ROM_DUE_SLOW] > 0)
+	{
+		RomReadyItem rest;
+
+		rest.dbid = me->dbid;
+		rest.owner = me->owner;
+		rest.slow = queue->count[ROM_DUE_QUICK] == 0;
+		wake_for(&rest, &outcome);
+	}
+	LWLockRelease(ready_lock);
+	rom_latches_set(&outcome.latches);
+	return may;
+}
+
+void
+rom_ready_quick_done(void)
+{
+	quick_done_at = GetCurrentTimestamp();
+}
+
+bool
+rom_ready_rest(int worker, bool leave, TimestampTz *until)
 {
 	RomRoster  *roster = rom_roster_get();
 	RomWorker  *me = &roster->workers[worker];
 	TimestampTz now = GetCurrentTimestamp();
 	RomDueQueue *queue;
 	RomLatches	latches;
+	Staff		staff;
+	int			nquick;
+	int			nslow;
+	bool		waits;
 	bool		rest = false;
 
 	latches.count = 0;
+	*until = DT_NOEND;
 	LWLockAcquire(ready_lock, LW_SHARED);
 	queue = rom_due_find(heaps, me->dbid, me->owner);
-	if (queue == NULL || queue->count == 0)
+	nquick = queue ? queue->count[ROM_DUE_QUICK] : 0;
+	nslow = queue ? queue->count[ROM_DUE_SLOW] : 0;
+	waits = !leave && any_waits();
+	SpinLockAcquire(&roster->mutex);
+	count_staff_locked(roster, me, &staff);
+	if (area->ring_count == 0 && nquick == 0 &&
+		(nslow == 0 || !may_be_slow(queue, &staff, now)))
 	{
-		/* others that wait for a place may have ours: the launcher decides */
-		bool		waits = !leave && any_waits();
-
-		SpinLockAcquire(&roster->mutex);
-		if (area->ring_count == 0)
+		me->state = leave ? ROM_WORKER_LEAVING : ROM_WORKER_IDLE;
+		me->since = now;
+		me->slow = false;
+		rest = true;
+		if (nslow > 0)
 		{
-			me->state = leave ? ROM_WORKER_LEAVING : ROM_WORKER_IDLE;
-			me->since = now;
-			rest = true;
-			if (waits && roster->room_wanted)
-				rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
+			/* somebody else might do it */
+			*until = now + LOOK_AGAIN;
+			rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
 		}
-		SpinLockRelease(&roster->mutex);
+		/* others that wait for a place may have ours: the launcher decides */
+		else if (roster->room_wanted && waits)
+			rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
 	}
+	SpinLockRelease(&roster->mutex);
 	LWLockRelease(ready_lock);
 	rom_latches_set(&latches);
 	return rest;
@@ -471,12 +616,14 @@ rom_ready_list(RomReadyQueue *queues)
 	{
 		RomDueQueue *queue = rom_due_queue(heaps, i);
 
-		if (queue->count == 0)
+		if (queue->count[ROM_DUE_QUICK] + queue->count[ROM_DUE_SLOW] == 0)
 			continue;
 		queues[n].dbid = queue->dbid;
 		queues[n].owner = queue->owner;
-		queues[n].count = queue->count;
+		queues[n].quick = queue->count[ROM_DUE_QUICK];
+		queues[n].slow = queue->count[ROM_DUE_SLOW];
 		queues[n].waiting_since = queue->waiting_since;
+		queues[n].quick_at = queue->quick_at;
 		n++;
 	}
 	LWLockRelease(ready_lock);

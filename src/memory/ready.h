@@ -24,21 +24,41 @@ typedef struct RomReadyQueue
 {
 	Oid			dbid;
 	Oid			owner;
-	int			count;
+	int			quick;			/* members that share transactions */
+	int			slow;			/* members that run alone */
 	TimestampTz waiting_since;	/* not empty, and nobody took from it since */
+	TimestampTz quick_at;		/* when quick work was last done; 0: never */
 } RomReadyQueue;
 
 /* Puts items into the ring and wakes who is to run them. Spinlock only, does not raise: for the commit hook. */
 extern void rom_ready_put(const RomReadyItem *items, int n, TimestampTz now);
 
-/* Takes the best up to max, a fair share where the owner has several executors: higher priority first, then older. */
-extern int	rom_ready_take(Oid dbid, Oid owner, pg_uuid_t *ids, int max);
+/*
+ * rom_ready_take takes work for an executor (its place in the roster): up to max
+ * quick members, the executor's fair share of them, or one member that is not quick (*slow). Higher
+ * priority first, then older. Returns how many.
+ */
+extern int	rom_ready_take(int worker, pg_uuid_t *ids, int max, bool *slow);
+
+/*
+ * rom_ready_enter_slow asks for an executor whether it may run a step that is not quick
+ * now, in its own place; if so, the roster says from then on that it does. If not,
+ * the step goes to the slow lane. True for a process that is no executor.
+ */
+extern bool rom_ready_enter_slow(void);
+
+/* rom_ready_executor tells this process, an executor, its place in the roster. */
+extern void rom_ready_executor(int worker);
+
+/* rom_ready_quick_done notes that this executor has done quick work: what its owner has ready next will be quick as well, as far as is known. */
+extern void rom_ready_quick_done(void);
 
 /*
  * Worker (its place in the roster) finds nothing to take: it becomes idle,
- * or leaving. False, and neither, when something has come meanwhile.
+ * or leaving. False, and neither, when something has come meanwhile. *until: when to look
+ * again, for what waits but may not be taken yet; DT_NOEND for never.
  */
-extern bool rom_ready_rest(int worker, bool leave);
+extern bool rom_ready_rest(int worker, bool leave, TimestampTz *until);
 
 /* Moves everything on; returns the nearest deadline, DT_NOEND for none. */
 extern TimestampTz rom_ready_pump(void);

@@ -35,6 +35,7 @@ shmem_attach(void *place, bool found)
 	roster_area->launcher_procno = -1;
 	roster_area->launcher_wakes_at = DT_NOBEGIN;
 	roster_area->nworkers = rom_guc_max_workers;
+	roster_area->places = rom_guc_max_workers;
 }
 
 RomRoster *
@@ -121,11 +122,12 @@ rom_roster_database_locked(RomRoster *roster, Oid dbid, bool create)
 }
 
 bool
-rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
+rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow,
 					   RomLatches *latches)
 {
 	int			of_database = 0;	/* but those that rest: they make room */
 	int			of_owner = 0;
+	int			soon = 0;		/* of the owner, that are in no slow step */
 	int			i;
 
 	for (i = 0; i < roster->nworkers; i++)
@@ -141,6 +143,8 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
 			worker->state == ROM_WORKER_LEAVING)
 			continue;
 		of_owner++;
+		if (!worker->slow)
+			soon++;
 		if (worker->state == ROM_WORKER_IDLE)
 		{
 			worker->state = ROM_WORKER_RUNNING; /* claimed */
@@ -157,8 +161,10 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
 				return false;
 		rom_roster_tell_locked(roster, ROM_TELL_START, latches);
 	}
+	else if (!slow && soon == 0)
+		rom_roster_tell_locked(roster, ROM_TELL_START, latches);
 	else if (of_database < rom_guc_executors && !roster->cannot_grow)
-		rom_roster_tell_locked(roster, ROM_TELL_GROW, latches);
+		rom_roster_tell_locked(roster, slow ? ROM_TELL_START : ROM_TELL_GROW, latches);
 	else
 		roster->room_wanted = true; /* the launcher hears of it when an
 									 * executor comes to rest */

@@ -53,6 +53,9 @@ typedef struct RomWorker
 	Oid			dbid;
 	Oid			owner;			/* executor: whose turns it runs */
 	int			part;			/* scheduler: which share of the sweeps */
+	bool		slow;			/* executor: in a step that is not known to be
+								 * quick */
+	TimestampTz slow_since;		/* of that */
 	int			pid;			/* 0 while it starts */
 	int			procno;
 	TimestampTz started_at;
@@ -136,6 +139,9 @@ typedef struct RomRoster
 	TimestampTz launcher_wakes_at;
 	uint32		told;
 	bool		cannot_grow;	/* all places taken, or no process to be had */
+	int			places;			/* for workers: romancy.max_workers, or fewer
+								 * where max_worker_processes does not allow
+								 * so many */
 	bool		room_wanted;	/* an executor that rests is to tell: somebody
 								 * has work for one more */
 
@@ -177,12 +183,12 @@ extern RomDatabase *rom_roster_database_locked(RomRoster *roster, Oid dbid,
 											   bool create);
 
 /*
- * Something is ready for owner in dbid: claims an idle executor of theirs, or
- * tells the launcher when that could help. False: there is nobody idle, so
+ * Something is ready for owner in dbid (slow: it is not known to be quick): claims an idle executor of
+ * theirs, or tells the launcher when that could help. False: there is nobody idle, so
  * that the next one need not look.
  */
 extern bool rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
-								   RomLatches *latches);
+								   bool slow, RomLatches *latches);
 
 /* Claims the schedulers of a database, so that they look at its record. False: there is none. */
 extern bool rom_roster_wake_scheduler_locked(RomRoster *roster, Oid dbid,

@@ -14,7 +14,7 @@
  *	   this one alone, so that no commit waits for a sleeping process.
  *	3. the mutex of a slot (slot.c), of a bucket of waiters (waiter.c), and
  *	   of a set of progress reports, of pollers, of awaited ends, of fronts or of
- *	   statistics (progress.c, poller.c, fanin.c, front.c, stat.c),
+ *	   statistics or of profiles (progress.c, poller.c, fanin.c, front.c, stat.c, profile.c),
  *	   and those of the crossings, of the throttles, of the accounts and of the
  *	   turns of keys (crossing.c, turnstile.c, accounts.c, rotation.c): taken
  *	   alone.

@@ -364,6 +364,7 @@ put_ready(RomReadyItem *items, int n)
 		items[i].dbid = mine->dbid;
 		items[i].owner = mine->owner;
 		items[i].priority = 0;
+		items[i].slow = false;
 		items[i].at = now;
 	}
 	rom_ready_put(items, n, now);

@@ -7,56 +7,30 @@
  * them are taken, the one that has not changed for longest gives way. So the size is fixed, and
  * what is in use stays.
  *
- * A clean shutdown writes the table to FILE_NAME, and the next start reads it
- * and removes the file: after a crash (or an immediate shutdown) there is none, and everything is counted anew.
- * Both are done by the postmaster, as pg_stat_statements does, when there is no other process.
+ * The table is kept over a clean restart (keep.c).
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include <math.h>
-#include <unistd.h>
 
-#include "catalog/pg_control.h"
-#include "common/controldata_utils.h"
 #include "common/hashfn.h"
-#include "miscadmin.h"
 #include "port/pg_bitutils.h"
-#include "port/pg_crc32c.h"
-#include "storage/fd.h"
-#include "storage/ipc.h"
 #include "storage/spin.h"
 
-#include "base/compat.h"
+#include "memory/keep.h"
 #include "memory/shmem.h"
 #include "memory/stat.h"
 
 #define SETS 128
 #define WAYS 8
 
-#define FILE_NAME "pg_stat/romancy.stat"
-#define FILE_MAGIC 0x526f6d53
-
-/* To be raised with every change of RomStat, or of the meaning of its numbers. */
-#define FILE_FORMAT 1
-
 typedef struct StatSet
 {
 	slock_t		mutex;			/* guards the entries */
 	RomStat		entries[WAYS];	/* since 0: free */
 } StatSet;
-
-typedef struct FileHeader
-{
-	uint32		magic;
-	uint32		format;
-	uint32		server;			/* PG_VERSION_NUM's major: oids are of this
-								 * cluster, but be on the safe side */
-	uint32		size;			/* of an entry */
-	uint32		count;
-	pg_crc32c	crc;			/* of the entries */
-} FileHeader;
 
 static StatSet *sets = NULL;
 
@@ -66,118 +40,43 @@ shmem_size(void)
 	return sizeof(StatSet) * SETS;
 }
 
-/* header_make fills the header but for count and crc. */
-static void
-header_make(FileHeader *header)
-{
-	memset(header, 0, sizeof(*header));
-	header->magic = FILE_MAGIC;
-	header->format = FILE_FORMAT;
-	header->server = PG_VERSION_NUM / 100;
-	header->size = sizeof(RomStat);
-	INIT_CRC32C(header->crc);
-}
-
-/* shut_down_cleanly: was there a checkpoint at the end, or is the next start a recovery? */
-static bool
-shut_down_cleanly(void)
-{
-	bool		crc_ok;
-	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
-
-	return crc_ok && (control->state == DB_SHUTDOWNED ||
-					  control->state == DB_SHUTDOWNED_IN_RECOVERY);
-}
-
-/* save writes the table at the end of a shutdown; nobody else is there to be locked out. */
-static void
-save(int code, Datum arg)
-{
-	FileHeader	header;
-	FILE	   *file;
-	bool		ok;
-
-	if (code != 0 || sets == NULL || !shut_down_cleanly())
-		return;					/* a crash: what is here may be nonsense */
-	file = AllocateFile(FILE_NAME ".tmp", PG_BINARY_W);
-	if (file == NULL)
-		goto failed;
-	header_make(&header);
-	ok = fwrite(&header, sizeof(header), 1, file) == 1;
-	for (int i = 0; i < SETS * WAYS; i++)
-	{
-		RomStat    *stat = &sets[i / WAYS].entries[i % WAYS];
-
-		if (stat->since == 0)
-			continue;
-		ok = ok && fwrite(stat, sizeof(*stat), 1, file) == 1;
-		COMP_CRC32C(header.crc, stat, sizeof(*stat));
-		header.count++;
-	}
-	FIN_CRC32C(header.crc);
-	ok = ok && fseek(file, 0, SEEK_SET) == 0 && fwrite(&header, sizeof(header), 1, file) == 1;
-	if (FreeFile(file) == 0 && ok && durable_rename(FILE_NAME ".tmp", FILE_NAME, LOG) == 0)
-		return;
-failed:
-	ereport(LOG,
-			(errcode_for_file_access(),
-			 errmsg("could not write file \"%s\": %m", FILE_NAME ".tmp")));
-	unlink(FILE_NAME ".tmp");
-}
-
 static StatSet *
 set_of(const RomStatKey *key)
 {
 	return &sets[hash_bytes((const unsigned char *) key, sizeof(*key)) % SETS];
 }
 
-/* load reads the table, if its file is whole and of this format, and removes the file. */
-static void
-load(void)
+/* kept_entry and put_entry are RomKeep's. */
+static const void *
+kept_entry(uint32 n)
 {
-	FILE	   *file = AllocateFile(FILE_NAME, PG_BINARY_R);
-	FileHeader	header;
-	FileHeader	wanted;
-	pg_crc32c	crc;
-	RomStat		stat;
-	bool		ok;
+	RomStat    *stat = &sets[n / WAYS].entries[n % WAYS];
 
-	if (file == NULL)
-		return;
-	header_make(&wanted);
-	INIT_CRC32C(crc);
-	ok = fread(&header, sizeof(header), 1, file) == 1 &&
-		header.magic == wanted.magic && header.format == wanted.format &&
-		header.server == wanted.server && header.size == wanted.size &&
-		header.count <= SETS * WAYS;
-	for (uint32 i = 0; ok && i < header.count; i++)
-	{
-		ok = fread(&stat, sizeof(stat), 1, file) == 1;
-		if (ok)
-			COMP_CRC32C(crc, &stat, sizeof(stat));
-	}
-	FIN_CRC32C(crc);
-	ok = ok && EQ_CRC32C(crc, header.crc) &&
-		fseek(file, sizeof(header), SEEK_SET) == 0;
-	for (uint32 i = 0; ok && i < header.count; i++)
-	{
-		StatSet    *set;
-		int			way = 0;
-
-		if (fread(&stat, sizeof(stat), 1, file) != 1)
-			break;
-		set = set_of(&stat.key);
-		while (way < WAYS - 1 && set->entries[way].since != 0)
-			way++;
-		set->entries[way] = stat;
-	}
-	FreeFile(file);
-	if (!ok)
-		ereport(LOG,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("ignoring file \"%s\", which is of another version or damaged", FILE_NAME)));
-	unlink(FILE_NAME);
+	return stat->since != 0 ? stat : NULL;
 }
+
+static void
+put_entry(const void *entry)
+{
+	const RomStat *stat = entry;
+	StatSet    *set = set_of(&stat->key);
+	int			way = 0;
+
+	while (way < WAYS - 1 && set->entries[way].since != 0)
+		way++;
+	set->entries[way] = *stat;
+}
+
+/* The format is to be raised with every change of RomStat, or of the meaning of its numbers. */
+static const RomKeep keep = {
+	.file = "pg_stat/romancy.stat",
+	.magic = 0x526f6d53,
+	.format = 1,
+	.size = sizeof(RomStat),
+	.capacity = SETS * WAYS,
+	.entry = kept_entry,
+	.put = put_entry,
+};
 
 static void
 shmem_attach(void *place, bool found)
@@ -188,10 +87,7 @@ shmem_attach(void *place, bool found)
 	memset(sets, 0, sizeof(StatSet) * SETS);
 	for (int i = 0; i < SETS; i++)
 		SpinLockInit(&sets[i].mutex);
-	if (IsBinaryUpgrade)
-		return;
-	load();
-	on_shmem_exit(save, (Datum) 0);
+	rom_keep_attach(&keep);
 }
 
 int

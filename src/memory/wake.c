@@ -63,6 +63,7 @@ typedef struct Note
 	pg_uuid_t	id;
 	Oid			owner;
 	int32		priority;		/* or the number of a sweep */
+	bool		slow;			/* RomReadyItem's */
 	union
 	{
 		TimestampTz due;
@@ -142,6 +143,14 @@ void
 rom_wake_ready(const pg_uuid_t *id, Oid owner, int32 priority)
 {
 	note_instance(NOTE_READY, id, owner, priority, 0);
+}
+
+void
+rom_wake_slow(const pg_uuid_t *id, Oid owner, int32 priority)
+{
+	note_instance(NOTE_READY, id, owner, priority, 0);
+	if (count > 0 && notes[count - 1].kind == NOTE_READY)
+		notes[count - 1].slow = true;
 }
 
 void
@@ -269,6 +278,7 @@ publish(void)
 				items[nitems].dbid = MyDatabaseId;
 				items[nitems].owner = note->owner;
 				items[nitems].priority = note->priority;
+				items[nitems].slow = note->slow;
 				items[nitems].at = note->kind == NOTE_READY ? now : note->u.due;
 				if (++nitems == CHUNK)
 				{
@@ -305,6 +315,7 @@ publish(void)
 				items[nitems].dbid = MyDatabaseId;
 				items[nitems].owner = note->owner;
 				items[nitems].priority = note->priority;
+				items[nitems].slow = false;
 				items[nitems].at = now;
 				if (++nitems == CHUNK)
 				{

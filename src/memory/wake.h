@@ -21,6 +21,9 @@
 /* The instance is ready for a turn. owner: the role it runs as. */
 extern void rom_wake_ready(const pg_uuid_t *id, Oid owner, int32 priority);
 
+/* The same; it comes to a step that is not known to be quick, and runs alone. */
+extern void rom_wake_slow(const pg_uuid_t *id, Oid owner, int32 priority);
+
 /* The instance is to have a turn at due. */
 extern void rom_wake_at(const pg_uuid_t *id, Oid owner, int32 priority,
 						TimestampTz due);

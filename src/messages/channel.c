@@ -131,6 +131,7 @@ done:
 	if (now)
 	{
 		item.dbid = MyDatabaseId;
+		item.slow = false;
 		item.at = GetCurrentTimestamp();
 		rom_ready_put(&item, 1, item.at);
 	}

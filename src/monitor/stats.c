@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/spi.h"
+#include "memory/profile.h"
 #include "monitor/stats.h"
 #include "turn/context.h"
 #include "turn/observe.h"
@@ -325,5 +326,6 @@ romancy_stat_reset(PG_FUNCTION_ARGS)
 				 errmsg("permission denied for function %s", "stat_reset"),
 				 errdetail("It is for the owner of extension \"romancy\".")));
 	rom_stat_forget(MyDatabaseId);
+	rom_profile_forget(MyDatabaseId);
 	PG_RETURN_VOID();
 }

@@ -22,6 +22,7 @@
 
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "memory/ready.h"
 #include "memory/slot.h"
 #include "run/alone.h"
 #include "run/run.h"
@@ -84,6 +85,7 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 	RomInjected *injected = NULL;
 	RomInjected *given;
 	bool		careful = false;
+	bool		slow_done = false;
 	int			turns = 0;
 
 	if (rom_slot_suspect(id))
@@ -96,6 +98,7 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 		run.solo = true;
 		run.careful = careful;
 		run.injected = given = injected;
+		run.slow_done = slow_done;
 		injected = NULL;
 		result = rom_transaction_run(&run, owner, id, 1, &error);
 		*tainted |= run.tainted;
@@ -116,9 +119,24 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				rom_slot_member_end();
 				rom_slot_end();
 				rom_transaction_scrub(true);
+				slow_done = true;
 				try = -1;		/* the procedure's outcome must be recorded */
 				continue;
 			}
+			if (run.more && !*tainted)
+			{
+				/*
+				 * what is quick after the step that is not, or that step
+				 * itself
+				 */
+				slow_done |= run.slow_ran;
+				try = -1;
+				continue;
+			}
+			if (run.more)
+				rom_transaction_wake(id, owner, 0); /* in another process */
+			if (!slow_done && !run.slow_ran && run.nsaved > run.nslow)
+				rom_ready_quick_done();
 			if (run.nalone > 0 && *tainted)
 				rom_transaction_wake(id, owner, 0); /* in another process */
 			if (run.nalone == 0 || *tainted)

@@ -5,29 +5,70 @@
  *
  * A commit costs as much as several short workflows, so an executor runs up to
  * ROM_BATCH_MAX turns before it commits (run.c). Members that could not be run beside others, and
- * all members of a batch that fails as a whole (at COMMIT), are run again one by one
- * (alone.c). So are those whose turn has died with its process before: they take nobody
- * with them.
+ * all members of a batch that fails as a whole (at COMMIT), go to the slow lane of the ready
+ * queue, where each is taken, by whoever has time, and run alone (alone.c). So do those whose turn has died with
+ * its process before: they take nobody with them.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
+#include "memory/ready.h"
 #include "memory/slot.h"
 #include "run/alone.h"
 #include "run/batch.h"
 #include "run/run.h"
 #include "run/transaction.h"
 
+/* to_lane has members run alone, by this process or another one. */
+static void
+to_lane(Oid owner, const pg_uuid_t *ids, int n)
+{
+	RomReadyItem items[ROM_BATCH_MAX];
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < n; i++)
+	{
+		items[i].id = ids[i];
+		items[i].dbid = MyDatabaseId;
+		items[i].owner = owner;
+		items[i].priority = 0;
+		items[i].slow = true;
+		items[i].at = now;
+	}
+	rom_ready_put(items, n, now);
+}
+
+/* run_together runs members in one transaction, and returns how many turns were committed. */
+static int
+run_together(Oid owner, const pg_uuid_t *ids, int n, bool *tainted)
+{
+	RomRun		run;
+	ErrorData  *error;
+
+	memset(&run, 0, sizeof(run));
+	if (rom_transaction_run(&run, owner, ids, n, &error) != ROM_TRANSACTION_COMMITTED)
+	{
+		to_lane(owner, ids, n);
+		return 0;
+	}
+	*tainted |= run.tainted;
+	if (run.nsaved > run.nslow)
+		rom_ready_quick_done();
+	return run.nsaved;
+}
+
 int
-rom_batch_run(Oid owner, const pg_uuid_t *ids, int n, bool *tainted)
+rom_batch_run(Oid owner, const pg_uuid_t *ids, int n, bool slow, bool *tainted)
 {
 	pg_uuid_t	batch[ROM_BATCH_MAX];
-	pg_uuid_t	alone[ROM_BATCH_MAX * 2];
+	pg_uuid_t	suspects[ROM_BATCH_MAX];
 	int			nbatch = 0;
-	int			nalone = 0;
+	int			nsuspects = 0;
 	int			turns = 0;
 
 	MemoryContextReset(rom_transaction_context());
@@ -42,37 +83,17 @@ rom_batch_run(Oid owner, const pg_uuid_t *ids, int n, bool *tainted)
 			twice |= memcmp(&batch[j], &ids[i], sizeof(pg_uuid_t)) == 0;
 		if (twice)
 			continue;
-		if (rom_slot_suspect(&ids[i]))
-			alone[nalone++] = ids[i];
+		if (!slow && rom_slot_suspect(&ids[i]))
+			suspects[nsuspects++] = ids[i];
 		else
 			batch[nbatch++] = ids[i];
 	}
+	if (nsuspects > 0)
+		to_lane(owner, suspects, nsuspects);
 	if (nbatch == 1)
-		alone[nalone++] = batch[0];
+		turns = rom_alone_run(owner, &batch[0], tainted);
 	else if (nbatch > 1)
-	{
-		RomRun		run;
-		ErrorData  *error;
-
-		memset(&run, 0, sizeof(run));
-		if (rom_transaction_run(&run, owner, batch, nbatch, &error) == ROM_TRANSACTION_COMMITTED)
-		{
-			turns += run.nsaved;
-			*tainted |= run.tainted;
-			for (int i = 0; i < run.nalone; i++)
-				alone[nalone++] = run.alone[i];
-		}
-		else
-			for (int i = 0; i < nbatch; i++)
-				alone[nalone++] = batch[i];
-	}
-	for (int i = 0; i < nalone; i++)
-	{
-		if (*tainted)
-			rom_transaction_wake(&alone[i], owner, 0);
-		else
-			turns += rom_alone_run(owner, &alone[i], tainted);
-	}
+		turns = run_together(owner, batch, nbatch, tainted);
 	MemoryContextSwitchTo(TopMemoryContext);
 	return turns;
 }

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -22,8 +23,11 @@
 
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/spi.h"
 #include "instances/event.h"
 #include "memory/fanin.h"
+#include "memory/profile.h"
+#include "memory/ready.h"
 #include "memory/slot.h"
 #include "memory/wake.h"
 #include "run/claim.h"
@@ -41,20 +45,13 @@
 #include "turn/turn.h"
 #include "turn/verdict.h"
 
-/* A workflow whose turns take longer on average is run alone. */
-#define QUICK_TURN_US		10000.0
+/* Microseconds: a workflow whose turns take longer on average, without steps that are not quick, is run alone. */
+#define SLOW_TURN_US		10000
 
 /* Turns that die with their process, in a row, before the instance is paused. */
 #define CRASHES_MAX			3
 
-typedef struct TurnMean
-{
-	int32		def_id;
-	double		mean_us;
-} TurnMean;
-
 static const RomRunHook *run_hook = NULL;
-static HTAB *turn_means = NULL;
 
 void
 rom_run_register(const RomRunHook *hook)
@@ -68,43 +65,38 @@ rom_run_hook(void)
 	return run_hook;
 }
 
-/* turn_mean finds the running mean of turns of a workflow version. */
-static TurnMean *
-turn_mean(int32 def_id, bool *found)
+/* profile_key says what the profile of a workflow version's turns is kept under. */
+static RomProfileKey
+profile_key(int32 def_id)
 {
-	if (turn_means == NULL)
-	{
-		HASHCTL		ctl;
+	RomProfileKey key;
 
-		ctl.keysize = sizeof(int32);
-		ctl.entrysize = sizeof(TurnMean);
-		ctl.hcxt = TopMemoryContext;
-		turn_means = hash_create("romancy turn times", 64, &ctl,
-								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	return hash_search(turn_means, &def_id, HASH_ENTER, found);
+	key.dbid = MyDatabaseId;
+	key.kind = ROM_PROFILE_WORKFLOW;
+	key.object = def_id;
+	key.body = rom_extension_oid(); /* versions are numbered anew by the next
+									 * one */
+	return key;
 }
 
-/* note_turn updates it (weight 1/8 for the newest). */
+/* note_turn adds a turn to the profile of its version, unless a slow step or a cancel made it what it was. */
 static void
-note_turn(int32 def_id, double us)
+note_turn(const RomTurn *turn, RomTurnEnd end, int64 us, bool disturbed)
 {
-	bool		found;
-	TurnMean   *mean = turn_mean(def_id, &found);
+	RomProfileKey key = profile_key(turn->inst->def_id);
 
-	mean->mean_us = found ? mean->mean_us + (us - mean->mean_us) / 8 : us;
+	if (turn->out.slow_ran || (end == ROM_TURN_AGAIN && !disturbed))
+		return;
+	rom_profile_note(&key, us, disturbed ? ROM_PROFILE_DISTURBED : ROM_PROFILE_OK);
 }
 
-/* is_quick: are turns of this version short enough to share a transaction? Unknown ones are; the limit sees to the rest. */
+/* is_slow: are turns of this version known to be too long to share a transaction? Unknown ones are not; the limit sees to the rest. */
 static bool
-is_quick(int32 def_id)
+is_slow(int32 def_id)
 {
-	bool		found;
-	TurnMean   *mean = turn_mean(def_id, &found);
+	RomProfileKey key = profile_key(def_id);
 
-	if (!found)
-		mean->mean_us = 0;
-	return mean->mean_us < QUICK_TURN_US;
+	return rom_profile_slow(&key, SLOW_TURN_US);
 }
 
 /* owner_error: the instance's owner is not there any more. */
@@ -138,6 +130,8 @@ begin_turn(RomInstance *inst, Oid owner, RomRun *run)
 
 	turn->how.solo = run->solo;
 	turn->how.careful = run->careful;
+	turn->how.apart = !run->in_session;
+	turn->how.slow_done = run->slow_done;
 	turn->how.in_block = run->in_block;
 	turn->how.injected = run->injected;
 	if (inst->wait != NULL)
@@ -205,6 +199,7 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap, const ErrorDa
 	Oid			owner = get_role_oid(turn->inst->owner_name, true);
 	RomCostMark mark;
 	RomTurnEnd	end;
+	bool		disturbed;
 
 	rom_cost_begin(&mark);
 	rom_slot_member_begin(member);
@@ -248,10 +243,11 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap, const ErrorDa
 		}
 		PG_END_TRY();
 	}
+	disturbed = rom_limit_fired() == ROM_LIMIT_BATCH;
 	rom_limit_reset();
 	rom_slot_member_end();
 	rom_cost_end(&mark, &turn->spent.cost);
-	note_turn(turn->inst->def_id, (double) (GetCurrentTimestamp() - start));
+	note_turn(turn, end, GetCurrentTimestamp() - start, disturbed);
 	return end;
 }
 
@@ -297,13 +293,13 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 	int			count;
 	int			done;
 
-	run->nagain = run->nsaved = run->nheld = run->subxacts = 0;
+	run->nagain = run->nalone = run->nslow = run->nsaved = run->nheld = run->subxacts = 0;
 	if (run_hook != NULL)
 		nothers = run_hook->run(run, owner, ids, n, others);
 	else
 		memcpy(others, ids, n * sizeof(pg_uuid_t));
 	done = run->nsaved;
-	full = run->tainted;
+	full = run->tainted || run->full;
 	subxacts = run->subxacts;
 	count = nothers > 0 ? rom_claim_instances(others, nothers, insts, !run->in_session, run->injected != NULL) : 0;
 	if (count == 0)
@@ -339,13 +335,15 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 			run->again[run->nagain++] = turn->inst->id;
 			continue;
 		}
-		if ((count > 1 || done > 0) && !is_quick(turn->inst->def_id) && !run->solo)
+		if (turn->how.apart && is_slow(turn->inst->def_id) &&
+			(!run->solo || !rom_ready_enter_slow()))
 		{
-			run->alone[run->nalone++] = turn->inst->id;
+			rom_wake_slow(&turn->inst->id, owner, turn->inst->priority);
+			run->nslow++;
 			continue;
 		}
 		end = run_member(turn, place_of(&turn->inst->id, ids, n),
-						 done > 0 && !run->in_block,
+						 !run->solo && (done > 0 || i < count - 1),
 						 count > 1 || done > 0 || run->in_block, run->pause_error);
 		run->tainted |= turn->out.tainted;
 		if (turn->out.raise_error)
@@ -353,8 +351,16 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		if (end == ROM_TURN_SAVE && rom_arrival() != NULL &&
 			(turn->inst->flags & ROM_HAS_SUBSCRIPTIONS) != 0)
 			rom_arrival()->pass_on(turn);
+		run->slow_ran |= turn->out.slow_ran;
 		if (end == ROM_TURN_AGAIN)
-			run->alone[run->nalone++] = turn->inst->id;
+		{
+			if (turn->out.slow_next)
+				run->nslow++;
+			else
+				run->nalone++;
+			if (!run->solo || turn->out.slow_next)
+				rom_wake_slow(&turn->inst->id, owner, turn->inst->priority);
+		}
 		else if (end == ROM_TURN_NOTHING)
 		{
 			/*
@@ -372,7 +378,9 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 				strcmp(turn->wait.now->kind, ROM_WAIT_SLOT) == 0;
 		}
 		subxacts += turn->spent.subxacts + 1;
+		/* one that was torn out has held the others up for long enough */
 		full = subxacts > ROM_SUBXACTS_MAX || turn->out.tainted ||
+			(end == ROM_TURN_AGAIN && !turn->out.slow_next) ||
 			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||
 			(!run->in_block &&
 			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));
@@ -387,6 +395,9 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		save_turn(turn);
 		rom_failures_note(&run->failures, turn);
 		run->nsaved++;
+		if (turn->out.slow_next && (!run->solo || turn->how.slow_done))
+			run->nslow++;
+		run->more |= turn->out.goes_on;
 		run->procedure = turn->out.procedure;
 		if (run->procedure != NULL)
 			rom_slot_keep(&turn->inst->id);

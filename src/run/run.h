@@ -22,6 +22,8 @@ typedef struct RomRun
 	bool		in_session;		/* a drain */
 	bool		in_block;		/* a drain in a transaction block: nothing
 								 * commits */
+	bool		slow_done;		/* solo: the transactions before had a step
+								 * that is not quick */
 	RomInjected *injected;		/* outcome for the one member */
 	const ErrorData *pause_error;	/* nothing is run: the one member is
 									 * paused with it */
@@ -29,11 +31,18 @@ typedef struct RomRun
 	/* out */
 	pg_uuid_t	again[ROM_BATCH_MAX];	/* did not get its turn: still ready */
 	int			nagain;
-	pg_uuid_t	alone[ROM_BATCH_MAX];	/* to be run again alone */
-	int			nalone;
+	int			nalone;			/* to be run again alone: solo, by the caller;
+								 * else they wait in the slow lane */
+	int			nslow;			/* wait there, come to a step that is not
+								 * quick */
+	bool		more;			/* solo: the turn goes on in another
+								 * transaction */
+	bool		slow_ran;		/* solo: a step that is not quick was run */
 	int			nsaved;			/* turns in this transaction */
 	int			nheld;			/* of them, only to wait for max_concurrency */
 	int			subxacts;		/* with an xid, of what a hook ran */
+	bool		full;			/* after what a hook ran: no further member
+								 * begins */
 	bool		tainted;
 	RomProcedure *procedure;	/* solo: to be run after the commit */
 	char	   *last_step;		/* careful: the activity that ran last */

@@ -33,6 +33,8 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "instances/event.h"
+#include "memory/profile.h"
+#include "memory/ready.h"
 #include "memory/slot.h"
 #include "steps/activity.h"
 #include "steps/attempt.h"
@@ -44,17 +46,9 @@
 #include "turn/observe.h"
 #include "turn/saga.h"
 
-/* An activity with a mean above this is not run in a batch with others. */
-#define QUICK_US		5000.0
+/* Microseconds: an activity that takes longer on average has a transaction of its own. */
+#define QUICK_US		5000
 
-typedef struct MeanEntry
-{
-	char		name[NAMEDATALEN * 2];
-	double		mean_us;
-} MeanEntry;
-
-
-static HTAB *means = NULL;
 
 /* What carries out activities that have a queue. */
 static RomQueuedActivity queued = NULL;
@@ -65,38 +59,43 @@ rom_activity_on_queued(RomQueuedActivity carry_out)
 	queued = carry_out;
 }
 
-/* note_duration keeps a running mean per activity (weight 1/8 for the newest). */
-static void
-note_duration(const char *name, double us)
+/* profile_key says what an activity's profile is kept under. Its handler has been resolved. */
+static RomProfileKey
+profile_key(const RomActivity *activity)
 {
-	MeanEntry  *entry;
-	bool		found;
+	RomProfileKey key;
 
-	if (means == NULL)
-	{
-		HASHCTL		ctl;
-
-		ctl.keysize = NAMEDATALEN * 2;
-		ctl.entrysize = sizeof(MeanEntry);
-		ctl.hcxt = TopMemoryContext;
-		means = hash_create("romancy activity times", 64, &ctl,
-							HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	}
-	if (strlen(name) >= NAMEDATALEN * 2)
-		return;
-	entry = hash_search(means, name, HASH_ENTER, &found);
-	entry->mean_us = found ? entry->mean_us + (us - entry->mean_us) / 8 : us;
+	key.dbid = MyDatabaseId;
+	key.kind = ROM_PROFILE_ACTIVITY;
+	key.object = activity->handler_oid;
+	key.body = (uint64) activity->body_hash;
+	return key;
 }
 
 bool
-rom_activity_quick(const char *name)
+rom_activity_quick(const RomActivity *activity)
 {
-	MeanEntry  *entry;
+	RomProfileKey key = profile_key(activity);
 
-	if (means == NULL || strlen(name) >= NAMEDATALEN * 2)
-		return true;
-	entry = hash_search(means, name, HASH_FIND, NULL);
-	return entry == NULL || entry->mean_us < QUICK_US;
+	return activity->transactional && rom_profile_quick(&key, QUICK_US);
+}
+
+/* note_failure adds an attempt that failed to the activity's profile, unless the turn was cancelled meanwhile. */
+static void
+note_failure(const RomActivity *activity, const RomCostMark *begun, int sqlerrcode)
+{
+	RomProfileKey key = profile_key(activity);
+	RomCost		cost = {0};
+
+	if (rom_slot_cancelled())
+		return;
+	rom_cost_end(begun, &cost);
+	rom_profile_note(&key, cost.us,
+					 rom_limit_fired() == ROM_LIMIT_BATCH ||
+					 sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+					 sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+					 sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ?
+					 ROM_PROFILE_DISTURBED : ROM_PROFILE_FAILED);
 }
 
 /* add_interval adds a (non-negative) interval to an instant. */
@@ -119,6 +118,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	RomLimit	before;
 	ErrorContextCallback cancels;
 	RomIdentity identity;
+	RomProfileKey profile;
 	RomUserCode code;
 	Datum		value;
 	Jsonb	   *result;
@@ -166,11 +166,14 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 		}
 		rom_context_pop(&code);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		rom_activity_current = outer;
+		note_failure(activity, &run->begun, geterrcode());
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	rom_activity_current = outer;
 	rom_context_step(&turn->inst->id, turn->inst->workflow, NULL);
 	rom_limit_restore(before);
 	result = fcinfo->isnull ? NULL : DatumGetJsonbP(value);
@@ -201,7 +204,8 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	rom_identity_leave(&identity);
 	memset(&run->cost, 0, sizeof(run->cost));
 	rom_cost_end(&run->begun, &run->cost);
-	note_duration(run->name, run->cost.us);
+	profile = profile_key(activity);
+	rom_profile_note(&profile, run->cost.us, ROM_PROFILE_OK);
 	return result;
 }
 
@@ -531,11 +535,29 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		RomInjected *injected = turn->how.injected;
 
 		turn->how.injected = NULL;
+		/* it has run, once: nothing that comes after may take that back */
+		turn->out.commit_now |= turn->how.apart;
 		if (!injected->failed)
 			return completed(turn, call, event, activity, &a, injected->result,
 							 injected->measured ? &injected->cost : NULL);
 		return judge_failure(turn, call, event, &a, activity, injected->error,
 							 injected->measured ? &injected->cost : NULL);
+	}
+	if (turn->how.apart && !rom_activity_quick(activity))
+	{
+		if (turn->replay.history.count > turn->replay.stored || turn->out.changed)
+		{
+			/* what is known of earlier attempts stays */
+			turn->wait.now = before;
+			turn->out.slow_next = true;
+			return ROM_OUTCOME_APART;
+		}
+		if (!turn->how.solo || turn->how.slow_done || !rom_ready_enter_slow())
+		{
+			turn->out.slow_next = true;
+			return ROM_OUTCOME_SOLO;
+		}
+		turn->out.slow_ran = true;
 	}
 	if (!activity->transactional)
 		return announce(turn, call, activity, &a);
@@ -549,7 +571,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	ok = attempt_in_subxact(turn, call, activity, &run, &result, &edata);
 	rom_cost_end(&run.begun, &cost);
 	/* its slot is free when this transaction is over: at once */
-	if (activity->throttle.max_concurrency > 0)
+	if (activity->throttle.max_concurrency > 0 || turn->out.slow_ran)
 		turn->out.commit_now = true;
 	if (ok)
 	{
@@ -571,8 +593,11 @@ activity_inlineable(RomTurn *turn, RomCall *call)
 	if (rom_turn_waited(turn, call) != NULL)
 		return false;
 	activity = rom_activity_resolve(call->name, turn->workflow->search_path);
-	return activity->queue == NULL && activity->transactional &&
-		activity->throttle.max_concurrency == 0;
+	if (activity->queue != NULL || !activity->transactional ||
+		activity->throttle.max_concurrency > 0)
+		return false;
+	/* one that this process has not called yet is resolved step by step */
+	return !turn->how.apart || (activity->flinfo != NULL && rom_activity_quick(activity));
 }
 
 const RomPrimitive rom_primitive_activity = {

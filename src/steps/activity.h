@@ -39,8 +39,12 @@ extern Jsonb *rom_activity_call(RomTurn *turn, RomActivity *activity,
 								RomActivityRun *run, Jsonb *input,
 								MemoryContext cxt);
 
-/* Is this activity known to be quick (a running mean per name)? Unknown: yes. */
-extern bool rom_activity_quick(const char *name);
+/*
+ * rom_activity_quick says whether this activity, whose handler has been resolved, is known to be quick and
+ * to succeed, so that it may share a transaction. An unknown one is not, and neither is one
+ * that is not transactional.
+ */
+extern bool rom_activity_quick(const RomActivity *activity);
 
 /*
  * Runs a non-transactional activity outside the turn's transaction, as owner, at least once.

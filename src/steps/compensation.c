@@ -145,6 +145,7 @@ compensate_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 			case ROM_OUTCOME_WAIT:
 			case ROM_OUTCOME_LOOK:
 			case ROM_OUTCOME_SOLO:
+			case ROM_OUTCOME_APART:
 			case ROM_OUTCOME_AGAIN:
 			case ROM_OUTCOME_PAUSE:
 			case ROM_OUTCOME_FAIL:

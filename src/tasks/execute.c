@@ -32,6 +32,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "memory/ready.h"
 #include "memory/slot.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
@@ -131,6 +132,8 @@ typedef struct Attempt
 	Jsonb	   *result;
 	ErrorData  *error;
 	RomAdmission admission;		/* by the activity's limits */
+	bool		slow;			/* not known to be quick: it did not run
+								 * beside others */
 } Attempt;
 
 /* stand_in makes what rom_activity_call() wants to know of a turn. */
@@ -256,7 +259,9 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 		running.id = a->task->instance_id;
 		running.workflow = a->turn->inst->workflow;
 		a->activity = find_activity(a, owner);
-		if (admit(run, a, owner) && a->activity->transactional)
+		a->slow = !run->in_session && !rom_activity_quick(a->activity) &&
+			(!run->solo || !rom_ready_enter_slow());
+		if (!a->slow && admit(run, a, owner) && a->activity->transactional)
 		{
 			rom_context_set(&running);
 			a->result = rom_activity_call(a->turn, a->activity, &activity_run,
@@ -387,14 +392,25 @@ has_outcome(RomRun *run, RomTask *task)
 	return run->injected != NULL && strcmp(run->injected->step, task->step) == 0;
 }
 
-/* run_task makes one attempt. member: its place in the slot. */
+/* leave_to_lane has a task run later, alone. */
 static void
-run_task(RomRun *run, RomTask *task, Oid owner, int member)
+leave_to_lane(RomRun *run, RomTask *task, Oid owner)
+{
+	if (run->solo)
+		run->nalone++;			/* at once, by the caller */
+	else
+		rom_wake_slow(&task->id, owner, task->priority);
+}
+
+/* run_task makes one attempt. member: its place in the slot. others_wait: for this one's end. False: it had to be torn out for their sake. */
+static bool
+run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
 {
 	Attempt		a = {0};
 	bool		ok;
 	int			mark = rom_throttle_mark();
 	RomLimitKind limit;
+	bool		torn = false;
 
 	a.task = task;
 	if (has_outcome(run, task))
@@ -410,10 +426,10 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member)
 			record_failure(run, &a, owner, rom_limit_fired());
 		else
 			record_success(run, &a, owner);
-		return;
+		return true;
 	}
 	rom_slot_member_begin(member);
-	if (run->nsaved > 0 && !run->in_block)
+	if (others_wait && !run->in_block)
 	{
 		RomLimit	batch = {ROM_LIMIT_BATCH,
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ROM_BATCH_LIMIT_MS)};
@@ -422,15 +438,15 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member)
 	}
 	ok = attempt(run, &a, owner);
 	limit = rom_limit_fired();
-	if (ok && a.admission != ROM_ADMITTED)
+	if (ok && a.slow)
+	{
+		rom_wake_slow(&task->id, owner, task->priority);
+		run->nslow++;
+	}
+	else if (ok && a.admission != ROM_ADMITTED)
 		hold(run, &a, owner);
 	else if (ok && !a.activity->transactional)
-	{
-		if (run->solo)
-			announce(run, &a);
-		else
-			run->alone[run->nalone++] = task->id;
-	}
+		announce(run, &a);
 	else if (ok)
 		record_success(run, &a, owner);
 	else if (rom_slot_cancelled())
@@ -442,7 +458,8 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member)
 	else if (limit == ROM_LIMIT_BATCH || is_shared_trouble(run, a.error->sqlerrcode))
 	{
 		rom_throttle_back(mark);
-		run->alone[run->nalone++] = task->id;
+		leave_to_lane(run, task, owner);
+		torn = true;
 	}
 	else
 	{
@@ -451,6 +468,7 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member)
 	}
 	rom_limit_reset();
 	rom_slot_member_end();
+	return !torn;
 }
 
 /* make_ready lets those who fetch see a task whose next attempt is due. */
@@ -480,6 +498,7 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz now = rom_now();
 	bool		full = false;
+	bool		torn = false;
 	int			nmine = 0;
 	int			nothers = 0;
 	int			count;
@@ -509,7 +528,8 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 		else if (!task->live)
 			drop(task);
 		else if (has_outcome(run, task))
-			run_task(run, task, owner, 0);	/* parked meanwhile, perhaps */
+			(void) run_task(run, task, owner, 0, false);	/* parked meanwhile,
+															 * perhaps */
 		else if (task->paused)
 			leave_paused(task, owner);
 		else if (task->state == ROM_TASK_WAITING && task->due_at > now)
@@ -521,21 +541,20 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 		}
 		else if (task->state == ROM_TASK_DEAD || task->state == ROM_TASK_PARKED)
 			continue;
-		else if (nmine > 1 && !run->solo && !rom_activity_quick(task->activity))
-			run->alone[run->nalone++] = task->id;
 		else
 		{
 			int			member = 0;
 
 			while (memcmp(&ids[member], &task->id, sizeof(pg_uuid_t)) != 0)
 				member++;
-			run_task(run, task, owner, member);
+			torn = !run_task(run, task, owner, member, !run->solo && (run->nsaved > 0 || n > 1));
 		}
-		full = run->subxacts > ROM_SUBXACTS_MAX || run->tainted ||
+		full = torn || run->subxacts > ROM_SUBXACTS_MAX || run->tainted ||
 			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||
 			(!run->in_block &&
 			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));
 	}
+	run->full = full;
 	return nothers;
 }
 
@@ -627,9 +646,14 @@ scan(RomScanPlace *place, int limit)
 		int32		priority = DatumGetInt32(rom_value(i, 3, &isnull));
 		Datum		held_until = rom_value(i, 5, &isnull);
 
-		/* what waits for a limit has its time */
+		/*
+		 * what waits for a limit has its time; the others have been ready for
+		 * a while, and those of them that are queued stay where they are
+		 */
 		if (isnull)
-			rom_wake_ready(id, owner, priority);
+			rom_wake_at(id, owner, priority,
+						TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													-rom_guc_resumption_interval));
 		else
 			rom_wake_at(id, owner, priority, DatumGetTimestampTz(held_until));
 		place->rank = DatumGetInt64(rom_value(i, 4, &isnull));

@@ -68,11 +68,22 @@ typedef struct HintKey
 typedef struct HintEntry
 {
 	HintKey		key;
-	bool		waits;
+	float		lost;			/* share of turns, of late, that an inline
+								 * evaluation would have lost */
 	bool		ahead;			/* waits, but only after so many steps that it
 								 * pays to run inline first (ahead.c) */
 	int			uses;
 } HintEntry;
+
+/*
+ * An inline evaluation is a bet that the turn runs through. It is made as long as fewer than this
+ * share of such turns did not. A wait is a property of the version: it weighs as much as all
+ * before it. A failure is one instance's: a few of them change nothing for the others.
+ */
+#define LOST_MAX		0.5
+#define WEIGHT_WAIT		0.5
+#define WEIGHT_FAILURE	(1.0 / 16)
+#define WEIGHT_THROUGH	(1.0 / 8)
 
 static HTAB *hints = NULL;
 
@@ -365,6 +376,15 @@ hint_entry(RomTurn *turn, bool *found)
 	return hash_search(hints, &key, HASH_ENTER, found);
 }
 
+/* hint_reset: nothing is known. */
+static void
+hint_reset(HintEntry *hint)
+{
+	hint->lost = 0;
+	hint->ahead = false;
+	hint->uses = 0;
+}
+
 bool
 rom_evaluate_through(RomTurn *turn)
 {
@@ -382,29 +402,37 @@ rom_evaluate_through(RomTurn *turn)
 								 * step */
 	hint = hint_entry(turn, &found);
 	if (!found)
-	{
-		hint->waits = hint->ahead = false;
-		hint->uses = 0;
-	}
+		hint_reset(hint);
 	/* look again now and then: code changes */
-	if (hint->waits && ++hint->uses >= 1000)
+	if (hint->lost >= LOST_MAX && ++hint->uses >= 1000)
 	{
 		hint->uses = 0;
 		return true;
 	}
-	return !hint->waits || hint->ahead;
+	return hint->lost < LOST_MAX || hint->ahead;
 }
 
 void
-rom_evaluate_note(RomTurn *turn, bool waits, bool ahead)
+rom_evaluate_note(RomTurn *turn, RomBetEnd end, bool ahead)
 {
 	bool		found;
 	HintEntry  *hint = hint_entry(turn, &found);
 	double		steps = turn->eval.inline_steps;
 
 	if (!found)
-		hint->uses = 0;
-	hint->waits = waits;
+		hint_reset(hint);
+	switch (end)
+	{
+		case ROM_BET_THROUGH:
+			hint->lost -= hint->lost * WEIGHT_THROUGH;
+			break;
+		case ROM_BET_WAIT:
+			hint->lost += (1 - hint->lost) * WEIGHT_WAIT;
+			break;
+		case ROM_BET_FAILURE:
+			hint->lost += (1 - hint->lost) * WEIGHT_FAILURE;
+			return;				/* tells nothing of waits */
+	}
 	hint->ahead = ahead && steps >= AHEAD_STEPS_MIN &&
 		turn->eval.inline_us < steps * steps / 2 * REPLAY_US;
 }

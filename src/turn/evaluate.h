@@ -23,7 +23,16 @@ extern RomEvaluation rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined,
 /* rom_evaluate_through: is this turn expected to run to the handler's end without waiting? */
 extern bool rom_evaluate_through(RomTurn *turn);
 
-/* rom_evaluate_note remembers how an inline evaluation of this version went. ahead: when it waits, rom_ahead_run() may make use of it. */
-extern void rom_evaluate_note(RomTurn *turn, bool waits, bool ahead);
+/* How a turn ended that was run inline, or would have been. */
+typedef enum RomBetEnd
+{
+	ROM_BET_THROUGH,			/* it ran to the handler's end */
+	ROM_BET_WAIT,				/* it came to a wait, or to a step that runs
+								 * outside of the evaluation */
+	ROM_BET_FAILURE				/* a step failed, or the handler raised */
+} RomBetEnd;
+
+/* rom_evaluate_note remembers how a turn of this version ended. ahead: when it waits, rom_ahead_run() may make use of it. */
+extern void rom_evaluate_note(RomTurn *turn, RomBetEnd end, bool ahead);
 
 #endif							/* ROM_EVALUATE_H */

@@ -40,6 +40,10 @@ typedef enum RomOutcome
 								 * find: evaluate again, nothing is answered */
 	ROM_OUTCOME_SOLO,			/* needs the turn to itself (non-transactional
 								 * activity): leave the batch, run again alone */
+	ROM_OUTCOME_APART,			/* a step that is not known to be quick:
+								 * commit what the turn has done, then come
+								 * again; turn->wait.now is set where an
+								 * earlier attempt is to be remembered */
 	ROM_OUTCOME_AGAIN,			/* interrupted from outside (a cancel, other
 								 * members' locks): roll back, run again */
 	ROM_OUTCOME_PAUSE,			/* turn->out.pause_error is set: pause the
@@ -224,6 +228,10 @@ typedef struct RomTurnHow
 	bool		in_block;		/* drain in a transaction block: nothing
 								 * commits */
 	bool		careful;		/* commit after every activity */
+	bool		apart;			/* a step that is not known to be quick has a
+								 * transaction of its own */
+	bool		slow_done;		/* its transactions before this one had one:
+								 * the next one waits in the slow lane */
 	RomInjected *injected;		/* outcome of an attempt that ran outside this
 								 * transaction */
 } RomTurnHow;
@@ -260,6 +268,10 @@ typedef struct RomTurnOut
 	/* what the caller has to do */
 	bool		commit_now;		/* a primitive asks for it: yield after this
 								 * step */
+	bool		slow_ran;		/* this transaction had a step that is not
+								 * known to be quick */
+	bool		slow_next;		/* it comes to one next */
+	bool		goes_on;		/* saved, and its caller runs it on at once */
 	bool		tainted;		/* a handler was torn out of its interpreter:
 								 * the process should leave */
 	ErrorData  *raise_error;	/* drain in a transaction block is to raise

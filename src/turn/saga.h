@@ -52,7 +52,7 @@ extern bool rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error);
 
 /*
  * Runs the last registered compensation that has not run: DONE. END: there is none, and
- * turn->saga->error says what failed. WAIT: turn->wait.now is set. Or SOLO, AGAIN, PAUSE or FAIL
+ * turn->saga->error says what failed. WAIT: turn->wait.now is set. Or SOLO, APART, AGAIN, PAUSE or FAIL
  * as for any activity.
  */
 extern RomOutcome rom_saga_step(RomTurn *turn);

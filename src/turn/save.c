@@ -247,6 +247,12 @@ rom_turn_save(RomTurn *turn)
 			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
 		else if (turn->out.status == ROM_STATUS_PAUSED && turn->out.error != NULL)
 			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
+		else if (turn->out.wake_at <= now && turn->out.slow_next &&
+				 (!turn->how.solo || turn->how.slow_done))
+			rom_wake_slow(&inst->id, turn->owner, inst->priority);
+		else if (turn->out.wake_at <= now && turn->how.solo &&
+				 (turn->out.slow_next || turn->out.slow_ran))
+			turn->out.goes_on = true;
 		else if (turn->out.wake_at <= now)
 			rom_wake_ready(&inst->id, turn->owner, inst->priority);
 		else if (!TIMESTAMP_NOT_FINITE(turn->out.wake_at))

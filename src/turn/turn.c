@@ -242,6 +242,10 @@ compensate(RomTurn *turn)
 				rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, turn->wait.now->until);
 				turn->out.error = turn->saga->error;
 				return ROM_TURN_SAVE;
+			case ROM_OUTCOME_APART:
+				rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, rom_now());
+				turn->out.error = turn->saga->error;
+				return ROM_TURN_SAVE;
 			case ROM_OUTCOME_END:
 				rom_verdict_final(turn, turn->saga->status, rom_verdict_saga_error(turn));
 				return ROM_TURN_SAVE;
@@ -318,11 +322,11 @@ run_ahead(RomTurn *turn)
 		/* whatever it was: step by step it comes again, and is dealt with */
 		rom_ahead_begin(turn);
 		turn->out.pause_error = turn->out.fail_error = NULL;
-		rom_evaluate_note(turn, true, false);
+		rom_evaluate_note(turn, ROM_BET_WAIT, false);
 		return true;
 	}
 	if (!rom_ahead_done(turn))
-		rom_evaluate_note(turn, true, false);
+		rom_evaluate_note(turn, ROM_BET_WAIT, false);
 	return true;
 }
 
@@ -396,6 +400,10 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 					return ROM_TURN_NOTHING;
 				rom_verdict_waiting(turn, turn->wait.now->status, turn->wait.now->until);
 				return ROM_TURN_SAVE;
+			case ROM_OUTCOME_APART:
+				rom_verdict_waiting(turn, turn->wait.now ? turn->wait.now->status : ROM_STATUS_RUNNING,
+									rom_now());
+				return ROM_TURN_SAVE;
 			case ROM_OUTCOME_END:
 				return ROM_TURN_SAVE;
 			case ROM_OUTCOME_SOLO:
@@ -455,11 +463,23 @@ step_by_step(RomTurn *turn, FmgrInfo *flinfo, bool wrap)
 	return end;
 }
 
+/* has_failures: did a step fail in this turn? */
+static bool
+has_failures(const RomTurn *turn)
+{
+	for (int i = turn->replay.stored; i < turn->replay.history.count; i++)
+		if (turn->replay.history.events[i]->type == ROM_EVENT_ACTIVITY_FAILED ||
+			turn->replay.history.events[i]->type == ROM_EVENT_CALL_FAILED)
+			return true;
+	return false;
+}
+
 RomTurnEnd
 rom_turn_run(RomTurn *turn, bool wrap)
 {
 	RomInstance *inst = turn->inst;
 	FmgrInfo   *flinfo;
+	RomTurnEnd	end;
 
 	if (ROM_STATUS_IS_FINAL(inst->status))
 	{
@@ -507,7 +527,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 		switch (result)
 		{
 			case ROM_EVAL_RETURNED:
-				rom_evaluate_note(turn, false, false);
+				rom_evaluate_note(turn, ROM_BET_THROUGH, false);
 				if (!rom_verdict_completed(turn, output))
 					rom_verdict_failed(turn, turn->out.fail_error);
 				return ROM_TURN_SAVE;
@@ -518,7 +538,10 @@ rom_turn_run(RomTurn *turn, bool wrap)
 				return ROM_TURN_AGAIN;
 			case ROM_EVAL_ABANDONED:
 			case ROM_EVAL_CALL:
-				rom_evaluate_note(turn, true, true);
+				if (turn->eval.call != NULL)
+					rom_evaluate_note(turn, ROM_BET_WAIT, true);
+				else
+					rom_evaluate_note(turn, ROM_BET_FAILURE, false);
 				break;
 			case ROM_EVAL_FAIL:
 				if (turn->eval.inline_steps == 0 || turn->out.tainted)
@@ -538,9 +561,16 @@ rom_turn_run(RomTurn *turn, bool wrap)
 				 * the error is the handler's own, but what ran inline is
 				 * gone: do it again
 				 */
+				rom_evaluate_note(turn, ROM_BET_FAILURE, false);
 				break;
 		}
 		turn->out.fail_error = NULL;
+		return step_by_step(turn, flinfo, wrap);
 	}
-	return step_by_step(turn, flinfo, wrap);
+	end = step_by_step(turn, flinfo, wrap);
+	if (end == ROM_TURN_SAVE && turn->out.status == ROM_STATUS_COMPLETED && !has_failures(turn))
+		rom_evaluate_note(turn, ROM_BET_THROUGH, false);
+	else if (end == ROM_TURN_SAVE && turn->wait.now != NULL)
+		rom_evaluate_note(turn, ROM_BET_WAIT, false);
+	return end;
 }

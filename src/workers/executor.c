@@ -48,6 +48,7 @@
 /* What was taken and is being run. */
 static pg_uuid_t taken[ROM_BATCH_MAX];
 static int	ntaken = 0;
+static bool taken_slow = false; /* it is one from the slow lane */
 static Oid	taken_owner = InvalidOid;
 
 /*
@@ -68,6 +69,7 @@ put_back(int code, Datum arg)
 		items[i].dbid = MyDatabaseId;
 		items[i].owner = taken_owner;
 		items[i].priority = 0;
+		items[i].slow = taken_slow;
 		items[i].at = now;
 	}
 	rom_ready_put(items, ntaken, now);
@@ -81,8 +83,9 @@ static bool
 rest(int place, TimestampTz idle_since)
 {
 	TimestampTz end = DT_NOEND;
+	TimestampTz until;
 
-	if (!rom_ready_rest(place, false))
+	if (!rom_ready_rest(place, false, &until))
 		return true;
 
 	rom_slot_rest();
@@ -93,14 +96,16 @@ rest(int place, TimestampTz idle_since)
 
 	for (;;)
 	{
-		long		ms = rom_bgw_milliseconds(end);
+		long		ms = rom_bgw_milliseconds(Min(end, until));
 
 		if (rom_bgw_asked_to_leave())
 			return false;
 		if (rom_bgw_me()->state != ROM_WORKER_IDLE) /* claimed */
 			return true;
+		if (until <= GetCurrentTimestamp())
+			return true;
 		if (ms == 0)
-			return !rom_ready_rest(place, true);
+			return !rom_ready_rest(place, true, &until);
 		rom_bgw_wait(ms);
 	}
 }
@@ -116,6 +121,7 @@ rom_executor_main(Datum arg)
 	rom_bgw_attach(&params);
 	taken_owner = params.owner;
 	rom_slot_adopt(params.place, params.owner);
+	rom_ready_executor(params.place);
 	cycle = AllocSetContextCreate(TopMemoryContext, "romancy executor cycle",
 								  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(cycle);
@@ -129,8 +135,7 @@ rom_executor_main(Datum arg)
 		rom_bgw_poll();
 		if (rom_bgw_asked_to_leave())
 			break;
-		ntaken = rom_ready_take(params.dbid, params.owner, taken,
-								ROM_BATCH_MAX);
+		ntaken = rom_ready_take(params.place, taken, ROM_BATCH_MAX, &taken_slow);
 		if (ntaken == 0)
 		{
 			if (!rest(params.place, idle_since))
@@ -145,7 +150,7 @@ rom_executor_main(Datum arg)
 		}
 
 		pgstat_report_activity(STATE_RUNNING, "romancy: running turns");
-		turns = rom_batch_run(params.owner, taken, ntaken, &tainted);
+		turns = rom_batch_run(params.owner, taken, ntaken, taken_slow, &tainted);
 		ntaken = 0;
 		idle_since = GetCurrentTimestamp();
 		rom_roster_busy(rom_bgw_me(), turns);

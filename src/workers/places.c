@@ -213,6 +213,7 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 	worker->kind = params->kind;
 	worker->state = ROM_WORKER_STARTING;
 	worker->leave = false;
+	worker->slow = false;
 	worker->generation++;
 	worker->dbid = params->dbid;
 	worker->owner = params->owner;

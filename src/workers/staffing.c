@@ -33,8 +33,14 @@
 /* A worker may be asked to leave for another one's sake after this time, and no sooner is the question asked again. */
 #define TENURE (200 * MS)
 
+/* An owner who had quick work in this time has quick work to come, as far as is known. */
+#define KNOWN_QUICK (60 * USECS_PER_SEC)
+
 /* While somebody waits for a place; one that becomes free is told at once. */
 #define LOOK_AGAIN (250 * MS)
+
+/* Needs that one plan looks at: of each queue and each database, and some owners need several executors. */
+#define NEEDS_MAX (2 * ROM_READY_QUEUES + ROM_MAX_DATABASES)
 
 /* A database as it was when the plan began. */
 typedef struct Known
@@ -48,6 +54,7 @@ typedef struct Known
 	TimestampTz waiting_since;
 	TimestampTz blocked_until[ROM_WORKER_KINDS];
 	int			executors;
+	int			slow;			/* of them in steps that are not quick */
 } Known;
 
 /* Somebody who waits for a worker. */
@@ -72,7 +79,7 @@ typedef struct Staffing
 	int			nqueues;
 	RomReadyQueue queues[ROM_READY_QUEUES];
 	int			nneeds;
-	Need		needs[ROM_READY_QUEUES + ROM_MAX_DATABASES];
+	Need		needs[NEEDS_MAX];
 	int			unserved;		/* needs, so far, that somebody has to leave
 								 * for */
 	int			nworkers;
@@ -181,7 +188,7 @@ count_workers(void)
 	plan->total = 0;
 	plan->executor_rests = false;
 	for (i = 0; i < plan->ndatabases; i++)
-		plan->databases[i].executors = 0;
+		plan->databases[i].executors = plan->databases[i].slow = 0;
 	for (i = 0; i < plan->nworkers; i++)
 	{
 		RomWorker  *worker = &plan->workers[i];
@@ -195,7 +202,11 @@ count_workers(void)
 			plan->executor_rests = true;
 		known = find_known(worker->dbid);
 		if (known != NULL && worker->kind == ROM_WORKER_EXECUTOR)
+		{
 			known->executors++;
+			if (worker->slow && worker->state == ROM_WORKER_RUNNING)
+				known->slow++;
+		}
 	}
 }
 
@@ -299,11 +310,26 @@ need_schedulers(Known *known)
 					 known->waiting_since, i > 0);
 }
 
-/* Does an owner with ready work need an executor, or one more? */
+/*
+ * wanted says for how many executors an owner has work: one for each member that is not quick, and one
+ * for each batch of the quick ones. Members of an owner of whom nothing quick was seen for a while are not
+ * known to be quick.
+ */
+static int
+wanted(const RomReadyQueue *queue)
+{
+	int			batch = queue->quick_at + KNOWN_QUICK > plan->now ? ROM_BATCH_MAX : 1;
+
+	return queue->slow + (queue->quick + batch - 1) / batch;
+}
+
+/* Does an owner with ready work need an executor, or more of them? */
 static void
 need_executor(const RomReadyQueue *queue)
 {
 	int			there = 0;
+	int			soon = 0;		/* will take from the queue in a moment */
+	int			more;
 	int			i;
 
 	for (i = 0; i < plan->nworkers; i++)
@@ -311,24 +337,19 @@ need_executor(const RomReadyQueue *queue)
 		RomWorker  *worker = &plan->workers[i];
 
 		if (worker->kind != ROM_WORKER_EXECUTOR ||
+			worker->state == ROM_WORKER_FREE ||
 			worker->dbid != queue->dbid || worker->owner != queue->owner ||
-			worker->leave)
+			worker->leave || worker->state == ROM_WORKER_LEAVING)
 			continue;
-		if (worker->state == ROM_WORKER_STARTING ||
-			worker->state == ROM_WORKER_IDLE)
-			return;				/* is about to take from it */
-		if (worker->state == ROM_WORKER_RUNNING)
-			there++;
+		there++;
+		if (!worker->slow)
+			soon++;
 	}
-	if (there == 0)
+	more = Min(wanted(queue) - soon, rom_guc_executors);
+	for (i = 0; i < more; i++)
 		add_need(ROM_WORKER_EXECUTOR, queue->dbid, queue->owner, 0,
-				 queue->waiting_since, false);
-	else if (queue->count > 2 * ROM_BATCH_MAX ||
-			 queue->waiting_since + ROM_GROW_AFTER <= plan->now)
-		add_need(ROM_WORKER_EXECUTOR, queue->dbid, queue->owner, 0,
-				 queue->waiting_since, true);
-	else
-		plan->next = Min(plan->next, queue->waiting_since + ROM_GROW_AFTER);
+				 queue->waiting_since,
+				 there + i > 0 && (i > 0 || soon > 0 || queue->quick == 0));
 }
 
 /* Those who need somebody to be there at all come before those who want one more; then, who waits for longest. */
@@ -474,7 +495,8 @@ serve(const Need *need)
 		return false;
 	}
 	if (need->kind == ROM_WORKER_EXECUTOR &&
-		known->executors >= rom_guc_executors)
+		known->executors >= rom_guc_executors &&
+		(need->more || rom_guc_executors == 1 || known->slow < known->executors))
 	{
 		make_room(need->dbid, need);
 		return false;
@@ -583,6 +605,7 @@ publish_pending(const bool *served)
 		n++;
 	}
 	roster->npending = n;
+	roster->places = rom_places_wait_until() > plan->now ? plan->total : plan->nworkers;
 	roster->cannot_grow = !plan->executor_rests &&
 		(plan->total >= plan->nworkers ||
 		 rom_places_wait_until() > plan->now);
@@ -592,7 +615,7 @@ publish_pending(const bool *served)
 TimestampTz
 rom_staffing_plan(void)
 {
-	static bool served[ROM_READY_QUEUES + ROM_MAX_DATABASES];
+	static bool served[NEEDS_MAX];
 	int			i;
 
 	plan->now = GetCurrentTimestamp();
