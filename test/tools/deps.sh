@@ -137,6 +137,20 @@ deps_node() {
 	node -e 'require("pg")'
 }
 
+# deps_go: the modules of sdk/go, compiled, where Go 1.21 or newer is there (Debian 12's is older); sets and exports
+# GOMODCACHE and GOCACHE.
+deps_go() {
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/romancy
+	[[ $(id -u) != 0 ]] || cache=/var/cache/romancy
+	command -v go >/dev/null || return 1
+	mkdir -p "$cache/go" "$cache/go-build"
+	export GOMODCACHE=$cache/go GOCACHE=$cache/go-build
+	(cd "${BASH_SOURCE[0]%/*}/../../sdk/go" && export GOTOOLCHAIN=local GOFLAGS=-buildvcs=false &&
+		go vet ./... </dev/null >&2 && go test -c -o /dev/null . </dev/null >&2) || return 1
+	chmod -R a+rX "$cache/go"
+	chmod -R a+rwX "$cache/go-build"
+}
+
 # deps_pool: PgBouncer, which only TAP tests run; sets and exports ROMANCY_PGBOUNCER, a folder with its program. Unpacked
 # and not installed, for its package starts a service; of a newer suite, for 1.18, which Debian 12 has, dies of
 # some cancel requests (https://github.com/pgbouncer/pgbouncer/issues/822).

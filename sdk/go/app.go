@@ -1,0 +1,425 @@
+// Package romancy is a library for durable workflows in PostgreSQL: workflows and activities in Go, with the
+// extension romancy as the only server.
+package romancy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Querier is a connection, a pool, or a transaction of the caller's.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Options of an App.
+type Options struct {
+	Queue     string // from which its workers take; default "default"
+	Namespace string // of the names, where the role has several
+}
+
+type activityOptions struct {
+	retry                                           map[string]any
+	compensation                                    string
+	startToClose, scheduleToStart, heartbeatTimeout time.Duration
+}
+
+// Option of an activity.
+type Option func(*activityOptions)
+
+// Retry sets keys of the retry policy, as define_activity takes them.
+func Retry(policy map[string]any) Option { return func(o *activityOptions) { o.retry = policy } }
+
+// Compensation names the activity that undoes this one.
+func Compensation(activity string) Option {
+	return func(o *activityOptions) { o.compensation = activity }
+}
+
+// StartToClose limits an attempt.
+func StartToClose(d time.Duration) Option { return func(o *activityOptions) { o.startToClose = d } }
+
+// ScheduleToStart limits the time until the first attempt begins.
+func ScheduleToStart(d time.Duration) Option {
+	return func(o *activityOptions) { o.scheduleToStart = d }
+}
+
+type activityCode struct {
+	run     func(context.Context, json.RawMessage) (any, error)
+	options activityOptions
+}
+
+type workflowCode func(*W) (json.RawMessage, error)
+
+// App holds the workflows and activities of one program, on one queue.
+type App struct {
+	Pool       *pgxpool.Pool
+	options    Options
+	activities map[string]activityCode
+	workflows  map[string]workflowCode
+	mu         sync.Mutex
+	kept       map[string]*W // runs that wait, by instance
+}
+
+// New makes an App of a connection string. Nothing is prepared, so it works behind a pool in transaction mode.
+func New(ctx context.Context, conninfo string, options Options) (*App, error) {
+	config, err := pgxpool.ParseConfig(conninfo)
+	if err != nil {
+		return nil, err
+	}
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	if options.Namespace != "" {
+		config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "select set_config('romancy.namespace', $1::text, false)", options.Namespace)
+			return err
+		}
+	}
+	if config.MaxConns < 20 {
+		config.MaxConns = 20
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if options.Queue == "" {
+		options.Queue = "default"
+	}
+	return &App{Pool: pool, options: options, activities: map[string]activityCode{}, workflows: map[string]workflowCode{},
+		kept: map[string]*W{}}, nil
+}
+
+// Close ends the runs that are kept and the connections.
+func (a *App) Close() {
+	a.forget()
+	a.Pool.Close()
+}
+
+func (a *App) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, w := range a.kept {
+		w.giveUp()
+		delete(a.kept, id)
+	}
+}
+
+// Activity is a function that romancy runs as an activity: in a worker, at least once, with the server's retries.
+type Activity[I, O any] struct {
+	Name string
+}
+
+// NewActivity makes a function an activity.
+func NewActivity[I, O any](a *App, name string, f func(context.Context, I) (O, error), options ...Option) Activity[I, O] {
+	code := activityCode{run: func(ctx context.Context, raw json.RawMessage) (any, error) {
+		input, err := decode[I](raw)
+		if err != nil {
+			return nil, Fail("input", err.Error())
+		}
+		return f(ctx, input)
+	}}
+	for _, o := range options {
+		o(&code.options)
+	}
+	a.activities[name] = code
+	return Activity[I, O]{name}
+}
+
+// Call runs the activity in a workflow and gives its result.
+func (x Activity[I, O]) Call(w *W, input I) (O, error) { return Call[O](w, x.Name, input) }
+
+// Spawn schedules it in parallel.
+func (x Activity[I, O]) Spawn(w *W, input I) Handle[O] { return Spawn[O](w, x.Name, input) }
+
+// Workflow is a function that romancy runs as a workflow.
+type Workflow[I, O any] struct {
+	Name string
+	app  *App
+}
+
+// NewWorkflow makes a function a workflow: replayed, so it does nothing but by activities.
+func NewWorkflow[I, O any](a *App, name string, f func(*W, I) (O, error)) Workflow[I, O] {
+	a.workflows[name] = func(w *W) (json.RawMessage, error) {
+		input, err := decode[I](w.task.Input)
+		if err != nil {
+			return nil, fmt.Errorf("input: %w", err)
+		}
+		output, err := f(w, input)
+		if err != nil {
+			return nil, err
+		}
+		return encode(output), nil
+	}
+	return Workflow[I, O]{name, a}
+}
+
+// StartOptions of an instance.
+type StartOptions struct {
+	Key      string // idempotency key
+	Labels   map[string]any
+	Priority int
+	At       time.Time
+	Tx       Querier // starts it in this transaction, beside the caller's own data
+}
+
+// Instance is a workflow instance.
+type Instance[O any] struct {
+	ID  string
+	app *App
+}
+
+// Start starts an instance.
+func (x Workflow[I, O]) Start(ctx context.Context, input I, o StartOptions) (Instance[O], error) {
+	var q Querier = x.app.Pool
+	if o.Tx != nil {
+		q = o.Tx
+	}
+	var key, at, labels any
+	if o.Key != "" {
+		key = o.Key
+	}
+	if !o.At.IsZero() {
+		at = o.At
+	}
+	if o.Labels != nil {
+		raw, err := json.Marshal(o.Labels)
+		if err != nil {
+			return Instance[O]{}, err
+		}
+		labels = string(raw)
+	}
+	raw, err := json.Marshal(input)
+	if err != nil {
+		return Instance[O]{}, err
+	}
+	i := Instance[O]{app: x.app}
+	err = q.QueryRow(ctx, "select romancy.start_workflow($1::text, $2::jsonb, idempotency_key => $3::text, start_at => $4::timestamptz,"+
+		" priority => $5::int, labels => $6::jsonb)::text", x.Name, string(raw), key, at, o.Priority, labels).Scan(&i.ID)
+	return i, fromDatabase(err)
+}
+
+// Result waits for the end and gives the output, or the instance's error; past the timeout (0: none) ErrTimeout.
+func (i Instance[O]) Result(ctx context.Context, timeout time.Duration) (O, error) {
+	var raw *string
+	var limit any
+	if timeout > 0 {
+		limit = interval(timeout)
+	}
+	err := i.app.Pool.QueryRow(ctx, "call romancy.await_result($1::uuid, $2::interval, null)", i.ID, limit).Scan(&raw)
+	if err != nil || raw == nil {
+		var zero O
+		return zero, fromDatabase(err)
+	}
+	return decode[O](json.RawMessage(*raw))
+}
+
+// Signal sends a message that Receive of the instance gets; kept until it does.
+func (i Instance[O]) Signal(ctx context.Context, channel string, data any, tx Querier) error {
+	var q Querier = i.app.Pool
+	if tx != nil {
+		q = tx
+	}
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	var id int64
+	return fromDatabase(q.QueryRow(ctx, "select romancy.send_to($1::uuid, $2::text, $3::jsonb)", i.ID, channel, string(raw)).Scan(&id))
+}
+
+// Cancel cancels the instance; false: it was not live.
+func (i Instance[O]) Cancel(ctx context.Context, reason string) (bool, error) {
+	var done bool
+	err := i.app.Pool.QueryRow(ctx, "select romancy.cancel_workflow($1::uuid, $2::text)", i.ID, reason).Scan(&done)
+	return done, fromDatabase(err)
+}
+
+// Status is the instance's status.
+func (i Instance[O]) Status(ctx context.Context) (string, error) {
+	var status string
+	err := i.app.Pool.QueryRow(ctx, "select status::text from romancy.instances where instance_id = $1::uuid", i.ID).Scan(&status)
+	return status, fromDatabase(err)
+}
+
+func optional(d time.Duration) any {
+	if d == 0 {
+		return nil
+	}
+	return interval(d)
+}
+
+// Define tells the database what this program defines. A worker does it when it starts.
+func (a *App) Define(ctx context.Context, q Querier) error {
+	var ignored any
+	for name, code := range a.activities {
+		o := code.options
+		var retry, compensation any
+		if o.retry != nil {
+			raw, err := json.Marshal(o.retry)
+			if err != nil {
+				return err
+			}
+			retry = string(raw)
+		}
+		if o.compensation != "" {
+			compensation = o.compensation
+		}
+		if err := q.QueryRow(ctx, "select romancy.define_activity($1::text, queue => $2::text, retry => $3::jsonb,"+
+			" compensation => $4::text, start_to_close_timeout => $5::interval, schedule_to_start_timeout => $6::interval)::text",
+			name, a.options.Queue, retry, compensation, optional(o.startToClose), optional(o.scheduleToStart)).Scan(&ignored); err != nil {
+			return fromDatabase(err)
+		}
+	}
+	for name := range a.workflows {
+		if err := q.QueryRow(ctx, "select romancy.define_workflow($1::text, queue => $2::text)::text", name, a.options.Queue).Scan(&ignored); err != nil {
+			return fromDatabase(err)
+		}
+	}
+	return nil
+}
+
+// runActivity runs an activity's function; a panic is an error.
+func (a *App) runActivity(ctx context.Context, name string, input json.RawMessage) (raw json.RawMessage, err error) {
+	code, ok := a.activities[name]
+	if !ok {
+		return nil, Fail("RM001", fmt.Sprintf("this worker has no activity %q", name))
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	result, err := code.run(ctx, input)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(result)
+}
+
+// take gives the kept run of an instance, if history has nothing that it has not seen in this order.
+func (a *App) take(task *workflowTask) *W {
+	a.mu.Lock()
+	w := a.kept[task.InstanceID]
+	delete(a.kept, task.InstanceID)
+	a.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	if len(task.History) < 1000 && w.lastSeq == 0 {
+		return w
+	}
+	for i := range task.History {
+		if len(task.History) < 1000 && task.History[i].Seq == w.lastSeq {
+			return w
+		}
+	}
+	w.giveUp()
+	return nil
+}
+
+// stepWorkflow runs a workflow's code as far as it comes and tells the server.
+func (a *App) stepWorkflow(ctx context.Context, q Querier, task workflowTask) error {
+	w := a.take(&task)
+	fresh := w == nil
+	if fresh {
+		w = newW(task)
+	}
+	w.task = task
+	w.absorb(task.History)
+	for page := len(task.History); page >= 1000; {
+		rows, err := q.Query(ctx, "select seq, event_type, activity_id, data::text from romancy.read_history($1::text, $2::bigint)", task.Token, w.lastSeq)
+		if err != nil {
+			return err
+		}
+		events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (event, error) {
+			var e event
+			var data *string
+			err := row.Scan(&e.Seq, &e.EventType, &e.ActivityID, &data)
+			if data != nil {
+				e.Data = json.RawMessage(*data)
+			}
+			return e, err
+		})
+		if err != nil {
+			return err
+		}
+		w.absorb(events)
+		page = len(events)
+	}
+	var waits *wait
+	if fresh {
+		waits = w.start(a.workflows[task.Workflow])
+	} else {
+		waits = w.goOn()
+	}
+	switch {
+	case waits != nil:
+		if err := a.suspend(ctx, q, w, waits.document); err != nil {
+			w.giveUp()
+			return err
+		}
+		a.mu.Lock()
+		a.kept[task.InstanceID] = w
+		var given *W
+		if len(a.kept) > 10000 {
+			for id := range a.kept {
+				given = a.kept[id]
+				delete(a.kept, id)
+				break
+			}
+		}
+		a.mu.Unlock()
+		if given != nil {
+			given.giveUp()
+		}
+		return nil
+	case w.err != nil:
+		return execute(ctx, q, "select romancy.fail_workflow($1::text, $2::text, $3::text, $4::jsonb)", task.Token,
+			messageOf(w.err), codeOf(w.err), detailOf(w.err))
+	case len(w.commands) > 0:
+		// commands that nothing waits for are carried out first; the code is run again and ends again
+		return a.suspend(ctx, q, w, object{"all": []string{}})
+	case len(w.records) > 0:
+		return execute(ctx, q, "select romancy.record($1::text, $2::jsonb), romancy.complete_workflow($1::text, $3::jsonb)", task.Token,
+			string(encode(w.records)), string(w.output))
+	}
+	return execute(ctx, q, "select romancy.complete_workflow($1::text, $2::jsonb)", task.Token, string(w.output))
+}
+
+func (a *App) suspend(ctx context.Context, q Querier, w *W, document any) error {
+	var waitFor any
+	if document != nil {
+		waitFor = string(encode(document))
+	}
+	commands := w.commands
+	if commands == nil {
+		commands = []object{}
+	}
+	var err error
+	if len(w.records) > 0 {
+		err = execute(ctx, q, "select romancy.record($1::text, $2::jsonb), romancy.suspend($1::text, $3::jsonb, $4::jsonb)", w.task.Token,
+			string(encode(w.records)), string(encode(commands)), waitFor)
+	} else {
+		err = execute(ctx, q, "select romancy.suspend($1::text, $2::jsonb, $3::jsonb)", w.task.Token, string(encode(commands)), waitFor)
+	}
+	if err == nil {
+		w.records, w.commands = nil, nil
+	}
+	return err
+}
+
+func execute(ctx context.Context, q Querier, sql string, args ...any) error {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return fromDatabase(err)
+	}
+	for rows.Next() {
+	}
+	rows.Close()
+	return fromDatabase(rows.Err())
+}

@@ -1,0 +1,110 @@
+package romancy
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Error is an error of the server's or of an activity, with its SQLSTATE and, for an activity's own, its code.
+type Error struct {
+	SQLState string          `json:"sqlstate,omitempty"`
+	Code     string          `json:"code,omitempty"`
+	Message  string          `json:"message"`
+	Detail   json.RawMessage `json:"detail,omitempty"`
+	Hint     string          `json:"hint,omitempty"`
+	// Terminal, in an activity's error: it is not to be tried again.
+	Terminal bool `json:"-"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Is compares SQLSTATEs, so that errors.Is(err, romancy.ErrTimeout) works.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.SQLState != "" && t.SQLState == e.SQLState
+}
+
+// Errors to compare with errors.Is.
+var (
+	ErrNonDeterminism = &Error{SQLState: "RM003", Message: "replay does not match history"}
+	ErrTimeout        = &Error{SQLState: "RM006", Message: "timeout"}
+	ErrCancelled      = &Error{SQLState: "RM008", Message: "cancelled"}
+	ErrLeaseLost      = &Error{SQLState: "RM009", Message: "lease lost"}
+)
+
+// Fail makes an activity's error that is never tried again. code: what the workflow sees as Code.
+func Fail(code, message string) error {
+	return &Error{Code: code, Message: message, Terminal: true}
+}
+
+func fromDocument(raw json.RawMessage) *Error {
+	e := &Error{}
+	if err := json.Unmarshal(raw, e); err != nil || e.Message == "" {
+		e.Message = "unknown error"
+	}
+	return e
+}
+
+// fromDatabase makes an error of pgx one of ours; errors of the connection stay as they are.
+func fromDatabase(err error) error {
+	var pg *pgconn.PgError
+	if err == nil || !errors.As(err, &pg) || strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "57P") {
+		return err
+	}
+	e := &Error{SQLState: pg.Code, Message: pg.Message, Hint: pg.Hint}
+	if pg.Detail != "" {
+		e.Detail, _ = json.Marshal(pg.Detail)
+	}
+	switch pg.Code {
+	case "RM007":
+		e.Code = pg.ConstraintName
+	case "3F000", "42883", "42P01":
+		e.Message = "this database lacks extension romancy, or has an older one: " + pg.Message
+		e.Hint = "Run CREATE EXTENSION romancy (or ALTER EXTENSION romancy UPDATE) in it."
+	case "42501":
+		e.Message = "the role may not use romancy: " + pg.Message
+		e.Hint = "Run SELECT romancy.grant_usage('role') as the extension's owner."
+	}
+	return e
+}
+
+// codeOf is what the server is told as error_code.
+func codeOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		if e.SQLState != "" {
+			return e.SQLState
+		}
+		if e.Code != "" {
+			return e.Code
+		}
+	}
+	return "error"
+}
+
+func messageOf(err error) string {
+	text := strings.ReplaceAll(err.Error(), "\x00", "")
+	if len(text) > 10000 {
+		text = strings.ToValidUTF8(text[:10000], "")
+	}
+	if text == "" {
+		text = "error"
+	}
+	return text
+}
+
+func detailOf(err error) any {
+	var e *Error
+	if errors.As(err, &e) && len(e.Detail) > 0 {
+		return string(e.Detail)
+	}
+	return nil
+}
+
+func isTerminal(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Terminal
+}

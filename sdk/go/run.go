@@ -1,0 +1,265 @@
+package romancy
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+)
+
+// history event, as the server gives it.
+type event struct {
+	Seq        int64           `json:"seq"`
+	EventType  string          `json:"event_type"`
+	ActivityID *string         `json:"activity_id"`
+	Data       json.RawMessage `json:"data"`
+}
+
+type eventData struct {
+	Name   string          `json:"name"`
+	Input  json.RawMessage `json:"input"`
+	Result json.RawMessage `json:"result"`
+	Error  json.RawMessage `json:"error"`
+}
+
+func (e *event) data() eventData {
+	var d eventData
+	_ = json.Unmarshal(e.Data, &d)
+	return d
+}
+
+var (
+	scheduled = map[string]bool{"ActivityScheduled": true, "TimerScheduled": true, "ReceiveScheduled": true, "ChildWorkflowScheduled": true}
+	failed    = map[string]bool{"ActivityFailed": true, "ChildWorkflowFailed": true, "MessageTimeout": true, "AwaitTimeout": true, "CallFailed": true}
+)
+
+// value is the result of the step, or its error.
+func (e *event) value() (json.RawMessage, error) {
+	d := e.data()
+	if failed[e.EventType] {
+		return nil, fromDocument(d.Error)
+	}
+	return d.Result, nil
+}
+
+type workflowTask struct {
+	Token      string          `json:"token"`
+	InstanceID string          `json:"instance_id"`
+	Workflow   string          `json:"workflow"`
+	Input      json.RawMessage `json:"input"`
+	History    []event         `json:"history"`
+}
+
+// object is one record or command.
+type object map[string]any
+
+// wait is what the code waits for; nil members: see waitFor.
+type wait struct {
+	document any // wait_for
+}
+
+// W is what a workflow's code is given: its calls are methods of it, or take it. It is run from the top again and
+// again; each call is answered from history. While the code waits, its goroutine is kept.
+type W struct {
+	task     workflowTask
+	steps    map[string]*event
+	outcomes map[string]*event
+	used     map[string]bool
+	order    []string // ids of steps, as history has them
+	counts   map[string]int
+	lastSeq  int64
+	records  []object
+	commands []object
+
+	yield  chan *wait // the code waits (nil: it has ended)
+	resume chan bool  // false: the run is given up
+	output json.RawMessage
+	err    error
+	ended  bool
+}
+
+func newW(task workflowTask) *W {
+	w := &W{
+		steps: map[string]*event{}, outcomes: map[string]*event{}, used: map[string]bool{}, counts: map[string]int{},
+		yield: make(chan *wait), resume: make(chan bool),
+	}
+	w.absorb(task.History)
+	return w
+}
+
+func (w *W) absorb(events []event) {
+	for i := range events {
+		e := &events[i]
+		if e.Seq <= w.lastSeq {
+			continue
+		}
+		w.lastSeq = e.Seq
+		if e.ActivityID == nil || e.EventType == "CompensationExecuted" || e.EventType == "CompensationFailed" ||
+			(strings.HasPrefix(e.EventType, "Workflow") && e.EventType != "WorkflowStarted") {
+			continue
+		}
+		step := *e.ActivityID
+		if first := w.steps[step]; first != nil && scheduled[first.EventType] {
+			if w.outcomes[step] == nil {
+				w.outcomes[step] = e
+			}
+			continue
+		}
+		if w.steps[step] == nil {
+			w.order = append(w.order, step)
+		}
+		w.steps[step] = e
+	}
+}
+
+// stop ends the workflow's goroutine with an error.
+type stop struct{ err error }
+
+func (w *W) differs(format string, args ...any) {
+	panic(stop{&Error{SQLState: "RM003", Message: fmt.Sprintf(format, args...),
+		Hint: "Run the former program, or guard the change with Patched; then call romancy.resume_workflow()."}})
+}
+
+func (w *W) stepID(name string) string {
+	w.counts[name]++
+	return fmt.Sprintf("%s:%d", name, w.counts[name])
+}
+
+func (w *W) unused() string {
+	for _, step := range w.order {
+		if !w.used[step] {
+			return step
+		}
+	}
+	return ""
+}
+
+func same(a, b json.RawMessage) bool {
+	var x, y any
+	_ = json.Unmarshal(a, &x)
+	_ = json.Unmarshal(b, &y)
+	return reflect.DeepEqual(x, y)
+}
+
+// known is the event that answers a call, of one of these kinds, this name and this input (nil: not compared); nil past
+// the end of history.
+func (w *W) known(step, kinds, name string, input json.RawMessage) *event {
+	if w.used[step] {
+		w.differs("activity_id %q is used twice", step)
+	}
+	w.used[step] = true
+	e := w.steps[step]
+	if e == nil {
+		if left := w.unused(); left != "" {
+			w.differs("the program asks for %q; history holds %q", step, left)
+		}
+		return nil
+	}
+	if !strings.Contains(" "+kinds+" CallFailed ", " "+e.EventType+" ") {
+		w.differs("the program asks for another kind of step %q than %s, which history holds", step, e.EventType)
+	}
+	d := e.data()
+	held := d.Name
+	if held == "" {
+		held = step
+		if i := strings.LastIndex(step, ":"); i >= 0 {
+			held = step[:i]
+		}
+	}
+	if name != "" && held != name {
+		w.differs("the program asks for %q as %q; history holds %q", name, step, held)
+	}
+	if input != nil && e.EventType != "CallFailed" && !same(d.Input, input) {
+		w.differs("the program asks for %q with another input than history holds: %.500s, %.500s", step, input, d.Input)
+	}
+	return e
+}
+
+func (w *W) record(step, kinds, name string, o object) *event {
+	e := w.known(step, kinds, name, nil)
+	if e == nil {
+		o["id"] = step
+		w.records = append(w.records, o)
+	}
+	return e
+}
+
+func (w *W) command(step, kinds, name string, input json.RawMessage, o object) {
+	if w.known(step, kinds, name, input) == nil {
+		o["id"] = step
+		w.commands = append(w.commands, o)
+	}
+}
+
+// outcome is the end of a step that may take time, or nil.
+func (w *W) outcome(step string) *event {
+	if e := w.outcomes[step]; e != nil {
+		return e
+	}
+	if e := w.steps[step]; e != nil && !scheduled[e.EventType] {
+		return e
+	}
+	return nil
+}
+
+// suspend has the code wait.
+func (w *W) suspend(document any) {
+	w.yield <- &wait{document}
+	if !<-w.resume {
+		runtime.Goexit() // given up: it is begun anew elsewhere
+	}
+}
+
+// blocking waits for the last command, as a handler's call waits.
+func (w *W) blocking(step string) *event {
+	for {
+		if e := w.outcome(step); e != nil {
+			return e
+		}
+		if n := len(w.commands); n > 0 && w.commands[n-1]["id"] == step {
+			w.suspend(nil)
+		} else {
+			w.suspend(object{"all": []string{step}})
+		}
+	}
+}
+
+// start runs code in a goroutine of its own until it waits or ends.
+func (w *W) start(code func(*W) (json.RawMessage, error)) *wait {
+	go func() {
+		normal := false
+		defer func() {
+			if r := recover(); r != nil {
+				if s, ok := r.(stop); ok {
+					w.err = s.err
+				} else {
+					w.err = fmt.Errorf("panic: %v", r)
+				}
+			} else if !normal {
+				return // given up
+			}
+			w.ended = true
+			w.yield <- nil
+		}()
+		w.output, w.err = code(w)
+		if left := w.unused(); w.err == nil && left != "" {
+			w.differs("the program ends; history goes on with %q", left)
+		}
+		normal = true
+	}()
+	return <-w.yield
+}
+
+// goOn lets the code that waits go on until it waits again or ends.
+func (w *W) goOn() *wait {
+	w.resume <- true
+	return <-w.yield
+}
+
+// giveUp ends the goroutine of code that waits.
+func (w *W) giveUp() {
+	if !w.ended {
+		w.resume <- false
+	}
+}

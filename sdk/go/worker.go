@@ -1,0 +1,198 @@
+package romancy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// WorkerOptions of Run.
+type WorkerOptions struct {
+	Concurrency int           // tasks at a time; default 10
+	Lease       time.Duration // renewed at a third; default a minute
+	Log         *slog.Logger  // default slog.Default()
+}
+
+type worker struct {
+	app    *App
+	o      WorkerOptions
+	name   string
+	places chan struct{}
+	busy   sync.WaitGroup
+	mu     sync.Mutex
+	leases map[string]string // token -> the statement that renews it
+}
+
+// Run works until ctx is done, or SIGTERM or SIGINT: it takes workflows and activities of the queue. What has begun ends.
+func (a *App) Run(ctx context.Context, o WorkerOptions) error {
+	if o.Concurrency < 1 {
+		o.Concurrency = 10
+	}
+	if o.Lease <= 0 {
+		o.Lease = time.Minute
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if err := a.Define(ctx, a.Pool); err != nil {
+		return err
+	}
+	ctx, done := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer done()
+	host, _ := os.Hostname()
+	w := &worker{app: a, o: o, name: fmt.Sprintf("%s/%d", host, os.Getpid()), places: make(chan struct{}, o.Concurrency),
+		leases: map[string]string{}}
+	renewal, stopRenewal := context.WithCancel(context.Background())
+	defer stopRenewal()
+	go w.renew(renewal)
+	var polls sync.WaitGroup
+	for _, kind := range []string{"activities", "workflows"} {
+		if (kind == "activities" && len(a.activities) == 0) || (kind == "workflows" && len(a.workflows) == 0) {
+			continue
+		}
+		polls.Add(1)
+		go func(kind string) {
+			defer polls.Done()
+			w.poll(ctx, kind)
+		}(kind)
+	}
+	polls.Wait()
+	w.busy.Wait()
+	return nil
+}
+
+func (w *worker) poll(ctx context.Context, kind string) {
+	pause := 100 * time.Millisecond
+	for ctx.Err() == nil {
+		begun := time.Now()
+		err := w.pollOnce(ctx, kind)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		w.o.Log.Warn("romancy: poll", "kind", kind, "error", err)
+		if time.Since(begun) > time.Minute {
+			pause = 100 * time.Millisecond
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(float64(pause) * (0.5 + mathrand.Float64()))):
+		}
+		pause = min(pause*2, 30*time.Second)
+	}
+}
+
+func (w *worker) pollOnce(ctx context.Context, kind string) error {
+	select {
+	case w.places <- struct{}{}:
+	case <-ctx.Done():
+		return nil
+	}
+	sql := "call romancy.poll_activities($1::text, $2::text, 1, $3::interval, '20 s', null)"
+	if kind == "workflows" {
+		sql = "call romancy.poll_workflows($1::text, $2::text, 1, $3::interval, '20 s', null)"
+	}
+	var raw string
+	err := w.app.Pool.QueryRow(ctx, sql, w.app.options.Queue, w.name, interval(w.o.Lease)).Scan(&raw)
+	var tasks []json.RawMessage
+	if err == nil {
+		err = json.Unmarshal([]byte(raw), &tasks)
+	}
+	if len(tasks) == 0 {
+		<-w.places
+		return err
+	}
+	w.busy.Add(1)
+	go func() {
+		defer w.busy.Done()
+		defer func() { <-w.places }()
+		for _, task := range tasks {
+			w.serve(kind, task)
+		}
+	}()
+	return nil
+}
+
+func (w *worker) serve(kind string, raw json.RawMessage) {
+	var head struct {
+		Token    string          `json:"token"`
+		Activity string          `json:"activity"`
+		Input    json.RawMessage `json:"input"`
+	}
+	ctx := context.Background()
+	if err := json.Unmarshal(raw, &head); err != nil {
+		w.o.Log.Error("romancy: a task could not be read", "error", err)
+		return
+	}
+	renewal := "select romancy.heartbeat_activity($1::text, null, $2::interval)"
+	if kind == "workflows" {
+		renewal = "select romancy.extend_lease($1::text, $2::interval)"
+	}
+	w.mu.Lock()
+	w.leases[head.Token] = renewal
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.leases, head.Token)
+		w.mu.Unlock()
+	}()
+	var err error
+	if kind == "activities" {
+		err = w.app.serveActivity(ctx, w.app.Pool, head.Token, head.Activity, head.Input)
+	} else {
+		err = w.serveWorkflow(ctx, raw)
+	}
+	if err != nil && !errors.Is(err, ErrLeaseLost) {
+		w.o.Log.Warn("romancy: a task could not be served", "error", err) // its lease ends, and another takes it
+	}
+}
+
+func (a *App) serveActivity(ctx context.Context, q Querier, token, name string, input json.RawMessage) error {
+	result, err := a.runActivity(ctx, name, input)
+	if err != nil {
+		return execute(ctx, q, "select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)", token, messageOf(err),
+			codeOf(err), detailOf(err), isTerminal(err))
+	}
+	return execute(ctx, q, "select romancy.complete_activity($1::text, $2::jsonb)", token, string(result))
+}
+
+func (w *worker) serveWorkflow(ctx context.Context, raw json.RawMessage) error {
+	var task workflowTask
+	if err := json.Unmarshal(raw, &task); err != nil {
+		return err
+	}
+	if w.app.workflows[task.Workflow] == nil {
+		// another worker of the queue may know it: it gets the instance when the lease ends
+		return fmt.Errorf("this worker has no workflow %q", task.Workflow)
+	}
+	return w.app.stepWorkflow(ctx, w.app.Pool, task)
+}
+
+func (w *worker) renew(ctx context.Context) {
+	tick := time.NewTicker(w.o.Lease / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		w.mu.Lock()
+		leases := make(map[string]string, len(w.leases))
+		for token, sql := range w.leases {
+			leases[token] = sql
+		}
+		w.mu.Unlock()
+		for token, sql := range leases {
+			// lost, or the connection is: the next call of the task says so
+			_ = execute(ctx, w.app.Pool, sql, token, interval(w.o.Lease))
+		}
+	}
+}
