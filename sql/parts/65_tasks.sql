@@ -3,7 +3,8 @@
  * (queue '') or in a program that fetches them. task_id is a UUID of version 8,
  * otherwise like version 7, so that executors tell tasks from instances.
  *
- * kind: 0 step of a handler, 1 of a canvas, 2 a turn of workflow code outside.
+ * kind: 0 step of a handler, 1 of a canvas, 2 a turn of workflow code outside, 3 what
+ * undoes a step of a handler.
  * state: 0 ready, 1 running under a lease, 2 waits for its next attempt, 3 dead,
  * 4 workflow code outside has asked for something (input) and waits for it, 5 its
  * instance is paused.

@@ -32,6 +32,7 @@
 #include "steps/throttle.h"
 #include "turn/context.h"
 #include "turn/primitive.h"
+#include "turn/replay.h"
 
 PG_FUNCTION_INFO_V1(romancy_define_workflow);
 PG_FUNCTION_INFO_V1(romancy_define_activity);
@@ -127,7 +128,8 @@ static RomStatement upsert_activity = {
 static RomStatement live_of_activity = {
 	"select i.instance_id from romancy.t_instance i"
 	" where i.wake_at is not null and i.status = 'waiting_for_activity'"
-	" and i.wait operator(pg_catalog.->>) 'name' = $1 limit 1",
+	" and i.wait operator(pg_catalog.->>) 'name' = $1"
+	" and i.wait operator(pg_catalog.->>) 'await' is null limit 1",
 	1, {TEXTOID}
 };
 
@@ -184,6 +186,11 @@ name_arg(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"name\" must not exceed %d bytes", ROM_NAME_MAX)));
+	if (name[0] == ROM_STEP_ENGINE)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"name\" must not begin with \"%c\"", ROM_STEP_ENGINE),
+				 errdetail("Ids that begin so are given by romancy itself.")));
 	return name;
 }
 

@@ -11,7 +11,7 @@
 #include "utils/uuid.h"
 
 /* SQL: does the instance i wait in an await, alone or among others? Its subscription tells whether for a receive. */
-#define ROM_AWAITING_SQL "i.wait ->> 'step' LIKE 'await%'"
+#define ROM_AWAITING_SQL "i.wait ->> 'await' = 'true'"
 
 /* SQL: the mailbox of instance i, where its messages are. */
 #define ROM_MAILBOX_SQL "coalesce(i.mailbox, i.instance_id)"

@@ -63,7 +63,7 @@ extern const pg_uuid_t *rom_message_sender(void);
 	" OR EXISTS (SELECT FROM romancy.t_subscription s JOIN romancy.t_message m" \
 	"  ON m.kind = 'o' AND m.channel = s.channel WHERE s.instance_id = i.instance_id" \
 	"  AND s.channel = i.wait ->> 'name' AND s.mode = 'competing' OFFSET 0))" \
-	" OR i.wait ->> 'step' LIKE 'await%' AND EXISTS" \
+	" OR " ROM_AWAITING_SQL " AND EXISTS" \
 	" (SELECT FROM romancy.t_subscription s WHERE s.instance_id = i.instance_id" \
 	"  AND s.spawned > 0 AND (EXISTS (SELECT FROM romancy.t_delivery d" \
 	"   WHERE d.mailbox = " ROM_MAILBOX_SQL " AND d.channel = s.channel AND NOT d.received OFFSET 0)" \

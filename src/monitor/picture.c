@@ -251,20 +251,6 @@ add_event(RomPicture *picture, RomEvent *event, TimestampTz at, int depth)
 	add_mark(picture, step, true, true);
 }
 
-/*
- * is_compensation says whether a step that is waited for undoes another. While the instance compensates, its id tells;
- * before that, an activity may just be named so.
- */
-static bool
-is_compensation(const RomPicture *picture, const char *id, const char *name)
-{
-	size_t		len = name ? strlen(name) : 0;
-
-	return strncmp(id, "compensation_", 13) == 0 &&
-		(picture->status == ROM_STATUS_COMPENSATING || len == 0 ||
-		 strncmp(id, name, len) != 0 || id[len] != ':');
-}
-
 /* add_wait adds what a live instance waits for, where no spawned step shows it. */
 static void
 add_wait(RomPicture *picture, Jsonb *wait, TimestampTz at)
@@ -276,16 +262,16 @@ add_wait(RomPicture *picture, Jsonb *wait, TimestampTz at)
 	RomPictureKind shown = ROM_PICTURE_ACTIVITY;
 	RomPictureStep *step;
 
-	if (id == NULL || (detail != NULL && rom_jb_get_int(detail, "pending", 0) > 0))
+	if (id == NULL || rom_jb_get_bool(wait, "await", false))
 		return;					/* nothing, or spawned steps */
 	if (strcmp(kind, "timer") == 0)
 		shown = ROM_PICTURE_TIMER;
 	else if (strcmp(kind, "message") == 0 || strcmp(kind, "event") == 0)
 		shown = ROM_PICTURE_MESSAGE;
-	else if (is_compensation(picture, id, rom_jb_get_text(wait, "name")))
+	else if (rom_jb_get_text(wait, "undoes") != NULL)
 	{
 		shown = ROM_PICTURE_COMPENSATION;
-		id += 13;
+		id = rom_jb_get_text(wait, "undoes");
 	}
 	step = new_step(picture, shown, id, rom_jb_get_text(wait, "name"), at);
 	if (detail != NULL)

@@ -181,7 +181,7 @@ rom_command_step(Jsonb *object, const char *what)
 
 	if (step == NULL || step[0] == '\0' || strlen(step) > ROM_NAME_MAX)
 		bad(what, "id", "a text of 1 to 200 bytes");
-	if (strcmp(step, ROM_OUTSIDE_STEP) == 0)
+	if (step[0] == ROM_STEP_ENGINE || strcmp(step, ROM_OUTSIDE_STEP) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("%s: activity id \"%s\" is reserved", what, step)));

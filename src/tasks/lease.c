@@ -88,7 +88,7 @@ rom_lease_lock(const RomToken *token, Oid caller)
 		return NULL;
 	task->live = rom_task_live(&task->instance_id, &status);
 	task->unwanted = !task->live ||
-		(status == ROM_STATUS_COMPENSATING && strncmp(task->step, "compensation_", 13) != 0);
+		(status == ROM_STATUS_COMPENSATING && task->kind != ROM_TASK_COMPENSATION);
 	return task;
 }
 

@@ -38,6 +38,7 @@
 #include "tasks/program.h"
 #include "tasks/task.h"
 #include "turn/call.h"
+#include "turn/replay.h"
 #include "turn/saga.h"
 #include "turn/turn.h"
 
@@ -133,7 +134,7 @@ step_arg(FunctionCallInfo fcinfo, int n)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("activity_id must have between 1 and 200 bytes")));
-	if (strcmp(step, ROM_OUTSIDE_STEP) == 0)
+	if (step[0] == ROM_STEP_ENGINE || strcmp(step, ROM_OUTSIDE_STEP) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("activity_id \"%s\" is reserved", step)));

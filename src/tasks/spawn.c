@@ -282,7 +282,7 @@ in_flight(RomTurn *turn)
 		"SELECT t.step, t.activity, a.compensation, t.input, t.due_at, t.state, t.task_id, t.queue, t.limit_key"
 		" FROM romancy.t_task t JOIN romancy.t_activity a ON a.name = t.activity"
 		" WHERE t.instance_id = $1 AND t.kind = 0 AND t.state <> 3 AND t.queue <> ''"
-		" AND a.compensation IS NOT NULL AND t.step NOT LIKE 'compensation\\_%'"
+		" AND a.compensation IS NOT NULL"
 		" FOR UPDATE OF t SKIP LOCKED",
 		1, {UUIDOID}
 	};
@@ -443,6 +443,8 @@ queued_execute(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activ
 							 DT_NOEND, before->detail);
 	}
 	task = new_task(turn, call->name, call->step, call->input);
+	if (call->undoes != NULL)
+		task->kind = ROM_TASK_COMPENSATION;
 	rom_task_define(task, activity, &start_by);
 	task->retry = call->options;
 	rom_engine_begin(&engine);

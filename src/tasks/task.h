@@ -36,8 +36,9 @@ typedef enum RomTaskKind
 {
 	ROM_TASK_ACTIVITY,			/* a step of a handler */
 	ROM_TASK_CANVAS,
-	ROM_TASK_WORKFLOW			/* a turn of a workflow whose code runs
+	ROM_TASK_WORKFLOW,			/* a turn of a workflow whose code runs
 								 * outside */
+	ROM_TASK_COMPENSATION		/* undoes a step of a handler */
 } RomTaskKind;
 
 /* Workflow tasks of a queue are kept under this prefix and its name. */

@@ -39,7 +39,7 @@ typedef struct CounterEntry
 	int			n;
 } CounterEntry;
 
-/* check_length raises RM012 for an empty or a too long name or activity_id. */
+/* check_length raises RM012 for an empty or a too long name or activity_id, and for one that only the engine gives. */
 static void
 check_length(const char *what, const char *text)
 {
@@ -47,6 +47,11 @@ check_length(const char *what, const char *text)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("%s \"%s\" must have between 1 and %d bytes", what, text, ROM_STEP_MAX)));
+	if (text[0] == ROM_STEP_ENGINE)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("%s \"%s\" must not begin with \"%c\"", what, text, ROM_STEP_ENGINE),
+				 errdetail("Ids that begin so are given by romancy itself.")));
 }
 
 void
@@ -331,6 +336,8 @@ rom_turn_wait(RomTurn *turn, RomCall *call, RomStatus status, const char *kind,
 	wait->kind = rom_turn_copy_text(turn, kind);
 	wait->step = rom_turn_copy_text(turn, call->step);
 	wait->name = rom_turn_copy_text(turn, call->name ? call->name : call->step_base);
+	wait->await = call->primitive->awaits;
+	wait->undoes = rom_turn_copy_text(turn, call->undoes);
 	wait->since = before ? before->since : rom_now();
 	wait->until = until;
 	wait->detail = rom_turn_copy_jsonb(turn, detail);
@@ -343,7 +350,8 @@ rom_turn_waited(RomTurn *turn, RomCall *call)
 {
 	RomWait    *wait = turn->wait.before;
 
-	if (wait != NULL && wait->step != NULL && strcmp(wait->step, call->step) == 0)
+	if (wait != NULL && wait->step != NULL && strcmp(wait->step, call->step) == 0 &&
+		wait->await == call->primitive->awaits)
 		return wait;
 	return NULL;
 }
@@ -353,7 +361,7 @@ rom_turn_wait_over(RomTurn *turn, const char *label)
 {
 	RomWait    *wait = turn->wait.before;
 
-	if (wait != NULL && wait->step != NULL && strcmp(wait->step, label) == 0)
+	if (wait != NULL && wait->await && strcmp(wait->step, label) == 0)
 	{
 		turn->wait.over = true;
 		rom_quiet_past_await(turn);

@@ -186,6 +186,7 @@ done:
 	{
 		rom_call_answered(turn, call, event);
 		if (turn->wait.before && turn->wait.before->step &&
+			turn->wait.before->await == call->primitive->awaits &&
 			strcmp(turn->wait.before->step, call->step) == 0)
 			turn->wait.before = NULL;
 	}

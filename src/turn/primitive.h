@@ -117,6 +117,9 @@ typedef struct RomPrimitive
 
 	/* compares input on replay? (default: yes when call->input is set) */
 	bool		ignore_input;
+
+	/* waits for other steps, under a label; is no step itself */
+	bool		awaits;
 } RomPrimitive;
 
 struct RomCall
@@ -128,6 +131,8 @@ struct RomCall
 	Jsonb	   *input;			/* fingerprint and recorded input; or NULL */
 	Jsonb	   *detail;			/* recorded with the event; not compared; or
 								 * NULL */
+	const char *undoes;			/* of a compensation: the step that it undoes;
+								 * else NULL */
 	void	   *options;		/* the primitive's own; must survive the
 								 * unwind: allocated in rom_turn_context() */
 };
@@ -140,6 +145,10 @@ typedef struct RomWait
 								 * 'activity', 'workflow', ... */
 	const char *step;
 	const char *name;
+	bool		await;			/* it is an await: step is its label, and no
+								 * step of the program */
+	const char *undoes;			/* the step that it undoes (a compensation);
+								 * NULL: none */
 	TimestampTz since;
 	TimestampTz until;			/* DT_NOEND: no time */
 	Jsonb	   *detail;			/* primitive's own state (object), or NULL */

@@ -15,6 +15,9 @@
 #define ROM_STEP_MAX		200
 #define ROM_STEP_KEY		(ROM_STEP_MAX + 64)
 
+/* Ids that begin so are the engine's own: names and activity_ids of users must not. */
+#define ROM_STEP_ENGINE		'@'
+
 /* What is known of a scheduled step: an entry of turn->replay.steps. The seen ones are failure.c's. */
 typedef struct RomReplayStep
 {

@@ -32,6 +32,7 @@
 #include "defs/activity_definition.h"
 #include "instances/event.h"
 #include "memory/slot.h"
+#include "turn/carry.h"
 #include "turn/context.h"
 #include "turn/replay.h"
 #include "turn/saga.h"
@@ -109,7 +110,7 @@ rom_saga_note_scheduled(RomTurn *turn, RomEvent *event)
 char *
 rom_saga_step_id(const char *step)
 {
-	return psprintf("compensation_%s", step);
+	return psprintf("%ccompensation_%s", ROM_STEP_ENGINE, step);
 }
 
 /* registered_name says what an event registers, or NULL. */
@@ -380,8 +381,8 @@ is_settled(RomTurn *turn, Jsonb *one)
 	event = rom_turn_event(turn, item->error ? ROM_EVENT_ACTIVITY_FAILED :
 						   ROM_EVENT_ACTIVITY_COMPLETED, step);
 	event->name = rom_jb_get_text(one, "activity");
-	if (strncmp(step, event->name, strlen(event->name)) == 0 &&
-		step[strlen(event->name)] == ':')
+	if (rom_call_base_length(step) == strlen(event->name) &&
+		strncmp(step, event->name, strlen(event->name)) == 0)
 		event->name = NULL;		/* the step's id tells it */
 	event->input = rom_jb_get_json(one, "input");
 	event->result = item->error ? item->error :
@@ -489,6 +490,7 @@ rom_saga_step(RomTurn *turn)
 	call.primitive = activity_primitive;
 	call.name = call.step_base = r->name;
 	call.step = rom_saga_step_id(r->event->step);
+	call.undoes = r->event->step;
 	call.input = compensation_input(turn, r->event);
 	event = rom_turn_event(turn, 0, call.step);
 	event->name = r->name;

@@ -44,6 +44,9 @@ wait_to_jsonb(RomWait *wait, RomSaga *saga)
 	rom_jb_text(&jb, "kind", wait->kind);
 	rom_jb_text(&jb, "step", wait->step);
 	rom_jb_text(&jb, "name", wait->name);
+	if (wait->await)
+		rom_jb_bool(&jb, "await", true);
+	rom_jb_text(&jb, "undoes", wait->undoes);
 	rom_jb_text(&jb, "status", rom_status_name(wait->status));
 	rom_jb_time(&jb, "since", wait->since);
 	rom_jb_time(&jb, "until", wait->until);
@@ -62,6 +65,8 @@ rom_wait_from_jsonb(Jsonb *json)
 	wait->kind = rom_jb_get_text(json, "kind");
 	wait->step = rom_jb_get_text(json, "step");
 	wait->name = rom_jb_get_text(json, "name");
+	wait->await = rom_jb_get_bool(json, "await", false);
+	wait->undoes = rom_jb_get_text(json, "undoes");
 	wait->status = status ? rom_status_from_name(status) : ROM_STATUS_RUNNING;
 	wait->since = rom_jb_get_time(json, "since");
 	wait->until = rom_jb_get_time(json, "until");

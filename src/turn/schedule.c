@@ -169,6 +169,7 @@ static const RomPrimitive primitive_await = {
 	.kind = ROM_PRIMITIVE_BLOCKING,
 	.events = {ROM_EVENT_AWAIT_TIMEOUT},
 	.execute = await_execute,
+	.awaits = true,
 };
 
 /* check_handle: has this handle been given out in this evaluation's past? */
