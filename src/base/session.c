@@ -88,12 +88,18 @@ rom_session_require(Oid role)
 		elog(ERROR, "code of role %u must not run in a session of role %u", role, session_owner);
 }
 
+bool
+rom_session_is(Oid role)
+{
+	return GetSessionUserId() == role && GetAuthenticatedUserId() == role;
+}
+
 /* Are all users the owner? */
 static bool
 is_owners(void)
 {
-	return GetSessionUserId() == session_owner && GetOuterUserId() == session_owner &&
-		GetUserId() == session_owner && GetAuthenticatedUserId() == session_owner;
+	return rom_session_is(session_owner) && GetOuterUserId() == session_owner &&
+		GetUserId() == session_owner;
 }
 
 void

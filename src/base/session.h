@@ -26,6 +26,9 @@ extern Oid	rom_session_owner(void);
  */
 extern void rom_session_require(Oid role);
 
+/* Are session and authenticated user this role? In a client's session after SET ROLE, they are not the current one. */
+extern bool rom_session_is(Oid role);
+
 /*
  * Between transactions, in a worker: makes the session its owner's again, whatever user code has set (SET ROLE,
  * SET SESSION AUTHORIZATION, defaults of transactions) outside the engine's nesting of settings. all: puts all

@@ -33,6 +33,7 @@
 #include "base/spi.h"
 #include "memory/slot.h"
 #include "run/batch.h"
+#include "run/borrowed.h"
 #include "run/failures.h"
 #include "run/run.h"
 #include "steps/throttle.h"
@@ -196,7 +197,9 @@ run_block(Drain *d, const pg_uuid_t *ids, int n)
 			memset(&run, 0, sizeof(run));
 			run.in_session = run.in_block = true;
 			run.solo = true;
+			rom_borrowed_begin(d->owner);
 			rom_run_members(&run, d->owner, &ids[i], 1);
+			rom_borrowed_end();
 			leave_interpreter(&run);
 			CommandCounterIncrement();
 			turns += run.nsaved;
@@ -234,7 +237,9 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		{
 			MemoryContextSwitchTo(d->cxt);
 			PushActiveSnapshot(GetTransactionSnapshot());
+			rom_borrowed_begin(d->owner);
 			rom_run_members(run, d->owner, id, 1);
+			rom_borrowed_end();
 			PopActiveSnapshot();
 			committing = true;
 			SPI_commit();
@@ -357,7 +362,7 @@ PG_FUNCTION_INFO_V1(romancy_drain);
  *
  * max_turns: null for no limit. advance_time: timers count as due, earliest first. turns: how
  * many turns were run. Errors: RM004 inside a handler or an activity; RM010 for a
- * non-transactional activity in a transaction block; 42501 within a function of another role.
+ * non-transactional activity in a transaction block; 42501 in a function of another role, or for what only a session of the owner's may run (borrowed.c).
  */
 Datum
 romancy_drain(PG_FUNCTION_ARGS)
@@ -402,6 +407,7 @@ romancy_drain(PG_FUNCTION_ARGS)
 	PG_FINALLY();
 	{
 		draining = false;
+		rom_borrowed_reset();
 		rom_throttle_clock_reset();
 		rom_clock_reset();
 		rom_limit_reset();

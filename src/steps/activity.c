@@ -31,6 +31,7 @@
 #include "base/errors.h"
 #include "base/guc.h"
 #include "base/jb.h"
+#include "base/session.h"
 #include "base/spi.h"
 #include "instances/event.h"
 #include "memory/profile.h"
@@ -152,11 +153,11 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("canceling activity \"%s\"", run->name)));
-		if (turn->how.careful)
+		if (turn->how.careful || !rom_session_is(turn->owner))
 		{
 			/*
 			 * let what is deferred to the commit fail here, where it is this
-			 * activity's
+			 * activity's; in a session of another role's it must not run at the commit
 			 */
 			ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
 
@@ -308,22 +309,12 @@ announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 {
 	RomProcedure *p;
 	RomOutcome	outcome;
+	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 
-	if (turn->how.in_block)
-	{
-		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
-		ErrorData  *edata = palloc0_object(ErrorData);
-
-		edata->elevel = ERROR;
-		edata->sqlerrcode = ERRCODE_ROM_STATE;
-		edata->message = psprintf("activity \"%s\" is not transactional and cannot run inside a transaction block",
-								  call->name);
-		edata->hint = pstrdup("Call romancy.drain() outside a transaction block.");
-		edata->assoc_context = turn->cxt;
-		MemoryContextSwitchTo(old);
-		turn->out.raise_error = edata;
+	turn->out.raise_error = rom_procedure_refusal(call->name, turn->how.in_block, turn->owner);
+	MemoryContextSwitchTo(old);
+	if (turn->out.raise_error != NULL)
 		return ROM_OUTCOME_SOLO;
-	}
 	if (!turn->how.solo)
 		return ROM_OUTCOME_SOLO;
 	if (!admit(turn, call, activity, a, true, &outcome))

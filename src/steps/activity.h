@@ -47,6 +47,12 @@ extern Jsonb *rom_activity_call(RomTurn *turn, RomActivity *activity,
 extern bool rom_activity_quick(const RomActivity *activity);
 
 /*
+ * Why this activity, which is not transactional, must not be run for owner here: a drain in a transaction block
+ * (RM010), or in a session of another role's, which the activity could take over (42501). NULL: it may.
+ */
+extern ErrorData *rom_procedure_refusal(const char *activity, bool in_block, Oid owner);
+
+/*
  * Runs a non-transactional activity outside the turn's transaction, as owner, at least once.
  * in_session: a drain's transaction is open before and after (it may be another one); else
  * there is none. Returns the outcome, allocated in cxt; raises nothing.

@@ -36,6 +36,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/compat.h"
+#include "base/errors.h"
 #include "base/jb.h"
 #include "base/session.h"
 #include "memory/slot.h"
@@ -246,6 +247,33 @@ run_in_worker(RomProcedure *p, Oid owner, RomInjected *outcome, MemoryContext cx
 	PG_END_TRY();
 	/* the worker's pins are defaults (PGC_S_OVERRIDE) */
 	rom_session_settle(true);
+}
+
+ErrorData *
+rom_procedure_refusal(const char *activity, bool in_block, Oid owner)
+{
+	ErrorData  *edata;
+
+	if (!in_block && rom_session_is(owner))
+		return NULL;
+	edata = palloc0_object(ErrorData);
+	edata->elevel = ERROR;
+	edata->assoc_context = CurrentMemoryContext;
+	if (in_block)
+	{
+		edata->sqlerrcode = ERRCODE_ROM_STATE;
+		edata->message = psprintf("activity \"%s\" is not transactional and cannot run inside a transaction block",
+								  activity);
+		edata->hint = pstrdup("Call romancy.drain() outside a transaction block.");
+	}
+	else
+	{
+		edata->sqlerrcode = ERRCODE_INSUFFICIENT_PRIVILEGE;
+		edata->message = psprintf("activity \"%s\" is not transactional and cannot run in a session of another role than the workflow's owner",
+								  activity);
+		edata->hint = pstrdup("Call romancy.drain() in a session of the owner (SET ROLE does not make one), or let the workers run it.");
+	}
+	return edata;
 }
 
 RomInjected *

@@ -50,31 +50,6 @@
 #include "turn/limit.h"
 #include "turn/turn.h"
 
-/*
- * pause_instances has the instances of tasks run whose owner is not there any more: their turns pause them, and
- * so these tasks.
- */
-static void
-pause_instances(const pg_uuid_t *ids, int n)
-{
-	static RomStatement find = {
-		"SELECT DISTINCT instance_id, priority FROM romancy.t_task WHERE task_id = ANY ($1) AND state IN (0, 2)",
-		1, {UUIDARRAYOID}
-	};
-	RomEngine	engine;
-	Datum		values[1];
-	uint64		rows;
-	bool		isnull;
-
-	values[0] = rom_uuid_array(ids, n);
-	rom_engine_begin(&engine);
-	rows = rom_execute(&find, values, NULL, 0);
-	for (uint64 i = 0; i < rows; i++)
-		rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)), InvalidOid,
-					   DatumGetInt32(rom_value(i, 2, &isnull)));
-	rom_engine_end(&engine);
-}
-
 /* claim locks the tasks among ids and returns them in the order of ids. */
 static int
 claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
@@ -96,7 +71,7 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 	values[0] = rom_uuid_array(ids, n);
 	if (name == NULL)
 	{
-		pause_instances(ids, n);
+		rom_park_orphans(ids, n);
 		return 0;
 	}
 	values[1] = CStringGetTextDatum(name);
@@ -161,13 +136,10 @@ static void
 announce(RomRun *run, Attempt *a)
 {
 	RomProcedure *p = palloc0_object(RomProcedure);
+	ErrorData  *refusal = rom_procedure_refusal(a->task->activity, run->in_block, a->turn->owner);
 
-	if (run->in_block)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_STATE),
-				 errmsg("activity \"%s\" is not transactional and cannot run inside a transaction block",
-						a->task->activity),
-				 errhint("Call romancy.drain() outside a transaction block.")));
+	if (refusal != NULL)
+		ThrowErrorData(refusal);
 	p->running.id = a->task->instance_id;
 	p->running.workflow = pstrdup(a->turn->inst->workflow);
 	p->step = a->task->step;

@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "instances/instance.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
@@ -131,4 +132,25 @@ void
 rom_park_init(void)
 {
 	rom_turn_on_pause(ROM_HAS_TASKS, on_pause);
+}
+
+void
+rom_park_orphans(const pg_uuid_t *ids, int n)
+{
+	static RomStatement find = {
+		"SELECT DISTINCT instance_id, priority FROM romancy.t_task WHERE task_id = ANY ($1) AND state IN (0, 2)",
+		1, {UUIDARRAYOID}
+	};
+	RomEngine	engine;
+	Datum		values[1];
+	uint64		rows;
+	bool		isnull;
+
+	values[0] = rom_uuid_array(ids, n);
+	rom_engine_begin(&engine);
+	rows = rom_execute(&find, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+		rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)), InvalidOid,
+					   DatumGetInt32(rom_value(i, 2, &isnull)));
+	rom_engine_end(&engine);
 }

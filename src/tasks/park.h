@@ -20,4 +20,10 @@ extern bool rom_park_task(const RomTask *task);
 /* Registers with the engine; called once from _PG_init. */
 extern void rom_park_init(void);
 
+/*
+ * rom_park_orphans has the instances of these tasks run, whose owner is not there any more: their turns pause
+ * them, which parks the tasks.
+ */
+extern void rom_park_orphans(const pg_uuid_t *ids, int n);
+
 #endif							/* ROM_PARK_H */

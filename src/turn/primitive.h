@@ -283,8 +283,7 @@ typedef struct RomTurnOut
 	bool		goes_on;		/* saved, and its caller runs it on at once */
 	bool		tainted;		/* a handler was torn out of its interpreter:
 								 * the process should leave */
-	ErrorData  *raise_error;	/* drain in a transaction block is to raise
-								 * this */
+	ErrorData  *raise_error;	/* drain is to raise this */
 	struct RomProcedure *procedure; /* to be run after the commit (activity.h) */
 } RomTurnOut;
 
