@@ -279,7 +279,7 @@ attempt_failed(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 							 DT_NOEND, rom_attempts_detail(a));
 		turn->wait.before = turn->wait.now;
 		turn->out.pause_error = rom_turn_copy_jsonb(turn, error);
-		return ROM_OUTCOME_DONE;
+		return ROM_OUTCOME_PAUSE;
 	}
 	event->type = ROM_EVENT_ACTIVITY_FAILED;
 	event->result = error;
