@@ -1,6 +1,6 @@
 /*
  * Canvas: tasks put together by signatures, which are plain jsonb. An instance
- * of romancy.canvas runs one. What comes after a task stands in its own row
+ * of romancy.t_canvas runs one. What comes after a task stands in its own row
  * (t_task.next), so that a chain goes on without a turn of the instance; only
  * the end of a group is a turn's work.
  */
@@ -25,8 +25,16 @@ CREATE TABLE romancy.t_canvas_result (
 	is_task boolean NOT NULL,
 	value jsonb,
 	error jsonb,
+	step text,
+	activity text,
+	input jsonb,
+	attempt int,
+	started_at timestamptz,
+	finished_at timestamptz,
 	PRIMARY KEY (instance_id, join_id, member));
-COMMENT ON TABLE romancy.t_canvas_result IS 'Ends of a canvas''s tasks and groups';
+COMMENT ON TABLE romancy.t_canvas_result IS 'Ends of a canvas''s tasks and groups; kept with the instance';
+COMMENT ON COLUMN romancy.t_canvas_result.is_task IS 'Whether it counts for get_progress: a task that is of no on_error';
+COMMENT ON COLUMN romancy.t_canvas_result.step IS 'Of a task, activity:path; null for the end of a group';
 
 CREATE FUNCTION romancy.task(name text, input jsonb DEFAULT NULL) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -49,17 +57,36 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN pg_catalog.jsonb_build_object('chord', pg_catalog.jsonb_build_object('header', header, 'body', body));
 COMMENT ON FUNCTION romancy.chord(jsonb, jsonb) IS 'A signature: a group, then a callback with its results';
 
-CREATE FUNCTION romancy.options(signature jsonb, retry jsonb DEFAULT NULL, priority int DEFAULT NULL, on_error jsonb DEFAULT NULL, immutable boolean DEFAULT NULL)
+CREATE FUNCTION romancy.options(signature jsonb, retry jsonb DEFAULT NULL, priority int DEFAULT NULL, on_error jsonb DEFAULT NULL, immutable boolean DEFAULT NULL,
+	on_success jsonb DEFAULT NULL, delay interval DEFAULT NULL, timeout interval DEFAULT NULL, expires interval DEFAULT NULL)
 RETURNS jsonb LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_options';
-COMMENT ON FUNCTION romancy.options(jsonb, jsonb, int, jsonb, boolean) IS 'A signature with options';
+COMMENT ON FUNCTION romancy.options(jsonb, jsonb, int, jsonb, boolean, jsonb, interval, interval, interval) IS 'A signature with options';
 
-CREATE FUNCTION romancy.canvas(input jsonb) RETURNS jsonb
-LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_canvas';
-COMMENT ON FUNCTION romancy.canvas(jsonb) IS 'Internal: the handler of instances that romancy.run_canvas starts';
+CREATE FUNCTION romancy.t_canvas(input jsonb) RETURNS jsonb
+LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_t_canvas';
+COMMENT ON FUNCTION romancy.t_canvas(jsonb) IS 'The handler of canvases';
 
-CREATE FUNCTION romancy.run_canvas(signature jsonb, input jsonb DEFAULT NULL, labels jsonb DEFAULT NULL, result_expires interval DEFAULT NULL)
+CREATE FUNCTION romancy.run_canvas(signature jsonb, input jsonb DEFAULT NULL, labels jsonb DEFAULT NULL, result_expires interval DEFAULT NULL,
+	instance_id uuid DEFAULT NULL, idempotency_key text DEFAULT NULL, start_at timestamptz DEFAULT NULL, priority int DEFAULT 0, execution_timeout interval DEFAULT NULL)
 RETURNS uuid LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_run_canvas';
-COMMENT ON FUNCTION romancy.run_canvas(jsonb, jsonb, jsonb, interval) IS 'Start a signature as an instance';
+COMMENT ON FUNCTION romancy.run_canvas(jsonb, jsonb, jsonb, interval, uuid, text, timestamptz, int, interval) IS 'Start a signature as an instance';
+
+CREATE FUNCTION romancy.canvas(signature jsonb, input jsonb DEFAULT NULL, activity_id text DEFAULT NULL)
+RETURNS jsonb LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_canvas';
+COMMENT ON FUNCTION romancy.canvas(jsonb, jsonb, text) IS 'In a workflow: run a signature as a child and return its result';
+
+CREATE FUNCTION romancy.spawn_canvas(signature jsonb, input jsonb DEFAULT NULL, activity_id text DEFAULT NULL)
+RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_spawn_canvas';
+COMMENT ON FUNCTION romancy.spawn_canvas(jsonb, jsonb, text) IS 'In a workflow: start a signature as a child and return its handle';
+
+CREATE FUNCTION romancy.canvas_tasks(instance_id uuid, OUT path text, OUT activity text, OUT status text, OUT attempt int, OUT input jsonb, OUT result jsonb,
+	OUT error jsonb, OUT started_at timestamptz, OUT finished_at timestamptz)
+RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_canvas_tasks';
+COMMENT ON FUNCTION romancy.canvas_tasks(uuid) IS 'All tasks of a canvas, with what has become of them';
+
+CREATE FUNCTION romancy.cancel_task(instance_id uuid, path text) RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_cancel_task';
+COMMENT ON FUNCTION romancy.cancel_task(uuid, text) IS 'End one task of a canvas, as failed with RM008; false if it has ended or runs in the database now';
 
 CREATE FUNCTION romancy.get_progress(instance_id uuid, OUT total bigint, OUT completed bigint, OUT failed bigint, OUT running bigint, OUT percent numeric, OUT note text, OUT eta timestamptz)
 LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_get_progress';

@@ -65,7 +65,7 @@ is_internal(const char *name)
 static bool
 is_for_views(const char *name)
 {
-	static const char *const names[] = {"t_live", "t_pollers", "t_running", "t_stat", "t_sweeps", "t_workers"};
+	static const char *const names[] = {"t_canvas", "t_live", "t_pollers", "t_running", "t_stat", "t_sweeps", "t_workers"};
 
 	for (int i = 0; i < lengthof(names); i++)
 		if (strcmp(name, names[i]) == 0)

@@ -42,6 +42,9 @@ typedef enum RomStatus
 #define ROM_HAS_COMPENSATED		0x0080	/* a compensation ran */
 #define ROM_IS_CANVAS			0x0100
 
+/* The function that stands in the handler's place for these. */
+#define ROM_CANVAS_HANDLER "romancy.t_canvas"
+
 typedef struct RomInstance
 {
 	pg_uuid_t	id;

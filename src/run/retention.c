@@ -227,12 +227,19 @@ rom_retention_expire(const RomSweepArgs *args)
 		"UPDATE romancy.t_instance SET output = NULL WHERE instance_id IN"
 		" (SELECT instance_id FROM romancy.t_instance"
 		"  WHERE " EXPIRES " <= ($1 AT TIME ZONE 'UTC') AND " HAS_EXPIRY
-		"  ORDER BY " EXPIRES " LIMIT $2 FOR UPDATE SKIP LOCKED)",
+		"  ORDER BY " EXPIRES " LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING instance_id",
 		2, {TIMESTAMPTZOID, INT4OID}
+	};
+
+	/* what the members of a canvas have given is its output as well */
+	static RomStatement members = {
+		"UPDATE romancy.t_canvas_result SET value = NULL, input = NULL WHERE instance_id = $1",
+		1, {UUIDOID}
 	};
 	RomEngine	engine;
 	Datum		values[2];
 	int64		rows;
+	pg_uuid_t  *ids;
 
 	if (args->part != 0)
 		return 0;				/* an UPDATE of a few rows: not shared */
@@ -240,6 +247,18 @@ rom_retention_expire(const RomSweepArgs *args)
 	values[0] = TimestampTzGetDatum(rom_now());
 	values[1] = Int32GetDatum(args->limit);
 	rows = (int64) rom_execute(&stmt, values, NULL, 0);
+	ids = palloc_array(pg_uuid_t, rows + 1);
+	for (int64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+
+		ids[i] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+	}
+	for (int64 i = 0; i < rows; i++)
+	{
+		values[0] = UUIDPGetDatum(&ids[i]);
+		rom_execute(&members, values, NULL, 0);
+	}
 	rom_engine_end(&engine);
 	return rows;
 }

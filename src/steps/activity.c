@@ -129,6 +129,11 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	limits[1].kind = activity->start_to_close_timeout ? ROM_LIMIT_ACTIVITY : ROM_LIMIT_NONE;
 	limits[1].at = activity->start_to_close_timeout ?
 		add_interval(GetCurrentTimestamp(), activity->start_to_close_timeout) : DT_NOEND;
+	if (run->close_us > 0)
+	{
+		limits[1].kind = ROM_LIMIT_ACTIVITY;
+		limits[1].at = GetCurrentTimestamp() + run->close_us;
+	}
 
 	rom_context_step(&turn->inst->id, turn->inst->workflow, run->step);
 	rom_cost_begin(&run->begun);

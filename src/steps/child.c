@@ -51,6 +51,7 @@ typedef struct ChildOptions
 	int32		priority;
 	Jsonb	   *labels;
 	Interval   *execution_timeout;
+	bool		canvas;			/* it runs a signature */
 } ChildOptions;
 
 static RomStatement select_live = {
@@ -94,8 +95,10 @@ start_child(RomTurn *turn, RomCall *call, pg_uuid_t *id)
 	GetUserIdAndSecContext(&before, &sec_context);
 	SetUserIdAndSecContext(turn->owner,
 						   sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	start.workflow = rom_workflow_resolve_in(options->name, options->version,
-											 turn->workflow->search_path);
+	start.workflow = rom_workflow_resolve_in(options->canvas ? ROM_CANVAS_HANDLER : options->name,
+											 options->version, turn->workflow->search_path);
+	if (options->canvas)
+		start.flags = ROM_IS_CANVAS;
 	start.name = options->name;
 	start.owner = turn->owner;
 	start.input = call->input;
@@ -132,6 +135,8 @@ child_detail(const ChildOptions *options, const pg_uuid_t *id)
 		rom_jb_text(&jb, "on_parent_close", options->close);
 	if (options->version != 0)
 		rom_jb_int(&jb, "version", options->version);
+	if (options->canvas)
+		rom_jb_bool(&jb, "canvas", true);
 	return rom_jb_end(&jb);
 }
 
@@ -205,6 +210,23 @@ spawn(FunctionCallInfo fcinfo, const char *function)
 	call.step_base = call.name = options->name;
 	call.input = rom_arg_jsonb_opt(fcinfo, 1);
 	call.step = rom_arg_text_opt(fcinfo, 2);
+	call.options = options;
+	return rom_turn_step(&call)->step;
+}
+
+char *
+rom_child_canvas(RomTurn *turn, Jsonb *input, char *step)
+{
+	ChildOptions *options = MemoryContextAllocZero(turn->cxt, sizeof(ChildOptions));
+	RomCall		call = {0};
+
+	options->name = "canvas";
+	options->close = "cancel";
+	options->canvas = true;
+	call.primitive = &rom_primitive_spawn_workflow;
+	call.step_base = call.name = options->name;
+	call.input = input;
+	call.step = step;
 	call.options = options;
 	return rom_turn_step(&call)->step;
 }
@@ -329,6 +351,7 @@ again(RomTurn *turn, RomEvent *scheduled, RomEvent *event)
 	options.name = event->name ? event->name : base_name(event->step);
 	options.close = close ? close : "cancel";
 	options.version = rom_jb_get_int(event->detail, "version", 0);
+	options.canvas = rom_jb_get_bool(event->detail, "canvas", false);
 	if (take_former(turn, event->step, &options))
 		return;
 	call.step = event->step;
@@ -415,6 +438,17 @@ cancel_children(RomTurn *turn, RomStatus status)
 	}
 }
 
+Jsonb *
+rom_child_await(RomTurn *turn, char *handle)
+{
+	char	   *label = psprintf("await_%s", handle);
+
+	if (rom_turn_completion(turn, handle) == NULL)
+		rom_schedule_wait(turn, label, &handle, 1, false);	/* unwinds */
+	rom_turn_wait_over(turn, label);
+	return rom_schedule_value(turn, handle);
+}
+
 void
 rom_child_init(void)
 {
@@ -452,10 +486,6 @@ romancy_call_workflow(PG_FUNCTION_ARGS)
 {
 	RomTurn    *turn = rom_turn_require("call_workflow()");
 	char	   *handle = spawn(fcinfo, "call_workflow()");
-	char	   *label = psprintf("await_%s", handle);
 
-	if (rom_turn_completion(turn, handle) == NULL)
-		rom_schedule_wait(turn, label, &handle, 1, false);	/* unwinds */
-	rom_turn_wait_over(turn, label);
-	PG_RETURN_JSONB_P(rom_schedule_value(turn, handle));
+	PG_RETURN_JSONB_P(rom_child_await(turn, handle));
 }

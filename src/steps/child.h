@@ -15,6 +15,15 @@
 
 extern const RomPrimitive rom_primitive_spawn_workflow;
 
+/*
+ * In a handler: starts a canvas as a child and returns its handle. input: that of its instance. step: a given activity_id, or NULL. Errors as of
+ * spawn_workflow.
+ */
+extern char *rom_child_canvas(RomTurn *turn, Jsonb *input, char *step);
+
+/* Waits for a child and gives its result, or raises its error. */
+extern Jsonb *rom_child_await(RomTurn *turn, char *handle);
+
 /* Registers the kind of scheduled step and the end hooks; called once from _PG_init. */
 extern void rom_child_init(void);
 

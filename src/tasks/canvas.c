@@ -42,6 +42,7 @@
 #include "turn/context.h"
 #include "turn/hooks.h"
 #include "turn/replay.h"
+#include "turn/saga.h"
 #include "turn/turn.h"
 
 /* An open group. */
@@ -273,13 +274,13 @@ static const RomPrimitive primitive_canvas = {
 	.ignore_input = true,
 };
 
-PG_FUNCTION_INFO_V1(romancy_canvas);
+PG_FUNCTION_INFO_V1(romancy_t_canvas);
 
-/* romancy.canvas(input jsonb) -> jsonb: the handler of canvas instances. RM004 elsewhere. */
+/* romancy.t_canvas(input jsonb) -> jsonb: the handler of canvas instances. RM004 elsewhere. */
 Datum
-romancy_canvas(PG_FUNCTION_ARGS)
+romancy_t_canvas(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("canvas()");
+	RomTurn    *turn = rom_turn_require("t_canvas()");
 	RomCall		call = {0};
 	RomEvent   *event;
 
@@ -293,43 +294,6 @@ romancy_canvas(PG_FUNCTION_ARGS)
 	if (event->type == ROM_EVENT_ACTIVITY_FAILED)
 		rom_error_raise(event->result);
 	PG_RETURN_JSONB_P(event->result);
-}
-
-PG_FUNCTION_INFO_V1(romancy_run_canvas);
-
-/*
- * romancy.run_canvas(signature jsonb, input jsonb, labels jsonb, result_expires interval) -> uuid
- *
- * Starts a signature as an instance. input: what its first tasks get as the result before them.
- * Errors: RM012 with the path of the fault; RM004 in a handler.
- */
-Datum
-romancy_run_canvas(PG_FUNCTION_ARGS)
-{
-	Jsonb	   *signature = rom_arg_jsonb(fcinfo, 0, "signature");
-	Jsonb	   *input = rom_arg_jsonb_opt(fcinfo, 1);
-	pg_uuid_t  *id = palloc_object(pg_uuid_t);
-	RomStart	request = {0};
-	int64		total;
-	RomJb		jb;
-
-	rom_refuse_in_handler("run_canvas");
-	total = rom_signature_check(signature);
-	rom_payload_check(input, "input");
-	rom_jb_begin(&jb);
-	rom_jb_json(&jb, "signature", signature);
-	rom_jb_json(&jb, "input", input);
-	rom_jb_int(&jb, "total", total);
-	request.workflow = rom_workflow_resolve("romancy.canvas", 0);
-	request.name = "canvas";
-	request.owner = GetUserId();
-	request.input = rom_jb_end(&jb);
-	request.labels = rom_arg_jsonb_opt(fcinfo, 2);
-	request.result_expires = rom_arg_interval_opt(fcinfo, 3, "result_expires");
-	request.flags = ROM_IS_CANVAS;
-	rom_start_warn();
-	(void) rom_instance_start(&request, id);
-	PG_RETURN_UUID_P(id);
 }
 
 void
@@ -355,10 +319,14 @@ rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count)
 	count->running = DatumGetInt64(rom_value(0, 1, &isnull));
 }
 
-/* canvas_end keeps the last count with the instance. What retry_workflow needs of one that has failed is kept, too. */
+/* canvas_end keeps the last count with the instance. What retry_workflow needs of one that has failed is kept, too; and the ends of all tasks, for canvas_tasks. */
 static void
 canvas_end(RomTurn *turn, RomStatus status)
 {
+	static RomStatement delete_joins = {
+		"DELETE FROM romancy.t_canvas_join WHERE instance_id = $1",
+		1, {UUIDOID}
+	};
 	RomCanvasCount count;
 	Datum		id = UUIDPGetDatum(&turn->inst->id);
 	MemoryContext old;
@@ -375,7 +343,52 @@ canvas_end(RomTurn *turn, RomStatus status)
 	turn->inst->progress = rom_jb_end(&jb);
 	MemoryContextSwitchTo(old);
 	if (status != ROM_STATUS_FAILED)
-		rom_canvas_forget(PointerGetDatum(construct_array(&id, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
+		rom_execute(&delete_joins, &id, NULL, 0);
+}
+
+/*
+ * gather is rom_saga_on_gather()'s hook: what has ended well and has a compensation is undone, last ended first. Tasks in
+ * the database that run have been cancelled, but may commit.
+ */
+static bool
+gather(RomTurn *turn)
+{
+	static RomStatement ended = {
+		"SELECT r.step, a.compensation, r.input, r.value FROM romancy.t_canvas_result r"
+		" JOIN romancy.t_activity a ON a.name = r.activity"
+		" WHERE r.instance_id = $1 AND r.step IS NOT NULL AND r.error IS NULL AND a.compensation IS NOT NULL"
+		" ORDER BY r.finished_at, r.step",
+		1, {UUIDOID}
+	};
+	static RomStatement running = {
+		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND kind = 1 AND queue = '' AND state <> 3",
+		1, {UUIDOID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		id = UUIDPGetDatum(&turn->inst->id);
+	bool		still = rom_execute(&running, &id, NULL, 1) > 0;
+	uint64		rows = rom_execute(&ended, &id, NULL, 0);
+
+	MemoryContextSwitchTo(cxt);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		char	   *step = rom_value_text(i, 1, cxt);
+		Jsonb	   *input = jsonb_column(i, 3);
+		Jsonb	   *result = jsonb_column(i, 4);
+		RomEvent   *event;
+		RomJb		jb;
+
+		if (rom_saga_has(turn, step))
+			continue;
+		event = rom_turn_event(turn, ROM_EVENT_COMPENSATION_REGISTERED, step);
+		rom_jb_begin(&jb);
+		rom_jb_json(&jb, "input", input ? input : rom_jb_null_document());
+		rom_jb_json(&jb, "result", result ? result : rom_jb_null_document());
+		event->name = rom_value_text(i, 2, turn->cxt);
+		event->input = rom_turn_copy_jsonb(turn, rom_jb_end(&jb));
+		rom_turn_append(turn, event);
+	}
+	return still;
 }
 
 /* progress_end tells those who follow an instance's progress of its end. */
@@ -426,4 +439,5 @@ rom_canvas_init(void)
 	rom_turn_on_end(ROM_IS_CANVAS, canvas_end);
 	rom_turn_on_end(0, progress_end);
 	rom_instance_on_delete(delete_instances);
+	rom_saga_on_gather(gather);
 }

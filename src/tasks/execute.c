@@ -56,7 +56,9 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 {
 	static RomStatement lock = {
 		"SELECT " ROM_TASK_COLUMNS ","
-		" (SELECT i.status = 'paused' FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)"
+		" (SELECT i.status = 'paused' FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL"
+		/* one in the database that an undoing has torn out does not run again */
+		" AND (t.queue <> '' OR i.status <> 'compensating'))"
 		" FROM romancy.t_task t WHERE t.task_id = ANY ($1) AND t.owner = $2 FOR UPDATE OF t SKIP LOCKED",
 		2, {UUIDARRAYOID, TEXTOID}
 	};
@@ -220,6 +222,7 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 	activity_run.step = a->task->step;
 	activity_run.attempt = a->task->attempt + 1;
 	activity_run.last_details = a->task->details;
+	activity_run.close_us = a->task->close_us;
 	rom_cost_begin(&activity_run.begun);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);

@@ -12,6 +12,8 @@
  *	{"t": "error", "s": signature, "of": signature, "p", "h"}	an on_error; h: of a
  *											chord's header, not of its callback
  *	{"t": "raise", "e": error}				after an on_error: go on failing
+ *	{"t": "success", "s": signature, "p"}	an on_success
+ *	{"t": "return", "v": result}			after an on_success: go on with that, whatever became of it
  *
  * rom_frames_go_on() takes frames off until one of them starts something, in the
  * transaction that ends the task: so a chain goes on without a turn. The end
@@ -86,6 +88,19 @@ error_frame(Jsonb *on_error, Jsonb *signature, const char *path, bool header)
 	return rom_jb_end(&frame);
 }
 
+/* success_frame has on_success come when the signature at path succeeds. */
+static Jsonb *
+success_frame(Jsonb *on_success, const char *path)
+{
+	RomJb		frame;
+
+	rom_jb_begin(&frame);
+	rom_jb_text(&frame, "t", "success");
+	rom_jb_json(&frame, "s", on_success);
+	rom_jb_text(&frame, "p", path);
+	return rom_jb_end(&frame);
+}
+
 /* on_error_of is a signature's on_error, or NULL. */
 static Jsonb *
 on_error_of(Jsonb *options)
@@ -93,11 +108,11 @@ on_error_of(Jsonb *options)
 	return options ? rom_jb_get_json(options, "on_error") : NULL;
 }
 
-/* merge overlays inherited options with a signature's own; on_error is not inherited. */
+/* merge overlays inherited options with a signature's own; on_error, on_success and delay are not inherited. */
 static Jsonb *
 merge(Jsonb *inherited, Jsonb *own)
 {
-	static const char *const keys[] = {"retry", "priority", "immutable"};
+	static const char *const keys[] = {"retry", "priority", "immutable", "timeout", "expires"};
 	RomJb		jb;
 
 	if (own == NULL)
@@ -199,7 +214,7 @@ rom_frames_count(Jsonb *next)
 }
 
 void
-rom_frames_task(RomCanvas *canvas, RomTask *task)
+rom_frames_task(RomCanvas *canvas, RomTask *task, int64 expires_us)
 {
 	look_up(canvas, task->activity);
 	task->kind = ROM_TASK_CANVAS;
@@ -208,10 +223,12 @@ rom_frames_task(RomCanvas *canvas, RomTask *task)
 	task->def_id = canvas->def_id;
 	task->owner = canvas->owner_name;
 	task->queue = canvas->queue;
-	task->close_us = canvas->close_us;
+	if (task->close_us == 0)
+		task->close_us = canvas->close_us;
 	task->beat_us = canvas->beat_us;
 	task->limit_key = rom_quota_key_of(task->queue, task->input);
 	rom_task_insert(task, canvas->owner,
+					expires_us > 0 ? rom_now() + expires_us :
 					canvas->start_us > 0 ? rom_now() + canvas->start_us : DT_NOEND);
 }
 
@@ -228,7 +245,9 @@ start_task(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 	task.input = input_of(s, previous, options);
 	task.retry = options ? rom_jb_get_json(options, "retry") : NULL;
 	task.next = next;
-	rom_frames_task(canvas, &task);
+	task.close_us = rom_signature_interval(options, "timeout");
+	task.delay_us = canvas->delay_us;
+	rom_frames_task(canvas, &task, rom_signature_interval(options, "expires"));
 }
 
 /*
@@ -294,6 +313,9 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 			rom_frames_go_on(canvas, next, empty, NULL, false);
 		return;
 	}
+	if (s->body != NULL && on_error_of(rom_jb_get_json(s->body, "options")) != NULL)
+		next = push(error_frame(on_error_of(rom_jb_get_json(s->body, "options")), s->body,
+								psprintf("%s%sbody", path, path[0] ? "." : ""), true), next);
 	if (on_error_of(header) != NULL)
 		next = push(error_frame(on_error_of(header), s->header,
 								psprintf("%s%sheader", path, path[0] ? "." : ""), true), next);
@@ -358,10 +380,14 @@ rom_frames_start(RomCanvas *canvas, Jsonb *json, Jsonb *previous, Jsonb *next,
 {
 	RomSignature s;
 	Jsonb	   *options;
+	int64		delay = canvas->delay_us;
 
 	check_stack_depth();
 	rom_signature_read(json, &s);
 	options = merge(inherited, s.options);
+	canvas->delay_us += rom_signature_interval(s.options, "delay");
+	if (s.options != NULL && rom_jb_get_json(s.options, "on_success") != NULL)
+		next = push(success_frame(rom_jb_get_json(s.options, "on_success"), path), next);
 	if (on_error_of(s.options) != NULL)
 		next = push(error_frame(on_error_of(s.options), json, path, false), next);
 	switch (s.kind)
@@ -377,18 +403,23 @@ rom_frames_start(RomCanvas *canvas, Jsonb *json, Jsonb *previous, Jsonb *next,
 			start_group(canvas, &s, previous, next, options, path);
 			break;
 	}
+	canvas->delay_us = delay;
 }
 
-/* end_row notes the end of a task, or of a group, in a row of its own. */
+/* end_row notes the end of a task, or of a group (task NULL), in a row of its own. is_task: it counts. */
 static void
 end_row(RomCanvas *canvas, const pg_uuid_t *join, int member, bool is_task,
-		Jsonb *result, Jsonb *error)
+		Jsonb *result, Jsonb *error, const RomTask *task)
 {
 	static RomTable table = {
-		"t_canvas_result", 6, {"instance_id", "join_id", "member", "is_task", "value", "error"}
+		"t_canvas_result", 12, {
+			"instance_id", "join_id", "member", "is_task", "value", "error", "step", "activity", "input",
+			"attempt", "started_at", "finished_at"
+		}
 	};
-	Datum		values[6];
-	bool		nulls[6] = {false, false, false, false, result == NULL, error == NULL};
+	Datum		values[12];
+	bool		nulls[12] = {false, false, false, false, result == NULL, error == NULL,
+	task == NULL, task == NULL, task == NULL || task->input == NULL, task == NULL, true, task == NULL};
 	pg_uuid_t	own;
 
 	if (join == NULL)
@@ -402,6 +433,19 @@ end_row(RomCanvas *canvas, const pg_uuid_t *join, int member, bool is_task,
 	values[3] = BoolGetDatum(is_task);
 	values[4] = PointerGetDatum(result);
 	values[5] = PointerGetDatum(error);
+	if (task != NULL)
+	{
+		TimestampTz started = task->started_at != 0 ? task->started_at :
+			task->cost != NULL ? rom_now() - task->cost->us : 0;
+
+		values[6] = CStringGetTextDatum(task->step);
+		values[7] = CStringGetTextDatum(task->activity);
+		values[8] = PointerGetDatum(task->input);
+		values[9] = Int32GetDatum(task->attempt);
+		values[10] = TimestampTzGetDatum(started);
+		nulls[10] = started == 0;
+		values[11] = TimestampTzGetDatum(rom_now());
+	}
 	rom_table_insert(&table, values, nulls);
 }
 
@@ -432,6 +476,23 @@ end_whole(RomCanvas *canvas, Jsonb *result, Jsonb *error)
 	rom_wake_end(&canvas->id, &canvas->id, canvas->owner, canvas->priority);
 }
 
+/*
+ * may_start says whether something may be started after an end: not when the canvas is being undone or is over. Out
+ * of a turn what is started is parked while the instance is paused.
+ */
+static bool
+may_start(RomCanvas *canvas)
+{
+	RomStatus	status = ROM_STATUS_RUNNING;
+
+	if (canvas->in_turn)
+		return true;
+	if (!rom_task_live(&canvas->id, &status) || status == ROM_STATUS_COMPENSATING)
+		return false;
+	canvas->paused = status == ROM_STATUS_PAUSED;
+	return true;
+}
+
 void
 rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bool is_task)
 {
@@ -439,6 +500,9 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 	Jsonb	   *first = NULL;
 	char	   *type = NULL;
 
+	const RomTask *task = canvas->task;
+
+	canvas->task = NULL;
 	is_task = is_task && rom_frames_count(next);
 
 	/*
@@ -450,8 +514,8 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 		first = rom_signature_member(next, 0);
 		type = rom_jb_get_text(first, "t");
 	}
-	if (is_task && (type == NULL || strcmp(type, "join") != 0))
-		end_row(canvas, NULL, 0, true, NULL, error);
+	if (task != NULL && (type == NULL || strcmp(type, "join") != 0))
+		end_row(canvas, NULL, 0, is_task, result, error, task);
 	for (int i = 0; i < n; i++)
 	{
 		Jsonb	   *frame = rom_signature_member(next, i);
@@ -463,7 +527,8 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 		{
 			pg_uuid_t	join = rom_uuid_from_text(rom_jb_get_text(frame, "j"));
 
-			end_row(canvas, &join, rom_jb_get_int(frame, "i", 0), is_task && i == 0, result, error);
+			end_row(canvas, &join, rom_jb_get_int(frame, "i", 0), is_task && i == 0, result, error,
+					i == 0 ? task : NULL);
 			rom_wake_end(&join, &canvas->id, canvas->owner, canvas->priority);
 			return;
 		}
@@ -472,10 +537,30 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 			error = rom_jb_get_json(frame, "e");
 			result = NULL;
 		}
+		else if (strcmp(type, "return") == 0)
+		{
+			result = rom_jb_get_json(frame, "v");
+			error = NULL;
+		}
+		else if (strcmp(type, "success") == 0 && error == NULL)
+		{
+			RomJb		jb;
+
+			next = tail(next, i + 1);
+			if (!may_start(canvas))
+				return;
+			rom_jb_begin(&jb);
+			rom_jb_text(&jb, "t", "return");
+			rom_jb_json(&jb, "v", result ? result : rom_jb_null_document());
+			rom_frames_start(canvas, rom_jb_get_json(frame, "s"), result, push(rom_jb_end(&jb), next), NULL,
+							 psprintf("%s%son_success", path, path[0] ? "." : ""));
+			return;
+		}
 		else if (strcmp(type, "chain") == 0 && error == NULL)
 		{
 			next = tail(next, i + 1);
-			canvas->paused = !canvas->in_turn && rom_task_is_paused(&canvas->id);
+			if (!may_start(canvas))
+				return;
 			start_chain(canvas, rom_jb_get_json(frame, "s"), rom_jb_get_int(frame, "i", 0),
 						result, next, options, path);
 			return;
@@ -485,7 +570,8 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 			RomJb		jb;
 
 			next = tail(next, i + 1);
-			canvas->paused = !canvas->in_turn && rom_task_is_paused(&canvas->id);
+			if (!may_start(canvas))
+				return;
 			rom_jb_begin(&jb);
 			rom_jb_text(&jb, "t", "raise");
 			rom_jb_json(&jb, "e", error);
@@ -503,8 +589,8 @@ void
 rom_frames_callback(RomCanvas *canvas, Jsonb *body, Jsonb *results, Jsonb *next,
 					Jsonb *options, const char *path)
 {
-	if (JsonContainerSize(&next->root) > 0 &&
-		rom_jb_get_bool(rom_signature_member(next, 0), "h", false))
+	while (JsonContainerSize(&next->root) > 0 &&
+		   rom_jb_get_bool(rom_signature_member(next, 0), "h", false))
 		next = tail(next, 1);
 	rom_frames_start(canvas, body, results, next, options,
 					 psprintf("%s%sbody", path, path[0] ? "." : ""));
@@ -520,5 +606,6 @@ rom_frames_deliver(RomTask *task, Oid owner, Jsonb *result, Jsonb *error)
 	canvas.priority = task->priority;
 	canvas.owner = owner;
 	canvas.owner_name = task->owner;
+	canvas.task = task;
 	rom_frames_go_on(&canvas, task->next ? task->next : rom_jb_array(NULL, 0), result, error, true);
 }

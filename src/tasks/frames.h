@@ -26,6 +26,8 @@ typedef struct RomCanvas
 	char	   *owner_name;
 	bool		in_turn;
 	bool		paused;			/* out of a turn: what is started is parked */
+	int64		delay_us;		/* what is started now waits for so long */
+	const RomTask *task;		/* whose end is handed on, or NULL */
 	/* in a turn: the whole has ended */
 	bool		over;
 	Jsonb	   *result;
@@ -57,8 +59,11 @@ extern void rom_frames_callback(RomCanvas *canvas, Jsonb *body, Jsonb *results,
 /* Do tasks that these frames come after count as the canvas's? Those of an on_error do not. */
 extern bool rom_frames_count(Jsonb *next);
 
-/* Makes a task's row: its activity, step, input, priority, retry and next are given. */
-extern void rom_frames_task(RomCanvas *canvas, RomTask *task);
+/*
+ * Makes a task's row: its activity, step, input, priority, retry and next are given; close_us and delay_us, or 0. expires_us: how long it may
+ * wait for its begin; 0: as its activity is defined.
+ */
+extern void rom_frames_task(RomCanvas *canvas, RomTask *task, int64 expires_us);
 
 /* Goes on after an end: one of result and error is NULL. is_task: a task's end, which is counted. */
 extern void rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result,

@@ -78,7 +78,7 @@ static void
 unpark(const pg_uuid_t *id, Oid owner)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task t SET state = CASE WHEN t.attempt > 0 AND t.due_at IS NOT NULL THEN 2 ELSE 0 END"
+		"UPDATE romancy.t_task t SET state = CASE WHEN (t.attempt > 0 OR t.held_at IS NOT NULL) AND t.due_at IS NOT NULL THEN 2 ELSE 0 END"
 		" WHERE t.instance_id = $1 AND t.state = 5 RETURNING t.task_id, t.queue, t.priority, t.state, t.due_at",
 		1, {UUIDOID}
 	};

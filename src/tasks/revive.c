@@ -155,7 +155,7 @@ rom_canvas_revive(RomCanvas *canvas)
 	}
 	open_groups(canvas, groups, ngroups);
 	for (int i = 0; i < ndead; i++)
-		rom_frames_task(canvas, dead[i]);
+		rom_frames_task(canvas, dead[i], 0);
 	return true;
 }
 

@@ -112,6 +112,10 @@ below(const char *path, const char *part)
 
 static int64 check(Jsonb *json, const char *path, int depth);
 
+/* Called for each task while a signature is walked through, or NULL. */
+static RomSignatureVisit visitor = NULL;
+static void *visitor_arg = NULL;
+
 /* check_members checks the elements of a list. */
 static int64
 check_members(Jsonb *list, const char *path, int depth)
@@ -149,9 +153,33 @@ is_int32(Jsonb *json, const char *key, const JsonbValue *v)
 										 NumericGetDatum(int64_to_numeric(value))));
 }
 
-/* check_options checks the options at path. */
+/* is_interval: is value a string that reads as an interval, longer than nothing? */
+static bool
+is_interval(const JsonbValue *v)
+{
+	Interval	interval;
+	int64		us;
+
+	return v->type == jbvString &&
+		rom_input_interval(pnstrdup(v->val.string.val, v->val.string.len), &interval) &&
+		rom_interval_usec(&interval, &us) && us > 0;
+}
+
+int64
+rom_signature_interval(Jsonb *options, const char *key)
+{
+	char	   *text = options ? rom_jb_get_text(options, key) : NULL;
+	Interval	interval;
+	int64		us = 0;
+
+	if (text == NULL || !rom_input_interval(text, &interval) || !rom_interval_usec(&interval, &us))
+		return 0;
+	return us;
+}
+
+/* check_options checks the options at path, and adds the tasks of an on_success to *callbacks. */
 static void
-check_options(Jsonb *options, const char *path, int depth)
+check_options(Jsonb *options, const char *path, int depth, int64 *callbacks)
 {
 	JsonbIterator *it;
 	JsonbValue	v;
@@ -191,6 +219,13 @@ check_options(Jsonb *options, const char *path, int depth)
 		}
 		else if (strcmp(key, "on_error") == 0)
 			(void) check(value, below(path, key), depth + 1);
+		else if (strcmp(key, "on_success") == 0)
+			*callbacks += check(value, below(path, key), depth + 1);
+		else if (strcmp(key, "delay") == 0 || strcmp(key, "timeout") == 0 || strcmp(key, "expires") == 0)
+		{
+			if (!is_interval(&v))
+				fault(below(path, key), "an interval that is longer than nothing is expected");
+		}
 		else
 			fault(below(path, key), "unknown option");
 	}
@@ -221,6 +256,7 @@ check(Jsonb *json, const char *path, int depth)
 {
 	Jsonb	   *part;
 	int64		count;
+	int64		callbacks = 0;
 
 	CHECK_FOR_INTERRUPTS();
 	if (depth > DEPTH_MAX)
@@ -228,7 +264,7 @@ check(Jsonb *json, const char *path, int depth)
 	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
 		fault(path, "an object is expected");
 	if ((part = rom_jb_get_json(json, "options")) != NULL)
-		check_options(part, below(path, "options"), depth);
+		check_options(part, below(path, "options"), depth, &callbacks);
 	if (rom_jb_get_json(json, "task") != NULL)
 	{
 		char	   *name = rom_jb_get_text(json, "task");
@@ -237,7 +273,9 @@ check(Jsonb *json, const char *path, int depth)
 		if (name == NULL || name[0] == '\0' || strlen(name) > 200)
 			fault(below(path, "task"), "the name of an activity is expected");
 		rom_payload_check(rom_jb_get_json(json, "input"), below(path, "input"));
-		return 1;
+		if (visitor != NULL)
+			visitor(name, path[0] ? path : "$", visitor_arg);
+		return 1 + callbacks;
 	}
 	if ((part = rom_jb_get_json(json, "chain")) != NULL)
 	{
@@ -245,12 +283,12 @@ check(Jsonb *json, const char *path, int depth)
 		count = check_members(part, below(path, "chain"), depth);
 		if (JsonContainerSize(&part->root) == 0)
 			fault(below(path, "chain"), "a chain must not be empty");
-		return count;
+		return count + callbacks;
 	}
 	if ((part = rom_jb_get_json(json, "group")) != NULL)
 	{
 		check_keys(json, path, "group", "options", NULL);
-		return check_members(part, below(path, "group"), depth);
+		return check_members(part, below(path, "group"), depth) + callbacks;
 	}
 	if ((part = rom_jb_get_json(json, "chord")) != NULL)
 	{
@@ -270,24 +308,55 @@ check(Jsonb *json, const char *path, int depth)
 		}
 		else
 			count = check_members(header, below(path, "header"), depth);
-		return count + check(rom_jb_get_json(part, "body"), below(path, "body"), depth + 1);
+		return callbacks + count + check(rom_jb_get_json(part, "body"), below(path, "body"), depth + 1);
 	}
 	fault(path, "it is none of task, chain, group and chord");
 }
 
 int64
+rom_signature_walk(Jsonb *json, RomSignatureVisit visit, void *arg)
+{
+	visitor = visit;
+	visitor_arg = arg;
+	return check(json, "", 1);
+}
+
+int64
 rom_signature_check(Jsonb *json)
 {
-	return check(json, "", 1);
+	return rom_signature_walk(json, NULL, NULL);
+}
+
+/* keep has an option stay as it was. */
+static void
+keep(RomJb *options, Jsonb *before, const char *key)
+{
+	if (before != NULL)
+		rom_jb_json(options, key, rom_jb_get_json(before, key));
+}
+
+/* interval_option sets an option to argument n, an interval, or lets it stay; as seconds, which no IntervalStyle changes. */
+static void
+interval_option(FunctionCallInfo fcinfo, int n, RomJb *options, Jsonb *before, const char *key)
+{
+	Interval   *interval = rom_arg_duration_opt(fcinfo, n, key);
+	int64		us;
+
+	if (interval == NULL)
+		keep(options, before, key);
+	else if (rom_interval_usec(interval, &us))
+		rom_jb_text(options, key, us % USECS_PER_SEC == 0 ? psprintf(INT64_FORMAT "s", us / USECS_PER_SEC) :
+					psprintf(INT64_FORMAT "us", us));
 }
 
 PG_FUNCTION_INFO_V1(romancy_options);
 
 /*
- * romancy.options(signature jsonb, retry jsonb, priority int, on_error jsonb, immutable boolean)
- * -> jsonb
+ * romancy.options(signature jsonb, retry jsonb, priority int, on_error jsonb, immutable boolean,
+ * on_success jsonb, delay interval, timeout interval, expires interval) -> jsonb
  *
- * The signature with these options; what is null stays as it was.
+ * The signature with these options; what is null stays as it was. Errors: RM012 for an interval that is not longer than
+ * nothing. The rest is checked when it is started.
  */
 Datum
 romancy_options(PG_FUNCTION_ARGS)
@@ -316,6 +385,13 @@ romancy_options(PG_FUNCTION_ARGS)
 		rom_jb_bool(&options, "immutable", PG_GETARG_BOOL(4));
 	else
 		rom_jb_json(&options, "immutable", before ? rom_jb_get_json(before, "immutable") : NULL);
+	if (!PG_ARGISNULL(5))
+		rom_jb_json(&options, "on_success", PG_GETARG_JSONB_P(5));
+	else
+		keep(&options, before, "on_success");
+	interval_option(fcinfo, 6, &options, before, "delay");
+	interval_option(fcinfo, 7, &options, before, "timeout");
+	interval_option(fcinfo, 8, &options, before, "expires");
 
 	rom_jb_begin(&whole);
 	it = JsonbIteratorInit(&signature->root);

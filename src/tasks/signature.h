@@ -8,7 +8,8 @@
  *	{"group": [signature, ...]}
  *	{"chord": {"header": signature of a group, or array, "body": signature}}
  *
- * and in each "options": {"retry", "priority", "on_error", "immutable"}.
+ * and in each "options": {"retry", "priority", "immutable", "timeout", "expires"}, which hold for all below, and
+ * {"on_error", "on_success", "delay"} of its own. Intervals are strings.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,6 +41,16 @@ typedef struct RomSignature
 
 /* Raises RM012, naming the path of the fault, unless json is a signature; returns how many tasks it has (callbacks too, on_error not). */
 extern int64 rom_signature_check(Jsonb *json);
+
+/*
+ * The same, and calls visit for each task, callbacks, on_error and on_success too: path is where it stands in the
+ * document, such as chain[1].group[0]. visit may raise errors.
+ */
+typedef void (*RomSignatureVisit) (const char *task, const char *path, void *arg);
+extern int64 rom_signature_walk(Jsonb *json, RomSignatureVisit visit, void *arg);
+
+/* An interval among checked options, in microseconds; 0 where there is none. */
+extern int64 rom_signature_interval(Jsonb *options, const char *key);
 
 /* Reads one that was checked; in the current context. */
 extern void rom_signature_read(Jsonb *json, RomSignature *signature);

@@ -281,7 +281,7 @@ in_flight(RomTurn *turn)
 	static RomStatement select = {
 		"SELECT t.step, t.activity, a.compensation, t.input, t.due_at, t.state, t.task_id, t.queue, t.limit_key"
 		" FROM romancy.t_task t JOIN romancy.t_activity a ON a.name = t.activity"
-		" WHERE t.instance_id = $1 AND t.kind = 0 AND t.state <> 3 AND t.queue <> ''"
+		" WHERE t.instance_id = $1 AND t.kind IN (0, 1) AND t.state <> 3 AND t.queue <> ''"
 		" AND a.compensation IS NOT NULL"
 		" FOR UPDATE OF t SKIP LOCKED",
 		1, {UUIDOID}

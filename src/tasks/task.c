@@ -95,14 +95,22 @@ void
 rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
 {
 	static RomTable table = {
-		"t_task", 19, {
+		"t_task", 20, {
 			"task_id", "instance_id", "created_at", "due_at", "close_us", "beat_us", "def_id",
 			"priority", "kind", "queue", "owner", "activity", "step", "limit_key", "input", "retry",
-			"next", "state", "attempt"
+			"next", "state", "attempt", "held_at"
 		}
 	};
-	Datum		values[19];
-	bool		nulls[19] = {0};
+	Datum		values[20];
+	bool		nulls[20] = {0};
+	bool		delayed = task->delay_us > 0;
+
+	if (delayed)
+	{
+		start_by = rom_now() + task->delay_us;
+		if (task->state == ROM_TASK_READY)
+			task->state = ROM_TASK_WAITING;
+	}
 
 	rom_uuid_v7(&task->id);
 	task->id.data[6] = 0x80 | (task->id.data[6] & 0x0f);
@@ -126,9 +134,21 @@ rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
 	optional_jsonb(values, nulls, 16, task->next);
 	values[17] = Int16GetDatum(task->state);
 	values[18] = Int32GetDatum(0);
+
+	/*
+	 * the mark by which a pause's end tells it from one that has to begin by
+	 * then (park.c)
+	 */
+	values[19] = TimestampTzGetDatum(rom_now());
+	nulls[19] = !delayed;
 	rom_table_insert(&table, values, nulls);
 	if (task->state == ROM_TASK_PARKED)
 		return;
+	if (task->state == ROM_TASK_WAITING)
+	{
+		rom_wake_at(&task->id, owner, task->priority, start_by);
+		return;
+	}
 	rom_task_wake(task, owner);
 	if (start_by != DT_NOEND)
 		rom_wake_sweep(rom_sweep_find("activity_timeouts"), start_by);

@@ -73,6 +73,8 @@ typedef struct RomTask
 	int64		lease_us;
 	int64		close_us;		/* start_to_close_timeout; 0: none, as below */
 	int64		beat_us;		/* heartbeat_timeout */
+	int64		delay_us;		/* rom_task_insert(): not before so much
+								 * later; then start_by does not count */
 	ItemPointerData locked;		/* where its row stands, if this transaction
 								 * has locked it and knows */
 	bool		live;			/* its instance is not final (where the

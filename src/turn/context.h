@@ -57,6 +57,8 @@ typedef struct RomActivityRun
 	int			attempt;
 	Jsonb	   *last_details;	/* heartbeat details of the attempt before, or
 								 * NULL */
+	int64		close_us;		/* its own limit; 0: as the activity is
+								 * defined */
 	RomCostMark begun;			/* set by rom_activity_call() */
 	RomCost		cost;			/* likewise, when it returns */
 } RomActivityRun;

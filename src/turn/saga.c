@@ -37,6 +37,9 @@
 #include "turn/replay.h"
 #include "turn/saga.h"
 
+/* After so many milliseconds a canvas that is to be undone looks again whether its tasks have ended. */
+#define GATHER_MS 100
+
 /* One that is registered. */
 typedef struct Registered
 {
@@ -358,6 +361,44 @@ rom_saga_on_in_flight(RomInFlightHook hook)
 	in_flight = hook;
 }
 
+static RomGatherHook gather = NULL;
+
+void
+rom_saga_on_gather(RomGatherHook hook)
+{
+	gather = hook;
+}
+
+bool
+rom_saga_has(RomTurn *turn, const char *step)
+{
+	for (int i = 0; i < turn->replay.history.count; i++)
+	{
+		RomEvent   *event = turn->replay.history.events[i];
+
+		if (event->type == ROM_EVENT_COMPENSATION_REGISTERED && event->step != NULL &&
+			strcmp(event->step, step) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* gather_canvas registers what a canvas has to undo; true while some of it still runs. */
+static bool
+gather_canvas(RomTurn *turn)
+{
+	RomEngine	engine;
+	bool		running;
+
+	if (gather == NULL || (turn->inst->flags & ROM_IS_CANVAS) == 0)
+		return false;
+	rom_engine_begin(&engine);
+	MemoryContextSwitchTo(turn->cxt);
+	running = gather(turn);
+	rom_engine_end(&engine);
+	return running;
+}
+
 /* is_settled: has one that was under way come to its end? Then its event is in history, for the saga to undo. */
 static bool
 is_settled(RomTurn *turn, Jsonb *one)
@@ -432,6 +473,9 @@ rom_saga_settle(RomTurn *turn, TimestampTz *until)
 	ListCell   *lc;
 
 	*until = DT_NOEND;
+	if (gather_canvas(turn))
+		*until = TimestampTzPlusMilliseconds(rom_now(), GATHER_MS);
+	MemoryContextSwitchTo(turn->cxt);
 	if (in_flight != NULL && (saga->in_flight == NULL || JB_ROOT_COUNT(saga->in_flight) > 0))
 	{
 		RomEngine	engine;
@@ -450,10 +494,13 @@ rom_saga_settle(RomTurn *turn, TimestampTz *until)
 	{
 		Jsonb	   *one = JsonbValueToJsonb(getIthJsonbValueFromContainer(&saga->in_flight->root, i));
 		bool		settled = is_settled(turn, one);
+		bool		listed = false;
 
 		foreach(lc, list)
 		{
 			RomInFlight *f = lfirst(lc);
+
+			listed |= strcmp(f->step, rom_jb_get_text(one, "step")) == 0;
 
 			if (settled || strcmp(f->step, rom_jb_get_text(one, "step")) != 0)
 				continue;
@@ -465,12 +512,15 @@ rom_saga_settle(RomTurn *turn, TimestampTz *until)
 			else
 				*until = *until == DT_NOEND ? f->until : Max(*until, f->until);
 		}
+		/* the end of a canvas's task is gathered */
+		if (!listed && (turn->inst->flags & ROM_IS_CANVAS))
+			settled = true;
 		if (!settled)
 			left[n++] = one;
 	}
 	saga->in_flight = rom_jb_array(left, n);
 	MemoryContextSwitchTo(old);
-	return n > 0;
+	return n > 0 || *until != DT_NOEND;
 }
 
 RomOutcome

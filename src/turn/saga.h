@@ -83,6 +83,16 @@ typedef struct RomInFlight
 typedef List *(*RomInFlightHook) (RomTurn *turn);
 extern void rom_saga_on_in_flight(RomInFlightHook hook);
 
+/*
+ * Registers what a canvas has to undo: its tasks that have ended well, as COMPENSATION_REGISTERED in history, those that
+ * are not there yet, in the order of their ends. True while some still run. Called in an engine scope.
+ */
+typedef bool (*RomGatherHook) (RomTurn *turn);
+extern void rom_saga_on_gather(RomGatherHook hook);
+
+/* Has history an event that registers the compensation of this step? */
+extern bool rom_saga_has(RomTurn *turn, const char *step);
+
 /* Sees to effects under way; true when the instance has to wait for some, until *until at most. */
 extern bool rom_saga_settle(RomTurn *turn, TimestampTz *until);
 

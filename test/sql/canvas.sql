@@ -55,8 +55,7 @@ CALL show(romancy.group(romancy.options(romancy.task('bad', '1'), on_error => ro
 SELECT what ->> 0 FROM effect;
 -- what is left of them: dead tasks, for the operator
 SELECT activity, activity_id, status FROM romancy.activity_tasks ORDER BY task_id;
-SELECT (SELECT count(*) FROM romancy.t_canvas_join JOIN romancy.instances USING (instance_id) WHERE status <> 'failed') AS joins,
-	(SELECT count(*) FROM romancy.t_canvas_result JOIN romancy.instances USING (instance_id) WHERE status <> 'failed') AS results;
+SELECT count(*) AS joins FROM romancy.t_canvas_join JOIN romancy.instances USING (instance_id) WHERE status <> 'failed';
 
 -- a hundred, and deep nesting
 SELECT romancy.chord(romancy.group(VARIADIC array(SELECT romancy.task('sq', to_jsonb(g)) FROM generate_series(1, 100) g)), romancy.task('total')) AS hundred \gset
@@ -106,5 +105,5 @@ SELECT romancy.run_canvas(romancy.options(romancy.task('a'), on_error => '{"chai
 SELECT romancy.run_canvas(NULL);
 SELECT romancy.options('[]');
 SELECT romancy.get_progress('00000000-0000-0000-0000-000000000000');
-SELECT romancy.canvas('{}');
+SELECT romancy.t_canvas('{}');
 ROLLBACK;

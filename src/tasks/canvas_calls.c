@@ -1,0 +1,358 @@
+/*-------------------------------------------------------------------------
+ *
+ * canvas_calls.c
+ *		Canvas: the SQL calls that start signatures, and that show and end their tasks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/tuplestore.h"
+#include "utils/uuid.h"
+
+#include "base/arg.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "defs/definition.h"
+#include "instances/start.h"
+#include "instances/steer.h"
+#include "steps/child.h"
+#include "tasks/signature.h"
+#include "tasks/task.h"
+#include "turn/context.h"
+#include "turn/replay.h"
+#include "turn/turn.h"
+
+PG_FUNCTION_INFO_V1(romancy_run_canvas);
+PG_FUNCTION_INFO_V1(romancy_canvas);
+PG_FUNCTION_INFO_V1(romancy_spawn_canvas);
+PG_FUNCTION_INFO_V1(romancy_canvas_tasks);
+PG_FUNCTION_INFO_V1(romancy_cancel_task);
+
+/* resolve_name is a RomSignatureVisit: the name of a task must mean something under the path in arg. */
+static void
+resolve_name(const char *task, const char *path, void *arg)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		RomActivity *activity = rom_activity_resolve(task, arg);
+
+		if (activity->queue == NULL)
+			(void) rom_activity_handler(activity, GetUserId());
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(cxt);
+		edata = CopyErrorData();
+		if (edata->sqlerrcode != ERRCODE_ROM_UNDEFINED)
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_UNDEFINED),
+				 errmsg("invalid signature at \"%s\": %s", path, edata->message),
+				 edata->detail ? errdetail_internal("%s", edata->detail) : 0,
+				 edata->hint ? errhint("%s", edata->hint) : 0));
+	}
+	PG_END_TRY();
+}
+
+/* make_input checks a signature and, under search_path (NULL: not), its names, and makes the input of its instance. */
+static Jsonb *
+make_input(Jsonb *signature, Jsonb *input, const char *search_path)
+{
+	int64		total = rom_signature_check(signature);
+	RomJb		jb;
+
+	if (search_path != NULL)
+		(void) rom_signature_walk(signature, resolve_name, unconstify(char *, search_path));
+	rom_payload_check(input, "input");
+	rom_jb_begin(&jb);
+	rom_jb_json(&jb, "signature", signature);
+	rom_jb_json(&jb, "input", input);
+	rom_jb_int(&jb, "total", total);
+	return rom_jb_end(&jb);
+}
+
+/*
+ * romancy.run_canvas(signature jsonb, input jsonb, labels jsonb, result_expires interval, instance_id uuid,
+ * idempotency_key text, start_at timestamptz, priority int, execution_timeout interval) -> uuid
+ *
+ * Starts a signature as an instance. input: what its first tasks get as the result before them. The others as for
+ * start_workflow. Errors: RM012 with the path of the fault, RM001 with the path of a name that means nothing; RM004 in a handler;
+ * those of start_workflow.
+ */
+Datum
+romancy_run_canvas(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *signature = rom_arg_jsonb(fcinfo, 0, "signature");
+	pg_uuid_t  *id = palloc_object(pg_uuid_t);
+	RomStart	request = {0};
+
+	rom_refuse_in_handler("run_canvas");
+	request.workflow = rom_workflow_resolve(ROM_CANVAS_HANDLER, 0);
+	request.name = "canvas";
+	request.owner = GetUserId();
+	request.input = make_input(signature, rom_arg_jsonb_opt(fcinfo, 1), request.workflow->search_path);
+	request.labels = rom_arg_jsonb_opt(fcinfo, 2);
+	request.result_expires = rom_arg_interval_opt(fcinfo, 3, "result_expires");
+	request.has_id = !PG_ARGISNULL(4);
+	if (request.has_id)
+		request.id = *PG_GETARG_UUID_P(4);
+	request.idempotency_key = rom_arg_key_opt(fcinfo, 5);
+	request.has_start_at = rom_arg_timestamp_opt(fcinfo, 6, "start_at", &request.start_at);
+	request.priority = rom_arg_int32_opt(fcinfo, 7, 0);
+	request.execution_timeout = rom_arg_duration_opt(fcinfo, 8, "execution_timeout");
+	request.flags = ROM_IS_CANVAS;
+	rom_start_warn();
+	(void) rom_instance_start(&request, id);
+	PG_RETURN_UUID_P(id);
+}
+
+/* child_input is the input of a canvas as a step; a name that means nothing pauses the instance, as with activity(). */
+static Jsonb *
+child_input(RomTurn *turn, FunctionCallInfo fcinfo)
+{
+	Jsonb	   *signature = rom_arg_jsonb(fcinfo, 0, "signature");
+	Jsonb	   *input = rom_arg_jsonb_opt(fcinfo, 1);
+	MemoryContext old = CurrentMemoryContext;
+	Jsonb	   *volatile result = NULL;
+
+	/* on replay the names need not be there any more */
+	if (rom_turn_peek(turn) != NULL)
+		return make_input(signature, input, NULL);
+	PG_TRY();
+	{
+		result = make_input(signature, input, turn->workflow->search_path);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(turn->cxt);
+		edata = CopyErrorData();
+		if (edata->sqlerrcode != ERRCODE_ROM_UNDEFINED)
+			PG_RE_THROW();
+
+		/*
+		 * the evaluation is rolled back, so what the error left behind goes
+		 * with it
+		 */
+		FlushErrorState();
+		rom_turn_end_pause(turn, rom_error_to_jsonb(edata));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	if (result == NULL)
+		rom_turn_unwind(turn);
+	return result;
+}
+
+/* spawn starts a canvas as a child and returns its handle. */
+static char *
+spawn(FunctionCallInfo fcinfo, const char *function)
+{
+	RomTurn    *turn = rom_turn_require(function);
+
+	if (turn->eval.unwinding)
+		rom_turn_unwind(turn);
+	return rom_child_canvas(turn, child_input(turn, fcinfo), rom_arg_text_opt(fcinfo, 2));
+}
+
+/*
+ * romancy.canvas(signature jsonb, input jsonb, activity_id text) -> jsonb
+ *
+ * In a workflow: runs a signature as a child, waits for it and returns its result, or raises its error. Errors: RM004 outside a
+ * handler, RM012 for a wrong signature; a name that means nothing pauses the instance (RM001).
+ */
+Datum
+romancy_canvas(PG_FUNCTION_ARGS)
+{
+	char	   *handle = spawn(fcinfo, "canvas()");
+
+	PG_RETURN_JSONB_P(rom_child_await(rom_turn_require("canvas()"), handle));
+}
+
+/* romancy.spawn_canvas(signature jsonb, input jsonb, activity_id text) -> text: the same without waiting; its handle, for await(). */
+Datum
+romancy_spawn_canvas(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(spawn(fcinfo, "spawn_canvas()")));
+}
+
+/* ---------------------------------------------------------------- its tasks */
+
+/* The tasks of a signature, as two arrays. */
+typedef struct Members
+{
+	Datum	   *paths;
+	Datum	   *names;
+	int			count;
+	int			size;
+} Members;
+
+/* add_member adds a task at path, as tasks are named by it. */
+static void
+add_member(Members *members, const char *path, const char *name)
+{
+	if (members->count == members->size)
+	{
+		members->size = members->size ? members->size * 2 : 64;
+		members->paths = members->paths ? repalloc_huge(members->paths, members->size * sizeof(Datum)) :
+			palloc_array(Datum, members->size);
+		members->names = members->names ? repalloc_huge(members->names, members->size * sizeof(Datum)) :
+			palloc_array(Datum, members->size);
+	}
+	members->paths[members->count] = CStringGetTextDatum(path[0] ? path : "0");
+	members->names[members->count++] = CStringGetTextDatum(name);
+}
+
+/* list_members adds the tasks of a signature that was checked, as frames.c names them; callbacks, but no on_error and on_success. */
+static void
+list_members(Members *members, Jsonb *json, const char *path)
+{
+	RomSignature s;
+	const char *dot = path[0] ? "." : "";
+	int			n;
+
+	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
+	rom_signature_read(json, &s);
+	if (s.kind == ROM_SIGNATURE_TASK)
+	{
+		add_member(members, path, s.task);
+		return;
+	}
+	n = JsonContainerSize(&s.members->root);
+	for (int i = 0; i < n; i++)
+		list_members(members, rom_signature_member(s.members, i), psprintf("%s%s%d", path, dot, i));
+	if (s.body != NULL)
+		list_members(members, s.body, psprintf("%s%sbody", path, dot));
+}
+
+/* text_array makes a text[]. */
+static Datum
+text_array(Datum *elements, int n)
+{
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/*
+ * romancy.canvas_tasks(instance_id uuid) -> setof (path, activity, status, attempt, input, result, error, started_at, finished_at)
+ *
+ * All tasks of a canvas in the order of its signature, then those of on_error and on_success that were started. status: pending (not
+ * scheduled yet), ready, running, waiting, paused, completed, failed. Errors: RM002 unknown or not to be seen; RM010 no canvas.
+ */
+Datum
+romancy_canvas_tasks(PG_FUNCTION_ARGS)
+{
+	static RomStatement signature = {
+		"SELECT input OPERATOR(pg_catalog.->) 'signature' FROM romancy.t_instance WHERE instance_id = $1",
+		1, {UUIDOID}
+	};
+	static RomStatement select = {
+		"WITH m AS (SELECT u.path, u.activity, u.n FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY u (path, activity, n)),"
+		" t AS (SELECT pg_catalog.substr(t.step, pg_catalog.length(t.activity) + 2) AS path, t.activity,"
+		"  CASE WHEN r.pid IS NOT NULL THEN 'running' ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running'"
+		"  WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' END END AS status, t.attempt, t.input, NULL::jsonb AS result,"
+		"  t.errors OPERATOR(pg_catalog.->) -1 AS error, coalesce(r.since, t.started_at) AS started_at, NULL::timestamptz AS finished_at"
+		"  FROM romancy.t_task t LEFT JOIN romancy.t_running() r ON r.id = t.task_id"
+		"  WHERE t.instance_id = $1 AND t.kind = 1 AND t.state <> 3"
+		" UNION ALL SELECT pg_catalog.substr(r.step, pg_catalog.length(r.activity) + 2), r.activity,"
+		"  CASE WHEN r.error IS NULL THEN 'completed' ELSE 'failed' END, r.attempt, r.input, r.value, r.error, r.started_at, r.finished_at"
+		"  FROM romancy.t_canvas_result r WHERE r.instance_id = $1 AND r.step IS NOT NULL)"
+		" SELECT coalesce(t.path, m.path), coalesce(t.activity, m.activity), coalesce(t.status, 'pending'), t.attempt, t.input, t.result,"
+		" t.error, t.started_at, t.finished_at FROM m FULL JOIN t ON t.path = m.path ORDER BY m.n, t.started_at, t.path",
+		3, {UUIDOID, TEXTARRAYOID, TEXTARRAYOID}
+	};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	pg_uuid_t  *id = rom_arg_uuid(fcinfo, 0, "instance_id");
+	MemoryContext cxt = CurrentMemoryContext;
+	RomInstanceHead head;
+	Members		members = {0};
+	RomEngine	engine;
+	Datum		values[3];
+	Jsonb	   *json;
+	bool		isnull;
+	uint64		rows;
+
+	rom_instance_head(id, false, &head);
+	if (!(head.flags & ROM_IS_CANVAS))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("the workflow instance is no canvas"),
+				 errhint("See romancy.activity_tasks for the tasks of other workflows.")));
+	InitMaterializedSRF(fcinfo, 0);
+	values[0] = UUIDPGetDatum(id);
+	rom_engine_begin(&engine);
+	rom_execute(&signature, values, NULL, 1);
+	json = DatumGetJsonbP(rom_value_copy(0, 1, &isnull, cxt));
+	MemoryContextSwitchTo(cxt);
+	list_members(&members, json, "");
+	values[1] = text_array(members.paths, members.count);
+	values[2] = text_array(members.names, members.count);
+	rows = rom_execute(&select, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		Datum		row[9];
+		bool		nulls[9];
+
+		for (int c = 0; c < 9; c++)
+			row[c] = rom_value(i, c + 1, &nulls[c]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row, nulls);
+	}
+	rom_engine_end(&engine);
+	return (Datum) 0;
+}
+
+/*
+ * romancy.cancel_task(instance_id uuid, path text) -> boolean
+ *
+ * Ends one task of a canvas as failed with RM008: it has not begun, waits for its next attempt, or is with a program, whose lease is lost.
+ * False where there is no such task, it has ended, or an attempt of it runs in the database now. Errors: RM002 unknown, or another role's.
+ */
+Datum
+romancy_cancel_task(PG_FUNCTION_ARGS)
+{
+	static RomStatement take = {
+		"SELECT " ROM_TASK_COLUMNS " FROM romancy.t_task t WHERE t.instance_id = $1 AND t.kind = 1"
+		" AND pg_catalog.substr(t.step, pg_catalog.length(t.activity) + 2) = $2 AND t.state IN (0, 1, 2, 5) LIMIT 1 FOR UPDATE SKIP LOCKED",
+		2, {UUIDOID, TEXTOID}
+	};
+	pg_uuid_t  *id = rom_arg_uuid(fcinfo, 0, "instance_id");
+	char	   *path = rom_arg_text(fcinfo, 1, "path");
+	MemoryContext cxt = CurrentMemoryContext;
+	RomInstanceHead head;
+	RomEngine	engine;
+	Datum		values[2];
+	RomTask    *task = NULL;
+	RomRetryPolicy policy;
+
+	rom_refuse_in_handler("cancel_task");
+	rom_instance_head(id, true, &head);
+	values[0] = UUIDPGetDatum(id);
+	values[1] = CStringGetTextDatum(path);
+	rom_engine_begin(&engine);
+	if (rom_execute(&take, values, NULL, 1) == 1)
+	{
+		MemoryContextSwitchTo(cxt);
+		task = rom_task_read(0);
+		policy = rom_task_policy(task);
+		policy.pause = false;
+		MemoryContextSwitchTo(cxt);
+		rom_task_fail(task, head.owner, &policy,
+					  rom_error_make(ERRCODE_ROM_CANCELLED, psprintf("task \"%s\" was cancelled", path), NULL, NULL, NULL),
+					  ROM_TASK_RETRY_NEVER);
+	}
+	rom_engine_end(&engine);
+	PG_RETURN_BOOL(task != NULL);
+}
