@@ -105,9 +105,11 @@ is_owners(void)
 void
 rom_session_settle(bool all)
 {
+	if (is_worker)
+		SetUserIdAndSecContext(GetOuterUserId(), 0);
+	/* the session of a worker whose instances' owner is gone is nobody's */
 	if (!OidIsValid(session_owner))
 		return;
-	SetUserIdAndSecContext(GetOuterUserId(), 0);
 	if (!is_owners())
 	{
 		StartTransactionCommand();

@@ -90,8 +90,9 @@ sub cancel_running
 		"RM008 enough postgres $before t", "$what: who, when, why, from which status");
 	return;
 }
-# (the status from which is that of the last commit: the turn under way is rolled back)
-cancel_running('runs', $_, 'done,undo done', 'waiting_for_timer') for @kinds;
+# (the status from which is that of the last commit: the turn under way is rolled back; before an activity that
+# is not known to be quick it has committed what it had)
+cancel_running('runs', $_, 'done,undo done', 'running') for @kinds;
 cancel_running('spawns', $_, 'done,undo done', 'waiting_for_activity') for @kinds;
 cancel_running('handler', undef, 'done,undo done', 'waiting_for_timer');
 # how far it came is not known, so it is undone with a null result

@@ -75,7 +75,7 @@ sql(q{
 poll_until($node, q{SELECT count(*) = 1000 FROM romancy.instances WHERE workflow = 'changes' AND status = 'paused'}, 'incompatible: a thousand are paused');
 is(sql(q{SELECT DISTINCT error ->> 'sqlstate' FROM romancy.instances WHERE workflow = 'changes'}), 'RM003', 'incompatible: by RM003');
 is(sql(q{SELECT DISTINCT error ->> 'detail' FROM romancy.instances WHERE workflow = 'changes'}),
-	q{The handler asks for activity "note:1"; history holds ActivityCompleted "note:1". The body of public.changes(jsonb) has changed since the instance ran first.}, 'incompatible: which says what differs');
+	q{The handler asks for activity "note:1" with input "other"; history holds ActivityCompleted "note:1" with input "first". The body of public.changes(jsonb) has changed since the instance ran first.}, 'incompatible: which says what differs');
 like(sql(q{SELECT DISTINCT error ->> 'hint' FROM romancy.instances WHERE workflow = 'changes'}), qr/Put the former function back, or guard the change with romancy.patched\(\); then call romancy.resume_workflow\(\)/, 'incompatible: and what to do');
 is(sql(q{SELECT concat_ws(' ', live, paused) FROM romancy.versions WHERE workflow = 'changes'}), '1000 1000', 'incompatible: view versions tells it');
 is(sql(q{SELECT count(*) FROM effect WHERE what = 'other'}), '0', 'incompatible: nothing has run');

@@ -78,7 +78,8 @@ status_is($id, 'failed', 'an instance fails');
 $node->stop;
 is(written(qr/$id/), 0, 'and with romancy.log_failures off nothing is written');
 is(written(qr/hush/), 0, 'no payload in the log');
-is(written(qr/(?:ERROR|PANIC|FATAL):/), 0, 'no error, of workers that were told to leave either')
-	or diag(join "\n", slurp_file($node->logfile) =~ /^.*(?:ERROR|PANIC|FATAL):.*$/mg);
+# (a session of the test's own may still be ending when the server stops)
+my @errors = grep { !/ 071_log.pl FATAL:  terminating connection/ } slurp_file($node->logfile) =~ /^.*(?:ERROR|PANIC|FATAL):.*$/mg;
+is(join("\n", @errors), '', 'no error, of workers that were told to leave either');
 
 done_testing();
