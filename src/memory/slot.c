@@ -34,6 +34,7 @@
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
+#include "memory/inflight.h"
 #include "memory/ready.h"
 #include "memory/roster.h"
 #include "memory/shmem.h"
@@ -41,8 +42,6 @@
 
 #define SESSION_SLOTS 64
 #define SUSPECTS_MAX 1024
-#define INFLIGHT_FILE "pg_stat/romancy.inflight"
-#define INFLIGHT_MAGIC 0x524D0001
 
 typedef struct Slot
 {
@@ -81,20 +80,9 @@ typedef struct Slots
 	Slot		slots[FLEXIBLE_ARRAY_MEMBER];
 } Slots;
 
-/* A slot's record in the file. */
-typedef struct Record
-{
-	uint32		magic;
-	Oid			dbid;
-	uint32		count;
-	pg_uuid_t	ids[ROM_BATCH_MAX];
-} Record;
-
 static Slots *area = NULL;
 static Slot *mine = NULL;
 static bool exit_hooked = false;
-static int	inflight_fd = -1;
-static bool inflight_written = false;	/* our record is not empty */
 
 static Size
 shmem_size(void)
@@ -104,32 +92,14 @@ shmem_size(void)
 							 sizeof(Slot)));
 }
 
-/* Reads what was under way when the server went down, and removes the file. */
+/* add_suspect adds what was under way when the server went down. */
 static void
-read_inflight(void)
+add_suspect(Oid dbid, const pg_uuid_t *id)
 {
-	Record		record;
-	int			fd = OpenTransientFile(INFLIGHT_FILE, O_RDONLY | PG_BINARY);
-	uint32		i;
-
-	if (fd < 0)
+	if (area->nsuspects == SUSPECTS_MAX)
 		return;
-	while (read(fd, &record, sizeof(record)) == sizeof(record))
-	{
-		if (record.magic != INFLIGHT_MAGIC || record.count > ROM_BATCH_MAX)
-			continue;
-		for (i = 0; i < record.count && area->nsuspects < SUSPECTS_MAX; i++)
-		{
-			area->suspects[area->nsuspects].id = record.ids[i];
-			area->suspects[area->nsuspects].dbid = record.dbid;
-			area->nsuspects++;
-		}
-	}
-	CloseTransientFile(fd);
-	if (unlink(INFLIGHT_FILE) != 0)
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not remove file \"%s\": %m", INFLIGHT_FILE)));
+	area->suspects[area->nsuspects].id = *id;
+	area->suspects[area->nsuspects++].dbid = dbid;
 }
 
 static void
@@ -149,43 +119,7 @@ shmem_attach(void *place, bool found)
 		SpinLockInit(&area->slots[i].mutex);
 		area->slots[i].member = -1;
 	}
-	read_inflight();
-}
-
-/*
- * Writes our record. Not synced: it has to survive a crash of the server, not
- * of the machine. Failures are of no consequence but a suspect less.
- */
-static void
-write_inflight(void)
-{
-	Record		record;
-
-	if (inflight_fd == -1)
-	{
-		inflight_fd = BasicOpenFile(INFLIGHT_FILE,
-									O_RDWR | O_CREAT | PG_BINARY);
-		if (inflight_fd < 0)
-		{
-			inflight_fd = -2;
-			ereport(LOG,
-					(errcode_for_file_access(),
-					 errmsg("could not open file \"%s\": %m", INFLIGHT_FILE)));
-		}
-		else
-			ReserveExternalFD();
-	}
-	if (inflight_fd < 0)
-		return;
-
-	memset(&record, 0, sizeof(record));
-	record.magic = INFLIGHT_MAGIC;
-	record.dbid = mine->dbid;
-	record.count = mine->count;
-	memcpy(record.ids, mine->ids, mine->count * sizeof(pg_uuid_t));
-	if (pwrite(inflight_fd, &record, sizeof(record),
-			   (off_t) (mine - area->slots) * sizeof(record)) == sizeof(record))
-		inflight_written = mine->count > 0;
+	rom_inflight_read(add_suspect);
 }
 
 /* Adds an instance to the suspects; when the list is full, it is one less. */
@@ -195,12 +129,7 @@ rom_slot_add_suspect(const pg_uuid_t *id)
 	if (area == NULL)
 		return;
 	SpinLockAcquire(&area->suspect_mutex);
-	if (area->nsuspects < SUSPECTS_MAX)
-	{
-		area->suspects[area->nsuspects].id = *id;
-		area->suspects[area->nsuspects].dbid = MyDatabaseId;
-		area->nsuspects++;
-	}
+	add_suspect(MyDatabaseId, id);
 	SpinLockRelease(&area->suspect_mutex);
 }
 
@@ -284,8 +213,8 @@ rom_slot_detach(void)
 		rom_slot_member_end();
 	rom_slot_end();
 	rom_slot_unkeep();
-	if (inflight_written)
-		write_inflight();
+	if (rom_inflight_written())
+		rom_inflight_write(mine - area->slots, mine->dbid, mine->ids, mine->count);
 
 	mine = NULL;
 	SpinLockAcquire(&slot->mutex);
@@ -304,7 +233,7 @@ rom_slot_begin(const pg_uuid_t *ids, int n)
 	mine->count = n;
 	mine->again = 0;
 	SpinLockRelease(&mine->mutex);
-	write_inflight();
+	rom_inflight_write(mine - area->slots, mine->dbid, mine->ids, mine->count);
 }
 
 void
@@ -444,8 +373,8 @@ rom_slot_kept(const pg_uuid_t *id)
 void
 rom_slot_rest(void)
 {
-	if (mine != NULL && mine->count == 0 && inflight_written)
-		write_inflight();
+	if (mine != NULL && mine->count == 0 && rom_inflight_written())
+		rom_inflight_write(mine - area->slots, mine->dbid, mine->ids, mine->count);
 }
 
 /* Position of the instance among those of slot, or -1. */

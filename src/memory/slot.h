@@ -18,8 +18,7 @@
 #include "datatype/timestamp.h"
 #include "utils/uuid.h"
 
-/* Instances of one transaction at the most: subtransactions with an xid stay under 32. */
-#define ROM_BATCH_MAX 16
+#include "memory/inflight.h"
 
 /* Takes a slot for this session (drain); executors have theirs already. True if one was free (or no shared memory is there to have one). */
 extern bool rom_slot_attach(void);

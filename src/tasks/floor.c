@@ -17,6 +17,7 @@
 #include "tasks/notify.h"
 #include "tasks/park.h"
 #include "tasks/quota.h"
+#include "tasks/resume.h"
 #include "tasks/rotation.h"
 #include "tasks/spawn.h"
 
@@ -28,6 +29,7 @@ rom_tasks_init(void)
 	rom_rotation_init();
 	rom_ledger_init();
 	rom_execute_init();
+	rom_resume_init();
 	rom_spawn_init();
 	rom_lease_init();
 	rom_park_init();

@@ -1,0 +1,94 @@
+/*-------------------------------------------------------------------------
+ *
+ * inflight.c
+ *		The file that tells after a crash whose turns were under way.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "storage/fd.h"
+
+#include "memory/inflight.h"
+
+#define INFLIGHT_FILE "pg_stat/romancy.inflight"
+#define INFLIGHT_MAGIC 0x524D0001
+
+/* A slot's record in the file. */
+typedef struct Record
+{
+	uint32		magic;
+	Oid			dbid;
+	uint32		count;
+	pg_uuid_t	ids[ROM_BATCH_MAX];
+} Record;
+
+static int	inflight_fd = -1;
+static bool inflight_written = false;	/* our record is not empty */
+
+void
+rom_inflight_read(void (*add) (Oid dbid, const pg_uuid_t *id))
+{
+	Record		record;
+	int			fd = OpenTransientFile(INFLIGHT_FILE, O_RDONLY | PG_BINARY);
+
+	if (fd < 0)
+		return;
+	while (read(fd, &record, sizeof(record)) == sizeof(record))
+	{
+		if (record.magic != INFLIGHT_MAGIC || record.count > ROM_BATCH_MAX)
+			continue;
+		for (uint32 i = 0; i < record.count; i++)
+			add(record.dbid, &record.ids[i]);
+	}
+	CloseTransientFile(fd);
+	if (unlink(INFLIGHT_FILE) != 0)
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not remove file \"%s\": %m", INFLIGHT_FILE)));
+}
+
+/*
+ * Not synced: it has to survive a crash of the server, not
+ * of the machine. Failures are of no consequence but a suspect less.
+ */
+void
+rom_inflight_write(int slot, Oid dbid, const pg_uuid_t *ids, int count)
+{
+	Record		record;
+
+	if (inflight_fd == -1)
+	{
+		inflight_fd = BasicOpenFile(INFLIGHT_FILE,
+									O_RDWR | O_CREAT | PG_BINARY);
+		if (inflight_fd < 0)
+		{
+			inflight_fd = -2;
+			ereport(LOG,
+					(errcode_for_file_access(),
+					 errmsg("could not open file \"%s\": %m", INFLIGHT_FILE)));
+		}
+		else
+			ReserveExternalFD();
+	}
+	if (inflight_fd < 0)
+		return;
+
+	memset(&record, 0, sizeof(record));
+	record.magic = INFLIGHT_MAGIC;
+	record.dbid = dbid;
+	record.count = count;
+	memcpy(record.ids, ids, count * sizeof(pg_uuid_t));
+	if (pwrite(inflight_fd, &record, sizeof(record),
+			   (off_t) slot * sizeof(record)) == sizeof(record))
+		inflight_written = count > 0;
+}
+
+bool
+rom_inflight_written(void)
+{
+	return inflight_written;
+}

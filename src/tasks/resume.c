@@ -1,0 +1,121 @@
+/*-------------------------------------------------------------------------
+ *
+ * resume.c
+ *		The net under lost wake-ups of tasks in the database: the scan of a database,
+ *		and the sweep resumption.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/guc.h"
+#include "base/spi.h"
+#include "memory/sweep.h"
+#include "memory/wake.h"
+#include "run/scan.h"
+#include "tasks/canvas.h"
+#include "tasks/resume.h"
+
+/* scan notes tasks in the database that are ready, best first, and at its end those that wait for an attempt. */
+static int
+scan(RomScanPlace *place, int limit)
+{
+	static RomStatement ready = {
+		"SELECT task_id, owner, priority, (- priority::bigint), held_until FROM romancy.t_task WHERE queue = '' AND state = 0"
+		" AND ((- priority::bigint), task_id) > ($1, $2) ORDER BY (- priority::bigint), task_id LIMIT $3",
+		3, {INT8OID, UUIDOID, INT4OID}
+	};
+	static RomStatement waiting = {
+		"SELECT task_id, owner, priority, due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state = 2"
+		" ORDER BY due_at LIMIT $1",
+		1, {INT4OID}
+	};
+	RomEngine	engine;
+	Datum		values[3];
+	uint64		rows;
+	bool		isnull;
+
+	if (!place->begun)
+	{
+		place->begun = true;
+		place->rank = PG_INT64_MIN;
+	}
+	values[0] = Int64GetDatum(place->rank);
+	values[1] = UUIDPGetDatum(&place->id);
+	values[2] = Int32GetDatum(limit);
+	rom_engine_begin(&engine);
+	rows = rom_execute(&ready, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
+		Oid			owner = get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true);
+		int32		priority = DatumGetInt32(rom_value(i, 3, &isnull));
+		Datum		held_until = rom_value(i, 5, &isnull);
+
+		/*
+		 * what waits for a limit has its time; the others have been ready for
+		 * a while, and those of them that are queued stay where they are
+		 */
+		if (isnull)
+			rom_wake_at(id, owner, priority,
+						TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													-rom_guc_resumption_interval));
+		else
+			rom_wake_at(id, owner, priority, DatumGetTimestampTz(held_until));
+		place->rank = DatumGetInt64(rom_value(i, 4, &isnull));
+		place->id = *id;
+	}
+	if (rows < limit)
+	{
+		uint64		late;
+
+		values[0] = Int32GetDatum(limit);
+		late = rom_execute(&waiting, values, NULL, 0);
+		for (uint64 i = 0; i < late; i++)
+		{
+			rom_wake_at(DatumGetUUIDP(rom_value(i, 1, &isnull)),
+						get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true),
+						DatumGetInt32(rom_value(i, 3, &isnull)),
+						DatumGetTimestampTz(rom_value(i, 4, &isnull)));
+		}
+		(void) rom_canvas_find(NULL, NULL, limit);
+	}
+	rom_engine_end(&engine);
+	return rows;
+}
+
+/* The net under lost wake-ups: what has been ready for a while. */
+static int64
+sweep_ready(const RomSweepArgs *args)
+{
+	static RomScanPlace after;
+	RomScanPlace place = {0};
+	int			rows;
+
+	if (args->part != 0)
+		return 0;
+	if (args->manual)
+		return scan(&place, args->limit);
+	rows = scan(&after, args->limit);
+	if (rows < args->limit)
+		memset(&after, 0, sizeof(after));
+	return rows;
+}
+
+static const RomSweep resumption = {
+	.name = "resumption",
+	.interval = &rom_guc_resumption_interval,
+	.batch = sweep_ready,
+};
+
+void
+rom_resume_init(void)
+{
+	rom_scan_on_database(scan);
+	rom_sweep_register(&resumption);
+}
