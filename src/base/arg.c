@@ -86,7 +86,7 @@ rom_arg_interval_opt(FunctionCallInfo fcinfo, int n, const char *name)
 	if (PG_ARGISNULL(n))
 		return NULL;
 	interval = PG_GETARG_INTERVAL_P(n);
-	if (!rom_interval_usec(interval, &usec))
+	if (!rom_arg_interval_usec(interval, &usec))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"%s\" is out of range", name)));
@@ -103,7 +103,7 @@ rom_arg_duration_opt(FunctionCallInfo fcinfo, int n, const char *name)
 	Interval   *interval = rom_arg_interval_opt(fcinfo, n, name);
 	int64		usec;
 
-	if (interval != NULL && rom_interval_usec(interval, &usec) && usec == 0)
+	if (interval != NULL && rom_arg_interval_usec(interval, &usec) && usec == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"%s\" must be longer than nothing", name)));
@@ -120,9 +120,9 @@ rom_arg_until(FunctionCallInfo fcinfo, int n, const char *name)
 
 	check_given(fcinfo, n, name);
 	interval = PG_GETARG_INTERVAL_P(n);
-	exact = rom_interval_usec(interval, &usec);
+	exact = rom_arg_interval_usec(interval, &usec);
 	if (exact)
-		until = rom_timestamp_plus(rom_now(), interval);
+		until = rom_arg_timestamp_plus(rom_now(), interval);
 	if (!TIMESTAMP_NOT_FINITE(until))
 		return until;
 	if (exact ? usec < 0 : (int64) interval->month * DAYS_PER_MONTH + interval->day < 0)
@@ -147,7 +147,7 @@ rom_arg_timestamp_opt(FunctionCallInfo fcinfo, int n, const char *name,
 }
 
 void
-rom_channel_check(const char *name, const char *what)
+rom_arg_check_channel(const char *name, const char *what)
 {
 	if (name[0] == '\0' || strlen(name) > ROM_CHANNEL_MAX)
 		ereport(ERROR,
@@ -157,7 +157,7 @@ rom_channel_check(const char *name, const char *what)
 }
 
 void
-rom_key_check(const char *key, const char *what)
+rom_arg_check_key(const char *key, const char *what)
 {
 	if (key[0] == '\0')
 		ereport(ERROR,
@@ -177,12 +177,12 @@ rom_arg_key_opt(FunctionCallInfo fcinfo, int n)
 	char	   *key = rom_arg_text_opt(fcinfo, n);
 
 	if (key != NULL)
-		rom_key_check(key, "idempotency_key");
+		rom_arg_check_key(key, "idempotency_key");
 	return key;
 }
 
 void
-rom_payload_check(const Jsonb *jb, const char *argument)
+rom_arg_check_payload(const Jsonb *jb, const char *argument)
 {
 	if (jb == NULL || VARSIZE(jb) <= rom_guc_max_payload_size)
 		return;
@@ -229,7 +229,7 @@ try_input(PGFunction input, const char *text, Datum *result)
 }
 
 bool
-rom_input_interval(const char *text, Interval *value)
+rom_arg_input_interval(const char *text, Interval *value)
 {
 	Datum		datum;
 
@@ -240,7 +240,7 @@ rom_input_interval(const char *text, Interval *value)
 }
 
 bool
-rom_input_timestamptz(const char *text, TimestampTz *value)
+rom_arg_input_timestamptz(const char *text, TimestampTz *value)
 {
 	Datum		datum;
 
@@ -251,7 +251,7 @@ rom_input_timestamptz(const char *text, TimestampTz *value)
 }
 
 bool
-rom_input_jsonb(const char *text, Jsonb **value)
+rom_arg_input_jsonb(const char *text, Jsonb **value)
 {
 	Datum		datum;
 
@@ -262,7 +262,7 @@ rom_input_jsonb(const char *text, Jsonb **value)
 }
 
 bool
-rom_input_uuid(const char *text, pg_uuid_t *value)
+rom_arg_input_uuid(const char *text, pg_uuid_t *value)
 {
 	Datum		datum;
 
@@ -273,7 +273,7 @@ rom_input_uuid(const char *text, pg_uuid_t *value)
 }
 
 bool
-rom_interval_usec(const Interval *interval, int64 *usec)
+rom_arg_interval_usec(const Interval *interval, int64 *usec)
 {
 	int64		days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
 	int64		product;
@@ -283,13 +283,13 @@ rom_interval_usec(const Interval *interval, int64 *usec)
 }
 
 TimestampTz
-rom_timestamp_plus(TimestampTz now, const Interval *interval)
+rom_arg_timestamp_plus(TimestampTz now, const Interval *interval)
 {
 	int64		usec;
 	TimestampTz sum;
 
 	/* far beyond any calendar: no need to be exact, or to raise */
-	if (!rom_interval_usec(interval, &usec) ||
+	if (!rom_arg_interval_usec(interval, &usec) ||
 		pg_add_s64_overflow(now, usec, &sum) || !IS_VALID_TIMESTAMP(sum))
 		return DT_NOEND;
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
@@ -298,7 +298,7 @@ rom_timestamp_plus(TimestampTz now, const Interval *interval)
 }
 
 char *
-rom_interval_text(const Interval *interval)
+rom_arg_interval_text(const Interval *interval)
 {
 	int			style = IntervalStyle;
 	char	   *text;

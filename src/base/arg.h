@@ -47,13 +47,13 @@ extern bool rom_arg_timestamp_opt(FunctionCallInfo fcinfo, int n,
 								  const char *name, TimestampTz *value);
 
 /* Raises RM011 when jb (NULL: nothing) is larger than romancy.max_payload_size. */
-extern void rom_payload_check(const Jsonb *jb, const char *argument);
+extern void rom_arg_check_payload(const Jsonb *jb, const char *argument);
 
 /* Longest name of a channel, an event's type or a group, in bytes. */
 #define ROM_CHANNEL_MAX 128
 
 /* Raises RM012 for such a name that is empty or too long. what: "channel", "type", "name". */
-extern void rom_channel_check(const char *name, const char *what);
+extern void rom_arg_check_channel(const char *name, const char *what);
 
 /* Longest name of a workflow, an activity or a queue, and longest key (of idempotency, of set_value()), in bytes: they are indexed. */
 #define ROM_NAME_MAX 200
@@ -61,22 +61,22 @@ extern void rom_channel_check(const char *name, const char *what);
 
 /* An idempotency key, NULL where it is null. RM012 for one that is too long. */
 extern char *rom_arg_key_opt(FunctionCallInfo fcinfo, int n);
-extern void rom_key_check(const char *key, const char *what);
+extern void rom_arg_check_key(const char *key, const char *what);
 
 /* Text as a value of these types, in the current context; false when it is none. */
-extern bool rom_input_interval(const char *text, Interval *value);
-extern bool rom_input_timestamptz(const char *text, TimestampTz *value);
-extern bool rom_input_jsonb(const char *text, Jsonb **value);
-extern bool rom_input_uuid(const char *text, pg_uuid_t *value);
+extern bool rom_arg_input_interval(const char *text, Interval *value);
+extern bool rom_arg_input_timestamptz(const char *text, TimestampTz *value);
+extern bool rom_arg_input_jsonb(const char *text, Jsonb **value);
+extern bool rom_arg_input_uuid(const char *text, pg_uuid_t *value);
 
 /* An interval in microseconds, months of 30 days; false when out of range. */
-extern bool rom_interval_usec(const Interval *interval, int64 *usec);
+extern bool rom_arg_interval_usec(const Interval *interval, int64 *usec);
 
 /* An interval as text that no setting (IntervalStyle) changes: what is recorded is compared on replay. */
-extern char *rom_interval_text(const Interval *interval);
+extern char *rom_arg_interval_text(const Interval *interval);
 
 /* now + interval, saturating at DT_NOEND. */
-extern TimestampTz rom_timestamp_plus(TimestampTz now,
-									  const Interval *interval);
+extern TimestampTz rom_arg_timestamp_plus(TimestampTz now,
+										  const Interval *interval);
 
 #endif							/* ROM_ARG_H */

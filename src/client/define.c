@@ -352,7 +352,7 @@ romancy_define_workflow(PG_FUNCTION_ARGS)
 	Oid			role = GetUserId();
 	int32		version;
 
-	rom_refuse_in_handler("define_workflow");
+	rom_context_refuse_handler("define_workflow");
 	def.name = name_arg(fcinfo);
 	def.handler = handler_args(fcinfo, false, "workflow", def.name,
 							   &def.queue);
@@ -362,7 +362,7 @@ romancy_define_workflow(PG_FUNCTION_ARGS)
 	if (def.on_event != NULL && def.on_event[0] == '\0')
 		wrong_definition("workflow", def.name, "The event type is empty.");
 	if (def.on_event != NULL)
-		rom_channel_check(def.on_event, "on_event");
+		rom_arg_check_channel(def.on_event, "on_event");
 	def.description = rom_arg_text_opt(fcinfo, 6);
 	def.search_path = rom_definition_path();
 	def.owner = GetUserNameFromId(role, false);
@@ -396,7 +396,7 @@ limit_args(FunctionCallInfo fcinfo, const char *name)
 
 	if (rom_arg_int32_opt(fcinfo, 9, 1) < 1)
 		wrong_definition("activity", name, "max_concurrency is less than 1.");
-	if (rate != NULL && !rom_rate_parse(rate, &count, &period))
+	if (rate != NULL && !rom_activity_definition_rate(rate, &count, &period))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("invalid rate limit \"%s\"", rate),
@@ -422,9 +422,9 @@ write_activity(const char *name, Oid role, Datum *values, bool *nulls)
 	rom_throttle_changed(name);
 	/* with other limits there may be something to fetch */
 	if (before != NULL)
-		rom_activity_tell_defined(before);
+		rom_activity_definition_tell(before);
 	if (now != NULL && (before == NULL || strcmp(before, now) != 0))
-		rom_activity_tell_defined(now);
+		rom_activity_definition_tell(now);
 }
 
 /*
@@ -454,7 +454,7 @@ romancy_define_activity(PG_FUNCTION_ARGS)
 	Datum		values[14];
 	bool		nulls[14] = {false};
 
-	rom_refuse_in_handler("define_activity");
+	rom_context_refuse_handler("define_activity");
 	name = name_arg(fcinfo);
 	transactional = rom_arg_bool_opt(fcinfo, 8, true);
 	handler = handler_args(fcinfo, !transactional, "activity", name, &queue);
@@ -504,7 +504,7 @@ romancy_drop_workflow(PG_FUNCTION_ARGS)
 	bool		nulls[3] = {false, true, true};
 	uint64		n;
 
-	rom_refuse_in_handler("drop_workflow");
+	rom_context_refuse_handler("drop_workflow");
 	name = name_arg(fcinfo);
 	values[0] = text_datum(name);
 	lock_name(LOCK_WORKFLOW, name);
@@ -533,7 +533,7 @@ romancy_drop_workflow(PG_FUNCTION_ARGS)
 static bool
 activity_in_use(const char *name, Datum *values)
 {
-	return rom_execute(&live_of_activity, values, NULL, 1) == 1 || rom_activity_in_use(name);
+	return rom_execute(&live_of_activity, values, NULL, 1) == 1 || rom_activity_definition_in_use(name);
 }
 
 /*
@@ -550,7 +550,7 @@ romancy_drop_activity(PG_FUNCTION_ARGS)
 	char	   *name;
 	Datum		values[1];
 
-	rom_refuse_in_handler("drop_activity");
+	rom_context_refuse_handler("drop_activity");
 	name = name_arg(fcinfo);
 	values[0] = text_datum(name);
 	lock_name(LOCK_ACTIVITY, name);

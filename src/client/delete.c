@@ -61,8 +61,8 @@ romancy_delete_workflow(PG_FUNCTION_ARGS)
 	Datum		value = UUIDPGetDatum(id);
 	bool		deleted = false;
 
-	rom_refuse_in_handler("delete_workflow");
-	rom_instance_head(id, true, &head);
+	rom_context_refuse_handler("delete_workflow");
+	rom_steer_head(id, true, &head);
 	if (!ROM_STATUS_IS_FINAL(head.status))
 		refuse(id, "It is live.",
 			   "Cancel it with romancy.cancel_workflow first.");
@@ -72,7 +72,7 @@ romancy_delete_workflow(PG_FUNCTION_ARGS)
 		if (rom_execute(&live_child, &value, NULL, 1) == 1)
 			refuse(id, "A child of it is live.",
 				   "Wait for the child to end, or cancel it.");
-		rom_instances_delete(PointerGetDatum(construct_array(&value, 1, UUIDOID,
+		rom_delete_instances(PointerGetDatum(construct_array(&value, 1, UUIDOID,
 															 UUID_LEN, false,
 															 TYPALIGN_CHAR)));
 		deleted = true;

@@ -100,7 +100,7 @@ read_original(const pg_uuid_t *id, const RomInstanceHead *head, Original *o)
 	inst->workflow = rom_value_text(0, 7, cxt);
 	rom_engine_end(&engine);
 	o->turn = rom_turn_create(inst, head->owner, cxt);
-	rom_turn_load(o->turn, false);
+	rom_replay_load(o->turn, false);
 }
 
 /* find_step gives the place of the step in the program; its end for one that is just waited for. */
@@ -127,7 +127,7 @@ find_step(const Original *o, const char *step)
 static void
 check_ended(const Original *o, RomEvent *scheduled, int64 before)
 {
-	RomEvent   *end = rom_turn_completion(o->turn, scheduled->step);
+	RomEvent   *end = rom_replay_completion(o->turn, scheduled->step);
 
 	if (scheduled->type != ROM_EVENT_ACTIVITY_SCHEDULED &&
 		scheduled->type != ROM_EVENT_CHILD_SCHEDULED)
@@ -177,7 +177,7 @@ select_events(const Original *o, int end, RomEventList *out, int32 *flags)
 			check_ended(o, event, before);
 		}
 		else if (event->step == NULL || event->seq >= before ||
-				 rom_turn_completion(turn, event->step) != event)
+				 rom_replay_completion(turn, event->step) != event)
 			continue;
 		copy = event;
 		if (rom_saga_registers(event))
@@ -198,7 +198,7 @@ make_instance(const Original *o, Oid owner, Jsonb *input, const RomEventList *ev
 {
 	RomStart	start = {0};
 
-	start.workflow = rom_workflow_by_id(o->inst.def_id);
+	start.workflow = rom_definition_by_id(o->inst.def_id);
 	start.name = o->inst.workflow;
 	start.owner = owner;
 	start.input = input ? input : o->inst.input;
@@ -210,7 +210,7 @@ make_instance(const Original *o, Oid owner, Jsonb *input, const RomEventList *ev
 			start.labels = events->events[i]->input;
 			break;
 		}
-	(void) rom_instance_start(&start, id);
+	(void) rom_start_instance(&start, id);
 }
 
 /* store gives the fork its history and what goes with it. */
@@ -261,9 +261,9 @@ romancy_fork_workflow(PG_FUNCTION_ARGS)
 	RomInstanceHead head;
 	int32		flags = 0;
 
-	rom_refuse_in_handler("fork_workflow");
+	rom_context_refuse_handler("fork_workflow");
 	memset(&o, 0, sizeof(o));
-	rom_instance_head(from, true, &head);
+	rom_steer_head(from, true, &head);
 	read_original(from, &head, &o);
 	select_events(&o, find_step(&o, step), &events, &flags);
 	make_instance(&o, head.owner, input, &events, id);

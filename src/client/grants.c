@@ -252,7 +252,7 @@ change_all(bool is_grant, RoleSpec *role, bool monitor)
 Datum
 romancy_grant_usage(PG_FUNCTION_ARGS)
 {
-	rom_refuse_in_handler("grant_usage");
+	rom_context_refuse_handler("grant_usage");
 	check_may_grant("grant_usage");
 	change_all(true, role_arg(fcinfo), rom_arg_bool_opt(fcinfo, 1, false));
 	PG_RETURN_VOID();
@@ -267,7 +267,7 @@ romancy_grant_usage(PG_FUNCTION_ARGS)
 Datum
 romancy_revoke_usage(PG_FUNCTION_ARGS)
 {
-	rom_refuse_in_handler("revoke_usage");
+	rom_context_refuse_handler("revoke_usage");
 	check_may_grant("revoke_usage");
 	change_all(false, role_arg(fcinfo), true);
 	PG_RETURN_VOID();

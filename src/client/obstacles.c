@@ -66,7 +66,7 @@ rom_obstacles_find(RomObstacles *found)
 
 	memset(found, 0, sizeof(RomObstacles));
 	found->preloaded = roster != NULL;
-	same_version = rom_version_matches(&found->sql_version);
+	same_version = rom_control_version_matches(&found->sql_version);
 	found->adopted = rom_control_matches();
 	if (roster != NULL)
 		read_facts(roster, found, &facts);

@@ -200,7 +200,7 @@ history_page(FunctionCallInfo fcinfo, RomStatement *statement)
 	RomInstanceHead head;
 	RomEngine	engine;
 
-	rom_instance_head(id, false, &head);
+	rom_steer_head(id, false, &head);
 	InitMaterializedSRF(fcinfo, 0);
 	rom_engine_begin(&engine);
 	while (more)
@@ -274,13 +274,13 @@ romancy_get_value(PG_FUNCTION_ARGS)
 	Jsonb	   *own;
 	bool		isnull = true;
 
-	if (rom_turn_in_handler() && rom_values_own(id, key, &own))
+	if (rom_context_in_handler() && rom_values_own(id, key, &own))
 	{
 		if (own == NULL)
 			PG_RETURN_NULL();
 		PG_RETURN_JSONB_P(own);
 	}
-	rom_instance_head(id, false, &head);
+	rom_steer_head(id, false, &head);
 	values[0] = UUIDPGetDatum(id);
 	values[1] = CStringGetTextDatum(key);
 	rom_engine_begin(&engine);

@@ -88,7 +88,7 @@ read_outcome(Outcome *outcome, MemoryContext cxt)
 	TransactionId xmin;
 
 	outcome->id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
-	outcome->status = rom_status_from_datum(rom_value(0, 2, &isnull));
+	outcome->status = rom_instance_status_from_datum(rom_value(0, 2, &isnull));
 	outcome->output = copy_jsonb(3, cxt);
 	outcome->error = copy_jsonb(4, cxt);
 	xmin = DatumGetTransactionId(rom_value(0, 5, &isnull));
@@ -123,8 +123,8 @@ look(const pg_uuid_t *id, Outcome *outcome, MemoryContext cxt)
 		read_outcome(outcome, cxt);
 	}
 	rom_engine_end(&engine);
-	if (!found || !rom_may_read(owner))
-		rom_instance_missing(id);
+	if (!found || !rom_instance_may_read(owner))
+		rom_steer_missing(id);
 }
 
 /* result_of gives the output of an instance that ended, or raises how it ended. */
@@ -181,7 +181,7 @@ romancy_get_result(PG_FUNCTION_ARGS)
 {
 	Outcome		outcome;
 
-	rom_refuse_in_handler("get_result");
+	rom_context_refuse_handler("get_result");
 	look(rom_arg_uuid(fcinfo, 0, "instance_id"), &outcome,
 		 CurrentMemoryContext);
 	if (!ROM_STATUS_IS_FINAL(outcome.status))
@@ -194,7 +194,7 @@ static void
 check_can_commit(FunctionCallInfo fcinfo, const char *procedure)
 {
 	/* not in an activity either, which runs in a transaction */
-	if (rom_turn_in_handler())
+	if (rom_context_in_handler())
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_CONTEXT),
 				 errmsg("romancy.%s cannot be called in a workflow", procedure),
@@ -370,7 +370,7 @@ timeout_arg(FunctionCallInfo fcinfo, int n)
 {
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, n, "timeout");
 
-	return timeout ? rom_timestamp_plus(GetCurrentTimestamp(), timeout) :
+	return timeout ? rom_arg_timestamp_plus(GetCurrentTimestamp(), timeout) :
 		DT_NOEND;
 }
 

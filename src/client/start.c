@@ -50,10 +50,10 @@ romancy_start_workflow(PG_FUNCTION_ARGS)
 												 &request.start_at);
 	request.priority = rom_arg_int32_opt(fcinfo, 5, 0);
 	request.labels = rom_arg_jsonb_opt(fcinfo, 6);
-	request.version = rom_workflow_version_arg(fcinfo, 7, request.name);
+	request.version = rom_definition_version_arg(fcinfo, 7, request.name);
 	request.execution_timeout = rom_arg_duration_opt(fcinfo, 8,
 													 "execution_timeout");
-	if (rom_turn_in_handler())
+	if (rom_context_in_handler())
 		rom_step_start(&request, id);
 	else
 	{
@@ -86,7 +86,7 @@ keys_arg(FunctionCallInfo fcinfo, int n, int count)
 	{
 		keys[i] = nulls[i] ? NULL : TextDatumGetCString(elements[i]);
 		if (keys[i] != NULL)
-			rom_key_check(keys[i], "idempotency_keys");
+			rom_arg_check_key(keys[i], "idempotency_keys");
 	}
 	return keys;
 }
@@ -125,10 +125,10 @@ romancy_start_workflows(PG_FUNCTION_ARGS)
 													 &many.common.start_at);
 	many.common.priority = rom_arg_int32_opt(fcinfo, 4, 0);
 	many.common.labels = rom_arg_jsonb_opt(fcinfo, 5);
-	many.common.version = rom_workflow_version_arg(fcinfo, 6, many.common.name);
+	many.common.version = rom_definition_version_arg(fcinfo, 6, many.common.name);
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	if (rom_turn_in_handler())
+	if (rom_context_in_handler())
 		ids = rom_step_start_many(&many);
 	else
 	{

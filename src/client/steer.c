@@ -52,7 +52,7 @@ romancy_cancel_workflow(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id = rom_arg_uuid(fcinfo, 0, "instance_id");
 	char	   *reason = rom_arg_text_opt(fcinfo, 1);
 
-	if (rom_turn_in_handler())
+	if (rom_context_in_handler())
 		PG_RETURN_BOOL(rom_step_cancel(id, reason));
 	PG_RETURN_BOOL(rom_steer_request(id, ROM_INBOX_CANCEL, reason));
 }
@@ -65,7 +65,7 @@ romancy_cancel_workflow(PG_FUNCTION_ARGS)
 Datum
 romancy_terminate_workflow(PG_FUNCTION_ARGS)
 {
-	rom_refuse_in_handler("terminate_workflow");
+	rom_context_refuse_handler("terminate_workflow");
 	PG_RETURN_BOOL(rom_steer_request(rom_arg_uuid(fcinfo, 0, "instance_id"),
 									 ROM_INBOX_TERMINATE,
 									 rom_arg_text_opt(fcinfo, 1)));
@@ -80,7 +80,7 @@ romancy_terminate_workflow(PG_FUNCTION_ARGS)
 Datum
 romancy_pause_workflow(PG_FUNCTION_ARGS)
 {
-	rom_refuse_in_handler("pause_workflow");
+	rom_context_refuse_handler("pause_workflow");
 	PG_RETURN_BOOL(rom_steer_request(rom_arg_uuid(fcinfo, 0, "instance_id"),
 									 ROM_INBOX_PAUSE, NULL));
 }
@@ -94,7 +94,7 @@ romancy_pause_workflow(PG_FUNCTION_ARGS)
 Datum
 romancy_resume_workflow(PG_FUNCTION_ARGS)
 {
-	rom_refuse_in_handler("resume_workflow");
+	rom_context_refuse_handler("resume_workflow");
 	PG_RETURN_BOOL(rom_steer_request(rom_arg_uuid(fcinfo, 0, "instance_id"),
 									 ROM_INBOX_RESUME, NULL));
 }
@@ -125,14 +125,14 @@ romancy_retry_workflow(PG_FUNCTION_ARGS)
 	RomEngine	engine;
 	bool		result;
 
-	rom_refuse_in_handler("retry_workflow");
-	rom_instance_head(id, true, &head);
+	rom_context_refuse_handler("retry_workflow");
+	rom_steer_head(id, true, &head);
 	if (head.status != ROM_STATUS_FAILED)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("workflow instance \"%s\" is %s, and only a failed one can be retried",
 						rom_uuid_text(id),
-						rom_status_name(head.status)),
+						rom_instance_status_name(head.status)),
 				 errhint("%s", ROM_STATUS_IS_FINAL(head.status) ?
 						 "Use romancy.fork_workflow to start a new instance with a part of its history." :
 						 head.status == ROM_STATUS_PAUSED ?
@@ -164,7 +164,7 @@ read_match(uint64 row, Match *match)
 	match->id = *DatumGetUUIDP(rom_value(row, 1, &isnull));
 	match->head.owner_name = rom_value_text(row, 2, CurrentMemoryContext);
 	match->head.priority = DatumGetInt32(rom_value(row, 3, &isnull));
-	match->head.status = rom_status_from_datum(rom_value(row, 4, &isnull));
+	match->head.status = rom_instance_status_from_datum(rom_value(row, 4, &isnull));
 	match->head.flags = DatumGetInt32(rom_value(row, 5, &isnull));
 	match->head.owner = get_role_oid(match->head.owner_name, true);
 }
@@ -260,7 +260,7 @@ for_each_match(Jsonb *json, bool (*action) (const Match *, Jsonb *),
 Datum
 romancy_cancel_workflows(PG_FUNCTION_ARGS)
 {
-	rom_refuse_in_handler("cancel_workflows");
+	rom_context_refuse_handler("cancel_workflows");
 	PG_RETURN_INT64(for_each_match(rom_arg_jsonb(fcinfo, 0, "filter"),
 								   cancel_one, rom_steer_detail(NULL)));
 }
@@ -275,7 +275,7 @@ romancy_cancel_workflows(PG_FUNCTION_ARGS)
 Datum
 romancy_retry_workflows(PG_FUNCTION_ARGS)
 {
-	rom_refuse_in_handler("retry_workflows");
+	rom_context_refuse_handler("retry_workflows");
 	PG_RETURN_INT64(for_each_match(rom_arg_jsonb(fcinfo, 0, "filter"),
 								   retry_one, rom_steer_retry_detail()));
 }
@@ -289,7 +289,7 @@ romancy_retry_workflows(PG_FUNCTION_ARGS)
 Datum
 romancy_resume_workflows(PG_FUNCTION_ARGS)
 {
-	rom_refuse_in_handler("resume_workflows");
+	rom_context_refuse_handler("resume_workflows");
 	PG_RETURN_INT64(for_each_match(rom_arg_jsonb(fcinfo, 0, "filter"),
 								   resume_one, rom_steer_detail(NULL)));
 }

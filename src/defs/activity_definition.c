@@ -47,10 +47,10 @@ static RomStatement select_activity = {
 static void
 prepare(void)
 {
-	cache_cxt = rom_defcache_prepare();
+	cache_cxt = rom_definition_prepare();
 	if (activities == NULL)
-		activities = rom_defcache_table("romancy activities", sizeof(uint64),
-										sizeof(ActivityEntry));
+		activities = rom_definition_table("romancy activities", sizeof(uint64),
+										  sizeof(ActivityEntry));
 }
 
 /* read_throttle reads the limits of an activity that runs in the database; those of a queue's are quota.c's. */
@@ -68,7 +68,7 @@ read_throttle(RomActivity *activity)
 	if (!isnull)
 		throttle->max_concurrency = DatumGetInt32(max);
 	if (rate != NULL)
-		(void) rom_rate_parse(rate, &throttle->rate, &throttle->period);
+		(void) rom_activity_definition_rate(rate, &throttle->rate, &throttle->period);
 }
 
 /* load_activity reads a row of t_activity; false when there is none. Enters the engine by itself. */
@@ -88,17 +88,17 @@ load_activity(RomActivity *activity, const char *name)
 		Datum		retry;
 
 		activity->defined = true;
-		rom_defcache_set_text(&activity->handler, rom_value_text(0, 1, cxt));
-		rom_defcache_set_text(&activity->queue, rom_value_text(0, 2, cxt));
+		rom_definition_set_text(&activity->handler, rom_value_text(0, 1, cxt));
+		rom_definition_set_text(&activity->queue, rom_value_text(0, 2, cxt));
 		retry = rom_value_copy(0, 3, &isnull, cxt);
-		rom_defcache_set_jsonb(&activity->retry_json,
-							   isnull ? NULL : (Jsonb *) DatumGetPointer(retry));
-		rom_defcache_set_text(&activity->compensation, rom_value_text(0, 4, cxt));
-		rom_defcache_set_interval(&activity->start_to_close_timeout, 0, 5);
-		rom_defcache_set_interval(&activity->schedule_to_start_timeout, 0, 6);
-		rom_defcache_set_interval(&activity->heartbeat_timeout, 0, 7);
+		rom_definition_set_jsonb(&activity->retry_json,
+								 isnull ? NULL : (Jsonb *) DatumGetPointer(retry));
+		rom_definition_set_text(&activity->compensation, rom_value_text(0, 4, cxt));
+		rom_definition_set_interval(&activity->start_to_close_timeout, 0, 5);
+		rom_definition_set_interval(&activity->schedule_to_start_timeout, 0, 6);
+		rom_definition_set_interval(&activity->heartbeat_timeout, 0, 7);
 		activity->transactional = DatumGetBool(rom_value(0, 8, &isnull));
-		rom_defcache_set_text(&activity->search_path, rom_value_text(0, 9, cxt));
+		rom_definition_set_text(&activity->search_path, rom_value_text(0, 9, cxt));
 		read_throttle(activity);
 	}
 	rom_engine_end(&engine);
@@ -112,10 +112,10 @@ resolve_activity_function(RomActivity *activity, const RomNameKey *key)
 	Oid			funcid = rom_handler_lookup(key->name, key->path);
 
 	if (!OidIsValid(funcid))
-		rom_defcache_not_found("activity", key->name, key->path);
+		rom_definition_not_found("activity", key->name, key->path);
 	rom_handler_check(funcid, false, "activity", key->name);
 	activity->defined = false;
-	rom_defcache_set_text(&activity->handler, rom_handler_signature(funcid));
+	rom_definition_set_text(&activity->handler, rom_handler_signature(funcid));
 	activity->transactional = true;
 }
 
@@ -143,19 +143,19 @@ refresh_policy(ActivityEntry *entry)
 static ActivityEntry *
 activity_entry(const RomNameKey *key, bool create)
 {
-	uint64		hash = rom_defcache_hash_key(key);
+	uint64		hash = rom_definition_hash_key(key);
 	bool		found;
 	ActivityEntry *entry;
 
 	entry = hash_search(activities, &hash, create ? HASH_ENTER : HASH_FIND,
 						&found);
-	if (entry == NULL || (found && rom_defcache_same_key(&entry->key, key)))
+	if (entry == NULL || (found && rom_definition_same_key(&entry->key, key)))
 		return entry;
 	if (!create)
 		return NULL;
 	memset(&entry->key, 0,
 		   sizeof(ActivityEntry) - offsetof(ActivityEntry, key));
-	rom_defcache_copy_key(&entry->key, key);
+	rom_definition_copy_key(&entry->key, key);
 	entry->activity.name = unconstify(char *, entry->key.name);
 	return entry;
 }
@@ -163,8 +163,8 @@ activity_entry(const RomNameKey *key, bool create)
 static bool
 activity_fresh(const ActivityEntry *entry)
 {
-	return entry != NULL && entry->generation == rom_defcache_definitions() &&
-		(entry->key.path == NULL || entry->names == rom_defcache_names());
+	return entry != NULL && entry->generation == rom_definition_count() &&
+		(entry->key.path == NULL || entry->names == rom_definition_names());
 }
 
 /* store_activity takes over what was read into loaded. */
@@ -186,7 +186,7 @@ store_activity(ActivityEntry *entry, RomActivity *loaded)
 }
 
 RomActivity *
-rom_activity_resolve(const char *name, const char *search_path)
+rom_activity_definition_resolve(const char *name, const char *search_path)
 {
 	RomNameKey	defined = {name, 0, NULL, InvalidOid};
 	RomNameKey	resolved = {name, 0, search_path, GetUserId()};
@@ -195,8 +195,8 @@ rom_activity_resolve(const char *name, const char *search_path)
 	ActivityEntry *entry;
 
 	prepare();
-	generation = rom_defcache_definitions();
-	names = rom_defcache_names();
+	generation = rom_definition_count();
+	names = rom_definition_names();
 	entry = activity_entry(&defined, false);
 	if (!activity_fresh(entry))
 		entry = activity_entry(&resolved, false);
@@ -228,7 +228,7 @@ rom_activity_resolve(const char *name, const char *search_path)
 }
 
 FmgrInfo *
-rom_activity_handler(RomActivity *activity, Oid owner)
+rom_activity_definition_handler(RomActivity *activity, Oid owner)
 {
 	ActivityEntry *entry;
 
@@ -239,16 +239,16 @@ rom_activity_handler(RomActivity *activity, Oid owner)
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("activity \"%s\" runs in external workers, on queue \"%s\"",
 						activity->name, activity->queue)));
-	rom_defcache_find_handler(&entry->handler, activity->handler,
-							  !activity->transactional, "activity", activity->name,
-							  &activity->handler_oid);
+	rom_definition_find_handler(&entry->handler, activity->handler,
+								!activity->transactional, "activity", activity->name,
+								&activity->handler_oid);
 	rom_handler_check_execute(activity->handler_oid, owner);
-	if (rom_defcache_call_info(&entry->handler, activity->handler_oid,
-							   &activity->flinfo))
+	if (rom_definition_call_info(&entry->handler, activity->handler_oid,
+								 &activity->flinfo))
 	{
 		activity->is_procedure =
 			get_func_prokind(activity->handler_oid) == PROKIND_PROCEDURE;
-		activity->body_hash = rom_function_body_hash(activity->handler_oid);
+		activity->body_hash = rom_handler_body_hash(activity->handler_oid);
 	}
 	return activity->flinfo;
 }
@@ -258,13 +258,13 @@ static int	n_in_use_hooks = 0;
 static void (*activity_defined) (const char *queue) = NULL;
 
 void
-rom_activity_on_defined(void (*defined) (const char *queue))
+rom_activity_definition_on_defined(void (*defined) (const char *queue))
 {
 	activity_defined = defined;
 }
 
 void
-rom_activity_on_drop(RomActivityInUse in_use)
+rom_activity_definition_on_drop(RomActivityInUse in_use)
 {
 	if (n_in_use_hooks == lengthof(in_use_hooks))
 		elog(ERROR, "too many activity hooks");
@@ -272,7 +272,7 @@ rom_activity_on_drop(RomActivityInUse in_use)
 }
 
 bool
-rom_activity_in_use(const char *name)
+rom_activity_definition_in_use(const char *name)
 {
 	for (int i = 0; i < n_in_use_hooks; i++)
 		if (in_use_hooks[i] (name))
@@ -281,14 +281,14 @@ rom_activity_in_use(const char *name)
 }
 
 void
-rom_activity_tell_defined(const char *queue)
+rom_activity_definition_tell(const char *queue)
 {
 	if (activity_defined != NULL)
 		activity_defined(queue);
 }
 
 bool
-rom_rate_parse(const char *text, int *count, int64 *period)
+rom_activity_definition_rate(const char *text, int *count, int64 *period)
 {
 	char	   *end;
 	long		number;

@@ -16,8 +16,8 @@
  * redefinition changes the fields of the entry and lets go of the old strings.
  * That leaks a little with every redefinition, which is rare. FmgrInfo is made
  * anew after any change of a function (a language keeps state in it that a
- * replaced function makes wrong), but only by rom_workflow_handler() and
- * rom_activity_handler(), which are called before an evaluation: a start
+ * replaced function makes wrong), but only by rom_definition_handler() and
+ * rom_activity_definition_handler(), which are called before an evaluation: a start
  * inside one must not free the FmgrInfo that the evaluation runs with.
  *
  *-------------------------------------------------------------------------
@@ -64,7 +64,7 @@ name_changed(Datum arg, int cacheid, uint32 hashvalue)
 }
 
 HTAB *
-rom_defcache_table(const char *label, Size keysize, Size entrysize)
+rom_definition_table(const char *label, Size keysize, Size entrysize)
 {
 	HASHCTL		ctl;
 
@@ -75,7 +75,7 @@ rom_defcache_table(const char *label, Size keysize, Size entrysize)
 }
 
 MemoryContext
-rom_defcache_prepare(void)
+rom_definition_prepare(void)
 {
 	if (cache_cxt == NULL)
 	{
@@ -92,13 +92,13 @@ rom_defcache_prepare(void)
 }
 
 uint64
-rom_defcache_definitions(void)
+rom_definition_count(void)
 {
 	return definitions_changed;
 }
 
 uint64
-rom_defcache_names(void)
+rom_definition_names(void)
 {
 	return names_changed;
 }
@@ -110,7 +110,7 @@ rom_definition_changed(const char *table)
 }
 
 void
-rom_defcache_set_text(char **field, const char *value)
+rom_definition_set_text(char **field, const char *value)
 {
 	if (value == NULL)
 		*field = NULL;
@@ -119,7 +119,7 @@ rom_defcache_set_text(char **field, const char *value)
 }
 
 void
-rom_defcache_set_interval(Interval **field, uint64 row, int col)
+rom_definition_set_interval(Interval **field, uint64 row, int col)
 {
 	bool		isnull;
 	Datum		value = rom_value(row, col, &isnull);
@@ -139,7 +139,7 @@ rom_defcache_set_interval(Interval **field, uint64 row, int col)
 }
 
 void
-rom_defcache_set_jsonb(Jsonb **field, Jsonb *value)
+rom_definition_set_jsonb(Jsonb **field, Jsonb *value)
 {
 	if (value == NULL)
 		*field = NULL;
@@ -152,7 +152,7 @@ rom_defcache_set_jsonb(Jsonb **field, Jsonb *value)
 }
 
 bool
-rom_defcache_same_key(const RomNameKey *a, const RomNameKey *b)
+rom_definition_same_key(const RomNameKey *a, const RomNameKey *b)
 {
 	return a->version == b->version && a->role == b->role &&
 		(a->path == NULL) == (b->path == NULL) &&
@@ -161,7 +161,7 @@ rom_defcache_same_key(const RomNameKey *a, const RomNameKey *b)
 }
 
 uint64
-rom_defcache_hash_key(const RomNameKey *key)
+rom_definition_hash_key(const RomNameKey *key)
 {
 	uint64		hash;
 
@@ -174,7 +174,7 @@ rom_defcache_hash_key(const RomNameKey *key)
 }
 
 void
-rom_defcache_copy_key(RomNameKey *to, const RomNameKey *from)
+rom_definition_copy_key(RomNameKey *to, const RomNameKey *from)
 {
 	to->name = MemoryContextStrdup(cache_cxt, from->name);
 	to->path = from->path ? MemoryContextStrdup(cache_cxt, from->path) : NULL;
@@ -194,8 +194,8 @@ handler_missing(const char *signature, const char *what, const char *name)
 }
 
 void
-rom_defcache_find_handler(RomHandlerCache *cache, const char *signature, bool procedure,
-						  const char *what, const char *name, Oid *funcid)
+rom_definition_find_handler(RomHandlerCache *cache, const char *signature, bool procedure,
+							const char *what, const char *name, Oid *funcid)
 {
 	uint64		generation = names_changed;
 
@@ -209,7 +209,7 @@ rom_defcache_find_handler(RomHandlerCache *cache, const char *signature, bool pr
 }
 
 bool
-rom_defcache_call_info(RomHandlerCache *cache, Oid funcid, FmgrInfo **flinfo)
+rom_definition_call_info(RomHandlerCache *cache, Oid funcid, FmgrInfo **flinfo)
 {
 	if (*flinfo != NULL && cache->called == cache->checked)
 		return false;
@@ -226,7 +226,7 @@ rom_defcache_call_info(RomHandlerCache *cache, Oid funcid, FmgrInfo **flinfo)
 }
 
 void
-rom_defcache_not_found(const char *what, const char *name, const char *path)
+rom_definition_not_found(const char *what, const char *name, const char *path)
 {
 	char	   *similar = rom_suggest_name(what, name, path);
 	char	   *begin = similar ? psprintf("Did you mean \"%s\"? ", similar) : "";
@@ -248,7 +248,7 @@ rom_defcache_not_found(const char *what, const char *name, const char *path)
 typedef struct WorkflowEntry
 {
 	int32		def_id;			/* hash key */
-	uint64		generation;		/* of rom_defcache_definitions(); 0: not there */
+	uint64		generation;		/* of rom_definition_count(); 0: not there */
 	RomHandlerCache handler;
 	RomWorkflow workflow;
 } WorkflowEntry;
@@ -257,8 +257,8 @@ typedef struct NameEntry
 {
 	uint64		hash;			/* hash key */
 	RomNameKey	key;			/* own copies */
-	uint64		generation;		/* of rom_defcache_definitions() */
-	uint64		names;			/* of rom_defcache_names() */
+	uint64		generation;		/* of rom_definition_count() */
+	uint64		names;			/* of rom_definition_names() */
 	WorkflowEntry *entry;
 } NameEntry;
 
@@ -301,13 +301,13 @@ static RomStatement insert_resolved = {
 static void
 prepare(void)
 {
-	(void) rom_defcache_prepare();
+	(void) rom_definition_prepare();
 	if (workflows == NULL)
-		workflows = rom_defcache_table("romancy workflows", sizeof(int32),
-									   sizeof(WorkflowEntry));
+		workflows = rom_definition_table("romancy workflows", sizeof(int32),
+										 sizeof(WorkflowEntry));
 	if (workflow_names == NULL)
-		workflow_names = rom_defcache_table("romancy workflow names",
-											sizeof(uint64), sizeof(NameEntry));
+		workflow_names = rom_definition_table("romancy workflow names",
+											  sizeof(uint64), sizeof(NameEntry));
 }
 
 /* current_path is the session's search_path as recorded, kept until the setting or the role changes. */
@@ -319,10 +319,10 @@ current_path(void)
 	static Oid	role = InvalidOid;
 	static uint64 names = 0;
 
-	if (setting == NULL || role != GetUserId() || names != rom_defcache_names() ||
+	if (setting == NULL || role != GetUserId() || names != rom_definition_names() ||
 		strcmp(setting, namespace_search_path) != 0)
 	{
-		char	   *path = rom_path_record(namespace_search_path, GetUserId());
+		char	   *path = rom_handler_record_path(namespace_search_path, GetUserId());
 
 		if (recorded == NULL || strcmp(recorded, path) != 0)
 			recorded = MemoryContextStrdup(TopMemoryContext, path);
@@ -331,7 +331,7 @@ current_path(void)
 		setting = MemoryContextStrdup(TopMemoryContext,
 									  namespace_search_path);
 		role = GetUserId();
-		names = rom_defcache_names();
+		names = rom_definition_names();
 		pfree(path);
 	}
 	return recorded;
@@ -351,7 +351,7 @@ load_workflow(WorkflowEntry *entry)
 	Datum		values[1] = {Int32GetDatum(entry->def_id)};
 	RomEngine	engine;
 	bool		isnull;
-	uint64		generation = rom_defcache_definitions();
+	uint64		generation = rom_definition_count();
 
 	if (entry->generation == generation)
 		return true;
@@ -362,13 +362,13 @@ load_workflow(WorkflowEntry *entry)
 		MemoryContext cxt = CurrentMemoryContext;
 
 		workflow->def_id = entry->def_id;
-		rom_defcache_set_text(&workflow->name, rom_value_text(0, 1, cxt));
+		rom_definition_set_text(&workflow->name, rom_value_text(0, 1, cxt));
 		workflow->version = DatumGetInt32(rom_value(0, 2, &isnull));
 		workflow->defined = DatumGetBool(rom_value(0, 3, &isnull));
-		rom_defcache_set_text(&workflow->handler, rom_value_text(0, 4, cxt));
-		rom_defcache_set_text(&workflow->queue, rom_value_text(0, 5, cxt));
-		rom_defcache_set_text(&workflow->search_path, rom_value_text(0, 6, cxt));
-		rom_defcache_set_interval(&workflow->execution_timeout, 0, 7);
+		rom_definition_set_text(&workflow->handler, rom_value_text(0, 4, cxt));
+		rom_definition_set_text(&workflow->queue, rom_value_text(0, 5, cxt));
+		rom_definition_set_text(&workflow->search_path, rom_value_text(0, 6, cxt));
+		rom_definition_set_interval(&workflow->execution_timeout, 0, 7);
 		entry->generation = generation;
 	}
 	rom_engine_end(&engine);
@@ -391,7 +391,7 @@ workflow_entry(int32 def_id)
 }
 
 RomWorkflow *
-rom_workflow_by_id(int32 def_id)
+rom_definition_by_id(int32 def_id)
 {
 	WorkflowEntry *entry;
 
@@ -408,32 +408,32 @@ rom_workflow_by_id(int32 def_id)
 /* What stands in the handler's place where a workflow's code runs outside (tasks/outside.c). */
 #define OUTSIDE_HANDLER "romancy.outside(jsonb)"
 
-/* workflow_function finds a workflow's function for a start; errors as rom_workflow_handler(). */
+/* workflow_function finds a workflow's function for a start; errors as rom_definition_handler(). */
 static void
 workflow_function(WorkflowEntry *entry)
 {
 	RomWorkflow *workflow = &entry->workflow;
 
-	rom_defcache_find_handler(&entry->handler, workflow->handler, false, "workflow",
-							  workflow->name, &workflow->handler_oid);
+	rom_definition_find_handler(&entry->handler, workflow->handler, false, "workflow",
+								workflow->name, &workflow->handler_oid);
 }
 
 FmgrInfo *
-rom_workflow_handler(RomWorkflow *workflow, Oid owner)
+rom_definition_handler(RomWorkflow *workflow, Oid owner)
 {
 	WorkflowEntry *entry;
 
 	entry = (WorkflowEntry *) ((char *) workflow -
 							   offsetof(WorkflowEntry, workflow));
 	if (workflow->handler == NULL)
-		rom_defcache_find_handler(&entry->handler, OUTSIDE_HANDLER, false, "workflow",
-								  workflow->name, &workflow->handler_oid);
+		rom_definition_find_handler(&entry->handler, OUTSIDE_HANDLER, false, "workflow",
+									workflow->name, &workflow->handler_oid);
 	else
 		workflow_function(entry);
 	rom_handler_check_execute(workflow->handler_oid, owner);
-	if (rom_defcache_call_info(&entry->handler, workflow->handler_oid,
-							   &workflow->flinfo))
-		workflow->body_hash = rom_function_body_hash(workflow->handler_oid);
+	if (rom_definition_call_info(&entry->handler, workflow->handler_oid,
+								 &workflow->flinfo))
+		workflow->body_hash = rom_handler_body_hash(workflow->handler_oid);
 	return workflow->flinfo;
 }
 
@@ -505,7 +505,7 @@ record_resolved(const RomNameKey *key, const char *signature)
 }
 
 int32
-rom_workflow_version_arg(FunctionCallInfo fcinfo, int n, const char *name)
+rom_definition_version_arg(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	if (PG_ARGISNULL(n))
 		return 0;
@@ -526,7 +526,7 @@ find_resolved(const RomNameKey *key)
 	WorkflowEntry *entry;
 
 	if (!OidIsValid(funcid))
-		rom_defcache_not_found("workflow", key->name, key->path);
+		rom_definition_not_found("workflow", key->name, key->path);
 	if (key->version > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_UNDEFINED),
@@ -547,11 +547,11 @@ cached_name(const RomNameKey *key, uint64 hash)
 {
 	NameEntry  *name = hash_search(workflow_names, &hash, HASH_FIND, NULL);
 
-	if (name == NULL || name->generation != rom_defcache_definitions() ||
-		!rom_defcache_same_key(&name->key, key))
+	if (name == NULL || name->generation != rom_definition_count() ||
+		!rom_definition_same_key(&name->key, key))
 		return NULL;
 	/* a function created since then may come first in the path */
-	if (key->path != NULL && name->names != rom_defcache_names())
+	if (key->path != NULL && name->names != rom_definition_names())
 		return NULL;
 	return name;
 }
@@ -563,10 +563,10 @@ cache_name(const RomNameKey *key, uint64 hash, WorkflowEntry *entry,
 	bool		found;
 	NameEntry  *name = hash_search(workflow_names, &hash, HASH_ENTER, &found);
 
-	if (!found || !rom_defcache_same_key(&name->key, key))
+	if (!found || !rom_definition_same_key(&name->key, key))
 	{
 		name->generation = 0;
-		rom_defcache_copy_key(&name->key, key);
+		rom_definition_copy_key(&name->key, key);
 	}
 	name->generation = generation;
 	name->names = names;
@@ -579,17 +579,17 @@ resolve(const char *name, int32 version, const char *path)
 {
 	RomNameKey	defined = {name, version, NULL, InvalidOid};
 	RomNameKey	resolved = {name, version, path, GetUserId()};
-	uint64		defined_hash = rom_defcache_hash_key(&defined);
+	uint64		defined_hash = rom_definition_hash_key(&defined);
 	uint64		resolved_hash;
-	uint64		generation = rom_defcache_definitions();
-	uint64		names = rom_defcache_names();
+	uint64		generation = rom_definition_count();
+	uint64		names = rom_definition_names();
 	NameEntry  *cached;
 	WorkflowEntry *entry;
 
 	cached = cached_name(&defined, defined_hash);
 	if (cached != NULL)
 		return cached->entry;
-	resolved_hash = rom_defcache_hash_key(&resolved);
+	resolved_hash = rom_definition_hash_key(&resolved);
 	cached = cached_name(&resolved, resolved_hash);
 	if (cached != NULL)
 		return cached->entry;
@@ -606,7 +606,7 @@ resolve(const char *name, int32 version, const char *path)
 }
 
 RomWorkflow *
-rom_workflow_resolve_in(const char *name, int32 version, const char *path)
+rom_definition_resolve_in(const char *name, int32 version, const char *path)
 {
 	WorkflowEntry *entry;
 	RomWorkflow *workflow;
@@ -623,7 +623,7 @@ rom_workflow_resolve_in(const char *name, int32 version, const char *path)
 }
 
 RomWorkflow *
-rom_workflow_resolve(const char *name, int32 version)
+rom_definition_resolve(const char *name, int32 version)
 {
-	return rom_workflow_resolve_in(name, version, current_path());
+	return rom_definition_resolve_in(name, version, current_path());
 }

@@ -32,7 +32,7 @@ typedef struct RomWorkflow
 	char	   *search_path;	/* recorded; what its handler and activities
 								 * run with */
 	Interval   *execution_timeout;	/* NULL: none */
-	/* resolved lazily by rom_workflow_handler() */
+	/* resolved lazily by rom_definition_handler() */
 	Oid			handler_oid;
 	FmgrInfo   *flinfo;
 	int64		body_hash;
@@ -73,7 +73,7 @@ typedef struct RomActivity
 } RomActivity;
 
 /* The version of def_id; error RM001 when there is none. Cached. Needs a transaction; does engine SQL on a miss. */
-extern RomWorkflow *rom_workflow_by_id(int32 def_id);
+extern RomWorkflow *rom_definition_by_id(int32 def_id);
 
 /*
  * What a start of name would run: the current (or given, version > 0) defined
@@ -81,22 +81,22 @@ extern RomWorkflow *rom_workflow_by_id(int32 def_id);
  * recorded. Called as the caller (user id and search_path in force). Errors: RM001
  * (with hint), RM012 (the function is not a handler).
  */
-extern RomWorkflow *rom_workflow_resolve(const char *name, int32 version);
+extern RomWorkflow *rom_definition_resolve(const char *name, int32 version);
 
 /* Argument n as a version of this workflow: 0, the current one, for null; RM001 where there cannot be such a version. */
-extern int32 rom_workflow_version_arg(FunctionCallInfo fcinfo, int n, const char *name);
+extern int32 rom_definition_version_arg(FunctionCallInfo fcinfo, int n, const char *name);
 
 
 /* The same under a recorded path (of a running instance) instead of the session's. Called as the role that is to own the instance. */
-extern RomWorkflow *rom_workflow_resolve_in(const char *name, int32 version,
-											const char *path);
+extern RomWorkflow *rom_definition_resolve_in(const char *name, int32 version,
+											  const char *path);
 
 /*
  * The activity of that name: defined, or else a function found under
  * search_path (the workflow's recorded one), called as the instance's owner. Error RM001 when there
  * is neither.
  */
-extern RomActivity *rom_activity_resolve(const char *name, const char *search_path);
+extern RomActivity *rom_activity_definition_resolve(const char *name, const char *search_path);
 
 /*
  * The handler's call info, checked for the role that runs it: it exists, has the
@@ -104,8 +104,8 @@ extern RomActivity *rom_activity_resolve(const char *name, const char *search_pa
  * RM001/RM012/42501; the turn turns that into a pause (workflow) or failure
  * (activity).
  */
-extern FmgrInfo *rom_workflow_handler(RomWorkflow *workflow, Oid owner);
-extern FmgrInfo *rom_activity_handler(RomActivity *activity, Oid owner);
+extern FmgrInfo *rom_definition_handler(RomWorkflow *workflow, Oid owner);
+extern FmgrInfo *rom_activity_definition_handler(RomActivity *activity, Oid owner);
 
 /* The session's search_path in the form it is recorded in: "$user" replaced by the current user, no pg_temp. */
 extern const char *rom_definition_path(void);
@@ -115,7 +115,7 @@ extern void rom_definition_changed(const char *table);
 
 /* ---------------------------------------------------------------- the caches of workflows and of activities */
 
-/* A handler's function and call info: the names_changed that each was made under (rom_defcache_names()). */
+/* A handler's function and call info: the names_changed that each was made under (rom_definition_names()). */
 typedef struct RomHandlerCache
 {
 	uint64		checked;		/* of the function's oid; 0: look again */
@@ -134,43 +134,43 @@ typedef struct RomNameKey
 } RomNameKey;
 
 /* Makes the context that entries live in, and starts listening for changes. To be called before each look-up. */
-extern MemoryContext rom_defcache_prepare(void);
+extern MemoryContext rom_definition_prepare(void);
 
 /* A hash table in that context. */
-extern HTAB *rom_defcache_table(const char *label, Size keysize,
-								Size entrysize);
+extern HTAB *rom_definition_table(const char *label, Size keysize,
+								  Size entrysize);
 
 /*
  * Counters, from 1, of changes of t_workflow and t_activity, and of functions and
  * schemas: what was read under another count is to be read again.
  */
-extern uint64 rom_defcache_definitions(void);
-extern uint64 rom_defcache_names(void);
+extern uint64 rom_definition_count(void);
+extern uint64 rom_definition_names(void);
 
 /* Replace a field of an entry where it differs; what was there may still be in use, and stays. Row and column are of SPI_tuptable. */
-extern void rom_defcache_set_text(char **field, const char *value);
-extern void rom_defcache_set_interval(Interval **field, uint64 row, int col);
-extern void rom_defcache_set_jsonb(Jsonb **field, Jsonb *value);
+extern void rom_definition_set_text(char **field, const char *value);
+extern void rom_definition_set_interval(Interval **field, uint64 row, int col);
+extern void rom_definition_set_jsonb(Jsonb **field, Jsonb *value);
 
 /* Keys: compared, hashed, copied into the cache's context. */
-extern bool rom_defcache_same_key(const RomNameKey *a, const RomNameKey *b);
-extern uint64 rom_defcache_hash_key(const RomNameKey *key);
-extern void rom_defcache_copy_key(RomNameKey *to, const RomNameKey *from);
+extern bool rom_definition_same_key(const RomNameKey *a, const RomNameKey *b);
+extern uint64 rom_definition_hash_key(const RomNameKey *key);
+extern void rom_definition_copy_key(RomNameKey *to, const RomNameKey *from);
 
 /*
  * Finds and checks the function that is stored as a signature, unless that was
  * done since the last change of any. RM001 when it is gone, RM012 when it is no handler.
  */
-extern void rom_defcache_find_handler(RomHandlerCache *cache,
-									  const char *signature, bool procedure,
-									  const char *what, const char *name,
-									  Oid *funcid);
+extern void rom_definition_find_handler(RomHandlerCache *cache,
+										const char *signature, bool procedure,
+										const char *what, const char *name,
+										Oid *funcid);
 
 /* Makes *flinfo for a function that was found so; returns whether it had to. Frees the one before: not to be called while that may be in use. */
-extern bool rom_defcache_call_info(RomHandlerCache *cache, Oid funcid,
-								   FmgrInfo **flinfo);
+extern bool rom_definition_call_info(RomHandlerCache *cache, Oid funcid,
+									 FmgrInfo **flinfo);
 
 /* Raises RM001 for a name that is neither defined nor a function's under path (or NULL). what: workflow or activity. */
-extern void rom_defcache_not_found(const char *what, const char *name, const char *path) pg_attribute_noreturn();
+extern void rom_definition_not_found(const char *what, const char *name, const char *path) pg_attribute_noreturn();
 
 #endif							/* ROM_DEFINITION_H */

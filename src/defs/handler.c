@@ -223,7 +223,7 @@ rom_handler_lookup(const char *name, const char *path)
 }
 
 int64
-rom_function_body_hash(Oid funcid)
+rom_handler_body_hash(Oid funcid)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
 	uint64		hash = 0;
@@ -254,12 +254,12 @@ rom_function_body_hash(Oid funcid)
 }
 
 /*
- * rom_path_record writes a search_path the way it is recorded: "$user" is who
+ * rom_handler_record_path writes a search_path the way it is recorded: "$user" is who
  * names it now and not who runs it later, and pg_temp, where anybody's session
  * could put objects in front, is left out (evaluation puts it last).
  */
 char *
-rom_path_record(const char *path, Oid role)
+rom_handler_record_path(const char *path, Oid role)
 {
 	List	   *schemas;
 	ListCell   *lc;

@@ -15,7 +15,7 @@ extern Oid	rom_handler_lookup(const char *name, const char *path);
 extern bool rom_handler_name_valid(const char *name);
 
 /* A search_path as it is recorded for role. */
-extern char *rom_path_record(const char *path, Oid role);
+extern char *rom_handler_record_path(const char *path, Oid role);
 
 /*
  * What a handler may be. rom_handler_check() raises RM012 naming what is wrong
@@ -34,6 +34,6 @@ extern char *rom_handler_signature(Oid funcid);
 extern Oid	rom_handler_find(const char *signature);
 
 /* Hash of a function's current body (prosrc, and prosqlbody), 0 when it is gone. */
-extern int64 rom_function_body_hash(Oid funcid);
+extern int64 rom_handler_body_hash(Oid funcid);
 
 #endif							/* ROM_HANDLER_H */

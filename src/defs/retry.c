@@ -76,9 +76,9 @@ read_interval(const JsonbValue *v, const PolicyKey *where,
 	int64		usec;
 
 	if (v->type != jbvString ||
-		!rom_input_interval(pnstrdup(v->val.string.val, v->val.string.len),
-							&interval) ||
-		!rom_interval_usec(&interval, &usec) || usec < 0)
+		!rom_arg_input_interval(pnstrdup(v->val.string.val, v->val.string.len),
+								&interval) ||
+		!rom_arg_interval_usec(&interval, &usec) || usec < 0)
 		wrong_value(where, expected);
 	return usec;
 }
@@ -219,7 +219,7 @@ read_defaults(const char *text, RomRetryPolicy *policy)
 	*policy = built_in;
 	if (text[strspn(text, " \t\n\r")] == '\0')
 		return;
-	if (!rom_input_jsonb(text, &json))
+	if (!rom_arg_input_jsonb(text, &json))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("setting \"romancy.default_retry\" is not valid JSON")));

@@ -268,7 +268,7 @@ rom_control_adopt_empty(void)
 }
 
 bool
-rom_version_matches(char **sql_version)
+rom_control_version_matches(char **sql_version)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key[1];

@@ -30,6 +30,6 @@ extern void rom_control_on_foreign_xids(void (*function) (void));
 extern void rom_control_own_xids(void);
 
 /* The version of the extension's SQL objects equals the library's. */
-extern bool rom_version_matches(char **sql_version);
+extern bool rom_control_version_matches(char **sql_version);
 
 #endif

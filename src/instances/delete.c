@@ -37,7 +37,7 @@ static RomStatement delete_rows = {
 };
 
 void
-rom_instance_on_delete(RomDeleteHook hook)
+rom_delete_on(RomDeleteHook hook)
 {
 	if (n_hooks == lengthof(hooks))
 		elog(ERROR, "too many delete hooks");
@@ -45,7 +45,7 @@ rom_instance_on_delete(RomDeleteHook hook)
 }
 
 int64
-rom_instances_delete(Datum ids)
+rom_delete_instances(Datum ids)
 {
 	for (int i = 0; i < n_hooks; i++)
 		hooks[i] (ids);

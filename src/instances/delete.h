@@ -16,13 +16,13 @@
  * from _PG_init.
  */
 typedef void (*RomDeleteHook) (Datum ids);
-extern void rom_instance_on_delete(RomDeleteHook hook);
+extern void rom_delete_on(RomDeleteHook hook);
 
 /*
  * Deletes the instances of a uuid[] and all that belongs to them; how many.
  * The caller has seen to it that they are final, and holds their row locks.
  * Engine scope needed.
  */
-extern int64 rom_instances_delete(Datum ids);
+extern int64 rom_delete_instances(Datum ids);
 
 #endif							/* ROM_DELETE_H */

@@ -47,8 +47,8 @@ time_value(const JsonbValue *v, const char *key)
 	TimestampTz value;
 
 	if (v->type != jbvString ||
-		!rom_input_timestamptz(pnstrdup(v->val.string.val, v->val.string.len),
-							   &value))
+		!rom_arg_input_timestamptz(pnstrdup(v->val.string.val, v->val.string.len),
+								   &value))
 		wrong_value(key, "a date and time");
 	return value;
 }
@@ -65,7 +65,7 @@ static void
 add_status(RomFilter *filter, const JsonbValue *v)
 {
 	char	   *name = string_value(v, "status");
-	int			status = rom_status_from_name(name);
+	int			status = rom_instance_status_from_name(name);
 
 	if (status < 0)
 		ereport(ERROR,
@@ -201,7 +201,7 @@ status_array(const RomFilter *filter)
 	Datum		names[lengthof(filter->statuses)];
 
 	for (int i = 0; i < filter->nstatuses; i++)
-		names[i] = CStringGetTextDatum(rom_status_name(filter->statuses[i]));
+		names[i] = CStringGetTextDatum(rom_instance_status_name(filter->statuses[i]));
 	return PointerGetDatum(construct_array(names, filter->nstatuses, TEXTOID,
 										   -1, false, TYPALIGN_INT));
 }

@@ -56,14 +56,14 @@ static Oid	monitor_extension = InvalidOid;
 static bool callback_registered = false;
 
 const char *
-rom_status_name(RomStatus status)
+rom_instance_status_name(RomStatus status)
 {
 	Assert(status >= 0 && status < lengthof(status_names));
 	return status_names[status];
 }
 
 int
-rom_status_from_name(const char *name)
+rom_instance_status_from_name(const char *name)
 {
 	for (int i = 0; i < lengthof(status_names); i++)
 	{
@@ -94,14 +94,14 @@ load_statuses(void)
 }
 
 Datum
-rom_status_datum(RomStatus status)
+rom_instance_status_datum(RomStatus status)
 {
 	load_statuses();
 	return ObjectIdGetDatum(status_oids[status]);
 }
 
 RomStatus
-rom_status_from_datum(Datum value)
+rom_instance_status_from_datum(Datum value)
 {
 	load_statuses();
 	for (int i = 0; i < lengthof(status_oids); i++)
@@ -148,7 +148,7 @@ is_monitor(Oid role)
 }
 
 bool
-rom_may_access(const char *owner, Oid role, bool steer)
+rom_instance_may_access(const char *owner, Oid role, bool steer)
 {
 	Oid			owner_oid = get_role_oid(owner, true);
 
@@ -160,15 +160,15 @@ rom_may_access(const char *owner, Oid role, bool steer)
 }
 
 bool
-rom_may_steer(const char *owner)
+rom_instance_may_steer(const char *owner)
 {
-	return rom_may_access(owner, GetUserId(), true);
+	return rom_instance_may_access(owner, GetUserId(), true);
 }
 
 bool
-rom_may_read(const char *owner)
+rom_instance_may_read(const char *owner)
 {
-	return rom_may_access(owner, GetUserId(), false);
+	return rom_instance_may_access(owner, GetUserId(), false);
 }
 
 /* The last answer of a query; rows of one owner come together. */
@@ -180,7 +180,7 @@ typedef struct AccessCache
 	NameData	owner;
 } AccessCache;
 
-/* cached_access is rom_may_access() with the last answer kept for the length of a query. */
+/* cached_access is rom_instance_may_access() with the last answer kept for the length of a query. */
 static bool
 cached_access(FunctionCallInfo fcinfo, Oid role, bool steer)
 {
@@ -197,7 +197,7 @@ cached_access(FunctionCallInfo fcinfo, Oid role, bool steer)
 			MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(AccessCache));
 	cache->role = role;
 	cache->steer = steer;
-	cache->result = rom_may_access(name, role, steer);
+	cache->result = rom_instance_may_access(name, role, steer);
 	namestrcpy(&cache->owner, name);
 	return cache->result;
 }
@@ -245,10 +245,10 @@ PG_FUNCTION_INFO_V1(romancy_shown_status);
 Datum
 romancy_shown_status(PG_FUNCTION_ARGS)
 {
-	RomStatus	status = rom_status_from_datum(PG_GETARG_DATUM(1));
+	RomStatus	status = rom_instance_status_from_datum(PG_GETARG_DATUM(1));
 
 	if (!ROM_STATUS_IS_FINAL(status) && status != ROM_STATUS_PAUSED &&
 		status != ROM_STATUS_COMPENSATING && rom_slot_busy(PG_GETARG_UUID_P(0)))
 		status = ROM_STATUS_RUNNING;
-	PG_RETURN_TEXT_P(cstring_to_text(rom_status_name(status)));
+	PG_RETURN_TEXT_P(cstring_to_text(rom_instance_status_name(status)));
 }

@@ -78,20 +78,20 @@ typedef struct RomInstance
 								 * of the first generation */
 } RomInstance;
 
-extern const char *rom_status_name(RomStatus status);
+extern const char *rom_instance_status_name(RomStatus status);
 
 /* By name; -1 when there is none. */
-extern int	rom_status_from_name(const char *name);
+extern int	rom_instance_status_from_name(const char *name);
 
 /* Oid of romancy.t_status's label for status (enum datum). */
-extern Datum rom_status_datum(RomStatus status);
-extern RomStatus rom_status_from_datum(Datum value);
+extern Datum rom_instance_status_datum(RomStatus status);
+extern RomStatus rom_instance_status_from_datum(Datum value);
 
 /* May the current user steer or read an instance of this owner? (membership in the owner role; superuser always; monitor: reading only) */
-extern bool rom_may_steer(const char *owner);
-extern bool rom_may_read(const char *owner);
+extern bool rom_instance_may_steer(const char *owner);
+extern bool rom_instance_may_read(const char *owner);
 
 /* The same for another role: steer, or else read. */
-extern bool rom_may_access(const char *owner, Oid role, bool steer);
+extern bool rom_instance_may_access(const char *owner, Oid role, bool steer);
 
 #endif							/* ROM_INSTANCE_H */

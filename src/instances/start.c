@@ -130,7 +130,7 @@ check_labels(Jsonb *labels)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("labels must be a JSON object")));
-	rom_payload_check(labels, "labels");
+	rom_arg_check_payload(labels, "labels");
 }
 
 /* wake notes that an instance is ready, now or later. */
@@ -225,7 +225,7 @@ insert_row(const RomStart *start, const char *owner, const char *name,
 	if (!start->has_id)
 	{
 		v[18] = v[1];
-		v[19] = rom_status_datum(ROM_STATUS_PENDING);
+		v[19] = rom_instance_status_datum(ROM_STATUS_PENDING);
 		v[20] = Int64GetDatum(0);
 		v[21] = Int16GetDatum(0);
 		rom_table_insert(&instance_table, v, n);
@@ -271,7 +271,7 @@ claim_key(const char *owner, const char *name, const char *key, pg_uuid_t *id)
 }
 
 bool
-rom_instance_start(const RomStart *start, pg_uuid_t *id)
+rom_start_instance(const RomStart *start, pg_uuid_t *id)
 {
 	const char *name = start->name ? start->name : start->workflow->name;
 	const char *owner = GetUserNameFromId(start->owner, false);
@@ -280,12 +280,12 @@ rom_instance_start(const RomStart *start, pg_uuid_t *id)
 	const Interval *timeout = start->execution_timeout ?
 		start->execution_timeout : start->workflow->execution_timeout;
 	TimestampTz deadline = timeout ?
-		rom_timestamp_plus(start_at, timeout) : DT_NOEND;
+		rom_arg_timestamp_plus(start_at, timeout) : DT_NOEND;
 	bool		is_new = true;
 	RomEngine	engine;
 
 	if (!(start->flags & ROM_IS_CANVAS))
-		rom_payload_check(start->input, "input");
+		rom_arg_check_payload(start->input, "input");
 	check_labels(start->labels);
 	if (start->has_id)
 		*id = start->id;
@@ -315,8 +315,8 @@ rom_start_request(const RomStartRequest *request, const char *path,
 	RomStart	start = {0};
 
 	start.workflow = path ?
-		rom_workflow_resolve_in(request->name, request->version, path) :
-		rom_workflow_resolve(request->name, request->version);
+		rom_definition_resolve_in(request->name, request->version, path) :
+		rom_definition_resolve(request->name, request->version);
 	start.name = request->name;
 	start.owner = GetUserId();
 	start.input = request->input;
@@ -328,7 +328,7 @@ rom_start_request(const RomStartRequest *request, const char *path,
 	start.priority = request->priority;
 	start.labels = request->labels;
 	start.execution_timeout = request->execution_timeout;
-	return rom_instance_start(&start, id);
+	return rom_start_instance(&start, id);
 }
 
 /* jsonb_array and text_array make arrays of one dimension, in which NULL pointers and nulls are null. */
@@ -433,8 +433,8 @@ insert_many(const RomStartMany *many, const RomWorkflow *workflow,
 	v[4] = TimestampTzGetDatum(start_at);
 	nulls[5] = workflow->execution_timeout == NULL;
 	v[5] = nulls[5] ? (Datum) 0 :
-		TimestampTzGetDatum(rom_timestamp_plus(start_at,
-											   workflow->execution_timeout));
+		TimestampTzGetDatum(rom_arg_timestamp_plus(start_at,
+												   workflow->execution_timeout));
 	v[6] = Int32GetDatum(workflow->def_id);
 	v[7] = Int32GetDatum(many->common.priority);
 	v[8] = CStringGetTextDatum(owner);
@@ -449,8 +449,8 @@ rom_start_many(const RomStartMany *many, const char *path)
 {
 	const RomStartRequest *common = &many->common;
 	RomWorkflow *workflow = path ?
-		rom_workflow_resolve_in(common->name, common->version, path) :
-		rom_workflow_resolve(common->name, common->version);
+		rom_definition_resolve_in(common->name, common->version, path) :
+		rom_definition_resolve(common->name, common->version);
 	const char *owner = GetUserNameFromId(GetUserId(), false);
 	TimestampTz now = rom_now();
 	TimestampTz start_at = common->has_start_at ? common->start_at : now;
@@ -462,8 +462,8 @@ rom_start_many(const RomStartMany *many, const char *path)
 	for (int i = 0; i < many->count; i++)
 	{
 		if (!many->input_nulls[i])
-			rom_payload_check((Jsonb *) DatumGetPointer(many->inputs[i]),
-							  "inputs");
+			rom_arg_check_payload((Jsonb *) DatumGetPointer(many->inputs[i]),
+								  "inputs");
 		rom_uuid_v7(&ids[i]);
 	}
 	if (many->count == 0)

@@ -46,7 +46,7 @@ typedef struct RomStart
  * instance of then. *id: which. Enters the engine by itself. Errors: RM011 (payload too
  * large), RM012 (labels), 23505 (an id that exists).
  */
-extern bool rom_instance_start(const RomStart *start, pg_uuid_t *id);
+extern bool rom_start_instance(const RomStart *start, pg_uuid_t *id);
 
 /* Warns, once in a session, where nothing will run what is started because romancy is not preloaded. */
 extern void rom_start_warn(void);

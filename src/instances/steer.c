@@ -65,7 +65,7 @@ static RomStatement update_retried = {
 };
 
 void
-rom_instance_missing(const pg_uuid_t *id)
+rom_steer_missing(const pg_uuid_t *id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_ROM_NO_INSTANCE),
@@ -74,7 +74,7 @@ rom_instance_missing(const pg_uuid_t *id)
 }
 
 void
-rom_instance_head(const pg_uuid_t *id, bool steer, RomInstanceHead *head)
+rom_steer_head(const pg_uuid_t *id, bool steer, RomInstanceHead *head)
 {
 	Datum		values[1] = {UUIDPGetDatum(id)};
 	MemoryContext cxt = CurrentMemoryContext;
@@ -86,7 +86,7 @@ rom_instance_head(const pg_uuid_t *id, bool steer, RomInstanceHead *head)
 	found = rom_execute(&select_head, values, NULL, 1) == 1;
 	if (found)
 	{
-		head->status = rom_status_from_datum(rom_value(0, 1, &isnull));
+		head->status = rom_instance_status_from_datum(rom_value(0, 1, &isnull));
 		head->owner_name = rom_value_text(0, 2, cxt);
 		head->priority = DatumGetInt32(rom_value(0, 3, &isnull));
 		head->flags = DatumGetInt32(rom_value(0, 4, &isnull));
@@ -94,9 +94,9 @@ rom_instance_head(const pg_uuid_t *id, bool steer, RomInstanceHead *head)
 	}
 	rom_engine_end(&engine);
 	/* another role's looks like none at all */
-	if (!found || !(steer ? rom_may_steer(head->owner_name) :
-					rom_may_read(head->owner_name)))
-		rom_instance_missing(id);
+	if (!found || !(steer ? rom_instance_may_steer(head->owner_name) :
+					rom_instance_may_read(head->owner_name)))
+		rom_steer_missing(id);
 	head->owner = get_role_oid(head->owner_name, true);
 }
 
@@ -126,7 +126,7 @@ rom_steer_fits(const pg_uuid_t *id, RomInboxKind kind, RomStatus status)
 		return true;
 	if (rom_execute(&select_pause, values, NULL, 1) == 0)
 		return false;
-	status = rom_status_from_datum(rom_value(0, 1, &isnull));
+	status = rom_instance_status_from_datum(rom_value(0, 1, &isnull));
 	request = DatumGetInt16(rom_value(0, 2, &isnull));
 	paused = isnull ? status == ROM_STATUS_PAUSED : request == ROM_INBOX_PAUSE;
 	if (kind == ROM_INBOX_RESUME)
@@ -151,8 +151,8 @@ rom_steer_request(const pg_uuid_t *id, RomInboxKind kind, const char *reason)
 	Jsonb	   *detail = rom_steer_detail(reason);
 	bool		result;
 
-	rom_payload_check(detail, "reason");
-	rom_instance_head(id, true, &head);
+	rom_arg_check_payload(detail, "reason");
+	rom_steer_head(id, true, &head);
 	rom_engine_begin(&engine);
 	result = rom_steer_fits(id, kind, head.status);
 	if (result)

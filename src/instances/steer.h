@@ -37,11 +37,11 @@ typedef struct RomInstanceHead
  * Reads it, for a caller that is to steer it or only to read; RM002 when there is none or the current
  * user may not. Enters the engine by itself; call it outside of one.
  */
-extern void rom_instance_head(const pg_uuid_t *id, bool steer,
-							  RomInstanceHead *head);
+extern void rom_steer_head(const pg_uuid_t *id, bool steer,
+						   RomInstanceHead *head);
 
 /* Raises RM002 for id. */
-extern void rom_instance_missing(const pg_uuid_t *id);
+extern void rom_steer_missing(const pg_uuid_t *id);
 
 /* rom_steer_detail says who asks, why and when. */
 extern Jsonb *rom_steer_detail(const char *reason);

@@ -322,7 +322,7 @@ rom_ready_put(const RomReadyItem *items, int n, TimestampTz now)
 		if (area->ring_count > RING_SIZE / 2)
 			rom_roster_tell_locked(roster, ROM_TELL_RING, &latches);
 		SpinLockRelease(&roster->mutex);
-		rom_latches_set(&latches);
+		rom_roster_set_latches(&latches);
 	}
 }
 
@@ -475,7 +475,7 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 		}
 	}
 	LWLockRelease(ready_lock);
-	rom_latches_set(&outcome.latches);
+	rom_roster_set_latches(&outcome.latches);
 	return n;
 }
 
@@ -532,7 +532,7 @@ rom_ready_enter_slow(void)
 		wake_for(&rest, &outcome);
 	}
 	LWLockRelease(ready_lock);
-	rom_latches_set(&outcome.latches);
+	rom_roster_set_latches(&outcome.latches);
 	return may;
 }
 
@@ -584,7 +584,7 @@ rom_ready_rest(int worker, bool leave, TimestampTz *until)
 	}
 	SpinLockRelease(&roster->mutex);
 	LWLockRelease(ready_lock);
-	rom_latches_set(&latches);
+	rom_roster_set_latches(&latches);
 	return rest;
 }
 
@@ -601,7 +601,7 @@ rom_ready_pump(void)
 	expire(now, InvalidOid, InvalidOid, &outcome);
 	next = rom_due_next_deadline(heaps);
 	LWLockRelease(ready_lock);
-	rom_latches_set(&outcome.latches);
+	rom_roster_set_latches(&outcome.latches);
 	return next;
 }
 
@@ -663,7 +663,7 @@ rom_ready_purge(Oid dbid)
 	pump_ring(GetCurrentTimestamp(), &outcome);
 	rom_due_purge(heaps, dbid);
 	LWLockRelease(ready_lock);
-	rom_latches_set(&outcome.latches);
+	rom_roster_set_latches(&outcome.latches);
 }
 
 void

@@ -46,7 +46,7 @@ rom_roster_get(void)
 
 /* Sets the latches. Those of processes that have gone meanwhile belong to nobody or to others, who look and sleep on. */
 void
-rom_latches_set(const RomLatches *latches)
+rom_roster_set_latches(const RomLatches *latches)
 {
 	int			i;
 
@@ -83,7 +83,7 @@ rom_roster_tell(uint32 what)
 	SpinLockAcquire(&roster->mutex);
 	rom_roster_tell_locked(roster, what, &latches);
 	SpinLockRelease(&roster->mutex);
-	rom_latches_set(&latches);
+	rom_roster_set_latches(&latches);
 }
 
 /* The database's record, or NULL: unknown (create false), or no place is left. */
@@ -223,7 +223,7 @@ rom_roster_scan(Oid dbid, bool announce)
 			rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
 	}
 	SpinLockRelease(&roster->mutex);
-	rom_latches_set(&latches);
+	rom_roster_set_latches(&latches);
 }
 
 void
@@ -253,7 +253,7 @@ rom_roster_sweep(Oid dbid, int sweep, TimestampTz due)
 		}
 	}
 	SpinLockRelease(&roster->mutex);
-	rom_latches_set(&latches);
+	rom_roster_set_latches(&latches);
 }
 
 void
@@ -285,7 +285,7 @@ rom_roster_busy(RomWorker *worker, int turns)
 		}
 	}
 	SpinLockRelease(&roster->mutex);
-	rom_latches_set(&latches);
+	rom_roster_set_latches(&latches);
 }
 
 void

@@ -175,7 +175,7 @@ typedef struct RomLatches
 /* NULL when there is no shared memory. */
 extern RomRoster *rom_roster_get(void);
 
-extern void rom_latches_set(const RomLatches *latches);
+extern void rom_roster_set_latches(const RomLatches *latches);
 
 extern void rom_roster_tell_locked(RomRoster *roster, uint32 what,
 								   RomLatches *latches);

@@ -197,7 +197,7 @@ set_attribute(Reading *r, const char *name, char *value, Jsonb *document)
 	{
 		if (value == NULL)
 			return true;
-		if (!is_rfc3339(value) || !rom_input_timestamptz(value, &e->time))
+		if (!is_rfc3339(value) || !rom_arg_input_timestamptz(value, &e->time))
 			return fail(r, "attribute \"time\" is not a timestamp");
 		e->has_time = true;
 	}
@@ -209,7 +209,7 @@ set_attribute(Reading *r, const char *name, char *value, Jsonb *document)
 			return true;
 		if (strcmp(name, "romancyinstanceid") == 0)
 		{
-			if (value == NULL || !rom_input_uuid(value, &e->target))
+			if (value == NULL || !rom_arg_input_uuid(value, &e->target))
 				return fail(r, "attribute \"romancyinstanceid\" is not a uuid");
 			e->has_target = true;
 		}
@@ -239,7 +239,7 @@ set_json(Reading *r, const char *text, const char *what)
 {
 	if (strlen(text) > (Size) rom_guc_max_payload_size)
 		return fail(r, psprintf("%s has more than %d bytes", what, rom_guc_max_payload_size));
-	if (!rom_input_jsonb(text, &r->event.data))
+	if (!rom_arg_input_jsonb(text, &r->event.data))
 		return fail(r, psprintf("%s is not valid JSON", what));
 	return true;
 }
@@ -258,7 +258,7 @@ read_structured(Reading *r, const char *body)
 		return fail(r, "the body is empty");
 	if (strlen(body) > (Size) rom_guc_max_payload_size + 65536)
 		return fail(r, psprintf("the body has more than %d bytes", rom_guc_max_payload_size));
-	if (!rom_input_jsonb(body, &document))
+	if (!rom_arg_input_jsonb(body, &document))
 		return fail(r, "the body is not valid JSON");
 	if (!JB_ROOT_IS_OBJECT(document))
 		return fail(r, "the body is not a JSON object");
@@ -291,7 +291,7 @@ read_structured(Reading *r, const char *body)
 		return fail(r, "the event has both data and data_base64");
 	if (base64 != NULL)
 	{
-		bytea	   *binary = rom_base64_decode(base64);
+		bytea	   *binary = rom_message_base64_decode(base64);
 
 		if (binary != NULL && is_json(r->event.datacontenttype) &&
 			r->event.datacontenttype != NULL)
@@ -481,7 +481,7 @@ static RomOutcome
 handle_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	event->type = ROM_EVENT_STATEMENT_RECORDED;
-	event->result = rom_turn_copy_jsonb(turn, handle(call->options));
+	event->result = rom_context_copy_jsonb(turn, handle(call->options));
 	return ROM_OUTCOME_DONE;
 }
 
@@ -496,24 +496,24 @@ static const RomPrimitive primitive_handle = {
 static Jsonb *
 step_handle(const Request *request)
 {
-	RomTurn    *turn = rom_turn_require("handle_cloudevent()");
+	RomTurn    *turn = rom_context_require("handle_cloudevent()");
 	Request    *copy = MemoryContextAlloc(turn->cxt, sizeof(Request));
 	RomCall		call = {0};
 	RomJb		jb;
 
-	copy->body = rom_turn_copy_text(turn, request->body);
-	copy->headers = rom_turn_copy_jsonb(turn, request->headers);
-	copy->binary = (bytea *) rom_turn_copy_jsonb(turn, (Jsonb *) request->binary);
+	copy->body = rom_context_copy_text(turn, request->body);
+	copy->headers = rom_context_copy_jsonb(turn, request->headers);
+	copy->binary = (bytea *) rom_context_copy_jsonb(turn, (Jsonb *) request->binary);
 	rom_jb_begin(&jb);
 	rom_jb_text(&jb, "body", request->body);
 	rom_jb_json(&jb, "headers", request->headers);
 	if (request->binary != NULL)
-		rom_jb_text(&jb, "body_binary", rom_base64_encode(request->binary));
+		rom_jb_text(&jb, "body_binary", rom_message_base64_encode(request->binary));
 	call.primitive = &primitive_handle;
 	call.step_base = "handle_cloudevent";
 	call.input = rom_jb_end(&jb);
 	call.options = copy;
-	return rom_turn_step(&call)->result;
+	return rom_call_step(&call)->result;
 }
 
 PG_FUNCTION_INFO_V1(romancy_handle_cloudevent);
@@ -533,6 +533,6 @@ romancy_handle_cloudevent(PG_FUNCTION_ARGS)
 	request.body = rom_arg_text_opt(fcinfo, 0);
 	request.headers = rom_arg_jsonb_opt(fcinfo, 1);
 	request.binary = PG_ARGISNULL(2) ? NULL : PG_GETARG_BYTEA_P(2);
-	PG_RETURN_JSONB_P(rom_turn_in_handler() ? step_handle(&request) :
+	PG_RETURN_JSONB_P(rom_context_in_handler() ? step_handle(&request) :
 					  handle(&request));
 }

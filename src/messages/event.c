@@ -148,9 +148,9 @@ start_workflows(const RomCloudEvent *event, Jsonb *attributes)
 							event->type, owners[i])));
 			continue;
 		}
-		start.workflow = rom_workflow_by_id(defs[i]);
+		start.workflow = rom_definition_by_id(defs[i]);
 		start.input = event->data;
-		rom_instance_start(&start, &id);
+		rom_start_instance(&start, &id);
 		write_envelope(&id, event->type, envelope);
 	}
 }
@@ -188,8 +188,8 @@ static RomOutcome
 raise_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	event->type = ROM_EVENT_EVENT_RAISED;
-	event->result = rom_turn_copy_jsonb(turn,
-										rom_jb_string_document(rom_event_raise(call->options)));
+	event->result = rom_context_copy_jsonb(turn,
+										   rom_jb_string_document(rom_event_raise(call->options)));
 	return ROM_OUTCOME_DONE;
 }
 
@@ -207,14 +207,14 @@ copy_event(RomTurn *turn, const RomCloudEvent *event)
 	RomCloudEvent *copy = MemoryContextAlloc(turn->cxt, sizeof(RomCloudEvent));
 
 	*copy = *event;
-	copy->id = rom_turn_copy_text(turn, event->id);
-	copy->type = rom_turn_copy_text(turn, event->type);
-	copy->source = rom_turn_copy_text(turn, event->source);
-	copy->subject = rom_turn_copy_text(turn, event->subject);
-	copy->datacontenttype = rom_turn_copy_text(turn, event->datacontenttype);
-	copy->data = rom_turn_copy_jsonb(turn, event->data);
-	copy->binary = (bytea *) rom_turn_copy_jsonb(turn, (Jsonb *) event->binary);
-	copy->extensions = rom_turn_copy_jsonb(turn, event->extensions);
+	copy->id = rom_context_copy_text(turn, event->id);
+	copy->type = rom_context_copy_text(turn, event->type);
+	copy->source = rom_context_copy_text(turn, event->source);
+	copy->subject = rom_context_copy_text(turn, event->subject);
+	copy->datacontenttype = rom_context_copy_text(turn, event->datacontenttype);
+	copy->data = rom_context_copy_jsonb(turn, event->data);
+	copy->binary = (bytea *) rom_context_copy_jsonb(turn, (Jsonb *) event->binary);
+	copy->extensions = rom_context_copy_jsonb(turn, event->extensions);
 	return copy;
 }
 
@@ -222,7 +222,7 @@ copy_event(RomTurn *turn, const RomCloudEvent *event)
 static char *
 step_raise(const RomCloudEvent *event)
 {
-	RomTurn    *turn = rom_turn_require("raise_event()");
+	RomTurn    *turn = rom_context_require("raise_event()");
 	RomCall		call = {0};
 	JsonbValue	v;
 	RomJb		jb;
@@ -231,7 +231,7 @@ step_raise(const RomCloudEvent *event)
 	rom_jb_json(&jb, "attributes", attributes_of(event, event->id));
 	rom_jb_json(&jb, "data", event->data);
 	if (event->binary != NULL)
-		rom_jb_text(&jb, "data_binary", rom_base64_encode(event->binary));
+		rom_jb_text(&jb, "data_binary", rom_message_base64_encode(event->binary));
 	if (event->has_target)
 		rom_jb_text(&jb, "instance_id", rom_uuid_text(&event->target));
 	call.primitive = &primitive_raise;
@@ -239,7 +239,7 @@ step_raise(const RomCloudEvent *event)
 	call.name = event->type;
 	call.input = rom_jb_end(&jb);
 	call.options = copy_event(turn, event);
-	if (!JsonbExtractScalar(&rom_turn_step(&call)->result->root, &v) ||
+	if (!JsonbExtractScalar(&rom_call_step(&call)->result->root, &v) ||
 		v.type != jbvString)
 		elog(ERROR, "history holds no id for raise_event()");
 	return pnstrdup(v.val.string.val, v.val.string.len);
@@ -288,7 +288,7 @@ romancy_raise_event(PG_FUNCTION_ARGS)
 	event.has_target = !PG_ARGISNULL(9);
 	if (event.has_target)
 		event.target = *PG_GETARG_UUID_P(9);
-	rom_channel_check(event.type, "type");
+	rom_arg_check_channel(event.type, "type");
 	check_id(event.source, "source");
 	if (event.id != NULL)
 		check_id(event.id, "id");
@@ -296,10 +296,10 @@ romancy_raise_event(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"extensions\" must be a JSON object")));
-	rom_payload_check(event.data, "data");
-	rom_payload_check(event.extensions, "extensions");
-	rom_binary_check(event.binary);
-	PG_RETURN_TEXT_P(cstring_to_text(rom_turn_in_handler() ?
+	rom_arg_check_payload(event.data, "data");
+	rom_arg_check_payload(event.extensions, "extensions");
+	rom_message_check_binary(event.binary);
+	PG_RETURN_TEXT_P(cstring_to_text(rom_context_in_handler() ?
 									 step_raise(&event) : rom_event_raise(&event)));
 }
 
@@ -331,13 +331,13 @@ PG_FUNCTION_INFO_V1(romancy_wait_event);
 Datum
 romancy_wait_event(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("wait_event()");
+	RomTurn    *turn = rom_context_require("wait_event()");
 	char	   *type = rom_arg_text(fcinfo, 0, "type");
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, 1, "timeout");
 
-	rom_channel_check(type, "type");
-	return rom_event_datum(fcinfo,
-						   rom_receive_step(turn, &primitive_wait_event, type,
-											rom_arg_text_opt(fcinfo, 2),
-											timeout, &wait_event_options));
+	rom_arg_check_channel(type, "type");
+	return rom_message_event_datum(fcinfo,
+								   rom_receive_step(turn, &primitive_wait_event, type,
+													rom_arg_text_opt(fcinfo, 2),
+													timeout, &wait_event_options));
 }

@@ -102,7 +102,7 @@ members_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	for (int i = 0; i < n; i++)
 		documents[i] = rom_jb_string_document(rom_uuid_text(DatumGetUUIDP(elems[i])));
 	event->type = ROM_EVENT_STATEMENT_RECORDED;
-	event->result = rom_turn_copy_jsonb(turn, rom_jb_array(documents, n));
+	event->result = rom_context_copy_jsonb(turn, rom_jb_array(documents, n));
 	return ROM_OUTCOME_DONE;
 }
 
@@ -133,12 +133,12 @@ ask(const RomPrimitive *primitive, const char *name)
 {
 	RomCall		call = {0};
 
-	(void) rom_turn_require(psprintf("%s()", primitive->name));
-	rom_channel_check(name, "name");
+	(void) rom_context_require(psprintf("%s()", primitive->name));
+	rom_arg_check_channel(name, "name");
 	call.primitive = primitive;
 	call.step_base = psprintf("%s_%s", primitive->name, name);
 	call.name = name;
-	return rom_turn_step(&call);
+	return rom_call_step(&call);
 }
 
 PG_FUNCTION_INFO_V1(romancy_join_group);
@@ -147,7 +147,7 @@ PG_FUNCTION_INFO_V1(romancy_join_group);
 Datum
 romancy_join_group(PG_FUNCTION_ARGS)
 {
-	(void) rom_turn_require("join_group()");
+	(void) rom_context_require("join_group()");
 	(void) ask(&primitive_join, rom_arg_text(fcinfo, 0, "name"));
 	PG_RETURN_VOID();
 }
@@ -158,7 +158,7 @@ PG_FUNCTION_INFO_V1(romancy_leave_group);
 Datum
 romancy_leave_group(PG_FUNCTION_ARGS)
 {
-	(void) rom_turn_require("leave_group()");
+	(void) rom_context_require("leave_group()");
 	(void) ask(&primitive_leave, rom_arg_text(fcinfo, 0, "name"));
 	PG_RETURN_VOID();
 }
@@ -173,7 +173,7 @@ romancy_group_members(PG_FUNCTION_ARGS)
 	char	   *name = rom_arg_text(fcinfo, 0, "name");
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	if (rom_turn_in_handler())
+	if (rom_context_in_handler())
 	{
 		JsonbIterator *it;
 		JsonbValue	item;
@@ -268,7 +268,7 @@ renew(RomTurn *turn)
 void
 rom_group_init(void)
 {
-	rom_turn_on_renew(renew);
-	rom_turn_on_end(ROM_HAS_GROUPS, at_end);
-	rom_turn_on_move(ROM_HAS_GROUPS, at_move);
+	rom_hooks_on_renew(renew);
+	rom_hooks_on_end(ROM_HAS_GROUPS, at_end);
+	rom_hooks_on_move(ROM_HAS_GROUPS, at_move);
 }

@@ -27,7 +27,7 @@
 #include "turn/primitive.h"
 
 char *
-rom_base64_encode(const bytea *value)
+rom_message_base64_encode(const bytea *value)
 {
 	char	   *result;
 	char	   *to;
@@ -44,7 +44,7 @@ rom_base64_encode(const bytea *value)
 }
 
 bytea *
-rom_base64_decode(const char *text)
+rom_message_base64_decode(const char *text)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	bytea	   *volatile value = NULL;
@@ -68,7 +68,7 @@ rom_base64_decode(const char *text)
 }
 
 void
-rom_binary_check(const bytea *value)
+rom_message_check_binary(const bytea *value)
 {
 	if (value == NULL || VARSIZE_ANY(value) <= rom_guc_max_payload_size)
 		return;
@@ -124,7 +124,7 @@ rom_message_to_jsonb(const RomMessage *message)
 	rom_jb_text(&jb, "channel", message->channel);
 	rom_jb_json(&jb, "data", message->data);
 	if (message->binary != NULL)
-		rom_jb_text(&jb, "data_binary", rom_base64_encode(message->binary));
+		rom_jb_text(&jb, "data_binary", rom_message_base64_encode(message->binary));
 	/* who receives an event as a message finds its attributes there */
 	rom_jb_json(&jb, "metadata",
 				message->metadata ? message->metadata : message->event);
@@ -164,7 +164,7 @@ rom_message_to_event(const RomMessage *message)
 	}
 	rom_jb_json(&jb, "data", message->data);
 	if (message->binary != NULL)
-		rom_jb_text(&jb, "data_binary", rom_base64_encode(message->binary));
+		rom_jb_text(&jb, "data_binary", rom_message_base64_encode(message->binary));
 	return rom_jb_end(&jb);
 }
 
@@ -202,7 +202,7 @@ set_binary(Jsonb *jb, const char *key, int i, Datum *values, bool *nulls)
 	char	   *text = rom_jb_get_text(jb, key);
 
 	nulls[i] = text == NULL;
-	values[i] = text ? PointerGetDatum(rom_base64_decode(text)) : (Datum) 0;
+	values[i] = text ? PointerGetDatum(rom_message_base64_decode(text)) : (Datum) 0;
 }
 
 static Datum
@@ -236,7 +236,7 @@ rom_message_datum(FunctionCallInfo fcinfo, Jsonb *message)
 }
 
 Datum
-rom_event_datum(FunctionCallInfo fcinfo, Jsonb *event)
+rom_message_event_datum(FunctionCallInfo fcinfo, Jsonb *event)
 {
 	Datum		values[10];
 	bool		nulls[10] = {false};

@@ -42,14 +42,14 @@ extern Jsonb *rom_message_to_event(const RomMessage *message);
 
 /* The composite value (romancy.message, romancy.event) of such a document. */
 extern Datum rom_message_datum(FunctionCallInfo fcinfo, Jsonb *message);
-extern Datum rom_event_datum(FunctionCallInfo fcinfo, Jsonb *event);
+extern Datum rom_message_event_datum(FunctionCallInfo fcinfo, Jsonb *event);
 
 /* A bytea as base64 without line breaks, and back; NULL for what is none. */
-extern char *rom_base64_encode(const bytea *value);
-extern bytea *rom_base64_decode(const char *text);
+extern char *rom_message_base64_encode(const bytea *value);
+extern bytea *rom_message_base64_decode(const char *text);
 
 /* Is binary data within romancy.max_payload_size? RM011 if not. */
-extern void rom_binary_check(const bytea *value);
+extern void rom_message_check_binary(const bytea *value);
 
 /* The instance whose handler or activity this backend runs, or NULL. */
 extern const pg_uuid_t *rom_message_sender(void);

@@ -241,7 +241,7 @@ publish_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	rom_jb_int(&jb, "id", rom_publish(p, false));
 	event->type = p->has_target ?
 		ROM_EVENT_MESSAGE_SENT : ROM_EVENT_MESSAGE_PUBLISHED;
-	event->result = rom_turn_copy_jsonb(turn, rom_jb_get_json(rom_jb_end(&jb), "id"));
+	event->result = rom_context_copy_jsonb(turn, rom_jb_get_json(rom_jb_end(&jb), "id"));
 	return ROM_OUTCOME_DONE;
 }
 
@@ -263,22 +263,22 @@ static const RomPrimitive primitive_send_to = {
 static int64
 step_publish(RomPublish *p)
 {
-	RomTurn    *turn = rom_turn_require("publish()");
+	RomTurn    *turn = rom_context_require("publish()");
 	RomPublish *copy = MemoryContextAlloc(turn->cxt, sizeof(RomPublish));
 	RomCall		call = {0};
 	JsonbValue	v;
 	RomJb		jb;
 
 	*copy = *p;
-	copy->channel = rom_turn_copy_text(turn, p->channel);
-	copy->data = rom_turn_copy_jsonb(turn, p->data);
-	copy->metadata = rom_turn_copy_jsonb(turn, p->metadata);
-	copy->binary = (bytea *) rom_turn_copy_jsonb(turn, (Jsonb *) p->binary);
+	copy->channel = rom_context_copy_text(turn, p->channel);
+	copy->data = rom_context_copy_jsonb(turn, p->data);
+	copy->metadata = rom_context_copy_jsonb(turn, p->metadata);
+	copy->binary = (bytea *) rom_context_copy_jsonb(turn, (Jsonb *) p->binary);
 	rom_jb_begin(&jb);
 	rom_jb_json(&jb, "data", p->data);
 	rom_jb_json(&jb, "metadata", p->metadata);
 	if (p->binary != NULL)
-		rom_jb_text(&jb, "data_binary", rom_base64_encode(p->binary));
+		rom_jb_text(&jb, "data_binary", rom_message_base64_encode(p->binary));
 	call.primitive = p->has_target ? &primitive_send_to : &primitive_publish;
 	call.name = p->channel;
 	if (p->has_target)
@@ -287,7 +287,7 @@ step_publish(RomPublish *p)
 		call.step_base = psprintf("publish_%s", p->channel);
 	call.input = rom_jb_end(&jb);
 	call.options = copy;
-	if (!JsonbExtractScalar(&rom_turn_step(&call)->result->root, &v) ||
+	if (!JsonbExtractScalar(&rom_call_step(&call)->result->root, &v) ||
 		v.type != jbvNumeric)
 		elog(ERROR, "history holds no message id for %s", primitive_publish.name);
 	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(v.val.numeric)));
@@ -300,10 +300,10 @@ read_payload(FunctionCallInfo fcinfo, int n, RomPublish *p)
 	p->data = rom_arg_jsonb_opt(fcinfo, n);
 	p->metadata = rom_arg_jsonb_opt(fcinfo, n + 1);
 	p->binary = PG_ARGISNULL(n + 2) ? NULL : PG_GETARG_BYTEA_P(n + 2);
-	rom_channel_check(p->channel, "channel");
-	rom_payload_check(p->data, "data");
-	rom_payload_check(p->metadata, "metadata");
-	rom_binary_check(p->binary);
+	rom_arg_check_channel(p->channel, "channel");
+	rom_arg_check_payload(p->data, "data");
+	rom_arg_check_payload(p->metadata, "metadata");
+	rom_message_check_binary(p->binary);
 }
 
 PG_FUNCTION_INFO_V1(romancy_publish);
@@ -322,7 +322,7 @@ romancy_publish(PG_FUNCTION_ARGS)
 
 	p.channel = rom_arg_text(fcinfo, 0, "channel");
 	read_payload(fcinfo, 1, &p);
-	PG_RETURN_INT64(rom_turn_in_handler() ? step_publish(&p) :
+	PG_RETURN_INT64(rom_context_in_handler() ? step_publish(&p) :
 					rom_publish(&p, false));
 }
 
@@ -343,6 +343,6 @@ romancy_send_to(PG_FUNCTION_ARGS)
 	p.target = *rom_arg_uuid(fcinfo, 0, "instance_id");
 	p.channel = rom_arg_text(fcinfo, 1, "channel");
 	read_payload(fcinfo, 2, &p);
-	PG_RETURN_INT64(rom_turn_in_handler() ? step_publish(&p) :
+	PG_RETURN_INT64(rom_context_in_handler() ? step_publish(&p) :
 					rom_publish(&p, false));
 }

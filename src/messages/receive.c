@@ -217,14 +217,14 @@ RomOutcome
 rom_receive_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	RomReceive *receive = call->options;
-	RomWait    *before = rom_turn_waited(turn, call);
+	RomWait    *before = rom_call_waited(turn, call);
 	TimestampTz until = receive->until;
 	RomMessage	message;
 	uint64		seen;
 	RomJb		jb;
 
 	/* also where the step's own id is the channel's name: a fork looks for it */
-	event->name = rom_turn_copy_text(turn, call->name);
+	event->name = rom_context_copy_text(turn, call->name);
 	if (before != NULL)
 		until = before->detail ? rom_jb_get_time(before->detail, "until") :
 			before->until;
@@ -232,7 +232,7 @@ rom_receive_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	if (look(turn, call->name, receive->fallback, &seen, &message))
 	{
 		event->type = receive->received;
-		event->result = rom_turn_copy_jsonb(turn, receive->show(&message));
+		event->result = rom_context_copy_jsonb(turn, receive->show(&message));
 		return ROM_OUTCOME_DONE;
 	}
 
@@ -244,18 +244,18 @@ rom_receive_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	{
 		rom_jb_begin(&jb);
 		rom_jb_time(&jb, "until", until);
-		return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, receive->wait_kind,
+		return rom_call_wait(turn, call, ROM_STATUS_RUNNING, receive->wait_kind,
 							 rom_now(), rom_jb_end(&jb));
 	}
 	if (until <= rom_now())
 	{
 		event->type = ROM_EVENT_MESSAGE_TIMEOUT;
-		event->result = rom_turn_copy_jsonb(turn, timeout_error(call->name, receive->wait_kind));
+		event->result = rom_context_copy_jsonb(turn, timeout_error(call->name, receive->wait_kind));
 		return ROM_OUTCOME_DONE;
 	}
 	rom_crossing_wait(call->name, seen, &turn->inst->id, turn->owner,
 					  turn->inst->priority);
-	return rom_turn_wait(turn, call, ROM_STATUS_WAITING_MESSAGE,
+	return rom_call_wait(turn, call, ROM_STATUS_WAITING_MESSAGE,
 						 receive->wait_kind, until, NULL);
 }
 
@@ -269,13 +269,13 @@ rom_receive_step(RomTurn *turn, const RomPrimitive *primitive,
 	RomEvent   *event;
 
 	*copy = *receive;
-	copy->until = timeout ? rom_timestamp_plus(rom_now(), timeout) : DT_NOEND;
+	copy->until = timeout ? rom_arg_timestamp_plus(rom_now(), timeout) : DT_NOEND;
 	call.primitive = primitive;
 	call.step_base = psprintf("receive_%s", channel);
 	call.name = channel;
 	call.step = step;
 	call.options = copy;
-	event = rom_turn_step(&call);
+	event = rom_call_step(&call);
 	if (event->type == ROM_EVENT_MESSAGE_TIMEOUT)
 		rom_error_raise(event->result);
 	return event->result;
@@ -307,11 +307,11 @@ PG_FUNCTION_INFO_V1(romancy_receive);
 Datum
 romancy_receive(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("receive()");
+	RomTurn    *turn = rom_context_require("receive()");
 	char	   *channel = rom_arg_text(fcinfo, 0, "channel");
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, 1, "timeout");
 
-	rom_channel_check(channel, "channel");
+	rom_arg_check_channel(channel, "channel");
 	return rom_message_datum(fcinfo,
 							 rom_receive_step(turn, &primitive_receive, channel,
 											  rom_arg_text_opt(fcinfo, 2),
@@ -358,13 +358,13 @@ romancy_spawn_receive(PG_FUNCTION_ARGS)
 	char	   *channel;
 	RomCall		call = {0};
 
-	(void) rom_turn_require("spawn_receive()");
+	(void) rom_context_require("spawn_receive()");
 	channel = rom_arg_text(fcinfo, 0, "channel");
-	rom_channel_check(channel, "channel");
+	rom_arg_check_channel(channel, "channel");
 	call.primitive = &primitive_spawn_receive;
 	call.step_base = psprintf("receive_%s", channel);
 	call.name = channel;
-	PG_RETURN_TEXT_P(cstring_to_text(rom_turn_step(&call)->step));
+	PG_RETURN_TEXT_P(cstring_to_text(rom_call_step(&call)->step));
 }
 
 /* poll_receive takes a message for a pending receive. */
@@ -388,9 +388,9 @@ poll_receive(RomTurn *turn, RomEvent *scheduled, TimestampTz *due)
 	rom_engine_begin(&engine);
 	rom_subscription_spawned(turn, scheduled->name, -1);
 	rom_engine_end(&engine);
-	outcome = rom_turn_event(turn, ROM_EVENT_MESSAGE_RECEIVED, scheduled->step);
-	outcome->name = rom_turn_copy_text(turn, scheduled->name);
-	outcome->result = rom_turn_copy_jsonb(turn, rom_message_to_jsonb(&message));
+	outcome = rom_replay_event(turn, ROM_EVENT_MESSAGE_RECEIVED, scheduled->step);
+	outcome->name = rom_context_copy_text(turn, scheduled->name);
+	outcome->result = rom_context_copy_jsonb(turn, rom_message_to_jsonb(&message));
 	return outcome;
 }
 
@@ -522,6 +522,6 @@ static const RomArrival arrival = {
 void
 rom_receive_init(void)
 {
-	rom_schedule_register(&schedule_receive);
+	rom_kinds_register(&schedule_receive);
 	rom_arrival_register(&arrival);
 }

@@ -168,7 +168,7 @@ expect_again(RomTurn *turn)
 		RomSubscription sub;
 
 		if (event->type != ROM_EVENT_RECEIVE_SCHEDULED ||
-			rom_turn_completion(turn, event->step) != NULL)
+			rom_replay_completion(turn, event->step) != NULL)
 			continue;
 		rom_subscription_find(turn, event->name, &sub);
 		if (sub.mode == ROM_MODE_NONE)
@@ -387,10 +387,10 @@ romancy_subscribe(PG_FUNCTION_ARGS)
 	RomCall		call = {0};
 	RomJb		jb;
 
-	(void) rom_turn_require("subscribe()");
+	(void) rom_context_require("subscribe()");
 	channel = rom_arg_text(fcinfo, 0, "channel");
 	mode = rom_arg_text(fcinfo, 1, "mode");
-	rom_channel_check(channel, "channel");
+	rom_arg_check_channel(channel, "channel");
 	if (rom_mode_from_name(mode) == ROM_MODE_NONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
@@ -402,7 +402,7 @@ romancy_subscribe(PG_FUNCTION_ARGS)
 	call.step_base = psprintf("subscribe_%s", channel);
 	call.name = channel;
 	call.input = rom_jb_end(&jb);
-	(void) rom_turn_step(&call);
+	(void) rom_call_step(&call);
 	PG_RETURN_VOID();
 }
 
@@ -420,13 +420,13 @@ romancy_unsubscribe(PG_FUNCTION_ARGS)
 	char	   *channel;
 	RomCall		call = {0};
 
-	(void) rom_turn_require("unsubscribe()");
+	(void) rom_context_require("unsubscribe()");
 	channel = rom_arg_text(fcinfo, 0, "channel");
-	rom_channel_check(channel, "channel");
+	rom_arg_check_channel(channel, "channel");
 	call.primitive = &primitive_unsubscribe;
 	call.step_base = psprintf("unsubscribe_%s", channel);
 	call.name = channel;
-	(void) rom_turn_step(&call);
+	(void) rom_call_step(&call);
 	PG_RETURN_VOID();
 }
 
@@ -500,9 +500,9 @@ at_delete(Datum ids)
 void
 rom_subscription_init(void)
 {
-	rom_turn_on_end(ROM_HAS_SUBSCRIPTIONS, at_end);
-	rom_turn_on_move(ROM_HAS_SUBSCRIPTIONS, at_move);
-	rom_turn_on_renew(renew);
-	rom_instance_on_delete(at_delete);
+	rom_hooks_on_end(ROM_HAS_SUBSCRIPTIONS, at_end);
+	rom_hooks_on_move(ROM_HAS_SUBSCRIPTIONS, at_move);
+	rom_hooks_on_renew(renew);
+	rom_delete_on(at_delete);
 	rom_control_on_foreign_xids(end_foreign);
 }

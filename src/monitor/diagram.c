@@ -325,7 +325,7 @@ draw(Drawing *d, RomPicture *picture, int indent)
 
 	end = ++d->nodes;
 	resetStringInfo(&label);
-	add_text(d, &label, rom_status_name(picture->status));
+	add_text(d, &label, rom_instance_status_name(picture->status));
 	if (picture->error != NULL)
 		add_text(d, &label, picture->error);
 	if (picture->cut)

@@ -167,7 +167,7 @@ romancy_health(PG_FUNCTION_ARGS)
 	int64		paused;
 	RomJb		jb;
 
-	rom_refuse_in_handler("health");
+	rom_context_refuse_handler("health");
 	rom_obstacles_find(&found);
 	overdue = count_overdue(&oldest);
 	if (overdue > 0)

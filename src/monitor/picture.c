@@ -301,7 +301,7 @@ read_row(RomPicture *picture, Jsonb **wait)
 	if (found)
 	{
 		picture->workflow = rom_value_text(0, 1, cxt);
-		picture->status = rom_status_from_datum(rom_value(0, 2, &isnull));
+		picture->status = rom_instance_status_from_datum(rom_value(0, 2, &isnull));
 		value = rom_value_copy(0, 3, &isnull, cxt);
 		if (!isnull)
 			picture->error = rom_jb_get_text((Jsonb *) DatumGetPointer(value), "message");
@@ -369,9 +369,9 @@ rom_picture_read(const pg_uuid_t *id)
 	RomInstanceHead head;
 	RomPicture *picture;
 
-	rom_instance_head(id, false, &head);
+	rom_steer_head(id, false, &head);
 	picture = read_picture(id, 0);
 	if (picture == NULL)
-		rom_instance_missing(id);
+		rom_steer_missing(id);
 	return picture;
 }

@@ -77,7 +77,7 @@ romancy_pollers(PG_FUNCTION_ARGS)
 		if (!rom_poller_get(i, &poller))
 			continue;
 		owner = GetUserNameFromId(poller.role, true);
-		if (owner == NULL || !rom_may_read(owner))
+		if (owner == NULL || !rom_instance_may_read(owner))
 			nulls[1] = nulls[2] = nulls[3] = nulls[5] = nulls[7] = nulls[8] = true;
 		values[0] = CStringGetTextDatum(poller.queue);
 		values[1] = CStringGetTextDatum(poller.worker_id);

@@ -252,7 +252,7 @@ rom_stats_next(int *place, RomStat *stat, char **owner)
 			continue;
 		*owner = OidIsValid(stat->key.owner) ?
 			GetUserNameFromId(stat->key.owner, true) : NULL;
-		if (rom_may_read(*owner ? *owner : ""))
+		if (rom_instance_may_read(*owner ? *owner : ""))
 			return true;
 	}
 	return false;
@@ -319,7 +319,7 @@ romancy_stat(PG_FUNCTION_ARGS)
 Datum
 romancy_stat_reset(PG_FUNCTION_ARGS)
 {
-	rom_refuse_in_handler("stat_reset");
+	rom_context_refuse_handler("stat_reset");
 	if (!has_privs_of_role(GetUserId(), rom_extension_owner()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -129,7 +129,7 @@ romancy_timeline(PG_FUNCTION_ARGS)
 
 	initStringInfo(&out);
 	appendStringInfo(&out, "%s %s: %s", rom_picture_line(picture->workflow, 200), picture->id_text,
-					 rom_status_name(picture->status));
+					 rom_instance_status_name(picture->status));
 	if (picture->error != NULL)
 		appendStringInfo(&out, ", %s", rom_picture_line(picture->error, 80));
 	appendStringInfo(&out, "\nfrom %s, %s\n", timestamptz_to_str(picture->from),

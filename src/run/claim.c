@@ -65,9 +65,9 @@ read_instance(uint64 row)
 	inst->id = *DatumGetUUIDP(rom_value(row, 1, &isnull));
 	inst->def_id = get_int(row, 2);
 	inst->priority = get_int(row, 3);
-	inst->status = rom_status_from_datum(rom_value(row, 4, &isnull));
+	inst->status = rom_instance_status_from_datum(rom_value(row, 4, &isnull));
 	value = rom_value(row, 5, &isnull);
-	inst->resume_status = isnull ? ROM_STATUS_PENDING : rom_status_from_datum(value);
+	inst->resume_status = isnull ? ROM_STATUS_PENDING : rom_instance_status_from_datum(value);
 	inst->flags = get_int(row, 6);
 	inst->crashes = DatumGetInt16(rom_value(row, 7, &isnull));
 	inst->depth = DatumGetInt16(rom_value(row, 8, &isnull));

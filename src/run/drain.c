@@ -372,7 +372,7 @@ romancy_drain(PG_FUNCTION_ARGS)
 	int			sec_context;
 	MemoryContext caller = CurrentMemoryContext;
 
-	if (rom_turn_current != NULL || rom_activity_current != NULL || draining)
+	if (rom_context_turn != NULL || rom_context_activity != NULL || draining)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_CONTEXT),
 				 errmsg("romancy.drain() cannot be called inside a workflow, an activity or another drain")));

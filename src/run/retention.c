@@ -179,7 +179,7 @@ rom_retention_sweep(const RomSweepArgs *args)
 		if (n > 0)
 			n = lock_finished(ids, n);
 		if (n > 0)
-			deleted = rom_instances_delete(
+			deleted = rom_delete_instances(
 										   PointerGetDatum(construct_array(ids, n, UUIDOID, UUID_LEN,
 																		   false, TYPALIGN_CHAR)));
 	}

@@ -138,7 +138,7 @@ begin_turn(RomInstance *inst, Oid owner, RomRun *run)
 	{
 		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 
-		turn->wait.before = rom_wait_from_jsonb(inst->wait);
+		turn->wait.before = rom_save_read_wait(inst->wait);
 		MemoryContextSwitchTo(old);
 		rom_saga_load(turn);
 	}
@@ -187,7 +187,7 @@ pause_member(RomTurn *turn, Jsonb *error)
 		if (turn->wait.inbox[i].kind == ROM_INBOX_RESUME)
 			turn->wait.inbox[i].taken = true;
 	turn->inst->crashes = 0;
-	rom_turn_pause(turn, error);
+	rom_verdict_pause(turn, error);
 	return ROM_TURN_SAVE;
 }
 
@@ -229,17 +229,17 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap, const ErrorDa
 	}
 	else
 	{
-		RomTurn    *outer = rom_turn_current;
+		RomTurn    *outer = rom_context_turn;
 
 		PG_TRY();
 		{
-			rom_turn_current = turn;
-			rom_turn_load(turn, true);
+			rom_context_turn = turn;
+			rom_replay_load(turn, true);
 			end = rom_turn_run(turn, wrap);
 		}
 		PG_FINALLY();
 		{
-			rom_turn_current = outer;
+			rom_context_turn = outer;
 		}
 		PG_END_TRY();
 	}
@@ -272,10 +272,10 @@ save_turn(RomTurn *turn)
 	if (first)
 		turn->inst->started_at = Max(rom_now() - turn->spent.cost.us, turn->inst->created_at);
 	rom_cost_begin(&mark);
-	rom_turn_save(turn);
+	rom_save_turn(turn);
 	rom_cost_end(&mark, &turn->spent.cost);
-	if (rom_observer() != NULL && !was_final)
-		rom_observer()->turn(turn, first, ROM_STATUS_IS_FINAL(turn->out.status));
+	if (rom_observe_get() != NULL && !was_final)
+		rom_observe_get()->turn(turn, first, ROM_STATUS_IS_FINAL(turn->out.status));
 }
 
 /* run_members does what rom_run_members() says. */

@@ -113,8 +113,8 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 				  Jsonb *input, MemoryContext cxt)
 {
 	LOCAL_FCINFO(fcinfo, 1);
-	FmgrInfo   *flinfo = rom_activity_handler(activity, turn->owner);
-	RomActivityRun *outer = rom_activity_current;
+	FmgrInfo   *flinfo = rom_activity_definition_handler(activity, turn->owner);
+	RomActivityRun *outer = rom_context_activity;
 	RomLimit	limits[2];
 	RomLimit	before;
 	ErrorContextCallback cancels;
@@ -144,7 +144,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	before = rom_limit_arm(limits, 2);
 	PG_TRY();
 	{
-		rom_activity_current = run;
+		rom_context_activity = run;
 		rom_context_push(&code, &turn->inst->id, turn->inst->workflow, run->step);
 		rom_limit_heed_cancel(&cancels);
 		InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
@@ -162,7 +162,8 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 		{
 			/*
 			 * let what is deferred to the commit fail here, where it is this
-			 * activity's; in a session of another role's it must not run at the commit
+			 * activity's; in a session of another role's it must not run at
+			 * the commit
 			 */
 			ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
 
@@ -174,12 +175,12 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	}
 	PG_CATCH();
 	{
-		rom_activity_current = outer;
+		rom_context_activity = outer;
 		note_failure(activity, &run->begun, geterrcode());
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	rom_activity_current = outer;
+	rom_context_activity = outer;
 	rom_context_step(&turn->inst->id, turn->inst->workflow, NULL);
 	rom_limit_restore(before);
 	result = fcinfo->isnull ? NULL : DatumGetJsonbP(value);
@@ -225,7 +226,7 @@ static bool
 admit(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a, bool keep,
 	  RomOutcome *outcome)
 {
-	RomWait    *before = rom_turn_waited(turn, call);
+	RomWait    *before = rom_call_waited(turn, call);
 	RomAsker	asker = {0};
 	RomAdmission admission;
 	Jsonb	   *detail;
@@ -259,7 +260,7 @@ admit(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a, bool 
 	rom_jb_time(&jb, "held_at", asker.held_at);
 	detail = rom_jb_with(rom_attempts_detail(a), "held_at",
 						 rom_jb_get_json(rom_jb_end(&jb), "held_at"));
-	*outcome = rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY,
+	*outcome = rom_call_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY,
 							 admission == ROM_HELD_SLOT ? ROM_WAIT_SLOT : ROM_WAIT_TOKEN,
 							 asker.held_until, detail);
 	return false;
@@ -275,15 +276,15 @@ attempt_failed(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 
 	rom_observe_note(turn, call->name, true, a->attempt, cost);
 	if (rom_attempts_fail(a, policy, error, terminal, &next))
-		return rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "retry",
+		return rom_call_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "retry",
 							 next, rom_attempts_detail(a));
 	if (policy->pause && !terminal)
 	{
 		/* the wait tells where it is, and goes with the pause */
-		(void) rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, ROM_WAIT_EXHAUSTED,
+		(void) rom_call_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, ROM_WAIT_EXHAUSTED,
 							 DT_NOEND, rom_attempts_detail(a));
 		turn->wait.before = turn->wait.now;
-		turn->out.pause_error = rom_turn_copy_jsonb(turn, error);
+		turn->out.pause_error = rom_context_copy_jsonb(turn, error);
 		return ROM_OUTCOME_PAUSE;
 	}
 	event->type = ROM_EVENT_ACTIVITY_FAILED;
@@ -326,12 +327,12 @@ announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 		return outcome;
 	p = MemoryContextAllocZero(turn->cxt, sizeof(RomProcedure));
 	p->running.id = turn->inst->id;
-	p->running.workflow = rom_turn_copy_text(turn, turn->inst->workflow);
-	p->step = rom_turn_copy_text(turn, call->step);
-	p->name = rom_turn_copy_text(turn, call->name);
-	p->search_path = rom_turn_copy_text(turn, activity->search_path ?
-										activity->search_path : turn->workflow->search_path);
-	(void) rom_activity_handler(activity, turn->owner);
+	p->running.workflow = rom_context_copy_text(turn, turn->inst->workflow);
+	p->step = rom_context_copy_text(turn, call->step);
+	p->name = rom_context_copy_text(turn, call->name);
+	p->search_path = rom_context_copy_text(turn, activity->search_path ?
+										   activity->search_path : turn->workflow->search_path);
+	(void) rom_activity_definition_handler(activity, turn->owner);
 	p->handler = activity->handler_oid;
 	p->is_procedure = activity->is_procedure;
 	p->input = call->input;
@@ -339,7 +340,7 @@ announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 	p->limit = activity->start_to_close_timeout ?
 		add_interval(rom_now(), activity->start_to_close_timeout) : DT_NOEND;
 	turn->out.procedure = p;
-	return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "procedure", rom_now(),
+	return rom_call_wait(turn, call, ROM_STATUS_RUNNING, "procedure", rom_now(),
 						 rom_jb_with(rom_attempts_detail(a), "input",
 									 call->input ? call->input : rom_jb_null_document()));
 }
@@ -362,7 +363,7 @@ attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	RomActivityRun *outer = rom_activity_current;
+	RomActivityRun *outer = rom_context_activity;
 	sigjmp_buf *outer_tear_out = rom_limit_tear_out;
 	volatile bool ok = false;
 	int			nest;
@@ -381,7 +382,7 @@ attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
 	PG_CATCH();
 	{
 		rom_limit_tear_out = outer_tear_out;
-		rom_activity_current = outer;
+		rom_context_activity = outer;
 		rom_context_step(&turn->inst->id, turn->inst->workflow, NULL);
 		turn->out.tainted |= rom_limit_torn();
 		MemoryContextSwitchTo(turn->cxt);
@@ -414,9 +415,9 @@ resolve(RomTurn *turn, const char *name, RomActivity **result)
 
 		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path, true);
 		PushActiveSnapshot(GetTransactionSnapshot());
-		activity = rom_activity_resolve(name, turn->workflow->search_path);
+		activity = rom_activity_definition_resolve(name, turn->workflow->search_path);
 		if (activity->queue == NULL)
-			(void) rom_activity_handler(activity, turn->owner);
+			(void) rom_activity_definition_handler(activity, turn->owner);
 		PopActiveSnapshot();
 		rom_identity_leave(&identity);
 		ReleaseCurrentSubTransaction();
@@ -468,7 +469,7 @@ judge_failure(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 		return ROM_OUTCOME_FAIL;
 	}
 	return attempt_failed(turn, call, event, a, &policy,
-						  rom_activity_error(call->name, edata, limit),
+						  rom_attempt_error(call->name, edata, limit),
 						  rom_error_is_terminal(edata), cost);
 }
 
@@ -487,7 +488,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	RomActivity *activity;
 	RomActivityRun run = {0};
-	RomWait    *before = rom_turn_waited(turn, call);
+	RomWait    *before = rom_call_waited(turn, call);
 	RomAttempts a;
 	Jsonb	   *result = NULL;
 	ErrorData  *edata = NULL;
@@ -502,7 +503,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		 * inline; an error is caught, and the evaluation abandoned, by the
 		 * caller
 		 */
-		activity = rom_activity_resolve(call->name, turn->workflow->search_path);
+		activity = rom_activity_definition_resolve(call->name, turn->workflow->search_path);
 		if (!admit(turn, call, activity, &a, false, &outcome))
 			return outcome;
 		run.name = call->name;
@@ -513,7 +514,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	}
 
 	if (before != NULL && strcmp(before->kind, "retry") == 0 && before->until > rom_now())
-		return rom_turn_wait(turn, call, before->status, before->kind, before->until, before->detail);
+		return rom_call_wait(turn, call, before->status, before->kind, before->until, before->detail);
 
 	outcome = resolve(turn, call->name, &activity);
 	if (outcome != ROM_OUTCOME_DONE)
@@ -586,9 +587,9 @@ activity_inlineable(RomTurn *turn, RomCall *call)
 {
 	RomActivity *activity;
 
-	if (rom_turn_waited(turn, call) != NULL)
+	if (rom_call_waited(turn, call) != NULL)
 		return false;
-	activity = rom_activity_resolve(call->name, turn->workflow->search_path);
+	activity = rom_activity_definition_resolve(call->name, turn->workflow->search_path);
 	if (activity->queue != NULL || !activity->transactional ||
 		activity->throttle.max_concurrency > 0)
 		return false;
@@ -615,7 +616,7 @@ PG_FUNCTION_INFO_V1(romancy_activity);
 Datum
 romancy_activity(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("activity()");
+	RomTurn    *turn = rom_context_require("activity()");
 	RomCall		call = {0};
 	RomEvent   *event;
 
@@ -625,7 +626,7 @@ romancy_activity(PG_FUNCTION_ARGS)
 				 errmsg("argument \"name\" of romancy.activity() must not be null")));
 	call.primitive = &rom_primitive_activity;
 	call.name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	rom_turn_check_name(call.name);
+	rom_call_check_name(call.name);
 	call.step_base = call.name;
 	call.input = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1);
 	call.step = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
@@ -635,9 +636,9 @@ romancy_activity(PG_FUNCTION_ARGS)
 
 		rom_retry_defaults(&check);
 		rom_retry_overlay(&check, PG_GETARG_JSONB_P(3), "retry");
-		call.options = rom_turn_copy_jsonb(turn, PG_GETARG_JSONB_P(3));
+		call.options = rom_context_copy_jsonb(turn, PG_GETARG_JSONB_P(3));
 	}
-	event = rom_turn_step(&call);
+	event = rom_call_step(&call);
 	if (event->type == ROM_EVENT_ACTIVITY_FAILED)
 		rom_error_raise(event->result);
 	PG_RETURN_JSONB_P(event->result);

@@ -123,7 +123,7 @@ rom_attempts_summary(RomAttempts *a)
 }
 
 Jsonb *
-rom_activity_error(const char *name, ErrorData *edata, RomLimitKind limit)
+rom_attempt_error(const char *name, ErrorData *edata, RomLimitKind limit)
 {
 	Jsonb	   *error = rom_error_to_jsonb(edata);
 

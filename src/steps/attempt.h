@@ -57,7 +57,7 @@ extern Jsonb *rom_attempts_summary(RomAttempts *a);
  * The error that the handler gets for edata. A cancel or an assertion failure would get past
  * "when others", so they become RM006 with the original in the detail. limit: what fired.
  */
-extern Jsonb *rom_activity_error(const char *name, ErrorData *edata,
-								 RomLimitKind limit);
+extern Jsonb *rom_attempt_error(const char *name, ErrorData *edata,
+								RomLimitKind limit);
 
 #endif							/* ROM_ATTEMPT_H */

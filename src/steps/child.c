@@ -95,8 +95,8 @@ start_child(RomTurn *turn, RomCall *call, pg_uuid_t *id)
 	GetUserIdAndSecContext(&before, &sec_context);
 	SetUserIdAndSecContext(turn->owner,
 						   sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	start.workflow = rom_workflow_resolve_in(options->canvas ? ROM_CANVAS_HANDLER : options->name,
-											 options->version, turn->workflow->search_path);
+	start.workflow = rom_definition_resolve_in(options->canvas ? ROM_CANVAS_HANDLER : options->name,
+											   options->version, turn->workflow->search_path);
 	if (options->canvas)
 		start.flags = ROM_IS_CANVAS;
 	start.name = options->name;
@@ -110,7 +110,7 @@ start_child(RomTurn *turn, RomCall *call, pg_uuid_t *id)
 	start.parent_step = call->step;
 	start.parent_close = options->close;
 	start.depth = turn->inst->depth + 1;
-	rom_instance_start(&start, id);
+	rom_start_instance(&start, id);
 	SetUserIdAndSecContext(before, sec_context);
 }
 
@@ -189,18 +189,18 @@ close_arg(FunctionCallInfo fcinfo, int n)
 static char *
 spawn(FunctionCallInfo fcinfo, const char *function)
 {
-	RomTurn    *turn = rom_turn_require(function);
+	RomTurn    *turn = rom_context_require(function);
 	ChildOptions *options = MemoryContextAllocZero(turn->cxt, sizeof(ChildOptions));
 	Interval   *timeout = rom_arg_duration_opt(fcinfo, 7, "execution_timeout");
 	RomCall		call = {0};
 
-	options->name = rom_turn_copy_text(turn, rom_arg_text(fcinfo, 0, "name"));
-	rom_turn_check_name(options->name);
+	options->name = rom_context_copy_text(turn, rom_arg_text(fcinfo, 0, "name"));
+	rom_call_check_name(options->name);
 	options->close = close_arg(fcinfo, 3);
-	options->version = rom_workflow_version_arg(fcinfo, 4, options->name);
+	options->version = rom_definition_version_arg(fcinfo, 4, options->name);
 	options->has_priority = !PG_ARGISNULL(5);
 	options->priority = rom_arg_int32_opt(fcinfo, 5, 0);
-	options->labels = rom_turn_copy_jsonb(turn, rom_arg_jsonb_opt(fcinfo, 6));
+	options->labels = rom_context_copy_jsonb(turn, rom_arg_jsonb_opt(fcinfo, 6));
 	if (timeout != NULL)
 	{
 		options->execution_timeout = MemoryContextAlloc(turn->cxt, sizeof(Interval));
@@ -211,7 +211,7 @@ spawn(FunctionCallInfo fcinfo, const char *function)
 	call.input = rom_arg_jsonb_opt(fcinfo, 1);
 	call.step = rom_arg_text_opt(fcinfo, 2);
 	call.options = options;
-	return rom_turn_step(&call)->step;
+	return rom_call_step(&call)->step;
 }
 
 char *
@@ -228,7 +228,7 @@ rom_child_canvas(RomTurn *turn, Jsonb *input, char *step)
 	call.input = input;
 	call.step = step;
 	call.options = options;
-	return rom_turn_step(&call)->step;
+	return rom_call_step(&call)->step;
 }
 
 /* ------------------------------------------------------------ its end */
@@ -242,7 +242,7 @@ tell(const pg_uuid_t *parent, const char *step, const pg_uuid_t *child, RomStatu
 
 	rom_jb_begin(&jb);
 	rom_jb_text(&jb, "instance_id", rom_uuid_text(child));
-	rom_jb_text(&jb, "status", rom_status_name(status));
+	rom_jb_text(&jb, "status", rom_instance_status_name(status));
 	rom_inbox_insert(parent, ROM_INBOX_CHILD, step, result, error, rom_jb_end(&jb));
 }
 
@@ -277,12 +277,12 @@ arrived(RomTurn *turn, RomEvent *scheduled, RomInboxItem *item)
 
 	if (is_replaced(turn, scheduled, item))
 		return NULL;
-	event = rom_turn_event(turn, item->error ? ROM_EVENT_CHILD_FAILED :
-						   ROM_EVENT_CHILD_COMPLETED, item->step);
+	event = rom_replay_event(turn, item->error ? ROM_EVENT_CHILD_FAILED :
+							 ROM_EVENT_CHILD_COMPLETED, item->step);
 	event->name = scheduled->name;
 	event->result = item->error ? item->error : item->result;
 	if (event->result == NULL)
-		event->result = rom_turn_copy_jsonb(turn, rom_jb_null_document());
+		event->result = rom_context_copy_jsonb(turn, rom_jb_null_document());
 	event->detail = item->detail;
 	return event;
 }
@@ -315,7 +315,7 @@ take_former(RomTurn *turn, const char *step, ChildOptions *options)
 	if (rom_execute(&select_former, values, NULL, 1) == 1)
 	{
 		pg_uuid_t	id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
-		RomStatus	status = rom_status_from_datum(rom_value(0, 2, &isnull));
+		RomStatus	status = rom_instance_status_from_datum(rom_value(0, 2, &isnull));
 		Datum		output = rom_value_copy(0, 3, &isnull, cxt);
 		Jsonb	   *result = isnull ? NULL : (Jsonb *) DatumGetPointer(output);
 		Datum		value;
@@ -443,18 +443,18 @@ rom_child_await(RomTurn *turn, char *handle)
 {
 	char	   *label = psprintf("await_%s", handle);
 
-	if (rom_turn_completion(turn, handle) == NULL)
+	if (rom_replay_completion(turn, handle) == NULL)
 		rom_schedule_wait(turn, label, &handle, 1, false);	/* unwinds */
-	rom_turn_wait_over(turn, label);
+	rom_call_wait_over(turn, label);
 	return rom_schedule_value(turn, handle);
 }
 
 void
 rom_child_init(void)
 {
-	rom_schedule_register(&child_kind);
-	rom_turn_on_end(0, tell_parent);
-	rom_turn_on_end(ROM_HAS_CHILDREN, cancel_children);
+	rom_kinds_register(&child_kind);
+	rom_hooks_on_end(0, tell_parent);
+	rom_hooks_on_end(ROM_HAS_CHILDREN, cancel_children);
 }
 
 /*
@@ -484,7 +484,7 @@ romancy_spawn_workflow(PG_FUNCTION_ARGS)
 Datum
 romancy_call_workflow(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("call_workflow()");
+	RomTurn    *turn = rom_context_require("call_workflow()");
 	char	   *handle = spawn(fcinfo, "call_workflow()");
 
 	PG_RETURN_JSONB_P(rom_child_await(turn, handle));

@@ -32,7 +32,7 @@ static RomOutcome
 register_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	event->type = ROM_EVENT_COMPENSATION_REGISTERED;
-	event->name = rom_turn_copy_text(turn, call->name);
+	event->name = rom_context_copy_text(turn, call->name);
 	return ROM_OUTCOME_DONE;
 }
 
@@ -56,7 +56,7 @@ require_activity(RomTurn *turn, const char *name)
 
 	PG_TRY();
 	{
-		(void) rom_activity_resolve(name, turn->workflow->search_path);
+		(void) rom_activity_definition_resolve(name, turn->workflow->search_path);
 	}
 	PG_CATCH();
 	{
@@ -67,13 +67,13 @@ require_activity(RomTurn *turn, const char *name)
 		FlushErrorState();
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			ReThrowError(edata);
-		rom_turn_end_pause(turn, rom_error_to_jsonb(edata));
+		rom_context_end_pause(turn, rom_error_to_jsonb(edata));
 		missing = true;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	if (missing)
-		rom_turn_unwind(turn);
+		rom_context_unwind(turn);
 }
 
 /*
@@ -86,7 +86,7 @@ require_activity(RomTurn *turn, const char *name)
 Datum
 romancy_register_compensation(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("register_compensation()");
+	RomTurn    *turn = rom_context_require("register_compensation()");
 	RomCall		call = {0};
 
 	call.primitive = &rom_primitive_register_compensation;
@@ -95,10 +95,10 @@ romancy_register_compensation(PG_FUNCTION_ARGS)
 	call.input = rom_arg_jsonb_opt(fcinfo, 1);
 	if (call.input == NULL)
 		call.input = rom_jb_null_document();
-	rom_turn_check_name(call.name);
-	if (!turn->eval.unwinding && rom_turn_peek(turn) == NULL)
+	rom_call_check_name(call.name);
+	if (!turn->eval.unwinding && rom_replay_peek(turn) == NULL)
 		require_activity(turn, call.name);
-	(void) rom_turn_step(&call);
+	(void) rom_call_step(&call);
 	PG_RETURN_VOID();
 }
 
@@ -152,7 +152,7 @@ compensate_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 				return outcome;
 			case ROM_OUTCOME_DONE:
 				if (turn->out.commit_now || turn->out.tainted || turn->spent.subxacts - subxacts > 10)
-					return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "compensate",
+					return rom_call_wait(turn, call, ROM_STATUS_RUNNING, "compensate",
 										 rom_now(), NULL);
 				break;
 		}
@@ -180,9 +180,9 @@ romancy_compensate(PG_FUNCTION_ARGS)
 	RomCall		call = {0};
 	RomEvent   *event;
 
-	(void) rom_turn_require("compensate()");
+	(void) rom_context_require("compensate()");
 	call.primitive = &rom_primitive_compensate;
 	call.step_base = "compensate";
-	event = rom_turn_step(&call);
+	event = rom_call_step(&call);
 	PG_RETURN_INT32(rom_jb_document_int(event->result));
 }

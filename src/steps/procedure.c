@@ -281,21 +281,21 @@ rom_procedure_run(RomProcedure *p, Oid owner, bool in_session, MemoryContext cxt
 {
 	RomInjected *outcome = MemoryContextAllocZero(cxt, sizeof(RomInjected));
 	RomActivityRun run = {0};
-	RomActivityRun *outer = rom_activity_current;
+	RomActivityRun *outer = rom_context_activity;
 
 	outcome->step = p->step;
 	run.name = p->name;
 	run.step = p->step;
 	run.attempt = p->attempt;
 	rom_cost_begin(&run.begun);
-	rom_activity_current = &run;
+	rom_context_activity = &run;
 	rom_context_set(&p->running);
 	rom_context_step(&p->running.id, p->running.workflow, p->step);
 	if (in_session)
 		run_in_session(p, outcome, cxt);
 	else
 		run_in_worker(p, owner, outcome, cxt);
-	rom_activity_current = outer;
+	rom_context_activity = outer;
 	rom_context_set(NULL);
 	rom_throttle_release();
 	rom_cost_end(&run.begun, &outcome->cost);

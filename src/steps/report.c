@@ -45,7 +45,7 @@ Datum
 romancy_set_progress(PG_FUNCTION_ARGS)
 {
 	const RomRunning *running = rom_context_get("set_progress()");
-	RomTurn    *turn = rom_turn_current;
+	RomTurn    *turn = rom_context_turn;
 	RomProgress progress = {0};
 	char	   *note = rom_arg_text_opt(fcinfo, 2);
 
@@ -59,7 +59,7 @@ romancy_set_progress(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("arguments \"done\" and \"total\" must not be negative")));
-	if (rom_turn_in_handler() && (turn->eval.unwinding || rom_turn_peek(turn) != NULL))
+	if (rom_context_in_handler() && (turn->eval.unwinding || rom_replay_peek(turn) != NULL))
 		PG_RETURN_VOID();
 	rom_report_put(&running->id, &progress, note);
 	if (turn != NULL)

@@ -42,9 +42,9 @@ PG_FUNCTION_INFO_V1(romancy_is_replaying);
 Datum
 romancy_is_replaying(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("is_replaying()");
+	RomTurn    *turn = rom_context_require("is_replaying()");
 
-	PG_RETURN_BOOL(rom_turn_peek(turn) != NULL);
+	PG_RETURN_BOOL(rom_replay_peek(turn) != NULL);
 }
 
 PG_FUNCTION_INFO_V1(romancy_attempt);
@@ -53,12 +53,12 @@ PG_FUNCTION_INFO_V1(romancy_attempt);
 Datum
 romancy_attempt(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_current;
+	RomTurn    *turn = rom_context_turn;
 	int			attempt = 1;
 
 	(void) rom_context_get("attempt()");
-	if (rom_activity_current != NULL)
-		PG_RETURN_INT32(rom_activity_current->attempt);
+	if (rom_context_activity != NULL)
+		PG_RETURN_INT32(rom_context_activity->attempt);
 	for (int i = 0; i < turn->replay.history.count; i++)
 		if (turn->replay.history.events[i]->type == ROM_EVENT_WORKFLOW_RETRIED)
 			attempt++;
@@ -79,7 +79,7 @@ romancy_step_key(PG_FUNCTION_ARGS)
 	const RomRunning *running = rom_context_get("step_key()");
 	char	   *id = rom_uuid_text(&running->id);
 
-	if (rom_activity_current != NULL)
-		id = psprintf("%s/%s", id, rom_activity_current->step);
+	if (rom_context_activity != NULL)
+		id = psprintf("%s/%s", id, rom_context_activity->step);
 	PG_RETURN_TEXT_P(cstring_to_text(id));
 }

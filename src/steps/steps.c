@@ -51,7 +51,7 @@ add_request(RomJb *jb, const RomStartRequest *request)
 		rom_jb_int(jb, "priority", request->priority);
 	rom_jb_json(jb, "labels", request->labels);
 	if (request->execution_timeout != NULL &&
-		rom_interval_usec(request->execution_timeout, &usec))
+		rom_arg_interval_usec(request->execution_timeout, &usec))
 		rom_jb_int(jb, "execution_timeout_us", usec);
 }
 
@@ -60,10 +60,10 @@ static void
 copy_request(RomTurn *turn, RomStartRequest *to, const RomStartRequest *from)
 {
 	*to = *from;
-	to->name = rom_turn_copy_text(turn, from->name);
-	to->input = rom_turn_copy_jsonb(turn, from->input);
-	to->idempotency_key = rom_turn_copy_text(turn, from->idempotency_key);
-	to->labels = rom_turn_copy_jsonb(turn, from->labels);
+	to->name = rom_context_copy_text(turn, from->name);
+	to->input = rom_context_copy_jsonb(turn, from->input);
+	to->idempotency_key = rom_context_copy_text(turn, from->idempotency_key);
+	to->labels = rom_context_copy_jsonb(turn, from->labels);
 	if (from->execution_timeout != NULL)
 	{
 		to->execution_timeout = MemoryContextAlloc(turn->cxt,
@@ -95,8 +95,8 @@ execute_start(RomTurn *turn, RomCall *call, RomEvent *event)
 	rom_start_request(request, turn->workflow->search_path, &id);
 	SetUserIdAndSecContext(before, sec_context);
 	event->type = ROM_EVENT_WORKFLOW_STARTED;
-	event->result = rom_turn_copy_jsonb(turn,
-										rom_jb_string_document(rom_uuid_text(&id)));
+	event->result = rom_context_copy_jsonb(turn,
+										   rom_jb_string_document(rom_uuid_text(&id)));
 	return ROM_OUTCOME_DONE;
 }
 
@@ -114,8 +114,8 @@ execute_start_many(RomTurn *turn, RomCall *call, RomEvent *event)
 	for (int i = 0; i < many->count; i++)
 		elements[i] = rom_jb_string_document(rom_uuid_text(&ids[i]));
 	event->type = ROM_EVENT_WORKFLOW_STARTED;
-	event->result = rom_turn_copy_jsonb(turn,
-										rom_jb_array(elements, many->count));
+	event->result = rom_context_copy_jsonb(turn,
+										   rom_jb_array(elements, many->count));
 	return ROM_OUTCOME_DONE;
 }
 
@@ -132,7 +132,7 @@ execute_cancel(RomTurn *turn, RomCall *call, RomEvent *event)
 										 request->reason);
 	SetUserIdAndSecContext(before, sec_context);
 	event->type = ROM_EVENT_CANCEL_REQUESTED;
-	event->result = rom_turn_copy_jsonb(turn, JsonbValueToJsonb(&live));
+	event->result = rom_context_copy_jsonb(turn, JsonbValueToJsonb(&live));
 	return ROM_OUTCOME_DONE;
 }
 
@@ -160,7 +160,7 @@ const RomPrimitive rom_primitive_cancel = {
 void
 rom_step_start(const RomStartRequest *request, pg_uuid_t *id)
 {
-	RomTurn    *turn = rom_turn_require("start_workflow");
+	RomTurn    *turn = rom_context_require("start_workflow");
 	RomStartRequest *copy = MemoryContextAlloc(turn->cxt, sizeof(*copy));
 	RomCall		call = {0};
 	RomEvent   *event;
@@ -174,7 +174,7 @@ rom_step_start(const RomStartRequest *request, pg_uuid_t *id)
 	call.step_base = "start_workflow";
 	call.input = rom_jb_end(&jb);
 	call.options = copy;
-	event = rom_turn_step(&call);
+	event = rom_call_step(&call);
 	if (!JsonbExtractScalar(&event->result->root, &v) || v.type != jbvString)
 		elog(ERROR, "recorded start_workflow has no id");
 	*id = rom_uuid_from_text(pnstrdup(v.val.string.val, v.val.string.len));
@@ -222,10 +222,10 @@ copy_many(RomTurn *turn, const RomStartMany *many)
 	{
 		copy->input_nulls[i] = many->input_nulls[i];
 		if (!many->input_nulls[i])
-			copy->inputs[i] = PointerGetDatum(rom_turn_copy_jsonb(turn,
-																  (Jsonb *) DatumGetPointer(many->inputs[i])));
+			copy->inputs[i] = PointerGetDatum(rom_context_copy_jsonb(turn,
+																	 (Jsonb *) DatumGetPointer(many->inputs[i])));
 		if (many->keys != NULL)
-			copy->keys[i] = rom_turn_copy_text(turn, many->keys[i]);
+			copy->keys[i] = rom_context_copy_text(turn, many->keys[i]);
 	}
 	MemoryContextSwitchTo(old);
 	return copy;
@@ -234,7 +234,7 @@ copy_many(RomTurn *turn, const RomStartMany *many)
 pg_uuid_t *
 rom_step_start_many(const RomStartMany *many)
 {
-	RomTurn    *turn = rom_turn_require("start_workflows");
+	RomTurn    *turn = rom_context_require("start_workflows");
 	RomCall		call = {0};
 	RomEvent   *event;
 	pg_uuid_t  *ids = palloc_array(pg_uuid_t, Max(many->count, 1));
@@ -247,7 +247,7 @@ rom_step_start_many(const RomStartMany *many)
 	call.step_base = "start_workflows";
 	call.input = many_input(many);
 	call.options = copy_many(turn, many);
-	event = rom_turn_step(&call);
+	event = rom_call_step(&call);
 	it = JsonbIteratorInit(&event->result->root);
 	while ((token = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
 	{
@@ -264,14 +264,14 @@ rom_step_start_many(const RomStartMany *many)
 bool
 rom_step_cancel(const pg_uuid_t *id, const char *reason)
 {
-	RomTurn    *turn = rom_turn_require("cancel_workflow");
+	RomTurn    *turn = rom_context_require("cancel_workflow");
 	CancelRequest *copy = MemoryContextAlloc(turn->cxt, sizeof(*copy));
 	RomCall		call = {0};
 	JsonbValue	live;
 	RomJb		jb;
 
 	copy->id = *id;
-	copy->reason = rom_turn_copy_text(turn, reason);
+	copy->reason = rom_context_copy_text(turn, reason);
 	rom_jb_begin(&jb);
 	rom_jb_text(&jb, "instance_id", rom_uuid_text(id));
 	rom_jb_text(&jb, "reason", reason);
@@ -279,6 +279,6 @@ rom_step_cancel(const pg_uuid_t *id, const char *reason)
 	call.step_base = "cancel_workflow";
 	call.input = rom_jb_end(&jb);
 	call.options = copy;
-	return JsonbExtractScalar(&rom_turn_step(&call)->result->root, &live) &&
+	return JsonbExtractScalar(&rom_call_step(&call)->result->root, &live) &&
 		live.type == jbvBool && live.val.boolean;
 }

@@ -35,12 +35,12 @@ typedef struct SleepOptions
 static RomOutcome
 sleep_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
-	RomWait    *before = rom_turn_waited(turn, call);
+	RomWait    *before = rom_call_waited(turn, call);
 	TimestampTz until = before ? before->until : ((SleepOptions *) call->options)->until;
 	RomJb		jb;
 
 	if (until > rom_now())
-		return rom_turn_wait(turn, call, ROM_STATUS_WAITING_TIMER, "timer", until, NULL);
+		return rom_call_wait(turn, call, ROM_STATUS_WAITING_TIMER, "timer", until, NULL);
 	event->type = ROM_EVENT_TIMER_EXPIRED;
 	rom_jb_begin(&jb);
 	rom_jb_time(&jb, "until", until);
@@ -84,7 +84,7 @@ do_sleep(RomTurn *turn, const RomPrimitive *primitive, const char *step,
 	call.step = step;
 	call.input = rom_jb_string_document(input);
 	call.options = options;
-	(void) rom_turn_step(&call);
+	(void) rom_call_step(&call);
 }
 
 PG_FUNCTION_INFO_V1(romancy_sleep);
@@ -97,11 +97,11 @@ PG_FUNCTION_INFO_V1(romancy_sleep);
 Datum
 romancy_sleep(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("sleep()");
+	RomTurn    *turn = rom_context_require("sleep()");
 	TimestampTz until = rom_arg_until(fcinfo, 0, "duration");
 
 	do_sleep(turn, &primitive_sleep, rom_arg_text_opt(fcinfo, 1), until,
-			 rom_interval_text(PG_GETARG_INTERVAL_P(0)));
+			 rom_arg_interval_text(PG_GETARG_INTERVAL_P(0)));
 	PG_RETURN_VOID();
 }
 
@@ -115,7 +115,7 @@ PG_FUNCTION_INFO_V1(romancy_sleep_until);
 Datum
 romancy_sleep_until(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("sleep_until()");
+	RomTurn    *turn = rom_context_require("sleep_until()");
 	TimestampTz until;
 
 	if (PG_ARGISNULL(0))
@@ -153,21 +153,21 @@ PG_FUNCTION_INFO_V1(romancy_spawn_timer);
 Datum
 romancy_spawn_timer(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("spawn_timer()");
+	RomTurn    *turn = rom_context_require("spawn_timer()");
 	TimestampTz until;
 	RomCall		call = {0};
 	RomJb		jb;
 
 	if (turn->eval.unwinding)
-		rom_turn_unwind(turn);
+		rom_context_unwind(turn);
 	until = rom_arg_until(fcinfo, 0, "duration");
 	call.primitive = &rom_primitive_spawn_timer;
 	call.step_base = "spawn_timer";
-	call.input = rom_jb_string_document(rom_interval_text(PG_GETARG_INTERVAL_P(0)));
+	call.input = rom_jb_string_document(rom_arg_interval_text(PG_GETARG_INTERVAL_P(0)));
 	rom_jb_begin(&jb);
 	rom_jb_time(&jb, "until", until);
 	call.detail = rom_jb_end(&jb);
-	PG_RETURN_TEXT_P(cstring_to_text(rom_turn_step(&call)->step));
+	PG_RETURN_TEXT_P(cstring_to_text(rom_call_step(&call)->step));
 }
 
 /* timer_poll: is the timer over? */
@@ -181,7 +181,7 @@ timer_poll(RomTurn *turn, RomEvent *scheduled, TimestampTz *due)
 		*due = until;
 		return NULL;
 	}
-	return rom_turn_event(turn, ROM_EVENT_TIMER_EXPIRED, scheduled->step);
+	return rom_replay_event(turn, ROM_EVENT_TIMER_EXPIRED, scheduled->step);
 }
 
 static Jsonb *
@@ -201,5 +201,5 @@ static const RomScheduleKind timer_kind = {
 void
 rom_timer_init(void)
 {
-	rom_schedule_register(&timer_kind);
+	rom_kinds_register(&timer_kind);
 }

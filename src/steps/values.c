@@ -38,7 +38,7 @@ plain_call(const RomPrimitive *primitive)
 
 	call.primitive = primitive;
 	call.step_base = primitive->name;
-	return rom_turn_step(&call);
+	return rom_call_step(&call);
 }
 
 /* keep stores result (in the current context) in the event. */
@@ -46,7 +46,7 @@ static RomOutcome
 keep(RomTurn *turn, RomEvent *event, RomEventType type, Jsonb *result)
 {
 	event->type = type;
-	event->result = rom_turn_copy_jsonb(turn, result);
+	event->result = rom_context_copy_jsonb(turn, result);
 	return ROM_OUTCOME_DONE;
 }
 
@@ -181,9 +181,9 @@ PG_FUNCTION_INFO_V1(romancy_patched);
 Datum
 romancy_patched(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("patched()");
+	RomTurn    *turn = rom_context_require("patched()");
 	char	   *change = rom_arg_text(fcinfo, 0, "change");
-	RomEvent   *next = turn->eval.unwinding ? NULL : rom_turn_peek(turn);
+	RomEvent   *next = turn->eval.unwinding ? NULL : rom_replay_peek(turn);
 	bool		passed;
 	RomCall		call = {0};
 
@@ -198,10 +198,10 @@ romancy_patched(PG_FUNCTION_ARGS)
 				  strcmp(next->name, change) != 0);
 	if (passed)
 	{
-		rom_turn_skip(turn, call.step_base);
+		rom_call_skip(turn, call.step_base);
 		PG_RETURN_BOOL(false);
 	}
-	(void) rom_turn_step(&call);
+	(void) rom_call_step(&call);
 	PG_RETURN_BOOL(true);
 }
 
@@ -212,7 +212,7 @@ set_value_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	event->type = ROM_EVENT_VALUE_SET;
 	/* also where the key is "set_value", as the step's id begins */
-	event->name = rom_turn_copy_text(turn, call->name);
+	event->name = rom_context_copy_text(turn, call->name);
 	return ROM_OUTCOME_DONE;
 }
 
@@ -251,7 +251,7 @@ romancy_set_value(PG_FUNCTION_ARGS)
 	RomCall		call = {0};
 	char	   *key;
 
-	(void) rom_turn_require("set_value()");
+	(void) rom_context_require("set_value()");
 	key = rom_arg_text(fcinfo, 0, "key");
 	if (strlen(key) > ROM_KEY_MAX)
 		ereport(ERROR,
@@ -264,14 +264,14 @@ romancy_set_value(PG_FUNCTION_ARGS)
 	call.input = rom_arg_jsonb_opt(fcinfo, 1);
 	if (call.input == NULL)
 		call.input = rom_jb_null_document();
-	(void) rom_turn_step(&call);
+	(void) rom_call_step(&call);
 	PG_RETURN_VOID();
 }
 
 bool
 rom_values_own(const pg_uuid_t *id, const char *key, Jsonb **value)
 {
-	RomTurn    *turn = rom_turn_current;
+	RomTurn    *turn = rom_context_turn;
 
 	if (memcmp(id->data, turn->inst->id.data, UUID_LEN) != 0)
 		return false;
@@ -317,7 +317,7 @@ romancy_set_labels(PG_FUNCTION_ARGS)
 	RomCall		call = {0};
 	Jsonb	   *labels;
 
-	(void) rom_turn_require("set_labels()");
+	(void) rom_context_require("set_labels()");
 	labels = rom_arg_jsonb(fcinfo, 0, "labels");
 	if (!JB_ROOT_IS_OBJECT(labels))
 		ereport(ERROR,
@@ -326,6 +326,6 @@ romancy_set_labels(PG_FUNCTION_ARGS)
 	call.primitive = &primitive_set_labels;
 	call.step_base = "set_labels";
 	call.input = labels;
-	(void) rom_turn_step(&call);
+	(void) rom_call_step(&call);
 	PG_RETURN_VOID();
 }

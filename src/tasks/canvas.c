@@ -217,7 +217,7 @@ rom_canvas_find(const char *owner, pg_uuid_t *ids, int max)
 static RomOutcome
 canvas_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
-	RomInboxItem *item = rom_turn_inbox_take(turn, call->step);
+	RomInboxItem *item = rom_replay_take(turn, call->step);
 	RomCanvas	canvas = {0};
 	RomEngine	engine;
 	MemoryContext cxt = CurrentMemoryContext;
@@ -238,11 +238,11 @@ canvas_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	{
 		rom_engine_begin(&engine);
 		MemoryContextSwitchTo(cxt);
-		if (rom_turn_waited(turn, call) == NULL)
+		if (rom_call_waited(turn, call) == NULL)
 			turn->inst->flags |= ROM_HAS_TASKS;
-		if (rom_turn_waited(turn, call) != NULL)
+		if (rom_call_waited(turn, call) != NULL)
 			close_joins(&canvas);
-		else if (turn->replay.history.count == 0 || !rom_canvas_revive(&canvas))
+		else if (turn->replay.history.count == 0 || !rom_revive_canvas(&canvas))
 			rom_frames_start(&canvas, rom_jb_get_json(turn->inst->input, "signature"),
 							 rom_jb_get_json(turn->inst->input, "input"), rom_jb_array(NULL, 0), NULL, "");
 
@@ -252,17 +252,17 @@ canvas_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		 */
 		if (canvas.over)
 		{
-			canvas.result = rom_turn_copy_jsonb(turn, canvas.result);
-			canvas.error = rom_turn_copy_jsonb(turn, canvas.error);
+			canvas.result = rom_context_copy_jsonb(turn, canvas.result);
+			canvas.error = rom_context_copy_jsonb(turn, canvas.error);
 		}
 		MemoryContextSwitchTo(cxt);
 		rom_engine_end(&engine);
 	}
 	if (!canvas.over)
-		return rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity", DT_NOEND, NULL);
+		return rom_call_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity", DT_NOEND, NULL);
 	event->type = canvas.error ? ROM_EVENT_ACTIVITY_FAILED : ROM_EVENT_ACTIVITY_COMPLETED;
-	event->result = rom_turn_copy_jsonb(turn, canvas.error ? canvas.error :
-										canvas.result ? canvas.result : rom_jb_null_document());
+	event->result = rom_context_copy_jsonb(turn, canvas.error ? canvas.error :
+										   canvas.result ? canvas.result : rom_jb_null_document());
 	return ROM_OUTCOME_DONE;
 }
 
@@ -280,7 +280,7 @@ PG_FUNCTION_INFO_V1(romancy_t_canvas);
 Datum
 romancy_t_canvas(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("t_canvas()");
+	RomTurn    *turn = rom_context_require("t_canvas()");
 	RomCall		call = {0};
 	RomEvent   *event;
 
@@ -290,7 +290,7 @@ romancy_t_canvas(PG_FUNCTION_ARGS)
 				 errmsg("a canvas is started by romancy.run_canvas()")));
 	call.primitive = &primitive_canvas;
 	call.step_base = call.name = "canvas";
-	event = rom_turn_step(&call);
+	event = rom_call_step(&call);
 	if (event->type == ROM_EVENT_ACTIVITY_FAILED)
 		rom_error_raise(event->result);
 	PG_RETURN_JSONB_P(event->result);
@@ -380,13 +380,13 @@ gather(RomTurn *turn)
 
 		if (rom_saga_has(turn, step))
 			continue;
-		event = rom_turn_event(turn, ROM_EVENT_COMPENSATION_REGISTERED, step);
+		event = rom_replay_event(turn, ROM_EVENT_COMPENSATION_REGISTERED, step);
 		rom_jb_begin(&jb);
 		rom_jb_json(&jb, "input", input ? input : rom_jb_null_document());
 		rom_jb_json(&jb, "result", result ? result : rom_jb_null_document());
 		event->name = rom_value_text(i, 2, turn->cxt);
-		event->input = rom_turn_copy_jsonb(turn, rom_jb_end(&jb));
-		rom_turn_append(turn, event);
+		event->input = rom_context_copy_jsonb(turn, rom_jb_end(&jb));
+		rom_replay_append(turn, event);
 	}
 	return still;
 }
@@ -429,15 +429,15 @@ delete_instances(Datum ids)
 		if (task.state == ROM_TASK_RUNNING)
 			rom_task_ended(&task);
 	}
-	rom_canvas_forget(ids);
+	rom_revive_forget(ids);
 }
 
 void
 rom_canvas_init(void)
 {
 	rom_task_on_canvas(rom_frames_deliver);
-	rom_turn_on_end(ROM_IS_CANVAS, canvas_end);
-	rom_turn_on_end(0, progress_end);
-	rom_instance_on_delete(delete_instances);
+	rom_hooks_on_end(ROM_IS_CANVAS, canvas_end);
+	rom_hooks_on_end(0, progress_end);
+	rom_delete_on(delete_instances);
 	rom_saga_on_gather(gather);
 }

@@ -43,10 +43,10 @@ resolve_name(const char *task, const char *path, void *arg)
 
 	PG_TRY();
 	{
-		RomActivity *activity = rom_activity_resolve(task, arg);
+		RomActivity *activity = rom_activity_definition_resolve(task, arg);
 
 		if (activity->queue == NULL)
-			(void) rom_activity_handler(activity, GetUserId());
+			(void) rom_activity_definition_handler(activity, GetUserId());
 	}
 	PG_CATCH();
 	{
@@ -75,7 +75,7 @@ make_input(Jsonb *signature, Jsonb *input, const char *search_path)
 
 	if (search_path != NULL)
 		(void) rom_signature_walk(signature, resolve_name, unconstify(char *, search_path));
-	rom_payload_check(input, "input");
+	rom_arg_check_payload(input, "input");
 	rom_jb_begin(&jb);
 	rom_jb_json(&jb, "signature", signature);
 	rom_jb_json(&jb, "input", input);
@@ -98,8 +98,8 @@ romancy_run_canvas(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id = palloc_object(pg_uuid_t);
 	RomStart	request = {0};
 
-	rom_refuse_in_handler("run_canvas");
-	request.workflow = rom_workflow_resolve(ROM_CANVAS_HANDLER, 0);
+	rom_context_refuse_handler("run_canvas");
+	request.workflow = rom_definition_resolve(ROM_CANVAS_HANDLER, 0);
 	request.name = "canvas";
 	request.owner = GetUserId();
 	request.input = make_input(signature, rom_arg_jsonb_opt(fcinfo, 1), request.workflow->search_path);
@@ -114,7 +114,7 @@ romancy_run_canvas(PG_FUNCTION_ARGS)
 	request.execution_timeout = rom_arg_duration_opt(fcinfo, 8, "execution_timeout");
 	request.flags = ROM_IS_CANVAS;
 	rom_start_warn();
-	(void) rom_instance_start(&request, id);
+	(void) rom_start_instance(&request, id);
 	PG_RETURN_UUID_P(id);
 }
 
@@ -128,7 +128,7 @@ child_input(RomTurn *turn, FunctionCallInfo fcinfo)
 	Jsonb	   *volatile result = NULL;
 
 	/* on replay the names need not be there any more */
-	if (rom_turn_peek(turn) != NULL)
+	if (rom_replay_peek(turn) != NULL)
 		return make_input(signature, input, NULL);
 	PG_TRY();
 	{
@@ -148,12 +148,12 @@ child_input(RomTurn *turn, FunctionCallInfo fcinfo)
 		 * with it
 		 */
 		FlushErrorState();
-		rom_turn_end_pause(turn, rom_error_to_jsonb(edata));
+		rom_context_end_pause(turn, rom_error_to_jsonb(edata));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	if (result == NULL)
-		rom_turn_unwind(turn);
+		rom_context_unwind(turn);
 	return result;
 }
 
@@ -161,10 +161,10 @@ child_input(RomTurn *turn, FunctionCallInfo fcinfo)
 static char *
 spawn(FunctionCallInfo fcinfo, const char *function)
 {
-	RomTurn    *turn = rom_turn_require(function);
+	RomTurn    *turn = rom_context_require(function);
 
 	if (turn->eval.unwinding)
-		rom_turn_unwind(turn);
+		rom_context_unwind(turn);
 	return rom_child_canvas(turn, child_input(turn, fcinfo), rom_arg_text_opt(fcinfo, 2));
 }
 
@@ -179,7 +179,7 @@ romancy_canvas(PG_FUNCTION_ARGS)
 {
 	char	   *handle = spawn(fcinfo, "canvas()");
 
-	PG_RETURN_JSONB_P(rom_child_await(rom_turn_require("canvas()"), handle));
+	PG_RETURN_JSONB_P(rom_child_await(rom_context_require("canvas()"), handle));
 }
 
 /* romancy.spawn_canvas(signature jsonb, input jsonb, activity_id text) -> text: the same without waiting; its handle, for await(). */
@@ -285,7 +285,7 @@ romancy_canvas_tasks(PG_FUNCTION_ARGS)
 	bool		isnull;
 	uint64		rows;
 
-	rom_instance_head(id, false, &head);
+	rom_steer_head(id, false, &head);
 	if (!(head.flags & ROM_IS_CANVAS))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
@@ -337,8 +337,8 @@ romancy_cancel_task(PG_FUNCTION_ARGS)
 	RomTask    *task = NULL;
 	RomRetryPolicy policy;
 
-	rom_refuse_in_handler("cancel_task");
-	rom_instance_head(id, true, &head);
+	rom_context_refuse_handler("cancel_task");
+	rom_steer_head(id, true, &head);
 	values[0] = UUIDPGetDatum(id);
 	values[1] = CStringGetTextDatum(path);
 	rom_engine_begin(&engine);

@@ -229,9 +229,9 @@ check_arg(Jsonb *command, const Arg *arg, const char *what)
 			if (text == NULL)
 				bad(what, arg->key, "a text");
 			if (strcmp(arg->key, "channel") == 0 || strcmp(arg->key, "type") == 0)
-				rom_channel_check(text, arg->key);
+				rom_arg_check_channel(text, arg->key);
 			if (strcmp(arg->key, "name") == 0)
-				rom_turn_check_name(text);
+				rom_call_check_name(text);
 			break;
 		case ARG_JSONB:
 			if (strcmp(arg->key, "retry") == 0)
@@ -241,19 +241,19 @@ check_arg(Jsonb *command, const Arg *arg, const char *what)
 				rom_retry_defaults(&policy);
 				rom_retry_overlay(&policy, value, "retry");
 			}
-			rom_payload_check(value, arg->key);
+			rom_arg_check_payload(value, arg->key);
 			break;
 		case ARG_INTERVAL:
-			if (text == NULL || !rom_input_interval(text, &interval) ||
-				!rom_interval_usec(&interval, &us) || us < 0)
+			if (text == NULL || !rom_arg_input_interval(text, &interval) ||
+				!rom_arg_interval_usec(&interval, &us) || us < 0)
 				bad(what, arg->key, "an interval that is not negative, as text");
 			break;
 		case ARG_UUID:
-			if (text == NULL || !rom_input_uuid(text, &uuid))
+			if (text == NULL || !rom_arg_input_uuid(text, &uuid))
 				bad(what, arg->key, "a uuid, as text");
 			break;
 		case ARG_BYTEA:
-			if (text == NULL || rom_base64_decode(text) == NULL)
+			if (text == NULL || rom_message_base64_decode(text) == NULL)
 				bad(what, arg->key, "base64");
 			break;
 		case ARG_INT:
@@ -282,13 +282,13 @@ timer_until(Jsonb *command, const char *what)
 				 errmsg("%s: a timer needs one of \"until\" and \"duration\"", what)));
 	if (until != NULL)
 	{
-		if (!rom_input_timestamptz(until, &at) || TIMESTAMP_NOT_FINITE(at))
+		if (!rom_arg_input_timestamptz(until, &at) || TIMESTAMP_NOT_FINITE(at))
 			bad(what, "until", "an instant, as text");
 		return at;
 	}
-	if (!rom_input_interval(duration, &interval))
+	if (!rom_arg_input_interval(duration, &interval))
 		bad(what, "duration", "an interval, as text");
-	return rom_timestamp_plus(rom_now(), &interval);
+	return rom_arg_timestamp_plus(rom_now(), &interval);
 }
 
 /* array_of reads an argument that must be a JSON array of at most max elements. */
@@ -394,10 +394,10 @@ check_wait(Jsonb *wait)
 					(errcode(ERRCODE_ROM_DEFINITION),
 					 errmsg("argument \"wait_for\": a timeout goes with \"any\""),
 					 errhint("Schedule a timer and wait for any of the steps.")));
-		if (!rom_input_interval(timeout, &interval) || !rom_interval_usec(&interval, &us) || us < 0)
+		if (!rom_arg_input_interval(timeout, &interval) || !rom_arg_interval_usec(&interval, &us) || us < 0)
 			bad("argument \"wait_for\"", "timeout", "an interval that is not negative, as text");
 		rom_jb_begin(&jb);
-		rom_jb_time(&jb, "until", rom_timestamp_plus(rom_now(), &interval));
+		rom_jb_time(&jb, "until", rom_arg_timestamp_plus(rom_now(), &interval));
 		wait = rom_jb_with(wait, "until", rom_jb_get_json(rom_jb_end(&jb), "until"));
 	}
 	else if (member(wait, "timeout") != NULL)
@@ -479,15 +479,15 @@ argument(Jsonb *command, const Arg *arg, Datum *value, Oid *type)
 		case ARG_INTERVAL:
 			interval = palloc_object(Interval);
 			*value = PointerGetDatum(interval);
-			return text !=NULL && rom_input_interval(text, interval);
+			return text !=NULL && rom_arg_input_interval(text, interval);
 
 		case ARG_UUID:
 			uuid = palloc_object(pg_uuid_t);
 			*value = UUIDPGetDatum(uuid);
-			return text !=NULL && rom_input_uuid(text, uuid);
+			return text !=NULL && rom_arg_input_uuid(text, uuid);
 
 		case ARG_BYTEA:
-			*value = text ? PointerGetDatum(rom_base64_decode(text)) : (Datum) 0;
+			*value = text ? PointerGetDatum(rom_message_base64_decode(text)) : (Datum) 0;
 			return text !=NULL;
 
 		case ARG_TEXT:
@@ -510,7 +510,7 @@ spawn_timer(Jsonb *command)
 	rom_jb_begin(&jb);
 	rom_jb_time(&jb, "until", rom_jb_get_time(command, "until"));
 	call.detail = rom_jb_end(&jb);
-	(void) rom_turn_step(&call);
+	(void) rom_call_step(&call);
 }
 
 /* make_call has the step of a command carried out by a handler's call. waits: so that it waits for its end. */
@@ -536,7 +536,7 @@ make_call(RomTurn *turn, const Op *op, Jsonb *command, bool waits)
 	/* a call that takes no activity_id gets it all the same */
 	turn->eval.given_step = NULL;
 	if (!has_id || (spawned && op->spawn == NULL))
-		turn->eval.given_step = rom_turn_copy_text(turn, rom_jb_get_text(command, "id"));
+		turn->eval.given_step = rom_context_copy_text(turn, rom_jb_get_text(command, "id"));
 	if (spawned && op->spawn == NULL)
 	{
 		spawn_timer(command);
@@ -582,7 +582,7 @@ is_same(RomTurn *turn, const Op *op, Jsonb *command, RomEvent *event)
 	else if (label != NULL && name != NULL && strcmp(op->label, "name") == 0 && strcmp(label, name) != 0)
 		what = "another name";
 	else if (op->label != NULL && strcmp(op->label, "name") == 0 && event->type != ROM_EVENT_CALL_FAILED &&
-			 !rom_call_same_jsonb(event->input, rom_jb_get_json(command, "input")))
+			 !rom_carry_same_jsonb(event->input, rom_jb_get_json(command, "input")))
 		what = "another input";
 	if (what == NULL)
 		return true;
@@ -639,9 +639,9 @@ await(RomTurn *turn, Jsonb *wait, HTAB *known)
 		JsonbValue *v = getIthJsonbValueFromContainer(&ids->root, i);
 		char	   *id = pnstrdup(v->val.string.val, v->val.string.len);
 
-		if (rom_turn_completion(turn, id) != NULL)
+		if (rom_replay_completion(turn, id) != NULL)
 			over++;
-		else if (rom_turn_scheduled(turn, id) != NULL)
+		else if (rom_replay_scheduled(turn, id) != NULL)
 			pending[npending++] = id;
 		else if (strlen(id) < ROM_STEP_KEY && hash_search(known, id, HASH_FIND, NULL) != NULL)
 			over++;				/* a step that was over at once */
@@ -695,6 +695,6 @@ rom_command_carry_out(RomTurn *turn, Jsonb *command)
 void
 rom_command_pause(RomTurn *turn, Jsonb *error)
 {
-	rom_turn_end_pause(turn, error);
-	rom_turn_unwind(turn);
+	rom_context_end_pause(turn, error);
+	rom_context_unwind(turn);
 }

@@ -126,7 +126,7 @@ stand_in(RomRun *run, RomTask *task, Oid owner)
 	turn = rom_turn_create(inst, owner, CurrentMemoryContext);
 	turn->how.solo = run->solo;
 	turn->how.careful = run->careful;
-	turn->workflow = rom_workflow_by_id(task->def_id);
+	turn->workflow = rom_definition_by_id(task->def_id);
 	inst->workflow = turn->workflow->name;
 	return turn;
 }
@@ -165,13 +165,13 @@ find_activity(Attempt *a, Oid owner)
 
 	rom_identity_enter(&identity, owner, a->turn->workflow->search_path, true);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	activity = rom_activity_resolve(a->task->activity, a->turn->workflow->search_path);
+	activity = rom_activity_definition_resolve(a->task->activity, a->turn->workflow->search_path);
 	if (activity->queue != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("activity \"%s\" was given a queue after the task was scheduled",
 						a->task->activity)));
-	(void) rom_activity_handler(activity, owner);
+	(void) rom_activity_definition_handler(activity, owner);
 	PopActiveSnapshot();
 	rom_identity_leave(&identity);
 	return activity;
@@ -211,7 +211,7 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 	ResourceOwner resowner = CurrentResourceOwner;
 	RomRunning	running;
 	RomActivityRun activity_run = {0};
-	RomActivityRun *outer = rom_activity_current;
+	RomActivityRun *outer = rom_context_activity;
 	sigjmp_buf *outer_tear_out = rom_limit_tear_out;
 	volatile bool ok = false;
 	int			nest;
@@ -248,7 +248,7 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 	PG_CATCH();
 	{
 		rom_limit_tear_out = outer_tear_out;
-		rom_activity_current = outer;
+		rom_context_activity = outer;
 		run->tainted |= rom_limit_torn();
 		MemoryContextSwitchTo(old);
 		a->error = CopyErrorData();
@@ -283,7 +283,7 @@ record_failure(RomRun *run, Attempt *a, Oid owner, RomLimitKind limit)
 {
 	RomEngine	engine;
 	RomRetryPolicy policy;
-	Jsonb	   *error = rom_activity_error(a->task->activity, a->error, limit);
+	Jsonb	   *error = rom_attempt_error(a->task->activity, a->error, limit);
 
 	rom_engine_begin(&engine);
 	policy = rom_task_policy(a->task);

@@ -87,7 +87,7 @@ fetch(FunctionCallInfo fcinfo, const char *prefix,
 	RomClaimed *claimed;
 	int			n;
 
-	rom_refuse_in_handler(prefix[0] ? "fetch_workflows" : "fetch_activities");
+	rom_context_refuse_handler(prefix[0] ? "fetch_workflows" : "fetch_activities");
 	read_claim(fcinfo, prefix, &claim);
 	InitMaterializedSRF(fcinfo, 0);
 	claimed = palloc_array(RomClaimed, claim.max);
@@ -176,9 +176,9 @@ activity_json(RomClaimed *claimed)
 }
 
 void
-rom_wait_check(FunctionCallInfo fcinfo, const char *procedure)
+rom_fetch_wait_check(FunctionCallInfo fcinfo, const char *procedure)
 {
-	rom_refuse_in_handler(procedure);
+	rom_context_refuse_handler(procedure);
 	if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
 		!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction())
 		return;
@@ -190,7 +190,7 @@ rom_wait_check(FunctionCallInfo fcinfo, const char *procedure)
 }
 
 Datum
-rom_wait_result(TupleDesc tupdesc, Jsonb *result)
+rom_fetch_wait_result(TupleDesc tupdesc, Jsonb *result)
 {
 	Datum		value = PointerGetDatum(result);
 	bool		isnull = result == NULL;
@@ -238,7 +238,7 @@ poll(RomClaim *claim, TimestampTz until, ToJson json, Jsonb **elements,
 	{
 		for (;;)
 		{
-			rom_waiter_register(rom_task_queue_key(claim->queue));
+			rom_waiter_register(rom_notify_key(claim->queue));
 			n = claim_between(claim, json, elements, cxt);
 			if (n > 0)
 				break;
@@ -272,11 +272,11 @@ poll_json(FunctionCallInfo fcinfo, const char *procedure, const char *prefix,
 	TimestampTz until = DT_NOEND;
 	int			n;
 
-	rom_wait_check(fcinfo, procedure);
+	rom_fetch_wait_check(fcinfo, procedure);
 	read_claim(fcinfo, prefix, &claim);
 	wait = rom_arg_interval_opt(fcinfo, 4, "wait");
 	if (wait != NULL)
-		until = rom_timestamp_plus(GetCurrentTimestamp(), wait);
+		until = rom_arg_timestamp_plus(GetCurrentTimestamp(), wait);
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	tupdesc = BlessTupleDesc(tupdesc);
@@ -287,7 +287,7 @@ poll_json(FunctionCallInfo fcinfo, const char *procedure, const char *prefix,
 	n = poll(&claim, until, json, elements, cxt);
 	SPI_finish();
 	MemoryContextSwitchTo(cxt);
-	return rom_wait_result(tupdesc, rom_jb_array(elements, n));
+	return rom_fetch_wait_result(tupdesc, rom_jb_array(elements, n));
 }
 
 PG_FUNCTION_INFO_V1(romancy_poll_activities);

@@ -13,9 +13,9 @@
 #include "utils/jsonb.h"
 
 /* Raises 25001 where a procedure was called in a place that cannot commit. */
-extern void rom_wait_check(FunctionCallInfo fcinfo, const char *procedure);
+extern void rom_fetch_wait_check(FunctionCallInfo fcinfo, const char *procedure);
 
 /* The row that a procedure with one INOUT argument returns. */
-extern Datum rom_wait_result(TupleDesc tupdesc, Jsonb *result);
+extern Datum rom_fetch_wait_result(TupleDesc tupdesc, Jsonb *result);
 
 #endif							/* ROM_FETCH_H */

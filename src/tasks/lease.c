@@ -49,7 +49,7 @@ rom_lease_arg(FunctionCallInfo fcinfo, int n, const char *name)
 
 	if (lease == NULL)
 		return us;
-	if (!rom_interval_usec(lease, &us) || us > LEASE_MAX_US)
+	if (!rom_arg_interval_usec(lease, &us) || us > LEASE_MAX_US)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"%s\" must not exceed 7 days", name),
@@ -84,7 +84,7 @@ rom_lease_lock(const RomToken *token, Oid caller)
 		task->locked = rows.slot->tts_tid;
 	}
 	rom_rows_close(&rows);
-	if (task == NULL || !rom_may_access(task->owner, caller, true))
+	if (task == NULL || !rom_instance_may_access(task->owner, caller, true))
 		return NULL;
 	task->live = rom_task_live(&task->instance_id, &status);
 	task->unwanted = !task->live ||
@@ -102,8 +102,8 @@ owner_oid(RomTask *task)
 void
 rom_lease_refuse(FunctionCallInfo fcinfo)
 {
-	if (rom_turn_in_handler())
-		rom_refuse_in_handler(get_func_name(fcinfo->flinfo->fn_oid));
+	if (rom_context_in_handler())
+		rom_context_refuse_handler(get_func_name(fcinfo->flinfo->fn_oid));
 }
 
 PG_FUNCTION_INFO_V1(romancy_complete_activity);
@@ -126,7 +126,7 @@ romancy_complete_activity(PG_FUNCTION_ARGS)
 
 	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
-	rom_payload_check(result, "result");
+	rom_arg_check_payload(result, "result");
 	rom_engine_begin(&engine);
 	task = rom_lease_lock(&token, caller);
 	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
@@ -177,9 +177,9 @@ romancy_fail_activity(PG_FUNCTION_ARGS)
 
 	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
-	rom_payload_check(detail, "detail");
+	rom_arg_check_payload(detail, "detail");
 	error = rom_lease_failure(rom_arg_text(fcinfo, 1, "message"), rom_arg_text_opt(fcinfo, 2), detail);
-	rom_payload_check(error, "message");
+	rom_arg_check_payload(error, "message");
 	rom_engine_begin(&engine);
 	task = rom_lease_lock(&token, caller);
 	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
@@ -241,7 +241,7 @@ romancy_heartbeat_activity(PG_FUNCTION_ARGS)
 
 	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
-	rom_payload_check(details, "details");
+	rom_arg_check_payload(details, "details");
 	rom_engine_begin(&engine);
 	task = rom_lease_lock(&token, caller);
 	if (task != NULL)

@@ -160,21 +160,21 @@ rom_notify_init(void)
 }
 
 uint64
-rom_task_queue_key(const char *queue)
+rom_notify_key(const char *queue)
 {
 	return rom_waiter_key('q', queue, strlen(queue));
 }
 
 void
-rom_queue_note(const char *queue)
+rom_notify_ready(const char *queue)
 {
-	rom_wake_one(rom_task_queue_key(queue));
+	rom_wake_one(rom_notify_key(queue));
 	rom_notify_ask(queue);
 }
 
 void
-rom_queue_changed(const char *queue)
+rom_notify_changed(const char *queue)
 {
-	rom_wake_key(rom_task_queue_key(queue));
+	rom_wake_key(rom_notify_key(queue));
 	rom_notify_ask(queue);
 }

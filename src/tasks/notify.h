@@ -21,12 +21,12 @@ extern void rom_notify_forget(void);
 extern void rom_notify_init(void);
 
 /* Key that those who poll a queue wait for. */
-extern uint64 rom_task_queue_key(const char *queue);
+extern uint64 rom_notify_key(const char *queue);
 
 /* Limits of the queue or of its activities have changed: at this transaction's commit all who wait look again. Engine scope needed. */
-extern void rom_queue_changed(const char *queue);
+extern void rom_notify_changed(const char *queue);
 
 /* There is one task more to take (at this transaction's commit) in the queue, as stored in t_task. Engine scope needed. */
-extern void rom_queue_note(const char *queue);
+extern void rom_notify_ready(const char *queue);
 
 #endif							/* ROM_NOTIFY_H */

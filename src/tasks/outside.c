@@ -150,7 +150,7 @@ worker_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	}
 	rom_engine_end(&engine);
 	turn->inst->flags |= ROM_HAS_TASKS;
-	return rom_turn_wait(turn, call, ROM_STATUS_RUNNING, "worker", DT_NOEND, NULL);
+	return rom_call_wait(turn, call, ROM_STATUS_RUNNING, "worker", DT_NOEND, NULL);
 }
 
 static const RomPrimitive primitive_worker = {
@@ -218,7 +218,7 @@ PG_FUNCTION_INFO_V1(romancy_outside);
 Datum
 romancy_outside(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("outside()");
+	RomTurn    *turn = rom_context_require("outside()");
 	RomCall		call = {0};
 	Outside		o;
 
@@ -270,6 +270,6 @@ romancy_outside(PG_FUNCTION_ARGS)
 	call.primitive = &primitive_worker;
 	call.step = call.step_base = ROM_OUTSIDE_STEP;
 	call.name = "worker";
-	rom_turn_block(turn, &call);
+	rom_call_block(turn, &call);
 	PG_RETURN_NULL();
 }

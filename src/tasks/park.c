@@ -131,7 +131,7 @@ on_pause(RomTurn *turn, bool paused)
 void
 rom_park_init(void)
 {
-	rom_turn_on_pause(ROM_HAS_TASKS, on_pause);
+	rom_hooks_on_pause(ROM_HAS_TASKS, on_pause);
 }
 
 void

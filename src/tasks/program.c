@@ -147,7 +147,7 @@ name_arg(FunctionCallInfo fcinfo, int n)
 {
 	char	   *name = rom_arg_text(fcinfo, n, "name");
 
-	rom_turn_check_name(name);
+	rom_call_check_name(name);
 	return name;
 }
 
@@ -282,8 +282,8 @@ romancy_record_activity(PG_FUNCTION_ARGS)
 	event.result = rom_arg_jsonb_opt(fcinfo, 4);
 	if (event.result == NULL)
 		event.result = rom_jb_null_document();
-	rom_payload_check(event.input, "input");
-	rom_payload_check(event.result, "result");
+	rom_arg_check_payload(event.input, "input");
+	rom_arg_check_payload(event.result, "result");
 	compensation = rom_saga_compensation(event.name);
 	if (compensation != NULL)
 	{
@@ -313,7 +313,7 @@ romancy_record_failure(PG_FUNCTION_ARGS)
 									 rom_arg_text_opt(fcinfo, 4), rom_arg_jsonb_opt(fcinfo, 5));
 	event.result = rom_error_catchable(event.result,
 									   psprintf("activity \"%s\" was interrupted", event.name));
-	rom_payload_check(event.result, "message");
+	rom_arg_check_payload(event.result, "message");
 	rom_program_enter(fcinfo, &c, true);
 	return record(&c, &event);
 }
@@ -362,12 +362,12 @@ romancy_suspend_receive(PG_FUNCTION_ARGS)
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, 3, "timeout");
 	int64		us;
 
-	rom_channel_check(channel, "channel");
+	rom_arg_check_channel(channel, "channel");
 	rom_program_enter(fcinfo, &c, false);
 	check_unused(&c, step);
 	begin_command(&jb, "receive", step);
 	rom_jb_text(&jb, "name", channel);
-	if (timeout != NULL && rom_interval_usec(timeout, &us))
+	if (timeout != NULL && rom_arg_interval_usec(timeout, &us))
 		rom_jb_int(&jb, "timeout_us", us);
 	return command(&c, &jb);
 }
@@ -384,7 +384,7 @@ romancy_suspend_activity(PG_FUNCTION_ARGS)
 	char	   *name = name_arg(fcinfo, 2);
 	Jsonb	   *input = rom_arg_jsonb_opt(fcinfo, 3);
 
-	rom_payload_check(input, "input");
+	rom_arg_check_payload(input, "input");
 	rom_program_enter(fcinfo, &c, false);
 	check_unused(&c, step);
 	begin_command(&jb, "activity", step);
@@ -403,7 +403,7 @@ romancy_complete_workflow(PG_FUNCTION_ARGS)
 	RomJb		jb;
 	Jsonb	   *output = rom_arg_jsonb_opt(fcinfo, 1);
 
-	rom_payload_check(output, "output");
+	rom_arg_check_payload(output, "output");
 	rom_program_enter(fcinfo, &c, false);
 	begin_command(&jb, "complete", NULL);
 	rom_jb_json(&jb, "output", output);
@@ -421,7 +421,7 @@ romancy_fail_workflow(PG_FUNCTION_ARGS)
 	Jsonb	   *error = rom_lease_failure(rom_arg_text(fcinfo, 1, "message"),
 										  rom_arg_text_opt(fcinfo, 2), rom_arg_jsonb_opt(fcinfo, 3));
 
-	rom_payload_check(error, "message");
+	rom_arg_check_payload(error, "message");
 	rom_program_enter(fcinfo, &c, false);
 	/* a program whose replay differs is for a human, as a handler is */
 	if (strcmp(rom_jb_get_text(error, "sqlstate"), unpack_sql_state(ERRCODE_ROM_REPLAY)) == 0)

@@ -102,7 +102,7 @@ look(const pg_uuid_t *id, Progress *p, MemoryContext cxt)
 		int64		total = -1;
 
 		owner = rom_value_text(0, 2, cxt);
-		p->final = ROM_STATUS_IS_FINAL(rom_status_from_datum(rom_value(0, 1, &isnull)));
+		p->final = ROM_STATUS_IS_FINAL(rom_instance_status_from_datum(rom_value(0, 1, &isnull)));
 		is_canvas = (DatumGetInt32(rom_value(0, 3, &isnull)) & ROM_IS_CANVAS) != 0;
 		value = rom_value(0, 6, &isnull);
 		if (!isnull)
@@ -124,8 +124,8 @@ look(const pg_uuid_t *id, Progress *p, MemoryContext cxt)
 	}
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(cxt);
-	if (!found || !rom_may_read(owner))
-		rom_instance_missing(id);
+	if (!found || !rom_instance_may_read(owner))
+		rom_steer_missing(id);
 }
 
 /* eta estimates the end from the speed so far; 0 when nothing can be said. */
@@ -170,7 +170,7 @@ romancy_get_progress(PG_FUNCTION_ARGS)
 	Datum		values[7];
 	bool		nulls[7] = {0};
 
-	rom_refuse_in_handler("get_progress");
+	rom_context_refuse_handler("get_progress");
 	look(rom_arg_uuid(fcinfo, 0, "instance_id"), &p, CurrentMemoryContext);
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -298,7 +298,7 @@ romancy_await_progress(PG_FUNCTION_ARGS)
 	Interval   *timeout;
 	TupleDesc	tupdesc;
 
-	rom_wait_check(fcinfo, "await_progress");
+	rom_fetch_wait_check(fcinfo, "await_progress");
 	id = *rom_arg_uuid(fcinfo, 0, "instance_id");
 	since = rom_arg_jsonb_opt(fcinfo, 1);
 	timeout = rom_arg_interval_opt(fcinfo, 2, "timeout");
@@ -307,8 +307,8 @@ romancy_await_progress(PG_FUNCTION_ARGS)
 	tupdesc = BlessTupleDesc(tupdesc);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();
-	now = await(&id, since, timeout ? rom_timestamp_plus(GetCurrentTimestamp(), timeout) : DT_NOEND, cxt);
+	now = await(&id, since, timeout ? rom_arg_timestamp_plus(GetCurrentTimestamp(), timeout) : DT_NOEND, cxt);
 	SPI_finish();
 	MemoryContextSwitchTo(cxt);
-	return rom_wait_result(tupdesc, now);
+	return rom_fetch_wait_result(tupdesc, now);
 }

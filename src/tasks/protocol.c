@@ -94,7 +94,7 @@ read_activity(RomEvent *event, Jsonb *object, const char *what)
 
 	event->name = text_of(object, "name", what);
 	event->input = rom_jb_get_json(object, "input");
-	rom_payload_check(event->input, "input");
+	rom_arg_check_payload(event->input, "input");
 	if (error != NULL && !rom_jb_is_null(error))
 	{
 		char	   *message;
@@ -108,12 +108,12 @@ read_activity(RomEvent *event, Jsonb *object, const char *what)
 										  rom_jb_get_json(error, "detail"));
 		event->result = rom_error_catchable(event->result,
 											psprintf("activity \"%s\" was interrupted", event->name));
-		rom_payload_check(event->result, "error");
+		rom_arg_check_payload(event->result, "error");
 		return;
 	}
 	event->type = ROM_EVENT_ACTIVITY_COMPLETED;
 	event->result = or_null(rom_jb_get_json(object, "result"));
-	rom_payload_check(event->result, "result");
+	rom_arg_check_payload(event->result, "result");
 	compensation = rom_saga_compensation(event->name);
 	if (compensation != NULL)
 	{
@@ -135,7 +135,7 @@ read_value(RomEvent *event, Jsonb *object, const char *what)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("%s: \"value\" is missing", what)));
-	rom_payload_check(event->result, "value");
+	rom_arg_check_payload(event->result, "value");
 }
 
 /* read_progress reads how far the workflow is. */
@@ -183,7 +183,7 @@ read_record(Record *record, Jsonb *object, const char *what)
 		event->type = ROM_EVENT_VALUE_SET;
 		event->name = text_of(object, "key", what);
 		event->input = or_null(rom_jb_get_json(object, "value"));
-		rom_payload_check(event->input, "value");
+		rom_arg_check_payload(event->input, "value");
 	}
 	else if (op != NULL && strcmp(op, "set_labels") == 0)
 	{
@@ -193,14 +193,14 @@ read_record(Record *record, Jsonb *object, const char *what)
 			ereport(ERROR,
 					(errcode(ERRCODE_ROM_DEFINITION),
 					 errmsg("%s: \"labels\" must be an object", what)));
-		rom_payload_check(event->input, "labels");
+		rom_arg_check_payload(event->input, "labels");
 	}
 	else if (op != NULL && strcmp(op, "register_compensation") == 0)
 	{
 		event->type = ROM_EVENT_COMPENSATION_REGISTERED;
 		event->name = text_of(object, "activity", what);
 		event->input = or_null(rom_jb_get_json(object, "input"));
-		rom_payload_check(event->input, "input");
+		rom_arg_check_payload(event->input, "input");
 	}
 	else
 		ereport(ERROR,
@@ -315,7 +315,7 @@ differs(const RomEvent *event, const Known *known)
 		if (strcmp(name, event->name) != 0)
 			return "another name";
 	}
-	if (!rom_call_same_jsonb(event->input, known->input))
+	if (!rom_carry_same_jsonb(event->input, known->input))
 		return "another input";
 	return NULL;
 }
@@ -457,7 +457,7 @@ romancy_suspend(PG_FUNCTION_ARGS)
 	RomProgram	p;
 	Jsonb	   *command = rom_command_check(rom_arg_jsonb(fcinfo, 1, "commands"), rom_arg_jsonb_opt(fcinfo, 2));
 
-	rom_payload_check(command, "commands");
+	rom_arg_check_payload(command, "commands");
 	rom_program_enter(fcinfo, &p, false);
 	rom_program_command(&p, command);
 	PG_RETURN_VOID();

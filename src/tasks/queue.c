@@ -83,7 +83,7 @@ may_take(Claiming *c, RomRows *rows)
 	if (strcmp(owner, c->owner) != 0)
 	{
 		strlcpy(c->owner, owner, sizeof(c->owner));
-		c->allowed = rom_may_access(owner, c->caller, true);
+		c->allowed = rom_instance_may_access(owner, c->caller, true);
 	}
 	return c->allowed;
 }

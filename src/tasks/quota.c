@@ -96,7 +96,7 @@ set_limits(Limits *limits, Datum max, bool no_max, Datum rate, bool no_rate)
 {
 	limits->max_concurrency = no_max ? 0 : DatumGetInt32(max);
 	if (!no_rate)
-		(void) rom_rate_parse(TextDatumGetCString(rate), &limits->rate, &limits->period);
+		(void) rom_activity_definition_rate(TextDatumGetCString(rate), &limits->rate, &limits->period);
 }
 
 /* read_queue reads what is set for the queue itself. */
@@ -168,7 +168,7 @@ rom_quota_open(RomClaim *claim)
 	q->cxt = CurrentMemoryContext;
 	q->counts = claim->queue[0] != ROM_QUEUE_WORKFLOWS[0];
 	q->account = rom_ledger_key('q', claim->queue, NULL);
-	q->waiter = rom_task_queue_key(claim->queue);
+	q->waiter = rom_notify_key(claim->queue);
 	read_queue(q, q->counts ? claim->queue : claim->queue + 1);
 	if (q->counts && !q->paused)
 		read_activities(q, claim->queue);
@@ -573,5 +573,5 @@ void
 rom_quota_init(void)
 {
 	rom_ledger_on_freed(freed);
-	rom_activity_on_defined(rom_queue_changed);
+	rom_activity_definition_on_defined(rom_notify_changed);
 }

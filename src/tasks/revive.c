@@ -136,7 +136,7 @@ open_groups(const RomCanvas *canvas, const Failed *groups, int n)
 }
 
 bool
-rom_canvas_revive(RomCanvas *canvas)
+rom_revive_canvas(RomCanvas *canvas)
 {
 	Failed	   *groups;
 	RomTask   **dead;
@@ -150,7 +150,7 @@ rom_canvas_revive(RomCanvas *canvas)
 	{
 		Datum		id = UUIDPGetDatum(&canvas->id);
 
-		rom_canvas_forget(PointerGetDatum(construct_array(&id, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
+		rom_revive_forget(PointerGetDatum(construct_array(&id, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
 		return false;
 	}
 	open_groups(canvas, groups, ngroups);
@@ -160,7 +160,7 @@ rom_canvas_revive(RomCanvas *canvas)
 }
 
 void
-rom_canvas_forget(Datum ids)
+rom_revive_forget(Datum ids)
 {
 	static RomStatement delete_results = {
 		"DELETE FROM romancy.t_canvas_result WHERE instance_id = ANY ($1)",

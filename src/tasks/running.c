@@ -22,6 +22,6 @@ rom_running_ended(const char *queue, const char *activity, const char *limit_key
 	keys[ROM_RUNNING_ACTIVITY] = rom_ledger_key('a', queue, activity);
 	if (limit_key != NULL)
 		keys[n++] = rom_ledger_key('k', queue, limit_key);
-	if (rom_ledger_end(keys, n, rom_task_queue_key(queue)))
+	if (rom_ledger_end(keys, n, rom_notify_key(queue)))
 		rom_notify_ask(queue);
 }

@@ -61,7 +61,7 @@ check_owner(const char *name, char **per_key)
 		*per_key = rom_value_text(0, 2, cxt);
 	}
 	rom_engine_end(&engine);
-	if (owner != NULL && !rom_may_steer(owner))
+	if (owner != NULL && !rom_instance_may_steer(owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of queue \"%s\"", name)));
@@ -114,13 +114,13 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 	Datum		values[6];
 	bool		nulls[6] = {false, false, PG_ARGISNULL(1), rate == NULL, per_key == NULL, notify == NULL};
 
-	rom_refuse_in_handler("set_queue");
+	rom_context_refuse_handler("set_queue");
 	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"max_concurrency\" must be greater than zero"),
 				 errhint("Use romancy.pause_queue() to stop a queue.")));
-	if (rate != NULL && !rom_rate_parse(rate, &count, &period))
+	if (rate != NULL && !rom_activity_definition_rate(rate, &count, &period))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("invalid rate limit \"%s\"", rate),
@@ -147,7 +147,7 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 	rom_execute(&upsert, values, nulls, 0);
 	note_unused(name);
 	rom_notify_forget();
-	rom_queue_changed(name);
+	rom_notify_changed(name);
 	if (per_key != NULL && (before == NULL || strcmp(per_key, before) != 0))
 		(void) rom_quota_label(name, true, 0);
 	rom_engine_end(&engine);
@@ -169,7 +169,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	RomEngine	engine;
 	Datum		values[3];
 
-	rom_refuse_in_handler(paused ? "pause_queue" : "resume_queue");
+	rom_context_refuse_handler(paused ? "pause_queue" : "resume_queue");
 	owner = check_owner(name, &per_key);
 	values[0] = CStringGetTextDatum(name);
 	values[1] = CStringGetTextDatum(owner);
@@ -180,8 +180,8 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	if (!paused)
 		rom_notify_ask(name);
 	rom_engine_end(&engine);
-	rom_wake_key(rom_task_queue_key(name));
-	rom_wake_key(rom_task_queue_key(psprintf("@%s", name)));
+	rom_wake_key(rom_notify_key(name));
+	rom_wake_key(rom_notify_key(psprintf("@%s", name)));
 	PG_RETURN_VOID();
 }
 

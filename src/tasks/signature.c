@@ -161,8 +161,8 @@ is_interval(const JsonbValue *v)
 	int64		us;
 
 	return v->type == jbvString &&
-		rom_input_interval(pnstrdup(v->val.string.val, v->val.string.len), &interval) &&
-		rom_interval_usec(&interval, &us) && us > 0;
+		rom_arg_input_interval(pnstrdup(v->val.string.val, v->val.string.len), &interval) &&
+		rom_arg_interval_usec(&interval, &us) && us > 0;
 }
 
 int64
@@ -172,7 +172,7 @@ rom_signature_interval(Jsonb *options, const char *key)
 	Interval	interval;
 	int64		us = 0;
 
-	if (text == NULL || !rom_input_interval(text, &interval) || !rom_interval_usec(&interval, &us))
+	if (text == NULL || !rom_arg_input_interval(text, &interval) || !rom_arg_interval_usec(&interval, &us))
 		return 0;
 	return us;
 }
@@ -272,7 +272,7 @@ check(Jsonb *json, const char *path, int depth)
 		check_keys(json, path, "task", "input", "options");
 		if (name == NULL || name[0] == '\0' || strlen(name) > 200)
 			fault(below(path, "task"), "the name of an activity is expected");
-		rom_payload_check(rom_jb_get_json(json, "input"), below(path, "input"));
+		rom_arg_check_payload(rom_jb_get_json(json, "input"), below(path, "input"));
 		if (visitor != NULL)
 			visitor(name, path[0] ? path : "$", visitor_arg);
 		return 1 + callbacks;
@@ -344,7 +344,7 @@ interval_option(FunctionCallInfo fcinfo, int n, RomJb *options, Jsonb *before, c
 
 	if (interval == NULL)
 		keep(options, before, key);
-	else if (rom_interval_usec(interval, &us))
+	else if (rom_arg_interval_usec(interval, &us))
 		rom_jb_text(options, key, us % USECS_PER_SEC == 0 ? psprintf(INT64_FORMAT "s", us / USECS_PER_SEC) :
 					psprintf(INT64_FORMAT "us", us));
 }

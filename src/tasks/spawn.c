@@ -109,11 +109,11 @@ resolve(RomTurn *turn, const char *name)
 	MemoryContext old = CurrentMemoryContext;
 	RomActivity *volatile activity = NULL;
 
-	if (rom_turn_peek(turn) != NULL)
+	if (rom_replay_peek(turn) != NULL)
 		return NULL;
 	PG_TRY();
 	{
-		activity = rom_activity_resolve(name, turn->workflow->search_path);
+		activity = rom_activity_definition_resolve(name, turn->workflow->search_path);
 	}
 	PG_CATCH();
 	{
@@ -126,12 +126,12 @@ resolve(RomTurn *turn, const char *name)
 		MemoryContextSwitchTo(turn->cxt);
 		edata = CopyErrorData();
 		FlushErrorState();
-		rom_turn_end_pause(turn, rom_error_to_jsonb(edata));
+		rom_context_end_pause(turn, rom_error_to_jsonb(edata));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	if (activity == NULL)
-		rom_turn_unwind(turn);
+		rom_context_unwind(turn);
 	return activity;
 }
 
@@ -169,9 +169,9 @@ spawn(RomTurn *turn, RomActivity *activity, const char *name, Jsonb *input,
 	call.name = call.step_base = name;
 	call.step = step;
 	call.input = input;
-	if (rom_turn_peek(turn) == NULL)
+	if (rom_replay_peek(turn) == NULL)
 		call.detail = spawn_detail(activity, retry);
-	return rom_turn_step(&call)->step;
+	return rom_call_step(&call)->step;
 }
 
 PG_FUNCTION_INFO_V1(romancy_spawn);
@@ -185,13 +185,13 @@ PG_FUNCTION_INFO_V1(romancy_spawn);
 Datum
 romancy_spawn(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("spawn()");
+	RomTurn    *turn = rom_context_require("spawn()");
 	char	   *name = rom_arg_text(fcinfo, 0, "name");
 	Jsonb	   *retry = rom_arg_jsonb_opt(fcinfo, 3);
 
 	if (turn->eval.unwinding)
-		rom_turn_unwind(turn);
-	rom_turn_check_name(name);
+		rom_context_unwind(turn);
+	rom_call_check_name(name);
 	if (retry != NULL)
 	{
 		RomRetryPolicy check;
@@ -212,8 +212,8 @@ fill_outcome(RomTurn *turn, RomEvent *event, RomInboxItem *item)
 	event->result = item->error ? item->error : item->result;
 	if (event->result == NULL)
 		event->result = rom_jb_null_document();
-	event->result = rom_turn_copy_jsonb(turn, event->result);
-	event->detail = rom_turn_copy_jsonb(turn, item->detail);
+	event->result = rom_context_copy_jsonb(turn, event->result);
+	event->detail = rom_context_copy_jsonb(turn, item->detail);
 	event->at = item->created_at;
 }
 
@@ -221,7 +221,7 @@ fill_outcome(RomTurn *turn, RomEvent *event, RomInboxItem *item)
 static RomEvent *
 activity_arrived(RomTurn *turn, RomEvent *scheduled, RomInboxItem *item)
 {
-	RomEvent   *event = rom_turn_event(turn, ROM_EVENT_ACTIVITY_COMPLETED, scheduled->step);
+	RomEvent   *event = rom_replay_event(turn, ROM_EVENT_ACTIVITY_COMPLETED, scheduled->step);
 
 	event->name = scheduled->name;
 	fill_outcome(turn, event, item);
@@ -346,7 +346,7 @@ pending_handles(RomTurn *turn, char **handles, int n, char **pending)
 	int			count = 0;
 
 	for (int i = 0; i < n; i++)
-		if (rom_turn_completion(turn, handles[i]) == NULL)
+		if (rom_replay_completion(turn, handles[i]) == NULL)
 			pending[count++] = handles[i];
 	return count;
 }
@@ -362,7 +362,7 @@ PG_FUNCTION_INFO_V1(romancy_map);
 Datum
 romancy_map(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("map()");
+	RomTurn    *turn = rom_context_require("map()");
 	char	   *name = rom_arg_text(fcinfo, 0, "name");
 	Jsonb	   *inputs = rom_arg_jsonb(fcinfo, 1, "inputs");
 	int			max = rom_arg_int32_opt(fcinfo, 2, 0);
@@ -375,7 +375,7 @@ romancy_map(PG_FUNCTION_ARGS)
 	int			npending;
 
 	if (turn->eval.unwinding)
-		rom_turn_unwind(turn);
+		rom_context_unwind(turn);
 	if (!JB_ROOT_IS_ARRAY(inputs) || JB_ROOT_IS_SCALAR(inputs))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
@@ -384,7 +384,7 @@ romancy_map(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"max_parallel\" must be greater than zero")));
-	rom_turn_check_name(name);
+	rom_call_check_name(name);
 	activity = resolve(turn, name);
 	n = JB_ROOT_COUNT(inputs);
 	handles = palloc_array(char *, n + 1);
@@ -396,7 +396,7 @@ romancy_map(PG_FUNCTION_ARGS)
 		 * how many run is looked at past the end of history only: replay
 		 * schedules what was scheduled
 		 */
-		if (max > 0 && i >= max && rom_turn_peek(turn) == NULL)
+		if (max > 0 && i >= max && rom_replay_peek(turn) == NULL)
 		{
 			npending = pending_handles(turn, handles, i, pending);
 			if (npending >= max)
@@ -411,7 +411,7 @@ romancy_map(PG_FUNCTION_ARGS)
 	npending = pending_handles(turn, handles, n, pending);
 	if (npending > 0)
 		rom_schedule_wait(turn, label, pending, npending, false);
-	rom_turn_wait_over(turn, label);
+	rom_call_wait_over(turn, label);
 	results = palloc_array(Jsonb *, n + 1);
 	for (int i = 0; i < n; i++)
 		results[i] = rom_schedule_value(turn, handles[i]);
@@ -425,7 +425,7 @@ romancy_map(PG_FUNCTION_ARGS)
 static RomOutcome
 queued_execute(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activity)
 {
-	RomWait    *before = rom_turn_waited(turn, call);
+	RomWait    *before = rom_call_waited(turn, call);
 	RomInboxItem *item;
 	RomTask    *task;
 	RomEngine	engine;
@@ -433,13 +433,13 @@ queued_execute(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activ
 
 	if (before != NULL && strcmp(before->kind, "activity") == 0)
 	{
-		item = rom_turn_inbox_take(turn, call->step);
+		item = rom_replay_take(turn, call->step);
 		if (item != NULL)
 		{
 			fill_outcome(turn, event, item);
 			return ROM_OUTCOME_DONE;
 		}
-		return rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity",
+		return rom_call_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity",
 							 DT_NOEND, before->detail);
 	}
 	task = new_task(turn, call->name, call->step, call->input);
@@ -452,7 +452,7 @@ queued_execute(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activ
 	rom_task_insert(task, turn->owner, start_by);
 	rom_engine_end(&engine);
 	turn->inst->flags |= ROM_HAS_TASKS;
-	return rom_turn_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity", DT_NOEND, NULL);
+	return rom_call_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity", DT_NOEND, NULL);
 }
 
 /* tasks_end takes the tasks of an instance that has come to its end away: those not begun are deleted, running ones are cancelled. */
@@ -501,9 +501,9 @@ task_in_use(const char *name)
 void
 rom_spawn_init(void)
 {
-	rom_schedule_register(&schedule_activity);
+	rom_kinds_register(&schedule_activity);
 	rom_activity_on_queued(queued_execute);
-	rom_turn_on_end(ROM_HAS_TASKS, tasks_end);
+	rom_hooks_on_end(ROM_HAS_TASKS, tasks_end);
 	rom_saga_on_in_flight(in_flight);
-	rom_activity_on_drop(task_in_use);
+	rom_activity_definition_on_drop(task_in_use);
 }

@@ -53,7 +53,7 @@ interval_us(const Interval *interval)
 {
 	int64		us = 0;
 
-	if (interval != NULL && !rom_interval_usec(interval, &us))
+	if (interval != NULL && !rom_arg_interval_usec(interval, &us))
 		us = 0;
 	return us;
 }
@@ -175,7 +175,7 @@ rom_task_wake(RomTask *task, Oid owner)
 	else
 	{
 		rom_front_lower(task->queue, task->priority, &task->id);
-		rom_queue_note(task->queue);
+		rom_notify_ready(task->queue);
 	}
 }
 
@@ -273,7 +273,7 @@ rom_task_live(const pg_uuid_t *instance_id, RomStatus *status)
 	{
 		bool		isnull;
 
-		*status = rom_status_from_datum(rom_rows_column(&rows, 1, &isnull));
+		*status = rom_instance_status_from_datum(rom_rows_column(&rows, 1, &isnull));
 		(void) rom_rows_column(&rows, 0, &isnull);
 		live = !isnull;
 	}
@@ -336,7 +336,7 @@ observe(RomTask *task, Oid owner, bool failed)
 {
 	RomAttemptStat stat = {0};
 
-	if (rom_observer() == NULL || task->kind == ROM_TASK_WORKFLOW)
+	if (rom_observe_get() == NULL || task->kind == ROM_TASK_WORKFLOW)
 		return;
 	stat.name = task->activity;
 	stat.failed = failed;
@@ -346,7 +346,7 @@ observe(RomTask *task, Oid owner, bool failed)
 	else if (task->attempt == 1 && task->started_at != 0)
 		stat.cost.us = Max(rom_now() - task->started_at, 0);
 	stat.measured = stat.cost.us > 0;
-	rom_observer()->attempt(owner, &stat);
+	rom_observe_get()->attempt(owner, &stat);
 }
 
 void

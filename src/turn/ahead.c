@@ -48,7 +48,7 @@ rom_ahead_note(RomTurn *turn, const RomCall *call, RomEvent *event, Jsonb *detai
 	known->call.step = event->step;
 	known->call.step_base = call->step_base ? pstrdup(call->step_base) : NULL;
 	known->call.name = call->name == call->step_base ? known->call.step_base :
-		rom_turn_copy_text(turn, call->name);
+		rom_context_copy_text(turn, call->name);
 	known->call.input = event->input;
 	known->call.detail = detail;
 	known->event = event;
@@ -72,7 +72,7 @@ rom_ahead_matches(RomTurn *turn)
 			 * another input: this one is carried out as asked for, the next
 			 * may be as known again
 			 */
-			if (known->call.primitive->ignore_input || rom_call_same_jsonb(known->call.input, call->input))
+			if (known->call.primitive->ignore_input || rom_carry_same_jsonb(known->call.input, call->input))
 				return true;
 			turn->eval.ahead_next++;
 			return false;
@@ -103,16 +103,16 @@ rom_ahead_run(RomTurn *turn)
 			Jsonb	   *result = event->result;
 			RomEventType type = event->type;
 
-			if (!rom_call_can_inline(turn, &known->call))
+			if (!rom_carry_can_inline(turn, &known->call))
 				break;
 			event->result = NULL;
 			event->detail = known->detail;
-			rom_call_execute_inline(turn, &known->call, event);
-			same = event->type == type && rom_call_same_jsonb(result, event->result);
+			rom_carry_inline(turn, &known->call, event);
+			same = event->type == type && rom_carry_same_jsonb(result, event->result);
 		}
 		turn->eval.ahead_next++;
 		turn->replay.cursor++;
-		rom_call_answered(turn, &known->call, event);
+		rom_carry_answered(turn, &known->call, event);
 		MemoryContextReset(cxt);
 	}
 	MemoryContextSwitchTo(old);

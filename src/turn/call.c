@@ -55,7 +55,7 @@ check_length(const char *what, const char *text)
 }
 
 void
-rom_turn_check_name(const char *name)
+rom_call_check_name(const char *name)
 {
 	check_length("name", name);
 }
@@ -102,13 +102,13 @@ next_step(RomTurn *turn, RomCall *call)
 			char	   *message = psprintf("activity_id \"%s\" is used twice in workflow \"%s\"",
 										   call->step, turn->inst->workflow);
 
-			rom_turn_end_pause(turn,
-							   rom_error_make(ERRCODE_ROM_REPLAY, message, NULL,
-											  "Give each step an activity_id of its own, or none.",
-											  NULL));
-			rom_turn_unwind(turn);
+			rom_context_end_pause(turn,
+								  rom_error_make(ERRCODE_ROM_REPLAY, message, NULL,
+												 "Give each step an activity_id of its own, or none.",
+												 NULL));
+			rom_context_unwind(turn);
 		}
-		return rom_turn_copy_text(turn, call->step);
+		return rom_context_copy_text(turn, call->step);
 	}
 	else
 	{
@@ -124,18 +124,18 @@ next_step(RomTurn *turn, RomCall *call)
 		{
 			step = psprintf("%s:%d", base, ++entry->n);
 		} while (turn->eval.used != NULL && hash_search(turn->eval.used, step, HASH_FIND, NULL));
-		return rom_turn_copy_text(turn, step);
+		return rom_context_copy_text(turn, step);
 	}
 }
 
 char *
-rom_turn_next_step(RomTurn *turn, RomCall *call)
+rom_call_next_step(RomTurn *turn, RomCall *call)
 {
 	return next_step(turn, call);
 }
 
 void
-rom_turn_skip(RomTurn *turn, const char *step_base)
+rom_call_skip(RomTurn *turn, const char *step_base)
 {
 	RomCall		call = {0};
 
@@ -153,7 +153,7 @@ name_matches(RomEvent *event, const char *name)
 		return true;
 	if (event->name != NULL)
 		return strcmp(event->name, name) == 0;
-	len = rom_call_base_length(event->step);
+	len = rom_carry_base_length(event->step);
 	return strlen(name) == len && strncmp(event->step, name, len) == 0;
 }
 
@@ -161,7 +161,7 @@ void
 rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char *what, const char *held)
 {
 	int64		hash = OidIsValid(turn->workflow->handler_oid) ?
-		rom_function_body_hash(turn->workflow->handler_oid) : 0;
+		rom_handler_body_hash(turn->workflow->handler_oid) : 0;
 	bool		changed = turn->inst->body_hash != 0 && hash != turn->inst->body_hash;
 	char	   *message = psprintf("replay of workflow \"%s\" does not match its history at position %lld: %s",
 								   turn->inst->workflow, (long long) event->seq, what);
@@ -171,12 +171,12 @@ rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char 
 								  turn->workflow->handler ? turn->workflow->handler : "the handler",
 								  changed ? "has changed" : "has not changed");
 
-	rom_turn_end_pause(turn,
-					   rom_error_make(ERRCODE_ROM_REPLAY, message, detail,
-									  changed ?
-									  "Put the former function back, or guard the change with romancy.patched(); then call romancy.resume_workflow()." :
-									  "A handler must ask for the same steps in every replay: use romancy.workflow_now(), workflow_random() and activities for what may change; then call romancy.resume_workflow().",
-									  NULL));
+	rom_context_end_pause(turn,
+						  rom_error_make(ERRCODE_ROM_REPLAY, message, detail,
+										 changed ?
+										 "Put the former function back, or guard the change with romancy.patched(); then call romancy.resume_workflow()." :
+										 "A handler must ask for the same steps in every replay: use romancy.workflow_now(), workflow_random() and activities for what may change; then call romancy.resume_workflow().",
+										 NULL));
 }
 
 /* shown_input writes an input behind the step that it is of, its first 1,000 bytes. */
@@ -211,7 +211,7 @@ check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
 	else if (!name_matches(event, name))
 		what = "another name";
 	else if (!primitive->ignore_input &&
-			 !rom_call_same_jsonb(event->input, call->input))
+			 !rom_carry_same_jsonb(event->input, call->input))
 	{
 		what = "another input";
 		other_input = true;
@@ -222,7 +222,7 @@ check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
 										 call->step ? psprintf(" (%s)", name) : "",
 										 other_input ? shown_input(call->input) : ""),
 						  event, what, other_input ? shown_input(event->input) : "");
-		rom_turn_unwind(turn);
+		rom_context_unwind(turn);
 	}
 }
 
@@ -233,38 +233,38 @@ keep_call(RomTurn *turn, RomCall *call)
 	RomCall    *copy = MemoryContextAlloc(turn->cxt, sizeof(RomCall));
 
 	*copy = *call;
-	copy->step_base = rom_turn_copy_text(turn, call->step_base);
-	copy->name = rom_turn_copy_text(turn, call->name);
-	copy->input = rom_turn_copy_jsonb(turn, call->input);
-	copy->detail = rom_turn_copy_jsonb(turn, call->detail);
+	copy->step_base = rom_context_copy_text(turn, call->step_base);
+	copy->name = rom_context_copy_text(turn, call->name);
+	copy->input = rom_context_copy_jsonb(turn, call->input);
+	copy->detail = rom_context_copy_jsonb(turn, call->detail);
 	turn->eval.call = copy;
-	rom_turn_end(turn, turn->eval.inlined ? ROM_EVAL_ABANDONED : ROM_EVAL_CALL);
+	rom_context_end(turn, turn->eval.inlined ? ROM_EVAL_ABANDONED : ROM_EVAL_CALL);
 }
 
 void
-rom_turn_block(RomTurn *turn, RomCall *call)
+rom_call_block(RomTurn *turn, RomCall *call)
 {
-	if (rom_turn_peek(turn) != NULL)
+	if (rom_replay_peek(turn) != NULL)
 	{
 		rom_call_mismatch(turn, psprintf("%s \"%s\"", call->primitive->name, call->step),
-						  rom_turn_peek(turn), "another step", "");
-		rom_turn_unwind(turn);
+						  rom_replay_peek(turn), "another step", "");
+		rom_context_unwind(turn);
 	}
-	call->step = rom_turn_copy_text(turn, call->step);
+	call->step = rom_context_copy_text(turn, call->step);
 	keep_call(turn, call);
-	rom_turn_unwind(turn);
+	rom_context_unwind(turn);
 }
 
 RomEvent *
-rom_turn_step(RomCall *call)
+rom_call_step(RomCall *call)
 {
-	RomTurn    *turn = rom_turn_require(call->primitive->name);
+	RomTurn    *turn = rom_context_require(call->primitive->name);
 	RomEvent   *event;
 	Jsonb	   *detail;
 	char	   *step;
 
 	if (turn->eval.unwinding)
-		rom_turn_unwind(turn);
+		rom_context_unwind(turn);
 	if (call->input != NULL && VARSIZE(call->input) > rom_guc_max_payload_size)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_LIMIT),
@@ -274,7 +274,7 @@ rom_turn_step(RomCall *call)
 				 errhint("Keep large data in a table and pass a key, or raise romancy.max_payload_size.")));
 	step = next_step(turn, call);
 
-	event = rom_turn_peek(turn);
+	event = rom_replay_peek(turn);
 	if (event != NULL)
 	{
 		check_replay(turn, call, step, event);
@@ -287,66 +287,66 @@ rom_turn_step(RomCall *call)
 
 	if (turn->inst->last_seq + turn->replay.history.count - turn->replay.stored >= rom_guc_max_history_events)
 	{
-		rom_turn_end_fail(turn,
-						  rom_error_make(ERRCODE_ROM_LIMIT,
-										 psprintf("history of workflow \"%s\" would exceed %d events",
-												  turn->inst->workflow, rom_guc_max_history_events),
-										 NULL,
-										 "Let the workflow continue with romancy.recur(), or raise romancy.max_history_events.",
-										 NULL));
-		rom_turn_unwind(turn);
+		rom_context_end_fail(turn,
+							 rom_error_make(ERRCODE_ROM_LIMIT,
+											psprintf("history of workflow \"%s\" would exceed %d events",
+													 turn->inst->workflow, rom_guc_max_history_events),
+											NULL,
+											"Let the workflow continue with romancy.recur(), or raise romancy.max_history_events.",
+											NULL));
+		rom_context_unwind(turn);
 	}
 	call->step = step;
 	if (call->primitive->kind == ROM_PRIMITIVE_PURE)
 	{
-		event = rom_call_new_event(turn, call);
+		event = rom_carry_new_event(turn, call);
 		detail = event->detail;
 		if (call->primitive->execute(turn, call, event) != ROM_OUTCOME_DONE)
-			rom_turn_unwind(turn);
+			rom_context_unwind(turn);
 		if (turn->eval.inlined)
 			rom_ahead_note(turn, call, event, detail);
 		turn->replay.cursor++;
 		rom_quiet_move(turn);
-		return rom_call_answered(turn, call, event);
+		return rom_carry_answered(turn, call, event);
 	}
-	if (rom_call_can_inline(turn, call))
+	if (rom_carry_can_inline(turn, call))
 	{
-		event = rom_call_new_event(turn, call);
+		event = rom_carry_new_event(turn, call);
 		detail = event->detail;
-		rom_call_execute_inline(turn, call, event);
+		rom_carry_inline(turn, call, event);
 		rom_ahead_note(turn, call, event, detail);
 		turn->replay.cursor++;
 		rom_quiet_move(turn);
-		return rom_call_answered(turn, call, event);
+		return rom_carry_answered(turn, call, event);
 	}
 	keep_call(turn, call);
-	rom_turn_unwind(turn);
+	rom_context_unwind(turn);
 }
 
 /* ---------------------------------------------------------------- waiting */
 
 RomOutcome
-rom_turn_wait(RomTurn *turn, RomCall *call, RomStatus status, const char *kind,
+rom_call_wait(RomTurn *turn, RomCall *call, RomStatus status, const char *kind,
 			  TimestampTz until, Jsonb *detail)
 {
 	RomWait    *wait = MemoryContextAllocZero(turn->cxt, sizeof(RomWait));
-	RomWait    *before = rom_turn_waited(turn, call);
+	RomWait    *before = rom_call_waited(turn, call);
 
 	wait->status = status;
-	wait->kind = rom_turn_copy_text(turn, kind);
-	wait->step = rom_turn_copy_text(turn, call->step);
-	wait->name = rom_turn_copy_text(turn, call->name ? call->name : call->step_base);
+	wait->kind = rom_context_copy_text(turn, kind);
+	wait->step = rom_context_copy_text(turn, call->step);
+	wait->name = rom_context_copy_text(turn, call->name ? call->name : call->step_base);
 	wait->await = call->primitive->awaits;
-	wait->undoes = rom_turn_copy_text(turn, call->undoes);
+	wait->undoes = rom_context_copy_text(turn, call->undoes);
 	wait->since = before ? before->since : rom_now();
 	wait->until = until;
-	wait->detail = rom_turn_copy_jsonb(turn, detail);
+	wait->detail = rom_context_copy_jsonb(turn, detail);
 	turn->wait.now = wait;
 	return ROM_OUTCOME_WAIT;
 }
 
 RomWait *
-rom_turn_waited(RomTurn *turn, RomCall *call)
+rom_call_waited(RomTurn *turn, RomCall *call)
 {
 	RomWait    *wait = turn->wait.before;
 
@@ -357,7 +357,7 @@ rom_turn_waited(RomTurn *turn, RomCall *call)
 }
 
 void
-rom_turn_wait_over(RomTurn *turn, const char *label)
+rom_call_wait_over(RomTurn *turn, const char *label)
 {
 	RomWait    *wait = turn->wait.before;
 

@@ -22,29 +22,29 @@ extern void rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event,
  * Raises RM004 outside a handler; unwinds (does not return) when the call has
  * to be carried out after the evaluation or the handler has to wait.
  */
-extern RomEvent *rom_turn_step(RomCall *call);
+extern RomEvent *rom_call_step(RomCall *call);
 
 /* Counts one call of step_base without recording it (patched() that answers false). */
-extern void rom_turn_skip(RomTurn *turn, const char *step_base);
+extern void rom_call_skip(RomTurn *turn, const char *step_base);
 
 /* For execute(): the turn has to wait. Strings are copied. until: DT_NOEND for none. */
-extern RomOutcome rom_turn_wait(RomTurn *turn, RomCall *call, RomStatus status,
+extern RomOutcome rom_call_wait(RomTurn *turn, RomCall *call, RomStatus status,
 								const char *kind, TimestampTz until,
 								Jsonb *detail);
 
 /* What the instance waited with when call was reached before, or NULL. */
-extern RomWait *rom_turn_waited(RomTurn *turn, RomCall *call);
+extern RomWait *rom_call_waited(RomTurn *turn, RomCall *call);
 
 /* The evaluation has what an await of this label waited for, if that is what the instance waited for. */
-extern void rom_turn_wait_over(RomTurn *turn, const char *label);
+extern void rom_call_wait_over(RomTurn *turn, const char *label);
 
 /* Raises RM012 unless name, of an activity or a workflow, can be part of a step id. */
-extern void rom_turn_check_name(const char *name);
+extern void rom_call_check_name(const char *name);
 
-/* The next step id for a call (counts it); rom_turn_step() does it by itself. */
-extern char *rom_turn_next_step(RomTurn *turn, RomCall *call);
+/* The next step id for a call (counts it); rom_call_step() does it by itself. */
+extern char *rom_call_next_step(RomTurn *turn, RomCall *call);
 
 /* Ends the evaluation; call (with call->step set) is carried out after it, but is not recorded as a step by itself. */
-extern void rom_turn_block(RomTurn *turn, RomCall *call) pg_attribute_noreturn();
+extern void rom_call_block(RomTurn *turn, RomCall *call) pg_attribute_noreturn();
 
 #endif							/* ROM_CALL_H */

@@ -3,7 +3,7 @@
  * carry.c
  *		Carrying a call out: inside the evaluation, in its place, or after it.
  *
- * Inside the evaluation: the inline path (rom_call_execute_inline()). In its place: calls
+ * Inside the evaluation: the inline path (rom_carry_inline()). In its place: calls
  * that are known beforehand (ahead.c), the same way. After it: rom_carry_out().
  *
  *-------------------------------------------------------------------------
@@ -24,7 +24,7 @@
 #include "turn/replay.h"
 
 int
-rom_call_base_length(const char *step)
+rom_carry_base_length(const char *step)
 {
 	const char *colon = strrchr(step, ':');
 
@@ -32,7 +32,7 @@ rom_call_base_length(const char *step)
 }
 
 bool
-rom_call_same_jsonb(Jsonb *a, Jsonb *b)
+rom_carry_same_jsonb(Jsonb *a, Jsonb *b)
 {
 	if (a == NULL || b == NULL)
 		return rom_jb_is_null(a) && rom_jb_is_null(b);
@@ -42,23 +42,23 @@ rom_call_same_jsonb(Jsonb *a, Jsonb *b)
 }
 
 RomEvent *
-rom_call_new_event(RomTurn *turn, RomCall *call)
+rom_carry_new_event(RomTurn *turn, RomCall *call)
 {
-	RomEvent   *event = rom_turn_event(turn, 0, call->step);
+	RomEvent   *event = rom_replay_event(turn, 0, call->step);
 	const char *name = call->name ? call->name : call->step_base;
-	int			len = rom_call_base_length(call->step);
+	int			len = rom_carry_base_length(call->step);
 
 	if (name != NULL && !(strlen(name) == len && strncmp(call->step, name, len) == 0))
-		event->name = rom_turn_copy_text(turn, name);
-	event->input = rom_turn_copy_jsonb(turn, call->input);
-	event->detail = rom_turn_copy_jsonb(turn, call->detail);
+		event->name = rom_context_copy_text(turn, name);
+	event->input = rom_context_copy_jsonb(turn, call->input);
+	event->detail = rom_context_copy_jsonb(turn, call->detail);
 	return event;
 }
 
 RomEvent *
-rom_call_answered(RomTurn *turn, RomCall *call, RomEvent *event)
+rom_carry_answered(RomTurn *turn, RomCall *call, RomEvent *event)
 {
-	rom_turn_append(turn, event);
+	rom_replay_append(turn, event);
 	if (call->primitive->deferred)
 	{
 		MemoryContext old = MemoryContextSwitchTo(turn->cxt);
@@ -73,7 +73,7 @@ rom_call_answered(RomTurn *turn, RomCall *call, RomEvent *event)
 }
 
 bool
-rom_call_can_inline(RomTurn *turn, RomCall *call)
+rom_carry_can_inline(RomTurn *turn, RomCall *call)
 {
 	const RomPrimitive *primitive = call->primitive;
 	int			level = GetCurrentTransactionNestLevel();
@@ -89,7 +89,7 @@ rom_call_can_inline(RomTurn *turn, RomCall *call)
 }
 
 void
-rom_call_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event)
+rom_carry_inline(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	RomOutcome	outcome;
 	int			level = GetCurrentTransactionNestLevel();
@@ -102,14 +102,14 @@ rom_call_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event)
 	PG_CATCH();
 	{
 		/* whether the handler catches it or not: go step by step */
-		rom_turn_end(turn, ROM_EVAL_ABANDONED);
+		rom_context_end(turn, ROM_EVAL_ABANDONED);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	if (outcome != ROM_OUTCOME_DONE || event->type == ROM_EVENT_ACTIVITY_FAILED)
 	{
-		rom_turn_end(turn, ROM_EVAL_ABANDONED);
-		rom_turn_unwind(turn);
+		rom_context_end(turn, ROM_EVAL_ABANDONED);
+		rom_context_unwind(turn);
 	}
 	turn->eval.inline_steps++;
 	if (level > turn->eval.nest)
@@ -129,7 +129,7 @@ rom_carry_out(RomTurn *turn, RomCall *call)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	RomEvent   *event = rom_call_new_event(turn, call);
+	RomEvent   *event = rom_carry_new_event(turn, call);
 	volatile RomOutcome outcome = ROM_OUTCOME_DONE;
 
 	if (call->primitive->own_subxact)
@@ -184,7 +184,7 @@ done:
 		return ROM_OUTCOME_AGAIN;
 	if (outcome == ROM_OUTCOME_DONE || (outcome == ROM_OUTCOME_FAIL && event->type != 0))
 	{
-		rom_call_answered(turn, call, event);
+		rom_carry_answered(turn, call, event);
 		if (turn->wait.before && turn->wait.before->step &&
 			turn->wait.before->await == call->primitive->awaits &&
 			strcmp(turn->wait.before->step, call->step) == 0)

@@ -11,20 +11,20 @@
 #include "instances/event.h"
 #include "turn/primitive.h"
 
-/* rom_call_new_event prepares the event of a call that history does not answer. */
-extern RomEvent *rom_call_new_event(RomTurn *turn, RomCall *call);
+/* rom_carry_new_event prepares the event of a call that history does not answer. */
+extern RomEvent *rom_carry_new_event(RomTurn *turn, RomCall *call);
 
-/* rom_call_same_jsonb compares two documents, either of which may be NULL (as JSON null). */
-extern bool rom_call_same_jsonb(Jsonb *a, Jsonb *b);
+/* rom_carry_same_jsonb compares two documents, either of which may be NULL (as JSON null). */
+extern bool rom_carry_same_jsonb(Jsonb *a, Jsonb *b);
 
-/* rom_call_can_inline: may this call be carried out inside the evaluation? */
-extern bool rom_call_can_inline(RomTurn *turn, RomCall *call);
+/* rom_carry_can_inline: may this call be carried out inside the evaluation? */
+extern bool rom_carry_can_inline(RomTurn *turn, RomCall *call);
 
-/* rom_call_execute_inline carries a call out inside the evaluation, and fills event; any failure abandons the evaluation. */
-extern void rom_call_execute_inline(RomTurn *turn, RomCall *call, RomEvent *event);
+/* rom_carry_inline carries a call out inside the evaluation, and fills event; any failure abandons the evaluation. */
+extern void rom_carry_inline(RomTurn *turn, RomCall *call, RomEvent *event);
 
-/* rom_call_answered appends a carried out call's event, and steps over it. */
-extern RomEvent *rom_call_answered(RomTurn *turn, RomCall *call, RomEvent *event);
+/* rom_carry_answered appends a carried out call's event, and steps over it. */
+extern RomEvent *rom_carry_answered(RomTurn *turn, RomCall *call, RomEvent *event);
 
 /*
  * rom_carry_out executes the call that the handler was unwound for, in a
@@ -35,7 +35,7 @@ extern RomEvent *rom_call_answered(RomTurn *turn, RomCall *call, RomEvent *event
  */
 extern RomOutcome rom_carry_out(RomTurn *turn, RomCall *call);
 
-/* rom_call_base_length: the length of a step id without its ":n". */
-extern int	rom_call_base_length(const char *step);
+/* rom_carry_base_length: the length of a step id without its ":n". */
+extern int	rom_carry_base_length(const char *step);
 
 #endif							/* ROM_CARRY_H */

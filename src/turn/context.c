@@ -23,8 +23,8 @@
 /* Raises that a handler may swallow before it is torn out of its interpreter. */
 #define SWALLOWED_MAX	200
 
-RomTurn    *rom_turn_current = NULL;
-RomActivityRun *rom_activity_current = NULL;
+RomTurn    *rom_context_turn = NULL;
+RomActivityRun *rom_context_activity = NULL;
 sigjmp_buf *rom_context_tear_out = NULL;
 
 /* The instance whose activity this backend runs outside a turn (a procedure, a task). */
@@ -43,7 +43,7 @@ const RomRunning *
 rom_context_find(void)
 {
 	static RomRunning current;
-	RomTurn    *turn = rom_turn_current;
+	RomTurn    *turn = rom_context_turn;
 
 	if (turn != NULL)
 	{
@@ -115,11 +115,11 @@ rom_context_pop(RomUserCode *code)
 }
 
 RomTurn *
-rom_turn_require(const char *function)
+rom_context_require(const char *function)
 {
-	RomTurn    *turn = rom_turn_current;
+	RomTurn    *turn = rom_context_turn;
 
-	if (rom_activity_current != NULL)
+	if (rom_context_activity != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_CONTEXT),
 				 errmsg("romancy.%s cannot be called from an activity", function),
@@ -133,16 +133,16 @@ rom_turn_require(const char *function)
 }
 
 bool
-rom_turn_in_handler(void)
+rom_context_in_handler(void)
 {
-	return rom_turn_current != NULL && rom_turn_current->eval.active &&
-		rom_activity_current == NULL;
+	return rom_context_turn != NULL && rom_context_turn->eval.active &&
+		rom_context_activity == NULL;
 }
 
 void
-rom_refuse_in_handler(const char *function)
+rom_context_refuse_handler(const char *function)
 {
-	if (rom_turn_in_handler())
+	if (rom_context_in_handler())
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_CONTEXT),
 				 errmsg("romancy.%s cannot be called in a workflow", function),
@@ -150,28 +150,28 @@ rom_refuse_in_handler(const char *function)
 }
 
 void
-rom_turn_end(RomTurn *turn, RomEvaluation why)
+rom_context_end(RomTurn *turn, RomEvaluation why)
 {
 	turn->eval.end = Max(turn->eval.end, why);
 	turn->eval.unwinding = true;
 }
 
 void
-rom_turn_end_pause(RomTurn *turn, Jsonb *error)
+rom_context_end_pause(RomTurn *turn, Jsonb *error)
 {
-	turn->out.pause_error = rom_turn_copy_jsonb(turn, error);
-	rom_turn_end(turn, ROM_EVAL_PAUSE);
+	turn->out.pause_error = rom_context_copy_jsonb(turn, error);
+	rom_context_end(turn, ROM_EVAL_PAUSE);
 }
 
 void
-rom_turn_end_fail(RomTurn *turn, Jsonb *error)
+rom_context_end_fail(RomTurn *turn, Jsonb *error)
 {
-	turn->out.fail_error = rom_turn_copy_jsonb(turn, error);
-	rom_turn_end(turn, ROM_EVAL_FAIL);
+	turn->out.fail_error = rom_context_copy_jsonb(turn, error);
+	rom_context_end(turn, ROM_EVAL_FAIL);
 }
 
 void
-rom_turn_unwind(RomTurn *turn)
+rom_context_unwind(RomTurn *turn)
 {
 	turn->eval.unwinding = true;
 	if (turn->eval.swallowed++ > SWALLOWED_MAX)
@@ -182,12 +182,12 @@ rom_turn_unwind(RomTurn *turn)
 		 * cleans up, but the language's interpreter may keep stale state.
 		 */
 		turn->out.tainted = true;
-		rom_turn_end_fail(turn,
-						  rom_error_make(ERRCODE_ROM_LIMIT,
-										 "the workflow's handler does not let itself be unwound",
-										 "It caught the error that ends an evaluation more than 200 times.",
-										 "Do not catch query_canceled (57014) in a handler.",
-										 NULL));
+		rom_context_end_fail(turn,
+							 rom_error_make(ERRCODE_ROM_LIMIT,
+											"the workflow's handler does not let itself be unwound",
+											"It caught the error that ends an evaluation more than 200 times.",
+											"Do not catch query_canceled (57014) in a handler.",
+											NULL));
 		PG_exception_stack = rom_context_tear_out;
 		error_context_stack = NULL;
 	}
@@ -200,13 +200,13 @@ rom_turn_unwind(RomTurn *turn)
 }
 
 MemoryContext
-rom_turn_context(void)
+rom_context_memory(void)
 {
-	return rom_turn_current->cxt;
+	return rom_context_turn->cxt;
 }
 
 Jsonb *
-rom_turn_copy_jsonb(RomTurn *turn, Jsonb *jb)
+rom_context_copy_jsonb(RomTurn *turn, Jsonb *jb)
 {
 	Jsonb	   *copy;
 
@@ -218,7 +218,7 @@ rom_turn_copy_jsonb(RomTurn *turn, Jsonb *jb)
 }
 
 char *
-rom_turn_copy_text(RomTurn *turn, const char *s)
+rom_context_copy_text(RomTurn *turn, const char *s)
 {
 	return s ? MemoryContextStrdup(turn->cxt, s) : NULL;
 }

@@ -64,38 +64,38 @@ typedef struct RomActivityRun
 } RomActivityRun;
 
 /* The turn that this backend runs (turn->eval.active: its handler is being evaluated), or NULL. */
-extern RomTurn *rom_turn_current;
+extern RomTurn *rom_context_turn;
 
 /* The activity that this backend runs now for an instance (in a turn or as a task), or NULL. */
-extern RomActivityRun *rom_activity_current;
+extern RomActivityRun *rom_context_activity;
 
 /* Where an unwind goes that the handler swallows without end: the catch of its evaluation; NULL outside one. */
 extern sigjmp_buf *rom_context_tear_out;
 
 /* Raises RM004 unless a handler is running (and no activity inside it); function: for the message. */
-extern RomTurn *rom_turn_require(const char *function);
+extern RomTurn *rom_context_require(const char *function);
 
 /* Are we in a handler (not in an activity of it)? For calls that are recorded in a handler and plain elsewhere. */
-extern bool rom_turn_in_handler(void);
+extern bool rom_context_in_handler(void);
 
 /* Raises RM004 in a handler: function (without schema) must not be called there. */
-extern void rom_refuse_in_handler(const char *function);
+extern void rom_context_refuse_handler(const char *function);
 
-/* The evaluation has to end for this reason, unless there is a better one; call rom_turn_unwind(), or raise something else. */
-extern void rom_turn_end(RomTurn *turn, RomEvaluation why);
+/* The evaluation has to end for this reason, unless there is a better one; call rom_context_unwind(), or raise something else. */
+extern void rom_context_end(RomTurn *turn, RomEvaluation why);
 
 /* The same, with the error that the instance is to be paused with, or to fail with; copied. */
-extern void rom_turn_end_pause(RomTurn *turn, Jsonb *error);
-extern void rom_turn_end_fail(RomTurn *turn, Jsonb *error);
+extern void rom_context_end_pause(RomTurn *turn, Jsonb *error);
+extern void rom_context_end_fail(RomTurn *turn, Jsonb *error);
 
 /* Raises the unwind; noreturn. Used by primitives that must not go on. */
-extern void rom_turn_unwind(RomTurn *turn) pg_attribute_noreturn();
+extern void rom_context_unwind(RomTurn *turn) pg_attribute_noreturn();
 
 /* Memory that lives as long as the turn. */
-extern MemoryContext rom_turn_context(void);
+extern MemoryContext rom_context_memory(void);
 
 /* A copy of jb / s in the turn's context. */
-extern Jsonb *rom_turn_copy_jsonb(RomTurn *turn, Jsonb *jb);
-extern char *rom_turn_copy_text(RomTurn *turn, const char *s);
+extern Jsonb *rom_context_copy_jsonb(RomTurn *turn, Jsonb *jb);
+extern char *rom_context_copy_text(RomTurn *turn, const char *s);
 
 #endif							/* ROM_CONTEXT_H */

@@ -4,7 +4,7 @@
  *		One evaluation of a handler.
  *
  * The handler is an ordinary function that is run from the top in every
- * evaluation; rom_turn_step() answers each of its calls from history. A call
+ * evaluation; rom_call_step() answers each of its calls from history. A call
  * that history does not answer is carried out
  *
  * - inside the evaluation (the inline path), when the turn is expected to run
@@ -96,7 +96,7 @@ static void
 on_subxact(SubXactEvent event, SubTransactionId mySubid,
 		   SubTransactionId parentSubid, void *arg)
 {
-	RomTurn    *turn = rom_turn_current;
+	RomTurn    *turn = rom_context_turn;
 	int			level;
 
 	if (turn == NULL || !turn->eval.active || !turn->eval.inlined)
@@ -113,7 +113,7 @@ on_subxact(SubXactEvent event, SubTransactionId mySubid,
 	{
 		if (level >= NEST_MAX || turn->eval.inline_steps > steps_at_start[level])
 		{
-			rom_turn_end(turn, ROM_EVAL_ABANDONED);
+			rom_context_end(turn, ROM_EVAL_ABANDONED);
 		}
 	}
 }
@@ -136,7 +136,7 @@ call_handler(RomTurn *turn, FmgrInfo *flinfo)
 		copy = rom_jb_null_document();
 	else
 		copy = DatumGetJsonbP(result);
-	return rom_turn_copy_jsonb(turn, copy);
+	return rom_context_copy_jsonb(turn, copy);
 }
 
 /* judge decides what an evaluation that ended (returned, or raised edata) means. */
@@ -195,8 +195,8 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	RomTurn    *outer = rom_turn_current;
-	RomActivityRun *outer_run = rom_activity_current;
+	RomTurn    *outer = rom_context_turn;
+	RomActivityRun *outer_run = rom_context_activity;
 	sigjmp_buf *outer_tear_out = rom_context_tear_out;
 	volatile RomEvaluation result = ROM_EVAL_ERROR;
 	RomIdentity identity;
@@ -244,7 +244,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);
 	turn->eval.nest = GetCurrentTransactionNestLevel();
-	rom_turn_current = turn;
+	rom_context_turn = turn;
 	rom_spi_override_read_only = true;
 	turn->eval.active = true;
 	start = GetCurrentTimestamp();
@@ -273,7 +273,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 			if (turn->replay.cursor < turn->replay.program.count)
 			{
 				/* it ended before what history holds */
-				rom_call_mismatch(turn, "its end", rom_turn_peek(turn), "another step", "");
+				rom_call_mismatch(turn, "its end", rom_replay_peek(turn), "another step", "");
 				result = ROM_EVAL_PAUSE;
 			}
 		}
@@ -290,7 +290,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 
 		HOLD_INTERRUPTS();
 		turn->eval.active = false;
-		rom_activity_current = outer_run;	/* torn out of one, it was not
+		rom_context_activity = outer_run;	/* torn out of one, it was not
 											 * reset */
 		MemoryContextSwitchTo(turn->cxt);
 		copy = CopyErrorData();
@@ -308,7 +308,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 			MemoryContextSwitchTo(turn->cxt);
 			rom_call_mismatch(turn, psprintf("its end with an error (%s: %s)",
 											 unpack_sql_state(copy->sqlerrcode), copy->message),
-							  rom_turn_peek(turn), "an error", "");
+							  rom_replay_peek(turn), "an error", "");
 			result = ROM_EVAL_PAUSE;
 		}
 		RESUME_INTERRUPTS();
@@ -322,15 +322,15 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	rom_limit_reset();
 	rom_limit_restore(before);
 	rom_quiet_end(turn, &quiet, flinfo != NULL);
-	rom_turn_current = outer;
+	rom_context_turn = outer;
 	rom_spi_override_read_only = outer_override;
 
 	if (inlined)
 		turn->eval.inline_us = GetCurrentTimestamp() - start;
 	if (turn->out.pause_error)
-		turn->out.pause_error = rom_turn_copy_jsonb(turn, turn->out.pause_error);
+		turn->out.pause_error = rom_context_copy_jsonb(turn, turn->out.pause_error);
 	if (turn->out.fail_error)
-		turn->out.fail_error = rom_turn_copy_jsonb(turn, turn->out.fail_error);
+		turn->out.fail_error = rom_context_copy_jsonb(turn, turn->out.fail_error);
 
 	/* what an inline evaluation recorded went with its subtransaction */
 	if (inlined && result != ROM_EVAL_RETURNED)

@@ -123,7 +123,7 @@ rom_failure_find(RomTurn *turn, Jsonb *error)
 		if (as_raised(turn, i, &raised) != NULL && raised.order > 0 && is_later(&best, &raised))
 			rom_jb_element(&jb, rom_jb_string_document(raised.step));
 	rom_jb_end_array(&jb);
-	return rom_turn_copy_jsonb(turn, rom_jb_end(&jb));
+	return rom_context_copy_jsonb(turn, rom_jb_end(&jb));
 }
 
 void
@@ -143,12 +143,12 @@ rom_failure_schedule_again(RomTurn *turn)
 		if (entry == NULL || !entry->again)
 			continue;
 		scheduled = entry->scheduled;
-		event = rom_turn_event(turn, scheduled->type, scheduled->step);
+		event = rom_replay_event(turn, scheduled->type, scheduled->step);
 		event->name = scheduled->name;
 		event->input = scheduled->input;
 		event->detail = scheduled->detail;
-		rom_schedule_kind(scheduled->type)->again(turn, scheduled, event);
-		rom_turn_append(turn, event);
+		rom_kinds_find(scheduled->type)->again(turn, scheduled, event);
+		rom_replay_append(turn, event);
 	}
 	MemoryContextSwitchTo(old);
 }

@@ -19,7 +19,7 @@ static struct
 static int	n_end_hooks = 0;
 
 void
-rom_turn_on_end(int32 flags, RomEndHook hook)
+rom_hooks_on_end(int32 flags, RomEndHook hook)
 {
 	if (n_end_hooks == lengthof(end_hooks))
 		elog(ERROR, "too many end hooks");
@@ -35,7 +35,7 @@ static struct
 static int	n_pause_hooks = 0;
 
 void
-rom_turn_on_pause(int32 flags, RomPauseHook hook)
+rom_hooks_on_pause(int32 flags, RomPauseHook hook)
 {
 	if (n_pause_hooks == lengthof(pause_hooks))
 		elog(ERROR, "too many pause hooks");
@@ -51,7 +51,7 @@ static struct
 static int	n_move_hooks = 0;
 
 void
-rom_turn_on_move(int32 flags, RomMoveHook hook)
+rom_hooks_on_move(int32 flags, RomMoveHook hook)
 {
 	if (n_move_hooks == lengthof(move_hooks))
 		elog(ERROR, "too many move hooks");
@@ -60,7 +60,7 @@ rom_turn_on_move(int32 flags, RomMoveHook hook)
 }
 
 void
-rom_turn_move(RomTurn *turn, const pg_uuid_t *successor)
+rom_hooks_move(RomTurn *turn, const pg_uuid_t *successor)
 {
 	for (int i = 0; i < n_move_hooks; i++)
 		if (move_hooks[i].flags == 0 || (move_hooks[i].flags & turn->inst->flags))
@@ -71,7 +71,7 @@ static RomRenewHook renew_hooks[4];
 static int	n_renew_hooks = 0;
 
 void
-rom_turn_on_renew(RomRenewHook hook)
+rom_hooks_on_renew(RomRenewHook hook)
 {
 	if (n_renew_hooks == lengthof(renew_hooks))
 		elog(ERROR, "too many renew hooks");
@@ -79,7 +79,7 @@ rom_turn_on_renew(RomRenewHook hook)
 }
 
 void
-rom_turn_renew(RomTurn *turn)
+rom_hooks_renew(RomTurn *turn)
 {
 	RomEngine	engine;
 
@@ -90,7 +90,7 @@ rom_turn_renew(RomTurn *turn)
 }
 
 void
-rom_verdict_close_work(RomTurn *turn)
+rom_hooks_close_work(RomTurn *turn)
 {
 	RomEngine	engine;
 

@@ -12,25 +12,25 @@
 
 /* Others' tidying at the end of an instance (subscriptions, children, tasks): called in an engine scope for every terminal transition with any of flags set. */
 typedef void (*RomEndHook) (RomTurn *turn, RomStatus status);
-extern void rom_turn_on_end(int32 flags, RomEndHook hook);
+extern void rom_hooks_on_end(int32 flags, RomEndHook hook);
 
 /* Others' part in a pause (paused) and in its end: called in an engine scope when a turn has paused the instance, or a paused one goes on or ends, with any of flags set. */
 typedef void (*RomPauseHook) (RomTurn *turn, bool paused);
-extern void rom_turn_on_pause(int32 flags, RomPauseHook hook);
+extern void rom_hooks_on_pause(int32 flags, RomPauseHook hook);
 
 /* Others' moving of what goes over from an instance that ends as recurred to its successor (subscriptions, groups; undelivered messages have a mailbox that stays): called in an engine scope, before the end hooks, with any of flags set (0: always). The successor's row exists and has the flags for subscriptions and groups. */
 typedef void (*RomMoveHook) (RomTurn *turn, const pg_uuid_t *successor);
-extern void rom_turn_on_move(int32 flags, RomMoveHook hook);
+extern void rom_hooks_on_move(int32 flags, RomMoveHook hook);
 
 /* Others' making again of what the program says to be there (subscriptions, groups): called in an engine scope in the first turns of a fork and of an instance that is retried, perhaps more than once. */
 typedef void (*RomRenewHook) (RomTurn *turn);
-extern void rom_turn_on_renew(RomRenewHook hook);
-extern void rom_turn_renew(RomTurn *turn);
-extern void rom_turn_move(RomTurn *turn, const pg_uuid_t *successor);
+extern void rom_hooks_on_renew(RomRenewHook hook);
+extern void rom_hooks_renew(RomTurn *turn);
+extern void rom_hooks_move(RomTurn *turn, const pg_uuid_t *successor);
 
 
 /* Asks children and tasks of an instance that begins to compensate to end; once. */
-extern void rom_verdict_close_work(RomTurn *turn);
+extern void rom_hooks_close_work(RomTurn *turn);
 
 /* Calls the hooks for the end of an instance, and those for a pause (paused), or its end. Engine scope needed. */
 extern void rom_hooks_end(RomTurn *turn);

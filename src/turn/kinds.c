@@ -16,7 +16,7 @@ static const RomScheduleKind *kinds[KINDS_MAX];
 static int	n_kinds = 0;
 
 void
-rom_schedule_register(const RomScheduleKind *kind)
+rom_kinds_register(const RomScheduleKind *kind)
 {
 	if (n_kinds == KINDS_MAX)
 		elog(ERROR, "too many kinds of scheduled steps");
@@ -24,7 +24,7 @@ rom_schedule_register(const RomScheduleKind *kind)
 }
 
 const RomScheduleKind *
-rom_schedule_kind(RomEventType type)
+rom_kinds_find(RomEventType type)
 {
 	for (int i = 0; i < n_kinds; i++)
 		if (kinds[i]->scheduled == type)

@@ -21,9 +21,9 @@ typedef struct RomScheduleKind
 	/*
 	 * Looks whether the step is over, in the turn's transaction, outside the
 	 * evaluation (enter the engine yourself); returns its outcome event
-	 * (type, result, detail set; made by rom_turn_event() with the step's id;
-	 * not appended), or NULL. *due (preset DT_NOEND): when it will be over by
-	 * itself, if known. May be NULL: only the inbox tells.
+	 * (type, result, detail set; made by rom_replay_event() with the step's
+	 * id; not appended), or NULL. *due (preset DT_NOEND): when it will be
+	 * over by itself, if known. May be NULL: only the inbox tells.
 	 */
 	RomEvent   *(*poll) (RomTurn *turn, RomEvent *scheduled, TimestampTz *due);
 
@@ -45,10 +45,10 @@ typedef struct RomScheduleKind
 	Jsonb	   *(*value) (RomTurn *turn, RomEvent *outcome);
 } RomScheduleKind;
 
-extern void rom_schedule_register(const RomScheduleKind *kind);
+extern void rom_kinds_register(const RomScheduleKind *kind);
 
 
 /* Is an event type an announcement of a registered kind? */
-extern const RomScheduleKind *rom_schedule_kind(RomEventType type);
+extern const RomScheduleKind *rom_kinds_find(RomEventType type);
 
 #endif							/* ROM_KINDS_H */

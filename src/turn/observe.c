@@ -21,7 +21,7 @@ rom_observe_register(const RomObserver *wants_to_know)
 }
 
 const RomObserver *
-rom_observer(void)
+rom_observe_get(void)
 {
 	return observer;
 }
@@ -45,7 +45,7 @@ rom_observe_note(RomTurn *turn, const char *name, bool failed, int attempt,
 	if (turn->spent.nattempts > 0 && strcmp(stat[-1].name, name) == 0)
 		stat->name = stat[-1].name;
 	else
-		stat->name = rom_turn_copy_text(turn, name);
+		stat->name = rom_context_copy_text(turn, name);
 	turn->spent.nattempts++;
 	stat->failed = failed;
 	stat->again = attempt > 1;

@@ -37,7 +37,7 @@ typedef struct RomObserver
 extern void rom_observe_register(const RomObserver *observer);
 
 /* NULL: nobody wants to know. */
-extern const RomObserver *rom_observer(void);
+extern const RomObserver *rom_observe_get(void);
 
 /* An attempt of the turn has ended. It goes with the turn, and with the inline evaluation that it was made in. */
 extern void rom_observe_note(RomTurn *turn, const char *name, bool failed,

@@ -4,7 +4,7 @@
  *		What a handler can ask for: one struct of functions each.
  *
  * The engine knows no primitive by name. A SQL-callable function of a
- * primitive fills a RomCall and calls rom_turn_step(), which answers from
+ * primitive fills a RomCall and calls rom_call_step(), which answers from
  * history, or has the primitive carry the call out. A new primitive is a new
  * file; what has to be known before its first call (kinds of scheduled steps,
  * hooks at an instance's end) is registered from _PG_init.
@@ -87,7 +87,7 @@ typedef struct RomPrimitive
 	/*
 	 * Carries out call and fills event (type, result, detail; step, name,
 	 * input and at are preset from the call). BLOCKING: may return WAIT after
-	 * rom_turn_wait(). turn->wait.before, when it is for call->step, is what
+	 * rom_call_wait(). turn->wait.before, when it is for call->step, is what
 	 * the last turn that reached this call waited with. PURE ones are called
 	 * inside the evaluation and may not touch tables; EFFECT and BLOCKING
 	 * ones run in the turn's transaction as the worker (in inline mode:
@@ -134,7 +134,7 @@ struct RomCall
 	const char *undoes;			/* of a compensation: the step that it undoes;
 								 * else NULL */
 	void	   *options;		/* the primitive's own; must survive the
-								 * unwind: allocated in rom_turn_context() */
+								 * unwind: allocated in rom_context_memory() */
 };
 
 /* What a blocked instance waits with; stored in t_instance.wait. */
@@ -200,7 +200,7 @@ typedef struct RomTurnEval
 	bool		active;			/* it is under way */
 	bool		inlined;		/* calls are carried out inside it */
 	bool		unwinding;		/* sticky: every call raises again */
-	RomEvaluation end;			/* why it has to end (rom_turn_end()); else
+	RomEvaluation end;			/* why it has to end (rom_context_end()); else
 								 * ROM_EVAL_RETURNED */
 	int			swallowed;		/* raises while unwinding */
 	int			nest;			/* transaction nest level of the evaluation */
@@ -225,7 +225,7 @@ typedef struct RomTurnWait
 	int			ninbox;
 	bool		over;			/* this evaluation is past it: what it awaited
 								 * is there */
-	RomWait    *now;			/* set by rom_turn_wait() */
+	RomWait    *now;			/* set by rom_call_wait() */
 	int64		fan_in;			/* waits for so many ends (rom_wake_end); 0,
 								 * 1: wake it at each */
 } RomTurnWait;

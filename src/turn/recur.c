@@ -104,7 +104,7 @@ open_step(RomTurn *turn)
 
 		if ((event->type == ROM_EVENT_ACTIVITY_SCHEDULED ||
 			 event->type == ROM_EVENT_CHILD_SCHEDULED) &&
-			rom_turn_completion(turn, event->step) == NULL)
+			rom_replay_completion(turn, event->step) == NULL)
 			return event->step;
 	}
 	return NULL;
@@ -122,9 +122,9 @@ recur_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 				 errmsg("workflow \"%s\" cannot recur while \"%s\" has not ended",
 						turn->inst->workflow, open),
 				 errhint("Wait for spawned activities and children with romancy.await() first.")));
-	recurred = rom_turn_event(turn, ROM_EVENT_WORKFLOW_RECURRED, NULL);
-	recurred->input = rom_turn_copy_jsonb(turn, call->input);
-	rom_turn_append(turn, recurred);
+	recurred = rom_replay_event(turn, ROM_EVENT_WORKFLOW_RECURRED, NULL);
+	recurred->input = rom_context_copy_jsonb(turn, call->input);
+	rom_replay_append(turn, recurred);
 	turn->out.recur_input = call->options ? recurred->input : NULL;
 	turn->out.status = ROM_STATUS_RECURRED;
 	turn->wait.now = NULL;
@@ -151,13 +151,13 @@ romancy_recur(PG_FUNCTION_ARGS)
 	Jsonb	   *input = rom_arg_jsonb_opt(fcinfo, 0);
 	RomCall		call = {0};
 
-	(void) rom_turn_require("recur()");
+	(void) rom_context_require("recur()");
 	call.primitive = &rom_primitive_recur;
 	call.step_base = "recur";
 	call.input = input ? input : rom_jb_null_document();
 	call.options = input ? unconstify(RomPrimitive *, &rom_primitive_recur) : NULL; /* only whether there is
 																					 * one */
-	(void) rom_turn_step(&call);
+	(void) rom_call_step(&call);
 	PG_RETURN_NULL();			/* not reached: the step ends the instance */
 }
 
@@ -182,7 +182,7 @@ rom_recur_save(RomTurn *turn)
 	if (rom_execute(&insert_successor, values, nulls, 0) != 1)
 		elog(ERROR, "could not start the successor of an instance");
 	rom_execute(&archive_history, values, NULL, 0);
-	rom_turn_move(turn, &successor);
+	rom_hooks_move(turn, &successor);
 	rom_wake_ready(&successor, turn->owner, inst->priority);
 }
 
@@ -235,7 +235,7 @@ keep_keys(Datum ids)
 void
 rom_recur_init(void)
 {
-	rom_instance_on_delete(keep_keys);
+	rom_delete_on(keep_keys);
 }
 
 void

@@ -38,12 +38,12 @@ rom_replay_make_table(const char *name, Size entrysize, MemoryContext cxt)
 /* ---------------------------------------------------------------- history */
 
 RomEvent *
-rom_turn_event(RomTurn *turn, RomEventType type, const char *step)
+rom_replay_event(RomTurn *turn, RomEventType type, const char *step)
 {
 	RomEvent   *event = MemoryContextAllocZero(turn->cxt, sizeof(RomEvent));
 
 	event->type = type;
-	event->step = rom_turn_copy_text(turn, step);
+	event->step = rom_context_copy_text(turn, step);
 	event->at = rom_now();
 	return event;
 }
@@ -137,7 +137,7 @@ supersede(RomTurn *turn, RomEvent *failure)
 		RomEvent   *event = turn->replay.program.events[i];
 		RomReplayStep *entry = rom_replay_is_schedule(event->type) ? rom_replay_step(turn, event->step) : NULL;
 
-		if (entry == NULL || rom_schedule_kind(event->type)->again == NULL ||
+		if (entry == NULL || rom_kinds_find(event->type)->again == NULL ||
 			(entry->completion != NULL &&
 			 !(by_step && rom_replay_is_failed(entry->completion) && !is_listed(caught, event->step))))
 			continue;
@@ -191,7 +191,7 @@ rom_replay_index(RomTurn *turn, RomEvent *event)
 }
 
 void
-rom_turn_load(RomTurn *turn, bool claimed)
+rom_replay_load(RomTurn *turn, bool claimed)
 {
 	if (turn->inst->last_seq > 0)
 	{
@@ -212,7 +212,7 @@ rom_turn_load(RomTurn *turn, bool claimed)
 }
 
 void
-rom_turn_append(RomTurn *turn, RomEvent *event)
+rom_replay_append(RomTurn *turn, RomEvent *event)
 {
 	if (event->type == ROM_EVENT_COMPENSATION_REGISTERED ||
 		(event->type == ROM_EVENT_ACTIVITY_COMPLETED && event->detail != NULL))
@@ -223,7 +223,7 @@ rom_turn_append(RomTurn *turn, RomEvent *event)
 }
 
 RomEvent *
-rom_turn_completion(RomTurn *turn, const char *step)
+rom_replay_completion(RomTurn *turn, const char *step)
 {
 	RomReplayStep *entry;
 	bool		found;
@@ -235,7 +235,7 @@ rom_turn_completion(RomTurn *turn, const char *step)
 }
 
 RomEvent *
-rom_turn_scheduled(RomTurn *turn, const char *step)
+rom_replay_scheduled(RomTurn *turn, const char *step)
 {
 	RomReplayStep *entry;
 	bool		found;
@@ -247,7 +247,7 @@ rom_turn_scheduled(RomTurn *turn, const char *step)
 }
 
 int64
-rom_turn_completion_order(RomTurn *turn, const char *step)
+rom_replay_completion_order(RomTurn *turn, const char *step)
 {
 	RomReplayStep *entry;
 	bool		found;
@@ -259,7 +259,7 @@ rom_turn_completion_order(RomTurn *turn, const char *step)
 }
 
 RomEvent *
-rom_turn_peek(RomTurn *turn)
+rom_replay_peek(RomTurn *turn)
 {
 	if (turn->replay.cursor < turn->replay.program.count)
 		return turn->replay.program.events[turn->replay.cursor];
@@ -267,7 +267,7 @@ rom_turn_peek(RomTurn *turn)
 }
 
 RomInboxItem *
-rom_turn_inbox_take(RomTurn *turn, const char *step)
+rom_replay_take(RomTurn *turn, const char *step)
 {
 	for (int i = 0; i < turn->wait.ninbox; i++)
 	{

@@ -53,26 +53,26 @@ extern struct HTAB *rom_replay_make_table(const char *name, Size entrysize, Memo
 extern bool rom_replay_is_failed(const RomEvent *event);
 
 /* Loads history and sorts out what answers replay. Engine SQL of its own. claimed: the caller holds the instance's row. */
-extern void rom_turn_load(RomTurn *turn, bool claimed);
+extern void rom_replay_load(RomTurn *turn, bool claimed);
 
 /* The next event in program order, or NULL at the end of history. */
-extern RomEvent *rom_turn_peek(RomTurn *turn);
+extern RomEvent *rom_replay_peek(RomTurn *turn);
 
 /* The first untaken inbox item for step, marked as taken; or NULL. */
-extern RomInboxItem *rom_turn_inbox_take(RomTurn *turn, const char *step);
+extern RomInboxItem *rom_replay_take(RomTurn *turn, const char *step);
 
 /* The completion event of a scheduled step (spawn), or NULL. */
-extern RomEvent *rom_turn_completion(RomTurn *turn, const char *step);
+extern RomEvent *rom_replay_completion(RomTurn *turn, const char *step);
 
 /* The event that announced a scheduled step, or NULL; and the place of its outcome in history (from 1), 0 while there is none. */
-extern RomEvent *rom_turn_scheduled(RomTurn *turn, const char *step);
-extern int64 rom_turn_completion_order(RomTurn *turn, const char *step);
+extern RomEvent *rom_replay_scheduled(RomTurn *turn, const char *step);
+extern int64 rom_replay_completion_order(RomTurn *turn, const char *step);
 
 /* Appends an event that is not an answer in program order (a completion of a scheduled step, life cycle). Allocated in turn->cxt by the caller. */
-extern void rom_turn_append(RomTurn *turn, RomEvent *event);
+extern void rom_replay_append(RomTurn *turn, RomEvent *event);
 
 /* A zeroed event in the turn's context, at = rom_now(). */
-extern RomEvent *rom_turn_event(RomTurn *turn, RomEventType type,
-								const char *step);
+extern RomEvent *rom_replay_event(RomTurn *turn, RomEventType type,
+								  const char *step);
 
 #endif							/* ROM_REPLAY_H */

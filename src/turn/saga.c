@@ -240,7 +240,7 @@ rom_saga_to_jsonb(const RomSaga *saga)
 	RomJb		jb;
 
 	rom_jb_begin(&jb);
-	rom_jb_text(&jb, "status", rom_status_name(saga->status));
+	rom_jb_text(&jb, "status", rom_instance_status_name(saga->status));
 	rom_jb_json(&jb, "error", saga->error);
 	rom_jb_json(&jb, "failed_step", saga->failed_step);
 	rom_jb_bool(&jb, "closed", saga->closed);
@@ -252,13 +252,13 @@ rom_saga_to_jsonb(const RomSaga *saga)
 static void
 undo_unknown(RomTurn *turn, const char *step, const char *compensation, Jsonb *input)
 {
-	RomEvent   *event = rom_turn_event(turn, ROM_EVENT_COMPENSATION_REGISTERED, step);
+	RomEvent   *event = rom_replay_event(turn, ROM_EVENT_COMPENSATION_REGISTERED, step);
 	RomJb		jb;
 
 	rom_jb_begin(&jb);
 	rom_jb_json(&jb, "input", input ? input : rom_jb_null_document());
 	rom_jb_null(&jb, "result");
-	event->name = rom_turn_copy_text(turn, compensation);
+	event->name = rom_context_copy_text(turn, compensation);
 	event->input = rom_jb_end(&jb);
 	turn->inst->flags |= ROM_HAS_COMPENSATIONS;
 	rom_event_list_add(&turn->replay.history, event, turn->cxt);
@@ -317,7 +317,7 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 static Jsonb *
 compensation_input(RomTurn *turn, RomEvent *event)
 {
-	RomEvent   *scheduled = rom_turn_scheduled(turn, event->step);
+	RomEvent   *scheduled = rom_replay_scheduled(turn, event->step);
 	Jsonb	   *input = scheduled ? scheduled->input : event->input;
 	RomJb		jb;
 
@@ -334,11 +334,11 @@ static RomEvent *
 crossed_off(RomTurn *turn, Registered *r, RomEvent *event)
 {
 	bool		failed = event->type == ROM_EVENT_ACTIVITY_FAILED;
-	RomEvent   *done = rom_turn_event(turn, failed ? ROM_EVENT_COMPENSATION_FAILED :
-									  ROM_EVENT_COMPENSATION_EXECUTED,
-									  r->event->step);
+	RomEvent   *done = rom_replay_event(turn, failed ? ROM_EVENT_COMPENSATION_FAILED :
+										ROM_EVENT_COMPENSATION_EXECUTED,
+										r->event->step);
 
-	done->name = rom_turn_copy_text(turn, r->name);
+	done->name = rom_context_copy_text(turn, r->name);
 	done->input = event->input;
 	done->result = event->result;
 	if (event->detail != NULL)
@@ -407,9 +407,9 @@ is_settled(RomTurn *turn, Jsonb *one)
 	RomInboxItem *item;
 	RomEvent   *event;
 
-	if (rom_turn_scheduled(turn, step) != NULL)
-		return rom_turn_completion(turn, step) != NULL;
-	item = rom_turn_inbox_take(turn, step);
+	if (rom_replay_scheduled(turn, step) != NULL)
+		return rom_replay_completion(turn, step) != NULL;
+	item = rom_replay_take(turn, step);
 	if (item == NULL)
 		return false;
 	if (item->error != NULL && rom_error_sqlstate(item->error) == ERRCODE_ROM_TIMEOUT)
@@ -419,10 +419,10 @@ is_settled(RomTurn *turn, Jsonb *one)
 					 rom_jb_get_json(one, "input"));
 		return true;
 	}
-	event = rom_turn_event(turn, item->error ? ROM_EVENT_ACTIVITY_FAILED :
-						   ROM_EVENT_ACTIVITY_COMPLETED, step);
+	event = rom_replay_event(turn, item->error ? ROM_EVENT_ACTIVITY_FAILED :
+							 ROM_EVENT_ACTIVITY_COMPLETED, step);
 	event->name = rom_jb_get_text(one, "activity");
-	if (rom_call_base_length(step) == strlen(event->name) &&
+	if (rom_carry_base_length(step) == strlen(event->name) &&
 		strncmp(step, event->name, strlen(event->name)) == 0)
 		event->name = NULL;		/* the step's id tells it */
 	event->input = rom_jb_get_json(one, "input");
@@ -542,7 +542,7 @@ rom_saga_step(RomTurn *turn)
 	call.step = rom_saga_step_id(r->event->step);
 	call.undoes = r->event->step;
 	call.input = compensation_input(turn, r->event);
-	event = rom_turn_event(turn, 0, call.step);
+	event = rom_replay_event(turn, 0, call.step);
 	event->name = r->name;
 	event->input = call.input;
 	outcome = call.primitive->execute(turn, &call, event);
@@ -550,7 +550,7 @@ rom_saga_step(RomTurn *turn)
 		outcome = ROM_OUTCOME_AGAIN;
 	if (outcome == ROM_OUTCOME_DONE)
 	{
-		rom_turn_append(turn, crossed_off(turn, r, event));
+		rom_replay_append(turn, crossed_off(turn, r, event));
 		turn->inst->flags |= ROM_HAS_COMPENSATED;
 		turn->wait.before = NULL;
 	}
@@ -571,5 +571,5 @@ void
 rom_saga_init(const RomPrimitive *activity)
 {
 	activity_primitive = activity;
-	rom_activity_on_drop(in_use);
+	rom_activity_definition_on_drop(in_use);
 }

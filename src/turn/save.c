@@ -47,7 +47,7 @@ wait_to_jsonb(RomWait *wait, RomSaga *saga)
 	if (wait->await)
 		rom_jb_bool(&jb, "await", true);
 	rom_jb_text(&jb, "undoes", wait->undoes);
-	rom_jb_text(&jb, "status", rom_status_name(wait->status));
+	rom_jb_text(&jb, "status", rom_instance_status_name(wait->status));
 	rom_jb_time(&jb, "since", wait->since);
 	rom_jb_time(&jb, "until", wait->until);
 	rom_jb_json(&jb, "detail", wait->detail);
@@ -57,7 +57,7 @@ wait_to_jsonb(RomWait *wait, RomSaga *saga)
 }
 
 RomWait *
-rom_wait_from_jsonb(Jsonb *json)
+rom_save_read_wait(Jsonb *json)
 {
 	RomWait    *wait = palloc0_object(RomWait);
 	char	   *status = rom_jb_get_text(json, "status");
@@ -67,7 +67,7 @@ rom_wait_from_jsonb(Jsonb *json)
 	wait->name = rom_jb_get_text(json, "name");
 	wait->await = rom_jb_get_bool(json, "await", false);
 	wait->undoes = rom_jb_get_text(json, "undoes");
-	wait->status = status ? rom_status_from_name(status) : ROM_STATUS_RUNNING;
+	wait->status = status ? rom_instance_status_from_name(status) : ROM_STATUS_RUNNING;
 	wait->since = rom_jb_get_time(json, "since");
 	wait->until = rom_jb_get_time(json, "until");
 	wait->detail = rom_jb_get_json(json, "detail");
@@ -134,7 +134,7 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 
 	if (inst->started_at == 0)
 		inst->started_at = now;
-	values[0] = rom_status_datum(turn->out.status);
+	values[0] = rom_instance_status_datum(turn->out.status);
 	values[1] = TimestampTzGetDatum(turn->out.wake_at);
 	nulls[1] = final;
 	values[2] = PointerGetDatum(wait);
@@ -155,7 +155,7 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 	nulls[11] = labels == NULL;
 	values[12] = PointerGetDatum(inst->progress);
 	nulls[12] = inst->progress == NULL;
-	values[13] = rom_status_datum(inst->resume_status);
+	values[13] = rom_instance_status_datum(inst->resume_status);
 	nulls[13] = turn->out.status != ROM_STATUS_PAUSED;
 	values[14] = Int16GetDatum(inst->crashes);
 	values[15] = events;
@@ -211,7 +211,7 @@ keep_report(RomTurn *turn)
 }
 
 void
-rom_turn_save(RomTurn *turn)
+rom_save_turn(RomTurn *turn)
 {
 	RomInstance *inst = turn->inst;
 	TimestampTz now = rom_now();

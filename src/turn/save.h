@@ -11,9 +11,9 @@
 #include "turn/primitive.h"
 
 /* Writes the verdict: history, the instance's row, and what goes with it. Engine SQL of its own. Notes wake-ups. */
-extern void rom_turn_save(RomTurn *turn);
+extern void rom_save_turn(RomTurn *turn);
 
 /* What t_instance.wait holds, as allocated in the current context. */
-extern RomWait *rom_wait_from_jsonb(Jsonb *jb);
+extern RomWait *rom_save_read_wait(Jsonb *jb);
 
 #endif							/* ROM_SAVE_H */

@@ -47,7 +47,7 @@ append_outcome(RomTurn *turn, RomEvent *outcome)
 {
 	if (outcome->type == ROM_EVENT_ACTIVITY_COMPLETED)
 		rom_saga_note_scheduled(turn, outcome);
-	rom_turn_append(turn, outcome);
+	rom_replay_append(turn, outcome);
 }
 
 void
@@ -62,13 +62,13 @@ rom_schedule_absorb(RomTurn *turn)
 
 		if (item->taken || item->step == NULL)
 			continue;
-		scheduled = rom_turn_scheduled(turn, item->step);
+		scheduled = rom_replay_scheduled(turn, item->step);
 		if (scheduled == NULL)
 			continue;
 		item->taken = true;
-		if (rom_turn_completion(turn, item->step) != NULL)
+		if (rom_replay_completion(turn, item->step) != NULL)
 			continue;
-		kind = rom_schedule_kind(scheduled->type);
+		kind = rom_kinds_find(scheduled->type);
 		outcome = kind && kind->arrived ? kind->arrived(turn, scheduled, item) : NULL;
 		if (outcome != NULL)
 			append_outcome(turn, outcome);
@@ -81,8 +81,8 @@ rom_schedule_absorb(RomTurn *turn)
 static bool
 poll(RomTurn *turn, const char *handle, TimestampTz *due)
 {
-	RomEvent   *scheduled = rom_turn_scheduled(turn, handle);
-	const RomScheduleKind *kind = scheduled ? rom_schedule_kind(scheduled->type) : NULL;
+	RomEvent   *scheduled = rom_replay_scheduled(turn, handle);
+	const RomScheduleKind *kind = scheduled ? rom_kinds_find(scheduled->type) : NULL;
 	TimestampTz this_due = DT_NOEND;
 	RomEvent   *outcome;
 
@@ -110,7 +110,7 @@ static RomOutcome
 await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	AwaitOptions *options = call->options;
-	RomWait    *before = rom_turn_waited(turn, call);
+	RomWait    *before = rom_call_waited(turn, call);
 	RomStatus	status = ROM_STATUS_WAITING_ACTIVITY;
 	const char *kind_name = "activity";
 	TimestampTz due = DT_NOEND;
@@ -124,10 +124,10 @@ await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		limit = rom_jb_get_time(before->detail, "limit");
 	for (int i = 0; i < options->n; i++)
 	{
-		RomEvent   *scheduled = rom_turn_scheduled(turn, options->handles[i]);
-		const RomScheduleKind *kind = rom_schedule_kind(scheduled->type);
+		RomEvent   *scheduled = rom_replay_scheduled(turn, options->handles[i]);
+		const RomScheduleKind *kind = rom_kinds_find(scheduled->type);
 
-		if (rom_turn_completion(turn, options->handles[i]) != NULL)
+		if (rom_replay_completion(turn, options->handles[i]) != NULL)
 			continue;
 		if (poll(turn, options->handles[i], &due))
 		{
@@ -152,13 +152,13 @@ await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	if (limit <= rom_now())
 	{
 		event->type = ROM_EVENT_AWAIT_TIMEOUT;
-		event->result = rom_turn_copy_jsonb(turn, timeout_error(options->n));
+		event->result = rom_context_copy_jsonb(turn, timeout_error(options->n));
 		return ROM_OUTCOME_DONE;
 	}
 	rom_jb_begin(&jb);
 	rom_jb_time(&jb, "limit", limit);
 	rom_jb_int(&jb, "pending", pending);
-	outcome = rom_turn_wait(turn, call, status, kind_name, Min(due, limit), rom_jb_end(&jb));
+	outcome = rom_call_wait(turn, call, status, kind_name, Min(due, limit), rom_jb_end(&jb));
 	if (!options->any)
 		turn->wait.fan_in = pending;
 	return outcome;
@@ -176,7 +176,7 @@ static const RomPrimitive primitive_await = {
 static void
 check_handle(RomTurn *turn, const char *handle)
 {
-	if (rom_turn_scheduled(turn, handle) == NULL)
+	if (rom_replay_scheduled(turn, handle) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("\"%s\" is not a handle of a spawned step", handle),
@@ -194,9 +194,9 @@ wait_for(RomTurn *turn, RomCall *call, char **handles, int n, bool any, Timestam
 	options->until = until;
 	options->handles = MemoryContextAlloc(turn->cxt, sizeof(char *) * Max(n, 1));
 	for (int i = 0; i < n; i++)
-		options->handles[i] = rom_turn_copy_text(turn, handles[i]);
+		options->handles[i] = rom_context_copy_text(turn, handles[i]);
 	call->options = options;
-	rom_turn_block(turn, call);
+	rom_call_block(turn, call);
 }
 
 void
@@ -218,10 +218,10 @@ rom_schedule_wait_until(RomTurn *turn, const char *label, char **handles, int n,
 Jsonb *
 rom_schedule_value(RomTurn *turn, const char *handle)
 {
-	const RomScheduleKind *kind = rom_schedule_kind(rom_turn_scheduled(turn, handle)->type);
+	const RomScheduleKind *kind = rom_kinds_find(rom_replay_scheduled(turn, handle)->type);
 
 	rom_failure_observe(turn, handle);
-	return kind->value(turn, rom_turn_completion(turn, handle));
+	return kind->value(turn, rom_replay_completion(turn, handle));
 }
 
 PG_FUNCTION_INFO_V1(romancy_await);
@@ -235,18 +235,18 @@ PG_FUNCTION_INFO_V1(romancy_await);
 Datum
 romancy_await(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("await()");
+	RomTurn    *turn = rom_context_require("await()");
 	char	   *handle = rom_arg_text(fcinfo, 0, "handle");
 	RomCall		call = {0};
 
 	if (turn->eval.unwinding)
-		rom_turn_unwind(turn);
+		rom_context_unwind(turn);
 	check_handle(turn, handle);
 	call.primitive = &primitive_await;
 	call.step = call.step_base = psprintf("await_%s", handle);
-	if (rom_turn_completion(turn, handle) == NULL)
+	if (rom_replay_completion(turn, handle) == NULL)
 		wait_for(turn, &call, &handle, 1, false, DT_NOEND);
-	rom_turn_wait_over(turn, call.step);
+	rom_call_wait_over(turn, call.step);
 	PG_RETURN_JSONB_P(rom_schedule_value(turn, handle));
 }
 
@@ -287,7 +287,7 @@ PG_FUNCTION_INFO_V1(romancy_await_all);
 Datum
 romancy_await_all(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("await_all()");
+	RomTurn    *turn = rom_context_require("await_all()");
 	int			n;
 	char	  **handles = handle_array(fcinfo, 0, &n);
 	bool		pending = false;
@@ -295,11 +295,11 @@ romancy_await_all(PG_FUNCTION_ARGS)
 	RomCall		call = {0};
 
 	if (turn->eval.unwinding)
-		rom_turn_unwind(turn);
+		rom_context_unwind(turn);
 	for (int i = 0; i < n; i++)
 	{
 		check_handle(turn, handles[i]);
-		pending |= rom_turn_completion(turn, handles[i]) == NULL;
+		pending |= rom_replay_completion(turn, handles[i]) == NULL;
 	}
 	if (n > 0)
 	{
@@ -307,7 +307,7 @@ romancy_await_all(PG_FUNCTION_ARGS)
 		call.step = call.step_base = psprintf("await_all_%s", handles[0]);
 		if (pending)
 			wait_for(turn, &call, handles, n, false, DT_NOEND);
-		rom_turn_wait_over(turn, call.step);
+		rom_call_wait_over(turn, call.step);
 	}
 	values = palloc(sizeof(Datum) * Max(n, 1));
 	for (int i = 0; i < n; i++)
@@ -326,7 +326,7 @@ PG_FUNCTION_INFO_V1(romancy_await_any);
 Datum
 romancy_await_any(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_turn_require("await_any()");
+	RomTurn    *turn = rom_context_require("await_any()");
 	int			n;
 	char	  **handles = handle_array(fcinfo, 0, &n);
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, 1, "timeout");
@@ -339,7 +339,7 @@ romancy_await_any(PG_FUNCTION_ARGS)
 	bool		nulls[2] = {false, false};
 
 	if (turn->eval.unwinding)
-		rom_turn_unwind(turn);
+		rom_context_unwind(turn);
 	if (n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
@@ -348,9 +348,9 @@ romancy_await_any(PG_FUNCTION_ARGS)
 		check_handle(turn, handles[i]);
 	call.primitive = &primitive_await;
 	call.step_base = "await_any";
-	call.step = rom_turn_next_step(turn, &call);
+	call.step = rom_call_next_step(turn, &call);
 
-	next = rom_turn_peek(turn);
+	next = rom_replay_peek(turn);
 	if (next != NULL && next->type == ROM_EVENT_AWAIT_TIMEOUT &&
 		strcmp(next->step, call.step) == 0)
 	{
@@ -364,7 +364,7 @@ romancy_await_any(PG_FUNCTION_ARGS)
 	 */
 	for (int i = 0; i < n; i++)
 	{
-		int64		seq = rom_turn_completion_order(turn, handles[i]);
+		int64		seq = rom_replay_completion_order(turn, handles[i]);
 
 		if (seq > 0 && (first == NULL || seq < first_seq))
 		{
@@ -374,8 +374,8 @@ romancy_await_any(PG_FUNCTION_ARGS)
 	}
 	if (first == NULL)
 		wait_for(turn, &call, handles, n, true,
-				 timeout ? rom_timestamp_plus(rom_now(), timeout) : DT_NOEND);
-	rom_turn_wait_over(turn, call.step);
+				 timeout ? rom_arg_timestamp_plus(rom_now(), timeout) : DT_NOEND);
+	rom_call_wait_over(turn, call.step);
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	values[0] = CStringGetTextDatum(first);

@@ -111,19 +111,19 @@ apply_inbox(RomTurn *turn)
 	if (steered && paused != was_paused)
 	{
 		if (paused && pause->error != NULL)
-			rom_verdict_paused(turn, rom_turn_copy_jsonb(turn, pause->error));
+			rom_verdict_paused(turn, rom_context_copy_jsonb(turn, pause->error));
 		else if (paused)
 		{
-			RomEvent   *event = rom_turn_event(turn, ROM_EVENT_WORKFLOW_PAUSED, NULL);
+			RomEvent   *event = rom_replay_event(turn, ROM_EVENT_WORKFLOW_PAUSED, NULL);
 
-			event->detail = rom_turn_copy_jsonb(turn, pause->detail);
-			rom_turn_append(turn, event);
+			event->detail = rom_context_copy_jsonb(turn, pause->detail);
+			rom_replay_append(turn, event);
 			rom_verdict_paused(turn, NULL);
 		}
 		else
 		{
 			/* what was waited for is established again by the evaluation */
-			rom_turn_append(turn, rom_turn_event(turn, ROM_EVENT_WORKFLOW_RESUMED, NULL));
+			rom_replay_append(turn, rom_replay_event(turn, ROM_EVENT_WORKFLOW_RESUMED, NULL));
 			inst->status = inst->resume_status;
 			turn->out.status = inst->status;
 			inst->crashes = 0;
@@ -143,11 +143,11 @@ apply_inbox(RomTurn *turn)
 	{
 		rom_schedule_absorb(turn);
 		rom_verdict_failed(turn,
-						   rom_turn_copy_jsonb(turn,
-											   rom_error_make(ERRCODE_ROM_TIMEOUT,
-															  psprintf("workflow \"%s\" exceeded its execution_timeout",
-																	   inst->workflow),
-															  NULL, NULL, NULL)));
+						   rom_context_copy_jsonb(turn,
+												  rom_error_make(ERRCODE_ROM_TIMEOUT,
+																 psprintf("workflow \"%s\" exceeded its execution_timeout",
+																		  inst->workflow),
+																 NULL, NULL, NULL)));
 		return true;
 	}
 	return false;
@@ -166,8 +166,8 @@ find_handler(RomTurn *turn, FmgrInfo **result)
 	MemoryContextSwitchTo(old);
 	PG_TRY();
 	{
-		turn->workflow = rom_workflow_by_id(turn->inst->def_id);
-		flinfo = rom_workflow_handler(turn->workflow, turn->owner);
+		turn->workflow = rom_definition_by_id(turn->inst->def_id);
+		flinfo = rom_definition_handler(turn->workflow, turn->owner);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -198,7 +198,7 @@ static void
 find_version(RomTurn *turn)
 {
 	if (turn->workflow == NULL)
-		turn->workflow = rom_workflow_by_id(turn->inst->def_id);
+		turn->workflow = rom_definition_by_id(turn->inst->def_id);
 }
 
 /* yields: has the turn to end here, and the rest to be done by the next one? */
@@ -221,7 +221,7 @@ compensate(RomTurn *turn)
 	TimestampTz until;
 
 	find_version(turn);
-	rom_verdict_close_work(turn);
+	rom_hooks_close_work(turn);
 	if (rom_saga_settle(turn, &until))
 	{
 		turn->wait.now = NULL;
@@ -355,7 +355,7 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 				return ended(turn);
 			case ROM_EVAL_ERROR:
 				{
-					Jsonb	   *error = rom_turn_copy_jsonb(turn, rom_error_to_jsonb(edata));
+					Jsonb	   *error = rom_context_copy_jsonb(turn, rom_error_to_jsonb(edata));
 
 					turn->out.failed_step = rom_failure_find(turn, error);
 					rom_verdict_failed(turn, error);
@@ -514,7 +514,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 
 	/* it has a history, and has not begun: a fork, or one that is retried */
 	if (inst->status == ROM_STATUS_PENDING && turn->replay.stored > 0)
-		rom_turn_renew(turn);
+		rom_hooks_renew(turn);
 	rom_failure_schedule_again(turn);
 	rom_schedule_absorb(turn);
 

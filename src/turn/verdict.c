@@ -3,7 +3,7 @@
  * verdict.c
  *		How a turn ends: its verdicts, and their saving.
  *
- * A verdict is a status and what goes with it, in the turn alone; rom_turn_save()
+ * A verdict is a status and what goes with it, in the turn alone; rom_save_turn()
  * writes it.
  *
  *-------------------------------------------------------------------------
@@ -34,25 +34,25 @@ rom_verdict_waiting(RomTurn *turn, RomStatus status, TimestampTz wake_at)
 bool
 rom_verdict_completed(RomTurn *turn, Jsonb *output)
 {
-	RomEvent   *event = rom_turn_event(turn, ROM_EVENT_WORKFLOW_COMPLETED, NULL);
+	RomEvent   *event = rom_replay_event(turn, ROM_EVENT_WORKFLOW_COMPLETED, NULL);
 
 	/* a canvas gathers the results of any number of tasks */
 	if (VARSIZE(output) > rom_guc_max_payload_size &&
 		!(turn->inst->flags & ROM_IS_CANVAS))
 	{
 		turn->out.fail_error =
-			rom_turn_copy_jsonb(turn,
-								rom_error_make(ERRCODE_ROM_LIMIT,
-											   psprintf("output of workflow \"%s\" has %d bytes, the limit is %d",
-														turn->inst->workflow, (int) VARSIZE(output),
-														rom_guc_max_payload_size),
-											   NULL,
-											   "Keep large data in a table and return a key, or raise romancy.max_payload_size.",
-											   NULL));
+			rom_context_copy_jsonb(turn,
+								   rom_error_make(ERRCODE_ROM_LIMIT,
+												  psprintf("output of workflow \"%s\" has %d bytes, the limit is %d",
+														   turn->inst->workflow, (int) VARSIZE(output),
+														   rom_guc_max_payload_size),
+												  NULL,
+												  "Keep large data in a table and return a key, or raise romancy.max_payload_size.",
+												  NULL));
 		return false;
 	}
 	event->result = output;
-	rom_turn_append(turn, event);
+	rom_replay_append(turn, event);
 	turn->out.output = output;
 	turn->out.status = ROM_STATUS_COMPLETED;
 	turn->wait.now = NULL;
@@ -62,14 +62,14 @@ rom_verdict_completed(RomTurn *turn, Jsonb *output)
 void
 rom_verdict_final(RomTurn *turn, RomStatus status, Jsonb *error)
 {
-	RomEvent   *event = rom_turn_event(turn, status == ROM_STATUS_CANCELLED ?
-									   ROM_EVENT_WORKFLOW_CANCELLED :
-									   ROM_EVENT_WORKFLOW_FAILED, NULL);
+	RomEvent   *event = rom_replay_event(turn, status == ROM_STATUS_CANCELLED ?
+										 ROM_EVENT_WORKFLOW_CANCELLED :
+										 ROM_EVENT_WORKFLOW_FAILED, NULL);
 
 	event->result = error;
 	if (status == ROM_STATUS_FAILED)
 		event->detail = turn->saga ? turn->saga->failed_step : turn->out.failed_step;
-	rom_turn_append(turn, event);
+	rom_replay_append(turn, event);
 	turn->out.error = error;
 	turn->out.status = status;
 	turn->wait.now = NULL;
@@ -88,11 +88,11 @@ rom_verdict_paused(RomTurn *turn, Jsonb *error)
 {
 	if (error != NULL)
 	{
-		RomEvent   *event = rom_turn_event(turn, ROM_EVENT_WORKFLOW_PAUSED, NULL);
+		RomEvent   *event = rom_replay_event(turn, ROM_EVENT_WORKFLOW_PAUSED, NULL);
 
 		/* nothing of what this evaluation asked for is kept */
 		event->result = error;
-		rom_turn_append(turn, event);
+		rom_replay_append(turn, event);
 	}
 	if (turn->inst->status != ROM_STATUS_PAUSED)
 		turn->inst->resume_status = turn->inst->status;
@@ -104,9 +104,9 @@ rom_verdict_paused(RomTurn *turn, Jsonb *error)
 }
 
 void
-rom_turn_pause(RomTurn *turn, Jsonb *error)
+rom_verdict_pause(RomTurn *turn, Jsonb *error)
 {
-	rom_verdict_paused(turn, rom_turn_copy_jsonb(turn, error));
+	rom_verdict_paused(turn, rom_context_copy_jsonb(turn, error));
 }
 
 /* cancel_error is the error of a cancelled instance as doc/errors.md describes it. */
@@ -121,8 +121,8 @@ cancel_error(RomTurn *turn, RomInboxItem *item)
 	rom_jb_text(&jb, "message", reason ? reason : "cancelled");
 	rom_jb_text(&jb, "cancelled_by", rom_jb_get_text(item->detail, "by"));
 	rom_jb_time(&jb, "cancelled_at", item->created_at);
-	rom_jb_text(&jb, "previous_status", rom_status_name(turn->inst->status));
-	return rom_turn_copy_jsonb(turn, rom_jb_end(&jb));
+	rom_jb_text(&jb, "previous_status", rom_instance_status_name(turn->inst->status));
+	return rom_context_copy_jsonb(turn, rom_jb_end(&jb));
 }
 
 void

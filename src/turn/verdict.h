@@ -36,6 +36,6 @@ extern void rom_verdict_cancelled(RomTurn *turn, RomInboxItem *item);
 extern Jsonb *rom_verdict_saga_error(RomTurn *turn);
 
 /* The verdict "paused" with error (an operator has to mend it), without running anything. */
-extern void rom_turn_pause(RomTurn *turn, Jsonb *error);
+extern void rom_verdict_pause(RomTurn *turn, Jsonb *error);
 
 #endif							/* ROM_VERDICT_H */

@@ -114,7 +114,7 @@ release_place(int code, Datum arg)
 	me->pid = 0;
 	rom_roster_tell_locked(roster, ROM_TELL_WORKER, &latches);
 	SpinLockRelease(&roster->mutex);
-	rom_latches_set(&latches);
+	rom_roster_set_latches(&latches);
 }
 
 /* SIGINT in a scheduler: cancels the unit, and nothing between units. */
@@ -382,7 +382,7 @@ check_unit(void *arg)
 	if (check->full || check->extension != checked_extension)
 	{
 		check->full = true;
-		if (!rom_version_matches(&version))
+		if (!rom_control_version_matches(&version))
 		{
 			check->refusal = ROM_REFUSAL_VERSION;
 			snprintf(check->version, sizeof(check->version), "%s", version);

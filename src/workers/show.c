@@ -62,7 +62,7 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row)
 	char	   *database = OidIsValid(row->dbid) ?
 		get_database_name(row->dbid) : NULL;
 
-	if (!rom_may_read(owner ? owner : ""))
+	if (!rom_instance_may_read(owner ? owner : ""))
 		return;
 	values[0] = Int32GetDatum(row->pid);
 	nulls[0] = row->pid == 0;
@@ -259,7 +259,7 @@ romancy_run_sweep(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the name of a sweep must not be null")));
-	rom_refuse_in_handler("run_sweep");
+	rom_context_refuse_handler("run_sweep");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	sweep = rom_sweep_find(name);
 	if (sweep < 0)
@@ -280,7 +280,7 @@ romancy_run_sweep(PG_FUNCTION_ARGS)
 Datum
 romancy_adopt_database(PG_FUNCTION_ARGS)
 {
-	rom_refuse_in_handler("adopt_database");
+	rom_context_refuse_handler("adopt_database");
 	if (!superuser() && !has_privs_of_role(GetUserId(), rom_extension_owner()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

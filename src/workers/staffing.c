@@ -238,7 +238,7 @@ wake_scheduler(Oid dbid)
 	SpinLockAcquire(&roster->mutex);
 	(void) rom_roster_wake_scheduler_locked(roster, dbid, &latches);
 	SpinLockRelease(&roster->mutex);
-	rom_latches_set(&latches);
+	rom_roster_set_latches(&latches);
 }
 
 void
@@ -398,7 +398,7 @@ ask_to_leave(int i)
 			latches.procnos[latches.count++] = worker->procno;
 	}
 	SpinLockRelease(&roster->mutex);
-	rom_latches_set(&latches);
+	rom_roster_set_latches(&latches);
 	plan->workers[i].leave = true;
 	rom_places_asked(i, plan->now);
 }

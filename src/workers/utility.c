@@ -200,7 +200,7 @@ send_away(Oid dbid, bool terminate)
 			worker->leave = true;
 		}
 		SpinLockRelease(&roster->mutex);
-		rom_latches_set(&latches);
+		rom_roster_set_latches(&latches);
 		if (terminate && pid != 0)
 			(void) kill(pid, SIGTERM);
 	}
@@ -264,7 +264,7 @@ bar(Oid dbid, int count)
 		}
 	}
 	SpinLockRelease(&roster->mutex);
-	rom_latches_set(&latches);
+	rom_roster_set_latches(&latches);
 }
 
 /* The database is gone: the launcher is to forget it. */
@@ -284,7 +284,7 @@ set_dropped(Oid dbid)
 		rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
 	}
 	SpinLockRelease(&roster->mutex);
-	rom_latches_set(&latches);
+	rom_roster_set_latches(&latches);
 }
 
 static void
