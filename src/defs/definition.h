@@ -13,6 +13,7 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+#include "base/errors.h"
 #include "defs/retry.h"
 
 /*

@@ -10,6 +10,7 @@
 
 #include "utils/jsonb.h"
 
+#include "base/errors.h"
 #include "instances/event.h"
 #include "turn/primitive.h"
 

@@ -8,6 +8,7 @@
 #ifndef ROM_CALL_H
 #define ROM_CALL_H
 
+#include "base/errors.h"
 #include "instances/event.h"
 #include "turn/primitive.h"
 
