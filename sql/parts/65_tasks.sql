@@ -74,9 +74,17 @@ CREATE FUNCTION romancy.complete_activity(token text, result jsonb DEFAULT NULL)
 RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_complete_activity';
 COMMENT ON FUNCTION romancy.complete_activity(text, jsonb) IS 'Record a claimed activity''s result; false if its lease was lost';
 
-CREATE FUNCTION romancy.fail_activity(token text, message text, error_code text DEFAULT NULL, detail jsonb DEFAULT NULL, non_retryable boolean DEFAULT false)
+CREATE FUNCTION romancy.fail_activity(token text, message text, error_code text DEFAULT NULL, detail jsonb DEFAULT NULL, non_retryable boolean DEFAULT false, retry_after interval DEFAULT NULL)
 RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_fail_activity';
-COMMENT ON FUNCTION romancy.fail_activity(text, text, text, jsonb, boolean) IS 'Record the failure of a claimed activity''s attempt; false if its lease was lost';
+COMMENT ON FUNCTION romancy.fail_activity(text, text, text, jsonb, boolean, interval) IS 'Record the failure of a claimed activity''s attempt; false if its lease was lost';
+
+CREATE FUNCTION romancy.release_activity(token text)
+RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_release_activity';
+COMMENT ON FUNCTION romancy.release_activity(text) IS 'Give a claimed activity back untouched, no attempt charged; false if its lease was lost';
+
+CREATE FUNCTION romancy.complete_activities(tokens text[], results jsonb[])
+RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_complete_activities';
+COMMENT ON FUNCTION romancy.complete_activities(text[], jsonb[]) IS 'Record the results of many claimed activities; how many whose lease was not lost';
 
 CREATE FUNCTION romancy.heartbeat_activity(token text, details jsonb DEFAULT NULL, extend interval DEFAULT NULL)
 RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_heartbeat_activity';

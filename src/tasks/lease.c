@@ -19,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -35,6 +36,7 @@
 #include "memory/sweep.h"
 #include "memory/wake.h"
 #include "tasks/lease.h"
+#include "tasks/task.h"
 #include "turn/context.h"
 #include "turn/turn.h"
 
@@ -108,6 +110,26 @@ rom_lease_refuse(FunctionCallInfo fcinfo)
 
 PG_FUNCTION_INFO_V1(romancy_complete_activity);
 
+/* complete records the result of a claimed activity; false when its lease was lost or its instance is over. */
+static bool
+complete(const RomToken *token, Oid caller, Jsonb *result)
+{
+	RomEngine	engine;
+	RomTask    *task;
+	bool		done;
+
+	rom_arg_check_payload(result, "result");
+	rom_engine_begin(&engine);
+	task = rom_lease_lock(token, caller);
+	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
+	if (done)
+		rom_task_succeed(task, owner_oid(task), result ? result : rom_jb_null_document());
+	else if (task != NULL && !task->live)
+		rom_task_delete(task);
+	rom_engine_end(&engine);
+	return done;
+}
+
 /*
  * romancy.complete_activity(token text, result jsonb) -> boolean
  *
@@ -118,20 +140,94 @@ Datum
 romancy_complete_activity(PG_FUNCTION_ARGS)
 {
 	RomToken	token;
-	Jsonb	   *result = rom_arg_jsonb_opt(fcinfo, 1);
+
+	rom_lease_refuse(fcinfo);
+	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
+	PG_RETURN_BOOL(complete(&token, GetUserId(), rom_arg_jsonb_opt(fcinfo, 1)));
+}
+
+PG_FUNCTION_INFO_V1(romancy_complete_activities);
+
+/*
+ * romancy.complete_activities(tokens text[], results jsonb[]) -> bigint
+ *
+ * The same for many, in one call: how many were completed. Those whose lease was lost are left out. RM012: the arrays differ in length, or hold
+ * what is no token.
+ */
+Datum
+romancy_complete_activities(PG_FUNCTION_ARGS)
+{
+	Oid			caller = GetUserId();
+	Datum	   *tokens;
+	Datum	   *results;
+	bool	   *token_nulls;
+	bool	   *result_nulls;
+	int			ntokens;
+	int			nresults;
+	int64		done = 0;
+
+	rom_lease_refuse(fcinfo);
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", PG_ARGISNULL(0) ? "tokens" : "results")));
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT,
+					  &tokens, &token_nulls, &ntokens);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), JSONBOID, -1, false, TYPALIGN_INT,
+					  &results, &result_nulls, &nresults);
+	if (ntokens != nresults)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("tokens and results differ in length"),
+				 errdetail("There are %d tokens and %d results.", ntokens, nresults)));
+	for (int i = 0; i < ntokens; i++)
+	{
+		RomToken	token;
+
+		CHECK_FOR_INTERRUPTS();
+		rom_token_read(token_nulls[i] ? "" : TextDatumGetCString(tokens[i]), &token);
+		done += complete(&token, caller, result_nulls[i] ? NULL : DatumGetJsonbP(results[i]));
+	}
+	PG_RETURN_INT64(done);
+}
+
+PG_FUNCTION_INFO_V1(romancy_release_activity);
+
+/*
+ * romancy.release_activity(token text) -> boolean
+ *
+ * Gives a claimed task back untouched: it is to be had again at once, and the attempt does not count. False as for complete_activity.
+ */
+Datum
+romancy_release_activity(PG_FUNCTION_ARGS)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task SET state = $2, attempt = attempt - 1, due_at = NULL, fence = NULL, claimed_at = NULL,"
+		" beat_at = NULL, worker_id = NULL, started_at = CASE WHEN attempt > 1 THEN started_at END WHERE task_id = $1",
+		2, {UUIDOID, INT2OID}
+	};
+	RomToken	token;
 	Oid			caller = GetUserId();
 	RomEngine	engine;
 	RomTask    *task;
+	Datum		values[2];
 	bool		done;
 
 	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
-	rom_arg_check_payload(result, "result");
 	rom_engine_begin(&engine);
 	task = rom_lease_lock(&token, caller);
 	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
 	if (done)
-		rom_task_succeed(task, owner_oid(task), result ? result : rom_jb_null_document());
+	{
+		rom_task_ended(task);
+		task->state = rom_task_is_paused(&task->instance_id) ? ROM_TASK_PARKED : ROM_TASK_READY;
+		values[0] = UUIDPGetDatum(&task->id);
+		values[1] = Int16GetDatum(task->state);
+		rom_execute(&update, values, NULL, 0);
+		if (task->state == ROM_TASK_READY)
+			rom_task_wake(task, owner_oid(task));
+	}
 	else if (task != NULL && !task->live)
 		rom_task_delete(task);
 	rom_engine_end(&engine);
@@ -159,9 +255,9 @@ PG_FUNCTION_INFO_V1(romancy_fail_activity);
 
 /*
  * romancy.fail_activity(token text, message text, error_code text, detail jsonb,
- * non_retryable boolean) -> boolean
+ * non_retryable boolean, retry_after interval) -> boolean
  *
- * The attempt failed; the retry policy decides about another. False as for complete_activity.
+ * The attempt failed; the retry policy decides about another, and when, unless retry_after says it. False as for complete_activity.
  */
 Datum
 romancy_fail_activity(PG_FUNCTION_ARGS)
@@ -173,6 +269,7 @@ romancy_fail_activity(PG_FUNCTION_ARGS)
 	RomRetryPolicy policy;
 	RomEngine	engine;
 	RomTask    *task;
+	Interval   *retry_after = rom_arg_interval_opt(fcinfo, 5, "retry_after");
 	bool		done;
 
 	rom_lease_refuse(fcinfo);
@@ -186,6 +283,9 @@ romancy_fail_activity(PG_FUNCTION_ARGS)
 	if (done)
 	{
 		policy = rom_task_policy(task);
+		task->has_retry_at = retry_after != NULL;
+		if (retry_after != NULL)
+			task->retry_at = rom_arg_timestamp_plus(rom_now(), retry_after);
 		error = rom_error_catchable(error, psprintf("activity \"%s\" was interrupted", task->activity));
 		rom_task_fail(task, owner_oid(task), &policy, error,
 					  rom_arg_bool_opt(fcinfo, 4, false) ? ROM_TASK_RETRY_NEVER : ROM_TASK_RETRY_POLICY);

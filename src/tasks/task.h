@@ -73,6 +73,9 @@ typedef struct RomTask
 	int64		lease_us;
 	int64		close_us;		/* start_to_close_timeout; 0: none, as below */
 	int64		beat_us;		/* heartbeat_timeout */
+	bool		has_retry_at;	/* rom_task_fail(): when another attempt is to
+								 * begin, if there is one */
+	TimestampTz retry_at;
 	int64		delay_us;		/* rom_task_insert(): not before so much
 								 * later; then start_by does not count */
 	ItemPointerData locked;		/* where its row stands, if this transaction

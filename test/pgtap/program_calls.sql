@@ -1,0 +1,39 @@
+-- release_activity, complete_activities and retry_after of fail_activity. It would catch a released task that counts as an attempt or keeps its place.
+BEGIN;
+CREATE EXTENSION IF NOT EXISTS pgtap;
+SELECT plan(18);
+SET LOCAL client_min_messages = warning;
+CREATE PROCEDURE settle() LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN CALL romancy.drain(turns => n); END $$;
+CREATE FUNCTION asks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.map('pc', i); END $$;
+SELECT romancy.define_activity('pc', queue => 'pcq', retry => '{"max_attempts": 2}');
+SELECT romancy.set_queue('pcq', max_concurrency => 2);
+SELECT romancy.start_workflow('asks', '[1, 2, 3]') AS id \gset
+CALL settle();
+CREATE TEMP TABLE got AS SELECT * FROM romancy.fetch_activities('pcq', 'w', 5);
+SELECT is((SELECT count(*) FROM got), 2::bigint, 'two at a time');
+SELECT is_empty($$ SELECT * FROM romancy.fetch_activities('pcq', 'w') $$, 'no third');
+SELECT token AS t, input AS n FROM got ORDER BY input LIMIT 1 \gset
+SELECT ok(romancy.release_activity(:'t'), 'released');
+SELECT ok(NOT romancy.release_activity(:'t'), 'once');
+SELECT ok(NOT romancy.complete_activity(:'t'), 'its token is good for nothing more');
+SELECT is((SELECT status || ' ' || attempt || ' ' || (worker_id IS NULL) || (started_at IS NULL) FROM romancy.activity_tasks WHERE input = :'n'), 'ready 0 truetrue', 'no attempt is charged');
+CREATE TEMP TABLE again AS SELECT * FROM romancy.fetch_activities('pcq', 'w', 5);
+SELECT is((SELECT count(*) || ' ' || min(attempt) FROM again), '1 1', 'its place is free again, and it is a first attempt');
+SELECT token AS t FROM again \gset
+SELECT ok(romancy.fail_activity(:'t', 'busy', retry_after => '1 hour'), 'failed, to be tried later');
+SELECT ok((SELECT due_at BETWEEN now() + interval '59 min' AND now() + interval '61 min' FROM romancy.activity_tasks WHERE status = 'waiting'), 'as it says, not as the policy does');
+SELECT token AS t2 FROM got WHERE token NOT IN (SELECT token FROM again) AND input <> :'n' \gset
+SELECT is(romancy.complete_activities(ARRAY[:'t', :'t2'], ARRAY['1', '"two"']::jsonb[]), 1::bigint, 'many at once: those whose lease was not lost');
+SELECT is(romancy.complete_activities('{}', '{}'), 0::bigint, 'none');
+SELECT throws_ok($$ SELECT romancy.complete_activities('{a}', '{}') $$, 'RM012', 'tokens and results differ in length', 'too few results');
+SELECT throws_ok($$ SELECT romancy.complete_activities('{a}', '{1}') $$, 'RM012', NULL, 'no token');
+SELECT throws_ok($$ SELECT romancy.complete_activities(NULL, '{}') $$, '22004', NULL, 'null');
+SELECT throws_ok($$ SELECT romancy.release_activity('a') $$, 'RM012', NULL, 'no token to release');
+SELECT is((SELECT count(*) FROM romancy.fetch_activities('pcq', 'w', 5)), 1::bigint, 'the last one can be had');
+-- of an instance that is over
+CREATE TEMP TABLE last AS SELECT claimed_at FROM romancy.activity_tasks WHERE status = 'running';
+SELECT ok(romancy.cancel_workflow(:'id'), 'cancelled');
+CALL settle();
+SELECT ok(NOT romancy.release_activity(:'t2'), 'nothing to release any more');
+SELECT * FROM finish();
+ROLLBACK;
