@@ -13,7 +13,8 @@ use PostgreSQL::Test::Utils;
 use RomancyTest;
 use Test::More;
 
-my $node = romancy_node('identity', 'romancy.max_workers' => 3, 'romancy.executors' => 1, 'restart_after_crash' => 'on');
+# (autovacuum evaluates index expressions, in a session of its own)
+my $node = romancy_node('identity', 'romancy.max_workers' => 3, 'romancy.executors' => 1, 'restart_after_crash' => 'on', 'autovacuum' => 'off');
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 sub as_intruder { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'intruder' ]) }
