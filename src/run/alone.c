@@ -141,6 +141,7 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				rom_transaction_wake(id, owner, 0); /* in another process */
 			if (run.nalone == 0 || *tainted)
 				return turns;
+			injected = given;
 			continue;			/* interrupted: look at the inbox again */
 		}
 		if (rom_trouble_is_cancel(error))

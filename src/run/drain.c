@@ -293,6 +293,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 			rom_slot_clear_suspect(id);
 			break;
 		}
+		injected = run->injected;
 	}
 	rom_slot_unkeep();
 	rom_throttle_release();

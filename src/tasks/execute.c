@@ -54,9 +54,8 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 {
 	static RomStatement lock = {
 		"SELECT " ROM_TASK_COLUMNS ","
-		" (SELECT i.status = 'paused' FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL"
-		/* one in the database that an undoing has torn out does not run again */
-		" AND (t.queue <> '' OR i.status <> 'compensating'))"
+		" (SELECT CASE WHEN i.wait ? 'saga' THEN 2 WHEN i.status = 'paused' THEN 1 ELSE 0 END"
+		" FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)"
 		" FROM romancy.t_task t WHERE t.task_id = ANY ($1) AND t.owner = $2 FOR UPDATE OF t SKIP LOCKED",
 		2, {UUIDARRAYOID, TEXTOID}
 	};
@@ -81,12 +80,13 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
-		Datum		paused;
+		Datum		state;
 
 		found[i] = rom_task_read(i);
-		paused = rom_value(i, ROM_TASK_NCOLUMNS + 1, &isnull);
+		state = rom_value(i, ROM_TASK_NCOLUMNS + 1, &isnull);
 		found[i]->live = !isnull;
-		found[i]->paused = !isnull && DatumGetBool(paused);
+		found[i]->ending = !isnull && DatumGetInt32(state) == 2;
+		found[i]->paused = !isnull && DatumGetInt32(state) == 1;
 	}
 	for (int i = 0; i < n; i++)
 		for (uint64 j = 0; j < rows; j++)
@@ -500,6 +500,12 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 			run->again[run->nagain++] = task->id;
 		else if (!task->live)
 			drop(task);
+		else if (task->ending && task->kind != ROM_TASK_COMPENSATION && task->queue[0] == '\0' && !has_outcome(run, task))
+		{
+			/* its instance waits for this */
+			drop(task);
+			rom_wake_ready(&task->instance_id, owner, task->priority);
+		}
 		else if (has_outcome(run, task))
 			(void) run_task(run, task, owner, 0, false);	/* parked meanwhile,
 															 * perhaps */

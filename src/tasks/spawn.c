@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
 #include "base/arg.h"
@@ -20,8 +21,10 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "defs/activity_definition.h"
 #include "instances/event.h"
+#include "memory/slot.h"
 #include "memory/wake.h"
 #include "steps/activity.h"
 #include "tasks/quota.h"
@@ -455,25 +458,78 @@ queued_execute(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activ
 	return rom_call_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity", DT_NOEND, NULL);
 }
 
-/* tasks_end takes the tasks of an instance that has come to its end away: those not begun are deleted, running ones are cancelled. */
+/*
+ * free_tasks locks the tasks of an instance that nobody else has in hand and that no program outside holds
+ * a lease on, and returns their ids. *all is how many there are altogether, running ones included.
+ */
+static int
+free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
+{
+	static RomStatement lock = {
+		"SELECT task_id, state FROM romancy.t_task WHERE instance_id = $1 AND state <> 3 FOR UPDATE SKIP LOCKED",
+		1, {UUIDOID}
+	};
+	static RomStatement count = {
+		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state <> 3",
+		1, {UUIDOID}
+	};
+	Datum		values[1] = {UUIDPGetDatum(&turn->inst->id)};
+	uint64		rows = rom_execute(&lock, values, NULL, 0);
+	int64		running = 0;
+	bool		isnull;
+	int			n = 0;
+
+	*ids = MemoryContextAlloc(turn->cxt, sizeof(pg_uuid_t) * Max(rows, 1));
+	for (uint64 i = 0; i < rows; i++)
+	{
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
+
+		/*
+		 * a procedure, or a function that is not transactional, runs between
+		 * transactions
+		 */
+		if (DatumGetInt16(rom_value(i, 2, &isnull)) == ROM_TASK_RUNNING)
+			running++;
+		else if (!rom_slot_kept(id))
+			(*ids)[n++] = *id;
+	}
+
+	/*
+	 * with a snapshot of its own: what was deleted in between has left its
+	 * outcome
+	 */
+	rom_execute(&count, values, NULL, 1);
+	*all = DatumGetInt64(rom_value(0, 1, &isnull)) - running;
+	return n;
+}
+
+/* tasks_end takes the tasks of an instance that is about to end away: those not begun are deleted, running ones are cancelled. */
 static void
 tasks_end(RomTurn *turn, RomStatus status)
 {
 	static RomStatement delete = {
-		"DELETE FROM romancy.t_task WHERE task_id IN (SELECT task_id FROM romancy.t_task"
-		" WHERE instance_id = $1 AND state IN (0, 2, 4, 5) FOR UPDATE SKIP LOCKED)",
-		1, {UUIDOID}
+		"DELETE FROM romancy.t_task WHERE task_id = ANY ($1)",
+		1, {UUIDARRAYOID}
 	};
 	static RomStatement left = {
 		"SELECT task_id FROM romancy.t_task WHERE instance_id = $1 AND queue = '' AND state <> 3",
 		1, {UUIDOID}
 	};
+	pg_uuid_t  *ids;
+	int64		all;
+	int			n = free_tasks(turn, &ids, &all);
 	Datum		values[1];
 	uint64		rows;
 	bool		isnull;
 
+	if (n > 0)
+	{
+		values[0] = rom_uuid_array(ids, n);
+		rom_execute(&delete, values, NULL, 0);
+	}
+	if (all == n)
+		return;
 	values[0] = UUIDPGetDatum(&turn->inst->id);
-	rom_execute(&delete, values, NULL, 0);
 	rows = rom_execute(&left, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 		rom_wake_cancel(DatumGetUUIDP(rom_value(i, 1, &isnull)));
@@ -482,6 +538,21 @@ tasks_end(RomTurn *turn, RomStatus status)
 	 * programs outside hear of it by their heartbeats, which look at the
 	 * instance
 	 */
+}
+
+/* tasks_busy: has anybody one of its tasks in hand? Those that have come free meanwhile are deleted. */
+static bool
+tasks_busy(RomTurn *turn)
+{
+	pg_uuid_t  *ids;
+	int64		all;
+
+	if (free_tasks(turn, &ids, &all) == all)
+	{
+		tasks_end(turn, turn->out.status);
+		return false;
+	}
+	return true;
 }
 
 /* task_in_use: is there a task of this activity? */
@@ -504,6 +575,7 @@ rom_spawn_init(void)
 	rom_kinds_register(&schedule_activity);
 	rom_activity_on_queued(queued_execute);
 	rom_hooks_on_end(ROM_HAS_TASKS, tasks_end);
+	rom_hooks_on_busy(ROM_HAS_TASKS, tasks_busy);
 	rom_saga_on_in_flight(in_flight);
 	rom_activity_definition_on_drop(task_in_use);
 }

@@ -85,6 +85,8 @@ typedef struct RomTask
 	RomCost    *cost;			/* of the attempt that has just ended, where
 								 * it is known, or NULL */
 	bool		paused;			/* its instance is paused (execute.c) */
+	bool		ending;			/* its instance waits for its parts before it
+								 * ends (execute.c) */
 	bool		unwanted;		/* its instance is final, or compensates and
 								 * will undo it (lease.c) */
 } RomTask;

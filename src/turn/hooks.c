@@ -30,6 +30,36 @@ rom_hooks_on_end(int32 flags, RomEndHook hook)
 static struct
 {
 	int32		flags;
+	RomBusyHook hook;
+}			busy_hooks[4];
+static int	n_busy_hooks = 0;
+
+void
+rom_hooks_on_busy(int32 flags, RomBusyHook hook)
+{
+	if (n_busy_hooks == lengthof(busy_hooks))
+		elog(ERROR, "too many busy hooks");
+	busy_hooks[n_busy_hooks].flags = flags;
+	busy_hooks[n_busy_hooks++].hook = hook;
+}
+
+bool
+rom_hooks_busy(RomTurn *turn)
+{
+	bool		busy = false;
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	for (int i = 0; i < n_busy_hooks; i++)
+		if (busy_hooks[i].flags & turn->inst->flags)
+			busy |= busy_hooks[i].hook(turn);
+	rom_engine_end(&engine);
+	return busy;
+}
+
+static struct
+{
+	int32		flags;
 	RomPauseHook hook;
 }			pause_hooks[4];
 static int	n_pause_hooks = 0;

@@ -14,6 +14,17 @@
 typedef void (*RomEndHook) (RomTurn *turn, RomStatus status);
 extern void rom_hooks_on_end(int32 flags, RomEndHook hook);
 
+/*
+ * Others' answer to whether parts of an instance that is about to end still run elsewhere: called in an
+ * engine scope, after the end hooks, with any of flags set. As long as one says yes the end waits; who ends
+ * such a part makes the instance ready.
+ */
+typedef bool (*RomBusyHook) (RomTurn *turn);
+extern void rom_hooks_on_busy(int32 flags, RomBusyHook hook);
+
+/* rom_hooks_busy asks them. Enters the engine by itself. */
+extern bool rom_hooks_busy(RomTurn *turn);
+
 /* Others' part in a pause (paused) and in its end: called in an engine scope when a turn has paused the instance, or a paused one goes on or ends, with any of flags set. */
 typedef void (*RomPauseHook) (RomTurn *turn, bool paused);
 extern void rom_hooks_on_pause(int32 flags, RomPauseHook hook);

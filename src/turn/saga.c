@@ -222,8 +222,10 @@ rom_saga_load(RomTurn *turn)
 	{
 		turn->saga = palloc0_object(RomSaga);
 		status = rom_jb_get_text(json, "status");
-		turn->saga->status = status && strcmp(status, "cancelled") == 0 ?
-			ROM_STATUS_CANCELLED : ROM_STATUS_FAILED;
+		turn->saga->status = status ? rom_instance_status_from_name(status) : ROM_STATUS_FAILED;
+		turn->saga->output = rom_jb_get_json(json, "output");
+		turn->saga->bare = rom_jb_get_bool(json, "bare", false);
+		turn->saga->quiet = rom_jb_get_bool(json, "quiet", false);
 		turn->saga->error = rom_jb_get_json(json, "error");
 		turn->saga->failed_step = rom_jb_get_json(json, "failed_step");
 		turn->saga->closed = rom_jb_get_bool(json, "closed", false);
@@ -243,6 +245,11 @@ rom_saga_to_jsonb(const RomSaga *saga)
 	rom_jb_text(&jb, "status", rom_instance_status_name(saga->status));
 	rom_jb_json(&jb, "error", saga->error);
 	rom_jb_json(&jb, "failed_step", saga->failed_step);
+	rom_jb_json(&jb, "output", saga->output);
+	if (saga->bare)
+		rom_jb_bool(&jb, "bare", true);
+	if (saga->quiet)
+		rom_jb_bool(&jb, "quiet", true);
 	rom_jb_bool(&jb, "closed", saga->closed);
 	rom_jb_json(&jb, "in_flight", saga->in_flight);
 	return rom_jb_end(&jb);
@@ -265,11 +272,39 @@ undo_unknown(RomTurn *turn, const char *step, const char *compensation, Jsonb *i
 	turn->out.changed = true;
 }
 
+/*
+ * take_injected gives the outcome of an activity that ran outside the turn's transaction, and that the handler
+ * will not be asked about any more, its place in history.
+ */
+static void
+take_injected(RomTurn *turn)
+{
+	RomInjected *injected = turn->how.injected;
+	RomWait    *wait = turn->wait.before;
+	RomEvent   *event;
+
+	if (injected == NULL || injected->failed || wait == NULL ||
+		strcmp(wait->kind, "procedure") != 0 || strcmp(wait->step, injected->step) != 0)
+		return;
+	event = rom_replay_event(turn, ROM_EVENT_ACTIVITY_COMPLETED, wait->step);
+	if (strncmp(wait->step, wait->name, strlen(wait->name)) != 0 ||
+		wait->step[strlen(wait->name)] != ':')
+		event->name = rom_context_copy_text(turn, wait->name);
+	event->input = wait->detail ? rom_jb_get_json(wait->detail, "input") : NULL;
+	event->result = rom_context_copy_jsonb(turn, injected->result);
+	rom_saga_note(turn, event, rom_saga_compensation(wait->name));
+	rom_replay_append(turn, event);
+	turn->how.injected = NULL;
+	turn->wait.before = NULL;
+}
+
 bool
 rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 {
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 	bool		begin;
+
+	take_injected(turn);
 
 	/*
 	 * a procedure outside the transaction was announced: how far it came is
@@ -291,6 +326,12 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 
 	if (begin)
 	{
+		/* it was to complete: now it is to be undone */
+		if (turn->saga != NULL && turn->saga->status == ROM_STATUS_COMPLETED)
+		{
+			turn->saga->bare = false;
+			turn->saga->output = NULL;
+		}
 		if (turn->saga == NULL)
 		{
 			turn->saga = palloc0_object(RomSaga);
@@ -311,6 +352,58 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 	}
 	MemoryContextSwitchTo(old);
 	return begin;
+}
+
+RomStatus
+rom_saga_shown(const RomSaga *saga)
+{
+	return saga->status == ROM_STATUS_COMPLETED ? ROM_STATUS_RUNNING : ROM_STATUS_COMPENSATING;
+}
+
+bool
+rom_saga_unsettled(RomTurn *turn)
+{
+	if ((turn->inst->flags & ROM_HAS_TASKS) == 0)
+		return false;
+	if (turn->inst->flags & ROM_IS_CANVAS)
+		return true;			/* its history does not tell */
+	for (int i = 0; i < turn->replay.history.count; i++)
+	{
+		RomEvent   *event = turn->replay.history.events[i];
+
+		if (event->type == ROM_EVENT_ACTIVITY_SCHEDULED &&
+			rom_replay_completion(turn, event->step) == NULL)
+			return true;
+	}
+	return false;
+}
+
+bool
+rom_saga_close(RomTurn *turn, RomStatus status, Jsonb *output, Jsonb *error)
+{
+	take_injected(turn);
+	if ((turn->saga != NULL && turn->saga->quiet) || !rom_saga_unsettled(turn) ||
+		(status == ROM_STATUS_COMPLETED && (turn->inst->flags & ROM_IS_CANVAS) != 0))
+		return false;
+	if (turn->saga == NULL)
+	{
+		turn->saga = MemoryContextAllocZero(turn->cxt, sizeof(RomSaga));
+		turn->saga->begun = true;
+		turn->wait.before = NULL;
+	}
+	turn->saga->status = status;
+	turn->saga->output = output;
+	turn->saga->error = error;
+	turn->saga->bare = true;
+	turn->out.error = error;
+	turn->inst->status = rom_saga_shown(turn->saga);
+	turn->inst->deadline = DT_NOEND;
+	turn->out.status = rom_saga_shown(turn->saga);
+	turn->out.wake_at = rom_now();
+	turn->wait.now = NULL;
+	turn->out.fail_error = NULL;
+	turn->out.changed = true;
+	return true;
 }
 
 /* compensation_input is what an activity is given to undo another: {"input": ..., "result": ...}. */

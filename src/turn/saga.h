@@ -12,11 +12,18 @@
 #include "instances/event.h"
 #include "turn/primitive.h"
 
-/* An instance on its way to a final status; kept in its wait while compensations run. */
+/*
+ * An instance on its way to a final status; kept in its wait while compensations run, and while parts of it
+ * that run elsewhere come to their ends.
+ */
 typedef struct RomSaga
 {
-	RomStatus	status;			/* failed or cancelled, when they have run */
+	RomStatus	status;			/* failed or cancelled, when they have run; or
+								 * completed */
 	Jsonb	   *error;
+	Jsonb	   *output;			/* completed: the handler's */
+	bool		bare;			/* no compensations: completed, or terminated */
+	bool		quiet;			/* nothing of it runs elsewhere any more */
 	Jsonb	   *failed_step;	/* as of rom_failure_find(), or NULL */
 	bool		begun;			/* in this turn: its status is to be seen
 								 * before anything runs */
@@ -49,6 +56,19 @@ extern char *rom_saga_compensation(const char *name);
  * has not run, it compensates first, and true is returned.
  */
 extern bool rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error);
+
+/*
+ * rom_saga_close has an instance whose handler has returned, or that is terminated, wait for its spawned
+ * activities that run elsewhere before it ends with status and output or error: what they do
+ * until then is in history. False: there are none that could be, and it ends at once.
+ */
+extern bool rom_saga_close(RomTurn *turn, RomStatus status, Jsonb *output, Jsonb *error);
+
+/* rom_saga_unsettled says whether spawned activities may still run elsewhere, as far as history tells. */
+extern bool rom_saga_unsettled(RomTurn *turn);
+
+/* rom_saga_shown is the status that others see until the end. */
+extern RomStatus rom_saga_shown(const RomSaga *saga);
 
 /*
  * Runs the last registered compensation that has not run: DONE. END: there is none, and

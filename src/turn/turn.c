@@ -17,6 +17,7 @@
 #include "utils/resowner.h"
 
 #include "base/clock.h"
+#include "base/guc.h"
 #include "base/errors.h"
 #include "instances/event.h"
 #include "memory/slot.h"
@@ -33,6 +34,9 @@
 #include "turn/turn.h"
 #include "turn/verdict.h"
 
+
+/* What runs elsewhere makes the instance that waits for it ready; if that is lost, it looks after this many milliseconds. */
+#define BUSY_LOOK_MS	1000
 
 /* A turn that works step by step yields after this many milliseconds. */
 #define TURN_BUDGET_MS	200
@@ -106,7 +110,8 @@ apply_inbox(RomTurn *turn)
 		rom_verdict_cancelled(turn, cancel);
 		return true;
 	}
-	if (turn->saga != NULL && inst->status == ROM_STATUS_COMPENSATING)
+	if (turn->saga != NULL &&
+		(inst->status == ROM_STATUS_COMPENSATING || turn->saga->status == ROM_STATUS_COMPLETED))
 		paused = was_paused;	/* a pause that came too late */
 	if (steered && paused != was_paused)
 	{
@@ -210,6 +215,49 @@ yields(RomTurn *turn, TimestampTz start)
 		 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_BUDGET_MS));
 }
 
+/* save_ending saves an instance on its way to its end, which goes on at until or when something comes. */
+static RomTurnEnd
+save_ending(RomTurn *turn, TimestampTz until)
+{
+	rom_verdict_waiting(turn, rom_saga_shown(turn->saga), until);
+	turn->out.error = turn->saga->error;
+	return ROM_TURN_SAVE;
+}
+
+/*
+ * quiet says whether nothing of the instance runs elsewhere any more, and all that was left by what did
+ * is in history. A spawned activity may be done but not committed, where nobody can see what it did; so
+ * its end is waited for, and what it leaves is taken up by a turn that begins after that.
+ */
+static bool
+quiet(RomTurn *turn, TimestampTz *until)
+{
+	if (turn->saga->quiet || !rom_saga_unsettled(turn))
+		return true;
+	turn->wait.now = NULL;
+	turn->saga->quiet = !rom_hooks_busy(turn);
+	*until = turn->saga->quiet ? rom_now() :
+		TimestampTzPlusMilliseconds(rom_now(), BUSY_LOOK_MS);
+	return false;
+}
+
+/* finish is the verdict that a saga has come to. */
+static void
+finish(RomTurn *turn)
+{
+	if (turn->saga->status == ROM_STATUS_COMPLETED)
+	{
+		Jsonb	   *output = turn->saga->output;
+
+		turn->saga = NULL;
+		/* the limit may have been lowered since the handler returned */
+		if (!rom_verdict_completed(turn, output))
+			rom_verdict_final(turn, ROM_STATUS_FAILED, turn->out.fail_error);
+	}
+	else
+		rom_verdict_final(turn, turn->saga->status, rom_verdict_saga_error(turn));
+}
+
 /*
  * compensate runs the compensations that are registered, last in first out,
  * until one has to wait, the budget is spent, or the instance ends.
@@ -222,12 +270,17 @@ compensate(RomTurn *turn)
 
 	find_version(turn);
 	rom_hooks_close_work(turn);
+	if (!quiet(turn, &until))
+		return save_ending(turn, until);
+	if (turn->saga->bare)
+	{
+		finish(turn);
+		return ROM_TURN_SAVE;
+	}
 	if (rom_saga_settle(turn, &until))
 	{
 		turn->wait.now = NULL;
-		rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, until);
-		turn->out.error = turn->saga->error;
-		return ROM_TURN_SAVE;
+		return save_ending(turn, until);
 	}
 	for (;;)
 	{
@@ -239,15 +292,11 @@ compensate(RomTurn *turn)
 			case ROM_OUTCOME_FAIL:	/* no deadline counts any more */
 				break;
 			case ROM_OUTCOME_WAIT:
-				rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, turn->wait.now->until);
-				turn->out.error = turn->saga->error;
-				return ROM_TURN_SAVE;
+				return save_ending(turn, turn->wait.now->until);
 			case ROM_OUTCOME_APART:
-				rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, rom_now());
-				turn->out.error = turn->saga->error;
-				return ROM_TURN_SAVE;
+				return save_ending(turn, rom_now());
 			case ROM_OUTCOME_END:
-				rom_verdict_final(turn, turn->saga->status, rom_verdict_saga_error(turn));
+				finish(turn);
 				return ROM_TURN_SAVE;
 			case ROM_OUTCOME_SOLO:
 			case ROM_OUTCOME_AGAIN:
@@ -259,9 +308,7 @@ compensate(RomTurn *turn)
 		if (yields(turn, start))
 		{
 			turn->wait.now = NULL;
-			rom_verdict_waiting(turn, ROM_STATUS_COMPENSATING, rom_now());
-			turn->out.error = turn->saga->error;
-			return ROM_TURN_SAVE;
+			return save_ending(turn, rom_now());
 		}
 	}
 }
@@ -273,9 +320,24 @@ compensate(RomTurn *turn)
 static RomTurnEnd
 ended(RomTurn *turn)
 {
-	if (turn->saga == NULL || (turn->saga->begun && rom_saga_pending(turn)))
+	if (turn->saga == NULL ||
+		(turn->saga->begun && !turn->saga->bare && rom_saga_pending(turn)))
 		return ROM_TURN_SAVE;
 	return compensate(turn);
+}
+
+/* returned is the verdict on an instance whose handler has returned. */
+static RomTurnEnd
+returned(RomTurn *turn, Jsonb *output)
+{
+	if (VARSIZE(output) <= rom_guc_max_payload_size &&
+		rom_saga_close(turn, ROM_STATUS_COMPLETED, output, NULL))
+		return ended(turn);
+	if (rom_verdict_completed(turn, output))
+		return ROM_TURN_SAVE;
+	rom_verdict_failed(turn, turn->out.fail_error);
+	/* what ran inline is in no subtransaction of its own */
+	return turn->eval.inlined ? ROM_TURN_SAVE : ended(turn);
 }
 
 /* took: has it used something of its inbox? */
@@ -349,10 +411,7 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 		switch (result)
 		{
 			case ROM_EVAL_RETURNED:
-				if (rom_verdict_completed(turn, output))
-					return ROM_TURN_SAVE;
-				rom_verdict_failed(turn, turn->out.fail_error);
-				return ended(turn);
+				return returned(turn, output);
 			case ROM_EVAL_ERROR:
 				{
 					Jsonb	   *error = rom_context_copy_jsonb(turn, rom_error_to_jsonb(edata));
@@ -528,9 +587,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 		{
 			case ROM_EVAL_RETURNED:
 				rom_evaluate_note(turn, ROM_BET_THROUGH, false);
-				if (!rom_verdict_completed(turn, output))
-					rom_verdict_failed(turn, turn->out.fail_error);
-				return ROM_TURN_SAVE;
+				return returned(turn, output);
 			case ROM_EVAL_PAUSE:
 				rom_verdict_paused(turn, turn->out.pause_error);
 				return ROM_TURN_SAVE;

@@ -143,7 +143,8 @@ rom_verdict_cancelled(RomTurn *turn, RomInboxItem *item)
 		error = rom_jb_with(error, "cause", turn->saga->error);
 		MemoryContextSwitchTo(old);
 	}
-	if (item->kind == ROM_INBOX_TERMINATE ||
+	if (item->kind == ROM_INBOX_TERMINATE ?
+		!rom_saga_close(turn, ROM_STATUS_CANCELLED, NULL, error) :
 		!rom_saga_begin(turn, ROM_STATUS_CANCELLED, error))
 		rom_verdict_final(turn, ROM_STATUS_CANCELLED, error);
 }
