@@ -15,6 +15,7 @@
 #include "utils/numeric.h"
 
 #include "base/arg.h"
+#include "base/backoff.h"
 #include "base/errors.h"
 #include "base/guc.h"
 #include "defs/condition.h"
@@ -355,17 +356,9 @@ rom_retry_matches(const RomRetryPolicy *policy, int sqlerrcode)
 int64
 rom_retry_delay(const RomRetryPolicy *policy, int attempt, double random)
 {
-	double		delay;
+	double		base = (double) policy->initial_interval * (1.0 + policy->jitter * (2.0 * random - 1.0));
+	double		delay = rom_backoff(base, policy->backoff_coefficient, attempt, (double) policy->max_interval);
 
-	/*
-	 * infinite when the power overflows, and then the cap counts; but 0 stays
-	 * 0
-	 */
-	delay = policy->initial_interval == 0 ? 0 :
-		(double) policy->initial_interval *
-		pow(policy->backoff_coefficient, Max(attempt, 1) - 1);
-	delay *= 1.0 + policy->jitter * (2.0 * random - 1.0);
-	if (delay >= (double) policy->max_interval)
-		return policy->max_interval;
-	return (int64) delay;
+	/* a double may be more than the cap that it was made of */
+	return delay >= (double) policy->max_interval ? policy->max_interval : (int64) delay;
 }

@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/errors.h"
 #include "base/guc.h"
 #include "base/jb.h"
@@ -72,9 +73,7 @@ is_passing(const ErrorData *error)
 static int
 delay_after(int tries)
 {
-	int64		delay = (int64) FIRST_DELAY_MS << Min(Max(tries - 1, 0), 20);
-
-	return (int) Min(delay, Max(rom_guc_retry_backoff_max, 1));
+	return (int) rom_backoff(FIRST_DELAY_MS, 2, Min(tries, 21), Max(rom_guc_retry_backoff_max, 1));
 }
 
 /* note_here counts a failure in this process. */

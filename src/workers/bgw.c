@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "base/backoff.h"
 #include "base/compat.h"
 #include "base/guc.h"
 #include "base/session.h"
@@ -85,9 +86,7 @@ rom_bgw_register(const RomWorkerParams *params)
 static int64
 backoff_usecs(int failures, double jitter)
 {
-	double		ms = 1000.0 * (1 << Min(failures - 1, 12));
-
-	return (int64) (Min(ms, (double) rom_guc_retry_backoff_max) * jitter * 1000);
+	return (int64) (rom_backoff(1000, 2, Min(failures, 13), rom_guc_retry_backoff_max) * jitter * 1000);
 }
 
 /* Gives the place up. A code other than 0 tells that the process did not mean to leave. */

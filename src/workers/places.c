@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/guc.h"
 #include "workers/places.h"
 
@@ -155,14 +156,13 @@ rom_places_reap(RomWorker *workers, TimestampTz now)
 static void
 no_process(TimestampTz now)
 {
-	int64		ms = INT64CONST(1000) << Min(no_process_count, 10);
-
 	if (process_soon_until > now)
 		no_process_until = now + PROCESS_SOON;
 	else
 	{
 		no_process_count++;
-		no_process_until = now + Min(ms, rom_guc_retry_backoff_max) * MS;
+		no_process_until = now +
+			(int64) rom_backoff(1000, 2, Min(no_process_count, 11), rom_guc_retry_backoff_max) * MS;
 	}
 	if (no_process_logged_at + LOG_AGAIN > now)
 		return;

@@ -32,6 +32,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/guc.h"
 #include "memory/ready.h"
 #include "run/scan.h"
@@ -101,11 +102,9 @@ end_scan(bool done, bool failed)
 			database->scan = true;
 		if (failed)
 		{
-			int64		delay = INT64CONST(1000) << database->scan_failures;
-
 			database->scan_failures = Min(database->scan_failures + 1, 20);
 			database->scan_after = now +
-				Min(delay, (int64) rom_guc_retry_backoff_max) * 1000;
+				(int64) rom_backoff(1000, 2, database->scan_failures, rom_guc_retry_backoff_max) * 1000;
 		}
 		else if (done)
 			database->scan_failures = 0;

@@ -22,6 +22,7 @@
 #include "storage/lock.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/guc.h"
 #include "memory/roster.h"
 #include "memory/sweep.h"
@@ -65,12 +66,12 @@ draw(int sweep)
 {
 	Mine	   *m = &mine[sweep];
 	double		interval = rom_sweep_interval(sweep);
-	double		ms = interval * (1 << Min(m->idle_runs, 10));
+	double		ms = rom_backoff(interval, 2, Min(m->idle_runs, 10) + 1, rom_guc_retry_backoff_max);
 
 	m->interval = rom_sweep_interval(sweep);
 	m->backoff_max = rom_guc_retry_backoff_max;
 	m->jitter = rom_guc_sweep_jitter;
-	ms = Max(Min(ms, (double) rom_guc_retry_backoff_max), interval);
+	ms = Max(ms, interval);
 	return ms * (1.0 + rom_guc_sweep_jitter *
 				 (2.0 * pg_prng_double(&pg_global_prng_state) - 1.0));
 }
