@@ -189,6 +189,27 @@ judge(RomTurn *turn, ErrorData *edata)
 	return edata ? ROM_EVAL_ERROR : ROM_EVAL_RETURNED;
 }
 
+/* begin forgets what belongs to the evaluation before. handler: the handler runs, and not only its steps (ahead.h). */
+static void
+begin(RomTurn *turn, bool inlined, bool handler)
+{
+	turn->replay.cursor = 0;
+	turn->eval.counters = NULL;
+	turn->eval.given_step = NULL;
+	turn->eval.used = NULL;
+	turn->eval.call = NULL;
+	turn->wait.now = NULL;
+	turn->wait.over = false;
+	turn->eval.unwinding = false;
+	turn->eval.end = ROM_EVAL_RETURNED;
+	turn->eval.swallowed = 0;
+	turn->eval.inline_steps = 0;
+	turn->eval.inlined = inlined;
+	turn->eval.number++;
+	if (inlined && handler)
+		rom_ahead_begin(turn);
+}
+
 RomEvaluation
 rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 			 ErrorData **edata)
@@ -216,21 +237,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		RegisterSubXactCallback(on_subxact, NULL);
 		registered = true;
 	}
-	turn->replay.cursor = 0;
-	turn->eval.counters = NULL;
-	turn->eval.given_step = NULL;
-	turn->eval.used = NULL;
-	turn->eval.call = NULL;
-	turn->wait.now = NULL;
-	turn->wait.over = false;
-	turn->eval.unwinding = false;
-	turn->eval.end = ROM_EVAL_RETURNED;
-	turn->eval.swallowed = 0;
-	turn->eval.inline_steps = 0;
-	turn->eval.inlined = inlined;
-	turn->eval.number++;
-	if (inlined && flinfo != NULL)
-		rom_ahead_begin(turn);
+	begin(turn, inlined, flinfo != NULL);
 	*output = NULL;
 	*edata = NULL;
 
