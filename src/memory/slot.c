@@ -12,9 +12,10 @@
  * of this turn is on its way, and the next member cannot be hit by it.
  *
  * The file. A record per slot, written in place at each rom_slot_begin() and
- * emptied when the process rests or leaves in order. It is read and removed
- * when shared memory is made: by the postmaster, at a start or a crash
- * restart, before any process runs. What it holds then is what was under way.
+ * rom_slot_member_begin(), and emptied when the process rests or leaves in order. A process that is told to leave at
+ * once (SIGQUIT: an immediate shutdown, or another process has crashed) empties it, too. So what the file
+ * holds when shared memory is made again, by the postmaster before any process runs, is what
+ * the process that crashed was running, and nothing else.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,11 +27,13 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
+#include "tcop/tcopprot.h"
 #include "utils/timestamp.h"
 
 #include "base/guc.h"
@@ -82,6 +85,10 @@ typedef struct Slots
 
 static Slots *area = NULL;
 static Slot *mine = NULL;
+
+/* The turn during which somebody else than a canceller interrupted this executor last; written by the signal's handler. */
+static volatile uint64 interrupted_turn = 0;
+static volatile sig_atomic_t told_to_die = false;
 static bool exit_hooked = false;
 
 static Size
@@ -122,6 +129,17 @@ shmem_attach(void *place, bool found)
 	rom_inflight_read(add_suspect);
 }
 
+void
+rom_slot_sigquit(SIGNAL_ARGS)
+{
+	if (mine != NULL)
+		rom_inflight_clear_at_once(mine - area->slots);
+	if (MyBackendType == B_BG_WORKER)
+		SignalHandlerForCrashExit(postgres_signal_arg);
+	else
+		quickdie(postgres_signal_arg);
+}
+
 /* Adds an instance to the suspects; when the list is full, it is one less. */
 void
 rom_slot_add_suspect(const pg_uuid_t *id)
@@ -135,7 +153,7 @@ rom_slot_add_suspect(const pg_uuid_t *id)
 
 /*
  * Gives our slot up at the end of the process. If that comes in the middle of
- * a turn, by FATAL, the turn may have brought it about. Others run its
+ * a turn, by FATAL, and nobody has asked for it, the turn may have brought it about. Others run its
  * instances next, so its transaction has to be over.
  */
 static void
@@ -144,7 +162,7 @@ release(int code, Datum arg)
 	if (mine == NULL)
 		return;
 	AbortOutOfAnyTransaction();
-	if (code != 0 && mine->member >= 0)
+	if (code != 0 && mine->member >= 0 && !told_to_die)
 		rom_slot_add_suspect(&mine->ids[mine->member]);
 	rom_slot_detach();
 }
@@ -195,6 +213,7 @@ rom_slot_attach(void)
 		SpinLockRelease(&slot->mutex);
 		if (got)
 		{
+			pqsignal(SIGQUIT, rom_slot_sigquit);
 			settle(slot, GetUserId());
 			return true;
 		}
@@ -250,6 +269,8 @@ rom_slot_member_begin(int i)
 	mine->since = now;
 	mine->told = false;
 	SpinLockRelease(&mine->mutex);
+	if (mine->count > 1)		/* one alone is at fault in any case */
+		rom_inflight_member(mine - area->slots, mine->member);
 }
 
 void
@@ -263,6 +284,8 @@ rom_slot_member_end(void)
 	cancelled = mine->cancel_turn == mine->turn;
 	mine->member = -1;
 	SpinLockRelease(&mine->mutex);
+	if (mine->count > 1)		/* one alone is at fault in any case */
+		rom_inflight_member(mine - area->slots, mine->member);
 
 	if (cancelled)
 	{
@@ -277,6 +300,18 @@ rom_slot_cancelled(void)
 {
 	return mine != NULL && mine->member >= 0 &&
 		*(volatile uint64 *) &mine->cancel_turn == mine->turn;
+}
+
+bool
+rom_slot_interrupted(void)
+{
+	return mine != NULL && mine->member >= 0 && interrupted_turn == mine->turn;
+}
+
+void
+rom_slot_forget_interrupt(void)
+{
+	interrupted_turn = 0;
 }
 
 /* put_ready gives instances, of which only the ids are set, back to the ready queue. */
@@ -455,11 +490,23 @@ rom_slot_sigint(SIGNAL_ARGS)
 	if (!proc_exit_inprogress && mine != NULL &&
 		*(volatile int *) &mine->member >= 0)
 	{
+		uint64		turn = *(volatile uint64 *) &mine->turn;
+
+		/* a canceller has written which turn it means before it signals */
+		if (*(volatile uint64 *) &mine->cancel_turn != turn)
+			interrupted_turn = turn;
 		InterruptPending = true;
 		QueryCancelPending = true;
 	}
 	SetLatch(MyLatch);
 	errno = save_errno;
+}
+
+void
+rom_slot_sigterm(SIGNAL_ARGS)
+{
+	told_to_die = true;
+	die(postgres_signal_arg);
 }
 
 int

@@ -33,6 +33,10 @@ extern void rom_slot_rest(void);
 /* Handler of SIGINT in executors. */
 extern void rom_slot_sigint(SIGNAL_ARGS);
 
+/* Handlers of SIGTERM and SIGQUIT of processes that run turns: what is told to leave has not crashed. */
+extern void rom_slot_sigterm(SIGNAL_ARGS);
+extern void rom_slot_sigquit(SIGNAL_ARGS);
+
 /* For the commit hook: interrupts the process that runs a turn of this instance, if any. Does not raise. */
 extern void rom_slot_cancel(const pg_uuid_t *id);
 
@@ -71,6 +75,13 @@ extern void rom_slot_member_end(void);
 
 /* Was the current member cancelled (a rom_wake_cancel() committed) since it began? */
 extern bool rom_slot_cancelled(void);
+
+/*
+ * Did somebody interrupt this executor (pg_cancel_backend) since the current member began, or
+ * since rom_slot_forget_interrupt(), other than to cancel the member?
+ */
+extern bool rom_slot_interrupted(void);
+extern void rom_slot_forget_interrupt(void);
 
 /* The transaction is over (committed or aborted, locks released): instances that others wanted meanwhile go back to the ready queue. */
 extern void rom_slot_end(void);

@@ -132,6 +132,7 @@ begin_turn(RomInstance *inst, Oid owner, RomRun *run)
 	turn->how.careful = run->careful;
 	turn->how.apart = !run->in_session;
 	turn->how.slow_done = run->slow_done;
+	turn->how.in_session = run->in_session;
 	turn->how.in_block = run->in_block;
 	turn->how.injected = run->injected;
 	if (inst->wait != NULL)

@@ -32,6 +32,24 @@ rom_report_put(const pg_uuid_t *id, RomProgress *progress, const char *note)
 	rom_waiter_notify(rom_waiter_key('p', id, sizeof(pg_uuid_t)));
 }
 
+/*
+ * was_said: has the handler said this before? In a turn before; or in an evaluation of this turn that came further, and was given up. Notes
+ * that it has, otherwise.
+ */
+static bool
+was_said(RomTurn *turn)
+{
+	RomTurnEval *eval = &turn->eval;
+
+	if (rom_replay_peek(turn) != NULL)
+		return true;
+	if (eval->progress_in != eval->number && turn->replay.cursor < eval->progress_steps)
+		return true;
+	eval->progress_in = eval->number;
+	eval->progress_steps = Max(eval->progress_steps, turn->replay.cursor + 1);
+	return false;
+}
+
 PG_FUNCTION_INFO_V1(romancy_set_progress);
 
 /*
@@ -59,7 +77,7 @@ romancy_set_progress(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("arguments \"done\" and \"total\" must not be negative")));
-	if (rom_context_in_handler() && (turn->eval.unwinding || rom_replay_peek(turn) != NULL))
+	if (rom_context_in_handler() && (turn->eval.unwinding || was_said(turn)))
 		PG_RETURN_VOID();
 	rom_report_put(&running->id, &progress, note);
 	if (turn != NULL)

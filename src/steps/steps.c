@@ -119,6 +119,13 @@ execute_start_many(RomTurn *turn, RomCall *call, RomEvent *event)
 	return ROM_OUTCOME_DONE;
 }
 
+/* is_self: does the instance cancel itself? */
+static bool
+is_self(RomTurn *turn, const CancelRequest *request)
+{
+	return memcmp(&request->id, &turn->inst->id, sizeof(pg_uuid_t)) == 0;
+}
+
 static RomOutcome
 execute_cancel(RomTurn *turn, RomCall *call, RomEvent *event)
 {
@@ -131,9 +138,19 @@ execute_cancel(RomTurn *turn, RomCall *call, RomEvent *event)
 	live.val.boolean = rom_steer_request(&request->id, ROM_INBOX_CANCEL,
 										 request->reason);
 	SetUserIdAndSecContext(before, sec_context);
+	/* what it asks of itself is done before the handler goes on */
+	if (is_self(turn, request))
+		turn->out.commit_now = true;
 	event->type = ROM_EVENT_CANCEL_REQUESTED;
 	event->result = rom_context_copy_jsonb(turn, JsonbValueToJsonb(&live));
 	return ROM_OUTCOME_DONE;
+}
+
+/* cancel_inlineable: its own cancel ends the turn, which an inline evaluation cannot. */
+static bool
+cancel_inlineable(RomTurn *turn, RomCall *call)
+{
+	return !is_self(turn, call->options);
 }
 
 const RomPrimitive rom_primitive_start = {
@@ -154,7 +171,8 @@ const RomPrimitive rom_primitive_cancel = {
 	.name = "cancel_workflow",
 	.kind = ROM_PRIMITIVE_EFFECT,
 	.events = {ROM_EVENT_CANCEL_REQUESTED},
-	.execute = execute_cancel
+	.execute = execute_cancel,
+	.inlineable = cancel_inlineable
 };
 
 void

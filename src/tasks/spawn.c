@@ -227,6 +227,7 @@ activity_arrived(RomTurn *turn, RomEvent *scheduled, RomInboxItem *item)
 	RomEvent   *event = rom_replay_event(turn, ROM_EVENT_ACTIVITY_COMPLETED, scheduled->step);
 
 	event->name = scheduled->name;
+	event->input = scheduled->input;
 	fill_outcome(turn, event, item);
 	return event;
 }

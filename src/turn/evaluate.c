@@ -139,6 +139,19 @@ call_handler(RomTurn *turn, FmgrInfo *flinfo)
 	return rom_context_copy_jsonb(turn, copy);
 }
 
+/*
+ * is_interrupted: has somebody from outside interrupted the evaluation (pg_cancel_backend, Ctrl-C, statement_timeout)?
+ * What the handler made of it counts for nothing. A handler may raise 57014 by itself.
+ */
+static bool
+is_interrupted(ErrorData *edata)
+{
+	return rom_slot_interrupted() ||
+		(edata != NULL && edata->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		 rom_limit_fired() == ROM_LIMIT_NONE && edata->funcname != NULL &&
+		 strcmp(edata->funcname, "ProcessInterrupts") == 0);
+}
+
 /* judge decides what an evaluation that ended (returned, or raised edata) means. */
 static RomEvaluation
 judge(RomTurn *turn, ErrorData *edata)
@@ -148,6 +161,12 @@ judge(RomTurn *turn, ErrorData *edata)
 	if (rom_slot_cancelled())
 	{
 		turn->out.tainted |= rom_limit_torn();
+		return ROM_EVAL_AGAIN;
+	}
+	if (is_interrupted(edata))
+	{
+		if (edata != NULL && turn->how.in_session)
+			turn->out.raise_error = edata;
 		return ROM_EVAL_AGAIN;
 	}
 	switch (rom_limit_fired())
@@ -206,6 +225,7 @@ begin(RomTurn *turn, bool inlined, bool handler)
 	turn->eval.inline_steps = 0;
 	turn->eval.inlined = inlined;
 	turn->eval.number++;
+	rom_slot_forget_interrupt();
 	if (inlined && handler)
 		rom_ahead_begin(turn);
 }

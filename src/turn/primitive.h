@@ -214,6 +214,8 @@ typedef struct RomTurnEval
 	struct HTAB *used;			/* given ids */
 	const char *given_step;		/* id of the next call, where that takes no
 								 * activity_id; or NULL */
+	int			progress_in;	/* evaluation that called set_progress() last */
+	int			progress_steps; /* and steps before it, and one */
 } RomTurnEval;
 
 /* What the instance waited for, what arrived, and what it waits for next. */
@@ -234,6 +236,7 @@ typedef struct RomTurnWait
 typedef struct RomTurnHow
 {
 	bool		solo;			/* alone in its transaction */
+	bool		in_session;		/* drain */
 	bool		in_block;		/* drain in a transaction block: nothing
 								 * commits */
 	bool		careful;		/* commit after every activity */

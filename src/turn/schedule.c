@@ -105,6 +105,16 @@ timeout_error(int n)
 						  NULL, NULL, NULL);
 }
 
+/* is_repeated: does the handle at place i stand before it as well? */
+static bool
+is_repeated(char **handles, int i)
+{
+	for (int j = 0; j < i; j++)
+		if (strcmp(handles[j], handles[i]) == 0)
+			return true;
+	return false;
+}
+
 /* await_execute runs outside the evaluation: has any awaited step come to its end? */
 static RomOutcome
 await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
@@ -141,6 +151,8 @@ await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 				break;
 			continue;
 		}
+		if (is_repeated(options->handles, i))
+			continue;			/* it ends but once */
 		if (pending++ == 0)
 		{
 			status = kind->waiting;

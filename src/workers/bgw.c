@@ -192,7 +192,8 @@ rom_bgw_attach(RomWorkerParams *params)
 	memcpy(params, MyBgworkerEntry->bgw_extra, sizeof(*params));
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, rom_slot_sigterm);
+	pqsignal(SIGQUIT, rom_slot_sigquit);
 	pqsignal(SIGINT, params->kind == ROM_WORKER_EXECUTOR ?
 			 rom_slot_sigint : cancel_unit);
 

@@ -68,5 +68,15 @@ $s->query_safe(q{ROLLBACK});
 $s->quit;
 poll_until($node, q{SELECT status = 'completed' FROM romancy.instances WHERE labels = '{"tx": "open"}'}, 'it runs when it commits');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM romancy.instances WHERE labels ? 'tx'}), '1', 'rolled back starts left nothing');
+# a handle that stands in await_all() twice ends but once
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION awaits_twice(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	DECLARE h text := romancy.spawn('awaited', '1');
+	BEGIN RETURN to_jsonb(romancy.await_all(ARRAY[h, h])); END $$;
+	CREATE FUNCTION awaited(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN $1; END $$;
+});
+my $twice = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('awaits_twice')});
+poll_until($node, qq{SELECT output = '[1, 1]' FROM romancy.instances WHERE instance_id = '$twice'}, 'the end of a handle that is awaited twice wakes');
+
 $node->stop('fast');
 done_testing();

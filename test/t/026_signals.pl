@@ -108,6 +108,51 @@ is(sql("SELECT pg_terminate_backend($pid, 30000)"), 't', 'and is terminated ther
 $s->query_safe('ROLLBACK');
 load(5);
 all_done(5);
+# in a handler, in whatever evaluation, and whatever it makes of it: the turn runs again
+sql(q{
+	CREATE TABLE held ();
+	GRANT SELECT ON held TO public;
+	INSERT INTO held DEFAULT VALUES;
+	CREATE FUNCTION held() RETURNS void LANGUAGE plpgsql AS $$ BEGIN WHILE EXISTS (SELECT FROM held) LOOP PERFORM pg_sleep(0.05); END LOOP; END $$;
+	CREATE FUNCTION is_held(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.activity('note', '1'), romancy.sleep('1 ms');
+		PERFORM held();
+		RETURN romancy.activity('note', '2');
+	END $$;
+	CREATE FUNCTION is_held_and_catches(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.activity('note', '1'), romancy.sleep('1 ms');
+		BEGIN PERFORM held(); EXCEPTION WHEN query_canceled THEN PERFORM romancy.sleep('1 hour'); END;
+		RETURN romancy.activity('note', '2');
+	END $$;
+});
+for my $workflow (qw(is_held is_held_and_catches))
+{
+	my $id = sql("SELECT romancy.start_workflow('$workflow')");
+	for my $round (1 .. 3)
+	{
+		poll_until($node, qq{SELECT count(*) = 1 FROM romancy.workers WHERE instance_id = '$id'}, "$workflow: its handler runs");
+		my $pid = sql(qq{SELECT pid FROM romancy.workers WHERE instance_id = '$id'});
+		poll_until($node, "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $pid", 'and takes long');
+		sql("SELECT pg_cancel_backend($pid)");
+	}
+	sql('DELETE FROM held');
+	poll_until($node, qq{SELECT status FROM romancy.instances WHERE instance_id = '$id'}, 'it completes', expected => 'completed');
+	is(sql("SELECT count(*), count(DISTINCT step) FROM effect WHERE instance = '$id'"), '2|2', 'each step once');
+	sql('INSERT INTO held DEFAULT VALUES');
+}
+# in statements of the engine itself: no failure
+$s->query_safe('BEGIN');
+$s->query_safe('LOCK TABLE romancy.t_history IN SHARE MODE');
+my $blocked = sql(q{SELECT romancy.start_workflow('is_held')});
+poll_until($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'romancy executor' AND wait_event_type = 'Lock'}, 'the engine waits for a lock');
+sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type = 'romancy executor' AND wait_event_type = 'Lock'});
+$s->query_safe('ROLLBACK');
+sql('DELETE FROM held');
+poll_until($node, qq{SELECT status FROM romancy.instances WHERE instance_id = '$blocked'}, 'it completes', expected => 'completed');
+unlike(slurp_file($node->logfile), qr/turn of workflow instance $blocked failed/, 'a cancel of the engine is no failure of its own');
+
 # all of them at once, now and again
 for my $round (1 .. 5)
 {
