@@ -182,3 +182,9 @@ CREATE VIEW romancy.channels WITH (security_barrier) AS
 	FROM subscribers s FULL JOIN messages m USING (channel);
 REVOKE ALL ON romancy.channels FROM PUBLIC;
 COMMENT ON VIEW romancy.channels IS 'Channels with subscribers or undelivered messages: depth, oldest message, subscribers, waiting';
+COMMENT ON COLUMN romancy.channels.channel IS 'Name of the channel';
+COMMENT ON COLUMN romancy.channels.mode IS 'broadcast or competing, while it has live subscribers of these';
+COMMENT ON COLUMN romancy.channels.depth IS 'Messages that somebody has still to receive';
+COMMENT ON COLUMN romancy.channels.oldest_message IS 'When the oldest of them was published';
+COMMENT ON COLUMN romancy.channels.subscribers IS 'Live instances that have subscribed';
+COMMENT ON COLUMN romancy.channels.waiting IS 'Those of them that wait for a message now';

@@ -45,3 +45,14 @@ CREATE VIEW romancy.versions WITH (security_barrier) AS
 		GROUP BY def_id) i USING (def_id)
 	WHERE i.def_id IS NOT NULL OR romancy.may_read(w.owner);
 COMMENT ON VIEW romancy.versions IS 'Versions of workflows, and how many live and paused instances each still has';
+COMMENT ON COLUMN romancy.versions.workflow IS 'Name of the workflow';
+COMMENT ON COLUMN romancy.versions.version IS 'Number of the version';
+COMMENT ON COLUMN romancy.versions.defined IS 'False: found by a function''s name';
+COMMENT ON COLUMN romancy.versions.is_current IS 'Whether new instances run it';
+COMMENT ON COLUMN romancy.versions.handler IS 'The function; null: its code runs outside';
+COMMENT ON COLUMN romancy.versions.queue IS 'The queue that programs poll for it';
+COMMENT ON COLUMN romancy.versions.owner IS 'The role that defined it';
+COMMENT ON COLUMN romancy.versions.created_at IS 'When it was defined or found';
+COMMENT ON COLUMN romancy.versions.live IS 'Live instances that run it';
+COMMENT ON COLUMN romancy.versions.paused IS 'Those of them that are paused';
+COMMENT ON COLUMN romancy.versions.oldest IS 'When the oldest live one was started';

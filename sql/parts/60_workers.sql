@@ -25,6 +25,10 @@ SELECT w.pid, w.kind, w.database, w.owner, w.state, w.instance_id, w.since, w.tu
 FROM romancy.t_workers() w;
 COMMENT ON VIEW romancy.workers IS
 	'Processes that run workflows, in all databases: launcher, schedulers, executors, and sessions that drain';
+COMMENT ON COLUMN romancy.workers.pid IS 'The process';
+COMMENT ON COLUMN romancy.workers.database IS 'The database that it serves';
+COMMENT ON COLUMN romancy.workers.owner IS 'The role whose workflows an executor runs';
+COMMENT ON COLUMN romancy.workers.started_at IS 'When it was started';
 COMMENT ON COLUMN romancy.workers.kind IS 'launcher, scheduler, executor, or session (of a drain)';
 COMMENT ON COLUMN romancy.workers.state IS 'starting, idle, running, or leaving';
 COMMENT ON COLUMN romancy.workers.instance_id IS 'The instance whose turn runs now';
@@ -47,6 +51,12 @@ SELECT s.name, s."interval", s.last_run, s.rows, s.total_rows, s.runs, s.duratio
 FROM romancy.t_sweeps() s;
 COMMENT ON VIEW romancy.sweeps IS
 	'What the schedulers of this database do now and then, since the server started';
+COMMENT ON COLUMN romancy.sweeps.name IS 'Name of the sweep';
+COMMENT ON COLUMN romancy.sweeps.last_run IS 'When it ran last';
+COMMENT ON COLUMN romancy.sweeps.total_rows IS 'Rows that all runs handled';
+COMMENT ON COLUMN romancy.sweeps.runs IS 'Runs';
+COMMENT ON COLUMN romancy.sweeps.duration IS 'How long the last run took';
+COMMENT ON COLUMN romancy.sweeps.errors IS 'Runs that failed';
 COMMENT ON COLUMN romancy.sweeps."interval" IS 'The setting; each interval is drawn anew around it, and grows while there is nothing to do';
 COMMENT ON COLUMN romancy.sweeps.rows IS 'Rows that the last run handled';
 COMMENT ON COLUMN romancy.sweeps.next_due IS 'When it runs next, if a scheduler is there by then or needed';

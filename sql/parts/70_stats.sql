@@ -18,6 +18,12 @@ FROM romancy.t_stat(0) s
 LEFT JOIN romancy.t_workflow w ON w.def_id = s.id;
 COMMENT ON VIEW romancy.stat_workflows IS
 	'What the workflows of this database have done and cost, by version and owner; kept over a clean restart';
+COMMENT ON COLUMN romancy.stat_workflows.workflow IS 'Name of the workflow';
+COMMENT ON COLUMN romancy.stat_workflows.version IS 'Its version; null when that was dropped';
+COMMENT ON COLUMN romancy.stat_workflows.completed IS 'Instances that completed';
+COMMENT ON COLUMN romancy.stat_workflows.failed IS 'Instances that failed';
+COMMENT ON COLUMN romancy.stat_workflows.cancelled IS 'Instances that were cancelled';
+COMMENT ON COLUMN romancy.stat_workflows.recurred IS 'Instances that continued in another';
 COMMENT ON COLUMN romancy.stat_workflows.owner IS 'Whose instances they were; null when the role is gone';
 COMMENT ON COLUMN romancy.stat_workflows.started IS 'Instances that had their first turn';
 COMMENT ON COLUMN romancy.stat_workflows.turns IS 'Turns that were committed';
@@ -36,6 +42,7 @@ SELECT s.name AS activity, s.owner, s.c0 AS calls, s.c1 AS failures, s.c2 AS ret
 FROM romancy.t_stat(1) s;
 COMMENT ON VIEW romancy.stat_activities IS
 	'What the activities of this database have done and cost, by owner of the instances; kept over a clean restart';
+COMMENT ON COLUMN romancy.stat_activities.activity IS 'Name of the activity';
 COMMENT ON COLUMN romancy.stat_activities.owner IS 'For whose instances they ran; null when the role is gone';
 COMMENT ON COLUMN romancy.stat_activities.calls IS 'Attempts that ended';
 COMMENT ON COLUMN romancy.stat_activities.failures IS 'Those that failed';

@@ -13,6 +13,24 @@ CREATE VIEW romancy.instances WITH (security_barrier) AS
 	WHERE romancy.may_read(i.owner);
 REVOKE ALL ON romancy.instances FROM PUBLIC;
 COMMENT ON VIEW romancy.instances IS 'Workflow instances of the current role; of all roles for a monitor';
+COMMENT ON COLUMN romancy.instances.instance_id IS 'The instance';
+COMMENT ON COLUMN romancy.instances.workflow IS 'Name of its workflow';
+COMMENT ON COLUMN romancy.instances.version IS 'Version of the workflow that it runs';
+COMMENT ON COLUMN romancy.instances.status IS 'pending, running, waiting_for_timer, waiting_for_message, waiting_for_activity, waiting_for_workflow, paused, compensating; final: completed, failed, cancelled, recurred';
+COMMENT ON COLUMN romancy.instances.input IS 'Its input';
+COMMENT ON COLUMN romancy.instances.output IS 'Its result, once it has completed, until that expires';
+COMMENT ON COLUMN romancy.instances.error IS 'Why it failed, was cancelled, or is paused by the engine';
+COMMENT ON COLUMN romancy.instances.queue IS 'The queue that programs poll for its code';
+COMMENT ON COLUMN romancy.instances.owner IS 'The role as which it runs';
+COMMENT ON COLUMN romancy.instances.priority IS 'A higher one goes first';
+COMMENT ON COLUMN romancy.instances.labels IS 'Its labels';
+COMMENT ON COLUMN romancy.instances.idempotency_key IS 'The key that it was started with';
+COMMENT ON COLUMN romancy.instances.parent_id IS 'The instance whose child it is';
+COMMENT ON COLUMN romancy.instances.continued_from IS 'The instance that it continues (recur)';
+COMMENT ON COLUMN romancy.instances.created_at IS 'When it was started';
+COMMENT ON COLUMN romancy.instances.started_at IS 'When its first turn began';
+COMMENT ON COLUMN romancy.instances.updated_at IS 'When its last turn ended';
+COMMENT ON COLUMN romancy.instances.finished_at IS 'When it ended';
 
 /*
  * A row for each live instance. t: the task that it waits for, or one of them that has failed before. p: the
