@@ -32,6 +32,7 @@
 #include "memory/roster.h"
 #include "memory/shmem.h"
 #include "memory/wake.h"
+#include "memory/xact.h"
 
 #define BUCKETS 2048
 #define KEYS_MAX 256
@@ -344,11 +345,8 @@ rom_crossing_version(const char *key)
 
 /* at_xact ends the transaction's changes: they can be seen now, or never. What is prepared is not to be seen before COMMIT PREPARED. */
 static void
-at_xact(XactEvent event, void *arg)
+ended(void)
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
-		event != XACT_EVENT_PREPARE)
-		return;
 	while (nchanges > 0)
 		pg_atomic_fetch_sub_u32(&changes[--nchanges]->changing, 1);
 }
@@ -361,7 +359,14 @@ rom_crossing_init(void)
 		.size = shmem_size,
 		.attach = shmem_attach,
 	};
+	static const RomXactPart xact = {
+		.name = "channels that change",
+		.order = ROM_XACT_LET_READ,
+		.committed = ended,
+		.prepared = ended,
+		.aborted = ended,
+	};
 
 	rom_shmem_register(&part);
-	RegisterXactCallback(at_xact, NULL);
+	rom_xact_register(&xact);
 }

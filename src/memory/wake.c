@@ -31,6 +31,7 @@
 #include "memory/slot.h"
 #include "memory/waiter.h"
 #include "memory/wake.h"
+#include "memory/xact.h"
 
 /* Of a transaction that notes more instances, the rest is found by a scan. */
 #define NOTES_MAX 4096
@@ -359,66 +360,47 @@ rom_wake_prepared(void)
 }
 
 static void
-at_xact(XactEvent event, void *arg)
+committed(void)
 {
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			armed = count > 0;
+	armed = count > 0;
 
-			/*
-			 * notes that savepoints took back leave an array, which ends with
-			 * the transaction
-			 */
-			if (!armed)
-				forget();
-			break;
-		case XACT_EVENT_PRE_PREPARE:
-			if (count > 0)
-				mark_prepared();
-			break;
-		case XACT_EVENT_PREPARE:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PARALLEL_ABORT:
-		case XACT_EVENT_PARALLEL_COMMIT:
-			forget();
-			break;
-		default:
-			break;
-	}
+	/*
+	 * notes that savepoints took back leave an array, which ends with the
+	 * transaction
+	 */
+	if (!armed)
+		forget();
 }
 
-/* A subtransaction's notes fall with it, or become its parent's. They are the last ones, for it is the innermost. */
+/* pre_commit leaves a mark for whoever commits what is prepared. */
 static void
-at_subxact(SubXactEvent event, SubTransactionId mySubid,
-		   SubTransactionId parentSubid, void *arg)
+pre_commit(bool prepare)
 {
-	int			level;
-	int			i;
-
-	if (count == 0)
-		return;
-	level = GetCurrentTransactionNestLevel();
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-	{
-		while (count > 0 && notes[count - 1].level >= level)
-			count--;
-	}
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-	{
-		for (i = count - 1; i >= 0 && notes[i].level >= level; i--)
-			notes[i].level = level - 1;
-	}
+	if (prepare && count > 0)
+		mark_prepared();
 }
 
 static void
-at_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
-		   void *arg)
+sub_aborted(int level)
 {
-	if (!armed || phase != RESOURCE_RELEASE_AFTER_LOCKS || !isTopLevel)
+	while (count > 0 && notes[count - 1].level >= level)
+		count--;
+}
+
+static void
+sub_committed(int level)
+{
+	for (int i = count - 1; i >= 0 && notes[i].level >= level; i--)
+		notes[i].level = level - 1;
+}
+
+static void
+after_locks(bool commit)
+{
+	if (!armed)
 		return;
 	armed = false;
-	if (isCommit)
+	if (commit)
 		publish();
 	forget();
 }
@@ -426,7 +408,17 @@ at_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel,
 void
 rom_wake_init(void)
 {
-	RegisterXactCallback(at_xact, NULL);
-	RegisterSubXactCallback(at_subxact, NULL);
-	RegisterResourceReleaseCallback(at_release, NULL);
+	static const RomXactPart part = {
+		.name = "wake-ups",
+		.order = ROM_XACT_WAKE,
+		.pre_commit = pre_commit,
+		.committed = committed,
+		.prepared = forget,
+		.aborted = forget,
+		.after_locks = after_locks,
+		.sub_committed = sub_committed,
+		.sub_aborted = sub_aborted,
+	};
+
+	rom_xact_register(&part);
 }

@@ -29,6 +29,7 @@
 #include "base/errors.h"
 #include "base/spi.h"
 #include "memory/profile.h"
+#include "memory/xact.h"
 #include "monitor/stats.h"
 #include "turn/context.h"
 #include "turn/observe.h"
@@ -86,20 +87,23 @@ forget_pending(void)
 
 /* on_xact adds what was collected when the transaction has committed. Must not raise. */
 static void
-on_xact(XactEvent event, void *arg)
+committed(void)
 {
+	TimestampTz now;
+
 	if (ndirty == 0)
 		return;
-	if (event == XACT_EVENT_COMMIT)
-	{
-		TimestampTz now = GetCurrentTimestamp();
+	now = GetCurrentTimestamp();
+	for (int i = 0; i < ndirty; i++)
+		rom_stat_add(&dirty[i]->key, &dirty[i]->sums, dirty[i]->buckets,
+					 dirty[i]->nbuckets, now);
+	forget_pending();
+}
 
-		for (int i = 0; i < ndirty; i++)
-			rom_stat_add(&dirty[i]->key, &dirty[i]->sums, dirty[i]->buckets,
-						 dirty[i]->nbuckets, now);
-		forget_pending();
-	}
-	else if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+static void
+dropped(void)
+{
+	if (ndirty > 0)
 		forget_pending();
 }
 
@@ -234,7 +238,15 @@ static const RomObserver observer = {
 void
 rom_stats_init(void)
 {
-	RegisterXactCallback(on_xact, NULL);
+	static const RomXactPart part = {
+		.name = "statistics",
+		.order = ROM_XACT_COUNT,
+		.committed = committed,
+		.prepared = dropped,
+		.aborted = dropped,
+	};
+
+	rom_xact_register(&part);
 	rom_observe_register(&observer);
 }
 

@@ -11,8 +11,10 @@
 #include "steps/activity.h"
 #include "steps/child.h"
 #include "steps/floor.h"
+#include "steps/throttle.h"
 #include "steps/timer.h"
 #include "steps/turnstile.h"
+#include "turn/evaluate.h"
 #include "turn/recur.h"
 #include "turn/saga.h"
 
@@ -20,6 +22,8 @@ void
 rom_steps_init(void)
 {
 	rom_turnstile_init();
+	rom_throttle_init();
+	rom_evaluate_init();
 	rom_timer_init();
 	rom_saga_init(&rom_primitive_activity);
 	rom_child_init();

@@ -39,6 +39,7 @@
 #include "memory/bucket_rows.h"
 #include "memory/shmem.h"
 #include "memory/wake.h"
+#include "memory/xact.h"
 #include "steps/throttle.h"
 #include "steps/turnstile.h"
 
@@ -200,49 +201,52 @@ recorded(void)
 }
 
 static void
-at_xact(XactEvent event, void *arg)
+pre_commit(bool prepare)
 {
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-			record();
-			break;
-		case XACT_EVENT_COMMIT:
-			recorded();
-			break;
-		case XACT_EVENT_PREPARE:
-			ntaken = 0;
-			break;
-		case XACT_EVENT_ABORT:
-			rom_throttle_back(0);
-			break;
-		default:
-			break;
-	}
+	record();
 }
 
 static void
-at_subxact(SubXactEvent event, SubTransactionId mySubid,
-		   SubTransactionId parentSubid, void *arg)
+prepared(void)
 {
-	int			level = GetCurrentTransactionNestLevel();
+	ntaken = 0;
+}
+
+static void
+aborted(void)
+{
+	rom_throttle_back(0);
+}
+
+/* first_of is the first of what was taken in a subtransaction of this level, or in one inside it. */
+static int
+first_of(int level)
+{
 	int			mark = ntaken;
 
 	while (mark > 0 && taken[mark - 1].level >= level)
 		mark--;
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		rom_throttle_back(mark);
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-		for (; mark < ntaken; mark++)
-			taken[mark].level = level - 1;
+	return mark;
 }
 
 static void
-at_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+sub_aborted(int level)
 {
-	if (nholds > 0 && phase == RESOURCE_RELEASE_AFTER_LOCKS && isTopLevel)
-		end_holds(isCommit);
+	rom_throttle_back(first_of(level));
+}
+
+static void
+sub_committed(int level)
+{
+	for (int i = first_of(level); i < ntaken; i++)
+		taken[i].level = level - 1;
+}
+
+static void
+after_locks(bool commit)
+{
+	if (nholds > 0)
+		end_holds(commit);
 }
 
 /* The process ends: what it ran is rolled back before another begins. */
@@ -282,9 +286,6 @@ prepare(void)
 	if (registered)
 		return;
 	registered = true;
-	RegisterXactCallback(at_xact, NULL);
-	RegisterSubXactCallback(at_subxact, NULL);
-	RegisterResourceReleaseCallback(at_release, NULL);
 	if (rom_shmem_available())
 		before_shmem_exit(at_exit, 0);
 }
@@ -404,4 +405,22 @@ rom_throttle_changed(const char *activity)
 	uint64		key = key_of(activity);
 
 	rom_wake_call(changed, &key, sizeof(key));
+}
+
+void
+rom_throttle_init(void)
+{
+	static const RomXactPart part = {
+		.name = "slots and tokens of activities in the database",
+		.order = ROM_XACT_GIVE_BACK,
+		.pre_commit = pre_commit,
+		.committed = recorded,
+		.prepared = prepared,
+		.aborted = aborted,
+		.after_locks = after_locks,
+		.sub_committed = sub_committed,
+		.sub_aborted = sub_aborted,
+	};
+
+	rom_xact_register(&part);
 }

@@ -37,4 +37,7 @@ extern void rom_throttle_clock_reset(void);
 /* For whoever changes an activity's definition: after the commit, those who wait look again. */
 extern void rom_throttle_changed(const char *activity);
 
+/* Registers what it does at the ends of transactions; called once from _PG_init. */
+extern void rom_throttle_init(void);
+
 #endif							/* ROM_THROTTLE_H */

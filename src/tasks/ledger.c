@@ -27,6 +27,7 @@
 
 #include "memory/waiter.h"
 #include "memory/wake.h"
+#include "memory/xact.h"
 #include "tasks/accounts.h"
 #include "tasks/ledger.h"
 
@@ -183,55 +184,64 @@ refuse_prepare(void)
 					 errhint("Fetch in a transaction of its own, or end the activities in the same one.")));
 }
 
-/* at_xact is for what is prepared or rolled back. Tokens that were prepared stay spent. */
 static void
-at_xact(XactEvent event, void *arg)
+pre_commit(bool prepare)
 {
-	switch (event)
-	{
-		case XACT_EVENT_PRE_PREPARE:
-			refuse_prepare();
-			break;
-		case XACT_EVENT_PREPARE:
-			for (int i = 0; i < nnotes; i++)
-				notes[i].change.tokens = 0;
-			abort_to(0);
-			break;
-		case XACT_EVENT_ABORT:
-			abort_to(0);
-			break;
-		default:
-			break;
-	}
+	if (prepare)
+		refuse_prepare();
+}
+
+/* prepared gives claims back; tokens that were prepared stay spent. */
+static void
+prepared(void)
+{
+	for (int i = 0; i < nnotes; i++)
+		notes[i].change.tokens = 0;
+	abort_to(0);
 }
 
 static void
-at_subxact(SubXactEvent event, SubTransactionId mySubid,
-		   SubTransactionId parentSubid, void *arg)
+aborted(void)
 {
-	int			level = GetCurrentTransactionNestLevel();
+	abort_to(0);
+}
 
-	if (nnotes == 0)
-		return;
-	if (event == SUBXACT_EVENT_ABORT_SUB)
+static void
+sub_aborted(int level)
+{
+	if (nnotes > 0)
 		abort_to(level);
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+}
+
+static void
+sub_committed(int level)
+{
+	if (nnotes > 0)
 		lower(level);
 }
 
 static void
-at_release(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+after_locks(bool is_commit)
 {
-	if (nnotes > 0 && phase == RESOURCE_RELEASE_AFTER_LOCKS && isTopLevel && isCommit)
+	if (nnotes > 0 && is_commit)
 		commit();
 }
 
 void
 rom_ledger_init(void)
 {
-	RegisterXactCallback(at_xact, NULL);
-	RegisterSubXactCallback(at_subxact, NULL);
-	RegisterResourceReleaseCallback(at_release, NULL);
+	static const RomXactPart part = {
+		.name = "places and tokens of queues",
+		.order = ROM_XACT_GIVE_BACK,
+		.pre_commit = pre_commit,
+		.prepared = prepared,
+		.aborted = aborted,
+		.after_locks = after_locks,
+		.sub_committed = sub_committed,
+		.sub_aborted = sub_aborted,
+	};
+
+	rom_xact_register(&part);
 }
 
 void

@@ -49,7 +49,7 @@ extern void rom_ledger_recount(void);
  */
 extern void rom_ledger_on_freed(void (*freed) (void));
 
-/* Registers the transaction callbacks; after rom_wake_init(), so that places are free when others are woken. */
+/* Registers what it does at the ends of transactions; called once from _PG_init. */
 extern void rom_ledger_init(void);
 
 #endif							/* ROM_LEDGER_H */

@@ -20,7 +20,7 @@
  *
  * In the inline path a rollback under the evaluation (an exception block of
  * the handler) takes back what steps in it did, while their events would stay.
- * on_subxact() sees that and abandons the evaluation.
+ * sub_aborted() sees that and abandons the evaluation.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,6 +40,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "memory/slot.h"
+#include "memory/xact.h"
 #include "turn/ahead.h"
 #include "turn/call.h"
 #include "turn/context.h"
@@ -87,35 +88,46 @@ typedef struct HintEntry
 
 static HTAB *hints = NULL;
 
-/* steps carried out before each nest level's subtransaction began, for on_subxact() */
+/* steps carried out before each nest level's subtransaction began, for sub_aborted() */
 #define NEST_MAX 64
 static int	steps_at_start[NEST_MAX];
 
-/* on_subxact notices that a part of an inline evaluation that ran steps is rolled back. */
-static void
-on_subxact(SubXactEvent event, SubTransactionId mySubid,
-		   SubTransactionId parentSubid, void *arg)
+/* inside: is this the level of a subtransaction under an inline evaluation? */
+static bool
+inside(int level)
 {
 	RomTurn    *turn = rom_context_turn;
-	int			level;
 
-	if (turn == NULL || !turn->eval.active || !turn->eval.inlined)
-		return;
-	level = GetCurrentTransactionNestLevel();
-	if (level <= turn->eval.nest)
-		return;
-	if (event == SUBXACT_EVENT_START_SUB)
-	{
-		if (level < NEST_MAX)
-			steps_at_start[level] = turn->eval.inline_steps;
-	}
-	else if (event == SUBXACT_EVENT_ABORT_SUB)
-	{
-		if (level >= NEST_MAX || turn->eval.inline_steps > steps_at_start[level])
-		{
-			rom_context_end(turn, ROM_EVAL_ABANDONED);
-		}
-	}
+	return turn != NULL && turn->eval.active && turn->eval.inlined && level > turn->eval.nest;
+}
+
+static void
+sub_began(int level)
+{
+	if (inside(level) && level < NEST_MAX)
+		steps_at_start[level] = rom_context_turn->eval.inline_steps;
+}
+
+/* sub_aborted notices that a part of an inline evaluation that ran steps is rolled back. */
+static void
+sub_aborted(int level)
+{
+	if (inside(level) &&
+		(level >= NEST_MAX || rom_context_turn->eval.inline_steps > steps_at_start[level]))
+		rom_context_end(rom_context_turn, ROM_EVAL_ABANDONED);
+}
+
+void
+rom_evaluate_init(void)
+{
+	static const RomXactPart part = {
+		.name = "steps under an exception block of a handler",
+		.order = ROM_XACT_WATCH,
+		.sub_began = sub_began,
+		.sub_aborted = sub_aborted,
+	};
+
+	rom_xact_register(&part);
 }
 
 /* ---------------------------------------------------------------- evaluation */
@@ -250,13 +262,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 	int			program_count = turn->replay.program.count;
 	int			nattempts = turn->spent.nattempts;
 	TimestampTz start;
-	static bool registered = false;
 
-	if (!registered)
-	{
-		RegisterSubXactCallback(on_subxact, NULL);
-		registered = true;
-	}
 	begin(turn, inlined, flinfo != NULL);
 	*output = NULL;
 	*edata = NULL;

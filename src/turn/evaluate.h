@@ -35,4 +35,7 @@ typedef enum RomBetEnd
 /* rom_evaluate_note remembers how a turn of this version ended. ahead: when it waits, rom_ahead_run() may make use of it. */
 extern void rom_evaluate_note(RomTurn *turn, RomBetEnd end, bool ahead);
 
+/* Registers what it does at the ends of subtransactions; called once from _PG_init. */
+extern void rom_evaluate_init(void);
+
 #endif							/* ROM_EVALUATE_H */
