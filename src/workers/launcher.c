@@ -141,6 +141,7 @@ rom_launcher_main(Datum arg)
 	TimestampTz plan_at = DT_NOBEGIN;
 	bool		enabled = true;
 	int			schedulers = rom_guc_schedulers;
+	int			executors = rom_guc_executors;
 	char	   *databases;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -181,6 +182,14 @@ rom_launcher_main(Datum arg)
 		{
 			schedulers = rom_guc_schedulers;
 			rom_staffing_schedulers_changed();
+			plan_at = DT_NOBEGIN;
+		}
+
+		if (executors != rom_guc_executors)
+		{
+			if (rom_guc_executors < executors)
+				rom_staffing_executors_lowered();
+			executors = rom_guc_executors;
 			plan_at = DT_NOBEGIN;
 		}
 

@@ -90,6 +90,7 @@ typedef struct Staffing
 } Staffing;
 
 static Staffing *plan = NULL;
+static bool lowered = false;	/* romancy.executors was */
 
 void
 rom_staffing_init(void)
@@ -529,7 +530,11 @@ serve(const Need *need)
 	plan->workers[place].started_at = plan->now;
 	plan->total++;
 	if (need->kind == ROM_WORKER_EXECUTOR)
+	{
 		known->executors++;
+		/* the scheduler that comes after it */
+		plan->next = Min(plan->next, plan->now + ROM_SCHEDULER_DELAY);
+	}
 	return true;
 }
 
@@ -550,6 +555,38 @@ send_away(void)
 		if (known == NULL || !known->served)
 			ask_to_leave(i);
 	}
+}
+
+void
+rom_staffing_executors_lowered(void)
+{
+	lowered = true;
+}
+
+/*
+ * send_surplus_away asks executors to leave of which a database has more than romancy.executors allows
+ * now: those that rest, then those whose work is quick, then the others. Each ends what it is doing.
+ */
+static void
+send_surplus_away(const Known *known)
+{
+	int			surplus = -rom_guc_executors;
+
+	/* the first pass counts them */
+	for (int pass = -1; pass < 3; pass++)
+		for (int i = 0; i < plan->nworkers; i++)
+		{
+			RomWorker  *worker = &plan->workers[i];
+			int			turn = worker->state == ROM_WORKER_IDLE ? 0 : worker->slow ? 2 : 1;
+
+			if (worker->state == ROM_WORKER_FREE || worker->kind != ROM_WORKER_EXECUTOR ||
+				worker->dbid != known->dbid || worker->leave)
+				continue;
+			if (pass < 0)
+				surplus++;
+			else if (pass == turn && surplus-- > 0)
+				ask_to_leave(i);
+		}
 }
 
 /*
@@ -632,6 +669,9 @@ rom_staffing_plan(void)
 	count_workers();
 
 	send_away();
+	for (i = 0; lowered && i < plan->ndatabases; i++)
+		send_surplus_away(&plan->databases[i]);
+	lowered = false;
 
 	for (i = 0; i < plan->ndatabases; i++)
 		if (plan->databases[i].served)

@@ -25,4 +25,7 @@ extern TimestampTz rom_staffing_plan(void);
  */
 extern void rom_staffing_schedulers_changed(void);
 
+/* romancy.executors has become less: the next plan sends the surplus away, after what they are doing. */
+extern void rom_staffing_executors_lowered(void);
+
 #endif							/* ROM_STAFFING_H */
