@@ -27,7 +27,7 @@ $node->safe_psql('postgres', q{
 		WHEN 1 THEN PERFORM romancy.sleep('1ms');
 		WHEN 2 THEN PERFORM romancy.await(romancy.spawn('echo', $1));
 		WHEN 3 THEN PERFORM romancy.set_value('k', $1), romancy.set_labels($1);
-		WHEN 4 THEN RAISE EXCEPTION 'fails %', $1;
+		WHEN 4 THEN RAISE EXCEPTION 'fails' USING DETAIL = $1::text, HINT = $1::text;
 		WHEN 5 THEN PERFORM romancy.publish('nobody', $1);
 		ELSE PERFORM romancy.activity('echo', $1), romancy.activity('echo', $1), romancy.activity('echo', $1);
 		END CASE;
@@ -88,10 +88,14 @@ cmp_ok($used2, '<=', $used + 256 * 1024, 'its memory contexts hold no more after
 cmp_ok($rss2, '<=', $rss + 4 * 1024, 'nor does the process');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM romancy.t_instance WHERE status NOT IN ('completed', 'failed')}), '0', 'all have ended');
 
-# the log: nothing but what the test's own sessions and the server do
+# the log: a line for each failed workflow (romancy.log_failures), with SQLSTATE and message and no payload; else nothing
+# but what the test's own sessions and the server do
 unlike($log, qr/PAYLOAD_MARKER/, 'no payload in the log');
 my @lines = grep { /romancy|workflow|activity|executor|broken|fails/i && !/\] \d+_\w+\.pl |statement: |client backend/ } split /\n/, $log;
-is(scalar(@lines), 0, 'no line in the log for a turn, a retry or a failed workflow') or diag(join "\n", @lines[0 .. (@lines > 10 ? 9 : $#lines)]);
+my @failed = grep { / LOG:  workflow "mix", instance [-0-9a-f]{36} failed: P0001: fails$/ } @lines;
+@lines = grep { !/ LOG:  workflow "mix", instance [-0-9a-f]{36} failed: P0001: fails$/ } @lines;
+is(scalar(@failed), $node->safe_psql('postgres', q{SELECT count(*) FROM romancy.t_instance WHERE status = 'failed'}), 'a line in the log for each failed workflow');
+is(scalar(@lines), 0, 'none for a turn or a retry') or diag(join "\n", @lines[0 .. (@lines > 10 ? 9 : $#lines)]);
 
 # a long history: made from a short one, since it takes long to come about
 my $events = 49_990;
