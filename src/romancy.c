@@ -17,6 +17,7 @@
 #include "base/compat.h"
 #include "base/guc.h"
 #include "base/version.h"
+#include "defs/namespace.h"
 #include "defs/retry.h"
 #include "memory/floor.h"
 #include "memory/shmem.h"
@@ -25,6 +26,7 @@
 #include "run/scan.h"
 #include "steps/floor.h"
 #include "tasks/floor.h"
+#include "turn/context.h"
 #include "workers/launcher.h"
 #include "workers/utility.h"
 
@@ -35,8 +37,9 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
-	rom_guc_init(rom_retry_check_defaults);
+	rom_guc_init(rom_retry_check_defaults, rom_namespace_setting_changed);
 	rom_memory_init();
+	rom_context_init();
 	rom_scan_init();
 	rom_steps_init();
 	rom_tasks_init();

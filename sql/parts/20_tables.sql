@@ -45,9 +45,28 @@ CREATE TABLE romancy.t_control (
 COMMENT ON TABLE romancy.t_control IS 'The cluster and database that the work in this schema belongs to';
 COMMENT ON COLUMN romancy.t_control.xids_of IS 'Identifier of the cluster whose transaction ids stand in the tables of messages';
 
+/*
+ * Namespaces, what every name belongs to, and who may use which. Roles as names. A superuser's own namespace
+ * has no grant and is inserted at his first call.
+ */
+CREATE TABLE romancy.t_namespace (
+	namespace_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	name text NOT NULL UNIQUE);
+COMMENT ON SEQUENCE romancy.t_namespace_namespace_id_seq IS 'Numbers of namespaces';
+COMMENT ON TABLE romancy.t_namespace IS 'What names of definitions, channels, events, groups and queues belong to';
+
+CREATE TABLE romancy.t_grant (
+	role text,
+	namespace_id int,
+	define boolean NOT NULL,
+	PRIMARY KEY (role, namespace_id));
+CREATE INDEX t_grant_namespace ON romancy.t_grant (namespace_id);
+COMMENT ON TABLE romancy.t_grant IS 'Which role may use which namespace, and define in it';
+
 /* A version of a workflow is a function. defined = false: resolved from an undefined name under search_path. */
 CREATE TABLE romancy.t_workflow (
 	def_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	namespace int NOT NULL,
 	name text NOT NULL,
 	version int NOT NULL,
 	defined boolean NOT NULL,
@@ -61,16 +80,17 @@ CREATE TABLE romancy.t_workflow (
 	on_event text,
 	description text,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp());
-CREATE UNIQUE INDEX t_workflow_defined ON romancy.t_workflow (name, version) WHERE defined;
-CREATE UNIQUE INDEX t_workflow_current ON romancy.t_workflow (name) WHERE defined AND is_current;
+CREATE UNIQUE INDEX t_workflow_defined ON romancy.t_workflow (namespace, name, version) WHERE defined;
+CREATE UNIQUE INDEX t_workflow_current ON romancy.t_workflow (namespace, name) WHERE defined AND is_current;
 /* not unique: a unique one would make the first start of a name wait for another's open transaction */
-CREATE INDEX t_workflow_resolved ON romancy.t_workflow (name, handler, search_path) WHERE NOT defined;
-CREATE INDEX t_workflow_on_event ON romancy.t_workflow (on_event) WHERE on_event IS NOT NULL AND is_current;
+CREATE INDEX t_workflow_resolved ON romancy.t_workflow (namespace, name, handler, search_path) WHERE NOT defined;
+CREATE INDEX t_workflow_on_event ON romancy.t_workflow (namespace, on_event) WHERE on_event IS NOT NULL AND is_current;
 COMMENT ON SEQUENCE romancy.t_workflow_def_id_seq IS 'Numbers of versions of workflows';
 COMMENT ON TABLE romancy.t_workflow IS 'Versions of workflows, defined or resolved from a function''s name';
 
 CREATE TABLE romancy.t_activity (
-	name text PRIMARY KEY,
+	namespace int,
+	name text,
 	handler text,
 	queue text,
 	retry jsonb,
@@ -84,7 +104,8 @@ CREATE TABLE romancy.t_activity (
 	owner text NOT NULL,
 	search_path text NOT NULL,
 	description text,
-	created_at timestamptz NOT NULL DEFAULT clock_timestamp());
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	PRIMARY KEY (namespace, name));
 COMMENT ON TABLE romancy.t_activity IS 'Defined activities';
 
 /*
@@ -108,6 +129,7 @@ CREATE TABLE romancy.t_instance (
 	deadline timestamptz,
 	result_expires interval,
 	def_id int NOT NULL,
+	namespace int NOT NULL,
 	priority int NOT NULL DEFAULT 0,
 	depth smallint NOT NULL DEFAULT 0,
 	crashes smallint NOT NULL DEFAULT 0,
@@ -143,11 +165,12 @@ CREATE INDEX t_instance_mailbox ON romancy.t_instance (mailbox) WHERE mailbox IS
 COMMENT ON TABLE romancy.t_instance IS 'Workflow instances; written by the executor that holds the row';
 
 CREATE TABLE romancy.t_idempotency (
+	namespace int,
 	owner text,
 	workflow text,
 	idempotency_key text,
 	instance_id uuid NOT NULL,
-	PRIMARY KEY (owner, workflow, idempotency_key));
+	PRIMARY KEY (namespace, owner, workflow, idempotency_key));
 CREATE INDEX t_idempotency_instance ON romancy.t_idempotency (instance_id);
 COMMENT ON TABLE romancy.t_idempotency IS 'Idempotency keys of workflow starts';
 

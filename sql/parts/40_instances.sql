@@ -118,6 +118,7 @@ CREATE FUNCTION romancy.list_instances(
 	page_size int DEFAULT 50,
 	page_token text DEFAULT NULL,
 	OUT instance_id uuid,
+	OUT namespace text,
 	OUT workflow text,
 	OUT version int,
 	OUT status text,

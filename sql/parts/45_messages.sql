@@ -14,9 +14,11 @@
 
 /* A row while the channel has live subscribers that broadcast or compete, and a while longer. */
 CREATE TABLE romancy.t_channel (
-	channel text PRIMARY KEY,
+	namespace int,
+	channel text,
 	mode text NOT NULL,
-	swept pg_snapshot);
+	swept pg_snapshot,
+	PRIMARY KEY (namespace, channel));
 COMMENT ON TABLE romancy.t_channel IS 'The mode that all live subscribers of a channel have in common';
 COMMENT ON COLUMN romancy.t_channel.swept IS 'When channel_cleanup looked last: what was over then and is received by all goes';
 
@@ -30,6 +32,7 @@ COMMENT ON COLUMN romancy.t_channel.swept IS 'When channel_cleanup looked last: 
 CREATE TABLE romancy.t_subscription (
 	instance_id uuid,
 	channel text,
+	namespace int NOT NULL,
 	mailbox uuid NOT NULL,
 	mode text NOT NULL,
 	xid xid8 NOT NULL,
@@ -39,13 +42,13 @@ CREATE TABLE romancy.t_subscription (
 	pick int NOT NULL DEFAULT floor(random() * 2147483647)::int,
 	subscribed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (instance_id, channel));
-CREATE INDEX t_subscription_channel ON romancy.t_subscription (channel, mode, pick);
-CREATE INDEX t_subscription_spawned ON romancy.t_subscription (channel, instance_id) WHERE spawned > 0;
-CREATE INDEX t_subscription_unsettled ON romancy.t_subscription (channel) WHERE snapshot IS NOT NULL;
+CREATE INDEX t_subscription_channel ON romancy.t_subscription (namespace, channel, mode, pick);
+CREATE INDEX t_subscription_spawned ON romancy.t_subscription (namespace, channel, instance_id) WHERE spawned > 0;
+CREATE INDEX t_subscription_unsettled ON romancy.t_subscription (namespace, channel) WHERE snapshot IS NOT NULL;
 COMMENT ON TABLE romancy.t_subscription IS 'Which live instance receives from which channel';
 
 /* Who waits for a channel, where most of its subscribers are busy. */
-CREATE INDEX t_instance_waits ON romancy.t_instance ((wait ->> 'name')) WHERE status = 'waiting_for_message';
+CREATE INDEX t_instance_waits ON romancy.t_instance (namespace, (wait ->> 'name')) WHERE status = 'waiting_for_message';
 
 /* kind: b broadcast, o open, d direct. xid: of the publishing transaction. mailbox: the receiver's, of a direct one. */
 CREATE TABLE romancy.t_message (
@@ -53,6 +56,7 @@ CREATE TABLE romancy.t_message (
 	published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	xid xid8,
 	kind "char" NOT NULL,
+	namespace int NOT NULL,
 	channel text NOT NULL,
 	mailbox uuid,
 	sender uuid,
@@ -61,8 +65,8 @@ CREATE TABLE romancy.t_message (
 	data_binary bytea,
 	event jsonb);
 CREATE INDEX t_message_direct ON romancy.t_message (mailbox, channel, id) WHERE kind = 'd';
-CREATE INDEX t_message_open ON romancy.t_message (channel, id) WHERE kind = 'o';
-CREATE INDEX t_message_xid ON romancy.t_message (channel, xid) WHERE kind <> 'd';
+CREATE INDEX t_message_open ON romancy.t_message (namespace, channel, id) WHERE kind = 'o';
+CREATE INDEX t_message_xid ON romancy.t_message (namespace, channel, xid) WHERE kind <> 'd';
 CREATE INDEX t_message_published ON romancy.t_message (published_at) WHERE kind = 'o';
 COMMENT ON SEQUENCE romancy.t_message_id_seq IS 'Ids of messages';
 COMMENT ON TABLE romancy.t_message IS 'Messages that somebody has still to receive, or may';
@@ -77,18 +81,20 @@ CREATE TABLE romancy.t_delivery (
 COMMENT ON TABLE romancy.t_delivery IS 'Broadcast messages that a subscriber has not received yet';
 
 CREATE TABLE romancy.t_received_event (
+	namespace int,
 	source text,
 	id text,
 	received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-	PRIMARY KEY (source, id));
+	PRIMARY KEY (namespace, source, id));
 CREATE INDEX t_received_event_received ON romancy.t_received_event (received_at);
 COMMENT ON TABLE romancy.t_received_event IS 'CloudEvents that came in, so that a repeated one is ignored';
 
 CREATE TABLE romancy.t_group (
+	namespace int,
 	name text,
 	instance_id uuid,
 	joined_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-	PRIMARY KEY (name, instance_id));
+	PRIMARY KEY (namespace, name, instance_id));
 CREATE INDEX t_group_instance ON romancy.t_group (instance_id);
 COMMENT ON TABLE romancy.t_group IS 'Members of groups';
 
@@ -147,41 +153,43 @@ COMMENT ON FUNCTION romancy.group_members(text) IS 'The live instances that are 
 /* depth: messages that somebody has still to receive. A role sees channels that its instances subscribe to. */
 CREATE VIEW romancy.channels WITH (security_barrier) AS
 	WITH readable AS MATERIALIZED (
-		SELECT s.channel, s.mailbox, s.mode,
+		SELECT s.namespace, s.channel, s.mailbox, s.mode,
 			s.spawned > 0 OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = s.channel AS waiting
 		FROM romancy.t_subscription s JOIN romancy.t_instance i USING (instance_id)
 		WHERE romancy.may_read(i.owner)),
 	subscribers AS (
-		SELECT r.channel, min(r.mode) FILTER (WHERE r.mode <> 'direct') AS mode,
+		SELECT r.namespace, r.channel, min(r.mode) FILTER (WHERE r.mode <> 'direct') AS mode,
 			count(*) AS subscribers, count(*) FILTER (WHERE r.waiting) AS waiting
-		FROM readable r GROUP BY r.channel),
+		FROM readable r GROUP BY r.namespace, r.channel),
 	messages AS (
-		SELECT u.channel, count(*) AS depth, min(u.published_at) AS oldest
+		SELECT u.namespace, u.channel, count(*) AS depth, min(u.published_at) AS oldest
 		FROM (
-			SELECT m.channel, m.published_at FROM romancy.t_message m
-			WHERE m.kind = 'o' AND (m.channel IN (SELECT r.channel FROM readable r)
+			SELECT m.namespace, m.channel, m.published_at FROM romancy.t_message m
+			WHERE m.kind = 'o' AND ((m.namespace, m.channel) IN (SELECT r.namespace, r.channel FROM readable r)
 				OR has_function_privilege('romancy.monitor()', 'EXECUTE'))
 			UNION ALL
 			-- the receiver is the first of its generations, or the last
-			SELECT m.channel, m.published_at
+			SELECT m.namespace, m.channel, m.published_at
 			FROM romancy.t_message m JOIN romancy.t_instance i ON i.instance_id = m.mailbox
 			WHERE m.kind = 'd' AND i.status <> 'recurred' AND romancy.may_read(i.owner)
 			UNION ALL
-			SELECT m.channel, m.published_at
+			SELECT m.namespace, m.channel, m.published_at
 			FROM romancy.t_message m JOIN romancy.t_instance i ON i.mailbox = m.mailbox
 			WHERE m.kind = 'd' AND i.status <> 'recurred' AND romancy.may_read(i.owner)
 			UNION ALL
-			SELECT d.channel, m.published_at
+			SELECT m.namespace, d.channel, m.published_at
 			FROM romancy.t_delivery d JOIN romancy.t_message m ON m.id = d.message_id
 			JOIN readable r ON r.mailbox = d.mailbox AND r.channel = d.channel
 			WHERE NOT d.received) u
-		GROUP BY u.channel)
-	SELECT channel, coalesce(s.mode, CASE WHEN s.channel IS NOT NULL THEN 'direct' END) AS mode,
+		GROUP BY u.namespace, u.channel)
+	SELECT n.name AS namespace, channel, coalesce(s.mode, CASE WHEN s.channel IS NOT NULL THEN 'direct' END) AS mode,
 		coalesce(m.depth, 0) AS depth, m.oldest AS oldest_message,
 		coalesce(s.subscribers, 0) AS subscribers, coalesce(s.waiting, 0) AS waiting
-	FROM subscribers s FULL JOIN messages m USING (channel);
+	FROM subscribers s FULL JOIN messages m USING (namespace, channel)
+	LEFT JOIN romancy.t_namespace n ON n.namespace_id = namespace;
 REVOKE ALL ON romancy.channels FROM PUBLIC;
 COMMENT ON VIEW romancy.channels IS 'Channels with subscribers or undelivered messages: depth, oldest message, subscribers, waiting';
+COMMENT ON COLUMN romancy.channels.namespace IS 'The namespace that it belongs to';
 COMMENT ON COLUMN romancy.channels.channel IS 'Name of the channel';
 COMMENT ON COLUMN romancy.channels.mode IS 'broadcast or competing, while it has live subscribers of these';
 COMMENT ON COLUMN romancy.channels.depth IS 'Messages that somebody has still to receive';

@@ -32,7 +32,7 @@ CREATE TABLE romancy.t_task (
 	attempt int NOT NULL DEFAULT 0,
 	kind smallint NOT NULL,
 	state smallint NOT NULL,
-	queue text NOT NULL,
+	queue text NOT NULL,	/* '': in the database; else namespace/name, of workflow code outside @namespace/name */
 	owner text NOT NULL,
 	activity text NOT NULL,
 	step text NOT NULL,
@@ -96,7 +96,7 @@ COMMENT ON FUNCTION romancy.heartbeat_activity(text, jsonb, interval) IS 'Renew 
  * take their turns, in shared memory.
  */
 CREATE TABLE romancy.t_queue (
-	name text PRIMARY KEY,
+	name text PRIMARY KEY,	/* as in t_task: namespace/name */
 	owner text NOT NULL,
 	max_concurrency int,
 	rate_limit text,
@@ -151,7 +151,7 @@ COMMENT ON FUNCTION romancy.t_pollers() IS 'For views pollers and queues';
 REVOKE ALL ON FUNCTION romancy.t_pollers() FROM PUBLIC;
 
 CREATE VIEW romancy.pollers WITH (security_barrier) AS
-SELECT pg_catalog.ltrim(p.queue, '@') AS queue, CASE WHEN p.queue LIKE '@%' THEN 'workflows' ELSE 'activities' END AS kind,
+SELECT pg_catalog.substr(p.queue, pg_catalog.strpos(p.queue, '/') + 1) AS queue, CASE WHEN p.queue LIKE '@%' THEN 'workflows' ELSE 'activities' END AS kind,
 	p.worker_id, p.owner, p.pid, p.waiting, p.since, p.last_poll, p.polls, p.tasks
 FROM romancy.t_pollers() p
 WHERE p.owner IS NOT NULL;
@@ -169,7 +169,7 @@ COMMENT ON COLUMN romancy.pollers.polls IS 'Calls';
 COMMENT ON COLUMN romancy.pollers.tasks IS 'Tasks that it got';
 
 CREATE VIEW romancy.activity_tasks WITH (security_barrier) AS
-	SELECT t.task_id, t.instance_id, t.step AS activity_id, t.activity, nullif(t.queue, '') AS queue,
+	SELECT t.task_id, t.instance_id, t.step AS activity_id, t.activity, nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue,
 		CASE WHEN r.pid IS NOT NULL THEN 'running'
 			ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' ELSE 'dead' END END AS status,
 		t.owner, t.priority, t.attempt, t.worker_id, t.created_at, t.started_at, coalesce(r.since, t.claimed_at) AS claimed_at,
@@ -199,7 +199,7 @@ COMMENT ON COLUMN romancy.activity_tasks.last_details IS 'What the last heartbea
 COMMENT ON COLUMN romancy.activity_tasks.pid IS 'The server process that runs it, of one that runs in the database';
 
 CREATE VIEW romancy.queues WITH (security_barrier) AS
-	SELECT coalesce(q.name, c.queue, d.queue) AS name, q.max_concurrency, q.rate_limit, q.per_key,
+	SELECT n.name AS namespace, pg_catalog.substr(x.stored, pg_catalog.strpos(x.stored, '/') + 1) AS name, q.max_concurrency, q.rate_limit, q.per_key,
 		coalesce(q.paused, false) AS paused, coalesce(c.ready, 0) AS ready,
 		coalesce(c.running, 0) AS running, coalesce(c.waiting, 0) AS waiting,
 		coalesce(c.dead, 0) AS dead, c.oldest_ready, q.notify,
@@ -214,14 +214,17 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 		FROM romancy.t_task t WHERE t.queue <> '' AND romancy.may_read(t.owner)
 		GROUP BY 1) c ON c.queue = q.name
 	FULL JOIN (SELECT u.queue, count(*) AS definitions, pg_catalog.bool_or(romancy.may_read(u.owner)) AS mine
-		FROM (SELECT a.queue, a.owner FROM romancy.t_activity a WHERE a.queue IS NOT NULL
-			UNION ALL SELECT w.queue, w.owner FROM romancy.t_workflow w WHERE w.queue IS NOT NULL AND w.is_current) u
+		FROM (SELECT a.namespace || '/' || a.queue AS queue, a.owner FROM romancy.t_activity a WHERE a.queue IS NOT NULL
+			UNION ALL SELECT w.namespace || '/' || w.queue, w.owner FROM romancy.t_workflow w WHERE w.queue IS NOT NULL AND w.is_current) u
 		GROUP BY 1) d ON d.queue = coalesce(q.name, c.queue)
 	LEFT JOIN (SELECT pg_catalog.ltrim(p.queue, '@') AS queue, count(*) FILTER (WHERE p.waiting OR p.last_poll > pg_catalog.now() - '1 minute'::interval) AS pollers,
 			max(p.last_poll) AS last_poll
 		FROM romancy.t_pollers() p GROUP BY 1) p ON p.queue = coalesce(q.name, c.queue, d.queue)
+	CROSS JOIN LATERAL (SELECT coalesce(q.name, c.queue, d.queue) AS stored) x
+	LEFT JOIN romancy.t_namespace n ON n.namespace_id = pg_catalog.split_part(x.stored, '/', 1)::int
 	WHERE c.queue IS NOT NULL OR romancy.may_read(q.owner) OR d.mine;
 COMMENT ON VIEW romancy.queues IS 'Queues with limits, definitions or tasks: limits, how many tasks there are, and who polls';
+COMMENT ON COLUMN romancy.queues.namespace IS 'The namespace that it belongs to';
 COMMENT ON COLUMN romancy.queues.name IS 'Name of the queue';
 COMMENT ON COLUMN romancy.queues.max_concurrency IS 'How many tasks may run at a time; with per_key, of each key';
 COMMENT ON COLUMN romancy.queues.rate_limit IS 'How many may begin in a time, such as 100/m; with per_key, of each key';

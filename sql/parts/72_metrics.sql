@@ -36,7 +36,7 @@ WITH w AS MATERIALIZED (
 ), h AS MATERIALIZED (
 	SELECT romancy.health() AS health
 ), q AS MATERIALIZED (
-	SELECT format('{queue="%s"', replace(replace(replace(q.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels,
+	SELECT format('{namespace="%s",queue="%s"', replace(replace(replace(coalesce(q.namespace, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(q.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels,
 		q.ready, q.running, q.waiting, q.dead, q.oldest_ready, q.pollers
 	FROM romancy.queues q
 ), v (n, name, type, help, labels, value) AS (

@@ -3,17 +3,19 @@
  * no row before may_read has let it through.
  */
 CREATE VIEW romancy.instances WITH (security_barrier) AS
-	SELECT i.instance_id, i.workflow, w.version,
+	SELECT i.instance_id, n.name AS namespace, i.workflow, w.version,
 		romancy.shown_status(i.instance_id, i.status) AS status,
 		i.input, i.output, i.error, w.queue, i.owner, i.priority, i.labels,
 		i.idempotency_key, i.parent_id, i.continued_from, i.created_at,
 		i.started_at, i.updated_at, i.finished_at
 	FROM romancy.t_instance i
 	LEFT JOIN romancy.t_workflow w ON w.def_id = i.def_id
+	LEFT JOIN romancy.t_namespace n ON n.namespace_id = i.namespace
 	WHERE romancy.may_read(i.owner);
 REVOKE ALL ON romancy.instances FROM PUBLIC;
 COMMENT ON VIEW romancy.instances IS 'Workflow instances of the current role; of all roles for a monitor';
 COMMENT ON COLUMN romancy.instances.instance_id IS 'The instance';
+COMMENT ON COLUMN romancy.instances.namespace IS 'The namespace that it and its names belong to';
 COMMENT ON COLUMN romancy.instances.workflow IS 'Name of its workflow';
 COMMENT ON COLUMN romancy.instances.version IS 'Version of the workflow that it runs';
 COMMENT ON COLUMN romancy.instances.status IS 'pending, running, waiting_for_timer, waiting_for_message, waiting_for_activity, waiting_for_workflow, paused, compensating; final: completed, failed, cancelled, recurred';
@@ -60,7 +62,7 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 	FROM romancy.t_instance i
 	LEFT JOIN (SELECT DISTINCT ON (r.instance_id) r.id, r.instance_id, r.pid, r.step, r.since FROM romancy.t_running() r
 		ORDER BY r.instance_id, r.id = r.instance_id DESC, r.since) r ON r.instance_id = i.instance_id
-	LEFT JOIN LATERAL (SELECT nullif(pg_catalog.ltrim(t.queue, '@'), '') AS queue, t.worker_id, t.attempt, t.errors,
+	LEFT JOIN LATERAL (SELECT nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue, t.worker_id, t.attempt, t.errors,
 			CASE WHEN t.state IN (1, 2) THEN t.due_at END AS due_at
 		FROM romancy.t_task t
 		WHERE t.instance_id = i.instance_id AND t.state IN (0, 1, 2, 5)
@@ -92,12 +94,14 @@ COMMENT ON COLUMN romancy.waiting.owner IS 'The role whose instance it is';
 COMMENT ON COLUMN romancy.waiting.created_at IS 'When it was started';
 
 CREATE VIEW romancy.workflows WITH (security_barrier) AS
-	SELECT w.name, w.version, w.is_current, w.defined, w.handler, w.queue, w.owner, w.search_path,
+	SELECT n.name AS namespace, w.name, w.version, w.is_current, w.defined, w.handler, w.queue, w.owner, w.search_path,
 		w.execution_timeout, w.retention, w.on_event, w.description, w.created_at
 	FROM romancy.t_workflow w
+	LEFT JOIN romancy.t_namespace n ON n.namespace_id = w.namespace
 	WHERE romancy.may_read(w.owner);
 REVOKE ALL ON romancy.workflows FROM PUBLIC;
 COMMENT ON VIEW romancy.workflows IS 'Definitions of workflows: every version, with all of its settings';
+COMMENT ON COLUMN romancy.workflows.namespace IS 'The namespace that the name belongs to';
 COMMENT ON COLUMN romancy.workflows.name IS 'Name of the workflow';
 COMMENT ON COLUMN romancy.workflows.version IS 'Number of the version, from 1';
 COMMENT ON COLUMN romancy.workflows.is_current IS 'Whether new instances run this version';
@@ -113,13 +117,15 @@ COMMENT ON COLUMN romancy.workflows.description IS 'As given to define_workflow'
 COMMENT ON COLUMN romancy.workflows.created_at IS 'When this version was defined or found';
 
 CREATE VIEW romancy.activities WITH (security_barrier) AS
-	SELECT a.name, a.handler, a.queue, a.owner, a.search_path, a.retry, a.compensation, a.start_to_close_timeout,
+	SELECT n.name AS namespace, a.name, a.handler, a.queue, a.owner, a.search_path, a.retry, a.compensation, a.start_to_close_timeout,
 		a.schedule_to_start_timeout, a.heartbeat_timeout, a.transactional, a.max_concurrency, a.rate_limit,
 		a.description, a.created_at
 	FROM romancy.t_activity a
+	LEFT JOIN romancy.t_namespace n ON n.namespace_id = a.namespace
 	WHERE romancy.may_read(a.owner);
 REVOKE ALL ON romancy.activities FROM PUBLIC;
 COMMENT ON VIEW romancy.activities IS 'Definitions of activities, with all of their settings';
+COMMENT ON COLUMN romancy.activities.namespace IS 'The namespace that the name belongs to';
 COMMENT ON COLUMN romancy.activities.name IS 'Name of the activity';
 COMMENT ON COLUMN romancy.activities.handler IS 'The function or procedure; null: it has a queue';
 COMMENT ON COLUMN romancy.activities.queue IS 'The queue that programs poll for it; null: it runs in the database';
@@ -135,3 +141,21 @@ COMMENT ON COLUMN romancy.activities.max_concurrency IS 'How many attempts may r
 COMMENT ON COLUMN romancy.activities.rate_limit IS 'How many may begin in a time, such as 100/m';
 COMMENT ON COLUMN romancy.activities.description IS 'As given to define_activity';
 COMMENT ON COLUMN romancy.activities.created_at IS 'When it was defined last';
+
+CREATE FUNCTION romancy.t_namespace_current()
+RETURNS text LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'romancy_namespace_current';
+COMMENT ON FUNCTION romancy.t_namespace_current() IS 'Internal: for view namespaces';
+
+/* A row for each grant, and one for a namespace without any. */
+CREATE VIEW romancy.namespaces WITH (security_barrier) AS
+	SELECT n.name AS namespace, g.role, g.define,
+		n.name IS NOT DISTINCT FROM romancy.t_namespace_current() AS is_current
+	FROM romancy.t_namespace n
+	LEFT JOIN romancy.t_grant g USING (namespace_id)
+	WHERE romancy.may_read(coalesce(g.role, n.name));
+REVOKE ALL ON romancy.namespaces FROM PUBLIC;
+COMMENT ON VIEW romancy.namespaces IS 'Namespaces and who may use them';
+COMMENT ON COLUMN romancy.namespaces.namespace IS 'Name of the namespace';
+COMMENT ON COLUMN romancy.namespaces.role IS 'The role that it is granted to; null: to nobody';
+COMMENT ON COLUMN romancy.namespaces.define IS 'Whether the role may define and set there, not only start, steer and see';
+COMMENT ON COLUMN romancy.namespaces.is_current IS 'Whether names mean this namespace here and now';

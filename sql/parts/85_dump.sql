@@ -3,6 +3,9 @@
  * the dump was. (test/t/033_dump_restore.pl finds a table that is missing here.)
  */
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_control', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_namespace', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_namespace_namespace_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_grant', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_workflow', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_workflow_def_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_activity', '');

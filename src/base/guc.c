@@ -39,6 +39,7 @@ int			rom_guc_outbox_batch_size = 100;
 int			rom_guc_outbox_interval = 30000;
 int			rom_guc_outbox_max_age = 0;
 int			rom_guc_outbox_max_attempts = 5;
+char	   *rom_guc_namespace = NULL;
 char	   *rom_guc_outbox_url = NULL;
 int			rom_guc_result_expires = 0;
 int			rom_guc_queue_notify_interval = 60000;
@@ -120,7 +121,7 @@ assign_outbox_max_age(const char *newval, void *extra)
 }
 
 void
-rom_guc_init(GucStringCheckHook check_default_retry)
+rom_guc_init(GucStringCheckHook check_default_retry, GucStringAssignHook assign_namespace)
 {
 	/*
 	 * A library that is loaded later has no shared memory to size, and the
@@ -248,6 +249,13 @@ rom_guc_init(GucStringCheckHook check_default_retry)
 							5000, 10, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomStringVariable("romancy.namespace",
+							   "Sets the namespace that the session's names belong to.",
+							   "It must be granted to the current role or one that it is a member of. When empty, it is the only one that is, or the role's own.",
+							   &rom_guc_namespace,
+							   "",
+							   PGC_USERSET, 0,
+							   NULL, assign_namespace, NULL);
 	DefineCustomIntVariable("romancy.outbox_batch_size",
 							"Sets how many events of the outbox are sent in one go.",
 							"Each is marked as sent in the same transaction.",

@@ -31,6 +31,7 @@ extern int	rom_guc_outbox_batch_size;
 extern int	rom_guc_outbox_interval;
 extern int	rom_guc_outbox_max_age; /* seconds; 0: off */
 extern int	rom_guc_outbox_max_attempts;
+extern char *rom_guc_namespace;
 extern char *rom_guc_outbox_url;
 extern int	rom_guc_result_expires; /* seconds; 0: off */
 extern int	rom_guc_queue_notify_interval;
@@ -46,7 +47,7 @@ extern int	rom_guc_timer_interval;
 extern int	rom_guc_turn_mode;	/* RomTurnMode of turn/turn.h */
 extern int	rom_guc_worker_idle_timeout;	/* 0: never */
 
-/* Defines all settings. What a retry policy is, is known a floor above: its check hook is handed in. */
-extern void rom_guc_init(GucStringCheckHook check_default_retry);
+/* Defines all settings. What retry policies and namespaces are, is known a floor above: their hooks are handed in. */
+extern void rom_guc_init(GucStringCheckHook check_default_retry, GucStringAssignHook assign_namespace);
 
 #endif							/* ROM_GUC_H */

@@ -28,7 +28,9 @@
 #include "base/spi.h"
 #include "defs/activity_definition.h"
 #include "defs/definition.h"
+#include "defs/namespace.h"
 #include "defs/handler.h"
+#include "defs/namespace.h"
 #include "steps/throttle.h"
 #include "turn/context.h"
 #include "turn/primitive.h"
@@ -55,19 +57,20 @@ typedef struct WorkflowDefinition
 	char	   *description;
 	const char *search_path;
 	const char *owner;
+	int32		namespace;
 } WorkflowDefinition;
 
 static RomStatement select_versions = {
 	"select def_id, version, owner,"
 	" handler is not distinct from $2 and queue is not distinct from $3"
-	" from romancy.t_workflow where defined and name = $1 order by version",
-	3, {TEXTOID, TEXTOID, TEXTOID}
+	" from romancy.t_workflow where defined and namespace = $4 and name = $1 order by version",
+	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement clear_current = {
 	"update romancy.t_workflow set is_current = false"
-	" where defined and name = $1 and is_current and def_id <> $2",
-	2, {TEXTOID, INT4OID}
+	" where defined and namespace = $3 and name = $1 and is_current and def_id <> $2",
+	3, {TEXTOID, INT4OID, INT4OID}
 };
 
 static RomStatement update_version = {
@@ -80,36 +83,36 @@ static RomStatement update_version = {
 static RomStatement insert_version = {
 	"insert into romancy.t_workflow (name, version, defined, is_current,"
 	" handler, queue, execution_timeout, retention, on_event, description,"
-	" search_path, owner)"
-	" values ($1, $2, true, true, $3, $4, $5, $6, $7, $8, $9, $10)",
-	10, {TEXTOID, INT4OID, TEXTOID, TEXTOID, INTERVALOID, INTERVALOID,
-	TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	" search_path, owner, namespace)"
+	" values ($1, $2, true, true, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+	11, {TEXTOID, INT4OID, TEXTOID, TEXTOID, INTERVALOID, INTERVALOID,
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement live_of_workflow = {
 	"select i.instance_id from romancy.t_instance i"
 	" where i.wake_at is not null and i.def_id in (select w.def_id"
-	" from romancy.t_workflow w where w.defined and w.name = $1) limit 1",
-	1, {TEXTOID}
+	" from romancy.t_workflow w where w.defined and w.namespace = $4 and w.name = $1) limit 1",
+	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement delete_workflow = {
-	"delete from romancy.t_workflow where defined and name = $1",
-	1, {TEXTOID}
+	"delete from romancy.t_workflow where defined and namespace = $4 and name = $1",
+	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement select_activity_owner = {
-	"select owner, queue from romancy.t_activity where name = $1",
-	1, {TEXTOID}
+	"select owner, queue from romancy.t_activity where namespace = $2 and name = $1",
+	2, {TEXTOID, INT4OID}
 };
 
 static RomStatement upsert_activity = {
 	"insert into romancy.t_activity (name, handler, queue, retry, compensation,"
 	" start_to_close_timeout, schedule_to_start_timeout, heartbeat_timeout,"
 	" transactional, max_concurrency, rate_limit, search_path, description,"
-	" owner)"
-	" values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
-	" on conflict (name) do update set handler = excluded.handler,"
+	" owner, namespace)"
+	" values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+	" on conflict (namespace, name) do update set handler = excluded.handler,"
 	" queue = excluded.queue, retry = excluded.retry,"
 	" compensation = excluded.compensation,"
 	" start_to_close_timeout = excluded.start_to_close_timeout,"
@@ -119,31 +122,31 @@ static RomStatement upsert_activity = {
 	" max_concurrency = excluded.max_concurrency,"
 	" rate_limit = excluded.rate_limit, search_path = excluded.search_path,"
 	" description = excluded.description",
-	14, {TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, INTERVALOID,
+	15, {TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, INTERVALOID,
 		INTERVALOID, INTERVALOID, BOOLOID, INT4OID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID}
+	TEXTOID, INT4OID}
 };
 
 /* wait: the step that the handler is blocked on. What it spawned, or has yet to call, nobody knows here. */
 static RomStatement live_of_activity = {
 	"select i.instance_id from romancy.t_instance i"
 	" where i.wake_at is not null and i.status = 'waiting_for_activity'"
-	" and i.wait operator(pg_catalog.->>) 'name' = $1"
+	" and i.namespace = $2 and i.wait operator(pg_catalog.->>) 'name' = $1"
 	" and i.wait operator(pg_catalog.->>) 'await' is null limit 1",
-	1, {TEXTOID}
+	2, {TEXTOID, INT4OID}
 };
 
 static RomStatement delete_activity = {
-	"delete from romancy.t_activity where name = $1",
-	1, {TEXTOID}
+	"delete from romancy.t_activity where namespace = $2 and name = $1",
+	2, {TEXTOID, INT4OID}
 };
 
-/* lock_name lets one transaction at a time define or drop a name. */
+/* lock_name lets one transaction at a time define or drop a name of a namespace. */
 static void
-lock_name(uint32 kind, const char *name)
+lock_name(uint32 kind, int32 namespace, const char *name)
 {
 	LOCKTAG		tag;
-	uint32		hash = hash_bytes((const unsigned char *) name, strlen(name));
+	uint32		hash = hash_combine(hash_bytes((const unsigned char *) name, strlen(name)), namespace);
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, kind, hash, 3);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
@@ -271,15 +274,15 @@ text_datum(const char *value)
 static int32
 write_version(const WorkflowDefinition *def, Oid role)
 {
-	Datum		key[3] = {text_datum(def->name), text_datum(def->handler),
-	text_datum(def->queue)};
-	bool		key_nulls[3] = {false, def->handler == NULL, def->queue == NULL};
+	Datum		key[4] = {text_datum(def->name), text_datum(def->handler),
+	text_datum(def->queue), Int32GetDatum(def->namespace)};
+	bool		key_nulls[4] = {false, def->handler == NULL, def->queue == NULL, false};
 	bool		isnull;
 	int32		def_id = 0;
 	int32		version = 0;
 	const char *owner = def->owner;
 	uint64		n;
-	Datum		clear[2];
+	Datum		clear[3];
 
 	n = rom_execute(&select_versions, key, key_nulls, 0);
 	for (uint64 i = 0; i < n; i++)
@@ -300,6 +303,7 @@ write_version(const WorkflowDefinition *def, Oid role)
 
 	clear[0] = key[0];
 	clear[1] = Int32GetDatum(def_id);
+	clear[2] = Int32GetDatum(def->namespace);
 	rom_execute(&clear_current, clear, NULL, 0);
 	if (def_id != 0)
 	{
@@ -315,14 +319,14 @@ write_version(const WorkflowDefinition *def, Oid role)
 	}
 	else
 	{
-		Datum		values[10] = {key[0], Int32GetDatum(Max(version, 1)),
+		Datum		values[11] = {key[0], Int32GetDatum(Max(version, 1)),
 			key[1], key[2], IntervalPGetDatum(def->execution_timeout),
 			IntervalPGetDatum(def->retention), text_datum(def->on_event),
 			text_datum(def->description), text_datum(def->search_path),
-		text_datum(owner)};
-		bool		nulls[10] = {false, false, key_nulls[1], key_nulls[2],
+		text_datum(owner), Int32GetDatum(def->namespace)};
+		bool		nulls[11] = {false, false, key_nulls[1], key_nulls[2],
 			def->execution_timeout == NULL, def->retention == NULL,
-		def->on_event == NULL, def->description == NULL, false, false};
+		def->on_event == NULL, def->description == NULL, false, false, false};
 
 		version = Max(version, 1);
 		rom_execute(&insert_version, values, nulls, 0);
@@ -341,7 +345,7 @@ write_version(const WorkflowDefinition *def, Oid role)
  * and queue is needed, all others may be null: execution_timeout (from the start,
  * longer than 0), retention (of finished instances; null: romancy.retention),
  * on_event (a CloudEvent type that starts it). Errors: RM012 for what is wrong
- * with it, 42501 where somebody else owns the name or the caller may not
+ * with it, 42501 where somebody else owns the name, the caller may not define in the namespace, or may not
  * execute the handler, RM004 in a workflow.
  */
 Datum
@@ -353,6 +357,7 @@ romancy_define_workflow(PG_FUNCTION_ARGS)
 	int32		version;
 
 	rom_context_refuse_handler("define_workflow");
+	def.namespace = rom_namespace_require_define("define_workflow");
 	def.name = name_arg(fcinfo);
 	def.handler = handler_args(fcinfo, false, "workflow", def.name,
 							   &def.queue);
@@ -367,7 +372,7 @@ romancy_define_workflow(PG_FUNCTION_ARGS)
 	def.search_path = rom_definition_path();
 	def.owner = GetUserNameFromId(role, false);
 
-	lock_name(LOCK_WORKFLOW, def.name);
+	lock_name(LOCK_WORKFLOW, def.namespace, def.name);
 	rom_engine_begin(&engine);
 	version = write_version(&def, role);
 	rom_engine_end(&engine);
@@ -406,12 +411,14 @@ limit_args(FunctionCallInfo fcinfo, const char *name)
 
 /* write_activity checks the owner and stores the row. Engine scope needed. */
 static void
-write_activity(const char *name, Oid role, Datum *values, bool *nulls)
+write_activity(int32 namespace, const char *name, Oid role, Datum *values, bool *nulls)
 {
 	char	   *before = NULL;
 	char	   *now = nulls[2] ? NULL : TextDatumGetCString(values[2]);
 
-	if (rom_execute(&select_activity_owner, values, NULL, 1) == 1)
+	Datum		key[2] = {values[0], Int32GetDatum(namespace)};
+
+	if (rom_execute(&select_activity_owner, key, NULL, 1) == 1)
 	{
 		before = rom_value_text(0, 2, CurrentMemoryContext);
 		check_owner(role, rom_value_text(0, 1, CurrentMemoryContext),
@@ -419,12 +426,12 @@ write_activity(const char *name, Oid role, Datum *values, bool *nulls)
 	}
 	rom_execute(&upsert_activity, values, nulls, 0);
 	rom_definition_changed("t_activity");
-	rom_throttle_changed(name);
+	rom_throttle_changed(namespace, name);
 	/* with other limits there may be something to fetch */
 	if (before != NULL)
-		rom_activity_definition_tell(before);
+		rom_activity_definition_tell(namespace, before);
 	if (now != NULL && (before == NULL || strcmp(before, now) != 0))
-		rom_activity_definition_tell(now);
+		rom_activity_definition_tell(namespace, now);
 }
 
 /*
@@ -438,7 +445,7 @@ write_activity(const char *name, Oid role, Datum *values, bool *nulls)
  * Timeouts are longer than 0. transactional (null: true): false allows a
  * procedure as the handler. max_concurrency: at least 1. rate_limit: "100/m".
  * Errors: RM012 for what is wrong with it, 42501 where somebody else owns the
- * name or the caller may not execute the handler, RM004 in a workflow.
+ * name, the caller may not define in the namespace, or may not execute the handler, RM004 in a workflow.
  */
 Datum
 romancy_define_activity(PG_FUNCTION_ARGS)
@@ -451,10 +458,12 @@ romancy_define_activity(PG_FUNCTION_ARGS)
 	char	   *compensation;
 	char	   *rate;
 	bool		transactional;
-	Datum		values[14];
-	bool		nulls[14] = {false};
+	Datum		values[15];
+	bool		nulls[15] = {false};
+	int32		namespace;
 
 	rom_context_refuse_handler("define_activity");
+	namespace = rom_namespace_require_define("define_activity");
 	name = name_arg(fcinfo);
 	transactional = rom_arg_bool_opt(fcinfo, 8, true);
 	handler = handler_args(fcinfo, !transactional, "activity", name, &queue);
@@ -480,10 +489,11 @@ romancy_define_activity(PG_FUNCTION_ARGS)
 	for (int i = 1; i < 14; i++)
 		nulls[i] = i != 8 && i != 9 && DatumGetPointer(values[i]) == NULL;
 	nulls[9] = PG_ARGISNULL(9);
+	values[14] = Int32GetDatum(namespace);
 
-	lock_name(LOCK_ACTIVITY, name);
+	lock_name(LOCK_ACTIVITY, namespace, name);
 	rom_engine_begin(&engine);
-	write_activity(name, role, values, nulls);
+	write_activity(namespace, name, role, values, nulls);
 	rom_engine_end(&engine);
 	PG_RETURN_VOID();
 }
@@ -500,14 +510,17 @@ romancy_drop_workflow(PG_FUNCTION_ARGS)
 	RomEngine	engine;
 	Oid			role = GetUserId();
 	char	   *name;
-	Datum		values[3] = {0};
-	bool		nulls[3] = {false, true, true};
+	Datum		values[4] = {0};
+	bool		nulls[4] = {false, true, true, false};
+	int32		namespace;
 	uint64		n;
 
 	rom_context_refuse_handler("drop_workflow");
+	namespace = rom_namespace_require_define("drop_workflow");
 	name = name_arg(fcinfo);
 	values[0] = text_datum(name);
-	lock_name(LOCK_WORKFLOW, name);
+	values[3] = Int32GetDatum(namespace);
+	lock_name(LOCK_WORKFLOW, namespace, name);
 	rom_engine_begin(&engine);
 	n = rom_execute(&select_versions, values, nulls, 0);
 	if (n == 0)
@@ -531,9 +544,9 @@ romancy_drop_workflow(PG_FUNCTION_ARGS)
 
 /* activity_in_use says whether a live instance waits for it, or another floor's work needs it. Engine scope needed. */
 static bool
-activity_in_use(const char *name, Datum *values)
+activity_in_use(int32 namespace, const char *name, Datum *values)
 {
-	return rom_execute(&live_of_activity, values, NULL, 1) == 1 || rom_activity_definition_in_use(name);
+	return rom_execute(&live_of_activity, values, NULL, 1) == 1 || rom_activity_definition_in_use(namespace, name);
 }
 
 /*
@@ -548,12 +561,15 @@ romancy_drop_activity(PG_FUNCTION_ARGS)
 	RomEngine	engine;
 	Oid			role = GetUserId();
 	char	   *name;
-	Datum		values[1];
+	int32		namespace;
+	Datum		values[2];
 
 	rom_context_refuse_handler("drop_activity");
+	namespace = rom_namespace_require_define("drop_activity");
 	name = name_arg(fcinfo);
 	values[0] = text_datum(name);
-	lock_name(LOCK_ACTIVITY, name);
+	values[1] = Int32GetDatum(namespace);
+	lock_name(LOCK_ACTIVITY, namespace, name);
 	rom_engine_begin(&engine);
 	if (rom_execute(&select_activity_owner, values, NULL, 1) == 0)
 		ereport(ERROR,
@@ -561,7 +577,7 @@ romancy_drop_activity(PG_FUNCTION_ARGS)
 				 errmsg("activity \"%s\" is not defined", name)));
 	check_owner(role, rom_value_text(0, 1, CurrentMemoryContext), "activity",
 				name);
-	if (activity_in_use(name, values))
+	if (activity_in_use(namespace, name, values))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("activity \"%s\" cannot be dropped while live instances wait for it",

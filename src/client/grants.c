@@ -20,6 +20,7 @@
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
@@ -35,8 +36,10 @@
 #include "utils/syscache.h"
 
 #include "base/arg.h"
+#include "base/compat.h"
 #include "base/errors.h"
 #include "base/spi.h"
+#include "defs/namespace.h"
 #include "turn/context.h"
 
 PG_FUNCTION_INFO_V1(romancy_grant_usage);
@@ -65,7 +68,7 @@ is_internal(const char *name)
 static bool
 is_for_views(const char *name)
 {
-	static const char *const names[] = {"t_canvas", "t_live", "t_pollers", "t_running", "t_stat", "t_sweeps", "t_workers"};
+	static const char *const names[] = {"t_canvas", "t_live", "t_namespace_current", "t_pollers", "t_running", "t_stat", "t_sweeps", "t_workers"};
 
 	for (int i = 0; i < lengthof(names); i++)
 		if (strcmp(name, names[i]) == 0)
@@ -241,34 +244,64 @@ change_all(bool is_grant, RoleSpec *role, bool monitor)
 	SetUserIdAndSecContext(userid, sec_context);
 }
 
+/* may_use_schema says whether grant_usage was called for the role before, and not taken back. */
+static bool
+may_use_schema(const char *role)
+{
+	return rom_namespace_aclcheck(get_namespace_oid(SCHEMA, false), get_role_oid(role, false), ACL_USAGE) == ACLCHECK_OK;
+}
+
 /*
- * romancy.grant_usage(role regrole, monitor boolean) → void
+ * romancy.grant_usage(role regrole, monitor boolean, namespace text, define boolean) → void
  *
- * Lets a role use romancy: define, start and steer what is its own. monitor
- * (null: false): and see what belongs to all others. For the extension's owner.
- * Errors: 42501 for others, RM004 in a workflow. To be called again after ALTER
- * EXTENSION UPDATE.
+ * Lets a role use romancy in a namespace (null: the one named after the role; it is made unless it is there): define, start and
+ * steer what is its own. monitor (null: false): and see what belongs to all others. define (null: true) false: may
+ * start, steer and see, not define, schedule or set. For the extension's owner. Errors: 42501 for others, RM004 in a
+ * workflow, RM012 for a name that is empty or too long. To be called again after ALTER EXTENSION UPDATE.
  */
 Datum
 romancy_grant_usage(PG_FUNCTION_ARGS)
 {
+	RoleSpec   *role;
+	char	   *namespace;
+	RomEngine	engine;
+
 	rom_context_refuse_handler("grant_usage");
 	check_may_grant("grant_usage");
-	change_all(true, role_arg(fcinfo), rom_arg_bool_opt(fcinfo, 1, false));
+	role = role_arg(fcinfo);
+	namespace = rom_arg_text_opt(fcinfo, 2);
+	rom_engine_begin(&engine);
+	/* grants of a role of that name that was dropped are not its own */
+	if (!may_use_schema(role->rolename))
+		(void) rom_namespace_revoke(role->rolename, NULL);
+	rom_namespace_grant(role->rolename, namespace, rom_arg_bool_opt(fcinfo, 3, true));
+	rom_engine_end(&engine);
+	change_all(true, role, rom_arg_bool_opt(fcinfo, 1, false));
 	PG_RETURN_VOID();
 }
 
 /*
- * romancy.revoke_usage(role regrole) → void
+ * romancy.revoke_usage(role regrole, namespace text) → void
  *
- * Takes back what grant_usage gave, monitor included. Instances of the role
- * stay, and go on. Errors: as grant_usage.
+ * Takes back what grant_usage gave for a namespace; with the last one, or with null, for all, the right to use romancy, monitor
+ * included. Instances of the role stay, and go on. Errors: as grant_usage.
  */
 Datum
 romancy_revoke_usage(PG_FUNCTION_ARGS)
 {
+	RoleSpec   *role;
+	char	   *namespace;
+	RomEngine	engine;
+	bool		has_others;
+
 	rom_context_refuse_handler("revoke_usage");
 	check_may_grant("revoke_usage");
-	change_all(false, role_arg(fcinfo), true);
+	role = role_arg(fcinfo);
+	namespace = rom_arg_text_opt(fcinfo, 1);
+	rom_engine_begin(&engine);
+	has_others = rom_namespace_revoke(role->rolename, namespace);
+	rom_engine_end(&engine);
+	if (!has_others)
+		change_all(false, role, true);
 	PG_RETURN_VOID();
 }

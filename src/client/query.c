@@ -36,16 +36,17 @@ PG_FUNCTION_INFO_V1(romancy_get_value);
 #define HISTORY_ROWS 20
 
 /* Columns of list_instances; those that the statement gives are all but the last, the page token. */
-#define LIST_COLUMNS 19
-#define LIST_CREATED_AT 15
+#define LIST_COLUMNS 20
+#define LIST_CREATED_AT 16
 
 static RomStatement list_statements[] =
-ROM_FILTER_STATEMENTS("select i.instance_id, i.workflow, w.version,"
+ROM_FILTER_STATEMENTS("select i.instance_id, n.name, i.workflow, w.version,"
 					  " romancy.shown_status(i.instance_id, i.status), i.input, i.output, i.error, w.queue, i.owner,"
 					  " i.priority, i.labels, i.idempotency_key, i.parent_id,"
 					  " i.continued_from, i.created_at, i.started_at, i.updated_at,"
 					  " i.finished_at from romancy.t_instance i"
-					  " left join romancy.t_workflow w on w.def_id = i.def_id");
+					  " left join romancy.t_workflow w on w.def_id = i.def_id"
+					  " left join romancy.t_namespace n on n.namespace_id = i.namespace");
 
 static RomStatement select_history = {
 	ROM_HISTORY_SELECT, 3, {UUIDOID, INT8OID, INT8OID}

@@ -19,6 +19,7 @@
 #include "defs/activity_definition.h"
 #include "defs/definition.h"
 #include "defs/handler.h"
+#include "defs/namespace.h"
 
 typedef struct ActivityEntry
 {
@@ -39,8 +40,8 @@ static RomStatement select_activity = {
 	"select handler, queue, retry, compensation, start_to_close_timeout,"
 	" schedule_to_start_timeout, heartbeat_timeout, transactional, search_path,"
 	" max_concurrency, rate_limit"
-	" from romancy.t_activity where name = $1",
-	1, {TEXTOID}
+	" from romancy.t_activity where namespace = $2 and name = $1",
+	2, {TEXTOID, INT4OID}
 };
 
 /* prepare makes the table on first use. */
@@ -73,9 +74,9 @@ read_throttle(RomActivity *activity)
 
 /* load_activity reads a row of t_activity; false when there is none. Enters the engine by itself. */
 static bool
-load_activity(RomActivity *activity, const char *name)
+load_activity(RomActivity *activity, int32 namespace, const char *name)
 {
-	Datum		values[1] = {CStringGetTextDatum(name)};
+	Datum		values[2] = {CStringGetTextDatum(name), Int32GetDatum(namespace)};
 	RomEngine	engine;
 	bool		isnull;
 	bool		found;
@@ -112,7 +113,7 @@ resolve_activity_function(RomActivity *activity, const RomNameKey *key)
 	Oid			funcid = rom_handler_lookup(key->name, key->path);
 
 	if (!OidIsValid(funcid))
-		rom_definition_not_found("activity", key->name, key->path);
+		rom_definition_not_found(key->namespace, "activity", key->name, key->path);
 	rom_handler_check(funcid, false, "activity", key->name);
 	activity->defined = false;
 	rom_definition_set_text(&activity->handler, rom_handler_signature(funcid));
@@ -156,6 +157,7 @@ activity_entry(const RomNameKey *key, bool create)
 	memset(&entry->key, 0,
 		   sizeof(ActivityEntry) - offsetof(ActivityEntry, key));
 	rom_definition_copy_key(&entry->key, key);
+	entry->activity.namespace = entry->key.namespace;
 	entry->activity.name = unconstify(char *, entry->key.name);
 	return entry;
 }
@@ -176,6 +178,7 @@ store_activity(ActivityEntry *entry, RomActivity *loaded)
 	if (activity->handler != loaded->handler ||
 		activity->transactional != loaded->transactional)
 		entry->handler.checked = entry->handler.called = 0;
+	loaded->namespace = activity->namespace;
 	loaded->name = activity->name;
 	loaded->handler_oid = activity->handler_oid;
 	loaded->flinfo = activity->flinfo;
@@ -186,10 +189,10 @@ store_activity(ActivityEntry *entry, RomActivity *loaded)
 }
 
 RomActivity *
-rom_activity_definition_resolve(const char *name, const char *search_path)
+rom_activity_definition_resolve(int32 namespace, const char *name, const char *search_path)
 {
-	RomNameKey	defined = {name, 0, NULL, InvalidOid};
-	RomNameKey	resolved = {name, 0, search_path, GetUserId()};
+	RomNameKey	defined = {namespace, name, 0, NULL, InvalidOid};
+	RomNameKey	resolved = {namespace, name, 0, search_path, GetUserId()};
 	uint64		generation;
 	uint64		names;
 	ActivityEntry *entry;
@@ -208,7 +211,7 @@ rom_activity_definition_resolve(const char *name, const char *search_path)
 		entry = activity_entry(&defined, false);
 		if (entry != NULL)
 			loaded = entry->activity;
-		if (load_activity(&loaded, name))
+		if (load_activity(&loaded, namespace, name))
 			entry = activity_entry(&defined, true);
 		else
 		{
@@ -243,6 +246,7 @@ rom_activity_definition_handler(RomActivity *activity, Oid owner)
 								!activity->transactional, "activity", activity->name,
 								&activity->handler_oid);
 	rom_handler_check_execute(activity->handler_oid, owner);
+	rom_namespace_check_owner(activity->namespace, owner);
 	if (rom_definition_call_info(&entry->handler, activity->handler_oid,
 								 &activity->flinfo))
 	{
@@ -255,10 +259,10 @@ rom_activity_definition_handler(RomActivity *activity, Oid owner)
 
 static RomActivityInUse in_use_hooks[4];
 static int	n_in_use_hooks = 0;
-static void (*activity_defined) (const char *queue) = NULL;
+static void (*activity_defined) (int32 namespace, const char *queue) = NULL;
 
 void
-rom_activity_definition_on_defined(void (*defined) (const char *queue))
+rom_activity_definition_on_defined(void (*defined) (int32 namespace, const char *queue))
 {
 	activity_defined = defined;
 }
@@ -272,19 +276,19 @@ rom_activity_definition_on_drop(RomActivityInUse in_use)
 }
 
 bool
-rom_activity_definition_in_use(const char *name)
+rom_activity_definition_in_use(int32 namespace, const char *name)
 {
 	for (int i = 0; i < n_in_use_hooks; i++)
-		if (in_use_hooks[i] (name))
+		if (in_use_hooks[i] (namespace, name))
 			return true;
 	return false;
 }
 
 void
-rom_activity_definition_tell(const char *queue)
+rom_activity_definition_tell(int32 namespace, const char *queue)
 {
 	if (activity_defined != NULL)
-		activity_defined(queue);
+		activity_defined(namespace, queue);
 }
 
 bool

@@ -14,19 +14,19 @@
  * Asked before an activity is dropped: does work of this floor need it (a task
  * in a queue)? Called in an engine scope. Registered once, from _PG_init.
  */
-typedef bool (*RomActivityInUse) (const char *name);
+typedef bool (*RomActivityInUse) (int32 namespace, const char *name);
 extern void rom_activity_definition_on_drop(RomActivityInUse in_use);
 
 /* Told, in an engine scope, of the queues in which an activity is now or was before. Registered once, from _PG_init. */
-extern void rom_activity_definition_on_defined(void (*defined) (const char *queue));
+extern void rom_activity_definition_on_defined(void (*defined) (int32 namespace, const char *queue));
 
 /* Reads a rate limit ("100/m"; s, m, h): so many in so many microseconds; false when text is none. */
 extern bool rom_activity_definition_rate(const char *text, int *count, int64 *period);
 
 /* Does work need this activity, so that it must not be dropped? Engine scope needed. */
-extern bool rom_activity_definition_in_use(const char *name);
+extern bool rom_activity_definition_in_use(int32 namespace, const char *name);
 
 /* Tells of a queue in which an activity is now or was before. Engine scope needed. */
-extern void rom_activity_definition_tell(const char *queue);
+extern void rom_activity_definition_tell(int32 namespace, const char *queue);
 
 #endif							/* ROM_ACTIVITY_DEFINITION_H */

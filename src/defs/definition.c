@@ -39,6 +39,7 @@
 #include "base/spi.h"
 #include "defs/definition.h"
 #include "defs/handler.h"
+#include "defs/namespace.h"
 #include "defs/suggest.h"
 
 static MemoryContext cache_cxt = NULL;
@@ -154,7 +155,7 @@ rom_definition_set_jsonb(Jsonb **field, Jsonb *value)
 bool
 rom_definition_same_key(const RomNameKey *a, const RomNameKey *b)
 {
-	return a->version == b->version && a->role == b->role &&
+	return a->namespace == b->namespace && a->version == b->version && a->role == b->role &&
 		(a->path == NULL) == (b->path == NULL) &&
 		strcmp(a->name, b->name) == 0 &&
 		(a->path == NULL || strcmp(a->path, b->path) == 0);
@@ -166,7 +167,7 @@ rom_definition_hash_key(const RomNameKey *key)
 	uint64		hash;
 
 	hash = hash_bytes_extended((const unsigned char *) key->name,
-							   strlen(key->name), key->version);
+							   strlen(key->name), ((uint64) (uint32) key->namespace << 32) | (uint32) key->version);
 	if (key->path != NULL)
 		hash = hash_bytes_extended((const unsigned char *) key->path,
 								   strlen(key->path), hash ^ key->role);
@@ -178,6 +179,7 @@ rom_definition_copy_key(RomNameKey *to, const RomNameKey *from)
 {
 	to->name = MemoryContextStrdup(cache_cxt, from->name);
 	to->path = from->path ? MemoryContextStrdup(cache_cxt, from->path) : NULL;
+	to->namespace = from->namespace;
 	to->version = from->version;
 	to->role = from->role;
 }
@@ -226,9 +228,9 @@ rom_definition_call_info(RomHandlerCache *cache, Oid funcid, FmgrInfo **flinfo)
 }
 
 void
-rom_definition_not_found(const char *what, const char *name, const char *path)
+rom_definition_not_found(int32 namespace, const char *what, const char *name, const char *path)
 {
-	char	   *similar = rom_suggest_name(what, name, path);
+	char	   *similar = rom_suggest_name(namespace, what, name, path);
 	char	   *begin = similar ? psprintf("Did you mean \"%s\"? ", similar) : "";
 
 	ereport(ERROR,
@@ -266,35 +268,35 @@ static HTAB *workflows = NULL;
 static HTAB *workflow_names = NULL;
 
 static RomStatement select_workflow = {
-	"select name, version, defined, handler, queue, search_path, execution_timeout"
+	"select name, version, defined, handler, queue, search_path, execution_timeout, namespace"
 	" from romancy.t_workflow where def_id = $1",
 	1, {INT4OID}
 };
 
 static RomStatement select_defined = {
 	"select def_id from romancy.t_workflow"
-	" where defined and name = $1 and ($2 = 0 and is_current or version = $2)",
-	2, {TEXTOID, INT4OID}
+	" where defined and namespace = $3 and name = $1 and ($2 = 0 and is_current or version = $2)",
+	3, {TEXTOID, INT4OID, INT4OID}
 };
 
 /* name_exists: for the error's sake */
 static RomStatement select_any_version = {
-	"select 1 from romancy.t_workflow where defined and name = $1",
-	1, {TEXTOID}
+	"select 1 from romancy.t_workflow where defined and name = $1 and namespace = $3",
+	3, {TEXTOID, INT4OID, INT4OID}
 };
 
 static RomStatement select_resolved = {
 	"select def_id from romancy.t_workflow"
-	" where not defined and name = $1 and handler = $2 and search_path = $3"
+	" where not defined and namespace = $4 and name = $1 and handler = $2 and search_path = $3"
 	" order by def_id limit 1",
-	3, {TEXTOID, TEXTOID, TEXTOID}
+	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement insert_resolved = {
 	"insert into romancy.t_workflow"
-	" (name, version, defined, is_current, handler, owner, search_path)"
-	" values ($1, 1, false, true, $2, $4, $3) returning def_id",
-	4, {TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	" (name, version, defined, is_current, handler, owner, search_path, namespace)"
+	" values ($1, 1, false, true, $2, $5, $3, $4) returning def_id",
+	5, {TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID}
 };
 
 /* prepare makes the tables on first use. */
@@ -369,6 +371,7 @@ load_workflow(WorkflowEntry *entry)
 		rom_definition_set_text(&workflow->queue, rom_value_text(0, 5, cxt));
 		rom_definition_set_text(&workflow->search_path, rom_value_text(0, 6, cxt));
 		rom_definition_set_interval(&workflow->execution_timeout, 0, 7);
+		workflow->namespace = DatumGetInt32(rom_value(0, 8, &isnull));
 		entry->generation = generation;
 	}
 	rom_engine_end(&engine);
@@ -431,6 +434,7 @@ rom_definition_handler(RomWorkflow *workflow, Oid owner)
 	else
 		workflow_function(entry);
 	rom_handler_check_execute(workflow->handler_oid, owner);
+	rom_namespace_check_owner(workflow->namespace, owner);
 	if (rom_definition_call_info(&entry->handler, workflow->handler_oid,
 								 &workflow->flinfo))
 		workflow->body_hash = rom_handler_body_hash(workflow->handler_oid);
@@ -442,13 +446,14 @@ static WorkflowEntry *
 find_defined(const RomNameKey *key)
 {
 	RomEngine	engine;
-	Datum		values[2];
+	Datum		values[3];
 	WorkflowEntry *entry = NULL;
 	bool		isnull;
 	int32		def_id = 0;
 
 	values[0] = CStringGetTextDatum(key->name);
 	values[1] = Int32GetDatum(key->version);
+	values[2] = Int32GetDatum(key->namespace);
 	rom_engine_begin(&engine);
 	if (rom_execute(&select_defined, values, NULL, 1) == 1)
 		def_id = DatumGetInt32(rom_value(0, 1, &isnull));
@@ -478,7 +483,7 @@ static int32
 record_resolved(const RomNameKey *key, const char *signature)
 {
 	RomEngine	engine;
-	Datum		values[4];
+	Datum		values[5];
 	bool		isnull;
 	int32		def_id;
 
@@ -490,7 +495,8 @@ record_resolved(const RomNameKey *key, const char *signature)
 	values[0] = CStringGetTextDatum(key->name);
 	values[1] = CStringGetTextDatum(signature);
 	values[2] = CStringGetTextDatum(key->path);
-	values[3] = CStringGetTextDatum(GetUserNameFromId(key->role, false));
+	values[3] = Int32GetDatum(key->namespace);
+	values[4] = CStringGetTextDatum(GetUserNameFromId(key->role, false));
 	rom_engine_begin(&engine);
 	if (rom_execute(&select_resolved, values, NULL, 0) == 1)
 		def_id = DatumGetInt32(rom_value(0, 1, &isnull));
@@ -526,7 +532,7 @@ find_resolved(const RomNameKey *key)
 	WorkflowEntry *entry;
 
 	if (!OidIsValid(funcid))
-		rom_definition_not_found("workflow", key->name, key->path);
+		rom_definition_not_found(key->namespace, "workflow", key->name, key->path);
 	if (key->version > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_UNDEFINED),
@@ -573,12 +579,12 @@ cache_name(const RomNameKey *key, uint64 hash, WorkflowEntry *entry,
 	name->entry = entry;
 }
 
-/* resolve finds what name means: defined first, and with the path that path() gives else. */
+/* resolve finds what name means in a namespace: defined first, and with the path that path() gives else. */
 static WorkflowEntry *
-resolve(const char *name, int32 version, const char *path)
+resolve(int32 namespace, const char *name, int32 version, const char *path)
 {
-	RomNameKey	defined = {name, version, NULL, InvalidOid};
-	RomNameKey	resolved = {name, version, path, GetUserId()};
+	RomNameKey	defined = {namespace, name, version, NULL, InvalidOid};
+	RomNameKey	resolved = {namespace, name, version, path, GetUserId()};
 	uint64		defined_hash = rom_definition_hash_key(&defined);
 	uint64		resolved_hash;
 	uint64		generation = rom_definition_count();
@@ -606,13 +612,13 @@ resolve(const char *name, int32 version, const char *path)
 }
 
 RomWorkflow *
-rom_definition_resolve_in(const char *name, int32 version, const char *path)
+rom_definition_resolve_in(int32 namespace, const char *name, int32 version, const char *path)
 {
 	WorkflowEntry *entry;
 	RomWorkflow *workflow;
 
 	prepare();
-	entry = resolve(name, version, path);
+	entry = resolve(namespace, name, version, path);
 	workflow = &entry->workflow;
 	if (workflow->handler != NULL)
 	{
@@ -625,5 +631,5 @@ rom_definition_resolve_in(const char *name, int32 version, const char *path)
 RomWorkflow *
 rom_definition_resolve(const char *name, int32 version)
 {
-	return rom_definition_resolve_in(name, version, current_path());
+	return rom_definition_resolve_in(rom_namespace_current(), name, version, current_path());
 }

@@ -24,6 +24,7 @@
 typedef struct RomWorkflow
 {
 	int32		def_id;
+	int32		namespace;
 	char	   *name;
 	int32		version;
 	bool		defined;
@@ -51,6 +52,7 @@ typedef struct RomThrottle
 
 typedef struct RomActivity
 {
+	int32		namespace;
 	char	   *name;
 	bool		defined;		/* false: an undefined name read as a
 								 * function's name */
@@ -79,7 +81,7 @@ extern RomWorkflow *rom_definition_by_id(int32 def_id);
 /*
  * What a start of name would run: the current (or given, version > 0) defined
  * version, else the function of that name under the caller's search_path,
- * recorded. Called as the caller (user id and search_path in force). Errors: RM001
+ * recorded, in the namespace that rom_namespace_current() tells. Called as the caller (user id and search_path in force). Errors: RM001
  * (with hint), RM012 (the function is not a handler).
  */
 extern RomWorkflow *rom_definition_resolve(const char *name, int32 version);
@@ -88,16 +90,16 @@ extern RomWorkflow *rom_definition_resolve(const char *name, int32 version);
 extern int32 rom_definition_version_arg(FunctionCallInfo fcinfo, int n, const char *name);
 
 
-/* The same under a recorded path (of a running instance) instead of the session's. Called as the role that is to own the instance. */
-extern RomWorkflow *rom_definition_resolve_in(const char *name, int32 version,
-											  const char *path);
+/* The same in a given namespace, under a recorded path (of a running instance), instead of the session's. Called as the role that is to own the instance. */
+extern RomWorkflow *rom_definition_resolve_in(int32 namespace, const char *name, int32 version,
+											const char *path);
 
 /*
- * The activity of that name: defined, or else a function found under
+ * The activity of that name in a namespace: defined, or else a function found under
  * search_path (the workflow's recorded one), called as the instance's owner. Error RM001 when there
  * is neither.
  */
-extern RomActivity *rom_activity_definition_resolve(const char *name, const char *search_path);
+extern RomActivity *rom_activity_definition_resolve(int32 namespace, const char *name, const char *search_path);
 
 /*
  * The handler's call info, checked for the role that runs it: it exists, has the
@@ -127,6 +129,7 @@ typedef struct RomHandlerCache
 /* What a name means: hashed over all of its parts, which are compared as well. */
 typedef struct RomNameKey
 {
+	int32		namespace;
 	const char *name;
 	int32		version;		/* of a workflow; 0: the current one */
 	const char *path;			/* NULL: defined, so that the path does not
@@ -172,6 +175,6 @@ extern bool rom_definition_call_info(RomHandlerCache *cache, Oid funcid,
 									 FmgrInfo **flinfo);
 
 /* Raises RM001 for a name that is neither defined nor a function's under path (or NULL). what: workflow or activity. */
-extern void rom_definition_not_found(const char *what, const char *name, const char *path) pg_attribute_noreturn();
+extern void rom_definition_not_found(int32 namespace, const char *what, const char *name, const char *path) pg_attribute_noreturn();
 
 #endif							/* ROM_DEFINITION_H */

@@ -49,21 +49,21 @@ distance(const char *a, const char *b, int most)
 }
 
 char *
-rom_suggest_name(const char *what, const char *name, const char *path)
+rom_suggest_name(int32 namespace, const char *what, const char *name, const char *path)
 {
 	static RomStatement select = {
-		"SELECT w.name FROM romancy.t_workflow w WHERE $1 AND w.defined AND w.is_current AND romancy.may_access(w.owner, $3, false)"
-		" UNION SELECT a.name FROM romancy.t_activity a WHERE NOT $1 AND romancy.may_access(a.owner, $3, false)"
+		"SELECT w.name FROM romancy.t_workflow w WHERE $1 AND w.defined AND w.is_current AND w.namespace = $5 AND romancy.may_access(w.owner, $3, false)"
+		" UNION SELECT a.name FROM romancy.t_activity a WHERE NOT $1 AND a.namespace = $5 AND romancy.may_access(a.owner, $3, false)"
 		" UNION SELECT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
 		" WHERE n.nspname = ANY ($2) AND p.prokind = 'f' AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.jsonb'::pg_catalog.regtype"
 		" AND p.prorettype = 'pg_catalog.jsonb'::pg_catalog.regtype AND n.nspname <> 'pg_catalog'"
 		" LIMIT $4",
-		4, {BOOLOID, TEXTARRAYOID, OIDOID, INT4OID}
+		5, {BOOLOID, TEXTARRAYOID, OIDOID, INT4OID, INT4OID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
 	int			best = Min(3, 1 + (int) strlen(name) / 4);
 	char	   *found = NULL;
-	Datum		values[4];
+	Datum		values[5];
 	RomEngine	engine;
 	uint64		rows;
 
@@ -71,6 +71,7 @@ rom_suggest_name(const char *what, const char *name, const char *path)
 	values[1] = schemas_of(path);
 	values[2] = ObjectIdGetDatum(GetUserId());
 	values[3] = Int32GetDatum(NAMES_MAX);
+	values[4] = Int32GetDatum(namespace);
 	rom_engine_begin(&engine);
 	rows = rom_execute(&select, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)

@@ -116,6 +116,9 @@ static void
 advance_sequences(void)
 {
 	static RomStatement stmts[] = {
+		{"SELECT pg_catalog.setval('romancy.t_namespace_namespace_id_seq', pg_catalog.max(m))"
+			" FROM (SELECT max(namespace_id) FROM romancy.t_namespace"
+		" UNION ALL SELECT last_value FROM romancy.t_namespace_namespace_id_seq WHERE is_called) s (m)", 0, {0}},
 		{"SELECT pg_catalog.setval('romancy.t_workflow_def_id_seq', pg_catalog.max(m))"
 			" FROM (SELECT max(def_id) FROM romancy.t_workflow"
 		" UNION ALL SELECT last_value FROM romancy.t_workflow_def_id_seq WHERE is_called) s (m)", 0, {0}},

@@ -49,6 +49,7 @@ typedef struct RomInstance
 {
 	pg_uuid_t	id;
 	int32		def_id;
+	int32		namespace;
 	int32		priority;
 	RomStatus	status;
 	RomStatus	resume_status;	/* while paused */

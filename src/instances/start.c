@@ -25,6 +25,7 @@
 #include "base/guc.h"
 #include "base/table.h"
 #include "base/spi.h"
+#include "defs/namespace.h"
 #include "base/uuid.h"
 #include "instances/instance.h"
 #include "instances/start.h"
@@ -38,15 +39,15 @@
 	"instance_id, created_at, updated_at, wake_at, deadline, def_id," \
 	" priority, flags, depth, status, owner, workflow, parent_id," \
 	" parent_step, parent_close, continued_from, idempotency_key, input," \
-	" labels, result_expires"
+	" labels, result_expires, namespace"
 
 /* The common case: the id is new, so nothing can conflict. */
 static RomTable instance_table = {
-	"t_instance", 22, {
+	"t_instance", 23, {
 		"instance_id", "created_at", "wake_at", "deadline", "def_id", "priority",
 		"flags", "depth", "owner", "workflow", "parent_id", "parent_step",
 		"parent_close", "continued_from", "idempotency_key", "input", "labels",
-		"result_expires", "updated_at", "status", "last_seq", "crashes"
+		"result_expires", "updated_at", "status", "last_seq", "crashes", "namespace"
 	}
 };
 
@@ -54,11 +55,11 @@ static RomTable instance_table = {
 static RomStatement insert_instance_given = {
 	"insert into romancy.t_instance (" INSTANCE_COLUMNS ")"
 	" values ($1, $2, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $10, $11, $12,"
-	" $13, $14, $15, $16, $17, $18)"
+	" $13, $14, $15, $16, $17, $18, $19)"
 	" on conflict (instance_id) do nothing",
-	18, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
+	19, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
 		INT4OID, INT4OID, INT2OID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID,
-	UUIDOID, TEXTOID, JSONBOID, JSONBOID, INTERVALOID}
+	UUIDOID, TEXTOID, JSONBOID, JSONBOID, INTERVALOID, INT4OID}
 };
 
 /* Is the id the mailbox of a chain of generations whose first has been deleted? */
@@ -70,42 +71,42 @@ static RomStatement select_continued = {
 static RomStatement insert_instances = {
 	"insert into romancy.t_instance (instance_id, created_at, updated_at,"
 	" wake_at, deadline, def_id, priority, status, owner, workflow,"
-	" idempotency_key, input, labels, result_expires)"
+	" idempotency_key, input, labels, result_expires, namespace)"
 	" select u.id, $4, $4, $5, $6, $7, $8, 'pending', $9, $10, u.key, u.input,"
-	" $11, $12 from unnest($1, $2, $3) u (id, input, key)",
-	12, {UUIDARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID,
+	" $11, $12, $13 from unnest($1, $2, $3) u (id, input, key)",
+	13, {UUIDARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID,
 		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTOID, TEXTOID,
-	JSONBOID, INTERVALOID}
+	JSONBOID, INTERVALOID, INT4OID}
 };
 
 static RomStatement insert_key = {
 	"insert into romancy.t_idempotency"
-	" (owner, workflow, idempotency_key, instance_id) values ($1, $2, $3, $4)"
+	" (owner, workflow, idempotency_key, instance_id, namespace) values ($1, $2, $3, $5, $4)"
 	" on conflict do nothing",
-	4, {TEXTOID, TEXTOID, TEXTOID, UUIDOID}
+	5, {TEXTOID, TEXTOID, TEXTOID, INT4OID, UUIDOID}
 };
 
 static RomStatement select_key = {
 	"select instance_id from romancy.t_idempotency"
-	" where owner = $1 and workflow = $2 and idempotency_key = $3",
-	3, {TEXTOID, TEXTOID, TEXTOID}
+	" where owner = $1 and workflow = $2 and idempotency_key = $3 and namespace = $4",
+	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 /* In order of the key, so that two callers with keys in common do not deadlock. */
 static RomStatement insert_keys = {
 	"insert into romancy.t_idempotency"
-	" (owner, workflow, idempotency_key, instance_id)"
-	" select $1, $2, u.key, u.id from unnest($3, $4) u (key, id)"
+	" (owner, workflow, idempotency_key, instance_id, namespace)"
+	" select $1, $2, u.key, u.id, $4 from unnest($3, $5) u (key, id)"
 	" where u.key is not null order by u.key, u.id on conflict do nothing",
-	4, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDARRAYOID}
+	5, {TEXTOID, TEXTOID, TEXTARRAYOID, INT4OID, UUIDARRAYOID}
 };
 
 /* A subquery, so that each key is looked up in the primary key, whatever the planner thinks of the table's size. */
 static RomStatement select_keys = {
 	"select (select i.instance_id from romancy.t_idempotency i"
-	" where i.owner = $1 and i.workflow = $2 and i.idempotency_key = u.key)"
+	" where i.owner = $1 and i.workflow = $2 and i.idempotency_key = u.key and i.namespace = $4)"
 	" from unnest($3) with ordinality u (key, n) order by u.n",
-	3, {TEXTOID, TEXTOID, TEXTARRAYOID}
+	4, {TEXTOID, TEXTOID, TEXTARRAYOID, INT4OID}
 };
 
 /* rom_start_warn says once in a session that nothing will run what is started here. */
@@ -197,8 +198,8 @@ static void
 insert_row(const RomStart *start, const char *owner, const char *name,
 		   const pg_uuid_t *id, TimestampTz start_at, TimestampTz deadline)
 {
-	Datum		v[22];
-	bool		n[22] = {false};
+	Datum		v[23];
+	bool		n[23] = {false};
 
 	v[0] = UUIDPGetDatum(id);
 	v[1] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -222,8 +223,10 @@ insert_row(const RomStart *start, const char *owner, const char *name,
 	v[16] = pointer_or_null(start->labels, &n[16]);
 	v[17] = pointer_or_null(start->result_expires ?
 							start->result_expires : default_result_expires(), &n[17]);
+	v[18] = Int32GetDatum(start->workflow->namespace);
 	if (!start->has_id)
 	{
+		v[22] = v[18];
 		v[18] = v[1];
 		v[19] = rom_instance_status_datum(ROM_STATUS_PENDING);
 		v[20] = Int64GetDatum(0);
@@ -247,15 +250,16 @@ insert_row(const RomStart *start, const char *owner, const char *name,
  * key that came after the snapshot is the INSERT's serialization error.)
  */
 static bool
-claim_key(const char *owner, const char *name, const char *key, pg_uuid_t *id)
+claim_key(int32 namespace, const char *owner, const char *name, const char *key, pg_uuid_t *id)
 {
-	Datum		values[4];
+	Datum		values[5];
 	bool		isnull;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = CStringGetTextDatum(name);
 	values[2] = CStringGetTextDatum(key);
-	values[3] = UUIDPGetDatum(id);
+	values[3] = Int32GetDatum(namespace);
+	values[4] = UUIDPGetDatum(id);
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -284,6 +288,7 @@ rom_start_instance(const RomStart *start, pg_uuid_t *id)
 	bool		is_new = true;
 	RomEngine	engine;
 
+	rom_namespace_check_owner(start->workflow->namespace, start->owner);
 	if (!(start->flags & ROM_IS_CANVAS))
 		rom_arg_check_payload(start->input, "input");
 	check_labels(start->labels);
@@ -298,7 +303,7 @@ rom_start_instance(const RomStart *start, pg_uuid_t *id)
 	{
 		rom_engine_begin(&engine);
 		if (start->idempotency_key != NULL)
-			is_new = claim_key(owner, name, start->idempotency_key, id);
+			is_new = claim_key(start->workflow->namespace, owner, name, start->idempotency_key, id);
 		if (is_new)
 			insert_row(start, owner, name, id, start_at, deadline);
 		rom_engine_end(&engine);
@@ -315,7 +320,7 @@ rom_start_request(const RomStartRequest *request, const char *path,
 	RomStart	start = {0};
 
 	start.workflow = path ?
-		rom_definition_resolve_in(request->name, request->version, path) :
+		rom_definition_resolve_in(rom_namespace_current(), request->name, request->version, path) :
 		rom_definition_resolve(request->name, request->version);
 	start.name = request->name;
 	start.owner = GetUserId();
@@ -363,17 +368,18 @@ text_array(char **keys, int n)
  * is, and fresh[i] tells whether that is the id made for it here.
  */
 static void
-claim_keys(const RomStartMany *many, const char *owner, pg_uuid_t *ids,
+claim_keys(const RomStartMany *many, int32 namespace, const char *owner, pg_uuid_t *ids,
 		   bool *fresh)
 {
-	Datum		values[4];
+	Datum		values[5];
 	pg_uuid_t  *found = palloc_array(pg_uuid_t, many->count);
 	bool		missing = true;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = CStringGetTextDatum(many->common.name);
 	values[2] = text_array(many->keys, many->count);
-	values[3] = rom_uuid_array(ids, many->count);
+	values[3] = Int32GetDatum(namespace);
+	values[4] = rom_uuid_array(ids, many->count);
 	while (missing)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -411,8 +417,8 @@ insert_many(const RomStartMany *many, const RomWorkflow *workflow,
 	Datum	   *inputs = palloc_array(Datum, many->count);
 	bool	   *input_nulls = palloc_array(bool, many->count);
 	char	  **keys = palloc_array(char *, many->count);
-	Datum		v[12];
-	bool		nulls[12] = {false};
+	Datum		v[13];
+	bool		nulls[13] = {false};
 
 	for (int i = 0; i < many->count; i++)
 	{
@@ -441,6 +447,7 @@ insert_many(const RomStartMany *many, const RomWorkflow *workflow,
 	v[9] = CStringGetTextDatum(many->common.name);
 	v[10] = pointer_or_null(many->common.labels, &nulls[10]);
 	v[11] = pointer_or_null(default_result_expires(), &nulls[11]);
+	v[12] = Int32GetDatum(workflow->namespace);
 	rom_execute(&insert_instances, v, nulls, 0);
 }
 
@@ -449,7 +456,7 @@ rom_start_many(const RomStartMany *many, const char *path)
 {
 	const RomStartRequest *common = &many->common;
 	RomWorkflow *workflow = path ?
-		rom_definition_resolve_in(common->name, common->version, path) :
+		rom_definition_resolve_in(rom_namespace_current(), common->name, common->version, path) :
 		rom_definition_resolve(common->name, common->version);
 	const char *owner = GetUserNameFromId(GetUserId(), false);
 	TimestampTz now = rom_now();
@@ -458,6 +465,7 @@ rom_start_many(const RomStartMany *many, const char *path)
 	bool	   *fresh = NULL;
 	RomEngine	engine;
 
+	rom_namespace_check_owner(workflow->namespace, GetUserId());
 	check_labels(common->labels);
 	for (int i = 0; i < many->count; i++)
 	{
@@ -473,7 +481,7 @@ rom_start_many(const RomStartMany *many, const char *path)
 	if (many->keys != NULL)
 	{
 		fresh = palloc_array(bool, many->count);
-		claim_keys(many, owner, ids, fresh);
+		claim_keys(many, workflow->namespace, owner, ids, fresh);
 	}
 	insert_many(many, workflow, owner, ids, fresh, start_at);
 	rom_engine_end(&engine);

@@ -45,24 +45,40 @@ rom_channel_owner(const char *name)
 	return last_oid;
 }
 
+char *
+rom_channel_key(int32 namespace, const char *channel)
+{
+	return psprintf("%d:%s", namespace, channel);
+}
+
+const char *
+rom_channel_of_key(const char *key, int32 *namespace)
+{
+	const char *colon = strchr(key, ':');
+
+	*namespace = atoi(key);
+	return colon ? colon + 1 : "";
+}
+
 uint64
-rom_channel_find_waiting(const char *channel, int max)
+rom_channel_find_waiting(int32 namespace, const char *channel, int max)
 {
 	static RomStatement find = {
 		"(SELECT i.instance_id, i.owner, i.priority FROM romancy.t_instance i"
-		"  WHERE i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1 AND EXISTS"
+		"  WHERE i.status = 'waiting_for_message' AND i.namespace = $3 AND i.wait ->> 'name' = $1 AND EXISTS"
 		"  (SELECT FROM romancy.t_subscription s WHERE s.instance_id = i.instance_id"
 		"   AND s.channel = $1 AND s.mode = 'competing' OFFSET 0) LIMIT $2)"
 		" UNION ALL (SELECT i.instance_id, i.owner, i.priority FROM romancy.t_subscription s"
-		"  JOIN romancy.t_instance i USING (instance_id) WHERE s.channel = $1 AND s.mode = 'competing'"
+		"  JOIN romancy.t_instance i USING (instance_id) WHERE s.namespace = $3 AND s.channel = $1 AND s.mode = 'competing'"
 		"  AND s.spawned > 0 AND " ROM_AWAITING_SQL " LIMIT $2)"
 		" LIMIT $2",
-		2, {TEXTOID, INT4OID}
+		3, {TEXTOID, INT4OID, INT4OID}
 	};
-	Datum		values[2];
+	Datum		values[3];
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = Int32GetDatum(max);
+	values[2] = Int32GetDatum(namespace);
 	return rom_execute_at(&find, values, NULL, GetLatestSnapshot(), 0);
 }
 
@@ -95,26 +111,27 @@ choose(uint64 rows, const pg_uuid_t *except, RomReadyItem *item, bool *found)
 }
 
 bool
-rom_channel_wake_one(const char *channel, const pg_uuid_t *except, bool now)
+rom_channel_wake_one(int32 namespace, const char *channel, const pg_uuid_t *except, bool now)
 {
 	static RomStatement sample = {
 		"WITH s AS MATERIALIZED (SELECT s.instance_id, s.pick, s.spawned FROM romancy.t_subscription s"
-		"  WHERE s.channel = $1 AND s.mode = 'competing' AND s.pick >= $2 AND s.pick < $3"
+		"  WHERE s.namespace = $5 AND s.channel = $1 AND s.mode = 'competing' AND s.pick >= $2 AND s.pick < $3"
 		"  ORDER BY s.pick LIMIT $4)"
 		" SELECT s.instance_id, i.owner, i.priority FROM s, LATERAL (SELECT * FROM romancy.t_instance x"
 		"  WHERE x.instance_id = s.instance_id OFFSET 0) i"
 		" WHERE s.spawned > 0 AND " ROM_AWAITING_SQL
 		" OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1 ORDER BY s.pick",
-		4, {TEXTOID, INT4OID, INT4OID, INT4OID}
+		5, {TEXTOID, INT4OID, INT4OID, INT4OID, INT4OID}
 	};
 	int32		pivot = (int32) (pg_prng_double(&pg_global_prng_state) * PG_INT32_MAX);
-	Datum		values[4];
+	Datum		values[5];
 	RomReadyItem item;
 	bool		found = false;
 
 	memset(&item, 0, sizeof(item));
 	values[0] = CStringGetTextDatum(channel);
 	values[3] = Int32GetDatum(SAMPLE);
+	values[4] = Int32GetDatum(namespace);
 	for (int pass = 0; pass < 2; pass++)
 	{
 		values[1] = Int32GetDatum(pass == 0 ? pivot : 0);
@@ -124,7 +141,7 @@ rom_channel_wake_one(const char *channel, const pg_uuid_t *except, bool now)
 	}
 	/* it may be that few wait among many */
 	if (!found)
-		(void) choose(rom_channel_find_waiting(channel, CANDIDATES), except, &item, &found);
+		(void) choose(rom_channel_find_waiting(namespace, channel, CANDIDATES), except, &item, &found);
 done:
 	if (!found)
 		return false;

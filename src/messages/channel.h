@@ -10,6 +10,10 @@
 
 #include "utils/uuid.h"
 
+/* What a channel is known by in shared memory, "namespace:channel", in the current context; and back: the name, in the key. */
+extern char *rom_channel_key(int32 namespace, const char *channel);
+extern const char *rom_channel_of_key(const char *key, int32 *namespace);
+
 /* SQL: does the instance i wait in an await, alone or among others? Its subscription tells whether for a receive. */
 #define ROM_AWAITING_SQL "i.wait ->> 'await' = 'true'"
 
@@ -17,11 +21,11 @@
 #define ROM_MAILBOX_SQL "coalesce(i.mailbox, i.instance_id)"
 
 /* Wakes one waiting competitor of channel that is not busy, other than except (may be NULL). now: without waiting for a commit. False: there is none. Engine scope needed, as for all here but the last. */
-extern bool rom_channel_wake_one(const char *channel,
+extern bool rom_channel_wake_one(int32 namespace, const char *channel,
 								 const pg_uuid_t *except, bool now);
 
 /* Finds up to max competitors of channel that wait: rows of instance_id, owner, priority in SPI_tuptable; their number. */
-extern uint64 rom_channel_find_waiting(const char *channel, int max);
+extern uint64 rom_channel_find_waiting(int32 namespace, const char *channel, int max);
 
 /* Owner's name to oid, InvalidOid when the role is gone; the last one is remembered. */
 extern Oid	rom_channel_owner(const char *name);

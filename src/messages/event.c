@@ -21,6 +21,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "defs/namespace.h"
 #include "instances/event.h"
 #include "instances/history.h"
 #include "instances/start.h"
@@ -31,20 +32,21 @@
 #include "turn/context.h"
 #include "turn/turn.h"
 
-/* is_new notes the event as received; false when it was before. Waits for another transaction that receives it at the moment. */
+/* is_new notes the event as received in the namespace; false when it was before. Waits for another transaction that receives it at the moment. */
 static bool
-is_new(const char *source, const char *id)
+is_new(int32 namespace, const char *source, const char *id)
 {
 	static RomStatement insert = {
-		"INSERT INTO romancy.t_received_event (source, id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-		2, {TEXTOID, TEXTOID}
+		"INSERT INTO romancy.t_received_event (source, id, namespace) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+		3, {TEXTOID, TEXTOID, INT4OID}
 	};
 	RomEngine	engine;
-	Datum		values[2];
+	Datum		values[3];
 	bool		inserted;
 
 	values[0] = CStringGetTextDatum(source);
 	values[1] = CStringGetTextDatum(id);
+	values[2] = Int32GetDatum(namespace);
 	rom_engine_begin(&engine);
 	inserted = rom_execute(&insert, values, NULL, 0) == 1;
 	rom_engine_end(&engine);
@@ -100,20 +102,21 @@ static void
 start_workflows(const RomCloudEvent *event, Jsonb *attributes)
 {
 	static RomStatement find = {
-		"SELECT def_id, owner FROM romancy.t_workflow WHERE on_event = $1 AND is_current"
+		"SELECT def_id, owner FROM romancy.t_workflow WHERE namespace = $2 AND on_event = $1 AND is_current"
 		" ORDER BY def_id",
-		1, {TEXTOID}
+		2, {TEXTOID, INT4OID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
 	RomMessage	message = {0};
 	Jsonb	   *envelope;
 	RomEngine	engine;
-	Datum		values[1];
+	Datum		values[2];
 	int32	   *defs;
 	char	  **owners;
 	uint64		rows;
 
 	values[0] = CStringGetTextDatum(event->type);
+	values[1] = Int32GetDatum(rom_namespace_current());
 	rom_engine_begin(&engine);
 	rows = rom_execute(&find, values, NULL, 0);
 	defs = MemoryContextAlloc(cxt, sizeof(int32) * Max(rows, 1));
@@ -168,7 +171,7 @@ rom_event_raise(const RomCloudEvent *event)
 		rom_uuid_v7(&uuid);
 		id = rom_uuid_text(&uuid);
 	}
-	else if (!is_new(event->source, id))
+	else if (!is_new(rom_namespace_current(), event->source, id))
 		return id;
 	p.channel = event->type;
 	p.has_target = event->has_target;

@@ -16,6 +16,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "defs/namespace.h"
 #include "instances/delete.h"
 #include "instances/event.h"
 #include "messages/group.h"
@@ -30,10 +31,11 @@ static void
 change(RomTurn *turn, RomStatement *stmt, const char *name)
 {
 	RomEngine	engine;
-	Datum		values[2];
+	Datum		values[3];
 
 	values[0] = CStringGetTextDatum(name);
 	values[1] = UUIDPGetDatum(&turn->inst->id);
+	values[2] = Int32GetDatum(turn->inst->namespace);
 	rom_engine_begin(&engine);
 	rom_execute(stmt, values, NULL, 0);
 	rom_engine_end(&engine);
@@ -43,8 +45,8 @@ static RomOutcome
 join_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	static RomStatement insert = {
-		"INSERT INTO romancy.t_group (name, instance_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-		2, {TEXTOID, UUIDOID}
+		"INSERT INTO romancy.t_group (name, instance_id, namespace) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+		3, {TEXTOID, UUIDOID, INT4OID}
 	};
 
 	change(turn, &insert, call->name);
@@ -57,8 +59,8 @@ static RomOutcome
 leave_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	static RomStatement remove = {
-		"DELETE FROM romancy.t_group WHERE name = $1 AND instance_id = $2",
-		2, {TEXTOID, UUIDOID}
+		"DELETE FROM romancy.t_group WHERE namespace = $3 AND name = $1 AND instance_id = $2",
+		3, {TEXTOID, UUIDOID, INT4OID}
 	};
 
 	change(turn, &remove, call->name);
@@ -68,20 +70,21 @@ leave_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 
 /* find_members makes a uuid[] of the members, in the order in which they joined. Copied to the caller's context. */
 static ArrayType *
-find_members(const char *name)
+find_members(int32 namespace, const char *name)
 {
 	static RomStatement find = {
 		"SELECT coalesce(array_agg(instance_id ORDER BY joined_at, instance_id), '{}')"
-		" FROM romancy.t_group WHERE name = $1",
-		1, {TEXTOID}
+		" FROM romancy.t_group WHERE namespace = $2 AND name = $1",
+		2, {TEXTOID, INT4OID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
 	RomEngine	engine;
-	Datum		values[1];
+	Datum		values[2];
 	Datum		result;
 	bool		isnull;
 
 	values[0] = CStringGetTextDatum(name);
+	values[1] = Int32GetDatum(namespace);
 	rom_engine_begin(&engine);
 	rom_execute(&find, values, NULL, 1);
 	result = rom_value_copy(0, 1, &isnull, cxt);
@@ -96,7 +99,7 @@ members_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	int			n;
 	Jsonb	  **documents;
 
-	deconstruct_array(find_members(call->name), UUIDOID, UUID_LEN, false,
+	deconstruct_array(find_members(turn->inst->namespace, call->name), UUIDOID, UUID_LEN, false,
 					  TYPALIGN_CHAR, &elems, NULL, &n);
 	documents = palloc_array(Jsonb *, Max(n, 1));
 	for (int i = 0; i < n; i++)
@@ -198,7 +201,7 @@ romancy_group_members(PG_FUNCTION_ARGS)
 		Datum	   *elems;
 		int			n;
 
-		deconstruct_array(find_members(name), UUIDOID, UUID_LEN, false,
+		deconstruct_array(find_members(rom_namespace_current(), name), UUIDOID, UUID_LEN, false,
 						  TYPALIGN_CHAR, &elems, NULL, &n);
 		for (int i = 0; i < n; i++)
 		{
@@ -243,16 +246,17 @@ static void
 renew(RomTurn *turn)
 {
 	static RomStatement join = {
-		"INSERT INTO romancy.t_group (name, instance_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-		2, {TEXTOID, UUIDOID}
+		"INSERT INTO romancy.t_group (name, instance_id, namespace) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+		3, {TEXTOID, UUIDOID, INT4OID}
 	};
 	static RomStatement leave = {
-		"DELETE FROM romancy.t_group WHERE name = $1 AND instance_id = $2",
-		2, {TEXTOID, UUIDOID}
+		"DELETE FROM romancy.t_group WHERE namespace = $3 AND name = $1 AND instance_id = $2",
+		3, {TEXTOID, UUIDOID, INT4OID}
 	};
-	Datum		values[2];
+	Datum		values[3];
 
 	values[1] = UUIDPGetDatum(&turn->inst->id);
+	values[2] = Int32GetDatum(turn->inst->namespace);
 	for (int i = 0; i < turn->replay.program.count; i++)
 	{
 		RomEvent   *event = turn->replay.program.events[i];

@@ -61,7 +61,7 @@ extern const pg_uuid_t *rom_message_sender(void);
 	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
 	"  AND m.mailbox = " ROM_MAILBOX_SQL " AND m.channel = i.wait ->> 'name' OFFSET 0)" \
 	" OR EXISTS (SELECT FROM romancy.t_subscription s JOIN romancy.t_message m" \
-	"  ON m.kind = 'o' AND m.channel = s.channel WHERE s.instance_id = i.instance_id" \
+	"  ON m.kind = 'o' AND m.namespace = s.namespace AND m.channel = s.channel WHERE s.instance_id = i.instance_id" \
 	"  AND s.channel = i.wait ->> 'name' AND s.mode = 'competing' OFFSET 0))" \
 	" OR " ROM_AWAITING_SQL " AND EXISTS" \
 	" (SELECT FROM romancy.t_subscription s WHERE s.instance_id = i.instance_id" \
@@ -70,7 +70,7 @@ extern const pg_uuid_t *rom_message_sender(void);
 	"  OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
 	"   AND m.mailbox = " ROM_MAILBOX_SQL " AND m.channel = s.channel OFFSET 0)" \
 	"  OR s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m" \
-	"   WHERE m.kind = 'o' AND m.channel = s.channel OFFSET 0)) OFFSET 0)))"
+	"   WHERE m.kind = 'o' AND m.namespace = s.namespace AND m.channel = s.channel OFFSET 0)) OFFSET 0)))"
 
 /* Number of the sweep "messages". */
 extern int	rom_messages_sweep(void);

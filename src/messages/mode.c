@@ -27,6 +27,7 @@
 #include "base/errors.h"
 #include "base/spi.h"
 #include "memory/crossing.h"
+#include "messages/channel.h"
 #include "messages/message.h"
 #include "messages/mode.h"
 
@@ -37,7 +38,7 @@ typedef struct Remembered
 {
 	uint64		version;		/* of rom_crossing_version(); 0: nothing */
 	RomMode		mode;
-	char		channel[ROM_CHANNEL_MAX + 1];
+	char		key[ROM_CROSSING_KEY_MAX + 1];
 } Remembered;
 
 static Remembered remembered[REMEMBERED];
@@ -66,48 +67,57 @@ rom_mode_from_name(const char *name)
 
 /* ---------------------------------------------------------------- for publishers */
 
-/* place_of is where the mode of channel is remembered, if it is. */
+/* place_of is where the mode of the channel that has this key is remembered, if it is. */
 static Remembered *
-place_of(const char *channel)
+place_of(const char *key)
 {
-	return &remembered[hash_bytes((const unsigned char *) channel,
-								  strlen(channel)) % REMEMBERED];
+	return &remembered[hash_bytes((const unsigned char *) key,
+								  strlen(key)) % REMEMBERED];
 }
 
-bool
-rom_mode_recall(const char *channel, RomMode *mode)
+/* recall is rom_mode_recall() for a channel's key. */
+static bool
+recall(const char *key, RomMode *mode)
 {
-	Remembered *place = place_of(channel);
+	Remembered *place = place_of(key);
 
-	if (place->version == 0 || strcmp(place->channel, channel) != 0 ||
-		place->version != rom_crossing_version(channel))
+	if (place->version == 0 || strcmp(place->key, key) != 0 ||
+		place->version != rom_crossing_version(key))
 		return false;
 	*mode = place->mode;
 	return true;
 }
 
+bool
+rom_mode_recall(int32 namespace, const char *channel, RomMode *mode)
+{
+	return recall(rom_channel_key(namespace, channel), mode);
+}
+
 RomMode
-rom_mode_find(const char *channel)
+rom_mode_find(int32 namespace, const char *channel)
 {
 	static RomStatement find = {
-		"SELECT mode FROM romancy.t_channel WHERE channel = $1", 1, {TEXTOID}
+		"SELECT mode FROM romancy.t_channel WHERE namespace = $2 AND channel = $1", 2, {TEXTOID, INT4OID}
 	};
-	Remembered *place = place_of(channel);
-	Datum		values[1];
+	char	   *key = rom_channel_key(namespace, channel);
+	Remembered *place = place_of(key);
+	Datum		values[2];
 	uint64		version;
 	Snapshot	snapshot;
 
-	if (rom_mode_recall(channel, &place->mode))
+	if (recall(key, &place->mode))
 		return place->mode;
 	place->version = 0;
-	version = rom_crossing_version(channel);
+	version = rom_crossing_version(key);
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	values[0] = CStringGetTextDatum(channel);
+	values[1] = Int32GetDatum(namespace);
 	place->mode = rom_execute_at(&find, values, NULL, snapshot, 1) == 0 ? ROM_MODE_NONE :
 		rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
 	UnregisterSnapshot(snapshot);
-	strlcpy(place->channel, channel, sizeof(place->channel));
+	strlcpy(place->key, key, sizeof(place->key));
 	place->version = version;
 	return place->mode;
 }
@@ -116,28 +126,30 @@ rom_mode_find(const char *channel)
 
 /* read_mode reads the mode of the channel's row, locked as said; ROM_MODE_NONE when there is none. */
 static RomMode
-read_mode(RomStatement *stmt, const char *channel)
+read_mode(RomStatement *stmt, int32 namespace, const char *channel)
 {
-	Datum		values[1];
+	Datum		values[2];
 
 	values[0] = CStringGetTextDatum(channel);
+	values[1] = Int32GetDatum(namespace);
 	if (rom_execute(stmt, values, NULL, 1) == 0)
 		return ROM_MODE_NONE;
 	return rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
 }
 
 RomMode
-rom_mode_of_others(const char *channel, RomMode mode)
+rom_mode_of_others(int32 namespace, const char *channel, RomMode mode)
 {
 	static RomStatement others = {
-		"SELECT mode FROM romancy.t_subscription WHERE channel = $1 AND mode <> $2"
+		"SELECT mode FROM romancy.t_subscription WHERE namespace = $3 AND channel = $1 AND mode <> $2"
 		" AND mode <> 'direct' LIMIT 1",
-		2, {TEXTOID, TEXTOID}
+		3, {TEXTOID, TEXTOID, INT4OID}
 	};
-	Datum		values[2];
+	Datum		values[3];
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = CStringGetTextDatum(mode_names[mode]);
+	values[2] = Int32GetDatum(namespace);
 	if (mode == ROM_MODE_DIRECT || rom_execute(&others, values, NULL, 1) == 0)
 		return ROM_MODE_NONE;
 	return rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
@@ -145,9 +157,9 @@ rom_mode_of_others(const char *channel, RomMode mode)
 
 /* refuse_mode raises RM005 when somebody subscribes to channel in a mode that excludes mode. */
 static void
-refuse_mode(const char *channel, RomMode mode)
+refuse_mode(int32 namespace, const char *channel, RomMode mode)
 {
-	RomMode		other = rom_mode_of_others(channel, mode);
+	RomMode		other = rom_mode_of_others(namespace, channel, mode);
 
 	if (other != ROM_MODE_NONE)
 		ereport(ERROR,
@@ -158,56 +170,57 @@ refuse_mode(const char *channel, RomMode mode)
 }
 
 void
-rom_mode_claim(const char *channel, RomMode mode)
+rom_mode_claim(int32 namespace, const char *channel, RomMode mode)
 {
 	static RomStatement look = {
-		"SELECT mode FROM romancy.t_channel WHERE channel = $1", 1, {TEXTOID}
+		"SELECT mode FROM romancy.t_channel WHERE namespace = $2 AND channel = $1", 2, {TEXTOID, INT4OID}
 	};
 	static RomStatement share = {
-		"SELECT mode FROM romancy.t_channel WHERE channel = $1 FOR SHARE",
-		1, {TEXTOID}
+		"SELECT mode FROM romancy.t_channel WHERE namespace = $2 AND channel = $1 FOR SHARE",
+		2, {TEXTOID, INT4OID}
 	};
 	static RomStatement alone = {
-		"SELECT mode FROM romancy.t_channel WHERE channel = $1 FOR UPDATE",
-		1, {TEXTOID}
+		"SELECT mode FROM romancy.t_channel WHERE namespace = $2 AND channel = $1 FOR UPDATE",
+		2, {TEXTOID, INT4OID}
 	};
 	static RomStatement insert = {
-		"INSERT INTO romancy.t_channel (channel, mode) VALUES ($1, $2)"
-		" ON CONFLICT DO NOTHING", 2, {TEXTOID, TEXTOID}
+		"INSERT INTO romancy.t_channel (channel, mode, namespace) VALUES ($1, $2, $3)"
+		" ON CONFLICT DO NOTHING", 3, {TEXTOID, TEXTOID, INT4OID}
 	};
 	static RomStatement update = {
-		"UPDATE romancy.t_channel SET mode = $2, swept = NULL WHERE channel = $1",
-		2, {TEXTOID, TEXTOID}
+		"UPDATE romancy.t_channel SET mode = $2, swept = NULL WHERE namespace = $3 AND channel = $1",
+		3, {TEXTOID, TEXTOID, INT4OID}
 	};
-	Datum		values[2];
+	Datum		values[3];
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = CStringGetTextDatum(mode_names[mode]);
+	values[2] = Int32GetDatum(namespace);
 	for (;;)
 	{
-		RomMode		found = read_mode(&look, channel);
+		RomMode		found = read_mode(&look, namespace, channel);
 
 		CHECK_FOR_INTERRUPTS();
 		if (found == ROM_MODE_NONE)
 		{
-			rom_crossing_change(channel);
+			rom_crossing_change(rom_channel_key(namespace, channel));
 			if (rom_execute(&insert, values, NULL, 0) == 1)
 				return;
 		}
 		else if (found == mode)
 		{
-			if (read_mode(&share, channel) == mode)
+			if (read_mode(&share, namespace, channel) == mode)
 				return;
 		}
 		else
 		{
-			found = read_mode(&alone, channel);
+			found = read_mode(&alone, namespace, channel);
 			if (found == ROM_MODE_NONE)
 				continue;
 			if (found == mode)
 				return;
-			refuse_mode(channel, mode);
-			rom_crossing_change(channel);
+			refuse_mode(namespace, channel, mode);
+			rom_crossing_change(rom_channel_key(namespace, channel));
 			rom_execute(&update, values, NULL, 0);
 			return;
 		}

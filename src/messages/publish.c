@@ -29,6 +29,7 @@
 #include "base/table.h"
 #include "base/uuid.h"
 #include "instances/event.h"
+#include "defs/namespace.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
@@ -46,16 +47,16 @@
 
 /* insert_message writes the row; returns its id. mailbox: of a direct one. */
 static int64
-insert_message(const RomPublish *p, char kind, const pg_uuid_t *mailbox)
+insert_message(const RomPublish *p, int32 namespace, char kind, const pg_uuid_t *mailbox)
 {
 	static RomTable table = {
-		"t_message", 11, {"id", "published_at", "xid", "kind", "channel", "mailbox",
-		"sender", "data", "metadata", "data_binary", "event"}
+		"t_message", 12, {"id", "published_at", "xid", "kind", "channel", "mailbox",
+		"sender", "data", "metadata", "data_binary", "event", "namespace"}
 	};
 	const pg_uuid_t *sender = rom_message_sender();
 	int64		id = rom_table_next_id("t_message_id_seq");
-	Datum		values[11];
-	bool		nulls[11] = {false};
+	Datum		values[12];
+	bool		nulls[12] = {false};
 
 	values[0] = Int64GetDatum(id);
 	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -75,6 +76,7 @@ insert_message(const RomPublish *p, char kind, const pg_uuid_t *mailbox)
 	nulls[9] = p->binary == NULL;
 	values[10] = PointerGetDatum(p->event);
 	nulls[10] = p->event == NULL;
+	values[11] = Int32GetDatum(namespace);
 	rom_table_insert(&table, values, nulls);
 	return id;
 }
@@ -95,21 +97,22 @@ execute_latest(RomStatement *stmt, Datum *values)
 
 /* find_subscribers makes a uuid[] of the mailboxes of those who broadcast, and notes the waiting ones as ready. */
 static int
-find_subscribers(const char *channel, Datum *mailboxes)
+find_subscribers(int32 namespace, const char *channel, Datum *mailboxes)
 {
 	static RomStatement find = {
 		"SELECT s.instance_id, i.owner, i.priority,"
 		" (s.spawned > 0 AND " ROM_AWAITING_SQL ") OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1,"
 		" s.mailbox FROM romancy.t_subscription s JOIN romancy.t_instance i USING (instance_id)"
-		" WHERE s.channel = $1 AND s.mode = 'broadcast'",
-		1, {TEXTOID}
+		" WHERE s.namespace = $2 AND s.channel = $1 AND s.mode = 'broadcast'",
+		2, {TEXTOID, INT4OID}
 	};
-	Datum		values[1];
+	Datum		values[2];
 	Datum	   *elements;
 	uint64		rows;
 	bool		isnull;
 
 	values[0] = CStringGetTextDatum(channel);
+	values[1] = Int32GetDatum(namespace);
 	rows = execute_latest(&find, values);
 	elements = palloc(sizeof(Datum) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
@@ -144,37 +147,37 @@ fan_out(const char *channel, int64 id, Datum mailboxes)
 
 /* publish_to_channel sends to whom it may concern. */
 static int64
-publish_to_channel(const RomPublish *p)
+publish_to_channel(const RomPublish *p, int32 namespace)
 {
 	Datum		mailboxes = (Datum) 0;
 	int			n = 0;
 	int64		id;
-	RomMode		mode = rom_mode_find(p->channel);
+	RomMode		mode = rom_mode_find(namespace, p->channel);
 
 	if (mode == ROM_MODE_BROADCAST)
-		n = find_subscribers(p->channel, &mailboxes);
-	id = insert_message(p, n > 0 ? KIND_BROADCAST : KIND_OPEN, NULL);
+		n = find_subscribers(namespace, p->channel, &mailboxes);
+	id = insert_message(p, namespace, n > 0 ? KIND_BROADCAST : KIND_OPEN, NULL);
 	if (n > 0)
 		fan_out(p->channel, id, mailboxes);
 	else if (mode == ROM_MODE_COMPETING)
-		rom_channel_wake_one(p->channel, NULL, false);
+		rom_channel_wake_one(namespace, p->channel, NULL, false);
 	return id;
 }
 
-/* publish_to_instance sends to one; 0 when it is not there and missing_ok. */
+/* publish_to_instance sends to one of the namespace; 0 when it is not there and missing_ok. */
 static int64
-publish_to_instance(const RomPublish *p, bool missing_ok)
+publish_to_instance(const RomPublish *p, int32 namespace, bool missing_ok)
 {
 	static RomStatement find = {
 		"SELECT i.owner, i.priority, i.status::text, i.wake_at IS NULL,"
 		" i.status = 'waiting_for_message' AND i.wait ->> 'name' = $2 OR EXISTS"
 		" (SELECT FROM romancy.t_subscription s WHERE s.instance_id = $1 AND s.channel = $2"
 		"  AND s.spawned > 0 AND " ROM_AWAITING_SQL "), " ROM_MAILBOX_SQL
-		" FROM romancy.t_instance i WHERE i.instance_id = $1",
-		2, {UUIDOID, TEXTOID}
+		" FROM romancy.t_instance i WHERE i.instance_id = $1 AND i.namespace = $3",
+		3, {UUIDOID, TEXTOID, INT4OID}
 	};
 	char	   *text = rom_uuid_text(&p->target);
-	Datum		values[2];
+	Datum		values[3];
 	bool		isnull;
 	Datum		waiting;
 	pg_uuid_t	mailbox;
@@ -182,6 +185,7 @@ publish_to_instance(const RomPublish *p, bool missing_ok)
 
 	values[0] = UUIDPGetDatum(&p->target);
 	values[1] = CStringGetTextDatum(p->channel);
+	values[2] = Int32GetDatum(namespace);
 	if (execute_latest(&find, values) == 0)
 	{
 		if (missing_ok)
@@ -204,7 +208,7 @@ publish_to_instance(const RomPublish *p, bool missing_ok)
 	waiting = rom_value(0, 5, &isnull);
 	if (!isnull && DatumGetBool(waiting))
 		rom_wake_ready(&p->target, owner, DatumGetInt32(rom_value(0, 2, &isnull)));
-	return insert_message(p, KIND_DIRECT, &mailbox);
+	return insert_message(p, namespace, KIND_DIRECT, &mailbox);
 }
 
 int64
@@ -213,18 +217,20 @@ rom_publish(const RomPublish *p, bool missing_ok)
 	RomEngine	engine;
 	RomMode		mode;
 	int64		id;
+	int32		namespace;
 
 	if (!rom_spi_override_read_only)
 		PreventCommandIfReadOnly("romancy.publish()");
 	PreventCommandIfParallelMode("romancy.publish()");
+	namespace = rom_namespace_current();
 	/* the xid before the look, see subscription.c */
 	(void) GetTopTransactionId();
-	rom_crossing_send(p->channel, rom_messages_sweep());
-	if (!p->has_target && rom_mode_recall(p->channel, &mode) && mode == ROM_MODE_NONE)
-		return insert_message(p, KIND_OPEN, NULL);
+	rom_crossing_send(rom_channel_key(namespace, p->channel), rom_messages_sweep());
+	if (!p->has_target && rom_mode_recall(namespace, p->channel, &mode) && mode == ROM_MODE_NONE)
+		return insert_message(p, namespace, KIND_OPEN, NULL);
 
 	rom_engine_begin(&engine);
-	id = p->has_target ? publish_to_instance(p, missing_ok) : publish_to_channel(p);
+	id = p->has_target ? publish_to_instance(p, namespace, missing_ok) : publish_to_channel(p, namespace);
 	rom_engine_end(&engine);
 	return id;
 }
@@ -332,7 +338,7 @@ PG_FUNCTION_INFO_V1(romancy_send_to);
  * romancy.send_to(instance_id uuid, channel text, data jsonb, metadata jsonb, data_binary bytea) → bigint
  *
  * Sends a message to one instance, which may subscribe or begin to wait later. Errors:
- * RM002 no such instance, RM010 a finished one, and those of publish.
+ * RM002 no such instance in the namespace, RM010 a finished one, and those of publish.
  */
 Datum
 romancy_send_to(PG_FUNCTION_ARGS)

@@ -94,25 +94,26 @@ take_open(RomTurn *turn, const char *channel, int64 limit, MemoryContext cxt,
 {
 	static RomStatement remove = {
 		"DELETE FROM romancy.t_message WHERE id = (SELECT m.id FROM romancy.t_message m"
-		"  WHERE m.channel = $1 AND m.kind = 'o' AND m.id < $2 ORDER BY m.id LIMIT 1"
+		"  WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = 'o' AND m.id < $2 ORDER BY m.id LIMIT 1"
 		"  FOR UPDATE SKIP LOCKED)"
 		" RETURNING " ROM_MESSAGE_COLUMNS,
-		2, {TEXTOID, INT8OID}
+		3, {TEXTOID, INT8OID, INT4OID}
 	};
 	static RomStatement more = {
-		"SELECT 1 FROM romancy.t_message WHERE channel = $1 AND kind = 'o' ORDER BY id LIMIT 1",
-		1, {TEXTOID}
+		"SELECT 1 FROM romancy.t_message WHERE namespace = $3 AND channel = $1 AND kind = 'o' ORDER BY id LIMIT 1",
+		3, {TEXTOID, INT8OID, INT4OID}
 	};
-	Datum		values[2];
+	Datum		values[3];
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = Int64GetDatum(limit);
+	values[2] = Int32GetDatum(turn->inst->namespace);
 	if (!take(&remove, values, cxt, message))
 		return false;
 	/* publishers who counted on us look for somebody else from now on */
-	rom_crossing_enter(channel, true);
+	rom_crossing_enter(rom_channel_key(turn->inst->namespace, channel), true);
 	if (rom_execute(&more, values, NULL, 1) > 0)
-		rom_channel_wake_one(channel, &turn->inst->id, true);
+		rom_channel_wake_one(turn->inst->namespace, channel, &turn->inst->id, true);
 	return true;
 }
 
@@ -191,7 +192,7 @@ look(RomTurn *turn, const char *channel, RomMode fallback, uint64 *seen,
 	RomEngine	engine;
 	bool		found;
 
-	*seen = rom_crossing_look(channel);
+	*seen = rom_crossing_look(rom_channel_key(turn->inst->namespace, channel));
 	rom_engine_begin(&engine);
 	rom_subscription_find(turn, channel, &sub);
 	if (sub.mode == ROM_MODE_NONE)
@@ -253,7 +254,7 @@ rom_receive_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		event->result = rom_context_copy_jsonb(turn, timeout_error(call->name, receive->wait_kind));
 		return ROM_OUTCOME_DONE;
 	}
-	rom_crossing_wait(call->name, seen, &turn->inst->id, turn->owner,
+	rom_crossing_wait(rom_channel_key(turn->inst->namespace, call->name), seen, &turn->inst->id, turn->owner,
 					  turn->inst->priority);
 	return rom_call_wait(turn, call, ROM_STATUS_WAITING_MESSAGE,
 						 receive->wait_kind, until, NULL);
@@ -381,7 +382,7 @@ poll_receive(RomTurn *turn, RomEvent *scheduled, TimestampTz *due)
 		if (turn->out.commit_now && !turn->how.in_block)
 			*due = rom_now();
 		else
-			rom_crossing_wait(scheduled->name, seen, &turn->inst->id,
+			rom_crossing_wait(rom_channel_key(turn->inst->namespace, scheduled->name), seen, &turn->inst->id,
 							  turn->owner, turn->inst->priority);
 		return NULL;
 	}
@@ -416,7 +417,7 @@ in_vain(RomTurn *turn)
 {
 	static RomStatement find = {
 		"SELECT (SELECT s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m"
-		"  WHERE m.kind = 'o' AND m.channel = $2) FROM romancy.t_subscription s"
+		"  WHERE m.kind = 'o' AND m.namespace = s.namespace AND m.channel = $2) FROM romancy.t_subscription s"
 		"  WHERE s.instance_id = $1 AND s.channel = $2),"
 		" EXISTS (SELECT FROM romancy.t_delivery d WHERE d.mailbox = $3 AND d.channel = $2"
 		"  AND NOT d.received)"
@@ -456,7 +457,7 @@ pass_on(RomTurn *turn)
 	static RomStatement find = {
 		"SELECT s.channel FROM romancy.t_subscription s WHERE s.instance_id = $1"
 		" AND s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m"
-		"  WHERE m.kind = 'o' AND m.channel = s.channel)",
+		"  WHERE m.kind = 'o' AND m.namespace = s.namespace AND m.channel = s.channel)",
 		1, {UUIDOID}
 	};
 	RomEngine	engine;
@@ -472,7 +473,7 @@ pass_on(RomTurn *turn)
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	rows = rom_execute(&find, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		rom_crossing_ask_later(rom_value_text(i, 1, CurrentMemoryContext),
+		rom_crossing_ask_later(rom_channel_key(turn->inst->namespace, rom_value_text(i, 1, CurrentMemoryContext)),
 							   rom_messages_sweep());
 	rom_engine_end(&engine);
 }

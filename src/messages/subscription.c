@@ -49,7 +49,7 @@
 
 /* The messages m that crossed subscription s. */
 #define CROSSED_SQL \
-	" ON m.channel = s.channel AND m.kind <> 'd' AND m.xid >= pg_snapshot_xmin(s.snapshot)" \
+	" ON m.namespace = s.namespace AND m.channel = s.channel AND m.kind <> 'd' AND m.xid >= pg_snapshot_xmin(s.snapshot)" \
 	" AND (s.bound IS NULL OR m.xid < s.bound) AND m.xid <> s.xid" \
 	" AND NOT pg_visible_in_snapshot(m.xid, s.snapshot)"
 
@@ -80,8 +80,8 @@ bool
 rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
 {
 	static RomStatement insert = {
-		"WITH made AS (INSERT INTO romancy.t_subscription AS s (instance_id, channel, mailbox, mode, xid, snapshot)"
-		"  VALUES ($1, $2, $4, $3, pg_current_xact_id(),"
+		"WITH made AS (INSERT INTO romancy.t_subscription AS s (instance_id, channel, mailbox, namespace, mode, xid, snapshot)"
+		"  VALUES ($1, $2, $4, $5, $3, pg_current_xact_id(),"
 		"  CASE WHEN $3 = 'broadcast' THEN pg_current_snapshot() END)"
 		"  ON CONFLICT (instance_id, channel) DO UPDATE SET mode = excluded.mode,"
 		"  xid = excluded.xid, snapshot = excluded.snapshot, bound = NULL"
@@ -90,23 +90,24 @@ rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
 		" old AS (DELETE FROM romancy.t_delivery WHERE mailbox = $4 AND channel = $2"
 		"  AND EXISTS (SELECT FROM made))"
 		" SELECT 1 FROM made",
-		4, {UUIDOID, TEXTOID, TEXTOID, UUIDOID}
+		5, {UUIDOID, TEXTOID, TEXTOID, UUIDOID, INT4OID}
 	};
-	Datum		values[4];
+	Datum		values[5];
 
 	rom_control_own_xids();
 	if (mode != ROM_MODE_DIRECT)
-		rom_mode_claim(channel, mode);
+		rom_mode_claim(turn->inst->namespace, channel, mode);
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(channel);
 	values[2] = CStringGetTextDatum(rom_mode_name(mode));
 	values[3] = UUIDPGetDatum(&turn->inst->mailbox);
+	values[4] = Int32GetDatum(turn->inst->namespace);
 	turn->inst->flags |= ROM_HAS_SUBSCRIPTIONS;
 	if (rom_execute(&insert, values, NULL, 0) == 0)
 		return false;
 	if (mode != ROM_MODE_DIRECT)
 	{
-		rom_crossing_enter(channel, false);
+		rom_crossing_enter(rom_channel_key(turn->inst->namespace, channel), false);
 		turn->out.commit_now = true;
 	}
 	return true;
@@ -154,7 +155,7 @@ is_listed(List *list, const char *name)
 static void
 subscribe_again(RomTurn *turn, const char *channel, RomMode mode)
 {
-	if (mode != ROM_MODE_NONE && rom_mode_of_others(channel, mode) == ROM_MODE_NONE)
+	if (mode != ROM_MODE_NONE && rom_mode_of_others(turn->inst->namespace, channel, mode) == ROM_MODE_NONE)
 		rom_subscription_make(turn, channel, mode);
 }
 
@@ -355,8 +356,8 @@ unsubscribe_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	rom_execute(&remove, values, NULL, 0);
 	values[0] = UUIDPGetDatum(&turn->inst->mailbox);
 	rom_execute(&drop, values, NULL, 0);
-	rom_crossing_enter(call->name, false);
-	rom_crossing_ask_later(call->name, rom_messages_sweep());
+	rom_crossing_enter(rom_channel_key(turn->inst->namespace, call->name), false);
+	rom_crossing_ask_later(rom_channel_key(turn->inst->namespace, call->name), rom_messages_sweep());
 	rom_engine_end(&engine);
 	event->type = ROM_EVENT_UNSUBSCRIBED;
 	return ROM_OUTCOME_DONE;
@@ -461,8 +462,8 @@ at_end(RomTurn *turn, RomStatus status)
 		 * a message may have been announced to us: then somebody else is to
 		 * have it
 		 */
-		rom_crossing_enter(channel, false);
-		rom_crossing_ask_later(channel, rom_messages_sweep());
+		rom_crossing_enter(rom_channel_key(turn->inst->namespace, channel), false);
+		rom_crossing_ask_later(rom_channel_key(turn->inst->namespace, channel), rom_messages_sweep());
 	}
 }
 

@@ -91,35 +91,36 @@ settle_rows(RomStatement *stmt, Datum *values)
 
 /* resolve looks at one channel. */
 static int64
-resolve(const char *channel)
+resolve(int32 namespace, const char *channel)
 {
 	static RomStatement unsettled = {
 		"SELECT instance_id, channel FROM romancy.t_subscription"
-		" WHERE channel = $1 AND snapshot IS NOT NULL",
-		1, {TEXTOID}
+		" WHERE namespace = $2 AND channel = $1 AND snapshot IS NOT NULL",
+		2, {TEXTOID, INT4OID}
 	};
 	static RomStatement waiting = {
 		"SELECT i.instance_id, i.owner, i.priority FROM romancy.t_instance i"
-		" WHERE i.status = 'waiting_for_message' AND i.wait ->> 'name' = $1 AND " OWN_SQL
+		" WHERE i.status = 'waiting_for_message' AND i.namespace = $2 AND i.wait ->> 'name' = $1 AND " OWN_SQL
 		" UNION ALL SELECT i.instance_id, i.owner, i.priority FROM romancy.t_subscription s"
-		" JOIN romancy.t_instance i USING (instance_id) WHERE s.channel = $1"
+		" JOIN romancy.t_instance i USING (instance_id) WHERE s.namespace = $2 AND s.channel = $1"
 		" AND s.spawned > 0 AND " ROM_AWAITING_SQL " AND " OWN_SQL,
-		1, {TEXTOID}
-	};
-	static RomStatement open = {
-		"SELECT 1 FROM romancy.t_message WHERE channel = $1 AND kind = 'o'"
-		" ORDER BY id LIMIT $2 FOR KEY SHARE SKIP LOCKED",
 		2, {TEXTOID, INT4OID}
 	};
-	static RomStatement any = {
-		"SELECT 1 FROM romancy.t_subscription WHERE channel = $1 AND mode = 'competing' LIMIT 1",
-		1, {TEXTOID}
+	static RomStatement open = {
+		"SELECT 1 FROM romancy.t_message WHERE namespace = $2 AND channel = $1 AND kind = 'o'"
+		" ORDER BY id LIMIT $3 FOR KEY SHARE SKIP LOCKED",
+		3, {TEXTOID, INT4OID, INT4OID}
 	};
-	Datum		values[2];
+	static RomStatement any = {
+		"SELECT 1 FROM romancy.t_subscription WHERE namespace = $2 AND channel = $1 AND mode = 'competing' LIMIT 1",
+		2, {TEXTOID, INT4OID}
+	};
+	Datum		values[3];
 	int64		handled;
 	uint64		n;
 
 	values[0] = CStringGetTextDatum(channel);
+	values[1] = Int32GetDatum(namespace);
 	handled = settle_rows(&unsettled, values);
 	handled += wake_rows(rom_execute(&waiting, values, NULL, 0));
 	if (rom_execute(&any, values, NULL, 1) == 0)
@@ -129,11 +130,11 @@ resolve(const char *channel)
 	 * we hold what we look at: who passes over it meanwhile looks again, as
 	 * after a publish
 	 */
-	rom_crossing_send(channel, rom_messages_sweep());
-	values[1] = Int32GetDatum(OPEN_MAX);
+	rom_crossing_send(rom_channel_key(namespace, channel), rom_messages_sweep());
+	values[2] = Int32GetDatum(OPEN_MAX);
 	n = rom_execute(&open, values, NULL, 0);
 	if (n > 0)
-		handled += wake_rows(rom_channel_find_waiting(channel, (int) n));
+		handled += wake_rows(rom_channel_find_waiting(namespace, channel, (int) n));
 	return handled;
 }
 
@@ -215,12 +216,15 @@ sweep_messages(const RomSweepArgs *args)
 	bool		all = args->manual;
 	int64		handled = 0;
 	int			n = 0;
+	int32		namespace;
 	RomEngine	engine;
 
 	rom_engine_begin(&engine);
 	while (n++ < CHANNELS_MAX && rom_crossing_take(rom_messages_sweep(), key, &all))
 	{
-		handled += resolve(key);
+		const char *channel = rom_channel_of_key(key, &namespace);
+
+		handled += resolve(namespace, channel);
 		CHECK_FOR_INTERRUPTS();
 	}
 	/* what was lost begins a new pass: it may stand where this one has been */
@@ -284,45 +288,46 @@ clean_old(int limit)
  * when all that ran then is over, deletes what that snapshot shows.
  */
 static int64
-clean_channel(const char *channel, int limit)
+clean_channel(int32 namespace, const char *channel, int limit)
 {
 	static RomStatement lock = {
-		"SELECT 1 FROM romancy.t_channel WHERE channel = $1 FOR UPDATE SKIP LOCKED",
-		1, {TEXTOID}
+		"SELECT 1 FROM romancy.t_channel WHERE namespace = $3 AND channel = $1 FOR UPDATE SKIP LOCKED",
+		3, {TEXTOID, INT4OID, INT4OID}
 	};
 	static RomStatement clean = {
 		"DELETE FROM romancy.t_message WHERE id = ANY (ARRAY("
-		"SELECT m.id FROM romancy.t_message m JOIN romancy.t_channel c ON c.channel = m.channel"
-		" WHERE m.channel = $1 AND m.kind = 'b'"
+		"SELECT m.id FROM romancy.t_message m JOIN romancy.t_channel c ON c.namespace = m.namespace AND c.channel = m.channel"
+		" WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = 'b'"
 		" AND pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(c.swept)"
 		" AND pg_visible_in_snapshot(m.xid, c.swept)"
 		" AND NOT EXISTS (SELECT FROM romancy.t_subscription s"
-		"  WHERE s.channel = $1 AND s.snapshot IS NOT NULL)"
+		"  WHERE s.namespace = $3 AND s.channel = $1 AND s.snapshot IS NOT NULL)"
 		" AND m.id < coalesce((SELECT min(d.message_id) FROM romancy.t_subscription s,"
 		"  LATERAL (SELECT x.message_id FROM romancy.t_delivery x WHERE x.mailbox = s.mailbox"
 		"   AND x.channel = $1 AND NOT x.received ORDER BY x.message_id LIMIT 1) d"
-		"  WHERE s.channel = $1), 9223372036854775807)"
+		"  WHERE s.namespace = $3 AND s.channel = $1), 9223372036854775807)"
 		" ORDER BY m.xid LIMIT $2))",
-		2, {TEXTOID, INT4OID}
+		3, {TEXTOID, INT4OID, INT4OID}
 	};
 	static RomStatement remove = {
-		"DELETE FROM romancy.t_channel c WHERE c.channel = $1"
+		"DELETE FROM romancy.t_channel c WHERE c.namespace = $3 AND c.channel = $1"
 		" AND NOT EXISTS (SELECT FROM romancy.t_subscription s"
-		"  WHERE s.channel = $1 AND s.mode <> 'direct')"
-		" AND NOT EXISTS (SELECT FROM romancy.t_message m WHERE m.channel = $1 AND m.kind = 'b')",
-		1, {TEXTOID}
+		"  WHERE s.namespace = $3 AND s.channel = $1 AND s.mode <> 'direct')"
+		" AND NOT EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = 'b')",
+		3, {TEXTOID, INT4OID, INT4OID}
 	};
 	static RomStatement note = {
-		"UPDATE romancy.t_channel c SET swept = pg_current_snapshot() WHERE c.channel = $1"
+		"UPDATE romancy.t_channel c SET swept = pg_current_snapshot() WHERE c.namespace = $3 AND c.channel = $1"
 		" AND (c.swept IS NULL OR pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(c.swept))"
-		" AND EXISTS (SELECT FROM romancy.t_message m WHERE m.channel = $1 AND m.kind = 'b')",
-		1, {TEXTOID}
+		" AND EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = 'b')",
+		3, {TEXTOID, INT4OID, INT4OID}
 	};
-	Datum		values[2];
+	Datum		values[3];
 	int64		deleted;
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = Int32GetDatum(limit);
+	values[2] = Int32GetDatum(namespace);
 	if (rom_execute(&lock, values, NULL, 1) == 0)
 		return 0;
 	deleted = rom_execute(&clean, values, NULL, 0);
@@ -336,33 +341,52 @@ static int64
 clean_channels(const RomSweepArgs *args)
 {
 	static RomStatement find = {
-		"SELECT channel FROM romancy.t_channel WHERE channel > $1 ORDER BY channel LIMIT $2",
-		2, {TEXTOID, INT4OID}
+		"SELECT channel, namespace FROM romancy.t_channel WHERE (namespace, channel) > ($3, $1)"
+		" ORDER BY namespace, channel LIMIT $2",
+		3, {TEXTOID, INT4OID, INT4OID}
 	};
 	static char after[ROM_CHANNEL_MAX + 1] = "";
+	static int32 after_namespace = 0;
 	MemoryContext cxt = CurrentMemoryContext;
-	Datum		values[2];
+	Datum		values[3];
 	uint64		rows;
 	char	  **names;
+	int32	   *namespaces;
 	int64		deleted = 0;
 
 	if (args->manual)
+	{
+		after_namespace = 0;
 		after[0] = '\0';
+	}
+	values[2] = Int32GetDatum(after_namespace);
 	values[0] = CStringGetTextDatum(after);
 	values[1] = Int32GetDatum(args->limit);
 	rows = rom_execute(&find, values, NULL, 0);
-	names = palloc_array(char *, Max(rows, 1));
+	names = MemoryContextAlloc(cxt, sizeof(char *) * Max(rows, 1));
+	namespaces = MemoryContextAlloc(cxt, sizeof(int32) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+
 		names[i] = rom_value_text(i, 1, cxt);
+		namespaces[i] = DatumGetInt32(rom_value(i, 2, &isnull));
+	}
 	for (uint64 i = 0; i < rows && deleted < args->limit; i++)
 	{
-		deleted += clean_channel(names[i], args->limit - (int) deleted);
+		deleted += clean_channel(namespaces[i], names[i], args->limit - (int) deleted);
 		if (deleted < args->limit)
+		{
+			after_namespace = namespaces[i];
 			strlcpy(after, names[i], sizeof(after));
+		}
 		CHECK_FOR_INTERRUPTS();
 	}
 	if (rows < (uint64) args->limit && deleted < args->limit)
+	{
+		after_namespace = 0;
 		after[0] = '\0';
+	}
 	return deleted;
 }
 
@@ -459,7 +483,7 @@ cleanup_next_due(void)
 		"  ORDER BY m.published_at LIMIT 1),"
 		" (SELECT e.received_at FROM romancy.t_received_event e ORDER BY e.received_at LIMIT 1)),"
 		" EXISTS (SELECT FROM romancy.t_channel c WHERE EXISTS (SELECT FROM romancy.t_message m"
-		"  WHERE m.channel = c.channel AND m.kind = 'b'))",
+		"  WHERE m.namespace = c.namespace AND m.channel = c.channel AND m.kind = 'b'))",
 		0, {InvalidOid}
 	};
 	TimestampTz due = DT_NOEND;

@@ -100,8 +100,8 @@ find_silent_queues(Attention *attention)
 		" (SELECT t.queue FROM romancy.t_task t WHERE t.state = 0 AND t.queue > '' ORDER BY t.queue LIMIT 1)"
 		" UNION ALL SELECT (SELECT t.queue FROM romancy.t_task t WHERE t.state = 0 AND t.queue > q.queue ORDER BY t.queue LIMIT 1)"
 		" FROM q WHERE q.queue IS NOT NULL)"
-		" SELECT q.queue, EXISTS (SELECT FROM romancy.t_activity a WHERE a.queue = q.queue)"
-		" OR EXISTS (SELECT FROM romancy.t_workflow w WHERE w.is_current AND '@' || w.queue = q.queue)"
+		" SELECT q.queue, EXISTS (SELECT FROM romancy.t_activity a WHERE a.namespace || '/' || a.queue = q.queue)"
+		" OR EXISTS (SELECT FROM romancy.t_workflow w WHERE w.is_current AND '@' || w.namespace || '/' || w.queue = q.queue)"
 		" FROM q, LATERAL (SELECT t.created_at FROM romancy.t_task t WHERE t.state = 0 AND t.queue = q.queue"
 		" ORDER BY (- t.priority::bigint), t.task_id LIMIT 1) t"
 		" WHERE t.created_at < $1 AND NOT EXISTS (SELECT FROM romancy.t_queue p WHERE p.name = pg_catalog.ltrim(q.queue, '@') AND p.paused)"
@@ -133,7 +133,7 @@ find_silent_queues(Attention *attention)
 		old = MemoryContextSwitchTo(cxt);
 		attention->texts[attention->count++] =
 			psprintf("tasks of queue \"%s\" wait, and no program polls it%s",
-					 queue[0] == '@' ? queue + 1 : queue,
+					 strchr(queue, '/') ? strchr(queue, '/') + 1 : queue,
 					 defined ? "" : "; nothing is defined for it");
 		MemoryContextSwitchTo(old);
 	}

@@ -246,7 +246,7 @@ admit(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a, bool 
 		asker.held_at = rom_jb_get_time(before->detail, "held_at");
 		asker.held_until = before->until;
 	}
-	admission = rom_throttle_admit(activity->name, &activity->throttle, &asker);
+	admission = rom_throttle_admit(activity->namespace, activity->name, &activity->throttle, &asker);
 	if (admission == ROM_ADMITTED)
 	{
 		if (a->attempt == 1)
@@ -415,7 +415,7 @@ resolve(RomTurn *turn, const char *name, RomActivity **result)
 
 		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path, true);
 		PushActiveSnapshot(GetTransactionSnapshot());
-		activity = rom_activity_definition_resolve(name, turn->workflow->search_path);
+		activity = rom_activity_definition_resolve(turn->inst->namespace, name, turn->workflow->search_path);
 		if (activity->queue == NULL)
 			(void) rom_activity_definition_handler(activity, turn->owner);
 		PopActiveSnapshot();
@@ -503,7 +503,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		 * inline; an error is caught, and the evaluation abandoned, by the
 		 * caller
 		 */
-		activity = rom_activity_definition_resolve(call->name, turn->workflow->search_path);
+		activity = rom_activity_definition_resolve(turn->inst->namespace, call->name, turn->workflow->search_path);
 		if (!admit(turn, call, activity, &a, false, &outcome))
 			return outcome;
 		run.name = call->name;
@@ -589,7 +589,7 @@ activity_inlineable(RomTurn *turn, RomCall *call)
 
 	if (rom_call_waited(turn, call) != NULL)
 		return false;
-	activity = rom_activity_definition_resolve(call->name, turn->workflow->search_path);
+	activity = rom_activity_definition_resolve(turn->inst->namespace, call->name, turn->workflow->search_path);
 	if (activity->queue != NULL || !activity->transactional ||
 		activity->throttle.max_concurrency > 0)
 		return false;

@@ -56,7 +56,7 @@ require_activity(RomTurn *turn, const char *name)
 
 	PG_TRY();
 	{
-		(void) rom_activity_definition_resolve(name, turn->workflow->search_path);
+		(void) rom_activity_definition_resolve(turn->inst->namespace, name, turn->workflow->search_path);
 	}
 	PG_CATCH();
 	{

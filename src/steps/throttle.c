@@ -43,8 +43,8 @@
 #include "steps/throttle.h"
 #include "steps/turnstile.h"
 
-/* What t_bucket knows these buckets by, with the activity's name. */
-#define SCOPE "activity"
+/* What t_bucket knows these buckets by: with the namespace, and the activity's name. */
+#define SCOPE "activity/%d"
 
 /* Who waits for a slot asks again after so long at the latest, and the more they are the less often. */
 #define SLOT_WAIT_MIN USECS_PER_SEC
@@ -65,6 +65,7 @@ typedef struct Taken
 	int			level;			/* of the subtransaction that it falls with */
 	bool		own;			/* from the session's own bucket */
 	RomTaking	taking;
+	int32		namespace;
 	char		activity[ROM_NAME_MAX + 1];
 } Taken;
 
@@ -86,10 +87,11 @@ static int	ntaken = 0;
 static int	taken_size = 0;
 
 static uint64
-key_of(const char *activity)
+key_of(int32 namespace, const char *activity)
 {
 	uint64		key = hash_bytes_extended((const unsigned char *) activity,
-										  strlen(activity), MyDatabaseId);
+										  strlen(activity),
+										  ((uint64) (uint32) namespace << 32) | MyDatabaseId);
 
 	return Max(key, 1);
 }
@@ -185,7 +187,7 @@ record(void)
 		for (int later = i + 1; later < ntaken && newest; later++)
 			newest = !taken[later].taking.record || taken[later].own || taken[later].key != note->key;
 		if (newest)
-			rom_bucket_rows_write(SCOPE, note->activity, note->taking.left, note->taking.at,
+			rom_bucket_rows_write(psprintf(SCOPE, note->namespace), note->activity, note->taking.left, note->taking.at,
 								  note->taking.period);
 	}
 }
@@ -308,9 +310,9 @@ hold_until(RomAsker *asker, int waiting, TimestampTz now)
 }
 
 RomAdmission
-rom_throttle_admit(const char *activity, const RomThrottle *throttle, RomAsker *asker)
+rom_throttle_admit(int32 namespace, const char *activity, const RomThrottle *throttle, RomAsker *asker)
 {
-	uint64		key = key_of(activity);
+	uint64		key = key_of(namespace, activity);
 	bool		is_shared = rom_shmem_available();
 	bool		own = !is_shared || rom_clock_is_ahead();
 	RomPassage	passage = {0};
@@ -324,7 +326,7 @@ rom_throttle_admit(const char *activity, const RomThrottle *throttle, RomAsker *
 	passage.left = throttle->rate;
 	passage.left_at = passage.now;
 	if (passage.token && !rom_turnstile_is_known(key))
-		(void) rom_bucket_rows_read(SCOPE, activity, &passage.left, &passage.left_at);
+		(void) rom_bucket_rows_read(psprintf(SCOPE, namespace), activity, &passage.left, &passage.left_at);
 	prepare();
 	note = &taken[ntaken];		/* it counts if something was taken or booked */
 	memset(note, 0, sizeof(Taken));
@@ -360,6 +362,7 @@ rom_throttle_admit(const char *activity, const RomThrottle *throttle, RomAsker *
 		note->key = key;
 		note->level = asker->level;
 		note->own = own;
+		note->namespace = namespace;
 		strlcpy(note->activity, activity, sizeof(note->activity));
 		ntaken++;
 	}
@@ -400,9 +403,9 @@ changed(const void *arg)
 }
 
 void
-rom_throttle_changed(const char *activity)
+rom_throttle_changed(int32 namespace, const char *activity)
 {
-	uint64		key = key_of(activity);
+	uint64		key = key_of(namespace, activity);
 
 	rom_wake_call(changed, &key, sizeof(key));
 }

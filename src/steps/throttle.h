@@ -21,7 +21,7 @@
  * will do, for it runs one thing at a time. An abort gives the token back. If not, asker->held_at and
  * held_until say how it waits.
  */
-extern RomAdmission rom_throttle_admit(const char *activity, const RomThrottle *throttle,
+extern RomAdmission rom_throttle_admit(int32 namespace, const char *activity, const RomThrottle *throttle,
 									   RomAsker *asker);
 
 /* Gives back the tokens that this transaction took since the mark. */
@@ -35,7 +35,7 @@ extern void rom_throttle_release(void);
 extern void rom_throttle_clock_reset(void);
 
 /* For whoever changes an activity's definition: after the commit, those who wait look again. */
-extern void rom_throttle_changed(const char *activity);
+extern void rom_throttle_changed(int32 namespace, const char *activity);
 
 /* Registers what it does at the ends of transactions; called once from _PG_init. */
 extern void rom_throttle_init(void);

@@ -224,6 +224,7 @@ canvas_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 
 	canvas.id = turn->inst->id;
 	canvas.def_id = turn->inst->def_id;
+	canvas.namespace = turn->inst->namespace;
 	canvas.priority = turn->inst->priority;
 	canvas.owner = turn->owner;
 	canvas.owner_name = turn->inst->owner_name;
@@ -355,7 +356,8 @@ gather(RomTurn *turn)
 {
 	static RomStatement ended = {
 		"SELECT r.step, a.compensation, r.input, r.value FROM romancy.t_canvas_result r"
-		" JOIN romancy.t_activity a ON a.name = r.activity"
+		" JOIN romancy.t_instance i ON i.instance_id = r.instance_id"
+		" JOIN romancy.t_activity a ON a.namespace = i.namespace AND a.name = r.activity"
 		" WHERE r.instance_id = $1 AND r.step IS NOT NULL AND r.error IS NULL AND a.compensation IS NOT NULL"
 		" ORDER BY r.finished_at, r.step",
 		1, {UUIDOID}

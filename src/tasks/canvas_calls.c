@@ -20,6 +20,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "defs/definition.h"
+#include "defs/namespace.h"
 #include "instances/start.h"
 #include "instances/steer.h"
 #include "steps/child.h"
@@ -43,7 +44,7 @@ resolve_name(const char *task, const char *path, void *arg)
 
 	PG_TRY();
 	{
-		RomActivity *activity = rom_activity_definition_resolve(task, arg);
+		RomActivity *activity = rom_activity_definition_resolve(rom_namespace_current(), task, arg);
 
 		if (activity->queue == NULL)
 			(void) rom_activity_definition_handler(activity, GetUserId());

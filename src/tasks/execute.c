@@ -128,6 +128,7 @@ stand_in(RomRun *run, RomTask *task, Oid owner)
 	turn->how.careful = run->careful;
 	turn->workflow = rom_definition_by_id(task->def_id);
 	inst->workflow = turn->workflow->name;
+	inst->namespace = turn->workflow->namespace;
 	return turn;
 }
 
@@ -142,6 +143,7 @@ announce(RomRun *run, Attempt *a)
 		ThrowErrorData(refusal);
 	p->running.id = a->task->instance_id;
 	p->running.workflow = pstrdup(a->turn->inst->workflow);
+	p->running.namespace = a->turn->inst->namespace;
 	p->step = a->task->step;
 	p->name = a->task->activity;
 	p->search_path = pstrdup(a->activity->search_path ? a->activity->search_path :
@@ -165,7 +167,7 @@ find_activity(Attempt *a, Oid owner)
 
 	rom_identity_enter(&identity, owner, a->turn->workflow->search_path, true);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	activity = rom_activity_definition_resolve(a->task->activity, a->turn->workflow->search_path);
+	activity = rom_activity_definition_resolve(a->turn->inst->namespace, a->task->activity, a->turn->workflow->search_path);
 	if (activity->queue != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
@@ -195,7 +197,7 @@ admit(RomRun *run, Attempt *a, Oid owner)
 	asker.level = GetCurrentTransactionNestLevel() - 1;
 	asker.held_at = a->task->held_at;
 	asker.held_until = a->task->held_until;
-	a->admission = rom_throttle_admit(a->activity->name, &a->activity->throttle, &asker);
+	a->admission = rom_throttle_admit(a->activity->namespace, a->activity->name, &a->activity->throttle, &asker);
 	if (a->admission == ROM_ADMITTED)
 		return true;
 	a->task->held_at = asker.held_at;
@@ -231,6 +233,7 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 		a->turn = stand_in(run, a->task, owner);
 		running.id = a->task->instance_id;
 		running.workflow = a->turn->inst->workflow;
+		running.namespace = a->turn->inst->namespace;
 		a->activity = find_activity(a, owner);
 		a->slow = !run->in_session && !rom_activity_quick(a->activity) &&
 			(!run->solo || !rom_ready_enter_slow());

@@ -29,6 +29,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "defs/namespace.h"
 #include "memory/poller.h"
 #include "memory/waiter.h"
 #include "tasks/fetch.h"
@@ -50,7 +51,7 @@ read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"queue\" must have between 1 and %d bytes and not begin with \"@\"",
 						ROM_NAME_MAX)));
-	claim->queue = psprintf("%s%s", prefix, queue);
+	claim->queue = psprintf("%s%s", prefix, rom_notify_queue_stored(rom_namespace_current(), queue));
 	claim->worker_id = rom_arg_text(fcinfo, 1, "worker_id");
 	claim->max = rom_arg_int32_opt(fcinfo, 2, 1);
 	claim->lease_us = rom_lease_arg(fcinfo, 3, "lease");

@@ -43,6 +43,7 @@
 #include "memory/fanin.h"
 #include "memory/wake.h"
 #include "tasks/frames.h"
+#include "tasks/notify.h"
 #include "tasks/quota.h"
 #include "tasks/signature.h"
 #include "tasks/task.h"
@@ -165,10 +166,10 @@ look_up(RomCanvas *canvas, const char *name)
 		"SELECT queue, (extract(epoch FROM start_to_close_timeout) * 1000000)::bigint,"
 		" (extract(epoch FROM heartbeat_timeout) * 1000000)::bigint,"
 		" (extract(epoch FROM schedule_to_start_timeout) * 1000000)::bigint"
-		" FROM romancy.t_activity WHERE name = $1",
-		1, {TEXTOID}
+		" FROM romancy.t_activity WHERE namespace = $2 AND name = $1",
+		2, {TEXTOID, INT4OID}
 	};
-	Datum		values[1];
+	Datum		values[2];
 	int64	   *us[3];
 	MemoryContext cxt = canvas->keep ? canvas->keep : CurrentMemoryContext;
 
@@ -181,11 +182,13 @@ look_up(RomCanvas *canvas, const char *name)
 	canvas->queue = "";
 	canvas->close_us = canvas->beat_us = canvas->start_us = 0;
 	values[0] = CStringGetTextDatum(name);
+	values[1] = Int32GetDatum(canvas->namespace);
 	if (rom_execute(&select, values, NULL, 1) > 0)
 	{
-		canvas->queue = rom_value_text(0, 1, cxt);
-		if (canvas->queue == NULL)
-			canvas->queue = "";
+		char	   *queue = rom_value_text(0, 1, CurrentMemoryContext);
+
+		if (queue != NULL)
+			canvas->queue = MemoryContextStrdup(cxt, rom_notify_queue_stored(canvas->namespace, queue));
 		for (int i = 0; i < 3; i++)
 		{
 			bool		isnull;
@@ -603,6 +606,7 @@ rom_frames_deliver(RomTask *task, Oid owner, Jsonb *result, Jsonb *error)
 
 	canvas.id = task->instance_id;
 	canvas.def_id = task->def_id;
+	canvas.namespace = rom_definition_by_id(task->def_id)->namespace;
 	canvas.priority = task->priority;
 	canvas.owner = owner;
 	canvas.owner_name = task->owner;

@@ -21,6 +21,7 @@ typedef struct RomCanvas
 {
 	pg_uuid_t	id;
 	int32		def_id;
+	int32		namespace;
 	int32		priority;		/* the instance's */
 	Oid			owner;
 	char	   *owner_name;

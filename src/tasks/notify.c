@@ -127,6 +127,7 @@ sweep_notify(const RomSweepArgs *args)
 	char		key[ROM_CROSSING_KEY_MAX + 1];
 	bool		all = args->manual;
 	int			n = 0;
+	int32		namespace;
 	RomEngine	engine;
 	Datum		values[1];
 	uint64		rows;
@@ -142,7 +143,7 @@ sweep_notify(const RomSweepArgs *args)
 	rows = rom_execute(&select, values, &all, 0);
 	for (uint64 i = 0; i < rows; i++)
 		Async_Notify(rom_value_text(i, 1, CurrentMemoryContext),
-					 rom_value_text(i, 2, CurrentMemoryContext));
+					 rom_notify_queue_name(rom_value_text(i, 2, CurrentMemoryContext), &namespace));
 	rom_engine_end(&engine);
 	return rows;
 }
@@ -157,6 +158,21 @@ rom_notify_init(void)
 	};
 
 	rom_sweep_register(&sweep);
+}
+
+char *
+rom_notify_queue_stored(int32 namespace, const char *name)
+{
+	return psprintf("%d/%s", namespace, name);
+}
+
+const char *
+rom_notify_queue_name(const char *queue, int32 *namespace)
+{
+	const char *slash = strchr(queue, '/');
+
+	*namespace = atoi(queue[0] == '@' ? queue + 1 : queue);
+	return slash ? slash + 1 : queue;
 }
 
 uint64

@@ -23,6 +23,13 @@ extern void rom_notify_init(void);
 /* Key that those who poll a queue wait for. */
 extern uint64 rom_notify_key(const char *queue);
 
+/*
+ * A queue as it is stored in t_task and t_queue, and known in shared memory: "namespace/name", in the current
+ * context (workflow tasks: behind ROM_QUEUE_WORKFLOWS). And back: the name, within queue, and its namespace.
+ */
+extern char *rom_notify_queue_stored(int32 namespace, const char *name);
+extern const char *rom_notify_queue_name(const char *queue, int32 *namespace);
+
 /* Limits of the queue or of its activities have changed: at this transaction's commit all who wait look again. Engine scope needed. */
 extern void rom_notify_changed(const char *queue);
 

@@ -29,6 +29,7 @@
 #include "base/spi.h"
 #include "instances/event.h"
 #include "tasks/command.h"
+#include "tasks/notify.h"
 #include "tasks/queue.h"
 #include "tasks/task.h"
 #include "turn/call.h"
@@ -128,7 +129,8 @@ worker_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	task.kind = ROM_TASK_WORKFLOW;
 	task.def_id = turn->inst->def_id;
 	task.priority = turn->inst->priority;
-	task.queue = psprintf("%s%s", ROM_QUEUE_WORKFLOWS, turn->workflow->queue);
+	task.queue = psprintf("%s%s", ROM_QUEUE_WORKFLOWS,
+						  rom_notify_queue_stored(turn->inst->namespace, turn->workflow->queue));
 	task.owner = turn->inst->owner_name;
 	task.activity = turn->inst->workflow;
 	task.step = "";

@@ -28,6 +28,7 @@
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "defs/namespace.h"
 #include "instances/history.h"
 #include "instances/inbox.h"
 #include "instances/instance.h"
@@ -284,7 +285,7 @@ romancy_record_activity(PG_FUNCTION_ARGS)
 		event.result = rom_jb_null_document();
 	rom_arg_check_payload(event.input, "input");
 	rom_arg_check_payload(event.result, "result");
-	compensation = rom_saga_compensation(event.name);
+	compensation = rom_saga_compensation(rom_namespace_current(), event.name);
 	if (compensation != NULL)
 	{
 		RomJb		jb;

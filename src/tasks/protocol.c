@@ -29,6 +29,7 @@
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "defs/namespace.h"
 #include "instances/history.h"
 #include "instances/instance.h"
 #include "memory/progress.h"
@@ -114,7 +115,7 @@ read_activity(RomEvent *event, Jsonb *object, const char *what)
 	event->type = ROM_EVENT_ACTIVITY_COMPLETED;
 	event->result = or_null(rom_jb_get_json(object, "result"));
 	rom_arg_check_payload(event->result, "result");
-	compensation = rom_saga_compensation(event->name);
+	compensation = rom_saga_compensation(rom_namespace_current(), event->name);
 	if (compensation != NULL)
 	{
 		RomJb		jb;

@@ -125,12 +125,12 @@ read_queue(RomQuota *q, const char *queue)
 
 /* read_activities reads the limited activities of a queue. */
 static void
-read_activities(RomQuota *q, const char *queue)
+read_activities(RomQuota *q, const char *stored)
 {
 	static RomStatement select = {
 		"SELECT name, max_concurrency, rate_limit FROM romancy.t_activity"
-		" WHERE queue = $1 AND (max_concurrency IS NOT NULL OR rate_limit IS NOT NULL)",
-		1, {TEXTOID}
+		" WHERE namespace = $2 AND queue = $1 AND (max_concurrency IS NOT NULL OR rate_limit IS NOT NULL)",
+		2, {TEXTOID, INT4OID}
 	};
 	static RomTable limited = {
 		"t_activity", 1, {"name"}, true
@@ -138,6 +138,8 @@ read_activities(RomQuota *q, const char *queue)
 	Datum		values[3];
 	RomRows		rows;
 	bool		any;
+	int32		namespace;
+	const char *queue = rom_notify_queue_name(stored, &namespace);
 
 	rom_rows_open(&rows, &limited, "t_activity_limited", false);
 	any = rom_rows_find_text(&rows, queue);
@@ -145,6 +147,7 @@ read_activities(RomQuota *q, const char *queue)
 	if (!any)
 		return;
 	values[0] = CStringGetTextDatum(queue);
+	values[1] = Int32GetDatum(namespace);
 	q->nactivities = rom_execute(&select, values, NULL, 0);
 	q->activities = MemoryContextAllocZero(q->cxt, sizeof(ActivityLimits) * (q->nactivities + 1));
 	for (int i = 0; i < q->nactivities; i++)
@@ -569,9 +572,16 @@ freed(void)
 	rom_crossing_ask_all(rom_sweep_find("queue_notify"));
 }
 
+/* defined is called when an activity of the queue was defined anew. */
+static void
+defined(int32 namespace, const char *queue)
+{
+	rom_notify_changed(rom_notify_queue_stored(namespace, queue));
+}
+
 void
 rom_quota_init(void)
 {
 	rom_ledger_on_freed(freed);
-	rom_activity_definition_on_defined(rom_notify_changed);
+	rom_activity_definition_on_defined(defined);
 }

@@ -15,6 +15,7 @@
 #include "base/errors.h"
 #include "base/spi.h"
 #include "defs/activity_definition.h"
+#include "defs/namespace.h"
 #include "instances/instance.h"
 #include "memory/wake.h"
 #include "tasks/notify.h"
@@ -22,9 +23,9 @@
 #include "tasks/quota.h"
 #include "turn/context.h"
 
-/* check_name reads a queue's name. */
+/* check_name reads the name of a queue of the namespace, and gives it as it is stored. */
 static char *
-check_name(FunctionCallInfo fcinfo)
+check_name(FunctionCallInfo fcinfo, int32 namespace)
 {
 	char	   *name = rom_arg_text(fcinfo, 0, "name");
 
@@ -33,7 +34,7 @@ check_name(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("a queue's name must have between 1 and %d bytes and not begin with \"@\"",
 						ROM_NAME_MAX)));
-	return name;
+	return rom_notify_queue_stored(namespace, name);
 }
 
 /*
@@ -48,6 +49,7 @@ check_owner(const char *name, char **per_key)
 		1, {TEXTOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
+	int32		namespace;
 	RomEngine	engine;
 	Datum		values[1];
 	char	   *owner = NULL;
@@ -64,22 +66,25 @@ check_owner(const char *name, char **per_key)
 	if (owner != NULL && !rom_instance_may_steer(owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of queue \"%s\"", name)));
+				 errmsg("must be owner of queue \"%s\"", rom_notify_queue_name(name, &namespace))));
 	return owner ? owner : GetUserNameFromId(GetUserId(), false);
 }
 
 /* note_unused tells of a queue that nothing is defined for: its name may be mistyped. Engine scope needed. */
 static void
-note_unused(const char *name)
+note_unused(const char *stored)
 {
 	static RomStatement select = {
-		"SELECT 1 WHERE EXISTS (SELECT FROM romancy.t_activity WHERE queue = $1)"
-		" OR EXISTS (SELECT FROM romancy.t_workflow WHERE queue = $1)",
-		1, {TEXTOID}
+		"SELECT 1 WHERE EXISTS (SELECT FROM romancy.t_activity WHERE namespace = $2 AND queue = $1)"
+		" OR EXISTS (SELECT FROM romancy.t_workflow WHERE namespace = $2 AND queue = $1)",
+		2, {TEXTOID, INT4OID}
 	};
-	Datum		values[1];
+	int32		namespace;
+	const char *name = rom_notify_queue_name(stored, &namespace);
+	Datum		values[2];
 
 	values[0] = CStringGetTextDatum(name);
+	values[1] = Int32GetDatum(namespace);
 	if (rom_execute(&select, values, NULL, 1) == 0)
 		ereport(NOTICE,
 				(errmsg("no activity and no workflow is defined for queue \"%s\"", name)));
@@ -102,7 +107,7 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 		" rate_limit = excluded.rate_limit, per_key = excluded.per_key, notify = excluded.notify",
 		6, {TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
 	};
-	char	   *name = check_name(fcinfo);
+	char	   *name;
 	char	   *rate = rom_arg_text_opt(fcinfo, 2);
 	char	   *per_key = rom_arg_text_opt(fcinfo, 3);
 	char	   *notify = rom_arg_text_opt(fcinfo, 4);
@@ -115,6 +120,7 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 	bool		nulls[6] = {false, false, PG_ARGISNULL(1), rate == NULL, per_key == NULL, notify == NULL};
 
 	rom_context_refuse_handler("set_queue");
+	name = check_name(fcinfo, rom_namespace_require_define("set_queue"));
 	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
@@ -163,13 +169,14 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 		" ON CONFLICT (name) DO UPDATE SET paused = excluded.paused",
 		3, {TEXTOID, TEXTOID, BOOLOID}
 	};
-	char	   *name = check_name(fcinfo);
+	char	   *name;
 	char	   *per_key;
 	char	   *owner;
 	RomEngine	engine;
 	Datum		values[3];
 
 	rom_context_refuse_handler(paused ? "pause_queue" : "resume_queue");
+	name = check_name(fcinfo, rom_namespace_require_define(paused ? "pause_queue" : "resume_queue"));
 	owner = check_owner(name, &per_key);
 	values[0] = CStringGetTextDatum(name);
 	values[1] = CStringGetTextDatum(owner);

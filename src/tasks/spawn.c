@@ -27,6 +27,7 @@
 #include "memory/slot.h"
 #include "memory/wake.h"
 #include "steps/activity.h"
+#include "tasks/notify.h"
 #include "tasks/quota.h"
 #include "tasks/spawn.h"
 #include "tasks/task.h"
@@ -85,7 +86,7 @@ spawn_deferred(RomTurn *turn, RomEvent *event)
 	RomTask    *task = new_task(turn, base_name(event), event->step, event->input);
 	char	   *queue = rom_jb_get_text(event->detail, "queue");
 
-	task->queue = queue ? queue : "";
+	task->queue = queue ? rom_notify_queue_stored(turn->inst->namespace, queue) : "";
 	task->close_us = rom_jb_get_int(event->detail, "start_to_close_us", 0);
 	task->beat_us = rom_jb_get_int(event->detail, "heartbeat_us", 0);
 	task->retry = rom_jb_get_json(event->detail, "retry");
@@ -116,7 +117,7 @@ resolve(RomTurn *turn, const char *name)
 		return NULL;
 	PG_TRY();
 	{
-		activity = rom_activity_definition_resolve(name, turn->workflow->search_path);
+		activity = rom_activity_definition_resolve(turn->inst->namespace, name, turn->workflow->search_path);
 	}
 	PG_CATCH();
 	{
@@ -284,17 +285,17 @@ in_flight(RomTurn *turn)
 {
 	static RomStatement select = {
 		"SELECT t.step, t.activity, a.compensation, t.input, t.due_at, t.state, t.task_id, t.queue, t.limit_key"
-		" FROM romancy.t_task t JOIN romancy.t_activity a ON a.name = t.activity"
+		" FROM romancy.t_task t JOIN romancy.t_activity a ON a.namespace = $2 AND a.name = t.activity"
 		" WHERE t.instance_id = $1 AND t.kind IN (0, 1) AND t.state <> 3 AND t.queue <> ''"
 		" AND a.compensation IS NOT NULL"
 		" FOR UPDATE OF t SKIP LOCKED",
-		1, {UUIDOID}
+		2, {UUIDOID, INT4OID}
 	};
 	static RomStatement delete = {
 		"DELETE FROM romancy.t_task WHERE task_id = $1",
 		1, {UUIDOID}
 	};
-	Datum		values[1] = {UUIDPGetDatum(&turn->inst->id)};
+	Datum		values[2] = {UUIDPGetDatum(&turn->inst->id), Int32GetDatum(turn->inst->namespace)};
 	MemoryContext cxt = turn->cxt;
 	uint64		n = rom_execute(&select, values, NULL, 0);
 	SPITupleTable *table = SPI_tuptable;
@@ -558,15 +559,17 @@ tasks_busy(RomTurn *turn)
 
 /* task_in_use: is there a task of this activity? */
 static bool
-task_in_use(const char *name)
+task_in_use(int32 namespace, const char *name)
 {
 	static RomStatement find = {
-		"SELECT 1 FROM romancy.t_task WHERE activity = $1 AND state <> 3 LIMIT 1",
-		1, {TEXTOID}
+		"SELECT 1 FROM romancy.t_task t JOIN romancy.t_workflow w USING (def_id)"
+		" WHERE t.activity = $1 AND t.state <> 3 AND w.namespace = $2 LIMIT 1",
+		2, {TEXTOID, INT4OID}
 	};
-	Datum		values[1];
+	Datum		values[2];
 
 	values[0] = CStringGetTextDatum(name);
+	values[1] = Int32GetDatum(namespace);
 	return rom_execute(&find, values, NULL, 1) > 0;
 }
 

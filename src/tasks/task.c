@@ -63,7 +63,7 @@ rom_task_define(RomTask *task, RomActivity *activity, TimestampTz *start_by)
 {
 	int64		start_us = interval_us(activity->schedule_to_start_timeout);
 
-	task->queue = activity->queue ? pstrdup(activity->queue) : pstrdup("");
+	task->queue = activity->queue ? rom_notify_queue_stored(activity->namespace, activity->queue) : pstrdup("");
 	task->close_us = interval_us(activity->start_to_close_timeout);
 	task->beat_us = interval_us(activity->heartbeat_timeout);
 	*start_by = start_us > 0 ? rom_now() + start_us : DT_NOEND;
@@ -369,14 +369,16 @@ RomRetryPolicy
 rom_task_policy(RomTask *task)
 {
 	static RomStatement select = {
-		"SELECT retry FROM romancy.t_activity WHERE name = $1",
-		1, {TEXTOID}
+		"SELECT retry FROM romancy.t_activity WHERE name = $1"
+		" AND namespace = (SELECT namespace FROM romancy.t_workflow WHERE def_id = $2)",
+		2, {TEXTOID, INT4OID}
 	};
 	RomRetryPolicy policy;
-	Datum		values[1];
+	Datum		values[2];
 
 	rom_retry_defaults(&policy);
 	values[0] = CStringGetTextDatum(task->activity);
+	values[1] = Int32GetDatum(task->def_id);
 	if (rom_execute(&select, values, NULL, 1) > 0)
 	{
 		bool		isnull;

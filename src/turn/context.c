@@ -16,6 +16,7 @@
 #include "utils/uuid.h"
 
 #include "base/errors.h"
+#include "defs/namespace.h"
 #include "base/uuid.h"
 #include "memory/slot.h"
 #include "turn/context.h"
@@ -49,9 +50,25 @@ rom_context_find(void)
 	{
 		current.id = turn->inst->id;
 		current.workflow = turn->inst->workflow;
+		current.namespace = turn->inst->namespace;
 		return &current;
 	}
 	return is_running_outside ? &running_outside : NULL;
+}
+
+/* running_namespace is the running instance's, or ROM_NAMESPACE_NONE. */
+static int32
+running_namespace(void)
+{
+	const RomRunning *running = rom_context_find();
+
+	return running ? running->namespace : ROM_NAMESPACE_NONE;
+}
+
+void
+rom_context_init(void)
+{
+	rom_namespace_on_running(running_namespace);
 }
 
 const RomRunning *

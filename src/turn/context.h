@@ -16,7 +16,11 @@ typedef struct RomRunning
 {
 	pg_uuid_t	id;
 	const char *workflow;
+	int32		namespace;
 } RomRunning;
+
+/* Lets names of a running instance belong to its namespace (defs/namespace.h). */
+extern void rom_context_init(void);
 
 /* For an activity that runs outside a turn; NULL: no more. The strings must live meanwhile. */
 extern void rom_context_set(const RomRunning *running);

@@ -45,10 +45,11 @@ PG_FUNCTION_INFO_V1(romancy_recur);
 static RomStatement insert_successor = {
 	"insert into romancy.t_instance (instance_id, created_at, updated_at, wake_at, deadline,"
 	" def_id, priority, flags, depth, status, owner, workflow, parent_id, parent_step,"
-	" parent_close, continued_from, mailbox, idempotency_key, input, labels, result_expires)"
+	" parent_close, continued_from, mailbox, idempotency_key, input, labels, result_expires,"
+	" namespace)"
 	" select $2, $3, $3, $3, $3 + (deadline - created_at), def_id, priority, $4, depth,"
 	" 'pending', owner, workflow, parent_id, parent_step, parent_close, instance_id,"
-	" coalesce(mailbox, instance_id), idempotency_key, $5, $6, result_expires"
+	" coalesce(mailbox, instance_id), idempotency_key, $5, $6, result_expires, namespace"
 	" from romancy.t_instance where instance_id = $1",
 	6, {UUIDOID, UUIDOID, TIMESTAMPTZOID, INT4OID, JSONBOID, JSONBOID}
 };

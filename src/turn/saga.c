@@ -52,17 +52,17 @@ static RomInFlightHook in_flight = NULL;
 static const RomPrimitive *activity_primitive = NULL;
 
 static RomStatement select_compensation = {
-	"select compensation from romancy.t_activity where name = $1",
-	1, {TEXTOID}
+	"select compensation from romancy.t_activity where namespace = $2 and name = $1",
+	2, {TEXTOID, INT4OID}
 };
 
 /* A live instance that may still run an activity as a compensation; kinds: history.h. */
 static RomStatement registered_in_live = {
 	"select 1 from romancy.t_instance i join romancy.t_history h using (instance_id)"
 	" cross join lateral unnest(romancy.events_unpack(h.events)) e"
-	" where i.wake_at is not null and i.flags & $2 <> 0"
+	" where i.wake_at is not null and i.namespace = $3 and i.flags & $2 <> 0"
 	" and (e.detail ->> 'compensation' = $1 or (e.kind = 35 and e.name = $1)) limit 1",
-	2, {TEXTOID, INT4OID}
+	3, {TEXTOID, INT4OID, INT4OID}
 };
 
 /* ------------------------------------------------------------ registering */
@@ -85,9 +85,9 @@ rom_saga_note(RomTurn *turn, RomEvent *event, const char *compensation)
 }
 
 char *
-rom_saga_compensation(const char *name)
+rom_saga_compensation(int32 namespace, const char *name)
 {
-	Datum		values[1] = {CStringGetTextDatum(name)};
+	Datum		values[2] = {CStringGetTextDatum(name), Int32GetDatum(namespace)};
 	MemoryContext cxt = CurrentMemoryContext;
 	char	   *compensation = NULL;
 	RomEngine	engine;
@@ -107,7 +107,7 @@ rom_saga_note_scheduled(RomTurn *turn, RomEvent *event)
 	char	   *name = event->name ? event->name :
 		pnstrdup(event->step, colon ? colon - event->step : strlen(event->step));
 
-	rom_saga_note(turn, event, rom_saga_compensation(name));
+	rom_saga_note(turn, event, rom_saga_compensation(turn->inst->namespace, name));
 }
 
 char *
@@ -292,7 +292,7 @@ take_injected(RomTurn *turn)
 		event->name = rom_context_copy_text(turn, wait->name);
 	event->input = wait->detail ? rom_jb_get_json(wait->detail, "input") : NULL;
 	event->result = rom_context_copy_jsonb(turn, injected->result);
-	rom_saga_note(turn, event, rom_saga_compensation(wait->name));
+	rom_saga_note(turn, event, rom_saga_compensation(turn->inst->namespace, wait->name));
 	rom_replay_append(turn, event);
 	turn->how.injected = NULL;
 	turn->wait.before = NULL;
@@ -313,7 +313,7 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 	if (turn->saga == NULL && turn->wait.before != NULL && turn->how.injected == NULL &&
 		strcmp(turn->wait.before->kind, "procedure") == 0)
 	{
-		char	   *compensation = rom_saga_compensation(turn->wait.before->name);
+		char	   *compensation = rom_saga_compensation(turn->inst->namespace, turn->wait.before->name);
 
 		if (compensation != NULL)
 			undo_unknown(turn, turn->wait.before->step, compensation,
@@ -653,9 +653,9 @@ rom_saga_step(RomTurn *turn)
 
 /* in_use: does a live instance have an activity registered as a compensation? */
 static bool
-in_use(const char *name)
+in_use(int32 namespace, const char *name)
 {
-	Datum		values[2] = {CStringGetTextDatum(name), Int32GetDatum(ROM_HAS_COMPENSATIONS)};
+	Datum		values[3] = {CStringGetTextDatum(name), Int32GetDatum(ROM_HAS_COMPENSATIONS), Int32GetDatum(namespace)};
 
 	return rom_execute(&registered_in_live, values, NULL, 1) == 1;
 }

@@ -49,7 +49,7 @@ extern void rom_saga_note(RomTurn *turn, RomEvent *event,
 extern void rom_saga_note_scheduled(RomTurn *turn, RomEvent *event);
 
 /* What undoes a defined activity; NULL for nothing. Enters the engine by itself. */
-extern char *rom_saga_compensation(const char *name);
+extern char *rom_saga_compensation(int32 namespace, const char *name);
 
 /*
  * The instance is to end with status and error: if anything is registered that

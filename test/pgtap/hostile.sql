@@ -7,7 +7,7 @@ SELECT no_plan();
 
 CREATE ROLE victim;
 CREATE ROLE mallory;
-SELECT romancy.grant_usage('victim'), romancy.grant_usage('mallory');
+SELECT romancy.grant_usage('victim', namespace => 'hostile'), romancy.grant_usage('mallory', namespace => 'hostile');
 GRANT CREATE, USAGE ON SCHEMA public TO victim, mallory;
 GRANT CREATE ON DATABASE :"DBNAME" TO mallory;
 
@@ -93,7 +93,9 @@ SELECT is(state_of('mallory', sql), '42501', '42501: ' || sql) FROM unnest(ARRAY
 	'CREATE TABLE romancy.t_mine (i int)', 'CREATE FUNCTION romancy.t_mine() RETURNS int LANGUAGE sql AS ''SELECT 1''', 'CREATE INDEX ON romancy.t_instance (owner)',
 	'CREATE TRIGGER t BEFORE INSERT ON romancy.t_instance FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()', 'LOCK TABLE romancy.t_instance', 'TRUNCATE romancy.t_instance']) AS sql;
 SELECT task_id::text AS forged FROM romancy.t_task \gset
+SET romancy.namespace = 'hostile';
 SELECT romancy.fetch_activities('v_queue', 'w') IS NOT NULL AS fetched \gset
+RESET romancy.namespace;
 SELECT format('%s.%s.%s', :'forged', 1, lpad(to_hex(fence), 16, '0')) AS right_token, format('%s.%s.%s', :'forged', 1, '0123456789abcdef') AS wrong_token FROM romancy.t_task \gset
 SELECT is(as_role('mallory', format('SELECT romancy.complete_activity(%L, ''1'')', :'wrong_token')), 'false', 'a forged token does nothing');
 SELECT is(as_role('mallory', format('SELECT romancy.complete_activity(%L, ''1'')', :'right_token')), 'false', 'nor does the right one in wrong hands');

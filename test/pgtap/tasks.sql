@@ -7,7 +7,7 @@ SELECT no_plan();
 SET LOCAL client_min_messages = warning;
 CREATE ROLE tasks_owner;
 CREATE ROLE tasks_other;
-SELECT romancy.grant_usage('tasks_owner'), romancy.grant_usage('tasks_other');
+SELECT romancy.grant_usage('tasks_owner', namespace => 'tasks'), romancy.grant_usage('tasks_other', namespace => 'tasks');
 GRANT CREATE ON SCHEMA public TO tasks_owner;
 CREATE PROCEDURE settle(advance boolean = false) LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN CALL romancy.drain(advance_time => advance, turns => n); END $$;
 CREATE FUNCTION status(id uuid) RETURNS text LANGUAGE sql AS $$ SELECT status FROM romancy.instances WHERE instance_id = id $$;
@@ -155,6 +155,7 @@ SELECT results_eq(format('SELECT sqlstate, message, retry FROM failed(%L)', :'a'
 -- who may fetch: a member of the role that owns the instance
 SET LOCAL ROLE tasks_owner;
 CREATE FUNCTION theirs(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('ext', i); END $$;
+SELECT romancy.define_activity('ext', queue => 'tq', retry => '{"max_attempts": 2, "initial_interval": "1 min", "jitter": 0}');
 SELECT romancy.start_workflow('theirs', '"mine"') AS o \gset
 RESET ROLE;
 CALL settle();

@@ -129,7 +129,7 @@ SELECT workflow, version, status FROM romancy.instances WHERE instance_id = :'li
 CREATE ROLE regress_definer;
 CREATE ROLE regress_other;
 CREATE ROLE regress_member IN ROLE regress_definer;
-SELECT romancy.grant_usage('regress_definer'), romancy.grant_usage('regress_other'), romancy.grant_usage('regress_member');
+SELECT romancy.grant_usage('regress_definer', namespace => 'regress'), romancy.grant_usage('regress_other', namespace => 'regress'), romancy.grant_usage('regress_member', namespace => 'regress');
 GRANT USAGE ON SCHEMA flows TO regress_definer, regress_other, regress_member;
 SET ROLE regress_definer;
 SELECT romancy.define_workflow('owned', 'f1(jsonb)');

@@ -40,7 +40,7 @@ SELECT (SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrel
 
 CREATE FUNCTION listed(filter jsonb) RETURNS text LANGUAGE sql AS
 	$$ SELECT string_agg(input ->> 'n', ' ' ORDER BY n) FROM romancy.list_instances(filter) WITH ORDINALITY
-		l (a, b, c, d, input, f, g, h, i, j, k, l, m, nn, o, p, q, r, s, n) $$;
+		l (a, ns, b, c, d, input, f, g, h, i, j, k, l, m, nn, o, p, q, r, s, n) $$;
 SELECT listed('{"status": "completed"}'), listed('{"status": "failed"}'), listed('{"status": "waiting_for_timer"}'),
 	listed('{"status": "pending"}'), listed('{"status": "paused"}'), listed('{"status": ["failed", "pending"]}'), listed('{}'), listed(NULL);
 SELECT listed('{"workflow": "order_flow"}'), listed('{"workflow": "ORDER_FLOW"}'), listed('{"workflow": "order%"}');

@@ -57,7 +57,7 @@ $node->safe_psql('postgres', q{
 $node->safe_psql('postgres', qq{
 	BEGIN;
 	INSERT INTO romancy.t_instance (instance_id, created_at, wake_at, started_at, updated_at, finished_at, last_seq, def_id, flags, status, owner, workflow,
-			parent_id, continued_from, idempotency_key, input, output, error, labels, wait, result_expires)
+			parent_id, continued_from, idempotency_key, input, output, error, labels, wait, result_expires, namespace)
 		SELECT ('01a0' || lpad(to_hex(i), 8, '0') || '70008000' || lpad(to_hex(i), 12, '0'))::uuid, at,
 			CASE WHEN s IN ('completed', 'failed', 'cancelled', 'recurred') THEN NULL WHEN s IN ('paused', 'waiting_for_message', 'waiting_for_activity', 'waiting_for_workflow') THEN 'infinity'
 				WHEN i % 500 = 3 THEN now() - interval '1 min' ELSE now() + i * interval '1 s' + interval '1 h' END,
@@ -65,29 +65,29 @@ $node->safe_psql('postgres', qq{
 			CASE WHEN i % 10000 = 1 THEN 'few' ELSE 'postgres' END, 'w', CASE WHEN i % 50 = 0 THEN ('01a0' || lpad(to_hex(i + 1), 8, '0') || '70008000' || lpad(to_hex(i + 1), 12, '0'))::uuid END,
 			CASE WHEN i % 50 = 7 THEN ('01a0' || lpad(to_hex(i - 1), 8, '0') || '70008000' || lpad(to_hex(i - 1), 12, '0'))::uuid END,
 			CASE WHEN i % 2 = 0 THEN 'key ' || i END, jsonb_build_object('i', i), CASE WHEN s = 'completed' THEN '1'::jsonb END,
-			CASE WHEN s = 'failed' THEN '{"sqlstate": "P0001", "message": "so"}'::jsonb END, jsonb_build_object('n', i % 1000), NULL, CASE WHEN i % 20 = 0 THEN interval '1 y' END
-		FROM generate_series(1, $n) i, (SELECT def_id FROM romancy.t_workflow LIMIT 1) d,
+			CASE WHEN s = 'failed' THEN '{"sqlstate": "P0001", "message": "so"}'::jsonb END, jsonb_build_object('n', i % 1000), NULL, CASE WHEN i % 20 = 0 THEN interval '1 y' END, d.namespace
+		FROM generate_series(1, $n) i, (SELECT def_id, namespace FROM romancy.t_workflow LIMIT 1) d,
 			LATERAL (SELECT (ARRAY['completed', 'completed', 'completed', 'waiting_for_timer', 'waiting_for_timer', 'waiting_for_message', 'waiting_for_activity', 'failed', 'pending',
 				CASE i / 10 % 4 WHEN 0 THEN 'cancelled' WHEN 1 THEN 'paused' WHEN 2 THEN 'recurred' ELSE 'waiting_for_workflow' END])[i % 10 + 1] AS s,
 				now() - (CASE WHEN i < $n / 50 THEN 40 ELSE 10 END) * interval '1 day' + i * interval '1 s' AS at) x;
 	INSERT INTO romancy.t_history SELECT i.instance_id, 1, h.events FROM romancy.t_instance i, (SELECT romancy.events_pack(ARRAY[ROW(1, 'echo:1', NULL, input, '1', NULL, now())::romancy.t_event]) AS events FROM romancy.t_instance LIMIT 1) h WHERE i.last_seq = 1;
 	INSERT INTO romancy.t_history_archive SELECT * FROM romancy.t_history h;
-	INSERT INTO romancy.t_idempotency SELECT owner, workflow, idempotency_key, instance_id FROM romancy.t_instance WHERE idempotency_key LIKE 'key %';
+	INSERT INTO romancy.t_idempotency SELECT namespace, owner, workflow, idempotency_key, instance_id FROM romancy.t_instance WHERE idempotency_key LIKE 'key %';
 	INSERT INTO romancy.t_value SELECT instance_id, 'k', '1' FROM romancy.t_instance;
 	INSERT INTO romancy.t_inbox (instance_id, kind, step, result) SELECT instance_id, 3, 'nobody:' || g, '1' FROM romancy.t_instance, generate_series(1, 2) g WHERE status = 'paused';
-	INSERT INTO romancy.t_group SELECT 'group ' || i % 100, instance_id FROM (SELECT instance_id, row_number() OVER () AS i FROM romancy.t_instance WHERE wake_at IS NOT NULL) x;
-	INSERT INTO romancy.t_channel (channel, mode) SELECT 'channel ' || i, CASE i % 2 WHEN 0 THEN 'broadcast' ELSE 'competing' END FROM generate_series(0, 999) i;
-	INSERT INTO romancy.t_subscription (instance_id, mailbox, channel, mode, xid)
-		SELECT instance_id, instance_id, 'channel ' || i % 1000, CASE i % 2 WHEN 0 THEN 'broadcast' ELSE 'competing' END, pg_current_xact_id()
-		FROM (SELECT instance_id, row_number() OVER () AS i FROM romancy.t_instance WHERE status = 'waiting_for_message') x;
-	INSERT INTO romancy.t_message (xid, kind, channel, data) SELECT pg_current_xact_id(), CASE i % 2 WHEN 0 THEN 'b' ELSE 'o' END, 'channel ' || i % 1000 + 1000 * (i % 2), '1' FROM generate_series(1, 20000) i;
+	INSERT INTO romancy.t_group SELECT namespace, 'group ' || i % 100, instance_id FROM (SELECT namespace, instance_id, row_number() OVER () AS i FROM romancy.t_instance WHERE wake_at IS NOT NULL) x;
+	INSERT INTO romancy.t_channel (namespace, channel, mode) SELECT (SELECT namespace FROM romancy.t_workflow LIMIT 1), 'channel ' || i, CASE i % 2 WHEN 0 THEN 'broadcast' ELSE 'competing' END FROM generate_series(0, 999) i;
+	INSERT INTO romancy.t_subscription (namespace, instance_id, mailbox, channel, mode, xid)
+		SELECT namespace, instance_id, instance_id, 'channel ' || i % 1000, CASE i % 2 WHEN 0 THEN 'broadcast' ELSE 'competing' END, pg_current_xact_id()
+		FROM (SELECT namespace, instance_id, row_number() OVER () AS i FROM romancy.t_instance WHERE status = 'waiting_for_message') x;
+	INSERT INTO romancy.t_message (namespace, xid, kind, channel, data) SELECT (SELECT namespace FROM romancy.t_workflow LIMIT 1), pg_current_xact_id(), CASE i % 2 WHEN 0 THEN 'b' ELSE 'o' END, 'channel ' || i % 1000 + 1000 * (i % 2), '1' FROM generate_series(1, 20000) i;
 	-- one channel with a long queue, and many that compete for it and are busy
-	INSERT INTO romancy.t_channel (channel, mode) VALUES ('long', 'competing');
-	INSERT INTO romancy.t_message (xid, kind, channel, data) SELECT pg_current_xact_id(), 'o', 'long', '1' FROM generate_series(1, 20000);
-	INSERT INTO romancy.t_subscription (instance_id, mailbox, channel, mode, xid) SELECT instance_id, instance_id, 'long', 'competing', pg_current_xact_id() FROM romancy.t_instance WHERE status IN ('waiting_for_timer', 'paused') LIMIT 5000;
-	INSERT INTO romancy.t_message (kind, channel, mailbox, data) SELECT 'd', 'direct', instance_id, '1' FROM romancy.t_instance WHERE status = 'paused';
+	INSERT INTO romancy.t_channel (namespace, channel, mode) SELECT namespace, 'long', 'competing' FROM romancy.t_workflow LIMIT 1;
+	INSERT INTO romancy.t_message (namespace, xid, kind, channel, data) SELECT (SELECT namespace FROM romancy.t_workflow LIMIT 1), pg_current_xact_id(), 'o', 'long', '1' FROM generate_series(1, 20000);
+	INSERT INTO romancy.t_subscription (namespace, instance_id, mailbox, channel, mode, xid) SELECT namespace, instance_id, instance_id, 'long', 'competing', pg_current_xact_id() FROM romancy.t_instance WHERE status IN ('waiting_for_timer', 'paused') LIMIT 5000;
+	INSERT INTO romancy.t_message (namespace, kind, channel, mailbox, data) SELECT namespace, 'd', 'direct', instance_id, '1' FROM romancy.t_instance WHERE status = 'paused';
 	INSERT INTO romancy.t_delivery SELECT s.mailbox, s.channel, m.id FROM romancy.t_subscription s JOIN romancy.t_message m USING (channel) WHERE m.kind = 'b' AND s.mode = 'broadcast';
-	INSERT INTO romancy.t_received_event SELECT 'source', 'event ' || i, now() - i * interval '1 s' FROM generate_series(1, 20000) i;
+	INSERT INTO romancy.t_received_event SELECT (SELECT namespace FROM romancy.t_workflow LIMIT 1), 'source', 'event ' || i, now() - i * interval '1 s' FROM generate_series(1, 20000) i;
 	INSERT INTO romancy.t_task (task_id, instance_id, created_at, started_at, claimed_at, due_at, def_id, priority, attempt, kind, state, queue, owner, activity, step, lease_us, fence, input)
 		SELECT overlay(instance_id::text PLACING '8' FROM 15 FOR 1)::uuid, instance_id, created_at, created_at, created_at, CASE WHEN i % 4 IN (1, 2) THEN now() + i * interval '1 s' END, def_id, 0, 1, 0,
 			(ARRAY[0, 1, 2, 3])[i % 4 + 1], CASE WHEN i % 8 < 4 THEN 'q' || i % 10 ELSE 'queue ' || i % 10 END, owner, 'queued', 'queued:1', 300000000, i, '1'

@@ -16,7 +16,7 @@ my $node = romancy_node('queue_limits', 'max_prepared_transactions' => 5, 'max_l
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 sub fetch { return sql("SELECT count(*) FROM romancy.fetch_activities('$_[0]', 'w', 100, '1h')") }
 sub running { return sql("SELECT count(*) FROM romancy.activity_tasks WHERE queue = '$_[0]' AND status = 'running'") }
-sub token { return qq{(SELECT format('%s.%s.%s', task_id, attempt, lpad(to_hex(fence), 16, '0')) FROM romancy.t_task WHERE queue = '$_[0]' AND state = 1 LIMIT 1)} }
+sub token { return qq{(SELECT format('%s.%s.%s', task_id, attempt, lpad(to_hex(fence), 16, '0')) FROM romancy.t_task WHERE queue like '%/$_[0]' AND state = 1 LIMIT 1)} }
 sub complete { return sql("SELECT romancy.complete_activity(" . token($_[0]) . ')') }
 
 # prepare($queue, $n): n tasks in a queue
@@ -26,7 +26,7 @@ sub prepare
 	sql(qq{
 		SELECT romancy.define_activity('$queue', queue => '$queue', retry => '{"max_attempts": 0, "max_duration": null}');
 		SELECT romancy.run_canvas(romancy.group(VARIADIC array(SELECT romancy.task('$queue', jsonb_build_object('n', g, 'k', g % 5)) FROM generate_series(1, $n) g)))});
-	poll_until($node, "SELECT count(*) = $n FROM romancy.t_task WHERE queue = '$queue'", "$n tasks in queue $queue");
+	poll_until($node, "SELECT count(*) = $n FROM romancy.t_task WHERE queue like '%/$queue'", "$n tasks in queue $queue");
 }
 
 # what ran before there was a limit counts
@@ -136,8 +136,8 @@ select count(*) from romancy.fetch_activities('$queue', 'w', 1, '100ms');
 commit;
 \\else
 commit;
-insert into over select '$queue', count(*) from romancy.t_task where queue = '$queue' and state = 1 having count(*) > case '$queue' when 'all' then 4 else 3 end;
-insert into over select limit_key, count(*) from romancy.t_task where queue = 'keys' and state = 1 group by 1 having count(*) > 1;
+insert into over select '$queue', count(*) from romancy.t_task where queue like '%/$queue' and state = 1 having count(*) > case '$queue' when 'all' then 4 else 3 end;
+insert into over select limit_key, count(*) from romancy.t_task where queue like '%/keys' and state = 1 group by 1 having count(*) > 1;
 begin;
 \\if :dice > 7
 select count(pg_advisory_xact_lock_shared(g)) from generate_series(1, 3000) g;

@@ -25,7 +25,7 @@ sub prepare
 		SELECT romancy.run_canvas(romancy.group(VARIADIC array(SELECT romancy.task('$activity', jsonb_build_object('k', g % 50)) FROM generate_series(1, $n) g)))});
 	poll_until($node, "SELECT count(*) >= $n FROM romancy.t_task WHERE activity = '$activity'", "$n tasks in queue $queue");
 }
-sub token { return qq{(SELECT format('%s.%s.%s', task_id, attempt, lpad(to_hex(fence), 16, '0')) FROM romancy.t_task WHERE queue = '$_[0]' AND state = 1 LIMIT 1)} }
+sub token { return qq{(SELECT format('%s.%s.%s', task_id, attempt, lpad(to_hex(fence), 16, '0')) FROM romancy.t_task WHERE queue like '%/$_[0]' AND state = 1 LIMIT 1)} }
 
 my $other = $node->background_psql('postgres');
 
@@ -135,9 +135,9 @@ is(sql(fetch_in('keyed')), '1', 'it runs');
 sql("SELECT romancy.set_queue('keyed', per_key => 'k')");
 is(sql('SELECT romancy.heartbeat_activity(' . token('keyed') . ", extend => '1 ms')"), 'ok', 'not for long');
 prepare('keyed', 20);
-poll_until($node, q{SELECT count(*) = 1 FROM romancy.t_task WHERE queue = 'keyed' AND state = 0 AND limit_key IS NULL}, 'its lease is lost');
+poll_until($node, q{SELECT count(*) = 1 FROM romancy.t_task WHERE queue like '%/keyed' AND state = 0 AND limit_key IS NULL}, 'its lease is lost');
 is(sql("SELECT count(*) FROM romancy.fetch_activities('keyed', 'w', 1, '1h')"), '1', 'others are fetched');
-is(sql(q{SELECT count(*) FROM romancy.t_task WHERE queue = 'keyed' AND state = 0 AND limit_key IS NULL}), '0', 'and it has a key by then');
+is(sql(q{SELECT count(*) FROM romancy.t_task WHERE queue like '%/keyed' AND state = 0 AND limit_key IS NULL}), '0', 'and it has a key by then');
 
 # a standby that is asked, and promoted
 prepare('st', 10);

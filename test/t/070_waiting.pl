@@ -87,9 +87,9 @@ is(row(q{SELECT romancy.health() ->> 'healthy'}), 'true', 'though workflows run'
 my $metrics = row(q{SELECT romancy.metrics()});
 like($metrics, qr/^romancy_instances\{status="paused"\} 1$/m, 'metrics: live instances by status');
 like($metrics, qr/^romancy_paused_by_engine_instances 1$/m, 'those that the engine has paused');
-like($metrics, qr/^romancy_queue_tasks\{queue="parcels",state="ready"\} 1$/m, 'depth of a queue');
-like($metrics, qr/^romancy_queue_oldest_ready_seconds\{queue="parcels"\} 12\d/m, 'its age');
-like($metrics, qr/^romancy_queue_pollers\{queue="parcels"\} 0$/m, 'nobody polls it');
+like($metrics, qr/^romancy_queue_tasks\{namespace="\w+",queue="parcels",state="ready"\} 1$/m, 'depth of a queue');
+like($metrics, qr/^romancy_queue_oldest_ready_seconds\{namespace="\w+",queue="parcels"\} 12\d/m, 'its age');
+like($metrics, qr/^romancy_queue_pollers\{namespace="\w+",queue="parcels"\} 0$/m, 'nobody polls it');
 row(q{SELECT * FROM romancy.fetch_activities('parcels', 'box 3')});
 is(row(q{SELECT jsonb_array_length(romancy.health() -> 'attention')}), '1', 'when somebody has polled it is silent no more');
 
