@@ -24,6 +24,7 @@
 #include "messages/floor.h"
 #include "monitor/stats.h"
 #include "run/scan.h"
+#include "schedules/floor.h"
 #include "steps/floor.h"
 #include "tasks/floor.h"
 #include "turn/context.h"
@@ -44,6 +45,7 @@ _PG_init(void)
 	rom_steps_init();
 	rom_tasks_init();
 	rom_messages_init();
+	rom_schedules_init();
 	rom_stats_init();
 
 	if (!process_shared_preload_libraries_in_progress)

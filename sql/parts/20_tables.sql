@@ -128,6 +128,7 @@ CREATE TABLE romancy.t_instance (
 	created_at timestamptz NOT NULL,
 	deadline timestamptz,
 	result_expires interval,
+	scheduled_at timestamptz,
 	def_id int NOT NULL,
 	namespace int NOT NULL,
 	priority int NOT NULL DEFAULT 0,

@@ -39,6 +39,10 @@ WITH w AS MATERIALIZED (
 	SELECT format('{namespace="%s",queue="%s"', replace(replace(replace(coalesce(q.namespace, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(q.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels,
 		q.ready, q.running, q.waiting, q.dead, q.oldest_ready, q.pollers
 	FROM romancy.queues q
+), s AS MATERIALIZED (
+	SELECT format('{schedule="%s"', replace(replace(replace(s.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels,
+		s.completed, s.failed, s.cancelled, s.missed, s.paused
+	FROM romancy.schedules s
 ), v (n, name, type, help, labels, value) AS (
 	SELECT 1 AS n, 'romancy_up' AS name, 'gauge' AS type, 'Whether workflows run in this database' AS help,
 		'' AS labels, ((h.health ->> 'healthy')::bool::int)::numeric AS value FROM h
@@ -80,6 +84,11 @@ WITH w AS MATERIALIZED (
 		(',state="ready"}', q.ready), (',state="running"}', q.running), (',state="waiting"}', q.waiting), (',state="dead"}', q.dead)) AS f (label, value)
 	UNION ALL SELECT 25, 'romancy_queue_oldest_ready_seconds', 'gauge', 'Age of the oldest task to be fetched', q.labels || '}',
 		CASE WHEN q.ready > 0 THEN greatest(extract(epoch FROM clock_timestamp() - q.oldest_ready), 0) ELSE 0 END FROM q
+	UNION ALL SELECT 27, 'romancy_schedule_runs_total', 'counter', 'Runs of schedules that ended, by outcome', s.labels || f.label, f.value
+		FROM s, LATERAL (VALUES (',outcome="completed"}', s.completed), (',outcome="failed"}', s.failed), (',outcome="cancelled"}', s.cancelled)) AS f (label, value)
+	UNION ALL SELECT 28, 'romancy_schedule_missed_total', 'counter', 'Times of schedules that did not run, by reason',
+		format('%s,reason="%s"}', s.labels, m.key), m.value::numeric FROM s, LATERAL jsonb_each_text(s.missed) AS m (key, value)
+	UNION ALL SELECT 29, 'romancy_schedule_paused', 'gauge', 'Whether a schedule is paused', s.labels || '}', s.paused::int FROM s
 	UNION ALL SELECT 26, 'romancy_queue_pollers', 'gauge', 'Programs that wait for tasks or have polled in the last minute', q.labels || '}', q.pollers FROM q
 )
 SELECT string_agg(m.text, '' ORDER BY m.n) FROM (

@@ -41,9 +41,10 @@ static RomStatement select_original = {
 };
 
 static RomStatement update_fork = {
-	"update romancy.t_instance set last_seq = $2, body_hash = $3, flags = flags | $4"
+	"update romancy.t_instance set last_seq = $2, body_hash = $3, flags = flags | $4,"
+	" scheduled_at = (select o.scheduled_at from romancy.t_instance o where o.instance_id = $5)"
 	" where instance_id = $1",
-	4, {UUIDOID, INT8OID, INT8OID, INT4OID}
+	5, {UUIDOID, INT8OID, INT8OID, INT4OID, UUIDOID}
 };
 
 static RomStatement insert_value = {
@@ -217,8 +218,8 @@ make_instance(const Original *o, Oid owner, Jsonb *input, const RomEventList *ev
 static void
 store(const Original *o, const pg_uuid_t *id, RomEventList *events, int32 flags)
 {
-	Datum		values[4] = {UUIDPGetDatum(id)};
-	bool		nulls[4] = {false};
+	Datum		values[5] = {UUIDPGetDatum(id)};
+	bool		nulls[5] = {false};
 	RomEngine	engine;
 
 	rom_engine_begin(&engine);
@@ -226,6 +227,7 @@ store(const Original *o, const pg_uuid_t *id, RomEventList *events, int32 flags)
 	values[2] = Int64GetDatum(o->inst.body_hash);
 	nulls[2] = o->inst.body_hash == 0;
 	values[3] = Int32GetDatum(flags);
+	values[4] = UUIDPGetDatum(&o->inst.id);
 	rom_execute(&update_fork, values, nulls, 0);
 	for (int i = 0; i < events->count; i++)
 	{

@@ -41,6 +41,7 @@ typedef enum RomStatus
 #define ROM_HAS_COMPENSATIONS	0x0010
 #define ROM_HAS_COMPENSATED		0x0080	/* a compensation ran */
 #define ROM_IS_CANVAS			0x0100
+#define ROM_IS_SCHEDULED		0x0200	/* a run of a schedule */
 
 /* The function that stands in the handler's place for these. */
 #define ROM_CANVAS_HANDLER "romancy.t_canvas"

@@ -43,11 +43,12 @@
 
 /* The common case: the id is new, so nothing can conflict. */
 static RomTable instance_table = {
-	"t_instance", 23, {
+	"t_instance", 24, {
 		"instance_id", "created_at", "wake_at", "deadline", "def_id", "priority",
 		"flags", "depth", "owner", "workflow", "parent_id", "parent_step",
 		"parent_close", "continued_from", "idempotency_key", "input", "labels",
-		"result_expires", "updated_at", "status", "last_seq", "crashes", "namespace"
+		"result_expires", "updated_at", "status", "last_seq", "crashes", "namespace",
+		"scheduled_at"
 	}
 };
 
@@ -198,8 +199,8 @@ static void
 insert_row(const RomStart *start, const char *owner, const char *name,
 		   const pg_uuid_t *id, TimestampTz start_at, TimestampTz deadline)
 {
-	Datum		v[23];
-	bool		n[23] = {false};
+	Datum		v[24];
+	bool		n[24] = {false};
 
 	v[0] = UUIDPGetDatum(id);
 	v[1] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -231,6 +232,8 @@ insert_row(const RomStart *start, const char *owner, const char *name,
 		v[19] = rom_instance_status_datum(ROM_STATUS_PENDING);
 		v[20] = Int64GetDatum(0);
 		v[21] = Int16GetDatum(0);
+		v[23] = TimestampTzGetDatum(start->scheduled_at);
+		n[23] = !start->has_scheduled_at;
 		rom_table_insert(&instance_table, v, n);
 	}
 	else if (rom_execute(&insert_instance_given, v, n, 0) == 0)

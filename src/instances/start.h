@@ -38,6 +38,8 @@ typedef struct RomStart
 	int16		depth;			/* of children */
 	int32		flags;			/* ROM_IS_CANVAS ... */
 	const Interval *result_expires;
+	bool		has_scheduled_at;
+	TimestampTz scheduled_at;	/* of a schedule's run: the time it is for */
 } RomStart;
 
 /*

@@ -46,6 +46,9 @@ typedef struct RomSweep
 	 * by the clock alone.
 	 */
 	TimestampTz (*next_due) (void);
+
+	/* next_due() is a deadline: to be kept whatever the interval is. */
+	bool		exact;
 } RomSweep;
 
 /* Adds an entry; sweep must live for ever. */

@@ -84,7 +84,7 @@ count_paused(void)
 /* What needs a human, though workflows run: a text each. */
 typedef struct Attention
 {
-	char	   *texts[QUEUES_MAX + 1];
+	char	   *texts[QUEUES_MAX + 3];
 	int			count;
 } Attention;
 
@@ -140,6 +140,34 @@ find_silent_queues(Attention *attention)
 	rom_engine_end(&engine);
 }
 
+/* find_schedules adds the schedules that have paused themselves, and those whose last start failed. */
+static void
+find_schedules(Attention *attention)
+{
+	static RomStatement select = {
+		"SELECT count(*) FILTER (WHERE s.paused_by = 'romancy'), count(*) FILTER (WHERE s.paused_at IS NULL AND s.error IS NOT NULL)"
+		" FROM romancy.t_schedule s WHERE s.paused_by = 'romancy' OR s.error IS NOT NULL",
+		0, {InvalidOid}
+	};
+	RomEngine	engine;
+	bool		isnull;
+	int64		paused;
+	int64		failing;
+
+	rom_engine_begin(&engine);
+	rom_execute(&select, NULL, NULL, 0);
+	paused = DatumGetInt64(rom_value(0, 1, &isnull));
+	failing = DatumGetInt64(rom_value(0, 2, &isnull));
+	rom_engine_end(&engine);
+	if (paused > 0)
+		attention->texts[attention->count++] =
+			psprintf(INT64_FORMAT " schedule%s paused %s: see romancy.schedules, paused_by = 'romancy'",
+					 paused, paused == 1 ? " has" : "s have", paused == 1 ? "itself" : "themselves");
+	if (failing > 0)
+		attention->texts[attention->count++] =
+			psprintf(INT64_FORMAT " schedule%s could not start the last run: see romancy.schedules, error", failing, failing == 1 ? "" : "s");
+}
+
 /* text_array makes an array of texts. */
 static Jsonb *
 text_array(char **texts, int n)
@@ -179,6 +207,7 @@ romancy_health(PG_FUNCTION_ARGS)
 			psprintf("%s" INT64_FORMAT " instances are paused by the engine: see romancy.waiting, paused_by = 'romancy'",
 					 paused >= OVERDUE_MAX ? "at least " : "", paused);
 	find_silent_queues(&attention);
+	find_schedules(&attention);
 
 	rom_jb_begin(&jb);
 	rom_jb_bool(&jb, "healthy", found.count == 0);

@@ -34,6 +34,7 @@
 #include "memory/slot.h"
 #include "run/batch.h"
 #include "run/borrowed.h"
+#include "run/drain.h"
 #include "run/failures.h"
 #include "run/run.h"
 #include "steps/throttle.h"
@@ -63,6 +64,15 @@ typedef struct Drain
 
 static bool draining = false;
 
+/* What is started besides, or NULL. */
+static const RomDrainSource *source = NULL;
+
+void
+rom_drain_register(const RomDrainSource *new_source)
+{
+	source = new_source;
+}
+
 /* find_ready fills ids with instances of the owner that are due (or have something in the inbox). */
 static int
 find_ready(Drain *d, pg_uuid_t *ids, int max)
@@ -89,6 +99,8 @@ find_ready(Drain *d, pg_uuid_t *ids, int max)
 	uint64		rows;
 	bool		isnull;
 
+	if (source != NULL)
+		(void) source->fire(d->owner_name, d->max_turns == 0);
 	rom_engine_begin(&engine);
 	d->looked_at = rom_now();
 
@@ -158,6 +170,8 @@ advance(Drain *d)
 	}
 	if (rom_run_hook() != NULL)
 		due = Min(due, rom_run_hook()->next_due(d->owner_name, d->looked_at));
+	if (source != NULL)
+		due = Min(due, source->next_due(d->owner_name, d->looked_at));
 	rom_engine_end(&engine);
 	if (due == DT_NOEND)
 		return false;
@@ -401,6 +415,8 @@ romancy_drain(PG_FUNCTION_ARGS)
 		d.owner_name = MemoryContextStrdup(caller, GetUserNameFromId(userid, false));
 		if (!d.in_block)
 			SPI_connect_ext(SPI_OPT_NONATOMIC);
+		if (source != NULL)
+			source->begin();
 		drain(&d);
 		if (!d.in_block)
 			SPI_finish();

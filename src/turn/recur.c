@@ -46,10 +46,10 @@ static RomStatement insert_successor = {
 	"insert into romancy.t_instance (instance_id, created_at, updated_at, wake_at, deadline,"
 	" def_id, priority, flags, depth, status, owner, workflow, parent_id, parent_step,"
 	" parent_close, continued_from, mailbox, idempotency_key, input, labels, result_expires,"
-	" namespace)"
+	" namespace, scheduled_at)"
 	" select $2, $3, $3, $3, $3 + (deadline - created_at), def_id, priority, $4, depth,"
 	" 'pending', owner, workflow, parent_id, parent_step, parent_close, instance_id,"
-	" coalesce(mailbox, instance_id), idempotency_key, $5, $6, result_expires, namespace"
+	" coalesce(mailbox, instance_id), idempotency_key, $5, $6, result_expires, namespace, scheduled_at"
 	" from romancy.t_instance where instance_id = $1",
 	6, {UUIDOID, UUIDOID, TIMESTAMPTZOID, INT4OID, JSONBOID, JSONBOID}
 };
@@ -93,7 +93,7 @@ static RomStatement select_live = {
 };
 
 /* flags that go over: what the move hooks move */
-#define MOVED_FLAGS (ROM_HAS_SUBSCRIPTIONS | ROM_HAS_GROUPS | ROM_IS_CANVAS)
+#define MOVED_FLAGS (ROM_HAS_SUBSCRIPTIONS | ROM_HAS_GROUPS | ROM_IS_CANVAS | ROM_IS_SCHEDULED)
 
 /* open_step is the id of an activity or child that was spawned and has not ended, or NULL. */
 static const char *

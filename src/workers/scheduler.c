@@ -217,6 +217,8 @@ scan_database(TimestampTz from)
 	} while (scan.rows >= SCAN_BATCH);
 	if (from == DT_NOBEGIN && rom_arrival() != NULL)
 		rom_arrival()->scan();
+	if (from == DT_NOBEGIN)
+		rom_sweeps_ask();
 	return true;
 }
 

@@ -304,6 +304,23 @@ has_next_due(int sweep)
 	return false;
 }
 
+void
+rom_sweeps_ask(void)
+{
+	for (int i = 0; i < rom_sweep_count(); i++)
+	{
+		const RomSweep *entry;
+		Question	question = {i, DT_NOEND};
+		bool		exact = false;
+
+		for (int part = 0; (entry = rom_sweep_part(i, part)) != NULL; part++)
+			exact |= entry->exact;
+		if (exact && rom_bgw_unit(ask_next_due, &question, false))
+			rom_roster_sweep(MyDatabaseId, i, question.due);
+		rom_bgw_poll();
+	}
+}
+
 TimestampTz
 rom_sweeps_next_work(void)
 {

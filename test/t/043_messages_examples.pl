@@ -1,5 +1,5 @@
-# The examples of messages run as they stand: a human approval with a timeout and a
-# reminder, and a work queue with competing workers and a dispatcher.
+# The examples of messages and schedules run as they stand: a human approval with a timeout and a
+# reminder, a nightly report, and a work queue with competing workers and a dispatcher.
 # It would catch an example that has drifted from the engine.
 use strict;
 use warnings;
@@ -33,6 +33,14 @@ like($out, qr/^ 3\s+\| completed \| \{"reason": "no answer", "approved": false\}
 my @reminders = $out =~ /Reminder: Expense (\d)/g;
 is("@{[sort @reminders]}", '2 3', 'reminders');
 like($out, qr/^\s+1 \|\s+99.50$/m, 'one payment');
+
+$out = example('nightly', 'nightly');
+like($out, qr/^ at 02:30$/m, 'nightly: a schedule');
+like($out, qr/^ waiting_for_message$/m, 'it waits for late figures');
+like($out, qr/^ completed\s+\|\s+42.50$/m, 'and reports them');
+like($out, qr/^ failed\s+\| RM006$/m, 'a night without figures fails');
+like($out, qr/^ f\s+\|\s+2 \|\s+1 \|\s+1 \| t$/m, 'and the schedule goes on');
+like($out, qr/^\s+42.50 \|\s+4$/m, 'three nights before are made up for');
 
 $node->append_conf('postgresql.conf', "romancy.enabled = on");
 $node->reload;

@@ -1,0 +1,32 @@
+/*-------------------------------------------------------------------------
+ *
+ * drain.h
+ *		What drain starts besides running what is ready.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_DRAIN_H
+#define ROM_DRAIN_H
+
+#include "datatype/timestamp.h"
+
+typedef struct RomDrainSource
+{
+	/* A drain begins. */
+	void		(*begin) (void);
+
+	/*
+	 * Starts what is due for this role by the engine's clock; how many
+	 * sources handled something. once: each source starts something once in
+	 * a drain at the most.
+	 */
+	int			(*fire) (const char *owner, bool once);
+
+	/* When there is something next, after an instant; DT_NOEND: never. In engine scope. */
+	TimestampTz (*next_due) (const char *owner, TimestampTz after);
+} RomDrainSource;
+
+/* Registered once, from _PG_init. */
+extern void rom_drain_register(const RomDrainSource *source);
+
+#endif							/* ROM_DRAIN_H */

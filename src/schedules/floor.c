@@ -1,0 +1,19 @@
+/*-------------------------------------------------------------------------
+ *
+ * floor.c
+ *		What the schedules register: their sweep, drain's source, hooks of runs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "schedules/fire.h"
+#include "schedules/floor.h"
+#include "schedules/runs.h"
+
+void
+rom_schedules_init(void)
+{
+	rom_fire_init();
+	rom_runs_init();
+}

@@ -1,0 +1,334 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan.c
+ *		Reading and writing schedules.
+ *
+ * Whoever fires, edits or ends a run of a schedule locks its row first, by a statement of its own:
+ * what the next statement sees of its runs is then complete.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "memory/sweep.h"
+#include "memory/wake.h"
+#include "schedules/cron.h"
+#include "schedules/next.h"
+#include "schedules/plan.h"
+#include "schedules/zone.h"
+
+#define PLAN_COLUMNS \
+	" s.name, s.owner, s.search_path, s.cron, s.timezone, s.workflow, s.overlap, s.input, s.labels, s.catch_up, s.jitter," \
+	" s.pause_on_failure, s.anchor, s.after_at, s.paused_at, s.failed_in_row, s.missed, s.namespace "
+
+static RomStatement select_due = {
+	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.due_at <= $1"
+	" ORDER BY s.due_at, s.name LIMIT $2 FOR UPDATE SKIP LOCKED",
+	2, {TIMESTAMPTZOID, INT4OID}
+};
+
+static RomStatement select_due_of = {
+	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.due_at <= $1 AND s.owner = $3"
+	" AND (s.due_at = '-infinity' OR s.name <> ALL ($4))"
+	" ORDER BY s.due_at, s.name LIMIT $2 FOR UPDATE SKIP LOCKED",
+	4, {TIMESTAMPTZOID, INT4OID, TEXTOID, TEXTARRAYOID}
+};
+
+static RomStatement select_one = {
+	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.name = $1 FOR UPDATE",
+	1, {TEXTOID}
+};
+
+static RomStatement select_next = {
+	"SELECT s.due_at FROM romancy.t_schedule s WHERE s.due_at IS NOT NULL ORDER BY s.due_at LIMIT 1",
+	0, {InvalidOid}
+};
+
+static RomStatement select_next_of = {
+	"SELECT s.due_at FROM romancy.t_schedule s WHERE s.due_at > $1 AND s.owner = $2 AND s.name <> ALL ($3)"
+	" ORDER BY s.due_at LIMIT 1",
+	3, {TIMESTAMPTZOID, TEXTOID, TEXTARRAYOID}
+};
+
+static RomStatement update_plan = {
+	"UPDATE romancy.t_schedule SET after_at = $2, next_at = $3, due_at = $4, runs = runs + $5, failed = failed + $6,"
+	" failed_in_row = $7, missed = $8, last_at = greatest(last_at, $9),"
+	" last_run = CASE WHEN $9 >= coalesce(last_at, $9) THEN $10 ELSE last_run END,"
+	" error = CASE WHEN $11 IS NULL AND $5 > 0 THEN NULL ELSE coalesce($11, error) END,"
+	" paused_at = coalesce(paused_at, $12), paused_by = CASE WHEN $12 IS NULL THEN paused_by ELSE 'romancy' END,"
+	" note = coalesce($13, note) WHERE name = $1",
+	13, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT4OID, JSONBOID,
+	TIMESTAMPTZOID, UUIDOID, JSONBOID, TIMESTAMPTZOID, TEXTOID}
+};
+
+static const char *const overlap_names[] = {
+	[ROM_OVERLAP_SKIP] = "skip",
+	[ROM_OVERLAP_QUEUE] = "queue",
+	[ROM_OVERLAP_QUEUE_ALL] = "queue_all",
+	[ROM_OVERLAP_ALLOW] = "allow",
+	[ROM_OVERLAP_CANCEL_PREVIOUS] = "cancel_previous",
+	[ROM_OVERLAP_TERMINATE_PREVIOUS] = "terminate_previous"
+};
+
+/* As view schedules shows them. */
+static const char *const missed_names[ROM_MISSED_KINDS] = {
+	[ROM_MISSED_OVERLAP] = "overlap",
+	[ROM_MISSED_QUEUE_FULL] = "queue_full",
+	[ROM_MISSED_SUPERSEDED] = "superseded",
+	[ROM_MISSED_TOO_OLD] = "too_old",
+	[ROM_MISSED_MERGED] = "merged",
+	[ROM_MISSED_CATCH_UP_LIMIT] = "catch_up_limit",
+	[ROM_MISSED_PAUSED] = "paused",
+	[ROM_MISSED_EDITED] = "edited",
+	[ROM_MISSED_ERROR] = "error"
+};
+
+const char *
+rom_plan_overlap_name(RomOverlap overlap)
+{
+	return overlap_names[overlap];
+}
+
+RomOverlap
+rom_plan_overlap(const char *name)
+{
+	for (int i = 0; i < lengthof(overlap_names); i++)
+		if (strcmp(name, overlap_names[i]) == 0)
+			return (RomOverlap) i;
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_DEFINITION),
+			 errmsg("overlap \"%s\" is not known", name),
+			 errhint("It is one of skip, queue, queue_all, allow, cancel_previous and terminate_previous.")));
+}
+
+int
+rom_plan_sweep(void)
+{
+	static int	number = -1;
+
+	if (number < 0)
+		number = rom_sweep_find("schedules");
+	return number;
+}
+
+char *
+rom_plan_time_text(TimestampTz time)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
+		elog(ERROR, "timestamp out of range");
+	if (fsec != 0)
+		return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
+						tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+/* A value of a row of SPI_tuptable that is passed by reference, or NULL. */
+static void *
+copied(uint64 row, int col, MemoryContext cxt)
+{
+	bool		isnull;
+	Datum		value = rom_value_copy(row, col, &isnull, cxt);
+
+	return isnull ? NULL : DatumGetPointer(value);
+}
+
+/* Reads a row of SPI_tuptable with PLAN_COLUMNS. */
+static RomPlan *
+read_plan(uint64 row, MemoryContext cxt)
+{
+	RomPlan    *plan = MemoryContextAllocZero(cxt, sizeof(RomPlan));
+	bool		isnull;
+
+	plan->name = rom_value_text(row, 1, cxt);
+	plan->owner = rom_value_text(row, 2, cxt);
+	plan->search_path = rom_value_text(row, 3, cxt);
+	plan->cron_text = rom_value_text(row, 4, cxt);
+	plan->zone_name = rom_value_text(row, 5, cxt);
+	plan->workflow = rom_value_text(row, 6, cxt);
+	plan->overlap = rom_plan_overlap(rom_value_text(row, 7, cxt));
+	plan->input = copied(row, 8, cxt);
+	plan->labels = copied(row, 9, cxt);
+	plan->catch_up = copied(row, 10, cxt);
+	plan->jitter = copied(row, 11, cxt);
+	plan->pause_on_failure = DatumGetInt32(rom_value(row, 12, &isnull));
+	if (isnull)
+		plan->pause_on_failure = 0;
+	plan->anchor = DatumGetTimestampTz(rom_value(row, 13, &isnull));
+	plan->after_at = DatumGetTimestampTz(rom_value(row, 14, &isnull));
+	(void) rom_value(row, 15, &isnull);
+	plan->paused = !isnull;
+	plan->failed_in_row = DatumGetInt32(rom_value(row, 16, &isnull));
+	plan->missed = copied(row, 17, cxt);
+	plan->namespace = DatumGetInt32(rom_value(row, 18, &isnull));
+	return plan;
+}
+
+/* Reads the expression and the zone, which can be gone with new zone data. */
+static void
+understand(RomPlan *plan)
+{
+	rom_cron_parse(plan->cron_text, plan->name, &plan->cron);
+	plan->zone = rom_zone_find_opt(plan->zone_name);
+}
+
+int
+rom_plan_due(TimestampTz now, const char *owner, Datum besides, int limit, RomPlan **plans)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[4] = {TimestampTzGetDatum(now), Int32GetDatum(limit)};
+	int			n;
+
+	if (owner != NULL)
+	{
+		values[2] = CStringGetTextDatum(owner);
+		values[3] = besides;
+	}
+	n = (int) rom_execute(owner != NULL ? &select_due_of : &select_due, values, NULL, 0);
+	for (int i = 0; i < n; i++)
+		plans[i] = read_plan(i, cxt);
+	SPI_freetuptable(SPI_tuptable);
+	for (int i = 0; i < n; i++)
+		understand(plans[i]);
+	return n;
+}
+
+TimestampTz
+rom_plan_next_due(const char *owner, Datum besides, TimestampTz after)
+{
+	Datum		values[3] = {TimestampTzGetDatum(after)};
+	bool		isnull;
+
+	if (owner == NULL)
+	{
+		if (rom_execute(&select_next, NULL, NULL, 1) == 0)
+			return DT_NOEND;
+	}
+	else
+	{
+		values[1] = CStringGetTextDatum(owner);
+		values[2] = besides;
+		if (rom_execute(&select_next_of, values, NULL, 1) == 0)
+			return DT_NOEND;
+	}
+	return DatumGetTimestampTz(rom_value(0, 1, &isnull));
+}
+
+RomPlan *
+rom_plan_lock(const char *name, Oid caller)
+{
+	Datum		values[1] = {CStringGetTextDatum(name)};
+	RomPlan    *plan;
+	Oid			owner;
+
+	if (rom_execute(&select_one, values, NULL, 1) == 0)
+		return NULL;
+	plan = read_plan(0, CurrentMemoryContext);
+	owner = get_role_oid(plan->owner, true);
+	if (OidIsValid(owner) ? !has_privs_of_role(caller, owner) : !superuser_arg(caller))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of schedule \"%s\"", name)));
+	understand(plan);
+	return plan;
+}
+
+TimestampTz
+rom_plan_next(const RomPlan *plan, TimestampTz after)
+{
+	return plan->zone == NULL ? DT_NOEND : rom_next_time(&plan->cron, plan->zone, plan->anchor, after);
+}
+
+TimestampTz
+rom_plan_due_at(const RomPlan *plan, TimestampTz time)
+{
+	int64		jitter;
+	TimestampTz next;
+
+	if (time >= DT_NOEND || plan->jitter == NULL || !rom_arg_interval_usec(plan->jitter, &jitter) || jitter <= 0)
+		return time;
+	next = rom_plan_next(plan, time);
+	if (next < DT_NOEND)
+		jitter = Min(jitter, next - time);
+	return time + (int64) ((double) (rom_cron_hash(plan->name, (uint64) time) >> 32) / 4294967296.0 * jitter);
+}
+
+int64
+rom_plan_count(const RomPlan *plan, TimestampTz after, TimestampTz until)
+{
+	int64		n = 0;
+
+	while ((after = rom_plan_next(plan, after)) <= until)
+	{
+		n++;
+		CHECK_FOR_INTERRUPTS();
+	}
+	return n;
+}
+
+/* The counters of times that did not run, with what is new. */
+static Jsonb *
+merged_missed(const RomPlan *plan)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	for (int i = 0; i < ROM_MISSED_KINDS; i++)
+	{
+		int64		n = rom_jb_get_int(plan->missed, missed_names[i], 0) + plan->new_missed[i];
+
+		if (n != 0)
+			rom_jb_int(&jb, missed_names[i], n);
+	}
+	return rom_jb_end(&jb);
+}
+
+void
+rom_plan_save(RomPlan *plan, bool waits)
+{
+	Datum		values[13];
+	bool		nulls[13] = {false};
+	TimestampTz next = rom_plan_next(plan, plan->after_at);
+	TimestampTz due = waits ? DT_NOBEGIN : rom_plan_due_at(plan, next);
+
+	if (plan->paused || plan->pause_note != NULL)
+		due = DT_NOEND;
+	values[0] = CStringGetTextDatum(plan->name);
+	values[1] = TimestampTzGetDatum(plan->after_at);
+	values[2] = TimestampTzGetDatum(next);
+	nulls[2] = next == DT_NOEND;
+	values[3] = TimestampTzGetDatum(due);
+	nulls[3] = due == DT_NOEND;
+	values[4] = Int64GetDatum(plan->new_runs);
+	values[5] = Int64GetDatum(plan->new_failed);
+	values[6] = Int32GetDatum(plan->failed_in_row);
+	values[7] = PointerGetDatum(merged_missed(plan));
+	values[8] = TimestampTzGetDatum(plan->last_at);
+	values[9] = UUIDPGetDatum(&plan->last_run);
+	nulls[8] = nulls[9] = plan->new_runs == 0;
+	values[10] = PointerGetDatum(plan->error);
+	nulls[10] = plan->error == NULL;
+	values[11] = TimestampTzGetDatum(rom_now());
+	values[12] = (Datum) 0;
+	nulls[11] = nulls[12] = plan->pause_note == NULL;
+	if (plan->pause_note != NULL)
+		values[12] = CStringGetTextDatum(plan->pause_note);
+	rom_execute(&update_plan, values, nulls, 0);
+	if (due != DT_NOEND)
+		rom_wake_sweep(rom_plan_sweep(), Max(due, 0));
+}

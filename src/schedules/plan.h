@@ -1,0 +1,120 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan.h
+ *		A schedule: its row in t_schedule, and what is about to change in it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_PLAN_H
+#define ROM_PLAN_H
+
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "schedules/rule.h"
+
+/* What happens to a time while the run before lives. */
+typedef enum RomOverlap
+{
+	ROM_OVERLAP_SKIP,
+	ROM_OVERLAP_QUEUE,			/* one waits */
+	ROM_OVERLAP_QUEUE_ALL,
+	ROM_OVERLAP_ALLOW,
+	ROM_OVERLAP_CANCEL_PREVIOUS,
+	ROM_OVERLAP_TERMINATE_PREVIOUS
+} RomOverlap;
+
+/* Why a time did not run. */
+typedef enum RomMissed
+{
+	ROM_MISSED_OVERLAP,			/* skipped: the run before lived */
+	ROM_MISSED_QUEUE_FULL,		/* as many waited as may */
+	ROM_MISSED_SUPERSEDED,		/* waited, and a later time took its place */
+	ROM_MISSED_TOO_OLD,			/* older than catch_up when it was seen */
+	ROM_MISSED_MERGED,			/* several were missed, of which one ran */
+	ROM_MISSED_CATCH_UP_LIMIT,	/* more were missed than are caught up with */
+	ROM_MISSED_PAUSED,			/* came while the schedule was paused */
+	ROM_MISSED_EDITED,			/* due, but not begun, when the schedule was
+								 * replaced */
+	ROM_MISSED_ERROR,			/* could not be started */
+	ROM_MISSED_KINDS
+} RomMissed;
+
+typedef struct RomPlan
+{
+	char	   *name;
+	char	   *owner;
+	int32		namespace;		/* of the workflow's name */
+	char	   *search_path;	/* in which the workflow's name is looked up */
+	char	   *cron_text;
+	char	   *zone_name;
+	char	   *workflow;
+	RomOverlap	overlap;
+	Jsonb	   *input;			/* or NULL */
+	Jsonb	   *labels;			/* or NULL */
+	Interval   *catch_up;		/* NULL: without end */
+	Interval   *jitter;			/* NULL: none */
+	int			pause_on_failure;	/* 0: never */
+	TimestampTz anchor;
+	TimestampTz after_at;		/* times up to it are settled */
+	bool		paused;
+	int			failed_in_row;
+	Jsonb	   *missed;
+
+	RomCron		cron;
+	struct pg_tz *zone;			/* NULL: the server does not know it any more */
+
+	/* what is to be added to its row by rom_plan_save() */
+	int64		new_missed[ROM_MISSED_KINDS];
+	int64		new_runs;
+	int64		new_failed;
+	TimestampTz last_at;		/* of the run started last, with its instance */
+	pg_uuid_t	last_run;
+	Jsonb	   *error;			/* of the last start that failed */
+	char	   *pause_note;		/* it is to pause itself, because of that */
+} RomPlan;
+
+extern const char *rom_plan_overlap_name(RomOverlap overlap);
+
+/* RM012 for a name that is none. */
+extern RomOverlap rom_plan_overlap(const char *name);
+
+/*
+ * Locks and reads schedules that are due by now, nearest first, passing over those that others hold; how many.
+ * owner: of this role alone, and of the schedules named in the text[] besides those alone of which a run waits that may
+ * start; NULL: of all. Engine scope needed.
+ */
+extern int	rom_plan_due(TimestampTz now, const char *owner, Datum besides, int limit, RomPlan **plans);
+
+/* When the next one of any is due; DT_NOEND: none. owner, besides: likewise, after "after". Engine scope needed. */
+extern TimestampTz rom_plan_next_due(const char *owner, Datum besides, TimestampTz after);
+
+/*
+ * Locks and reads a schedule by name, waiting for others, for a caller that may change it. NULL when there is none; 42501 for one
+ * of another role. caller: the role that asks. Engine scope needed.
+ */
+extern RomPlan *rom_plan_lock(const char *name, Oid caller);
+
+/* The schedule's first time after an instant; DT_NOEND: none. */
+extern TimestampTz rom_plan_next(const RomPlan *plan, TimestampTz after);
+
+/* When the time is due: later by the schedule's jitter, and never later than the time after it. */
+extern TimestampTz rom_plan_due_at(const RomPlan *plan, TimestampTz time);
+
+/* How many times lie after "after" and up to "until". */
+extern int64 rom_plan_count(const RomPlan *plan, TimestampTz after, TimestampTz until);
+
+/*
+ * Writes what has changed, computes when it is due next, and asks for the sweep by then. waits: a run waits that may start
+ * now. Engine scope needed.
+ */
+extern void rom_plan_save(RomPlan *plan, bool waits);
+
+/* A time in UTC, in the form that keys and labels have: 2026-11-29T03:00:00Z. */
+extern char *rom_plan_time_text(TimestampTz time);
+
+/* The number of sweep "schedules". */
+extern int	rom_plan_sweep(void);
+
+#endif							/* ROM_PLAN_H */

@@ -1,0 +1,497 @@
+/*-------------------------------------------------------------------------
+ *
+ * runs.c
+ *		Runs of schedules.
+ *
+ *		waiting --rom_runs_start_waiting--> live --run_ended--> ended
+ *		                                      ^---run_renewed---'
+ *
+ * A run is an instance with the idempotency key schedule:{name}:{time}, and a row in
+ * t_schedule_run, which is written in the same transaction: so a time runs once, whatever dies.
+ * The row is deleted with the instance. Later generations of a run (recur) are found by the mailbox,
+ * which is the first one's id.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/guc.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "instances/delete.h"
+#include "instances/inbox.h"
+#include "instances/start.h"
+#include "memory/wake.h"
+#include "schedules/runs.h"
+#include "turn/hooks.h"
+
+static RomStatement insert_run = {
+	"INSERT INTO romancy.t_schedule_run (schedule, scheduled_at, state) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+	3, {TEXTOID, TIMESTAMPTZOID, INT2OID}
+};
+
+static RomStatement set_live = {
+	"UPDATE romancy.t_schedule_run SET instance_id = $3, state = 1 WHERE schedule = $1 AND scheduled_at = $2",
+	3, {TEXTOID, TIMESTAMPTZOID, UUIDOID}
+};
+
+static RomStatement delete_run = {
+	"DELETE FROM romancy.t_schedule_run WHERE schedule = $1 AND scheduled_at = $2",
+	2, {TEXTOID, TIMESTAMPTZOID}
+};
+
+/* A run's row says that it lives; its instance has the last word. */
+#define LIVE_SQL \
+	"(EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = r.instance_id AND i.wake_at IS NOT NULL)" \
+	" OR EXISTS (SELECT FROM romancy.t_instance i WHERE i.mailbox = r.instance_id AND i.status <> 'recurred'" \
+	"  AND i.wake_at IS NOT NULL))"
+
+static RomStatement select_live = {
+	"SELECT 1 FROM romancy.t_schedule_run r WHERE r.schedule = $1 AND r.state = 1 AND r.state < 2 AND " LIVE_SQL " LIMIT 1",
+	1, {TEXTOID}
+};
+
+/* The live generations of its live runs. */
+static RomStatement select_generations = {
+	"SELECT i.instance_id, i.owner, i.priority FROM romancy.t_schedule_run r,"
+	" LATERAL (SELECT i.instance_id, i.owner, i.priority, i.wake_at FROM romancy.t_instance i WHERE i.instance_id = r.instance_id"
+	"  UNION ALL SELECT i.instance_id, i.owner, i.priority, i.wake_at FROM romancy.t_instance i"
+	"  WHERE i.mailbox = r.instance_id AND i.status <> 'recurred') i"
+	" WHERE r.schedule = $1 AND r.state = 1 AND r.state < 2 AND i.wake_at IS NOT NULL",
+	1, {TEXTOID}
+};
+
+static RomStatement select_waiting = {
+	"SELECT r.scheduled_at FROM romancy.t_schedule_run r WHERE r.schedule = $1 AND r.state = 0 AND r.state < 2"
+	" ORDER BY r.scheduled_at",
+	1, {TEXTOID}
+};
+
+static RomStatement delete_waiting = {
+	"DELETE FROM romancy.t_schedule_run WHERE schedule = $1 AND state = 0 AND state < 2",
+	1, {TEXTOID}
+};
+
+static RomStatement find_run = {
+	"SELECT r.schedule, r.state FROM romancy.t_schedule_run r WHERE r.instance_id = $1", 1, {UUIDOID}
+};
+
+static RomStatement lock_schedule = {
+	"SELECT 1 FROM romancy.t_schedule s WHERE s.name = $1 FOR UPDATE", 1, {TEXTOID}
+};
+
+static RomStatement set_state = {
+	"UPDATE romancy.t_schedule_run SET state = $2 WHERE instance_id = $1", 2, {UUIDOID, INT2OID}
+};
+
+/* $2 to $4: completed, failed, cancelled; one of them is 1 */
+static RomStatement end_run = {
+	"UPDATE romancy.t_schedule s SET completed = s.completed + $2, failed = s.failed + $3, cancelled = s.cancelled + $4,"
+	" failed_in_row = CASE WHEN $3 > 0 THEN s.failed_in_row + 1 WHEN $2 > 0 THEN 0 ELSE s.failed_in_row END,"
+	" paused_at = CASE WHEN p.pauses THEN $5 ELSE s.paused_at END,"
+	" paused_by = CASE WHEN p.pauses THEN 'romancy' ELSE s.paused_by END,"
+	" note = CASE WHEN p.pauses THEN pg_catalog.format('%s failed runs in a row', s.failed_in_row + 1) ELSE s.note END,"
+	" due_at = CASE WHEN p.pauses OR s.paused_at IS NOT NULL THEN NULL"
+	"  WHEN EXISTS (SELECT FROM romancy.t_schedule_run r WHERE r.schedule = s.name AND r.state = 0 AND r.state < 2)"
+	"  THEN '-infinity' ELSE s.due_at END"
+	" FROM (SELECT x.name, $3 > 0 AND x.paused_at IS NULL AND x.failed_in_row + 1 >= x.pause_on_failure IS TRUE AS pauses"
+	"  FROM romancy.t_schedule x WHERE x.name = $1) p"
+	" WHERE s.name = p.name RETURNING s.due_at",
+	5, {TEXTOID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID}
+};
+
+static RomStatement unfail_run = {
+	"UPDATE romancy.t_schedule SET failed = failed - 1, failed_in_row = greatest(failed_in_row - 1, 0) WHERE name = $1",
+	1, {TEXTOID}
+};
+
+/* A first generation may be deleted while a later one lives. */
+static RomStatement delete_runs = {
+	"DELETE FROM romancy.t_schedule_run r USING romancy.t_instance i WHERE i.instance_id = ANY ($1)"
+	" AND r.instance_id = coalesce(i.mailbox, i.instance_id) AND i.status <> 'recurred'",
+	1, {UUIDARRAYOID}
+};
+
+bool
+rom_runs_live(const RomPlan *plan)
+{
+	Datum		values[1] = {CStringGetTextDatum(plan->name)};
+
+	return rom_execute(&select_live, values, NULL, 1) > 0;
+}
+
+int
+rom_runs_waiting(const RomPlan *plan)
+{
+	Datum		values[1] = {CStringGetTextDatum(plan->name)};
+	int			n = (int) rom_execute(&select_waiting, values, NULL, 0);
+
+	SPI_freetuptable(SPI_tuptable);
+	return n;
+}
+
+void
+rom_runs_drop_waiting(const char *schedule)
+{
+	Datum		values[1] = {CStringGetTextDatum(schedule)};
+
+	rom_execute(&delete_waiting, values, NULL, 0);
+}
+
+/* The role that a schedule's runs run as. */
+static Oid
+owner_oid(const RomPlan *plan)
+{
+	Oid			owner = get_role_oid(plan->owner, true);
+
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", plan->owner),
+				 errdetail("It owns the schedule \"%s\".", plan->name),
+				 errhint("Drop the schedule, and define it again as another role.")));
+	return owner;
+}
+
+/* What the workflow's name means to the schedule's owner now. No code of users runs. */
+static RomWorkflow *
+resolve(const RomPlan *plan)
+{
+	Oid			owner = owner_oid(plan);
+	RomWorkflow *workflow;
+	Oid			userid;
+	int			sec_context;
+
+	rom_arg_check_payload(plan->input, "input");
+	rom_arg_check_payload(plan->labels, "labels");
+	GetUserIdAndSecContext(&userid, &sec_context);
+	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	workflow = rom_definition_resolve_in(plan->namespace, plan->workflow, 0, plan->search_path);
+	SetUserIdAndSecContext(userid, sec_context);
+	return workflow;
+}
+
+/* May an error be over at the next try, without anybody's help? */
+static bool
+passes(int sqlerrcode)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
+
+	return category == ERRCODE_TRANSACTION_ROLLBACK || category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_SYSTEM_ERROR ||
+		category == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+}
+
+/*
+ * The same, where an error is no reason to give up what else the transaction does: NULL, and it is in
+ * *error. The subtransaction has no transaction id, unless the name is resolved for the first time.
+ */
+static RomWorkflow *
+try_resolve(const RomPlan *plan, Jsonb **error)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	RomWorkflow *volatile workflow = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		workflow = resolve(plan);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(cxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+		if (passes(edata->sqlerrcode))
+			ReThrowError(edata);
+		*error = rom_error_to_jsonb(edata);
+		if (rom_guc_log_failures)
+			ereport(LOG,
+					(errcode(edata->sqlerrcode),
+					 errmsg("schedule \"%s\" could not start workflow \"%s\": %s", plan->name, plan->workflow, edata->message)));
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+	return workflow;
+}
+
+/* The labels of a run: the schedule's own, with its name and the time. */
+static Jsonb *
+run_labels(const RomPlan *plan, const char *time)
+{
+	RomJb		jb;
+	Jsonb	   *labels = plan->labels;
+
+	if (labels == NULL)
+	{
+		rom_jb_begin(&jb);
+		labels = rom_jb_end(&jb);
+	}
+	labels = rom_jb_with(labels, "schedule", rom_jb_string_document(plan->name));
+	return rom_jb_with(labels, "scheduled_at", rom_jb_string_document(time));
+}
+
+/* Starts the run whose row is there already; false when its instance is, from an earlier schedule of this name. */
+static bool
+start_run(RomPlan *plan, TimestampTz time, RomWorkflow *workflow, pg_uuid_t *id)
+{
+	char	   *text = rom_plan_time_text(time);
+	Datum		values[3] = {CStringGetTextDatum(plan->name), TimestampTzGetDatum(time), UUIDPGetDatum(id)};
+	RomStart	start = {0};
+
+	start.workflow = workflow;
+	start.name = plan->workflow;
+	start.owner = owner_oid(plan);
+	start.input = plan->input;
+	start.idempotency_key = psprintf("schedule:%s:%s", plan->name, text);
+	start.labels = run_labels(plan, text);
+	start.flags = ROM_IS_SCHEDULED;
+	start.has_scheduled_at = true;
+	start.scheduled_at = time;
+	if (!rom_start_instance(&start, id))
+	{
+		rom_execute(&delete_run, values, NULL, 0);
+		return false;
+	}
+	rom_execute(&set_live, values, NULL, 0);
+	plan->new_runs++;
+	plan->last_at = time;
+	plan->last_run = *id;
+	return true;
+}
+
+/* The run's row is there: starts it, or counts why not. */
+static RomOffer
+try_start(RomPlan *plan, TimestampTz time)
+{
+	Jsonb	   *error = NULL;
+	RomWorkflow *workflow = try_resolve(plan, &error);
+	pg_uuid_t	id;
+
+	if (workflow != NULL)
+	{
+		if (!start_run(plan, time, workflow, &id))
+			return ROM_OFFER_THERE;
+		return ROM_OFFER_STARTED;
+	}
+	{
+		Datum		values[2] = {CStringGetTextDatum(plan->name), TimestampTzGetDatum(time)};
+
+		rom_execute(&delete_run, values, NULL, 0);
+	}
+	plan->error = error;
+	plan->new_missed[ROM_MISSED_ERROR]++;
+	plan->failed_in_row++;
+	if (plan->pause_on_failure > 0 && plan->failed_in_row >= plan->pause_on_failure && !plan->paused)
+		plan->pause_note = psprintf("%d failed runs in a row", plan->failed_in_row);
+	return ROM_OFFER_MISSED;
+}
+
+/* Adds the row of a run; false when the time has one. */
+static bool
+add_run(const RomPlan *plan, TimestampTz time)
+{
+	Datum		values[3] = {CStringGetTextDatum(plan->name), TimestampTzGetDatum(time), Int16GetDatum(ROM_RUN_WAITING)};
+
+	return rom_execute(&insert_run, values, NULL, 0) == 1;
+}
+
+/* Asks what lives to end. */
+static void
+end_previous(const RomPlan *plan, TimestampTz time, RomInboxKind kind)
+{
+	Datum		values[1] = {CStringGetTextDatum(plan->name)};
+	int			n = (int) rom_execute(&select_generations, values, NULL, 0);
+	SPITupleTable *table = SPI_tuptable;
+	RomJb		jb;
+	Jsonb	   *detail;
+
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "reason", psprintf("schedule \"%s\" starts the run for %s", plan->name, rom_plan_time_text(time)));
+	rom_jb_text(&jb, "by", plan->owner);
+	rom_jb_time(&jb, "at", rom_now());
+	detail = rom_jb_end(&jb);
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+		pg_uuid_t	id = *DatumGetUUIDP(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull));
+		Oid			owner = get_role_oid(SPI_getvalue(table->vals[i], table->tupdesc, 2), true);
+		int32		priority = DatumGetInt32(SPI_getbinval(table->vals[i], table->tupdesc, 3, &isnull));
+
+		rom_inbox_insert(&id, kind, NULL, NULL, NULL, detail);
+		if (OidIsValid(owner))
+			rom_wake_ready(&id, owner, priority);
+		rom_wake_cancel(&id);
+	}
+	SPI_freetuptable(table);
+}
+
+/* The time is to wait, if so many may; else it is missed. */
+static RomOffer
+wait_for_previous(RomPlan *plan, TimestampTz time, int may_wait)
+{
+	if (rom_runs_waiting(plan) >= may_wait)
+	{
+		plan->new_missed[ROM_MISSED_QUEUE_FULL]++;
+		return ROM_OFFER_MISSED;
+	}
+	return add_run(plan, time) ? ROM_OFFER_WAITS : ROM_OFFER_THERE;
+}
+
+RomOffer
+rom_runs_offer(RomPlan *plan, TimestampTz time, RomOverlap overlap)
+{
+	if (overlap == ROM_OVERLAP_ALLOW || (rom_runs_waiting(plan) == 0 && !rom_runs_live(plan)))
+		return add_run(plan, time) ? try_start(plan, time) : ROM_OFFER_THERE;
+	switch (overlap)
+	{
+		case ROM_OVERLAP_QUEUE:
+			return wait_for_previous(plan, time, 1);
+		case ROM_OVERLAP_QUEUE_ALL:
+			return wait_for_previous(plan, time, ROM_RUNS_WAITING_MAX);
+		case ROM_OVERLAP_CANCEL_PREVIOUS:
+		case ROM_OVERLAP_TERMINATE_PREVIOUS:
+			end_previous(plan, time, overlap == ROM_OVERLAP_CANCEL_PREVIOUS ? ROM_INBOX_CANCEL : ROM_INBOX_TERMINATE);
+			plan->new_missed[ROM_MISSED_SUPERSEDED] += rom_runs_waiting(plan);
+			rom_runs_drop_waiting(plan->name);
+			return add_run(plan, time) ? ROM_OFFER_WAITS : ROM_OFFER_THERE;
+		default:
+			plan->new_missed[ROM_MISSED_OVERLAP]++;
+			return ROM_OFFER_MISSED;
+	}
+}
+
+void
+rom_runs_start_now(RomPlan *plan, TimestampTz time, pg_uuid_t *id)
+{
+	RomWorkflow *workflow = resolve(plan);
+
+	if (!add_run(plan, time) || !start_run(plan, time, workflow, id))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("schedule \"%s\" has a run for %s", plan->name, rom_plan_time_text(time))));
+}
+
+void
+rom_runs_start_waiting(RomPlan *plan)
+{
+	Datum		values[1] = {CStringGetTextDatum(plan->name)};
+
+	while (plan->pause_note == NULL && !rom_runs_live(plan))
+	{
+		bool		isnull;
+
+		if (rom_execute(&select_waiting, values, NULL, 1) == 0)
+			return;
+		(void) try_start(plan, DatumGetTimestampTz(rom_value(0, 1, &isnull)));
+	}
+}
+
+/*
+ * find_and_lock finds the run that an instance is of, by the first of its generations, and locks its schedule.
+ * NULL when it is of none. Whether the schedule is still there, the caller's statements see.
+ */
+static char *
+find_and_lock(RomTurn *turn, RomRunState *state)
+{
+	Datum		values[1] = {UUIDPGetDatum(&turn->inst->mailbox)};
+	char	   *schedule;
+	bool		isnull;
+
+	if (rom_execute(&find_run, values, NULL, 1) == 0)
+		return NULL;
+	schedule = rom_value_text(0, 1, CurrentMemoryContext);
+	*state = (RomRunState) DatumGetInt16(rom_value(0, 2, &isnull));
+	values[0] = CStringGetTextDatum(schedule);
+	rom_execute(&lock_schedule, values, NULL, 1);
+	return schedule;
+}
+
+static void
+write_state(RomTurn *turn, RomRunState state)
+{
+	Datum		values[2] = {UUIDPGetDatum(&turn->inst->mailbox), Int16GetDatum(state)};
+
+	rom_execute(&set_state, values, NULL, 0);
+}
+
+/* The end hook: counts the run, pauses the schedule after too many failures, and has what waits started. */
+static void
+run_ended(RomTurn *turn, RomStatus status)
+{
+	RomRunState state;
+	char	   *schedule;
+	Datum		values[5];
+	bool		isnull;
+	TimestampTz due;
+
+	if (status == ROM_STATUS_RECURRED)
+		return;
+	schedule = find_and_lock(turn, &state);
+	if (schedule == NULL || state == ROM_RUN_ENDED)
+		return;
+	write_state(turn, ROM_RUN_ENDED);
+	values[0] = CStringGetTextDatum(schedule);
+	values[1] = Int64GetDatum(status == ROM_STATUS_COMPLETED);
+	values[2] = Int64GetDatum(status == ROM_STATUS_FAILED);
+	values[3] = Int64GetDatum(status == ROM_STATUS_CANCELLED);
+	values[4] = TimestampTzGetDatum(rom_now());
+	if (rom_execute(&end_run, values, NULL, 1) == 0)
+		return;
+	due = DatumGetTimestampTz(rom_value(0, 1, &isnull));
+	if (!isnull && due == DT_NOBEGIN)
+		rom_wake_sweep(rom_plan_sweep(), 0);
+}
+
+/* The renew hook: a run that has failed lives again. */
+static void
+run_renewed(RomTurn *turn)
+{
+	RomRunState state;
+	char	   *schedule;
+	Datum		values[1];
+
+	if (!(turn->inst->flags & ROM_IS_SCHEDULED))
+		return;
+	schedule = find_and_lock(turn, &state);
+	if (schedule == NULL || state != ROM_RUN_ENDED)
+		return;
+	write_state(turn, ROM_RUN_LIVE);
+	values[0] = CStringGetTextDatum(schedule);
+	rom_execute(&unfail_run, values, NULL, 0);
+}
+
+static void
+runs_deleted(Datum ids)
+{
+	rom_execute(&delete_runs, &ids, NULL, 0);
+}
+
+void
+rom_runs_init(void)
+{
+	rom_hooks_on_end(ROM_IS_SCHEDULED, run_ended);
+	rom_hooks_on_renew(run_renewed);
+	rom_delete_on(runs_deleted);
+}

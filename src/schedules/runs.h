@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * runs.h
+ *		Runs of schedules: which instance runs, or ran, for which time.
+ *
+ * The caller has locked the schedule (rom_plan_lock(), rom_plan_due()), and is in an engine scope.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_RUNS_H
+#define ROM_RUNS_H
+
+#include "schedules/plan.h"
+
+/* t_schedule_run.state */
+typedef enum RomRunState
+{
+	ROM_RUN_WAITING,			/* -> live [rom_runs_start_waiting] */
+	ROM_RUN_LIVE,				/* -> ended [the end hook] */
+	ROM_RUN_ENDED				/* -> live, by retry_workflow [the renew hook] */
+} RomRunState;
+
+/* Runs that may wait with queue_all. */
+#define ROM_RUNS_WAITING_MAX 100
+
+typedef enum RomOffer
+{
+	ROM_OFFER_STARTED,
+	ROM_OFFER_WAITS,
+	ROM_OFFER_MISSED,			/* counted in the plan, with the reason */
+	ROM_OFFER_THERE				/* the time has a run already */
+} RomOffer;
+
+/* Does a run of the schedule, or a later generation of it, live? */
+extern bool rom_runs_live(const RomPlan *plan);
+
+/* How many wait. */
+extern int	rom_runs_waiting(const RomPlan *plan);
+
+/* A time has come: starts its run, or does what overlap says while another one lives. */
+extern RomOffer rom_runs_offer(RomPlan *plan, TimestampTz time, RomOverlap overlap);
+
+/* Starts a run whatever lives, and returns its instance. Errors are raised. */
+extern void rom_runs_start_now(RomPlan *plan, TimestampTz time, pg_uuid_t *id);
+
+/* Starts the run that has waited longest, if none lives. */
+extern void rom_runs_start_waiting(RomPlan *plan);
+
+/* Forgets the runs that wait. */
+extern void rom_runs_drop_waiting(const char *schedule);
+
+/* Registers what happens when a run ends, is retried, and is deleted. */
+extern void rom_runs_init(void);
+
+#endif							/* ROM_RUNS_H */

@@ -1,0 +1,255 @@
+-- Schedules: a year of month ends, overlap by the state of the run before, what is caught up with, counters by reason, edits, pauses,
+-- backfills, rights, what is gone. Times pass by moving the rows' times, or by drain's clock. It would catch a time that runs twice or is lost
+-- without a trace, an edit that fires at once, a run that does not know its time.
+BEGIN;
+CREATE EXTENSION IF NOT EXISTS pgtap;
+SELECT no_plan();
+SET LOCAL client_min_messages = warning;
+SET LOCAL timezone = 'UTC';
+
+CREATE PROCEDURE settle(turns int = NULL, advance boolean = false) LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN
+	CALL romancy.drain(max_turns => turns, advance_time => advance, turns => n); END $$;
+CREATE FUNCTION say(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(romancy.scheduled_at()); END $$;
+CREATE FUNCTION report(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN RETURN jsonb_build_object('input', i, 'handler', romancy.scheduled_at(), 'activity', romancy.activity('say')); END $$;
+CREATE FUNCTION fails(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no report' USING ERRCODE = 'RX001'; END $$;
+CREATE FUNCTION waits(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb((romancy.receive('go')).data); END $$;
+CREATE FUNCTION again(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
+	IF (i->>'n')::int < 2 THEN PERFORM romancy.recur(jsonb_build_object('n', (i->>'n')::int + 1)); END IF;
+	RETURN to_jsonb(romancy.scheduled_at()) || romancy.activity('say') || to_jsonb((romancy.receive('go')).data); END $$;
+
+-- all of a schedule's times lie so much further back
+CREATE PROCEDURE pass(schedule text, by interval) LANGUAGE sql AS $$
+	UPDATE romancy.t_schedule SET after_at = after_at - by, next_at = next_at - by, due_at = due_at - by, anchor = anchor - by WHERE name = schedule $$;
+CREATE FUNCTION missed(schedule text) RETURNS jsonb LANGUAGE sql AS $$ SELECT missed FROM romancy.schedules WHERE name = schedule $$;
+CREATE FUNCTION counts(schedule text) RETURNS text LANGUAGE sql AS $$
+	SELECT format('%s runs, %s live, %s wait, %s ok, %s failed, %s cancelled', runs, running, waiting, completed, failed, cancelled) FROM romancy.schedules WHERE name = schedule $$;
+CREATE FUNCTION statuses(schedule text) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(status, ',' ORDER BY scheduled) FROM romancy.schedule_runs(schedule, 1000) $$;
+CREATE FUNCTION live(schedule text) RETURNS uuid LANGUAGE sql AS $$
+	SELECT instance_id FROM romancy.schedule_runs(schedule) WHERE status NOT IN ('completed', 'failed', 'cancelled', 'waiting') ORDER BY scheduled LIMIT 1 $$;
+
+-- a year of month ends
+SELECT romancy.schedule('month', '30 17 L * *', 'report', '{"of": "month"}', timezone => 'Europe/Berlin', labels => '{"team": "books"}', description => 'Closes the books');
+DO $$ BEGIN FOR i IN 1..12 LOOP CALL settle(advance => true); END LOOP; END $$;
+SELECT is(count(*), 12::bigint, 'a year of month ends has run') FROM romancy.schedule_runs('month') WHERE status = 'completed';
+SELECT ok(bool_and(extract(day FROM (scheduled AT TIME ZONE 'Europe/Berlin') + interval '1 day') = 1 AND to_char(scheduled AT TIME ZONE 'Europe/Berlin', 'HH24:MI') = '17:30'),
+	'each on the last day of its month, at half past five in Berlin') FROM romancy.schedule_runs('month');
+SELECT is(count(DISTINCT date_trunc('month', scheduled)), count(*), 'one for each month') FROM romancy.schedule_runs('month');
+SELECT ok(bool_and((output->>'handler')::timestamptz = s.scheduled AND (output->>'activity')::timestamptz = s.scheduled AND i.output->'input' = '{"of": "month"}'
+	AND i.labels->>'schedule' = 'month' AND i.labels->>'team' = 'books' AND (i.labels->>'scheduled_at')::timestamptz = s.scheduled
+	AND i.idempotency_key = 'schedule:month:' || (i.labels->>'scheduled_at')), 'each knows its time: handler, activity, labels, key')
+	FROM romancy.schedule_runs('month') s JOIN romancy.instances i USING (instance_id);
+SELECT romancy.unschedule('month');
+CALL settle(advance => true);
+SELECT is((SELECT count(*) FROM romancy.schedules), 0::bigint, 'it is dropped');
+SELECT is(romancy.unschedule('month'), false, 'and cannot be dropped again');
+-- without a limit, one run of each in a drain
+SELECT romancy.schedule('minute', '* * * * *', 'report');
+CALL settle(advance => true);
+SELECT is(counts('minute'), '1 runs, 0 live, 0 wait, 1 ok, 0 failed, 0 cancelled', 'a drain without max_turns ends');
+CALL settle(100, true);
+SELECT cmp_ok((SELECT completed FROM romancy.schedules WHERE name = 'minute'), '>', 10::bigint, 'with it, it goes on');
+SELECT romancy.unschedule('minute');
+
+-- overlap, by the state of the run before. Three more times come while one lives.
+CREATE FUNCTION overlaps(kind text, OUT while_live text, OUT after text, OUT why jsonb) LANGUAGE plpgsql AS $$
+DECLARE first uuid;
+BEGIN
+	PERFORM romancy.schedule(kind, '@every 1h', 'waits', overlap => kind);
+	FOR i IN 1..4 LOOP
+		CALL settle(advance => true);
+	END LOOP;
+	while_live := counts(kind);
+	FOR i IN 1..6 LOOP
+		first := live(kind);
+		EXIT WHEN first IS NULL;
+		PERFORM romancy.send_to(first, 'go', to_jsonb(i));
+		CALL settle();
+	END LOOP;
+	after := counts(kind);
+	why := missed(kind);
+	PERFORM romancy.unschedule(kind);
+END $$;
+SELECT results_eq($$ SELECT kind, o.* FROM unnest(ARRAY['skip', 'queue', 'queue_all', 'allow', 'cancel_previous', 'terminate_previous']) kind, overlaps(kind) o $$,
+	$$ VALUES
+	('skip', '1 runs, 1 live, 0 wait, 0 ok, 0 failed, 0 cancelled', '1 runs, 0 live, 0 wait, 1 ok, 0 failed, 0 cancelled', '{"overlap": 3}'::jsonb),
+	('queue', '1 runs, 1 live, 1 wait, 0 ok, 0 failed, 0 cancelled', '2 runs, 0 live, 0 wait, 2 ok, 0 failed, 0 cancelled', '{"queue_full": 2}'),
+	('queue_all', '1 runs, 1 live, 3 wait, 0 ok, 0 failed, 0 cancelled', '4 runs, 0 live, 0 wait, 4 ok, 0 failed, 0 cancelled', '{}'),
+	('allow', '4 runs, 4 live, 0 wait, 0 ok, 0 failed, 0 cancelled', '4 runs, 0 live, 0 wait, 4 ok, 0 failed, 0 cancelled', '{}'),
+	('cancel_previous', '4 runs, 1 live, 0 wait, 0 ok, 0 failed, 3 cancelled', '4 runs, 0 live, 0 wait, 1 ok, 0 failed, 3 cancelled', '{}'),
+	('terminate_previous', '4 runs, 1 live, 0 wait, 0 ok, 0 failed, 3 cancelled', '4 runs, 0 live, 0 wait, 1 ok, 0 failed, 3 cancelled', '{}') $$, 'overlap');
+
+-- a run lives while its instance is paused, and while a later generation lives; it does not when it has failed or was cancelled
+SELECT romancy.schedule('lives', '@every 1h', 'waits', overlap => 'skip');
+CALL settle(advance => true);
+SELECT romancy.pause_workflow(live('lives'));
+CALL settle();
+CALL settle(advance => true);
+SELECT is(missed('lives'), '{"overlap": 1}', 'a paused run lives');
+SELECT romancy.resume_workflow(live('lives')), romancy.cancel_workflow(live('lives'));
+CALL settle();
+CALL settle(advance => true);
+SELECT is(counts('lives'), '2 runs, 1 live, 0 wait, 0 ok, 0 failed, 1 cancelled', 'a cancelled one does not');
+SELECT romancy.unschedule('lives');
+SELECT romancy.schedule('chain', '@every 1h', 'again', '{"n": 0}', overlap => 'queue');
+CALL settle(advance => true);
+CALL settle(advance => true);
+SELECT is(counts('chain'), '1 runs, 1 live, 1 wait, 0 ok, 0 failed, 0 cancelled', 'the third generation of a run lives');
+SELECT romancy.send_to(live('chain'), 'go', '"done"');
+CALL settle();
+SELECT is(counts('chain'), '2 runs, 1 live, 0 wait, 1 ok, 0 failed, 0 cancelled', 'what waited starts at its end');
+SELECT ok((SELECT output->0 = to_jsonb(s.scheduled) AND output->1 = output->0 FROM romancy.schedule_runs('chain') s JOIN romancy.instances USING (instance_id) WHERE s.status = 'completed'),
+	'and it knew the time of the first generation');
+SELECT romancy.unschedule('chain');
+SELECT throws_ok($$ SELECT romancy.schedule('bad', '* * * * *', 'report', overlap => 'never') $$, 'RM012');
+
+-- times that were missed
+CREATE FUNCTION catches_up(kind text, late text, age text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE result text;
+BEGIN
+	PERFORM romancy.schedule(kind || late || age, '@every 1h', 'report', overlap => kind, catch_up => nullif(age, '')::interval);
+	CALL pass(kind || late || age, late::interval);
+	CALL settle(1000);
+	result := (SELECT runs || ' ' || missed FROM romancy.schedules WHERE name = kind || late || age);
+	PERFORM romancy.unschedule(kind || late || age);
+	RETURN result;
+END $$;
+SELECT is(catches_up('skip', '1 hour', '1 day'), '1 {}', 'one hour');
+SELECT is(catches_up('skip', '1 hour', '0'), '1 {}', 'a time that is seen at once was not missed');
+SELECT is(catches_up('skip', '5 hours', '1 day'), '1 {"merged": 4}', 'five hours, skip');
+SELECT is(catches_up('queue', '5 hours', '1 day'), '1 {"merged": 4}', 'five hours, queue');
+SELECT is(catches_up('allow', '5 hours', '1 day'), '5 {}', 'five hours, allow');
+SELECT is(catches_up('queue_all', '5 hours', '1 day'), '5 {}', 'five hours, queue_all');
+SELECT is(catches_up('skip', '7 days 30 min', '1 day'), '1 {"merged": 23, "too_old": 144}', 'a week');
+SELECT is(catches_up('allow', '7 days 30 min', '1 day'), '24 {"too_old": 144}', 'a week, allow');
+SELECT is(catches_up('allow', '7 days 30 min', ''), '100 {"catch_up_limit": 68}', 'a week, allow, of any age');
+SELECT romancy.schedule('latest', '@every 1h', 'report');
+CALL pass('latest', '5 hours 30 min');
+CALL settle();
+SELECT cmp_ok(now() - (SELECT scheduled FROM romancy.schedule_runs('latest')), '<', interval '1 hour', 'of several the latest runs');
+
+-- an edit: counters stay, nothing fires at once, and the periods go on
+CALL pass('latest', '1 hour');
+SELECT romancy.schedule('latest', '@every 1h', 'report', '{"new": true}');
+CALL settle();
+SELECT is((SELECT runs || ' ' || missed FROM romancy.schedules WHERE name = 'latest'), '1 {"edited": 1, "merged": 4}', 'an edit counts what was due');
+SELECT cmp_ok((SELECT next_run - now() FROM romancy.schedules WHERE name = 'latest'), '<', interval '31 min', 'edits do not put @every off');
+-- a pause
+SELECT ok(romancy.pause_schedule('latest', 'holidays'), 'paused');
+SELECT is(romancy.pause_schedule('latest', 'again'), false, 'already paused');
+SELECT is((SELECT paused || ' ' || note || coalesce(next_run::text, '') FROM romancy.schedules WHERE name = 'latest'), 'true holidays', 'why');
+CALL pass('latest', '3 hours');
+CALL settle(advance => true);
+SELECT is((SELECT runs FROM romancy.schedules WHERE name = 'latest'), 1::bigint, 'nothing runs meanwhile');
+SELECT isnt(romancy.trigger_schedule('latest'), NULL, 'but what is triggered');
+SELECT romancy.schedule('latest', '@every 1h', 'report');
+SELECT ok((SELECT paused FROM romancy.schedules WHERE name = 'latest'), 'an edit does not end a pause');
+CALL pass('latest', '3 hours');
+SELECT ok(romancy.resume_schedule('latest'), 'resumed');
+SELECT is(romancy.resume_schedule('latest'), false, 'not paused');
+CALL settle();
+SELECT is((SELECT runs || ' ' || missed || coalesce(note, '') FROM romancy.schedules WHERE name = 'latest'), '2 {"edited": 1, "merged": 4, "paused": 3}', 'nothing runs for the times meanwhile');
+SELECT romancy.unschedule('latest');
+
+-- failures
+SELECT romancy.schedule('breaks', '@every 1h', 'fails', pause_on_failure => 3, overlap => 'allow');
+CALL pass('breaks', '2 hours');
+CALL settle();
+SELECT is((SELECT failed || ' ' || failed_in_row || ' ' || paused FROM romancy.schedules WHERE name = 'breaks'), '2 2 false', 'two failures');
+SELECT romancy.retry_workflow(instance_id) FROM romancy.schedule_runs('breaks') LIMIT 1;
+CALL settle();
+SELECT is((SELECT failed || ' ' || failed_in_row || ' ' || paused FROM romancy.schedules WHERE name = 'breaks'), '2 2 false', 'one that is retried is counted once');
+CALL settle(advance => true);
+SELECT is((SELECT failed || ' ' || paused_by || ' ' || note FROM romancy.schedules WHERE name = 'breaks'), '3 romancy 3 failed runs in a row', 'it pauses itself');
+SELECT is((SELECT DISTINCT status || ' ' || (error->>'message') FROM romancy.schedule_runs('breaks')), 'failed no report', 'the error is shown');
+SELECT ok(romancy.health()->>'attention' LIKE '%1 schedule has paused itself%', 'health() says so');
+SELECT ok(romancy.metrics() LIKE '%romancy_schedule_runs_total{schedule="breaks",outcome="failed"} 3%', 'metrics() too') ;
+SELECT romancy.unschedule('breaks');
+
+-- backfill: what has run does not run again
+SELECT romancy.schedule('daily', '0 4 * * *', 'report', timezone => 'Asia/Tokyo');
+SELECT is(romancy.backfill_schedule('daily', '2026-03-01 00:00+09', '2026-03-04 00:00+09'), 3::bigint, 'three days');
+SELECT is(romancy.backfill_schedule('daily', '2026-03-01 00:00+09', '2026-03-05 04:00+09'), 1::bigint, 'one more');
+SELECT is(romancy.backfill_schedule('daily', '2026-03-05 04:00+09', '2026-03-08 00:00+09', overlap => 'queue_all'), 3::bigint, 'three, one after the other');
+SELECT is(statuses('daily'), 'pending,pending,pending,pending,waiting,waiting,waiting', 'they wait');
+CALL settle();
+SELECT is(statuses('daily'), 'completed,completed,completed,completed,completed,completed,completed', 'all have run');
+SELECT is(romancy.backfill_schedule('daily', '2026-03-08', '2026-03-01'), 0::bigint, 'nothing between');
+SELECT throws_ok($$ SELECT romancy.backfill_schedule('daily', '1000-01-01', '2026-03-01') $$, 'RM011');
+SELECT throws_ok($$ SELECT romancy.backfill_schedule('daily', NULL, '2026-03-01') $$, '22004');
+SELECT romancy.unschedule('daily');
+
+-- jitter: later, the same for the same time, never past the next one
+SELECT romancy.schedule('shaky', '0 * * * *', 'report', jitter => '10 min');
+SELECT ok((SELECT due_at >= next_at AND due_at < next_at + interval '10 min' FROM romancy.t_schedule WHERE name = 'shaky'), 'later by less than its jitter');
+SELECT romancy.schedule('shaky', '0 * * * *', 'report', jitter => '10 days');
+SELECT ok((SELECT due_at >= next_at AND due_at < next_at + interval '1 hour' FROM romancy.t_schedule WHERE name = 'shaky'), 'and before the next time');
+CALL settle(2, true);
+SELECT ok((SELECT extract(minute FROM scheduled) = 0 FROM romancy.schedule_runs('shaky') LIMIT 1), 'the time that it is for is the hour');
+SELECT romancy.unschedule('shaky');
+
+-- what is gone: the workflow, a right
+CREATE FUNCTION goes(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN 'true'; END $$;
+SELECT romancy.schedule('lost', '@every 1h', 'goes');
+DROP FUNCTION goes;
+CALL pass('lost', '1 hour');
+CALL settle();
+SELECT is((SELECT missed::text || ' ' || (error->>'sqlstate') || ' ' || failed_in_row FROM romancy.schedules WHERE name = 'lost'), '{"error": 1} RM001 1', 'a workflow that is gone');
+SELECT ok(romancy.health()->>'attention' LIKE '%could not start%', 'health() says so');
+CREATE FUNCTION goes(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN 'true'; END $$;
+CALL pass('lost', '1 hour');
+CALL settle();
+SELECT is((SELECT runs || ' ' || failed_in_row || ' ' || coalesce(error::text, 'none') FROM romancy.schedules WHERE name = 'lost'), '1 0 none', 'and it is there again');
+SELECT throws_ok($$ SELECT romancy.schedule('no', '* * * * *', 'no_such') $$, 'RM001');
+SELECT throws_ok($$ SELECT romancy.schedule('no', '* * * * *', 'report', labels => '{"schedule": 1}') $$, 'RM012');
+SELECT throws_ok($$ SELECT romancy.schedule('no', '* * * * *', 'report', labels => '[1]') $$, 'RM012');
+SELECT throws_ok($$ SELECT romancy.schedule('', '* * * * *', 'report') $$, 'RM012');
+SELECT throws_ok($$ SELECT romancy.schedule('no', '* * * * *', 'report', pause_on_failure => 0) $$, 'RM012');
+SELECT throws_ok($$ SELECT romancy.schedule('no', '* * * * *', 'report', catch_up => '-1 day') $$, 'RM012');
+SELECT throws_ok($$ SELECT romancy.pause_schedule('none') $$, 'RM001');
+SELECT throws_ok($$ SELECT romancy.trigger_schedule('none') $$, 'RM001');
+SELECT throws_ok($$ SELECT romancy.schedule_runs('none') $$, 'RM001');
+SELECT throws_ok($$ SELECT romancy.scheduled_at() $$, 'RM004');
+CREATE FUNCTION in_handler(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.schedule('x', '* * * * *', 'report'); RETURN 'null'; END $$;
+SELECT romancy.start_workflow('in_handler') AS id \gset
+CALL settle();
+SELECT is((SELECT error->>'sqlstate' FROM romancy.instances WHERE instance_id = :'id'), 'RM004', 'not in a handler');
+SELECT romancy.start_workflow('report') AS id \gset
+CALL settle();
+SELECT is((SELECT output->'handler' FROM romancy.instances WHERE instance_id = :'id'), 'null', 'null in an instance that is no schedule''s');
+
+-- a fork of a run has its time; a run is forgotten with its instance
+SELECT romancy.trigger_schedule('lost') AS id \gset
+SELECT romancy.schedule('lost', '@every 1h', 'report');
+SELECT romancy.trigger_schedule('lost') AS id \gset
+CALL settle();
+SELECT romancy.fork_workflow(:'id', 'say:1') AS fork \gset
+CALL settle();
+SELECT is((SELECT output->'activity' FROM romancy.instances WHERE instance_id = :'fork'), (SELECT output->'activity' FROM romancy.instances WHERE instance_id = :'id'), 'a fork');
+SELECT count(*) AS n FROM romancy.schedule_runs('lost') \gset
+SELECT romancy.delete_workflow(:'id');
+SELECT is((SELECT count(*) FROM romancy.schedule_runs('lost')), :n - 1::bigint, 'a run goes with its instance');
+
+-- rights
+CREATE ROLE schedule_alice;
+CREATE ROLE schedule_bob;
+SELECT romancy.grant_usage('schedule_alice'), romancy.grant_usage('schedule_bob');
+SET LOCAL ROLE schedule_bob;
+SELECT throws_ok($$ SELECT romancy.pause_schedule('lost') $$, '42501');
+SELECT throws_ok($$ SELECT romancy.unschedule('lost') $$, '42501');
+SELECT throws_ok($$ SELECT romancy.schedule('lost', '* * * * *', 'report') $$, '42501');
+SELECT throws_ok($$ SELECT romancy.schedule_runs('lost') $$, 'RM001');
+SELECT is((SELECT count(*) FROM romancy.schedules), 0::bigint, 'another role''s schedules are not seen');
+RESET ROLE;
+CREATE FUNCTION whoami(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(current_user::text); END $$;
+SET LOCAL ROLE schedule_alice;
+SELECT romancy.schedule('mine', '0 0 * * *', 'whoami');
+RESET ROLE;
+SELECT romancy.schedule('mine', '0 1 * * *', 'whoami');
+SELECT romancy.trigger_schedule('mine') AS id \gset
+SET LOCAL ROLE schedule_alice;
+CALL settle();
+RESET ROLE;
+SELECT is((SELECT owner || output::text FROM romancy.instances WHERE instance_id = :'id'), 'schedule_alice"schedule_alice"', 'it runs as who created it, also after a superuser''s edit');
+SELECT * FROM finish();
+ROLLBACK;
