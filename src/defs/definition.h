@@ -92,7 +92,7 @@ extern int32 rom_definition_version_arg(FunctionCallInfo fcinfo, int n, const ch
 
 /* The same in a given namespace, under a recorded path (of a running instance), instead of the session's. Called as the role that is to own the instance. */
 extern RomWorkflow *rom_definition_resolve_in(int32 namespace, const char *name, int32 version,
-											const char *path);
+											  const char *path);
 
 /*
  * The activity of that name in a namespace: defined, or else a function found under

@@ -396,7 +396,7 @@ rom_namespace_require_define(const char *function)
 				 errmsg("permission denied for function %s", function),
 				 errdetail("Role \"%s\" may start workflows in namespace \"%s\", not define or set anything.",
 						   GetUserNameFromId(GetUserId(), false), rom_namespace_name(id)),
-				 errhint("The owner of extension \"romancy\" allows it with romancy.grant_usage(â€¦, define => true).")));
+				 errhint("The owner of extension \"romancy\" allows it with romancy.grant_usage(â126¦, define => true).")));
 	return id;
 }
 

@@ -17,12 +17,15 @@ typedef struct RomDrainSource
 
 	/*
 	 * Starts what is due for this role by the engine's clock; how many
-	 * sources handled something. once: each source starts something once in
-	 * a drain at the most.
+	 * sources handled something. once: each source starts something once in a
+	 * drain at the most.
 	 */
 	int			(*fire) (const char *owner, bool once);
 
-	/* When there is something next, after an instant; DT_NOEND: never. In engine scope. */
+	/*
+	 * When there is something next, after an instant; DT_NOEND: never. In
+	 * engine scope.
+	 */
 	TimestampTz (*next_due) (const char *owner, TimestampTz after);
 } RomDrainSource;
 

@@ -72,20 +72,22 @@ typedef struct Reader
 } Reader;
 
 uint64
-rom_cron_hash(const char *text, uint64 seed)
+rom_cron_hash(const char *value, uint64 seed)
 {
 	uint64		hash = UINT64CONST(14695981039346656037) ^ seed;
 
-	for (; *text != '\0'; text++)
-		hash = (hash ^ (uint8) *text) * UINT64CONST(1099511628211);
+	for (; *value != '\0'; value++)
+		hash = (hash ^ (uint8) *value) * UINT64CONST(1099511628211);
 	/* the low bits of that depend on few of the input's */
 	hash ^= hash >> 33;
 	hash *= UINT64CONST(0xff51afd7ed558ccd);
 	return hash ^ (hash >> 33);
 }
 
+static void fail(const Reader *reader, const char *place, const char *what, const char *hint) pg_attribute_noreturn();
+
 /* fail raises the error: what is wrong at place. hint may be NULL. */
-static void pg_attribute_noreturn()
+static void
 fail(const Reader *reader, const char *place, const char *what, const char *hint)
 {
 	int			position = pg_mbstrlen_with_len(reader->text, place - reader->text) + 1;
@@ -397,6 +399,7 @@ read_period(Reader *reader, RomCronRule *rule)
 
 	reader->at += strspn(reader->at, " \t");
 	text = pnstrdup(reader->at, Max(reader->end - reader->at, 0));
+
 	if (!rom_arg_input_interval(text, &interval))
 		fail(reader, reader->at, "@every must be followed by a duration, such as 90s, 15min or 1 day", NULL);
 	if (interval.month != 0)
@@ -428,28 +431,32 @@ read_rule(Reader *reader, RomCronRule *rule)
 		return;
 	}
 	for (int i = 0; i < lengthof(macros); i++)
-		if (len == (int) strlen(macros[i].name) && pg_strncasecmp(reader->at, macros[i].name, len) == 0)
-		{
-			Reader		inner = {macros[i].fields, macros[i].fields, strchr(macros[i].fields, '\0'), reader->name, NULL};
+	{
+		Reader		inner = *reader;
 
-			read_fields(&inner, rule);
-			return;
-		}
+		if (len != (int) strlen(macros[i].name) || pg_strncasecmp(reader->at, macros[i].name, len) != 0)
+			continue;
+		inner.text = inner.at = macros[i].fields;
+		inner.end = inner.at + strlen(inner.at);
+		read_fields(&inner, rule);
+		return;
+	}
 	fail(reader, reader->at, psprintf("\"%.*s\" is not known", len, reader->at),
 		 "There are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually, and @every with a duration.");
 }
 
 void
-rom_cron_parse(const char *text, const char *name, RomCron *cron)
+rom_cron_parse(const char *expression, const char *name, RomCron *cron)
 {
-	Reader		reader = {text, text, NULL, name, NULL};
+	Reader		reader = {expression, expression, NULL, name, NULL};
+	const char *p = expression;
 
-	if (strlen(text) > ROM_CRON_TEXT)
+	if (strlen(expression) > ROM_CRON_TEXT)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("the cron expression is longer than %d bytes", ROM_CRON_TEXT)));
 	cron->count = 0;
-	for (const char *p = text;; p++)
+	for (;;)
 	{
 		const char *end = p + strcspn(p, "|");
 
@@ -460,8 +467,8 @@ rom_cron_parse(const char *text, const char *name, RomCron *cron)
 		while (reader.end > reader.at && strchr(" \t\r\n", reader.end[-1]) != NULL)
 			reader.end--;
 		read_rule(&reader, &cron->rules[cron->count++]);
-		p = end;
-		if (*p == '\0')
+		if (*end == '\0')
 			break;
+		p = end + 1;
 	}
 }

@@ -19,9 +19,9 @@
  * where there is none. Errors: RM012, which names the field and the position
  * (in characters, from 1) of what is wrong, and says so of a date that never comes.
  */
-extern void rom_cron_parse(const char *text, const char *name, RomCron *cron);
+extern void rom_cron_parse(const char *expression, const char *name, RomCron *cron);
 
 /* A hash that is the same on every machine and in every version. */
-extern uint64 rom_cron_hash(const char *text, uint64 seed);
+extern uint64 rom_cron_hash(const char *value, uint64 seed);
 
 #endif							/* ROM_CRON_H */

@@ -185,6 +185,7 @@ time_text(const RomCronRule *rule)
 			appendStringInfo(&text, "at second %s", set_text(rule->seconds, number_name));
 		if (all_minutes && step > 0)
 			return text.data;
+
 		appendStringInfoString(&text, " of ");
 	}
 	appendStringInfoString(&text, minutes_text(rule, seconds));

@@ -74,8 +74,8 @@ rom_fire_plan(RomPlan *plan, TimestampTz now)
 {
 	TimestampTz times[CATCH_UP_MAX];
 	int			max = plan->overlap == ROM_OVERLAP_SKIP || plan->overlap == ROM_OVERLAP_QUEUE ? 1 : CATCH_UP_MAX;
-	int64		n = 0;			/* of times to be run; the last max of them are
-								 * in times[] */
+	int64		n = 0;			/* of times to be run; the last max of them
+								 * are in times[] */
 	TimestampTz time;
 	TimestampTz due;
 

@@ -96,7 +96,7 @@ start_child(RomTurn *turn, RomCall *call, pg_uuid_t *id)
 	SetUserIdAndSecContext(turn->owner,
 						   sec_context | SECURITY_LOCAL_USERID_CHANGE);
 	start.workflow = rom_definition_resolve_in(turn->inst->namespace, options->canvas ? ROM_CANVAS_HANDLER : options->name,
-											 options->version, turn->workflow->search_path);
+											   options->version, turn->workflow->search_path);
 	if (options->canvas)
 		start.flags = ROM_IS_CANVAS;
 	start.name = options->name;

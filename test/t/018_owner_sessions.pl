@@ -38,13 +38,15 @@ sql(q{
 		RETURN mine;
 	END $$;
 	CREATE FUNCTION o.waits(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.receive('go'); RETURN romancy.activity('o.act', '"waited"'); END $$;
-	SELECT romancy.define_activity('o_proc', handler => 'o.proc(jsonb, jsonb)', transactional => false);
 });
 
 # Starts a workflow as a role, in a superuser's session, so that the role need not be able to connect
 sub start_as
 {
 	my ($role, $workflow) = @_;
+	# (a definition belongs to a namespace, and each of these roles has one of its own)
+	sql(qq{SET ROLE "$role"; SET default_transaction_read_only = off; SELECT romancy.define_activity('o_proc', handler => 'o.proc(jsonb, jsonb)', transactional => false)})
+	  if $workflow eq 'flow';
 	return sql(qq{SET ROLE "$role"; SET search_path = o; SET default_transaction_read_only = off; SELECT romancy.start_workflow('$workflow', '"$role"')});
 }
 
