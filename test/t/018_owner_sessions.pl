@@ -114,11 +114,21 @@ sql(q{CREATE FUNCTION o.sees(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT json
 	poll_until($node, qq{SELECT output FROM romancy.instances WHERE instance_id = '$id'}, 'a policy on session_user', expected => '["plain"]');
 }
 
+# Calls SQL in a role's namespace, to which the test's own superuser belongs for so long
+sub in_namespace
+{
+	my ($namespace, $sql) = @_;
+	sql("SELECT romancy.grant_usage(current_user::regrole, namespace => '$namespace')");
+	sql($sql);
+	return sql("SELECT romancy.revoke_usage(current_user::regrole, namespace => '$namespace')");
+}
+
 # renamed: known by name, paused, and on it goes under the old name
 sql(q{CREATE ROLE renamed LOGIN; SELECT romancy.grant_usage('renamed')});
 my $id = start_as('renamed', 'waits');
 poll_until($node, qq{SELECT status FROM romancy.instances WHERE instance_id = '$id'}, 'it waits', expected => 'waiting_for_message');
-sql(q{ALTER ROLE renamed RENAME TO another_name; SELECT romancy.send_to(instance_id, 'go', '1') FROM romancy.instances WHERE status = 'waiting_for_message'});
+sql('ALTER ROLE renamed RENAME TO another_name');
+in_namespace('renamed', q{SELECT romancy.send_to(instance_id, 'go', '1') FROM romancy.instances WHERE status = 'waiting_for_message'});
 poll_until($node, qq{SELECT concat_ws(' ', status, error->>'sqlstate') FROM romancy.instances WHERE instance_id = '$id'}, 'renamed: paused with 42704', expected => 'paused 42704');
 like(sql(qq{SELECT error->>'message' FROM romancy.instances WHERE instance_id = '$id'}), qr/"renamed".*does not exist/, 'the error says why');
 sql(qq{ALTER ROLE another_name RENAME TO renamed; SELECT romancy.resume_workflow('$id')});
@@ -131,10 +141,11 @@ $id = start_as('dropped', 'waits');
 my $later = start_as('dropped', 'waits');
 poll_until($node, q{SELECT count(*) FROM romancy.instances WHERE owner = 'dropped' AND status = 'waiting_for_message'}, 'two wait', expected => '2');
 sql(q{SELECT romancy.revoke_usage('dropped'); DROP OWNED BY dropped; DROP ROLE dropped});
-sql(qq{SELECT romancy.send_to('$id', 'go', '1')});
+in_namespace('dropped', qq{SELECT romancy.send_to('$id', 'go', '1')});
 poll_until($node, qq{SELECT concat_ws(' ', status, error->>'sqlstate') FROM romancy.instances WHERE instance_id = '$id'}, 'dropped: paused with 42704', expected => 'paused 42704');
 is(sql('SELECT count(*) FROM o.effect'), 0, 'nothing ran');
-sql(qq{CREATE ROLE dropped NOLOGIN; SELECT romancy.grant_usage('dropped'); SELECT romancy.resume_workflow('$id'), romancy.send_to('$later', 'go', '1')});
+sql(qq{CREATE ROLE dropped NOLOGIN; SELECT romancy.grant_usage('dropped'); SELECT romancy.resume_workflow('$id')});
+in_namespace('dropped', qq{SELECT romancy.send_to('$later', 'go', '1')});
 poll_until($node, q{SELECT count(*) FROM romancy.instances WHERE owner = 'dropped' AND status = 'completed'}, 'made anew: both complete', expected => '2');
 is(sql('SELECT string_agg(DISTINCT who, \' \') FROM o.effect'), 'dropped', 'as the new role');
 
