@@ -229,12 +229,24 @@ holds_rows(Oid relid, TransactionId copied)
 	return found;
 }
 
-/* Does any table of the extension but t_control hold rows that came with the copy? */
+/* Tables whose rows are no work: who may use what, and what the server found out by itself. */
+static const char *const no_work[] = {"t_control", "t_namespace", "t_grant", "t_schedule_zones"};
+
+/* is_no_work: is the relation one of these? */
+static bool
+is_no_work(Oid relation)
+{
+	for (int i = 0; i < lengthof(no_work); i++)
+		if (relation == rom_relation_oid(no_work[i]))
+			return true;
+	return false;
+}
+
+/* Does any table of the extension, but those, hold rows that came with the copy? */
 static bool
 holds_work(void)
 {
 	TransactionId copied = copied_by();
-	Oid			control = rom_relation_oid("t_control");
 	Relation	depend = table_open(DependRelationId, AccessShareLock);
 	ScanKeyData key[2];
 	SysScanDesc scan;
@@ -252,8 +264,8 @@ holds_work(void)
 		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
 
 		if (form->classid == RelationRelationId &&
-			form->deptype == DEPENDENCY_EXTENSION && form->objid != control &&
-			get_rel_relkind(form->objid) == RELKIND_RELATION)
+			form->deptype == DEPENDENCY_EXTENSION &&
+			get_rel_relkind(form->objid) == RELKIND_RELATION && !is_no_work(form->objid))
 			found = holds_rows(form->objid, copied);
 	}
 	systable_endscan(scan);
