@@ -166,13 +166,18 @@ $node->safe_psql('postgres', q{CALL romancy.run_workflow('three')});
 workflow_is('three', '1 postgres 1 1 0 0 0 1', 'counting goes on');
 $node->stop('immediate');
 $node->start;
+# (what is known of steps is gone with a crash, so its steps may have turns of their own)
+sub one_ran
+{
+	poll_until($node, q{SELECT concat_ws(' ', started, completed, failed, turns BETWEEN 1 AND 4) FROM romancy.stat_workflows WHERE workflow = 'three'}, $_[0], expected => '1 1 0 t');
+}
 is(stats('stat_workflows'), '', 'a crash begins anew');
 $node->safe_psql('postgres', q{CALL romancy.run_workflow('three')});
-workflow_is('three', '1 postgres 1 1 0 0 0 1', 'counted');
+one_ran('counted');
 $node->safe_psql('postgres', 'SELECT romancy.stat_reset()');
 is(stats('stat_workflows') . stats('stat_activities'), '', 'stat_reset');
 $node->safe_psql('postgres', q{CALL romancy.run_workflow('three')});
-workflow_is('three', '1 postgres 1 1 0 0 0 1', 'counted again');
+one_ran('counted again');
 $node->safe_psql('postgres', 'DROP EXTENSION romancy CASCADE');
 $node->safe_psql('postgres', 'CREATE EXTENSION romancy');
 is(stats('stat_workflows') . stats('stat_activities'), '', 'a new extension begins anew');
