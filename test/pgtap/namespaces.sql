@@ -48,7 +48,7 @@ SELECT romancy.start_workflow('tour') AS tour2 \gset
 SELECT is((SELECT version FROM romancy.instances WHERE instance_id = :'tour2'), (SELECT version FROM romancy.instances WHERE instance_id = :'tour'), 'the next start is of its own, too');
 SELECT is(w.handler, 'super.tour(jsonb)', 'with its own handler') FROM romancy.t_workflow w JOIN romancy.t_instance i USING (def_id) WHERE i.instance_id = :'tour2';
 SELECT is(romancy.define_workflow('tour', handler => 'super.tour(jsonb)'), 1, 'a name that another has is free here');
-SELECT is((SELECT array_agg(namespace || ' ' || owner ORDER BY 1) FROM romancy.workflows WHERE name = 'tour' AND defined),
+SELECT is((SELECT array_agg(namespace || ' ' || owner ORDER BY namespace) FROM romancy.workflows WHERE name = 'tour' AND defined),
 	ARRAY['intruder intruder', 'postgres postgres'], 'each namespace has its own');
 SELECT lives_ok($$ SELECT romancy.drop_workflow('tour') $$, 'dropping one');
 SELECT is((SELECT array_agg(namespace) FROM romancy.workflows WHERE name = 'tour' AND defined), ARRAY['intruder'], 'leaves the other');

@@ -54,6 +54,7 @@ sql(q{
 	SELECT romancy.define_activity('work', queue => 'jobs', retry => '{"initial_interval": "20ms", "max_attempts": 3}');
 	SELECT romancy.define_activity('upper', queue => 'jobs');
 	SELECT romancy.define_activity('hand', queue => 'hands');
+	SELECT romancy.define_activity('idle', queue => 'idle');
 	SELECT romancy.define_workflow('greet', queue => 'code');
 	CREATE FUNCTION one(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
 		PERFORM romancy.set_progress(1, 2);
@@ -73,7 +74,7 @@ is(ended(session("select romancy.complete_activity('$token', '7')")), "t\n", 'th
 is(ended($waiter), "7\n", 'await_result');
 like(ended($follower), qr/"finished": true/, 'await_progress');
 is(ended(session(q{call romancy.poll_workflows('code', 'w', wait => '10ms')})), "[]\n", 'poll_workflows');
-is(ended(session(q{call romancy.run_workflow('one', '{"name": "lower"}', timeout => '10ms')})) =~ /timeout/ ? 1 : 0, 1, 'run_workflow');
+is(ended(session(q{call romancy.run_workflow('one', '{"name": "idle"}', timeout => '10ms')})) =~ /timeout/ ? 1 : 0, 1, 'run_workflow');
 
 # the reference workers
 my %languages = (py => { run => ['/usr/bin/python3'], target => $through }, js => { run => ['node'], target => "postgres:///postgres?host=$dir&port=$port&user=$user" });
