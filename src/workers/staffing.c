@@ -441,6 +441,14 @@ make_room(Oid dbid, const Need *need)
 		}
 		if (!idle && worker->kind == ROM_WORKER_SCHEDULER)
 			continue;
+
+		/*
+		 * its like would take its place, and the step under way be waited for
+		 * all the same
+		 */
+		if (need->kind == ROM_WORKER_EXECUTOR && worker->kind == ROM_WORKER_EXECUTOR &&
+			worker->dbid == need->dbid && worker->owner == need->owner)
+			continue;
 		if (need->more && (!idle || worker->kind != ROM_WORKER_EXECUTOR))
 			continue;
 		if (need->more && worker->since + TENURE > plan->now)
