@@ -29,6 +29,7 @@
 #include "tasks/floor.h"
 #include "turn/context.h"
 #include "workers/launcher.h"
+#include "workers/registrar.h"
 #include "workers/utility.h"
 
 ROM_MODULE_MAGIC("romancy", ROM_VERSION);
@@ -47,6 +48,7 @@ _PG_init(void)
 	rom_messages_init();
 	rom_schedules_init();
 	rom_stats_init();
+	rom_registrar_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

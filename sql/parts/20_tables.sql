@@ -53,11 +53,6 @@ CREATE TABLE romancy.t_namespace (
 	namespace_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	name text NOT NULL UNIQUE);
 COMMENT ON SEQUENCE romancy.t_namespace_namespace_id_seq IS 'Numbers of namespaces';
-/*
- * The installer's own, number 1 in every database (so it is not dumped): a superuser's first call would insert it, and
- * another's first call would wait for that transaction.
- */
-INSERT INTO romancy.t_namespace (name) VALUES (current_user);
 COMMENT ON TABLE romancy.t_namespace IS 'What names of definitions, channels, events, groups and queues belong to';
 
 CREATE TABLE romancy.t_grant (

@@ -3,8 +3,7 @@
  * the dump was. (test/t/033_dump_restore.pl finds a table that is missing here.)
  */
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_control', '');
--- (number 1 is the installer's, in every database)
-SELECT pg_catalog.pg_extension_config_dump('romancy.t_namespace', 'WHERE namespace_id <> 1');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_namespace', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_namespace_namespace_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_grant', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_workflow', '');

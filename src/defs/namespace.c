@@ -66,6 +66,7 @@ static Oid	grant_relid = InvalidOid;
 static HTAB *entries = NULL;
 static Resolved resolved;
 static int32 (*running_namespace) (void) = NULL;
+static void (*make_elsewhere) (const char *name) = NULL;
 
 static RomStatement select_grants = {
 	"select n.namespace_id, n.name, g.role, g.define from romancy.t_grant g"
@@ -134,6 +135,12 @@ rom_namespace_on_running(int32 (*running) (void))
 	running_namespace = running;
 }
 
+void
+rom_namespace_on_make(void (*make) (const char *name))
+{
+	make_elsewhere = make;
+}
+
 /* prepare makes the table on first use, and starts listening for changes. */
 static void
 prepare(void)
@@ -176,9 +183,8 @@ by_name(const char *name)
 	return id;
 }
 
-/* make gives the id of a namespace that is made unless it is there. Engine scope needed. */
-static int32
-make(const char *name)
+int32
+rom_namespace_make(const char *name)
 {
 	int32		id = by_name(name);
 	Datum		values[1];
@@ -326,7 +332,14 @@ resolve(bool missing_ok, bool *define)
 		else if (missing_ok || RecoveryInProgress())
 			id = by_name(name);
 		else
-			id = make(name);
+		{
+			/* not by this transaction: others' first calls would wait for its end */
+			id = by_name(name);
+			if (id == ROM_NAMESPACE_NONE && make_elsewhere != NULL)
+				make_elsewhere(name);
+			if (id == ROM_NAMESPACE_NONE)
+				id = rom_namespace_make(name);
+		}
 	}
 	rom_engine_end(&engine);
 	if (id == ROM_NAMESPACE_NONE)
@@ -396,7 +409,7 @@ rom_namespace_require_define(const char *function)
 				 errmsg("permission denied for function %s", function),
 				 errdetail("Role \"%s\" may start workflows in namespace \"%s\", not define or set anything.",
 						   GetUserNameFromId(GetUserId(), false), rom_namespace_name(id)),
-				 errhint("The owner of extension \"romancy\" allows it with romancy.grant_usage(â126¦, define => true).")));
+				 errhint("The owner of extension \"romancy\" allows it with romancy.grant_usage(â€¦, define => true).")));
 	return id;
 }
 
@@ -407,9 +420,13 @@ read_entry(NamespaceEntry *entry)
 	uint64		generation = changes;
 	Datum		values[1] = {Int32GetDatum(entry->id)};
 	RomEngine	engine;
+	Snapshot	snapshot;
 
 	rom_engine_begin(&engine);
-	entry->found = rom_execute(&select_by_id, values, NULL, 1) == 1;
+	/* the latest: another transaction may just have made it */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	entry->found = rom_execute_at(&select_by_id, values, NULL, snapshot, 1) == 1;
+	UnregisterSnapshot(snapshot);
 	entry->is_shared = false;
 	if (entry->found)
 	{
@@ -485,7 +502,7 @@ rom_namespace_grant(const char *role, const char *name, bool define)
 				 errdetail("It has between 1 and %d bytes.", NAMEDATALEN - 1)));
 	prepare();
 	values[0] = CStringGetTextDatum(role);
-	values[1] = Int32GetDatum(make(name));
+	values[1] = Int32GetDatum(rom_namespace_make(name));
 	values[2] = BoolGetDatum(define);
 	rom_execute(&upsert_grant, values, NULL, 0);
 	changed("t_grant");

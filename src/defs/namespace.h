@@ -19,7 +19,7 @@
  * The namespace that the names of a call mean: the running instance's, inside a
  * handler or an activity; else the session's, by romancy.namespace and what is
  * granted to the current user. To be called as the caller, outside the engine
- * scope; enters it by itself, and may insert a superuser's own namespace. Cached
+ * scope; enters it by itself, and has a superuser's own namespace made. Cached
  * until a grant, a membership, a role, the setting or the user changes.
  * Errors: 42501 where none is granted, or not the one that the setting names;
  * RM012 where several are and none has the role's name.
@@ -44,6 +44,15 @@ extern void rom_namespace_check_owner(int32 id, Oid owner);
  */
 extern void rom_namespace_grant(const char *role, const char *name, bool define);
 extern bool rom_namespace_revoke(const char *role, const char *name);
+
+/* Gives the id of a namespace, which the current transaction makes unless it is there. Engine scope needed. */
+extern int32 rom_namespace_make(const char *name);
+
+/*
+ * To be called by whoever can insert a namespace in a transaction of its own: make does, or returns without having done it. It is called in
+ * the engine scope, for a superuser's first call.
+ */
+extern void rom_namespace_on_make(void (*make) (const char *name));
 
 /* To be called by whoever knows the running instance: gives its namespace, or ROM_NAMESPACE_NONE. */
 extern void rom_namespace_on_running(int32 (*running) (void));

@@ -133,6 +133,43 @@ sleep_until(TimestampTz next)
 	SpinLockRelease(&roster->mutex);
 }
 
+/*
+ * romancy.schedulers has changed: where a scheduler is, those that lack are
+ * needed now. (One that saw the change before the launcher did was replaced by
+ * as many as there were before.)
+ */
+static void
+schedulers_changed(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	int			i;
+
+	SpinLockAcquire(&roster->mutex);
+	for (i = 0; i < roster->ndatabases; i++)
+	{
+		RomDatabase *database = &roster->databases[i];
+		int			there = 0;
+		int			j;
+
+		for (j = 0; OidIsValid(database->dbid) && j < roster->nworkers; j++)
+		{
+			RomWorker  *worker = &roster->workers[j];
+
+			/* one that is leaving has seen another setting, perhaps */
+			if (worker->state != ROM_WORKER_FREE &&
+				worker->state != ROM_WORKER_LEAVING &&
+				worker->kind == ROM_WORKER_SCHEDULER &&
+				worker->dbid == database->dbid &&
+				worker->part < rom_guc_schedulers)
+				there++;
+		}
+		if (there > 0 && there < rom_guc_schedulers)
+			database->scheduler_at = Min(database->scheduler_at, now);
+	}
+	SpinLockRelease(&roster->mutex);
+}
+
 void
 rom_launcher_main(Datum arg)
 {
@@ -181,7 +218,7 @@ rom_launcher_main(Datum arg)
 		if (schedulers != rom_guc_schedulers)
 		{
 			schedulers = rom_guc_schedulers;
-			rom_staffing_schedulers_changed();
+			schedulers_changed();
 			plan_at = DT_NOBEGIN;
 		}
 

@@ -242,38 +242,6 @@ wake_scheduler(Oid dbid)
 	rom_roster_set_latches(&latches);
 }
 
-void
-rom_staffing_schedulers_changed(void)
-{
-	RomRoster  *roster = rom_roster_get();
-	TimestampTz now = GetCurrentTimestamp();
-	int			i;
-
-	SpinLockAcquire(&roster->mutex);
-	for (i = 0; i < roster->ndatabases; i++)
-	{
-		RomDatabase *database = &roster->databases[i];
-		int			there = 0;
-		int			j;
-
-		for (j = 0; OidIsValid(database->dbid) && j < roster->nworkers; j++)
-		{
-			RomWorker  *worker = &roster->workers[j];
-
-			/* one that is leaving has seen another setting, perhaps */
-			if (worker->state != ROM_WORKER_FREE &&
-				worker->state != ROM_WORKER_LEAVING &&
-				worker->kind == ROM_WORKER_SCHEDULER &&
-				worker->dbid == database->dbid &&
-				worker->part < rom_guc_schedulers)
-				there++;
-		}
-		if (there > 0 && there < rom_guc_schedulers)
-			database->scheduler_at = Min(database->scheduler_at, now);
-	}
-	SpinLockRelease(&roster->mutex);
-}
-
 /*
  * Which schedulers does a database lack that should be there now? One that is
  * leaving holds its share until it has gone, and is missed from then on.

@@ -18,13 +18,6 @@ extern void rom_staffing_init(void);
 /* Starts what is needed and possible; returns when to look again, DT_NOEND for when told. */
 extern TimestampTz rom_staffing_plan(void);
 
-/*
- * romancy.schedulers has changed: where a scheduler is, those that lack are
- * needed now. (One that saw the change before the launcher did was replaced by
- * as many as there were before.)
- */
-extern void rom_staffing_schedulers_changed(void);
-
 /* romancy.executors has become less: the next plan sends the surplus away, after what they are doing. */
 extern void rom_staffing_executors_lowered(void);
 
