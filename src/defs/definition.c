@@ -408,7 +408,7 @@ rom_definition_by_id(int32 def_id)
 	return &entry->workflow;
 }
 
-/* What stands in the handler's place where a workflow's code runs outside (tasks/outside.c). */
+/* What stands in the handler's place where a workflow's code runs outside (outside/outside.c). */
 #define OUTSIDE_HANDLER "romancy.outside(jsonb)"
 
 /* workflow_function finds a workflow's function for a start; errors as rom_definition_handler(). */

@@ -333,7 +333,10 @@ resolve(bool missing_ok, bool *define)
 			id = by_name(name);
 		else
 		{
-			/* not by this transaction: others' first calls would wait for its end */
+			/*
+			 * not by this transaction: others' first calls would wait for its
+			 * end
+			 */
 			id = by_name(name);
 			if (id == ROM_NAMESPACE_NONE && make_elsewhere != NULL)
 				make_elsewhere(name);
@@ -409,7 +412,7 @@ rom_namespace_require_define(const char *function)
 				 errmsg("permission denied for function %s", function),
 				 errdetail("Role \"%s\" may start workflows in namespace \"%s\", not define or set anything.",
 						   GetUserNameFromId(GetUserId(), false), rom_namespace_name(id)),
-				 errhint("The owner of extension \"romancy\" allows it with romancy.grant_usage(â€¦, define => true).")));
+				 errhint("The owner of extension \"romancy\" allows it with romancy.grant_usage(â126¦, define => true).")));
 	return id;
 }
 

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * fetch.c
- *		fetch_activities and poll_activities, and the same for workflows.
+ *		fetch_activities and poll_activities, and what the same of workflows
+ *		(outside/fetch_workflows.c) shares with them.
  *
  * The call form waits as await_result does: register, look in a transaction
  * of its own, sleep without a snapshot. While there is no work it runs no
@@ -35,7 +36,6 @@
 #include "tasks/fetch.h"
 #include "tasks/lease.h"
 #include "tasks/notify.h"
-#include "tasks/program.h"
 #include "tasks/queue.h"
 #include "turn/context.h"
 
@@ -79,16 +79,14 @@ outlast(void)
 								 GUC_ACTION_LOCAL, true, 0, false);
 }
 
-/* fetch claims as the function form does, and puts the rows into the result. */
-static void
-fetch(FunctionCallInfo fcinfo, const char *prefix,
-	  void (*fill) (RomClaimed *claimed, Datum *values, bool *nulls))
+void
+rom_fetch_rows(FunctionCallInfo fcinfo, const char *function, const char *prefix, RomFetchFill fill)
 {
 	RomClaim	claim;
 	RomClaimed *claimed;
 	int			n;
 
-	rom_context_refuse_handler(prefix[0] ? "fetch_workflows" : "fetch_activities");
+	rom_context_refuse_handler(function);
 	read_claim(fcinfo, prefix, &claim);
 	InitMaterializedSRF(fcinfo, 0);
 	claimed = palloc_array(RomClaimed, claim.max);
@@ -99,8 +97,8 @@ fetch(FunctionCallInfo fcinfo, const char *prefix,
 		outlast();
 	for (int i = 0; i < n; i++)
 	{
-		Datum		values[10];
-		bool		nulls[10] = {0};
+		Datum		values[ROM_FETCH_COLUMNS];
+		bool		nulls[ROM_FETCH_COLUMNS] = {0};
 
 		fill(&claimed[i], values, nulls);
 		tuplestore_putvalues(((ReturnSetInfo *) fcinfo->resultinfo)->setResult,
@@ -145,7 +143,7 @@ PG_FUNCTION_INFO_V1(romancy_fetch_activities);
 Datum
 romancy_fetch_activities(PG_FUNCTION_ARGS)
 {
-	fetch(fcinfo, "", fill_activity);
+	rom_fetch_rows(fcinfo, "fetch_activities", "", fill_activity);
 	return (Datum) 0;
 }
 
@@ -199,12 +197,9 @@ rom_fetch_wait_result(TupleDesc tupdesc, Jsonb *result)
 	return HeapTupleGetDatum(heap_form_tuple(tupdesc, &value, &isnull));
 }
 
-/* How a claimed task is shown. */
-typedef Jsonb *(*ToJson) (RomClaimed *claimed);
-
 /* claim_between claims in a transaction of its own. */
 static int
-claim_between(RomClaim *claim, ToJson json, Jsonb **elements, MemoryContext cxt)
+claim_between(RomClaim *claim, RomFetchJson json, Jsonb **elements, MemoryContext cxt)
 {
 	/* (what it passes over must not pile up while it waits) */
 	MemoryContext look = AllocSetContextCreate(cxt, "romancy fetch", ALLOCSET_DEFAULT_SIZES);
@@ -228,7 +223,7 @@ claim_between(RomClaim *claim, ToJson json, Jsonb **elements, MemoryContext cxt)
 
 /* poll claims, waiting for work until until. */
 static int
-poll(RomClaim *claim, TimestampTz until, ToJson json, Jsonb **elements,
+poll(RomClaim *claim, TimestampTz until, RomFetchJson json, Jsonb **elements,
 	 MemoryContext cxt)
 {
 	volatile int n = 0;
@@ -260,10 +255,9 @@ poll(RomClaim *claim, TimestampTz until, ToJson json, Jsonb **elements,
 	return n;
 }
 
-/* poll_json is the body of a poll procedure. */
-static Datum
-poll_json(FunctionCallInfo fcinfo, const char *procedure, const char *prefix,
-		  ToJson json)
+Datum
+rom_fetch_poll(FunctionCallInfo fcinfo, const char *procedure, const char *prefix,
+			   RomFetchJson json)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	RomClaim	claim;
@@ -302,119 +296,5 @@ PG_FUNCTION_INFO_V1(romancy_poll_activities);
 Datum
 romancy_poll_activities(PG_FUNCTION_ARGS)
 {
-	return poll_json(fcinfo, "poll_activities", "", activity_json);
-}
-
-/* What a workflow task tells besides its row. */
-typedef struct WorkflowOf
-{
-	char	   *name;
-	int32		version;
-	char	   *status;
-	Jsonb	   *input;
-} WorkflowOf;
-
-/* workflow_of reads the instance of a workflow task, in the current context. */
-static void
-workflow_of(RomTask *task, WorkflowOf *w)
-{
-	static RomStatement select = {
-		"SELECT i.workflow, d.version, i.status::text, i.input FROM romancy.t_instance i"
-		" JOIN romancy.t_workflow d ON d.def_id = i.def_id WHERE i.instance_id = $1",
-		1, {UUIDOID}
-	};
-	MemoryContext cxt = CurrentMemoryContext;
-	RomEngine	engine;
-	Datum		values[1];
-	Datum		value;
-	bool		isnull;
-
-	memset(w, 0, sizeof(WorkflowOf));
-	values[0] = UUIDPGetDatum(&task->instance_id);
-	rom_engine_begin(&engine);
-	if (rom_execute(&select, values, NULL, 1) > 0)
-	{
-		w->name = rom_value_text(0, 1, cxt);
-		w->version = DatumGetInt32(rom_value(0, 2, &isnull));
-		w->status = rom_value_text(0, 3, cxt);
-		value = rom_value_copy(0, 4, &isnull, cxt);
-		w->input = isnull ? NULL : DatumGetJsonbP(value);
-	}
-	rom_engine_end(&engine);
-	MemoryContextSwitchTo(cxt);
-}
-
-/* fill_workflow makes a row of type workflow_task. */
-static void
-fill_workflow(RomClaimed *claimed, Datum *values, bool *nulls)
-{
-	RomTask    *task = claimed->task;
-	WorkflowOf	w;
-
-	workflow_of(task, &w);
-	values[0] = CStringGetTextDatum(claimed->token);
-	values[1] = UUIDPGetDatum(&task->instance_id);
-	values[2] = CStringGetTextDatum(w.name);
-	values[3] = Int32GetDatum(w.version);
-	values[4] = CStringGetTextDatum(w.status);
-	values[5] = PointerGetDatum(w.input);
-	nulls[5] = w.input == NULL;
-	values[6] = Int32GetDatum(task->attempt);
-	values[7] = TimestampTzGetDatum(claimed->deadline);
-	values[8] = PointerGetDatum(rom_program_history(task));
-}
-
-PG_FUNCTION_INFO_V1(romancy_fetch_workflows);
-
-/*
- * romancy.fetch_workflows(queue text, worker_id text, max_tasks int, lease interval)
- * -> setof workflow_task
- *
- * Claims instances whose workflow code, of a workflow with this queue, is to go on.
- */
-Datum
-romancy_fetch_workflows(PG_FUNCTION_ARGS)
-{
-	fetch(fcinfo, ROM_QUEUE_WORKFLOWS, fill_workflow);
-	return (Datum) 0;
-}
-
-/* workflow_json is the same as an object. */
-static Jsonb *
-workflow_json(RomClaimed *claimed)
-{
-	RomTask    *task = claimed->task;
-	WorkflowOf	w;
-	RomJb		jb;
-
-	workflow_of(task, &w);
-	rom_jb_begin(&jb);
-	rom_jb_text(&jb, "token", claimed->token);
-	rom_jb_text(&jb, "instance_id",
-				rom_uuid_text(&task->instance_id));
-	rom_jb_text(&jb, "workflow", w.name);
-	rom_jb_int(&jb, "version", w.version);
-	rom_jb_text(&jb, "status", w.status);
-	rom_jb_json(&jb, "history", rom_program_history(task));
-	if (w.input)
-		rom_jb_json(&jb, "input", w.input);
-	else
-		rom_jb_null(&jb, "input");
-	rom_jb_int(&jb, "attempt", task->attempt);
-	rom_jb_time(&jb, "deadline", claimed->deadline);
-	return rom_jb_end(&jb);
-}
-
-PG_FUNCTION_INFO_V1(romancy_poll_workflows);
-
-/*
- * call romancy.poll_workflows(queue text, worker_id text, max_tasks int, lease interval,
- * wait interval, inout tasks jsonb)
- *
- * The same, waiting up to wait for work.
- */
-Datum
-romancy_poll_workflows(PG_FUNCTION_ARGS)
-{
-	return poll_json(fcinfo, "poll_workflows", ROM_QUEUE_WORKFLOWS, workflow_json);
+	return rom_fetch_poll(fcinfo, "poll_activities", "", activity_json);
 }

@@ -68,7 +68,7 @@ next_step(RomTurn *turn, RomCall *call)
 	const char *base;
 
 	/*
-	 * the calls that stand for a program's commands (tasks/command.c) bring
+	 * the calls that stand for a program's commands (outside/command.c) bring
 	 * their id
 	 */
 	if (turn->eval.given_step != NULL)

@@ -28,7 +28,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "instances/event.h"
-#include "tasks/command.h"
+#include "outside/command.h"
 #include "tasks/notify.h"
 #include "tasks/queue.h"
 #include "tasks/task.h"
