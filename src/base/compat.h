@@ -44,6 +44,7 @@
  */
 #if PG_VERSION_NUM < 150009 || (PG_VERSION_NUM >= 160000 && PG_VERSION_NUM < 160005) || \
 	(PG_VERSION_NUM >= 170000 && PG_VERSION_NUM < 170001)
+/* cppcheck-suppress preprocessorErrorDirective */
 #error "romancy needs PostgreSQL 15.9, 16.5, 17.1 or later"
 #endif
 #if PG_VERSION_NUM >= 170000

@@ -279,7 +279,11 @@ refuse(const List *list, const char *setting, const char *user)
 				 errhint("The owner of extension \"romancy\" grants one with romancy.grant_usage.")));
 	initStringInfo(&names);
 	foreach(cell, list)
-		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", ((Granted *) lfirst(cell))->name);
+	{
+		const Granted *g = lfirst(cell);
+
+		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", g->name);
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_ROM_DEFINITION),
 			 errmsg("several namespaces are granted to role \"%s\"", user),

@@ -157,12 +157,12 @@ static const Op ops[] = {
 /* ---------------------------------------------------------------- checking */
 
 /* bad raises RM012 for a key of an element. */
+static void bad(const char *what, const char *key, const char *must) pg_attribute_noreturn();
+
 static void
 bad(const char *what, const char *key, const char *must)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_ROM_DEFINITION),
-			 errmsg("%s: \"%s\" must be %s", what, key, must)));
+	ereport(ERROR, (errcode(ERRCODE_ROM_DEFINITION), errmsg("%s: \"%s\" must be %s", what, key, must)));
 }
 
 /* member is a member of an object as a document; NULL when it is absent or null. */
@@ -639,12 +639,12 @@ await(RomTurn *turn, Jsonb *wait, HTAB *known)
 		JsonbValue *v = getIthJsonbValueFromContainer(&ids->root, i);
 		char	   *id = pnstrdup(v->val.string.val, v->val.string.len);
 
-		if (rom_replay_completion(turn, id) != NULL)
-			over++;
-		else if (rom_replay_scheduled(turn, id) != NULL)
+		bool		at_once = strlen(id) < ROM_STEP_KEY && hash_search(known, id, HASH_FIND, NULL) != NULL;
+
+		if (rom_replay_completion(turn, id) == NULL && rom_replay_scheduled(turn, id) != NULL)
 			pending[npending++] = id;
-		else if (strlen(id) < ROM_STEP_KEY && hash_search(known, id, HASH_FIND, NULL) != NULL)
-			over++;				/* a step that was over at once */
+		else if (rom_replay_completion(turn, id) != NULL || at_once)
+			over++;
 		else
 		{
 			if (turn->wait.was_paused)

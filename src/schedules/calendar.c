@@ -53,6 +53,13 @@ nearest_workday(int day, int first, int ndays)
 	return day;
 }
 
+/* The bit of a day of a month, none for a day that is not one. */
+static uint32
+bit_of(int day)
+{
+	return day >= 1 && day <= 31 ? (uint32) 1 << day : 0;
+}
+
 /* Which days of a month the field "day of month" names. */
 static uint32
 days_by_date(const RomCronRule *rule, int first, int ndays)
@@ -63,10 +70,10 @@ days_by_date(const RomCronRule *rule, int first, int ndays)
 		if (rule->from_last & ((uint32) 1 << n))
 			days |= (uint32) 1 << (ndays - n);
 	if (rule->last_workday)
-		days |= (uint32) 1 << nearest_workday(ndays, first, ndays);
+		days |= bit_of(nearest_workday(ndays, first, ndays));
 	for (int day = 1; day <= ndays; day++)
 		if (rule->nearest & ((uint32) 1 << day))
-			days |= (uint32) 1 << nearest_workday(day, first, ndays);
+			days |= bit_of(nearest_workday(day, first, ndays));
 	return days;
 }
 

@@ -125,6 +125,8 @@ interval_datum(Interval *interval, bool *isnull)
 	return PointerGetDatum(interval);
 }
 
+static void no_schedule(const char *name) pg_attribute_noreturn();
+
 static void
 no_schedule(const char *name)
 {

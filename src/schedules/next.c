@@ -95,7 +95,7 @@ unix_second(TimestampTz time)
 static TimestampTz
 next_of_rule(const RomCronRule *rule, pg_tz *zone, TimestampTz anchor, TimestampTz after)
 {
-	int64		second;
+	int64		second = 0;
 	TimestampTz time;
 
 	if (rule->period > 0)

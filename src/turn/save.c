@@ -248,9 +248,7 @@ rom_save_turn(RomTurn *turn)
 		save_row(turn, last_seq, events, now);
 		if (turn->wait.fan_in > 1 && turn->wait.now != NULL && !final)
 			rom_fanin_set(&inst->id, turn->wait.fan_in);
-		if (final)
-			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
-		else if (turn->out.status == ROM_STATUS_PAUSED && turn->out.error != NULL)
+		if (final || (turn->out.status == ROM_STATUS_PAUSED && turn->out.error != NULL))
 			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
 		else if (turn->out.wake_at <= now && turn->out.slow_next &&
 				 (!turn->how.solo || turn->how.slow_done))
