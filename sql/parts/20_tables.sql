@@ -108,13 +108,21 @@ CREATE TABLE romancy.t_activity (
 	PRIMARY KEY (namespace, name));
 COMMENT ON TABLE romancy.t_activity IS 'Defined activities';
 
+/* The settings that values are read and written with (src/turn/settings.c), by name, as instances had them at their first turn. */
+CREATE TABLE romancy.t_settings (
+	settings_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	settings jsonb NOT NULL);
+COMMENT ON SEQUENCE romancy.t_settings_settings_id_seq IS 'Numbers of rows of settings';
+COMMENT ON TABLE romancy.t_settings IS 'Settings that are fixed for instances: time zone, formats of dates and numbers, language of messages';
+
 /*
  * wake_at: when it is to have a turn without anything else happening: start,
  * timer, retry, deadline, or at once; 'infinity' while it waits for something
  * without a time; NULL when it is final. wait: what the handler is blocked on.
  * flags: ROM_HAS_* of src/instances/instance.h, what has to be tidied at its end. events: those of the turn
  * that ended it, where they are small; the last of its history. NULL while it lives. mailbox: where its
- * messages are, the id of the first of the generations that it continues; NULL for its own id.
+ * messages are, the id of the first of the generations that it continues; NULL for its own id. settings: the
+ * row of t_settings, NULL before the first turn.
  *
  * The columns that a turn changes stand together in the middle, and more than half of a page is left for
  * the new versions of its rows: an UPDATE within a page logs only what lies between the first and the
@@ -135,6 +143,7 @@ CREATE TABLE romancy.t_instance (
 	depth smallint NOT NULL DEFAULT 0,
 	crashes smallint NOT NULL DEFAULT 0,
 	flags int NOT NULL DEFAULT 0,
+	settings int,
 	status romancy.t_status NOT NULL,
 	resume_status romancy.t_status,
 	wake_at timestamptz,

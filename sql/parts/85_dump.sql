@@ -9,6 +9,8 @@ SELECT pg_catalog.pg_extension_config_dump('romancy.t_grant', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_workflow', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_workflow_def_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_activity', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_settings', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_settings_settings_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_instance', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_history', '');

@@ -181,10 +181,24 @@ rom_arg_key_opt(FunctionCallInfo fcinfo, int n)
 	return key;
 }
 
+static bool (*is_step) (void) = NULL;
+
+void
+rom_arg_on_step(bool (*hook) (void))
+{
+	is_step = hook;
+}
+
+bool
+rom_arg_is_step(void)
+{
+	return is_step != NULL && is_step();
+}
+
 void
 rom_arg_check_payload(const Jsonb *jb, const char *argument)
 {
-	if (jb == NULL || VARSIZE(jb) <= rom_guc_max_payload_size)
+	if (jb == NULL || VARSIZE(jb) <= rom_guc_max_payload_size || rom_arg_is_step())
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_ROM_LIMIT),

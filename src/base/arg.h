@@ -46,8 +46,15 @@ extern TimestampTz rom_arg_until(FunctionCallInfo fcinfo, int n, const char *nam
 extern bool rom_arg_timestamp_opt(FunctionCallInfo fcinfo, int n,
 								  const char *name, TimestampTz *value);
 
-/* Raises RM011 when jb (NULL: nothing) is larger than romancy.max_payload_size. */
+/*
+ * Raises RM011 when jb (NULL: nothing) is larger than romancy.max_payload_size. Not in a handler: there the
+ * step is asked about that, unless history answers it (turn/call.c).
+ */
 extern void rom_arg_check_payload(const Jsonb *jb, const char *argument);
+
+/* Says whether the call that is being checked is a step of a running handler; turn/context.c registers the answer. */
+extern bool rom_arg_is_step(void);
+extern void rom_arg_on_step(bool (*hook) (void));
 
 /* Longest name of a channel, an event's type or a group, in bytes. */
 #define ROM_CHANNEL_MAX 128

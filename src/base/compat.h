@@ -84,6 +84,13 @@
 	PortalRun((portal), FETCH_ALL, true, true, (dest), (dest), NULL)
 #endif
 
+/* 16: the server's settings are in a hash table (3057465acf) */
+#if PG_VERSION_NUM >= 160000
+#define rom_guc_variables(n) get_guc_variables(n)
+#else
+#define rom_guc_variables(n) (*(n) = GetNumConfigOptions(), get_guc_variables())
+#endif
+
 /* 16: an update tells which indexes need entries (19d8e2308b) */
 #if PG_VERSION_NUM < 160000
 #define TU_UpdateIndexes bool

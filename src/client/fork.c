@@ -41,9 +41,9 @@ static RomStatement select_original = {
 };
 
 static RomStatement update_fork = {
-	"update romancy.t_instance set last_seq = $2, body_hash = $3, flags = flags | $4,"
-	" scheduled_at = (select o.scheduled_at from romancy.t_instance o where o.instance_id = $5)"
-	" where instance_id = $1",
+	"update romancy.t_instance i set last_seq = $2, body_hash = $3, flags = i.flags | $4,"
+	" scheduled_at = o.scheduled_at, settings = o.settings"
+	" from romancy.t_instance o where i.instance_id = $1 and o.instance_id = $5",
 	5, {UUIDOID, INT8OID, INT8OID, INT4OID, UUIDOID}
 };
 

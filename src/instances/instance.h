@@ -55,6 +55,8 @@ typedef struct RomInstance
 	RomStatus	status;
 	RomStatus	resume_status;	/* while paused */
 	int32		flags;
+	int32		settings;		/* number of the settings fixed for it
+								 * (turn/settings.h); 0: not yet */
 	int16		crashes;
 	int16		depth;
 	char	   *owner_name;

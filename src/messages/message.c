@@ -70,7 +70,7 @@ rom_message_base64_decode(const char *text)
 void
 rom_message_check_binary(const bytea *value)
 {
-	if (value == NULL || VARSIZE_ANY(value) <= rom_guc_max_payload_size)
+	if (value == NULL || VARSIZE_ANY(value) <= rom_guc_max_payload_size || rom_arg_is_step())
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_ROM_LIMIT),

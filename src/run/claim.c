@@ -98,6 +98,7 @@ read_instance(uint64 row)
 	value = rom_value(row, 26, &isnull);
 	inst->mailbox = isnull ? inst->id : *DatumGetUUIDP(value);
 	inst->namespace = get_int(row, 27);
+	inst->settings = get_int(row, 28);
 	return inst;
 }
 
@@ -105,7 +106,7 @@ read_instance(uint64 row)
 	"SELECT instance_id, def_id, priority, status, resume_status, flags, crashes, depth," \
 	" owner, workflow, input, wait, labels, error, progress, last_seq, body_hash," \
 	" parent_id, parent_step, parent_close, created_at, started_at, wake_at, deadline," \
-	" continued_from, mailbox, namespace" \
+	" continued_from, mailbox, namespace, settings" \
 	" FROM romancy.t_instance WHERE instance_id = ANY ($1)"
 
 int

@@ -139,7 +139,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	rom_cost_begin(&run->begun);
 	rom_identity_enter(&identity, turn->owner,
 					   activity->search_path ? activity->search_path : turn->workflow->search_path,
-					   false);
+					   turn->inst->settings, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	before = rom_limit_arm(limits, 2);
 	PG_TRY();
@@ -328,10 +328,12 @@ announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 	p = MemoryContextAllocZero(turn->cxt, sizeof(RomProcedure));
 	p->running.id = turn->inst->id;
 	p->running.workflow = rom_context_copy_text(turn, turn->inst->workflow);
+	p->running.namespace = turn->inst->namespace;
 	p->step = rom_context_copy_text(turn, call->step);
 	p->name = rom_context_copy_text(turn, call->name);
 	p->search_path = rom_context_copy_text(turn, activity->search_path ?
 										   activity->search_path : turn->workflow->search_path);
+	p->settings = turn->inst->settings;
 	(void) rom_activity_definition_handler(activity, turn->owner);
 	p->handler = activity->handler_oid;
 	p->is_procedure = activity->is_procedure;
@@ -413,7 +415,7 @@ resolve(RomTurn *turn, const char *name, RomActivity **result)
 	{
 		RomIdentity identity;
 
-		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path, true);
+		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path, 0, true);
 		PushActiveSnapshot(GetTransactionSnapshot());
 		activity = rom_activity_definition_resolve(turn->inst->namespace, name, turn->workflow->search_path);
 		if (activity->queue == NULL)

@@ -23,6 +23,7 @@ typedef struct RomProcedure
 	char	   *step;
 	char	   *name;
 	char	   *search_path;
+	int32		settings;		/* turn/settings.h */
 	Oid			handler;
 	bool		is_procedure;
 	Jsonb	   *input;

@@ -17,6 +17,7 @@
 #include "turn/evaluate.h"
 #include "turn/recur.h"
 #include "turn/saga.h"
+#include "turn/settings.h"
 
 void
 rom_steps_init(void)
@@ -24,6 +25,7 @@ rom_steps_init(void)
 	rom_turnstile_init();
 	rom_throttle_init();
 	rom_evaluate_init();
+	rom_settings_init();
 	rom_timer_init();
 	rom_saga_init(&rom_primitive_activity);
 	rom_child_init();

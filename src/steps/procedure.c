@@ -44,6 +44,7 @@
 #include "steps/throttle.h"
 #include "turn/context.h"
 #include "turn/limit.h"
+#include "turn/settings.h"
 
 /* param_ref is $n of the CALL. */
 static Node *
@@ -193,10 +194,12 @@ static void
 run_in_session(RomProcedure *p, RomInjected *outcome, MemoryContext cxt)
 {
 	char	   *path = MemoryContextStrdup(cxt, namespace_search_path);
+	List	   *before = NIL;
 
 	PG_TRY();
 	{
 		SetConfigOption("search_path", p->search_path, PGC_USERSET, PGC_S_SESSION);
+		rom_settings_set(p->settings, cxt, &before);
 		outcome->result = invoke(p, cxt);
 		SPI_commit();
 	}
@@ -218,6 +221,7 @@ run_in_session(RomProcedure *p, RomInjected *outcome, MemoryContext cxt)
 	}
 	PG_END_TRY();
 	SetConfigOption("search_path", path, PGC_USERSET, PGC_S_SESSION);
+	rom_settings_put_back(before);
 }
 
 /* run_in_worker runs it in transactions of an executor, which is a session of owner's. */
@@ -230,6 +234,7 @@ run_in_worker(RomProcedure *p, Oid owner, RomInjected *outcome, MemoryContext cx
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		SetConfigOption("search_path", p->search_path, PGC_USERSET, PGC_S_SESSION);
+		rom_settings_set(p->settings, cxt, NULL);
 		outcome->result = invoke(p, cxt);
 		PortalHashTableDeleteAll();
 		CommitTransactionCommand();

@@ -55,7 +55,8 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 	static RomStatement lock = {
 		"SELECT " ROM_TASK_COLUMNS ","
 		" (SELECT CASE WHEN i.wait ? 'saga' THEN 2 WHEN i.status = 'paused' THEN 1 ELSE 0 END"
-		" FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)"
+		" FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL),"
+		" (SELECT i.settings FROM romancy.t_instance i WHERE i.instance_id = t.instance_id)"
 		" FROM romancy.t_task t WHERE t.task_id = ANY ($1) AND t.owner = $2 FOR UPDATE OF t SKIP LOCKED",
 		2, {UUIDARRAYOID, TEXTOID}
 	};
@@ -87,6 +88,8 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 		found[i]->live = !isnull;
 		found[i]->ending = !isnull && DatumGetInt32(state) == 2;
 		found[i]->paused = !isnull && DatumGetInt32(state) == 1;
+		state = rom_value(i, ROM_TASK_NCOLUMNS + 2, &isnull);
+		found[i]->settings = isnull ? 0 : DatumGetInt32(state);
 	}
 	for (int i = 0; i < n; i++)
 		for (uint64 j = 0; j < rows; j++)
@@ -129,6 +132,7 @@ stand_in(RomRun *run, RomTask *task, Oid owner)
 	turn->workflow = rom_definition_by_id(task->def_id);
 	inst->workflow = turn->workflow->name;
 	inst->namespace = turn->workflow->namespace;
+	inst->settings = task->settings;
 	return turn;
 }
 
@@ -148,6 +152,7 @@ announce(RomRun *run, Attempt *a)
 	p->name = a->task->activity;
 	p->search_path = pstrdup(a->activity->search_path ? a->activity->search_path :
 							 a->turn->workflow->search_path);
+	p->settings = a->task->settings;
 	p->handler = a->activity->handler_oid;
 	p->is_procedure = a->activity->is_procedure;
 	p->input = a->task->input;
@@ -165,7 +170,7 @@ find_activity(Attempt *a, Oid owner)
 	RomIdentity identity;
 	RomActivity *activity;
 
-	rom_identity_enter(&identity, owner, a->turn->workflow->search_path, true);
+	rom_identity_enter(&identity, owner, a->turn->workflow->search_path, 0, true);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	activity = rom_activity_definition_resolve(a->turn->inst->namespace, a->task->activity, a->turn->workflow->search_path);
 	if (activity->queue != NULL)

@@ -84,6 +84,7 @@ typedef struct RomTask
 								 * statement reads it) */
 	RomCost    *cost;			/* of the attempt that has just ended, where
 								 * it is known, or NULL */
+	int32		settings;		/* of its instance (execute.c) */
 	bool		paused;			/* its instance is paused (execute.c) */
 	bool		ending;			/* its instance waits for its parts before it
 								 * ends (execute.c) */

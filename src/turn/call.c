@@ -210,7 +210,7 @@ check_replay(RomTurn *turn, RomCall *call, const char *step, RomEvent *event)
 		what = "another step";
 	else if (!name_matches(event, name))
 		what = "another name";
-	else if (!primitive->ignore_input &&
+	else if (!primitive->ignore_input && !rom_carry_left_out(event) &&
 			 !rom_carry_same_jsonb(event->input, call->input))
 	{
 		what = "another input";
@@ -265,13 +265,6 @@ rom_call_step(RomCall *call)
 
 	if (turn->eval.unwinding)
 		rom_context_unwind(turn);
-	if (call->input != NULL && VARSIZE(call->input) > rom_guc_max_payload_size)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_LIMIT),
-				 errmsg("input of \"%s\" has %d bytes, the limit is %d",
-						call->name ? call->name : call->step_base,
-						(int) VARSIZE(call->input), rom_guc_max_payload_size),
-				 errhint("Keep large data in a table and pass a key, or raise romancy.max_payload_size.")));
 	step = next_step(turn, call);
 
 	event = rom_replay_peek(turn);
@@ -285,7 +278,10 @@ rom_call_step(RomCall *call)
 		return event;
 	}
 
-	if (turn->inst->last_seq + turn->replay.history.count - turn->replay.stored >= rom_guc_max_history_events)
+	call->step = step;
+	/* a limit that is lowered while the step waits is not for it */
+	if (turn->inst->last_seq + turn->replay.history.count - turn->replay.stored >= rom_guc_max_history_events &&
+		rom_call_waited(turn, call) == NULL)
 	{
 		rom_context_end_fail(turn,
 							 rom_error_make(ERRCODE_ROM_LIMIT,
@@ -296,7 +292,17 @@ rom_call_step(RomCall *call)
 											NULL));
 		rom_context_unwind(turn);
 	}
-	call->step = step;
+	if (call->input != NULL && VARSIZE(call->input) > rom_guc_max_payload_size &&
+		rom_call_waited(turn, call) == NULL)
+	{
+		/*
+		 * an error that history has to hold: the limit may be another one in
+		 * the next replay
+		 */
+		call->too_large = true;
+		keep_call(turn, call);
+		rom_context_unwind(turn);
+	}
 	if (call->primitive->kind == ROM_PRIMITIVE_PURE)
 	{
 		event = rom_carry_new_event(turn, call);

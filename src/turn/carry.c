@@ -15,6 +15,7 @@
 #include "utils/resowner.h"
 
 #include "base/errors.h"
+#include "base/guc.h"
 #include "base/jb.h"
 #include "instances/event.h"
 #include "memory/slot.h"
@@ -124,6 +125,27 @@ operator_has_to_mend(int sqlerrcode)
 	return sqlerrcode == ERRCODE_ROM_UNDEFINED || sqlerrcode == ERRCODE_ROM_REPLAY;
 }
 
+bool
+rom_carry_left_out(RomEvent *event)
+{
+	return event->type == ROM_EVENT_CALL_FAILED && event->input == NULL;
+}
+
+/* refuse_large makes the event of a call whose input is larger than is kept, with the error that it raises. */
+static void
+refuse_large(RomTurn *turn, RomCall *call, RomEvent *event)
+{
+	event->type = ROM_EVENT_CALL_FAILED;
+	event->input = NULL;
+	event->result = rom_error_make(ERRCODE_ROM_LIMIT,
+								   psprintf("input of \"%s\" has %d bytes, the limit is %d",
+											call->name ? call->name : call->step_base,
+											(int) VARSIZE(call->input), rom_guc_max_payload_size),
+								   NULL,
+								   "Keep large data in a table and pass a key, or raise romancy.max_payload_size.",
+								   NULL);
+}
+
 RomOutcome
 rom_carry_out(RomTurn *turn, RomCall *call)
 {
@@ -132,6 +154,13 @@ rom_carry_out(RomTurn *turn, RomCall *call)
 	RomEvent   *event = rom_carry_new_event(turn, call);
 	volatile RomOutcome outcome = ROM_OUTCOME_DONE;
 
+	if (call->too_large)
+	{
+		MemoryContextSwitchTo(turn->cxt);
+		refuse_large(turn, call, event);
+		MemoryContextSwitchTo(old);
+		goto done;
+	}
 	if (call->primitive->own_subxact)
 	{
 		MemoryContextSwitchTo(turn->cxt);

@@ -26,6 +26,9 @@ extern void rom_carry_inline(RomTurn *turn, RomCall *call, RomEvent *event);
 /* rom_carry_answered appends a carried out call's event, and steps over it. */
 extern RomEvent *rom_carry_answered(RomTurn *turn, RomCall *call, RomEvent *event);
 
+/* rom_carry_left_out: does the event of a call not have its input, which was too large? */
+extern bool rom_carry_left_out(RomEvent *event);
+
 /*
  * rom_carry_out executes the call that the handler was unwound for, in a
  * subtransaction. An error becomes an event (CallFailed) that the handler gets

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
+#include "base/arg.h"
 #include "base/errors.h"
 #include "defs/namespace.h"
 #include "base/uuid.h"
@@ -69,6 +70,7 @@ void
 rom_context_init(void)
 {
 	rom_namespace_on_running(running_namespace);
+	rom_arg_on_step(rom_context_in_handler);
 }
 
 const RomRunning *

@@ -289,7 +289,8 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 
 		rom_context_tear_out = PG_exception_stack;
 		rom_limit_tear_out = PG_exception_stack;
-		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path, true);
+		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path,
+						   turn->inst->settings, true);
 		PushActiveSnapshot(GetTransactionSnapshot());
 		rom_quiet_begin(turn, &quiet);
 		rom_context_push(&code, &turn->inst->id, turn->inst->workflow, NULL);

@@ -14,15 +14,17 @@
 
 #include "base/session.h"
 #include "turn/identity.h"
+#include "turn/settings.h"
 
 void
 rom_identity_enter(RomIdentity *saved, Oid owner, const char *path,
-				   bool read_only)
+				   int32 settings, bool read_only)
 {
 	rom_session_require(owner);
 	GetUserIdAndSecContext(&saved->userid, &saved->sec_context);
 	saved->read_only = XactReadOnly;
 	saved->guc_level = NewGUCNestLevel();
+	rom_settings_apply(settings);
 	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
 	if (path && strcmp(path, namespace_search_path) != 0)
 		(void) set_config_option("search_path", path, PGC_USERSET,

@@ -10,7 +10,7 @@
 
 #include "postgres_ext.h"
 
-/* Runs user code as owner with path in force; to be called inside a subtransaction (its abort undoes it). */
+/* Runs user code as owner with path and the settings of that number (settings.h; 0: the session's) in force; to be called inside a subtransaction (its abort undoes it). */
 typedef struct RomIdentity
 {
 	Oid			userid;
@@ -20,7 +20,7 @@ typedef struct RomIdentity
 } RomIdentity;
 
 extern void rom_identity_enter(RomIdentity *saved, Oid owner, const char *path,
-							   bool read_only);
+							   int32 settings, bool read_only);
 extern void rom_identity_leave(RomIdentity *saved);
 
 #endif							/* ROM_IDENTITY_H */

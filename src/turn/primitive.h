@@ -133,6 +133,8 @@ struct RomCall
 								 * NULL */
 	const char *undoes;			/* of a compensation: the step that it undoes;
 								 * else NULL */
+	bool		too_large;		/* its input is: it raises RM011, and is
+								 * recorded without it */
 	void	   *options;		/* the primitive's own; must survive the
 								 * unwind: allocated in rom_context_memory() */
 };

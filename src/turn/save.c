@@ -117,10 +117,10 @@ static void
 save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 {
 	static RomTable columns = {
-		"t_instance", 16, {
+		"t_instance", 17, {
 			"status", "wake_at", "wait", "output", "error", "started_at", "updated_at",
 			"finished_at", "body_hash", "last_seq", "flags", "labels", "progress",
-			"resume_status", "crashes", "events"
+			"resume_status", "crashes", "events", "settings"
 		}, true
 	};
 	RomInstance *inst = turn->inst;
@@ -128,8 +128,8 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 	Jsonb	   *wait = !final && (turn->wait.now || turn->saga) ?
 		wait_to_jsonb(turn->wait.now, turn->saga) : NULL;
 	Jsonb	   *labels = turn->out.labels ? turn->out.labels : inst->labels;
-	Datum		values[16];
-	bool		nulls[16] = {0};
+	Datum		values[17];
+	bool		nulls[17] = {0};
 	RomRows		rows;
 
 	if (inst->started_at == 0)
@@ -160,6 +160,8 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 	values[14] = Int16GetDatum(inst->crashes);
 	values[15] = events;
 	nulls[15] = events == (Datum) 0;
+	values[16] = Int32GetDatum(inst->settings);
+	nulls[16] = inst->settings == 0;
 	rom_rows_open(&rows, &columns, "t_instance_pkey", true);
 	if (rom_rows_find(&rows, &inst->id))
 	{

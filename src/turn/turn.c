@@ -31,6 +31,7 @@
 #include "turn/replay.h"
 #include "turn/saga.h"
 #include "turn/schedule.h"
+#include "turn/settings.h"
 #include "turn/turn.h"
 #include "turn/verdict.h"
 
@@ -250,9 +251,7 @@ finish(RomTurn *turn)
 		Jsonb	   *output = turn->saga->output;
 
 		turn->saga = NULL;
-		/* the limit may have been lowered since the handler returned */
-		if (!rom_verdict_completed(turn, output))
-			rom_verdict_final(turn, ROM_STATUS_FAILED, turn->out.fail_error);
+		rom_verdict_completed(turn, output);
 	}
 	else
 		rom_verdict_final(turn, turn->saga->status, rom_verdict_saga_error(turn));
@@ -333,8 +332,11 @@ returned(RomTurn *turn, Jsonb *output)
 	if (VARSIZE(output) <= rom_guc_max_payload_size &&
 		rom_saga_close(turn, ROM_STATUS_COMPLETED, output, NULL))
 		return ended(turn);
-	if (rom_verdict_completed(turn, output))
+	if (rom_verdict_fits(turn, output))
+	{
+		rom_verdict_completed(turn, output);
 		return ROM_TURN_SAVE;
+	}
 	rom_verdict_failed(turn, turn->out.fail_error);
 	/* what ran inline is in no subtransaction of its own */
 	return turn->eval.inlined ? ROM_TURN_SAVE : ended(turn);
@@ -570,6 +572,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 	}
 	if (inst->body_hash == 0)
 		inst->body_hash = turn->workflow->body_hash;
+	rom_settings_fix(turn);
 
 	/* it has a history, and has not begun: a fork, or one that is retried */
 	if (inst->status == ROM_STATUS_PENDING && turn->replay.stored > 0)

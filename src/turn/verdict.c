@@ -32,31 +32,33 @@ rom_verdict_waiting(RomTurn *turn, RomStatus status, TimestampTz wake_at)
 }
 
 bool
+rom_verdict_fits(RomTurn *turn, Jsonb *output)
+{
+	/* a canvas gathers the results of any number of tasks */
+	if (VARSIZE(output) <= rom_guc_max_payload_size || (turn->inst->flags & ROM_IS_CANVAS) != 0)
+		return true;
+	turn->out.fail_error =
+		rom_context_copy_jsonb(turn,
+							   rom_error_make(ERRCODE_ROM_LIMIT,
+											  psprintf("output of workflow \"%s\" has %d bytes, the limit is %d",
+													   turn->inst->workflow, (int) VARSIZE(output),
+													   rom_guc_max_payload_size),
+											  NULL,
+											  "Keep large data in a table and return a key, or raise romancy.max_payload_size.",
+											  NULL));
+	return false;
+}
+
+void
 rom_verdict_completed(RomTurn *turn, Jsonb *output)
 {
 	RomEvent   *event = rom_replay_event(turn, ROM_EVENT_WORKFLOW_COMPLETED, NULL);
 
-	/* a canvas gathers the results of any number of tasks */
-	if (VARSIZE(output) > rom_guc_max_payload_size &&
-		!(turn->inst->flags & ROM_IS_CANVAS))
-	{
-		turn->out.fail_error =
-			rom_context_copy_jsonb(turn,
-								   rom_error_make(ERRCODE_ROM_LIMIT,
-												  psprintf("output of workflow \"%s\" has %d bytes, the limit is %d",
-														   turn->inst->workflow, (int) VARSIZE(output),
-														   rom_guc_max_payload_size),
-												  NULL,
-												  "Keep large data in a table and return a key, or raise romancy.max_payload_size.",
-												  NULL));
-		return false;
-	}
 	event->result = output;
 	rom_replay_append(turn, event);
 	turn->out.output = output;
 	turn->out.status = ROM_STATUS_COMPLETED;
 	turn->wait.now = NULL;
-	return true;
 }
 
 void

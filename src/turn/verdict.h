@@ -13,8 +13,11 @@
 /* The instance waits, in status, until wake_at or a message, at most to its deadline. */
 extern void rom_verdict_waiting(RomTurn *turn, RomStatus status, TimestampTz wake_at);
 
-/* It ends with output: true. False where that is over romancy.max_payload_size: turn->out.fail_error is set. */
-extern bool rom_verdict_completed(RomTurn *turn, Jsonb *output);
+/* Is output within romancy.max_payload_size? If not, turn->out.fail_error is set. */
+extern bool rom_verdict_fits(RomTurn *turn, Jsonb *output);
+
+/* It ends with output, which was found to fit. */
+extern void rom_verdict_completed(RomTurn *turn, Jsonb *output);
 
 /* rom_verdict_final ends the instance as failed or cancelled. */
 extern void rom_verdict_final(RomTurn *turn, RomStatus status, Jsonb *error);

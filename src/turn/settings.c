@@ -1,0 +1,413 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *		The settings that an instance's code reads and writes values with, fixed at its first turn.
+ *
+ * A handler asks for to_jsonb(romancy.workflow_now()): the text depends on TimeZone. So what a role, a
+ * database, the server's configuration or another version's defaults say later must not reach an instance
+ * that has begun. The values are the session's reset values, those of a fresh session: what the session has
+ * SET itself does not count. Instances share rows of t_settings; most databases have one.
+ *
+ * Values are compared by the server's own variables, through the records of its settings, which stay where
+ * they are for the life of the process. A record is asked about many times for each step, its name is
+ * looked up once.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/guc_tables.h"
+#include "utils/memutils.h"
+
+#include "base/compat.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "memory/xact.h"
+#include "turn/settings.h"
+
+/* What decides how a value becomes text, a text a value, or what a message says. */
+static const char *const names[] = {
+	"TimeZone", "timezone_abbreviations", "DateStyle", "IntervalStyle",
+	"extra_float_digits", "bytea_output", "xmlbinary", "xmloption",
+	"lc_messages", "lc_monetary", "lc_numeric", "lc_time",
+	"default_text_search_config", "array_nulls", "transform_null_equals",
+	"standard_conforming_strings", "quote_all_identifiers"
+};
+
+#define N_SETTINGS lengthof(names)
+
+/* A row of t_settings. A setting that the row does not have is left as it is. */
+typedef struct Profile
+{
+	int32		id;
+	char	   *texts[N_SETTINGS];	/* or NULL */
+	int			numbers[N_SETTINGS];	/* of settings that are no strings */
+	bool		told;			/* the log says that one was not accepted */
+	struct Profile *next;
+} Profile;
+
+static struct config_generic *records[N_SETTINGS];
+static Profile *profiles = NULL;
+static MemoryContext profiles_cxt = NULL;
+static Oid	profiles_of = InvalidOid;	/* the extension that they were read from */
+static bool stale = false;		/* a row that was read may be gone */
+static bool inserted = false;	/* by this transaction */
+
+static RomStatement select_all = {
+	"select settings_id, settings from romancy.t_settings order by settings_id", 0, {0}
+};
+
+static RomStatement insert_settings = {
+	"insert into romancy.t_settings (settings) values ($1) returning settings_id", 1, {JSONBOID}
+};
+
+/* find_records looks the server's records up, once. */
+static void
+find_records(void)
+{
+	struct config_generic **all;
+	int			n;
+
+	if (records[0] != NULL)
+		return;
+	all = rom_guc_variables(&n);
+	for (int i = N_SETTINGS - 1; i >= 0; i--)
+	{
+		for (int j = 0; j < n && records[i] == NULL; j++)
+			if (pg_strcasecmp(all[j]->name, names[i]) == 0)
+				records[i] = all[j];
+		if (records[i] == NULL)
+			elog(ERROR, "setting \"%s\" does not exist", names[i]);
+	}
+}
+
+/* number is the value of a setting that is no string: the one in force, or (reset) the one that the session began with. */
+static int
+number(struct config_generic *record, bool reset)
+{
+	switch (record->vartype)
+	{
+		case PGC_BOOL:
+			{
+				struct config_bool *c = (struct config_bool *) record;
+
+				return reset ? c->reset_val : *c->variable;
+			}
+		case PGC_INT:
+			{
+				struct config_int *c = (struct config_int *) record;
+
+				return reset ? c->reset_val : *c->variable;
+			}
+		case PGC_ENUM:
+			{
+				struct config_enum *c = (struct config_enum *) record;
+
+				return reset ? c->reset_val : *c->variable;
+			}
+		default:
+			return 0;
+	}
+}
+
+/* string is the value of one that is a string, likewise. */
+static const char *
+string(struct config_generic *record, bool reset)
+{
+	struct config_string *c = (struct config_string *) record;
+	const char *value = reset ? c->reset_val : *c->variable;
+
+	return value ? value : "";
+}
+
+/* reset_text is the text of the value that the session began with. */
+static const char *
+reset_text(struct config_generic *record)
+{
+	int			n = number(record, true);
+
+	switch (record->vartype)
+	{
+		case PGC_STRING:
+			return string(record, true);
+		case PGC_BOOL:
+			return n ? "on" : "off";
+		case PGC_ENUM:
+			return config_enum_lookup_by_value((struct config_enum *) record, n);
+		default:
+			return psprintf("%d", n);
+	}
+}
+
+/* parse gives the number of a text; false where this server does not know it. */
+static bool
+parse(struct config_generic *record, const char *text, int *result)
+{
+	bool		b;
+
+	switch (record->vartype)
+	{
+		case PGC_BOOL:
+			if (!parse_bool(text, &b))
+				return false;
+			*result = b;
+			return true;
+		case PGC_ENUM:
+			return config_enum_lookup_by_name((struct config_enum *) record, text, result);
+		case PGC_INT:
+			return parse_int(text, result, record->flags, NULL);
+		default:
+			*result = 0;
+			return true;
+	}
+}
+
+/* is_value: has the setting the profile's value, in force or as the session began? */
+static inline bool
+is_value(const Profile *profile, int i, bool reset)
+{
+	if (profile->texts[i] == NULL)
+		return true;
+	if (records[i]->vartype == PGC_STRING)
+		return strcmp(string(records[i], reset), profile->texts[i]) == 0;
+	return number(records[i], reset) == profile->numbers[i];
+}
+
+/* add_profile files a row of t_settings. */
+static Profile *
+add_profile(int32 id, Jsonb *json)
+{
+	MemoryContext old = MemoryContextSwitchTo(profiles_cxt);
+	Profile    *profile = palloc0_object(Profile);
+
+	profile->id = id;
+	for (int i = 0; i < N_SETTINGS; i++)
+	{
+		char	   *text = rom_jb_get_text(json, names[i]);
+
+		/* one that this server cannot read stays, and is refused where it is applied */
+		if (text != NULL && !parse(records[i], text, &profile->numbers[i]))
+			profile->numbers[i] = INT_MIN;
+		profile->texts[i] = text;
+	}
+	profile->next = profiles;
+	profiles = profile;
+	MemoryContextSwitchTo(old);
+	return profile;
+}
+
+/* read_profiles reads all rows. Engine scope. */
+static void
+read_profiles(void)
+{
+	uint64		rows;
+
+	find_records();
+	if (profiles_cxt == NULL)
+		profiles_cxt = AllocSetContextCreate(TopMemoryContext, "romancy settings", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(profiles_cxt);
+	profiles = NULL;
+	stale = false;
+	profiles_of = rom_extension_oid();
+	rows = rom_execute(&select_all, NULL, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+		int32		id = DatumGetInt32(rom_value(i, 1, &isnull));
+
+		(void) add_profile(id, DatumGetJsonbP(rom_value(i, 2, &isnull)));
+	}
+}
+
+/* is_known: may what was read be believed? */
+static bool
+is_known(void)
+{
+	return profiles != NULL && !stale && profiles_of == rom_extension_oid();
+}
+
+/* find_profile finds one by its number, or NULL. */
+static Profile *
+find_profile(int32 id)
+{
+	if (!is_known())
+		return NULL;
+	for (Profile *p = profiles; p != NULL; p = p->next)
+		if (p->id == id)
+			return p;
+	return NULL;
+}
+
+/* find_fresh finds the one that has the values with which this session began, or NULL. */
+static Profile *
+find_fresh(void)
+{
+	if (!is_known())
+		return NULL;
+	for (Profile *p = profiles; p != NULL; p = p->next)
+	{
+		bool		same = true;
+
+		for (int i = 0; i < N_SETTINGS && same; i++)
+			same = p->texts[i] != NULL && is_value(p, i, true);
+		if (same)
+			return p;
+	}
+	return NULL;
+}
+
+/* insert_fresh makes a row of the values with which this session began. Engine scope. Two who do so at once make two rows, which is no harm. */
+static Profile *
+insert_fresh(void)
+{
+	Datum		values[1];
+	bool		isnull;
+	Jsonb	   *json;
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	for (int i = 0; i < N_SETTINGS; i++)
+		rom_jb_text(&jb, names[i], reset_text(records[i]));
+	json = rom_jb_end(&jb);
+	values[0] = PointerGetDatum(json);
+	inserted = true;
+	rom_execute(&insert_settings, values, NULL, 0);
+	return add_profile(DatumGetInt32(rom_value(0, 1, &isnull)), json);
+}
+
+void
+rom_settings_fix(RomTurn *turn)
+{
+	Profile    *profile;
+
+	if (turn->inst->settings != 0)
+		return;
+	profile = find_fresh();
+	if (profile == NULL)
+	{
+		MemoryContext old = CurrentMemoryContext;
+		RomEngine	engine;
+
+		rom_engine_begin(&engine);
+		read_profiles();
+		profile = find_fresh();
+		if (profile == NULL)
+			profile = insert_fresh();
+		rom_engine_end(&engine);
+		MemoryContextSwitchTo(old);
+	}
+	turn->inst->settings = profile->id;
+}
+
+/* profile_of is the row of that number, read where it is not known; NULL: there is none. */
+static Profile *
+profile_of(int32 id)
+{
+	Profile    *profile = id == 0 ? NULL : find_profile(id);
+
+	if (profile == NULL && id != 0)
+	{
+		MemoryContext old = CurrentMemoryContext;
+		RomEngine	engine;
+
+		rom_engine_begin(&engine);
+		read_profiles();
+		rom_engine_end(&engine);
+		MemoryContextSwitchTo(old);
+		profile = find_profile(id);
+	}
+	return profile;
+}
+
+/* set_one sets a setting that has another value than the profile's. */
+static void
+set_one(Profile *profile, int i, GucAction action)
+{
+	if (set_config_option(names[i], profile->texts[i], PGC_SUSET, PGC_S_SESSION,
+						  action, true, DEBUG1, false) > 0 || profile->told)
+		return;
+	profile->told = true;
+	ereport(LOG,
+			(errmsg("workflows that began with \"%s\" set to \"%s\" go on without it",
+					names[i], profile->texts[i]),
+			 errdetail("This server does not accept the value any more."),
+			 errhint("If a replay differs, the instance is paused with RM003.")));
+}
+
+void
+rom_settings_apply(int32 id)
+{
+	Profile    *profile = profile_of(id);
+
+	for (int i = 0; profile != NULL && i < N_SETTINGS; i++)
+		if (!is_value(profile, i, false))
+			set_one(profile, i, GUC_ACTION_SAVE);
+}
+
+void
+rom_settings_set(int32 id, MemoryContext cxt, List **before)
+{
+	Profile    *profile = profile_of(id);
+
+	for (int i = 0; profile != NULL && i < N_SETTINGS; i++)
+	{
+		if (is_value(profile, i, false))
+			continue;
+		if (before != NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(cxt);
+
+			*before = lappend(*before, pstrdup(names[i]));
+			*before = lappend(*before, pstrdup(GetConfigOption(names[i], false, false)));
+			MemoryContextSwitchTo(old);
+		}
+		set_one(profile, i, GUC_ACTION_SET);
+	}
+}
+
+void
+rom_settings_put_back(List *before)
+{
+	for (int i = 0; i < list_length(before); i += 2)
+		(void) set_config_option(list_nth(before, i), list_nth(before, i + 1), PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SET, true, DEBUG1, false);
+}
+
+/* ---------------------------------------------------------------- ends of transactions */
+
+static void
+committed(void)
+{
+	inserted = false;
+}
+
+/* a row of this transaction may be gone */
+static void
+aborted(void)
+{
+	stale |= inserted;
+	inserted = false;
+}
+
+static void
+sub_aborted(int level)
+{
+	stale |= inserted;
+}
+
+void
+rom_settings_init(void)
+{
+	static const RomXactPart part = {
+		.name = "rows of settings",
+		.order = ROM_XACT_WATCH,
+		.committed = committed,
+		.prepared = aborted,
+		.aborted = aborted,
+		.sub_aborted = sub_aborted,
+	};
+
+	rom_xact_register(&part);
+}

@@ -1,0 +1,36 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.h
+ *		The settings that an instance's code reads and writes values with, fixed at its first turn.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_SETTINGS_H
+#define ROM_SETTINGS_H
+
+#include "turn/primitive.h"
+
+/*
+ * Fixes the settings of an instance that has none yet, to those with which this session began: in an
+ * executor, the owner's as of the connection. Raises the errors of engine SQL.
+ */
+extern void rom_settings_fix(RomTurn *turn);
+
+/*
+ * Puts the settings number id (t_settings) in force until the current GUC nest level ends; 0: leaves all as
+ * they are. What this server does not accept any more (a time zone that is gone) is left as it is, with a
+ * line in the log.
+ */
+extern void rom_settings_apply(int32 id);
+
+/*
+ * The same for the session, until its settings are reset, or until rom_settings_put_back(*before): what they
+ * were, in cxt. before: NULL where that is not wanted. Needs a transaction.
+ */
+extern void rom_settings_set(int32 id, MemoryContext cxt, List **before);
+extern void rom_settings_put_back(List *before);
+
+/* Registers with the ends of transactions; called from _PG_init. */
+extern void rom_settings_init(void);
+
+#endif							/* ROM_SETTINGS_H */
