@@ -76,7 +76,7 @@ CREATE FUNCTION raises(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE
 CREATE FUNCTION calls_raises(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('raises', i, retry => '{"max_attempts": 1}'); END $$;
 CREATE FUNCTION context_of(id uuid) RETURNS text LANGUAGE plpgsql AS $$ DECLARE c text; BEGIN PERFORM romancy.get_result(id); RETURN ''; EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS c = PG_EXCEPTION_CONTEXT; RETURN c; END $$;
 SELECT id FROM run('calls_raises') \gset
-SELECT matches(context_of(:'id'), '^PL/pgSQL function raises\(jsonb\) line 1 at RAISE\nSQL expression .*\nPL/pgSQL function calls_raises\(jsonb\) line 1 at RETURN\n', 'get_result has the context of the activity and of the handler');
+SELECT matches(context_of(:'id'), '^PL/pgSQL function raises\(jsonb\) line 1 at RAISE\n(SQL|PL/pgSQL) expression .*\nPL/pgSQL function calls_raises\(jsonb\) line 1 at RETURN\n', 'get_result has the context of the activity and of the handler');
 
 -- handlers by name
 SELECT is(romancy.define_workflow('a', handler => 'charge'), 1, 'a handler by its name');
