@@ -18,5 +18,5 @@ call romancy.drain(advance_time => true) \g /dev/null
 
 select i.input->>'expense' as expense, i.status, i.output from romancy.instances i
 where i.workflow = 'approval.expense' order by 1;
-select sent_to, subject from approval.mail order by id;
+select sent_to, subject from approval.mail order by subject;
 select * from approval.payment;

@@ -33,8 +33,9 @@ EXCEPTION WHEN SQLSTATE 'RM007' THEN
 END $$;
 SELECT romancy.define_workflow('subscribe', 'subscribe(jsonb)', retention => '90 days', description => 'Bills a customer every month');
 
-SELECT romancy.start_workflow('subscribe', '{"customer": "Ada", "amount": 10, "month": 1}') AS ada \gset
-SELECT romancy.start_workflow('subscribe', '{"customer": "Ben", "amount": 12.5, "month": 1}') AS ben \gset
+-- Both begin tomorrow
+SELECT romancy.start_workflow('subscribe', '{"customer": "Ada", "amount": 10, "month": 1}', start_at => now() + interval '1 day') AS ada \gset
+SELECT romancy.start_workflow('subscribe', '{"customer": "Ben", "amount": 12.5, "month": 1}', start_at => now() + interval '1 day') AS ben \gset
 
 -- Half a year, in no time. (The workers would do it in half a year.)
 CALL romancy.drain(max_turns => 20, advance_time => true) \gset

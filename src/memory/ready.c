@@ -21,6 +21,7 @@
 
 #include "base/guc.h"
 #include "memory/due.h"
+#include "memory/hold.h"
 #include "memory/ready.h"
 #include "memory/roster.h"
 #include "memory/shmem.h"
@@ -282,6 +283,8 @@ rom_ready_put(const RomReadyItem *items, int n, TimestampTz now)
 		{
 			const RomReadyItem *item = &items[done];
 
+			if (rom_hold_keeps(item->dbid, item->owner, item->at, now))
+				continue;
 			if (area->ring_count == RING_SIZE)
 			{
 				RomDatabase *database =

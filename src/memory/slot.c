@@ -42,6 +42,7 @@
 #include "memory/roster.h"
 #include "memory/shmem.h"
 #include "memory/slot.h"
+#include "memory/waiter.h"
 
 #define SESSION_SLOTS 64
 #define SUSPECTS_MAX 1024
@@ -197,11 +198,9 @@ rom_slot_adopt(int number, Oid owner)
 bool
 rom_slot_attach(void)
 {
-	int			i;
-
 	if (area == NULL || mine != NULL)
 		return true;
-	for (i = area->nexecutors; i < area->nslots; i++)
+	for (int i = area->nexecutors; i < area->nslots; i++)
 	{
 		Slot	   *slot = &area->slots[i];
 		bool		got;
@@ -334,6 +333,26 @@ put_ready(RomReadyItem *items, int n)
 	rom_ready_put(items, n, now);
 }
 
+uint64
+rom_slot_owner_key(Oid owner)
+{
+	return rom_waiter_key('d', &owner, sizeof(owner));
+}
+
+bool
+rom_slot_owner_busy(Oid owner)
+{
+	for (int i = 0; area != NULL && i < area->nslots; i++)
+	{
+		volatile Slot *slot = &area->slots[i];
+
+		if (slot != mine && slot->pid != 0 && slot->owner == owner && slot->dbid == MyDatabaseId &&
+			(slot->count > 0 || slot->kept))
+			return true;
+	}
+	return false;
+}
+
 void
 rom_slot_end(void)
 {
@@ -353,6 +372,7 @@ rom_slot_end(void)
 	mine->count = 0;
 	SpinLockRelease(&mine->mutex);
 	put_ready(items, n);
+	rom_waiter_notify(rom_slot_owner_key(mine->owner));
 }
 
 void
@@ -380,6 +400,7 @@ rom_slot_unkeep(void)
 	mine->kept = mine->kept_again = false;
 	SpinLockRelease(&mine->mutex);
 	put_ready(&item, again ? 1 : 0);
+	rom_waiter_notify(rom_slot_owner_key(mine->owner));
 }
 
 bool
@@ -456,11 +477,9 @@ rom_slot_mark_again(const pg_uuid_t *id)
 void
 rom_slot_cancel(const pg_uuid_t *id)
 {
-	int			i;
-
 	if (area == NULL)
 		return;
-	for (i = 0; i < area->nslots; i++)
+	for (int i = 0; i < area->nslots; i++)
 	{
 		Slot	   *slot = &area->slots[i];
 

@@ -105,6 +105,13 @@ extern bool rom_slot_mark_again(const pg_uuid_t *id);
 /* Does some process run a turn of this instance now? */
 extern bool rom_slot_busy(const pg_uuid_t *id);
 
+/*
+ * Does another process of this database run turns or tasks of this owner's now? When one of them is over,
+ * who waits for the key (waiter.h) is woken. Without shared memory: never.
+ */
+extern bool rom_slot_owner_busy(Oid owner);
+extern uint64 rom_slot_owner_key(Oid owner);
+
 /* All such instances of this database; how many, in a palloc'd array. */
 extern int	rom_slot_running(pg_uuid_t **ids);
 

@@ -3,11 +3,15 @@
  * drain.c
  *		Running everything that is ready in the caller's session.
  *
- * Outside a transaction block each batch of turns is committed; inside one
+ * Outside a transaction block each turn is committed; inside one
  * nothing is, and every turn runs in a subtransaction, so that a test can
  * roll all of it back. Only instances of the calling role are run: a session
  * may be prepared (temporary tables, settings), and that must not reach
  * another role's work.
+ *
+ * Beside workers, outside a transaction block: what the drain itself makes ready it runs itself
+ * (memory/hold.c), what a worker of the same role has in hand is waited for, and the drain returns
+ * when nothing is ready. So its result does not depend on whether there are workers.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,7 +35,9 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/spi.h"
+#include "memory/hold.h"
 #include "memory/slot.h"
+#include "memory/waiter.h"
 #include "run/batch.h"
 #include "run/borrowed.h"
 #include "run/drain.h"
@@ -73,9 +79,9 @@ rom_drain_register(const RomDrainSource *new_source)
 	source = new_source;
 }
 
-/* find_ready fills ids with instances of the owner that are due (or have something in the inbox). */
+/* find_ready fills ids with tasks (unless they are left out) or instances of the owner that are due (or have something in the inbox). */
 static int
-find_ready(Drain *d, pg_uuid_t *ids, int max)
+find_ready(Drain *d, pg_uuid_t *ids, int max, bool tasks)
 {
 	static RomStatement due = {
 		"SELECT instance_id FROM romancy.t_instance"
@@ -108,7 +114,7 @@ find_ready(Drain *d, pg_uuid_t *ids, int max)
 	 * tasks first: an instance with some of its results in the inbox is not
 	 * worth a turn yet
 	 */
-	if (rom_run_hook() != NULL)
+	if (rom_run_hook() != NULL && tasks)
 		n = rom_run_hook()->find(d->owner_name, d->looked_at, ids, max);
 	if (n > 0)
 	{
@@ -314,8 +320,77 @@ run_committed(Drain *d, const pg_uuid_t *id)
 	return turns;
 }
 
-/* drain runs until nothing is ready. */
+/* others_work: does a worker, or another session, run something of the owner's now? In a transaction block that is nobody's concern. */
+static bool
+others_work(const Drain *d)
+{
+	return !d->in_block && rom_slot_owner_busy(d->owner);
+}
+
+/* wait_for_others returns when another process has ended what it has of the owner's in hand, or part of it. No snapshot, and no lock, is held meanwhile. */
 static void
+wait_for_others(const Drain *d)
+{
+	SPI_commit();
+	MemoryContextSwitchTo(d->cxt);
+	PG_TRY();
+	{
+		rom_waiter_register(rom_slot_owner_key(d->owner));
+		if (others_work(d))
+			(void) rom_waiter_sleep(DT_NOEND);
+	}
+	PG_FINALLY();
+	{
+		rom_waiter_unregister();
+	}
+	PG_END_TRY();
+}
+
+/* look finds what is ready, with a snapshot of its own outside a transaction block. */
+static int
+look(Drain *d, pg_uuid_t *ids, int max, bool tasks)
+{
+	int			n;
+
+	if (!d->in_block)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	n = find_ready(d, ids, max, tasks);
+	if (!d->in_block)
+		PopActiveSnapshot();
+	return n;
+}
+
+/* look_later advances the clock to what is due next, and finds it. False: nothing is. */
+static bool
+look_later(Drain *d, pg_uuid_t *ids, int max, int *n)
+{
+	bool		advanced;
+
+	if (!d->in_block)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	advanced = advance(d);
+	if (!d->in_block)
+		PopActiveSnapshot();
+	if (advanced)
+		*n = look(d, ids, max, true);
+	return advanced;
+}
+
+/* run_found runs what was found, and returns how many turns that came to. */
+static int
+run_found(Drain *d, const pg_uuid_t *ids, int n)
+{
+	int			turns = 0;
+
+	if (d->in_block)
+		return run_block(d, ids, n);
+	for (int i = 0; i < n; i++)
+		turns += run_committed(d, &ids[i]);
+	return turns;
+}
+
+/* drain runs until nothing is ready. False: the turns were used up before, or nobody knows who runs what is ready. */
+static bool
 drain(Drain *d)
 {
 	pg_uuid_t	ids[FIND_MAX];
@@ -325,46 +400,48 @@ drain(Drain *d)
 	{
 		int			max = FIND_MAX;
 		int			n;
-		int			turns = 0;
+		int			turns;
 		bool		advanced = false;
+		bool		others;
 
 		CHECK_FOR_INTERRUPTS();
 		if (d->max_turns > 0)
 			max = Min(max, d->max_turns - d->turns);
 		if (max <= 0)
-			break;
+			return false;
 		MemoryContextSwitchTo(d->cxt);
-		if (!d->in_block)
-			PushActiveSnapshot(GetTransactionSnapshot());
-		n = find_ready(d, ids, max);
-		if (n == 0 && d->advance_time)
+
+		/* what they end from here on is found by the look into the tables */
+		others = others_work(d);
+		n = look(d, ids, max, true);
+		if (n == 0 && others)
 		{
-			advanced = advance(d);
-			if (advanced)
-				n = find_ready(d, ids, max);
+			wait_for_others(d);
+			continue;
 		}
-		if (!d->in_block)
-			PopActiveSnapshot();
+		if (n == 0 && d->advance_time)
+			advanced = look_later(d, ids, max, &n);
 		if (n == 0)
-			break;
+			return true;
 		d->held = 0;
-		if (d->in_block)
-			turns = run_block(d, ids, n);
-		else
-			for (int i = 0; i < n; i++)
-				turns += run_committed(d, &ids[i]);
+		turns = run_found(d, ids, n);
+		if (turns == 0)
+		{
+			/* tasks that others have in hand: the instances beside them */
+			n = look(d, ids, max, false);
+			turns = run_found(d, ids, n);
+		}
 		d->turns += turns;
 
-		/*
-		 * all of them are being run by others, or go round in circles: those
-		 * who run what they wait for do so by the wall clock
-		 */
+		/* those who run what they wait for do so by the wall clock */
 		if (advanced)
 			turns -= d->held;
-		if (turns == 0 && ++idle >= 3)
-			break;
 		if (turns > 0)
 			idle = 0;
+		else if (others_work(d))
+			wait_for_others(d);
+		else if (++idle >= 3)
+			return false;		/* it goes round in circles */
 		if (!d->in_block)
 			MemoryContextReset(d->cxt);
 	}
@@ -383,6 +460,7 @@ Datum
 romancy_drain(PG_FUNCTION_ARGS)
 {
 	Drain		d = {0};
+	volatile bool nothing_left = false;
 	Oid			userid;
 	int			sec_context;
 	MemoryContext caller = CurrentMemoryContext;
@@ -414,16 +492,20 @@ romancy_drain(PG_FUNCTION_ARGS)
 	{
 		d.owner_name = MemoryContextStrdup(caller, GetUserNameFromId(userid, false));
 		if (!d.in_block)
+		{
 			SPI_connect_ext(SPI_OPT_NONATOMIC);
+			rom_hold_begin(d.owner);
+		}
 		if (source != NULL)
 			source->begin();
-		drain(&d);
+		nothing_left = drain(&d);
 		if (!d.in_block)
 			SPI_finish();
 	}
 	PG_FINALLY();
 	{
 		draining = false;
+		rom_hold_end(nothing_left);
 		rom_borrowed_reset();
 		rom_throttle_clock_reset();
 		rom_clock_reset();

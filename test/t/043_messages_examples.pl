@@ -21,7 +21,7 @@ sub example
 	return $out;
 }
 
-# approval drains and moves the clock by itself: no worker is to come before it
+# without workers; 074_drain_beside_workers.pl runs approval beside them
 $node->append_conf('postgresql.conf', "romancy.enabled = off");
 $node->reload;
 poll_until($node, 'show romancy.enabled', 'switched off', expected => 'off');
