@@ -54,8 +54,9 @@ static RomStatement insert_started = {
 };
 
 static RomStatement select_names = {
-	"SELECT s.name, s.next_at FROM romancy.t_schedule s WHERE s.name > $1 ORDER BY s.name LIMIT $2",
-	2, {TEXTOID, INT4OID}
+	"SELECT s.namespace, s.name, s.next_at FROM romancy.t_schedule s WHERE (s.namespace, s.name) > ($1, $2)"
+	" ORDER BY s.namespace, s.name LIMIT $3",
+	3, {INT4OID, TEXTOID, INT4OID}
 };
 
 /* Is a time too old to be caught up with? */
@@ -124,37 +125,43 @@ static void
 compute_anew(void)
 {
 	MemoryContext cxt = CurrentMemoryContext;
-	Datum		values[2] = {CStringGetTextDatum(""), Int32GetDatum(PAGE)};
+	Datum		values[3] = {Int32GetDatum(0), CStringGetTextDatum(""), Int32GetDatum(PAGE)};
 	uint64		n;
 
 	do
 	{
+		int32	   *namespaces;
 		char	  **names;
 		TimestampTz *nexts;
 
 		n = rom_execute(&select_names, values, NULL, 0);
+		namespaces = palloc_array(int32, Max(n, 1));
 		names = palloc_array(char *, Max(n, 1));
 		nexts = palloc_array(TimestampTz, Max(n, 1));
 		for (uint64 i = 0; i < n; i++)
 		{
 			bool		isnull;
 
-			names[i] = rom_value_text(i, 1, cxt);
-			nexts[i] = DatumGetTimestampTz(rom_value(i, 2, &isnull));
+			namespaces[i] = DatumGetInt32(rom_value(i, 1, &isnull));
+			names[i] = rom_value_text(i, 2, cxt);
+			nexts[i] = DatumGetTimestampTz(rom_value(i, 3, &isnull));
 			if (isnull)
 				nexts[i] = DT_NOEND;
 		}
 		SPI_freetuptable(SPI_tuptable);
 		for (uint64 i = 0; i < n; i++)
 		{
-			RomPlan    *plan = rom_plan_lock(names[i], GetUserId());
+			RomPlan    *plan = rom_plan_lock(namespaces[i], names[i], GetUserId());
 
 			if (plan != NULL && !plan->paused && rom_plan_next(plan, plan->after_at) != nexts[i])
 				rom_plan_save(plan, rom_runs_waiting(plan) > 0);
 			CHECK_FOR_INTERRUPTS();
 		}
 		if (n > 0)
-			values[0] = CStringGetTextDatum(names[n - 1]);
+		{
+			values[0] = Int32GetDatum(namespaces[n - 1]);
+			values[1] = CStringGetTextDatum(names[n - 1]);
+		}
 	} while (n >= PAGE);
 	rom_execute(&delete_started, NULL, NULL, 0);
 	values[0] = TimestampTzGetDatum(PgStartTime);
@@ -206,7 +213,7 @@ next_due(void)
 
 /* ---------------------------------------------------------------- drain */
 
-/* Names of the schedules that fired in this drain, where each may fire once. */
+/* Stored names of the schedules that fired in this drain, where each may fire once. */
 static List *fired = NIL;
 static MemoryContext fired_cxt = NULL;
 
@@ -249,7 +256,7 @@ drain_fire(const char *owner, bool once)
 		{
 			MemoryContext old = MemoryContextSwitchTo(fired_cxt);
 
-			fired = lappend(fired, pstrdup(plans[i]->name));
+			fired = lappend(fired, rom_plan_stored_name(plans[i]));
 			MemoryContextSwitchTo(old);
 		}
 	}

@@ -33,22 +33,25 @@
 	" s.name, s.owner, s.search_path, s.cron, s.timezone, s.workflow, s.overlap, s.input, s.labels, s.catch_up, s.jitter," \
 	" s.pause_on_failure, s.anchor, s.after_at, s.paused_at, s.failed_in_row, s.missed, s.namespace "
 
+/* As rom_plan_stored_name() writes it. */
+#define STORED_NAME_SQL "(s.namespace || '/' || s.name)"
+
 static RomStatement select_due = {
 	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.due_at <= $1"
-	" ORDER BY s.due_at, s.name LIMIT $2 FOR UPDATE SKIP LOCKED",
+	" ORDER BY s.due_at, s.namespace, s.name LIMIT $2 FOR UPDATE SKIP LOCKED",
 	2, {TIMESTAMPTZOID, INT4OID}
 };
 
 static RomStatement select_due_of = {
 	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.due_at <= $1 AND s.owner = $3"
-	" AND (s.due_at = '-infinity' OR s.name <> ALL ($4))"
-	" ORDER BY s.due_at, s.name LIMIT $2 FOR UPDATE SKIP LOCKED",
+	" AND (s.due_at = '-infinity' OR " STORED_NAME_SQL " <> ALL ($4))"
+	" ORDER BY s.due_at, s.namespace, s.name LIMIT $2 FOR UPDATE SKIP LOCKED",
 	4, {TIMESTAMPTZOID, INT4OID, TEXTOID, TEXTARRAYOID}
 };
 
 static RomStatement select_one = {
-	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.name = $1 FOR UPDATE",
-	1, {TEXTOID}
+	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2 FOR UPDATE",
+	2, {INT4OID, TEXTOID}
 };
 
 static RomStatement select_next = {
@@ -57,7 +60,7 @@ static RomStatement select_next = {
 };
 
 static RomStatement select_next_of = {
-	"SELECT s.due_at FROM romancy.t_schedule s WHERE s.due_at > $1 AND s.owner = $2 AND s.name <> ALL ($3)"
+	"SELECT s.due_at FROM romancy.t_schedule s WHERE s.due_at > $1 AND s.owner = $2 AND " STORED_NAME_SQL " <> ALL ($3)"
 	" ORDER BY s.due_at LIMIT 1",
 	3, {TIMESTAMPTZOID, TEXTOID, TEXTARRAYOID}
 };
@@ -68,9 +71,9 @@ static RomStatement update_plan = {
 	" last_run = CASE WHEN $9 >= coalesce(last_at, $9) THEN $10 ELSE last_run END,"
 	" error = CASE WHEN $11 IS NULL AND $5 > 0 THEN NULL ELSE coalesce($11, error) END,"
 	" paused_at = coalesce(paused_at, $12), paused_by = CASE WHEN $12 IS NULL THEN paused_by ELSE 'romancy' END,"
-	" note = coalesce($13, note) WHERE name = $1",
-	13, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT4OID, JSONBOID,
-	TIMESTAMPTZOID, UUIDOID, JSONBOID, TIMESTAMPTZOID, TEXTOID}
+	" note = coalesce($13, note) WHERE name = $1 AND namespace = $14",
+	14, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT4OID, JSONBOID,
+	TIMESTAMPTZOID, UUIDOID, JSONBOID, TIMESTAMPTZOID, TEXTOID, INT4OID}
 };
 
 static const char *const overlap_names[] = {
@@ -121,6 +124,12 @@ rom_plan_sweep(void)
 	if (number < 0)
 		number = rom_sweep_find("schedules");
 	return number;
+}
+
+char *
+rom_plan_stored_name(const RomPlan *plan)
+{
+	return psprintf("%d/%s", plan->namespace, plan->name);
 }
 
 char *
@@ -230,9 +239,9 @@ rom_plan_next_due(const char *owner, Datum besides, TimestampTz after)
 }
 
 RomPlan *
-rom_plan_lock(const char *name, Oid caller)
+rom_plan_lock(int32 namespace, const char *name, Oid caller)
 {
-	Datum		values[1] = {CStringGetTextDatum(name)};
+	Datum		values[2] = {Int32GetDatum(namespace), CStringGetTextDatum(name)};
 	RomPlan    *plan;
 	Oid			owner;
 
@@ -301,8 +310,8 @@ merged_missed(const RomPlan *plan)
 void
 rom_plan_save(RomPlan *plan, bool waits)
 {
-	Datum		values[13];
-	bool		nulls[13] = {false};
+	Datum		values[14];
+	bool		nulls[14] = {false};
 	TimestampTz next = rom_plan_next(plan, plan->after_at);
 	TimestampTz due = waits ? DT_NOBEGIN : rom_plan_due_at(plan, next);
 
@@ -328,6 +337,7 @@ rom_plan_save(RomPlan *plan, bool waits)
 	nulls[11] = nulls[12] = plan->pause_note == NULL;
 	if (plan->pause_note != NULL)
 		values[12] = CStringGetTextDatum(plan->pause_note);
+	values[13] = Int32GetDatum(plan->namespace);
 	rom_execute(&update_plan, values, nulls, 0);
 	if (due != DT_NOEND)
 		rom_wake_sweep(rom_plan_sweep(), Max(due, 0));

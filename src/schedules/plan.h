@@ -43,9 +43,9 @@ typedef enum RomMissed
 
 typedef struct RomPlan
 {
+	int32		namespace;		/* of its name, and of the workflow's */
 	char	   *name;
 	char	   *owner;
-	int32		namespace;		/* of the workflow's name */
 	char	   *search_path;	/* in which the workflow's name is looked up */
 	char	   *cron_text;
 	char	   *zone_name;
@@ -82,8 +82,8 @@ extern RomOverlap rom_plan_overlap(const char *name);
 
 /*
  * Locks and reads schedules that are due by now, nearest first, passing over those that others hold; how many.
- * owner: of this role alone, and of the schedules named in the text[] besides those alone of which a run waits that may
- * start; NULL: of all. Engine scope needed.
+ * owner: of this role alone, and of the schedules whose stored names (rom_plan_stored_name()) are in the text[] besides those alone of
+ * which a run waits that may start; NULL: of all. Engine scope needed.
  */
 extern int	rom_plan_due(TimestampTz now, const char *owner, Datum besides, int limit, RomPlan **plans);
 
@@ -91,10 +91,10 @@ extern int	rom_plan_due(TimestampTz now, const char *owner, Datum besides, int l
 extern TimestampTz rom_plan_next_due(const char *owner, Datum besides, TimestampTz after);
 
 /*
- * Locks and reads a schedule by name, waiting for others, for a caller that may change it. NULL when there is none; 42501 for one
- * of another role. caller: the role that asks. Engine scope needed.
+ * Locks and reads a schedule of a namespace by name, waiting for others, for a caller that may change it. NULL when there is none;
+ * 42501 for one of another role. caller: the role that asks. Engine scope needed.
  */
-extern RomPlan *rom_plan_lock(const char *name, Oid caller);
+extern RomPlan *rom_plan_lock(int32 namespace, const char *name, Oid caller);
 
 /* The schedule's first time after an instant; DT_NOEND: none. */
 extern TimestampTz rom_plan_next(const RomPlan *plan, TimestampTz after);
@@ -110,6 +110,9 @@ extern int64 rom_plan_count(const RomPlan *plan, TimestampTz after, TimestampTz 
  * now. Engine scope needed.
  */
 extern void rom_plan_save(RomPlan *plan, bool waits);
+
+/* Its name with the namespace: no two schedules of the database have the same. */
+extern char *rom_plan_stored_name(const RomPlan *plan);
 
 /* A time in UTC, in the form that keys and labels have: 2026-11-29T03:00:00Z. */
 extern char *rom_plan_time_text(TimestampTz time);
