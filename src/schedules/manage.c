@@ -225,8 +225,13 @@ romancy_schedule(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 	if (plan != NULL)
 	{
-		int64		late = plan->paused ? 0 : rom_plan_count(plan, plan->after_at, DatumGetTimestampTz(values[13]));
+		int64		late = 0;
 
+		if (!plan->paused)
+		{
+			rom_plan_understand(plan);
+			late = rom_plan_count(plan, plan->after_at, DatumGetTimestampTz(values[13]));
+		}
 		values[1] = CStringGetTextDatum(plan->owner);
 		rom_execute(&update_schedule, values, nulls, 0);
 		plan = rom_plan_lock(namespace, name, role);
@@ -234,6 +239,7 @@ romancy_schedule(PG_FUNCTION_ARGS)
 	}
 	else
 		plan = rom_plan_lock(namespace, name, role);
+	rom_plan_understand(plan);
 	rom_plan_save(plan, rom_runs_waiting(plan) > 0);
 	rom_engine_end(&engine);
 	PG_RETURN_VOID();
@@ -324,6 +330,7 @@ romancy_resume_schedule(PG_FUNCTION_ARGS)
 	plan = rom_plan_lock(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
+	rom_plan_understand(plan);
 	resumed = plan->paused;
 	if (resumed)
 	{
@@ -363,6 +370,7 @@ romancy_trigger_schedule(PG_FUNCTION_ARGS)
 	plan = rom_plan_lock(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
+	rom_plan_understand(plan);
 	rom_runs_start_now(plan, rom_now(), id);
 	rom_plan_save(plan, rom_runs_waiting(plan) > 0);
 	rom_engine_end(&engine);
@@ -400,6 +408,7 @@ romancy_backfill_schedule(PG_FUNCTION_ARGS)
 	plan = rom_plan_lock(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
+	rom_plan_understand(plan);
 	for (TimestampTz time = rom_plan_next(plan, from - 1); time < to; time = rom_plan_next(plan, time))
 	{
 		RomOffer	offer;

@@ -31,7 +31,7 @@
 
 #define PLAN_COLUMNS \
 	" s.name, s.owner, s.search_path, s.cron, s.timezone, s.workflow, s.overlap, s.input, s.labels, s.catch_up, s.jitter," \
-	" s.pause_on_failure, s.anchor, s.after_at, s.paused_at, s.failed_in_row, s.missed, s.namespace "
+	" s.pause_on_failure, s.anchor, s.after_at, s.paused_at, s.failed_in_row, s.missed, s.namespace, s.next_at "
 
 /* As rom_plan_stored_name() writes it. */
 #define STORED_NAME_SQL "(s.namespace || '/' || s.name)"
@@ -51,6 +51,22 @@ static RomStatement select_due_of = {
 
 static RomStatement select_one = {
 	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2 FOR UPDATE",
+	2, {INT4OID, TEXTOID}
+};
+
+static RomStatement select_free = {
+	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2 FOR UPDATE SKIP LOCKED",
+	2, {INT4OID, TEXTOID}
+};
+
+static RomStatement select_page = {
+	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE (s.namespace, s.name) > ($1, $2) AND s.paused_at IS NULL"
+	" ORDER BY s.namespace, s.name LIMIT $3",
+	3, {INT4OID, TEXTOID, INT4OID}
+};
+
+static RomStatement select_there = {
+	"SELECT 1 FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2",
 	2, {INT4OID, TEXTOID}
 };
 
@@ -74,6 +90,12 @@ static RomStatement update_plan = {
 	" note = coalesce($13, note) WHERE name = $1 AND namespace = $14",
 	14, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT4OID, JSONBOID,
 	TIMESTAMPTZOID, UUIDOID, JSONBOID, TIMESTAMPTZOID, TEXTOID, INT4OID}
+};
+
+static RomStatement stop_plan = {
+	"UPDATE romancy.t_schedule SET paused_at = coalesce(paused_at, $3), paused_by = 'romancy', note = $4, error = $5, due_at = NULL"
+	" WHERE namespace = $1 AND name = $2",
+	5, {INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, JSONBOID}
 };
 
 static const char *const overlap_names[] = {
@@ -185,12 +207,14 @@ read_plan(uint64 row, MemoryContext cxt)
 	plan->failed_in_row = DatumGetInt32(rom_value(row, 16, &isnull));
 	plan->missed = copied(row, 17, cxt);
 	plan->namespace = DatumGetInt32(rom_value(row, 18, &isnull));
+	plan->next_at = DatumGetTimestampTz(rom_value(row, 19, &isnull));
+	if (isnull)
+		plan->next_at = DT_NOEND;
 	return plan;
 }
 
-/* Reads the expression and the zone, which can be gone with new zone data. */
-static void
-understand(RomPlan *plan)
+void
+rom_plan_understand(RomPlan *plan)
 {
 	rom_cron_parse(plan->cron_text, plan->name, &plan->cron);
 	plan->zone = rom_zone_find_opt(plan->zone_name);
@@ -212,8 +236,19 @@ rom_plan_due(TimestampTz now, const char *owner, Datum besides, int limit, RomPl
 	for (int i = 0; i < n; i++)
 		plans[i] = read_plan(i, cxt);
 	SPI_freetuptable(SPI_tuptable);
+	return n;
+}
+
+int
+rom_plan_page(const RomPlan *last, int limit, RomPlan **plans)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[3] = {Int32GetDatum(last ? last->namespace : 0), CStringGetTextDatum(last ? last->name : ""), Int32GetDatum(limit)};
+	int			n = (int) rom_execute(&select_page, values, NULL, 0);
+
 	for (int i = 0; i < n; i++)
-		understand(plans[i]);
+		plans[i] = read_plan(i, cxt);
+	SPI_freetuptable(SPI_tuptable);
 	return n;
 }
 
@@ -253,8 +288,34 @@ rom_plan_lock(int32 namespace, const char *name, Oid caller)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of schedule \"%s\"", name)));
-	understand(plan);
 	return plan;
+}
+
+RomPlan *
+rom_plan_lock_free(const RomPlan *plan, bool *held)
+{
+	Datum		values[2] = {Int32GetDatum(plan->namespace), CStringGetTextDatum(plan->name)};
+	RomPlan    *locked;
+
+	*held = false;
+	if (rom_execute(&select_free, values, NULL, 1) == 0)
+	{
+		*held = rom_execute(&select_there, values, NULL, 1) > 0;
+		return NULL;
+	}
+	locked = read_plan(0, CurrentMemoryContext);
+	rom_plan_understand(locked);
+	return locked;
+}
+
+void
+rom_plan_stop(const RomPlan *plan, Jsonb *error, const char *message)
+{
+	Datum		values[5] = {Int32GetDatum(plan->namespace), CStringGetTextDatum(plan->name), TimestampTzGetDatum(rom_now())};
+
+	values[3] = CStringGetTextDatum(message);
+	values[4] = PointerGetDatum(error);
+	rom_execute(&stop_plan, values, NULL, 0);
 }
 
 TimestampTz

@@ -29,6 +29,7 @@
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "defs/namespace.h"
 #include "instances/delete.h"
 #include "instances/inbox.h"
 #include "instances/start.h"
@@ -183,13 +184,13 @@ resolve(const RomPlan *plan)
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	workflow = rom_definition_resolve_in(plan->namespace, plan->workflow, 0, plan->search_path);
+	rom_namespace_check_owner(plan->namespace, owner);
 	SetUserIdAndSecContext(userid, sec_context);
 	return workflow;
 }
 
-/* May an error be over at the next try, without anybody's help? */
-static bool
-passes(int sqlerrcode)
+bool
+rom_runs_passes(int sqlerrcode)
 {
 	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
 
@@ -228,7 +229,7 @@ try_resolve(const RomPlan *plan, Jsonb **error)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
-		if (passes(edata->sqlerrcode))
+		if (rom_runs_passes(edata->sqlerrcode))
 			ReThrowError(edata);
 		*error = rom_error_to_jsonb(edata);
 		if (rom_guc_log_failures)

@@ -51,7 +51,8 @@ typedef struct Profile
 static struct config_generic *records[N_SETTINGS];
 static Profile *profiles = NULL;
 static MemoryContext profiles_cxt = NULL;
-static Oid	profiles_of = InvalidOid;	/* the extension that they were read from */
+static Oid	profiles_of = InvalidOid;	/* the extension that they were read
+										 * from */
 static bool stale = false;		/* a row that was read may be gone */
 static bool inserted = false;	/* by this transaction */
 
@@ -187,8 +188,11 @@ add_profile(int32 id, Jsonb *json)
 	{
 		char	   *text = rom_jb_get_text(json, names[i]);
 
-		/* one that this server cannot read stays, and is refused where it is applied */
-		if (text != NULL && !parse(records[i], text, &profile->numbers[i]))
+		/*
+		 * one that this server cannot read stays, and is refused where it is
+		 * applied
+		 */
+		if (text !=NULL && !parse(records[i], text, &profile->numbers[i]))
 			profile->numbers[i] = INT_MIN;
 		profile->texts[i] = text;
 	}

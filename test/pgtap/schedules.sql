@@ -218,6 +218,34 @@ SELECT romancy.start_workflow('report') AS id \gset
 CALL settle();
 SELECT is((SELECT output->'handler' FROM romancy.instances WHERE instance_id = :'id'), 'null', 'null in an instance that is no schedule''s');
 
+-- one that cannot be handled holds up no other
+SELECT romancy.schedule('broken', '@every 1h', 'report'), romancy.schedule('sound', '@every 1h', 'report');
+CALL pass('broken', '2 hours');
+CALL pass('sound', '1 hour');
+UPDATE romancy.t_schedule SET cron = '@every now and then' WHERE name = 'broken';
+CALL settle();
+SELECT is((SELECT runs FROM romancy.schedules WHERE name = 'sound'), 1::bigint, 'beside one that cannot be read another one runs');
+SELECT matches((SELECT paused_by || ' ' || note || ' ' || (error->>'sqlstate') FROM romancy.schedules WHERE name = 'broken'), '^romancy invalid cron expression .* RM012$', 'which pauses itself, and says why');
+SELECT throws_ok($$ SELECT romancy.resume_schedule('broken') $$, 'RM012', NULL, 'it cannot be resumed as it is');
+SELECT romancy.schedule('broken', '@every 1h', 'report');
+SELECT ok(romancy.resume_schedule('broken'), 'but when it is defined anew');
+SELECT is((SELECT sum(romancy.unschedule(name)::int) FROM unnest(ARRAY['broken', 'sound']) name), 2::bigint, 'dropped');
+-- nor does a superuser's in a namespace in which another role may define by now
+SET LOCAL romancy.namespace = 'schedule_now_shared';
+CREATE ROLE schedule_carol;
+SELECT romancy.grant_usage('schedule_carol', namespace => 'schedule_now_shared', define => false);
+SELECT romancy.schedule('root', '@every 1h', 'report'), romancy.schedule('root2', '@every 1h', 'report');
+SELECT romancy.grant_usage('schedule_carol', namespace => 'schedule_now_shared');
+CALL pass('root', '1 hour');
+CALL settle();
+SELECT is((SELECT missed::text || ' ' || (error->>'sqlstate') || ' ' || paused FROM romancy.schedules WHERE name = 'root'), '{"error": 1} 42501 false', 'a superuser''s run in a shared namespace is counted');
+SELECT is((SELECT sum(romancy.unschedule(name)::int) FROM unnest(ARRAY['root', 'root2']) name), 2::bigint, 'dropped');
+SET LOCAL romancy.namespace = '';
+-- the sign of a period means the same in every session
+SET LOCAL intervalstyle = 'sql_standard';
+SELECT throws_ok($$ SELECT romancy.schedule('sign', '@every -1h 2d ago', 'report') $$, 'RM012', NULL, 'whatever its setting of IntervalStyle');
+RESET intervalstyle;
+
 -- a fork of a run has its time; a run is forgotten with its instance
 SELECT romancy.trigger_schedule('lost') AS id \gset
 SELECT romancy.schedule('lost', '@every 1h', 'report');
