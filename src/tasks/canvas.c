@@ -306,7 +306,7 @@ rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count)
 		1, {UUIDOID}
 	};
 	static RomStatement running = {
-		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state = 1",
+		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state IN (1, 6)",
 		1, {UUIDOID}
 	};
 	Datum		values[1];

@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -37,10 +38,20 @@ typedef struct Note
 	RomAccountChange change;
 	uint64		waiter;
 	int			level;
+	int			below;			/* of the same account, of a lower level; NONE */
 	int			tasks;			/* claimed, on the account of their queue */
 	bool		limited;		/* one of the claims had a limit */
 	bool		told;			/* the ender knows that others may wait */
 } Note;
+
+/* The uppermost note of an account. */
+typedef struct Top
+{
+	uint64		key;			/* hash key */
+	int			note;
+} Top;
+
+#define NONE (-1)
 
 static void (*on_freed) (void) = NULL;
 
@@ -48,6 +59,7 @@ static void (*on_freed) (void) = NULL;
 static Note *notes = NULL;
 static int	nnotes = 0;
 static int	notes_size = 0;
+static HTAB *tops = NULL;
 
 /* prepare makes room for n notes more. */
 static void
@@ -56,6 +68,12 @@ prepare(int n)
 	rom_accounts_prepare();
 	if (notes == NULL)
 	{
+		HASHCTL		ctl;
+
+		ctl.keysize = sizeof(uint64);
+		ctl.entrysize = sizeof(Top);
+		ctl.hcxt = TopMemoryContext;
+		tops = hash_create("romancy accounts of a transaction", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 		notes = MemoryContextAlloc(TopMemoryContext, 16 * sizeof(Note));
 		notes_size = 16;
 	}
@@ -68,18 +86,36 @@ prepare(int n)
 
 /* note_of finds or makes a level's note of an account; there is room for one. */
 static Note *
-note_of(uint64 key, uint64 waiter, int level)
+note_of(uint64 key, int32 namespace, uint64 waiter, int level)
 {
+	Top		   *top;
 	Note	   *note;
+	bool		found;
 
-	for (int i = nnotes - 1; i >= 0 && notes[i].level >= level; i--)
-		if (notes[i].change.key == key && notes[i].level == level)
-			return &notes[i];
-	note = &notes[nnotes++];
+	top = hash_search(tops, &key, HASH_ENTER, &found);
+	if (found && notes[top->note].level == level)
+		return &notes[top->note];
+	note = &notes[nnotes];
 	memset(note, 0, sizeof(Note));
 	note->change.key = key;
+	note->change.namespace = namespace;
 	note->waiter = waiter;
 	note->level = level;
+	note->below = found ? top->note : NONE;
+	top->note = nnotes++;
+	return note;
+}
+
+/* pop takes the last note away; what it holds can be read until another one is made. Does not raise. */
+static Note *
+pop(void)
+{
+	Note	   *note = &notes[--nnotes];
+
+	if (note->below == NONE)
+		hash_search(tops, &note->change.key, HASH_REMOVE, NULL);
+	else
+		((Top *) hash_search(tops, &note->change.key, HASH_FIND, NULL))->note = note->below;
 	return note;
 }
 
@@ -87,11 +123,11 @@ note_of(uint64 key, uint64 waiter, int level)
 static int
 own_ends(uint64 key)
 {
+	Top		   *top = hash_search(tops, &key, HASH_FIND, NULL);
 	int			ends = 0;
 
-	for (int i = 0; i < nnotes; i++)
-		if (notes[i].change.key == key)
-			ends += notes[i].change.ends;
+	for (int i = top ? top->note : NONE; i != NONE; i = notes[i].below)
+		ends += notes[i].change.ends;
 	return ends;
 }
 
@@ -114,7 +150,7 @@ abort_to(int level)
 
 	while (nnotes > 0 && notes[nnotes - 1].level >= level)
 	{
-		Note	   *note = &notes[--nnotes];
+		Note	   *note = pop();
 		bool		others = rom_accounts_give_back(&note->change);
 		int			number = Max(note->tasks, others ? note->change.claims : 0);
 
@@ -131,16 +167,16 @@ abort_to(int level)
 static void
 lower(int level)
 {
-	int			from = nnotes;
 	int			to = nnotes;
+	int			from;
 
-	while (from > 0 && notes[from - 1].level >= level)
-		from--;
-	nnotes = from;
+	while (nnotes > 0 && notes[nnotes - 1].level >= level)
+		(void) pop();
+	from = nnotes;
 	for (int i = from; i < to; i++)
 	{
 		Note		above = notes[i];
-		Note	   *note = note_of(above.change.key, above.waiter, level - 1);
+		Note	   *note = note_of(above.change.key, above.change.namespace, above.waiter, level - 1);
 
 		note->change.claims += above.change.claims;
 		note->change.ends += above.change.ends;
@@ -160,14 +196,15 @@ commit(void)
 	FullTransactionId xid = GetTopFullTransactionIdIfAny();
 	bool		tell = false;
 
-	for (int i = 0; i < nnotes; i++)
+	while (nnotes > 0)
 	{
-		if (!rom_accounts_settle(&notes[i].change, xid))
+		Note	   *note = pop();
+
+		if (!rom_accounts_settle(&note->change, xid))
 			continue;
-		rom_waiter_notify_some(notes[i].waiter, notes[i].change.ends);
-		tell = tell || !notes[i].told;
+		rom_waiter_notify_some(note->waiter, note->change.ends);
+		tell = tell || !note->told;
 	}
-	nnotes = 0;
 	if (tell)
 		tell_freed();
 }
@@ -280,7 +317,7 @@ rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter, TimestampTz book_un
 		return answer;
 	for (int i = 0; i < n; i++)
 	{
-		Note	   *note = note_of(accounts[i].key, waiter, level);
+		Note	   *note = note_of(accounts[i].key, accounts[i].namespace, waiter, level);
 
 		note->change.claims++;
 		note->change.held += pending[i] ? 1 : 0;
@@ -300,8 +337,8 @@ rom_ledger_unclaim(const RomAccount *accounts, int n)
 
 	for (int i = 0; i < n; i++)
 	{
-		Note	   *note = note_of(accounts[i].key, 0, level);
-		RomAccountChange back = {.key = accounts[i].key,.claims = 1};
+		Note	   *note = note_of(accounts[i].key, accounts[i].namespace, 0, level);
+		RomAccountChange back = {.key = accounts[i].key,.namespace = accounts[i].namespace,.claims = 1};
 
 		back.held = Min(note->change.held, 1);
 		back.tokens = accounts[i].rate > 0 ? 1 : 0;
@@ -322,7 +359,7 @@ rom_ledger_unclaim(const RomAccount *accounts, int n)
 }
 
 bool
-rom_ledger_end(const uint64 *keys, int n, uint64 waiter)
+rom_ledger_end(const uint64 *keys, int n, int32 namespace, uint64 waiter)
 {
 	int			level = GetCurrentTransactionNestLevel();
 	bool		limited;
@@ -331,7 +368,7 @@ rom_ledger_end(const uint64 *keys, int n, uint64 waiter)
 	limited = rom_accounts_limited(keys, n);
 	for (int i = 0; i < n; i++)
 	{
-		Note	   *note = note_of(keys[i], waiter, level);
+		Note	   *note = note_of(keys[i], namespace, waiter, level);
 
 		note->change.ends++;
 		note->told = limited;
@@ -344,7 +381,7 @@ rom_ledger_count_end(uint32 counting)
 {
 	/* this transaction's own changes were seen: they count when it is over */
 	for (int i = 0; i < nnotes; i++)
-		rom_accounts_count_add(notes[i].change.key, notes[i].change.ends - notes[i].change.claims);
+		rom_accounts_count_add(notes[i].change.key, notes[i].change.namespace, notes[i].change.ends - notes[i].change.claims);
 	rom_accounts_counted(counting);
 }
 

@@ -316,7 +316,7 @@ in_flight(RomTurn *turn)
 		f->input = isnull ? NULL : (Jsonb *) DatumGetPointer(value);
 		value = rom_value(i, 5, &isnull);
 		f->until = isnull ? DT_NOEND : DatumGetTimestampTz(value);
-		f->over = DatumGetInt16(rom_value(i, 6, &isnull)) != 1 || f->until <= rom_now();
+		f->over = !rom_task_leased(DatumGetInt16(rom_value(i, 6, &isnull))) || f->until <= rom_now();
 		list = lappend(list, f);
 		if (f->over)
 		{
@@ -490,7 +490,7 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 		 * a procedure, or a function that is not transactional, runs between
 		 * transactions
 		 */
-		if (DatumGetInt16(rom_value(i, 2, &isnull)) == ROM_TASK_RUNNING)
+		if (rom_task_leased(DatumGetInt16(rom_value(i, 2, &isnull))))
 			running++;
 		else if (!rom_slot_kept(id))
 			(*ids)[n++] = *id;
@@ -503,6 +503,34 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 	rom_execute(&count, values, NULL, 1);
 	*all = DatumGetInt64(rom_value(0, 1, &isnull)) - running;
 	return n;
+}
+
+/*
+ * leave takes the tasks of an instance that programs have a lease on off the accounts of their limits. The rows stay until the lease is
+ * over, so that the programs hear of the end by their heartbeats.
+ */
+static void
+leave(RomTurn *turn)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task SET state = 6 WHERE instance_id = $1 AND state = 1 AND queue <> '' AND kind <> 2"
+		" RETURNING queue, activity, limit_key",
+		1, {UUIDOID}
+	};
+	Datum		values[1] = {UUIDPGetDatum(&turn->inst->id)};
+	uint64		rows = rom_execute(&update, values, NULL, 0);
+	SPITupleTable *table = SPI_tuptable;
+
+	for (uint64 i = 0; i < rows; i++)
+	{
+		RomTask		task = {.kind = ROM_TASK_ACTIVITY};
+
+		SPI_tuptable = table;
+		task.queue = rom_value_text(i, 1, turn->cxt);
+		task.activity = rom_value_text(i, 2, turn->cxt);
+		task.limit_key = rom_value_text(i, 3, turn->cxt);
+		rom_task_ended(&task);
+	}
 }
 
 /* tasks_end takes the tasks of an instance that is about to end away: those not begun are deleted, running ones are cancelled. */
@@ -529,6 +557,7 @@ tasks_end(RomTurn *turn, RomStatus status)
 		values[0] = rom_uuid_array(ids, n);
 		rom_execute(&delete, values, NULL, 0);
 	}
+	leave(turn);
 	if (all == n)
 		return;
 	values[0] = UUIDPGetDatum(&turn->inst->id);

@@ -28,8 +28,11 @@ typedef enum RomTaskState
 	ROM_TASK_DEAD,				/* failed for good; stays for the operator */
 	ROM_TASK_COMMAND,			/* of workflow code outside: it has asked for
 								 * something (input) -> ready, gone */
-	ROM_TASK_PARKED				/* its instance is paused -> ready, waiting,
+	ROM_TASK_PARKED,			/* its instance is paused -> ready, waiting,
 								 * gone */
+	ROM_TASK_LEFT				/* under a lease, of an instance that has
+								 * ended: on no account of a limit -> waiting,
+								 * dead, gone */
 } RomTaskState;
 
 typedef enum RomTaskKind
@@ -137,6 +140,13 @@ extern void rom_task_wake(RomTask *task, Oid owner);
 
 /* Deletes its row. */
 extern void rom_task_delete(RomTask *task);
+
+/* Is a task of that state under a lease of a program? */
+static inline bool
+rom_task_leased(RomTaskState state)
+{
+	return state == ROM_TASK_RUNNING || state == ROM_TASK_LEFT;
+}
 
 /* Hands the outcome to whom the task is of. One of result and error is NULL. */
 extern void rom_task_deliver(RomTask *task, Oid owner, Jsonb *result,
