@@ -87,9 +87,10 @@ rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
 		"  ON CONFLICT (instance_id, channel) DO UPDATE SET mode = excluded.mode,"
 		"  xid = excluded.xid, snapshot = excluded.snapshot, bound = NULL"
 		"  WHERE s.mode <> excluded.mode RETURNING 1),"
+
 		/*
-		 * written for an earlier subscription, by a publisher that crossed its
-		 * end; but what it was sent before its failure is to be received
+		 * written for an earlier subscription, by a publisher that crossed
+		 * its end; but what it was sent before its failure is to be received
 		 */
 		" old AS (DELETE FROM romancy.t_delivery WHERE mailbox = $4 AND channel = $2"
 		"  AND EXISTS (SELECT FROM made) AND NOT EXISTS (SELECT FROM was WHERE mode = 'kept'))"
