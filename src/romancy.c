@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 
 #include "base/compat.h"
+#include "base/distributed.h"
 #include "base/guc.h"
 #include "base/version.h"
 #include "defs/namespace.h"
@@ -42,6 +43,7 @@ _PG_init(void)
 	rom_guc_init(rom_retry_check_defaults, rom_namespace_setting_changed);
 	rom_memory_init();
 	rom_context_init();
+	rom_distributed_init();
 	rom_scan_init();
 	rom_steps_init();
 	rom_tasks_init();
