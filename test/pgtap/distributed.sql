@@ -1,5 +1,5 @@
 -- romancy's tables are not distributed. Citus puts its trigger on each table that it takes over; here a function of that name
--- stands for it (test/t/085_citus.pl has the real one, where it is). It would catch a table of romancy's that Citus takes over,
+-- stands for it (test/t/088_citus.pl has the real one, where it is). It would catch a table of romancy's that Citus takes over,
 -- and a refusal of a DBA's own triggers or of users' tables.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
