@@ -134,6 +134,7 @@ my @weighted = map { ($_) x $_->{weight} } @functions;
 my %not_as_superuser = map { $_ => 1 } qw(revoke_usage t_announce);
 my (%called, %unknown);
 
+sub Max { return $_[0] > 0 ? $_[0] : 0 }
 sub pick { return $_[0][rand @{$_[0]}] }
 sub value
 {
@@ -250,6 +251,16 @@ my $log = slurp_file($node->logfile);
 is($dead, '', "sessions live on, after $statements statements");
 unlike($log, qr/terminated by signal|TRAP: |PANIC: /, 'no process crashed');
 # (statements are logged, too: what counts is the state of a line, and what workers tell of instances)
+my @lines = split /\n/, $log;
+my $bad = qr/\] XX\w{3} .*(ERROR|FATAL|PANIC|WARNING):|XX-CAUGHT .* in \w+: |SQLSTATE XX\w{3}|TRAP:|was terminated by signal/;
+# what the session did before
+for my $i (grep { $lines[$_] =~ $bad && $lines[$_] !~ /statement: |STATEMENT: |RAISE WARNING/ } 0 .. $#lines)
+{
+	my ($pid) = $lines[$i] =~ /\[(\d+)\]|PID: (\d+)/ or next;
+	my @before = grep { /\[$pid\]/ } @lines[Max($i - 3000) .. $i];
+	diag(join "\n", map { substr $_, 0, 600 } @before[Max(@before - 25) .. $#before]);
+	last;
+}
 my @internal = grep { /\] XX\w{3} .*(ERROR|FATAL|PANIC|WARNING):|XX-CAUGHT .* in \w+: |SQLSTATE XX\w{3}/ && !/statement: |STATEMENT: |RAISE WARNING/ } split /\n/, $log;
 my %kinds;
 for (@internal) { my $m = s/^.*?(ERROR|FATAL|PANIC|WARNING|LOG): +//r; $m =~ s/\d+/N/g; $kinds{substr $m, 0, 160}++ }
