@@ -34,7 +34,7 @@ soak:
 oracle:
 	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=081_cron_oracle ROMANCY_CRON_EXPRESSIONS='$(or $(EXPRESSIONS),20000)' test/run
 fuzz:
-	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=^094_fuzz FUZZ_SECONDS='$(or $(FUZZ_SECONDS),1800)' TAP_TIMEOUT=$$(($(or $(FUZZ_SECONDS),1800) + 900)) test/run
+	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=^094_fuzz FUZZ_SEED='$(or $(FUZZ_SEED),$$(date +%s))' FUZZ_SECONDS='$(or $(FUZZ_SECONDS),1800)' TAP_TIMEOUT=$$(($(or $(FUZZ_SECONDS),1800) + 900)) test/run
 sanitize:
 	@PG_CONFIG='$(PG_CONFIG)' test/tools/sanitize $(SANITIZERS)
 coverage:

@@ -305,7 +305,7 @@ rest(TimestampTz next)
 static bool
 scan_if_asked(TimestampTz *next)
 {
-	TimestampTz from;
+	TimestampTz from = DT_NOBEGIN;
 	bool		done;
 
 	/*
