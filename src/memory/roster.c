@@ -211,6 +211,7 @@ rom_roster_scan(Oid dbid, bool announce)
 		if (announce)
 		{
 			database->refusal = ROM_REFUSAL_NONE;
+			database->looked_ahead = false;
 			database->epoch++;
 			database->scan_after = 0;
 			database->scan_failures = 0;

@@ -110,7 +110,11 @@ release_place(int code, Datum arg)
 		database->blocked_until[me->kind] =
 			now + backoff_usecs(++database->failures[me->kind], jitter);
 		if (me->kind == ROM_WORKER_SCHEDULER)
-			database->scan = true;	/* it may have died over one */
+		{
+			/* it may have died over one */
+			database->scan = true;
+			database->looked_ahead = false;
+		}
 	}
 	me->state = ROM_WORKER_FREE;
 	me->pid = 0;

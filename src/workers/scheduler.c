@@ -49,10 +49,12 @@
 
 /*
  * Takes the order to scan, cleared before the scan that it asks for. from:
- * where to begin. False: there is none, or not before *next.
+ * where to begin. ahead: what was written by a clock that was ahead is to be looked for, too, which reads
+ * all that sleeps: once after a start of the server, and after each time that the clock is set back.
+ * False: there is none, or not before *next.
  */
 static bool
-take_scan(TimestampTz *from, TimestampTz *next)
+take_scan(TimestampTz *from, bool *ahead, TimestampTz *next)
 {
 	RomRoster  *roster = rom_roster_get();
 	TimestampTz now = GetCurrentTimestamp();
@@ -77,6 +79,9 @@ take_scan(TimestampTz *from, TimestampTz *next)
 		}
 		if (asked)
 		{
+			*ahead = *from == DT_NOBEGIN && !database->looked_ahead;
+			if (*ahead)
+				database->looked_ahead = true;
 			database->scan = false;
 			database->refill = false;
 			database->horizon = DT_NOEND;
@@ -99,7 +104,10 @@ end_scan(bool done, bool failed)
 	if (database != NULL)
 	{
 		if (!done)
+		{
 			database->scan = true;
+			database->looked_ahead = false;
+		}
 		if (failed)
 		{
 			database->scan_failures = Min(database->scan_failures + 1, 20);
@@ -198,7 +206,7 @@ scan_batch(RomUnit unit, Scan *scan)
 
 /* Finds work in the tables and hands it out. False: it did not come to its end. */
 static bool
-scan_database(TimestampTz from)
+scan_database(TimestampTz from, bool ahead)
 {
 	Scan		scan;
 
@@ -211,15 +219,6 @@ scan_database(TimestampTz from)
 	} while (scan.rows >= SCAN_BATCH && scan.pos.wake_at < horizon());
 
 	memset(&scan, 0, sizeof(scan));
-	scan.pos.wake_at = DT_NOBEGIN;
-	while (from == DT_NOBEGIN)
-	{
-		if (!scan_batch(scan_ahead, &scan))
-			return false;
-		if (scan.rows < SCAN_BATCH)
-			break;
-	}
-
 	do
 	{
 		if (!scan_batch(scan_inbox, &scan))
@@ -233,6 +232,17 @@ scan_database(TimestampTz from)
 		if (!scan_batch(scan_other, &scan))
 			return false;
 	} while (scan.rows >= SCAN_BATCH);
+
+	/* last, since it may take long */
+	memset(&scan, 0, sizeof(scan));
+	scan.pos.wake_at = DT_NOBEGIN;
+	while (ahead)
+	{
+		if (!scan_batch(scan_ahead, &scan))
+			return false;
+		if (scan.rows < SCAN_BATCH)
+			break;
+	}
 	if (from == DT_NOBEGIN && rom_arrival() != NULL)
 		rom_arrival()->scan();
 	if (from == DT_NOBEGIN)
@@ -306,15 +316,16 @@ static bool
 scan_if_asked(TimestampTz *next)
 {
 	TimestampTz from = DT_NOBEGIN;
+	bool		ahead = false;
 	bool		done;
 
 	/*
 	 * while much is queued, a scan would find the same again; the launcher
 	 * wakes us
 	 */
-	if (!rom_ready_low() || !take_scan(&from, next))
+	if (!rom_ready_low() || !take_scan(&from, &ahead, next))
 		return false;
-	done = scan_database(from);
+	done = scan_database(from, ahead);
 	end_scan(done, !done && !rom_bgw_asked_to_leave());
 	if (done)
 		rom_bgw_healthy();

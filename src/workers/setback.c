@@ -45,6 +45,7 @@ move_roster(int64 step, TimestampTz now)
 		RomDatabase *database = &roster->databases[i];
 
 		database->scan = true;
+		database->looked_ahead = false;
 		database->scheduler_at = Min(database->scheduler_at, now);
 		earlier(&database->scan_after, step);
 		earlier(&database->busy_at, step);

@@ -142,7 +142,7 @@ $node->stop('fast');
 
 # What stands in the log
 my %big = map { $_ => 1 } qw(t_instance t_history t_history_archive t_idempotency t_value t_inbox t_group t_subscription t_message t_delivery t_received_event t_task);
-my (%bad, %seen);
+my (%bad, %seen, $ahead);
 
 sub walk
 {
@@ -175,6 +175,7 @@ for my $file (glob($node->data_dir . '/json/*.json'))
 		$text =~ s/\s+/ /g;
 		my $process = $entry->{backend_type};
 		next if $text =~ /^SELECT (NOT EXISTS|instance_id, workflow, owner, status, wake_at, wait)/;	# the test's own
+		next if $text =~ /updated_at > \$4 ORDER BY/ && !$ahead++;	# what a clock that was ahead has written: once after a start
 		next if $text =~ /state = 2 ORDER BY due_at LIMIT/;	# fills the heap of deadlines, thousands at a time
 		$seen{$text}{$process} = 1;
 		walk($plan->{Plan}, $text, $process);
