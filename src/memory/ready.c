@@ -469,7 +469,7 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 		/* what came by its deadline has woken nobody yet */
 		if (nquick + nslow > n)
 		{
-			RomReadyItem rest;
+			RomReadyItem rest = {{{0}}};
 
 			rest.dbid = me->dbid;
 			rest.owner = me->owner;

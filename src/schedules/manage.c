@@ -286,6 +286,7 @@ romancy_pause_schedule(PG_FUNCTION_ARGS)
 	Datum		values[5];
 	bool		nulls[5] = {false};
 	RomPlan    *plan;
+	bool		was_paused;
 	RomEngine	engine;
 
 	rom_context_refuse_handler("pause_schedule");
@@ -299,10 +300,11 @@ romancy_pause_schedule(PG_FUNCTION_ARGS)
 	plan = rom_plan_lock(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
-	if (!plan->paused)
+	was_paused = plan->paused;
+	if (!was_paused)
 		rom_execute(&set_paused, values, nulls, 0);
 	rom_engine_end(&engine);
-	PG_RETURN_BOOL(!plan->paused);
+	PG_RETURN_BOOL(!was_paused);
 }
 
 /*
