@@ -234,8 +234,11 @@ run_in_worker(RomProcedure *p, Oid owner, RomInjected *outcome, MemoryContext cx
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		SetConfigOption("search_path", p->search_path, PGC_USERSET, PGC_S_SESSION);
+		/* these may read tables, and no portal of ours has a snapshot */
+		PushActiveSnapshot(GetTransactionSnapshot());
 		rom_settings_set(p->settings, cxt, NULL);
 		rom_distributed_begin();
+		PopActiveSnapshot();
 		outcome->result = invoke(p, cxt);
 		PortalHashTableDeleteAll();
 		CommitTransactionCommand();
