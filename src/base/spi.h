@@ -13,6 +13,15 @@
 #include "utils/uuid.h"
 
 /*
+ * The text of a number that tables hold, for SQL: ROM_SQL(TASK_READY) is the value of macro
+ * ROM_SQL_TASK_READY, from which the enum takes it, too. A literal, and not a parameter, so that the planner
+ * can use a partial index.
+ */
+#define ROM_SQL(name) ROM_SQL_NUMBER(ROM_SQL_##name)
+#define ROM_SQL_NUMBER(number) ROM_SQL_TEXT(number)
+#define ROM_SQL_TEXT(number) #number
+
+/*
  * A statement of the engine. Declare it static; the plan is prepared on first
  * use and kept. All names in the text are schema-qualified, all values are
  * parameters.

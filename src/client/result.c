@@ -57,7 +57,7 @@ typedef struct Outcome
 
 /* A request to resume or to end it lies in its inbox (kinds: inbox.h). */
 #define STEERED \
-	"exists (select from romancy.t_inbox b where b.instance_id = i.instance_id and b.kind in (1, 2, 4))"
+	"exists (select from romancy.t_inbox b where b.instance_id = i.instance_id and b.kind in (" ROM_SQL(INBOX_CANCEL) ", " ROM_SQL(INBOX_TERMINATE) ", " ROM_SQL(INBOX_RESUME) "))"
 
 static RomStatement select_outcome = {
 	"select instance_id, status, output, error, xmin, owner, " STEERED
@@ -317,7 +317,7 @@ wait_for_end(const pg_uuid_t *id, TimestampTz until, Outcome *outcome,
 	{
 		pg_uuid_t	waiting_for = outcome->id;
 
-		rom_waiter_register(rom_waiter_key('i', &waiting_for,
+		rom_waiter_register(rom_waiter_key(ROM_INSTANCE_END_KEY, &waiting_for,
 										   sizeof(pg_uuid_t)));
 		look_between(&waiting_for, outcome, cxt);
 		if (ROM_STATUS_IS_FINAL(outcome->status))

@@ -41,10 +41,6 @@
 #include "turn/context.h"
 #include "turn/primitive.h"
 
-#define KIND_BROADCAST	'b'
-#define KIND_OPEN		'o'
-#define KIND_DIRECT		'd'
-
 /* insert_message writes the row; returns its id. mailbox: of a direct one. */
 static int64
 insert_message(const RomPublish *p, int32 namespace, char kind, const pg_uuid_t *mailbox)
@@ -61,7 +57,7 @@ insert_message(const RomPublish *p, int32 namespace, char kind, const pg_uuid_t 
 	values[0] = Int64GetDatum(id);
 	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[2] = FullTransactionIdGetDatum(GetTopFullTransactionId());
-	nulls[2] = kind == KIND_DIRECT;
+	nulls[2] = kind == ROM_MESSAGE_DIRECT;
 	values[3] = CharGetDatum(kind);
 	values[4] = CStringGetTextDatum(p->channel);
 	values[5] = UUIDPGetDatum(mailbox);
@@ -156,7 +152,7 @@ publish_to_channel(const RomPublish *p, int32 namespace)
 
 	if (mode == ROM_MODE_BROADCAST)
 		n = find_subscribers(namespace, p->channel, &mailboxes);
-	id = insert_message(p, namespace, n > 0 ? KIND_BROADCAST : KIND_OPEN, NULL);
+	id = insert_message(p, namespace, n > 0 ? ROM_MESSAGE_BROADCAST : ROM_MESSAGE_OPEN, NULL);
 	if (n > 0)
 		fan_out(p->channel, id, mailboxes);
 	else if (mode == ROM_MODE_COMPETING)
@@ -208,7 +204,7 @@ publish_to_instance(const RomPublish *p, int32 namespace, bool missing_ok)
 	waiting = rom_value(0, 5, &isnull);
 	if (!isnull && DatumGetBool(waiting))
 		rom_wake_ready(&p->target, owner, DatumGetInt32(rom_value(0, 2, &isnull)));
-	return insert_message(p, namespace, KIND_DIRECT, &mailbox);
+	return insert_message(p, namespace, ROM_MESSAGE_DIRECT, &mailbox);
 }
 
 int64
@@ -227,7 +223,7 @@ rom_publish(const RomPublish *p, bool missing_ok)
 	(void) GetTopTransactionId();
 	rom_crossing_send(rom_channel_key(namespace, p->channel), rom_messages_sweep());
 	if (!p->has_target && rom_mode_recall(namespace, p->channel, &mode) && mode == ROM_MODE_NONE)
-		return insert_message(p, namespace, KIND_OPEN, NULL);
+		return insert_message(p, namespace, ROM_MESSAGE_OPEN, NULL);
 
 	rom_engine_begin(&engine);
 	id = p->has_target ? publish_to_instance(p, namespace, missing_ok) : publish_to_channel(p, namespace);

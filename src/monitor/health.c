@@ -97,15 +97,15 @@ find_silent_queues(Attention *attention)
 {
 	static RomStatement select = {
 		"WITH RECURSIVE q (queue) AS ("
-		" (SELECT t.queue FROM romancy.t_task t WHERE t.state = 0 AND t.queue > '' ORDER BY t.queue LIMIT 1)"
-		" UNION ALL SELECT (SELECT t.queue FROM romancy.t_task t WHERE t.state = 0 AND t.queue > q.queue ORDER BY t.queue LIMIT 1)"
+		" (SELECT t.queue FROM romancy.t_task t WHERE t.state = " ROM_SQL(TASK_READY) " AND t.queue > '' ORDER BY t.queue LIMIT 1)"
+		" UNION ALL SELECT (SELECT t.queue FROM romancy.t_task t WHERE t.state = " ROM_SQL(TASK_READY) " AND t.queue > q.queue ORDER BY t.queue LIMIT 1)"
 		" FROM q WHERE q.queue IS NOT NULL)"
 		" SELECT q.queue, EXISTS (SELECT FROM romancy.t_activity a WHERE a.namespace || '/' || a.queue = q.queue)"
 		" OR EXISTS (SELECT FROM romancy.t_workflow w WHERE w.is_current AND '@' || w.namespace || '/' || w.queue = q.queue)"
-		" FROM q, LATERAL (SELECT t.created_at FROM romancy.t_task t WHERE t.state = 0 AND t.queue = q.queue"
+		" FROM q, LATERAL (SELECT t.created_at FROM romancy.t_task t WHERE t.state = " ROM_SQL(TASK_READY) " AND t.queue = q.queue"
 		" ORDER BY (- t.priority::bigint), t.task_id LIMIT 1) t"
 		" WHERE t.created_at < $1 AND NOT EXISTS (SELECT FROM romancy.t_queue p WHERE p.name = pg_catalog.ltrim(q.queue, '@') AND p.paused)"
-		" AND NOT EXISTS (SELECT FROM romancy.t_task t WHERE t.state = 1 AND t.queue = q.queue AND t.due_at > $2)"
+		" AND NOT EXISTS (SELECT FROM romancy.t_task t WHERE t.state = " ROM_SQL(TASK_RUNNING) " AND t.queue = q.queue AND t.due_at > $2)"
 		" LIMIT $3",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	};

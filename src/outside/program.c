@@ -61,7 +61,7 @@ rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance)
 {
 	static RomStatement lock = {
 		"SELECT i.last_seq FROM romancy.t_instance i WHERE i.instance_id ="
-		" (SELECT t.instance_id FROM romancy.t_task t WHERE t.task_id = $1 AND t.kind = 2)"
+		" (SELECT t.instance_id FROM romancy.t_task t WHERE t.task_id = $1 AND t.kind = " ROM_SQL(TASK_WORKFLOW) ")"
 		" AND i.wake_at IS NOT NULL FOR NO KEY UPDATE",
 		1, {UUIDOID}
 	};
@@ -91,15 +91,7 @@ rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance)
 void
 rom_program_command(RomProgram *c, Jsonb *command)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 4, input = $2, fence = NULL, due_at = NULL WHERE task_id = $1",
-		2, {UUIDOID, JSONBOID}
-	};
-	Datum		values[2];
-
-	values[0] = UUIDPGetDatum(&c->task->id);
-	values[1] = PointerGetDatum(command);
-	rom_execute(&update, values, NULL, 0);
+	rom_state_command(&c->task->id, command);
 	/* durable: a wake-up that is lost is found by it */
 	rom_inbox_insert(&c->task->instance_id, ROM_INBOX_SIGNAL, NULL, NULL, NULL, NULL);
 	rom_wake_ready(&c->task->instance_id, get_role_oid(c->task->owner, true), c->task->priority);

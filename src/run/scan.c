@@ -110,7 +110,7 @@ rom_scan_inbox(pg_uuid_t *after, int limit)
 		"  FROM romancy.t_instance t WHERE t.instance_id = x.instance_id LIMIT 1) i"
 		" ON true"
 		" LEFT JOIN LATERAL (SELECT t.kind FROM romancy.t_inbox t"
-		"  WHERE t.instance_id = x.instance_id AND t.kind IN (1, 2, 4) LIMIT 1) y"
+		"  WHERE t.instance_id = x.instance_id AND t.kind IN (" ROM_SQL(INBOX_CANCEL) ", " ROM_SQL(INBOX_TERMINATE) ", " ROM_SQL(INBOX_RESUME) ") LIMIT 1) y"
 		" ON i.status = 'paused'"
 		" ORDER BY x.instance_id",
 		2, {UUIDOID, INT4OID}

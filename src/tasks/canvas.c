@@ -306,7 +306,7 @@ rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count)
 		1, {UUIDOID}
 	};
 	static RomStatement running = {
-		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state = 1",
+		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state = " ROM_SQL(TASK_RUNNING),
 		1, {UUIDOID}
 	};
 	Datum		values[1];
@@ -363,7 +363,7 @@ gather(RomTurn *turn)
 		1, {UUIDOID}
 	};
 	static RomStatement running = {
-		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND kind = 1 AND queue = '' AND state <> 3",
+		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND kind = " ROM_SQL(TASK_CANVAS) " AND queue = '' AND state <> " ROM_SQL(TASK_DEAD),
 		1, {UUIDOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
@@ -397,7 +397,7 @@ gather(RomTurn *turn)
 static void
 progress_end(RomTurn *turn, RomStatus status)
 {
-	rom_wake_key(rom_waiter_key('p', &turn->inst->id, sizeof(pg_uuid_t)));
+	rom_wake_key(rom_waiter_key(ROM_INSTANCE_PROGRESS_KEY, &turn->inst->id, sizeof(pg_uuid_t)));
 }
 
 /* delete_instances is for instances that are deleted. */

@@ -320,20 +320,11 @@ record_success(RomRun *run, Attempt *a, Oid owner)
 static void
 hold(RomRun *run, Attempt *a, Oid owner)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 0, due_at = CASE WHEN state = 0 THEN due_at END,"
-		" held_at = $2, held_until = $3 WHERE task_id = $1",
-		3, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
-	};
 	RomTask    *task = a->task;
 	RomEngine	engine;
-	Datum		values[3];
 
-	values[0] = UUIDPGetDatum(&task->id);
-	values[1] = TimestampTzGetDatum(task->held_at);
-	values[2] = TimestampTzGetDatum(task->held_until);
 	rom_engine_begin(&engine);
-	rom_execute(&update, values, NULL, 0);
+	rom_state_hold(task);
 	rom_engine_end(&engine);
 	rom_wake_at(&task->id, owner, task->priority, task->held_until);
 	run->nsaved++;
@@ -456,16 +447,10 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
 static void
 make_ready(RomTask *task, Oid owner)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 0, due_at = NULL WHERE task_id = $1",
-		1, {UUIDOID}
-	};
 	RomEngine	engine;
-	Datum		values[1];
 
 	rom_engine_begin(&engine);
-	values[0] = UUIDPGetDatum(&task->id);
-	rom_execute(&update, values, NULL, 0);
+	rom_state_ready(&task->id);
 	rom_task_wake(task, owner);
 	rom_engine_end(&engine);
 }
@@ -550,12 +535,12 @@ static int
 find(const char *owner, TimestampTz now, pg_uuid_t *ids, int max)
 {
 	static RomStatement ready = {
-		"SELECT task_id FROM romancy.t_task WHERE queue = '' AND state = 0 AND owner = $1"
+		"SELECT task_id FROM romancy.t_task WHERE queue = '' AND state = " ROM_SQL(TASK_READY) " AND owner = $1"
 		" AND (held_until IS NULL OR held_until <= $3) ORDER BY (- priority::bigint), task_id LIMIT $2",
 		3, {TEXTOID, INT4OID, TIMESTAMPTZOID}
 	};
 	static RomStatement due = {
-		"SELECT task_id FROM romancy.t_task WHERE due_at <= $3 AND due_at IS NOT NULL AND state = 2"
+		"SELECT task_id FROM romancy.t_task WHERE due_at <= $3 AND due_at IS NOT NULL AND state = " ROM_SQL(TASK_WAITING)
 		" AND owner = $1 ORDER BY due_at LIMIT $2",
 		3, {TEXTOID, INT4OID, TIMESTAMPTZOID}
 	};
@@ -581,9 +566,9 @@ static TimestampTz
 next_due(const char *owner, TimestampTz after)
 {
 	static RomStatement next = {
-		"SELECT least((SELECT due_at FROM romancy.t_task WHERE due_at > $2 AND due_at IS NOT NULL AND state = 2"
+		"SELECT least((SELECT due_at FROM romancy.t_task WHERE due_at > $2 AND due_at IS NOT NULL AND state = " ROM_SQL(TASK_WAITING)
 		" AND owner = $1 ORDER BY due_at LIMIT 1),"
-		" (SELECT held_until FROM romancy.t_task WHERE held_until > $2 AND held_until IS NOT NULL AND state = 0"
+		" (SELECT held_until FROM romancy.t_task WHERE held_until > $2 AND held_until IS NOT NULL AND state = " ROM_SQL(TASK_READY)
 		" AND owner = $1 ORDER BY held_until LIMIT 1))",
 		2, {TEXTOID, TIMESTAMPTZOID}
 	};

@@ -201,16 +201,10 @@ PG_FUNCTION_INFO_V1(romancy_release_activity);
 Datum
 romancy_release_activity(PG_FUNCTION_ARGS)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = $2, attempt = attempt - 1, due_at = NULL, fence = NULL, claimed_at = NULL,"
-		" beat_at = NULL, worker_id = NULL, started_at = CASE WHEN attempt > 1 THEN started_at END WHERE task_id = $1",
-		2, {UUIDOID, INT2OID}
-	};
 	RomToken	token;
 	Oid			caller = GetUserId();
 	RomEngine	engine;
 	RomTask    *task;
-	Datum		values[2];
 	bool		done;
 
 	rom_lease_refuse(fcinfo);
@@ -222,9 +216,7 @@ romancy_release_activity(PG_FUNCTION_ARGS)
 	{
 		rom_task_ended(task);
 		task->state = rom_task_is_paused(&task->instance_id) ? ROM_TASK_PARKED : ROM_TASK_READY;
-		values[0] = UUIDPGetDatum(&task->id);
-		values[1] = Int16GetDatum(task->state);
-		rom_execute(&update, values, NULL, 0);
+		rom_state_release(task);
 		if (task->state == ROM_TASK_READY)
 			rom_task_wake(task, owner_oid(task));
 	}

@@ -28,6 +28,9 @@
 #include "memory/wake.h"
 #include "tasks/notify.h"
 
+/* A letter for rom_waiter_key(): sessions wait for work in a queue. */
+#define QUEUE_KEY 'q'
+
 /* Queues that one run is told of. */
 #define KEYS_MAX 200
 
@@ -119,8 +122,8 @@ sweep_notify(const RomSweepArgs *args)
 	static RomStatement select = {
 		"SELECT q.notify, q.name FROM romancy.t_queue q WHERE q.notify IS NOT NULL AND NOT q.paused"
 		" AND ($1 IS NULL OR q.name = ANY ($1))"
-		" AND (EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = q.name AND t.state = 0)"
-		" OR EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = '@' || q.name AND t.state = 0))",
+		" AND (EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = q.name AND t.state = " ROM_SQL(TASK_READY) ")"
+		" OR EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = '@' || q.name AND t.state = " ROM_SQL(TASK_READY) "))",
 		1, {TEXTARRAYOID}
 	};
 	Datum	   *names = palloc_array(Datum, KEYS_MAX);
@@ -178,7 +181,7 @@ rom_notify_queue_name(const char *queue, int32 *namespace)
 uint64
 rom_notify_key(const char *queue)
 {
-	return rom_waiter_key('q', queue, strlen(queue));
+	return rom_waiter_key(QUEUE_KEY, queue, strlen(queue));
 }
 
 void

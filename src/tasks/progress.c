@@ -79,7 +79,7 @@ look(const pg_uuid_t *id, Progress *p, MemoryContext cxt)
 {
 	static RomStatement select = {
 		"SELECT status, owner, flags, progress, started_at,"
-		" CASE WHEN flags & 256 <> 0 THEN (input OPERATOR(pg_catalog.->>) 'total')::bigint END"
+		" CASE WHEN flags & " ROM_SQL(IS_CANVAS) " <> 0 THEN (input OPERATOR(pg_catalog.->>) 'total')::bigint END"
 		" FROM romancy.t_instance WHERE instance_id = $1",
 		1, {UUIDOID}
 	};
@@ -258,7 +258,7 @@ await(const pg_uuid_t *id, Jsonb *since, TimestampTz until, MemoryContext cxt)
 			Progress	p;
 			MemoryContext old;
 
-			rom_waiter_register(rom_waiter_key('p', id, sizeof(pg_uuid_t)));
+			rom_waiter_register(rom_waiter_key(ROM_INSTANCE_PROGRESS_KEY, id, sizeof(pg_uuid_t)));
 			old = MemoryContextSwitchTo(cxt);
 			PushActiveSnapshot(GetTransactionSnapshot());
 			look(id, &p, cxt);

@@ -170,7 +170,7 @@ rom_quota_open(RomClaim *claim)
 	q->claim = claim;
 	q->cxt = CurrentMemoryContext;
 	q->counts = claim->queue[0] != ROM_QUEUE_WORKFLOWS[0];
-	q->account = rom_ledger_key('q', claim->queue, NULL);
+	q->account = rom_ledger_key(ROM_ACCOUNT_QUEUE, claim->queue, NULL);
 	q->waiter = rom_notify_key(claim->queue);
 	read_queue(q, q->counts ? claim->queue : claim->queue + 1);
 	if (q->counts && !q->paused)
@@ -268,7 +268,7 @@ add_running(Snapshot snapshot)
 {
 	static RomStatement select = {
 		"SELECT queue, activity, limit_key, count(*)::int FROM romancy.t_task"
-		" WHERE state = 1 AND due_at IS NOT NULL AND queue <> '' AND kind <> 2 GROUP BY 1, 2, 3",
+		" WHERE state = " ROM_SQL(TASK_RUNNING) " AND due_at IS NOT NULL AND queue <> '' AND kind <> " ROM_SQL(TASK_WORKFLOW) " GROUP BY 1, 2, 3",
 		0
 	};
 	MemoryContext cxt = CurrentMemoryContext;
@@ -282,10 +282,10 @@ add_running(Snapshot snapshot)
 		bool		isnull;
 		int			number = DatumGetInt32(rom_value(i, 4, &isnull));
 
-		rom_accounts_count_add(rom_ledger_key('q', queue, NULL), number);
-		rom_accounts_count_add(rom_ledger_key('a', queue, activity), number);
+		rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_QUEUE, queue, NULL), number);
+		rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_ACTIVITY, queue, activity), number);
 		if (key != NULL)
-			rom_accounts_count_add(rom_ledger_key('k', queue, key), number);
+			rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_KEY, queue, key), number);
 	}
 }
 
@@ -419,13 +419,13 @@ accounts_of(const RomQuota *q, const RomTask *task, RomAccount *accounts)
 
 	memset(accounts, 0, sizeof(RomAccount) * ROM_LEDGER_ACCOUNTS);
 	accounts[ROM_RUNNING_QUEUE].key = q->account;
-	accounts[ROM_RUNNING_ACTIVITY].key = rom_ledger_key('a', q->claim->queue, task->activity);
+	accounts[ROM_RUNNING_ACTIVITY].key = rom_ledger_key(ROM_ACCOUNT_ACTIVITY, q->claim->queue, task->activity);
 	if (activity != NULL)
 		limit(&accounts[ROM_RUNNING_ACTIVITY], &activity->limits);
 	limit(&accounts[q->per_key ? ROM_RUNNING_KEY : ROM_RUNNING_QUEUE], &q->limits);
 	if (q->per_key == NULL)
 		return 2;
-	accounts[ROM_RUNNING_KEY].key = rom_ledger_key('k', q->claim->queue, task->limit_key);
+	accounts[ROM_RUNNING_KEY].key = rom_ledger_key(ROM_ACCOUNT_KEY, q->claim->queue, task->limit_key);
 	return 3;
 }
 
@@ -530,7 +530,7 @@ int
 rom_quota_label(const char *queue, bool all, int limit)
 {
 	static RomStatement select = {
-		"SELECT task_id, input, limit_key FROM romancy.t_task WHERE queue = $1 AND state = 0"
+		"SELECT task_id, input, limit_key FROM romancy.t_task WHERE queue = $1 AND state = " ROM_SQL(TASK_READY)
 		" AND ($2 OR limit_key IS NULL) LIMIT $3 FOR UPDATE SKIP LOCKED",
 		3, {TEXTOID, BOOLOID, INT8OID}
 	};
