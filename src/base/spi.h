@@ -13,18 +13,11 @@
 #include "utils/uuid.h"
 
 /*
- * The text of a number that tables hold, for SQL: ROM_SQL(TASK_READY) is the value of macro
- * ROM_SQL_TASK_READY, from which the enum takes it, too. A literal, and not a parameter, so that the planner
- * can use a partial index.
- */
-#define ROM_SQL(name) ROM_SQL_NUMBER(ROM_SQL_##name)
-#define ROM_SQL_NUMBER(number) ROM_SQL_TEXT(number)
-#define ROM_SQL_TEXT(number) #number
-
-/*
  * A statement of the engine. Declare it static; the plan is prepared on first
  * use and kept. All names in the text are schema-qualified, all values are
- * parameters.
+ * parameters. States, kinds and flags of rows are literals, so that the planner can
+ * use a partial index: macros ROM_SQL_..., which stand beside their enums
+ * (test/check/state-names compares both).
  */
 typedef struct RomStatement
 {

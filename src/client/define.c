@@ -338,7 +338,7 @@ write_version(const WorkflowDefinition *def, Oid role)
 /*
  * romancy.define_workflow(name text, handler text or regprocedure, queue text,
  * execution_timeout interval, retention interval, on_event text, description
- * text) → int
+ * text) -> int
  *
  * Creates or replaces a definition and returns its version: that of the same
  * function (or queue) if it was defined before, or else a new one. One of handler
@@ -438,7 +438,7 @@ write_activity(int32 namespace, const char *name, Oid role, Datum *values, bool 
  * romancy.define_activity(name text, handler text or regprocedure, queue text, retry
  * jsonb, compensation text, start_to_close_timeout interval,
  * schedule_to_start_timeout interval, heartbeat_timeout interval, transactional
- * boolean, max_concurrency int, rate_limit text, description text) → void
+ * boolean, max_concurrency int, rate_limit text, description text) -> void
  *
  * Creates or replaces a definition. One of handler and queue is needed. retry: a
  * policy, whose keys overlay the default's. compensation: an activity's name.
@@ -499,7 +499,7 @@ romancy_define_activity(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.drop_workflow(name text) → void
+ * romancy.drop_workflow(name text) -> void
  *
  * Drops all versions of a definition. Errors: RM001 unknown, 42501 where somebody
  * else owns it, RM010 while a live instance needs it, RM004 in a workflow.
@@ -550,7 +550,7 @@ activity_in_use(int32 namespace, const char *name, Datum *values)
 }
 
 /*
- * romancy.drop_activity(name text) → void
+ * romancy.drop_activity(name text) -> void
  *
  * Drops a definition. Errors: RM001 unknown, 42501 where somebody else owns it,
  * RM010 while a live instance waits for it, RM004 in a workflow.

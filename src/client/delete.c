@@ -46,7 +46,7 @@ refuse(const pg_uuid_t *id, const char *why, const char *hint)
 }
 
 /*
- * romancy.delete_workflow(instance_id uuid) → boolean
+ * romancy.delete_workflow(instance_id uuid) -> boolean
  *
  * Deletes a finished instance with its history, values and messages. False
  * when another transaction is just retrying or deleting it. Errors: RM002 unknown

@@ -244,7 +244,7 @@ store(const Original *o, const pg_uuid_t *id, RomEventList *events, int32 flags)
 }
 
 /*
- * romancy.fork_workflow(instance_id uuid, from_activity text, input jsonb) → uuid
+ * romancy.fork_workflow(instance_id uuid, from_activity text, input jsonb) -> uuid
  *
  * Starts a new instance of the same version, with the history of another, live or
  * finished, up to, not including, a step. input: null for the other's. Errors: RM002 unknown,

@@ -107,7 +107,7 @@ put_page(ReturnSetInfo *rsinfo, uint64 n, int size)
 }
 
 /*
- * romancy.list_instances(filter jsonb, page_size int, page_token text) →
+ * romancy.list_instances(filter jsonb, page_size int, page_token text) ->
  * setof instances and next_page_token
  *
  * A page of instances that the caller may see, newest first. filter (null: none):
@@ -226,7 +226,7 @@ history_page(FunctionCallInfo fcinfo, RomStatement *statement)
 }
 
 /*
- * romancy.get_history(instance_id uuid, after bigint, page_size int) → setof
+ * romancy.get_history(instance_id uuid, after bigint, page_size int) -> setof
  * (seq bigint, event_type text, activity_id text, data jsonb, created_at
  * timestamptz)
  *
@@ -242,7 +242,7 @@ romancy_get_history(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.get_archived_history(instance_id uuid, after bigint, page_size int) →
+ * romancy.get_archived_history(instance_id uuid, after bigint, page_size int) ->
  * setof as get_history
  *
  * The archived events of an instance that continued in another. Errors as for
@@ -256,7 +256,7 @@ romancy_get_archived_history(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.get_value(instance_id uuid, key text) → jsonb
+ * romancy.get_value(instance_id uuid, key text) -> jsonb
  *
  * What the instance's handler last put under the key with set_value; null when
  * it put nothing there. Errors: RM002 unknown, or another role's and the caller no

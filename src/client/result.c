@@ -57,7 +57,7 @@ typedef struct Outcome
 
 /* A request to resume or to end it lies in its inbox (kinds: inbox.h). */
 #define STEERED \
-	"exists (select from romancy.t_inbox b where b.instance_id = i.instance_id and b.kind in (" ROM_SQL(INBOX_CANCEL) ", " ROM_SQL(INBOX_TERMINATE) ", " ROM_SQL(INBOX_RESUME) "))"
+	"exists (select from romancy.t_inbox b where b.instance_id = i.instance_id and b.kind in (" ROM_SQL_INBOX_CANCEL ", " ROM_SQL_INBOX_TERMINATE ", " ROM_SQL_INBOX_RESUME "))"
 
 static RomStatement select_outcome = {
 	"select instance_id, status, output, error, xmin, owner, " STEERED
@@ -170,7 +170,7 @@ result_of(const Outcome *outcome)
 }
 
 /*
- * romancy.get_result(instance_id uuid) → jsonb
+ * romancy.get_result(instance_id uuid) -> jsonb
  *
  * The output of an instance (of the last generation, where it recurred); null
  * while it runs. Errors: its own if it failed, RM008 if it was cancelled, RM010 if

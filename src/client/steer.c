@@ -40,7 +40,7 @@ ROM_FILTER_STATEMENTS("select i.instance_id, i.owner, i.priority, i.status,"
 					  " i.flags from romancy.t_instance i");
 
 /*
- * romancy.cancel_workflow(instance_id uuid, reason text) → boolean
+ * romancy.cancel_workflow(instance_id uuid, reason text) -> boolean
  *
  * Asks an instance to end as cancelled, after its compensations; a running step
  * is interrupted. True if it was live. reason may be null. Errors: RM002 unknown, or
@@ -58,7 +58,7 @@ romancy_cancel_workflow(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.terminate_workflow(instance_id uuid, reason text) → boolean
+ * romancy.terminate_workflow(instance_id uuid, reason text) -> boolean
  *
  * As cancel_workflow, without compensations. Errors: RM002, RM004 in a workflow.
  */
@@ -72,7 +72,7 @@ romancy_terminate_workflow(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.pause_workflow(instance_id uuid) → boolean
+ * romancy.pause_workflow(instance_id uuid) -> boolean
  *
  * Asks an instance to do nothing until it is resumed. False if it is paused,
  * compensating or final. Errors: RM002, RM004 in a workflow.
@@ -86,7 +86,7 @@ romancy_pause_workflow(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.resume_workflow(instance_id uuid) → boolean
+ * romancy.resume_workflow(instance_id uuid) -> boolean
  *
  * Ends a pause. False if the instance is not paused. Errors: RM002, RM004 in a
  * workflow.
@@ -110,7 +110,7 @@ compensated(const pg_uuid_t *id)
 }
 
 /*
- * romancy.retry_workflow(instance_id uuid) → boolean
+ * romancy.retry_workflow(instance_id uuid) -> boolean
  *
  * A failed instance runs again from its failed step. False when another
  * transaction is just retrying or deleting it. Errors: RM002, RM010 if it has not
@@ -251,7 +251,7 @@ for_each_match(Jsonb *json, bool (*action) (const Match *, Jsonb *),
 }
 
 /*
- * romancy.cancel_workflows(filter jsonb) → bigint
+ * romancy.cancel_workflows(filter jsonb) -> bigint
  *
  * Asks all live instances that the filter selects, of those that the caller
  * may steer, to end as cancelled; how many. Errors: RM012 a wrong filter, RM004 in
@@ -266,7 +266,7 @@ romancy_cancel_workflows(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.retry_workflows(filter jsonb) → bigint
+ * romancy.retry_workflows(filter jsonb) -> bigint
  *
  * Retries all failed instances that the filter selects, of those that the
  * caller may steer and whose compensations did not run; how many. Errors: RM012 a
@@ -281,7 +281,7 @@ romancy_retry_workflows(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.resume_workflows(filter jsonb) → bigint
+ * romancy.resume_workflows(filter jsonb) -> bigint
  *
  * Resumes all paused instances that the filter selects, of those that the
  * caller may steer; how many. Errors: RM012 a wrong filter, RM004 in a workflow.

@@ -416,7 +416,7 @@ rom_namespace_require_define(const char *function)
 				 errmsg("permission denied for function %s", function),
 				 errdetail("Role \"%s\" may start workflows in namespace \"%s\", not define or set anything.",
 						   GetUserNameFromId(GetUserId(), false), rom_namespace_name(id)),
-				 errhint("The owner of extension \"romancy\" allows it with romancy.grant_usage(â126¦, define => true).")));
+				 errhint("The owner of extension \"romancy\" allows it with romancy.grant_usage(..., define => true).")));
 	return id;
 }
 

@@ -11,8 +11,8 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-/* For SQL: ROM_SQL(EVENT_COMPENSATION_REGISTERED). */
-#define ROM_SQL_EVENT_COMPENSATION_REGISTERED 35
+/* For SQL: ROM_SQL_EVENT_COMPENSATION_REGISTERED. */
+#define ROM_SQL_EVENT_COMPENSATION_REGISTERED "35"
 
 /* Stored in t_event.kind: numbers never change their meaning. Names in event.c. */
 typedef enum RomEventType
@@ -52,7 +52,7 @@ typedef enum RomEventType
 	ROM_EVENT_OUTBOX_SENT = 32, /* send_event */
 	ROM_EVENT_WORKFLOW_STARTED = 33,	/* start_workflow(s) in a handler */
 	ROM_EVENT_CANCEL_REQUESTED = 34,	/* cancel_workflow in a handler */
-	ROM_EVENT_COMPENSATION_REGISTERED = ROM_SQL_EVENT_COMPENSATION_REGISTERED,
+	ROM_EVENT_COMPENSATION_REGISTERED = 35,
 	ROM_EVENT_COMPENSATED = 36, /* compensate() returned */
 	ROM_EVENT_WORKFLOW_PAUSED = 37,
 	ROM_EVENT_WORKFLOW_RESUMED = 38,

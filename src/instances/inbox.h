@@ -15,20 +15,18 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-/* Stored in t_inbox.kind: numbers never change their meaning. For SQL: ROM_SQL(INBOX_CANCEL), where a statement names it. */
-#define ROM_SQL_INBOX_CANCEL	1
-#define ROM_SQL_INBOX_TERMINATE	2
-#define ROM_SQL_INBOX_PAUSE		3
-#define ROM_SQL_INBOX_RESUME	4
+/* Stored in t_inbox.kind: numbers never change their meaning. For SQL: ROM_SQL_INBOX_CANCEL, where a statement names it. */
+#define ROM_SQL_INBOX_CANCEL	"1"
+#define ROM_SQL_INBOX_TERMINATE	"2"
+#define ROM_SQL_INBOX_PAUSE		"3"
+#define ROM_SQL_INBOX_RESUME	"4"
 
 typedef enum RomInboxKind
 {
-	ROM_INBOX_CANCEL = ROM_SQL_INBOX_CANCEL,	/* detail: {reason,
-												 * cancelled_by} */
-	ROM_INBOX_TERMINATE = ROM_SQL_INBOX_TERMINATE,
-	ROM_INBOX_PAUSE = ROM_SQL_INBOX_PAUSE,	/* error: by the engine, because
-											 * of that */
-	ROM_INBOX_RESUME = ROM_SQL_INBOX_RESUME,
+	ROM_INBOX_CANCEL = 1,		/* detail: {reason, cancelled_by} */
+	ROM_INBOX_TERMINATE = 2,
+	ROM_INBOX_PAUSE = 3,		/* error: by the engine, because of that */
+	ROM_INBOX_RESUME = 4,
 	ROM_INBOX_RESULT = 5,		/* a step's result or error came from
 								 * elsewhere */
 	ROM_INBOX_CHILD = 6,		/* a child ended: result or error; detail

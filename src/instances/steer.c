@@ -41,7 +41,7 @@ static RomStatement select_head = {
  */
 static RomStatement select_pause = {
 	"select i.status, (select b.kind from romancy.t_inbox b"
-	" where b.instance_id = i.instance_id and b.kind in (" ROM_SQL(INBOX_PAUSE) ", " ROM_SQL(INBOX_RESUME) ") order by b.id desc limit 1)"
+	" where b.instance_id = i.instance_id and b.kind in (" ROM_SQL_INBOX_PAUSE ", " ROM_SQL_INBOX_RESUME ") order by b.id desc limit 1)"
 	" from romancy.t_instance i where i.instance_id = $1",
 	1, {UUIDOID}
 };

@@ -519,7 +519,7 @@ step_handle(const Request *request)
 PG_FUNCTION_INFO_V1(romancy_handle_cloudevent);
 
 /*
- * romancy.handle_cloudevent(body text, headers jsonb, body_binary bytea) → jsonb
+ * romancy.handle_cloudevent(body text, headers jsonb, body_binary bytea) -> jsonb
  *
  * A CloudEvent as it was received: {"status": 202}, or {"status": 400, "error": ..., "retryable": false}
  * saying what is wrong with it. headers: an object, names in any case. body_binary: instead of

@@ -267,7 +267,7 @@ PG_FUNCTION_INFO_V1(romancy_raise_event);
 /*
  * romancy.raise_event(type text, source text, data jsonb, id text, subject text,
  * event_time timestamptz, datacontenttype text, data_binary bytea, extensions jsonb,
- * instance_id uuid) → text
+ * instance_id uuid) -> text
  *
  * A CloudEvent comes in, in the caller's transaction: for those who wait for its type
  * (or the instance named, which may begin to wait later), and for workflows that are
@@ -325,7 +325,7 @@ static const RomReceive wait_event_options = {
 PG_FUNCTION_INFO_V1(romancy_wait_event);
 
 /*
- * romancy.wait_event(type text, timeout interval, activity_id text) → event
+ * romancy.wait_event(type text, timeout interval, activity_id text) -> event
  *
  * Waits for a CloudEvent, for up to timeout (null: for ever). Without a subscription to the
  * channel of that name it subscribes as broadcast. Errors: RM006 on timeout, RM005 where others

@@ -168,7 +168,7 @@ romancy_leave_group(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(romancy_group_members);
 
-/* romancy.group_members(name text) → setof uuid: the members, in the order in which they joined; in a handler recorded */
+/* romancy.group_members(name text) -> setof uuid: the members, in the order in which they joined; in a handler recorded */
 Datum
 romancy_group_members(PG_FUNCTION_ARGS)
 {

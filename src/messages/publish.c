@@ -311,7 +311,7 @@ read_payload(FunctionCallInfo fcinfo, int n, RomPublish *p)
 PG_FUNCTION_INFO_V1(romancy_publish);
 
 /*
- * romancy.publish(channel text, data jsonb, metadata jsonb, data_binary bytea) → bigint
+ * romancy.publish(channel text, data jsonb, metadata jsonb, data_binary bytea) -> bigint
  *
  * Sends a message to the subscribers of a channel, each of them or one, as they
  * subscribed. Returns its id. Part of the caller's transaction; in a handler, a recorded step.
@@ -331,7 +331,7 @@ romancy_publish(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(romancy_send_to);
 
 /*
- * romancy.send_to(instance_id uuid, channel text, data jsonb, metadata jsonb, data_binary bytea) → bigint
+ * romancy.send_to(instance_id uuid, channel text, data jsonb, metadata jsonb, data_binary bytea) -> bigint
  *
  * Sends a message to one instance, which may subscribe or begin to wait later. Errors:
  * RM002 no such instance in the namespace, RM010 a finished one, and those of publish.

@@ -57,7 +57,7 @@ find_own(const pg_uuid_t *mailbox, const char *channel, Own *own)
 		"SELECT (SELECT d.message_id FROM romancy.t_delivery d"
 		"  WHERE d.mailbox = $1 AND d.channel = $2 AND NOT d.received ORDER BY d.message_id LIMIT 1),"
 		" (SELECT m.id FROM romancy.t_message m"
-		"  WHERE m.kind = " ROM_SQL(MESSAGE_DIRECT) " AND m.mailbox = $1 AND m.channel = $2 ORDER BY m.id LIMIT 1)",
+		"  WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT " AND m.mailbox = $1 AND m.channel = $2 ORDER BY m.id LIMIT 1)",
 		2, {UUIDOID, TEXTOID}
 	};
 	Datum		values[2];
@@ -94,13 +94,13 @@ take_open(RomTurn *turn, const char *channel, int64 limit, MemoryContext cxt,
 {
 	static RomStatement remove = {
 		"DELETE FROM romancy.t_message WHERE id = (SELECT m.id FROM romancy.t_message m"
-		"  WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL(MESSAGE_OPEN) " AND m.id < $2 ORDER BY m.id LIMIT 1"
+		"  WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_OPEN " AND m.id < $2 ORDER BY m.id LIMIT 1"
 		"  FOR UPDATE SKIP LOCKED)"
 		" RETURNING " ROM_MESSAGE_COLUMNS,
 		3, {TEXTOID, INT8OID, INT4OID}
 	};
 	static RomStatement more = {
-		"SELECT 1 FROM romancy.t_message WHERE namespace = $3 AND channel = $1 AND kind = " ROM_SQL(MESSAGE_OPEN) " ORDER BY id LIMIT 1",
+		"SELECT 1 FROM romancy.t_message WHERE namespace = $3 AND channel = $1 AND kind = " ROM_SQL_MESSAGE_OPEN " ORDER BY id LIMIT 1",
 		3, {TEXTOID, INT8OID, INT4OID}
 	};
 	Datum		values[3];
@@ -299,7 +299,7 @@ static const RomReceive receive_options = {
 PG_FUNCTION_INFO_V1(romancy_receive);
 
 /*
- * romancy.receive(channel text, timeout interval, activity_id text) → message
+ * romancy.receive(channel text, timeout interval, activity_id text) -> message
  *
  * The oldest message of the channel that this instance did not receive yet, waited for up to
  * timeout (null: for ever). Without a subscription it subscribes as direct. Errors: RM006 on
@@ -347,7 +347,7 @@ static const RomPrimitive primitive_spawn_receive = {
 PG_FUNCTION_INFO_V1(romancy_spawn_receive);
 
 /*
- * romancy.spawn_receive(channel text) → text
+ * romancy.spawn_receive(channel text) -> text
  *
  * A handle for the next message of the channel: its await() gives the message as JSON. It
  * takes the message when it is awaited, alone or among others; one that lost in await_any
@@ -417,11 +417,11 @@ in_vain(RomTurn *turn)
 {
 	static RomStatement find = {
 		"SELECT (SELECT s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m"
-		"  WHERE m.kind = " ROM_SQL(MESSAGE_OPEN) " AND m.namespace = s.namespace AND m.channel = $2) FROM romancy.t_subscription s"
+		"  WHERE m.kind = " ROM_SQL_MESSAGE_OPEN " AND m.namespace = s.namespace AND m.channel = $2) FROM romancy.t_subscription s"
 		"  WHERE s.instance_id = $1 AND s.channel = $2),"
 		" EXISTS (SELECT FROM romancy.t_delivery d WHERE d.mailbox = $3 AND d.channel = $2"
 		"  AND NOT d.received)"
-		" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = " ROM_SQL(MESSAGE_DIRECT) " AND m.mailbox = $3"
+		" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT " AND m.mailbox = $3"
 		"  AND m.channel = $2)",
 		3, {UUIDOID, TEXTOID, UUIDOID}
 	};
@@ -457,7 +457,7 @@ pass_on(RomTurn *turn)
 	static RomStatement find = {
 		"SELECT s.channel FROM romancy.t_subscription s WHERE s.instance_id = $1"
 		" AND s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m"
-		"  WHERE m.kind = " ROM_SQL(MESSAGE_OPEN) " AND m.namespace = s.namespace AND m.channel = s.channel)",
+		"  WHERE m.kind = " ROM_SQL_MESSAGE_OPEN " AND m.namespace = s.namespace AND m.channel = s.channel)",
 		1, {UUIDOID}
 	};
 	RomEngine	engine;

@@ -49,7 +49,7 @@
 
 /* The messages m that crossed subscription s. */
 #define CROSSED_SQL \
-	" ON m.namespace = s.namespace AND m.channel = s.channel AND m.kind <> " ROM_SQL(MESSAGE_DIRECT) " AND m.xid >= pg_snapshot_xmin(s.snapshot)" \
+	" ON m.namespace = s.namespace AND m.channel = s.channel AND m.kind <> " ROM_SQL_MESSAGE_DIRECT " AND m.xid >= pg_snapshot_xmin(s.snapshot)" \
 	" AND (s.bound IS NULL OR m.xid < s.bound) AND m.xid <> s.xid" \
 	" AND NOT pg_visible_in_snapshot(m.xid, s.snapshot)"
 
@@ -241,8 +241,8 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 		"WITH s AS MATERIALIZED (SELECT * FROM romancy.t_subscription"
 		"  WHERE instance_id = $1 AND channel = $2 AND snapshot IS NOT NULL),"
 		" late AS MATERIALIZED (SELECT m.id, m.kind FROM s JOIN romancy.t_message m" CROSSED_SQL "),"
-		" mark AS (UPDATE romancy.t_message m SET kind = " ROM_SQL(MESSAGE_BROADCAST) " FROM late"
-		"  WHERE m.id = late.id AND late.kind = " ROM_SQL(MESSAGE_OPEN) "),"
+		" mark AS (UPDATE romancy.t_message m SET kind = " ROM_SQL_MESSAGE_BROADCAST " FROM late"
+		"  WHERE m.id = late.id AND late.kind = " ROM_SQL_MESSAGE_OPEN "),"
 		" added AS (INSERT INTO romancy.t_delivery (mailbox, channel, message_id)"
 		"  SELECT s.mailbox, $2, late.id FROM s, late ON CONFLICT DO NOTHING RETURNING 1),"
 		" over AS (DELETE FROM romancy.t_delivery d USING s WHERE d.mailbox = s.mailbox"
@@ -282,8 +282,8 @@ end_foreign(void)
 		"WITH late AS MATERIALIZED (SELECT s.mailbox, s.channel, m.id, m.kind"
 		"  FROM romancy.t_subscription s JOIN romancy.t_message m" CROSSED_SQL
 		"  WHERE s.snapshot IS NOT NULL),"
-		" mark AS (UPDATE romancy.t_message m SET kind = " ROM_SQL(MESSAGE_BROADCAST) " FROM late"
-		"  WHERE m.id = late.id AND late.kind = " ROM_SQL(MESSAGE_OPEN) ")"
+		" mark AS (UPDATE romancy.t_message m SET kind = " ROM_SQL_MESSAGE_BROADCAST " FROM late"
+		"  WHERE m.id = late.id AND late.kind = " ROM_SQL_MESSAGE_OPEN ")"
 		" INSERT INTO romancy.t_delivery (mailbox, channel, message_id)"
 		" SELECT late.mailbox, late.channel, late.id FROM late ON CONFLICT DO NOTHING",
 		0, {0}
@@ -439,7 +439,7 @@ at_end(RomTurn *turn, RomStatus status)
 {
 	static RomStatement remove = {
 		"WITH d AS (DELETE FROM romancy.t_delivery WHERE mailbox = $2),"
-		" m AS (DELETE FROM romancy.t_message WHERE kind = " ROM_SQL(MESSAGE_DIRECT) " AND mailbox = $2)"
+		" m AS (DELETE FROM romancy.t_message WHERE kind = " ROM_SQL_MESSAGE_DIRECT " AND mailbox = $2)"
 		" DELETE FROM romancy.t_subscription WHERE instance_id = $1 RETURNING channel, mode",
 		2, {UUIDOID, UUIDOID}
 	};
@@ -490,7 +490,7 @@ at_delete(Datum ids)
 		"WITH box AS MATERIALIZED (SELECT array_agg(" ROM_MAILBOX_SQL ") AS ids FROM romancy.t_instance i"
 		"  WHERE i.instance_id = ANY ($1) AND i.status <> 'recurred'),"
 		" d AS (DELETE FROM romancy.t_delivery WHERE mailbox = ANY ((SELECT ids FROM box)::uuid[]))"
-		" DELETE FROM romancy.t_message WHERE kind = " ROM_SQL(MESSAGE_DIRECT) " AND mailbox = ANY ((SELECT ids FROM box)::uuid[])",
+		" DELETE FROM romancy.t_message WHERE kind = " ROM_SQL_MESSAGE_DIRECT " AND mailbox = ANY ((SELECT ids FROM box)::uuid[])",
 		1, {UUIDARRAYOID}
 	};
 	Datum		values[1] = {ids};

@@ -86,7 +86,7 @@ settle_rows(RomStatement *stmt, Datum *values)
 #define OWN_SQL \
 	"(EXISTS (SELECT FROM romancy.t_delivery d WHERE d.mailbox = " ROM_MAILBOX_SQL \
 	" AND d.channel = $1 AND NOT d.received OFFSET 0)" \
-	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = " ROM_SQL(MESSAGE_DIRECT) \
+	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT \
 	"  AND m.mailbox = " ROM_MAILBOX_SQL " AND m.channel = $1 OFFSET 0))"
 
 /* resolve looks at one channel. */
@@ -107,7 +107,7 @@ resolve(int32 namespace, const char *channel)
 		2, {TEXTOID, INT4OID}
 	};
 	static RomStatement open = {
-		"SELECT 1 FROM romancy.t_message WHERE namespace = $2 AND channel = $1 AND kind = " ROM_SQL(MESSAGE_OPEN)
+		"SELECT 1 FROM romancy.t_message WHERE namespace = $2 AND channel = $1 AND kind = " ROM_SQL_MESSAGE_OPEN
 		" ORDER BY id LIMIT $3 FOR KEY SHARE SKIP LOCKED",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
@@ -260,7 +260,7 @@ clean_old(int limit)
 {
 	static RomStatement messages = {
 		"DELETE FROM romancy.t_message WHERE id = ANY (ARRAY(SELECT m.id FROM romancy.t_message m"
-		"  WHERE m.kind = " ROM_SQL(MESSAGE_OPEN) " AND m.published_at < $1 ORDER BY m.published_at LIMIT $2"
+		"  WHERE m.kind = " ROM_SQL_MESSAGE_OPEN " AND m.published_at < $1 ORDER BY m.published_at LIMIT $2"
 		"  FOR UPDATE SKIP LOCKED))",
 		2, {TIMESTAMPTZOID, INT4OID}
 	};
@@ -297,7 +297,7 @@ clean_channel(int32 namespace, const char *channel, int limit)
 	static RomStatement clean = {
 		"DELETE FROM romancy.t_message WHERE id = ANY (ARRAY("
 		"SELECT m.id FROM romancy.t_message m JOIN romancy.t_channel c ON c.namespace = m.namespace AND c.channel = m.channel"
-		" WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL(MESSAGE_BROADCAST)
+		" WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_BROADCAST
 		" AND pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(c.swept)"
 		" AND pg_visible_in_snapshot(m.xid, c.swept)"
 		" AND NOT EXISTS (SELECT FROM romancy.t_subscription s"
@@ -313,13 +313,13 @@ clean_channel(int32 namespace, const char *channel, int limit)
 		"DELETE FROM romancy.t_channel c WHERE c.namespace = $3 AND c.channel = $1"
 		" AND NOT EXISTS (SELECT FROM romancy.t_subscription s"
 		"  WHERE s.namespace = $3 AND s.channel = $1 AND s.mode <> 'direct')"
-		" AND NOT EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL(MESSAGE_BROADCAST) ")",
+		" AND NOT EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_BROADCAST ")",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
 	static RomStatement note = {
 		"UPDATE romancy.t_channel c SET swept = pg_current_snapshot() WHERE c.namespace = $3 AND c.channel = $1"
 		" AND (c.swept IS NULL OR pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(c.swept))"
-		" AND EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL(MESSAGE_BROADCAST) ")",
+		" AND EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_BROADCAST ")",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
 	Datum		values[3];
@@ -405,7 +405,7 @@ clean_direct(const RomSweepArgs *args)
 		" AND NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.mailbox = m.mailbox"
 		"  AND i.status <> 'recurred' AND i.wake_at IS NOT NULL OFFSET 0)"
 		" FROM (SELECT m.mailbox, m.channel, m.id FROM romancy.t_message m"
-		"  WHERE m.kind = " ROM_SQL(MESSAGE_DIRECT) " AND (m.mailbox, m.channel, m.id) > ($1, $2, $3)"
+		"  WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT " AND (m.mailbox, m.channel, m.id) > ($1, $2, $3)"
 		"  ORDER BY m.mailbox, m.channel, m.id LIMIT $4) m"
 		" ORDER BY m.mailbox, m.channel, m.id",
 		4, {UUIDOID, TEXTOID, INT8OID, INT4OID}
@@ -479,11 +479,11 @@ static TimestampTz
 cleanup_next_due(void)
 {
 	static RomStatement find = {
-		"SELECT least((SELECT m.published_at FROM romancy.t_message m WHERE m.kind = " ROM_SQL(MESSAGE_OPEN)
+		"SELECT least((SELECT m.published_at FROM romancy.t_message m WHERE m.kind = " ROM_SQL_MESSAGE_OPEN
 		"  ORDER BY m.published_at LIMIT 1),"
 		" (SELECT e.received_at FROM romancy.t_received_event e ORDER BY e.received_at LIMIT 1)),"
 		" EXISTS (SELECT FROM romancy.t_channel c WHERE EXISTS (SELECT FROM romancy.t_message m"
-		"  WHERE m.namespace = c.namespace AND m.channel = c.channel AND m.kind = " ROM_SQL(MESSAGE_BROADCAST) "))",
+		"  WHERE m.namespace = c.namespace AND m.channel = c.channel AND m.kind = " ROM_SQL_MESSAGE_BROADCAST "))",
 		0, {InvalidOid}
 	};
 	TimestampTz due = DT_NOEND;

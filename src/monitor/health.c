@@ -22,6 +22,7 @@
 #include "base/version.h"
 #include "client/obstacles.h"
 #include "memory/poller.h"
+#include "tasks/state.h"
 #include "turn/context.h"
 
 PG_FUNCTION_INFO_V1(romancy_health);
@@ -97,15 +98,15 @@ find_silent_queues(Attention *attention)
 {
 	static RomStatement select = {
 		"WITH RECURSIVE q (queue) AS ("
-		" (SELECT t.queue FROM romancy.t_task t WHERE t.state = " ROM_SQL(TASK_READY) " AND t.queue > '' ORDER BY t.queue LIMIT 1)"
-		" UNION ALL SELECT (SELECT t.queue FROM romancy.t_task t WHERE t.state = " ROM_SQL(TASK_READY) " AND t.queue > q.queue ORDER BY t.queue LIMIT 1)"
+		" (SELECT t.queue FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_READY " AND t.queue > '' ORDER BY t.queue LIMIT 1)"
+		" UNION ALL SELECT (SELECT t.queue FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_READY " AND t.queue > q.queue ORDER BY t.queue LIMIT 1)"
 		" FROM q WHERE q.queue IS NOT NULL)"
 		" SELECT q.queue, EXISTS (SELECT FROM romancy.t_activity a WHERE a.namespace || '/' || a.queue = q.queue)"
 		" OR EXISTS (SELECT FROM romancy.t_workflow w WHERE w.is_current AND '@' || w.namespace || '/' || w.queue = q.queue)"
-		" FROM q, LATERAL (SELECT t.created_at FROM romancy.t_task t WHERE t.state = " ROM_SQL(TASK_READY) " AND t.queue = q.queue"
+		" FROM q, LATERAL (SELECT t.created_at FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_READY " AND t.queue = q.queue"
 		" ORDER BY (- t.priority::bigint), t.task_id LIMIT 1) t"
 		" WHERE t.created_at < $1 AND NOT EXISTS (SELECT FROM romancy.t_queue p WHERE p.name = pg_catalog.ltrim(q.queue, '@') AND p.paused)"
-		" AND NOT EXISTS (SELECT FROM romancy.t_task t WHERE t.state = " ROM_SQL(TASK_RUNNING) " AND t.queue = q.queue AND t.due_at > $2)"
+		" AND NOT EXISTS (SELECT FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_RUNNING " AND t.queue = q.queue AND t.due_at > $2)"
 		" LIMIT $3",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	};
@@ -180,9 +181,9 @@ text_array(char **texts, int n)
 }
 
 /*
- * romancy.health() → jsonb
+ * romancy.health() -> jsonb
  *
- * {"healthy": …, "problems": [text, …], "attention": [text, …], …}: whether workflows run in this database, what keeps them from
+ * {"healthy": ..., "problems": [text, ...], "attention": [text, ...], ...}: whether workflows run in this database, what keeps them from
  * it, and what needs a human. RM004 in a workflow.
  */
 Datum

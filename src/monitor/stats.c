@@ -323,7 +323,7 @@ romancy_stat(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.stat_reset() → void
+ * romancy.stat_reset() -> void
  *
  * This database's statistics begin anew. For the extension's owner. Errors: 42501 for others,
  * RM004 in a workflow.

@@ -51,7 +51,7 @@ static void
 read_task(const pg_uuid_t *id, Outside *o)
 {
 	static RomStatement select = {
-		"SELECT task_id, state, input FROM romancy.t_task WHERE instance_id = $1 AND kind = " ROM_SQL(TASK_WORKFLOW),
+		"SELECT task_id, state, input FROM romancy.t_task WHERE instance_id = $1 AND kind = " ROM_SQL_TASK_WORKFLOW,
 		1, {UUIDOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * program.c
- *		The calls of a program that runs workflow code: read_history, record_…,
- *		suspend_…, complete_workflow, fail_workflow, extend_lease.
+ *		The calls of a program that runs workflow code: read_history, record_...,
+ *		suspend_..., complete_workflow, fail_workflow, extend_lease.
  *
  * Each is fenced by the token of the instance's task (outside.c). What is recorded goes
  * into history here; a command is left in the task, for the executor to carry out.
@@ -61,7 +61,7 @@ rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance)
 {
 	static RomStatement lock = {
 		"SELECT i.last_seq FROM romancy.t_instance i WHERE i.instance_id ="
-		" (SELECT t.instance_id FROM romancy.t_task t WHERE t.task_id = $1 AND t.kind = " ROM_SQL(TASK_WORKFLOW) ")"
+		" (SELECT t.instance_id FROM romancy.t_task t WHERE t.task_id = $1 AND t.kind = " ROM_SQL_TASK_WORKFLOW ")"
 		" AND i.wake_at IS NOT NULL FOR NO KEY UPDATE",
 		1, {UUIDOID}
 	};

@@ -35,6 +35,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/spi.h"
+#include "instances/inbox.h"
 #include "memory/hold.h"
 #include "memory/slot.h"
 #include "memory/waiter.h"
@@ -96,7 +97,7 @@ find_ready(Drain *d, pg_uuid_t *ids, int max, bool tasks)
 		 * a paused one takes nothing but requests (kinds up to
 		 * ROM_INBOX_RESUME)
 		 */
-		" AND (i.status <> 'paused' OR b.kind <= " ROM_SQL(INBOX_RESUME) ") LIMIT $2",
+		" AND (i.status <> 'paused' OR b.kind <= " ROM_SQL_INBOX_RESUME ") LIMIT $2",
 		2, {TEXTOID, INT4OID}
 	};
 	RomEngine	engine;

@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/guc.h"
 #include "base/spi.h"
+#include "instances/inbox.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
 #include "run/retention.h"
@@ -110,7 +111,7 @@ rom_scan_inbox(pg_uuid_t *after, int limit)
 		"  FROM romancy.t_instance t WHERE t.instance_id = x.instance_id LIMIT 1) i"
 		" ON true"
 		" LEFT JOIN LATERAL (SELECT t.kind FROM romancy.t_inbox t"
-		"  WHERE t.instance_id = x.instance_id AND t.kind IN (" ROM_SQL(INBOX_CANCEL) ", " ROM_SQL(INBOX_TERMINATE) ", " ROM_SQL(INBOX_RESUME) ") LIMIT 1) y"
+		"  WHERE t.instance_id = x.instance_id AND t.kind IN (" ROM_SQL_INBOX_CANCEL ", " ROM_SQL_INBOX_TERMINATE ", " ROM_SQL_INBOX_RESUME ") LIMIT 1) y"
 		" ON i.status = 'paused'"
 		" ORDER BY x.instance_id",
 		2, {UUIDOID, INT4OID}

@@ -199,7 +199,7 @@ schedule_values(FunctionCallInfo fcinfo, const char *name, const char *owner, Da
 }
 
 /*
- * romancy.schedule(name, cron, workflow, input, timezone, overlap, catch_up, jitter, pause_on_failure, labels, description) → void
+ * romancy.schedule(name, cron, workflow, input, timezone, overlap, catch_up, jitter, pause_on_failure, labels, description) -> void
  *
  * Creates or replaces a schedule: counters, a pause and the owner stay, the next run is computed from now. input, jitter, pause_on_failure, labels
  * and description may be null; catch_up null: without end. Errors: RM012 for an expression, a zone, an overlap, labels or limits
@@ -237,7 +237,7 @@ romancy_schedule(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* romancy.unschedule(name) → boolean: drops a schedule and its runs that wait; what lives goes on. False: there is none. 42501, RM004. */
+/* romancy.unschedule(name) -> boolean: drops a schedule and its runs that wait; what lives goes on. False: there is none. 42501, RM004. */
 Datum
 romancy_unschedule(PG_FUNCTION_ARGS)
 {
@@ -260,7 +260,7 @@ romancy_unschedule(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.pause_schedule(name, note) → boolean
+ * romancy.pause_schedule(name, note) -> boolean
  *
  * Nothing more is started, not even what waits; what lives goes on. note, for others to read, may be null. False when
  * it is paused. Errors: RM001, 42501, RM004 in a workflow.
@@ -289,7 +289,7 @@ romancy_pause_schedule(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.resume_schedule(name) → boolean
+ * romancy.resume_schedule(name) -> boolean
  *
  * Ends a pause. Times that passed meanwhile are counted as missed, and what waits is started. False when the schedule is not
  * paused. Errors: RM001, 42501, RM004 in a workflow.
@@ -327,7 +327,7 @@ romancy_resume_schedule(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.trigger_schedule(name) → uuid
+ * romancy.trigger_schedule(name) -> uuid
  *
  * Starts a run now, whatever lives and also of a paused schedule; its scheduled time is now. Errors: RM001 (the schedule, or its workflow),
  * 42501, RM004 in a workflow.
@@ -353,7 +353,7 @@ romancy_trigger_schedule(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.backfill_schedule(name, from_time, to_time, overlap) → bigint
+ * romancy.backfill_schedule(name, from_time, to_time, overlap) -> bigint
  *
  * Starts runs for the schedule's times from from_time on and before to_time, but for those that have a run; overlap says what
  * happens while one lives. Returns how many were started or wait. Errors: RM001, RM011 for more than 100,000 times,
@@ -402,7 +402,7 @@ romancy_backfill_schedule(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.schedule_runs(name, n) → setof (scheduled, started, status, error, duration, instance_id)
+ * romancy.schedule_runs(name, n) -> setof (scheduled, started, status, error, duration, instance_id)
  *
  * The n latest runs, by their time, latest first. n may be null: 20. Errors: RM001, also for another role's schedule; 22023 for an n below
  * zero; RM004 in a workflow.
@@ -442,7 +442,7 @@ romancy_schedule_runs(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* romancy.scheduled_at() → timestamptz: the time that the running instance is a schedule's run for; null in others. RM004 outside of one. */
+/* romancy.scheduled_at() -> timestamptz: the time that the running instance is a schedule's run for; null in others. RM004 outside of one. */
 Datum
 romancy_scheduled_at(PG_FUNCTION_ARGS)
 {

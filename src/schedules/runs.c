@@ -42,7 +42,7 @@ static RomStatement insert_run = {
 };
 
 static RomStatement set_live = {
-	"UPDATE romancy.t_schedule_run SET instance_id = $3, state = " ROM_SQL(RUN_LIVE) " WHERE schedule = $1 AND scheduled_at = $2",
+	"UPDATE romancy.t_schedule_run SET instance_id = $3, state = " ROM_SQL_RUN_LIVE " WHERE schedule = $1 AND scheduled_at = $2",
 	3, {TEXTOID, TIMESTAMPTZOID, UUIDOID}
 };
 
@@ -58,7 +58,7 @@ static RomStatement delete_run = {
 	"  AND i.wake_at IS NOT NULL))"
 
 static RomStatement select_live = {
-	"SELECT 1 FROM romancy.t_schedule_run r WHERE r.schedule = $1 AND r.state = " ROM_SQL(RUN_LIVE) " AND r.state < " ROM_SQL(RUN_ENDED) " AND " LIVE_SQL " LIMIT 1",
+	"SELECT 1 FROM romancy.t_schedule_run r WHERE r.schedule = $1 AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND " LIVE_SQL " LIMIT 1",
 	1, {TEXTOID}
 };
 
@@ -68,18 +68,18 @@ static RomStatement select_generations = {
 	" LATERAL (SELECT i.instance_id, i.owner, i.priority, i.wake_at FROM romancy.t_instance i WHERE i.instance_id = r.instance_id"
 	"  UNION ALL SELECT i.instance_id, i.owner, i.priority, i.wake_at FROM romancy.t_instance i"
 	"  WHERE i.mailbox = r.instance_id AND i.status <> 'recurred') i"
-	" WHERE r.schedule = $1 AND r.state = " ROM_SQL(RUN_LIVE) " AND r.state < " ROM_SQL(RUN_ENDED) " AND i.wake_at IS NOT NULL",
+	" WHERE r.schedule = $1 AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND i.wake_at IS NOT NULL",
 	1, {TEXTOID}
 };
 
 static RomStatement select_waiting = {
-	"SELECT r.scheduled_at FROM romancy.t_schedule_run r WHERE r.schedule = $1 AND r.state = " ROM_SQL(RUN_WAITING) " AND r.state < " ROM_SQL(RUN_ENDED)
+	"SELECT r.scheduled_at FROM romancy.t_schedule_run r WHERE r.schedule = $1 AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED
 	" ORDER BY r.scheduled_at",
 	1, {TEXTOID}
 };
 
 static RomStatement delete_waiting = {
-	"DELETE FROM romancy.t_schedule_run WHERE schedule = $1 AND state = " ROM_SQL(RUN_WAITING) " AND state < " ROM_SQL(RUN_ENDED),
+	"DELETE FROM romancy.t_schedule_run WHERE schedule = $1 AND state = " ROM_SQL_RUN_WAITING " AND state < " ROM_SQL_RUN_ENDED,
 	1, {TEXTOID}
 };
 
@@ -103,7 +103,7 @@ static RomStatement end_run = {
 	" paused_by = CASE WHEN p.pauses THEN 'romancy' ELSE s.paused_by END,"
 	" note = CASE WHEN p.pauses THEN pg_catalog.format('%s failed runs in a row', s.failed_in_row + 1) ELSE s.note END,"
 	" due_at = CASE WHEN p.pauses OR s.paused_at IS NOT NULL THEN NULL"
-	"  WHEN EXISTS (SELECT FROM romancy.t_schedule_run r WHERE r.schedule = s.name AND r.state = " ROM_SQL(RUN_WAITING) " AND r.state < " ROM_SQL(RUN_ENDED) ")"
+	"  WHEN EXISTS (SELECT FROM romancy.t_schedule_run r WHERE r.schedule = s.name AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED ")"
 	"  THEN '-infinity' ELSE s.due_at END"
 	" FROM (SELECT x.name, $3 > 0 AND x.paused_at IS NULL AND x.failed_in_row + 1 >= x.pause_on_failure IS TRUE AS pauses"
 	"  FROM romancy.t_schedule x WHERE x.name = $1) p"

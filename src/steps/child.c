@@ -460,7 +460,7 @@ rom_child_init(void)
 /*
  * romancy.spawn_workflow(name text, input jsonb, activity_id text,
  * on_parent_close text, version int, priority int, labels jsonb,
- * execution_timeout interval) → text
+ * execution_timeout interval) -> text
  *
  * In a workflow: starts a child and returns its handle, for await(). All but the
  * name may be null. on_parent_close: cancel (default) or abandon. priority: null for
@@ -476,7 +476,7 @@ romancy_spawn_workflow(PG_FUNCTION_ARGS)
 /*
  * romancy.call_workflow(name text, input jsonb, activity_id text,
  * on_parent_close text, version int, priority int, labels jsonb,
- * execution_timeout interval) → jsonb
+ * execution_timeout interval) -> jsonb
  *
  * In a workflow: starts a child, waits for it and returns its result, or raises
  * its error: RM008 if it was cancelled. Arguments and errors as for spawn_workflow.

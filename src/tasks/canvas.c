@@ -306,7 +306,7 @@ rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count)
 		1, {UUIDOID}
 	};
 	static RomStatement running = {
-		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state = " ROM_SQL(TASK_RUNNING),
+		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state = " ROM_SQL_TASK_RUNNING,
 		1, {UUIDOID}
 	};
 	Datum		values[1];
@@ -363,7 +363,7 @@ gather(RomTurn *turn)
 		1, {UUIDOID}
 	};
 	static RomStatement running = {
-		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND kind = " ROM_SQL(TASK_CANVAS) " AND queue = '' AND state <> " ROM_SQL(TASK_DEAD),
+		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND kind = " ROM_SQL_TASK_CANVAS " AND queue = '' AND state <> " ROM_SQL_TASK_DEAD,
 		1, {UUIDOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;

@@ -267,7 +267,7 @@ romancy_canvas_tasks(PG_FUNCTION_ARGS)
 		"  WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' END END AS status, t.attempt, t.input, NULL::jsonb AS result,"
 		"  t.errors OPERATOR(pg_catalog.->) -1 AS error, coalesce(r.since, t.started_at) AS started_at, NULL::timestamptz AS finished_at"
 		"  FROM romancy.t_task t LEFT JOIN romancy.t_running() r ON r.id = t.task_id"
-		"  WHERE t.instance_id = $1 AND t.kind = " ROM_SQL(TASK_CANVAS) " AND t.state <> " ROM_SQL(TASK_DEAD)
+		"  WHERE t.instance_id = $1 AND t.kind = " ROM_SQL_TASK_CANVAS " AND t.state <> " ROM_SQL_TASK_DEAD
 		" UNION ALL SELECT pg_catalog.substr(r.step, pg_catalog.length(r.activity) + 2), r.activity,"
 		"  CASE WHEN r.error IS NULL THEN 'completed' ELSE 'failed' END, r.attempt, r.input, r.value, r.error, r.started_at, r.finished_at"
 		"  FROM romancy.t_canvas_result r WHERE r.instance_id = $1 AND r.step IS NOT NULL)"
@@ -325,8 +325,8 @@ Datum
 romancy_cancel_task(PG_FUNCTION_ARGS)
 {
 	static RomStatement take = {
-		"SELECT " ROM_TASK_COLUMNS " FROM romancy.t_task t WHERE t.instance_id = $1 AND t.kind = " ROM_SQL(TASK_CANVAS)
-		" AND pg_catalog.substr(t.step, pg_catalog.length(t.activity) + 2) = $2 AND t.state IN (" ROM_SQL(TASK_READY) ", " ROM_SQL(TASK_RUNNING) ", " ROM_SQL(TASK_WAITING) ", " ROM_SQL(TASK_PARKED) ") LIMIT 1 FOR UPDATE SKIP LOCKED",
+		"SELECT " ROM_TASK_COLUMNS " FROM romancy.t_task t WHERE t.instance_id = $1 AND t.kind = " ROM_SQL_TASK_CANVAS
+		" AND pg_catalog.substr(t.step, pg_catalog.length(t.activity) + 2) = $2 AND t.state IN (" ROM_SQL_TASK_READY ", " ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_WAITING ", " ROM_SQL_TASK_PARKED ") LIMIT 1 FOR UPDATE SKIP LOCKED",
 		2, {UUIDOID, TEXTOID}
 	};
 	pg_uuid_t  *id = rom_arg_uuid(fcinfo, 0, "instance_id");

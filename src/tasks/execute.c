@@ -535,12 +535,12 @@ static int
 find(const char *owner, TimestampTz now, pg_uuid_t *ids, int max)
 {
 	static RomStatement ready = {
-		"SELECT task_id FROM romancy.t_task WHERE queue = '' AND state = " ROM_SQL(TASK_READY) " AND owner = $1"
+		"SELECT task_id FROM romancy.t_task WHERE queue = '' AND state = " ROM_SQL_TASK_READY " AND owner = $1"
 		" AND (held_until IS NULL OR held_until <= $3) ORDER BY (- priority::bigint), task_id LIMIT $2",
 		3, {TEXTOID, INT4OID, TIMESTAMPTZOID}
 	};
 	static RomStatement due = {
-		"SELECT task_id FROM romancy.t_task WHERE due_at <= $3 AND due_at IS NOT NULL AND state = " ROM_SQL(TASK_WAITING)
+		"SELECT task_id FROM romancy.t_task WHERE due_at <= $3 AND due_at IS NOT NULL AND state = " ROM_SQL_TASK_WAITING
 		" AND owner = $1 ORDER BY due_at LIMIT $2",
 		3, {TEXTOID, INT4OID, TIMESTAMPTZOID}
 	};
@@ -566,9 +566,9 @@ static TimestampTz
 next_due(const char *owner, TimestampTz after)
 {
 	static RomStatement next = {
-		"SELECT least((SELECT due_at FROM romancy.t_task WHERE due_at > $2 AND due_at IS NOT NULL AND state = " ROM_SQL(TASK_WAITING)
+		"SELECT least((SELECT due_at FROM romancy.t_task WHERE due_at > $2 AND due_at IS NOT NULL AND state = " ROM_SQL_TASK_WAITING
 		" AND owner = $1 ORDER BY due_at LIMIT 1),"
-		" (SELECT held_until FROM romancy.t_task WHERE held_until > $2 AND held_until IS NOT NULL AND state = " ROM_SQL(TASK_READY)
+		" (SELECT held_until FROM romancy.t_task WHERE held_until > $2 AND held_until IS NOT NULL AND state = " ROM_SQL_TASK_READY
 		" AND owner = $1 ORDER BY held_until LIMIT 1))",
 		2, {TEXTOID, TIMESTAMPTZOID}
 	};

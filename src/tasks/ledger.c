@@ -34,9 +34,9 @@
 /* What this transaction has done to an account, at one level of subtransactions. */
 typedef struct Note
 {
+	RomNote		note;
 	RomAccountChange change;
 	uint64		waiter;
-	int			level;
 	int			tasks;			/* claimed, on the account of their queue */
 	bool		limited;		/* one of the claims had a limit */
 	bool		told;			/* the ender knows that others may wait */
@@ -44,26 +44,24 @@ typedef struct Note
 
 static void (*on_freed) (void) = NULL;
 
-/* In TopMemoryContext; those of a level stand behind those of the levels below it. */
-static Note *notes = NULL;
-static int	nnotes = 0;
-static int	notes_size = 0;
+static RomNotes notes = {.size = sizeof(Note)};
 
-/* prepare makes room for n notes more. */
+/* Has undo() freed what others may want? */
+static bool freed = false;
+
+/* note_at is note number i. */
+static Note *
+note_at(int i)
+{
+	return (Note *) notes.array + i;
+}
+
+/* prepare makes room for n more notes. */
 static void
 prepare(int n)
 {
 	rom_accounts_prepare();
-	if (notes == NULL)
-	{
-		notes = MemoryContextAlloc(TopMemoryContext, 16 * sizeof(Note));
-		notes_size = 16;
-	}
-	if (nnotes + n > notes_size)
-	{
-		notes = repalloc(notes, 2 * notes_size * sizeof(Note));
-		notes_size *= 2;
-	}
+	rom_xact_reserve(&notes, n);
 }
 
 /* note_of finds or makes a level's note of an account; there is room for one. */
@@ -72,14 +70,12 @@ note_of(uint64 key, uint64 waiter, int level)
 {
 	Note	   *note;
 
-	for (int i = nnotes - 1; i >= 0 && notes[i].level >= level; i--)
-		if (notes[i].change.key == key && notes[i].level == level)
-			return &notes[i];
-	note = &notes[nnotes++];
-	memset(note, 0, sizeof(Note));
+	for (int i = notes.count - 1; i >= 0 && note_at(i)->note.level >= level; i--)
+		if (note_at(i)->change.key == key && note_at(i)->note.level == level)
+			return note_at(i);
+	note = rom_xact_note(&notes, level);
 	note->change.key = key;
 	note->waiter = waiter;
-	note->level = level;
 	return note;
 }
 
@@ -89,9 +85,9 @@ own_ends(uint64 key)
 {
 	int			ends = 0;
 
-	for (int i = 0; i < nnotes; i++)
-		if (notes[i].change.key == key)
-			ends += notes[i].change.ends;
+	for (int i = 0; i < notes.count; i++)
+		if (note_at(i)->change.key == key)
+			ends += note_at(i)->change.ends;
 	return ends;
 }
 
@@ -104,43 +100,41 @@ tell_freed(void)
 }
 
 /*
- * abort_to takes back what was done at the level and above. Then others may have the places, and the tasks,
- * which who looked meanwhile has passed over.
+ * undo takes a note back. Then others may have the places, and the tasks, which a caller that looked meanwhile
+ * has passed over.
  */
 static void
-abort_to(int level)
+undo(void *undone)
 {
-	bool		tell = false;
+	Note	   *note = undone;
+	bool		others = rom_accounts_give_back(&note->change);
+	int			number = Max(note->tasks, others ? note->change.claims : 0);
 
-	while (nnotes > 0 && notes[nnotes - 1].level >= level)
-	{
-		Note	   *note = &notes[--nnotes];
-		bool		others = rom_accounts_give_back(&note->change);
-		int			number = Max(note->tasks, others ? note->change.claims : 0);
-
-		if (number == 0)
-			continue;
-		rom_waiter_notify_some(note->waiter, number);
-		tell = true;
-	}
-	if (tell)
-		tell_freed();
+	if (number == 0)
+		return;
+	rom_waiter_notify_some(note->waiter, number);
+	freed = true;
 }
 
-/* lower makes the notes of a level those of the level below it. */
 static void
-lower(int level)
+undone(void)
 {
-	int			from = nnotes;
-	int			to = nnotes;
+	if (freed)
+		tell_freed();
+	freed = false;
+}
 
-	while (from > 0 && notes[from - 1].level >= level)
-		from--;
-	nnotes = from;
-	for (int i = from; i < to; i++)
+/* joined adds the notes of a subtransaction to those of the one around it. */
+static void
+joined(int first)
+{
+	int			end = notes.count;
+
+	notes.count = first;
+	for (int i = first; i < end; i++)
 	{
-		Note		above = notes[i];
-		Note	   *note = note_of(above.change.key, above.waiter, level - 1);
+		Note		above = *note_at(i);
+		Note	   *note = note_of(above.change.key, above.waiter, above.note.level);
 
 		note->change.claims += above.change.claims;
 		note->change.ends += above.change.ends;
@@ -160,14 +154,16 @@ commit(void)
 	FullTransactionId xid = GetTopFullTransactionIdIfAny();
 	bool		tell = false;
 
-	for (int i = 0; i < nnotes; i++)
+	for (int i = 0; i < notes.count; i++)
 	{
-		if (!rom_accounts_settle(&notes[i].change, xid))
+		Note	   *note = note_at(i);
+
+		if (!rom_accounts_settle(&note->change, xid))
 			continue;
-		rom_waiter_notify_some(notes[i].waiter, notes[i].change.ends);
-		tell = tell || !notes[i].told;
+		rom_waiter_notify_some(note->waiter, note->change.ends);
+		tell = tell || !note->told;
 	}
-	nnotes = 0;
+	rom_xact_forget(&notes);
 	if (tell)
 		tell_freed();
 }
@@ -176,8 +172,8 @@ commit(void)
 static void
 refuse_prepare(void)
 {
-	for (int i = 0; i < nnotes; i++)
-		if (notes[i].limited && notes[i].change.claims > notes[i].change.ends)
+	for (int i = 0; i < notes.count; i++)
+		if (note_at(i)->limited && note_at(i)->change.claims > note_at(i)->change.ends)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has fetched activities of a queue with limits"),
@@ -191,56 +187,39 @@ pre_commit(bool prepare)
 		refuse_prepare();
 }
 
+static void
+after_locks(bool is_commit)
+{
+	if (notes.count > 0 && is_commit)
+		commit();
+}
+
+static void prepared(void);
+
+static const RomXactPart part = {
+	.name = "places and tokens of queues",
+	.order = ROM_XACT_GIVE_BACK,
+	.pre_commit = pre_commit,
+	.prepared = prepared,
+	.after_locks = after_locks,
+	.notes = &notes,
+	.undo = undo,
+	.undone = undone,
+	.joined = joined,
+};
+
 /* prepared gives claims back; tokens that were prepared stay spent. */
 static void
 prepared(void)
 {
-	for (int i = 0; i < nnotes; i++)
-		notes[i].change.tokens = 0;
-	abort_to(0);
-}
-
-static void
-aborted(void)
-{
-	abort_to(0);
-}
-
-static void
-sub_aborted(int level)
-{
-	if (nnotes > 0)
-		abort_to(level);
-}
-
-static void
-sub_committed(int level)
-{
-	if (nnotes > 0)
-		lower(level);
-}
-
-static void
-after_locks(bool is_commit)
-{
-	if (nnotes > 0 && is_commit)
-		commit();
+	for (int i = 0; i < notes.count; i++)
+		note_at(i)->change.tokens = 0;
+	rom_xact_undo(&part, 0);
 }
 
 void
 rom_ledger_init(void)
 {
-	static const RomXactPart part = {
-		.name = "places and tokens of queues",
-		.order = ROM_XACT_GIVE_BACK,
-		.pre_commit = pre_commit,
-		.prepared = prepared,
-		.aborted = aborted,
-		.after_locks = after_locks,
-		.sub_committed = sub_committed,
-		.sub_aborted = sub_aborted,
-	};
-
 	rom_xact_register(&part);
 }
 
@@ -343,8 +322,8 @@ void
 rom_ledger_count_end(uint32 counting)
 {
 	/* this transaction's own changes were seen: they count when it is over */
-	for (int i = 0; i < nnotes; i++)
-		rom_accounts_count_add(notes[i].change.key, notes[i].change.ends - notes[i].change.claims);
+	for (int i = 0; i < notes.count; i++)
+		rom_accounts_count_add(note_at(i)->change.key, note_at(i)->change.ends - note_at(i)->change.claims);
 	rom_accounts_counted(counting);
 }
 

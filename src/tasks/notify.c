@@ -27,6 +27,7 @@
 #include "memory/waiter.h"
 #include "memory/wake.h"
 #include "tasks/notify.h"
+#include "tasks/state.h"
 
 /* A letter for rom_waiter_key(): sessions wait for work in a queue. */
 #define QUEUE_KEY 'q'
@@ -122,8 +123,8 @@ sweep_notify(const RomSweepArgs *args)
 	static RomStatement select = {
 		"SELECT q.notify, q.name FROM romancy.t_queue q WHERE q.notify IS NOT NULL AND NOT q.paused"
 		" AND ($1 IS NULL OR q.name = ANY ($1))"
-		" AND (EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = q.name AND t.state = " ROM_SQL(TASK_READY) ")"
-		" OR EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = '@' || q.name AND t.state = " ROM_SQL(TASK_READY) "))",
+		" AND (EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = q.name AND t.state = " ROM_SQL_TASK_READY ")"
+		" OR EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = '@' || q.name AND t.state = " ROM_SQL_TASK_READY "))",
 		1, {TEXTARRAYOID}
 	};
 	Datum	   *names = palloc_array(Datum, KEYS_MAX);

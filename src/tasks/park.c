@@ -94,7 +94,7 @@ void
 rom_park_orphans(const pg_uuid_t *ids, int n)
 {
 	static RomStatement find = {
-		"SELECT DISTINCT instance_id, priority FROM romancy.t_task WHERE task_id = ANY ($1) AND state IN (" ROM_SQL(TASK_READY) ", " ROM_SQL(TASK_WAITING) ")",
+		"SELECT DISTINCT instance_id, priority FROM romancy.t_task WHERE task_id = ANY ($1) AND state IN (" ROM_SQL_TASK_READY ", " ROM_SQL_TASK_WAITING ")",
 		1, {UUIDARRAYOID}
 	};
 	RomEngine	engine;

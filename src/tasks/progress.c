@@ -79,7 +79,7 @@ look(const pg_uuid_t *id, Progress *p, MemoryContext cxt)
 {
 	static RomStatement select = {
 		"SELECT status, owner, flags, progress, started_at,"
-		" CASE WHEN flags & " ROM_SQL(IS_CANVAS) " <> 0 THEN (input OPERATOR(pg_catalog.->>) 'total')::bigint END"
+		" CASE WHEN flags & " ROM_SQL_IS_CANVAS " <> 0 THEN (input OPERATOR(pg_catalog.->>) 'total')::bigint END"
 		" FROM romancy.t_instance WHERE instance_id = $1",
 		1, {UUIDOID}
 	};

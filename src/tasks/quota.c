@@ -268,7 +268,7 @@ add_running(Snapshot snapshot)
 {
 	static RomStatement select = {
 		"SELECT queue, activity, limit_key, count(*)::int FROM romancy.t_task"
-		" WHERE state = " ROM_SQL(TASK_RUNNING) " AND due_at IS NOT NULL AND queue <> '' AND kind <> " ROM_SQL(TASK_WORKFLOW) " GROUP BY 1, 2, 3",
+		" WHERE state = " ROM_SQL_TASK_RUNNING " AND due_at IS NOT NULL AND queue <> '' AND kind <> " ROM_SQL_TASK_WORKFLOW " GROUP BY 1, 2, 3",
 		0
 	};
 	MemoryContext cxt = CurrentMemoryContext;
@@ -530,7 +530,7 @@ int
 rom_quota_label(const char *queue, bool all, int limit)
 {
 	static RomStatement select = {
-		"SELECT task_id, input, limit_key FROM romancy.t_task WHERE queue = $1 AND state = " ROM_SQL(TASK_READY)
+		"SELECT task_id, input, limit_key FROM romancy.t_task WHERE queue = $1 AND state = " ROM_SQL_TASK_READY
 		" AND ($2 OR limit_key IS NULL) LIMIT $3 FOR UPDATE SKIP LOCKED",
 		3, {TEXTOID, BOOLOID, INT8OID}
 	};

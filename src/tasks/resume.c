@@ -20,18 +20,19 @@
 #include "run/scan.h"
 #include "tasks/canvas.h"
 #include "tasks/resume.h"
+#include "tasks/state.h"
 
 /* scan notes tasks in the database that are ready, best first, and at its end those that wait for an attempt. */
 static int
 scan(RomScanPlace *place, int limit)
 {
 	static RomStatement ready = {
-		"SELECT task_id, owner, priority, (- priority::bigint), held_until FROM romancy.t_task WHERE queue = '' AND state = " ROM_SQL(TASK_READY)
+		"SELECT task_id, owner, priority, (- priority::bigint), held_until FROM romancy.t_task WHERE queue = '' AND state = " ROM_SQL_TASK_READY
 		" AND ((- priority::bigint), task_id) > ($1, $2) ORDER BY (- priority::bigint), task_id LIMIT $3",
 		3, {INT8OID, UUIDOID, INT4OID}
 	};
 	static RomStatement waiting = {
-		"SELECT task_id, owner, priority, due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state = " ROM_SQL(TASK_WAITING)
+		"SELECT task_id, owner, priority, due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state = " ROM_SQL_TASK_WAITING
 		" ORDER BY due_at LIMIT $1",
 		1, {INT4OID}
 	};

@@ -83,7 +83,7 @@ static int
 take_dead(const RomCanvas *canvas, RomTask ***tasks)
 {
 	static RomStatement delete = {
-		"DELETE FROM romancy.t_task t WHERE t.instance_id = $1 AND t.state = " ROM_SQL(TASK_DEAD) " AND t.kind = " ROM_SQL(TASK_CANVAS)
+		"DELETE FROM romancy.t_task t WHERE t.instance_id = $1 AND t.state = " ROM_SQL_TASK_DEAD " AND t.kind = " ROM_SQL_TASK_CANVAS
 		" RETURNING " ROM_TASK_COLUMNS,
 		1, {UUIDOID}
 	};

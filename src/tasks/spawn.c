@@ -251,7 +251,7 @@ static void
 activity_again(RomTurn *turn, RomEvent *scheduled, RomEvent *event)
 {
 	static RomStatement left = {
-		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND step = $2 AND kind = " ROM_SQL(TASK_ACTIVITY) " AND state <> " ROM_SQL(TASK_DEAD)
+		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND step = $2 AND kind = " ROM_SQL_TASK_ACTIVITY " AND state <> " ROM_SQL_TASK_DEAD
 		" FOR UPDATE",
 		2, {UUIDOID, TEXTOID}
 	};
@@ -286,7 +286,7 @@ in_flight(RomTurn *turn)
 	static RomStatement select = {
 		"SELECT t.step, t.activity, a.compensation, t.input, t.due_at, t.state, t.task_id, t.queue, t.limit_key"
 		" FROM romancy.t_task t JOIN romancy.t_activity a ON a.namespace = $2 AND a.name = t.activity"
-		" WHERE t.instance_id = $1 AND t.kind IN (" ROM_SQL(TASK_ACTIVITY) ", " ROM_SQL(TASK_CANVAS) ") AND t.state <> " ROM_SQL(TASK_DEAD) " AND t.queue <> ''"
+		" WHERE t.instance_id = $1 AND t.kind IN (" ROM_SQL_TASK_ACTIVITY ", " ROM_SQL_TASK_CANVAS ") AND t.state <> " ROM_SQL_TASK_DEAD " AND t.queue <> ''"
 		" AND a.compensation IS NOT NULL"
 		" FOR UPDATE OF t SKIP LOCKED",
 		2, {UUIDOID, INT4OID}
@@ -468,11 +468,11 @@ static int
 free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 {
 	static RomStatement lock = {
-		"SELECT task_id, state FROM romancy.t_task WHERE instance_id = $1 AND state <> " ROM_SQL(TASK_DEAD) " FOR UPDATE SKIP LOCKED",
+		"SELECT task_id, state FROM romancy.t_task WHERE instance_id = $1 AND state <> " ROM_SQL_TASK_DEAD " FOR UPDATE SKIP LOCKED",
 		1, {UUIDOID}
 	};
 	static RomStatement count = {
-		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state <> " ROM_SQL(TASK_DEAD),
+		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state <> " ROM_SQL_TASK_DEAD,
 		1, {UUIDOID}
 	};
 	Datum		values[1] = {UUIDPGetDatum(&turn->inst->id)};
@@ -514,7 +514,7 @@ tasks_end(RomTurn *turn, RomStatus status)
 		1, {UUIDARRAYOID}
 	};
 	static RomStatement left = {
-		"SELECT task_id FROM romancy.t_task WHERE instance_id = $1 AND queue = '' AND state <> " ROM_SQL(TASK_DEAD),
+		"SELECT task_id FROM romancy.t_task WHERE instance_id = $1 AND queue = '' AND state <> " ROM_SQL_TASK_DEAD,
 		1, {UUIDOID}
 	};
 	pg_uuid_t  *ids;
@@ -563,7 +563,7 @@ task_in_use(int32 namespace, const char *name)
 {
 	static RomStatement find = {
 		"SELECT 1 FROM romancy.t_task t JOIN romancy.t_workflow w USING (def_id)"
-		" WHERE t.activity = $1 AND t.state <> " ROM_SQL(TASK_DEAD) " AND w.namespace = $2 LIMIT 1",
+		" WHERE t.activity = $1 AND t.state <> " ROM_SQL_TASK_DEAD " AND w.namespace = $2 LIMIT 1",
 		2, {TEXTOID, INT4OID}
 	};
 	Datum		values[2];

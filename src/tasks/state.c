@@ -114,9 +114,9 @@ bool
 rom_state_promote(const char *queue, TimestampTz now)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = " ROM_SQL(TASK_READY) ", due_at = NULL WHERE task_id = ANY (ARRAY"
+		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_READY ", due_at = NULL WHERE task_id = ANY (ARRAY"
 		"(SELECT task_id FROM romancy.t_task WHERE due_at <= $2 AND due_at IS NOT NULL"
-		" AND state = " ROM_SQL(TASK_WAITING) " AND queue = $1"
+		" AND state = " ROM_SQL_TASK_WAITING " AND queue = $1"
 		" ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED))",
 		2, {TEXTOID, TIMESTAMPTZOID}, NULL, true
 	};
@@ -131,7 +131,7 @@ void
 rom_state_ready(const pg_uuid_t *id)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = " ROM_SQL(TASK_READY) ", due_at = NULL WHERE task_id = $1",
+		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_READY ", due_at = NULL WHERE task_id = $1",
 		1, {UUIDOID}
 	};
 	Datum		values[1];
@@ -144,8 +144,8 @@ void
 rom_state_hold(const RomTask *task)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = " ROM_SQL(TASK_READY) ","
-		" due_at = CASE WHEN state = " ROM_SQL(TASK_READY) " THEN due_at END,"
+		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_READY ","
+		" due_at = CASE WHEN state = " ROM_SQL_TASK_READY " THEN due_at END,"
 		" held_at = $2, held_until = $3 WHERE task_id = $1",
 		3, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	};
@@ -159,8 +159,8 @@ rom_state_hold(const RomTask *task)
 
 /* The statement that parks tasks: those that "which" finds, of $1. */
 #define PARK_SQL(which) \
-	"UPDATE romancy.t_task SET state = " ROM_SQL(TASK_PARKED) " WHERE task_id IN (SELECT task_id FROM romancy.t_task" \
-	" WHERE " which " AND state IN (" ROM_SQL(TASK_READY) ", " ROM_SQL(TASK_WAITING) ") FOR UPDATE SKIP LOCKED)"
+	"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_PARKED " WHERE task_id IN (SELECT task_id FROM romancy.t_task" \
+	" WHERE " which " AND state IN (" ROM_SQL_TASK_READY ", " ROM_SQL_TASK_WAITING ") FOR UPDATE SKIP LOCKED)"
 
 void
 rom_state_park(const pg_uuid_t *instance_id)
@@ -188,8 +188,8 @@ rom_state_unpark(const pg_uuid_t *instance_id, int *n)
 	/* a time by which a task has to begin is no time to wait for */
 	static RomStatement update = {
 		"UPDATE romancy.t_task t SET state = CASE WHEN (t.attempt > 0 OR t.held_at IS NOT NULL) AND t.due_at IS NOT NULL"
-		" THEN " ROM_SQL(TASK_WAITING) " ELSE " ROM_SQL(TASK_READY) " END"
-		" WHERE t.instance_id = $1 AND t.state = " ROM_SQL(TASK_PARKED)
+		" THEN " ROM_SQL_TASK_WAITING " ELSE " ROM_SQL_TASK_READY " END"
+		" WHERE t.instance_id = $1 AND t.state = " ROM_SQL_TASK_PARKED
 		" RETURNING t.task_id, t.queue, t.priority, t.state, t.due_at",
 		1, {UUIDOID}
 	};
@@ -258,7 +258,7 @@ void
 rom_state_command(const pg_uuid_t *id, Jsonb *command)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = " ROM_SQL(TASK_COMMAND) ", input = $2, fence = NULL, due_at = NULL WHERE task_id = $1",
+		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_COMMAND ", input = $2, fence = NULL, due_at = NULL WHERE task_id = $1",
 		2, {UUIDOID, JSONBOID}
 	};
 	Datum		values[2];
@@ -272,8 +272,8 @@ bool
 rom_state_carried_out(const pg_uuid_t *id, int32 *priority)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = " ROM_SQL(TASK_READY) ", due_at = NULL, input = NULL, errors = NULL"
-		" WHERE task_id = $1 AND state = " ROM_SQL(TASK_COMMAND) " RETURNING priority",
+		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_READY ", due_at = NULL, input = NULL, errors = NULL"
+		" WHERE task_id = $1 AND state = " ROM_SQL_TASK_COMMAND " RETURNING priority",
 		1, {UUIDOID}
 	};
 	Datum		values[1];

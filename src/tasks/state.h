@@ -35,41 +35,38 @@
 #include "base/spi.h"
 #include "turn/observe.h"
 
-/* Stored in t_task.state: numbers never change their meaning. For SQL: ROM_SQL(TASK_READY). */
-#define ROM_SQL_TASK_READY		0
-#define ROM_SQL_TASK_RUNNING	1
-#define ROM_SQL_TASK_WAITING	2
-#define ROM_SQL_TASK_DEAD		3
-#define ROM_SQL_TASK_COMMAND	4
-#define ROM_SQL_TASK_PARKED		5
+/* Stored in t_task.state: numbers never change their meaning. For SQL: ROM_SQL_TASK_READY. */
+#define ROM_SQL_TASK_READY		"0"
+#define ROM_SQL_TASK_RUNNING	"1"
+#define ROM_SQL_TASK_WAITING	"2"
+#define ROM_SQL_TASK_DEAD		"3"
+#define ROM_SQL_TASK_COMMAND	"4"
+#define ROM_SQL_TASK_PARKED		"5"
 
 typedef enum RomTaskState
 {
-	ROM_TASK_READY = ROM_SQL_TASK_READY,
-	ROM_TASK_RUNNING = ROM_SQL_TASK_RUNNING,	/* under a lease */
-	ROM_TASK_WAITING = ROM_SQL_TASK_WAITING,	/* for its next attempt */
-	ROM_TASK_DEAD = ROM_SQL_TASK_DEAD,	/* failed for good; stays for the
-										 * operator */
-	ROM_TASK_COMMAND = ROM_SQL_TASK_COMMAND,	/* of workflow code outside:
-												 * it has asked for something
-												 * (input) */
-	ROM_TASK_PARKED = ROM_SQL_TASK_PARKED	/* its instance is paused */
+	ROM_TASK_READY = 0,
+	ROM_TASK_RUNNING = 1,		/* under a lease */
+	ROM_TASK_WAITING = 2,		/* for its next attempt */
+	ROM_TASK_DEAD = 3,			/* failed for good; stays for the operator */
+	ROM_TASK_COMMAND = 4,		/* of workflow code outside: it has asked for
+								 * something (input) */
+	ROM_TASK_PARKED = 5			/* its instance is paused */
 } RomTaskState;
 
 /* Stored in t_task.kind, likewise. */
-#define ROM_SQL_TASK_ACTIVITY		0
-#define ROM_SQL_TASK_CANVAS			1
-#define ROM_SQL_TASK_WORKFLOW		2
-#define ROM_SQL_TASK_COMPENSATION	3
+#define ROM_SQL_TASK_ACTIVITY		"0"
+#define ROM_SQL_TASK_CANVAS			"1"
+#define ROM_SQL_TASK_WORKFLOW		"2"
+#define ROM_SQL_TASK_COMPENSATION	"3"
 
 typedef enum RomTaskKind
 {
-	ROM_TASK_ACTIVITY = ROM_SQL_TASK_ACTIVITY,	/* a step of a handler */
-	ROM_TASK_CANVAS = ROM_SQL_TASK_CANVAS,	/* a step of a canvas */
-	ROM_TASK_WORKFLOW = ROM_SQL_TASK_WORKFLOW,	/* a turn of a workflow whose
-												 * code runs outside */
-	ROM_TASK_COMPENSATION = ROM_SQL_TASK_COMPENSATION	/* undoes a step of a
-														 * handler */
+	ROM_TASK_ACTIVITY = 0,		/* a step of a handler */
+	ROM_TASK_CANVAS = 1,		/* a step of a canvas */
+	ROM_TASK_WORKFLOW = 2,		/* a turn of a workflow whose code runs
+								 * outside */
+	ROM_TASK_COMPENSATION = 3	/* undoes a step of a handler */
 } RomTaskKind;
 
 /* Workflow tasks of a queue are kept under this prefix and its name. */

@@ -140,7 +140,7 @@ const RomPrimitive rom_primitive_recur = {
 };
 
 /*
- * romancy.recur(input jsonb) → jsonb (never returns)
+ * romancy.recur(input jsonb) -> jsonb (never returns)
  *
  * In a workflow: ends this instance as recurred and continues in a new one with
  * input, which may be null. Errors: RM004 outside a handler, RM010 while spawned

@@ -61,7 +61,7 @@ static RomStatement registered_in_live = {
 	"select 1 from romancy.t_instance i join romancy.t_history h using (instance_id)"
 	" cross join lateral unnest(romancy.events_unpack(h.events)) e"
 	" where i.wake_at is not null and i.namespace = $3 and i.flags & $2 <> 0"
-	" and (e.detail ->> 'compensation' = $1 or (e.kind = " ROM_SQL(EVENT_COMPENSATION_REGISTERED) " and e.name = $1)) limit 1",
+	" and (e.detail ->> 'compensation' = $1 or (e.kind = " ROM_SQL_EVENT_COMPENSATION_REGISTERED " and e.name = $1)) limit 1",
 	3, {TEXTOID, INT4OID, INT4OID}
 };
 
