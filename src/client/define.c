@@ -283,19 +283,20 @@ write_version(const WorkflowDefinition *def, Oid role)
 	const char *owner = def->owner;
 	uint64		n;
 	Datum		clear[3];
+	RomRowSet	set;
 
-	n = rom_execute(&select_versions, key, key_nulls, 0);
+	n = rom_execute_rows(&set, &select_versions, key, key_nulls, 0);
 	for (uint64 i = 0; i < n; i++)
 	{
-		int32		number = DatumGetInt32(rom_value(i, 2, &isnull));
+		int32		number = DatumGetInt32(rom_value(&set, i, 2, &isnull));
 
 		/* a new version is the owner's as well, whoever makes it */
-		owner = rom_value_text(i, 3, CurrentMemoryContext);
+		owner = rom_value_text(&set, i, 3, CurrentMemoryContext);
 		check_owner(role, owner, "workflow", def->name);
-		if (DatumGetBool(rom_value(i, 4, &isnull)))
-			def_id = DatumGetInt32(rom_value(i, 1, &isnull));
+		if (DatumGetBool(rom_value(&set, i, 4, &isnull)))
+			def_id = DatumGetInt32(rom_value(&set, i, 1, &isnull));
 		/* the version found, or else one more than the highest */
-		if (DatumGetBool(rom_value(i, 4, &isnull)))
+		if (DatumGetBool(rom_value(&set, i, 4, &isnull)))
 			version = number;
 		else if (def_id == 0)
 			version = number + 1;
@@ -417,11 +418,12 @@ write_activity(int32 namespace, const char *name, Oid role, Datum *values, bool 
 	char	   *now = nulls[2] ? NULL : TextDatumGetCString(values[2]);
 
 	Datum		key[2] = {values[0], Int32GetDatum(namespace)};
+	RomRowSet	set;
 
-	if (rom_execute(&select_activity_owner, key, NULL, 1) == 1)
+	if (rom_execute_rows(&set, &select_activity_owner, key, NULL, 1) == 1)
 	{
-		before = rom_value_text(0, 2, CurrentMemoryContext);
-		check_owner(role, rom_value_text(0, 1, CurrentMemoryContext),
+		before = rom_value_text(&set, 0, 2, CurrentMemoryContext);
+		check_owner(role, rom_value_text(&set, 0, 1, CurrentMemoryContext),
 					"activity", name);
 	}
 	rom_execute(&upsert_activity, values, nulls, 0);
@@ -514,6 +516,7 @@ romancy_drop_workflow(PG_FUNCTION_ARGS)
 	bool		nulls[4] = {false, true, true, false};
 	int32		namespace;
 	uint64		n;
+	RomRowSet	set;
 
 	rom_context_refuse_handler("drop_workflow");
 	namespace = rom_namespace_require_define("drop_workflow");
@@ -522,13 +525,13 @@ romancy_drop_workflow(PG_FUNCTION_ARGS)
 	values[3] = Int32GetDatum(namespace);
 	lock_name(LOCK_WORKFLOW, namespace, name);
 	rom_engine_begin(&engine);
-	n = rom_execute(&select_versions, values, nulls, 0);
+	n = rom_execute_rows(&set, &select_versions, values, nulls, 0);
 	if (n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_UNDEFINED),
 				 errmsg("workflow \"%s\" is not defined", name)));
 	for (uint64 i = 0; i < n; i++)
-		check_owner(role, rom_value_text(i, 3, CurrentMemoryContext),
+		check_owner(role, rom_value_text(&set, i, 3, CurrentMemoryContext),
 					"workflow", name);
 	if (rom_execute(&live_of_workflow, values, NULL, 1) == 1)
 		ereport(ERROR,
@@ -563,6 +566,7 @@ romancy_drop_activity(PG_FUNCTION_ARGS)
 	char	   *name;
 	int32		namespace;
 	Datum		values[2];
+	RomRowSet	set;
 
 	rom_context_refuse_handler("drop_activity");
 	namespace = rom_namespace_require_define("drop_activity");
@@ -571,11 +575,11 @@ romancy_drop_activity(PG_FUNCTION_ARGS)
 	values[1] = Int32GetDatum(namespace);
 	lock_name(LOCK_ACTIVITY, namespace, name);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_activity_owner, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &select_activity_owner, values, NULL, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_UNDEFINED),
 				 errmsg("activity \"%s\" is not defined", name)));
-	check_owner(role, rom_value_text(0, 1, CurrentMemoryContext), "activity",
+	check_owner(role, rom_value_text(&set, 0, 1, CurrentMemoryContext), "activity",
 				name);
 	if (activity_in_use(namespace, name, values))
 		ereport(ERROR,

@@ -62,10 +62,10 @@ typedef struct Original
 } Original;
 
 static Jsonb *
-get_jsonb(int col, MemoryContext cxt)
+get_jsonb(const RomRowSet *set, int col, MemoryContext cxt)
 {
 	bool		isnull;
-	Datum		value = rom_value_copy(0, col, &isnull, cxt);
+	Datum		value = rom_value_copy(set, 0, col, &isnull, cxt);
 
 	return isnull ? NULL : (Jsonb *) DatumGetPointer(value);
 }
@@ -80,25 +80,26 @@ read_original(const pg_uuid_t *id, const RomInstanceHead *head, Original *o)
 	RomEngine	engine;
 	bool		isnull;
 	Datum		value;
+	RomRowSet	set;
 
 	inst->id = *id;
 	inst->status = head->status;
 	inst->last_seq = head->last_seq;
 	inst->flags = head->flags;
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_original, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &select_original, values, NULL, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("workflow instance \"%s\" is being deleted", rom_uuid_text(id)),
 				 errhint("Unless that is rolled back, there will be nothing to fork.")));
-	inst->def_id = DatumGetInt32(rom_value(0, 1, &isnull));
-	inst->input = get_jsonb(2, cxt);
-	inst->labels = get_jsonb(3, cxt);
-	inst->priority = DatumGetInt32(rom_value(0, 4, &isnull));
-	value = rom_value(0, 5, &isnull);
+	inst->def_id = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
+	inst->input = get_jsonb(&set, 2, cxt);
+	inst->labels = get_jsonb(&set, 3, cxt);
+	inst->priority = DatumGetInt32(rom_value(&set, 0, 4, &isnull));
+	value = rom_value(&set, 0, 5, &isnull);
 	inst->body_hash = isnull ? 0 : DatumGetInt64(value);
-	o->waits_for = rom_value_text(0, 6, cxt);
-	inst->workflow = rom_value_text(0, 7, cxt);
+	o->waits_for = rom_value_text(&set, 0, 6, cxt);
+	inst->workflow = rom_value_text(&set, 0, 7, cxt);
 	rom_engine_end(&engine);
 	o->turn = rom_turn_create(inst, head->owner, cxt);
 	rom_replay_load(o->turn, false);

@@ -76,9 +76,9 @@ page_size_arg(FunctionCallInfo fcinfo, int n, int value, int most)
 	return size;
 }
 
-/* put_page stores the rows of SPI_tuptable, at most size of them, with the token of the last where there are more. */
+/* put_page stores the rows of set, at most size of them, with the token of the last where there are more. */
 static void
-put_page(ReturnSetInfo *rsinfo, uint64 n, int size)
+put_page(const RomRowSet *set, ReturnSetInfo *rsinfo, uint64 n, int size)
 {
 	Datum		values[LIST_COLUMNS];
 	bool		nulls[LIST_COLUMNS];
@@ -89,15 +89,15 @@ put_page(ReturnSetInfo *rsinfo, uint64 n, int size)
 	{
 		RomFilterPos last;
 
-		last.id = *DatumGetUUIDP(rom_value(size - 1, 1, &isnull));
-		last.created_at = DatumGetTimestampTz(rom_value(size - 1,
+		last.id = *DatumGetUUIDP(rom_value(set, size - 1, 1, &isnull));
+		last.created_at = DatumGetTimestampTz(rom_value(set, size - 1,
 														LIST_CREATED_AT,
 														&isnull));
 		token = CStringGetTextDatum(rom_filter_token(&last));
 	}
 	for (int i = 0; i < size && i < n; i++)
 	{
-		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+		heap_deform_tuple(set->table->vals[i], set->table->tupdesc,
 						  values, nulls);
 		values[LIST_COLUMNS - 1] = token;
 		nulls[LIST_COLUMNS - 1] = n <= size;
@@ -126,6 +126,7 @@ romancy_list_instances(PG_FUNCTION_ARGS)
 	RomFilterPos pos;
 	RomEngine	engine;
 	uint64		n;
+	RomRowSet	set;
 
 	rom_filter_parse(rom_arg_jsonb_opt(fcinfo, 0), &filter);
 	if (token != NULL)
@@ -134,9 +135,9 @@ romancy_list_instances(PG_FUNCTION_ARGS)
 		rom_filter_start(&filter, &pos);
 	InitMaterializedSRF(fcinfo, 0);
 	rom_engine_begin(&engine);
-	n = rom_filter_execute(list_statements, &filter, &pos, role, false,
+	n = rom_filter_execute(&set, list_statements, &filter, &pos, role, false,
 						   (int64) size + 1);
-	put_page(rsinfo, n, size);
+	put_page(&set, rsinfo, n, size);
 	rom_engine_end(&engine);
 	return (Datum) 0;
 }
@@ -159,17 +160,17 @@ put_event(ReturnSetInfo *rsinfo, const RomEvent *event)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-/* put_rows stores the events after *after of the rows in SPI_tuptable, until count reaches size. Returns whether there may be more. */
+/* put_rows stores the events after *after of the rows of set, until count reaches size. Returns whether there may be more. */
 static bool
-put_rows(ReturnSetInfo *rsinfo, uint64 n, int64 *after, int *count, int size)
+put_rows(const RomRowSet *set, ReturnSetInfo *rsinfo, uint64 n, int64 *after, int *count, int size)
 {
 	for (uint64 i = 0; i < n; i++)
 	{
 		RomEventList list = {0};
 		bool		isnull;
-		int64		last_seq = DatumGetInt64(rom_value(i, 1, &isnull));
+		int64		last_seq = DatumGetInt64(rom_value(set, i, 1, &isnull));
 
-		rom_pack_read(rom_value(i, 2, &isnull), last_seq, &list,
+		rom_pack_read(rom_value(set, i, 2, &isnull), last_seq, &list,
 					  CurrentMemoryContext);
 		for (int j = 0; j < list.count; j++)
 		{
@@ -200,6 +201,7 @@ history_page(FunctionCallInfo fcinfo, RomStatement *statement)
 											  ALLOCSET_DEFAULT_SIZES);
 	RomInstanceHead head;
 	RomEngine	engine;
+	RomRowSet	set;
 
 	rom_steer_head(id, false, &head);
 	InitMaterializedSRF(fcinfo, 0);
@@ -214,12 +216,12 @@ history_page(FunctionCallInfo fcinfo, RomStatement *statement)
 		values[0] = UUIDPGetDatum(id);
 		values[1] = Int64GetDatum(after);
 		values[2] = Int64GetDatum(HISTORY_ROWS);
-		n = rom_execute(statement, values, NULL, 0);
+		n = rom_execute_rows(&set, statement, values, NULL, 0);
 		old = MemoryContextSwitchTo(cxt);
-		more = put_rows(rsinfo, n, &after, &count, size);
+		more = put_rows(&set, rsinfo, n, &after, &count, size);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(cxt);
-		SPI_freetuptable(SPI_tuptable);
+		rom_execute_free(&set);
 	}
 	rom_engine_end(&engine);
 	MemoryContextDelete(cxt);
@@ -274,6 +276,7 @@ romancy_get_value(PG_FUNCTION_ARGS)
 	Datum		result = (Datum) 0;
 	Jsonb	   *own;
 	bool		isnull = true;
+	RomRowSet	set;
 
 	if (rom_context_in_handler() && rom_values_own(id, key, &own))
 	{
@@ -285,8 +288,8 @@ romancy_get_value(PG_FUNCTION_ARGS)
 	values[0] = UUIDPGetDatum(id);
 	values[1] = CStringGetTextDatum(key);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_value, values, NULL, 1) == 1)
-		result = rom_value_copy(0, 1, &isnull, cxt);
+	if (rom_execute_rows(&set, &select_value, values, NULL, 1) == 1)
+		result = rom_value_copy(&set, 0, 1, &isnull, cxt);
 	rom_engine_end(&engine);
 	if (isnull)
 		PG_RETURN_NULL();

@@ -72,29 +72,29 @@ static RomStatement select_successor = {
 };
 
 static Jsonb *
-copy_jsonb(int col, MemoryContext cxt)
+copy_jsonb(const RomRowSet *set, int col, MemoryContext cxt)
 {
 	bool		isnull;
-	Datum		value = rom_value_copy(0, col, &isnull, cxt);
+	Datum		value = rom_value_copy(set, 0, col, &isnull, cxt);
 
 	return isnull ? NULL : (Jsonb *) DatumGetPointer(value);
 }
 
 /* read_outcome reads the row that was found into outcome and returns its owner's name. Engine scope needed. */
 static char *
-read_outcome(Outcome *outcome, MemoryContext cxt)
+read_outcome(const RomRowSet *set, Outcome *outcome, MemoryContext cxt)
 {
 	bool		isnull;
 	TransactionId xmin;
 
-	outcome->id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
-	outcome->status = rom_instance_status_from_datum(rom_value(0, 2, &isnull));
-	outcome->output = copy_jsonb(3, cxt);
-	outcome->error = copy_jsonb(4, cxt);
-	xmin = DatumGetTransactionId(rom_value(0, 5, &isnull));
+	outcome->id = *DatumGetUUIDP(rom_value(set, 0, 1, &isnull));
+	outcome->status = rom_instance_status_from_datum(rom_value(set, 0, 2, &isnull));
+	outcome->output = copy_jsonb(set, 3, cxt);
+	outcome->error = copy_jsonb(set, 4, cxt);
+	xmin = DatumGetTransactionId(rom_value(set, 0, 5, &isnull));
 	outcome->own = TransactionIdIsCurrentTransactionId(xmin);
-	outcome->steered = DatumGetBool(rom_value(0, 7, &isnull));
-	return rom_value_text(0, 6, cxt);
+	outcome->steered = DatumGetBool(rom_value(set, 0, 7, &isnull));
+	return rom_value_text(set, 0, 6, cxt);
 }
 
 /*
@@ -108,19 +108,20 @@ look(const pg_uuid_t *id, Outcome *outcome, MemoryContext cxt)
 	Datum		value = UUIDPGetDatum(id);
 	char	   *owner = NULL;
 	bool		found;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	found = rom_execute(&select_outcome, &value, NULL, 1) == 1;
+	found = rom_execute_rows(&set, &select_outcome, &value, NULL, 1) == 1;
 	if (found)
-		owner = read_outcome(outcome, cxt);
+		owner = read_outcome(&set, outcome, cxt);
 	while (found && outcome->status == ROM_STATUS_RECURRED)
 	{
 		CHECK_FOR_INTERRUPTS();
-		SPI_freetuptable(SPI_tuptable);
+		rom_execute_free(&set);
 		value = UUIDPGetDatum(&outcome->id);
-		if (rom_execute(&select_successor, &value, NULL, 1) == 0)
+		if (rom_execute_rows(&set, &select_successor, &value, NULL, 1) == 0)
 			break;
-		read_outcome(outcome, cxt);
+		read_outcome(&set, outcome, cxt);
 	}
 	rom_engine_end(&engine);
 	if (!found || !rom_instance_may_read(owner))
@@ -253,11 +254,12 @@ how_it_stands(const pg_uuid_t *id, MemoryContext cxt)
 	RomEngine	engine;
 	char	   *text = NULL;
 	MemoryContext old;
+	RomRowSet	set;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	rom_engine_begin(&engine);
-	if (rom_execute(&select, &value, NULL, 1) == 1)
-		text = rom_value_text(0, 1, cxt);
+	if (rom_execute_rows(&set, &select, &value, NULL, 1) == 1)
+		text = rom_value_text(&set, 0, 1, cxt);
 
 	rom_engine_end(&engine);
 	old = MemoryContextSwitchTo(cxt);

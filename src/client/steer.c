@@ -155,17 +155,17 @@ typedef struct Match
 	RomInstanceHead head;
 } Match;
 
-/* read_match reads a row of SPI_tuptable. */
+/* read_match reads a row of set. */
 static void
-read_match(uint64 row, Match *match)
+read_match(const RomRowSet *set, uint64 row, Match *match)
 {
 	bool		isnull;
 
-	match->id = *DatumGetUUIDP(rom_value(row, 1, &isnull));
-	match->head.owner_name = rom_value_text(row, 2, CurrentMemoryContext);
-	match->head.priority = DatumGetInt32(rom_value(row, 3, &isnull));
-	match->head.status = rom_instance_status_from_datum(rom_value(row, 4, &isnull));
-	match->head.flags = DatumGetInt32(rom_value(row, 5, &isnull));
+	match->id = *DatumGetUUIDP(rom_value(set, row, 1, &isnull));
+	match->head.owner_name = rom_value_text(set, row, 2, CurrentMemoryContext);
+	match->head.priority = DatumGetInt32(rom_value(set, row, 3, &isnull));
+	match->head.status = rom_instance_status_from_datum(rom_value(set, row, 4, &isnull));
+	match->head.flags = DatumGetInt32(rom_value(set, row, 5, &isnull));
 	match->head.owner = get_role_oid(match->head.owner_name, true);
 }
 
@@ -222,27 +222,23 @@ for_each_match(Jsonb *json, bool (*action) (const Match *, Jsonb *),
 	portal = rom_filter_open(matching, &filter, role, true);
 	for (;;)
 	{
-		SPITupleTable *page;
+		RomRowSet	page;
 		MemoryContext old;
 
 		CHECK_FOR_INTERRUPTS();
-		SPI_cursor_fetch(portal, true, BULK_PAGE);
-		page = SPI_tuptable;
-		if (SPI_processed == 0)
+		if (rom_execute_fetch(&page, portal, BULK_PAGE) == 0)
 			break;
 		old = MemoryContextSwitchTo(cxt);
-		for (uint64 i = 0; i < page->numvals; i++)
+		for (uint64 i = 0; i < page.count; i++)
 		{
 			Match		match;
 
-			/* the action's own statements change it */
-			SPI_tuptable = page;
-			read_match(i, &match);
+			read_match(&page, i, &match);
 			count += action(&match, detail);
 		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(cxt);
-		SPI_freetuptable(page);
+		rom_execute_free(&page);
 	}
 	SPI_cursor_close(portal);
 	rom_engine_end(&engine);

@@ -176,9 +176,10 @@ by_name(const char *name)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		isnull;
 	int32		id = ROM_NAMESPACE_NONE;
+	RomRowSet	set;
 
-	if (rom_execute_at(&select_by_name, values, NULL, snapshot, 1) == 1)
-		id = DatumGetInt32(rom_value(0, 1, &isnull));
+	if (rom_execute_rows_at(&set, &select_by_name, values, NULL, snapshot, 1) == 1)
+		id = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
 	UnregisterSnapshot(snapshot);
 	return id;
 }
@@ -218,7 +219,8 @@ has_role(Oid user, const char *role, bool by_name)
 static List *
 granted(Oid user, bool by_name, MemoryContext cxt)
 {
-	uint64		rows = rom_execute(&select_grants, NULL, NULL, 0);
+	RomRowSet	set;
+	uint64		rows = rom_execute_rows(&set, &select_grants, NULL, NULL, 0);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	List	   *list = NIL;
 	Granted    *last = NULL;
@@ -226,16 +228,16 @@ granted(Oid user, bool by_name, MemoryContext cxt)
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
-		int32		id = DatumGetInt32(rom_value(i, 1, &isnull));
-		bool		define = DatumGetBool(rom_value(i, 4, &isnull));
+		int32		id = DatumGetInt32(rom_value(&set, i, 1, &isnull));
+		bool		define = DatumGetBool(rom_value(&set, i, 4, &isnull));
 
-		if (!has_role(user, rom_value_text(i, 3, cxt), by_name))
+		if (!has_role(user, rom_value_text(&set, i, 3, cxt), by_name))
 			continue;
 		if (last == NULL || last->id != id)
 		{
 			last = palloc0_object(Granted);
 			last->id = id;
-			last->name = rom_value_text(i, 2, cxt);
+			last->name = rom_value_text(&set, i, 2, cxt);
 			list = lappend(list, last);
 		}
 		last->define |= define;
@@ -428,21 +430,22 @@ read_entry(NamespaceEntry *entry)
 	Datum		values[1] = {Int32GetDatum(entry->id)};
 	RomEngine	engine;
 	Snapshot	snapshot;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
 	/* the latest: another transaction may just have made it */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	entry->found = rom_execute_at(&select_by_id, values, NULL, snapshot, 1) == 1;
+	entry->found = rom_execute_rows_at(&set, &select_by_id, values, NULL, snapshot, 1) == 1;
 	UnregisterSnapshot(snapshot);
 	entry->is_shared = false;
 	if (entry->found)
 	{
 		bool		isnull;
-		ArrayType  *roles = DatumGetArrayTypeP(rom_value(0, 2, &isnull));
+		ArrayType  *roles = DatumGetArrayTypeP(rom_value(&set, 0, 2, &isnull));
 		Datum	   *elements;
 		int			n;
 
-		namestrcpy(&entry->name, rom_value_text(0, 1, CurrentMemoryContext));
+		namestrcpy(&entry->name, rom_value_text(&set, 0, 1, CurrentMemoryContext));
 		deconstruct_array(roles, TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
 		for (int i = 0; i < n; i++)
 		{

@@ -55,12 +55,13 @@ rom_control_matches(void)
 	Datum		values[2];
 	bool		isnull;
 	bool		matches;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
 	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[1] = ObjectIdGetDatum(MyDatabaseId);
-	rom_execute(&stmt, values, NULL, 0);
-	matches = DatumGetBool(rom_value(0, 1, &isnull));
+	rom_execute_rows(&set, &stmt, values, NULL, 0);
+	matches = DatumGetBool(rom_value(&set, 0, 1, &isnull));
 	matches = matches && !isnull;
 	rom_engine_end(&engine);
 	return matches;
@@ -87,13 +88,14 @@ rom_control_own_xids(void)
 	static FullTransactionId taken = {0};
 	Datum		value = Int64GetDatum((int64) GetSystemIdentifier());
 	bool		isnull;
+	RomRowSet	set;
 
 	if (own)
 		return;
 	for (int i = 0; i < 2; i++)
 	{
-		rom_execute(&look, &value, NULL, 0);
-		if (DatumGetBool(rom_value(0, 1, &isnull)) || isnull)
+		rom_execute_rows(&set, &look, &value, NULL, 0);
+		if (DatumGetBool(rom_value(&set, 0, 1, &isnull)) || isnull)
 		{
 			/* what this transaction did may be rolled back */
 			own = !FullTransactionIdEquals(taken, GetTopFullTransactionIdIfAny()) ||
@@ -190,10 +192,11 @@ copied_by(void)
 	HeapTuple	tuple;
 	bool		isnull;
 	bool		within;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	rom_execute(&stmt, &value, NULL, 0);
-	within = DatumGetBool(rom_value(0, 1, &isnull));
+	rom_execute_rows(&set, &stmt, &value, NULL, 0);
+	within = DatumGetBool(rom_value(&set, 0, 1, &isnull));
 	within = within && !isnull;
 	rom_engine_end(&engine);
 	if (!within)

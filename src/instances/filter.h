@@ -102,9 +102,9 @@ extern void rom_filter_start(const RomFilter *filter, RomFilterPos *pos);
 
 /*
  * Executes that of ROM_FILTER_NSTATEMENTS statements which fits the filter: at most limit rows
- * after pos, of those that role may read (steer: steer). Engine scope needed.
+ * after pos, of those that role may read (steer: steer), which are in set. Engine scope needed.
  */
-extern uint64 rom_filter_execute(RomStatement *statements,
+extern uint64 rom_filter_execute(RomRowSet *set, RomStatement *statements,
 								 const RomFilter *filter,
 								 const RomFilterPos *pos, Oid role,
 								 bool steer, int64 limit);

@@ -183,7 +183,7 @@ refuse_continued(const pg_uuid_t *id)
 {
 	Datum		values[1] = {UUIDPGetDatum(id)};
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	uint64		rows = rom_execute_at(&select_continued, values, NULL, snapshot, 1);
+	uint64		rows = rom_execute_rows_at(NULL, &select_continued, values, NULL, snapshot, 1);
 
 	UnregisterSnapshot(snapshot);
 	if (rows > 0)
@@ -257,6 +257,7 @@ claim_key(int32 namespace, const char *owner, const char *name, const char *key,
 {
 	Datum		values[5];
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = CStringGetTextDatum(name);
@@ -269,9 +270,9 @@ claim_key(int32 namespace, const char *owner, const char *name, const char *key,
 		if (rom_execute(&insert_key, values, NULL, 0) == 1)
 			return true;
 		/* not there when it was deleted in between: once more */
-		if (rom_execute(&select_key, values, NULL, 1) == 1)
+		if (rom_execute_rows(&set, &select_key, values, NULL, 1) == 1)
 		{
-			*id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+			*id = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
 			return false;
 		}
 	}
@@ -377,6 +378,7 @@ claim_keys(const RomStartMany *many, int32 namespace, const char *owner, pg_uuid
 	Datum		values[5];
 	pg_uuid_t  *found = palloc_array(pg_uuid_t, many->count);
 	bool		missing = true;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = CStringGetTextDatum(many->common.name);
@@ -387,19 +389,19 @@ claim_keys(const RomStartMany *many, int32 namespace, const char *owner, pg_uuid
 	{
 		CHECK_FOR_INTERRUPTS();
 		rom_execute(&insert_keys, values, NULL, 0);
-		if (rom_execute(&select_keys, values, NULL, 0) != many->count)
+		if (rom_execute_rows(&set, &select_keys, values, NULL, 0) != many->count)
 			elog(ERROR, "unexpected number of idempotency keys");
 		missing = false;
 		for (int i = 0; i < many->count; i++)
 		{
 			bool		isnull;
-			Datum		id = rom_value(i, 1, &isnull);
+			Datum		id = rom_value(&set, i, 1, &isnull);
 
 			found[i] = isnull ? ids[i] : *DatumGetUUIDP(id);
 			/* deleted between the two statements: once more */
 			missing |= isnull && many->keys[i] != NULL;
 		}
-		SPI_freetuptable(SPI_tuptable);
+		rom_execute_free(&set);
 	}
 	for (int i = 0; i < many->count; i++)
 	{

@@ -81,16 +81,17 @@ rom_steer_head(const pg_uuid_t *id, bool steer, RomInstanceHead *head)
 	RomEngine	engine;
 	bool		isnull;
 	bool		found;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	found = rom_execute(&select_head, values, NULL, 1) == 1;
+	found = rom_execute_rows(&set, &select_head, values, NULL, 1) == 1;
 	if (found)
 	{
-		head->status = rom_instance_status_from_datum(rom_value(0, 1, &isnull));
-		head->owner_name = rom_value_text(0, 2, cxt);
-		head->priority = DatumGetInt32(rom_value(0, 3, &isnull));
-		head->flags = DatumGetInt32(rom_value(0, 4, &isnull));
-		head->last_seq = DatumGetInt64(rom_value(0, 5, &isnull));
+		head->status = rom_instance_status_from_datum(rom_value(&set, 0, 1, &isnull));
+		head->owner_name = rom_value_text(&set, 0, 2, cxt);
+		head->priority = DatumGetInt32(rom_value(&set, 0, 3, &isnull));
+		head->flags = DatumGetInt32(rom_value(&set, 0, 4, &isnull));
+		head->last_seq = DatumGetInt64(rom_value(&set, 0, 5, &isnull));
 	}
 	rom_engine_end(&engine);
 	/* another role's looks like none at all */
@@ -119,15 +120,16 @@ rom_steer_fits(const pg_uuid_t *id, RomInboxKind kind, RomStatus status)
 	bool		isnull;
 	bool		paused;
 	int			request;
+	RomRowSet	set;
 
 	if (ROM_STATUS_IS_FINAL(status))
 		return false;
 	if (kind != ROM_INBOX_PAUSE && kind != ROM_INBOX_RESUME)
 		return true;
-	if (rom_execute(&select_pause, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &select_pause, values, NULL, 1) == 0)
 		return false;
-	status = rom_instance_status_from_datum(rom_value(0, 1, &isnull));
-	request = DatumGetInt16(rom_value(0, 2, &isnull));
+	status = rom_instance_status_from_datum(rom_value(&set, 0, 1, &isnull));
+	request = DatumGetInt16(rom_value(&set, 0, 2, &isnull));
 	paused = isnull ? status == ROM_STATUS_PAUSED : request == ROM_INBOX_PAUSE;
 	if (kind == ROM_INBOX_RESUME)
 		return paused && !ROM_STATUS_IS_FINAL(status);
@@ -171,12 +173,13 @@ rom_steer_retry(const pg_uuid_t *id, Jsonb *detail, int32 *flags)
 	RomEventList list = {0};
 	int64		last_seq;
 	bool		isnull;
+	RomRowSet	set;
 
-	if (rom_execute(&lock_failed, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &lock_failed, values, NULL, 1) == 0)
 		return false;
-	*flags = DatumGetInt32(rom_value(0, 1, &isnull));
-	last_seq = DatumGetInt64(rom_value(0, 2, &isnull));
-	SPI_freetuptable(SPI_tuptable);
+	*flags = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
+	last_seq = DatumGetInt64(rom_value(&set, 0, 2, &isnull));
+	rom_execute_free(&set);
 	if (*flags & ROM_HAS_COMPENSATED)
 		return false;
 

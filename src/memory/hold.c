@@ -18,7 +18,8 @@
 #include "memory/hold.h"
 #include "memory/roster.h"
 
-static Oid	held_owner = InvalidOid;	/* of whom this process holds back ready work */
+static Oid	held_owner = InvalidOid;	/* of whom this process holds back
+										 * ready work */
 static bool held_back = false;	/* something was */
 
 /* leave: the process ends in the middle of it. */

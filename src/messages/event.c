@@ -114,19 +114,20 @@ start_workflows(const RomCloudEvent *event, Jsonb *attributes)
 	int32	   *defs;
 	char	  **owners;
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(event->type);
 	values[1] = Int32GetDatum(rom_namespace_current());
 	rom_engine_begin(&engine);
-	rows = rom_execute(&find, values, NULL, 0);
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	defs = MemoryContextAlloc(cxt, sizeof(int32) * Max(rows, 1));
 	owners = MemoryContextAlloc(cxt, sizeof(char *) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 
-		defs[i] = DatumGetInt32(rom_value(i, 1, &isnull));
-		owners[i] = rom_value_text(i, 2, cxt);
+		defs[i] = DatumGetInt32(rom_value(&set, i, 1, &isnull));
+		owners[i] = rom_value_text(&set, i, 2, cxt);
 	}
 	rom_engine_end(&engine);
 	if (rows == 0)

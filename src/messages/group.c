@@ -82,12 +82,13 @@ find_members(int32 namespace, const char *name)
 	Datum		values[2];
 	Datum		result;
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(name);
 	values[1] = Int32GetDatum(namespace);
 	rom_engine_begin(&engine);
-	rom_execute(&find, values, NULL, 1);
-	result = rom_value_copy(0, 1, &isnull, cxt);
+	rom_execute_rows(&set, &find, values, NULL, 1);
+	result = rom_value_copy(&set, 0, 1, &isnull, cxt);
 	rom_engine_end(&engine);
 	return DatumGetArrayTypeP(result);
 }

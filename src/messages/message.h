@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "base/spi.h"
 #include "messages/channel.h"
 
 /* Stored in t_message.kind. For SQL: ROM_SQL_MESSAGE_OPEN. */
@@ -46,7 +47,7 @@ typedef struct RomMessage
 #define ROM_MESSAGE_COLUMNS "id, channel, data, data_binary, metadata, event, sender, published_at"
 
 /* Reads a row of such columns into the current context. */
-extern void rom_message_read(uint64 row, RomMessage *message);
+extern void rom_message_read(const RomRowSet *set, uint64 row, RomMessage *message);
 
 /* As history shows it and await() gives it. */
 extern Jsonb *rom_message_to_jsonb(const RomMessage *message);

@@ -79,14 +79,14 @@ insert_message(const RomPublish *p, int32 namespace, char kind, const pg_uuid_t 
 
 /* execute_latest runs a query with the latest snapshot, whatever the caller's isolation; the number of rows. */
 static uint64
-execute_latest(RomStatement *stmt, Datum *values)
+execute_latest(RomRowSet *set, RomStatement *stmt, Datum *values)
 {
 	Snapshot	snapshot;
 	uint64		rows;
 
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	rows = rom_execute_at(stmt, values, NULL, snapshot, 0);
+	rows = rom_execute_rows_at(set, stmt, values, NULL, snapshot, 0);
 	UnregisterSnapshot(snapshot);
 	return rows;
 }
@@ -105,19 +105,20 @@ find_subscribers(int32 namespace, const char *channel, Datum *mailboxes)
 	Datum		values[2];
 	Datum	   *elements;
 	uint64		rows;
+	RomRowSet	set;
 	bool		isnull;
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = Int32GetDatum(namespace);
-	rows = execute_latest(&find, values);
+	rows = execute_latest(&set, &find, values);
 	elements = palloc(sizeof(Datum) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
 	{
-		elements[i] = rom_value(i, 5, &isnull);
-		if (DatumGetBool(rom_value(i, 4, &isnull)))
-			rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)),
-						   rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext)),
-						   DatumGetInt32(rom_value(i, 3, &isnull)));
+		elements[i] = rom_value(&set, i, 5, &isnull);
+		if (DatumGetBool(rom_value(&set, i, 4, &isnull)))
+			rom_wake_ready(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)),
+						   rom_channel_owner(rom_value_text(&set, i, 2, CurrentMemoryContext)),
+						   DatumGetInt32(rom_value(&set, i, 3, &isnull)));
 	}
 	*mailboxes = PointerGetDatum(construct_array(elements, rows, UUIDOID, UUID_LEN,
 												 false, TYPALIGN_CHAR));
@@ -175,6 +176,7 @@ publish_to_instance(const RomPublish *p, int32 namespace, bool missing_ok)
 	char	   *text = rom_uuid_text(&p->target);
 	Datum		values[3];
 	bool		isnull;
+	RomRowSet	set;
 	Datum		waiting;
 	pg_uuid_t	mailbox;
 	Oid			owner;
@@ -182,7 +184,7 @@ publish_to_instance(const RomPublish *p, int32 namespace, bool missing_ok)
 	values[0] = UUIDPGetDatum(&p->target);
 	values[1] = CStringGetTextDatum(p->channel);
 	values[2] = Int32GetDatum(namespace);
-	if (execute_latest(&find, values) == 0)
+	if (execute_latest(&set, &find, values) == 0)
 	{
 		if (missing_ok)
 			return 0;
@@ -190,20 +192,20 @@ publish_to_instance(const RomPublish *p, int32 namespace, bool missing_ok)
 				(errcode(ERRCODE_ROM_NO_INSTANCE),
 				 errmsg("workflow instance \"%s\" does not exist", text)));
 	}
-	if (DatumGetBool(rom_value(0, 4, &isnull)))
+	if (DatumGetBool(rom_value(&set, 0, 4, &isnull)))
 	{
 		if (missing_ok)
 			return 0;
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("workflow instance \"%s\" is %s and receives no messages",
-						text, rom_value_text(0, 3, CurrentMemoryContext))));
+						text, rom_value_text(&set, 0, 3, CurrentMemoryContext))));
 	}
-	mailbox = *DatumGetUUIDP(rom_value(0, 6, &isnull));
-	owner = rom_channel_owner(rom_value_text(0, 1, CurrentMemoryContext));
-	waiting = rom_value(0, 5, &isnull);
+	mailbox = *DatumGetUUIDP(rom_value(&set, 0, 6, &isnull));
+	owner = rom_channel_owner(rom_value_text(&set, 0, 1, CurrentMemoryContext));
+	waiting = rom_value(&set, 0, 5, &isnull);
 	if (!isnull && DatumGetBool(waiting))
-		rom_wake_ready(&p->target, owner, DatumGetInt32(rom_value(0, 2, &isnull)));
+		rom_wake_ready(&p->target, owner, DatumGetInt32(rom_value(&set, 0, 2, &isnull)));
 	return insert_message(p, namespace, ROM_MESSAGE_DIRECT, &mailbox);
 }
 

@@ -63,13 +63,14 @@ find_own(const pg_uuid_t *mailbox, const char *channel, Own *own)
 	Datum		values[2];
 	bool		isnull;
 	Datum		value;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(mailbox);
 	values[1] = CStringGetTextDatum(channel);
-	rom_execute(&find, values, NULL, 1);
-	value = rom_value(0, 1, &isnull);
+	rom_execute_rows(&set, &find, values, NULL, 1);
+	value = rom_value(&set, 0, 1, &isnull);
 	own->delivery = isnull ? NO_ID : DatumGetInt64(value);
-	value = rom_value(0, 2, &isnull);
+	value = rom_value(&set, 0, 2, &isnull);
 	own->direct = isnull ? NO_ID : DatumGetInt64(value);
 }
 
@@ -78,11 +79,12 @@ static bool
 take(RomStatement *stmt, Datum *values, MemoryContext cxt, RomMessage *message)
 {
 	MemoryContext old;
+	RomRowSet	set;
 
-	if (rom_execute(stmt, values, NULL, 0) == 0)
+	if (rom_execute_rows(&set, stmt, values, NULL, 0) == 0)
 		return false;
 	old = MemoryContextSwitchTo(cxt);
-	rom_message_read(0, message);
+	rom_message_read(&set, 0, message);
 	MemoryContextSwitchTo(old);
 	return true;
 }
@@ -431,6 +433,7 @@ in_vain(RomTurn *turn)
 	bool		isnull;
 	bool		found;
 	Datum		competing;
+	RomRowSet	set;
 
 	if (wait == NULL || wait->name == NULL ||
 		(strcmp(wait->kind, "message") != 0 && strcmp(wait->kind, "event") != 0))
@@ -439,10 +442,10 @@ in_vain(RomTurn *turn)
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(wait->name);
 	values[2] = UUIDPGetDatum(&turn->inst->mailbox);
-	rom_execute(&find, values, NULL, 1);
-	competing = rom_value(0, 1, &isnull);
+	rom_execute_rows(&set, &find, values, NULL, 1);
+	competing = rom_value(&set, 0, 1, &isnull);
 	found = !isnull && DatumGetBool(competing);
-	found |= DatumGetBool(rom_value(0, 2, &isnull));
+	found |= DatumGetBool(rom_value(&set, 0, 2, &isnull));
 	rom_engine_end(&engine);
 	return !found;
 }
@@ -463,6 +466,7 @@ pass_on(RomTurn *turn)
 	RomEngine	engine;
 	Datum		values[1];
 	uint64		rows;
+	RomRowSet	set;
 
 	for (int i = turn->replay.stored; i < turn->replay.history.count; i++)
 		if (turn->replay.history.events[i]->type == ROM_EVENT_MESSAGE_RECEIVED ||
@@ -471,9 +475,9 @@ pass_on(RomTurn *turn)
 
 	rom_engine_begin(&engine);
 	values[0] = UUIDPGetDatum(&turn->inst->id);
-	rows = rom_execute(&find, values, NULL, 0);
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		rom_crossing_ask_later(rom_channel_key(turn->inst->namespace, rom_value_text(i, 1, CurrentMemoryContext)),
+		rom_crossing_ask_later(rom_channel_key(turn->inst->namespace, rom_value_text(&set, i, 1, CurrentMemoryContext)),
 							   rom_messages_sweep());
 	rom_engine_end(&engine);
 }
@@ -492,16 +496,17 @@ find_arrived(const char *owner, pg_uuid_t *ids, int max)
 	};
 	Datum		values[3];
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = Int32GetDatum(max);
 	values[2] = Int32GetDatum(ROM_HAS_SUBSCRIPTIONS);
-	rows = rom_execute(&find, values, NULL, 0);
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 
-		ids[i] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+		ids[i] = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
 	}
 	return (int) rows;
 }

@@ -64,16 +64,17 @@ rom_subscription_find(RomTurn *turn, const char *channel, RomSubscription *sub)
 	};
 	Datum		values[2];
 	bool		isnull;
+	RomRowSet	set;
 
 	memset(sub, 0, sizeof(RomSubscription));
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(channel);
-	if (rom_execute(&find, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &find, values, NULL, 1) == 0)
 		return;
-	sub->mode = rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
-	sub->unsettled = DatumGetBool(rom_value(0, 2, &isnull));
-	sub->marked = DatumGetBool(rom_value(0, 3, &isnull));
-	sub->fresh = DatumGetBool(rom_value(0, 4, &isnull));
+	sub->mode = rom_mode_from_name(rom_value_text(&set, 0, 1, CurrentMemoryContext));
+	sub->unsettled = DatumGetBool(rom_value(&set, 0, 2, &isnull));
+	sub->marked = DatumGetBool(rom_value(&set, 0, 3, &isnull));
+	sub->fresh = DatumGetBool(rom_value(&set, 0, 4, &isnull));
 }
 
 bool
@@ -258,6 +259,7 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 	};
 	Datum		values[3];
 	bool		isnull;
+	RomRowSet	set;
 
 	rom_control_own_xids();
 	values[0] = UUIDPGetDatum(id);
@@ -265,8 +267,8 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 	if (rom_execute(wait ? &lock : &lock_or_skip, values, NULL, 1) == 0)
 		return 0;
 	values[2] = FullTransactionIdGetDatum(ReadNextFullTransactionId());
-	rom_execute(&settle, values, NULL, 0);
-	return DatumGetInt64(rom_value(0, 1, &isnull));
+	rom_execute_rows(&set, &settle, values, NULL, 0);
+	return DatumGetInt64(rom_value(&set, 0, 1, &isnull));
 }
 
 /*
@@ -445,17 +447,18 @@ at_end(RomTurn *turn, RomStatus status)
 	};
 	Datum		values[2];
 	uint64		rows;
+	RomRowSet	set;
 
 	if (status == ROM_STATUS_RECURRED)
 		return;
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = UUIDPGetDatum(&turn->inst->mailbox);
-	rows = rom_execute(&remove, values, NULL, 0);
+	rows = rom_execute_rows(&set, &remove, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		char	   *channel = rom_value_text(i, 1, CurrentMemoryContext);
+		char	   *channel = rom_value_text(&set, i, 1, CurrentMemoryContext);
 
-		if (rom_mode_from_name(rom_value_text(i, 2, CurrentMemoryContext)) != ROM_MODE_COMPETING)
+		if (rom_mode_from_name(rom_value_text(&set, i, 2, CurrentMemoryContext)) != ROM_MODE_COMPETING)
 			continue;
 
 		/*

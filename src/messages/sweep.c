@@ -44,7 +44,7 @@
 
 /* wake_rows notes instances as ready: rows of instance_id, owner, priority. */
 static int64
-wake_rows(uint64 rows)
+wake_rows(const RomRowSet *set, uint64 rows)
 {
 	int64		noted = 0;
 
@@ -52,9 +52,9 @@ wake_rows(uint64 rows)
 	{
 		bool		isnull;
 
-		rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)),
-					   rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext)),
-					   DatumGetInt32(rom_value(i, 3, &isnull)));
+		rom_wake_ready(DatumGetUUIDP(rom_value(set, i, 1, &isnull)),
+					   rom_channel_owner(rom_value_text(set, i, 2, CurrentMemoryContext)),
+					   DatumGetInt32(rom_value(set, i, 3, &isnull)));
 		noted++;
 	}
 	return noted;
@@ -64,21 +64,19 @@ wake_rows(uint64 rows)
 static int64
 settle_rows(RomStatement *stmt, Datum *values)
 {
-	uint64		rows = rom_execute(stmt, values, NULL, 0);
-	SPITupleTable *table = SPI_tuptable;
+	RomRowSet	set;
+	uint64		rows = rom_execute_rows(&set, stmt, values, NULL, 0);
 	int64		added = 0;
 
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
-		Datum		id = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
-		Datum		channel = SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull);
 
-		added += rom_subscription_settle(DatumGetUUIDP(id),
-										 TextDatumGetCString(channel), false);
+		added += rom_subscription_settle(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)),
+										 rom_value_text(&set, i, 2, CurrentMemoryContext), false);
 		CHECK_FOR_INTERRUPTS();
 	}
-	SPI_freetuptable(table);
+	rom_execute_free(&set);
 	return added;
 }
 
@@ -118,11 +116,12 @@ resolve(int32 namespace, const char *channel)
 	Datum		values[3];
 	int64		handled;
 	uint64		n;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = Int32GetDatum(namespace);
 	handled = settle_rows(&unsettled, values);
-	handled += wake_rows(rom_execute(&waiting, values, NULL, 0));
+	handled += wake_rows(&set, rom_execute_rows(&set, &waiting, values, NULL, 0));
 	if (rom_execute(&any, values, NULL, 1) == 0)
 		return handled;
 
@@ -134,7 +133,7 @@ resolve(int32 namespace, const char *channel)
 	values[2] = Int32GetDatum(OPEN_MAX);
 	n = rom_execute(&open, values, NULL, 0);
 	if (n > 0)
-		handled += wake_rows(rom_channel_find_waiting(namespace, channel, (int) n));
+		handled += wake_rows(&set, rom_channel_find_waiting(&set, namespace, channel, (int) n));
 	return handled;
 }
 
@@ -172,13 +171,14 @@ sweep_all(const RomSweepArgs *args, bool complete, bool *more)
 	uint64		rows;
 	int64		handled = 0;
 	int			window = args->limit * WINDOW;
+	RomRowSet	set;
 
 	if (!*more)
 	{
 		values[0] = Int32GetDatum(window);
 		handled = settle_rows(&unsettled, values);
 		values[0] = Int32GetDatum(args->limit);
-		handled += wake_rows(rom_execute(&awaiting, values, NULL, 0));
+		handled += wake_rows(&set, rom_execute_rows(&set, &awaiting, values, NULL, 0));
 		pos_at = DT_NOBEGIN;
 	}
 	do
@@ -186,20 +186,20 @@ sweep_all(const RomSweepArgs *args, bool complete, bool *more)
 		values[0] = TimestampTzGetDatum(pos_at);
 		values[1] = UUIDPGetDatum(&pos_id);
 		values[2] = Int32GetDatum(window);
-		rows = rom_execute(&waiting, values, NULL, 0);
+		rows = rom_execute_rows(&set, &waiting, values, NULL, 0);
 		for (uint64 i = 0; i < rows; i++)
 		{
 			bool		isnull;
 
-			pos_id = *DatumGetUUIDP(rom_value(i, 1, &isnull));
-			pos_at = DatumGetTimestampTz(rom_value(i, 4, &isnull));
-			if (!DatumGetBool(rom_value(i, 5, &isnull)) || isnull)
+			pos_id = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+			pos_at = DatumGetTimestampTz(rom_value(&set, i, 4, &isnull));
+			if (!DatumGetBool(rom_value(&set, i, 5, &isnull)) || isnull)
 				continue;
-			rom_wake_ready(&pos_id, rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext)),
-						   DatumGetInt32(rom_value(i, 3, &isnull)));
+			rom_wake_ready(&pos_id, rom_channel_owner(rom_value_text(&set, i, 2, CurrentMemoryContext)),
+						   DatumGetInt32(rom_value(&set, i, 3, &isnull)));
 			handled++;
 		}
-		SPI_freetuptable(SPI_tuptable);
+		rom_execute_free(&set);
 		CHECK_FOR_INTERRUPTS();
 	} while (complete && rows >= (uint64) window && handled < args->limit);
 	*more = rows >= (uint64) window;
@@ -353,6 +353,7 @@ clean_channels(const RomSweepArgs *args)
 	char	  **names;
 	int32	   *namespaces;
 	int64		deleted = 0;
+	RomRowSet	set;
 
 	if (args->manual)
 	{
@@ -362,15 +363,15 @@ clean_channels(const RomSweepArgs *args)
 	values[2] = Int32GetDatum(after_namespace);
 	values[0] = CStringGetTextDatum(after);
 	values[1] = Int32GetDatum(args->limit);
-	rows = rom_execute(&find, values, NULL, 0);
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	names = MemoryContextAlloc(cxt, sizeof(char *) * Max(rows, 1));
 	namespaces = MemoryContextAlloc(cxt, sizeof(int32) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 
-		names[i] = rom_value_text(i, 1, cxt);
-		namespaces[i] = DatumGetInt32(rom_value(i, 2, &isnull));
+		names[i] = rom_value_text(&set, i, 1, cxt);
+		namespaces[i] = DatumGetInt32(rom_value(&set, i, 2, &isnull));
 	}
 	for (uint64 i = 0; i < rows && deleted < args->limit; i++)
 	{
@@ -418,7 +419,7 @@ clean_direct(const RomSweepArgs *args)
 	static int64 pos_id = 0;
 	Datum		values[4];
 	uint64		rows;
-	SPITupleTable *table;
+	RomRowSet	set;
 	int			window = args->limit * WINDOW;
 	int64		deleted = 0;
 
@@ -432,17 +433,15 @@ clean_direct(const RomSweepArgs *args)
 	values[1] = CStringGetTextDatum(pos_channel);
 	values[2] = Int64GetDatum(pos_id);
 	values[3] = Int32GetDatum(window);
-	rows = rom_execute(&find, values, NULL, 0);
-	table = SPI_tuptable;
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		HeapTuple	row = table->vals[i];
 		bool		isnull;
 
-		pos_mailbox = *DatumGetUUIDP(SPI_getbinval(row, table->tupdesc, 1, &isnull));
-		strlcpy(pos_channel, SPI_getvalue(row, table->tupdesc, 2), sizeof(pos_channel));
-		pos_id = DatumGetInt64(SPI_getbinval(row, table->tupdesc, 3, &isnull));
-		if (!DatumGetBool(SPI_getbinval(row, table->tupdesc, 4, &isnull)))
+		pos_mailbox = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		strlcpy(pos_channel, rom_value_text(&set, i, 2, CurrentMemoryContext), sizeof(pos_channel));
+		pos_id = DatumGetInt64(rom_value(&set, i, 3, &isnull));
+		if (!DatumGetBool(rom_value(&set, i, 4, &isnull)))
 			continue;
 		values[0] = Int64GetDatum(pos_id);
 		rom_execute(&remove, values, NULL, 0);
@@ -490,14 +489,15 @@ cleanup_next_due(void)
 	RomEngine	engine;
 	Datum		value;
 	bool		isnull;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	rom_execute(&find, NULL, NULL, 1);
-	value = rom_value(0, 1, &isnull);
+	rom_execute_rows(&set, &find, NULL, NULL, 1);
+	value = rom_value(&set, 0, 1, &isnull);
 	if (!isnull && rom_guc_message_retention > 0)
 		due = DatumGetTimestampTz(value) +
 			(int64) rom_guc_message_retention * USECS_PER_SEC;
-	if (DatumGetBool(rom_value(0, 2, &isnull)))
+	if (DatumGetBool(rom_value(&set, 0, 2, &isnull)))
 		due = Min(due, GetCurrentTimestamp() +
 				  (int64) rom_guc_channel_cleanup_interval * 1000);
 	rom_engine_end(&engine);

@@ -49,13 +49,14 @@ count_overdue(int64 *oldest)
 	bool		isnull;
 	int64		count;
 	TimestampTz first;
+	RomRowSet	set;
 
 	values[0] = TimestampTzGetDatum(now - OVERDUE_SECONDS * USECS_PER_SEC);
 	values[1] = Int32GetDatum(OVERDUE_MAX);
 	rom_engine_begin(&engine);
-	rom_execute(&select, values, NULL, 0);
-	count = DatumGetInt64(rom_value(0, 1, &isnull));
-	first = DatumGetTimestampTz(rom_value(0, 2, &isnull));
+	rom_execute_rows(&set, &select, values, NULL, 0);
+	count = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+	first = DatumGetTimestampTz(rom_value(&set, 0, 2, &isnull));
 	*oldest = isnull || TIMESTAMP_NOT_FINITE(first) ? 0 : (now - first) / USECS_PER_SEC;
 	rom_engine_end(&engine);
 	return count;
@@ -74,10 +75,11 @@ count_paused(void)
 	Datum		value = Int32GetDatum(OVERDUE_MAX);
 	bool		isnull;
 	int64		count;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	rom_execute(&select, &value, NULL, 0);
-	count = DatumGetInt64(rom_value(0, 1, &isnull));
+	rom_execute_rows(&set, &select, &value, NULL, 0);
+	count = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
 	rom_engine_end(&engine);
 	return count;
 }
@@ -116,17 +118,18 @@ find_silent_queues(Attention *attention)
 	RomEngine	engine;
 	Datum		values[3];
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = TimestampTzGetDatum(since);
 	values[1] = TimestampTzGetDatum(now);
 	values[2] = Int32GetDatum(QUEUES_MAX);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
-		char	   *queue = rom_value_text(i, 1, cxt);
-		bool		defined = DatumGetBool(rom_value(i, 2, &isnull));
+		char	   *queue = rom_value_text(&set, i, 1, cxt);
+		bool		defined = DatumGetBool(rom_value(&set, i, 2, &isnull));
 		MemoryContext old;
 
 		if (rom_poller_since(queue, since))
@@ -154,11 +157,12 @@ find_schedules(Attention *attention)
 	bool		isnull;
 	int64		paused;
 	int64		failing;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	rom_execute(&select, NULL, NULL, 0);
-	paused = DatumGetInt64(rom_value(0, 1, &isnull));
-	failing = DatumGetInt64(rom_value(0, 2, &isnull));
+	rom_execute_rows(&set, &select, NULL, NULL, 0);
+	paused = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+	failing = DatumGetInt64(rom_value(&set, 0, 2, &isnull));
 	rom_engine_end(&engine);
 	if (paused > 0)
 		attention->texts[attention->count++] =
@@ -247,17 +251,18 @@ romancy_live(PG_FUNCTION_ARGS)
 	Datum		value = ObjectIdGetDatum(GetUserId());
 	RomEngine	engine;
 	uint64		rows;
+	RomRowSet	set;
 
 	InitMaterializedSRF(fcinfo, 0);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&select, &value, NULL, 0);
+	rows = rom_execute_rows(&set, &select, &value, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		Datum		values[3];
 		bool		nulls[3];
 
 		for (int c = 0; c < 3; c++)
-			values[c] = rom_value(i, c + 1, &nulls[c]);
+			values[c] = rom_value(&set, i, c + 1, &nulls[c]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	rom_engine_end(&engine);

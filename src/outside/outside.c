@@ -57,19 +57,20 @@ read_task(const pg_uuid_t *id, Outside *o)
 	MemoryContext cxt = CurrentMemoryContext;
 	RomEngine	engine;
 	Datum		values[1];
+	RomRowSet	set;
 
 	memset(o, 0, sizeof(Outside));
 	values[0] = UUIDPGetDatum(id);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select, values, NULL, 1) > 0)
+	if (rom_execute_rows(&set, &select, values, NULL, 1) > 0)
 	{
 		bool		isnull;
 		Datum		value;
 
 		o->found = true;
-		o->task_id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
-		o->state = DatumGetInt16(rom_value(0, 2, &isnull));
-		value = rom_value_copy(0, 3, &isnull, cxt);
+		o->task_id = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
+		o->state = DatumGetInt16(rom_value(&set, 0, 2, &isnull));
+		value = rom_value_copy(&set, 0, 3, &isnull, cxt);
 		o->command = isnull ? NULL : DatumGetJsonbP(value);
 	}
 	rom_engine_end(&engine);

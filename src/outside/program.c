@@ -70,6 +70,7 @@ rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance)
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		values[1];
 	bool		isnull;
+	RomRowSet	set;
 
 	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
@@ -78,9 +79,9 @@ rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance)
 	if (with_instance)
 	{
 		values[0] = UUIDPGetDatum(&token.task_id);
-		if (rom_execute(&lock, values, NULL, 1) == 0)
+		if (rom_execute_rows(&set, &lock, values, NULL, 1) == 0)
 			lost();
-		c->last_seq = DatumGetInt64(rom_value(0, 1, &isnull));
+		c->last_seq = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
 	}
 	c->task = rom_lease_lock(&token, caller);
 	if (c->task == NULL || !c->task->live || c->task->kind != ROM_TASK_WORKFLOW)
@@ -191,6 +192,7 @@ is_used(RomProgram *c, const char *step)
 	Datum		values[2];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(&c->task->instance_id);
 	values[1] = CStringGetTextDatum(step);
@@ -198,9 +200,9 @@ is_used(RomProgram *c, const char *step)
 		return false;
 	if (c->task->next == NULL)
 		return true;
-	rows = rom_execute(&number, values, NULL, 0);
+	rows = rom_execute_rows(&set, &number, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		if (!is_superseded(superseded_of(c), DatumGetInt64(rom_value(i, 1, &isnull))))
+		if (!is_superseded(superseded_of(c), DatumGetInt64(rom_value(&set, i, 1, &isnull))))
 			return true;
 	return false;
 }
@@ -461,17 +463,18 @@ read_page(RomTask *task, int64 after, int size, RomEventList *page, MemoryContex
 	RomEventList list = {0};
 	Datum		values[3];
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(&task->instance_id);
 	values[1] = Int64GetDatum(after);
 	values[2] = Int64GetDatum(nread);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	for (uint64 i = 0; i < rows && list.count < nread + 1000; i++)
 	{
 		bool		isnull;
 
-		rom_pack_read(rom_value(i, 2, &isnull),
-					  DatumGetInt64(rom_value(i, 1, &isnull)), &list, cxt);
+		rom_pack_read(rom_value(&set, i, 2, &isnull),
+					  DatumGetInt64(rom_value(&set, i, 1, &isnull)), &list, cxt);
 	}
 	for (int i = 0; i < list.count && page->count < size; i++)
 		if (list.events[i]->seq > after && !is_superseded(without, list.events[i]->seq))

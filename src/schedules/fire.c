@@ -126,25 +126,26 @@ compute_anew(void)
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		values[2] = {CStringGetTextDatum(""), Int32GetDatum(PAGE)};
 	uint64		n;
+	RomRowSet	set;
 
 	do
 	{
 		char	  **names;
 		TimestampTz *nexts;
 
-		n = rom_execute(&select_names, values, NULL, 0);
+		n = rom_execute_rows(&set, &select_names, values, NULL, 0);
 		names = palloc_array(char *, Max(n, 1));
 		nexts = palloc_array(TimestampTz, Max(n, 1));
 		for (uint64 i = 0; i < n; i++)
 		{
 			bool		isnull;
 
-			names[i] = rom_value_text(i, 1, cxt);
-			nexts[i] = DatumGetTimestampTz(rom_value(i, 2, &isnull));
+			names[i] = rom_value_text(&set, i, 1, cxt);
+			nexts[i] = DatumGetTimestampTz(rom_value(&set, i, 2, &isnull));
 			if (isnull)
 				nexts[i] = DT_NOEND;
 		}
-		SPI_freetuptable(SPI_tuptable);
+		rom_execute_free(&set);
 		for (uint64 i = 0; i < n; i++)
 		{
 			RomPlan    *plan = rom_plan_lock(names[i], GetUserId());

@@ -417,6 +417,7 @@ romancy_schedule_runs(PG_FUNCTION_ARGS)
 	Datum		values[2] = {CStringGetTextDatum(name), Int32GetDatum(n)};
 	uint64		rows;
 	RomEngine	engine;
+	RomRowSet	set;
 
 	rom_context_refuse_handler("schedule_runs");
 	if (n < 0)
@@ -425,17 +426,17 @@ romancy_schedule_runs(PG_FUNCTION_ARGS)
 				 errmsg("argument \"n\" must not be negative")));
 	InitMaterializedSRF(fcinfo, 0);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_owner, values, NULL, 1) == 0 ||
-		!rom_instance_may_access(rom_value_text(0, 1, CurrentMemoryContext), role, false))
+	if (rom_execute_rows(&set, &select_owner, values, NULL, 1) == 0 ||
+		!rom_instance_may_access(rom_value_text(&set, 0, 1, CurrentMemoryContext), role, false))
 		no_schedule(name);
-	rows = rom_execute(&select_runs, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select_runs, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		Datum		columns[6];
 		bool		nulls[6];
 
 		for (int c = 0; c < 6; c++)
-			columns[c] = rom_value(i, c + 1, &nulls[c]);
+			columns[c] = rom_value(&set, i, c + 1, &nulls[c]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, columns, nulls);
 	}
 	rom_engine_end(&engine);
@@ -451,10 +452,11 @@ romancy_scheduled_at(PG_FUNCTION_ARGS)
 	Datum		result = (Datum) 0;
 	bool		isnull = true;
 	RomEngine	engine;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_scheduled_at, values, NULL, 1) > 0)
-		result = rom_value(0, 1, &isnull);
+	if (rom_execute_rows(&set, &select_scheduled_at, values, NULL, 1) > 0)
+		result = rom_value(&set, 0, 1, &isnull);
 	rom_engine_end(&engine);
 	if (isnull)
 		PG_RETURN_NULL();

@@ -135,9 +135,10 @@ int
 rom_runs_waiting(const RomPlan *plan)
 {
 	Datum		values[1] = {CStringGetTextDatum(plan->name)};
-	int			n = (int) rom_execute(&select_waiting, values, NULL, 0);
+	RomRowSet	set;
+	int			n = (int) rom_execute_rows(&set, &select_waiting, values, NULL, 0);
 
-	SPI_freetuptable(SPI_tuptable);
+	rom_execute_free(&set);
 	return n;
 }
 
@@ -322,8 +323,8 @@ static void
 end_previous(const RomPlan *plan, TimestampTz time, RomInboxKind kind)
 {
 	Datum		values[1] = {CStringGetTextDatum(plan->name)};
-	int			n = (int) rom_execute(&select_generations, values, NULL, 0);
-	SPITupleTable *table = SPI_tuptable;
+	RomRowSet	set;
+	int			n = (int) rom_execute_rows(&set, &select_generations, values, NULL, 0);
 	RomJb		jb;
 	Jsonb	   *detail;
 
@@ -335,16 +336,16 @@ end_previous(const RomPlan *plan, TimestampTz time, RomInboxKind kind)
 	for (int i = 0; i < n; i++)
 	{
 		bool		isnull;
-		pg_uuid_t	id = *DatumGetUUIDP(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull));
-		Oid			owner = get_role_oid(SPI_getvalue(table->vals[i], table->tupdesc, 2), true);
-		int32		priority = DatumGetInt32(SPI_getbinval(table->vals[i], table->tupdesc, 3, &isnull));
+		pg_uuid_t	id = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		Oid			owner = get_role_oid(rom_value_text(&set, i, 2, CurrentMemoryContext), true);
+		int32		priority = DatumGetInt32(rom_value(&set, i, 3, &isnull));
 
 		rom_inbox_insert(&id, kind, NULL, NULL, NULL, detail);
 		if (OidIsValid(owner))
 			rom_wake_ready(&id, owner, priority);
 		rom_wake_cancel(&id);
 	}
-	SPI_freetuptable(table);
+	rom_execute_free(&set);
 }
 
 /* The time is to wait, if so many may; else it is missed. */
@@ -397,14 +398,15 @@ void
 rom_runs_start_waiting(RomPlan *plan)
 {
 	Datum		values[1] = {CStringGetTextDatum(plan->name)};
+	RomRowSet	set;
 
 	while (plan->pause_note == NULL && !rom_runs_live(plan))
 	{
 		bool		isnull;
 
-		if (rom_execute(&select_waiting, values, NULL, 1) == 0)
+		if (rom_execute_rows(&set, &select_waiting, values, NULL, 1) == 0)
 			return;
-		(void) try_start(plan, DatumGetTimestampTz(rom_value(0, 1, &isnull)));
+		(void) try_start(plan, DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull)));
 	}
 }
 
@@ -418,11 +420,12 @@ find_and_lock(RomTurn *turn, RomRunState *state)
 	Datum		values[1] = {UUIDPGetDatum(&turn->inst->mailbox)};
 	char	   *schedule;
 	bool		isnull;
+	RomRowSet	set;
 
-	if (rom_execute(&find_run, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &find_run, values, NULL, 1) == 0)
 		return NULL;
-	schedule = rom_value_text(0, 1, CurrentMemoryContext);
-	*state = (RomRunState) DatumGetInt16(rom_value(0, 2, &isnull));
+	schedule = rom_value_text(&set, 0, 1, CurrentMemoryContext);
+	*state = (RomRunState) DatumGetInt16(rom_value(&set, 0, 2, &isnull));
 	values[0] = CStringGetTextDatum(schedule);
 	rom_execute(&lock_schedule, values, NULL, 1);
 	return schedule;
@@ -445,6 +448,7 @@ run_ended(RomTurn *turn, RomStatus status)
 	Datum		values[5];
 	bool		isnull;
 	TimestampTz due;
+	RomRowSet	set;
 
 	if (status == ROM_STATUS_RECURRED)
 		return;
@@ -457,9 +461,9 @@ run_ended(RomTurn *turn, RomStatus status)
 	values[2] = Int64GetDatum(status == ROM_STATUS_FAILED);
 	values[3] = Int64GetDatum(status == ROM_STATUS_CANCELLED);
 	values[4] = TimestampTzGetDatum(rom_now());
-	if (rom_execute(&end_run, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &end_run, values, NULL, 1) == 0)
 		return;
-	due = DatumGetTimestampTz(rom_value(0, 1, &isnull));
+	due = DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
 	if (!isnull && due == DT_NOBEGIN)
 		rom_wake_sweep(rom_plan_sweep(), 0);
 }

@@ -67,6 +67,7 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 	Datum		values[2];
 	uint64		rows;
 	int			count = 0;
+	RomRowSet	set;
 
 	values[0] = rom_uuid_array(ids, n);
 	if (name == NULL)
@@ -76,19 +77,19 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 	}
 	values[1] = CStringGetTextDatum(name);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&lock, values, NULL, 0);
+	rows = rom_execute_rows(&set, &lock, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 		Datum		state;
 
-		found[i] = rom_task_read(i);
-		state = rom_value(i, ROM_TASK_NCOLUMNS + 1, &isnull);
+		found[i] = rom_task_read(&set, i);
+		state = rom_value(&set, i, ROM_TASK_NCOLUMNS + 1, &isnull);
 		found[i]->live = !isnull;
 		found[i]->ending = !isnull && DatumGetInt32(state) == 2;
 		found[i]->paused = !isnull && DatumGetInt32(state) == 1;
-		state = rom_value(i, ROM_TASK_NCOLUMNS + 2, &isnull);
+		state = rom_value(&set, i, ROM_TASK_NCOLUMNS + 2, &isnull);
 		found[i]->settings = isnull ? 0 : DatumGetInt32(state);
 	}
 	for (int i = 0; i < n; i++)
@@ -547,15 +548,16 @@ find(const char *owner, TimestampTz now, pg_uuid_t *ids, int max)
 	Datum		values[3];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = Int32GetDatum(max);
 	values[2] = TimestampTzGetDatum(now);
-	rows = rom_execute(&ready, values, NULL, 0);
+	rows = rom_execute_rows(&set, &ready, values, NULL, 0);
 	if (rows == 0)
-		rows = rom_execute(&due, values, NULL, 0);
+		rows = rom_execute_rows(&set, &due, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		ids[i] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+		ids[i] = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
 	if (rows == 0)
 		rows = rom_canvas_find(owner, ids, max);
 	return rows;
@@ -574,11 +576,12 @@ next_due(const char *owner, TimestampTz after)
 	};
 	Datum		values[2];
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = TimestampTzGetDatum(after);
-	rom_execute(&next, values, NULL, 1);
-	values[0] = rom_value(0, 1, &isnull);
+	rom_execute_rows(&set, &next, values, NULL, 1);
+	values[0] = rom_value(&set, 0, 1, &isnull);
 	return isnull ? DT_NOEND : DatumGetTimestampTz(values[0]);
 }
 
@@ -590,12 +593,13 @@ instance_of(const pg_uuid_t *id, pg_uuid_t *instance)
 	Datum		value = UUIDPGetDatum(id);
 	RomEngine	engine;
 	bool		isnull;
+	RomRowSet	set;
 
 	if (!rom_task_id(id))
 		return false;
 	rom_engine_begin(&engine);
-	if (rom_execute(&stmt, &value, NULL, 1) == 1)
-		*instance = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+	if (rom_execute_rows(&set, &stmt, &value, NULL, 1) == 1)
+		*instance = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
 	rom_engine_end(&engine);
 	return true;
 }

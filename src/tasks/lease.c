@@ -301,15 +301,16 @@ rom_lease_extend(RomTask *task, int64 lease_us, Jsonb *details)
 	Datum		values[4];
 	bool		nulls[4] = {false, false, false, details == NULL};
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(&task->id);
 	values[1] = TimestampTzGetDatum(rom_now());
 	values[2] = Int64GetDatum(lease_us);
 	values[3] = PointerGetDatum(details);
-	rom_execute(&update, values, nulls, 0);
+	rom_execute_rows(&set, &update, values, nulls, 0);
 	ItemPointerSetInvalid(&task->locked);
 	rom_wake_sweep(rom_sweep_find("lock_cleanup"),
-				   DatumGetTimestampTz(rom_value(0, 1, &isnull)));
+				   DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull)));
 }
 
 PG_FUNCTION_INFO_V1(romancy_heartbeat_activity);
@@ -407,6 +408,7 @@ sweep(const RomSweepArgs *args, RomTaskState state)
 	uint64		rows;
 	RomTask   **tasks;
 	TimestampTz *times;
+	RomRowSet	set;
 
 	values[0] = TimestampTzGetDatum(now);
 	values[1] = Int16GetDatum(state);
@@ -414,7 +416,7 @@ sweep(const RomSweepArgs *args, RomTaskState state)
 	values[3] = Int32GetDatum(args->nparts);
 	values[4] = Int32GetDatum(args->part);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
 	tasks = palloc_array(RomTask *, rows + 1);
 	times = palloc_array(TimestampTz, 2 * rows + 1);
@@ -422,10 +424,10 @@ sweep(const RomSweepArgs *args, RomTaskState state)
 	{
 		bool		isnull;
 
-		tasks[i] = rom_task_read(i);
-		times[2 * i] = DatumGetTimestampTz(rom_value(i, ROM_TASK_NCOLUMNS + 1, &isnull));
-		times[2 * i + 1] = DatumGetTimestampTz(rom_value(i, ROM_TASK_NCOLUMNS + 2, &isnull));
-		tasks[i]->live = DatumGetBool(rom_value(i, ROM_TASK_NCOLUMNS + 3, &isnull));
+		tasks[i] = rom_task_read(&set, i);
+		times[2 * i] = DatumGetTimestampTz(rom_value(&set, i, ROM_TASK_NCOLUMNS + 1, &isnull));
+		times[2 * i + 1] = DatumGetTimestampTz(rom_value(&set, i, ROM_TASK_NCOLUMNS + 2, &isnull));
+		tasks[i]->live = DatumGetBool(rom_value(&set, i, ROM_TASK_NCOLUMNS + 3, &isnull));
 	}
 	for (uint64 i = 0; i < rows; i++)
 	{
@@ -464,12 +466,13 @@ next_due_of(RomTaskState first, RomTaskState second)
 	Datum		values[2];
 	TimestampTz due = DT_NOEND;
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = Int16GetDatum(first);
 	values[1] = Int16GetDatum(second);
 	rom_engine_begin(&engine);
-	rom_execute(&select, values, NULL, 1);
-	values[0] = rom_value(0, 1, &isnull);
+	rom_execute_rows(&set, &select, values, NULL, 1);
+	values[0] = rom_value(&set, 0, 1, &isnull);
 	if (!isnull)
 		due = DatumGetTimestampTz(values[0]);
 	rom_engine_end(&engine);

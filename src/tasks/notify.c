@@ -135,6 +135,7 @@ sweep_notify(const RomSweepArgs *args)
 	RomEngine	engine;
 	Datum		values[1];
 	uint64		rows;
+	RomRowSet	set;
 
 	while (n < KEYS_MAX && rom_crossing_take(notify_sweep(), key, &all))
 		names[n++] = CStringGetTextDatum(key);
@@ -144,10 +145,10 @@ sweep_notify(const RomSweepArgs *args)
 		all = true;
 	rom_engine_begin(&engine);
 	values[0] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-	rows = rom_execute(&select, values, &all, 0);
+	rows = rom_execute_rows(&set, &select, values, &all, 0);
 	for (uint64 i = 0; i < rows; i++)
-		Async_Notify(rom_value_text(i, 1, CurrentMemoryContext),
-					 rom_notify_queue_name(rom_value_text(i, 2, CurrentMemoryContext), &namespace));
+		Async_Notify(rom_value_text(&set, i, 1, CurrentMemoryContext),
+					 rom_notify_queue_name(rom_value_text(&set, i, 2, CurrentMemoryContext), &namespace));
 	rom_engine_end(&engine);
 	return rows;
 }

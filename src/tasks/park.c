@@ -44,7 +44,7 @@ rom_park_task(const RomTask *task)
 	bool		held;
 
 	values[0] = UUIDPGetDatum(&task->instance_id);
-	held = rom_execute_at(&hold, values, NULL, snapshot, 1) > 0;
+	held = rom_execute_rows_at(NULL, &hold, values, NULL, snapshot, 1) > 0;
 	UnregisterSnapshot(snapshot);
 	if (!held)
 		return false;
@@ -101,12 +101,13 @@ rom_park_orphans(const pg_uuid_t *ids, int n)
 	Datum		values[1];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = rom_uuid_array(ids, n);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&find, values, NULL, 0);
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)), InvalidOid,
-					   DatumGetInt32(rom_value(i, 2, &isnull)));
+		rom_wake_ready(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)), InvalidOid,
+					   DatumGetInt32(rom_value(&set, i, 2, &isnull)));
 	rom_engine_end(&engine);
 }

@@ -140,6 +140,7 @@ read_activities(RomQuota *q, const char *stored)
 	bool		any;
 	int32		namespace;
 	const char *queue = rom_notify_queue_name(stored, &namespace);
+	RomRowSet	set;
 
 	rom_rows_open(&rows, &limited, "t_activity_limited", false);
 	any = rom_rows_find_text(&rows, queue);
@@ -148,7 +149,7 @@ read_activities(RomQuota *q, const char *stored)
 		return;
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = Int32GetDatum(namespace);
-	q->nactivities = rom_execute(&select, values, NULL, 0);
+	q->nactivities = rom_execute_rows(&set, &select, values, NULL, 0);
 	q->activities = MemoryContextAllocZero(q->cxt, sizeof(ActivityLimits) * (q->nactivities + 1));
 	for (int i = 0; i < q->nactivities; i++)
 	{
@@ -156,8 +157,8 @@ read_activities(RomQuota *q, const char *stored)
 		bool		nulls[3];
 
 		for (int col = 0; col < 3; col++)
-			values[col] = rom_value(i, col + 1, &nulls[col]);
-		a->name = rom_value_text(i, 1, q->cxt);
+			values[col] = rom_value(&set, i, col + 1, &nulls[col]);
+		a->name = rom_value_text(&set, i, 1, q->cxt);
 		set_limits(&a->limits, values[1], nulls[1], values[2], nulls[2]);
 	}
 }
@@ -272,15 +273,16 @@ add_running(Snapshot snapshot)
 		0
 	};
 	MemoryContext cxt = CurrentMemoryContext;
-	uint64		rows = rom_execute_at(&select, NULL, NULL, snapshot, 0);
+	RomRowSet	set;
+	uint64		rows = rom_execute_rows_at(&set, &select, NULL, NULL, snapshot, 0);
 
 	for (uint64 i = 0; i < rows; i++)
 	{
-		char	   *queue = rom_value_text(i, 1, cxt);
-		char	   *activity = rom_value_text(i, 2, cxt);
-		char	   *key = rom_value_text(i, 3, cxt);
+		char	   *queue = rom_value_text(&set, i, 1, cxt);
+		char	   *activity = rom_value_text(&set, i, 2, cxt);
+		char	   *key = rom_value_text(&set, i, 3, cxt);
 		bool		isnull;
-		int			number = DatumGetInt32(rom_value(i, 4, &isnull));
+		int			number = DatumGetInt32(rom_value(&set, i, 4, &isnull));
 
 		rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_QUEUE, queue, NULL), number);
 		rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_ACTIVITY, queue, activity), number);
@@ -540,26 +542,25 @@ rom_quota_label(const char *queue, bool all, int limit)
 	};
 	Datum		values[3];
 	uint64		rows;
-	SPITupleTable *table;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = BoolGetDatum(all);
 	values[2] = Int64GetDatum(all ? PG_INT64_MAX : limit);
-	rows = rom_execute(&select, values, NULL, 0);
-	table = SPI_tuptable;
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 		bool		nulls[2] = {false, false};
-		Datum		input = SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull);
+		Datum		input = rom_value(&set, i, 2, &isnull);
 		char	   *key = rom_quota_key_of(queue, isnull ? NULL : DatumGetJsonbP(input));
 
-		values[0] = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+		values[0] = rom_value(&set, i, 1, &isnull);
 		nulls[1] = key == NULL;
 		values[1] = key ? CStringGetTextDatum(key) : (Datum) 0;
 		rom_execute(&update, values, nulls, 0);
 	}
-	SPI_freetuptable(table);
+	rom_execute_free(&set);
 	if (rows > 0)
 		rom_front_reset(queue);
 	return rows;

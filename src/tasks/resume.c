@@ -40,6 +40,7 @@ scan(RomScanPlace *place, int limit)
 	Datum		values[3];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	if (!place->begun)
 	{
@@ -50,13 +51,13 @@ scan(RomScanPlace *place, int limit)
 	values[1] = UUIDPGetDatum(&place->id);
 	values[2] = Int32GetDatum(limit);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&ready, values, NULL, 0);
+	rows = rom_execute_rows(&set, &ready, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
-		Oid			owner = get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true);
-		int32		priority = DatumGetInt32(rom_value(i, 3, &isnull));
-		Datum		held_until = rom_value(i, 5, &isnull);
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		Oid			owner = get_role_oid(rom_value_text(&set, i, 2, CurrentMemoryContext), true);
+		int32		priority = DatumGetInt32(rom_value(&set, i, 3, &isnull));
+		Datum		held_until = rom_value(&set, i, 5, &isnull);
 
 		/*
 		 * what waits for a limit has its time; the others have been ready for
@@ -68,7 +69,7 @@ scan(RomScanPlace *place, int limit)
 													-rom_guc_resumption_interval));
 		else
 			rom_wake_at(id, owner, priority, DatumGetTimestampTz(held_until));
-		place->rank = DatumGetInt64(rom_value(i, 4, &isnull));
+		place->rank = DatumGetInt64(rom_value(&set, i, 4, &isnull));
 		place->id = *id;
 	}
 	if (rows < limit)
@@ -76,13 +77,13 @@ scan(RomScanPlace *place, int limit)
 		uint64		late;
 
 		values[0] = Int32GetDatum(limit);
-		late = rom_execute(&waiting, values, NULL, 0);
+		late = rom_execute_rows(&set, &waiting, values, NULL, 0);
 		for (uint64 i = 0; i < late; i++)
 		{
-			rom_wake_at(DatumGetUUIDP(rom_value(i, 1, &isnull)),
-						get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true),
-						DatumGetInt32(rom_value(i, 3, &isnull)),
-						DatumGetTimestampTz(rom_value(i, 4, &isnull)));
+			rom_wake_at(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)),
+						get_role_oid(rom_value_text(&set, i, 2, CurrentMemoryContext), true),
+						DatumGetInt32(rom_value(&set, i, 3, &isnull)),
+						DatumGetTimestampTz(rom_value(&set, i, 4, &isnull)));
 		}
 		(void) rom_canvas_find(NULL, NULL, limit);
 	}

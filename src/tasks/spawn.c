@@ -297,8 +297,8 @@ in_flight(RomTurn *turn)
 	};
 	Datum		values[2] = {UUIDPGetDatum(&turn->inst->id), Int32GetDatum(turn->inst->namespace)};
 	MemoryContext cxt = turn->cxt;
-	uint64		n = rom_execute(&select, values, NULL, 0);
-	SPITupleTable *table = SPI_tuptable;
+	RomRowSet	set;
+	uint64		n = rom_execute_rows(&set, &select, values, NULL, 0);
 	List	   *list = NIL;
 
 	for (uint64 i = 0; i < n; i++)
@@ -308,24 +308,23 @@ in_flight(RomTurn *turn)
 		Datum		value;
 		bool		isnull;
 
-		SPI_tuptable = table;
-		f->step = rom_value_text(i, 1, cxt);
-		f->activity = rom_value_text(i, 2, cxt);
-		f->compensation = rom_value_text(i, 3, cxt);
-		value = rom_value_copy(i, 4, &isnull, cxt);
+		f->step = rom_value_text(&set, i, 1, cxt);
+		f->activity = rom_value_text(&set, i, 2, cxt);
+		f->compensation = rom_value_text(&set, i, 3, cxt);
+		value = rom_value_copy(&set, i, 4, &isnull, cxt);
 		f->input = isnull ? NULL : (Jsonb *) DatumGetPointer(value);
-		value = rom_value(i, 5, &isnull);
+		value = rom_value(&set, i, 5, &isnull);
 		f->until = isnull ? DT_NOEND : DatumGetTimestampTz(value);
-		f->over = DatumGetInt16(rom_value(i, 6, &isnull)) != 1 || f->until <= rom_now();
+		f->over = DatumGetInt16(rom_value(&set, i, 6, &isnull)) != ROM_TASK_RUNNING || f->until <= rom_now();
 		list = lappend(list, f);
 		if (f->over)
 		{
 			RomTask		task = {.kind = ROM_TASK_ACTIVITY,.activity = f->activity};
 
-			values[0] = rom_value_copy(i, 7, &isnull, cxt);
-			task.state = DatumGetInt16(rom_value(i, 6, &isnull));
-			task.queue = rom_value_text(i, 8, cxt);
-			task.limit_key = rom_value_text(i, 9, cxt);
+			values[0] = rom_value_copy(&set, i, 7, &isnull, cxt);
+			task.state = DatumGetInt16(rom_value(&set, i, 6, &isnull));
+			task.queue = rom_value_text(&set, i, 8, cxt);
+			task.limit_key = rom_value_text(&set, i, 9, cxt);
 			rom_execute(&delete, values, NULL, 0);
 			if (task.state == ROM_TASK_RUNNING)
 				rom_task_ended(&task);
@@ -476,7 +475,8 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 		1, {UUIDOID}
 	};
 	Datum		values[1] = {UUIDPGetDatum(&turn->inst->id)};
-	uint64		rows = rom_execute(&lock, values, NULL, 0);
+	RomRowSet	set;
+	uint64		rows = rom_execute_rows(&set, &lock, values, NULL, 0);
 	int64		running = 0;
 	bool		isnull;
 	int			n = 0;
@@ -484,13 +484,13 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 	*ids = MemoryContextAlloc(turn->cxt, sizeof(pg_uuid_t) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
 	{
-		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
 
 		/*
 		 * a procedure, or a function that is not transactional, runs between
 		 * transactions
 		 */
-		if (DatumGetInt16(rom_value(i, 2, &isnull)) == ROM_TASK_RUNNING)
+		if (DatumGetInt16(rom_value(&set, i, 2, &isnull)) == ROM_TASK_RUNNING)
 			running++;
 		else if (!rom_slot_kept(id))
 			(*ids)[n++] = *id;
@@ -500,8 +500,8 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 	 * with a snapshot of its own: what was deleted in between has left its
 	 * outcome
 	 */
-	rom_execute(&count, values, NULL, 1);
-	*all = DatumGetInt64(rom_value(0, 1, &isnull)) - running;
+	rom_execute_rows(&set, &count, values, NULL, 1);
+	*all = DatumGetInt64(rom_value(&set, 0, 1, &isnull)) - running;
 	return n;
 }
 
@@ -523,6 +523,7 @@ tasks_end(RomTurn *turn, RomStatus status)
 	Datum		values[1];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	if (n > 0)
 	{
@@ -532,9 +533,9 @@ tasks_end(RomTurn *turn, RomStatus status)
 	if (all == n)
 		return;
 	values[0] = UUIDPGetDatum(&turn->inst->id);
-	rows = rom_execute(&left, values, NULL, 0);
+	rows = rom_execute_rows(&set, &left, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		rom_wake_cancel(DatumGetUUIDP(rom_value(i, 1, &isnull)));
+		rom_wake_cancel(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)));
 
 	/*
 	 * programs outside hear of it by their heartbeats, which look at the

@@ -197,20 +197,21 @@ rom_state_unpark(const pg_uuid_t *instance_id, int *n)
 	Datum		values[1];
 	uint64		rows;
 	RomTask    *tasks;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(instance_id);
-	rows = rom_execute(&update, values, NULL, 0);
+	rows = rom_execute_rows(&set, &update, values, NULL, 0);
 	tasks = MemoryContextAllocHuge(cxt, (rows + 1) * sizeof(RomTask));
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 		Datum		due;
 
-		tasks[i].id = *DatumGetUUIDP(rom_value(i, 1, &isnull));
-		tasks[i].queue = rom_value_text(i, 2, cxt);
-		tasks[i].priority = DatumGetInt32(rom_value(i, 3, &isnull));
-		tasks[i].state = DatumGetInt16(rom_value(i, 4, &isnull));
-		due = rom_value(i, 5, &isnull);
+		tasks[i].id = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		tasks[i].queue = rom_value_text(&set, i, 2, cxt);
+		tasks[i].priority = DatumGetInt32(rom_value(&set, i, 3, &isnull));
+		tasks[i].state = DatumGetInt16(rom_value(&set, i, 4, &isnull));
+		due = rom_value(&set, i, 5, &isnull);
 		tasks[i].due_at = isnull ? DT_NOEND : DatumGetTimestampTz(due);
 	}
 	*n = (int) rows;
@@ -278,10 +279,11 @@ rom_state_carried_out(const pg_uuid_t *id, int32 *priority)
 	};
 	Datum		values[1];
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(id);
-	if (rom_execute(&update, values, NULL, 0) == 0)
+	if (rom_execute_rows(&set, &update, values, NULL, 0) == 0)
 		return false;
-	*priority = DatumGetInt32(rom_value(0, 1, &isnull));
+	*priority = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
 	return true;
 }

@@ -180,13 +180,13 @@ make_task(const Datum *values, const bool *nulls)
 }
 
 RomTask *
-rom_task_read(uint64 row)
+rom_task_read(const RomRowSet *set, uint64 row)
 {
 	Datum		values[ROM_TASK_NCOLUMNS];
 	bool		nulls[ROM_TASK_NCOLUMNS];
 
 	for (int i = 0; i < ROM_TASK_NCOLUMNS; i++)
-		values[i] = rom_value(row, i + 1, &nulls[i]);
+		values[i] = rom_value(set, row, i + 1, &nulls[i]);
 	return make_task(values, nulls);
 }
 
@@ -317,14 +317,15 @@ rom_task_policy(RomTask *task)
 	};
 	RomRetryPolicy policy;
 	Datum		values[2];
+	RomRowSet	set;
 
 	rom_retry_defaults(&policy);
 	values[0] = CStringGetTextDatum(task->activity);
 	values[1] = Int32GetDatum(task->def_id);
-	if (rom_execute(&select, values, NULL, 1) > 0)
+	if (rom_execute_rows(&set, &select, values, NULL, 1) > 0)
 	{
 		bool		isnull;
-		Datum		retry = rom_value_copy(0, 1, &isnull, CurrentMemoryContext);
+		Datum		retry = rom_value_copy(&set, 0, 1, &isnull, CurrentMemoryContext);
 
 		if (!isnull)
 			rom_retry_overlay(&policy, DatumGetJsonbP(retry), "retry");

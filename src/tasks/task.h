@@ -45,8 +45,8 @@ extern RomTable rom_task_table;
 #define ROM_TASK_DUE 18
 #define ROM_TASK_FENCE 22
 
-/* Row row of SPI_tuptable, allocated in the current context. */
-extern RomTask *rom_task_read(uint64 row);
+/* Row row of set, allocated in the current context. */
+extern RomTask *rom_task_read(const RomRowSet *set, uint64 row);
 
 /* A row of rom_task_table, likewise. */
 extern RomTask *rom_task_of(TupleTableSlot *row);

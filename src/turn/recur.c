@@ -197,12 +197,13 @@ last_of(const pg_uuid_t *mailbox, pg_uuid_t *last)
 	for (;;)
 	{
 		Datum		values[1] = {UUIDPGetDatum(mailbox)};
+		RomRowSet	set;
 		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
-		if (rom_execute(&select_last, values, NULL, 1) == 0)
+		if (rom_execute_rows(&set, &select_last, values, NULL, 1) == 0)
 			return false;
-		*last = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+		*last = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
 		values[0] = UUIDPGetDatum(last);
 		if (rom_execute(&keep_last, values, NULL, 1) > 0)
 			return true;
@@ -216,8 +217,8 @@ last_of(const pg_uuid_t *mailbox, pg_uuid_t *last)
 static void
 keep_keys(Datum ids)
 {
-	uint64		rows = rom_execute(&select_keys, &ids, NULL, 0);
-	SPITupleTable *table = SPI_tuptable;
+	RomRowSet	set;
+	uint64		rows = rom_execute_rows(&set, &select_keys, &ids, NULL, 0);
 
 	for (uint64 i = 0; i < rows; i++)
 	{
@@ -225,8 +226,8 @@ keep_keys(Datum ids)
 		pg_uuid_t	last;
 		Datum		values[2];
 
-		values[0] = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
-		if (!last_of(DatumGetUUIDP(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull)), &last))
+		values[0] = rom_value(&set, i, 1, &isnull);
+		if (!last_of(DatumGetUUIDP(rom_value(&set, i, 2, &isnull)), &last))
 			continue;
 		values[1] = UUIDPGetDatum(&last);
 		rom_execute(&move_key, values, NULL, 0);
@@ -245,14 +246,15 @@ rom_recur_forward(RomTurn *turn)
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 	Datum		values[1] = {UUIDPGetDatum(&turn->inst->mailbox)};
 	RomEngine	engine;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_live, values, NULL, 1) == 1)
+	if (rom_execute_rows(&set, &select_live, values, NULL, 1) == 1)
 	{
 		bool		isnull;
-		pg_uuid_t	id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
-		Oid			owner = get_role_oid(rom_value_text(0, 2, turn->cxt), true);
-		int32		priority = DatumGetInt32(rom_value(0, 3, &isnull));
+		pg_uuid_t	id = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
+		Oid			owner = get_role_oid(rom_value_text(&set, 0, 2, turn->cxt), true);
+		int32		priority = DatumGetInt32(rom_value(&set, 0, 3, &isnull));
 
 		for (int i = 0; i < turn->wait.ninbox; i++)
 		{

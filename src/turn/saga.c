@@ -91,10 +91,11 @@ rom_saga_compensation(int32 namespace, const char *name)
 	MemoryContext cxt = CurrentMemoryContext;
 	char	   *compensation = NULL;
 	RomEngine	engine;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_compensation, values, NULL, 1) == 1)
-		compensation = rom_value_text(0, 1, cxt);
+	if (rom_execute_rows(&set, &select_compensation, values, NULL, 1) == 1)
+		compensation = rom_value_text(&set, 0, 1, cxt);
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(cxt);
 	return compensation;

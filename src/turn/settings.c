@@ -51,7 +51,8 @@ typedef struct Profile
 static struct config_generic *records[N_SETTINGS];
 static Profile *profiles = NULL;
 static MemoryContext profiles_cxt = NULL;
-static Oid	profiles_of = InvalidOid;	/* the extension that they were read from */
+static Oid	profiles_of = InvalidOid;	/* the extension that they were read
+										 * from */
 static bool stale = false;		/* a row that was read may be gone */
 static bool inserted = false;	/* by this transaction */
 
@@ -187,8 +188,11 @@ add_profile(int32 id, Jsonb *json)
 	{
 		char	   *text = rom_jb_get_text(json, names[i]);
 
-		/* one that this server cannot read stays, and is refused where it is applied */
-		if (text != NULL && !parse(records[i], text, &profile->numbers[i]))
+		/*
+		 * one that this server cannot read stays, and is refused where it is
+		 * applied
+		 */
+		if (text !=NULL && !parse(records[i], text, &profile->numbers[i]))
 			profile->numbers[i] = INT_MIN;
 		profile->texts[i] = text;
 	}
@@ -202,6 +206,7 @@ add_profile(int32 id, Jsonb *json)
 static void
 read_profiles(void)
 {
+	RomRowSet	set;
 	uint64		rows;
 
 	find_records();
@@ -211,13 +216,13 @@ read_profiles(void)
 	profiles = NULL;
 	stale = false;
 	profiles_of = rom_extension_oid();
-	rows = rom_execute(&select_all, NULL, NULL, 0);
+	rows = rom_execute_rows(&set, &select_all, NULL, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
-		int32		id = DatumGetInt32(rom_value(i, 1, &isnull));
+		int32		id = DatumGetInt32(rom_value(&set, i, 1, &isnull));
 
-		(void) add_profile(id, DatumGetJsonbP(rom_value(i, 2, &isnull)));
+		(void) add_profile(id, DatumGetJsonbP(rom_value(&set, i, 2, &isnull)));
 	}
 }
 
@@ -263,6 +268,7 @@ static Profile *
 insert_fresh(void)
 {
 	Datum		values[1];
+	RomRowSet	set;
 	bool		isnull;
 	Jsonb	   *json;
 	RomJb		jb;
@@ -273,8 +279,8 @@ insert_fresh(void)
 	json = rom_jb_end(&jb);
 	values[0] = PointerGetDatum(json);
 	inserted = true;
-	rom_execute(&insert_settings, values, NULL, 0);
-	return add_profile(DatumGetInt32(rom_value(0, 1, &isnull)), json);
+	rom_execute_rows(&set, &insert_settings, values, NULL, 0);
+	return add_profile(DatumGetInt32(rom_value(&set, 0, 1, &isnull)), json);
 }
 
 void
