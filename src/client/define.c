@@ -28,7 +28,6 @@
 #include "base/spi.h"
 #include "defs/activity_definition.h"
 #include "defs/definition.h"
-#include "defs/namespace.h"
 #include "defs/handler.h"
 #include "defs/namespace.h"
 #include "steps/throttle.h"
@@ -368,7 +367,7 @@ romancy_define_workflow(PG_FUNCTION_ARGS)
 	if (def.on_event != NULL && def.on_event[0] == '\0')
 		wrong_definition("workflow", def.name, "The event type is empty.");
 	if (def.on_event != NULL)
-		rom_arg_check_channel(def.on_event, "on_event");
+		rom_arg_check_short_name(def.on_event, "on_event");
 	def.description = rom_arg_text_opt(fcinfo, 6);
 	def.search_path = rom_definition_path();
 	def.owner = GetUserNameFromId(role, false);

@@ -27,8 +27,8 @@
 #include "utils/syscache.h"
 
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/spi.h"
+#include "defs/guc.h"
 #include "defs/namespace.h"
 
 PG_FUNCTION_INFO_V1(romancy_namespace_current);

@@ -14,8 +14,8 @@
 
 #include "catalog/pg_type.h"
 
-#include "base/table.h"
 #include "base/spi.h"
+#include "base/table.h"
 #include "instances/history.h"
 #include "instances/pack.h"
 

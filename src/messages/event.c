@@ -292,7 +292,7 @@ romancy_raise_event(PG_FUNCTION_ARGS)
 	event.has_target = !PG_ARGISNULL(9);
 	if (event.has_target)
 		event.target = *PG_GETARG_UUID_P(9);
-	rom_arg_check_channel(event.type, "type");
+	rom_arg_check_short_name(event.type, "type");
 	check_id(event.source, "source");
 	if (event.id != NULL)
 		check_id(event.id, "id");
@@ -339,7 +339,7 @@ romancy_wait_event(PG_FUNCTION_ARGS)
 	char	   *type = rom_arg_text(fcinfo, 0, "type");
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, 1, "timeout");
 
-	rom_arg_check_channel(type, "type");
+	rom_arg_check_short_name(type, "type");
 	return rom_message_event_datum(fcinfo,
 								   rom_receive_step(turn, &primitive_wait_event, type,
 													rom_arg_text_opt(fcinfo, 2),

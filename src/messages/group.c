@@ -138,7 +138,7 @@ ask(const RomPrimitive *primitive, const char *name)
 	RomCall		call = {0};
 
 	(void) rom_context_require(psprintf("%s()", primitive->name));
-	rom_arg_check_channel(name, "name");
+	rom_arg_check_short_name(name, "name");
 	call.primitive = primitive;
 	call.step_base = psprintf("%s_%s", primitive->name, name);
 	call.name = name;

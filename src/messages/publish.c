@@ -28,8 +28,8 @@
 #include "base/spi.h"
 #include "base/table.h"
 #include "base/uuid.h"
-#include "instances/event.h"
 #include "defs/namespace.h"
+#include "instances/event.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
@@ -304,7 +304,7 @@ read_payload(FunctionCallInfo fcinfo, int n, RomPublish *p)
 	p->data = rom_arg_jsonb_opt(fcinfo, n);
 	p->metadata = rom_arg_jsonb_opt(fcinfo, n + 1);
 	p->binary = PG_ARGISNULL(n + 2) ? NULL : PG_GETARG_BYTEA_P(n + 2);
-	rom_arg_check_channel(p->channel, "channel");
+	rom_arg_check_short_name(p->channel, "channel");
 	rom_arg_check_payload(p->data, "data");
 	rom_arg_check_payload(p->metadata, "metadata");
 	rom_message_check_binary(p->binary);

@@ -24,7 +24,6 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "instances/event.h"
@@ -314,7 +313,7 @@ romancy_receive(PG_FUNCTION_ARGS)
 	char	   *channel = rom_arg_text(fcinfo, 0, "channel");
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, 1, "timeout");
 
-	rom_arg_check_channel(channel, "channel");
+	rom_arg_check_short_name(channel, "channel");
 	return rom_message_datum(fcinfo,
 							 rom_receive_step(turn, &primitive_receive, channel,
 											  rom_arg_text_opt(fcinfo, 2),
@@ -363,7 +362,7 @@ romancy_spawn_receive(PG_FUNCTION_ARGS)
 
 	(void) rom_context_require("spawn_receive()");
 	channel = rom_arg_text(fcinfo, 0, "channel");
-	rom_arg_check_channel(channel, "channel");
+	rom_arg_check_short_name(channel, "channel");
 	call.primitive = &primitive_spawn_receive;
 	call.step_base = psprintf("receive_%s", channel);
 	call.name = channel;

@@ -393,7 +393,7 @@ romancy_subscribe(PG_FUNCTION_ARGS)
 	(void) rom_context_require("subscribe()");
 	channel = rom_arg_text(fcinfo, 0, "channel");
 	mode = rom_arg_text(fcinfo, 1, "mode");
-	rom_arg_check_channel(channel, "channel");
+	rom_arg_check_short_name(channel, "channel");
 	if (rom_mode_from_name(mode) == ROM_MODE_NONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
@@ -425,7 +425,7 @@ romancy_unsubscribe(PG_FUNCTION_ARGS)
 
 	(void) rom_context_require("unsubscribe()");
 	channel = rom_arg_text(fcinfo, 0, "channel");
-	rom_arg_check_channel(channel, "channel");
+	rom_arg_check_short_name(channel, "channel");
 	call.primitive = &primitive_unsubscribe;
 	call.step_base = psprintf("unsubscribe_%s", channel);
 	call.name = channel;

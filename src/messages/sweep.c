@@ -19,7 +19,6 @@
 
 #include "base/arg.h"
 #include "base/clock.h"
-#include "base/guc.h"
 #include "base/spi.h"
 #include "instances/control.h"
 #include "memory/crossing.h"
@@ -27,6 +26,7 @@
 #include "memory/wake.h"
 #include "messages/channel.h"
 #include "messages/group.h"
+#include "messages/guc.h"
 #include "messages/message.h"
 #include "messages/publish.h"
 #include "messages/receive.h"
@@ -345,7 +345,7 @@ clean_channels(const RomSweepArgs *args)
 		" ORDER BY namespace, channel LIMIT $2",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
-	static char after[ROM_CHANNEL_MAX + 1] = "";
+	static char after[ROM_SHORT_NAME_MAX + 1] = "";
 	static int32 after_namespace = 0;
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		values[3];
@@ -415,7 +415,7 @@ clean_direct(const RomSweepArgs *args)
 		"DELETE FROM romancy.t_message WHERE id = $1", 1, {INT8OID}
 	};
 	static pg_uuid_t pos_mailbox;
-	static char pos_channel[ROM_CHANNEL_MAX + 1] = "";
+	static char pos_channel[ROM_SHORT_NAME_MAX + 1] = "";
 	static int64 pos_id = 0;
 	Datum		values[4];
 	uint64		rows;

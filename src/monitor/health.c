@@ -16,12 +16,12 @@
 #include "utils/tuplestore.h"
 
 #include "base/clock.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/version.h"
 #include "client/obstacles.h"
-#include "memory/poller.h"
+#include "memory/guc.h"
+#include "tasks/poller.h"
 #include "tasks/state.h"
 #include "turn/context.h"
 

@@ -17,8 +17,8 @@
 #include "utils/uuid.h"
 
 #include "instances/instance.h"
-#include "memory/poller.h"
 #include "memory/slot.h"
+#include "tasks/poller.h"
 
 PG_FUNCTION_INFO_V1(romancy_running);
 PG_FUNCTION_INFO_V1(romancy_pollers);

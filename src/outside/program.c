@@ -25,7 +25,6 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "defs/namespace.h"
@@ -39,6 +38,7 @@
 #include "tasks/lease.h"
 #include "tasks/task.h"
 #include "turn/call.h"
+#include "turn/guc.h"
 #include "turn/replay.h"
 #include "turn/saga.h"
 #include "turn/turn.h"
@@ -357,7 +357,7 @@ romancy_suspend_receive(PG_FUNCTION_ARGS)
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, 3, "timeout");
 	int64		us;
 
-	rom_arg_check_channel(channel, "channel");
+	rom_arg_check_short_name(channel, "channel");
 	rom_program_enter(fcinfo, &c, false);
 	check_unused(&c, step);
 	begin_command(&jb, "receive", step);

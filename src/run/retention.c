@@ -20,9 +20,9 @@
 #include "utils/uuid.h"
 
 #include "base/clock.h"
-#include "base/guc.h"
 #include "base/spi.h"
 #include "instances/delete.h"
+#include "run/guc.h"
 #include "run/retention.h"
 
 /* Rows that are looked at, for each that may be deleted. */

@@ -19,11 +19,11 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
-#include "base/guc.h"
 #include "base/spi.h"
 #include "instances/inbox.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
+#include "run/guc.h"
 #include "run/retention.h"
 #include "run/scan.h"
 

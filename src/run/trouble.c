@@ -26,10 +26,10 @@
 
 #include "base/backoff.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "memory/guc.h"
 #include "run/run.h"
 #include "run/transaction.h"
 #include "run/trouble.h"

@@ -34,9 +34,9 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
-#include "base/table.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/table.h"
 #include "base/uuid.h"
 #include "instances/inbox.h"
 #include "instances/instance.h"

@@ -20,12 +20,12 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "base/guc.h"
 #include "base/spi.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"
 #include "memory/waiter.h"
 #include "memory/wake.h"
+#include "tasks/guc.h"
 #include "tasks/notify.h"
 #include "tasks/state.h"
 

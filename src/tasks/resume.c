@@ -13,10 +13,10 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "base/guc.h"
 #include "base/spi.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
+#include "run/guc.h"
 #include "run/scan.h"
 #include "tasks/canvas.h"
 #include "tasks/resume.h"

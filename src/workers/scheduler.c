@@ -33,11 +33,12 @@
 #include "utils/timestamp.h"
 
 #include "base/backoff.h"
-#include "base/guc.h"
+#include "memory/guc.h"
 #include "memory/ready.h"
 #include "run/scan.h"
 #include "turn/arrival.h"
 #include "workers/bgw.h"
+#include "workers/guc.h"
 #include "workers/scheduler.h"
 #include "workers/sweeps.h"
 

@@ -17,10 +17,10 @@
 #include "utils/uuid.h"
 
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/spi.h"
 #include "instances/control.h"
 #include "instances/instance.h"
+#include "memory/guc.h"
 #include "memory/roster.h"
 #include "memory/slot.h"
 #include "memory/sweep.h"
