@@ -53,7 +53,7 @@ CREATE TABLE romancy.t_namespace (
 	namespace_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	name text NOT NULL UNIQUE);
 COMMENT ON SEQUENCE romancy.t_namespace_namespace_id_seq IS 'Numbers of namespaces';
-COMMENT ON TABLE romancy.t_namespace IS 'What names of definitions, channels, events, groups and queues belong to';
+COMMENT ON TABLE romancy.t_namespace IS 'What names of definitions, channels, events, groups, queues and schedules belong to';
 
 CREATE TABLE romancy.t_grant (
 	role text,

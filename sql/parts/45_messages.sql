@@ -27,7 +27,8 @@ COMMENT ON COLUMN romancy.t_channel.swept IS 'When channel_cleanup looked last: 
  * transactions may have crossed, unseen and not seeing (src/messages/subscription.c).
  * spawned: pending receives of spawn_receive. pick: a random number, so that
  * competing messages are spread over the subscribers. instance_id is the live
- * generation, mailbox where deliveries go.
+ * generation, mailbox where deliveries go. mode kept: of an instance that has failed and may be retried, so
+ * that what it had not received stays.
  */
 CREATE TABLE romancy.t_subscription (
 	instance_id uuid,
@@ -156,7 +157,7 @@ CREATE VIEW romancy.channels WITH (security_barrier) AS
 		SELECT s.namespace, s.channel, s.mailbox, s.mode,
 			s.spawned > 0 OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = s.channel AS waiting
 		FROM romancy.t_subscription s JOIN romancy.t_instance i USING (instance_id)
-		WHERE romancy.may_read(i.owner)),
+		WHERE romancy.may_read(i.owner) AND s.mode <> 'kept'),
 	subscribers AS (
 		SELECT r.namespace, r.channel, min(r.mode) FILTER (WHERE r.mode <> 'direct') AS mode,
 			count(*) AS subscribers, count(*) FILTER (WHERE r.waiting) AS waiting

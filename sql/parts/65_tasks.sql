@@ -7,7 +7,7 @@
  * undoes a step of a handler.
  * state: 0 ready, 1 running under a lease, 2 waits for its next attempt, 3 dead,
  * 4 workflow code outside has asked for something (input) and waits for it, 5 its
- * instance is paused.
+ * instance is paused, 6 running under a lease, its instance has ended: no limit counts it.
  * due_at: when something is to happen to it (state 0: it was not begun in time;
  * 1: the lease's end; 2: the next attempt). held_at, held_until: a ready one in the
  * database waits for a limit of its activity (steps/throttle.h). Durations are in
@@ -171,7 +171,7 @@ COMMENT ON COLUMN romancy.pollers.tasks IS 'Tasks that it got';
 CREATE VIEW romancy.activity_tasks WITH (security_barrier) AS
 	SELECT t.task_id, t.instance_id, t.step AS activity_id, t.activity, nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue,
 		CASE WHEN r.pid IS NOT NULL THEN 'running'
-			ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' ELSE 'dead' END END AS status,
+			ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 6 THEN 'running' WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' ELSE 'dead' END END AS status,
 		t.owner, t.priority, t.attempt, t.worker_id, t.created_at, t.started_at, coalesce(r.since, t.claimed_at) AS claimed_at,
 		t.beat_at AS heartbeat_at, t.due_at, t.input, t.errors, t.details AS last_details, r.pid
 	FROM romancy.t_task t
@@ -207,7 +207,7 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 	FROM romancy.t_queue q
 	FULL JOIN (SELECT pg_catalog.ltrim(t.queue, '@') AS queue,
 			count(*) FILTER (WHERE t.state = 0) AS ready,
-			count(*) FILTER (WHERE t.state = 1) AS running,
+			count(*) FILTER (WHERE t.state IN (1, 6)) AS running,
 			count(*) FILTER (WHERE t.state IN (2, 5)) AS waiting,
 			count(*) FILTER (WHERE t.state = 3) AS dead,
 			min(t.created_at) FILTER (WHERE t.state = 0) AS oldest_ready

@@ -6,9 +6,9 @@
  * anchor: where the periods of @every begin. tries: starts in a row that an error of the engine's own stopped.
  */
 CREATE TABLE romancy.t_schedule (
-	name text PRIMARY KEY,
+	namespace int,	/* of its name, and of the workflow's */
+	name text,
 	owner text NOT NULL,
-	namespace int NOT NULL,
 	search_path text NOT NULL,
 	cron text NOT NULL,
 	timezone text NOT NULL,
@@ -37,9 +37,10 @@ CREATE TABLE romancy.t_schedule (
 	cancelled bigint NOT NULL DEFAULT 0,
 	failed_in_row int NOT NULL DEFAULT 0,
 	missed jsonb NOT NULL DEFAULT '{}',
-	error jsonb) WITH (fillfactor = 70);
-CREATE INDEX t_schedule_due ON romancy.t_schedule (due_at, name) WHERE due_at IS NOT NULL;
-CREATE INDEX t_schedule_attention ON romancy.t_schedule (name) WHERE paused_by = 'romancy' OR error IS NOT NULL;
+	error jsonb,
+	PRIMARY KEY (namespace, name)) WITH (fillfactor = 70);
+CREATE INDEX t_schedule_due ON romancy.t_schedule (due_at, namespace, name) WHERE due_at IS NOT NULL;
+CREATE INDEX t_schedule_attention ON romancy.t_schedule (namespace, name) WHERE paused_by = 'romancy' OR error IS NOT NULL;
 COMMENT ON TABLE romancy.t_schedule IS 'Schedules';
 
 /*
@@ -47,13 +48,14 @@ COMMENT ON TABLE romancy.t_schedule IS 'Schedules';
  * before. state: RomRunState in src/schedules/runs.h
  */
 CREATE TABLE romancy.t_schedule_run (
+	namespace int,
 	schedule text,
 	scheduled_at timestamptz,
 	instance_id uuid,
 	state smallint NOT NULL,
-	PRIMARY KEY (schedule, scheduled_at));
+	PRIMARY KEY (namespace, schedule, scheduled_at));
 CREATE UNIQUE INDEX t_schedule_run_instance ON romancy.t_schedule_run (instance_id) WHERE instance_id IS NOT NULL;
-CREATE INDEX t_schedule_run_live ON romancy.t_schedule_run (schedule, state, scheduled_at) WHERE state < 2;
+CREATE INDEX t_schedule_run_live ON romancy.t_schedule_run (namespace, schedule, state, scheduled_at) WHERE state < 2;
 COMMENT ON TABLE romancy.t_schedule_run IS 'Runs of schedules: what waits, and which instance runs or ran for which time';
 
 /* started_at: of the server under which the next times were last computed for all schedules: another may know other zones */
@@ -106,17 +108,19 @@ RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_schedule
 COMMENT ON FUNCTION romancy.schedule_runs(text, int) IS 'The latest runs of a schedule, by the times that they are for';
 
 CREATE VIEW romancy.schedules WITH (security_barrier) AS
-	SELECT s.name, s.cron, s.timezone, s.workflow, s.input, s.overlap, s.catch_up, s.jitter, s.pause_on_failure, s.labels,
+	SELECT n.name AS namespace, s.name, s.cron, s.timezone, s.workflow, s.input, s.overlap, s.catch_up, s.jitter, s.pause_on_failure, s.labels,
 		s.description, s.owner, s.search_path, s.created_at, s.updated_at,
 		s.paused_at IS NOT NULL AS paused, s.paused_at, s.paused_by, s.note,
 		CASE WHEN s.paused_at IS NULL THEN s.next_at END AS next_run, s.last_at AS last_run, s.last_run AS last_instance,
-		(SELECT pg_catalog.count(*) FROM romancy.t_schedule_run r WHERE r.schedule = s.name AND r.state = 1 AND r.state < 2) AS running,
-		(SELECT pg_catalog.count(*) FROM romancy.t_schedule_run r WHERE r.schedule = s.name AND r.state = 0 AND r.state < 2) AS waiting,
+		(SELECT pg_catalog.count(*) FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.state = 1 AND r.state < 2) AS running,
+		(SELECT pg_catalog.count(*) FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.state = 0 AND r.state < 2) AS waiting,
 		s.runs, s.completed, s.failed, s.cancelled, s.failed_in_row, s.missed, s.error
 	FROM romancy.t_schedule s
+	LEFT JOIN romancy.t_namespace n ON n.namespace_id = s.namespace
 	WHERE romancy.may_read(s.owner);
 REVOKE ALL ON romancy.schedules FROM PUBLIC;
 COMMENT ON VIEW romancy.schedules IS 'Schedules of the current role; of all roles for a monitor';
+COMMENT ON COLUMN romancy.schedules.namespace IS 'The namespace that its name belongs to';
 COMMENT ON COLUMN romancy.schedules.name IS 'Its name';
 COMMENT ON COLUMN romancy.schedules.cron IS 'The expression; romancy.describe_schedule says it in English';
 COMMENT ON COLUMN romancy.schedules.timezone IS 'In which the expression is read';

@@ -40,7 +40,7 @@ WITH w AS MATERIALIZED (
 		q.ready, q.running, q.waiting, q.dead, q.oldest_ready, q.pollers
 	FROM romancy.queues q
 ), s AS MATERIALIZED (
-	SELECT format('{schedule="%s"', replace(replace(replace(s.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels,
+	SELECT format('{namespace="%s",schedule="%s"', replace(replace(replace(coalesce(s.namespace, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(s.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels,
 		s.completed, s.failed, s.cancelled, s.missed, s.paused
 	FROM romancy.schedules s
 ), v (n, name, type, help, labels, value) AS (

@@ -63,9 +63,9 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 	LEFT JOIN (SELECT DISTINCT ON (r.instance_id) r.id, r.instance_id, r.pid, r.step, r.since FROM romancy.t_running() r
 		ORDER BY r.instance_id, r.id = r.instance_id DESC, r.since) r ON r.instance_id = i.instance_id
 	LEFT JOIN LATERAL (SELECT nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue, t.worker_id, t.attempt, t.errors,
-			CASE WHEN t.state IN (1, 2) THEN t.due_at END AS due_at
+			CASE WHEN t.state IN (1, 2, 6) THEN t.due_at END AS due_at
 		FROM romancy.t_task t
-		WHERE t.instance_id = i.instance_id AND t.state IN (0, 1, 2, 5)
+		WHERE t.instance_id = i.instance_id AND t.state IN (0, 1, 2, 5, 6)
 		ORDER BY t.step = (i.wait ->> 'step') DESC, t.errors IS NULL, t.state = 1 DESC, t.created_at
 		LIMIT 1) t ON (i.flags & 2) <> 0 OR i.wait ->> 'kind' = 'worker'
 	LEFT JOIN LATERAL (SELECT e.at, e.detail

@@ -5,8 +5,8 @@
  *
  * The fork gets the events that answer replay up to, not including, the named
  * step: what a retry has superseded, and what is about the old instance's own
- * life, stays behind. Compensations that have run for the old instance are not
- * registered for the new one.
+ * life, stays behind. Compensations that have succeeded for the old instance are not
+ * registered for the new one; those that failed are, for what they were to undo is still there.
  *
  *-------------------------------------------------------------------------
  */
@@ -184,7 +184,7 @@ select_events(const Original *o, int end, RomEventList *out, int32 *flags)
 		copy = event;
 		if (rom_saga_registers(event))
 		{
-			if (rom_saga_has_run(turn, event))
+			if (rom_saga_has_undone(turn, event))
 				copy = without_compensation(event);
 			else
 				*flags |= ROM_HAS_COMPENSATIONS;

@@ -3,7 +3,7 @@
  * namespace.h
  *		Namespaces: what names belong to, and which one a session is in.
  *
- * Every name (of a definition, a channel, an event, a group, a queue) belongs to
+ * Every name (of a definition, a channel, an event, a group, a queue, a schedule) belongs to
  * a namespace, a small integer, and so does every instance. Inside, roles trust
  * each other's names; nothing crosses from one to another.
  *

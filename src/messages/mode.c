@@ -144,7 +144,7 @@ rom_mode_of_others(int32 namespace, const char *channel, RomMode mode)
 {
 	static RomStatement others = {
 		"SELECT mode FROM romancy.t_subscription WHERE namespace = $3 AND channel = $1 AND mode <> $2"
-		" AND mode <> 'direct' LIMIT 1",
+		" AND mode NOT IN ('direct', 'kept') LIMIT 1",
 		3, {TEXTOID, TEXTOID, INT4OID}
 	};
 	Datum		values[3];

@@ -81,15 +81,20 @@ bool
 rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
 {
 	static RomStatement insert = {
-		"WITH made AS (INSERT INTO romancy.t_subscription AS s (instance_id, channel, mailbox, namespace, mode, xid, snapshot)"
+		"WITH was AS MATERIALIZED (SELECT mode FROM romancy.t_subscription WHERE instance_id = $1 AND channel = $2),"
+		" made AS (INSERT INTO romancy.t_subscription AS s (instance_id, channel, mailbox, namespace, mode, xid, snapshot)"
 		"  VALUES ($1, $2, $4, $5, $3, pg_current_xact_id(),"
 		"  CASE WHEN $3 = 'broadcast' THEN pg_current_snapshot() END)"
 		"  ON CONFLICT (instance_id, channel) DO UPDATE SET mode = excluded.mode,"
 		"  xid = excluded.xid, snapshot = excluded.snapshot, bound = NULL"
 		"  WHERE s.mode <> excluded.mode RETURNING 1),"
-		/* written for an earlier subscription, by who crossed its end */
+
+		/*
+		 * written for an earlier subscription, by a publisher that crossed
+		 * its end; but what it was sent before its failure is to be received
+		 */
 		" old AS (DELETE FROM romancy.t_delivery WHERE mailbox = $4 AND channel = $2"
-		"  AND EXISTS (SELECT FROM made))"
+		"  AND EXISTS (SELECT FROM made) AND NOT EXISTS (SELECT FROM was WHERE mode = 'kept'))"
 		" SELECT 1 FROM made",
 		5, {UUIDOID, TEXTOID, TEXTOID, UUIDOID, INT4OID}
 	};
@@ -435,7 +440,57 @@ romancy_unsubscribe(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- hooks */
 
-/* at_end: subscriptions end with the instance, whatever way it ends; the mailbox, with the last generation. */
+/* tell_others: a message may have been announced to a competitor that has gone (rows: channel, mode): then somebody else is to have it. */
+static void
+tell_others(RomTurn *turn, const RomRowSet *set)
+{
+	for (uint64 i = 0; i < set->count; i++)
+	{
+		char	   *channel = rom_value_text(set, i, 1, CurrentMemoryContext);
+
+		if (rom_mode_from_name(rom_value_text(set, i, 2, CurrentMemoryContext)) != ROM_MODE_COMPETING)
+			continue;
+		rom_crossing_enter(rom_channel_key(turn->inst->namespace, channel), false);
+		rom_crossing_ask_later(rom_channel_key(turn->inst->namespace, channel), rom_messages_sweep());
+	}
+}
+
+/*
+ * keep: the instance has failed and may be retried. What it was sent is kept for that; its subscriptions
+ * are nobody's meanwhile (mode "kept"), and what is published while it has failed is not for it.
+ */
+static void
+keep(RomTurn *turn)
+{
+	static RomStatement crossed = {
+		"SELECT channel FROM romancy.t_subscription WHERE instance_id = $1 AND snapshot IS NOT NULL", 1, {UUIDOID}
+	};
+	static RomStatement update = {
+		"WITH d AS (DELETE FROM romancy.t_delivery WHERE mailbox = $2 AND received)"
+		" UPDATE romancy.t_subscription u SET mode = 'kept', snapshot = NULL, bound = NULL, spawned = 0"
+		" FROM romancy.t_subscription o WHERE u.instance_id = $1 AND o.instance_id = u.instance_id AND o.channel = u.channel"
+		" RETURNING u.channel, o.mode",
+		2, {UUIDOID, UUIDOID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *channels = NIL;
+	ListCell   *lc;
+	Datum		values[2];
+	uint64		rows;
+	RomRowSet	set;
+
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = UUIDPGetDatum(&turn->inst->mailbox);
+	rows = rom_execute_rows(&set, &crossed, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+		channels = lappend(channels, rom_value_text(&set, i, 1, cxt));
+	foreach(lc, channels)
+		(void) rom_subscription_settle(&turn->inst->id, lfirst(lc), true);
+	(void) rom_execute_rows(&set, &update, values, NULL, 0);
+	tell_others(turn, &set);
+}
+
+/* at_end: subscriptions end with the instance, whatever way it ends; the mailbox, with the last generation that cannot be retried. */
 static void
 at_end(RomTurn *turn, RomStatus status)
 {
@@ -445,29 +500,20 @@ at_end(RomTurn *turn, RomStatus status)
 		" DELETE FROM romancy.t_subscription WHERE instance_id = $1 RETURNING channel, mode",
 		2, {UUIDOID, UUIDOID}
 	};
-	Datum		values[2];
-	uint64		rows;
 	RomRowSet	set;
+	Datum		values[2];
 
 	if (status == ROM_STATUS_RECURRED)
 		return;
+	if (status == ROM_STATUS_FAILED && (turn->inst->flags & ROM_HAS_COMPENSATED) == 0)
+	{
+		keep(turn);
+		return;
+	}
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = UUIDPGetDatum(&turn->inst->mailbox);
-	rows = rom_execute_rows(&set, &remove, values, NULL, 0);
-	for (uint64 i = 0; i < rows; i++)
-	{
-		char	   *channel = rom_value_text(&set, i, 1, CurrentMemoryContext);
-
-		if (rom_mode_from_name(rom_value_text(&set, i, 2, CurrentMemoryContext)) != ROM_MODE_COMPETING)
-			continue;
-
-		/*
-		 * a message may have been announced to us: then somebody else is to
-		 * have it
-		 */
-		rom_crossing_enter(rom_channel_key(turn->inst->namespace, channel), false);
-		rom_crossing_ask_later(rom_channel_key(turn->inst->namespace, channel), rom_messages_sweep());
-	}
+	(void) rom_execute_rows(&set, &remove, values, NULL, 0);
+	tell_others(turn, &set);
 }
 
 /* at_move: the subscriptions are those of the instance that continues this one. What was not received stays in the mailbox that it has, too. */
@@ -485,14 +531,15 @@ at_move(RomTurn *turn, const pg_uuid_t *successor)
 	rom_execute(&move, values, NULL, 0);
 }
 
-/* at_delete: messages sent to an instance that never subscribed, or that crossed its end. The mailbox of one that recurred is its successors'. */
+/* at_delete: messages sent to an instance that never subscribed, that crossed its end, or were kept for a retry. The mailbox of one that recurred is its successors'. */
 static void
 at_delete(Datum ids)
 {
 	static RomStatement remove = {
 		"WITH box AS MATERIALIZED (SELECT array_agg(" ROM_MAILBOX_SQL ") AS ids FROM romancy.t_instance i"
 		"  WHERE i.instance_id = ANY ($1) AND i.status <> 'recurred'),"
-		" d AS (DELETE FROM romancy.t_delivery WHERE mailbox = ANY ((SELECT ids FROM box)::uuid[]))"
+		" d AS (DELETE FROM romancy.t_delivery WHERE mailbox = ANY ((SELECT ids FROM box)::uuid[])),"
+		" s AS (DELETE FROM romancy.t_subscription WHERE instance_id = ANY ($1))"
 		" DELETE FROM romancy.t_message WHERE kind = " ROM_SQL_MESSAGE_DIRECT " AND mailbox = ANY ((SELECT ids FROM box)::uuid[])",
 		1, {UUIDARRAYOID}
 	};

@@ -312,7 +312,7 @@ clean_channel(int32 namespace, const char *channel, int limit)
 	static RomStatement remove = {
 		"DELETE FROM romancy.t_channel c WHERE c.namespace = $3 AND c.channel = $1"
 		" AND NOT EXISTS (SELECT FROM romancy.t_subscription s"
-		"  WHERE s.namespace = $3 AND s.channel = $1 AND s.mode <> 'direct')"
+		"  WHERE s.namespace = $3 AND s.channel = $1 AND s.mode NOT IN ('direct', 'kept'))"
 		" AND NOT EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_BROADCAST ")",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
@@ -391,8 +391,11 @@ clean_channels(const RomSweepArgs *args)
 	return deleted;
 }
 
+/* Will instance i receive, or may it once it is retried? 128: ROM_HAS_COMPENSATED, instances/instance.h */
+#define RECEIVES_SQL "(i.wake_at IS NOT NULL OR i.status = 'failed' AND i.flags & " ROM_SQL_HAS_COMPENSATED " = 0)"
+
 /*
- * clean_direct deletes messages to instances that have ended: sent by a transaction
+ * clean_direct deletes messages to instances that have ended and cannot be retried: sent by a transaction
  * that crossed the end. A mailbox is that of a live instance if that is the first of its
  * generations, or the last of several.
  */
@@ -402,9 +405,9 @@ clean_direct(const RomSweepArgs *args)
 	static RomStatement find = {
 		"SELECT m.mailbox, m.channel, m.id,"
 		" NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = m.mailbox"
-		"  AND i.wake_at IS NOT NULL OFFSET 0)"
+		"  AND " RECEIVES_SQL " OFFSET 0)"
 		" AND NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.mailbox = m.mailbox"
-		"  AND i.status <> 'recurred' AND i.wake_at IS NOT NULL OFFSET 0)"
+		"  AND i.status <> 'recurred' AND " RECEIVES_SQL " OFFSET 0)"
 		" FROM (SELECT m.mailbox, m.channel, m.id FROM romancy.t_message m"
 		"  WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT " AND (m.mailbox, m.channel, m.id) > ($1, $2, $3)"
 		"  ORDER BY m.mailbox, m.channel, m.id LIMIT $4) m"

@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 
 #include "base/arg.h"
 #include "base/errors.h"
@@ -394,13 +395,29 @@ read_fields(Reader *reader, RomCronRule *rule)
 static void
 read_period(Reader *reader, RomCronRule *rule)
 {
+	int			style = IntervalStyle;
 	Interval	interval;
 	char	   *text;
+	volatile bool ok = false;
 
 	reader->at += strspn(reader->at, " \t");
 	text = pnstrdup(reader->at, Max(reader->end - reader->at, 0));
 
-	if (!rom_arg_input_interval(text, &interval))
+	/*
+	 * whoever reads it later has another setting perhaps: a sign is to mean
+	 * the same
+	 */
+	IntervalStyle = INTSTYLE_POSTGRES;
+	PG_TRY();
+	{
+		ok = rom_arg_input_interval(text, &interval);
+	}
+	PG_FINALLY();
+	{
+		IntervalStyle = style;
+	}
+	PG_END_TRY();
+	if (!ok)
 		fail(reader, reader->at, "@every must be followed by a duration, such as 90s, 15min or 1 day", NULL);
 	if (interval.month != 0)
 		fail(reader, reader->at, "the duration of @every cannot have months", "Write @monthly, or fields.");

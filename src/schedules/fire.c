@@ -12,15 +12,18 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "base/arg.h"
 #include "base/clock.h"
+#include "base/errors.h"
 #include "base/spi.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
@@ -38,8 +41,12 @@
 /* Schedules that a drain, or a look after the start of the server, handles at a time. */
 #define PAGE 100
 
-/* When a row that somebody holds is looked at again. */
+/* When a row that another transaction holds is looked at again: after so long, and each time later, up to a second. */
 #define HELD_MS 20
+#define HELD_MAX_MS 1000
+
+/* How often in a row this process found such rows alone. */
+static int	held = 0;
 
 static RomStatement select_started = {
 	"SELECT 1 FROM romancy.t_schedule_zones WHERE started_at = $1", 1, {TIMESTAMPTZOID}
@@ -51,11 +58,6 @@ static RomStatement delete_started = {
 
 static RomStatement insert_started = {
 	"INSERT INTO romancy.t_schedule_zones (started_at) VALUES ($1)", 1, {TIMESTAMPTZOID}
-};
-
-static RomStatement select_names = {
-	"SELECT s.name, s.next_at FROM romancy.t_schedule s WHERE s.name > $1 ORDER BY s.name LIMIT $2",
-	2, {TEXTOID, INT4OID}
 };
 
 /* Is a time too old to be caught up with? */
@@ -115,51 +117,133 @@ zones_are_new(void)
 	return false;
 }
 
+/* What is to be done with a schedule; *again: it could not be done, and is to be tried later. */
+typedef void (*Handler) (RomPlan *plan, TimestampTz now, bool *again);
+
+/*
+ * try_all handles n schedules in a subtransaction, which it rolls back on an error: false then. An error that may
+ * be over at the next try is thrown on.
+ */
+static bool
+try_all(Handler handle, RomPlan **plans, int n, TimestampTz now, bool *again, ErrorData **edata)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool ok = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		for (int i = 0; i < n; i++)
+		{
+			handle(plans[i], now, again);
+			CHECK_FOR_INTERRUPTS();
+		}
+		ReleaseCurrentSubTransaction();
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		*edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	if (!ok && rom_runs_passes((*edata)->sqlerrcode))
+		ReThrowError(*edata);
+	return ok;
+}
+
+static void
+fire(RomPlan *plan, TimestampTz now, bool *again)
+{
+	rom_plan_understand(plan);
+	rom_fire_plan(plan, now);
+}
+
+/*
+ * handle_all handles schedules so that one that cannot be handled does not hold up the others: after an error each gets a
+ * subtransaction of its own, and one that cannot be fired pauses itself.
+ */
+static void
+handle_all(Handler handle, RomPlan **plans, int n, TimestampTz now, bool *again)
+{
+	RomPlan    *saved = palloc_array(RomPlan, Max(n, 1));
+	ErrorData  *edata;
+
+	for (int i = 0; i < n; i++)
+		saved[i] = *plans[i];
+	if (n == 0 || try_all(handle, plans, n, now, again, &edata))
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		*plans[i] = saved[i];
+		if (try_all(handle, &plans[i], 1, now, again, &edata))
+			continue;
+		*plans[i] = saved[i];
+		if (handle != fire)
+			continue;
+		ereport(LOG,
+				(errcode(edata->sqlerrcode),
+				 errmsg("schedule \"%s\" pauses itself: %s", plans[i]->name, edata->message)));
+		rom_plan_stop(plans[i], rom_error_to_jsonb(edata), edata->message);
+	}
+}
+
+/* anew computes the next time of a schedule that was read without a lock. */
+static void
+anew(RomPlan *plan, TimestampTz now, bool *again)
+{
+	RomPlan    *locked;
+	bool		held;
+
+	rom_plan_understand(plan);
+	if (rom_plan_next(plan, plan->after_at) == plan->next_at)
+		return;
+	locked = rom_plan_lock_free(plan, &held);
+	if (locked != NULL && !locked->paused)
+		rom_plan_save(locked, rom_runs_waiting(locked) > 0);
+	*again |= held;
+}
+
 /*
  * Computes all next times anew, once after each start of the server, which may have brought other
  * zone data: a time that moved ahead would be seen too late otherwise. (One that moved back is
- * found when it is due: the times are computed from after_at then.)
+ * found when it is due: the times are computed from after_at then.) It waits for nobody: a schedule that
+ * another transaction holds, and whose time is another one now, is looked at again by the next batch.
  */
 static void
 compute_anew(void)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	Datum		values[2] = {CStringGetTextDatum(""), Int32GetDatum(PAGE)};
-	uint64		n;
-	RomRowSet	set;
+	Datum		values[1] = {TimestampTzGetDatum(PgStartTime)};
+	RomPlan    *plans[PAGE];
+	const RomPlan *last = NULL;
+	bool		again = false;
+	int			n;
 
 	do
 	{
-		char	  **names;
-		TimestampTz *nexts;
-
-		n = rom_execute_rows(&set, &select_names, values, NULL, 0);
-		names = palloc_array(char *, Max(n, 1));
-		nexts = palloc_array(TimestampTz, Max(n, 1));
-		for (uint64 i = 0; i < n; i++)
-		{
-			bool		isnull;
-
-			names[i] = rom_value_text(&set, i, 1, cxt);
-			nexts[i] = DatumGetTimestampTz(rom_value(&set, i, 2, &isnull));
-			if (isnull)
-				nexts[i] = DT_NOEND;
-		}
-		rom_execute_free(&set);
-		for (uint64 i = 0; i < n; i++)
-		{
-			RomPlan    *plan = rom_plan_lock(names[i], GetUserId());
-
-			if (plan != NULL && !plan->paused && rom_plan_next(plan, plan->after_at) != nexts[i])
-				rom_plan_save(plan, rom_runs_waiting(plan) > 0);
-			CHECK_FOR_INTERRUPTS();
-		}
+		n = rom_plan_page(last, PAGE, plans);
+		handle_all(anew, plans, n, rom_now(), &again);
 		if (n > 0)
-			values[0] = CStringGetTextDatum(names[n - 1]);
-	} while (n >= PAGE);
+			last = plans[n - 1];
+	} while (n == PAGE);
+	if (again)
+		return;
 	rom_execute(&delete_started, NULL, NULL, 0);
-	values[0] = TimestampTzGetDatum(PgStartTime);
 	rom_execute(&insert_started, values, NULL, 0);
+}
+
+/* held_wait gives the milliseconds to the next look at rows that are held. */
+static int
+held_wait(void)
+{
+	held = Min(held + 1, 10);
+	return Min(HELD_MS << (held - 1), HELD_MAX_MS);
 }
 
 /* sweep_schedules is a batch of the sweep. */
@@ -170,6 +254,7 @@ sweep_schedules(const RomSweepArgs *args)
 	RomPlan   **plans;
 	RomEngine	engine;
 	TimestampTz next;
+	bool		again = false;
 	int			n;
 
 	if (args->part != 0)
@@ -179,14 +264,12 @@ sweep_schedules(const RomSweepArgs *args)
 		compute_anew();
 	plans = palloc_array(RomPlan *, args->limit);
 	n = rom_plan_due(now, NULL, (Datum) 0, args->limit, plans);
-	for (int i = 0; i < n; i++)
-	{
-		rom_fire_plan(plans[i], now);
-		CHECK_FOR_INTERRUPTS();
-	}
+	handle_all(fire, plans, n, now, &again);
 	next = rom_plan_next_due(NULL, (Datum) 0, DT_NOBEGIN);
 	if (n == 0 && next <= now)
-		next = now + HELD_MS * 1000;	/* others hold it */
+		next = now + held_wait() * 1000;	/* others hold it */
+	else
+		held = 0;
 	if (next < DT_NOEND)
 		rom_wake_sweep(rom_plan_sweep(), Max(next, 0));
 	rom_engine_end(&engine);
@@ -207,7 +290,7 @@ next_due(void)
 
 /* ---------------------------------------------------------------- drain */
 
-/* Names of the schedules that fired in this drain, where each may fire once. */
+/* Stored names of the schedules that fired in this drain, where each may fire once. */
 static List *fired = NIL;
 static MemoryContext fired_cxt = NULL;
 
@@ -239,21 +322,20 @@ drain_fire(const char *owner, bool once)
 	TimestampTz now = rom_now();
 	RomPlan    *plans[PAGE];
 	RomEngine	engine;
+	bool		again = false;
 	int			n;
 
 	rom_engine_begin(&engine);
 	n = rom_plan_due(now, owner, fired_names(), PAGE, plans);
+	handle_all(fire, plans, n, now, &again);
 	for (int i = 0; i < n; i++)
-	{
-		rom_fire_plan(plans[i], now);
 		if (once && plans[i]->new_runs > 0)
 		{
 			MemoryContext old = MemoryContextSwitchTo(fired_cxt);
 
-			fired = lappend(fired, pstrdup(plans[i]->name));
+			fired = lappend(fired, rom_plan_stored_name(plans[i]));
 			MemoryContextSwitchTo(old);
 		}
-	}
 	rom_engine_end(&engine);
 	return n;
 }

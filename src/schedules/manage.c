@@ -57,24 +57,24 @@ static RomStatement insert_schedule = {
 static RomStatement update_schedule = {
 	"UPDATE romancy.t_schedule SET search_path = $3, timezone = $5, workflow = $6, overlap = $7, input = $8, labels = $9,"
 	" description = $10, catch_up = $11, jitter = $12, pause_on_failure = $13, updated_at = $14, after_at = $14,"
-	" anchor = CASE WHEN cron = $4 THEN anchor ELSE $15 END, cron = $4, error = NULL,"
-	" namespace = $16 WHERE name = $1 AND owner = $2",
+	" anchor = CASE WHEN cron = $4 THEN anchor ELSE $15 END, cron = $4, error = NULL"
+	" WHERE namespace = $16 AND name = $1 AND owner = $2",
 	16, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, TEXTOID,
 	INTERVALOID, INTERVALOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 };
 
 static RomStatement delete_schedule = {
-	"DELETE FROM romancy.t_schedule WHERE name = $1", 1, {TEXTOID}
+	"DELETE FROM romancy.t_schedule WHERE namespace = $1 AND name = $2", 2, {INT4OID, TEXTOID}
 };
 
 static RomStatement set_paused = {
-	"UPDATE romancy.t_schedule SET paused_at = $2, paused_by = $3, note = $4, due_at = NULL WHERE name = $1",
-	4, {TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID}
+	"UPDATE romancy.t_schedule SET paused_at = $3, paused_by = $4, note = $5, due_at = NULL WHERE namespace = $1 AND name = $2",
+	5, {INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID}
 };
 
 static RomStatement clear_paused = {
-	"UPDATE romancy.t_schedule SET paused_at = NULL, paused_by = NULL, note = NULL, error = NULL WHERE name = $1",
-	1, {TEXTOID}
+	"UPDATE romancy.t_schedule SET paused_at = NULL, paused_by = NULL, note = NULL, error = NULL WHERE namespace = $1 AND name = $2",
+	2, {INT4OID, TEXTOID}
 };
 
 static RomStatement select_scheduled_at = {
@@ -82,7 +82,7 @@ static RomStatement select_scheduled_at = {
 };
 
 static RomStatement select_owner = {
-	"SELECT s.owner FROM romancy.t_schedule s WHERE s.name = $1", 1, {TEXTOID}
+	"SELECT s.owner FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2", 2, {INT4OID, TEXTOID}
 };
 
 /* f: the first generation, i: the last one */
@@ -90,12 +90,13 @@ static RomStatement select_runs = {
 	"SELECT r.scheduled_at, coalesce(f.started_at, i.started_at), CASE WHEN r.instance_id IS NULL THEN 'waiting'"
 	" ELSE romancy.shown_status(i.instance_id, i.status)::text END, i.error,"
 	" coalesce(i.finished_at, pg_catalog.clock_timestamp()) - coalesce(f.started_at, i.started_at), i.instance_id"
-	" FROM (SELECT r.* FROM romancy.t_schedule_run r WHERE r.schedule = $1 ORDER BY r.scheduled_at DESC LIMIT $2) r"
+	" FROM (SELECT r.* FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2"
+	"  ORDER BY r.scheduled_at DESC LIMIT $3) r"
 	" LEFT JOIN romancy.t_instance f ON f.instance_id = r.instance_id"
 	" LEFT JOIN LATERAL (SELECT i.* FROM romancy.t_instance i WHERE i.instance_id = r.instance_id AND i.status <> 'recurred'"
 	"  UNION ALL SELECT i.* FROM romancy.t_instance i WHERE i.mailbox = r.instance_id AND i.status <> 'recurred' LIMIT 1) i ON true"
 	" ORDER BY r.scheduled_at DESC",
-	2, {TEXTOID, INT4OID}
+	3, {INT4OID, TEXTOID, INT4OID}
 };
 
 static char *
@@ -161,12 +162,11 @@ anchor_of(TimestampTz now)
 
 /* What schedule() was given, as values of insert_schedule. */
 static void
-schedule_values(FunctionCallInfo fcinfo, const char *name, const char *owner, Datum *values, bool *nulls)
+schedule_values(FunctionCallInfo fcinfo, int32 namespace, const char *name, const char *owner, Datum *values, bool *nulls)
 {
 	char	   *workflow = rom_arg_text(fcinfo, 2, "workflow");
 	char	   *zone_name = rom_arg_text(fcinfo, 4, "timezone");
 	char	   *overlap = rom_arg_text(fcinfo, 5, "overlap");
-	int32		namespace = rom_namespace_require_define("schedule");
 	TimestampTz now = rom_now();
 	RomCron		cron;
 
@@ -210,28 +210,36 @@ romancy_schedule(PG_FUNCTION_ARGS)
 {
 	char	   *name = name_arg(fcinfo);
 	Oid			role = GetUserId();
+	int32		namespace;
 	Datum		values[16];
 	bool		nulls[16] = {false};
 	RomPlan    *plan;
 	RomEngine	engine;
 
 	rom_context_refuse_handler("schedule");
-	schedule_values(fcinfo, name, GetUserNameFromId(role, false), values, nulls);
+	namespace = rom_namespace_require_define("schedule");
+	schedule_values(fcinfo, namespace, name, GetUserNameFromId(role, false), values, nulls);
 	rom_start_warn();
 	rom_engine_begin(&engine);
-	while ((plan = rom_plan_lock(name, role)) == NULL && rom_execute(&insert_schedule, values, nulls, 0) == 0)
+	while ((plan = rom_plan_lock(namespace, name, role)) == NULL && rom_execute(&insert_schedule, values, nulls, 0) == 0)
 		CHECK_FOR_INTERRUPTS();
 	if (plan != NULL)
 	{
-		int64		late = plan->paused ? 0 : rom_plan_count(plan, plan->after_at, DatumGetTimestampTz(values[13]));
+		int64		late = 0;
 
+		if (!plan->paused)
+		{
+			rom_plan_understand(plan);
+			late = rom_plan_count(plan, plan->after_at, DatumGetTimestampTz(values[13]));
+		}
 		values[1] = CStringGetTextDatum(plan->owner);
 		rom_execute(&update_schedule, values, nulls, 0);
-		plan = rom_plan_lock(name, role);
+		plan = rom_plan_lock(namespace, name, role);
 		plan->new_missed[ROM_MISSED_EDITED] = late;
 	}
 	else
-		plan = rom_plan_lock(name, role);
+		plan = rom_plan_lock(namespace, name, role);
+	rom_plan_understand(plan);
 	rom_plan_save(plan, rom_runs_waiting(plan) > 0);
 	rom_engine_end(&engine);
 	PG_RETURN_VOID();
@@ -243,16 +251,20 @@ romancy_unschedule(PG_FUNCTION_ARGS)
 {
 	char	   *name = name_arg(fcinfo);
 	Oid			role = GetUserId();
-	Datum		values[1] = {CStringGetTextDatum(name)};
+	int32		namespace;
+	Datum		values[2];
 	RomPlan    *plan;
 	RomEngine	engine;
 
 	rom_context_refuse_handler("unschedule");
+	namespace = rom_namespace_current();
+	values[0] = Int32GetDatum(namespace);
+	values[1] = CStringGetTextDatum(name);
 	rom_engine_begin(&engine);
-	plan = rom_plan_lock(name, role);
+	plan = rom_plan_lock(namespace, name, role);
 	if (plan != NULL)
 	{
-		rom_runs_drop_waiting(name);
+		rom_runs_drop_waiting(plan);
 		rom_execute(&delete_schedule, values, NULL, 0);
 	}
 	rom_engine_end(&engine);
@@ -270,16 +282,21 @@ romancy_pause_schedule(PG_FUNCTION_ARGS)
 {
 	char	   *name = name_arg(fcinfo);
 	Oid			role = GetUserId();
-	Datum		values[4] = {CStringGetTextDatum(name), TimestampTzGetDatum(rom_now()),
-	CStringGetTextDatum(GetUserNameFromId(role, false))};
-	bool		nulls[4] = {false};
+	int32		namespace;
+	Datum		values[5];
+	bool		nulls[5] = {false};
 	RomPlan    *plan;
 	RomEngine	engine;
 
 	rom_context_refuse_handler("pause_schedule");
-	values[3] = datum_arg(fcinfo, 1, &nulls[3]);
+	namespace = rom_namespace_current();
+	values[0] = Int32GetDatum(namespace);
+	values[1] = CStringGetTextDatum(name);
+	values[2] = TimestampTzGetDatum(rom_now());
+	values[3] = CStringGetTextDatum(GetUserNameFromId(role, false));
+	values[4] = datum_arg(fcinfo, 1, &nulls[4]);
 	rom_engine_begin(&engine);
-	plan = rom_plan_lock(name, role);
+	plan = rom_plan_lock(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
 	if (!plan->paused)
@@ -299,16 +316,21 @@ romancy_resume_schedule(PG_FUNCTION_ARGS)
 {
 	char	   *name = name_arg(fcinfo);
 	Oid			role = GetUserId();
-	Datum		values[1] = {CStringGetTextDatum(name)};
+	int32		namespace;
+	Datum		values[2];
 	bool		resumed;
 	RomPlan    *plan;
 	RomEngine	engine;
 
 	rom_context_refuse_handler("resume_schedule");
+	namespace = rom_namespace_current();
+	values[0] = Int32GetDatum(namespace);
+	values[1] = CStringGetTextDatum(name);
 	rom_engine_begin(&engine);
-	plan = rom_plan_lock(name, role);
+	plan = rom_plan_lock(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
+	rom_plan_understand(plan);
 	resumed = plan->paused;
 	if (resumed)
 	{
@@ -338,14 +360,17 @@ romancy_trigger_schedule(PG_FUNCTION_ARGS)
 	char	   *name = name_arg(fcinfo);
 	Oid			role = GetUserId();
 	pg_uuid_t  *id = palloc_object(pg_uuid_t);
+	int32		namespace;
 	RomPlan    *plan;
 	RomEngine	engine;
 
 	rom_context_refuse_handler("trigger_schedule");
+	namespace = rom_namespace_current();
 	rom_engine_begin(&engine);
-	plan = rom_plan_lock(name, role);
+	plan = rom_plan_lock(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
+	rom_plan_understand(plan);
 	rom_runs_start_now(plan, rom_now(), id);
 	rom_plan_save(plan, rom_runs_waiting(plan) > 0);
 	rom_engine_end(&engine);
@@ -369,18 +394,21 @@ romancy_backfill_schedule(PG_FUNCTION_ARGS)
 	TimestampTz to;
 	int64		n = 0;
 	int64		times = 0;
+	int32		namespace;
 	RomPlan    *plan;
 	RomEngine	engine;
 
 	rom_context_refuse_handler("backfill_schedule");
+	namespace = rom_namespace_current();
 	if (!rom_arg_timestamp_opt(fcinfo, 1, "from_time", &from) || !rom_arg_timestamp_opt(fcinfo, 2, "to_time", &to))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("arguments \"from_time\" and \"to_time\" must not be null")));
 	rom_engine_begin(&engine);
-	plan = rom_plan_lock(name, role);
+	plan = rom_plan_lock(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
+	rom_plan_understand(plan);
 	for (TimestampTz time = rom_plan_next(plan, from - 1); time < to; time = rom_plan_next(plan, time))
 	{
 		RomOffer	offer;
@@ -414,7 +442,7 @@ romancy_schedule_runs(PG_FUNCTION_ARGS)
 	int32		n = rom_arg_int32_opt(fcinfo, 1, 20);
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Oid			role = GetUserId();
-	Datum		values[2] = {CStringGetTextDatum(name), Int32GetDatum(n)};
+	Datum		values[3];
 	uint64		rows;
 	RomEngine	engine;
 	RomRowSet	set;
@@ -424,6 +452,9 @@ romancy_schedule_runs(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"n\" must not be negative")));
+	values[0] = Int32GetDatum(rom_namespace_current());
+	values[1] = CStringGetTextDatum(name);
+	values[2] = Int32GetDatum(n);
 	InitMaterializedSRF(fcinfo, 0);
 	rom_engine_begin(&engine);
 	if (rom_execute_rows(&set, &select_owner, values, NULL, 1) == 0 ||

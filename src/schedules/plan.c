@@ -31,24 +31,43 @@
 
 #define PLAN_COLUMNS \
 	" s.name, s.owner, s.search_path, s.cron, s.timezone, s.workflow, s.overlap, s.input, s.labels, s.catch_up, s.jitter," \
-	" s.pause_on_failure, s.anchor, s.after_at, s.paused_at, s.failed_in_row, s.missed, s.namespace "
+	" s.pause_on_failure, s.anchor, s.after_at, s.paused_at, s.failed_in_row, s.missed, s.namespace, s.next_at "
+
+/* As rom_plan_stored_name() writes it. */
+#define STORED_NAME_SQL "(s.namespace || '/' || s.name)"
 
 static RomStatement select_due = {
 	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.due_at <= $1"
-	" ORDER BY s.due_at, s.name LIMIT $2 FOR UPDATE SKIP LOCKED",
+	" ORDER BY s.due_at, s.namespace, s.name LIMIT $2 FOR UPDATE SKIP LOCKED",
 	2, {TIMESTAMPTZOID, INT4OID}
 };
 
 static RomStatement select_due_of = {
 	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.due_at <= $1 AND s.owner = $3"
-	" AND (s.due_at = '-infinity' OR s.name <> ALL ($4))"
-	" ORDER BY s.due_at, s.name LIMIT $2 FOR UPDATE SKIP LOCKED",
+	" AND (s.due_at = '-infinity' OR " STORED_NAME_SQL " <> ALL ($4))"
+	" ORDER BY s.due_at, s.namespace, s.name LIMIT $2 FOR UPDATE SKIP LOCKED",
 	4, {TIMESTAMPTZOID, INT4OID, TEXTOID, TEXTARRAYOID}
 };
 
 static RomStatement select_one = {
-	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.name = $1 FOR UPDATE",
-	1, {TEXTOID}
+	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2 FOR UPDATE",
+	2, {INT4OID, TEXTOID}
+};
+
+static RomStatement select_free = {
+	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2 FOR UPDATE SKIP LOCKED",
+	2, {INT4OID, TEXTOID}
+};
+
+static RomStatement select_page = {
+	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE (s.namespace, s.name) > ($1, $2) AND s.paused_at IS NULL"
+	" ORDER BY s.namespace, s.name LIMIT $3",
+	3, {INT4OID, TEXTOID, INT4OID}
+};
+
+static RomStatement select_there = {
+	"SELECT 1 FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2",
+	2, {INT4OID, TEXTOID}
 };
 
 static RomStatement select_next = {
@@ -57,7 +76,7 @@ static RomStatement select_next = {
 };
 
 static RomStatement select_next_of = {
-	"SELECT s.due_at FROM romancy.t_schedule s WHERE s.due_at > $1 AND s.owner = $2 AND s.name <> ALL ($3)"
+	"SELECT s.due_at FROM romancy.t_schedule s WHERE s.due_at > $1 AND s.owner = $2 AND " STORED_NAME_SQL " <> ALL ($3)"
 	" ORDER BY s.due_at LIMIT 1",
 	3, {TIMESTAMPTZOID, TEXTOID, TEXTARRAYOID}
 };
@@ -68,9 +87,15 @@ static RomStatement update_plan = {
 	" last_run = CASE WHEN $9 >= coalesce(last_at, $9) THEN $10 ELSE last_run END,"
 	" error = CASE WHEN $11 IS NULL AND $5 > 0 THEN NULL ELSE coalesce($11, error) END,"
 	" paused_at = coalesce(paused_at, $12), paused_by = CASE WHEN $12 IS NULL THEN paused_by ELSE 'romancy' END,"
-	" note = coalesce($13, note) WHERE name = $1",
-	13, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT4OID, JSONBOID,
-	TIMESTAMPTZOID, UUIDOID, JSONBOID, TIMESTAMPTZOID, TEXTOID}
+	" note = coalesce($13, note) WHERE name = $1 AND namespace = $14",
+	14, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT4OID, JSONBOID,
+	TIMESTAMPTZOID, UUIDOID, JSONBOID, TIMESTAMPTZOID, TEXTOID, INT4OID}
+};
+
+static RomStatement stop_plan = {
+	"UPDATE romancy.t_schedule SET paused_at = coalesce(paused_at, $3), paused_by = 'romancy', note = $4, error = $5, due_at = NULL"
+	" WHERE namespace = $1 AND name = $2",
+	5, {INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, JSONBOID}
 };
 
 static const char *const overlap_names[] = {
@@ -121,6 +146,12 @@ rom_plan_sweep(void)
 	if (number < 0)
 		number = rom_sweep_find("schedules");
 	return number;
+}
+
+char *
+rom_plan_stored_name(const RomPlan *plan)
+{
+	return psprintf("%d/%s", plan->namespace, plan->name);
 }
 
 char *
@@ -176,12 +207,14 @@ read_plan(const RomRowSet *set, uint64 row, MemoryContext cxt)
 	plan->failed_in_row = DatumGetInt32(rom_value(set, row, 16, &isnull));
 	plan->missed = copied(set, row, 17, cxt);
 	plan->namespace = DatumGetInt32(rom_value(set, row, 18, &isnull));
+	plan->next_at = DatumGetTimestampTz(rom_value(set, row, 19, &isnull));
+	if (isnull)
+		plan->next_at = DT_NOEND;
 	return plan;
 }
 
-/* Reads the expression and the zone, which can be gone with new zone data. */
-static void
-understand(RomPlan *plan)
+void
+rom_plan_understand(RomPlan *plan)
 {
 	rom_cron_parse(plan->cron_text, plan->name, &plan->cron);
 	plan->zone = rom_zone_find_opt(plan->zone_name);
@@ -204,8 +237,20 @@ rom_plan_due(TimestampTz now, const char *owner, Datum besides, int limit, RomPl
 	for (int i = 0; i < n; i++)
 		plans[i] = read_plan(&set, i, cxt);
 	rom_execute_free(&set);
+	return n;
+}
+
+int
+rom_plan_page(const RomPlan *last, int limit, RomPlan **plans)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[3] = {Int32GetDatum(last ? last->namespace : 0), CStringGetTextDatum(last ? last->name : ""), Int32GetDatum(limit)};
+	RomRowSet	set;
+	int			n = (int) rom_execute_rows(&set, &select_page, values, NULL, 0);
+
 	for (int i = 0; i < n; i++)
-		understand(plans[i]);
+		plans[i] = read_plan(&set, i, cxt);
+	rom_execute_free(&set);
 	return n;
 }
 
@@ -232,9 +277,9 @@ rom_plan_next_due(const char *owner, Datum besides, TimestampTz after)
 }
 
 RomPlan *
-rom_plan_lock(const char *name, Oid caller)
+rom_plan_lock(int32 namespace, const char *name, Oid caller)
 {
-	Datum		values[1] = {CStringGetTextDatum(name)};
+	Datum		values[2] = {Int32GetDatum(namespace), CStringGetTextDatum(name)};
 	RomPlan    *plan;
 	Oid			owner;
 	RomRowSet	set;
@@ -247,8 +292,35 @@ rom_plan_lock(const char *name, Oid caller)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of schedule \"%s\"", name)));
-	understand(plan);
 	return plan;
+}
+
+RomPlan *
+rom_plan_lock_free(const RomPlan *plan, bool *held)
+{
+	Datum		values[2] = {Int32GetDatum(plan->namespace), CStringGetTextDatum(plan->name)};
+	RomPlan    *locked;
+	RomRowSet	set;
+
+	*held = false;
+	if (rom_execute_rows(&set, &select_free, values, NULL, 1) == 0)
+	{
+		*held = rom_execute(&select_there, values, NULL, 1) > 0;
+		return NULL;
+	}
+	locked = read_plan(&set, 0, CurrentMemoryContext);
+	rom_plan_understand(locked);
+	return locked;
+}
+
+void
+rom_plan_stop(const RomPlan *plan, Jsonb *error, const char *message)
+{
+	Datum		values[5] = {Int32GetDatum(plan->namespace), CStringGetTextDatum(plan->name), TimestampTzGetDatum(rom_now())};
+
+	values[3] = CStringGetTextDatum(message);
+	values[4] = PointerGetDatum(error);
+	rom_execute(&stop_plan, values, NULL, 0);
 }
 
 TimestampTz
@@ -304,8 +376,8 @@ merged_missed(const RomPlan *plan)
 void
 rom_plan_save(RomPlan *plan, bool waits)
 {
-	Datum		values[13];
-	bool		nulls[13] = {false};
+	Datum		values[14];
+	bool		nulls[14] = {false};
 	TimestampTz next = rom_plan_next(plan, plan->after_at);
 	TimestampTz due = waits ? DT_NOBEGIN : rom_plan_due_at(plan, next);
 
@@ -331,6 +403,7 @@ rom_plan_save(RomPlan *plan, bool waits)
 	nulls[11] = nulls[12] = plan->pause_note == NULL;
 	if (plan->pause_note != NULL)
 		values[12] = CStringGetTextDatum(plan->pause_note);
+	values[13] = Int32GetDatum(plan->namespace);
 	rom_execute(&update_plan, values, nulls, 0);
 	if (due != DT_NOEND)
 		rom_wake_sweep(rom_plan_sweep(), Max(due, 0));

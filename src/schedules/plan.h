@@ -43,9 +43,9 @@ typedef enum RomMissed
 
 typedef struct RomPlan
 {
+	int32		namespace;		/* of its name, and of the workflow's */
 	char	   *name;
 	char	   *owner;
-	int32		namespace;		/* of the workflow's name */
 	char	   *search_path;	/* in which the workflow's name is looked up */
 	char	   *cron_text;
 	char	   *zone_name;
@@ -58,10 +58,13 @@ typedef struct RomPlan
 	int			pause_on_failure;	/* 0: never */
 	TimestampTz anchor;
 	TimestampTz after_at;		/* times up to it are settled */
+	TimestampTz next_at;		/* the first one after it, as it was computed
+								 * last; DT_NOEND: none */
 	bool		paused;
 	int			failed_in_row;
 	Jsonb	   *missed;
 
+	/* rom_plan_understand() */
 	RomCron		cron;
 	struct pg_tz *zone;			/* NULL: the server does not know it any more */
 
@@ -81,20 +84,36 @@ extern const char *rom_plan_overlap_name(RomOverlap overlap);
 extern RomOverlap rom_plan_overlap(const char *name);
 
 /*
- * Locks and reads schedules that are due by now, nearest first, passing over those that others hold; how many.
- * owner: of this role alone, and of the schedules named in the text[] besides those alone of which a run waits that may
- * start; NULL: of all. Engine scope needed.
+ * Locks and reads schedules that are due by now, nearest first, passing over those that others hold; how many. Their expressions are
+ * not yet understood.
+ * owner: of this role alone, and of the schedules whose stored names (rom_plan_stored_name()) are in the text[] besides those alone of
+ * which a run waits that may start; NULL: of all. Engine scope needed.
  */
 extern int	rom_plan_due(TimestampTz now, const char *owner, Datum besides, int limit, RomPlan **plans);
+
+/*
+ * Reads, without locks, up to limit schedules that are not paused, by namespace and name, from the one after "last" on (NULL: from the first on); how
+ * many. Their expressions are not yet understood. Engine scope needed.
+ */
+extern int	rom_plan_page(const RomPlan *last, int limit, RomPlan **plans);
+
+/* Reads the expression and the zone, which can be gone with new zone data. RM012. */
+extern void rom_plan_understand(RomPlan *plan);
 
 /* When the next one of any is due; DT_NOEND: none. owner, besides: likewise, after "after". Engine scope needed. */
 extern TimestampTz rom_plan_next_due(const char *owner, Datum besides, TimestampTz after);
 
 /*
- * Locks and reads a schedule by name, waiting for others, for a caller that may change it. NULL when there is none; 42501 for one
- * of another role. caller: the role that asks. Engine scope needed.
+ * Locks and reads a schedule of a namespace by name, waiting for others, for a caller that may change it. NULL when there is none;
+ * 42501 for one of another role. caller: the role that asks. Its expression is not yet understood. Engine scope needed.
  */
-extern RomPlan *rom_plan_lock(const char *name, Oid caller);
+extern RomPlan *rom_plan_lock(int32 namespace, const char *name, Oid caller);
+
+/* Locks a schedule that was read before, reads it anew, and understands it. NULL where it is gone, or another holds it: *held. */
+extern RomPlan *rom_plan_lock_free(const RomPlan *plan, bool *held);
+
+/* Pauses a schedule that cannot be handled, with the error. It is locked. Engine scope needed. */
+extern void rom_plan_stop(const RomPlan *plan, Jsonb *error, const char *message);
 
 /* The schedule's first time after an instant; DT_NOEND: none. */
 extern TimestampTz rom_plan_next(const RomPlan *plan, TimestampTz after);
@@ -110,6 +129,9 @@ extern int64 rom_plan_count(const RomPlan *plan, TimestampTz after, TimestampTz 
  * now. Engine scope needed.
  */
 extern void rom_plan_save(RomPlan *plan, bool waits);
+
+/* Its name with the namespace: no two schedules of the database have the same. */
+extern char *rom_plan_stored_name(const RomPlan *plan);
 
 /* A time in UTC, in the form that keys and labels have: 2026-11-29T03:00:00Z. */
 extern char *rom_plan_time_text(TimestampTz time);

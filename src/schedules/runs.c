@@ -28,6 +28,7 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "defs/namespace.h"
 #include "instances/delete.h"
 #include "instances/inbox.h"
 #include "instances/start.h"
@@ -36,19 +37,22 @@
 #include "schedules/runs.h"
 #include "turn/hooks.h"
 
+/* The first values of statements about a schedule. */
+#define PLAN_KEY(plan) Int32GetDatum((plan)->namespace), CStringGetTextDatum((plan)->name)
+
 static RomStatement insert_run = {
-	"INSERT INTO romancy.t_schedule_run (schedule, scheduled_at, state) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-	3, {TEXTOID, TIMESTAMPTZOID, INT2OID}
+	"INSERT INTO romancy.t_schedule_run (namespace, schedule, scheduled_at, state) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+	4, {INT4OID, TEXTOID, TIMESTAMPTZOID, INT2OID}
 };
 
 static RomStatement set_live = {
-	"UPDATE romancy.t_schedule_run SET instance_id = $3, state = " ROM_SQL_RUN_LIVE " WHERE schedule = $1 AND scheduled_at = $2",
-	3, {TEXTOID, TIMESTAMPTZOID, UUIDOID}
+	"UPDATE romancy.t_schedule_run SET instance_id = $4, state = " ROM_SQL_RUN_LIVE " WHERE namespace = $1 AND schedule = $2 AND scheduled_at = $3",
+	4, {INT4OID, TEXTOID, TIMESTAMPTZOID, UUIDOID}
 };
 
 static RomStatement delete_run = {
-	"DELETE FROM romancy.t_schedule_run WHERE schedule = $1 AND scheduled_at = $2",
-	2, {TEXTOID, TIMESTAMPTZOID}
+	"DELETE FROM romancy.t_schedule_run WHERE namespace = $1 AND schedule = $2 AND scheduled_at = $3",
+	3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
 };
 
 /* A run's row says that it lives; its instance has the last word. */
@@ -58,8 +62,9 @@ static RomStatement delete_run = {
 	"  AND i.wake_at IS NOT NULL))"
 
 static RomStatement select_live = {
-	"SELECT 1 FROM romancy.t_schedule_run r WHERE r.schedule = $1 AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND " LIVE_SQL " LIMIT 1",
-	1, {TEXTOID}
+	"SELECT 1 FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND " LIVE_SQL
+	" LIMIT 1",
+	2, {INT4OID, TEXTOID}
 };
 
 /* The live generations of its live runs. */
@@ -68,52 +73,53 @@ static RomStatement select_generations = {
 	" LATERAL (SELECT i.instance_id, i.owner, i.priority, i.wake_at FROM romancy.t_instance i WHERE i.instance_id = r.instance_id"
 	"  UNION ALL SELECT i.instance_id, i.owner, i.priority, i.wake_at FROM romancy.t_instance i"
 	"  WHERE i.mailbox = r.instance_id AND i.status <> 'recurred') i"
-	" WHERE r.schedule = $1 AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND i.wake_at IS NOT NULL",
-	1, {TEXTOID}
+	" WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND i.wake_at IS NOT NULL",
+	2, {INT4OID, TEXTOID}
 };
 
 static RomStatement select_waiting = {
-	"SELECT r.scheduled_at FROM romancy.t_schedule_run r WHERE r.schedule = $1 AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED
+	"SELECT r.scheduled_at FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED
 	" ORDER BY r.scheduled_at",
-	1, {TEXTOID}
+	2, {INT4OID, TEXTOID}
 };
 
 static RomStatement delete_waiting = {
-	"DELETE FROM romancy.t_schedule_run WHERE schedule = $1 AND state = " ROM_SQL_RUN_WAITING " AND state < " ROM_SQL_RUN_ENDED,
-	1, {TEXTOID}
+	"DELETE FROM romancy.t_schedule_run WHERE namespace = $1 AND schedule = $2 AND state = " ROM_SQL_RUN_WAITING " AND state < " ROM_SQL_RUN_ENDED,
+	2, {INT4OID, TEXTOID}
 };
 
 static RomStatement find_run = {
-	"SELECT r.schedule, r.state FROM romancy.t_schedule_run r WHERE r.instance_id = $1", 1, {UUIDOID}
+	"SELECT r.namespace, r.schedule, r.state FROM romancy.t_schedule_run r WHERE r.instance_id = $1", 1, {UUIDOID}
 };
 
 static RomStatement lock_schedule = {
-	"SELECT 1 FROM romancy.t_schedule s WHERE s.name = $1 FOR UPDATE", 1, {TEXTOID}
+	"SELECT 1 FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2 FOR UPDATE", 2, {INT4OID, TEXTOID}
 };
 
 static RomStatement set_state = {
 	"UPDATE romancy.t_schedule_run SET state = $2 WHERE instance_id = $1", 2, {UUIDOID, INT2OID}
 };
 
-/* $2 to $4: completed, failed, cancelled; one of them is 1 */
+/* $3 to $5: completed, failed, cancelled; one of them is 1 */
 static RomStatement end_run = {
-	"UPDATE romancy.t_schedule s SET completed = s.completed + $2, failed = s.failed + $3, cancelled = s.cancelled + $4,"
-	" failed_in_row = CASE WHEN $3 > 0 THEN s.failed_in_row + 1 WHEN $2 > 0 THEN 0 ELSE s.failed_in_row END,"
-	" paused_at = CASE WHEN p.pauses THEN $5 ELSE s.paused_at END,"
+	"UPDATE romancy.t_schedule s SET completed = s.completed + $3, failed = s.failed + $4, cancelled = s.cancelled + $5,"
+	" failed_in_row = CASE WHEN $4 > 0 THEN s.failed_in_row + 1 WHEN $3 > 0 THEN 0 ELSE s.failed_in_row END,"
+	" paused_at = CASE WHEN p.pauses THEN $6 ELSE s.paused_at END,"
 	" paused_by = CASE WHEN p.pauses THEN 'romancy' ELSE s.paused_by END,"
 	" note = CASE WHEN p.pauses THEN pg_catalog.format('%s failed runs in a row', s.failed_in_row + 1) ELSE s.note END,"
 	" due_at = CASE WHEN p.pauses OR s.paused_at IS NOT NULL THEN NULL"
-	"  WHEN EXISTS (SELECT FROM romancy.t_schedule_run r WHERE r.schedule = s.name AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED ")"
+	"  WHEN EXISTS (SELECT FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED ")"
 	"  THEN '-infinity' ELSE s.due_at END"
-	" FROM (SELECT x.name, $3 > 0 AND x.paused_at IS NULL AND x.failed_in_row + 1 >= x.pause_on_failure IS TRUE AS pauses"
-	"  FROM romancy.t_schedule x WHERE x.name = $1) p"
-	" WHERE s.name = p.name RETURNING s.due_at",
-	5, {TEXTOID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID}
+	" FROM (SELECT x.namespace, x.name, $4 > 0 AND x.paused_at IS NULL AND x.failed_in_row + 1 >= x.pause_on_failure IS TRUE AS pauses"
+	"  FROM romancy.t_schedule x WHERE x.namespace = $1 AND x.name = $2) p"
+	" WHERE s.namespace = p.namespace AND s.name = p.name RETURNING s.due_at",
+	6, {INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID}
 };
 
 static RomStatement unfail_run = {
-	"UPDATE romancy.t_schedule SET failed = failed - 1, failed_in_row = greatest(failed_in_row - 1, 0) WHERE name = $1",
-	1, {TEXTOID}
+	"UPDATE romancy.t_schedule SET failed = failed - 1, failed_in_row = greatest(failed_in_row - 1, 0)"
+	" WHERE namespace = $1 AND name = $2",
+	2, {INT4OID, TEXTOID}
 };
 
 /* A first generation may be deleted while a later one lives. */
@@ -126,7 +132,7 @@ static RomStatement delete_runs = {
 bool
 rom_runs_live(const RomPlan *plan)
 {
-	Datum		values[1] = {CStringGetTextDatum(plan->name)};
+	Datum		values[2] = {PLAN_KEY(plan)};
 
 	return rom_execute(&select_live, values, NULL, 1) > 0;
 }
@@ -134,7 +140,7 @@ rom_runs_live(const RomPlan *plan)
 int
 rom_runs_waiting(const RomPlan *plan)
 {
-	Datum		values[1] = {CStringGetTextDatum(plan->name)};
+	Datum		values[2] = {PLAN_KEY(plan)};
 	RomRowSet	set;
 	int			n = (int) rom_execute_rows(&set, &select_waiting, values, NULL, 0);
 
@@ -143,9 +149,9 @@ rom_runs_waiting(const RomPlan *plan)
 }
 
 void
-rom_runs_drop_waiting(const char *schedule)
+rom_runs_drop_waiting(const RomPlan *plan)
 {
-	Datum		values[1] = {CStringGetTextDatum(schedule)};
+	Datum		values[2] = {PLAN_KEY(plan)};
 
 	rom_execute(&delete_waiting, values, NULL, 0);
 }
@@ -179,13 +185,13 @@ resolve(const RomPlan *plan)
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	workflow = rom_definition_resolve_in(plan->namespace, plan->workflow, 0, plan->search_path);
+	rom_namespace_check_owner(plan->namespace, owner);
 	SetUserIdAndSecContext(userid, sec_context);
 	return workflow;
 }
 
-/* May an error be over at the next try, without anybody's help? */
-static bool
-passes(int sqlerrcode)
+bool
+rom_runs_passes(int sqlerrcode)
 {
 	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
 
@@ -224,7 +230,7 @@ try_resolve(const RomPlan *plan, Jsonb **error)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
-		if (passes(edata->sqlerrcode))
+		if (rom_runs_passes(edata->sqlerrcode))
 			ReThrowError(edata);
 		*error = rom_error_to_jsonb(edata);
 		if (rom_guc_log_failures)
@@ -258,7 +264,7 @@ static bool
 start_run(RomPlan *plan, TimestampTz time, RomWorkflow *workflow, pg_uuid_t *id)
 {
 	char	   *text = rom_plan_time_text(time);
-	Datum		values[3] = {CStringGetTextDatum(plan->name), TimestampTzGetDatum(time), UUIDPGetDatum(id)};
+	Datum		values[4] = {PLAN_KEY(plan), TimestampTzGetDatum(time), UUIDPGetDatum(id)};
 	RomStart	start = {0};
 
 	start.workflow = workflow;
@@ -297,7 +303,7 @@ try_start(RomPlan *plan, TimestampTz time)
 		return ROM_OFFER_STARTED;
 	}
 	{
-		Datum		values[2] = {CStringGetTextDatum(plan->name), TimestampTzGetDatum(time)};
+		Datum		values[3] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
 
 		rom_execute(&delete_run, values, NULL, 0);
 	}
@@ -313,7 +319,7 @@ try_start(RomPlan *plan, TimestampTz time)
 static bool
 add_run(const RomPlan *plan, TimestampTz time)
 {
-	Datum		values[3] = {CStringGetTextDatum(plan->name), TimestampTzGetDatum(time), Int16GetDatum(ROM_RUN_WAITING)};
+	Datum		values[4] = {PLAN_KEY(plan), TimestampTzGetDatum(time), Int16GetDatum(ROM_RUN_WAITING)};
 
 	return rom_execute(&insert_run, values, NULL, 0) == 1;
 }
@@ -322,7 +328,7 @@ add_run(const RomPlan *plan, TimestampTz time)
 static void
 end_previous(const RomPlan *plan, TimestampTz time, RomInboxKind kind)
 {
-	Datum		values[1] = {CStringGetTextDatum(plan->name)};
+	Datum		values[2] = {PLAN_KEY(plan)};
 	RomRowSet	set;
 	int			n = (int) rom_execute_rows(&set, &select_generations, values, NULL, 0);
 	RomJb		jb;
@@ -375,7 +381,7 @@ rom_runs_offer(RomPlan *plan, TimestampTz time, RomOverlap overlap)
 		case ROM_OVERLAP_TERMINATE_PREVIOUS:
 			end_previous(plan, time, overlap == ROM_OVERLAP_CANCEL_PREVIOUS ? ROM_INBOX_CANCEL : ROM_INBOX_TERMINATE);
 			plan->new_missed[ROM_MISSED_SUPERSEDED] += rom_runs_waiting(plan);
-			rom_runs_drop_waiting(plan->name);
+			rom_runs_drop_waiting(plan);
 			return add_run(plan, time) ? ROM_OFFER_WAITS : ROM_OFFER_THERE;
 		default:
 			plan->new_missed[ROM_MISSED_OVERLAP]++;
@@ -397,7 +403,7 @@ rom_runs_start_now(RomPlan *plan, TimestampTz time, pg_uuid_t *id)
 void
 rom_runs_start_waiting(RomPlan *plan)
 {
-	Datum		values[1] = {CStringGetTextDatum(plan->name)};
+	Datum		values[2] = {PLAN_KEY(plan)};
 	RomRowSet	set;
 
 	while (plan->pause_note == NULL && !rom_runs_live(plan))
@@ -411,24 +417,23 @@ rom_runs_start_waiting(RomPlan *plan)
 }
 
 /*
- * find_and_lock finds the run that an instance is of, by the first of its generations, and locks its schedule.
- * NULL when it is of none. Whether the schedule is still there, the caller's statements see.
+ * find_and_lock finds the run that an instance is of, by the first of its generations, and locks its schedule: key has
+ * its namespace and name. False when it is of none. Whether the schedule is still there, the caller's statements see.
  */
-static char *
-find_and_lock(RomTurn *turn, RomRunState *state)
+static bool
+find_and_lock(RomTurn *turn, RomRunState *state, Datum *key)
 {
 	Datum		values[1] = {UUIDPGetDatum(&turn->inst->mailbox)};
-	char	   *schedule;
 	bool		isnull;
 	RomRowSet	set;
 
 	if (rom_execute_rows(&set, &find_run, values, NULL, 1) == 0)
-		return NULL;
-	schedule = rom_value_text(&set, 0, 1, CurrentMemoryContext);
-	*state = (RomRunState) DatumGetInt16(rom_value(&set, 0, 2, &isnull));
-	values[0] = CStringGetTextDatum(schedule);
-	rom_execute(&lock_schedule, values, NULL, 1);
-	return schedule;
+		return false;
+	key[0] = rom_value(&set, 0, 1, &isnull);
+	key[1] = CStringGetTextDatum(rom_value_text(&set, 0, 2, CurrentMemoryContext));
+	*state = (RomRunState) DatumGetInt16(rom_value(&set, 0, 3, &isnull));
+	rom_execute(&lock_schedule, key, NULL, 1);
+	return true;
 }
 
 static void
@@ -444,24 +449,21 @@ static void
 run_ended(RomTurn *turn, RomStatus status)
 {
 	RomRunState state;
-	char	   *schedule;
-	Datum		values[5];
+	Datum		values[6];
 	bool		isnull;
 	TimestampTz due;
 	RomRowSet	set;
 
 	if (status == ROM_STATUS_RECURRED)
 		return;
-	schedule = find_and_lock(turn, &state);
-	if (schedule == NULL || state == ROM_RUN_ENDED)
+	if (!find_and_lock(turn, &state, values) || state == ROM_RUN_ENDED)
 		return;
 	write_state(turn, ROM_RUN_ENDED);
-	values[0] = CStringGetTextDatum(schedule);
-	values[1] = Int64GetDatum(status == ROM_STATUS_COMPLETED);
-	values[2] = Int64GetDatum(status == ROM_STATUS_FAILED);
-	values[3] = Int64GetDatum(status == ROM_STATUS_CANCELLED);
-	values[4] = TimestampTzGetDatum(rom_now());
-	if (rom_execute_rows(&set, &end_run, values, NULL, 1) == 0)
+	values[2] = Int64GetDatum(status == ROM_STATUS_COMPLETED);
+	values[3] = Int64GetDatum(status == ROM_STATUS_FAILED);
+	values[4] = Int64GetDatum(status == ROM_STATUS_CANCELLED);
+	values[5] = TimestampTzGetDatum(rom_now());
+	if (rom_execute(&end_run, values, NULL, 1) == 0)
 		return;
 	due = DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
 	if (!isnull && due == DT_NOBEGIN)
@@ -473,16 +475,13 @@ static void
 run_renewed(RomTurn *turn)
 {
 	RomRunState state;
-	char	   *schedule;
-	Datum		values[1];
+	Datum		values[2];
 
 	if (!(turn->inst->flags & ROM_IS_SCHEDULED))
 		return;
-	schedule = find_and_lock(turn, &state);
-	if (schedule == NULL || state != ROM_RUN_ENDED)
+	if (!find_and_lock(turn, &state, values) || state != ROM_RUN_ENDED)
 		return;
 	write_state(turn, ROM_RUN_LIVE);
-	values[0] = CStringGetTextDatum(schedule);
 	rom_execute(&unfail_run, values, NULL, 0);
 }
 

@@ -51,7 +51,10 @@ extern void rom_runs_start_now(RomPlan *plan, TimestampTz time, pg_uuid_t *id);
 extern void rom_runs_start_waiting(RomPlan *plan);
 
 /* Forgets the runs that wait. */
-extern void rom_runs_drop_waiting(const char *schedule);
+extern void rom_runs_drop_waiting(const RomPlan *plan);
+
+/* May an error of this SQLSTATE be over at the next try, without anybody's help? */
+extern bool rom_runs_passes(int sqlerrcode);
 
 /* Registers what happens when a run ends, is retried, and is deleted. */
 extern void rom_runs_init(void);

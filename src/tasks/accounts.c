@@ -15,8 +15,13 @@
  * seen by it or not, and look for themselves.
  *
  * An account that nobody needs is given away: what its bucket holds stands in
- * a table (tasks/quota.c), and nothing runs on it. Without room, claims without a limit go on uncounted,
- * and all is counted anew later.
+ * a table (tasks/quota.c), and nothing runs on it.
+ *
+ * No namespace has more accounts than it leaves free: however many of them take
+ * all that they can get, there is room for one more. A claim that would need more is
+ * refused. When what runs is counted, a namespace may turn out to have more than its share (others have come
+ * meanwhile): what is left over is not counted, and its claims are refused until that has ended, or
+ * a later counting has room for all.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,6 +29,7 @@
 
 #include "access/twophase.h"
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/spin.h"
 #include "utils/memutils.h"
@@ -35,8 +41,9 @@
 #include "memory/shmem.h"
 #include "tasks/accounts.h"
 
-#define ACCOUNTS 32768
-#define HASHES 16384
+#define ACCOUNTS 65536
+#define HASHES 32768
+#define SHARES 4096
 #define DATABASES ROM_MAX_DATABASES
 #define NONE (-1)
 
@@ -48,6 +55,7 @@ typedef struct Account
 	uint64		key;			/* 0: free */
 	int			next;			/* in its chain, or of the free ones */
 	int			db;
+	int			share;			/* whose it is */
 	uint32		counting;		/* settled is of this one; else it is 0 */
 	int			settled;		/* run, by what is committed */
 	int			pending;		/* claimed by transactions that are not over */
@@ -73,6 +81,15 @@ typedef struct Database
 	TransactionId xip[FLEXIBLE_ARRAY_MEMBER];
 } Database;
 
+/* What the namespaces of the same hash have; ids are small integers, so few share one. */
+typedef struct Share
+{
+	int			used;			/* accounts */
+	Oid			dbid;			/* in this database, */
+	uint32		over;			/* this counting had no room for all */
+	int			left;			/* so many it has left out */
+} Share;
+
 typedef struct Ledger
 {
 	slock_t		mutex;
@@ -80,6 +97,8 @@ typedef struct Ledger
 								 * over */
 	int			free;
 	int			victim;
+	int			nfree;
+	Share		shares[SHARES];
 	int			hashes[HASHES];
 	Account		accounts[ACCOUNTS];
 	/* DATABASES records of Database follow */
@@ -119,6 +138,7 @@ clear(void)
 {
 	memset(area, 0, shmem_size());
 	SpinLockInit(&area->mutex);
+	area->nfree = ACCOUNTS;
 	for (int i = 0; i < HASHES; i++)
 		area->hashes[i] = NONE;
 	for (int i = 0; i < ACCOUNTS; i++)
@@ -191,15 +211,31 @@ is_idle(const Account *a)
 		(a->settled == 0 || a->db == NONE || a->counting != database(a->db)->counting);
 }
 
+/* share_of is the number of a namespace's share. */
+static int
+share_of(int32 namespace)
+{
+	return (namespace + hash_bytes_uint32(MyDatabaseId)) % SHARES;
+}
+
+/* is_over: had the last counting no room for all that runs in the namespace? */
+static bool
+is_over(const Database *db, int32 namespace)
+{
+	const Share *share = &area->shares[share_of(namespace)];
+
+	return share->dbid == MyDatabaseId && share->over == db->counting;
+}
+
 static int *
 chain_of(uint64 key)
 {
 	return &area->hashes[key % HASHES];
 }
 
-/* free_one gives an idle account away, if one is soon found. */
+/* free_some gives idle accounts away, a few of them looked at: the share's own, and those of shares that have as many. */
 static void
-free_one(void)
+free_some(const Share *share)
 {
 	for (int i = 0; i < VICTIMS; i++)
 	{
@@ -208,22 +244,24 @@ free_one(void)
 		int		   *chain = chain_of(a->key);
 
 		area->victim = (n + 1) % ACCOUNTS;
-		if (a->key == 0 || !is_idle(a))
+		if (a->key == 0 || area->shares[a->share].used < share->used || !is_idle(a))
 			continue;
 		while (*chain != n)
 			chain = &area->accounts[*chain].next;
 		*chain = a->next;
+		area->shares[a->share].used--;
 		memset(a, 0, sizeof(Account));
 		a->next = area->free;
 		area->free = n;
-		return;
+		area->nfree++;
 	}
 }
 
-/* find finds an account, its count up to date; NULL for none. create: makes one, if there is room. */
+/* find finds an account, its count up to date; NULL for none. create: makes one, if there is room for the namespace. */
 static Account *
-find(uint64 key, bool create)
+find(uint64 key, int32 namespace, bool create)
 {
+	Share	   *share = &area->shares[share_of(namespace)];
 	Database   *db = find_database(create);
 	int		   *chain = chain_of(key);
 	Account    *a;
@@ -237,15 +275,18 @@ find(uint64 key, bool create)
 	{
 		if (!create)
 			return NULL;
-		if (area->free == NONE)
-			free_one();
-		n = area->free;
-		if (n == NONE)
+		if (share->used >= area->nfree)
+			free_some(share);
+		if (share->used >= area->nfree)
 			return NULL;
+		n = area->free;
 		area->free = area->accounts[n].next;
+		area->nfree--;
+		share->used++;
 		a = &area->accounts[n];
 		memset(a, 0, sizeof(Account));
 		a->key = key;
+		a->share = share_of(namespace);
 		a->db = NONE;
 		a->next = *chain;
 		*chain = n;
@@ -333,12 +374,16 @@ rom_accounts_claim(RomAccount *accounts, int n, const int *ends, TimestampTz boo
 	db = find_database(true);
 	if (counts && (db == NULL || !db->counted))
 		answer = db == NULL ? ROM_LEDGER_FULL : ROM_LEDGER_COUNT;
+	else if (counts && is_over(db, accounts[0].namespace))
+		answer = ROM_LEDGER_SHARE;
 	/* (pending keeps one from being given away for the next) */
 	for (int i = 0; i < n && answer == ROM_LEDGER_OK; i++)
 	{
-		found[i] = find(accounts[i].key, true);
+		found[i] = find(accounts[i].key, accounts[i].namespace, true);
 		if (found[i] != NULL)
 			found[i]->pending++;
+		else if (db != NULL)
+			answer = ROM_LEDGER_SHARE;
 		else if (limited)
 			answer = ROM_LEDGER_FULL;
 	}
@@ -369,7 +414,7 @@ rom_accounts_limited(const uint64 *keys, int n)
 	SpinLockAcquire(&area->mutex);
 	for (int i = 0; i < n; i++)
 	{
-		Account    *a = find(keys[i], false);
+		Account    *a = find(keys[i], 0, false);
 
 		limited = limited || (a != NULL && a->limited);
 	}
@@ -381,7 +426,7 @@ rom_accounts_limited(const uint64 *keys, int n)
 static Account *
 put_back(const RomAccountChange *change)
 {
-	Account    *a = find(change->key, false);
+	Account    *a = find(change->key, change->namespace, false);
 
 	if (a != NULL)
 	{
@@ -425,24 +470,36 @@ bool
 rom_accounts_settle(const RomAccountChange *change, FullTransactionId xid)
 {
 	bool		others = false;
+	bool		counts;
+	bool		over;
 	Database   *db;
 	Account    *a;
 
 	SpinLockAcquire(&area->mutex);
 	area->over++;
-	a = find(change->key, true);
 	db = find_database(false);
+	counts = db != NULL && !sees(db, xid) && change->claims != change->ends;
+	over = counts && is_over(db, change->namespace);
+	a = find(change->key, change->namespace, counts && !over);
 	if (a != NULL)
 	{
 		a->pending -= change->held;
 		a->covered = Max(a->covered, change->covered);
-		if (!sees(db, xid))
+		if (counts)
 			a->settled += change->claims - change->ends;
 		others = a->limited && change->ends > 0;
 		if (others)
 			a->refused = false;
 	}
-	else if (db != NULL)
+	else if (over)
+	{
+		Share	   *share = &area->shares[share_of(change->namespace)];
+
+		share->left += change->claims - change->ends;
+		if (share->left <= 0)
+			share->dbid = InvalidOid;
+	}
+	else if (counts)
 		db->counted = false;	/* no room: again */
 	SpinLockRelease(&area->mutex);
 	return others;
@@ -454,7 +511,7 @@ rom_accounts_bucket(const RomAccount *account, double left, TimestampTz at)
 	Account    *a;
 
 	SpinLockAcquire(&area->mutex);
-	a = find(account->key, true);
+	a = find(account->key, account->namespace, true);
 	if (a != NULL && a->bucket.rate == 0)
 		rom_bucket_begin(&a->bucket, account->rate, account->period, left, at);
 	SpinLockRelease(&area->mutex);
@@ -518,19 +575,44 @@ rom_accounts_count_begin(Oid relid, uint32 *counting)
 }
 
 void
-rom_accounts_count_add(uint64 key, int number)
+rom_accounts_count_add(uint64 key, int32 namespace, int number)
 {
 	Account    *a;
 	Database   *db;
 
 	SpinLockAcquire(&area->mutex);
-	a = find(key, true);
+	a = find(key, namespace, true);
 	db = find_database(false);
 	if (a != NULL)
 		a->settled += number;
 	else if (db != NULL)
-		db->asked++;			/* no room: again */
+	{
+		Share	   *share = &area->shares[share_of(namespace)];
+
+		if (!is_over(db, namespace))
+			share->left = 0;
+		share->dbid = MyDatabaseId;
+		share->over = db->counting;
+		share->left += number;
+	}
 	SpinLockRelease(&area->mutex);
+}
+
+int
+rom_accounts_used(int32 namespace)
+{
+	int			used;
+
+	SpinLockAcquire(&area->mutex);
+	used = area->shares[share_of(namespace)].used;
+	SpinLockRelease(&area->mutex);
+	return used;
+}
+
+bool
+rom_accounts_searched(int claims)
+{
+	return claims >= ACCOUNTS / VICTIMS;
 }
 
 void

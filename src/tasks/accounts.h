@@ -19,6 +19,7 @@
 typedef struct RomAccount
 {
 	uint64		key;			/* of rom_ledger_key() */
+	int32		namespace;		/* that it belongs to */
 	int			max;			/* so many may run; 0: any number */
 	int			rate;			/* so many may begin in period (microseconds);
 								 * 0: any number */
@@ -36,13 +37,16 @@ typedef enum RomLedgerAnswer
 	ROM_LEDGER_COUNT,			/* what runs is not known: count */
 	ROM_LEDGER_BUCKET,			/* what a bucket holds is not known:
 								 * rom_accounts_bucket() */
-	ROM_LEDGER_FULL				/* there is no room: later */
+	ROM_LEDGER_FULL,			/* there is no room for the database: later */
+	ROM_LEDGER_SHARE			/* the namespace has all the accounts that it
+								 * may have */
 } RomLedgerAnswer;
 
 /* What a transaction has done to an account. */
 typedef struct RomAccountChange
 {
 	uint64		key;
+	int32		namespace;
 	int			claims;
 	int			ends;
 	int			held;			/* of the claims, those that are pending on
@@ -92,7 +96,13 @@ extern void rom_accounts_bucket(const RomAccount *account, double left, Timestam
  * what count_begin returned.
  */
 extern Snapshot rom_accounts_count_begin(Oid relid, uint32 *counting);
-extern void rom_accounts_count_add(uint64 key, int number);
+extern void rom_accounts_count_add(uint64 key, int32 namespace, int number);
+
+/* How many accounts a namespace of this database has. */
+extern int	rom_accounts_used(int32 namespace);
+
+/* Were all accounts looked at once, for ones to give away, by so many claims that were answered ROM_LEDGER_SHARE? */
+extern bool rom_accounts_searched(int claims);
 
 /* The accounts of this database are those of the table relid; when they were counted last (0: not yet). */
 extern TimestampTz rom_accounts_counted_at(Oid relid);

@@ -309,7 +309,7 @@ rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count)
 		1, {UUIDOID}
 	};
 	static RomStatement running = {
-		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state = " ROM_SQL_TASK_RUNNING,
+		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")",
 		1, {UUIDOID}
 	};
 	Datum		values[1];

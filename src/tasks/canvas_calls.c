@@ -263,7 +263,7 @@ romancy_canvas_tasks(PG_FUNCTION_ARGS)
 	static RomStatement select = {
 		"WITH m AS (SELECT u.path, u.activity, u.n FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY u (path, activity, n)),"
 		" t AS (SELECT pg_catalog.substr(t.step, pg_catalog.length(t.activity) + 2) AS path, t.activity,"
-		"  CASE WHEN r.pid IS NOT NULL THEN 'running' ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running'"
+		"  CASE WHEN r.pid IS NOT NULL THEN 'running' ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 6 THEN 'running'"
 		"  WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' END END AS status, t.attempt, t.input, NULL::jsonb AS result,"
 		"  t.errors OPERATOR(pg_catalog.->) -1 AS error, coalesce(r.since, t.started_at) AS started_at, NULL::timestamptz AS finished_at"
 		"  FROM romancy.t_task t LEFT JOIN romancy.t_running() r ON r.id = t.task_id"

@@ -66,7 +66,7 @@ holds(RomRows *rows, const RomToken *token)
 {
 	bool		isnull;
 
-	return DatumGetInt16(rom_rows_column(rows, ROM_TASK_STATE, &isnull)) == ROM_TASK_RUNNING &&
+	return rom_task_leased(DatumGetInt16(rom_rows_column(rows, ROM_TASK_STATE, &isnull))) &&
 		DatumGetInt32(rom_rows_column(rows, ROM_TASK_ATTEMPT, &isnull)) == token->attempt &&
 		DatumGetInt64(rom_rows_column(rows, ROM_TASK_FENCE, &isnull)) == token->fence && !isnull &&
 		DatumGetTimestampTz(rom_rows_column(rows, ROM_TASK_DUE, &isnull)) > rom_now() && !isnull;
@@ -215,7 +215,8 @@ romancy_release_activity(PG_FUNCTION_ARGS)
 	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
 	if (done)
 	{
-		rom_task_ended(task);
+		if (task->state == ROM_TASK_RUNNING)
+			rom_task_ended(task);
 		task->state = rom_task_is_paused(&task->instance_id) ? ROM_TASK_PARKED : ROM_TASK_READY;
 		rom_state_release(task);
 		if (task->state == ROM_TASK_READY)
@@ -434,7 +435,7 @@ sweep(const RomSweepArgs *args, RomTaskState state)
 	{
 		RomTask    *task = tasks[i];
 
-		if (state == ROM_TASK_RUNNING)
+		if (rom_task_leased(state))
 			expire(task, times[2 * i], times[2 * i + 1], now);
 		else if (state == ROM_TASK_READY)
 		{
@@ -494,9 +495,9 @@ again(const char *name, TimestampTz due)
 static int64
 sweep_leases(const RomSweepArgs *args)
 {
-	int64		rows = sweep(args, ROM_TASK_RUNNING);
+	int64		rows = sweep(args, ROM_TASK_RUNNING) + sweep(args, ROM_TASK_LEFT);
 
-	again("lock_cleanup", next_due_of(ROM_TASK_RUNNING, ROM_TASK_RUNNING));
+	again("lock_cleanup", next_due_of(ROM_TASK_RUNNING, ROM_TASK_LEFT));
 	return rows;
 }
 
@@ -512,7 +513,7 @@ sweep_timeouts(const RomSweepArgs *args)
 static TimestampTz
 next_lease(void)
 {
-	return next_due_of(ROM_TASK_RUNNING, ROM_TASK_RUNNING);
+	return next_due_of(ROM_TASK_RUNNING, ROM_TASK_LEFT);
 }
 
 static TimestampTz

@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -37,14 +38,27 @@ typedef struct Note
 	RomNote		note;
 	RomAccountChange change;
 	uint64		waiter;
+	int			below;			/* of the same account, of a lower level; NONE */
 	int			tasks;			/* claimed, on the account of their queue */
 	bool		limited;		/* one of the claims had a limit */
 	bool		told;			/* the ender knows that others may wait */
 } Note;
 
+/* The uppermost note of an account. */
+typedef struct Top
+{
+	uint64		key;			/* hash key */
+	int			note;
+} Top;
+
+#define NONE (-1)
+
 static void (*on_freed) (void) = NULL;
 
 static RomNotes notes = {.size = sizeof(Note)};
+
+/* In TopMemoryContext. */
+static HTAB *tops = NULL;
 
 /* Has undo() freed what others may want? */
 static bool freed = false;
@@ -61,33 +75,57 @@ static void
 prepare(int n)
 {
 	rom_accounts_prepare();
+	if (tops == NULL)
+	{
+		HASHCTL		ctl;
+
+		ctl.keysize = sizeof(uint64);
+		ctl.entrysize = sizeof(Top);
+		ctl.hcxt = TopMemoryContext;
+		tops = hash_create("romancy accounts of a transaction", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
 	rom_xact_reserve(&notes, n);
 }
 
 /* note_of finds or makes a level's note of an account; there is room for one. */
 static Note *
-note_of(uint64 key, uint64 waiter, int level)
+note_of(uint64 key, int32 namespace, uint64 waiter, int level)
 {
+	Top		   *top;
 	Note	   *note;
+	bool		found;
 
-	for (int i = notes.count - 1; i >= 0 && note_at(i)->note.level >= level; i--)
-		if (note_at(i)->change.key == key && note_at(i)->note.level == level)
-			return note_at(i);
+	top = hash_search(tops, &key, HASH_ENTER, &found);
+	if (found && note_at(top->note)->note.level == level)
+		return note_at(top->note);
 	note = rom_xact_note(&notes, level);
 	note->change.key = key;
+	note->change.namespace = namespace;
 	note->waiter = waiter;
+	note->below = found ? top->note : NONE;
+	top->note = notes.count - 1;
 	return note;
+}
+
+/* unlink_note takes the last note, which is about to go, out of the chain of its account. Does not raise. */
+static void
+unlink_note(const Note *note)
+{
+	if (note->below == NONE)
+		hash_search(tops, &note->change.key, HASH_REMOVE, NULL);
+	else
+		((Top *) hash_search(tops, &note->change.key, HASH_FIND, NULL))->note = note->below;
 }
 
 /* own_ends is how many of an account have ended in this transaction. */
 static int
 own_ends(uint64 key)
 {
+	Top		   *top = hash_search(tops, &key, HASH_FIND, NULL);
 	int			ends = 0;
 
-	for (int i = 0; i < notes.count; i++)
-		if (note_at(i)->change.key == key)
-			ends += note_at(i)->change.ends;
+	for (int i = top ? top->note : NONE; i != NONE; i = note_at(i)->below)
+		ends += note_at(i)->change.ends;
 	return ends;
 }
 
@@ -110,6 +148,7 @@ undo(void *undone)
 	bool		others = rom_accounts_give_back(&note->change);
 	int			number = Max(note->tasks, others ? note->change.claims : 0);
 
+	unlink_note(note);
 	if (number == 0)
 		return;
 	rom_waiter_notify_some(note->waiter, number);
@@ -130,11 +169,12 @@ joined(int first)
 {
 	int			end = notes.count;
 
-	notes.count = first;
+	while (notes.count > first)
+		unlink_note(note_at(--notes.count));
 	for (int i = first; i < end; i++)
 	{
 		Note		above = *note_at(i);
-		Note	   *note = note_of(above.change.key, above.waiter, above.note.level);
+		Note	   *note = note_of(above.change.key, above.change.namespace, above.waiter, above.note.level);
 
 		note->change.claims += above.change.claims;
 		note->change.ends += above.change.ends;
@@ -154,10 +194,11 @@ commit(void)
 	FullTransactionId xid = GetTopFullTransactionIdIfAny();
 	bool		tell = false;
 
-	for (int i = 0; i < notes.count; i++)
+	for (int i = notes.count - 1; i >= 0; i--)
 	{
 		Note	   *note = note_at(i);
 
+		unlink_note(note);
 		if (!rom_accounts_settle(&note->change, xid))
 			continue;
 		rom_waiter_notify_some(note->waiter, note->change.ends);
@@ -259,7 +300,7 @@ rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter, TimestampTz book_un
 		return answer;
 	for (int i = 0; i < n; i++)
 	{
-		Note	   *note = note_of(accounts[i].key, waiter, level);
+		Note	   *note = note_of(accounts[i].key, accounts[i].namespace, waiter, level);
 
 		note->change.claims++;
 		note->change.held += pending[i] ? 1 : 0;
@@ -279,8 +320,8 @@ rom_ledger_unclaim(const RomAccount *accounts, int n)
 
 	for (int i = 0; i < n; i++)
 	{
-		Note	   *note = note_of(accounts[i].key, 0, level);
-		RomAccountChange back = {.key = accounts[i].key,.claims = 1};
+		Note	   *note = note_of(accounts[i].key, accounts[i].namespace, 0, level);
+		RomAccountChange back = {.key = accounts[i].key,.namespace = accounts[i].namespace,.claims = 1};
 
 		back.held = Min(note->change.held, 1);
 		back.tokens = accounts[i].rate > 0 ? 1 : 0;
@@ -301,7 +342,7 @@ rom_ledger_unclaim(const RomAccount *accounts, int n)
 }
 
 bool
-rom_ledger_end(const uint64 *keys, int n, uint64 waiter)
+rom_ledger_end(const uint64 *keys, int n, int32 namespace, uint64 waiter)
 {
 	int			level = GetCurrentTransactionNestLevel();
 	bool		limited;
@@ -310,7 +351,7 @@ rom_ledger_end(const uint64 *keys, int n, uint64 waiter)
 	limited = rom_accounts_limited(keys, n);
 	for (int i = 0; i < n; i++)
 	{
-		Note	   *note = note_of(keys[i], waiter, level);
+		Note	   *note = note_of(keys[i], namespace, waiter, level);
 
 		note->change.ends++;
 		note->told = limited;
@@ -323,7 +364,11 @@ rom_ledger_count_end(uint32 counting)
 {
 	/* this transaction's own changes were seen: they count when it is over */
 	for (int i = 0; i < notes.count; i++)
-		rom_accounts_count_add(note_at(i)->change.key, note_at(i)->change.ends - note_at(i)->change.claims);
+	{
+		RomAccountChange *change = &note_at(i)->change;
+
+		rom_accounts_count_add(change->key, change->namespace, change->ends - change->claims);
+	}
 	rom_accounts_counted(counting);
 }
 

@@ -40,7 +40,7 @@ extern RomLedgerAnswer rom_ledger_claim(RomAccount *accounts, int n, uint64 wait
 extern void rom_ledger_unclaim(const RomAccount *accounts, int n);
 
 /* A task that ran does not any more, if this transaction commits. True: an account of it is limited, so that others may wait. */
-extern bool rom_ledger_end(const uint64 *keys, int n, uint64 waiter);
+extern bool rom_ledger_end(const uint64 *keys, int n, int32 namespace, uint64 waiter);
 
 /* The end of a counting (rom_accounts_count_begin()), with what that returned. */
 extern void rom_ledger_count_end(uint32 counting);

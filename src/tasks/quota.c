@@ -23,10 +23,12 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/errors.h"
 #include "base/jb.h"
 #include "base/rows.h"
 #include "base/spi.h"
 #include "defs/activity_definition.h"
+#include "defs/namespace.h"
 #include "memory/bucket_rows.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"
@@ -81,6 +83,8 @@ struct RomQuota
 	ActivityLimits *activities; /* those with limits */
 	int			nactivities;
 	uint64		account;		/* of the queue */
+	int32		namespace;		/* of the queue */
+	int			admitted;		/* tasks, by this claim */
 	uint64		waiter;
 	List	   *spent;			/* of Spent */
 	MemoryContext cxt;
@@ -172,6 +176,7 @@ rom_quota_open(RomClaim *claim)
 	q->cxt = CurrentMemoryContext;
 	q->counts = claim->queue[0] != ROM_QUEUE_WORKFLOWS[0];
 	q->account = rom_ledger_key(ROM_ACCOUNT_QUEUE, claim->queue, NULL);
+	(void) rom_notify_queue_name(claim->queue, &q->namespace);
 	q->waiter = rom_notify_key(claim->queue);
 	read_queue(q, q->counts ? claim->queue : claim->queue + 1);
 	if (q->counts && !q->paused)
@@ -283,11 +288,13 @@ add_running(Snapshot snapshot)
 		char	   *key = rom_value_text(&set, i, 3, cxt);
 		bool		isnull;
 		int			number = DatumGetInt32(rom_value(&set, i, 4, &isnull));
+		int32		namespace;
 
-		rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_QUEUE, queue, NULL), number);
-		rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_ACTIVITY, queue, activity), number);
+		(void) rom_notify_queue_name(queue, &namespace);
+		rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_QUEUE, queue, NULL), namespace, number);
+		rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_ACTIVITY, queue, activity), namespace, number);
 		if (key != NULL)
-			rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_KEY, queue, key), number);
+			rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_KEY, queue, key), namespace, number);
 	}
 }
 
@@ -420,6 +427,8 @@ accounts_of(const RomQuota *q, const RomTask *task, RomAccount *accounts)
 	ActivityLimits *activity = activity_of(q, task->activity);
 
 	memset(accounts, 0, sizeof(RomAccount) * ROM_LEDGER_ACCOUNTS);
+	for (int i = 0; i < ROM_LEDGER_ACCOUNTS; i++)
+		accounts[i].namespace = q->namespace;
 	accounts[ROM_RUNNING_QUEUE].key = q->account;
 	accounts[ROM_RUNNING_ACTIVITY].key = rom_ledger_key(ROM_ACCOUNT_ACTIVITY, q->claim->queue, task->activity);
 	if (activity != NULL)
@@ -460,6 +469,22 @@ held(RomQuota *q, const RomTask *task, int which, uint64 account, TimestampTz wh
 	return ROM_QUOTA_HELD_ACTIVITY;
 }
 
+/* refuse_share raises RM011 for a namespace that would take the accounts that others need. */
+static void
+refuse_share(const RomQuota *q)
+{
+	int			used = rom_accounts_used(q->namespace);
+	char	   *name;
+
+	name = pstrdup(rom_namespace_name(q->namespace));
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_LIMIT),
+			 errmsg("too many limits are in use in namespace \"%s\"", name),
+			 errdetail("%d queues, activities and values of per_key that tasks run under are counted for it in shared memory. It may have no more than it leaves free for others.",
+					   used),
+			 errhint("Complete or release activities that run, or choose a per_key with fewer values in romancy.set_queue.")));
+}
+
 RomQuotaAnswer
 rom_quota_admit(RomQuota *quota, RomTask *task)
 {
@@ -467,6 +492,7 @@ rom_quota_admit(RomQuota *quota, RomTask *task)
 	RomClaim   *claim = quota->claim;
 	TimestampTz until = 0;
 	bool		counted = false;
+	int			shares = 0;
 	int			which = 0;
 	int			n;
 	TimestampTz when;
@@ -491,6 +517,7 @@ rom_quota_admit(RomQuota *quota, RomTask *task)
 				for (int i = 0; i < n; i++)
 					if (accounts[i].record)
 						spend(quota, task, &accounts[i], i);
+				quota->admitted++;
 				return ROM_QUOTA_ADMITTED;
 			case ROM_LEDGER_COUNT:
 				if (!counted)
@@ -507,6 +534,18 @@ rom_quota_admit(RomQuota *quota, RomTask *task)
 				if (when == DT_NOEND && recount(quota))
 					continue;
 				return held(quota, task, which, accounts[which].key, when);
+			case ROM_LEDGER_SHARE:
+				CHECK_FOR_INTERRUPTS();
+				if (!rom_accounts_searched(++shares))
+					continue;
+				if (recount(quota))
+				{
+					shares = 0;
+					continue;
+				}
+				if (quota->admitted == 0)
+					refuse_share(quota);
+				break;
 			case ROM_LEDGER_FULL:
 				break;
 		}

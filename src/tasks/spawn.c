@@ -315,7 +315,7 @@ in_flight(RomTurn *turn)
 		f->input = isnull ? NULL : (Jsonb *) DatumGetPointer(value);
 		value = rom_value(&set, i, 5, &isnull);
 		f->until = isnull ? DT_NOEND : DatumGetTimestampTz(value);
-		f->over = DatumGetInt16(rom_value(&set, i, 6, &isnull)) != ROM_TASK_RUNNING || f->until <= rom_now();
+		f->over = !rom_task_leased(DatumGetInt16(rom_value(&set, i, 6, &isnull))) || f->until <= rom_now();
 		list = lappend(list, f);
 		if (f->over)
 		{
@@ -490,7 +490,7 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 		 * a procedure, or a function that is not transactional, runs between
 		 * transactions
 		 */
-		if (DatumGetInt16(rom_value(&set, i, 2, &isnull)) == ROM_TASK_RUNNING)
+		if (rom_task_leased(DatumGetInt16(rom_value(&set, i, 2, &isnull))))
 			running++;
 		else if (!rom_slot_kept(id))
 			(*ids)[n++] = *id;
@@ -503,6 +503,20 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 	rom_execute_rows(&set, &count, values, NULL, 1);
 	*all = DatumGetInt64(rom_value(&set, 0, 1, &isnull)) - running;
 	return n;
+}
+
+/*
+ * leave takes the tasks of an instance that programs have a lease on off the accounts of their limits. The rows stay until the lease is
+ * over, so that the programs hear of the end by their heartbeats.
+ */
+static void
+leave(RomTurn *turn)
+{
+	int			n;
+	RomTask    *tasks = rom_state_leave(&turn->inst->id, &n);
+
+	for (int i = 0; i < n; i++)
+		rom_task_ended(&tasks[i]);
 }
 
 /* tasks_end takes the tasks of an instance that is about to end away: those not begun are deleted, running ones are cancelled. */
@@ -530,6 +544,7 @@ tasks_end(RomTurn *turn, RomStatus status)
 		values[0] = rom_uuid_array(ids, n);
 		rom_execute(&delete, values, NULL, 0);
 	}
+	leave(turn);
 	if (all == n)
 		return;
 	values[0] = UUIDPGetDatum(&turn->inst->id);

@@ -218,6 +218,36 @@ rom_state_unpark(const pg_uuid_t *instance_id, int *n)
 	return tasks;
 }
 
+RomTask *
+rom_state_leave(const pg_uuid_t *instance_id, int *n)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_LEFT " WHERE instance_id = $1"
+		" AND state = " ROM_SQL_TASK_RUNNING " AND queue <> '' AND kind <> " ROM_SQL_TASK_WORKFLOW
+		" RETURNING queue, activity, limit_key",
+		1, {UUIDOID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[1];
+	RomRowSet	set;
+	uint64		rows;
+	RomTask    *tasks;
+
+	values[0] = UUIDPGetDatum(instance_id);
+	rows = rom_execute_rows(&set, &update, values, NULL, 0);
+	tasks = MemoryContextAllocHuge(cxt, (rows + 1) * sizeof(RomTask));
+	for (uint64 i = 0; i < rows; i++)
+	{
+		memset(&tasks[i], 0, sizeof(RomTask));
+		tasks[i].kind = ROM_TASK_ACTIVITY;
+		tasks[i].queue = rom_value_text(&set, i, 1, cxt);
+		tasks[i].activity = rom_value_text(&set, i, 2, cxt);
+		tasks[i].limit_key = rom_value_text(&set, i, 3, cxt);
+	}
+	*n = (int) rows;
+	return tasks;
+}
+
 void
 rom_state_release(const RomTask *task)
 {

@@ -11,11 +11,13 @@
  *			  -> PARKED		rom_state_release(), rom_state_fail(): its instance is paused
  *			  -> DEAD		rom_state_fail(): no attempt is left
  *			  -> COMMAND	rom_state_command(): workflow code outside asks for something
+ *			  -> LEFT		rom_state_leave(): its instance has ended, the lease goes on
  *	 WAITING  -> READY		rom_state_promote(), rom_state_ready(): the next attempt is due
  *			  -> READY		rom_state_hold(): it is due, and waits for a limit
  *			  -> PARKED		as READY
  *	 PARKED   -> READY, WAITING		rom_state_unpark(): the pause is over
  *	 COMMAND  -> READY		rom_state_carried_out(): the program is to continue
+ *	 LEFT	  -> WAITING, DEAD	rom_state_fail(): as RUNNING
  *
  *	 A task begins with rom_state_insert() (READY, WAITING or PARKED). A task that executors run (queue "") fails from
  *	 READY or WAITING, as its row is not changed when an attempt begins. An end deletes the row: rom_task_delete(),
@@ -42,6 +44,7 @@
 #define ROM_SQL_TASK_DEAD		"3"
 #define ROM_SQL_TASK_COMMAND	"4"
 #define ROM_SQL_TASK_PARKED		"5"
+#define ROM_SQL_TASK_LEFT		"6"
 
 typedef enum RomTaskState
 {
@@ -51,7 +54,9 @@ typedef enum RomTaskState
 	ROM_TASK_DEAD = 3,			/* failed for good; stays for the operator */
 	ROM_TASK_COMMAND = 4,		/* of workflow code outside: it has asked for
 								 * something (input) */
-	ROM_TASK_PARKED = 5			/* its instance is paused */
+	ROM_TASK_PARKED = 5,		/* its instance is paused */
+	ROM_TASK_LEFT = 6			/* under a lease, of an instance that has
+								 * ended: on no account of a limit */
 } RomTaskState;
 
 /* Stored in t_task.kind, likewise. */
@@ -149,6 +154,12 @@ extern void rom_state_park_one(const pg_uuid_t *id);
 
 /* Ends that; the tasks, in the current context, have id, queue, priority, state and due_at. *n is their number. */
 extern RomTask *rom_state_unpark(const pg_uuid_t *instance_id, int *n);
+
+/*
+ * The instance has ended: its tasks that programs hold stay under their leases, and off the accounts of limits. Those tasks, in
+ * the current context, have queue, activity and limit_key. *n is their number.
+ */
+extern RomTask *rom_state_leave(const pg_uuid_t *instance_id, int *n);
 
 /* Gives a claim back, which does not count as an attempt; task->state: READY or PARKED. */
 extern void rom_state_release(const RomTask *task);

@@ -60,6 +60,13 @@ extern void rom_task_wake(RomTask *task, Oid owner);
 /* Deletes its row. */
 extern void rom_task_delete(RomTask *task);
 
+/* Is a task of that state under a lease of a program? */
+static inline bool
+rom_task_leased(RomTaskState state)
+{
+	return state == ROM_TASK_RUNNING || state == ROM_TASK_LEFT;
+}
+
 /* Hands the outcome to whom the task is of. One of result and error is NULL. */
 extern void rom_task_deliver(RomTask *task, Oid owner, Jsonb *result,
 							 Jsonb *error, Jsonb *detail);

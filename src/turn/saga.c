@@ -45,7 +45,8 @@ typedef struct Registered
 {
 	RomEvent   *event;
 	char	   *name;			/* of the compensating activity */
-	bool		done;
+	bool		done;			/* it ran, */
+	bool		failed;			/* and failed for good: the effect is there */
 } Registered;
 
 static RomInFlightHook in_flight = NULL;
@@ -157,6 +158,7 @@ registered(RomTurn *turn, int *count)
 		{
 			list[n].event = event;
 			list[n].name = name;
+			list[n].failed = false;
 			list[n++].done = false;
 		}
 		else if (event->type == ROM_EVENT_COMPENSATION_EXECUTED ||
@@ -167,6 +169,7 @@ registered(RomTurn *turn, int *count)
 					strcmp(list[j].event->step, event->step) == 0)
 				{
 					list[j].done = true;
+					list[j].failed = event->type == ROM_EVENT_COMPENSATION_FAILED;
 					break;
 				}
 		}
@@ -189,14 +192,14 @@ next_registered(RomTurn *turn)
 }
 
 bool
-rom_saga_has_run(RomTurn *turn, RomEvent *event)
+rom_saga_has_undone(RomTurn *turn, RomEvent *event)
 {
 	int			n;
 	Registered *list = registered(turn, &n);
 
 	for (int i = 0; i < n; i++)
 		if (list[i].event == event)
-			return list[i].done;
+			return list[i].done && !list[i].failed;
 	return false;
 }
 

@@ -80,9 +80,9 @@ extern RomOutcome rom_saga_step(RomTurn *turn);
 /* Is anything registered that has not run? */
 extern bool rom_saga_pending(RomTurn *turn);
 
-/* Does an event register a compensation, and has that run? For a fork. */
+/* Does an event register a compensation, and has that succeeded? For a fork. */
 extern bool rom_saga_registers(RomEvent *event);
-extern bool rom_saga_has_run(RomTurn *turn, RomEvent *event);
+extern bool rom_saga_has_undone(RomTurn *turn, RomEvent *event);
 
 /*
  * An effect outside the database that is under way when an instance begins to

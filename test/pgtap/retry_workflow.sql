@@ -236,8 +236,8 @@ SELECT is(says(:'fork'), 'completed: "after"', 'a fork of a retried instance');
 SELECT results_eq('SELECT what FROM effect', array['after'], 'runs what came after');
 
 -- given work that is to be undone, a retry before the compensations ran is one like any other, and after them there is none
-CREATE FUNCTION undo(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO effect (what) VALUES ('undo ' || ($1 ->> 'result')); RETURN NULL; END $$;
-SELECT romancy.define_activity('noted', 'note(jsonb)', compensation => 'undo');
+CREATE FUNCTION unbook(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO effect (what) VALUES ('undo ' || ($1 ->> 'result')); RETURN NULL; END $$;
+SELECT romancy.define_activity('noted', 'note(jsonb)', compensation => 'unbook');
 CREATE FUNCTION saga(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM romancy.await(romancy.spawn('noted', '"spawned"'));
@@ -268,7 +268,7 @@ BEGIN
 	RETURN jsonb_build_array(m.data, e.data);
 END $$;
 CREATE FUNCTION has(id uuid) RETURNS text LANGUAGE sql AS $$
-	SELECT concat_ws(' ', (SELECT string_agg(channel || ':' || mode, ' ' ORDER BY channel) FROM romancy.t_subscription WHERE instance_id = id),
+	SELECT concat_ws(' ', (SELECT string_agg(channel || ':' || mode, ' ' ORDER BY channel) FROM romancy.t_subscription WHERE instance_id = id AND mode <> 'kept'),
 		CASE WHEN id IN (SELECT romancy.group_members('in')) THEN 'in' END, CASE WHEN id IN (SELECT romancy.group_members('out')) THEN 'out' END) $$;
 DELETE FROM mended;
 SELECT romancy.start_workflow('listens') AS id \gset
@@ -296,5 +296,83 @@ CALL settle();
 SELECT is(has(:'fork'), 'co:competing ev:broadcast in', 'a fork is not subscribed to a channel whose mode has changed');
 CALL settle(true);
 SELECT is((SELECT error ->> 'sqlstate' FROM romancy.instances WHERE instance_id = :'fork'), 'RM005', 'and fails where it receives from it');
+
+-- what it was sent before it failed, and had not received, is there for the retry; what is published while it has failed is not
+CREATE FUNCTION reads(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE h text; late jsonb;
+BEGIN
+	PERFORM romancy.subscribe('r_bc', 'broadcast'), romancy.subscribe('r_co', 'competing');
+	h := romancy.spawn_receive('r_sp');
+	PERFORM romancy.receive('r_go');
+	PERFORM romancy.subscribe('r_other', 'broadcast');
+	PERFORM romancy.sleep('1 s');
+	PERFORM romancy.activity('once', '"r"');
+	late := romancy.await(h) -> 'data';
+	RETURN jsonb_build_array((romancy.receive('r_bc', '0 s')).data, (romancy.receive('r_bc', '0 s')).data, (romancy.receive('r_direct', '0 s')).data,
+		(romancy.receive('r_go', '0 s')).data, (romancy.receive('r_other', '0 s')).data, (romancy.wait_event('r_event', '0 s')).data, late);
+END $$;
+SELECT romancy.start_workflow('reads') AS id \gset
+CALL settle();
+SELECT romancy.send_to(:'id', 'r_go', '"first"') AS m \gset
+CALL settle();
+SELECT romancy.publish('r_bc', '1') AS m1, romancy.publish('r_bc', '2') AS m2, romancy.send_to(:'id', 'r_direct', '3') AS m3,
+	romancy.send_to(:'id', 'r_go', '4') AS m4, romancy.publish('r_other', '5') AS m5, romancy.send_to(:'id', 'r_sp', '7') AS m7,
+	romancy.raise_event('r_event', 'test', '6', instance_id => :'id') AS m6 \gset
+CALL settle(true);
+SELECT is(says(:'id'), 'failed: r is broken', 'an instance fails with messages that it has not received');
+SELECT is((SELECT count(*) FROM romancy.channels WHERE channel = 'r_bc' AND subscribers > 0), 0::bigint, 'it is no subscriber meanwhile');
+SELECT romancy.publish('r_bc', '"missed"') AS m \gset
+SELECT romancy.run_sweep('channel_cleanup'), romancy.run_sweep('messages'), romancy.run_sweep('channel_cleanup') \gset
+INSERT INTO mended VALUES ('r');
+SELECT romancy.retry_workflow(:'id') AS r \gset
+CALL settle(true);
+SELECT is(says(:'id'), 'completed: [1, 2, 3, 4, 5, 6, 7]', 'and receives them when it is retried');
+SELECT is((SELECT count(*) FROM romancy.t_delivery) + (SELECT count(*) FROM romancy.t_subscription WHERE channel LIKE 'r\_%')
+	+ (SELECT count(*) FROM romancy.t_message WHERE kind = 'd' AND mailbox = :'id'), 0::bigint, 'its end leaves nothing');
+
+-- one that is deleted instead leaves nothing either
+DELETE FROM mended WHERE what = 'r';
+SELECT romancy.start_workflow('reads') AS id \gset
+CALL settle();
+SELECT romancy.send_to(:'id', 'r_go', '"first"') AS m \gset
+CALL settle();
+SELECT romancy.publish('r_bc', '1') AS m1, romancy.send_to(:'id', 'r_direct', '3') AS m3 \gset
+CALL settle(true);
+SELECT is((SELECT count(*) FROM romancy.t_delivery WHERE mailbox = :'id') || ' ' || (SELECT count(*) FROM romancy.t_message WHERE mailbox = :'id'), '1 1',
+	'what it was sent is kept');
+SELECT romancy.delete_workflow(:'id') AS d \gset
+SELECT is((SELECT count(*) FROM romancy.t_delivery WHERE mailbox = :'id') + (SELECT count(*) FROM romancy.t_message WHERE mailbox = :'id')
+	+ (SELECT count(*) FROM romancy.t_subscription WHERE instance_id = :'id'), 0::bigint, 'until it is deleted');
+
+-- a compensation that failed has undone nothing: a fork that fails runs it
+CREATE FUNCTION unmake(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM mended WHERE what = 'undo') THEN RAISE EXCEPTION 'cannot undo'; END IF;
+	INSERT INTO effect (what) VALUES ('undo ' || ($1 ->> 'result'));
+	RETURN $1;
+END $$;
+SELECT romancy.define_activity('unmake', 'unmake(jsonb)', retry => '{"max_attempts": 1}');
+SELECT romancy.define_activity('undone', 'note(jsonb)', compensation => 'unmake');
+CREATE FUNCTION books(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM romancy.activity('undone', '"one"');
+	PERFORM romancy.register_compensation('unmake', '{"result": "two"}');
+	PERFORM romancy.await(romancy.spawn('undone', '"three"'));
+	RETURN romancy.activity('once', '"booking"');
+END $$;
+SELECT romancy.start_workflow('books') AS id \gset
+CALL settle();
+SELECT is((SELECT string_agg(activity_id, ',' ORDER BY seq) FROM romancy.get_history(:'id') WHERE event_type = 'CompensationFailed'),
+	'undone:2,register_compensation:1,undone:1', 'no compensation of an instance that fails succeeds');
+INSERT INTO mended VALUES ('undo');
+DELETE FROM effect;
+SELECT romancy.fork_workflow(:'id', 'once:1') AS fork \gset
+CALL settle();
+SELECT is((SELECT string_agg(what, ',' ORDER BY n) FROM effect), 'undo three,undo two,undo one', 'mended, they run for a fork that fails as well');
+DELETE FROM effect;
+SELECT romancy.fork_workflow(:'fork', 'once:1') AS fork \gset
+CALL settle();
+SELECT is((SELECT count(*) FROM effect), 0::bigint, 'and not for a fork of that one');
+
 SELECT * FROM finish();
 ROLLBACK;

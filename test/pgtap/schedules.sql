@@ -163,7 +163,7 @@ CALL settle(advance => true);
 SELECT is((SELECT failed || ' ' || paused_by || ' ' || note FROM romancy.schedules WHERE name = 'breaks'), '3 romancy 3 failed runs in a row', 'it pauses itself');
 SELECT is((SELECT DISTINCT status || ' ' || (error->>'message') FROM romancy.schedule_runs('breaks')), 'failed no report', 'the error is shown');
 SELECT ok(romancy.health()->>'attention' LIKE '%1 schedule has paused itself%', 'health() says so');
-SELECT ok(romancy.metrics() LIKE '%romancy_schedule_runs_total{schedule="breaks",outcome="failed"} 3%', 'metrics() too') ;
+SELECT ok(romancy.metrics() LIKE '%romancy_schedule_runs_total{namespace="' || current_user || '",schedule="breaks",outcome="failed"} 3%', 'metrics() too') ;
 SELECT romancy.unschedule('breaks');
 
 -- backfill: what has run does not run again
@@ -218,6 +218,34 @@ SELECT romancy.start_workflow('report') AS id \gset
 CALL settle();
 SELECT is((SELECT output->'handler' FROM romancy.instances WHERE instance_id = :'id'), 'null', 'null in an instance that is no schedule''s');
 
+-- one that cannot be handled holds up no other
+SELECT romancy.schedule('broken', '@every 1h', 'report'), romancy.schedule('sound', '@every 1h', 'report');
+CALL pass('broken', '2 hours');
+CALL pass('sound', '1 hour');
+UPDATE romancy.t_schedule SET cron = '@every now and then' WHERE name = 'broken';
+CALL settle();
+SELECT is((SELECT runs FROM romancy.schedules WHERE name = 'sound'), 1::bigint, 'beside one that cannot be read another one runs');
+SELECT matches((SELECT paused_by || ' ' || note || ' ' || (error->>'sqlstate') FROM romancy.schedules WHERE name = 'broken'), '^romancy invalid cron expression .* RM012$', 'which pauses itself, and says why');
+SELECT throws_ok($$ SELECT romancy.resume_schedule('broken') $$, 'RM012', NULL, 'it cannot be resumed as it is');
+SELECT romancy.schedule('broken', '@every 1h', 'report');
+SELECT ok(romancy.resume_schedule('broken'), 'but when it is defined anew');
+SELECT is((SELECT sum(romancy.unschedule(name)::int) FROM unnest(ARRAY['broken', 'sound']) name), 2::bigint, 'dropped');
+-- nor does a superuser's in a namespace in which another role may define by now
+SET LOCAL romancy.namespace = 'schedule_now_shared';
+CREATE ROLE schedule_carol;
+SELECT romancy.grant_usage('schedule_carol', namespace => 'schedule_now_shared', define => false);
+SELECT romancy.schedule('root', '@every 1h', 'report'), romancy.schedule('root2', '@every 1h', 'report');
+SELECT romancy.grant_usage('schedule_carol', namespace => 'schedule_now_shared');
+CALL pass('root', '1 hour');
+CALL settle();
+SELECT is((SELECT missed::text || ' ' || (error->>'sqlstate') || ' ' || paused FROM romancy.schedules WHERE name = 'root'), '{"error": 1} 42501 false', 'a superuser''s run in a shared namespace is counted');
+SELECT is((SELECT sum(romancy.unschedule(name)::int) FROM unnest(ARRAY['root', 'root2']) name), 2::bigint, 'dropped');
+SET LOCAL romancy.namespace = '';
+-- the sign of a period means the same in every session
+SET LOCAL intervalstyle = 'sql_standard';
+SELECT throws_ok($$ SELECT romancy.schedule('sign', '@every -1h 2d ago', 'report') $$, 'RM012', NULL, 'whatever its setting of IntervalStyle');
+RESET intervalstyle;
+
 -- a fork of a run has its time; a run is forgotten with its instance
 SELECT romancy.trigger_schedule('lost') AS id \gset
 SELECT romancy.schedule('lost', '@every 1h', 'report');
@@ -235,16 +263,57 @@ CREATE ROLE schedule_alice;
 CREATE ROLE schedule_bob;
 SELECT romancy.grant_usage('schedule_alice'), romancy.grant_usage('schedule_bob');
 SET LOCAL ROLE schedule_bob;
-SELECT throws_ok($$ SELECT romancy.pause_schedule('lost') $$, '42501');
-SELECT throws_ok($$ SELECT romancy.unschedule('lost') $$, '42501');
-SELECT throws_ok($$ SELECT romancy.schedule('lost', '* * * * *', 'report') $$, '42501');
+SELECT throws_ok($$ SELECT romancy.pause_schedule('lost') $$, 'RM001', NULL, 'another namespace''s schedule is none');
+SELECT is(romancy.unschedule('lost'), false, 'it cannot be dropped from there');
+SELECT throws_ok($$ SELECT romancy.trigger_schedule('lost') $$, 'RM001');
+SELECT throws_ok($$ SELECT romancy.backfill_schedule('lost', now(), now()) $$, 'RM001');
 SELECT throws_ok($$ SELECT romancy.schedule_runs('lost') $$, 'RM001');
 SELECT is((SELECT count(*) FROM romancy.schedules), 0::bigint, 'another role''s schedules are not seen');
+-- the same name in two namespaces: each has its own runs, counters and keys
+SELECT romancy.schedule('lost', '@every 1h', 'waits', overlap => 'queue');
+SELECT romancy.trigger_schedule('lost') AS id \gset
+SELECT is((SELECT string_agg(namespace || '.' || name, ',') FROM romancy.schedules), 'schedule_bob.lost', 'a name of another namespace is free');
+SELECT is((SELECT namespace || ' ' || idempotency_key LIKE 'schedule_bob schedule:lost:%' FROM romancy.instances WHERE instance_id = :'id'), true, 'its run belongs there');
 RESET ROLE;
+CALL pass('lost', '1 hour');
+CALL settle();
+SELECT is((SELECT string_agg(format('%s %s %s %s', namespace, runs, running, waiting), ', ' ORDER BY namespace) FROM romancy.schedules WHERE name = 'lost' AND namespace = 'schedule_bob'),
+	'schedule_bob 1 1 0', 'a superuser sees both, and drains his own alone');
+SET LOCAL ROLE schedule_bob;
+CALL settle();
+SELECT is(counts('lost'), '1 runs, 1 live, 1 wait, 0 ok, 0 failed, 0 cancelled', 'what waits, waits for runs of this namespace');
+SELECT romancy.send_to(:'id', 'go', '1');
+CALL settle();
+SELECT is(counts('lost'), '2 runs, 1 live, 0 wait, 1 ok, 0 failed, 0 cancelled', 'and starts at their end');
+SELECT ok(romancy.unschedule('lost'), 'dropped');
+RESET ROLE;
+SELECT is((SELECT string_agg(namespace, ',') FROM romancy.schedules WHERE name = 'lost'), current_user::text, 'the other one is there');
+SELECT ok(romancy.metrics() LIKE '%romancy_schedule_paused{namespace="' || current_user || '",schedule="lost"} 0%', 'metrics() tells namespaces apart');
+-- in a common namespace names are common: another role's schedule is seen to be there, and not to be had
+SELECT romancy.grant_usage('schedule_alice', namespace => 'schedule_shop'), romancy.grant_usage('schedule_bob', namespace => 'schedule_shop', define => false);
+SET LOCAL romancy.namespace = 'schedule_shop';
+SET LOCAL ROLE schedule_alice;
+SELECT romancy.schedule('shared', '@every 1h', 'report');
+SET LOCAL ROLE schedule_bob;
+SELECT throws_ok($$ SELECT romancy.schedule('own', '@every 1h', 'report') $$, '42501', NULL, 'a grant without define schedules nothing');
+SELECT throws_ok($$ SELECT romancy.pause_schedule('shared') $$, '42501');
+SELECT throws_ok($$ SELECT romancy.unschedule('shared') $$, '42501');
+SELECT throws_ok($$ SELECT romancy.trigger_schedule('shared') $$, '42501');
+RESET ROLE;
+SELECT romancy.grant_usage('schedule_bob', namespace => 'schedule_shop');
+SET LOCAL ROLE schedule_bob;
+SELECT throws_ok($$ SELECT romancy.schedule('shared', '* * * * *', 'report') $$, '42501');
+SELECT is((SELECT count(*) FROM romancy.schedules), 0::bigint, 'nor seen');
+RESET ROLE;
+SELECT ok(romancy.pause_schedule('shared', 'for the night'), 'a superuser names the namespace by the setting');
+SELECT is((SELECT paused_by || note FROM romancy.schedules WHERE namespace = 'schedule_shop'), current_user || 'for the night', 'who, and why');
+SELECT ok(romancy.unschedule('shared'), 'dropped');
+SET LOCAL romancy.namespace = '';
 CREATE FUNCTION whoami(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(current_user::text); END $$;
 SET LOCAL ROLE schedule_alice;
 SELECT romancy.schedule('mine', '0 0 * * *', 'whoami');
 RESET ROLE;
+SET LOCAL romancy.namespace = 'schedule_alice';
 SELECT romancy.schedule('mine', '0 1 * * *', 'whoami');
 SELECT romancy.trigger_schedule('mine') AS id \gset
 SET LOCAL ROLE schedule_alice;

@@ -79,7 +79,7 @@ CALL romancy.drain(advance_time => true) \gset
 SELECT attempt, last_details FROM romancy.fetch_activities('tasks_q', 'w1');
 SELECT romancy.cancel_workflow(:'a', 'enough');
 CALL romancy.drain() \gset
-SELECT format('%s.%s.%s', task_id, attempt, lpad(to_hex(fence), 16, '0')) AS t1 FROM romancy.t_task WHERE state = 1 \gset
+SELECT format('%s.%s.%s', task_id, attempt, lpad(to_hex(fence), 16, '0')) AS t1 FROM romancy.t_task WHERE state IN (1, 6) \gset
 SELECT romancy.heartbeat_activity(:'t1'), romancy.complete_activity(:'t1', '1'), romancy.heartbeat_activity(:'t1');
 
 -- leases end, by the sweep; the attempts are counted
