@@ -60,58 +60,58 @@ typedef struct WorkflowDefinition
 } WorkflowDefinition;
 
 static RomStatement select_versions = {
-	"select def_id, version, owner,"
-	" handler is not distinct from $2 and queue is not distinct from $3"
-	" from romancy.t_workflow where defined and namespace = $4 and name = $1 order by version",
+	"SELECT def_id, version, owner,"
+	" handler IS NOT DISTINCT FROM $2 AND queue IS NOT DISTINCT FROM $3"
+	" FROM romancy.t_workflow WHERE defined AND namespace = $4 AND name = $1 ORDER BY version",
 	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement clear_current = {
-	"update romancy.t_workflow set is_current = false"
-	" where defined and namespace = $3 and name = $1 and is_current and def_id <> $2",
+	"UPDATE romancy.t_workflow SET is_current = false"
+	" WHERE defined AND namespace = $3 AND name = $1 AND is_current AND def_id <> $2",
 	3, {TEXTOID, INT4OID, INT4OID}
 };
 
 static RomStatement update_version = {
-	"update romancy.t_workflow set is_current = true, execution_timeout = $2,"
+	"UPDATE romancy.t_workflow SET is_current = true, execution_timeout = $2,"
 	" retention = $3, on_event = $4, description = $5, search_path = $6"
-	" where def_id = $1",
+	" WHERE def_id = $1",
 	6, {INT4OID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 static RomStatement insert_version = {
-	"insert into romancy.t_workflow (name, version, defined, is_current,"
+	"INSERT INTO romancy.t_workflow (name, version, defined, is_current,"
 	" handler, queue, execution_timeout, retention, on_event, description,"
 	" search_path, owner, namespace)"
-	" values ($1, $2, true, true, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+	" VALUES ($1, $2, true, true, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 	11, {TEXTOID, INT4OID, TEXTOID, TEXTOID, INTERVALOID, INTERVALOID,
 	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement live_of_workflow = {
-	"select i.instance_id from romancy.t_instance i"
-	" where i.wake_at is not null and i.def_id in (select w.def_id"
-	" from romancy.t_workflow w where w.defined and w.namespace = $4 and w.name = $1) limit 1",
+	"SELECT i.instance_id FROM romancy.t_instance i"
+	" WHERE i.wake_at IS NOT NULL AND i.def_id IN (SELECT w.def_id"
+	" FROM romancy.t_workflow w WHERE w.defined AND w.namespace = $4 AND w.name = $1) LIMIT 1",
 	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement delete_workflow = {
-	"delete from romancy.t_workflow where defined and namespace = $4 and name = $1",
+	"DELETE FROM romancy.t_workflow WHERE defined AND namespace = $4 AND name = $1",
 	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement select_activity_owner = {
-	"select owner, queue from romancy.t_activity where namespace = $2 and name = $1",
+	"SELECT owner, queue FROM romancy.t_activity WHERE namespace = $2 AND name = $1",
 	2, {TEXTOID, INT4OID}
 };
 
 static RomStatement upsert_activity = {
-	"insert into romancy.t_activity (name, handler, queue, retry, compensation,"
+	"INSERT INTO romancy.t_activity (name, handler, queue, retry, compensation,"
 	" start_to_close_timeout, schedule_to_start_timeout, heartbeat_timeout,"
 	" transactional, max_concurrency, rate_limit, search_path, description,"
 	" owner, namespace)"
-	" values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
-	" on conflict (namespace, name) do update set handler = excluded.handler,"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+	" ON CONFLICT (namespace, name) DO UPDATE SET handler = excluded.handler,"
 	" queue = excluded.queue, retry = excluded.retry,"
 	" compensation = excluded.compensation,"
 	" start_to_close_timeout = excluded.start_to_close_timeout,"
@@ -128,15 +128,15 @@ static RomStatement upsert_activity = {
 
 /* wait: the step that the handler is blocked on. What it spawned, or has yet to call, nobody knows here. */
 static RomStatement live_of_activity = {
-	"select i.instance_id from romancy.t_instance i"
-	" where i.wake_at is not null and i.status = 'waiting_for_activity'"
-	" and i.namespace = $2 and i.wait operator(pg_catalog.->>) 'name' = $1"
-	" and i.wait operator(pg_catalog.->>) 'await' is null limit 1",
+	"SELECT i.instance_id FROM romancy.t_instance i"
+	" WHERE i.wake_at IS NOT NULL AND i.status = 'waiting_for_activity'"
+	" AND i.namespace = $2 AND i.wait OPERATOR(pg_catalog.->>) 'name' = $1"
+	" AND i.wait OPERATOR(pg_catalog.->>) 'await' IS NULL LIMIT 1",
 	2, {TEXTOID, INT4OID}
 };
 
 static RomStatement delete_activity = {
-	"delete from romancy.t_activity where namespace = $2 and name = $1",
+	"DELETE FROM romancy.t_activity WHERE namespace = $2 AND name = $1",
 	2, {TEXTOID, INT4OID}
 };
 

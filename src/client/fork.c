@@ -35,21 +35,21 @@ PG_FUNCTION_INFO_V1(romancy_fork_workflow);
 
 /* A key share lock keeps a delete away, and does not wait for a turn. */
 static RomStatement select_original = {
-	"select def_id, input, labels, priority, body_hash, wait ->> 'step', workflow"
-	" from romancy.t_instance where instance_id = $1 for key share skip locked",
+	"SELECT def_id, input, labels, priority, body_hash, wait ->> 'step', workflow"
+	" FROM romancy.t_instance WHERE instance_id = $1 FOR KEY SHARE SKIP LOCKED",
 	1, {UUIDOID}
 };
 
 static RomStatement update_fork = {
-	"update romancy.t_instance i set last_seq = $2, body_hash = $3, flags = i.flags | $4,"
+	"UPDATE romancy.t_instance i SET last_seq = $2, body_hash = $3, flags = i.flags | $4,"
 	" scheduled_at = o.scheduled_at, settings = o.settings"
-	" from romancy.t_instance o where i.instance_id = $1 and o.instance_id = $5",
+	" FROM romancy.t_instance o WHERE i.instance_id = $1 AND o.instance_id = $5",
 	5, {UUIDOID, INT8OID, INT8OID, INT4OID, UUIDOID}
 };
 
 static RomStatement insert_value = {
-	"insert into romancy.t_value (instance_id, key, value) values ($1, $2, $3)"
-	" on conflict (instance_id, key) do update set value = excluded.value",
+	"INSERT INTO romancy.t_value (instance_id, key, value) VALUES ($1, $2, $3)"
+	" ON CONFLICT (instance_id, key) DO UPDATE SET value = excluded.value",
 	3, {UUIDOID, TEXTOID, JSONBOID}
 };
 

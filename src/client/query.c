@@ -40,26 +40,26 @@ PG_FUNCTION_INFO_V1(romancy_get_value);
 #define LIST_CREATED_AT 16
 
 static RomStatement list_statements[] =
-ROM_FILTER_STATEMENTS("select i.instance_id, n.name, i.workflow, w.version,"
+ROM_FILTER_STATEMENTS("SELECT i.instance_id, n.name, i.workflow, w.version,"
 					  " romancy.shown_status(i.instance_id, i.status), i.input, i.output, i.error, w.queue, i.owner,"
 					  " i.priority, i.labels, i.idempotency_key, i.parent_id,"
 					  " i.continued_from, i.created_at, i.started_at, i.updated_at,"
-					  " i.finished_at from romancy.t_instance i"
-					  " left join romancy.t_workflow w on w.def_id = i.def_id"
-					  " left join romancy.t_namespace n on n.namespace_id = i.namespace");
+					  " i.finished_at FROM romancy.t_instance i"
+					  " LEFT JOIN romancy.t_workflow w ON w.def_id = i.def_id"
+					  " LEFT JOIN romancy.t_namespace n ON n.namespace_id = i.namespace");
 
 static RomStatement select_history = {
 	ROM_HISTORY_SELECT, 3, {UUIDOID, INT8OID, INT8OID}
 };
 
 static RomStatement select_archive = {
-	"select last_seq, events from romancy.t_history_archive"
-	" where instance_id = $1 and last_seq > $2 order by last_seq limit $3",
+	"SELECT last_seq, events FROM romancy.t_history_archive"
+	" WHERE instance_id = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3",
 	3, {UUIDOID, INT8OID, INT8OID}
 };
 
 static RomStatement select_value = {
-	"select value from romancy.t_value where instance_id = $1 and key = $2",
+	"SELECT value FROM romancy.t_value WHERE instance_id = $1 AND key = $2",
 	2, {UUIDOID, TEXTOID}
 };
 

@@ -57,17 +57,17 @@ typedef struct Outcome
 
 /* A request to resume or to end it lies in its inbox (kinds: inbox.h). */
 #define STEERED \
-	"exists (select from romancy.t_inbox b where b.instance_id = i.instance_id and b.kind in (" ROM_SQL_INBOX_CANCEL ", " ROM_SQL_INBOX_TERMINATE ", " ROM_SQL_INBOX_RESUME "))"
+	"EXISTS (SELECT FROM romancy.t_inbox b WHERE b.instance_id = i.instance_id AND b.kind IN (" ROM_SQL_INBOX_CANCEL ", " ROM_SQL_INBOX_TERMINATE ", " ROM_SQL_INBOX_RESUME "))"
 
 static RomStatement select_outcome = {
-	"select instance_id, status, output, error, xmin, owner, " STEERED
-	" from romancy.t_instance i where instance_id = $1",
+	"SELECT instance_id, status, output, error, xmin, owner, " STEERED
+	" FROM romancy.t_instance i WHERE instance_id = $1",
 	1, {UUIDOID}
 };
 
 static RomStatement select_successor = {
-	"select instance_id, status, output, error, xmin, owner, " STEERED
-	" from romancy.t_instance i where continued_from = $1",
+	"SELECT instance_id, status, output, error, xmin, owner, " STEERED
+	" FROM romancy.t_instance i WHERE continued_from = $1",
 	1, {UUIDOID}
 };
 
@@ -238,15 +238,15 @@ static char *
 how_it_stands(const pg_uuid_t *id, MemoryContext cxt)
 {
 	static RomStatement select = {
-		"select pg_catalog.concat('It is ', w.status,"
-		" case when w.kind = 'running' then ', and runs ' || coalesce('step \"' || w.step || '\"', 'its handler')"
-		" when w.kind = 'paused' then ', by ' || w.paused_by"
-		" when w.step is not null then ', at step \"' || w.step || '\" (' || w.kind || ')' end,"
+		"SELECT pg_catalog.concat('It is ', w.status,"
+		" CASE WHEN w.kind = 'running' THEN ', and runs ' || coalesce('step \"' || w.step || '\"', 'its handler')"
+		" WHEN w.kind = 'paused' THEN ', by ' || w.paused_by"
+		" WHEN w.step IS NOT NULL THEN ', at step \"' || w.step || '\" (' || w.kind || ')' END,"
 		" ' since ' || pg_catalog.to_char(w.since at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC',"
-		" case when w.attempt > 0 then ', attempts: ' || w.attempt end, '.',"
-		" case when w.error is not null then ' Its last error is ' || (w.error operator(pg_catalog.->>) 'sqlstate') || ': '"
-		" || (w.error operator(pg_catalog.->>) 'message') || '.' end)"
-		" from romancy.waiting w where w.instance_id = $1",
+		" CASE WHEN w.attempt > 0 THEN ', attempts: ' || w.attempt END, '.',"
+		" CASE WHEN w.error IS NOT NULL THEN ' Its last error is ' || (w.error OPERATOR(pg_catalog.->>) 'sqlstate') || ': '"
+		" || (w.error OPERATOR(pg_catalog.->>) 'message') || '.' END)"
+		" FROM romancy.waiting w WHERE w.instance_id = $1",
 		1, {UUIDOID}
 	};
 	Datum		value = UUIDPGetDatum(id);

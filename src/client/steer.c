@@ -36,8 +36,8 @@ PG_FUNCTION_INFO_V1(romancy_resume_workflows);
 #define BULK_PAGE 1000
 
 static RomStatement matching[] =
-ROM_FILTER_STATEMENTS("select i.instance_id, i.owner, i.priority, i.status,"
-					  " i.flags from romancy.t_instance i");
+ROM_FILTER_STATEMENTS("SELECT i.instance_id, i.owner, i.priority, i.status,"
+					  " i.flags FROM romancy.t_instance i");
 
 /*
  * romancy.cancel_workflow(instance_id uuid, reason text) -> boolean

@@ -37,10 +37,10 @@ static MemoryContext cache_cxt = NULL;
 static HTAB *activities = NULL;
 
 static RomStatement select_activity = {
-	"select handler, queue, retry, compensation, start_to_close_timeout,"
+	"SELECT handler, queue, retry, compensation, start_to_close_timeout,"
 	" schedule_to_start_timeout, heartbeat_timeout, transactional, search_path,"
 	" max_concurrency, rate_limit"
-	" from romancy.t_activity where namespace = $2 and name = $1",
+	" FROM romancy.t_activity WHERE namespace = $2 AND name = $1",
 	2, {TEXTOID, INT4OID}
 };
 

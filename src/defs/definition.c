@@ -268,34 +268,34 @@ static HTAB *workflows = NULL;
 static HTAB *workflow_names = NULL;
 
 static RomStatement select_workflow = {
-	"select name, version, defined, handler, queue, search_path, execution_timeout, namespace"
-	" from romancy.t_workflow where def_id = $1",
+	"SELECT name, version, defined, handler, queue, search_path, execution_timeout, namespace"
+	" FROM romancy.t_workflow WHERE def_id = $1",
 	1, {INT4OID}
 };
 
 static RomStatement select_defined = {
-	"select def_id from romancy.t_workflow"
-	" where defined and namespace = $3 and name = $1 and ($2 = 0 and is_current or version = $2)",
+	"SELECT def_id FROM romancy.t_workflow"
+	" WHERE defined AND namespace = $3 AND name = $1 AND ($2 = 0 AND is_current OR version = $2)",
 	3, {TEXTOID, INT4OID, INT4OID}
 };
 
 /* name_exists: for the error's sake */
 static RomStatement select_any_version = {
-	"select 1 from romancy.t_workflow where defined and name = $1 and namespace = $3",
+	"SELECT 1 FROM romancy.t_workflow WHERE defined AND name = $1 AND namespace = $3",
 	3, {TEXTOID, INT4OID, INT4OID}
 };
 
 static RomStatement select_resolved = {
-	"select def_id from romancy.t_workflow"
-	" where not defined and namespace = $4 and name = $1 and handler = $2 and search_path = $3"
-	" order by def_id limit 1",
+	"SELECT def_id FROM romancy.t_workflow"
+	" WHERE NOT defined AND namespace = $4 AND name = $1 AND handler = $2 AND search_path = $3"
+	" ORDER BY def_id LIMIT 1",
 	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement insert_resolved = {
-	"insert into romancy.t_workflow"
+	"INSERT INTO romancy.t_workflow"
 	" (name, version, defined, is_current, handler, owner, search_path, namespace)"
-	" values ($1, 1, false, true, $2, $5, $3, $4) returning def_id",
+	" VALUES ($1, 1, false, true, $2, $5, $3, $4) RETURNING def_id",
 	5, {TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID}
 };
 

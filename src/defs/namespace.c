@@ -69,42 +69,42 @@ static int32 (*running_namespace) (void) = NULL;
 static void (*make_elsewhere) (const char *name) = NULL;
 
 static RomStatement select_grants = {
-	"select n.namespace_id, n.name, g.role, g.define from romancy.t_grant g"
-	" join romancy.t_namespace n using (namespace_id) order by n.name, g.role",
+	"SELECT n.namespace_id, n.name, g.role, g.define FROM romancy.t_grant g"
+	" JOIN romancy.t_namespace n USING (namespace_id) ORDER BY n.name, g.role",
 	0, {0}
 };
 
 static RomStatement select_by_name = {
-	"select namespace_id from romancy.t_namespace where name = $1",
+	"SELECT namespace_id FROM romancy.t_namespace WHERE name = $1",
 	1, {TEXTOID}
 };
 
 static RomStatement select_by_id = {
-	"select n.name, array(select g.role from romancy.t_grant g"
-	" where g.namespace_id = n.namespace_id and g.define)"
-	" from romancy.t_namespace n where n.namespace_id = $1",
+	"SELECT n.name, ARRAY(SELECT g.role FROM romancy.t_grant g"
+	" WHERE g.namespace_id = n.namespace_id AND g.define)"
+	" FROM romancy.t_namespace n WHERE n.namespace_id = $1",
 	1, {INT4OID}
 };
 
 static RomStatement insert_namespace = {
-	"insert into romancy.t_namespace (name) values ($1) on conflict (name) do nothing",
+	"INSERT INTO romancy.t_namespace (name) VALUES ($1) ON CONFLICT (name) DO NOTHING",
 	1, {TEXTOID}
 };
 
 static RomStatement upsert_grant = {
-	"insert into romancy.t_grant (role, namespace_id, define) values ($1, $2, $3)"
-	" on conflict (role, namespace_id) do update set define = excluded.define",
+	"INSERT INTO romancy.t_grant (role, namespace_id, define) VALUES ($1, $2, $3)"
+	" ON CONFLICT (role, namespace_id) DO UPDATE SET define = excluded.define",
 	3, {TEXTOID, INT4OID, BOOLOID}
 };
 
 static RomStatement delete_grant = {
-	"delete from romancy.t_grant where role = $1"
-	" and ($2 is null or namespace_id = (select namespace_id from romancy.t_namespace where name = $2))",
+	"DELETE FROM romancy.t_grant WHERE role = $1"
+	" AND ($2 IS NULL OR namespace_id = (SELECT namespace_id FROM romancy.t_namespace WHERE name = $2))",
 	2, {TEXTOID, TEXTOID}
 };
 
 static RomStatement select_grant = {
-	"select 1 from romancy.t_grant where role = $1",
+	"SELECT 1 FROM romancy.t_grant WHERE role = $1",
 	1, {TEXTOID}
 };
 

@@ -54,10 +54,10 @@ static RomTable instance_table = {
 
 /* The same with an id from outside, which may exist. */
 static RomStatement insert_instance_given = {
-	"insert into romancy.t_instance (" INSTANCE_COLUMNS ")"
-	" values ($1, $2, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $10, $11, $12,"
+	"INSERT INTO romancy.t_instance (" INSTANCE_COLUMNS ")"
+	" VALUES ($1, $2, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $10, $11, $12,"
 	" $13, $14, $15, $16, $17, $18, $19)"
-	" on conflict (instance_id) do nothing",
+	" ON CONFLICT (instance_id) DO NOTHING",
 	19, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
 		INT4OID, INT4OID, INT2OID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID,
 	UUIDOID, TEXTOID, JSONBOID, JSONBOID, INTERVALOID, INT4OID}
@@ -65,48 +65,48 @@ static RomStatement insert_instance_given = {
 
 /* Is the id the mailbox of a chain of generations whose first has been deleted? */
 static RomStatement select_continued = {
-	"select 1 from romancy.t_instance where mailbox = $1 and status <> 'recurred'",
+	"SELECT 1 FROM romancy.t_instance WHERE mailbox = $1 AND status <> 'recurred'",
 	1, {UUIDOID}
 };
 
 static RomStatement insert_instances = {
-	"insert into romancy.t_instance (instance_id, created_at, updated_at,"
+	"INSERT INTO romancy.t_instance (instance_id, created_at, updated_at,"
 	" wake_at, deadline, def_id, priority, status, owner, workflow,"
 	" idempotency_key, input, labels, result_expires, namespace)"
-	" select u.id, $4, $4, $5, $6, $7, $8, 'pending', $9, $10, u.key, u.input,"
-	" $11, $12, $13 from unnest($1, $2, $3) u (id, input, key)",
+	" SELECT u.id, $4, $4, $5, $6, $7, $8, 'pending', $9, $10, u.key, u.input,"
+	" $11, $12, $13 FROM unnest($1, $2, $3) u (id, input, key)",
 	13, {UUIDARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID,
 		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTOID, TEXTOID,
 	JSONBOID, INTERVALOID, INT4OID}
 };
 
 static RomStatement insert_key = {
-	"insert into romancy.t_idempotency"
-	" (owner, workflow, idempotency_key, instance_id, namespace) values ($1, $2, $3, $5, $4)"
-	" on conflict do nothing",
+	"INSERT INTO romancy.t_idempotency"
+	" (owner, workflow, idempotency_key, instance_id, namespace) VALUES ($1, $2, $3, $5, $4)"
+	" ON CONFLICT DO NOTHING",
 	5, {TEXTOID, TEXTOID, TEXTOID, INT4OID, UUIDOID}
 };
 
 static RomStatement select_key = {
-	"select instance_id from romancy.t_idempotency"
-	" where owner = $1 and workflow = $2 and idempotency_key = $3 and namespace = $4",
+	"SELECT instance_id FROM romancy.t_idempotency"
+	" WHERE owner = $1 AND workflow = $2 AND idempotency_key = $3 AND namespace = $4",
 	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 /* In order of the key, so that two callers with keys in common do not deadlock. */
 static RomStatement insert_keys = {
-	"insert into romancy.t_idempotency"
+	"INSERT INTO romancy.t_idempotency"
 	" (owner, workflow, idempotency_key, instance_id, namespace)"
-	" select $1, $2, u.key, u.id, $4 from unnest($3, $5) u (key, id)"
-	" where u.key is not null order by u.key, u.id on conflict do nothing",
+	" SELECT $1, $2, u.key, u.id, $4 FROM unnest($3, $5) u (key, id)"
+	" WHERE u.key IS NOT NULL ORDER BY u.key, u.id ON CONFLICT DO NOTHING",
 	5, {TEXTOID, TEXTOID, TEXTARRAYOID, INT4OID, UUIDARRAYOID}
 };
 
 /* A subquery, so that each key is looked up in the primary key, whatever the planner thinks of the table's size. */
 static RomStatement select_keys = {
-	"select (select i.instance_id from romancy.t_idempotency i"
-	" where i.owner = $1 and i.workflow = $2 and i.idempotency_key = u.key and i.namespace = $4)"
-	" from unnest($3) with ordinality u (key, n) order by u.n",
+	"SELECT (SELECT i.instance_id FROM romancy.t_idempotency i"
+	" WHERE i.owner = $1 AND i.workflow = $2 AND i.idempotency_key = u.key AND i.namespace = $4)"
+	" FROM unnest($3) WITH ORDINALITY u (key, n) ORDER BY u.n",
 	4, {TEXTOID, TEXTOID, TEXTARRAYOID, INT4OID}
 };
 

@@ -29,8 +29,8 @@
 #include "memory/wake.h"
 
 static RomStatement select_head = {
-	"select status, owner, priority, flags, last_seq"
-	" from romancy.t_instance where instance_id = $1",
+	"SELECT status, owner, priority, flags, last_seq"
+	" FROM romancy.t_instance WHERE instance_id = $1",
 	1, {UUIDOID}
 };
 
@@ -40,15 +40,15 @@ static RomStatement select_head = {
  * changes the one and deletes the other.
  */
 static RomStatement select_pause = {
-	"select i.status, (select b.kind from romancy.t_inbox b"
-	" where b.instance_id = i.instance_id and b.kind in (" ROM_SQL_INBOX_PAUSE ", " ROM_SQL_INBOX_RESUME ") order by b.id desc limit 1)"
-	" from romancy.t_instance i where i.instance_id = $1",
+	"SELECT i.status, (SELECT b.kind FROM romancy.t_inbox b"
+	" WHERE b.instance_id = i.instance_id AND b.kind IN (" ROM_SQL_INBOX_PAUSE ", " ROM_SQL_INBOX_RESUME ") ORDER BY b.id DESC LIMIT 1)"
+	" FROM romancy.t_instance i WHERE i.instance_id = $1",
 	1, {UUIDOID}
 };
 
 static RomStatement lock_failed = {
-	"select flags, last_seq from romancy.t_instance"
-	" where instance_id = $1 and status = 'failed' for update skip locked",
+	"SELECT flags, last_seq FROM romancy.t_instance"
+	" WHERE instance_id = $1 AND status = 'failed' FOR UPDATE SKIP LOCKED",
 	1, {UUIDOID}
 };
 
@@ -56,11 +56,11 @@ static RomStatement lock_failed = {
  * An execution timeout begins anew, with the length that it had.
  */
 static RomStatement update_retried = {
-	"update romancy.t_instance set status = 'pending', error = null, events = null,"
-	" finished_at = null, wait = null, resume_status = null, crashes = 0,"
+	"UPDATE romancy.t_instance SET status = 'pending', error = NULL, events = NULL,"
+	" finished_at = NULL, wait = NULL, resume_status = NULL, crashes = 0,"
 	" wake_at = $2, last_seq = $3, updated_at = clock_timestamp(),"
 	" deadline = $2 + (deadline - coalesce(started_at, created_at))"
-	" where instance_id = $1",
+	" WHERE instance_id = $1",
 	3, {UUIDOID, TIMESTAMPTZOID, INT8OID}
 };
 

@@ -28,8 +28,8 @@
 #include "monitor/picture.h"
 
 static RomStatement select_instance = {
-	"select workflow, status, error, coalesce(started_at, created_at), finished_at, wait"
-	" from romancy.t_instance where instance_id = $1",
+	"SELECT workflow, status, error, coalesce(started_at, created_at), finished_at, wait"
+	" FROM romancy.t_instance WHERE instance_id = $1",
 	1, {UUIDOID}
 };
 

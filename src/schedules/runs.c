@@ -463,7 +463,7 @@ run_ended(RomTurn *turn, RomStatus status)
 	values[3] = Int64GetDatum(status == ROM_STATUS_FAILED);
 	values[4] = Int64GetDatum(status == ROM_STATUS_CANCELLED);
 	values[5] = TimestampTzGetDatum(rom_now());
-	if (rom_execute(&end_run, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &end_run, values, NULL, 1) == 0)
 		return;
 	due = DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
 	if (!isnull && due == DT_NOBEGIN)

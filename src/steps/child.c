@@ -55,29 +55,29 @@ typedef struct ChildOptions
 } ChildOptions;
 
 static RomStatement select_live = {
-	"select owner, priority from romancy.t_instance"
-	" where instance_id = $1 and wake_at is not null",
+	"SELECT owner, priority FROM romancy.t_instance"
+	" WHERE instance_id = $1 AND wake_at IS NOT NULL",
 	1, {UUIDOID}
 };
 
 static RomStatement select_children = {
-	"select instance_id, owner, priority from romancy.t_instance"
-	" where parent_id = $1 and wake_at is not null"
-	" and parent_close is distinct from 'abandon'",
+	"SELECT instance_id, owner, priority FROM romancy.t_instance"
+	" WHERE parent_id = $1 AND wake_at IS NOT NULL"
+	" AND parent_close IS DISTINCT FROM 'abandon'",
 	1, {UUIDOID}
 };
 
 /* The last generation of the last child of a step; a turn of it that is under way ends first, and tells or sees a live parent. */
 static RomStatement select_former = {
-	"select instance_id, status, output, priority, labels, deadline - created_at"
-	" from romancy.t_instance where parent_id = $1 and parent_step = $2"
-	" order by created_at desc, instance_id desc limit 1 for share",
+	"SELECT instance_id, status, output, priority, labels, deadline - created_at"
+	" FROM romancy.t_instance WHERE parent_id = $1 AND parent_step = $2"
+	" ORDER BY created_at DESC, instance_id DESC LIMIT 1 FOR SHARE",
 	2, {UUIDOID, TEXTOID}
 };
 
 static RomStatement select_newer = {
-	"select 1 from romancy.t_instance"
-	" where parent_id = $1 and parent_step = $2 and wake_at is not null and instance_id <> $3",
+	"SELECT 1 FROM romancy.t_instance"
+	" WHERE parent_id = $1 AND parent_step = $2 AND wake_at IS NOT NULL AND instance_id <> $3",
 	3, {UUIDOID, TEXTOID, UUIDOID}
 };
 

@@ -57,11 +57,11 @@ static bool stale = false;		/* a row that was read may be gone */
 static bool inserted = false;	/* by this transaction */
 
 static RomStatement select_all = {
-	"select settings_id, settings from romancy.t_settings order by settings_id", 0, {0}
+	"SELECT settings_id, settings FROM romancy.t_settings ORDER BY settings_id", 0, {0}
 };
 
 static RomStatement insert_settings = {
-	"insert into romancy.t_settings (settings) values ($1) returning settings_id", 1, {JSONBOID}
+	"INSERT INTO romancy.t_settings (settings) VALUES ($1) RETURNING settings_id", 1, {JSONBOID}
 };
 
 /* find_records looks the server's records up, once. */
