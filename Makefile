@@ -5,6 +5,7 @@
 #   make test KINDS="regress tap" ONLY=pattern PG_CONFIG=/path/to/pg_config
 #   make demo, make bench           examples/orders/demo.sh, bench/run
 #   make soak SOAK_MINUTES=30       mixed load, kills, DDL, long transactions (test/soak)
+#   make oracle                     20,000 cron expressions in twelve zones against cronsim
 #   make sanitize, make coverage    valgrind, ASan and UBSan; lcov (test/tools)
 #   make indent, make check-indent  pgindent over src/ (where it can be had)
 
@@ -16,7 +17,7 @@ MODULE_big = romancy
 
 # These goals start scripts that install what is missing, PGXS among it, and
 # that build in a copy of the tree: they must work where there is no pg_config.
-SCRIPTED = test demo bench soak sanitize coverage indent check-indent
+SCRIPTED = test demo bench soak oracle sanitize coverage indent check-indent
 .PHONY: $(SCRIPTED)
 
 export KINDS ONLY
@@ -29,6 +30,8 @@ bench:
 	@PG_CONFIG='$(PG_CONFIG)' test/tools/with-deps bench/run
 soak:
 	@PG_CONFIG='$(PG_CONFIG)' SOAK_MINUTES='$(or $(SOAK_MINUTES),30)' test/soak
+oracle:
+	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=081_cron_oracle ROMANCY_CRON_EXPRESSIONS='$(or $(EXPRESSIONS),20000)' test/run
 sanitize:
 	@PG_CONFIG='$(PG_CONFIG)' test/tools/sanitize $(SANITIZERS)
 coverage:

@@ -9,7 +9,7 @@ select romancy.describe_schedule(cron) as "when" from romancy.schedules where na
 
 -- the first night: the run starts, and waits; the figures come an hour late
 call romancy.drain(max_turns => 1, advance_time => true) \g /dev/null
-select (scheduled at time zone 'Europe/Berlin')::date - 1 as first from romancy.schedule_runs('nightly') \gset
+select (scheduled at time zone 'Europe/Berlin')::date - 1 as first, scheduled as night from romancy.schedule_runs('nightly') \gset
 select status as "figures are late" from romancy.schedule_runs('nightly');
 select nightly.loaded(:'first', '{10, 20, 12.50}') \g /dev/null
 call romancy.drain() \g /dev/null
@@ -21,7 +21,7 @@ select status as "no figures", error->>'sqlstate' as error from romancy.schedule
 select paused, runs, completed, failed, next_run is not null as goes_on from romancy.schedules where name = 'nightly';
 
 -- the three nights before the schedule existed: one report after the other, none twice
-select romancy.backfill_schedule('nightly', (:'first'::date - 2)::timestamptz, (:'first'::date + 1)::timestamptz, overlap => 'queue_all') as nights;
+select romancy.backfill_schedule('nightly', (:'first'::date - 2)::timestamptz, to_time => (:'night'::timestamptz at time zone 'Europe/Berlin' - interval '1 day') at time zone 'Europe/Berlin' + interval '1 us', overlap => 'queue_all') as nights;
 do $$
 declare
 	day date;

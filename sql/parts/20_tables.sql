@@ -40,9 +40,11 @@ CREATE TABLE romancy.t_control (
 	system_identifier bigint NOT NULL,
 	database_oid oid NOT NULL,
 	xids_of bigint NOT NULL,
+	timeline int NOT NULL,
 	adopted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (system_identifier, database_oid, adopted_at));
 COMMENT ON TABLE romancy.t_control IS 'The cluster and database that the work in this schema belongs to';
+COMMENT ON COLUMN romancy.t_control.timeline IS 'The cluster''s timeline then: a later one that began at a recovery target is a copy''s';
 COMMENT ON COLUMN romancy.t_control.xids_of IS 'Identifier of the cluster whose transaction ids stand in the tables of messages';
 
 /*

@@ -154,6 +154,14 @@ RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_get_hist
 REVOKE ALL ON FUNCTION romancy.get_history(uuid, bigint, int) FROM PUBLIC;
 COMMENT ON FUNCTION romancy.get_history(uuid, bigint, int) IS 'The events of an instance, by pages';
 
+CREATE FUNCTION romancy.check_replay(
+	workflow text, handler text DEFAULT NULL, filter jsonb DEFAULT NULL,
+	OUT instance_id uuid, OUT "position" bigint, OUT recorded text, OUT asked text)
+RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_check_replay';
+REVOKE ALL ON FUNCTION romancy.check_replay(text, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION romancy.check_replay(text, text, jsonb)
+IS 'Replays histories of a workflow against a handler, carrying out nothing: a row for each that would be paused with RM003';
+
 CREATE FUNCTION romancy.get_archived_history(
 	instance_id uuid,
 	after bigint DEFAULT 0,

@@ -1,8 +1,10 @@
 /*
  * The worker processes: what they are doing, and calls that steer them.
  */
-INSERT INTO romancy.t_control (system_identifier, database_oid, xids_of)
-SELECT c.system_identifier, d.oid, c.system_identifier
+INSERT INTO romancy.t_control (system_identifier, database_oid, xids_of, timeline)
+SELECT c.system_identifier, d.oid, c.system_identifier,
+	/* that of now; the control file's is that of the last checkpoint */
+	('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int
 FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
 WHERE d.datname = pg_catalog.current_database();
 

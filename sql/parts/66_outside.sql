@@ -1,7 +1,7 @@
 /* Workflow code that runs outside: the storage operations of a replay engine. */
 CREATE TYPE romancy.workflow_task AS (
 	token text, instance_id uuid, workflow text, version int, status text,
-	input jsonb, attempt int, deadline timestamptz, history jsonb);
+	input jsonb, attempt int, deadline timestamptz, history jsonb, namespace text);
 COMMENT ON TYPE romancy.workflow_task IS 'A claimed workflow instance: what romancy.fetch_workflows returns';
 
 CREATE FUNCTION romancy.outside(input jsonb) RETURNS jsonb

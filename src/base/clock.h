@@ -14,6 +14,9 @@
 /* Now, by clock_timestamp() plus this session's offset (never transaction start). */
 extern TimestampTz rom_now(void);
 
+/* What was written more than so many microseconds after now was written by a clock that has been set back. */
+#define ROM_AHEAD_MIN USECS_PER_SEC
+
 /* Moves this session's clock so that rom_now() is at least until. */
 extern void rom_clock_advance(TimestampTz until);
 

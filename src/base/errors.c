@@ -15,6 +15,11 @@
 #include "base/guc.h"
 #include "base/jb.h"
 
+/* Longest text of an error that is kept, in bytes, what stands behind one that was cut, and how long that is at most. */
+#define TEXT_MAX (64 * 1024)
+#define MARK "... (cut: it had "
+#define MARK_MAX 64
+
 /* make builds the object; code: a name given in place of a SQLSTATE, or NULL. */
 static Jsonb *
 make(int sqlerrcode, const char *message, const char *detail, const char *hint,
@@ -57,19 +62,46 @@ has_code(const ErrorData *edata)
 }
 
 /*
- * clip cuts text to romancy.max_payload_size. An error's texts may be longer than any jsonb
- * holds; its activity would then fail at being recorded, and be tried for ever.
+ * clip cuts a text to TEXT_MAX bytes, or to romancy.max_payload_size where that is less, and says so behind. An error's
+ * texts may be longer than any jsonb holds; its activity would then fail at being recorded, and be tried for ever.
  */
 static const char *
 clip(const char *text)
 {
-	int			max = Min(rom_guc_max_payload_size, 16 * 1024 * 1024);
-	int			len;
+	int			max = Min(rom_guc_max_payload_size, TEXT_MAX);
+	Size		len;
 
 	if (text == NULL || (len = strlen(text)) <= max)
 		return text;
+	/* one that was cut before, and its mark */
+	if (len <= max + MARK_MAX && text[len - 1] == ')' && strstr(text + max - MAX_MULTIBYTE_CHAR_LEN, MARK) != NULL)
+		return text;
+	return psprintf("%.*s" MARK "%zu bytes)", pg_mbcliplen(text, Min(len, max + 1), max), text, len);
+}
 
-	return pnstrdup(text, pg_mbcliplen(text, len, max));
+/* bound clips a text in place, and gives its memory back. */
+static void
+bound(char **text)
+{
+	char	   *whole = *text;
+
+	*text = unconstify(char *, clip(whole));
+	if (*text != whole)
+		pfree(whole);
+}
+
+ErrorData *
+rom_error_take(void)
+{
+	ErrorData  *edata = CopyErrorData();
+
+	/* the server's own copy goes first: it may be hundreds of megabytes */
+	FlushErrorState();
+	bound(&edata->message);
+	bound(&edata->detail);
+	bound(&edata->hint);
+	bound(&edata->context);
+	return edata;
 }
 
 /* own_context is a context without its last line, where that tells the running instance. */

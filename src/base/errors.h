@@ -34,6 +34,12 @@
 																			 * signature, policy,
 																			 * filter, schedule */
 
+/*
+ * Takes the error that a PG_CATCH has caught: CopyErrorData() and FlushErrorState(), with texts that are cut, and
+ * marked, where they are longer than is kept of an error. In the current context, which must not be ErrorContext.
+ */
+extern ErrorData *rom_error_take(void);
+
 /* What raise_terminal() puts into PG_DIAG_DATATYPE_NAME; an error code that is no SQLSTATE goes to PG_DIAG_CONSTRAINT_NAME. */
 #define ROM_TERMINAL_MARK "romancy.terminal"
 

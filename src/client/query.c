@@ -58,6 +58,10 @@ static RomStatement select_archive = {
 	3, {UUIDOID, INT8OID, INT8OID}
 };
 
+static RomStatement select_output = {
+	"SELECT output FROM romancy.t_instance WHERE instance_id = $1", 1, {UUIDOID}
+};
+
 static RomStatement select_value = {
 	"SELECT value FROM romancy.t_value WHERE instance_id = $1 AND key = $2",
 	2, {UUIDOID, TEXTOID}
@@ -142,14 +146,36 @@ romancy_list_instances(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* put_event stores one event as get_history shows it. */
+/* read_output is the output of a completed instance, or NULL. Engine scope needed. */
+static Jsonb *
+read_output(const pg_uuid_t *id)
+{
+	Datum		value = UUIDPGetDatum(id);
+	MemoryContext cxt = CurrentMemoryContext;
+	bool		isnull = true;
+
+	if (rom_execute(&select_output, &value, NULL, 1) == 1)
+		value = rom_value_copy(0, 1, &isnull, cxt);
+	return isnull ? NULL : DatumGetJsonbP(value);
+}
+
+/* put_event stores one event as get_history shows it. id: whose it is. Engine scope needed. */
 static void
-put_event(ReturnSetInfo *rsinfo, const RomEvent *event)
+put_event(ReturnSetInfo *rsinfo, const pg_uuid_t *id, RomEvent *event)
 {
 	Datum		values[5];
 	bool		nulls[5] = {false};
-	Jsonb	   *data = rom_event_data(event);
+	Jsonb	   *data;
 
+	/* a large one is with the instance alone (turn/verdict.c) */
+	if (event->type == ROM_EVENT_WORKFLOW_COMPLETED && event->result == NULL)
+	{
+		SPITupleTable *table = SPI_tuptable;
+
+		event->result = read_output(id);
+		SPI_tuptable = table;
+	}
+	data = rom_event_data(event);
 	values[0] = Int64GetDatum(event->seq);
 	values[1] = CStringGetTextDatum(rom_event_name(event->type));
 	nulls[2] = event->step == NULL;
@@ -162,7 +188,7 @@ put_event(ReturnSetInfo *rsinfo, const RomEvent *event)
 
 /* put_rows stores the events after *after of the rows of set, until count reaches size. Returns whether there may be more. */
 static bool
-put_rows(const RomRowSet *set, ReturnSetInfo *rsinfo, uint64 n, int64 *after, int *count, int size)
+put_rows(const RomRowSet *set, ReturnSetInfo *rsinfo, const pg_uuid_t *id, uint64 n, int64 *after, int *count, int size)
 {
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -178,7 +204,7 @@ put_rows(const RomRowSet *set, ReturnSetInfo *rsinfo, uint64 n, int64 *after, in
 				continue;
 			if (*count == size)
 				return false;
-			put_event(rsinfo, list.events[j]);
+			put_event(rsinfo, id, list.events[j]);
 			*after = list.events[j]->seq;
 			(*count)++;
 		}
@@ -218,7 +244,7 @@ history_page(FunctionCallInfo fcinfo, RomStatement *statement)
 		values[2] = Int64GetDatum(HISTORY_ROWS);
 		n = rom_execute_rows(&set, statement, values, NULL, 0);
 		old = MemoryContextSwitchTo(cxt);
-		more = put_rows(&set, rsinfo, n, &after, &count, size);
+		more = put_rows(&set, rsinfo, id, n, &after, &count, size);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(cxt);
 		rom_execute_free(&set);

@@ -5,7 +5,7 @@
  *
  * A row of t_control names the cluster and the database. Where it names others,
  * the tables came with a copy, and nothing of it runs until an administrator
- * adopts it. A copy that brought no work needs none of that.
+ * adopts it. So they did where the cluster has since been restored to a point in time: the history of its timeline says so. A copy that brought no work needs none of that.
  *
  * Rows that were restored from a dump of another cluster hold transaction ids
  * that may be given out here once more, or never. They are replaced when they
@@ -23,6 +23,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
@@ -30,6 +31,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -42,12 +44,62 @@
 #include "instances/control.h"
 #include "memory/wake.h"
 
+/*
+ * begins_at_target reads the history file of timeline now, and says whether one since timeline since began because
+ * recovery had come to its target: at a point in time. A standby that was promoted, and a recovery to the
+ * end of the archive, leave "no recovery target specified" (getRecoveryStopReason() in the server).
+ */
+static bool
+begins_at_target(TimeLineID since, TimeLineID now)
+{
+	char		path[MAXPGPATH];
+	char		line[MAXPGPATH];
+	bool		at_target = false;
+	FILE	   *file;
+
+	TLHistoryFilePath(path, now);
+	file = AllocateFile(path, "r");
+	while (file != NULL && !at_target && fgets(line, sizeof(line), file) != NULL)
+	{
+		unsigned int parent;
+
+		if (sscanf(line, "%u\t%*X/%*X\t", &parent) == 1 && parent >= since)
+			at_target = strstr(line, "no recovery target specified") == NULL;
+	}
+	if (file != NULL)
+		FreeFile(file);
+	return at_target;
+}
+
+/* is_restored: was the cluster, since the work became this database's on timeline since, restored to a point in time? */
+static bool
+is_restored(TimeLineID since)
+{
+	static TimeLineID known_since = 0;
+	static TimeLineID known_now = 0;
+	static bool known = false;
+	TimeLineID	now;
+
+	if (RecoveryInProgress())
+		return false;
+	now = GetWALInsertionTimeLine();
+	if (now <= since)
+		return false;
+	if (known_since != since || known_now != now)
+	{
+		known = begins_at_target(since, now);
+		known_since = since;
+		known_now = now;
+	}
+	return known;
+}
+
 /* Every row has to name us: a restored dump brings its own one beside that of CREATE EXTENSION. */
 bool
 rom_control_matches(void)
 {
 	static RomStatement stmt = {
-		"SELECT pg_catalog.bool_and(system_identifier = $1 AND database_oid = $2)"
+		"SELECT pg_catalog.bool_and(system_identifier = $1 AND database_oid = $2), pg_catalog.max(timeline)"
 		" FROM romancy.t_control",
 		2, {INT8OID, OIDOID}
 	};
@@ -63,6 +115,7 @@ rom_control_matches(void)
 	rom_execute_rows(&set, &stmt, values, NULL, 0);
 	matches = DatumGetBool(rom_value(&set, 0, 1, &isnull));
 	matches = matches && !isnull;
+	matches = matches && !is_restored((TimeLineID) DatumGetInt32(rom_value(0, 2, &isnull)));
 	rom_engine_end(&engine);
 	return matches;
 }
@@ -145,14 +198,15 @@ write_control(void)
 {
 	static RomStatement clear = {"DELETE FROM romancy.t_control", 0, {0}};
 	static RomStatement insert = {
-		"INSERT INTO romancy.t_control (system_identifier, database_oid, xids_of)"
-		" VALUES ($1, $2, $1)",
-		2, {INT8OID, OIDOID}
+		"INSERT INTO romancy.t_control (system_identifier, database_oid, xids_of, timeline)"
+		" VALUES ($1, $2, $1, $3)",
+		3, {INT8OID, OIDOID, INT4OID}
 	};
-	Datum		values[2];
+	Datum		values[3];
 
 	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[1] = ObjectIdGetDatum(MyDatabaseId);
+	values[2] = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	rom_execute(&clear, NULL, NULL, 0);
 	rom_execute(&insert, values, NULL, 0);
 }
@@ -182,7 +236,7 @@ static TransactionId
 copied_by(void)
 {
 	static RomStatement stmt = {
-		"SELECT pg_catalog.count(*) = 1 AND pg_catalog.bool_and(system_identifier = $1)"
+		"SELECT pg_catalog.count(*) = 1 AND pg_catalog.bool_and(system_identifier = $1), pg_catalog.max(timeline)"
 		" FROM romancy.t_control",
 		1, {INT8OID}
 	};
@@ -198,6 +252,8 @@ copied_by(void)
 	rom_execute_rows(&set, &stmt, &value, NULL, 0);
 	within = DatumGetBool(rom_value(&set, 0, 1, &isnull));
 	within = within && !isnull;
+	/* nor can it be told of all that was restored to a point in time */
+	within = within && !is_restored((TimeLineID) DatumGetInt32(rom_value(0, 2, &isnull)));
 	rom_engine_end(&engine);
 	if (!within)
 		return xid;

@@ -34,6 +34,9 @@ rom_bucket_refill(RomBucket *bucket, int rate, int64 period, TimestampTz now)
 		bucket->left = bucket->left / bucket->rate * rate;
 	bucket->rate = rate;
 	bucket->period = period;
+	/* filled by a clock that was ahead, and has been set back */
+	if (bucket->at > now + 2 * COVER)
+		bucket->at = now;
 	if (now <= bucket->at)
 		return;
 	bucket->left = Min(rate, bucket->left + (now - bucket->at) / rom_bucket_every(bucket));

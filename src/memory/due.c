@@ -491,6 +491,22 @@ rom_due_drop_farthest(RomDue *heaps,
 	heaps->ndeadlines = keep;
 }
 
+void
+rom_due_earlier(RomDue *heaps, int64 step, TimestampTz now)
+{
+	/* all by the same: the heap's order stays */
+	for (int i = 0; i < heaps->ndeadlines; i++)
+		heaps->deadlines.nodes[heaps->heap[i]].at -= step;
+	for (int i = 0; i < heaps->nqueues; i++)
+	{
+		RomDueQueue *queue = &heaps->queues[i];
+
+		queue->waiting_since = Min(queue->waiting_since, now);
+		queue->slow_since = Min(queue->slow_since, now);
+		queue->quick_at = Min(queue->quick_at, now);
+	}
+}
+
 bool
 rom_due_half_empty(RomDue *heaps)
 {

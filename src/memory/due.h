@@ -89,6 +89,9 @@ extern bool rom_due_take_deadline(RomDue *heaps, TimestampTz now,
 extern void rom_due_drop_farthest(RomDue *heaps,
 								  void (*dropped) (Oid dbid, TimestampTz at));
 
+/* Has all deadlines come by step microseconds earlier, for a clock that was set back to now. */
+extern void rom_due_earlier(RomDue *heaps, int64 step, TimestampTz now);
+
 /* Are fewer than half of the places for deadlines taken? */
 extern bool rom_due_half_empty(RomDue *heaps);
 

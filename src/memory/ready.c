@@ -608,6 +608,16 @@ rom_ready_pump(void)
 	return next;
 }
 
+void
+rom_ready_earlier(int64 step)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(ready_lock, LW_EXCLUSIVE);
+	rom_due_earlier(heaps, step, now);
+	LWLockRelease(ready_lock);
+}
+
 int
 rom_ready_list(RomReadyQueue *queues)
 {

@@ -60,6 +60,9 @@ extern void rom_ready_quick_done(void);
  */
 extern bool rom_ready_rest(int worker, bool leave, TimestampTz *until);
 
+/* Has all deadlines come by step microseconds earlier: the clock was set back by so much. */
+extern void rom_ready_earlier(int64 step);
+
 /* Moves everything on; returns the nearest deadline, DT_NOEND for none. */
 extern TimestampTz rom_ready_pump(void);
 

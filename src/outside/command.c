@@ -33,126 +33,15 @@
 #include "instances/event.h"
 #include "messages/message.h"
 #include "outside/command.h"
+#include "outside/op.h"
 #include "steps/timer.h"
+#include "tasks/signature.h"
 #include "turn/call.h"
 #include "turn/carry.h"
 #include "turn/context.h"
 #include "turn/replay.h"
 #include "turn/schedule.h"
 #include "turn/turn.h"
-
-/* Types of the arguments of the SQL functions below. */
-typedef enum ArgType
-{
-	ARG_TEXT,
-	ARG_JSONB,
-	ARG_INTERVAL,
-	ARG_UUID,
-	ARG_BYTEA,					/* base64 in the command */
-	ARG_INT,
-	ARG_TIME,					/* an instant */
-	ARG_STEP,					/* the command's id, as text */
-} ArgType;
-
-/* One argument of an op's SQL texts: the command's key of it. */
-typedef struct Arg
-{
-	const char *key;
-	ArgType		type;
-	bool		needed;
-} Arg;
-
-#define ARGS_MAX 9
-
-/* What an "op" is. Parameter $n of its texts is args[n - 1]. */
-typedef struct Op
-{
-	const char *name;
-	const char *call;			/* makes the call as a handler makes it */
-	const char *spawn;			/* schedules the step; NULL: there is no such
-								 * call */
-	bool		waits;			/* call may wait: only as the last command */
-	const char *label;			/* key of what is recorded as the step's name,
-								 * or NULL */
-	RomEventType events[4];		/* that history may hold for the step,
-								 * 0-terminated */
-	Arg			args[ARGS_MAX];
-} Op;
-
-static const Op ops[] = {
-	{"activity",
-		"SELECT romancy.activity($1, $2, $3, $4)",
-		"SELECT romancy.spawn($1, $2, $3, $4)", true, "name",
-		{ROM_EVENT_ACTIVITY_SCHEDULED, ROM_EVENT_ACTIVITY_COMPLETED, ROM_EVENT_ACTIVITY_FAILED},
-	{{"name", ARG_TEXT, true}, {"input", ARG_JSONB}, {"id", ARG_STEP}, {"retry", ARG_JSONB}}},
-	{"child",
-		"SELECT romancy.call_workflow($1, $2, $3, coalesce($4, 'cancel'), $5, $6, $7, $8)",
-		"SELECT romancy.spawn_workflow($1, $2, $3, coalesce($4, 'cancel'), $5, $6, $7, $8)", true, "name",
-		{ROM_EVENT_CHILD_SCHEDULED, ROM_EVENT_CHILD_COMPLETED, ROM_EVENT_CHILD_FAILED},
-		{{"name", ARG_TEXT, true}, {"input", ARG_JSONB}, {"id", ARG_STEP}, {"on_parent_close", ARG_TEXT},
-	{"version", ARG_INT}, {"priority", ARG_INT}, {"labels", ARG_JSONB}, {"execution_timeout", ARG_INTERVAL}}},
-	{"timer",
-		"SELECT romancy.sleep_until($1, $2)", NULL, true, NULL,
-		{ROM_EVENT_TIMER_SCHEDULED, ROM_EVENT_TIMER_EXPIRED},
-	{{"until", ARG_TIME, true}, {"id", ARG_STEP}}},
-	{"receive",
-		"SELECT romancy.receive($1, $2, $3)",
-		"SELECT romancy.spawn_receive($1)", true, "channel",
-		{ROM_EVENT_RECEIVE_SCHEDULED, ROM_EVENT_MESSAGE_RECEIVED, ROM_EVENT_MESSAGE_TIMEOUT},
-	{{"channel", ARG_TEXT, true}, {"timeout", ARG_INTERVAL}, {"id", ARG_STEP}}},
-	{"event",
-		"SELECT romancy.wait_event($1, $2, $3)", NULL, true, NULL,
-		{ROM_EVENT_EVENT_RECEIVED, ROM_EVENT_MESSAGE_RECEIVED, ROM_EVENT_MESSAGE_TIMEOUT},
-	{{"type", ARG_TEXT, true}, {"timeout", ARG_INTERVAL}, {"id", ARG_STEP}}},
-	{"subscribe",
-		"SELECT romancy.subscribe($1, coalesce($2, 'broadcast'))", NULL, false, NULL,
-		{ROM_EVENT_SUBSCRIBED},
-	{{"channel", ARG_TEXT, true}, {"mode", ARG_TEXT}}},
-	{"unsubscribe",
-		"SELECT romancy.unsubscribe($1)", NULL, false, NULL,
-		{ROM_EVENT_UNSUBSCRIBED},
-	{{"channel", ARG_TEXT, true}}},
-	{"publish",
-		"SELECT romancy.publish($1, $2, $3, $4)", NULL, false, NULL,
-		{ROM_EVENT_MESSAGE_PUBLISHED},
-	{{"channel", ARG_TEXT, true}, {"data", ARG_JSONB}, {"metadata", ARG_JSONB}, {"data_binary", ARG_BYTEA}}},
-	{"send_to",
-		"SELECT romancy.send_to($1, $2, $3, $4, $5)", NULL, false, NULL,
-		{ROM_EVENT_MESSAGE_SENT},
-		{{"instance_id", ARG_UUID, true}, {"channel", ARG_TEXT, true}, {"data", ARG_JSONB},
-	{"metadata", ARG_JSONB}, {"data_binary", ARG_BYTEA}}},
-	{"raise_event",
-		"SELECT romancy.raise_event($1, $2, $3, $4, $5, NULL, $6, $7, $8, $9)", NULL, false, NULL,
-		{ROM_EVENT_EVENT_RAISED},
-		{{"type", ARG_TEXT, true}, {"source", ARG_TEXT, true}, {"data", ARG_JSONB}, {"event_id", ARG_TEXT},
-		{"subject", ARG_TEXT}, {"datacontenttype", ARG_TEXT}, {"data_binary", ARG_BYTEA},
-	{"extensions", ARG_JSONB}, {"instance_id", ARG_UUID}}},
-	{"start",
-		"SELECT romancy.start_workflow($1, $2, $3, $4, NULL, coalesce($5, 0), $6, $7, $8)", NULL, false, NULL,
-		{ROM_EVENT_WORKFLOW_STARTED},
-		{{"name", ARG_TEXT, true}, {"input", ARG_JSONB}, {"instance_id", ARG_UUID},
-		{"idempotency_key", ARG_TEXT}, {"priority", ARG_INT}, {"labels", ARG_JSONB}, {"version", ARG_INT},
-	{"execution_timeout", ARG_INTERVAL}}},
-	{"cancel",
-		"SELECT romancy.cancel_workflow($1, $2)", NULL, false, NULL,
-		{ROM_EVENT_CANCEL_REQUESTED},
-	{{"instance_id", ARG_UUID, true}, {"reason", ARG_TEXT}}},
-	{"join_group",
-		"SELECT romancy.join_group($1)", NULL, false, NULL,
-		{ROM_EVENT_GROUP_JOINED},
-	{{"name", ARG_TEXT, true}}},
-	{"leave_group",
-		"SELECT romancy.leave_group($1)", NULL, false, NULL,
-		{ROM_EVENT_GROUP_LEFT},
-	{{"name", ARG_TEXT, true}}},
-	{"compensate",
-		"SELECT romancy.compensate()", NULL, true, NULL,
-	{ROM_EVENT_COMPENSATED}},
-	{"recur",
-		"SELECT romancy.recur($1)", NULL, true, NULL,
-		{ROM_EVENT_WORKFLOW_RECURRED},
-	{{"input", ARG_JSONB}}},
-};
 
 /* ---------------------------------------------------------------- checking */
 
@@ -189,25 +78,25 @@ rom_command_step(Jsonb *object, const char *what)
 }
 
 /* find_op finds a command's op. */
-static const Op *
+static const RomOp *
 find_op(Jsonb *command, const char *what)
 {
 	char	   *name = rom_jb_get_text(command, "op");
+	const RomOp *op = name ? rom_op_find(name) : NULL;
 
-	for (int i = 0; name != NULL && i < lengthof(ops); i++)
-		if (strcmp(ops[i].name, name) == 0)
-			return &ops[i];
+	if (op != NULL)
+		return op;
 	ereport(ERROR,
 			(errcode(ERRCODE_ROM_DEFINITION),
 			 name == NULL ? errmsg("%s: \"op\" is missing", what) :
 			 errmsg("%s: unknown op \"%s\"", what, name),
-			 errhint("Ops are activity, child, timer, receive, event, subscribe, unsubscribe, publish, send_to, raise_event, start, cancel, join_group, leave_group, compensate and recur.")));
+			 errhint("Ops are " ROM_OP_NAMES ".")));
 	return NULL;
 }
 
 /* check_arg raises RM012 where a member is not what its parameter takes. */
 static void
-check_arg(Jsonb *command, const Arg *arg, const char *what)
+check_arg(Jsonb *command, const RomOpArg *arg, const char *what)
 {
 	Jsonb	   *value = member(command, arg->key);
 	char	   *text;
@@ -225,7 +114,7 @@ check_arg(Jsonb *command, const Arg *arg, const char *what)
 
 	switch (arg->type)
 	{
-		case ARG_TEXT:
+		case ROM_OP_ARG_TEXT:
 			if (text == NULL)
 				bad(what, arg->key, "a text");
 			if (strcmp(arg->key, "channel") == 0 || strcmp(arg->key, "type") == 0)
@@ -233,7 +122,7 @@ check_arg(Jsonb *command, const Arg *arg, const char *what)
 			if (strcmp(arg->key, "name") == 0)
 				rom_call_check_name(text);
 			break;
-		case ARG_JSONB:
+		case ROM_OP_ARG_JSONB:
 			if (strcmp(arg->key, "retry") == 0)
 			{
 				RomRetryPolicy policy;
@@ -241,28 +130,30 @@ check_arg(Jsonb *command, const Arg *arg, const char *what)
 				rom_retry_defaults(&policy);
 				rom_retry_overlay(&policy, value, "retry");
 			}
+			if (strcmp(arg->key, "signature") == 0)
+				(void) rom_signature_check(value);
 			rom_arg_check_payload(value, arg->key);
 			break;
-		case ARG_INTERVAL:
+		case ROM_OP_ARG_INTERVAL:
 			if (text == NULL || !rom_arg_input_interval(text, &interval) ||
 				!rom_arg_interval_usec(&interval, &us) || us < 0)
 				bad(what, arg->key, "an interval that is not negative, as text");
 			break;
-		case ARG_UUID:
+		case ROM_OP_ARG_UUID:
 			if (text == NULL || !rom_arg_input_uuid(text, &uuid))
 				bad(what, arg->key, "a uuid, as text");
 			break;
-		case ARG_BYTEA:
+		case ROM_OP_ARG_BYTEA:
 			if (text == NULL || rom_message_base64_decode(text) == NULL)
 				bad(what, arg->key, "base64");
 			break;
-		case ARG_INT:
+		case ROM_OP_ARG_INT:
 			if (rom_jb_get_int(command, arg->key, PG_INT64_MIN) < PG_INT32_MIN ||
 				rom_jb_get_int(command, arg->key, PG_INT64_MAX) > PG_INT32_MAX)
 				bad(what, arg->key, "an integer");
 			break;
-		case ARG_TIME:
-		case ARG_STEP:
+		case ROM_OP_ARG_TIME:
+		case ROM_OP_ARG_STEP:
 			break;
 	}
 }
@@ -324,7 +215,7 @@ element(Jsonb *array, int n, const char *what)
 static Jsonb *
 check_command(Jsonb *command, const char *what, bool waits)
 {
-	const Op   *op = find_op(command, what);
+	const RomOp *op = find_op(command, what);
 
 	(void) rom_command_step(command, what);
 	if (strcmp(op->name, "timer") == 0)
@@ -336,7 +227,7 @@ check_command(Jsonb *command, const char *what, bool waits)
 		command = rom_jb_with(command, "until", rom_jb_get_json(rom_jb_end(&jb), "until"));
 	}
 	else
-		for (int i = 0; i < ARGS_MAX && op->args[i].key != NULL; i++)
+		for (int i = 0; i < ROM_OP_ARGS_MAX && op->args[i].key != NULL; i++)
 			check_arg(command, &op->args[i], what);
 	if (op->waits && !waits && op->spawn == NULL && strcmp(op->name, "timer") != 0)
 		ereport(ERROR,
@@ -451,11 +342,11 @@ rom_command_sql(const char *sql, int nargs, Oid *types, Datum *values, const cha
 
 /* argument makes a datum of a member; false where it is null. *type is its type in any case. */
 static bool
-argument(Jsonb *command, const Arg *arg, Datum *value, Oid *type)
+argument(Jsonb *command, const RomOpArg *arg, Datum *value, Oid *type)
 {
 	static const Oid types[] = {
-		[ARG_TEXT] = TEXTOID,[ARG_JSONB] = JSONBOID,[ARG_INTERVAL] = INTERVALOID,[ARG_UUID] = UUIDOID,
-		[ARG_BYTEA] = BYTEAOID,[ARG_INT] = INT4OID,[ARG_TIME] = TIMESTAMPTZOID,[ARG_STEP] = TEXTOID,
+		[ROM_OP_ARG_TEXT] = TEXTOID,[ROM_OP_ARG_JSONB] = JSONBOID,[ROM_OP_ARG_INTERVAL] = INTERVALOID,[ROM_OP_ARG_UUID] = UUIDOID,
+		[ROM_OP_ARG_BYTEA] = BYTEAOID,[ROM_OP_ARG_INT] = INT4OID,[ROM_OP_ARG_TIME] = TIMESTAMPTZOID,[ROM_OP_ARG_STEP] = TEXTOID,
 	};
 	char	   *text = rom_jb_get_text(command, arg->key);
 	Jsonb	   *json;
@@ -465,33 +356,33 @@ argument(Jsonb *command, const Arg *arg, Datum *value, Oid *type)
 	*type = types[arg->type];
 	switch (arg->type)
 	{
-		case ARG_JSONB:
+		case ROM_OP_ARG_JSONB:
 			/* the document null is a value of its own */
 			json = rom_jb_get_json(command, arg->key);
 			*value = PointerGetDatum(json);
 			return json != NULL;
-		case ARG_INT:
+		case ROM_OP_ARG_INT:
 			*value = Int32GetDatum(rom_jb_get_int(command, arg->key, 0));
 			return member(command, arg->key) != NULL;
-		case ARG_TIME:
+		case ROM_OP_ARG_TIME:
 			*value = TimestampTzGetDatum(rom_jb_get_time(command, arg->key));
 			return true;
-		case ARG_INTERVAL:
+		case ROM_OP_ARG_INTERVAL:
 			interval = palloc_object(Interval);
 			*value = PointerGetDatum(interval);
 			return text !=NULL && rom_arg_input_interval(text, interval);
 
-		case ARG_UUID:
+		case ROM_OP_ARG_UUID:
 			uuid = palloc_object(pg_uuid_t);
 			*value = UUIDPGetDatum(uuid);
 			return text !=NULL && rom_arg_input_uuid(text, uuid);
 
-		case ARG_BYTEA:
+		case ROM_OP_ARG_BYTEA:
 			*value = text ? PointerGetDatum(rom_message_base64_decode(text)) : (Datum) 0;
 			return text !=NULL;
 
-		case ARG_TEXT:
-		case ARG_STEP:
+		case ROM_OP_ARG_TEXT:
+		case ROM_OP_ARG_STEP:
 			*value = text ? CStringGetTextDatum(text) : (Datum) 0;
 			return text !=NULL;
 	}
@@ -515,14 +406,14 @@ spawn_timer(Jsonb *command)
 
 /* make_call has the step of a command carried out by a handler's call. waits: so that it waits for its end. */
 static void
-make_call(RomTurn *turn, const Op *op, Jsonb *command, bool waits)
+make_call(RomTurn *turn, const RomOp *op, Jsonb *command, bool waits)
 {
-	Oid			types[ARGS_MAX];
-	Datum		values[ARGS_MAX];
-	char		nulls[ARGS_MAX];
+	Oid			types[ROM_OP_ARGS_MAX];
+	Datum		values[ROM_OP_ARGS_MAX];
+	char		nulls[ROM_OP_ARGS_MAX];
 	bool		spawned = op->waits && !waits;
 	int			n = 0;
-	int			most = ARGS_MAX;
+	int			most = ROM_OP_ARGS_MAX;
 	bool		has_id = false;
 
 	/* spawn_receive() takes the channel alone */
@@ -531,7 +422,7 @@ make_call(RomTurn *turn, const Op *op, Jsonb *command, bool waits)
 	for (; n < most && op->args[n].key != NULL; n++)
 	{
 		nulls[n] = argument(command, &op->args[n], &values[n], &types[n]) ? ' ' : 'n';
-		has_id |= op->args[n].type == ARG_STEP;
+		has_id |= op->args[n].type == ROM_OP_ARG_STEP;
 	}
 	/* a call that takes no activity_id gets it all the same */
 	turn->eval.given_step = NULL;
@@ -558,7 +449,7 @@ rom_command_mismatch(const char *workflow, int64 seq, const char *what, const ch
 
 /* is_same compares a command with the event that history holds for its id; where that is another step's, the instance is paused, and false returned. */
 static bool
-is_same(RomTurn *turn, const Op *op, Jsonb *command, RomEvent *event)
+is_same(RomTurn *turn, const RomOp *op, Jsonb *command, RomEvent *event)
 {
 	const char *what = NULL;
 	char	   *id = rom_jb_get_text(command, "id");
@@ -584,6 +475,10 @@ is_same(RomTurn *turn, const Op *op, Jsonb *command, RomEvent *event)
 	else if (op->label != NULL && strcmp(op->label, "name") == 0 && event->type != ROM_EVENT_CALL_FAILED &&
 			 !rom_carry_same_jsonb(event->input, rom_jb_get_json(command, "input")))
 		what = "another input";
+	else if (strcmp(op->name, "canvas") == 0 && event->type != ROM_EVENT_CALL_FAILED &&
+			 (event->input == NULL ||
+			  !rom_carry_same_jsonb(rom_jb_get_json(event->input, "signature"), rom_jb_get_json(command, "signature"))))
+		what = "another signature";
 	if (what == NULL)
 		return true;
 	if (!turn->wait.was_paused)
@@ -678,7 +573,7 @@ rom_command_carry_out(RomTurn *turn, Jsonb *command)
 	for (int i = 0; i < n; i++)
 	{
 		Jsonb	   *c = JsonbValueToJsonb(getIthJsonbValueFromContainer(&commands->root, i));
-		const Op   *op = find_op(c, "command");
+		const RomOp *op = find_op(c, "command");
 		KnownStep  *entry = hash_search(known, rom_jb_get_text(c, "id"), HASH_FIND, NULL);
 
 		if (entry != NULL)

@@ -24,6 +24,7 @@ typedef struct WorkflowOf
 	int32		version;
 	char	   *status;
 	Jsonb	   *input;
+	char	   *namespace;
 } WorkflowOf;
 
 /* workflow_of reads the instance of a workflow task, in the current context. */
@@ -31,8 +32,9 @@ static void
 workflow_of(RomTask *task, WorkflowOf *w)
 {
 	static RomStatement select = {
-		"SELECT i.workflow, d.version, i.status::text, i.input FROM romancy.t_instance i"
-		" JOIN romancy.t_workflow d ON d.def_id = i.def_id WHERE i.instance_id = $1",
+		"SELECT i.workflow, d.version, i.status::text, i.input, n.name FROM romancy.t_instance i"
+		" JOIN romancy.t_workflow d ON d.def_id = i.def_id"
+		" JOIN romancy.t_namespace n ON n.namespace_id = i.namespace WHERE i.instance_id = $1",
 		1, {UUIDOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
@@ -52,6 +54,7 @@ workflow_of(RomTask *task, WorkflowOf *w)
 		w->status = rom_value_text(&set, 0, 3, cxt);
 		value = rom_value_copy(&set, 0, 4, &isnull, cxt);
 		w->input = isnull ? NULL : DatumGetJsonbP(value);
+		w->namespace = rom_value_text(0, 5, cxt);
 	}
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(cxt);
@@ -75,6 +78,7 @@ fill_workflow(RomClaimed *claimed, Datum *values, bool *nulls)
 	values[6] = Int32GetDatum(task->attempt);
 	values[7] = TimestampTzGetDatum(claimed->deadline);
 	values[8] = PointerGetDatum(rom_program_history(task));
+	values[9] = CStringGetTextDatum(w.namespace);
 }
 
 PG_FUNCTION_INFO_V1(romancy_fetch_workflows);
@@ -108,6 +112,7 @@ workflow_json(RomClaimed *claimed)
 	rom_jb_text(&jb, "workflow", w.name);
 	rom_jb_int(&jb, "version", w.version);
 	rom_jb_text(&jb, "status", w.status);
+	rom_jb_text(&jb, "namespace", w.namespace);
 	rom_jb_json(&jb, "history", rom_program_history(task));
 	if (w.input)
 		rom_jb_json(&jb, "input", w.input);

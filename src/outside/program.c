@@ -27,7 +27,6 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "defs/namespace.h"
 #include "instances/history.h"
 #include "instances/inbox.h"
 #include "instances/instance.h"
@@ -60,7 +59,7 @@ void
 rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance)
 {
 	static RomStatement lock = {
-		"SELECT i.last_seq FROM romancy.t_instance i WHERE i.instance_id ="
+		"SELECT i.last_seq, i.namespace FROM romancy.t_instance i WHERE i.instance_id ="
 		" (SELECT t.instance_id FROM romancy.t_task t WHERE t.task_id = $1 AND t.kind = " ROM_SQL_TASK_WORKFLOW ")"
 		" AND i.wake_at IS NOT NULL FOR NO KEY UPDATE",
 		1, {UUIDOID}
@@ -76,17 +75,32 @@ rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance)
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
 	rom_engine_begin(&c->engine);
 	c->last_seq = 0;
+	c->namespace = 0;
 	if (with_instance)
 	{
 		values[0] = UUIDPGetDatum(&token.task_id);
 		if (rom_execute_rows(&set, &lock, values, NULL, 1) == 0)
 			lost();
 		c->last_seq = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+		c->namespace = DatumGetInt32(rom_value(&set, 0, 2, &isnull));
 	}
 	c->task = rom_lease_lock(&token, caller);
 	if (c->task == NULL || !c->task->live || c->task->kind != ROM_TASK_WORKFLOW)
 		lost();
 	MemoryContextSwitchTo(cxt);
+}
+
+void
+rom_program_note_compensation(RomProgram *c, RomEvent *event)
+{
+	char	   *compensation = rom_saga_compensation(c->namespace, event->name);
+	RomJb		jb;
+
+	if (compensation == NULL)
+		return;
+	rom_jb_begin(&jb);
+	rom_jb_text(&jb, "compensation", compensation);
+	event->detail = rom_jb_end(&jb);
 }
 
 void
@@ -268,7 +282,6 @@ romancy_record_activity(PG_FUNCTION_ARGS)
 {
 	RomProgram	c;
 	RomEvent	event = {0};
-	char	   *compensation;
 
 	event.type = ROM_EVENT_ACTIVITY_COMPLETED;
 	event.step = step_arg(fcinfo, 1);
@@ -279,16 +292,8 @@ romancy_record_activity(PG_FUNCTION_ARGS)
 		event.result = rom_jb_null_document();
 	rom_arg_check_payload(event.input, "input");
 	rom_arg_check_payload(event.result, "result");
-	compensation = rom_saga_compensation(rom_namespace_current(), event.name);
-	if (compensation != NULL)
-	{
-		RomJb		jb;
-
-		rom_jb_begin(&jb);
-		rom_jb_text(&jb, "compensation", compensation);
-		event.detail = rom_jb_end(&jb);
-	}
 	rom_program_enter(fcinfo, &c, true);
+	rom_program_note_compensation(&c, &event);
 	return record(&c, &event);
 }
 

@@ -18,7 +18,8 @@
 typedef struct RomProgram
 {
 	RomTask    *task;
-	int64		last_seq;
+	int64		last_seq;		/* 0 without the instance's row */
+	int32		namespace;		/* likewise */
 	RomEngine	engine;
 } RomProgram;
 
@@ -27,6 +28,12 @@ typedef struct RomProgram
  * the instance's row before it. RM009 when the lease was lost.
  */
 extern void rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance);
+
+/*
+ * Notes in an event of an activity that has completed which activity undoes it, as the instance's namespace
+ * defines it. Needs the instance's row.
+ */
+extern void rom_program_note_compensation(RomProgram *c, RomEvent *event);
 
 /* Ends the lease, has the executor carry the command out, and leaves the engine. */
 extern void rom_program_command(RomProgram *c, Jsonb *command);

@@ -28,7 +28,6 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
-#include "defs/namespace.h"
 #include "instances/history.h"
 #include "instances/instance.h"
 #include "memory/progress.h"
@@ -40,7 +39,6 @@
 #include "turn/call.h"
 #include "turn/carry.h"
 #include "turn/replay.h"
-#include "turn/saga.h"
 #include "turn/turn.h"
 
 /* Most events of one call. */
@@ -90,7 +88,6 @@ static void
 read_activity(RomEvent *event, Jsonb *object, const char *what)
 {
 	Jsonb	   *error = rom_jb_get_json(object, "error");
-	char	   *compensation;
 
 	event->name = text_of(object, "name", what);
 	event->input = rom_jb_get_json(object, "input");
@@ -114,15 +111,6 @@ read_activity(RomEvent *event, Jsonb *object, const char *what)
 	event->type = ROM_EVENT_ACTIVITY_COMPLETED;
 	event->result = or_null(rom_jb_get_json(object, "result"));
 	rom_arg_check_payload(event->result, "result");
-	compensation = rom_saga_compensation(rom_namespace_current(), event->name);
-	if (compensation != NULL)
-	{
-		RomJb		jb;
-
-		rom_jb_begin(&jb);
-		rom_jb_text(&jb, "compensation", compensation);
-		event->detail = rom_jb_end(&jb);
-	}
 }
 
 /* read_value reads a recorded value: now, random, uuid. */
@@ -390,6 +378,8 @@ append(RomProgram *p, Record *records, int n)
 		if (event->type == 0 || records[i].known)
 			continue;
 		event->at = now;
+		if (event->type == ROM_EVENT_ACTIVITY_COMPLETED)
+			rom_program_note_compensation(p, event);
 		compensations |= event->detail != NULL || event->type == ROM_EVENT_COMPENSATION_REGISTERED;
 		rom_event_list_add(&list, event, CurrentMemoryContext);
 	}

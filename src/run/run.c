@@ -122,6 +122,25 @@ crash_error(RomInstance *inst)
 						  NULL);
 }
 
+/*
+ * set_right has a wait that began ahead of now, by a clock that has been set back, end as long after now as it was
+ * to last. An instant that the handler named stays.
+ */
+static void
+set_right(RomTurn *turn)
+{
+	RomWait    *wait = turn->wait.before;
+	int64		ahead = wait->since - rom_now();
+
+	if (TIMESTAMP_NOT_FINITE(wait->since) || ahead < ROM_AHEAD_MIN)
+		return;
+	wait->since -= ahead;
+	if (!TIMESTAMP_NOT_FINITE(wait->until) &&
+		!(wait->name != NULL && strcmp(wait->kind, "timer") == 0 && strcmp(wait->name, "sleep_until") == 0))
+		wait->until -= ahead;
+	turn->wait.set_right = true;
+}
+
 /* begin_turn makes the turn of a claimed instance. */
 static RomTurn *
 begin_turn(RomInstance *inst, Oid owner, RomRun *run)
@@ -141,6 +160,7 @@ begin_turn(RomInstance *inst, Oid owner, RomRun *run)
 
 		turn->wait.before = rom_save_read_wait(inst->wait);
 		MemoryContextSwitchTo(old);
+		set_right(turn);
 		rom_saga_load(turn);
 	}
 	return turn;
@@ -151,7 +171,7 @@ static bool
 woken_in_vain(RomTurn *turn)
 {
 	return rom_arrival() != NULL && turn->wait.ninbox == 0 &&
-		turn->how.injected == NULL &&
+		turn->how.injected == NULL && !turn->wait.set_right &&
 		turn->inst->status == ROM_STATUS_WAITING_MESSAGE &&
 		turn->inst->wake_at > rom_now() && rom_arrival()->in_vain(turn);
 }

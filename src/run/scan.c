@@ -99,6 +99,39 @@ rom_scan_wake(RomScanPos *pos, int limit)
 	return (int) rows;
 }
 
+int
+rom_scan_ahead(RomScanPos *pos, int limit)
+{
+	static RomStatement stmt = {
+		"SELECT CASE WHEN status = 'pending' AND wake_at > updated_at + '1 s' THEN wake_at ELSE"
+		"  $3 + greatest(wake_at - updated_at, '0') END, instance_id, owner, priority, wake_at"
+		" FROM romancy.t_instance"
+		" WHERE (wake_at, instance_id) > ($1, $2) AND wake_at > $3 AND wake_at < 'infinity'"
+		" AND updated_at > $4 ORDER BY t_instance.wake_at, instance_id LIMIT $5",
+		5, {TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+	};
+	TimestampTz now = rom_now();
+	RomEngine	engine;
+	Datum		values[5];
+	uint64		rows;
+	bool		isnull;
+
+	rom_engine_begin(&engine);
+	values[0] = TimestampTzGetDatum(pos->wake_at);
+	values[1] = UUIDPGetDatum(&pos->id);
+	values[2] = TimestampTzGetDatum(now);
+	values[3] = TimestampTzGetDatum(now + ROM_AHEAD_MIN);
+	values[4] = Int32GetDatum(limit);
+	rows = rom_execute(&stmt, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		note_row(i, pos);
+		pos->wake_at = DatumGetTimestampTz(rom_value(i, 5, &isnull));
+	}
+	rom_engine_end(&engine);
+	return (int) rows;
+}
+
 /* kinds: requests that a paused instance heeds, too (RomInboxKind) */
 int
 rom_scan_inbox(pg_uuid_t *after, int limit)

@@ -28,6 +28,12 @@ typedef struct RomScanPos
  */
 extern int	rom_scan_wake(RomScanPos *pos, int limit);
 
+/*
+ * Live instances that were written at a time that lies ahead, by a clock that has been set back since: each is
+ * noted for as long after now as it was to wait then. A start that was asked for at a time keeps it. As for rom_scan_wake().
+ */
+extern int	rom_scan_ahead(RomScanPos *pos, int limit);
+
 /* Instances with rows in their inbox, at most limit after the id; returns how many, moves after. */
 extern int	rom_scan_inbox(pg_uuid_t *after, int limit);
 

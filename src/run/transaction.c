@@ -23,6 +23,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/errors.h"
 #include "base/session.h"
 #include "base/spi.h"
 #include "memory/slot.h"
@@ -90,9 +91,8 @@ rom_transaction_run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n,
 	{
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(batch_cxt);
-		*error = CopyErrorData();
+		*error = rom_error_take();
 		AbortOutOfAnyTransaction();
-		FlushErrorState();
 		rom_limit_reset();
 		rom_slot_member_end();
 		QueryCancelPending = false;

@@ -57,7 +57,7 @@ static RomStatement delete_started = {
 };
 
 static RomStatement insert_started = {
-	"INSERT INTO romancy.t_schedule_zones (started_at) VALUES ($1)", 1, {TIMESTAMPTZOID}
+	"INSERT INTO romancy.t_schedule_zones (started_at) VALUES ($1) ON CONFLICT DO NOTHING", 1, {TIMESTAMPTZOID}
 };
 
 /* Is a time too old to be caught up with? */
@@ -81,8 +81,6 @@ rom_fire_plan(RomPlan *plan, TimestampTz now)
 	TimestampTz time;
 	TimestampTz due;
 
-	if (plan->zone == NULL && !plan->paused)
-		plan->pause_note = psprintf("timezone \"%s\" is not known any more", plan->zone_name);
 	time = rom_plan_next(plan, plan->after_at);
 	while ((due = rom_plan_due_at(plan, time)) <= now)
 	{

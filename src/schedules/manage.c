@@ -382,7 +382,7 @@ romancy_trigger_schedule(PG_FUNCTION_ARGS)
  *
  * Starts runs for the schedule's times from from_time on and before to_time, but for those that have a run; overlap says what
  * happens while one lives. Returns how many were started or wait. Errors: RM001, RM011 for more than 100,000 times,
- * RM012, 42501, RM004 in a workflow.
+ * RM012 for a range that ends before it begins or in the future, 42501, RM004 in a workflow.
  */
 Datum
 romancy_backfill_schedule(PG_FUNCTION_ARGS)
@@ -404,6 +404,15 @@ romancy_backfill_schedule(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("arguments \"from_time\" and \"to_time\" must not be null")));
+	if (from > to)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"from_time\" must not be later than \"to_time\"")));
+	if (to > rom_now())
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"to_time\" must not be in the future"),
+				 errhint("The schedule runs the times from now on by itself.")));
 	rom_engine_begin(&engine);
 	plan = rom_plan_lock(namespace, name, role);
 	if (plan == NULL)

@@ -381,6 +381,8 @@ rom_plan_save(RomPlan *plan, bool waits)
 	TimestampTz next = rom_plan_next(plan, plan->after_at);
 	TimestampTz due = waits ? DT_NOBEGIN : rom_plan_due_at(plan, next);
 
+	if (plan->zone == NULL && !plan->paused && plan->pause_note == NULL)
+		plan->pause_note = psprintf("timezone \"%s\" is not known any more", plan->zone_name);
 	if (plan->paused || plan->pause_note != NULL)
 		due = DT_NOEND;
 	values[0] = CStringGetTextDatum(plan->name);

@@ -126,7 +126,7 @@ extern int64 rom_plan_count(const RomPlan *plan, TimestampTz after, TimestampTz 
 
 /*
  * Writes what has changed, computes when it is due next, and asks for the sweep by then. waits: a run waits that may start
- * now. Engine scope needed.
+ * now. One whose zone is gone pauses itself. Engine scope needed.
  */
 extern void rom_plan_save(RomPlan *plan, bool waits);
 

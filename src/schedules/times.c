@@ -25,12 +25,15 @@
 PG_FUNCTION_INFO_V1(romancy_schedule_times);
 PG_FUNCTION_INFO_V1(romancy_describe_schedule);
 
+/* Times that one call may ask for: a million takes seconds. */
+#define TIMES_MAX 100000
+
 /*
  * romancy.schedule_times(cron text, timezone text, after timestamptz, n int) -> setof timestamptz
  *
  * The n times after "after" (null: now) in the zone; fewer where a timestamp cannot hold more. Periods of @every begin at "after",
  * and H stands for the hash of an empty name. Errors: RM012 for an expression, a zone or a time that
- * cannot be; 22023 for an n below zero.
+ * cannot be, and for more than 100,000; 22023 for an n below zero.
  */
 Datum
 romancy_schedule_times(PG_FUNCTION_ARGS)
@@ -50,6 +53,10 @@ romancy_schedule_times(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"n\" must not be negative")));
+	if (n > TIMES_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"n\" must not be greater than %d", TIMES_MAX)));
 	rom_cron_parse(text, "", &cron);
 	zone = rom_zone_find(zone_name);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);

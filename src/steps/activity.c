@@ -388,8 +388,7 @@ attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
 		rom_context_step(&turn->inst->id, turn->inst->workflow, NULL);
 		turn->out.tainted |= rom_limit_torn();
 		MemoryContextSwitchTo(turn->cxt);
-		*edata = CopyErrorData();
-		FlushErrorState();
+		*edata = rom_error_take();
 		/* torn out, the activity's own subtransactions are still there */
 		while (GetCurrentTransactionNestLevel() >= nest)
 			RollbackAndReleaseCurrentSubTransaction();
@@ -429,8 +428,7 @@ resolve(RomTurn *turn, const char *name, RomActivity **result)
 		ErrorData  *edata;
 
 		MemoryContextSwitchTo(turn->cxt);
-		edata = CopyErrorData();
-		FlushErrorState();
+		edata = rom_error_take();
 		RollbackAndReleaseCurrentSubTransaction();
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			outcome = ROM_OUTCOME_AGAIN;

@@ -206,9 +206,8 @@ run_in_session(RomProcedure *p, RomInjected *outcome, MemoryContext cxt)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(cxt);
-		outcome->error = CopyErrorData();
+		outcome->error = rom_error_take();
 		outcome->failed = true;
-		FlushErrorState();
 
 		/*
 		 * SPI_rollback() would act on the procedure's own SPI connection,
@@ -243,10 +242,9 @@ run_in_worker(RomProcedure *p, Oid owner, RomInjected *outcome, MemoryContext cx
 	{
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(cxt);
-		outcome->error = CopyErrorData();
+		outcome->error = rom_error_take();
 		outcome->failed = true;
 		AbortOutOfAnyTransaction();
-		FlushErrorState();
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();

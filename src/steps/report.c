@@ -41,7 +41,7 @@ was_said(RomTurn *turn)
 {
 	RomTurnEval *eval = &turn->eval;
 
-	if (rom_replay_peek(turn) != NULL)
+	if (rom_replay_peek(turn) != NULL || turn->how.checks)
 		return true;
 	if (eval->progress_in != eval->number && turn->replay.cursor < eval->progress_steps)
 		return true;

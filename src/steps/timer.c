@@ -175,7 +175,19 @@ static RomEvent *
 timer_poll(RomTurn *turn, RomEvent *scheduled, TimestampTz *due)
 {
 	TimestampTz until = rom_jb_get_time(scheduled->detail, "until");
+	RomWait    *before = turn->wait.before;
+	int64		ahead = scheduled->at - rom_now();
 
+	/*
+	 * begun by a clock that has been set back: it ends when the await that
+	 * waits for it was found to (run.c)
+	 */
+	if (ahead >= ROM_AHEAD_MIN)
+	{
+		until -= ahead;
+		if (before != NULL && before->await && !TIMESTAMP_NOT_FINITE(before->until))
+			until = Min(until, before->until);
+	}
 	if (until > rom_now())
 	{
 		*due = until;

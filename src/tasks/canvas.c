@@ -351,6 +351,25 @@ canvas_end(RomTurn *turn, RomStatus status)
 		rom_execute(&delete_joins, &id, NULL, 0);
 }
 
+/* canvas_close has each end of a task wake an instance that is to be undone, or to end: what groups count does not matter any more. */
+static void
+canvas_close(RomTurn *turn, RomStatus status)
+{
+	static RomStatement select = {
+		"SELECT join_id FROM romancy.t_canvas_join WHERE instance_id = $1", 1, {UUIDOID}
+	};
+	Datum		id = UUIDPGetDatum(&turn->inst->id);
+	uint64		rows;
+	bool		isnull;
+
+	if ((turn->inst->flags & ROM_IS_CANVAS) == 0)
+		return;
+	rows = rom_execute(&select, &id, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+		rom_fanin_forget(DatumGetUUIDP(rom_value(i, 1, &isnull)));
+	rom_fanin_forget(&turn->inst->id);
+}
+
 /*
  * gather is rom_saga_on_gather()'s hook: what has ended well and has a compensation is undone, last ended first. Tasks in
  * the database that run have been cancelled, but may commit.
@@ -441,6 +460,7 @@ void
 rom_canvas_init(void)
 {
 	rom_task_on_canvas(rom_frames_deliver);
+	rom_hooks_on_end(ROM_HAS_TASKS, canvas_close);
 	rom_hooks_on_end(ROM_IS_CANVAS, canvas_end);
 	rom_hooks_on_end(0, progress_end);
 	rom_delete_on(delete_instances);

@@ -259,8 +259,7 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 		rom_context_activity = outer;
 		run->tainted |= rom_limit_torn();
 		MemoryContextSwitchTo(old);
-		a->error = CopyErrorData();
-		FlushErrorState();
+		a->error = rom_error_take();
 		/* torn out, the activity's own subtransactions are still there */
 		while (GetCurrentTransactionNestLevel() >= nest)
 			RollbackAndReleaseCurrentSubTransaction();

@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -236,7 +237,9 @@ value_at(Jsonb *input, const char *path)
 	if (input == NULL || !JB_ROOT_IS_SCALAR(input))
 		return "";
 	v = getIthJsonbValueFromContainer(&input->root, 0);
+	/* equal numbers are one key: 7 and 7.0 */
 	text = v->type == jbvString ? pnstrdup(v->val.string.val, v->val.string.len) :
+		v->type == jbvNumeric ? numeric_normalize(v->val.numeric) :
 		JsonbToCString(NULL, &input->root, 0);
 	text[		pg_mbcliplen(text, strlen(text), ROM_ROTATION_KEY_MAX)] = '\0';
 	return text;

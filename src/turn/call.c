@@ -172,6 +172,10 @@ rom_call_mismatch(RomTurn *turn, const char *asked, RomEvent *event, const char 
 								  turn->workflow->handler ? turn->workflow->handler : "the handler",
 								  changed ? "has changed" : "has not changed");
 
+	turn->out.differs_at = event->seq;
+	turn->out.asked = rom_context_copy_text(turn, asked);
+	turn->out.recorded = rom_context_copy_text(turn, psprintf("%s \"%s\"%s", rom_event_name(event->type),
+															  event->step ? event->step : "", held));
 	rom_context_end_pause(turn,
 						  rom_error_make(ERRCODE_ROM_REPLAY, message, detail,
 										 changed ?
@@ -280,6 +284,11 @@ rom_call_step(RomCall *call)
 	}
 
 	call->step = step;
+	if (turn->how.checks)
+	{
+		rom_context_end(turn, ROM_EVAL_CALL);
+		rom_context_unwind(turn);
+	}
 	/* a limit that is lowered while the step waits is not for it */
 	if (turn->inst->last_seq + turn->replay.history.count - turn->replay.stored >= rom_guc_max_history_events &&
 		rom_call_waited(turn, call) == NULL)

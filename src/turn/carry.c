@@ -186,8 +186,7 @@ rom_carry_out(RomTurn *turn, RomCall *call)
 		ErrorData  *edata;
 
 		MemoryContextSwitchTo(turn->cxt);
-		edata = CopyErrorData();
-		FlushErrorState();
+		edata = rom_error_take();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(turn->cxt);
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)

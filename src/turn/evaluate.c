@@ -327,8 +327,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		rom_context_activity = outer_run;	/* torn out of one, it was not
 											 * reset */
 		MemoryContextSwitchTo(turn->cxt);
-		copy = CopyErrorData();
-		FlushErrorState();
+		copy = rom_error_take();
 		result = judge(turn, copy);
 		if (copy->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION && copy->hint == NULL)
 			copy->hint = pstrdup("A workflow's handler only decides and may be run many times: write in an activity, a function of its own that the handler calls with romancy.activity().");

@@ -225,6 +225,9 @@ typedef struct RomTurnWait
 {
 	RomWait    *before;			/* as loaded */
 	bool		was_paused;		/* as loaded */
+	bool		set_right;		/* before was written by a clock that was
+								 * ahead: its times are not those that are
+								 * stored */
 	RomInboxItem *inbox;
 	int			ninbox;
 	bool		over;			/* this evaluation is past it: what it awaited
@@ -242,6 +245,8 @@ typedef struct RomTurnHow
 	bool		in_block;		/* drain in a transaction block: nothing
 								 * commits */
 	bool		careful;		/* commit after every activity */
+	bool		checks;			/* nothing is carried out: the evaluation ends
+								 * where history does (check_replay) */
 	bool		apart;			/* a step that is not known to be quick has a
 								 * transaction of its own */
 	bool		slow_done;		/* its transactions before this one had one:
@@ -270,6 +275,9 @@ typedef struct RomTurnOut
 	Jsonb	   *error;
 	Jsonb	   *failed_step;	/* what rom_failure_find() found, or NULL */
 	Jsonb	   *pause_error;	/* of ROM_EVAL_PAUSE and ROM_OUTCOME_PAUSE */
+	int64		differs_at;		/* where replay and history do, 0: nowhere; */
+	char	   *recorded;		/* what history holds there, and */
+	char	   *asked;			/* what the handler asks for */
 	Jsonb	   *fail_error;		/* of ROM_EVAL_FAIL and ROM_OUTCOME_FAIL */
 
 	/* what the save has to write besides the row and the history */

@@ -37,8 +37,8 @@
 #include "turn/replay.h"
 #include "turn/saga.h"
 
-/* After so many milliseconds a canvas that is to be undone looks again whether its tasks have ended. */
-#define GATHER_MS 100
+/* The end of a task wakes a canvas that is to be undone; if that is lost, it looks after this many milliseconds. */
+#define GATHER_MS 10000
 
 /* One that is registered. */
 typedef struct Registered

@@ -181,8 +181,7 @@ find_handler(RomTurn *turn, FmgrInfo **result)
 		ErrorData  *edata;
 
 		MemoryContextSwitchTo(turn->cxt);
-		edata = CopyErrorData();
-		FlushErrorState();
+		edata = rom_error_take();
 		RollbackAndReleaseCurrentSubTransaction();
 		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			outcome = ROM_OUTCOME_AGAIN;
@@ -359,7 +358,7 @@ still_waits(RomTurn *turn)
 	RomWait    *before = turn->wait.before;
 	RomWait    *wait = turn->wait.now;
 
-	return before != NULL && !took(turn) && !turn->out.changed && turn->out.procedure == NULL &&
+	return before != NULL && !turn->wait.set_right && !took(turn) && !turn->out.changed && turn->out.procedure == NULL &&
 		turn->inst->status == wait->status &&
 		strcmp(before->kind, wait->kind) == 0 &&
 		strcmp(before->step, wait->step) == 0 && before->until == wait->until &&

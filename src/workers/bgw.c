@@ -48,6 +48,9 @@
 StaticAssertDecl(sizeof(RomWorkerParams) <= BGW_EXTRALEN,
 				 "parameters of a worker do not fit");
 
+/* So long at the most a worker sleeps until a time that it knows. */
+#define CLOCK_MS 10000
+
 static RomWorker *me = NULL;
 static bool in_unit = false;
 
@@ -321,8 +324,12 @@ rom_bgw_milliseconds(TimestampTz t)
 {
 	if (t >= DT_NOEND)
 		return -1;
-	/* more than a latch can wait for, 24 days: whoever waits looks again then */
-	return Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), t), INT_MAX);
+
+	/*
+	 * The caller looks at the clock again then: it may have been set ahead
+	 * meanwhile, or the machine was suspended. A latch would not notice.
+	 */
+	return Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), t), CLOCK_MS);
 }
 
 void

@@ -76,7 +76,7 @@ extern void rom_bgw_healthy(void);
  */
 extern bool rom_bgw_check_database(void);
 
-/* Milliseconds until t, rounded up, at least 0; -1 for DT_NOEND. */
+/* Milliseconds to sleep until t, rounded up, at least 0; not more than some seconds, for the clock may be set; -1 for DT_NOEND. */
 extern long rom_bgw_milliseconds(TimestampTz t);
 
 #endif							/* ROM_BGW_H */

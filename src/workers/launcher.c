@@ -55,6 +55,7 @@
 #include "workers/guc.h"
 #include "workers/launcher.h"
 #include "workers/places.h"
+#include "workers/setback.h"
 #include "workers/staffing.h"
 
 void
@@ -231,6 +232,7 @@ rom_launcher_main(Datum arg)
 			plan_at = DT_NOBEGIN;
 		}
 
+		rom_setback_look();
 		next = rom_ready_pump();
 
 		SpinLockAcquire(&roster->mutex);
@@ -258,6 +260,8 @@ rom_launcher_main(Datum arg)
 			plan_at = rom_staffing_plan();
 
 		next = Min(next, Min(plan_at, grow_at));
+		if (next < DT_NOEND)
+			next = Min(next, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ROM_SETBACK_LOOK_MS));
 		sleep_until(next);
 	}
 }

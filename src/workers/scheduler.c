@@ -146,6 +146,14 @@ scan_wake(void *arg)
 }
 
 static void
+scan_ahead(void *arg)
+{
+	Scan	   *scan = arg;
+
+	scan->rows = rom_scan_ahead(&scan->pos, SCAN_BATCH);
+}
+
+static void
 scan_inbox(void *arg)
 {
 	ScanPass   *scan = arg;
@@ -202,6 +210,16 @@ scan_database(TimestampTz from)
 		if (!scan_batch(scan_wake, &scan))
 			return false;
 	} while (scan.rows >= SCAN_BATCH && scan.pos.wake_at < horizon());
+
+	memset(&scan, 0, sizeof(scan));
+	scan.pos.wake_at = DT_NOBEGIN;
+	while (from == DT_NOBEGIN)
+	{
+		if (!scan_batch(scan_ahead, &scan))
+			return false;
+		if (scan.rows < SCAN_BATCH)
+			break;
+	}
 
 	do
 	{

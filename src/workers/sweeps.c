@@ -225,7 +225,16 @@ take_request(int sweep, TimestampTz *next)
 	return asked;
 }
 
-/* After a reload that changed its settings a sweep does not wait for the end of the old interval. */
+/* is_too_late: lies the next run further ahead than any interval that is drawn? Then the clock was set back. */
+static bool
+is_too_late(int sweep)
+{
+	double		longest = Max(rom_sweep_interval(sweep), rom_guc_retry_backoff_max) * (1.0 + rom_guc_sweep_jitter);
+
+	return mine[sweep].next_run > GetCurrentTimestamp() + (int64) (longest * 1000) + USECS_PER_SEC;
+}
+
+/* After a reload that changed its settings, or a clock that was set back, a sweep does not wait for the end of the old interval. */
 static void
 heed_settings(int sweep)
 {
@@ -235,7 +244,7 @@ heed_settings(int sweep)
 
 	if (m->interval == rom_sweep_interval(sweep) &&
 		m->backoff_max == rom_guc_retry_backoff_max &&
-		m->jitter == rom_guc_sweep_jitter)
+		m->jitter == rom_guc_sweep_jitter && !is_too_late(sweep))
 		return;
 	m->idle_runs = 0;
 	m->next_run = GetCurrentTimestamp() + (int64) (draw(sweep) * 1000);

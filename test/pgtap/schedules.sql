@@ -174,7 +174,10 @@ SELECT is(romancy.backfill_schedule('daily', '2026-03-05 04:00+09', '2026-03-08 
 SELECT is(statuses('daily'), 'pending,pending,pending,pending,waiting,waiting,waiting', 'they wait');
 CALL settle();
 SELECT is(statuses('daily'), 'completed,completed,completed,completed,completed,completed,completed', 'all have run');
-SELECT is(romancy.backfill_schedule('daily', '2026-03-08', '2026-03-01'), 0::bigint, 'nothing between');
+SELECT is(romancy.backfill_schedule('daily', '2026-03-08', '2026-03-08'), 0::bigint, 'nothing between');
+SELECT throws_like($$ SELECT romancy.backfill_schedule('daily', '2026-03-08', '2026-03-01') $$, '%"from_time" must not be later%', 'a range that ends before it begins');
+SELECT throws_like($$ SELECT romancy.backfill_schedule('daily', '2026-03-08', clock_timestamp() + interval '1 hour') $$, '%"to_time" must not be in the future', 'one that ends in the future');
+SELECT throws_ok($$ SELECT romancy.backfill_schedule('daily', '2026-03-08', 'infinity') $$, 'RM012');
 SELECT throws_ok($$ SELECT romancy.backfill_schedule('daily', '1000-01-01', '2026-03-01') $$, 'RM011');
 SELECT throws_ok($$ SELECT romancy.backfill_schedule('daily', NULL, '2026-03-01') $$, '22004');
 SELECT romancy.unschedule('daily');

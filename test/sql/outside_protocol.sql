@@ -148,4 +148,47 @@ SELECT romancy.suspend('x', '[]', '{"all": ["x"]}');
 SELECT romancy.suspend(:'token', '[]', '{"all": ["unknown"]}');
 CALL romancy.drain() \gset
 SELECT status, error ->> 'sqlstate' AS sqlstate, error ->> 'message' AS message FROM romancy.instances WHERE instance_id = :'id4';
+
+-- canvases are commands, too, waited for or beside others
+SELECT romancy.start_workflow('prot') AS id5 \gset
+CALL romancy.drain() \gset
+SELECT token, namespace = current_user AS own_namespace FROM romancy.fetch_workflows('protocol_q', 'w', 10) WHERE instance_id = :'id5' \gset
+\echo :own_namespace
+SELECT romancy.suspend(:'token', '[{"op": "canvas", "id": "x", "signature": 5}]');
+SELECT romancy.suspend(:'token', '[{"op": "canvas", "id": "x"}]');
+SELECT romancy.suspend(:'token', jsonb_build_array(jsonb_build_object('op', 'canvas', 'id', 'canvas:1', 'signature',
+	romancy.chain(romancy.task('sq', '3'), romancy.task('sq')))));
+CALL romancy.drain() \gset
+SELECT token FROM romancy.fetch_workflows('protocol_q', 'w', 10) WHERE instance_id = :'id5' \gset
+SELECT romancy.suspend(:'token', jsonb_build_array(
+	jsonb_build_object('op', 'canvas', 'id', 'canvas:2', 'signature', romancy.group(romancy.task('sq', '4'), romancy.task('sq', '5'))),
+	jsonb_build_object('op', 'canvas', 'id', 'canvas:3', 'signature', romancy.task('sq'), 'input', 6)), '{"all": ["canvas:2", "canvas:3"]}');
+CALL romancy.drain() \gset
+SELECT token FROM romancy.fetch_workflows('protocol_q', 'w', 10) WHERE instance_id = :'id5' \gset
+SELECT event_type, activity_id, data -> 'result' AS result FROM romancy.read_history(:'token')
+	WHERE event_type = 'ChildWorkflowCompleted' ORDER BY activity_id;
+-- another signature than history holds
+SELECT romancy.suspend(:'token', jsonb_build_array(jsonb_build_object('op', 'canvas', 'id', 'canvas:2', 'signature', romancy.task('sq', '4'))),
+	'{"all": ["canvas:2"]}');
+CALL romancy.drain() \gset
+SELECT status, error ->> 'sqlstate' AS sqlstate, error ->> 'message' AS message FROM romancy.instances WHERE instance_id = :'id5';
+
+-- what a step is undone by is read in the instance's namespace, wherever the program's session is
+SELECT romancy.define_activity('pay', queue => 'protocol_pay', compensation => 'undo');
+SELECT romancy.start_workflow('prot') AS id6 \gset
+SELECT romancy.start_workflow('prot') AS id7 \gset
+CALL romancy.drain() \gset
+SELECT max(token) FILTER (WHERE instance_id = :'id6') AS token6, max(token) FILTER (WHERE instance_id = :'id7') AS token7
+	FROM romancy.fetch_workflows('protocol_q', 'w', 10) \gset
+CREATE ROLE romancy_regress_protocol;
+SELECT romancy.grant_usage('romancy_regress_protocol', namespace => 'romancy_regress_protocol');
+SET LOCAL romancy.namespace = 'romancy_regress_protocol';
+SELECT romancy.record(:'token6', '[{"op": "activity", "id": "pay:1", "name": "pay", "input": 1, "result": 2}]');
+SELECT romancy.record_activity(:'token7', 'pay:1', 'pay', '1', '2');
+SELECT romancy.fail_workflow(:'token6', 'no') IS NULL, romancy.fail_workflow(:'token7', 'no') IS NULL;
+CALL romancy.drain() \gset
+SET LOCAL romancy.namespace = DEFAULT;
+CALL romancy.drain() \gset
+SELECT event_type, activity_id FROM romancy.get_history(:'id6') WHERE event_type LIKE 'Compensation%';
+SELECT event_type, activity_id FROM romancy.get_history(:'id7') WHERE event_type LIKE 'Compensation%';
 ROLLBACK;

@@ -98,4 +98,6 @@ SELECT wrong(repeat('1|', 600));
 SELECT wrong(repeat('* * * * *|', 16) || '* * * * *');
 SELECT romancy.schedule_times('* * * * *', after => 'infinity');
 SELECT romancy.schedule_times('* * * * *', n => -1);
+SELECT romancy.schedule_times('* * * * *', n => 1000000000);
+SELECT count(*) FROM romancy.schedule_times('* * * * * *', n => 100000);
 DROP FUNCTION at, wrong;
