@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 
 #include "base/compat.h"
+#include "base/distributed.h"
 #include "base/guc.h"
 #include "base/version.h"
 #include "defs/guc.h"
@@ -64,6 +65,7 @@ _PG_init(void)
 	/* shared memory, sweeps, hooks, and what runs at the ends of transactions */
 	rom_memory_init();
 	rom_context_init();
+	rom_distributed_init();
 	rom_scan_init();
 	rom_steps_init();
 	rom_tasks_init();

@@ -172,6 +172,7 @@ CREATE INDEX t_instance_status ON romancy.t_instance (status, created_at, instan
 	WHERE status NOT IN ('pending', 'running', 'completed', 'recurred');
 CREATE INDEX t_instance_parent ON romancy.t_instance (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX t_instance_continued ON romancy.t_instance (continued_from) WHERE continued_from IS NOT NULL;
+CREATE INDEX t_instance_key ON romancy.t_instance (idempotency_key) WHERE idempotency_key IS NOT NULL;
 /* a chain of generations has one row in it, that of the last */
 CREATE INDEX t_instance_mailbox ON romancy.t_instance (mailbox) WHERE mailbox IS NOT NULL AND status <> 'recurred';
 COMMENT ON TABLE romancy.t_instance IS 'Workflow instances; written by the executor that holds the row';

@@ -154,6 +154,11 @@ RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_get_hist
 REVOKE ALL ON FUNCTION romancy.get_history(uuid, bigint, int) FROM PUBLIC;
 COMMENT ON FUNCTION romancy.get_history(uuid, bigint, int) IS 'The events of an instance, by pages';
 
+CREATE FUNCTION romancy.index_labels()
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'romancy_index_labels';
+REVOKE ALL ON FUNCTION romancy.index_labels() FROM PUBLIC;
+COMMENT ON FUNCTION romancy.index_labels() IS 'Makes the index by which filters find instances by labels; false where it is there';
+
 CREATE FUNCTION romancy.check_replay(
 	workflow text, handler text DEFAULT NULL, filter jsonb DEFAULT NULL,
 	OUT instance_id uuid, OUT "position" bigint, OUT recorded text, OUT asked text)

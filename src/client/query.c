@@ -9,8 +9,10 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -27,6 +29,7 @@
 PG_FUNCTION_INFO_V1(romancy_list_instances);
 PG_FUNCTION_INFO_V1(romancy_get_history);
 PG_FUNCTION_INFO_V1(romancy_get_archived_history);
+PG_FUNCTION_INFO_V1(romancy_index_labels);
 PG_FUNCTION_INFO_V1(romancy_get_value);
 
 #define LIST_PAGE_MAX 1000
@@ -144,6 +147,34 @@ romancy_list_instances(PG_FUNCTION_ARGS)
 	put_page(&set, rsinfo, n, size);
 	rom_engine_end(&engine);
 	return (Datum) 0;
+}
+
+/*
+ * romancy.index_labels() → boolean
+ *
+ * Makes the index by which list_instances, cancel_workflows and retry_workflows find instances by labels: true;
+ * false where it is there. Starts wait until it is made. Errors: 42501 for others than a superuser or the extension's owner, RM004
+ * in a workflow.
+ */
+Datum
+romancy_index_labels(PG_FUNCTION_ARGS)
+{
+	RomEngine	engine;
+
+	rom_context_refuse_handler("index_labels");
+	if (!superuser() && !has_privs_of_role(GetUserId(), rom_extension_owner()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to make an index of romancy"),
+				 errhint("Only a superuser or the owner of extension \"romancy\" may do this.")));
+	if (OidIsValid(rom_filter_labels_index()))
+		PG_RETURN_BOOL(false);
+	rom_engine_begin(&engine);
+	if (SPI_execute("create index if not exists " ROM_FILTER_LABELS_INDEX " on romancy.t_instance"
+					" using gin (labels jsonb_path_ops) where labels is not null", false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not make index %s", ROM_FILTER_LABELS_INDEX);
+	rom_engine_end(&engine);
+	PG_RETURN_BOOL(true);
 }
 
 /* read_output is the output of a completed instance, or NULL. Engine scope needed. */

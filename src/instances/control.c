@@ -177,6 +177,9 @@ advance_sequences(void)
 		{"SELECT pg_catalog.setval('romancy.t_workflow_def_id_seq', pg_catalog.max(m))"
 			" FROM (SELECT max(def_id) FROM romancy.t_workflow"
 		" UNION ALL SELECT last_value FROM romancy.t_workflow_def_id_seq WHERE is_called) s (m)", 0, {0}},
+		{"SELECT pg_catalog.setval('romancy.t_settings_settings_id_seq', pg_catalog.max(m))"
+			" FROM (SELECT max(settings_id) FROM romancy.t_settings"
+		" UNION ALL SELECT last_value FROM romancy.t_settings_settings_id_seq WHERE is_called) s (m)", 0, {0}},
 		{"SELECT pg_catalog.setval('romancy.t_inbox_id_seq', pg_catalog.max(m))"
 			" FROM (SELECT max(id) FROM romancy.t_inbox"
 		" UNION ALL SELECT last_value FROM romancy.t_inbox_id_seq WHERE is_called) s (m)", 0, {0}},

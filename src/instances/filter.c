@@ -7,10 +7,12 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/uuid.h"
 
 #include "base/arg.h"
@@ -220,6 +222,21 @@ running_array(void)
 										   false, TYPALIGN_CHAR));
 }
 
+Oid
+rom_filter_labels_index(void)
+{
+	Oid			schema = get_namespace_oid("romancy", true);
+
+	return OidIsValid(schema) ? get_relname_relid(ROM_FILTER_LABELS_INDEX, schema) : InvalidOid;
+}
+
+/* by_labels: is the filter answered by the index on labels? */
+static bool
+by_labels(const RomFilter *filter)
+{
+	return filter->labels != NULL && OidIsValid(rom_filter_labels_index());
+}
+
 /* The parameters of a filter's statement. */
 typedef struct Parameters
 {
@@ -236,7 +253,8 @@ bind(Parameters *p, const RomFilter *filter, const RomFilterPos *pos,
 	p->values[0] = TimestampTzGetDatum(pos->created_at);
 	p->values[1] = UUIDPGetDatum(&pos->id);
 	p->values[2] = TimestampTzGetDatum(filter->created_after);
-	p->nulls[3] = filter->nstatuses < 2;
+	/* one alone is a constant of the statement */
+	p->nulls[3] = filter->nstatuses < (by_labels(filter) ? 1 : 2);
 	if (!p->nulls[3])
 		p->values[3] = status_array(filter);
 	p->nulls[4] = filter->workflow == NULL;
@@ -255,12 +273,13 @@ bind(Parameters *p, const RomFilter *filter, const RomFilterPos *pos,
 	p->values[11] = running_array();
 }
 
-/* choose picks the statement that has the filter's status as a constant. */
+/* choose picks the statement that has the filter's status as a constant, or that which goes by the index on labels. */
 static RomStatement *
 choose(RomStatement *statements, const RomFilter *filter)
 {
-	return &statements[filter->nstatuses == 1 ? filter->statuses[0] :
-					   ROM_FILTER_NSTATEMENTS - 1];
+	if (by_labels(filter))
+		return &statements[ROM_FILTER_LABELS];
+	return &statements[filter->nstatuses == 1 ? filter->statuses[0] : ROM_FILTER_ANY];
 }
 
 uint64

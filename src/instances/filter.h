@@ -55,7 +55,7 @@
 	"(i.status = 'running' AND i.wake_at IS NOT NULL" \
 	" OR i.instance_id = ANY ($12) AND i.status IN (" ROM_FILTER_TURNS "))"
 
-/* A statement for each status, in the order of RomStatus, and one for any. head: all before WHERE. */
+/* A statement for each status, in the order of RomStatus, one for any, and one by labels. head: all before WHERE. */
 #define ROM_FILTER_STATEMENT(head, condition) \
 	{head ROM_FILTER_WHERE(condition), ROM_FILTER_NARGS, ROM_FILTER_ARGTYPES}
 #define ROM_FILTER_STATEMENTS(head) { \
@@ -71,9 +71,16 @@
 	ROM_FILTER_STATEMENT(head, "i.status = 'failed'"), \
 	ROM_FILTER_STATEMENT(head, "i.status = 'cancelled'"), \
 	ROM_FILTER_STATEMENT(head, "i.status = 'recurred'"), \
-	ROM_FILTER_STATEMENT(head, "true") \
+	ROM_FILTER_STATEMENT(head, "true"), \
+	ROM_FILTER_STATEMENT(head, "i.labels @> $7") \
 }
-#define ROM_FILTER_NSTATEMENTS 13
+#define ROM_FILTER_ANY 12
+#define ROM_FILTER_LABELS 13
+#define ROM_FILTER_NSTATEMENTS 14
+
+/* The index that romancy.index_labels() makes, by which filters with labels are answered; invalid: there is none. */
+#define ROM_FILTER_LABELS_INDEX "t_instance_labels"
+extern Oid	rom_filter_labels_index(void);
 
 /* Position in created_at desc, instance_id desc: the row before the page. */
 typedef struct RomFilterPos

@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "base/distributed.h"
 #include "base/errors.h"
 #include "base/spi.h"
 #include "instances/event.h"
@@ -440,6 +441,7 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 void
 rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 {
+	rom_distributed_begin();
 	run_members(run, owner, ids, n);
 	rom_turnstile_settle(ids, n);
 }

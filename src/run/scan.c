@@ -103,8 +103,8 @@ int
 rom_scan_ahead(RomScanPos *pos, int limit)
 {
 	static RomStatement stmt = {
-		"SELECT CASE WHEN status = 'pending' AND wake_at > updated_at + '1 s' THEN wake_at ELSE"
-		"  $3 + greatest(wake_at - updated_at, '0') END, instance_id, owner, priority, wake_at"
+		"SELECT CASE WHEN status = 'pending' AND wake_at > updated_at + '1 s' THEN wake_at ELSE $3 END,"
+		" instance_id, owner, priority, wake_at"
 		" FROM romancy.t_instance"
 		" WHERE (wake_at, instance_id) > ($1, $2) AND wake_at > $3 AND wake_at < 'infinity'"
 		" AND updated_at > $4 ORDER BY t_instance.wake_at, instance_id LIMIT $5",

@@ -30,7 +30,7 @@ extern int	rom_scan_wake(RomScanPos *pos, int limit);
 
 /*
  * Live instances that were written at a time that lies ahead, by a clock that has been set back since: each is
- * noted for as long after now as it was to wait then. A start that was asked for at a time keeps it. As for rom_scan_wake().
+ * noted as ready, for a turn sets right what it waits for (run.c). A start that was asked for at a time keeps it. As for rom_scan_wake().
  */
 extern int	rom_scan_ahead(RomScanPos *pos, int limit);
 

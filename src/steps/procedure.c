@@ -36,6 +36,7 @@
 #include "utils/tuplestore.h"
 
 #include "base/compat.h"
+#include "base/distributed.h"
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/session.h"
@@ -234,6 +235,7 @@ run_in_worker(RomProcedure *p, Oid owner, RomInjected *outcome, MemoryContext cx
 		StartTransactionCommand();
 		SetConfigOption("search_path", p->search_path, PGC_USERSET, PGC_S_SESSION);
 		rom_settings_set(p->settings, cxt, NULL);
+		rom_distributed_begin();
 		outcome->result = invoke(p, cxt);
 		PortalHashTableDeleteAll();
 		CommitTransactionCommand();

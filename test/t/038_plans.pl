@@ -13,6 +13,10 @@ use PostgreSQL::Test::Utils;
 use RomancyTest;
 use Test::More;
 
+# (a server out of a wheel comes without the modules of contrib)
+chomp(my $lib = `pg_config --pkglibdir`);
+plan skip_all => 'this server has no module auto_explain' unless -f "$lib/auto_explain.so";
+
 my $n = 100_000;
 
 # A page is 50 rows, a batch 100, and sweeps pass over ten times as many
