@@ -184,9 +184,10 @@ read_output(const pg_uuid_t *id)
 	Datum		value = UUIDPGetDatum(id);
 	MemoryContext cxt = CurrentMemoryContext;
 	bool		isnull = true;
+	RomRowSet	set;
 
-	if (rom_execute(&select_output, &value, NULL, 1) == 1)
-		value = rom_value_copy(0, 1, &isnull, cxt);
+	if (rom_execute_rows(&set, &select_output, &value, NULL, 1) == 1)
+		value = rom_value_copy(&set, 0, 1, &isnull, cxt);
 	return isnull ? NULL : DatumGetJsonbP(value);
 }
 
@@ -200,12 +201,7 @@ put_event(ReturnSetInfo *rsinfo, const pg_uuid_t *id, RomEvent *event)
 
 	/* a large one is with the instance alone (turn/verdict.c) */
 	if (event->type == ROM_EVENT_WORKFLOW_COMPLETED && event->result == NULL)
-	{
-		SPITupleTable *table = SPI_tuptable;
-
 		event->result = read_output(id);
-		SPI_tuptable = table;
-	}
 	data = rom_event_data(event);
 	values[0] = Int64GetDatum(event->seq);
 	values[1] = CStringGetTextDatum(rom_event_name(event->type));

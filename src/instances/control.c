@@ -115,7 +115,7 @@ rom_control_matches(void)
 	rom_execute_rows(&set, &stmt, values, NULL, 0);
 	matches = DatumGetBool(rom_value(&set, 0, 1, &isnull));
 	matches = matches && !isnull;
-	matches = matches && !is_restored((TimeLineID) DatumGetInt32(rom_value(0, 2, &isnull)));
+	matches = matches && !is_restored((TimeLineID) DatumGetInt32(rom_value(&set, 0, 2, &isnull)));
 	rom_engine_end(&engine);
 	return matches;
 }
@@ -256,7 +256,7 @@ copied_by(void)
 	within = DatumGetBool(rom_value(&set, 0, 1, &isnull));
 	within = within && !isnull;
 	/* nor can it be told of all that was restored to a point in time */
-	within = within && !is_restored((TimeLineID) DatumGetInt32(rom_value(0, 2, &isnull)));
+	within = within && !is_restored((TimeLineID) DatumGetInt32(rom_value(&set, 0, 2, &isnull)));
 	rom_engine_end(&engine);
 	if (!within)
 		return xid;

@@ -54,7 +54,7 @@ workflow_of(RomTask *task, WorkflowOf *w)
 		w->status = rom_value_text(&set, 0, 3, cxt);
 		value = rom_value_copy(&set, 0, 4, &isnull, cxt);
 		w->input = isnull ? NULL : DatumGetJsonbP(value);
-		w->namespace = rom_value_text(0, 5, cxt);
+		w->namespace = rom_value_text(&set, 0, 5, cxt);
 	}
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(cxt);

@@ -115,6 +115,7 @@ rom_scan_ahead(RomScanPos *pos, int limit)
 	Datum		values[5];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
 	values[0] = TimestampTzGetDatum(pos->wake_at);
@@ -122,11 +123,11 @@ rom_scan_ahead(RomScanPos *pos, int limit)
 	values[2] = TimestampTzGetDatum(now);
 	values[3] = TimestampTzGetDatum(now + ROM_AHEAD_MIN);
 	values[4] = Int32GetDatum(limit);
-	rows = rom_execute(&stmt, values, NULL, 0);
+	rows = rom_execute_rows(&set, &stmt, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		note_row(i, pos);
-		pos->wake_at = DatumGetTimestampTz(rom_value(i, 5, &isnull));
+		note_row(&set, i, pos);
+		pos->wake_at = DatumGetTimestampTz(rom_value(&set, i, 5, &isnull));
 	}
 	rom_engine_end(&engine);
 	return (int) rows;

@@ -361,12 +361,13 @@ canvas_close(RomTurn *turn, RomStatus status)
 	Datum		id = UUIDPGetDatum(&turn->inst->id);
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	if ((turn->inst->flags & ROM_IS_CANVAS) == 0)
 		return;
-	rows = rom_execute(&select, &id, NULL, 0);
+	rows = rom_execute_rows(&set, &select, &id, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		rom_fanin_forget(DatumGetUUIDP(rom_value(i, 1, &isnull)));
+		rom_fanin_forget(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)));
 	rom_fanin_forget(&turn->inst->id);
 }
 

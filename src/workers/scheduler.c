@@ -148,7 +148,7 @@ scan_wake(void *arg)
 static void
 scan_ahead(void *arg)
 {
-	Scan	   *scan = arg;
+	ScanPass   *scan = arg;
 
 	scan->rows = rom_scan_ahead(&scan->pos, SCAN_BATCH);
 }
