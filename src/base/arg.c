@@ -234,7 +234,7 @@ try_input(PGFunction input, const char *text, Datum *result)
 		MemoryContextSwitchTo(cxt);
 		if (ERRCODE_TO_CATEGORY(code) != ERRCODE_DATA_EXCEPTION &&
 			ERRCODE_TO_CATEGORY(code) != ERRCODE_PROGRAM_LIMIT_EXCEEDED &&
-			/* a Unicode escape in a database whose encoding is SQL_ASCII */
+		/* a Unicode escape in a database whose encoding is SQL_ASCII */
 			code != ERRCODE_FEATURE_NOT_SUPPORTED)
 			PG_RE_THROW();
 		FlushErrorState();

@@ -73,9 +73,11 @@ clip(const char *text)
 
 	if (text == NULL || (len = strlen(text)) <= max)
 		return text;
+
 	/* one that was cut before, and its mark */
-	if (len <= max + MARK_MAX && text[len - 1] == ')' && strstr(text + max - MAX_MULTIBYTE_CHAR_LEN, MARK) != NULL)
+	if (len <= max + MARK_MAX && text[len - 1] == ')' && strstr(text +max - MAX_MULTIBYTE_CHAR_LEN, MARK) != NULL)
 		return text;
+
 	return psprintf("%.*s" MARK "%zu bytes)", pg_mbcliplen(text, Min(len, max + 1), max), text, len);
 }
 
@@ -86,7 +88,7 @@ bound(char **text)
 	char	   *whole = *text;
 
 	*text = unconstify(char *, clip(whole));
-	if (*text != whole)
+	if (*text !=whole)
 		pfree(whole);
 }
 

@@ -57,7 +57,10 @@ rom_verdict_completed(RomTurn *turn, Jsonb *output)
 {
 	RomEvent   *event = rom_replay_event(turn, ROM_EVENT_WORKFLOW_COMPLETED, NULL);
 
-	/* a large one is written once, as the instance's output; get_history() looks there */
+	/*
+	 * a large one is written once, as the instance's output; get_history()
+	 * looks there
+	 */
 	if (VARSIZE(output) < OUTPUT_TWICE)
 		event->result = output;
 	rom_replay_append(turn, event);
