@@ -6,11 +6,6 @@ RETURNS text LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'romancy_shown_statu
 REVOKE ALL ON FUNCTION romancy.shown_status(uuid, romancy.t_status) FROM PUBLIC;
 COMMENT ON FUNCTION romancy.shown_status(uuid, romancy.t_status) IS 'The status of an instance, running while a turn of it is under way';
 
-CREATE FUNCTION romancy.t_in_turn()
-RETURNS uuid[] LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'romancy_t_in_turn';
-REVOKE ALL ON FUNCTION romancy.t_in_turn() FROM PUBLIC;
-COMMENT ON FUNCTION romancy.t_in_turn() IS 'The instances of which a turn is under way; for the views';
-
 CREATE FUNCTION romancy.may_read(owner text)
 RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10 AS 'MODULE_PATHNAME', 'romancy_may_read';
 REVOKE ALL ON FUNCTION romancy.may_read(text) FROM PUBLIC;

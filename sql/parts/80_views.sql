@@ -2,48 +2,13 @@
  * Views of instances. security_barrier: a function in a query's condition sees
  * no row before may_read has let it through.
  */
-/*
- * A part for each status, so that a condition on it leaves one part, and reaches an index. r: the instances that run a turn now,
- * which the row does not tell; read once, so that an instance is in one part.
- */
 CREATE VIEW romancy.instances WITH (security_barrier) AS
-	WITH r AS MATERIALIZED (SELECT romancy.t_in_turn() AS ids)
-	SELECT i.instance_id, n.name AS namespace, i.workflow, w.version, i.shown AS status,
+	SELECT i.instance_id, n.name AS namespace, i.workflow, w.version,
+		romancy.shown_status(i.instance_id, i.status) AS status,
 		i.input, i.output, i.error, w.queue, i.owner, i.priority, i.labels,
 		i.idempotency_key, i.parent_id, i.continued_from, i.created_at,
 		i.started_at, i.updated_at, i.finished_at
-	FROM (
-		SELECT t.*, 'pending'::text AS shown FROM romancy.t_instance t
-			WHERE t.status = 'pending' AND t.wake_at IS NOT NULL AND t.instance_id <> ALL ((SELECT r.ids FROM r)::uuid[])
-		UNION ALL
-		SELECT t.*, 'waiting_for_timer'::text AS shown FROM romancy.t_instance t
-			WHERE t.status = 'waiting_for_timer' AND t.wake_at IS NOT NULL AND t.instance_id <> ALL ((SELECT r.ids FROM r)::uuid[])
-		UNION ALL
-		SELECT t.*, 'waiting_for_message'::text AS shown FROM romancy.t_instance t
-			WHERE t.status = 'waiting_for_message' AND t.wake_at IS NOT NULL AND t.instance_id <> ALL ((SELECT r.ids FROM r)::uuid[])
-		UNION ALL
-		SELECT t.*, 'waiting_for_activity'::text AS shown FROM romancy.t_instance t
-			WHERE t.status = 'waiting_for_activity' AND t.wake_at IS NOT NULL AND t.instance_id <> ALL ((SELECT r.ids FROM r)::uuid[])
-		UNION ALL
-		SELECT t.*, 'waiting_for_workflow'::text AS shown FROM romancy.t_instance t
-			WHERE t.status = 'waiting_for_workflow' AND t.wake_at IS NOT NULL AND t.instance_id <> ALL ((SELECT r.ids FROM r)::uuid[])
-		UNION ALL
-		SELECT t.*, 'running' FROM romancy.t_instance t WHERE t.status = 'running' AND t.wake_at IS NOT NULL
-		UNION ALL
-		SELECT t.*, 'running' FROM romancy.t_instance t WHERE t.instance_id = ANY ((SELECT r.ids FROM r)::uuid[])
-			AND t.status IN ('pending', 'waiting_for_timer', 'waiting_for_message', 'waiting_for_activity', 'waiting_for_workflow')
-		UNION ALL
-		SELECT t.*, 'paused' FROM romancy.t_instance t WHERE t.status = 'paused'
-		UNION ALL
-		SELECT t.*, 'compensating' FROM romancy.t_instance t WHERE t.status = 'compensating'
-		UNION ALL
-		SELECT t.*, 'failed' FROM romancy.t_instance t WHERE t.status = 'failed'
-		UNION ALL
-		SELECT t.*, 'cancelled' FROM romancy.t_instance t WHERE t.status = 'cancelled'
-		UNION ALL
-		SELECT t.*, 'completed' FROM romancy.t_instance t WHERE t.status = 'completed'
-		UNION ALL
-		SELECT t.*, 'recurred' FROM romancy.t_instance t WHERE t.status = 'recurred') i
+	FROM romancy.t_instance i
 	LEFT JOIN romancy.t_workflow w ON w.def_id = i.def_id
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = i.namespace
 	WHERE romancy.may_read(i.owner);

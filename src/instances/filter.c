@@ -222,15 +222,6 @@ running_array(void)
 										   false, TYPALIGN_CHAR));
 }
 
-PG_FUNCTION_INFO_V1(romancy_t_in_turn);
-
-/* romancy.t_in_turn() → uuid[]: the instances of which a turn is under way. Internal: for view instances. */
-Datum
-romancy_t_in_turn(PG_FUNCTION_ARGS)
-{
-	return running_array();
-}
-
 Oid
 rom_filter_labels_index(void)
 {

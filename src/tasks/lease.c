@@ -527,6 +527,7 @@ static const RomSweep lock_cleanup = {
 	.interval = &rom_guc_lock_cleanup_interval,
 	.batch = sweep_leases,
 	.next_due = next_lease,
+	.exact = true,
 };
 
 static const RomSweep activity_timeouts = {
@@ -534,6 +535,7 @@ static const RomSweep activity_timeouts = {
 	.interval = &rom_guc_activity_timeout_interval,
 	.batch = sweep_timeouts,
 	.next_due = next_timeout,
+	.exact = true,
 };
 
 void

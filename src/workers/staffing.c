@@ -34,6 +34,9 @@
 /* A worker may be asked to leave for another one's sake after this time, and no sooner is the question asked again. */
 #define TENURE (200 * MS)
 
+/* An owner's only executor rests for so long before one more of an owner that has some takes its place. */
+#define REST_OF_LAST (2 * USECS_PER_SEC)
+
 /* An owner who had quick work in this time has quick work to come, as far as is known. */
 #define KNOWN_QUICK (60 * USECS_PER_SEC)
 
@@ -66,6 +69,7 @@ typedef struct Need
 	Oid			owner;
 	int			part;
 	TimestampTz since;
+	int			has;			/* executors that the owner has */
 	bool		more;			/* executor: one more, so nobody who works has
 								 * to leave for it */
 } Need;
@@ -214,7 +218,7 @@ count_workers(void)
 
 static void
 add_need(RomWorkerKind kind, Oid dbid, Oid owner, int part, TimestampTz since,
-		 bool more)
+		 int has, bool more)
 {
 	Need	   *need;
 
@@ -226,6 +230,7 @@ add_need(RomWorkerKind kind, Oid dbid, Oid owner, int part, TimestampTz since,
 	need->owner = owner;
 	need->part = part;
 	need->since = since;
+	need->has = has;
 	need->more = more;
 }
 
@@ -277,7 +282,7 @@ need_schedulers(Known *known)
 	for (i = 0; i < rom_guc_schedulers; i++)
 		if (!there[i])
 			add_need(ROM_WORKER_SCHEDULER, known->dbid, InvalidOid, i,
-					 known->waiting_since, i > 0);
+					 known->waiting_since, 0, i > 0);
 }
 
 /*
@@ -318,7 +323,7 @@ need_executor(const RomReadyQueue *queue)
 	more = Min(wanted(queue) - soon, rom_guc_executors);
 	for (i = 0; i < more; i++)
 		add_need(ROM_WORKER_EXECUTOR, queue->dbid, queue->owner, 0,
-				 queue->waiting_since,
+				 queue->waiting_since, there,
 				 there + i > 0 && (i > 0 || soon > 0 || queue->quick == 0));
 }
 
@@ -411,19 +416,27 @@ make_room(Oid dbid, const Need *need)
 		if (!idle && worker->kind == ROM_WORKER_SCHEDULER)
 			continue;
 
-		/*
-		 * its like would take its place, and the step under way be waited for
-		 * all the same
-		 */
-		if (need->kind == ROM_WORKER_EXECUTOR && worker->kind == ROM_WORKER_EXECUTOR &&
-			worker->dbid == need->dbid && worker->owner == need->owner)
-			continue;
 		if (need->more && (!idle || worker->kind != ROM_WORKER_EXECUTOR))
 			continue;
-		if (need->more && worker->since + TENURE > plan->now)
+		if (need->kind == ROM_WORKER_EXECUTOR && worker->kind == ROM_WORKER_EXECUTOR)
 		{
-			plan->next = Min(plan->next, worker->since + TENURE);
-			continue;
+			int			its = siblings(worker);
+			TimestampTz rested = worker->since + (its > 1 ? TENURE : REST_OF_LAST);
+
+			/*
+			 * its like would take its place, and the step under way be waited
+			 * for all the same
+			 */
+			if (worker->dbid == need->dbid && worker->owner == need->owner)
+				continue;
+			/* an owner that has some gets no more than its share */
+			if (!idle && need->has > 0 && its <= need->has + 1)
+				continue;
+			if (idle && need->has > 0 && rested > plan->now)
+			{
+				plan->next = Min(plan->next, rested);
+				continue;
+			}
 		}
 		if (!idle && worker->started_at + TENURE > plan->now)
 		{

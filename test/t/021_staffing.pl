@@ -1,6 +1,7 @@
 # With a place for one worker a lease ends in time, although an executor rests in that place and no scheduler
-# is there; and romancy.executors, lowered by a reload, sends the surplus away after what they are doing. It
-# would catch a deadline that waits for a worker's idle timeout, and executors that outlive the setting.
+# is there; romancy.executors, lowered by a reload, sends the surplus away after what they are doing; and owners who share the
+# places keep their executors. It would catch a deadline that waits for a worker's idle timeout, executors that outlive the
+# setting, and owners who send each other's executors away in turn.
 use strict;
 use warnings;
 use FindBin;
@@ -38,5 +39,31 @@ $holder->query_safe('SELECT pg_advisory_unlock(1)');
 $holder->quit;
 poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, 'all end');
 poll_until($node, q{SELECT count(*) FROM romancy.workers WHERE kind = 'executor'}, 'one executor is left', expected => '1');
+
+# One owner has always more work than executors, another one a little quick work again and again: each keeps its executors
+$node->append_conf('postgresql.conf', "romancy.executors = 4\n");
+value('ALTER SYSTEM RESET romancy.executors');
+$node->restart;
+value(q{
+	CREATE ROLE other;
+	SELECT romancy.grant_usage('other');
+	CREATE TABLE ran (what text, pid int DEFAULT pg_backend_pid());
+	GRANT ALL ON ran TO other;
+	CREATE FUNCTION pause(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.05); INSERT INTO ran VALUES ('pause'); RETURN 'true'; END $$;
+	CREATE FUNCTION one_pause(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('pause'); END $$;
+	CREATE FUNCTION quick(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO ran VALUES ('quick'); RETURN 'true'; END $$;
+	CREATE FUNCTION one_quick(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('quick'); END $$});
+value(q{DO $$ BEGIN
+	FOR i IN 1..150 LOOP
+		SET LOCAL ROLE other;
+		PERFORM romancy.start_workflow('one_pause') FROM generate_series(1, 3);
+		RESET ROLE;
+		PERFORM romancy.start_workflow('one_quick');
+		COMMIT;
+		PERFORM pg_sleep(0.02);
+	END LOOP; END $$});
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, 'work of two owners');
+cmp_ok(value('SELECT count(DISTINCT pid) FROM ran'), '<=', 9, 'no executor left for another that had to be started anew') or
+	diag(value('SELECT what, count(DISTINCT pid) FROM ran GROUP BY 1'));
 $node->stop('fast');
 done_testing();
