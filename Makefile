@@ -6,6 +6,7 @@
 #   make demo, make bench           examples/orders/demo.sh, bench/run
 #   make soak SOAK_MINUTES=30       mixed load, kills, DDL, long transactions (test/soak)
 #   make oracle                     20,000 cron expressions in twelve zones against cronsim
+#   make fuzz FUZZ_SECONDS=1800     every function with odd arguments, everywhere (test/t/094_fuzz.pl)
 #   make sanitize, make coverage    valgrind, ASan and UBSan; lcov (test/tools)
 #   make indent, make check-indent  pgindent over src/ (where it can be had)
 
@@ -17,7 +18,7 @@ MODULE_big = romancy
 
 # These goals start scripts that install what is missing, PGXS among it, and
 # that build in a copy of the tree: they must work where there is no pg_config.
-SCRIPTED = test demo bench soak oracle sanitize coverage indent check-indent
+SCRIPTED = test demo bench soak oracle fuzz sanitize coverage indent check-indent
 .PHONY: $(SCRIPTED)
 
 export KINDS ONLY
@@ -32,6 +33,8 @@ soak:
 	@PG_CONFIG='$(PG_CONFIG)' SOAK_MINUTES='$(or $(SOAK_MINUTES),30)' test/soak
 oracle:
 	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=081_cron_oracle ROMANCY_CRON_EXPRESSIONS='$(or $(EXPRESSIONS),20000)' test/run
+fuzz:
+	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=^094_fuzz FUZZ_SECONDS='$(or $(FUZZ_SECONDS),1800)' TAP_TIMEOUT=$$(($(or $(FUZZ_SECONDS),1800) + 900)) test/run
 sanitize:
 	@PG_CONFIG='$(PG_CONFIG)' test/tools/sanitize $(SANITIZERS)
 coverage:

@@ -34,7 +34,7 @@ COMMENT ON FUNCTION romancy.resume_workflows(jsonb) IS 'Resume all paused instan
 
 /* What may be dropped or replaced, and what a mended function is waited for by. */
 CREATE VIEW romancy.versions WITH (security_barrier) AS
-	SELECT w.name AS workflow, w.version, w.defined, w.is_current, w.handler, w.queue, w.owner,
+	SELECT n.name AS namespace, w.name AS workflow, w.version, w.defined, w.is_current, w.handler, w.queue, w.owner,
 		w.created_at, coalesce(i.live, 0) AS live, coalesce(i.paused, 0) AS paused, i.oldest
 	FROM romancy.t_workflow w
 	LEFT JOIN (
@@ -43,8 +43,10 @@ CREATE VIEW romancy.versions WITH (security_barrier) AS
 		FROM romancy.t_instance
 		WHERE wake_at IS NOT NULL AND romancy.may_read(owner)
 		GROUP BY def_id) i USING (def_id)
+	LEFT JOIN romancy.t_namespace n ON n.namespace_id = w.namespace
 	WHERE i.def_id IS NOT NULL OR romancy.may_read(w.owner);
 COMMENT ON VIEW romancy.versions IS 'Versions of workflows, and how many live and paused instances each still has';
+COMMENT ON COLUMN romancy.versions.namespace IS 'The namespace that the name belongs to';
 COMMENT ON COLUMN romancy.versions.workflow IS 'Name of the workflow';
 COMMENT ON COLUMN romancy.versions.version IS 'Number of the version';
 COMMENT ON COLUMN romancy.versions.defined IS 'False: found by a function''s name';

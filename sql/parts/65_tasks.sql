@@ -151,12 +151,14 @@ COMMENT ON FUNCTION romancy.t_pollers() IS 'For views pollers and queues';
 REVOKE ALL ON FUNCTION romancy.t_pollers() FROM PUBLIC;
 
 CREATE VIEW romancy.pollers WITH (security_barrier) AS
-SELECT pg_catalog.substr(p.queue, pg_catalog.strpos(p.queue, '/') + 1) AS queue, CASE WHEN p.queue LIKE '@%' THEN 'workflows' ELSE 'activities' END AS kind,
+SELECT n.name AS namespace, pg_catalog.substr(p.queue, pg_catalog.strpos(p.queue, '/') + 1) AS queue, CASE WHEN p.queue LIKE '@%' THEN 'workflows' ELSE 'activities' END AS kind,
 	p.worker_id, p.owner, p.pid, p.waiting, p.since, p.last_poll, p.polls, p.tasks
 FROM romancy.t_pollers() p
+LEFT JOIN romancy.t_namespace n ON n.namespace_id = pg_catalog.split_part(pg_catalog.ltrim(p.queue, '@'), '/', 1)::int
 WHERE p.owner IS NOT NULL;
 REVOKE ALL ON romancy.pollers FROM PUBLIC;
 COMMENT ON VIEW romancy.pollers IS 'Programs that have polled queues of this database since the server started, a row for each queue and worker_id; about the last 1,000';
+COMMENT ON COLUMN romancy.pollers.namespace IS 'The namespace that the queue belongs to';
 COMMENT ON COLUMN romancy.pollers.queue IS 'The queue';
 COMMENT ON COLUMN romancy.pollers.kind IS 'activities (poll_activities, fetch_activities), or workflows';
 COMMENT ON COLUMN romancy.pollers.worker_id IS 'As the program calls itself';
@@ -169,17 +171,20 @@ COMMENT ON COLUMN romancy.pollers.polls IS 'Calls';
 COMMENT ON COLUMN romancy.pollers.tasks IS 'Tasks that it got';
 
 CREATE VIEW romancy.activity_tasks WITH (security_barrier) AS
-	SELECT t.task_id, t.instance_id, t.step AS activity_id, t.activity, nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue,
+	SELECT t.task_id, t.instance_id, n.name AS namespace, t.step AS activity_id, t.activity, nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue,
 		CASE WHEN r.pid IS NOT NULL THEN 'running'
 			ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 6 THEN 'running' WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' ELSE 'dead' END END AS status,
 		t.owner, t.priority, t.attempt, t.worker_id, t.created_at, t.started_at, coalesce(r.since, t.claimed_at) AS claimed_at,
 		t.beat_at AS heartbeat_at, t.due_at, t.input, t.errors, t.details AS last_details, r.pid
 	FROM romancy.t_task t
 	LEFT JOIN romancy.t_running() r ON r.id = t.task_id
+	LEFT JOIN romancy.t_workflow w ON w.def_id = t.def_id
+	LEFT JOIN romancy.t_namespace n ON n.namespace_id = w.namespace
 	WHERE t.kind <> 2 AND romancy.may_read(t.owner);
 COMMENT ON VIEW romancy.activity_tasks IS 'Activities that wait for, are with, or were given up by workers';
 COMMENT ON COLUMN romancy.activity_tasks.task_id IS 'The task';
 COMMENT ON COLUMN romancy.activity_tasks.instance_id IS 'The instance whose step it is';
+COMMENT ON COLUMN romancy.activity_tasks.namespace IS 'The namespace of its names';
 COMMENT ON COLUMN romancy.activity_tasks.activity_id IS 'The step';
 COMMENT ON COLUMN romancy.activity_tasks.activity IS 'Name of the activity';
 COMMENT ON COLUMN romancy.activity_tasks.queue IS 'The queue that programs poll; null: it runs in the database';

@@ -2,7 +2,7 @@
  * Statistics, in shared memory: what workflows and activities do and cost.
  */
 CREATE FUNCTION romancy.t_stat(kind int,
-	OUT name text, OUT id int, OUT owner text,
+	OUT name text, OUT namespace int, OUT id int, OUT owner text,
 	OUT c0 bigint, OUT c1 bigint, OUT c2 bigint, OUT c3 bigint, OUT c4 bigint, OUT c5 bigint,
 	OUT p50 interval, OUT p99 interval, OUT seconds float8,
 	OUT wal_bytes bigint, OUT blocks_read bigint, OUT blocks_hit bigint, OUT since timestamptz)
@@ -12,12 +12,14 @@ COMMENT ON FUNCTION romancy.t_stat(int) IS 'For views stat_workflows (0) and sta
 REVOKE ALL ON FUNCTION romancy.t_stat(int) FROM PUBLIC;
 
 CREATE VIEW romancy.stat_workflows WITH (security_barrier) AS
-SELECT s.name AS workflow, w.version, s.owner, s.c0 AS started, s.c1 AS completed, s.c2 AS failed, s.c3 AS cancelled,
+SELECT n.name AS namespace, s.name AS workflow, w.version, s.owner, s.c0 AS started, s.c1 AS completed, s.c2 AS failed, s.c3 AS cancelled,
 	s.c4 AS recurred, s.c5 AS turns, s.p50, s.p99, s.seconds, s.wal_bytes, s.blocks_read, s.blocks_hit, s.since
 FROM romancy.t_stat(0) s
-LEFT JOIN romancy.t_workflow w ON w.def_id = s.id;
+LEFT JOIN romancy.t_workflow w ON w.def_id = s.id
+LEFT JOIN romancy.t_namespace n ON n.namespace_id = s.namespace;
 COMMENT ON VIEW romancy.stat_workflows IS
 	'What the workflows of this database have done and cost, by version and owner; kept over a clean restart';
+COMMENT ON COLUMN romancy.stat_workflows.namespace IS 'The namespace that they belong to';
 COMMENT ON COLUMN romancy.stat_workflows.workflow IS 'Name of the workflow';
 COMMENT ON COLUMN romancy.stat_workflows.version IS 'Its version; null when that was dropped';
 COMMENT ON COLUMN romancy.stat_workflows.completed IS 'Instances that completed';
@@ -37,11 +39,13 @@ COMMENT ON COLUMN romancy.stat_workflows.since IS 'Counted from then on';
 REVOKE ALL ON romancy.stat_workflows FROM PUBLIC;
 
 CREATE VIEW romancy.stat_activities WITH (security_barrier) AS
-SELECT s.name AS activity, s.owner, s.c0 AS calls, s.c1 AS failures, s.c2 AS retries, s.p50, s.p99, s.seconds,
+SELECT n.name AS namespace, s.name AS activity, s.owner, s.c0 AS calls, s.c1 AS failures, s.c2 AS retries, s.p50, s.p99, s.seconds,
 	s.wal_bytes, s.blocks_read, s.blocks_hit, s.since
-FROM romancy.t_stat(1) s;
+FROM romancy.t_stat(1) s
+LEFT JOIN romancy.t_namespace n ON n.namespace_id = s.namespace;
 COMMENT ON VIEW romancy.stat_activities IS
 	'What the activities of this database have done and cost, by owner of the instances; kept over a clean restart';
+COMMENT ON COLUMN romancy.stat_activities.namespace IS 'The namespace that the name belongs to';
 COMMENT ON COLUMN romancy.stat_activities.activity IS 'Name of the activity';
 COMMENT ON COLUMN romancy.stat_activities.owner IS 'For whose instances they ran; null when the role is gone';
 COMMENT ON COLUMN romancy.stat_activities.calls IS 'Attempts that ended';

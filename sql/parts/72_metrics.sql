@@ -21,16 +21,16 @@ WITH w AS MATERIALIZED (
 		sum(s.recurred) AS recurred, sum(s.turns) AS turns, sum(s.completed + s.failed + s.cancelled + s.recurred) AS finished,
 		CASE WHEN count(*) = 1 THEN max(s.p50) END AS p50, CASE WHEN count(*) = 1 THEN max(s.p99) END AS p99, sum(s.seconds) AS seconds,
 		sum(s.wal_bytes) AS wal_bytes, sum(s.blocks_read) AS blocks_read, sum(s.blocks_hit) AS blocks_hit
-	FROM (SELECT s.*, format('{workflow="%s",version="%s",owner="%s"',
-		replace(replace(replace(coalesce(s.workflow, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), s.version, replace(replace(replace(coalesce(s.owner, ''), '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels
+	FROM (SELECT s.*, format('{namespace="%s",workflow="%s",version="%s",owner="%s"',
+		replace(replace(replace(coalesce(s.namespace, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(coalesce(s.workflow, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), s.version, replace(replace(replace(coalesce(s.owner, ''), '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels
 		FROM romancy.stat_workflows s) s
 	GROUP BY s.labels
 ), a AS MATERIALIZED (
 	SELECT s.labels, sum(s.calls) AS calls, sum(s.failures) AS failures, sum(s.retries) AS retries,
 		CASE WHEN count(*) = 1 THEN max(s.p50) END AS p50, CASE WHEN count(*) = 1 THEN max(s.p99) END AS p99, sum(s.seconds) AS seconds,
 		sum(s.wal_bytes) AS wal_bytes
-	FROM (SELECT s.*, format('{activity="%s",owner="%s"',
-		replace(replace(replace(coalesce(s.activity, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(coalesce(s.owner, ''), '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels
+	FROM (SELECT s.*, format('{namespace="%s",activity="%s",owner="%s"',
+		replace(replace(replace(coalesce(s.namespace, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(coalesce(s.activity, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(coalesce(s.owner, ''), '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels
 		FROM romancy.stat_activities s) s
 	GROUP BY s.labels
 ), h AS MATERIALIZED (

@@ -39,7 +39,7 @@ COMMENT ON COLUMN romancy.instances.finished_at IS 'When it ended';
  * request that paused it, the last event of its history (WorkflowPaused, 37). r: the process that runs it.
  */
 CREATE VIEW romancy.waiting WITH (security_barrier) AS
-	SELECT i.instance_id, i.workflow,
+	SELECT i.instance_id, ns.name AS namespace, i.workflow,
 		CASE WHEN r.id = i.instance_id AND i.status NOT IN ('paused', 'compensating') THEN 'running' ELSE i.status::text END AS status,
 		CASE WHEN r.pid IS NOT NULL THEN 'running'
 			WHEN i.status = 'paused' THEN 'paused'
@@ -73,10 +73,12 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 			LATERAL pg_catalog.unnest(romancy.events_unpack(h.events)) WITH ORDINALITY AS e (kind, step, name, input, result, detail, at, n)
 		WHERE e.kind = 37
 		ORDER BY e.n DESC LIMIT 1) p ON i.status = 'paused'
+	LEFT JOIN romancy.t_namespace ns ON ns.namespace_id = i.namespace
 	WHERE i.wake_at IS NOT NULL AND romancy.may_read(i.owner);
 REVOKE ALL ON romancy.waiting FROM PUBLIC;
 COMMENT ON VIEW romancy.waiting IS 'Every live instance: what it waits for or runs, since when, until when, and what went wrong';
 COMMENT ON COLUMN romancy.waiting.instance_id IS 'The instance';
+COMMENT ON COLUMN romancy.waiting.namespace IS 'The namespace that it and its names belong to';
 COMMENT ON COLUMN romancy.waiting.workflow IS 'Name of its workflow';
 COMMENT ON COLUMN romancy.waiting.status IS 'As in view instances';
 COMMENT ON COLUMN romancy.waiting.kind IS 'running; paused; start (its first turn); turn (an executor, to go on); timer, message, event, activity, workflow, worker (a program, for workflow code outside); retry (the next attempt); max_concurrency, rate_limit (a limit of the activity); compensate';

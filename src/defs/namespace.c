@@ -261,6 +261,24 @@ find_granted(const List *list, const char *name)
 	return NULL;
 }
 
+List *
+rom_namespace_granted(void)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Oid			user = GetUserId();
+	List	   *ids = NIL;
+	RomEngine	engine;
+	List	   *list;
+	ListCell   *cell;
+
+	rom_engine_begin(&engine);
+	list = granted(user, true, cxt);
+	rom_engine_end(&engine);
+	foreach(cell, list)
+		ids = lappend_int(ids, ((const Granted *) lfirst(cell))->id);
+	return ids;
+}
+
 /* refuse raises the error of a session that is in no namespace. */
 static void
 refuse(const List *list, const char *setting, const char *user)
@@ -418,7 +436,7 @@ rom_namespace_require_define(const char *function)
 				 errmsg("permission denied for function %s", function),
 				 errdetail("Role \"%s\" may start workflows in namespace \"%s\", not define or set anything.",
 						   GetUserNameFromId(GetUserId(), false), rom_namespace_name(id)),
-				 errhint("The owner of extension \"romancy\" allows it with romancy.grant_usage(..., define => true).")));
+				 errhint("The owner of extension \"romancy\" allows it with romancy.grant_usage(role, define => true).")));
 	return id;
 }
 

@@ -12,6 +12,8 @@
 #ifndef ROM_NAMESPACE_H
 #define ROM_NAMESPACE_H
 
+#include "nodes/pg_list.h"
+
 /* No namespace: not resolved, or none. Ids count from 1. */
 #define ROM_NAMESPACE_NONE 0
 
@@ -31,6 +33,12 @@ extern int32 rom_namespace_find(void);
 
 /* The same as rom_namespace_current() for a call that defines or sets something: 42501 naming the function where the grant does not say "define". */
 extern int32 rom_namespace_require_define(const char *function);
+
+/*
+ * The namespaces that are granted to the current user, or to a role that it is a member of: a list of integers, allocated in the current
+ * context. To be called as the caller; enters the engine by itself.
+ */
+extern List *rom_namespace_granted(void);
 
 /* Its name, NULL where there is none of that id. Cached, lives until the next call with the same id after a change. Enters the engine by itself. */
 extern const char *rom_namespace_name(int32 id);

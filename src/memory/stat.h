@@ -29,6 +29,7 @@ typedef struct RomStatKey
 	Oid			extension;		/* a new CREATE EXTENSION begins at nothing */
 	Oid			owner;
 	int32		kind;			/* the caller's */
+	int32		namespace;
 	int32		id;				/* the caller's */
 	char		name[ROM_STAT_NAME_MAX];	/* cut at a character's end */
 } RomStatKey;

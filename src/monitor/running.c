@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -16,6 +17,9 @@
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
+#include "base/spi.h"
+#include "base/uuid.h"
+#include "defs/namespace.h"
 #include "instances/instance.h"
 #include "memory/slot.h"
 #include "tasks/poller.h"
@@ -23,32 +27,75 @@
 PG_FUNCTION_INFO_V1(romancy_running);
 PG_FUNCTION_INFO_V1(romancy_pollers);
 
+/* may_see marks those of n instances that the current user may see. */
+static void
+may_see(const pg_uuid_t *ids, bool *seen, int n)
+{
+	static RomStatement select = {
+		"SELECT instance_id FROM romancy.t_instance WHERE instance_id = ANY ($1) AND romancy.may_access(owner, $2, false)",
+		2, {UUIDARRAYOID, OIDOID}
+	};
+	Datum		values[2];
+	RomEngine	engine;
+	RomRowSet	set;
+	uint64		rows;
+
+	memset(seen, 0, n * sizeof(bool));
+	if (n == 0)
+		return;
+	values[1] = ObjectIdGetDatum(GetUserId());
+	rom_engine_begin(&engine);
+	values[0] = rom_uuid_array(ids, n);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
+	for (uint64 row = 0; row < rows; row++)
+	{
+		bool		isnull;
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(&set, row, 1, &isnull));
+
+		for (int i = 0; i < n; i++)
+			seen[i] = seen[i] || memcmp(&ids[i], id, sizeof(pg_uuid_t)) == 0;
+	}
+	rom_engine_end(&engine);
+}
+
 /*
  * romancy.t_running(): id uuid, instance_id uuid, pid int, step text, since timestamptz
  *
- * Whose turns and tasks run in this database now. id: of the instance or of the task. step: null
+ * Which turns and tasks run in this database now, of instances that the current user may see. id: of the instance or of the task. step: null
  * while the handler itself runs. since: the step's begin, or the turn's.
  */
 Datum
 romancy_running(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			count = rom_slot_count();
+	RomSlotNow *running = palloc_array(RomSlotNow, count + 1);
+	pg_uuid_t  *instances = palloc_array(pg_uuid_t, count + 1);
+	bool	   *seen = palloc_array(bool, count + 1);
+	int			n = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < rom_slot_count(); i++)
+	for (int i = 0; i < count; i++)
+		if (rom_slot_now(i, &running[n]))
+		{
+			instances[n] = running[n].instance;
+			n++;
+		}
+	may_see(instances, seen, n);
+	for (int i = 0; i < n; i++)
 	{
-		RomSlotNow	now;
+		RomSlotNow *now = &running[i];
 		Datum		values[5];
 		bool		nulls[5] = {0};
 
-		if (!rom_slot_now(i, &now))
+		if (!seen[i])
 			continue;
-		values[0] = UUIDPGetDatum(&now.id);
-		values[1] = UUIDPGetDatum(&now.instance);
-		values[2] = Int32GetDatum(now.pid);
-		nulls[3] = now.step[0] == '\0';
-		values[3] = CStringGetTextDatum(now.step);
-		values[4] = TimestampTzGetDatum(now.since);
+		values[0] = UUIDPGetDatum(&now->id);
+		values[1] = UUIDPGetDatum(&now->instance);
+		values[2] = Int32GetDatum(now->pid);
+		nulls[3] = now->step[0] == '\0';
+		values[3] = CStringGetTextDatum(now->step);
+		values[4] = TimestampTzGetDatum(now->since);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
@@ -59,12 +106,13 @@ romancy_running(PG_FUNCTION_ARGS)
  * since timestamptz, last_poll timestamptz, polls bigint, tasks bigint
  *
  * The programs that have fetched from queues of this database. Of those that the current user may not see, only
- * that there is one: queue, waiting and last_poll.
+ * that there is one: queue, waiting and last_poll; nothing, where the queue's namespace is not granted to it.
  */
 Datum
 romancy_pollers(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	List	   *granted = rom_namespace_granted();
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < rom_poller_count(); i++)
@@ -78,7 +126,14 @@ romancy_pollers(PG_FUNCTION_ARGS)
 			continue;
 		owner = GetUserNameFromId(poller.role, true);
 		if (owner == NULL || !rom_instance_may_read(owner))
+		{
+			const char *queue = poller.queue[0] == '@' ? poller.queue + 1 : poller.queue;
+
+			/* (a queue is stored as namespace/name) */
+			if (!list_member_int(granted, atoi(queue)))
+				continue;
 			nulls[1] = nulls[2] = nulls[3] = nulls[5] = nulls[7] = nulls[8] = true;
+		}
 		values[0] = CStringGetTextDatum(poller.queue);
 		values[1] = CStringGetTextDatum(poller.worker_id);
 		values[2] = CStringGetTextDatum(owner ? owner : "");

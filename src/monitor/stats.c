@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(romancy_stat_reset);
 /* Keys that a process remembers between its transactions. */
 #define KEYS_MAX 256
 
-#define STAT_COLUMNS (3 + ROM_STAT_COUNTERS + 7)
+#define STAT_COLUMNS (4 + ROM_STAT_COUNTERS + 7)
 
 /* What this transaction adds to one key. */
 typedef struct Pending
@@ -109,13 +109,13 @@ dropped(void)
 
 /* pending_for finds what is collected for a key, and marks it as changed. */
 static Pending *
-pending_for(RomStatKind kind, int32 id, Oid owner, const char *name)
+pending_for(RomStatKind kind, int32 namespace, int32 id, Oid owner, const char *name)
 {
 	RomStatKey	key;
 	Pending    *entry = latest[kind];
 	bool		found;
 
-	if (entry != NULL && entry->dirty && entry->key.id == id &&
+	if (entry != NULL && entry->dirty && entry->key.namespace == namespace && entry->key.id == id &&
 		entry->key.owner == owner && strcmp(entry->key.name, name) == 0)
 		return entry;
 	if (pending_cxt == NULL)
@@ -143,6 +143,7 @@ pending_for(RomStatKind kind, int32 id, Oid owner, const char *name)
 	key.extension = rom_extension_oid();
 	key.owner = owner;
 	key.kind = kind;
+	key.namespace = namespace;
 	key.id = id;
 	memcpy(key.name, name, pg_mbcliplen(name, strlen(name), ROM_STAT_NAME_MAX - 1));
 	entry = hash_search(pending, &key, HASH_ENTER, &found);
@@ -184,9 +185,9 @@ add_usage(Pending *entry, const RomCost *cost)
 
 /* note_attempt is RomObserver's attempt(). */
 static void
-note_attempt(Oid owner, const RomAttemptStat *attempt)
+note_attempt(Oid owner, int32 namespace, const RomAttemptStat *attempt)
 {
-	Pending    *entry = pending_for(ROM_STAT_ACTIVITY, 0, owner, attempt->name);
+	Pending    *entry = pending_for(ROM_STAT_ACTIVITY, namespace, 0, owner, attempt->name);
 
 	entry->sums.counters[ROM_STAT_CALLS]++;
 	entry->sums.counters[ROM_STAT_FAILURES] += attempt->failed;
@@ -203,9 +204,9 @@ note_turn(RomTurn *turn, bool first, bool ended)
 	Pending    *entry;
 
 	for (int i = 0; i < turn->spent.nattempts; i++)
-		note_attempt(turn->owner, &turn->spent.attempts[i]);
+		note_attempt(turn->owner, turn->inst->namespace, &turn->spent.attempts[i]);
 
-	entry = pending_for(ROM_STAT_WORKFLOW, turn->inst->def_id, turn->owner,
+	entry = pending_for(ROM_STAT_WORKFLOW, turn->inst->namespace, turn->inst->def_id, turn->owner,
 						turn->inst->workflow);
 	entry->sums.counters[ROM_STAT_TURNS]++;
 	entry->sums.counters[ROM_STAT_STARTED] += first;
@@ -282,7 +283,7 @@ quantile(const RomStat *stat, double q, bool *isnull)
 	return IntervalPGetDatum(interval);
 }
 
-/* romancy.t_stat(kind): name, id, owner, counters, p50, p99, seconds, wal_bytes, blocks_read, blocks_hit, since */
+/* romancy.t_stat(kind): name, namespace, id, owner, counters, p50, p99, seconds, wal_bytes, blocks_read, blocks_hit, since */
 Datum
 romancy_stat(PG_FUNCTION_ARGS)
 {
@@ -302,6 +303,7 @@ romancy_stat(PG_FUNCTION_ARGS)
 		if (stat.key.kind != kind)
 			continue;
 		values[i++] = CStringGetTextDatum(stat.key.name);
+		values[i++] = Int32GetDatum(stat.key.namespace);
 		values[i++] = Int32GetDatum(stat.key.id);
 		nulls[i] = owner == NULL;
 		values[i++] = owner ? CStringGetTextDatum(owner) : (Datum) 0;

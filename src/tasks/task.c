@@ -288,7 +288,7 @@ observe(RomTask *task, Oid owner, bool failed)
 	else if (task->attempt == 1 && task->started_at != 0)
 		stat.cost.us = Max(rom_now() - task->started_at, 0);
 	stat.measured = stat.cost.us > 0;
-	rom_observe_get()->attempt(owner, &stat);
+	rom_observe_get()->attempt(owner, rom_definition_by_id(task->def_id)->namespace, &stat);
 }
 
 void

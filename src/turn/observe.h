@@ -29,8 +29,8 @@ typedef struct RomObserver
 	 */
 	void		(*turn) (RomTurn *turn, bool first, bool ended);
 
-	/* An attempt outside a turn (a task). */
-	void		(*attempt) (Oid owner, const RomAttemptStat *attempt);
+	/* An attempt outside a turn (a task), at an activity of a namespace. */
+	void		(*attempt) (Oid owner, int32 namespace, const RomAttemptStat *attempt);
 } RomObserver;
 
 /* Registered once, from _PG_init. */

@@ -492,12 +492,14 @@ step_by_step(RomTurn *turn, FmgrInfo *flinfo, bool wrap)
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile RomTurnEnd end = ROM_TURN_AGAIN;
+	int			nest;
 
 	/*
 	 * also alone: what ran in a turn that is to begin again must not be
 	 * committed without its history
 	 */
 	BeginInternalSubTransaction(NULL);
+	nest = GetCurrentTransactionNestLevel();
 	MemoryContextSwitchTo(old);
 	PG_TRY();
 	{
@@ -509,12 +511,22 @@ step_by_step(RomTurn *turn, FmgrInfo *flinfo, bool wrap)
 	}
 	PG_CATCH();
 	{
-		/* run again alone, where the error is dealt with */
-		if (!wrap)
-			PG_RE_THROW();
+		ErrorData  *edata;
+
 		MemoryContextSwitchTo(old);
+		edata = CopyErrorData();
 		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+		while (GetCurrentTransactionNestLevel() >= nest)
+			RollbackAndReleaseCurrentSubTransaction();
+
+		/*
+		 * run again alone, where the error is dealt with. (A drain's session
+		 * may get it, and must not be left with the subtransaction: without a
+		 * transaction block it could not end it.)
+		 */
+		if (!wrap)
+			ReThrowError(edata);
+		FreeErrorData(edata);
 		end = ROM_TURN_AGAIN;
 	}
 	PG_END_TRY();

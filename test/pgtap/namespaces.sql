@@ -182,5 +182,38 @@ SET romancy.namespace = 'annex';
 SELECT isnt(as_role('shop', 'SELECT romancy.start_workflow(''evil'', idempotency_key => ''k'')'), :'first', 'a key of one namespace is none of another');
 RESET romancy.namespace;
 
+-- ------------------------------------------------------------ workflow code outside, in a session of another namespace
+CREATE FUNCTION undo_in(i uuid) RETURNS text LANGUAGE sql AS $$
+	SELECT string_agg(e.step || ' ' || (e.detail ->> 'compensation'), ', ' ORDER BY e.step)
+	FROM romancy.t_history h, unnest(romancy.events_unpack(h.events)) e WHERE h.instance_id = i AND e.detail ? 'compensation' $$;
+SET ROLE shop;
+SELECT romancy.define_activity('pay', queue => 'x', compensation => 'refund_shop'), romancy.define_workflow('code', queue => 'oq');
+SELECT romancy.start_workflow('code') AS code \gset
+CALL romancy.drain();
+SELECT token FROM romancy.fetch_workflows('oq', 'w', lease => '1 h') \gset
+SET romancy.namespace = 'annex';
+SELECT romancy.define_activity('pay', queue => 'x', compensation => 'refund_annex');
+SELECT romancy.record_activity(:'token', 'pay:1', 'pay', '1', '1');
+SELECT romancy.record(:'token', '[{"op": "activity", "id": "pay:2", "name": "pay", "input": 1, "result": 1}]');
+RESET romancy.namespace;
+RESET ROLE;
+SELECT is(undo_in(:'code'), 'pay:1 refund_shop, pay:2 refund_shop', 'what undoes a recorded step is what the instance''s namespace says');
+
+-- ------------------------------------------------------------ views and statistics
+SET ROLE shop;
+CREATE FUNCTION s_count(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('counted'); END $$;
+CREATE FUNCTION s_counted(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN '1'; END $$;
+SELECT romancy.define_activity('counted', handler => 's_counted(jsonb)'), romancy.define_activity('mail', queue => 'post');
+SELECT romancy.start_workflow('s_count');
+SET romancy.namespace = 'annex';
+SELECT romancy.define_activity('counted', handler => 's_counted(jsonb)'), romancy.define_activity('mail', queue => 'post');
+SELECT romancy.start_workflow('s_count'), romancy.run_canvas(romancy.task('mail'));
+CALL romancy.drain();
+RESET romancy.namespace;
+SELECT results_eq($$ SELECT namespace, activity, queue FROM romancy.activity_tasks WHERE activity = 'mail' $$, $$ VALUES ('annex', 'mail', 'post') $$, 'a task is shown in its namespace');
+SELECT results_eq($$ SELECT DISTINCT namespace FROM romancy.waiting WHERE instance_id IN (SELECT instance_id FROM romancy.activity_tasks WHERE activity = 'mail') $$, $$ VALUES ('annex') $$, 'and what waits for it');
+SELECT results_eq($$ SELECT namespace FROM romancy.versions WHERE workflow = 's_count' ORDER BY 1 $$, $$ VALUES ('annex'), ('shop') $$, 'versions of a name in two namespaces are two');
+RESET ROLE;
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -121,13 +121,13 @@ $node->safe_psql('postgres', q{SELECT romancy.revoke_usage('gone1'), romancy.rev
 my $metrics = $node->safe_psql('postgres', 'SELECT romancy.metrics()');
 my @wrong = grep { !/^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="([^"\\\n]|\\.)*"(,\w+="([^"\\\n]|\\.)*")*\})? -?[0-9.e+-]+)$/ } split /\n/, $metrics;
 is("@wrong", '', 'metrics are in the text format of Prometheus');
-like($metrics, qr/^romancy_instances_finished_total\{workflow="three",version="1",owner="postgres",status="completed"\} 101$/m, 'with what the views show');
+like($metrics, qr/^romancy_instances_finished_total\{namespace="postgres",workflow="three",version="1",owner="postgres",status="completed"\} 101$/m, 'with what the views show');
 my %seen;
 my @twice = grep { /^\w/ && $seen{s/ \S+$//r}++ } split /\n/, $metrics;
 is("@twice", '', 'no sample stands there twice');
-like($metrics, qr/^romancy_instances_started_total\{workflow="dropped",version="",owner="postgres"\} 2$/m, 'those with the same labels are added up');
-like($metrics, qr/^romancy_activity_calls_total\{activity="flaky",owner=""\} 6$/m, 'of activities, too');
-unlike($metrics, qr/^romancy_instance_duration_seconds\{workflow="dropped"[^}]*quantile=/m, 'and have no quantiles');
+like($metrics, qr/^romancy_instances_started_total\{namespace="postgres",workflow="dropped",version="",owner="postgres"\} 2$/m, 'those with the same labels are added up');
+like($metrics, qr{^romancy_activity_calls_total\{namespace="gone1",activity="flaky",owner=""\} 3$}m, 'of activities, those of each namespace');
+unlike($metrics, qr/^romancy_instance_duration_seconds\{namespace="postgres",workflow="dropped"[^}]*quantile=/m, 'and have no quantiles');
 my %type = $metrics =~ /^# TYPE (\w+) (\w+)$/mg;
 my @untyped = grep { my ($name) = /^(\w+)/; $name =~ s/_(sum|count)$//; /quantile=/ ? $type{$name} ne 'summary' : !exists $type{$name} } grep { /^\w/ } split /\n/, $metrics;
 is("@untyped", '', 'each family has its type, and quantiles are those of a summary');
