@@ -5,6 +5,7 @@ package romancy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -27,7 +28,8 @@ type Options struct {
 
 type activityOptions struct {
 	retry                                           map[string]any
-	compensation                                    string
+	compensation, rateLimit                         string
+	maxConcurrency                                  int
 	startToClose, scheduleToStart, heartbeatTimeout time.Duration
 }
 
@@ -49,6 +51,15 @@ func StartToClose(d time.Duration) Option { return func(o *activityOptions) { o.
 func ScheduleToStart(d time.Duration) Option {
 	return func(o *activityOptions) { o.scheduleToStart = d }
 }
+
+// Heartbeat limits the time between two renewals.
+func Heartbeat(d time.Duration) Option { return func(o *activityOptions) { o.heartbeatTimeout = d } }
+
+// MaxConcurrency limits how many run at a time.
+func MaxConcurrency(n int) Option { return func(o *activityOptions) { o.maxConcurrency = n } }
+
+// RateLimit limits how many begin in a time: "100/m".
+func RateLimit(limit string) Option { return func(o *activityOptions) { o.rateLimit = limit } }
 
 type activityCode struct {
 	run     func(context.Context, json.RawMessage) (any, error)
@@ -246,6 +257,25 @@ func (i Instance[O]) Status(ctx context.Context) (string, error) {
 	return status, fromDatabase(err)
 }
 
+// RunCanvas starts a signature of Task, Chain, Group, Chord as an instance.
+func RunCanvas[O any](ctx context.Context, a *App, signature Signature, input any, tx Querier) (Instance[O], error) {
+	var q Querier = a.Pool
+	if tx != nil {
+		q = tx
+	}
+	i := Instance[O]{app: a}
+	document, err := json.Marshal(signature)
+	if err != nil {
+		return i, err
+	}
+	raw, err := json.Marshal(input)
+	if err != nil {
+		return i, err
+	}
+	err = q.QueryRow(ctx, "select romancy.run_canvas($1::jsonb, $2::jsonb)::text", string(document), string(raw)).Scan(&i.ID)
+	return i, fromDatabase(err)
+}
+
 func optional(d time.Duration) any {
 	if d == 0 {
 		return nil
@@ -258,7 +288,13 @@ func (a *App) Define(ctx context.Context, q Querier) error {
 	var ignored any
 	for name, code := range a.activities {
 		o := code.options
-		var retry, compensation any
+		var retry, compensation, most, rate any
+		if o.maxConcurrency > 0 {
+			most = o.maxConcurrency
+		}
+		if o.rateLimit != "" {
+			rate = o.rateLimit
+		}
 		if o.retry != nil {
 			raw, err := json.Marshal(o.retry)
 			if err != nil {
@@ -270,8 +306,10 @@ func (a *App) Define(ctx context.Context, q Querier) error {
 			compensation = o.compensation
 		}
 		if err := q.QueryRow(ctx, "select romancy.define_activity($1::text, queue => $2::text, retry => $3::jsonb,"+
-			" compensation => $4::text, start_to_close_timeout => $5::interval, schedule_to_start_timeout => $6::interval)::text",
-			name, a.options.Queue, retry, compensation, optional(o.startToClose), optional(o.scheduleToStart)).Scan(&ignored); err != nil {
+			" compensation => $4::text, start_to_close_timeout => $5::interval, schedule_to_start_timeout => $6::interval,"+
+			" heartbeat_timeout => $7::interval, max_concurrency => $8::int, rate_limit => $9::text)::text",
+			name, a.options.Queue, retry, compensation, optional(o.startToClose), optional(o.scheduleToStart),
+			optional(o.heartbeatTimeout), most, rate).Scan(&ignored); err != nil {
 			return fromDatabase(err)
 		}
 	}
@@ -329,7 +367,7 @@ func (a *App) stepWorkflow(ctx context.Context, q Querier, task workflowTask) er
 	if fresh {
 		w = newW(task)
 	}
-	w.task = task
+	w.task, w.q = task, q
 	w.absorb(task.History)
 	for page := len(task.History); page >= 1000; {
 		rows, err := q.Query(ctx, "select seq, event_type, activity_id, data::text from romancy.read_history($1::text, $2::bigint)", task.Token, w.lastSeq)
@@ -357,38 +395,67 @@ func (a *App) stepWorkflow(ctx context.Context, q Querier, task workflowTask) er
 	} else {
 		waits = w.goOn()
 	}
+	if waits == nil {
+		return refused(ctx, q, w, a.end(ctx, q, w))
+	}
+	if err := a.suspend(ctx, q, w, waits.document); err != nil {
+		w.giveUp()
+		return refused(ctx, q, w, err)
+	}
+	a.mu.Lock()
+	a.kept[task.InstanceID] = w
+	var given *W
+	if len(a.kept) > 10000 {
+		for id := range a.kept {
+			given = a.kept[id]
+			delete(a.kept, id)
+			break
+		}
+	}
+	a.mu.Unlock()
+	if given != nil {
+		given.giveUp()
+	}
+	return nil
+}
+
+// end tells the server that the code has ended.
+func (a *App) end(ctx context.Context, q Querier, w *W) error {
 	switch {
-	case waits != nil:
-		if err := a.suspend(ctx, q, w, waits.document); err != nil {
-			w.giveUp()
-			return err
-		}
-		a.mu.Lock()
-		a.kept[task.InstanceID] = w
-		var given *W
-		if len(a.kept) > 10000 {
-			for id := range a.kept {
-				given = a.kept[id]
-				delete(a.kept, id)
-				break
-			}
-		}
-		a.mu.Unlock()
-		if given != nil {
-			given.giveUp()
-		}
-		return nil
-	case w.err != nil:
-		return execute(ctx, q, "select romancy.fail_workflow($1::text, $2::text, $3::text, $4::jsonb)", task.Token,
-			messageOf(w.err), codeOf(w.err), detailOf(w.err))
-	case len(w.commands) > 0:
+	case len(w.commands) > 0 && !w.isNonDeterminism():
 		// commands that nothing waits for are carried out first; the code is run again and ends again
 		return a.suspend(ctx, q, w, object{"all": []string{}})
+	case w.err != nil:
+		return fail(ctx, q, w, w.err)
 	case len(w.records) > 0:
-		return execute(ctx, q, "select romancy.record($1::text, $2::jsonb), romancy.complete_workflow($1::text, $3::jsonb)", task.Token,
+		return execute(ctx, q, "select romancy.record($1::text, $2::jsonb), romancy.complete_workflow($1::text, $3::jsonb)", w.task.Token,
 			string(encode(w.records)), string(w.output))
 	}
-	return execute(ctx, q, "select romancy.complete_workflow($1::text, $2::jsonb)", task.Token, string(w.output))
+	return execute(ctx, q, "select romancy.complete_workflow($1::text, $2::jsonb)", w.task.Token, string(w.output))
+}
+
+// fail ends the instance as failed, after what was done; RM003 pauses it.
+func fail(ctx context.Context, q Querier, w *W, err error) error {
+	if len(w.records) > 0 && !errors.Is(err, ErrNonDeterminism) {
+		return execute(ctx, q, "select romancy.record($1::text, $5::jsonb), romancy.fail_workflow($1::text, $2::text, $3::text, $4::jsonb)",
+			w.task.Token, messageOf(err), codeOf(err), detailOf(err), string(encode(w.records)))
+	}
+	return execute(ctx, q, "select romancy.fail_workflow($1::text, $2::text, $3::text, $4::jsonb)", w.task.Token,
+		messageOf(err), codeOf(err), detailOf(err))
+}
+
+// refused: what the server does not take (a payload that is too large, say) is the workflow's error.
+func refused(ctx context.Context, q Querier, w *W, err error) error {
+	var e *Error
+	if err == nil || !errors.As(err, &e) || len(e.SQLState) != 5 || e.SQLState == "RM009" {
+		return err
+	}
+	switch e.SQLState[:2] {
+	case "08", "40", "53", "55", "57", "58":
+		return err
+	}
+	w.records = nil
+	return fail(ctx, q, w, e)
 }
 
 func (a *App) suspend(ctx context.Context, q Querier, w *W, document any) error {

@@ -1,11 +1,14 @@
 package romancy
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	mathrand "math/rand"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 const (
@@ -42,16 +45,35 @@ func (h Handle[T]) id() string { return h.step }
 // Waitable is any Handle.
 type Waitable interface{ id() string }
 
+// CallOption of one call of an activity.
+type CallOption func(step *string, command object)
+
+// ActivityID gives the step's id, in place of name:n.
+func ActivityID(id string) CallOption { return func(step *string, _ object) { *step = id } }
+
+// RetryPolicy replaces keys of the activity's retry policy for one call.
+func RetryPolicy(policy map[string]any) CallOption {
+	return func(_ *string, command object) { command["retry"] = policy }
+}
+
 // Call runs an activity by its name: one in the database, of another language, or of a queue.
-func Call[O any](w *W, name string, input any) (O, error) {
-	h := Spawn[O](w, name, input)
+func Call[O any](w *W, name string, input any, options ...CallOption) (O, error) {
+	h := Spawn[O](w, name, input, options...)
 	return finished[O](w.blocking(h.step))
 }
 
 // Spawn schedules an activity in parallel.
-func Spawn[O any](w *W, name string, input any) Handle[O] {
-	step, raw := w.stepID(name), encode(input)
-	w.command(step, activityKinds, name, raw, object{"op": "activity", "name": name, "input": raw})
+func Spawn[O any](w *W, name string, input any, options ...CallOption) Handle[O] {
+	raw := encode(input)
+	command := object{"op": "activity", "name": name, "input": raw}
+	step := ""
+	for _, o := range options {
+		o(&step, command)
+	}
+	if step == "" {
+		step = w.stepID(name)
+	}
+	w.command(step, activityKinds, name, raw, command)
 	return Handle[O]{step}
 }
 
@@ -143,6 +165,58 @@ func Any(w *W, timeout time.Duration, handles ...Waitable) (int, error) {
 	}
 }
 
+// Canvas runs a signature of Task, Chain, Group, Chord and gives its result.
+func Canvas[O any](w *W, signature Signature, input any) (O, error) {
+	h := SpawnCanvas[O](w, signature, input)
+	return finished[O](w.blocking(h.step))
+}
+
+// SpawnCanvas starts a signature in parallel.
+func SpawnCanvas[O any](w *W, signature Signature, input any) Handle[O] {
+	step := w.stepID("canvas")
+	o := object{"op": "canvas", "signature": encode(signature)}
+	if input != nil {
+		o["input"] = encode(input)
+	}
+	w.command(step, childKinds, "canvas", nil, o)
+	return Handle[O]{step}
+}
+
+// Transaction runs code in a transaction of the worker's connection, with its record: exactly once. What the workflow
+// has scheduled before it is carried out first.
+func Transaction[O any](w *W, name string, code func(pgx.Tx) (O, error)) (O, error) {
+	var zero O
+	step := w.stepID(name)
+	if e := w.known(step, activityKinds, name, encode(nil)); e != nil {
+		return finished[O](e)
+	}
+	if len(w.commands) > 0 {
+		w.suspend(object{"all": []string{}})
+	}
+	ctx := context.Background()
+	tx, err := w.q.(interface {
+		Begin(context.Context) (pgx.Tx, error)
+	}).Begin(ctx)
+	if err != nil {
+		return zero, fromDatabase(err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	result, err := code(tx)
+	if err != nil {
+		return zero, fromDatabase(err)
+	}
+	raw := encode(result)
+	events := append(append([]object{}, w.records...), object{"op": "activity", "id": step, "name": name, "input": nil, "result": raw})
+	if err = execute(ctx, tx, "select romancy.record($1::text, $2::jsonb)", w.task.Token, string(encode(events))); err != nil {
+		return zero, err
+	}
+	if err = tx.Commit(ctx); err != nil {
+		return zero, fromDatabase(err)
+	}
+	w.records = nil
+	return decode[O](raw)
+}
+
 // SpawnTimer gives a timer as a handle.
 func (w *W) SpawnTimer(d time.Duration) Handle[struct{}] {
 	step := w.stepID("spawn_timer")
@@ -187,7 +261,7 @@ func Receive[T any](w *W, channel string, timeout time.Duration) (Message[T], er
 
 // SpawnReceive gives the next message of a channel as a handle.
 func SpawnReceive[T any](w *W, channel string) Handle[Message[T]] {
-	step := w.stepID("spawn_receive_" + channel)
+	step := w.stepID("receive_" + channel)
 	w.command(step, receiveKinds, "", nil, object{"op": "receive", "channel": channel})
 	return Handle[Message[T]]{step}
 }
@@ -312,6 +386,53 @@ func (w *W) LeaveGroup(name string) {
 	w.command(w.stepID("leave_group_"+name), "GroupLeft", "", nil, object{"op": "leave_group", "name": name})
 }
 
+// RaiseEvent has a CloudEvent come in: it wakes WaitEvent, and starts workflows with that on_event.
+func (w *W) RaiseEvent(kind, source string, data any) {
+	w.command(w.stepID("raise_event_"+kind), "EventRaised", "", nil, object{"op": "raise_event", "type": kind, "source": source, "data": encode(data)})
+}
+
+// WaitEvent waits for a CloudEvent of a type; past the timeout (0: none) ErrTimeout. The whole event is given.
+func WaitEvent[T any](w *W, kind string, timeout time.Duration) (Event[T], error) {
+	step := w.stepID("receive_" + kind)
+	o := object{"op": "event", "type": kind}
+	if timeout > 0 {
+		o["timeout"] = interval(timeout)
+	}
+	w.command(step, "EventReceived ChannelMessageReceived MessageTimeout", "", nil, o)
+	return finished[Event[T]](w.blocking(step))
+}
+
+// Event is what WaitEvent gives.
+type Event[T any] struct {
+	ID      string `json:"id"`
+	Type    string `json:"type"`
+	Source  string `json:"source"`
+	Subject string `json:"subject"`
+	Data    T      `json:"data"`
+}
+
+// StartWorkflow starts another workflow, which is no child: it goes on by itself. key: its idempotency key, or "". Gives its id.
+func (w *W) StartWorkflow(name string, input any, key string) (string, error) {
+	step := w.stepID("start_workflow")
+	o := object{"op": "start", "name": name, "input": encode(input)}
+	if key != "" {
+		o["idempotency_key"] = key
+	}
+	w.command(step, "WorkflowStarted", "", nil, o)
+	return finished[string](w.blocking(step))
+}
+
+// CancelWorkflow cancels another instance; true if it was live.
+func (w *W) CancelWorkflow(instanceID, reason string) (bool, error) {
+	step := w.stepID("cancel_workflow")
+	o := object{"op": "cancel", "instance_id": instanceID}
+	if reason != "" {
+		o["reason"] = reason
+	}
+	w.command(step, "CancelRequested", "", nil, o)
+	return finished[bool](w.blocking(step))
+}
+
 // Recur ends this instance and goes on in a new one with another input. It does not return.
 func (w *W) Recur(input any) {
 	w.command(w.stepID("recur"), "WorkflowRecurred", "", nil, object{"op": "recur", "input": encode(input)})
@@ -322,3 +443,12 @@ func (w *W) Recur(input any) {
 
 // InstanceID is the instance's id.
 func (w *W) InstanceID() string { return w.task.InstanceID }
+
+// WorkflowName is the workflow's name.
+func (w *W) WorkflowName() string { return w.task.Workflow }
+
+// Attempt counts how often a worker has taken this instance without giving it back, and this time.
+func (w *W) Attempt() int { return w.task.Attempt }
+
+// IsReplaying is true while history answers.
+func (w *W) IsReplaying() bool { return w.unused() != "" }

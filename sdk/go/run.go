@@ -2,6 +2,7 @@ package romancy
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"runtime"
@@ -47,6 +48,7 @@ type workflowTask struct {
 	Token      string          `json:"token"`
 	InstanceID string          `json:"instance_id"`
 	Workflow   string          `json:"workflow"`
+	Attempt    int             `json:"attempt"`
 	Input      json.RawMessage `json:"input"`
 	History    []event         `json:"history"`
 }
@@ -71,6 +73,8 @@ type W struct {
 	lastSeq  int64
 	records  []object
 	commands []object
+
+	q Querier // the worker's connection, for Transaction
 
 	yield  chan *wait // the code waits (nil: it has ended)
 	resume chan bool  // false: the run is given up
@@ -115,6 +119,16 @@ func (w *W) absorb(events []event) {
 
 // stop ends the workflow's goroutine with an error.
 type stop struct{ err error }
+
+func (s stop) Error() string { return s.err.Error() }
+
+// Must gives a call's value; its error ends the workflow as returning it would. Elsewhere it panics.
+func Must[T any](value T, err error) T {
+	if err != nil {
+		panic(stop{err})
+	}
+	return value
+}
 
 func (w *W) differs(format string, args ...any) {
 	panic(stop{&Error{SQLState: "RM003", Message: fmt.Sprintf(format, args...),
@@ -250,6 +264,9 @@ func (w *W) start(code func(*W) (json.RawMessage, error)) *wait {
 	}()
 	return <-w.yield
 }
+
+// isNonDeterminism: does the program differ from history?
+func (w *W) isNonDeterminism() bool { return errors.Is(w.err, ErrNonDeterminism) }
 
 // goOn lets the code that waits go on until it waits again or ends.
 func (w *W) goOn() *wait {

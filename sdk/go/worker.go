@@ -99,8 +99,7 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 	if kind == "workflows" {
 		sql = "call romancy.poll_workflows($1::text, $2::text, 1, $3::interval, '20 s', null)"
 	}
-	var raw string
-	err := w.app.Pool.QueryRow(ctx, sql, w.app.options.Queue, w.name, interval(w.o.Lease)).Scan(&raw)
+	raw, err := w.wait(ctx, sql)
 	var tasks []json.RawMessage
 	if err == nil {
 		err = json.Unmarshal([]byte(raw), &tasks)
@@ -118,6 +117,45 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 		}
 	}()
 	return nil
+}
+
+// wait makes a poll and gives its tasks. When the worker stops the server is told to cancel it, until it has ended: a connection that
+// is just closed goes on waiting there, and takes a task that nobody serves.
+func (w *worker) wait(ctx context.Context, sql string) (string, error) {
+	conn, err := w.app.Pool.Acquire(ctx)
+	if err != nil {
+		return "[]", err
+	}
+	ended, cancelled := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(cancelled)
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+		}
+		for {
+			limited, done := context.WithTimeout(context.Background(), 5*time.Second)
+			_ = conn.Conn().PgConn().CancelRequest(limited)
+			done()
+			select {
+			case <-ended:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	raw := "[]"
+	err = conn.QueryRow(context.Background(), sql, w.app.options.Queue, w.name, interval(w.o.Lease)).Scan(&raw)
+	close(ended)
+	<-cancelled
+	if ctx.Err() != nil {
+		// a cancel request that comes late hits nobody
+		_ = conn.Hijack().Close(context.Background())
+	} else {
+		conn.Release()
+	}
+	return raw, err
 }
 
 func (w *worker) serve(kind string, raw json.RawMessage) {

@@ -393,11 +393,15 @@ argument(Jsonb *command, const RomOpArg *arg, Datum *value, Oid *type)
 static void
 spawn_timer(Jsonb *command)
 {
+	char	   *duration = rom_jb_get_text(command, "duration");
+	Interval	interval;
 	RomCall		call = {0};
 	RomJb		jb;
 
 	call.primitive = &rom_primitive_spawn_timer;
 	call.step_base = "spawn_timer";
+	if (duration != NULL && rom_arg_input_interval(duration, &interval))
+		call.input = rom_jb_string_document(rom_arg_interval_text(&interval));
 	rom_jb_begin(&jb);
 	rom_jb_time(&jb, "until", rom_jb_get_time(command, "until"));
 	call.detail = rom_jb_end(&jb);
@@ -416,6 +420,8 @@ make_call(RomTurn *turn, const RomOp *op, Jsonb *command, bool waits)
 	int			most = ROM_OP_ARGS_MAX;
 	bool		has_id = false;
 
+	if (!spawned && strcmp(op->name, "timer") == 0 && member(command, "duration") != NULL)
+		op = &rom_op_sleep;
 	/* spawn_receive() takes the channel alone */
 	if (spawned && strcmp(op->name, "receive") == 0)
 		most = 1;

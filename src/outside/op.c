@@ -93,6 +93,13 @@ static const RomOp ops[] = {
 	{{"input", ROM_OP_ARG_JSONB}}},
 };
 
+const RomOp rom_op_sleep = {
+	"timer",
+	"SELECT romancy.sleep($1, $2)", NULL, true, NULL,
+	{ROM_EVENT_TIMER_SCHEDULED, ROM_EVENT_TIMER_EXPIRED},
+	{{"duration", ROM_OP_ARG_INTERVAL, true}, {"id", ROM_OP_ARG_STEP}}
+};
+
 const RomOp *
 rom_op_find(const char *name)
 {

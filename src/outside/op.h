@@ -51,6 +51,9 @@ typedef struct RomOp
 /* The names of all ops, for hints. */
 #define ROM_OP_NAMES "activity, child, canvas, timer, receive, event, subscribe, unsubscribe, publish, send_to, raise_event, start, cancel, join_group, leave_group, compensate and recur"
 
+/* What a timer of a duration is when it is waited for: history gets what a handler's sleep() leaves. */
+extern const RomOp rom_op_sleep;
+
 /* The op of a name; NULL: there is no such op. */
 extern const RomOp *rom_op_find(const char *name);
 

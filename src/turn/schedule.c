@@ -221,9 +221,15 @@ void
 rom_schedule_wait_until(RomTurn *turn, const char *label, char **handles, int n, bool any, TimestampTz until)
 {
 	RomCall		call = {0};
+	char	   *base = pstrdup(label);
+	char	   *colon = strrchr(base, ':');
 
+	/* a label that is numbered has no name of its own in history */
+	if (colon != NULL)
+		*colon = '\0';
 	call.primitive = &primitive_await;
-	call.step = call.step_base = label;
+	call.step = label;
+	call.step_base = base;
 	wait_for(turn, &call, handles, n, any, until);
 }
 

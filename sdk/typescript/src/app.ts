@@ -1,15 +1,11 @@
 /** The application: definitions, client calls, and the worker. */
 import { setImmediate as macrotask } from "node:timers/promises";
 import pg from "pg";
-import { codeOf, fromDatabase, fromDocument, messageOf, RomancyError, Terminal, type ErrorDocument } from "./errors.js";
+import { codeOf, fromDatabase, fromDocument, messageOf, NonDeterminism, RomancyError, Terminal, type ErrorDocument } from "./errors.js";
 import { interval, type Duration, type Named } from "./flow.js";
-import { current, Run, type HistoryEvent, type WorkflowTask } from "./run.js";
+import type { Signature } from "./canvas.js";
+import { current, Run, type HistoryEvent, type Queryable, type WorkflowTask } from "./run.js";
 import { Worker, type WorkerOptions } from "./worker.js";
-
-/** What runs statements: a pg client or pool, or a client in a transaction of the caller's. */
-export interface Queryable {
-  query(sql: string, values?: unknown[]): Promise<{ rows: any[] }>;
-}
 
 export interface AppOptions {
   /** as pg takes it; default: the PG* environment variables */
@@ -52,6 +48,8 @@ export interface Workflow<I, O> extends Named<I, O> {
   readonly workflowName: string;
   start(input: I, options?: StartOptions): Promise<Instance<O>>;
 }
+
+export type { Queryable };
 
 type Code = (input: any) => Promise<any>;
 
@@ -217,6 +215,20 @@ export class App {
     return new Instance<O>(this, row.id);
   }
 
+  /** Starts a signature of task(), chain(), group(), chord() as an instance. */
+  async runCanvas<O = any>(
+    signature: Signature,
+    input?: unknown,
+    o: { key?: string; labels?: Record<string, unknown>; client?: Queryable } = {},
+  ): Promise<Instance<O>> {
+    const row = await this.row(
+      "select romancy.run_canvas($1::jsonb, $2::jsonb, labels => $3::jsonb, idempotency_key => $4::text) as id",
+      [text(signature), input === undefined ? null : text(input), o.labels === undefined ? null : text(o.labels), o.key ?? null],
+      o.client,
+    );
+    return new Instance<O>(this, row.id);
+  }
+
   instance<O = any>(id: string): Instance<O> {
     return new Instance<O>(this, id);
   }
@@ -244,6 +256,7 @@ export class App {
     const kept = this.take(task) ?? this.begin(task);
     const { run, state } = kept;
     run.task = task;
+    run.transact = (code) => this.transact(client, code);
     run.absorb(task.history ?? []);
     let page = task.history ?? [];
     while (page.length >= 1000) {
@@ -257,6 +270,10 @@ export class App {
     do {
       run.settle();
       await macrotask(); // what can go on has gone on
+      while (run.working.size > 0) {
+        await Promise.allSettled([...run.working]);
+        await macrotask();
+      }
     } while (run.settle());
     if (state.ended) {
       this.kept.delete(task.instance_id);
@@ -267,17 +284,20 @@ export class App {
           state.error = error;
         }
       }
-      if ("error" in state) return this.fail(client, run, state.error);
-      if (run.commands.length === 0) return this.finish(client, run, state.output);
-      // commands that nothing waits for are carried out first; the code is run again and ends again
-      return this.suspend(client, run, { all: [] });
+      try {
+        // commands that nothing waits for are carried out first; the code is run again and ends again
+        if (run.commands.length > 0 && !(state.error instanceof NonDeterminism)) await this.suspend(client, run, { all: [] });
+        else if ("error" in state) await this.fail(client, run, state.error);
+        else await this.finish(client, run, state.output);
+      } catch (error) {
+        await this.refused(client, run, error);
+      }
+      return;
     }
     try {
       await this.suspend(client, run, run.waitFor());
     } catch (error) {
-      const e = fromDatabase(error);
-      if (!(e instanceof RomancyError) || e.sqlstate === "RM009") throw error;
-      return this.fail(client, run, e);
+      return this.refused(client, run, error);
     }
     this.kept.set(task.instance_id, kept);
     while (this.kept.size > 10000) this.kept.delete(this.kept.keys().next().value as string);
@@ -328,6 +348,7 @@ export class App {
     else await client.query("select romancy.suspend($1::text, $2::jsonb, $3::jsonb)", [run.task.token, text(commands), wait]);
     run.records = [];
     run.commands = [];
+    run.sent++;
   }
 
   private async finish(client: Queryable, run: Run, output: unknown): Promise<void> {
@@ -340,15 +361,48 @@ export class App {
     else await client.query("select romancy.complete_workflow($1::text, $2::jsonb)", [run.task.token, text(output)]);
   }
 
+  /** What the server does not take (a payload that is too large, say) is the workflow's error. */
+  private async refused(client: Queryable, run: Run, error: unknown): Promise<void> {
+    const e = fromDatabase(error);
+    if (!(e instanceof RomancyError) || e.sqlstate === "RM009" || /^(40|53|55|57|58)/.test(e.sqlstate ?? "")) throw error;
+    run.records = [];
+    return this.fail(client, run, e);
+  }
+
   /** Ends the instance as failed; RM003 pauses it. */
   private async fail(client: Queryable, run: Run, error: unknown): Promise<void> {
     const detail = (error as RomancyError)?.detail;
-    await client.query("select romancy.fail_workflow($1::text, $2::text, $3::text, $4::jsonb)", [
-      run.task.token,
-      messageOf(error),
-      codeOf(error),
-      detail === undefined ? null : text(detail),
-    ]);
+    const values = [run.task.token, messageOf(error), codeOf(error), detail === undefined ? null : text(detail)];
+    if (run.records.length > 0 && !(error instanceof NonDeterminism))
+      await client.query(
+        "select romancy.record($1::text, $5::jsonb), romancy.fail_workflow($1::text, $2::text, $3::text, $4::jsonb)",
+        [...values, text(run.records)],
+      );
+    else await client.query("select romancy.fail_workflow($1::text, $2::text, $3::text, $4::jsonb)", values);
+  }
+
+  /** Runs code in a transaction of its own; in a session of a test, in a part of the session's. */
+  private async transact<T>(client: Queryable, code: (client: Queryable) => Promise<T>): Promise<T> {
+    const pooled = client === this.pool ? await this.connect() : undefined;
+    const target: Queryable = pooled ?? client;
+    let broken: Error | undefined;
+    try {
+      await target.query(pooled ? "begin" : "savepoint romancy_transaction");
+      try {
+        const result = await code(target);
+        await target.query(pooled ? "commit" : "release savepoint romancy_transaction");
+        return result;
+      } catch (error) {
+        await target.query(pooled ? "rollback" : "rollback to savepoint romancy_transaction");
+        throw error;
+      }
+    } catch (error) {
+      const e = fromDatabase(error);
+      if (!(e instanceof RomancyError)) broken = error as Error;
+      throw e;
+    } finally {
+      pooled?.release(broken);
+    }
   }
 }
 

@@ -1,7 +1,8 @@
 /** What a workflow can do. Everything that waits gives a promise; await nothing else in a workflow. */
 import { randomUUID } from "node:crypto";
 import { fromDocument, type ErrorDocument } from "./errors.js";
-import { require, type HistoryEvent, type Run } from "./run.js";
+import type { Signature } from "./canvas.js";
+import { require, type HistoryEvent, type Queryable, type Run } from "./run.js";
 
 const ACTIVITY = ["ActivityScheduled", "ActivityCompleted", "ActivityFailed"];
 const CHILD = ["ChildWorkflowScheduled", "ChildWorkflowCompleted", "ChildWorkflowFailed"];
@@ -19,6 +20,10 @@ export interface ActivityOptions {
 export interface ChildOptions {
   activityId?: string;
   onParentClose?: "cancel" | "abandon";
+  version?: number;
+  priority?: number;
+  labels?: Record<string, unknown>;
+  executionTimeout?: Duration;
 }
 
 export interface Message<T = any> {
@@ -80,7 +85,15 @@ export function spawnChild<I, O>(target: string | Named<I, O>, input?: I, option
   const run = require("spawnChild()");
   const name = nameOf(target, "workflowName");
   const step = options.activityId ?? run.stepId(name);
-  run.command("child", step, CHILD, name, { name, input: input ?? null, on_parent_close: options.onParentClose });
+  run.command("child", step, CHILD, name, {
+    name,
+    input: input ?? null,
+    on_parent_close: options.onParentClose,
+    version: options.version,
+    priority: options.priority,
+    labels: options.labels,
+    execution_timeout: options.executionTimeout === undefined ? undefined : interval(options.executionTimeout),
+  });
   return new Handle<O>(step);
 }
 
@@ -89,6 +102,47 @@ export function child<I, O>(target: string | Named<I, O>, input?: I, options: Ch
   const handle = spawnChild(target, input, options);
   const run = require("child()");
   return run.wait(handle.step, (event) => run.value(event) as O);
+}
+
+/** Runs a signature of task(), chain(), group(), chord() and gives its result. */
+export function canvas<T = any>(signature: Signature, input?: unknown, options: { activityId?: string } = {}): Promise<T> {
+  const handle = spawnCanvas<T>(signature, input, options);
+  const run = require("canvas()");
+  return run.wait(handle.step, (event) => run.value(event) as T);
+}
+
+/** Starts a signature in parallel. */
+export function spawnCanvas<T = any>(signature: Signature, input?: unknown, options: { activityId?: string } = {}): Handle<T> {
+  const run = require("spawnCanvas()");
+  const step = options.activityId ?? run.stepId("canvas");
+  run.command("canvas", step, CHILD, "canvas", { signature, input });
+  return new Handle<T>(step);
+}
+
+/**
+ * Runs code in a transaction of the worker's connection, with its record: exactly once. What the workflow has
+ * scheduled before it is carried out first.
+ */
+export async function transaction<T>(name: string, code: (client: Queryable) => Promise<T>, input: unknown = null): Promise<T> {
+  const run = require("transaction()");
+  const step = run.stepId(name);
+  const event = run.known(step, ACTIVITY, name, { value: input });
+  if (event) return run.value(event) as T;
+  await run.flush();
+  const work = run.transact!(async (client) => {
+    const result = (await code(client)) ?? null;
+    const events = [...run.records, { op: "activity", id: step, name, input, result }];
+    await client.query("select romancy.record($1::text, $2::jsonb)", [run.task.token, JSON.stringify(events)]);
+    return JSON.parse(JSON.stringify(result)) as T;
+  });
+  run.working.add(work);
+  try {
+    const result = await work;
+    run.records = [];
+    return result;
+  } finally {
+    run.working.delete(work);
+  }
 }
 
 /** A timer as a handle. */
@@ -102,7 +156,7 @@ export function spawnTimer(duration: Duration): Handle<null> {
 /** The next message of a channel as a handle. */
 export function spawnReceive<T = any>(channel: string): Handle<Message<T>> {
   const run = require("spawnReceive()");
-  const step = run.stepId(`spawn_receive_${channel}`);
+  const step = run.stepId(`receive_${channel}`);
   run.command("receive", step, RECEIVE, undefined, { channel });
   return new Handle<Message<T>>(step);
 }
@@ -294,6 +348,57 @@ export function leaveGroup(name: string): void {
   run.command("leave_group", run.stepId(`leave_group_${name}`), ["GroupLeft"], undefined, { name });
 }
 
+export interface EventOptions {
+  id?: string;
+  subject?: string;
+  datacontenttype?: string;
+  extensions?: Record<string, unknown>;
+  instanceId?: string;
+}
+
+/** A CloudEvent comes in: wakes waitEvent(), starts workflows with that onEvent. */
+export function raiseEvent(type: string, source: string, data?: unknown, options: EventOptions = {}): void {
+  const run = require("raiseEvent()");
+  run.command("raise_event", run.stepId(`raise_event_${type}`), ["EventRaised"], undefined, {
+    type,
+    source,
+    data: data ?? null,
+    event_id: options.id,
+    subject: options.subject,
+    datacontenttype: options.datacontenttype,
+    extensions: options.extensions,
+    instance_id: options.instanceId,
+  });
+}
+
+/** Starts another workflow, which is no child: it goes on by itself. Gives its id. */
+export function start<I>(
+  target: string | Named<I, any>,
+  input?: I,
+  options: { key?: string; priority?: number; labels?: Record<string, unknown>; version?: number } = {},
+): Promise<string> {
+  const run = require("start()");
+  const name = nameOf(target, "workflowName");
+  const step = run.stepId("start_workflow");
+  run.command("start", step, ["WorkflowStarted"], undefined, {
+    name,
+    input: input ?? null,
+    idempotency_key: options.key,
+    priority: options.priority,
+    labels: options.labels,
+    version: options.version,
+  });
+  return run.wait(step, (event) => run.value(event) as string);
+}
+
+/** Cancels another instance; true if it was live. */
+export function cancel(instanceId: string, reason?: string): Promise<boolean> {
+  const run = require("cancel()");
+  const step = run.stepId("cancel_workflow");
+  run.command("cancel", step, ["CancelRequested"], undefined, { instance_id: instanceId, reason });
+  return run.wait(step, (event) => run.value(event) as boolean);
+}
+
 /** Ends this instance and goes on in a new one with another input. The promise never resolves. */
 export function recur(input?: unknown): Promise<never> {
   const run = require("recur()");
@@ -304,4 +409,17 @@ export function recur(input?: unknown): Promise<never> {
 
 export function instanceId(): string {
   return require("instanceId()").task.instance_id;
+}
+
+export function workflowName(): string {
+  return require("workflowName()").task.workflow;
+}
+
+/** How often a worker has taken this instance without giving it back, and this time. */
+export function attempt(): number {
+  return require("attempt()").task.attempt ?? 1;
+}
+
+export function isReplaying(): boolean {
+  return require("isReplaying()").unused() !== undefined;
 }

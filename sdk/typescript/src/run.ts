@@ -11,6 +11,11 @@ import { fromDocument, NonDeterminism, RomancyError, type ErrorDocument } from "
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json | undefined };
 
+/** What runs statements: a pg client or pool, or a client in a transaction of the caller's. */
+export interface Queryable {
+  query(sql: string, values?: unknown[]): Promise<{ rows: any[] }>;
+}
+
 export interface HistoryEvent {
   seq: number;
   event_type: string;
@@ -22,6 +27,8 @@ export interface WorkflowTask {
   token: string;
   instance_id: string;
   workflow: string;
+  namespace?: string;
+  attempt?: number;
   input: any;
   history?: HistoryEvent[];
 }
@@ -62,6 +69,10 @@ export class Run {
   private counts = new Map<string, number>();
   /** true once the code has to end: recur */
   ending = false;
+  /** what the code is doing here, and not the server: transactions */
+  readonly working = new Set<Promise<unknown>>();
+  /** runs code in a transaction of the worker's connection */
+  transact: (<T>(code: (client: Queryable) => Promise<T>) => Promise<T>) | undefined;
 
   constructor(public task: WorkflowTask) {
     this.absorb(task.history ?? []);
@@ -122,6 +133,16 @@ export class Run {
       this.differs(`the program asks for "${step}" with another input than history holds`);
     return event;
   }
+
+  /** Has the server carry out what was scheduled, before the code goes on. */
+  flush(): Promise<void> {
+    if (this.commands.length === 0) return Promise.resolve();
+    const before = this.sent;
+    return this.pending([], false, () => (this.sent > before ? { value: () => undefined } : undefined));
+  }
+
+  /** how often commands were sent */
+  sent = 0;
 
   finish(): void {
     const left = this.unused();

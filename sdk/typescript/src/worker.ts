@@ -66,19 +66,34 @@ export class Worker {
     this.stopping = true;
     this.wakeUp?.();
     while (this.polling.size > 0) {
-      for (const client of this.polling) await this.cancel(client);
+      for (const client of this.polling) this.cancel(client);
       await delay(100);
     }
   }
 
-  /** Cancels the call that a connection is blocked in. */
-  private async cancel(client: pg.PoolClient): Promise<void> {
-    const pid = (client as unknown as { processID?: number }).processID;
-    try {
-      await this.app.pool.query("select pg_cancel_backend($1::int)", [pid]);
-    } catch {
-      // it has ended meanwhile
-    }
+  /**
+   * Cancels the call that a connection is blocked in, by the protocol's own means: behind a pool pg_cancel_backend()
+   * would hit whoever the server's process works for by now.
+   */
+  private cancel(client: pg.PoolClient): void {
+    const target = client as unknown as { processID: number; secretKey: number };
+    const sender = new pg.Client({ connectionString: this.app.options.connectionString }) as unknown as {
+      connection: NodeJS.EventEmitter & {
+        cancel(processID: number, secretKey: number): void;
+        requestSsl(): void;
+        connect(portOrPath: number | string, host?: string): void;
+      };
+      host: string;
+      port: number;
+      ssl: boolean;
+    };
+    const wire = sender.connection;
+    const send = () => wire.cancel(target.processID, target.secretKey);
+    wire.on("error", () => undefined); // no server: then the call fails as well
+    wire.on("connect", () => (sender.ssl ? wire.requestSsl() : send()));
+    wire.on("sslconnect", send);
+    if (sender.host.startsWith("/")) wire.connect(`${sender.host}/.s.PGSQL.${sender.port}`);
+    else wire.connect(sender.port, sender.host);
   }
 
   private async poll(kind: "activities" | "workflows"): Promise<void> {
@@ -121,7 +136,8 @@ export class Worker {
       throw error;
     } finally {
       this.polling.delete(client);
-      client.release(broken);
+      // a cancel request that comes late hits nobody
+      client.release(broken ?? this.stopping);
     }
   }
 

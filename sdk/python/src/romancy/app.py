@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import os
 import uuid
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import psycopg
 
 from . import flow
-from .errors import RomancyError, Suspended, Terminal, code_of, from_database, message_of
+from .errors import NonDeterminism, RomancyError, Suspended, Terminal, code_of, from_database, message_of
 from .run import Run, Wait, current
 from .values import Signature, dumps, interval, plain
 
@@ -207,6 +207,14 @@ class App:
                          None if labels is None else dumps(labels), conn=conn)
         return Instance(self, row[0], None if isinstance(workflow, str) else workflow)
 
+    def run_canvas(self, signature: dict, input: Any = None, *, key: Optional[str] = None, labels: Optional[dict] = None,  # noqa: A002
+                   conn: Any = None) -> Instance:
+        """Starts a signature of task(), chain(), group(), chord() as an instance."""
+        row = self.query("select romancy.run_canvas(%s::jsonb, %s::jsonb, labels => %s::jsonb, idempotency_key => %s::text)",
+                         dumps(signature), None if input is None else dumps(input), None if labels is None else dumps(labels),
+                         key, conn=conn)
+        return Instance(self, row[0])
+
     def instance(self, instance_id: Any) -> Instance:
         return Instance(self, instance_id)
 
@@ -253,40 +261,66 @@ def step_workflow(app: App, conn: Any, task: dict, parked: Optional[Parked] = No
         run.absorb(task.get("history") or [])
     while len(task.get("history") or []) >= 1000 and read_more(conn, run):
         pass
-    token = current.set(run)
     coroutine = parked.coroutine if parked else None
-    ended = False
+    what, value, coroutine = evaluate(workflow, run, coroutine)
     try:
-        try:
-            if workflow.is_async:
-                if coroutine is None:
-                    coroutine = workflow.function(**workflow.signature.unpack(task["input"]))
-                try:
-                    wait = coroutine.send(None)
-                    if not isinstance(wait, Wait):
-                        raise TypeError("a workflow may await romancy's calls only, not %r" % (wait,))
-                    raise Suspended(wait.wait_for)
-                except StopIteration as stop:
-                    output = stop.value
+        if what == "wait":
+            send(conn, run, value)
+            return Parked(run, coroutine) if coroutine is not None else None
+        if run.commands and not isinstance(value, NonDeterminism):
+            # they are carried out before the end: the code is run again and comes here again
+            send(conn, run, {"all": []})
+        elif what == "error":
+            fail(conn, run, value)
+        else:
+            finish(conn, run, "select romancy.complete_workflow(%s::text, %s::jsonb)", dumps(value))
+    except psycopg.Error as error:
+        if not is_refusal(error):
+            raise
+        # what the server does not take (a payload that is too large, say) is the workflow's error
+        run.records = []
+        fail(conn, run, error)
+    return None
+
+
+def evaluate(workflow: "Workflow", run: Run, coroutine: Any) -> Tuple[str, Any, Any]:
+    """Runs the code as far as it comes: ("wait", wait_for), ("end", output) or ("error", exception), and its coroutine.
+
+    Raises psycopg's errors of the connection, which a transaction() may meet.
+    """
+    token = current.set(run)
+    try:
+        if workflow.is_async:
+            if coroutine is None:
+                coroutine = workflow.function(**workflow.signature.unpack(run.task["input"]))
+            try:
+                wait = coroutine.send(None)
+            except StopIteration as stop:
+                output = stop.value
             else:
-                output = workflow.function(**workflow.signature.unpack(task["input"]))
-            ended = True
-            run.finish()
-            finish(conn, run, "select romancy.complete_workflow(%s::text, %s::jsonb)", dumps(output))
-        except Suspended as suspended:
-            send(conn, run, suspended.args[0] if suspended.args else None)
-            if coroutine is not None and not ended:
-                return Parked(run, coroutine)
-        except psycopg.OperationalError as error:
-            if error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P")):
-                fail(conn, run, error)
-            else:
-                raise
-        except Exception as error:  # the workflow's own error, or one that it did not catch
-            fail(conn, run, error)
+                if not isinstance(wait, Wait):
+                    raise TypeError("a workflow may await romancy's calls only, not %r" % (wait,))
+                return "wait", wait.wait_for, coroutine
+        else:
+            output = workflow.function(**workflow.signature.unpack(run.task["input"]))
+        run.finish()
+        return "end", output, None
+    except Suspended as suspended:
+        return "wait", suspended.args[0] if suspended.args else None, None
+    except psycopg.Error as error:
+        if not is_refusal(error):
+            raise
+        return "error", error, None
+    except Exception as error:  # the workflow's own error, or one that it did not catch
+        return "error", error, None
     finally:
         current.reset(token)
-    return None
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Has the server refused the statement? Otherwise the connection is broken, the server busy, or the lease lost."""
+    state = error.sqlstate
+    return state is not None and state != "RM009" and state[:2] not in ("08", "40", "53", "55", "57", "58")
 
 
 def read_more(conn: Any, run: Run) -> bool:
@@ -304,20 +338,26 @@ def send(conn: Any, run: Run, wait_for: Optional[dict]) -> None:
         args += [run.task["token"], dumps(run.records)]
     sql += "romancy.suspend(%s::text, %s::jsonb, %s::jsonb)"
     args += [run.task["token"], dumps(run.commands), None if wait_for is None else dumps(wait_for)]
-    conn.execute(sql, args)
+    execute(conn, sql, args)
     run.records, run.commands = [], []
 
 
-def finish(conn: Any, run: Run, sql: str, *args: Any) -> None:
-    """Ends the instance, after what was done and commands that nothing waits for."""
-    if run.commands:
-        # they are carried out before the end: the code is run again and comes here again
-        raise Suspended({"all": []})
-    if run.records:
-        conn.execute("select romancy.record(%s::text, %s::jsonb), " + sql[len("select "):],
-                     (run.task["token"], dumps(run.records), run.task["token"]) + args)
+def execute(conn: Any, sql: str, args: Any) -> None:
+    """Runs a statement; in a transaction of the caller's an error takes nothing else back."""
+    if conn.autocommit:
+        conn.execute(sql, args)
     else:
-        conn.execute(sql, (run.task["token"],) + args)
+        with conn.transaction():
+            conn.execute(sql, args)
+
+
+def finish(conn: Any, run: Run, sql: str, *args: Any) -> None:
+    """Ends the instance, after what was done."""
+    if run.records:
+        execute(conn, "select romancy.record(%s::text, %s::jsonb), " + sql[len("select "):],
+                (run.task["token"], dumps(run.records), run.task["token"]) + args)
+    else:
+        execute(conn, sql, (run.task["token"],) + args)
 
 
 def fail(conn: Any, run: Run, error: Exception) -> None:
@@ -325,6 +365,8 @@ def fail(conn: Any, run: Run, error: Exception) -> None:
     if getattr(error, "sqlstate", None) == "RM009":
         raise error
     run.commands = []
+    if isinstance(error, NonDeterminism):
+        run.records = []
     detail = getattr(error, "detail", None)
     finish(conn, run, "select romancy.fail_workflow(%s::text, %s::text, %s::text, %s::jsonb)", message_of(error),
            code_of(error), None if detail is None else dumps(detail))

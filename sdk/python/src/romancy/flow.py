@@ -80,18 +80,20 @@ def spawn(target: Any, *args: Any, activity_id: Optional[str] = None, retry: Opt
 
 
 def spawn_child(target: Any, *args: Any, activity_id: Optional[str] = None, on_parent_close: Optional[str] = None,
-                **kwargs: Any) -> Handle:
+                version: Optional[int] = None, priority: Optional[int] = None, labels: Optional[dict] = None,
+                execution_timeout: Any = None, **kwargs: Any) -> Handle:
+    """Starts another workflow beside this one. on_parent_close: "cancel" or "abandon"."""
     run = require("spawn_child()")
     name, value, convert = _workflow(target, args, kwargs)
     step = activity_id or run.step_id(name)
-    run.command("child", step, CHILD, name, name=name, input=value, on_parent_close=on_parent_close)
+    run.command("child", step, CHILD, name, name=name, input=value, on_parent_close=on_parent_close,
+                version=version, priority=priority, labels=labels, execution_timeout=interval(execution_timeout))
     return Handle(step, convert)
 
 
-def child(target: Any, *args: Any, activity_id: Optional[str] = None, on_parent_close: Optional[str] = None,
-          **kwargs: Any) -> Any:
-    """Runs another workflow and gives its result."""
-    handle = spawn_child(target, *args, activity_id=activity_id, on_parent_close=on_parent_close, **kwargs)
+def child(target: Any, *args: Any, **options: Any) -> Any:
+    """Runs another workflow and gives its result; options as spawn_child() takes them."""
+    handle = spawn_child(target, *args, **options)
     return blocking(require("child()"), handle.step, value_of(handle.convert))
 
 
@@ -110,7 +112,7 @@ def spawn_timer(duration: Any) -> Handle:
 
 def spawn_receive(channel: str) -> Handle:
     run = require("spawn_receive()")
-    step = run.step_id("spawn_receive_" + channel)
+    step = run.step_id("receive_" + channel)
     run.command("receive", step, ("ReceiveScheduled",), channel=channel)
     return Handle(step, Message)
 
@@ -282,6 +284,7 @@ def compensate(target: Any = None, *args: Any, **kwargs: Any) -> Any:
 # ---------------------------------------------------------------- carried out by the server, at once
 
 def publish(channel: str, data: Any = None, metadata: Optional[dict] = None) -> None:
+    """Sends a message to a channel's subscribers."""
     run = require("publish()")
     run.command("publish", run.step_id("publish_" + channel), ("MessagePublished",), channel=channel, data=plain(data),
                 metadata=metadata)
@@ -313,11 +316,62 @@ def leave_group(name: str) -> None:
     run.command("leave_group", run.step_id("leave_group_" + name), ("GroupLeft",), name=name)
 
 
+def raise_event(type: str, source: str, data: Any = None, *, id: Optional[str] = None, subject: Optional[str] = None,  # noqa: A002
+                datacontenttype: Optional[str] = None, extensions: Optional[dict] = None, instance_id: Any = None) -> None:
+    """A CloudEvent comes in: wakes wait_event(), starts workflows with that on_event."""
+    run = require("raise_event()")
+    run.command("raise_event", run.step_id("raise_event_" + type), ("EventRaised",), type=type, source=source, data=plain(data),
+                event_id=id, subject=subject, datacontenttype=datacontenttype, extensions=extensions,
+                instance_id=None if instance_id is None else str(instance_id))
+
+
+def start(target: Any, *args: Any, key: Optional[str] = None, priority: Optional[int] = None, labels: Optional[dict] = None,
+          version: Optional[int] = None, execution_timeout: Any = None, **kwargs: Any) -> Any:
+    """Starts another workflow, which is no child: it goes on by itself. Gives its id."""
+    run = require("start()")
+    name, value, _ = _workflow(target, args, kwargs)
+    step = run.step_id("start_workflow")
+    run.command("start", step, ("WorkflowStarted",), name=name, input=value, idempotency_key=key, priority=priority,
+                labels=labels, version=version, execution_timeout=interval(execution_timeout))
+    return blocking(run, step, value_of(uuid_module.UUID))
+
+
+def cancel(instance_id: Any, reason: Optional[str] = None) -> Any:
+    """Cancels another instance; true if it was live."""
+    run = require("cancel()")
+    step = run.step_id("cancel_workflow")
+    run.command("cancel", step, ("CancelRequested",), instance_id=str(instance_id), reason=reason)
+    return blocking(run, step, value_of(bool))
+
+
+def canvas(signature: dict, input: Any = None, activity_id: Optional[str] = None) -> Any:
+    """Runs a signature of task(), chain(), group(), chord() and gives its result."""
+    handle = spawn_canvas(signature, input, activity_id)
+    return blocking(require("canvas()"), handle.step, value_of(handle.convert))
+
+
+def spawn_canvas(signature: dict, input: Any = None, activity_id: Optional[str] = None) -> Handle:
+    """Starts a signature in parallel."""
+    run = require("spawn_canvas()")
+    step = activity_id or run.step_id("canvas")
+    run.command("canvas", step, CHILD, "canvas", signature=signature, input=plain(input))
+    return Handle(step)
+
+
 def recur(input: Any = None) -> Any:
     """Ends this instance and goes on in a new one with another input. Does not return."""
     run = require("recur()")
     run.command("recur", run.step_id("recur"), ("WorkflowRecurred",), input=plain(input))
     return run.suspend(None)
+
+
+def workflow_name() -> str:
+    return require("workflow_name()").task["workflow"]
+
+
+def attempt() -> int:
+    """How often a worker has taken this instance without giving it back, and this time."""
+    return require("attempt()").task.get("attempt", 1)
 
 
 def instance_id() -> uuid_module.UUID:
@@ -330,13 +384,29 @@ def is_replaying() -> bool:
 
 
 def transaction(function: Callable[..., Any], *args: Any, name: Optional[str] = None, **kwargs: Any) -> Any:
-    """Runs function(conn, …) in a transaction of the worker's connection, with its record: exactly once."""
+    """Runs function(conn, …) in a transaction of the worker's connection, with its record: exactly once.
+
+    What the code has scheduled before it (spawn(), publish(), …) is carried out first.
+    """
     run = require("transaction()")
     name = name or function.__name__
     step = run.step_id(name)
     event = run.known(step, ACTIVITY, name)
-    if event is not None:
-        return _ready(run, event.value())
+    if not run.is_async:
+        if event is None and run.commands:
+            run.suspend({"all": []})
+        return event.value() if event is not None else _transact(run, step, name, function, args, kwargs)
+
+    async def act() -> Any:
+        if event is not None:
+            return event.value()
+        if run.commands:
+            await run.suspend({"all": []})
+        return _transact(run, step, name, function, args, kwargs)
+    return act()
+
+
+def _transact(run: Run, step: str, name: str, function: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
     conn = run.conn
     with conn.transaction():
         result = plain(function(conn, *args, **kwargs))
@@ -344,14 +414,4 @@ def transaction(function: Callable[..., Any], *args: Any, name: Optional[str] = 
                                   "result": result}]
         conn.execute("select romancy.record(%s::text, %s::jsonb)", (run.task["token"], dumps(records)))
     run.records = []
-    return _ready(run, result)
-
-
-def _ready(run: Run, value: Any) -> Any:
-    """A value, or in a coroutine an awaitable of it."""
-    if not run.is_async:
-        return value
-
-    async def ready() -> Any:
-        return value
-    return ready()
+    return result

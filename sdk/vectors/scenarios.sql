@@ -1,0 +1,103 @@
+-- The scenarios as handlers: what history each library has to write. The same programs stand in scenarios.py,
+-- scenarios.mjs and ../go/internal/scenarios/main.go. Run by every role of the test, in its own namespace.
+CREATE FUNCTION sq(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(i::int * i::int); END $$;
+CREATE FUNCTION boom(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
+	RETURN romancy.raise_terminal('declined', error_code => 'Declined'); END $$;
+CREATE FUNCTION book(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN '{"seat": 7}'; END $$;
+CREATE FUNCTION undo(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+
+-- steps, one after the other, and what is recorded
+CREATE FUNCTION steps(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE r jsonb;
+BEGIN
+	r := romancy.activity('sq', i);
+	PERFORM romancy.set_value('stage', '"squared"');
+	PERFORM romancy.set_labels('{"kind": "steps"}');
+	PERFORM romancy.workflow_now(), romancy.workflow_random(), romancy.workflow_uuid();
+	IF romancy.patched('v2') THEN
+		PERFORM romancy.publish('news', r);
+	END IF;
+	PERFORM romancy.sleep('20 ms');
+	RETURN romancy.activity('sq', r, 'named');
+END $$;
+
+-- another workflow, as a child
+CREATE FUNCTION kid(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('sq', i); END $$;
+
+-- in parallel: activities, children, canvases, timers
+CREATE FUNCTION parallel(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE r jsonb[]; c jsonb; k jsonb;
+BEGIN
+	r := romancy.await_all(ARRAY[romancy.spawn('sq', '2'), romancy.spawn('sq', '3'), romancy.spawn_workflow('kid', '5')]);
+	c := romancy.canvas(romancy.chain(romancy.task('sq', '2'), romancy.task('sq')));
+	PERFORM romancy.await_any(ARRAY[romancy.spawn_timer('20 ms')]);
+	BEGIN
+		PERFORM romancy.await_any(ARRAY[romancy.spawn_receive('never')], '20 ms');
+	EXCEPTION WHEN SQLSTATE 'RM006' THEN
+		NULL;
+	END;
+	k := romancy.call_workflow('kid', '7');
+	RETURN jsonb_build_array(to_jsonb(r), c, k);
+END $$;
+
+-- an error that nothing catches: what was done is undone, what was published stays
+CREATE FUNCTION saga(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM romancy.activity('book', i);
+	PERFORM romancy.publish('news', '"before"');
+	PERFORM romancy.register_compensation('undo', '"by hand"');
+	RAISE EXCEPTION 'no' USING ERRCODE = 'XX123';
+END $$;
+
+-- an activity's error that is caught, and undone by hand
+CREATE FUNCTION caught(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM romancy.activity('book', i);
+	PERFORM romancy.activity('boom', i);
+	RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+	RETURN to_jsonb(romancy.compensate());
+END $$;
+
+-- channels, groups, messages, a timeout
+CREATE FUNCTION messages(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE m romancy.message;
+BEGIN
+	PERFORM romancy.subscribe('chat');
+	PERFORM romancy.join_group('crowd');
+	BEGIN
+		m := romancy.receive('nothing', '20 ms');
+	EXCEPTION WHEN SQLSTATE 'RM006' THEN
+		m := romancy.receive('go');
+	END;
+	PERFORM romancy.unsubscribe('chat');
+	PERFORM romancy.leave_group('crowd');
+	RETURN m.data;
+END $$;
+
+-- a new instance with another input
+CREATE FUNCTION generations(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF i::int < 2 THEN
+		PERFORM romancy.recur(to_jsonb(i::int + 1));
+	END IF;
+	RETURN i;
+END $$;
+
+-- other instances, and events
+CREATE FUNCTION others(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE id uuid;
+BEGIN
+	PERFORM romancy.raise_event('shop.paid', '/shop', '{"n": 1}');
+	id := romancy.start_workflow('kid', '4');
+	PERFORM romancy.cancel_workflow(id, 'too late');
+	RETURN '"started"';
+END $$;
+
+-- the last thing in the code is a command that nothing waits for
+CREATE FUNCTION leaves(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM romancy.publish('news', '1');
+	PERFORM romancy.set_value('left', 'true');
+	RETURN NULL;
+END $$;
