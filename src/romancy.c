@@ -18,17 +18,26 @@
 #include "base/distributed.h"
 #include "base/guc.h"
 #include "base/version.h"
+#include "defs/guc.h"
 #include "defs/namespace.h"
 #include "defs/retry.h"
+#include "instances/guc.h"
 #include "memory/floor.h"
+#include "memory/guc.h"
 #include "memory/shmem.h"
 #include "messages/floor.h"
+#include "messages/guc.h"
 #include "monitor/stats.h"
+#include "run/guc.h"
 #include "run/scan.h"
 #include "schedules/floor.h"
+#include "schedules/guc.h"
 #include "steps/floor.h"
 #include "tasks/floor.h"
+#include "tasks/guc.h"
 #include "turn/context.h"
+#include "turn/guc.h"
+#include "workers/guc.h"
 #include "workers/launcher.h"
 #include "workers/registrar.h"
 #include "workers/utility.h"
@@ -40,7 +49,20 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
-	rom_guc_init(rom_retry_check_defaults, rom_namespace_setting_changed);
+	/* settings, from the bottom room to the top */
+	rom_base_guc_init();
+	rom_memory_guc_init();
+	rom_defs_guc_init(rom_retry_check_defaults, rom_namespace_setting_changed);
+	rom_instances_guc_init();
+	rom_turn_guc_init();
+	rom_run_guc_init();
+	rom_messages_guc_init();
+	rom_tasks_guc_init();
+	rom_schedules_guc_init();
+	rom_workers_guc_init();
+	MarkGUCPrefixReserved("romancy");
+
+	/* shared memory, sweeps, hooks, and what runs at the ends of transactions */
 	rom_memory_init();
 	rom_context_init();
 	rom_distributed_init();

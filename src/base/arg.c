@@ -147,13 +147,13 @@ rom_arg_timestamp_opt(FunctionCallInfo fcinfo, int n, const char *name,
 }
 
 void
-rom_arg_check_channel(const char *name, const char *what)
+rom_arg_check_short_name(const char *name, const char *what)
 {
-	if (name[0] == '\0' || strlen(name) > ROM_CHANNEL_MAX)
+	if (name[0] == '\0' || strlen(name) > ROM_SHORT_NAME_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"%s\" must have between 1 and %d bytes",
-						what, ROM_CHANNEL_MAX)));
+						what, ROM_SHORT_NAME_MAX)));
 }
 
 void

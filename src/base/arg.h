@@ -56,13 +56,13 @@ extern void rom_arg_check_payload(const Jsonb *jb, const char *argument);
 extern bool rom_arg_is_step(void);
 extern void rom_arg_on_step(bool (*hook) (void));
 
-/* Longest name of a channel, an event's type or a group, in bytes. */
-#define ROM_CHANNEL_MAX 128
+/* Longest name of what instances exchange messages by, in bytes. */
+#define ROM_SHORT_NAME_MAX 128
 
 /* Raises RM012 for such a name that is empty or too long. what: "channel", "type", "name". */
-extern void rom_arg_check_channel(const char *name, const char *what);
+extern void rom_arg_check_short_name(const char *name, const char *what);
 
-/* Longest name of a workflow, an activity or a queue, and longest key (of idempotency, of set_value()), in bytes: they are indexed. */
+/* Longest name of anything else, and longest key, in bytes: they are indexed. */
 #define ROM_NAME_MAX 200
 #define ROM_KEY_MAX 2000
 

@@ -284,12 +284,18 @@ rom_engine_end(RomEngine *engine)
 uint64
 rom_execute(RomStatement *stmt, Datum *values, const bool *nulls, long limit)
 {
-	return rom_execute_at(stmt, values, nulls, InvalidSnapshot, limit);
+	return rom_execute_rows_at(NULL, stmt, values, nulls, InvalidSnapshot, limit);
 }
 
 uint64
-rom_execute_at(RomStatement *stmt, Datum *values, const bool *nulls,
-			   Snapshot snapshot, long limit)
+rom_execute_rows(RomRowSet *set, RomStatement *stmt, Datum *values, const bool *nulls, long limit)
+{
+	return rom_execute_rows_at(set, stmt, values, nulls, InvalidSnapshot, limit);
+}
+
+uint64
+rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *values, const bool *nulls,
+					Snapshot snapshot, long limit)
 {
 	char		spi_nulls[20];
 	bool		seqscan = enable_seqscan;
@@ -336,21 +342,43 @@ rom_execute_at(RomStatement *stmt, Datum *values, const bool *nulls,
 			 SPI_result_code_string(rc));
 	/* SPI leaves its own context behind, which ends with the connection */
 	MemoryContextSwitchTo(cxt);
+	if (set != NULL)
+	{
+		set->count = SPI_processed;
+		set->table = SPI_tuptable;
+	}
 	return SPI_processed;
 }
 
-Datum
-rom_value(uint64 row, int col, bool *isnull)
+uint64
+rom_execute_fetch(RomRowSet *set, Portal portal, long limit)
 {
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col,
-						 isnull);
+	SPI_cursor_fetch(portal, true, limit);
+	set->count = SPI_processed;
+	set->table = SPI_tuptable;
+	return set->count;
+}
+
+void
+rom_execute_free(RomRowSet *set)
+{
+	SPI_freetuptable(set->table);
+	set->table = NULL;
+	set->count = 0;
+}
+
+Datum
+rom_value(const RomRowSet *set, uint64 row, int col, bool *isnull)
+{
+	Assert(set->table != NULL && row < set->table->numvals);
+	return SPI_getbinval(set->table->vals[row], set->table->tupdesc, col, isnull);
 }
 
 char *
-rom_value_text(uint64 row, int col, MemoryContext cxt)
+rom_value_text(const RomRowSet *set, uint64 row, int col, MemoryContext cxt)
 {
 	bool		isnull;
-	Datum		value = rom_value(row, col, &isnull);
+	Datum		value = rom_value(set, row, col, &isnull);
 	MemoryContext old;
 	char	   *result;
 
@@ -363,10 +391,10 @@ rom_value_text(uint64 row, int col, MemoryContext cxt)
 }
 
 Datum
-rom_value_copy(uint64 row, int col, bool *isnull, MemoryContext cxt)
+rom_value_copy(const RomRowSet *set, uint64 row, int col, bool *isnull, MemoryContext cxt)
 {
-	Datum		value = rom_value(row, col, isnull);
-	Form_pg_attribute att = TupleDescAttr(SPI_tuptable->tupdesc, col - 1);
+	Datum		value = rom_value(set, row, col, isnull);
+	Form_pg_attribute att = TupleDescAttr(set->table->tupdesc, col - 1);
 	MemoryContext old;
 
 	if (*isnull)

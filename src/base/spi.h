@@ -15,7 +15,9 @@
 /*
  * A statement of the engine. Declare it static; the plan is prepared on first
  * use and kept. All names in the text are schema-qualified, all values are
- * parameters.
+ * parameters. States, kinds and flags of rows are literals, so that the planner can
+ * use a partial index: macros ROM_SQL_..., which stand beside their enums
+ * (test/check/state-names compares both).
  */
 typedef struct RomStatement
 {
@@ -45,25 +47,42 @@ typedef struct RomEngine
 extern void rom_engine_begin(RomEngine *engine);
 extern void rom_engine_end(RomEngine *engine);
 
+/* The rows that a statement returned. They live until rom_engine_end(), or rom_execute_free(). */
+typedef struct RomRowSet
+{
+	uint64		count;
+	SPITupleTable *table;
+} RomRowSet;
+
 /*
  * Executes a statement with a fresh snapshot (read_only false semantics, so
- * that own changes and those committed by now are seen) and returns the number of rows
- * (SPI_processed); rows are in SPI_tuptable. nulls: an array of bool, or NULL
+ * that own changes and those committed by now are seen), and returns the number of rows
+ * that it returned or changed. nulls: an array of bool, or NULL
  * when no argument is null. limit 0: all rows.
  */
 extern uint64 rom_execute(RomStatement *stmt, Datum *values, const bool *nulls,
 						  long limit);
 
-/* The same with a given snapshot (own changes are seen). */
-extern uint64 rom_execute_at(RomStatement *stmt, Datum *values,
-							 const bool *nulls, Snapshot snapshot, long limit);
+/* The same, for the rows that it returns. */
+extern uint64 rom_execute_rows(RomRowSet *set, RomStatement *stmt, Datum *values,
+							   const bool *nulls, long limit);
 
-/* Column col (from 1) of row row of SPI_tuptable. */
-extern Datum rom_value(uint64 row, int col, bool *isnull);
+/* The same with a given snapshot (own changes are seen). set may be NULL. */
+extern uint64 rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *values,
+								  const bool *nulls, Snapshot snapshot, long limit);
+
+/* The next rows of a cursor, at most limit; 0 at its end. */
+extern uint64 rom_execute_fetch(RomRowSet *set, Portal portal, long limit);
+
+/* Frees the rows before the engine's scope ends: for loops that read many. */
+extern void rom_execute_free(RomRowSet *set);
+
+/* Column col (from 1) of row row (from 0). */
+extern Datum rom_value(const RomRowSet *set, uint64 row, int col, bool *isnull);
 
 /* The same as C values; NULL or the default given when the column is null. Copies live in cxt. */
-extern char *rom_value_text(uint64 row, int col, MemoryContext cxt);
-extern Datum rom_value_copy(uint64 row, int col, bool *isnull,
+extern char *rom_value_text(const RomRowSet *set, uint64 row, int col, MemoryContext cxt);
+extern Datum rom_value_copy(const RomRowSet *set, uint64 row, int col, bool *isnull,
 							MemoryContext cxt);
 
 /* The extension's oid, owner and schema; InvalidOid when it is not installed in this database. Cached, invalidated with pg_extension. */

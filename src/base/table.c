@@ -32,8 +32,8 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
-#include "base/table.h"
 #include "base/spi.h"
+#include "base/table.h"
 
 /* An index that is maintained: one that is being built is not yet, one that is being dropped is no more. */
 typedef struct TableIndex

@@ -37,9 +37,9 @@ PG_FUNCTION_INFO_V1(romancy_check_replay);
 #define PAGE 100
 
 static RomStatement page_statements[] =
-ROM_FILTER_STATEMENTS("select i.instance_id, i.created_at, i.def_id, i.namespace, i.status, i.flags, i.last_seq,"
+ROM_FILTER_STATEMENTS("SELECT i.instance_id, i.created_at, i.def_id, i.namespace, i.status, i.flags, i.last_seq,"
 					  " i.body_hash, i.settings, i.owner, i.workflow, i.input, i.wait"
-					  " from romancy.t_instance i");
+					  " FROM romancy.t_instance i");
 
 /* The function to check with, in place of each instance's own; oid invalid: its own. */
 typedef struct Other
@@ -50,37 +50,37 @@ typedef struct Other
 
 /* get_jsonb copies a jsonb column, NULL for null. */
 static Jsonb *
-get_jsonb(uint64 row, int col, MemoryContext cxt)
+get_jsonb(const RomRowSet *set, uint64 row, int col, MemoryContext cxt)
 {
 	bool		isnull;
-	Datum		value = rom_value_copy(row, col, &isnull, cxt);
+	Datum		value = rom_value_copy(set, row, col, &isnull, cxt);
 
 	return isnull ? NULL : DatumGetJsonbP(value);
 }
 
 /* read_instance makes an instance of a row of the page, in cxt. */
 static RomInstance *
-read_instance(uint64 row, RomFilterPos *pos, MemoryContext cxt)
+read_instance(const RomRowSet *set, uint64 row, RomFilterPos *pos, MemoryContext cxt)
 {
 	RomInstance *inst = MemoryContextAllocZero(cxt, sizeof(RomInstance));
 	bool		isnull;
 	Datum		value;
 
-	inst->id = pos->id = *DatumGetUUIDP(rom_value(row, 1, &isnull));
-	inst->created_at = pos->created_at = DatumGetTimestampTz(rom_value(row, 2, &isnull));
-	inst->def_id = DatumGetInt32(rom_value(row, 3, &isnull));
-	inst->namespace = DatumGetInt32(rom_value(row, 4, &isnull));
-	inst->status = rom_instance_status_from_datum(rom_value(row, 5, &isnull));
-	inst->flags = DatumGetInt32(rom_value(row, 6, &isnull));
-	inst->last_seq = DatumGetInt64(rom_value(row, 7, &isnull));
-	value = rom_value(row, 8, &isnull);
+	inst->id = pos->id = *DatumGetUUIDP(rom_value(set, row, 1, &isnull));
+	inst->created_at = pos->created_at = DatumGetTimestampTz(rom_value(set, row, 2, &isnull));
+	inst->def_id = DatumGetInt32(rom_value(set, row, 3, &isnull));
+	inst->namespace = DatumGetInt32(rom_value(set, row, 4, &isnull));
+	inst->status = rom_instance_status_from_datum(rom_value(set, row, 5, &isnull));
+	inst->flags = DatumGetInt32(rom_value(set, row, 6, &isnull));
+	inst->last_seq = DatumGetInt64(rom_value(set, row, 7, &isnull));
+	value = rom_value(set, row, 8, &isnull);
 	inst->body_hash = isnull ? 0 : DatumGetInt64(value);
-	value = rom_value(row, 9, &isnull);
+	value = rom_value(set, row, 9, &isnull);
 	inst->settings = isnull ? 0 : DatumGetInt32(value);
-	inst->owner_name = rom_value_text(row, 10, cxt);
-	inst->workflow = rom_value_text(row, 11, cxt);
-	inst->input = get_jsonb(row, 12, cxt);
-	inst->wait = get_jsonb(row, 13, cxt);
+	inst->owner_name = rom_value_text(set, row, 10, cxt);
+	inst->workflow = rom_value_text(set, row, 11, cxt);
+	inst->input = get_jsonb(set, row, 12, cxt);
+	inst->wait = get_jsonb(set, row, 13, cxt);
 	inst->wake_at = inst->deadline = DT_NOEND;
 	return inst;
 }
@@ -211,14 +211,15 @@ romancy_check_replay(PG_FUNCTION_ARGS)
 	do
 	{
 		RomInstance *page[PAGE];
+		RomRowSet	set;
 		RomEngine	engine;
 		MemoryContext old;
 
 		MemoryContextReset(cxt);
 		rom_engine_begin(&engine);
-		n = rom_filter_execute(page_statements, &filter, &pos, role, true, PAGE);
+		n = rom_filter_execute(&set, page_statements, &filter, &pos, role, true, PAGE);
 		for (uint64 i = 0; i < n; i++)
-			page[i] = read_instance(i, &pos, cxt);
+			page[i] = read_instance(&set, i, &pos, cxt);
 		rom_engine_end(&engine);
 		for (uint64 i = 0; i < n; i++)
 		{

@@ -28,7 +28,6 @@
 #include "base/spi.h"
 #include "defs/activity_definition.h"
 #include "defs/definition.h"
-#include "defs/namespace.h"
 #include "defs/handler.h"
 #include "defs/namespace.h"
 #include "steps/throttle.h"
@@ -61,58 +60,58 @@ typedef struct WorkflowDefinition
 } WorkflowDefinition;
 
 static RomStatement select_versions = {
-	"select def_id, version, owner,"
-	" handler is not distinct from $2 and queue is not distinct from $3"
-	" from romancy.t_workflow where defined and namespace = $4 and name = $1 order by version",
+	"SELECT def_id, version, owner,"
+	" handler IS NOT DISTINCT FROM $2 AND queue IS NOT DISTINCT FROM $3"
+	" FROM romancy.t_workflow WHERE defined AND namespace = $4 AND name = $1 ORDER BY version",
 	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement clear_current = {
-	"update romancy.t_workflow set is_current = false"
-	" where defined and namespace = $3 and name = $1 and is_current and def_id <> $2",
+	"UPDATE romancy.t_workflow SET is_current = false"
+	" WHERE defined AND namespace = $3 AND name = $1 AND is_current AND def_id <> $2",
 	3, {TEXTOID, INT4OID, INT4OID}
 };
 
 static RomStatement update_version = {
-	"update romancy.t_workflow set is_current = true, execution_timeout = $2,"
+	"UPDATE romancy.t_workflow SET is_current = true, execution_timeout = $2,"
 	" retention = $3, on_event = $4, description = $5, search_path = $6"
-	" where def_id = $1",
+	" WHERE def_id = $1",
 	6, {INT4OID, INTERVALOID, INTERVALOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 static RomStatement insert_version = {
-	"insert into romancy.t_workflow (name, version, defined, is_current,"
+	"INSERT INTO romancy.t_workflow (name, version, defined, is_current,"
 	" handler, queue, execution_timeout, retention, on_event, description,"
 	" search_path, owner, namespace)"
-	" values ($1, $2, true, true, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+	" VALUES ($1, $2, true, true, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 	11, {TEXTOID, INT4OID, TEXTOID, TEXTOID, INTERVALOID, INTERVALOID,
 	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement live_of_workflow = {
-	"select i.instance_id from romancy.t_instance i"
-	" where i.wake_at is not null and i.def_id in (select w.def_id"
-	" from romancy.t_workflow w where w.defined and w.namespace = $4 and w.name = $1) limit 1",
+	"SELECT i.instance_id FROM romancy.t_instance i"
+	" WHERE i.wake_at IS NOT NULL AND i.def_id IN (SELECT w.def_id"
+	" FROM romancy.t_workflow w WHERE w.defined AND w.namespace = $4 AND w.name = $1) LIMIT 1",
 	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement delete_workflow = {
-	"delete from romancy.t_workflow where defined and namespace = $4 and name = $1",
+	"DELETE FROM romancy.t_workflow WHERE defined AND namespace = $4 AND name = $1",
 	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement select_activity_owner = {
-	"select owner, queue from romancy.t_activity where namespace = $2 and name = $1",
+	"SELECT owner, queue FROM romancy.t_activity WHERE namespace = $2 AND name = $1",
 	2, {TEXTOID, INT4OID}
 };
 
 static RomStatement upsert_activity = {
-	"insert into romancy.t_activity (name, handler, queue, retry, compensation,"
+	"INSERT INTO romancy.t_activity (name, handler, queue, retry, compensation,"
 	" start_to_close_timeout, schedule_to_start_timeout, heartbeat_timeout,"
 	" transactional, max_concurrency, rate_limit, search_path, description,"
 	" owner, namespace)"
-	" values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
-	" on conflict (namespace, name) do update set handler = excluded.handler,"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+	" ON CONFLICT (namespace, name) DO UPDATE SET handler = excluded.handler,"
 	" queue = excluded.queue, retry = excluded.retry,"
 	" compensation = excluded.compensation,"
 	" start_to_close_timeout = excluded.start_to_close_timeout,"
@@ -129,15 +128,15 @@ static RomStatement upsert_activity = {
 
 /* wait: the step that the handler is blocked on. What it spawned, or has yet to call, nobody knows here. */
 static RomStatement live_of_activity = {
-	"select i.instance_id from romancy.t_instance i"
-	" where i.wake_at is not null and i.status = 'waiting_for_activity'"
-	" and i.namespace = $2 and i.wait operator(pg_catalog.->>) 'name' = $1"
-	" and i.wait operator(pg_catalog.->>) 'await' is null limit 1",
+	"SELECT i.instance_id FROM romancy.t_instance i"
+	" WHERE i.wake_at IS NOT NULL AND i.status = 'waiting_for_activity'"
+	" AND i.namespace = $2 AND i.wait OPERATOR(pg_catalog.->>) 'name' = $1"
+	" AND i.wait OPERATOR(pg_catalog.->>) 'await' IS NULL LIMIT 1",
 	2, {TEXTOID, INT4OID}
 };
 
 static RomStatement delete_activity = {
-	"delete from romancy.t_activity where namespace = $2 and name = $1",
+	"DELETE FROM romancy.t_activity WHERE namespace = $2 AND name = $1",
 	2, {TEXTOID, INT4OID}
 };
 
@@ -283,19 +282,20 @@ write_version(const WorkflowDefinition *def, Oid role)
 	const char *owner = def->owner;
 	uint64		n;
 	Datum		clear[3];
+	RomRowSet	set;
 
-	n = rom_execute(&select_versions, key, key_nulls, 0);
+	n = rom_execute_rows(&set, &select_versions, key, key_nulls, 0);
 	for (uint64 i = 0; i < n; i++)
 	{
-		int32		number = DatumGetInt32(rom_value(i, 2, &isnull));
+		int32		number = DatumGetInt32(rom_value(&set, i, 2, &isnull));
 
 		/* a new version is the owner's as well, whoever makes it */
-		owner = rom_value_text(i, 3, CurrentMemoryContext);
+		owner = rom_value_text(&set, i, 3, CurrentMemoryContext);
 		check_owner(role, owner, "workflow", def->name);
-		if (DatumGetBool(rom_value(i, 4, &isnull)))
-			def_id = DatumGetInt32(rom_value(i, 1, &isnull));
+		if (DatumGetBool(rom_value(&set, i, 4, &isnull)))
+			def_id = DatumGetInt32(rom_value(&set, i, 1, &isnull));
 		/* the version found, or else one more than the highest */
-		if (DatumGetBool(rom_value(i, 4, &isnull)))
+		if (DatumGetBool(rom_value(&set, i, 4, &isnull)))
 			version = number;
 		else if (def_id == 0)
 			version = number + 1;
@@ -338,7 +338,7 @@ write_version(const WorkflowDefinition *def, Oid role)
 /*
  * romancy.define_workflow(name text, handler text or regprocedure, queue text,
  * execution_timeout interval, retention interval, on_event text, description
- * text) → int
+ * text) -> int
  *
  * Creates or replaces a definition and returns its version: that of the same
  * function (or queue) if it was defined before, or else a new one. One of handler
@@ -367,7 +367,7 @@ romancy_define_workflow(PG_FUNCTION_ARGS)
 	if (def.on_event != NULL && def.on_event[0] == '\0')
 		wrong_definition("workflow", def.name, "The event type is empty.");
 	if (def.on_event != NULL)
-		rom_arg_check_channel(def.on_event, "on_event");
+		rom_arg_check_short_name(def.on_event, "on_event");
 	def.description = rom_arg_text_opt(fcinfo, 6);
 	def.search_path = rom_definition_path();
 	def.owner = GetUserNameFromId(role, false);
@@ -417,11 +417,12 @@ write_activity(int32 namespace, const char *name, Oid role, Datum *values, bool 
 	char	   *now = nulls[2] ? NULL : TextDatumGetCString(values[2]);
 
 	Datum		key[2] = {values[0], Int32GetDatum(namespace)};
+	RomRowSet	set;
 
-	if (rom_execute(&select_activity_owner, key, NULL, 1) == 1)
+	if (rom_execute_rows(&set, &select_activity_owner, key, NULL, 1) == 1)
 	{
-		before = rom_value_text(0, 2, CurrentMemoryContext);
-		check_owner(role, rom_value_text(0, 1, CurrentMemoryContext),
+		before = rom_value_text(&set, 0, 2, CurrentMemoryContext);
+		check_owner(role, rom_value_text(&set, 0, 1, CurrentMemoryContext),
 					"activity", name);
 	}
 	rom_execute(&upsert_activity, values, nulls, 0);
@@ -438,7 +439,7 @@ write_activity(int32 namespace, const char *name, Oid role, Datum *values, bool 
  * romancy.define_activity(name text, handler text or regprocedure, queue text, retry
  * jsonb, compensation text, start_to_close_timeout interval,
  * schedule_to_start_timeout interval, heartbeat_timeout interval, transactional
- * boolean, max_concurrency int, rate_limit text, description text) → void
+ * boolean, max_concurrency int, rate_limit text, description text) -> void
  *
  * Creates or replaces a definition. One of handler and queue is needed. retry: a
  * policy, whose keys overlay the default's. compensation: an activity's name.
@@ -499,7 +500,7 @@ romancy_define_activity(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.drop_workflow(name text) → void
+ * romancy.drop_workflow(name text) -> void
  *
  * Drops all versions of a definition. Errors: RM001 unknown, 42501 where somebody
  * else owns it, RM010 while a live instance needs it, RM004 in a workflow.
@@ -514,6 +515,7 @@ romancy_drop_workflow(PG_FUNCTION_ARGS)
 	bool		nulls[4] = {false, true, true, false};
 	int32		namespace;
 	uint64		n;
+	RomRowSet	set;
 
 	rom_context_refuse_handler("drop_workflow");
 	namespace = rom_namespace_require_define("drop_workflow");
@@ -522,13 +524,13 @@ romancy_drop_workflow(PG_FUNCTION_ARGS)
 	values[3] = Int32GetDatum(namespace);
 	lock_name(LOCK_WORKFLOW, namespace, name);
 	rom_engine_begin(&engine);
-	n = rom_execute(&select_versions, values, nulls, 0);
+	n = rom_execute_rows(&set, &select_versions, values, nulls, 0);
 	if (n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_UNDEFINED),
 				 errmsg("workflow \"%s\" is not defined", name)));
 	for (uint64 i = 0; i < n; i++)
-		check_owner(role, rom_value_text(i, 3, CurrentMemoryContext),
+		check_owner(role, rom_value_text(&set, i, 3, CurrentMemoryContext),
 					"workflow", name);
 	if (rom_execute(&live_of_workflow, values, NULL, 1) == 1)
 		ereport(ERROR,
@@ -550,7 +552,7 @@ activity_in_use(int32 namespace, const char *name, Datum *values)
 }
 
 /*
- * romancy.drop_activity(name text) → void
+ * romancy.drop_activity(name text) -> void
  *
  * Drops a definition. Errors: RM001 unknown, 42501 where somebody else owns it,
  * RM010 while a live instance waits for it, RM004 in a workflow.
@@ -563,6 +565,7 @@ romancy_drop_activity(PG_FUNCTION_ARGS)
 	char	   *name;
 	int32		namespace;
 	Datum		values[2];
+	RomRowSet	set;
 
 	rom_context_refuse_handler("drop_activity");
 	namespace = rom_namespace_require_define("drop_activity");
@@ -571,11 +574,11 @@ romancy_drop_activity(PG_FUNCTION_ARGS)
 	values[1] = Int32GetDatum(namespace);
 	lock_name(LOCK_ACTIVITY, namespace, name);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_activity_owner, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &select_activity_owner, values, NULL, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_UNDEFINED),
 				 errmsg("activity \"%s\" is not defined", name)));
-	check_owner(role, rom_value_text(0, 1, CurrentMemoryContext), "activity",
+	check_owner(role, rom_value_text(&set, 0, 1, CurrentMemoryContext), "activity",
 				name);
 	if (activity_in_use(namespace, name, values))
 		ereport(ERROR,

@@ -22,15 +22,15 @@
 PG_FUNCTION_INFO_V1(romancy_delete_workflow);
 
 static RomStatement lock_final = {
-	"select 1 from romancy.t_instance where instance_id = $1"
-	" and status in ('completed', 'failed', 'cancelled', 'recurred')"
-	" for update skip locked",
+	"SELECT 1 FROM romancy.t_instance WHERE instance_id = $1"
+	" AND status IN ('completed', 'failed', 'cancelled', 'recurred')"
+	" FOR UPDATE SKIP LOCKED",
 	1, {UUIDOID}
 };
 
 static RomStatement live_child = {
-	"select instance_id from romancy.t_instance"
-	" where parent_id = $1 and wake_at is not null limit 1",
+	"SELECT instance_id FROM romancy.t_instance"
+	" WHERE parent_id = $1 AND wake_at IS NOT NULL LIMIT 1",
 	1, {UUIDOID}
 };
 
@@ -46,7 +46,7 @@ refuse(const pg_uuid_t *id, const char *why, const char *hint)
 }
 
 /*
- * romancy.delete_workflow(instance_id uuid) → boolean
+ * romancy.delete_workflow(instance_id uuid) -> boolean
  *
  * Deletes a finished instance with its history, values and messages. False
  * when another transaction is just retrying or deleting it. Errors: RM002 unknown

@@ -35,21 +35,21 @@ PG_FUNCTION_INFO_V1(romancy_fork_workflow);
 
 /* A key share lock keeps a delete away, and does not wait for a turn. */
 static RomStatement select_original = {
-	"select def_id, input, labels, priority, body_hash, wait ->> 'step', workflow"
-	" from romancy.t_instance where instance_id = $1 for key share skip locked",
+	"SELECT def_id, input, labels, priority, body_hash, wait ->> 'step', workflow"
+	" FROM romancy.t_instance WHERE instance_id = $1 FOR KEY SHARE SKIP LOCKED",
 	1, {UUIDOID}
 };
 
 static RomStatement update_fork = {
-	"update romancy.t_instance i set last_seq = $2, body_hash = $3, flags = i.flags | $4,"
+	"UPDATE romancy.t_instance i SET last_seq = $2, body_hash = $3, flags = i.flags | $4,"
 	" scheduled_at = o.scheduled_at, settings = o.settings"
-	" from romancy.t_instance o where i.instance_id = $1 and o.instance_id = $5",
+	" FROM romancy.t_instance o WHERE i.instance_id = $1 AND o.instance_id = $5",
 	5, {UUIDOID, INT8OID, INT8OID, INT4OID, UUIDOID}
 };
 
 static RomStatement insert_value = {
-	"insert into romancy.t_value (instance_id, key, value) values ($1, $2, $3)"
-	" on conflict (instance_id, key) do update set value = excluded.value",
+	"INSERT INTO romancy.t_value (instance_id, key, value) VALUES ($1, $2, $3)"
+	" ON CONFLICT (instance_id, key) DO UPDATE SET value = excluded.value",
 	3, {UUIDOID, TEXTOID, JSONBOID}
 };
 
@@ -62,10 +62,10 @@ typedef struct Original
 } Original;
 
 static Jsonb *
-get_jsonb(int col, MemoryContext cxt)
+get_jsonb(const RomRowSet *set, int col, MemoryContext cxt)
 {
 	bool		isnull;
-	Datum		value = rom_value_copy(0, col, &isnull, cxt);
+	Datum		value = rom_value_copy(set, 0, col, &isnull, cxt);
 
 	return isnull ? NULL : (Jsonb *) DatumGetPointer(value);
 }
@@ -80,25 +80,26 @@ read_original(const pg_uuid_t *id, const RomInstanceHead *head, Original *o)
 	RomEngine	engine;
 	bool		isnull;
 	Datum		value;
+	RomRowSet	set;
 
 	inst->id = *id;
 	inst->status = head->status;
 	inst->last_seq = head->last_seq;
 	inst->flags = head->flags;
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_original, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &select_original, values, NULL, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("workflow instance \"%s\" is being deleted", rom_uuid_text(id)),
 				 errhint("Unless that is rolled back, there will be nothing to fork.")));
-	inst->def_id = DatumGetInt32(rom_value(0, 1, &isnull));
-	inst->input = get_jsonb(2, cxt);
-	inst->labels = get_jsonb(3, cxt);
-	inst->priority = DatumGetInt32(rom_value(0, 4, &isnull));
-	value = rom_value(0, 5, &isnull);
+	inst->def_id = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
+	inst->input = get_jsonb(&set, 2, cxt);
+	inst->labels = get_jsonb(&set, 3, cxt);
+	inst->priority = DatumGetInt32(rom_value(&set, 0, 4, &isnull));
+	value = rom_value(&set, 0, 5, &isnull);
 	inst->body_hash = isnull ? 0 : DatumGetInt64(value);
-	o->waits_for = rom_value_text(0, 6, cxt);
-	inst->workflow = rom_value_text(0, 7, cxt);
+	o->waits_for = rom_value_text(&set, 0, 6, cxt);
+	inst->workflow = rom_value_text(&set, 0, 7, cxt);
 	rom_engine_end(&engine);
 	o->turn = rom_turn_create(inst, head->owner, cxt);
 	rom_replay_load(o->turn, false);
@@ -244,7 +245,7 @@ store(const Original *o, const pg_uuid_t *id, RomEventList *events, int32 flags)
 }
 
 /*
- * romancy.fork_workflow(instance_id uuid, from_activity text, input jsonb) → uuid
+ * romancy.fork_workflow(instance_id uuid, from_activity text, input jsonb) -> uuid
  *
  * Starts a new instance of the same version, with the history of another, live or
  * finished, up to, not including, a step. input: null for the other's. Errors: RM002 unknown,

@@ -252,7 +252,7 @@ may_use_schema(const char *role)
 }
 
 /*
- * romancy.grant_usage(role regrole, monitor boolean, namespace text, define boolean) → void
+ * romancy.grant_usage(role regrole, monitor boolean, namespace text, define boolean) -> void
  *
  * Lets a role use romancy in a namespace (null: the one named after the role; it is made unless it is there): define, start and
  * steer what is its own. monitor (null: false): and see what belongs to all others. define (null: true) false: may
@@ -281,7 +281,7 @@ romancy_grant_usage(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.revoke_usage(role regrole, namespace text) → void
+ * romancy.revoke_usage(role regrole, namespace text) -> void
  *
  * Takes back what grant_usage gave for a namespace; with the last one, or with null, for all, the right to use romancy, monitor
  * included. Instances of the role stay, and go on. Errors: as grant_usage.

@@ -10,10 +10,10 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 
-#include "base/guc.h"
 #include "base/version.h"
 #include "client/obstacles.h"
 #include "instances/control.h"
+#include "memory/guc.h"
 #include "memory/roster.h"
 #include "memory/shmem.h"
 

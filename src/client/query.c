@@ -43,30 +43,30 @@ PG_FUNCTION_INFO_V1(romancy_get_value);
 #define LIST_CREATED_AT 16
 
 static RomStatement list_statements[] =
-ROM_FILTER_STATEMENTS("select i.instance_id, n.name, i.workflow, w.version,"
+ROM_FILTER_STATEMENTS("SELECT i.instance_id, n.name, i.workflow, w.version,"
 					  " romancy.shown_status(i.instance_id, i.status), i.input, i.output, i.error, w.queue, i.owner,"
 					  " i.priority, i.labels, i.idempotency_key, i.parent_id,"
 					  " i.continued_from, i.created_at, i.started_at, i.updated_at,"
-					  " i.finished_at from romancy.t_instance i"
-					  " left join romancy.t_workflow w on w.def_id = i.def_id"
-					  " left join romancy.t_namespace n on n.namespace_id = i.namespace");
+					  " i.finished_at FROM romancy.t_instance i"
+					  " LEFT JOIN romancy.t_workflow w ON w.def_id = i.def_id"
+					  " LEFT JOIN romancy.t_namespace n ON n.namespace_id = i.namespace");
 
 static RomStatement select_history = {
 	ROM_HISTORY_SELECT, 3, {UUIDOID, INT8OID, INT8OID}
 };
 
 static RomStatement select_archive = {
-	"select last_seq, events from romancy.t_history_archive"
-	" where instance_id = $1 and last_seq > $2 order by last_seq limit $3",
+	"SELECT last_seq, events FROM romancy.t_history_archive"
+	" WHERE instance_id = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3",
 	3, {UUIDOID, INT8OID, INT8OID}
 };
 
 static RomStatement select_output = {
-	"select output from romancy.t_instance where instance_id = $1", 1, {UUIDOID}
+	"SELECT output FROM romancy.t_instance WHERE instance_id = $1", 1, {UUIDOID}
 };
 
 static RomStatement select_value = {
-	"select value from romancy.t_value where instance_id = $1 and key = $2",
+	"SELECT value FROM romancy.t_value WHERE instance_id = $1 AND key = $2",
 	2, {UUIDOID, TEXTOID}
 };
 
@@ -83,9 +83,9 @@ page_size_arg(FunctionCallInfo fcinfo, int n, int value, int most)
 	return size;
 }
 
-/* put_page stores the rows of SPI_tuptable, at most size of them, with the token of the last where there are more. */
+/* put_page stores the rows of set, at most size of them, with the token of the last where there are more. */
 static void
-put_page(ReturnSetInfo *rsinfo, uint64 n, int size)
+put_page(const RomRowSet *set, ReturnSetInfo *rsinfo, uint64 n, int size)
 {
 	Datum		values[LIST_COLUMNS];
 	bool		nulls[LIST_COLUMNS];
@@ -96,15 +96,15 @@ put_page(ReturnSetInfo *rsinfo, uint64 n, int size)
 	{
 		RomFilterPos last;
 
-		last.id = *DatumGetUUIDP(rom_value(size - 1, 1, &isnull));
-		last.created_at = DatumGetTimestampTz(rom_value(size - 1,
+		last.id = *DatumGetUUIDP(rom_value(set, size - 1, 1, &isnull));
+		last.created_at = DatumGetTimestampTz(rom_value(set, size - 1,
 														LIST_CREATED_AT,
 														&isnull));
 		token = CStringGetTextDatum(rom_filter_token(&last));
 	}
 	for (int i = 0; i < size && i < n; i++)
 	{
-		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+		heap_deform_tuple(set->table->vals[i], set->table->tupdesc,
 						  values, nulls);
 		values[LIST_COLUMNS - 1] = token;
 		nulls[LIST_COLUMNS - 1] = n <= size;
@@ -114,7 +114,7 @@ put_page(ReturnSetInfo *rsinfo, uint64 n, int size)
 }
 
 /*
- * romancy.list_instances(filter jsonb, page_size int, page_token text) →
+ * romancy.list_instances(filter jsonb, page_size int, page_token text) ->
  * setof instances and next_page_token
  *
  * A page of instances that the caller may see, newest first. filter (null: none):
@@ -133,6 +133,7 @@ romancy_list_instances(PG_FUNCTION_ARGS)
 	RomFilterPos pos;
 	RomEngine	engine;
 	uint64		n;
+	RomRowSet	set;
 
 	rom_filter_parse(rom_arg_jsonb_opt(fcinfo, 0), &filter);
 	if (token != NULL)
@@ -141,9 +142,9 @@ romancy_list_instances(PG_FUNCTION_ARGS)
 		rom_filter_start(&filter, &pos);
 	InitMaterializedSRF(fcinfo, 0);
 	rom_engine_begin(&engine);
-	n = rom_filter_execute(list_statements, &filter, &pos, role, false,
+	n = rom_filter_execute(&set, list_statements, &filter, &pos, role, false,
 						   (int64) size + 1);
-	put_page(rsinfo, n, size);
+	put_page(&set, rsinfo, n, size);
 	rom_engine_end(&engine);
 	return (Datum) 0;
 }
@@ -183,9 +184,10 @@ read_output(const pg_uuid_t *id)
 	Datum		value = UUIDPGetDatum(id);
 	MemoryContext cxt = CurrentMemoryContext;
 	bool		isnull = true;
+	RomRowSet	set;
 
-	if (rom_execute(&select_output, &value, NULL, 1) == 1)
-		value = rom_value_copy(0, 1, &isnull, cxt);
+	if (rom_execute_rows(&set, &select_output, &value, NULL, 1) == 1)
+		value = rom_value_copy(&set, 0, 1, &isnull, cxt);
 	return isnull ? NULL : DatumGetJsonbP(value);
 }
 
@@ -199,12 +201,7 @@ put_event(ReturnSetInfo *rsinfo, const pg_uuid_t *id, RomEvent *event)
 
 	/* a large one is with the instance alone (turn/verdict.c) */
 	if (event->type == ROM_EVENT_WORKFLOW_COMPLETED && event->result == NULL)
-	{
-		SPITupleTable *table = SPI_tuptable;
-
 		event->result = read_output(id);
-		SPI_tuptable = table;
-	}
 	data = rom_event_data(event);
 	values[0] = Int64GetDatum(event->seq);
 	values[1] = CStringGetTextDatum(rom_event_name(event->type));
@@ -216,17 +213,17 @@ put_event(ReturnSetInfo *rsinfo, const pg_uuid_t *id, RomEvent *event)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-/* put_rows stores the events after *after of the rows in SPI_tuptable, until count reaches size. Returns whether there may be more. */
+/* put_rows stores the events after *after of the rows of set, until count reaches size. Returns whether there may be more. */
 static bool
-put_rows(ReturnSetInfo *rsinfo, const pg_uuid_t *id, uint64 n, int64 *after, int *count, int size)
+put_rows(const RomRowSet *set, ReturnSetInfo *rsinfo, const pg_uuid_t *id, uint64 n, int64 *after, int *count, int size)
 {
 	for (uint64 i = 0; i < n; i++)
 	{
 		RomEventList list = {0};
 		bool		isnull;
-		int64		last_seq = DatumGetInt64(rom_value(i, 1, &isnull));
+		int64		last_seq = DatumGetInt64(rom_value(set, i, 1, &isnull));
 
-		rom_pack_read(rom_value(i, 2, &isnull), last_seq, &list,
+		rom_pack_read(rom_value(set, i, 2, &isnull), last_seq, &list,
 					  CurrentMemoryContext);
 		for (int j = 0; j < list.count; j++)
 		{
@@ -257,6 +254,7 @@ history_page(FunctionCallInfo fcinfo, RomStatement *statement)
 											  ALLOCSET_DEFAULT_SIZES);
 	RomInstanceHead head;
 	RomEngine	engine;
+	RomRowSet	set;
 
 	rom_steer_head(id, false, &head);
 	InitMaterializedSRF(fcinfo, 0);
@@ -271,19 +269,19 @@ history_page(FunctionCallInfo fcinfo, RomStatement *statement)
 		values[0] = UUIDPGetDatum(id);
 		values[1] = Int64GetDatum(after);
 		values[2] = Int64GetDatum(HISTORY_ROWS);
-		n = rom_execute(statement, values, NULL, 0);
+		n = rom_execute_rows(&set, statement, values, NULL, 0);
 		old = MemoryContextSwitchTo(cxt);
-		more = put_rows(rsinfo, id, n, &after, &count, size);
+		more = put_rows(&set, rsinfo, id, n, &after, &count, size);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(cxt);
-		SPI_freetuptable(SPI_tuptable);
+		rom_execute_free(&set);
 	}
 	rom_engine_end(&engine);
 	MemoryContextDelete(cxt);
 }
 
 /*
- * romancy.get_history(instance_id uuid, after bigint, page_size int) → setof
+ * romancy.get_history(instance_id uuid, after bigint, page_size int) -> setof
  * (seq bigint, event_type text, activity_id text, data jsonb, created_at
  * timestamptz)
  *
@@ -299,7 +297,7 @@ romancy_get_history(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.get_archived_history(instance_id uuid, after bigint, page_size int) →
+ * romancy.get_archived_history(instance_id uuid, after bigint, page_size int) ->
  * setof as get_history
  *
  * The archived events of an instance that continued in another. Errors as for
@@ -313,7 +311,7 @@ romancy_get_archived_history(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.get_value(instance_id uuid, key text) → jsonb
+ * romancy.get_value(instance_id uuid, key text) -> jsonb
  *
  * What the instance's handler last put under the key with set_value; null when
  * it put nothing there. Errors: RM002 unknown, or another role's and the caller no
@@ -331,6 +329,7 @@ romancy_get_value(PG_FUNCTION_ARGS)
 	Datum		result = (Datum) 0;
 	Jsonb	   *own;
 	bool		isnull = true;
+	RomRowSet	set;
 
 	if (rom_context_in_handler() && rom_values_own(id, key, &own))
 	{
@@ -342,8 +341,8 @@ romancy_get_value(PG_FUNCTION_ARGS)
 	values[0] = UUIDPGetDatum(id);
 	values[1] = CStringGetTextDatum(key);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_value, values, NULL, 1) == 1)
-		result = rom_value_copy(0, 1, &isnull, cxt);
+	if (rom_execute_rows(&set, &select_value, values, NULL, 1) == 1)
+		result = rom_value_copy(&set, 0, 1, &isnull, cxt);
 	rom_engine_end(&engine);
 	if (isnull)
 		PG_RETURN_NULL();

@@ -57,44 +57,44 @@ typedef struct Outcome
 
 /* A request to resume or to end it lies in its inbox (kinds: inbox.h). */
 #define STEERED \
-	"exists (select from romancy.t_inbox b where b.instance_id = i.instance_id and b.kind in (1, 2, 4))"
+	"EXISTS (SELECT FROM romancy.t_inbox b WHERE b.instance_id = i.instance_id AND b.kind IN (" ROM_SQL_INBOX_CANCEL ", " ROM_SQL_INBOX_TERMINATE ", " ROM_SQL_INBOX_RESUME "))"
 
 static RomStatement select_outcome = {
-	"select instance_id, status, output, error, xmin, owner, " STEERED
-	" from romancy.t_instance i where instance_id = $1",
+	"SELECT instance_id, status, output, error, xmin, owner, " STEERED
+	" FROM romancy.t_instance i WHERE instance_id = $1",
 	1, {UUIDOID}
 };
 
 static RomStatement select_successor = {
-	"select instance_id, status, output, error, xmin, owner, " STEERED
-	" from romancy.t_instance i where continued_from = $1",
+	"SELECT instance_id, status, output, error, xmin, owner, " STEERED
+	" FROM romancy.t_instance i WHERE continued_from = $1",
 	1, {UUIDOID}
 };
 
 static Jsonb *
-copy_jsonb(int col, MemoryContext cxt)
+copy_jsonb(const RomRowSet *set, int col, MemoryContext cxt)
 {
 	bool		isnull;
-	Datum		value = rom_value_copy(0, col, &isnull, cxt);
+	Datum		value = rom_value_copy(set, 0, col, &isnull, cxt);
 
 	return isnull ? NULL : (Jsonb *) DatumGetPointer(value);
 }
 
 /* read_outcome reads the row that was found into outcome and returns its owner's name. Engine scope needed. */
 static char *
-read_outcome(Outcome *outcome, MemoryContext cxt)
+read_outcome(const RomRowSet *set, Outcome *outcome, MemoryContext cxt)
 {
 	bool		isnull;
 	TransactionId xmin;
 
-	outcome->id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
-	outcome->status = rom_instance_status_from_datum(rom_value(0, 2, &isnull));
-	outcome->output = copy_jsonb(3, cxt);
-	outcome->error = copy_jsonb(4, cxt);
-	xmin = DatumGetTransactionId(rom_value(0, 5, &isnull));
+	outcome->id = *DatumGetUUIDP(rom_value(set, 0, 1, &isnull));
+	outcome->status = rom_instance_status_from_datum(rom_value(set, 0, 2, &isnull));
+	outcome->output = copy_jsonb(set, 3, cxt);
+	outcome->error = copy_jsonb(set, 4, cxt);
+	xmin = DatumGetTransactionId(rom_value(set, 0, 5, &isnull));
 	outcome->own = TransactionIdIsCurrentTransactionId(xmin);
-	outcome->steered = DatumGetBool(rom_value(0, 7, &isnull));
-	return rom_value_text(0, 6, cxt);
+	outcome->steered = DatumGetBool(rom_value(set, 0, 7, &isnull));
+	return rom_value_text(set, 0, 6, cxt);
 }
 
 /*
@@ -108,19 +108,20 @@ look(const pg_uuid_t *id, Outcome *outcome, MemoryContext cxt)
 	Datum		value = UUIDPGetDatum(id);
 	char	   *owner = NULL;
 	bool		found;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	found = rom_execute(&select_outcome, &value, NULL, 1) == 1;
+	found = rom_execute_rows(&set, &select_outcome, &value, NULL, 1) == 1;
 	if (found)
-		owner = read_outcome(outcome, cxt);
+		owner = read_outcome(&set, outcome, cxt);
 	while (found && outcome->status == ROM_STATUS_RECURRED)
 	{
 		CHECK_FOR_INTERRUPTS();
-		SPI_freetuptable(SPI_tuptable);
+		rom_execute_free(&set);
 		value = UUIDPGetDatum(&outcome->id);
-		if (rom_execute(&select_successor, &value, NULL, 1) == 0)
+		if (rom_execute_rows(&set, &select_successor, &value, NULL, 1) == 0)
 			break;
-		read_outcome(outcome, cxt);
+		read_outcome(&set, outcome, cxt);
 	}
 	rom_engine_end(&engine);
 	if (!found || !rom_instance_may_read(owner))
@@ -170,7 +171,7 @@ result_of(const Outcome *outcome)
 }
 
 /*
- * romancy.get_result(instance_id uuid) → jsonb
+ * romancy.get_result(instance_id uuid) -> jsonb
  *
  * The output of an instance (of the last generation, where it recurred); null
  * while it runs. Errors: its own if it failed, RM008 if it was cancelled, RM010 if
@@ -237,15 +238,15 @@ static char *
 how_it_stands(const pg_uuid_t *id, MemoryContext cxt)
 {
 	static RomStatement select = {
-		"select pg_catalog.concat('It is ', w.status,"
-		" case when w.kind = 'running' then ', and runs ' || coalesce('step \"' || w.step || '\"', 'its handler')"
-		" when w.kind = 'paused' then ', by ' || w.paused_by"
-		" when w.step is not null then ', at step \"' || w.step || '\" (' || w.kind || ')' end,"
+		"SELECT pg_catalog.concat('It is ', w.status,"
+		" CASE WHEN w.kind = 'running' THEN ', and runs ' || coalesce('step \"' || w.step || '\"', 'its handler')"
+		" WHEN w.kind = 'paused' THEN ', by ' || w.paused_by"
+		" WHEN w.step IS NOT NULL THEN ', at step \"' || w.step || '\" (' || w.kind || ')' END,"
 		" ' since ' || pg_catalog.to_char(w.since at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC',"
-		" case when w.attempt > 0 then ', attempts: ' || w.attempt end, '.',"
-		" case when w.error is not null then ' Its last error is ' || (w.error operator(pg_catalog.->>) 'sqlstate') || ': '"
-		" || (w.error operator(pg_catalog.->>) 'message') || '.' end)"
-		" from romancy.waiting w where w.instance_id = $1",
+		" CASE WHEN w.attempt > 0 THEN ', attempts: ' || w.attempt END, '.',"
+		" CASE WHEN w.error IS NOT NULL THEN ' Its last error is ' || (w.error OPERATOR(pg_catalog.->>) 'sqlstate') || ': '"
+		" || (w.error OPERATOR(pg_catalog.->>) 'message') || '.' END)"
+		" FROM romancy.waiting w WHERE w.instance_id = $1",
 		1, {UUIDOID}
 	};
 	Datum		value = UUIDPGetDatum(id);
@@ -253,11 +254,12 @@ how_it_stands(const pg_uuid_t *id, MemoryContext cxt)
 	RomEngine	engine;
 	char	   *text = NULL;
 	MemoryContext old;
+	RomRowSet	set;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	rom_engine_begin(&engine);
-	if (rom_execute(&select, &value, NULL, 1) == 1)
-		text = rom_value_text(0, 1, cxt);
+	if (rom_execute_rows(&set, &select, &value, NULL, 1) == 1)
+		text = rom_value_text(&set, 0, 1, cxt);
 
 	rom_engine_end(&engine);
 	old = MemoryContextSwitchTo(cxt);
@@ -317,7 +319,7 @@ wait_for_end(const pg_uuid_t *id, TimestampTz until, Outcome *outcome,
 	{
 		pg_uuid_t	waiting_for = outcome->id;
 
-		rom_waiter_register(rom_waiter_key('i', &waiting_for,
+		rom_waiter_register(rom_waiter_key(ROM_INSTANCE_END_KEY, &waiting_for,
 										   sizeof(pg_uuid_t)));
 		look_between(&waiting_for, outcome, cxt);
 		if (ROM_STATUS_IS_FINAL(outcome->status))

@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(romancy_start_workflows);
 /*
  * romancy.start_workflow(name text, input jsonb, instance_id uuid,
  * idempotency_key text, start_at timestamptz, priority int, labels jsonb,
- * version int, execution_timeout interval) → uuid
+ * version int, execution_timeout interval) -> uuid
  *
  * Starts an instance and returns its id. All but the name may be null: input;
  * instance_id (default: a new one); idempotency_key (per owner and workflow);
@@ -93,7 +93,7 @@ keys_arg(FunctionCallInfo fcinfo, int n, int count)
 
 /*
  * romancy.start_workflows(name text, inputs jsonb[], idempotency_keys text[],
- * start_at timestamptz, priority int, labels jsonb, version int) → setof uuid
+ * start_at timestamptz, priority int, labels jsonb, version int) -> setof uuid
  *
  * Starts an instance for each input, in one statement, and returns their ids in
  * the order of the inputs. idempotency_keys: null, or one for each input, which may

@@ -36,11 +36,11 @@ PG_FUNCTION_INFO_V1(romancy_resume_workflows);
 #define BULK_PAGE 1000
 
 static RomStatement matching[] =
-ROM_FILTER_STATEMENTS("select i.instance_id, i.owner, i.priority, i.status,"
-					  " i.flags from romancy.t_instance i");
+ROM_FILTER_STATEMENTS("SELECT i.instance_id, i.owner, i.priority, i.status,"
+					  " i.flags FROM romancy.t_instance i");
 
 /*
- * romancy.cancel_workflow(instance_id uuid, reason text) → boolean
+ * romancy.cancel_workflow(instance_id uuid, reason text) -> boolean
  *
  * Asks an instance to end as cancelled, after its compensations; a running step
  * is interrupted. True if it was live. reason may be null. Errors: RM002 unknown, or
@@ -58,7 +58,7 @@ romancy_cancel_workflow(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.terminate_workflow(instance_id uuid, reason text) → boolean
+ * romancy.terminate_workflow(instance_id uuid, reason text) -> boolean
  *
  * As cancel_workflow, without compensations. Errors: RM002, RM004 in a workflow.
  */
@@ -72,7 +72,7 @@ romancy_terminate_workflow(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.pause_workflow(instance_id uuid) → boolean
+ * romancy.pause_workflow(instance_id uuid) -> boolean
  *
  * Asks an instance to do nothing until it is resumed. False if it is paused,
  * compensating or final. Errors: RM002, RM004 in a workflow.
@@ -86,7 +86,7 @@ romancy_pause_workflow(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.resume_workflow(instance_id uuid) → boolean
+ * romancy.resume_workflow(instance_id uuid) -> boolean
  *
  * Ends a pause. False if the instance is not paused. Errors: RM002, RM004 in a
  * workflow.
@@ -110,7 +110,7 @@ compensated(const pg_uuid_t *id)
 }
 
 /*
- * romancy.retry_workflow(instance_id uuid) → boolean
+ * romancy.retry_workflow(instance_id uuid) -> boolean
  *
  * A failed instance runs again from its failed step. False when another
  * transaction is just retrying or deleting it. Errors: RM002, RM010 if it has not
@@ -155,17 +155,17 @@ typedef struct Match
 	RomInstanceHead head;
 } Match;
 
-/* read_match reads a row of SPI_tuptable. */
+/* read_match reads a row of set. */
 static void
-read_match(uint64 row, Match *match)
+read_match(const RomRowSet *set, uint64 row, Match *match)
 {
 	bool		isnull;
 
-	match->id = *DatumGetUUIDP(rom_value(row, 1, &isnull));
-	match->head.owner_name = rom_value_text(row, 2, CurrentMemoryContext);
-	match->head.priority = DatumGetInt32(rom_value(row, 3, &isnull));
-	match->head.status = rom_instance_status_from_datum(rom_value(row, 4, &isnull));
-	match->head.flags = DatumGetInt32(rom_value(row, 5, &isnull));
+	match->id = *DatumGetUUIDP(rom_value(set, row, 1, &isnull));
+	match->head.owner_name = rom_value_text(set, row, 2, CurrentMemoryContext);
+	match->head.priority = DatumGetInt32(rom_value(set, row, 3, &isnull));
+	match->head.status = rom_instance_status_from_datum(rom_value(set, row, 4, &isnull));
+	match->head.flags = DatumGetInt32(rom_value(set, row, 5, &isnull));
 	match->head.owner = get_role_oid(match->head.owner_name, true);
 }
 
@@ -222,27 +222,23 @@ for_each_match(Jsonb *json, bool (*action) (const Match *, Jsonb *),
 	portal = rom_filter_open(matching, &filter, role, true);
 	for (;;)
 	{
-		SPITupleTable *page;
+		RomRowSet	page;
 		MemoryContext old;
 
 		CHECK_FOR_INTERRUPTS();
-		SPI_cursor_fetch(portal, true, BULK_PAGE);
-		page = SPI_tuptable;
-		if (SPI_processed == 0)
+		if (rom_execute_fetch(&page, portal, BULK_PAGE) == 0)
 			break;
 		old = MemoryContextSwitchTo(cxt);
-		for (uint64 i = 0; i < page->numvals; i++)
+		for (uint64 i = 0; i < page.count; i++)
 		{
 			Match		match;
 
-			/* the action's own statements change it */
-			SPI_tuptable = page;
-			read_match(i, &match);
+			read_match(&page, i, &match);
 			count += action(&match, detail);
 		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(cxt);
-		SPI_freetuptable(page);
+		rom_execute_free(&page);
 	}
 	SPI_cursor_close(portal);
 	rom_engine_end(&engine);
@@ -251,7 +247,7 @@ for_each_match(Jsonb *json, bool (*action) (const Match *, Jsonb *),
 }
 
 /*
- * romancy.cancel_workflows(filter jsonb) → bigint
+ * romancy.cancel_workflows(filter jsonb) -> bigint
  *
  * Asks all live instances that the filter selects, of those that the caller
  * may steer, to end as cancelled; how many. Errors: RM012 a wrong filter, RM004 in
@@ -266,7 +262,7 @@ romancy_cancel_workflows(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.retry_workflows(filter jsonb) → bigint
+ * romancy.retry_workflows(filter jsonb) -> bigint
  *
  * Retries all failed instances that the filter selects, of those that the
  * caller may steer and whose compensations did not run; how many. Errors: RM012 a
@@ -281,7 +277,7 @@ romancy_retry_workflows(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.resume_workflows(filter jsonb) → bigint
+ * romancy.resume_workflows(filter jsonb) -> bigint
  *
  * Resumes all paused instances that the filter selects, of those that the
  * caller may steer; how many. Errors: RM012 a wrong filter, RM004 in a workflow.

@@ -37,10 +37,10 @@ static MemoryContext cache_cxt = NULL;
 static HTAB *activities = NULL;
 
 static RomStatement select_activity = {
-	"select handler, queue, retry, compensation, start_to_close_timeout,"
+	"SELECT handler, queue, retry, compensation, start_to_close_timeout,"
 	" schedule_to_start_timeout, heartbeat_timeout, transactional, search_path,"
 	" max_concurrency, rate_limit"
-	" from romancy.t_activity where namespace = $2 and name = $1",
+	" FROM romancy.t_activity WHERE namespace = $2 AND name = $1",
 	2, {TEXTOID, INT4OID}
 };
 
@@ -56,12 +56,12 @@ prepare(void)
 
 /* read_throttle reads the limits of an activity that runs in the database; those of a queue's are quota.c's. */
 static void
-read_throttle(RomActivity *activity)
+read_throttle(const RomRowSet *set, RomActivity *activity)
 {
 	RomThrottle *throttle = &activity->throttle;
-	char	   *rate = rom_value_text(0, 11, CurrentMemoryContext);
+	char	   *rate = rom_value_text(set, 0, 11, CurrentMemoryContext);
 	bool		isnull;
-	Datum		max = rom_value(0, 10, &isnull);
+	Datum		max = rom_value(set, 0, 10, &isnull);
 
 	memset(throttle, 0, sizeof(RomThrottle));
 	if (activity->queue != NULL)
@@ -80,27 +80,28 @@ load_activity(RomActivity *activity, int32 namespace, const char *name)
 	RomEngine	engine;
 	bool		isnull;
 	bool		found;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	found = rom_execute(&select_activity, values, NULL, 1) == 1;
+	found = rom_execute_rows(&set, &select_activity, values, NULL, 1) == 1;
 	if (found)
 	{
 		MemoryContext cxt = CurrentMemoryContext;
 		Datum		retry;
 
 		activity->defined = true;
-		rom_definition_set_text(&activity->handler, rom_value_text(0, 1, cxt));
-		rom_definition_set_text(&activity->queue, rom_value_text(0, 2, cxt));
-		retry = rom_value_copy(0, 3, &isnull, cxt);
+		rom_definition_set_text(&activity->handler, rom_value_text(&set, 0, 1, cxt));
+		rom_definition_set_text(&activity->queue, rom_value_text(&set, 0, 2, cxt));
+		retry = rom_value_copy(&set, 0, 3, &isnull, cxt);
 		rom_definition_set_jsonb(&activity->retry_json,
 								 isnull ? NULL : (Jsonb *) DatumGetPointer(retry));
-		rom_definition_set_text(&activity->compensation, rom_value_text(0, 4, cxt));
-		rom_definition_set_interval(&activity->start_to_close_timeout, 0, 5);
-		rom_definition_set_interval(&activity->schedule_to_start_timeout, 0, 6);
-		rom_definition_set_interval(&activity->heartbeat_timeout, 0, 7);
-		activity->transactional = DatumGetBool(rom_value(0, 8, &isnull));
-		rom_definition_set_text(&activity->search_path, rom_value_text(0, 9, cxt));
-		read_throttle(activity);
+		rom_definition_set_text(&activity->compensation, rom_value_text(&set, 0, 4, cxt));
+		rom_definition_set_interval(&set, &activity->start_to_close_timeout, 0, 5);
+		rom_definition_set_interval(&set, &activity->schedule_to_start_timeout, 0, 6);
+		rom_definition_set_interval(&set, &activity->heartbeat_timeout, 0, 7);
+		activity->transactional = DatumGetBool(rom_value(&set, 0, 8, &isnull));
+		rom_definition_set_text(&activity->search_path, rom_value_text(&set, 0, 9, cxt));
+		read_throttle(&set, activity);
 	}
 	rom_engine_end(&engine);
 	return found;

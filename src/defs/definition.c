@@ -120,10 +120,10 @@ rom_definition_set_text(char **field, const char *value)
 }
 
 void
-rom_definition_set_interval(Interval **field, uint64 row, int col)
+rom_definition_set_interval(const RomRowSet *set, Interval **field, uint64 row, int col)
 {
 	bool		isnull;
-	Datum		value = rom_value(row, col, &isnull);
+	Datum		value = rom_value(set, row, col, &isnull);
 	Interval   *copy;
 
 	if (isnull)
@@ -268,34 +268,34 @@ static HTAB *workflows = NULL;
 static HTAB *workflow_names = NULL;
 
 static RomStatement select_workflow = {
-	"select name, version, defined, handler, queue, search_path, execution_timeout, namespace"
-	" from romancy.t_workflow where def_id = $1",
+	"SELECT name, version, defined, handler, queue, search_path, execution_timeout, namespace"
+	" FROM romancy.t_workflow WHERE def_id = $1",
 	1, {INT4OID}
 };
 
 static RomStatement select_defined = {
-	"select def_id from romancy.t_workflow"
-	" where defined and namespace = $3 and name = $1 and ($2 = 0 and is_current or version = $2)",
+	"SELECT def_id FROM romancy.t_workflow"
+	" WHERE defined AND namespace = $3 AND name = $1 AND ($2 = 0 AND is_current OR version = $2)",
 	3, {TEXTOID, INT4OID, INT4OID}
 };
 
 /* name_exists: for the error's sake */
 static RomStatement select_any_version = {
-	"select 1 from romancy.t_workflow where defined and name = $1 and namespace = $3",
+	"SELECT 1 FROM romancy.t_workflow WHERE defined AND name = $1 AND namespace = $3",
 	3, {TEXTOID, INT4OID, INT4OID}
 };
 
 static RomStatement select_resolved = {
-	"select def_id from romancy.t_workflow"
-	" where not defined and namespace = $4 and name = $1 and handler = $2 and search_path = $3"
-	" order by def_id limit 1",
+	"SELECT def_id FROM romancy.t_workflow"
+	" WHERE NOT defined AND namespace = $4 AND name = $1 AND handler = $2 AND search_path = $3"
+	" ORDER BY def_id LIMIT 1",
 	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 static RomStatement insert_resolved = {
-	"insert into romancy.t_workflow"
+	"INSERT INTO romancy.t_workflow"
 	" (name, version, defined, is_current, handler, owner, search_path, namespace)"
-	" values ($1, 1, false, true, $2, $5, $3, $4) returning def_id",
+	" VALUES ($1, 1, false, true, $2, $5, $3, $4) RETURNING def_id",
 	5, {TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID}
 };
 
@@ -354,24 +354,25 @@ load_workflow(WorkflowEntry *entry)
 	RomEngine	engine;
 	bool		isnull;
 	uint64		generation = rom_definition_count();
+	RomRowSet	set;
 
 	if (entry->generation == generation)
 		return true;
 	entry->generation = 0;
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_workflow, values, NULL, 1) == 1)
+	if (rom_execute_rows(&set, &select_workflow, values, NULL, 1) == 1)
 	{
 		MemoryContext cxt = CurrentMemoryContext;
 
 		workflow->def_id = entry->def_id;
-		rom_definition_set_text(&workflow->name, rom_value_text(0, 1, cxt));
-		workflow->version = DatumGetInt32(rom_value(0, 2, &isnull));
-		workflow->defined = DatumGetBool(rom_value(0, 3, &isnull));
-		rom_definition_set_text(&workflow->handler, rom_value_text(0, 4, cxt));
-		rom_definition_set_text(&workflow->queue, rom_value_text(0, 5, cxt));
-		rom_definition_set_text(&workflow->search_path, rom_value_text(0, 6, cxt));
-		rom_definition_set_interval(&workflow->execution_timeout, 0, 7);
-		workflow->namespace = DatumGetInt32(rom_value(0, 8, &isnull));
+		rom_definition_set_text(&workflow->name, rom_value_text(&set, 0, 1, cxt));
+		workflow->version = DatumGetInt32(rom_value(&set, 0, 2, &isnull));
+		workflow->defined = DatumGetBool(rom_value(&set, 0, 3, &isnull));
+		rom_definition_set_text(&workflow->handler, rom_value_text(&set, 0, 4, cxt));
+		rom_definition_set_text(&workflow->queue, rom_value_text(&set, 0, 5, cxt));
+		rom_definition_set_text(&workflow->search_path, rom_value_text(&set, 0, 6, cxt));
+		rom_definition_set_interval(&set, &workflow->execution_timeout, 0, 7);
+		workflow->namespace = DatumGetInt32(rom_value(&set, 0, 8, &isnull));
 		entry->generation = generation;
 	}
 	rom_engine_end(&engine);
@@ -450,13 +451,14 @@ find_defined(const RomNameKey *key)
 	WorkflowEntry *entry = NULL;
 	bool		isnull;
 	int32		def_id = 0;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(key->name);
 	values[1] = Int32GetDatum(key->version);
 	values[2] = Int32GetDatum(key->namespace);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_defined, values, NULL, 1) == 1)
-		def_id = DatumGetInt32(rom_value(0, 1, &isnull));
+	if (rom_execute_rows(&set, &select_defined, values, NULL, 1) == 1)
+		def_id = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
 	else if (key->version != 0 &&
 			 rom_execute(&select_any_version, values, NULL, 1) == 1)
 		ereport(ERROR,
@@ -486,6 +488,7 @@ record_resolved(const RomNameKey *key, const char *signature)
 	Datum		values[5];
 	bool		isnull;
 	int32		def_id;
+	RomRowSet	set;
 
 	if (strlen(key->path) > ROM_KEY_MAX)
 		ereport(ERROR,
@@ -498,12 +501,12 @@ record_resolved(const RomNameKey *key, const char *signature)
 	values[3] = Int32GetDatum(key->namespace);
 	values[4] = CStringGetTextDatum(GetUserNameFromId(key->role, false));
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_resolved, values, NULL, 0) == 1)
-		def_id = DatumGetInt32(rom_value(0, 1, &isnull));
+	if (rom_execute_rows(&set, &select_resolved, values, NULL, 0) == 1)
+		def_id = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
 	else
 	{
-		rom_execute(&insert_resolved, values, NULL, 0);
-		def_id = DatumGetInt32(rom_value(0, 1, &isnull));
+		rom_execute_rows(&set, &insert_resolved, values, NULL, 0);
+		def_id = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
 		rom_definition_changed("t_workflow");
 	}
 	rom_engine_end(&engine);

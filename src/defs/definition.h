@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "base/errors.h"
+#include "base/spi.h"
 #include "defs/retry.h"
 
 /*
@@ -151,9 +152,9 @@ extern HTAB *rom_definition_table(const char *label, Size keysize,
 extern uint64 rom_definition_count(void);
 extern uint64 rom_definition_names(void);
 
-/* Replace a field of an entry where it differs; what was there may still be in use, and stays. Row and column are of SPI_tuptable. */
+/* Replace a field of an entry where it differs; what was there may still be in use, and stays. Row and column are of set. */
 extern void rom_definition_set_text(char **field, const char *value);
-extern void rom_definition_set_interval(Interval **field, uint64 row, int col);
+extern void rom_definition_set_interval(const RomRowSet *set, Interval **field, uint64 row, int col);
 extern void rom_definition_set_jsonb(Jsonb **field, Jsonb *value);
 
 /* Keys: compared, hashed, copied into the cache's context. */

@@ -27,8 +27,8 @@
 #include "utils/syscache.h"
 
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/spi.h"
+#include "defs/guc.h"
 #include "defs/namespace.h"
 
 PG_FUNCTION_INFO_V1(romancy_namespace_current);
@@ -69,42 +69,42 @@ static int32 (*running_namespace) (void) = NULL;
 static void (*make_elsewhere) (const char *name) = NULL;
 
 static RomStatement select_grants = {
-	"select n.namespace_id, n.name, g.role, g.define from romancy.t_grant g"
-	" join romancy.t_namespace n using (namespace_id) order by n.name, g.role",
+	"SELECT n.namespace_id, n.name, g.role, g.define FROM romancy.t_grant g"
+	" JOIN romancy.t_namespace n USING (namespace_id) ORDER BY n.name, g.role",
 	0, {0}
 };
 
 static RomStatement select_by_name = {
-	"select namespace_id from romancy.t_namespace where name = $1",
+	"SELECT namespace_id FROM romancy.t_namespace WHERE name = $1",
 	1, {TEXTOID}
 };
 
 static RomStatement select_by_id = {
-	"select n.name, array(select g.role from romancy.t_grant g"
-	" where g.namespace_id = n.namespace_id and g.define)"
-	" from romancy.t_namespace n where n.namespace_id = $1",
+	"SELECT n.name, ARRAY(SELECT g.role FROM romancy.t_grant g"
+	" WHERE g.namespace_id = n.namespace_id AND g.define)"
+	" FROM romancy.t_namespace n WHERE n.namespace_id = $1",
 	1, {INT4OID}
 };
 
 static RomStatement insert_namespace = {
-	"insert into romancy.t_namespace (name) values ($1) on conflict (name) do nothing",
+	"INSERT INTO romancy.t_namespace (name) VALUES ($1) ON CONFLICT (name) DO NOTHING",
 	1, {TEXTOID}
 };
 
 static RomStatement upsert_grant = {
-	"insert into romancy.t_grant (role, namespace_id, define) values ($1, $2, $3)"
-	" on conflict (role, namespace_id) do update set define = excluded.define",
+	"INSERT INTO romancy.t_grant (role, namespace_id, define) VALUES ($1, $2, $3)"
+	" ON CONFLICT (role, namespace_id) DO UPDATE SET define = excluded.define",
 	3, {TEXTOID, INT4OID, BOOLOID}
 };
 
 static RomStatement delete_grant = {
-	"delete from romancy.t_grant where role = $1"
-	" and ($2 is null or namespace_id = (select namespace_id from romancy.t_namespace where name = $2))",
+	"DELETE FROM romancy.t_grant WHERE role = $1"
+	" AND ($2 IS NULL OR namespace_id = (SELECT namespace_id FROM romancy.t_namespace WHERE name = $2))",
 	2, {TEXTOID, TEXTOID}
 };
 
 static RomStatement select_grant = {
-	"select 1 from romancy.t_grant where role = $1",
+	"SELECT 1 FROM romancy.t_grant WHERE role = $1",
 	1, {TEXTOID}
 };
 
@@ -176,9 +176,10 @@ by_name(const char *name)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		isnull;
 	int32		id = ROM_NAMESPACE_NONE;
+	RomRowSet	set;
 
-	if (rom_execute_at(&select_by_name, values, NULL, snapshot, 1) == 1)
-		id = DatumGetInt32(rom_value(0, 1, &isnull));
+	if (rom_execute_rows_at(&set, &select_by_name, values, NULL, snapshot, 1) == 1)
+		id = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
 	UnregisterSnapshot(snapshot);
 	return id;
 }
@@ -218,7 +219,8 @@ has_role(Oid user, const char *role, bool by_name)
 static List *
 granted(Oid user, bool by_name, MemoryContext cxt)
 {
-	uint64		rows = rom_execute(&select_grants, NULL, NULL, 0);
+	RomRowSet	set;
+	uint64		rows = rom_execute_rows(&set, &select_grants, NULL, NULL, 0);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	List	   *list = NIL;
 	Granted    *last = NULL;
@@ -226,16 +228,16 @@ granted(Oid user, bool by_name, MemoryContext cxt)
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
-		int32		id = DatumGetInt32(rom_value(i, 1, &isnull));
-		bool		define = DatumGetBool(rom_value(i, 4, &isnull));
+		int32		id = DatumGetInt32(rom_value(&set, i, 1, &isnull));
+		bool		define = DatumGetBool(rom_value(&set, i, 4, &isnull));
 
-		if (!has_role(user, rom_value_text(i, 3, cxt), by_name))
+		if (!has_role(user, rom_value_text(&set, i, 3, cxt), by_name))
 			continue;
 		if (last == NULL || last->id != id)
 		{
 			last = palloc0_object(Granted);
 			last->id = id;
-			last->name = rom_value_text(i, 2, cxt);
+			last->name = rom_value_text(&set, i, 2, cxt);
 			list = lappend(list, last);
 		}
 		last->define |= define;
@@ -446,21 +448,22 @@ read_entry(NamespaceEntry *entry)
 	Datum		values[1] = {Int32GetDatum(entry->id)};
 	RomEngine	engine;
 	Snapshot	snapshot;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
 	/* the latest: another transaction may just have made it */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	entry->found = rom_execute_at(&select_by_id, values, NULL, snapshot, 1) == 1;
+	entry->found = rom_execute_rows_at(&set, &select_by_id, values, NULL, snapshot, 1) == 1;
 	UnregisterSnapshot(snapshot);
 	entry->is_shared = false;
 	if (entry->found)
 	{
 		bool		isnull;
-		ArrayType  *roles = DatumGetArrayTypeP(rom_value(0, 2, &isnull));
+		ArrayType  *roles = DatumGetArrayTypeP(rom_value(&set, 0, 2, &isnull));
 		Datum	   *elements;
 		int			n;
 
-		namestrcpy(&entry->name, rom_value_text(0, 1, CurrentMemoryContext));
+		namestrcpy(&entry->name, rom_value_text(&set, 0, 1, CurrentMemoryContext));
 		deconstruct_array(roles, TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
 		for (int i = 0; i < n; i++)
 		{

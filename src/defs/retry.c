@@ -17,8 +17,8 @@
 #include "base/arg.h"
 #include "base/backoff.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "defs/condition.h"
+#include "defs/guc.h"
 #include "defs/retry.h"
 
 static const RomRetryPolicy built_in = {

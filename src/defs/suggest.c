@@ -66,6 +66,7 @@ rom_suggest_name(int32 namespace, const char *what, const char *name, const char
 	Datum		values[5];
 	RomEngine	engine;
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = BoolGetDatum(strcmp(what, "workflow") == 0);
 	values[1] = schemas_of(path);
@@ -73,10 +74,10 @@ rom_suggest_name(int32 namespace, const char *what, const char *name, const char
 	values[3] = Int32GetDatum(NAMES_MAX);
 	values[4] = Int32GetDatum(namespace);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		char	   *candidate = rom_value_text(i, 1, cxt);
+		char	   *candidate = rom_value_text(&set, i, 1, cxt);
 		int			d = distance(name, candidate, best);
 
 		if (d <= best && (found == NULL || d < best))

@@ -107,14 +107,15 @@ rom_control_matches(void)
 	Datum		values[2];
 	bool		isnull;
 	bool		matches;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
 	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[1] = ObjectIdGetDatum(MyDatabaseId);
-	rom_execute(&stmt, values, NULL, 0);
-	matches = DatumGetBool(rom_value(0, 1, &isnull));
+	rom_execute_rows(&set, &stmt, values, NULL, 0);
+	matches = DatumGetBool(rom_value(&set, 0, 1, &isnull));
 	matches = matches && !isnull;
-	matches = matches && !is_restored((TimeLineID) DatumGetInt32(rom_value(0, 2, &isnull)));
+	matches = matches && !is_restored((TimeLineID) DatumGetInt32(rom_value(&set, 0, 2, &isnull)));
 	rom_engine_end(&engine);
 	return matches;
 }
@@ -140,13 +141,14 @@ rom_control_own_xids(void)
 	static FullTransactionId taken = {0};
 	Datum		value = Int64GetDatum((int64) GetSystemIdentifier());
 	bool		isnull;
+	RomRowSet	set;
 
 	if (own)
 		return;
 	for (int i = 0; i < 2; i++)
 	{
-		rom_execute(&look, &value, NULL, 0);
-		if (DatumGetBool(rom_value(0, 1, &isnull)) || isnull)
+		rom_execute_rows(&set, &look, &value, NULL, 0);
+		if (DatumGetBool(rom_value(&set, 0, 1, &isnull)) || isnull)
 		{
 			/* what this transaction did may be rolled back */
 			own = !FullTransactionIdEquals(taken, GetTopFullTransactionIdIfAny()) ||
@@ -247,13 +249,14 @@ copied_by(void)
 	HeapTuple	tuple;
 	bool		isnull;
 	bool		within;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	rom_execute(&stmt, &value, NULL, 0);
-	within = DatumGetBool(rom_value(0, 1, &isnull));
+	rom_execute_rows(&set, &stmt, &value, NULL, 0);
+	within = DatumGetBool(rom_value(&set, 0, 1, &isnull));
 	within = within && !isnull;
 	/* nor can it be told of all that was restored to a point in time */
-	within = within && !is_restored((TimeLineID) DatumGetInt32(rom_value(0, 2, &isnull)));
+	within = within && !is_restored((TimeLineID) DatumGetInt32(rom_value(&set, 0, 2, &isnull)));
 	rom_engine_end(&engine);
 	if (!within)
 		return xid;

@@ -19,20 +19,20 @@ static int	n_hooks = 0;
 
 /* The engine's own tables; each has an index that begins with instance_id. */
 static RomStatement delete_parts[] = {
-	{"delete from romancy.t_history where instance_id = any ($1)",
+	{"DELETE FROM romancy.t_history WHERE instance_id = ANY ($1)",
 	1, {UUIDARRAYOID}},
-	{"delete from romancy.t_history_archive where instance_id = any ($1)",
+	{"DELETE FROM romancy.t_history_archive WHERE instance_id = ANY ($1)",
 	1, {UUIDARRAYOID}},
-	{"delete from romancy.t_value where instance_id = any ($1)",
+	{"DELETE FROM romancy.t_value WHERE instance_id = ANY ($1)",
 	1, {UUIDARRAYOID}},
-	{"delete from romancy.t_idempotency where instance_id = any ($1)",
+	{"DELETE FROM romancy.t_idempotency WHERE instance_id = ANY ($1)",
 	1, {UUIDARRAYOID}},
-	{"delete from romancy.t_inbox where instance_id = any ($1)",
+	{"DELETE FROM romancy.t_inbox WHERE instance_id = ANY ($1)",
 	1, {UUIDARRAYOID}}
 };
 
 static RomStatement delete_rows = {
-	"delete from romancy.t_instance where instance_id = any ($1)",
+	"DELETE FROM romancy.t_instance WHERE instance_id = ANY ($1)",
 	1, {UUIDARRAYOID}
 };
 

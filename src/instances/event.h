@@ -11,6 +11,9 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+/* For SQL: ROM_SQL_EVENT_COMPENSATION_REGISTERED. */
+#define ROM_SQL_EVENT_COMPENSATION_REGISTERED "35"
+
 /* Stored in t_event.kind: numbers never change their meaning. Names in event.c. */
 typedef enum RomEventType
 {

@@ -283,13 +283,13 @@ choose(RomStatement *statements, const RomFilter *filter)
 }
 
 uint64
-rom_filter_execute(RomStatement *statements, const RomFilter *filter,
+rom_filter_execute(RomRowSet *set, RomStatement *statements, const RomFilter *filter,
 				   const RomFilterPos *pos, Oid role, bool steer, int64 limit)
 {
 	Parameters	p;
 
 	bind(&p, filter, pos, role, steer, limit);
-	return rom_execute(choose(statements, filter), p.values, p.nulls, 0);
+	return rom_execute_rows(set, choose(statements, filter), p.values, p.nulls, 0);
 }
 
 Portal

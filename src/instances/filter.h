@@ -23,20 +23,20 @@
  * have the index scan start there, and read all pages before this one again.
  */
 #define ROM_FILTER_WHERE(status_condition) \
-	" where (i.created_at, i.instance_id) < ($1, $2)" \
-	" and i.created_at >= $3" \
-	" and " status_condition \
-	" and ($4 is null or case when i.instance_id = any ($12)" \
-	" and i.status in (" ROM_FILTER_TURNS ") then 'running' else i.status end" \
-	" = any ($4::romancy.t_status[]))" \
-	" and ($5 is null or i.workflow = $5)" \
-	" and ($6 is null or strpos(lower(i.workflow), lower($6)) > 0" \
-	" or strpos(i.instance_id::text, lower($6)) > 0)" \
-	" and ($7 is null or i.labels @> $7)" \
-	" and ($8 is null or not exists (select from jsonb_each($8) f" \
-	" where i.input #> string_to_array(f.key, '.') is distinct from f.value))" \
-	" and romancy.may_access(i.owner, $9, $10)" \
-	" order by i.created_at desc, i.instance_id desc limit $11"
+	" WHERE (i.created_at, i.instance_id) < ($1, $2)" \
+	" AND i.created_at >= $3" \
+	" AND " status_condition \
+	" AND ($4 IS NULL OR CASE WHEN i.instance_id = ANY ($12)" \
+	" AND i.status IN (" ROM_FILTER_TURNS ") THEN 'running' ELSE i.status END" \
+	" = ANY ($4::romancy.t_status[]))" \
+	" AND ($5 IS NULL OR i.workflow = $5)" \
+	" AND ($6 IS NULL OR strpos(lower(i.workflow), lower($6)) > 0" \
+	" OR strpos(i.instance_id::text, lower($6)) > 0)" \
+	" AND ($7 IS NULL OR i.labels @> $7)" \
+	" AND ($8 IS NULL OR NOT EXISTS (SELECT FROM jsonb_each($8) f" \
+	" WHERE i.input #> string_to_array(f.key, '.') IS DISTINCT FROM f.value))" \
+	" AND romancy.may_access(i.owner, $9, $10)" \
+	" ORDER BY i.created_at DESC, i.instance_id DESC LIMIT $11"
 
 #define ROM_FILTER_NARGS 12
 #define ROM_FILTER_ARGTYPES \
@@ -50,16 +50,16 @@
 
 /* Conditions that stand for a status: one of these and no turn, or a turn. */
 #define ROM_FILTER_IDLE(status_condition) \
-	status_condition " and i.instance_id <> all ($12)"
+	status_condition " AND i.instance_id <> ALL ($12)"
 #define ROM_FILTER_RUNNING \
-	"(i.status = 'running' and i.wake_at is not null" \
-	" or i.instance_id = any ($12) and i.status in (" ROM_FILTER_TURNS "))"
+	"(i.status = 'running' AND i.wake_at IS NOT NULL" \
+	" OR i.instance_id = ANY ($12) AND i.status IN (" ROM_FILTER_TURNS "))"
 
 /* A statement for each status, in the order of RomStatus, one for any, and one by labels. head: all before WHERE. */
 #define ROM_FILTER_STATEMENT(head, condition) \
 	{head ROM_FILTER_WHERE(condition), ROM_FILTER_NARGS, ROM_FILTER_ARGTYPES}
 #define ROM_FILTER_STATEMENTS(head) { \
-	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'pending' and i.wake_at is not null")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'pending' AND i.wake_at IS NOT NULL")), \
 	ROM_FILTER_STATEMENT(head, ROM_FILTER_RUNNING), \
 	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_timer'")), \
 	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_message'")), \
@@ -109,9 +109,9 @@ extern void rom_filter_start(const RomFilter *filter, RomFilterPos *pos);
 
 /*
  * Executes that of ROM_FILTER_NSTATEMENTS statements which fits the filter: at most limit rows
- * after pos, of those that role may read (steer: steer). Engine scope needed.
+ * after pos, of those that role may read (steer: steer), which are in set. Engine scope needed.
  */
-extern uint64 rom_filter_execute(RomStatement *statements,
+extern uint64 rom_filter_execute(RomRowSet *set, RomStatement *statements,
 								 const RomFilter *filter,
 								 const RomFilterPos *pos, Oid role,
 								 bool steer, int64 limit);

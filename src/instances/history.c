@@ -14,8 +14,8 @@
 
 #include "catalog/pg_type.h"
 
-#include "base/table.h"
 #include "base/spi.h"
+#include "base/table.h"
 #include "instances/history.h"
 #include "instances/pack.h"
 
@@ -32,6 +32,7 @@ load(RomStatement *stmt, const pg_uuid_t *id, RomEventList *list, MemoryContext 
 {
 	Datum		values[3];
 	int64		after = 0;
+	RomRowSet	set;
 
 	/* by pages, so that the result of one query stays small */
 	for (;;)
@@ -41,15 +42,15 @@ load(RomStatement *stmt, const pg_uuid_t *id, RomEventList *list, MemoryContext 
 		values[0] = UUIDPGetDatum(id);
 		values[1] = Int64GetDatum(after);
 		values[2] = Int64GetDatum(LOAD_ROWS);
-		n = rom_execute(stmt, values, NULL, 0);
+		n = rom_execute_rows(&set, stmt, values, NULL, 0);
 		for (uint64 i = 0; i < n; i++)
 		{
 			bool		isnull;
 
-			after = DatumGetInt64(rom_value(i, 1, &isnull));
-			rom_pack_read(rom_value(i, 2, &isnull), after, list, cxt);
+			after = DatumGetInt64(rom_value(&set, i, 1, &isnull));
+			rom_pack_read(rom_value(&set, i, 2, &isnull), after, list, cxt);
 		}
-		SPI_freetuptable(SPI_tuptable);
+		rom_execute_free(&set);
 		if (n < LOAD_ROWS)
 			break;
 	}

@@ -15,7 +15,12 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-/* Stored in t_inbox.kind: numbers never change their meaning. */
+/* Stored in t_inbox.kind: numbers never change their meaning. For SQL: ROM_SQL_INBOX_CANCEL, where a statement names it. */
+#define ROM_SQL_INBOX_CANCEL	"1"
+#define ROM_SQL_INBOX_TERMINATE	"2"
+#define ROM_SQL_INBOX_PAUSE		"3"
+#define ROM_SQL_INBOX_RESUME	"4"
+
 typedef enum RomInboxKind
 {
 	ROM_INBOX_CANCEL = 1,		/* detail: {reason, cancelled_by} */

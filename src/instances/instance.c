@@ -203,7 +203,7 @@ cached_access(FunctionCallInfo fcinfo, Oid role, bool steer)
 }
 
 /*
- * romancy.may_read(owner text) → boolean: may the current user see what belongs
+ * romancy.may_read(owner text) -> boolean: may the current user see what belongs
  * to this role? For the views.
  */
 Datum
@@ -213,7 +213,7 @@ romancy_may_read(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.may_access(owner text, role oid, steer boolean) → boolean: the same for
+ * romancy.may_access(owner text, role oid, steer boolean) -> boolean: the same for
  * a role given by oid, to see (steer false) or to change. Internal: for queries
  * that run as the extension's owner on that role's behalf.
  */
@@ -225,7 +225,7 @@ romancy_may_access(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.monitor() → boolean: true. The right to execute it is what lets a role
+ * romancy.monitor() -> boolean: true. The right to execute it is what lets a role
  * see the instances of all others.
  */
 Datum

@@ -33,7 +33,9 @@ typedef enum RomStatus
 
 #define ROM_STATUS_IS_FINAL(status) ((status) >= ROM_STATUS_COMPLETED)
 
-/* flags of t_instance: what a terminal transition has to tidy */
+/* flags of t_instance: what a terminal transition has to tidy. For SQL: ROM_SQL_IS_CANVAS. */
+#define ROM_SQL_HAS_COMPENSATED	"128"
+#define ROM_SQL_IS_CANVAS		"256"
 #define ROM_HAS_CHILDREN		0x0001
 #define ROM_HAS_TASKS			0x0002
 #define ROM_HAS_SUBSCRIPTIONS	0x0004
@@ -42,6 +44,10 @@ typedef enum RomStatus
 #define ROM_HAS_COMPENSATED		0x0080	/* a compensation ran */
 #define ROM_IS_CANVAS			0x0100
 #define ROM_IS_SCHEDULED		0x0200	/* a run of a schedule */
+
+/* Letters for rom_waiter_key(): sessions wait for the end of an instance, or for its progress. */
+#define ROM_INSTANCE_END_KEY		'i'
+#define ROM_INSTANCE_PROGRESS_KEY	'p'
 
 /* The function that stands in the handler's place for these. */
 #define ROM_CANVAS_HANDLER "romancy.t_canvas"

@@ -382,7 +382,7 @@ array_type(void)
 	return get_array_type(rom_type_oid("t_event"));
 }
 
-/* romancy.t_events_in(cstring) → t_events: reads the text form of t_event[]. */
+/* romancy.t_events_in(cstring) -> t_events: reads the text form of t_event[]. */
 Datum
 romancy_t_events_in(PG_FUNCTION_ARGS)
 {
@@ -395,7 +395,7 @@ romancy_t_events_in(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(from_array(DatumGetArrayTypeP(array)));
 }
 
-/* romancy.t_events_out(t_events) → cstring: the text form of t_event[]. */
+/* romancy.t_events_out(t_events) -> cstring: the text form of t_event[]. */
 Datum
 romancy_t_events_out(PG_FUNCTION_ARGS)
 {
@@ -406,14 +406,14 @@ romancy_t_events_out(PG_FUNCTION_ARGS)
 	PG_RETURN_CSTRING(OidOutputFunctionCall(function, to_array(PG_GETARG_DATUM(0))));
 }
 
-/* romancy.events_pack(events t_event[]) → t_events. Errors: 22023, 22004 an event that cannot be one. */
+/* romancy.events_pack(events t_event[]) -> t_events. Errors: 22023, 22004 an event that cannot be one. */
 Datum
 romancy_events_pack(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_DATUM(from_array(PG_GETARG_ARRAYTYPE_P(0)));
 }
 
-/* romancy.events_unpack(events t_events) → t_event[]. Errors: XX001. */
+/* romancy.events_unpack(events t_events) -> t_event[]. Errors: XX001. */
 Datum
 romancy_events_unpack(PG_FUNCTION_ARGS)
 {

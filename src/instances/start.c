@@ -22,11 +22,11 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/guc.h"
-#include "base/table.h"
 #include "base/spi.h"
-#include "defs/namespace.h"
+#include "base/table.h"
 #include "base/uuid.h"
+#include "defs/namespace.h"
+#include "instances/guc.h"
 #include "instances/instance.h"
 #include "instances/start.h"
 #include "memory/shmem.h"
@@ -54,10 +54,10 @@ static RomTable instance_table = {
 
 /* The same with an id from outside, which may exist. */
 static RomStatement insert_instance_given = {
-	"insert into romancy.t_instance (" INSTANCE_COLUMNS ")"
-	" values ($1, $2, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $10, $11, $12,"
+	"INSERT INTO romancy.t_instance (" INSTANCE_COLUMNS ")"
+	" VALUES ($1, $2, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $10, $11, $12,"
 	" $13, $14, $15, $16, $17, $18, $19)"
-	" on conflict (instance_id) do nothing",
+	" ON CONFLICT (instance_id) DO NOTHING",
 	19, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
 		INT4OID, INT4OID, INT2OID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID,
 	UUIDOID, TEXTOID, JSONBOID, JSONBOID, INTERVALOID, INT4OID}
@@ -65,48 +65,48 @@ static RomStatement insert_instance_given = {
 
 /* Is the id the mailbox of a chain of generations whose first has been deleted? */
 static RomStatement select_continued = {
-	"select 1 from romancy.t_instance where mailbox = $1 and status <> 'recurred'",
+	"SELECT 1 FROM romancy.t_instance WHERE mailbox = $1 AND status <> 'recurred'",
 	1, {UUIDOID}
 };
 
 static RomStatement insert_instances = {
-	"insert into romancy.t_instance (instance_id, created_at, updated_at,"
+	"INSERT INTO romancy.t_instance (instance_id, created_at, updated_at,"
 	" wake_at, deadline, def_id, priority, status, owner, workflow,"
 	" idempotency_key, input, labels, result_expires, namespace)"
-	" select u.id, $4, $4, $5, $6, $7, $8, 'pending', $9, $10, u.key, u.input,"
-	" $11, $12, $13 from unnest($1, $2, $3) u (id, input, key)",
+	" SELECT u.id, $4, $4, $5, $6, $7, $8, 'pending', $9, $10, u.key, u.input,"
+	" $11, $12, $13 FROM unnest($1, $2, $3) u (id, input, key)",
 	13, {UUIDARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID,
 		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTOID, TEXTOID,
 	JSONBOID, INTERVALOID, INT4OID}
 };
 
 static RomStatement insert_key = {
-	"insert into romancy.t_idempotency"
-	" (owner, workflow, idempotency_key, instance_id, namespace) values ($1, $2, $3, $5, $4)"
-	" on conflict do nothing",
+	"INSERT INTO romancy.t_idempotency"
+	" (owner, workflow, idempotency_key, instance_id, namespace) VALUES ($1, $2, $3, $5, $4)"
+	" ON CONFLICT DO NOTHING",
 	5, {TEXTOID, TEXTOID, TEXTOID, INT4OID, UUIDOID}
 };
 
 static RomStatement select_key = {
-	"select instance_id from romancy.t_idempotency"
-	" where owner = $1 and workflow = $2 and idempotency_key = $3 and namespace = $4",
+	"SELECT instance_id FROM romancy.t_idempotency"
+	" WHERE owner = $1 AND workflow = $2 AND idempotency_key = $3 AND namespace = $4",
 	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
 /* In order of the key, so that two callers with keys in common do not deadlock. */
 static RomStatement insert_keys = {
-	"insert into romancy.t_idempotency"
+	"INSERT INTO romancy.t_idempotency"
 	" (owner, workflow, idempotency_key, instance_id, namespace)"
-	" select $1, $2, u.key, u.id, $4 from unnest($3, $5) u (key, id)"
-	" where u.key is not null order by u.key, u.id on conflict do nothing",
+	" SELECT $1, $2, u.key, u.id, $4 FROM unnest($3, $5) u (key, id)"
+	" WHERE u.key IS NOT NULL ORDER BY u.key, u.id ON CONFLICT DO NOTHING",
 	5, {TEXTOID, TEXTOID, TEXTARRAYOID, INT4OID, UUIDARRAYOID}
 };
 
 /* A subquery, so that each key is looked up in the primary key, whatever the planner thinks of the table's size. */
 static RomStatement select_keys = {
-	"select (select i.instance_id from romancy.t_idempotency i"
-	" where i.owner = $1 and i.workflow = $2 and i.idempotency_key = u.key and i.namespace = $4)"
-	" from unnest($3) with ordinality u (key, n) order by u.n",
+	"SELECT (SELECT i.instance_id FROM romancy.t_idempotency i"
+	" WHERE i.owner = $1 AND i.workflow = $2 AND i.idempotency_key = u.key AND i.namespace = $4)"
+	" FROM unnest($3) WITH ORDINALITY u (key, n) ORDER BY u.n",
 	4, {TEXTOID, TEXTOID, TEXTARRAYOID, INT4OID}
 };
 
@@ -183,7 +183,7 @@ refuse_continued(const pg_uuid_t *id)
 {
 	Datum		values[1] = {UUIDPGetDatum(id)};
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	uint64		rows = rom_execute_at(&select_continued, values, NULL, snapshot, 1);
+	uint64		rows = rom_execute_rows_at(NULL, &select_continued, values, NULL, snapshot, 1);
 
 	UnregisterSnapshot(snapshot);
 	if (rows > 0)
@@ -257,6 +257,7 @@ claim_key(int32 namespace, const char *owner, const char *name, const char *key,
 {
 	Datum		values[5];
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = CStringGetTextDatum(name);
@@ -269,9 +270,9 @@ claim_key(int32 namespace, const char *owner, const char *name, const char *key,
 		if (rom_execute(&insert_key, values, NULL, 0) == 1)
 			return true;
 		/* not there when it was deleted in between: once more */
-		if (rom_execute(&select_key, values, NULL, 1) == 1)
+		if (rom_execute_rows(&set, &select_key, values, NULL, 1) == 1)
 		{
-			*id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+			*id = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
 			return false;
 		}
 	}
@@ -377,6 +378,7 @@ claim_keys(const RomStartMany *many, int32 namespace, const char *owner, pg_uuid
 	Datum		values[5];
 	pg_uuid_t  *found = palloc_array(pg_uuid_t, many->count);
 	bool		missing = true;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = CStringGetTextDatum(many->common.name);
@@ -387,19 +389,19 @@ claim_keys(const RomStartMany *many, int32 namespace, const char *owner, pg_uuid
 	{
 		CHECK_FOR_INTERRUPTS();
 		rom_execute(&insert_keys, values, NULL, 0);
-		if (rom_execute(&select_keys, values, NULL, 0) != many->count)
+		if (rom_execute_rows(&set, &select_keys, values, NULL, 0) != many->count)
 			elog(ERROR, "unexpected number of idempotency keys");
 		missing = false;
 		for (int i = 0; i < many->count; i++)
 		{
 			bool		isnull;
-			Datum		id = rom_value(i, 1, &isnull);
+			Datum		id = rom_value(&set, i, 1, &isnull);
 
 			found[i] = isnull ? ids[i] : *DatumGetUUIDP(id);
 			/* deleted between the two statements: once more */
 			missing |= isnull && many->keys[i] != NULL;
 		}
-		SPI_freetuptable(SPI_tuptable);
+		rom_execute_free(&set);
 	}
 	for (int i = 0; i < many->count; i++)
 	{

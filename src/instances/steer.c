@@ -29,8 +29,8 @@
 #include "memory/wake.h"
 
 static RomStatement select_head = {
-	"select status, owner, priority, flags, last_seq"
-	" from romancy.t_instance where instance_id = $1",
+	"SELECT status, owner, priority, flags, last_seq"
+	" FROM romancy.t_instance WHERE instance_id = $1",
 	1, {UUIDOID}
 };
 
@@ -40,15 +40,15 @@ static RomStatement select_head = {
  * changes the one and deletes the other.
  */
 static RomStatement select_pause = {
-	"select i.status, (select b.kind from romancy.t_inbox b"
-	" where b.instance_id = i.instance_id and b.kind in (3, 4) order by b.id desc limit 1)"
-	" from romancy.t_instance i where i.instance_id = $1",
+	"SELECT i.status, (SELECT b.kind FROM romancy.t_inbox b"
+	" WHERE b.instance_id = i.instance_id AND b.kind IN (" ROM_SQL_INBOX_PAUSE ", " ROM_SQL_INBOX_RESUME ") ORDER BY b.id DESC LIMIT 1)"
+	" FROM romancy.t_instance i WHERE i.instance_id = $1",
 	1, {UUIDOID}
 };
 
 static RomStatement lock_failed = {
-	"select flags, last_seq from romancy.t_instance"
-	" where instance_id = $1 and status = 'failed' for update skip locked",
+	"SELECT flags, last_seq FROM romancy.t_instance"
+	" WHERE instance_id = $1 AND status = 'failed' FOR UPDATE SKIP LOCKED",
 	1, {UUIDOID}
 };
 
@@ -56,11 +56,11 @@ static RomStatement lock_failed = {
  * An execution timeout begins anew, with the length that it had.
  */
 static RomStatement update_retried = {
-	"update romancy.t_instance set status = 'pending', error = null, events = null,"
-	" finished_at = null, wait = null, resume_status = null, crashes = 0,"
+	"UPDATE romancy.t_instance SET status = 'pending', error = NULL, events = NULL,"
+	" finished_at = NULL, wait = NULL, resume_status = NULL, crashes = 0,"
 	" wake_at = $2, last_seq = $3, updated_at = clock_timestamp(),"
 	" deadline = $2 + (deadline - coalesce(started_at, created_at))"
-	" where instance_id = $1",
+	" WHERE instance_id = $1",
 	3, {UUIDOID, TIMESTAMPTZOID, INT8OID}
 };
 
@@ -81,16 +81,17 @@ rom_steer_head(const pg_uuid_t *id, bool steer, RomInstanceHead *head)
 	RomEngine	engine;
 	bool		isnull;
 	bool		found;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	found = rom_execute(&select_head, values, NULL, 1) == 1;
+	found = rom_execute_rows(&set, &select_head, values, NULL, 1) == 1;
 	if (found)
 	{
-		head->status = rom_instance_status_from_datum(rom_value(0, 1, &isnull));
-		head->owner_name = rom_value_text(0, 2, cxt);
-		head->priority = DatumGetInt32(rom_value(0, 3, &isnull));
-		head->flags = DatumGetInt32(rom_value(0, 4, &isnull));
-		head->last_seq = DatumGetInt64(rom_value(0, 5, &isnull));
+		head->status = rom_instance_status_from_datum(rom_value(&set, 0, 1, &isnull));
+		head->owner_name = rom_value_text(&set, 0, 2, cxt);
+		head->priority = DatumGetInt32(rom_value(&set, 0, 3, &isnull));
+		head->flags = DatumGetInt32(rom_value(&set, 0, 4, &isnull));
+		head->last_seq = DatumGetInt64(rom_value(&set, 0, 5, &isnull));
 	}
 	rom_engine_end(&engine);
 	/* another role's looks like none at all */
@@ -119,15 +120,16 @@ rom_steer_fits(const pg_uuid_t *id, RomInboxKind kind, RomStatus status)
 	bool		isnull;
 	bool		paused;
 	int			request;
+	RomRowSet	set;
 
 	if (ROM_STATUS_IS_FINAL(status))
 		return false;
 	if (kind != ROM_INBOX_PAUSE && kind != ROM_INBOX_RESUME)
 		return true;
-	if (rom_execute(&select_pause, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &select_pause, values, NULL, 1) == 0)
 		return false;
-	status = rom_instance_status_from_datum(rom_value(0, 1, &isnull));
-	request = DatumGetInt16(rom_value(0, 2, &isnull));
+	status = rom_instance_status_from_datum(rom_value(&set, 0, 1, &isnull));
+	request = DatumGetInt16(rom_value(&set, 0, 2, &isnull));
 	paused = isnull ? status == ROM_STATUS_PAUSED : request == ROM_INBOX_PAUSE;
 	if (kind == ROM_INBOX_RESUME)
 		return paused && !ROM_STATUS_IS_FINAL(status);
@@ -171,12 +173,13 @@ rom_steer_retry(const pg_uuid_t *id, Jsonb *detail, int32 *flags)
 	RomEventList list = {0};
 	int64		last_seq;
 	bool		isnull;
+	RomRowSet	set;
 
-	if (rom_execute(&lock_failed, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &lock_failed, values, NULL, 1) == 0)
 		return false;
-	*flags = DatumGetInt32(rom_value(0, 1, &isnull));
-	last_seq = DatumGetInt64(rom_value(0, 2, &isnull));
-	SPI_freetuptable(SPI_tuptable);
+	*flags = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
+	last_seq = DatumGetInt64(rom_value(&set, 0, 2, &isnull));
+	rom_execute_free(&set);
 	if (*flags & ROM_HAS_COMPENSATED)
 		return false;
 

@@ -18,8 +18,8 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "base/table.h"
 #include "base/rows.h"
+#include "base/table.h"
 #include "memory/bucket_rows.h"
 
 /* Outdated rows that go when one comes. */

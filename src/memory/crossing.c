@@ -360,7 +360,7 @@ rom_crossing_init(void)
 		.attach = shmem_attach,
 	};
 	static const RomXactPart xact = {
-		.name = "channels that change",
+		.name = "keys that change",
 		.order = ROM_XACT_LET_READ,
 		.committed = ended,
 		.prepared = ended,

@@ -18,7 +18,7 @@
 
 #include "utils/uuid.h"
 
-/* Longest key, in bytes: a channel's name, with its namespace. */
+/* Longest key, in bytes. */
 #define ROM_CROSSING_KEY_MAX 140
 
 /* A sender, before it looks who waits for key: after its commit, if somebody began to wait meanwhile, sweep is asked for the key. */

@@ -11,8 +11,6 @@
 #include "memory/crossing.h"
 #include "memory/fanin.h"
 #include "memory/floor.h"
-#include "memory/poller.h"
-#include "memory/profile.h"
 #include "memory/progress.h"
 #include "memory/ready.h"
 #include "memory/roster.h"
@@ -29,10 +27,8 @@ rom_memory_init(void)
 	rom_slot_init();
 	rom_waiter_init();
 	rom_progress_init();
-	rom_poller_init();
 	rom_fanin_init();
 	rom_stat_init();
-	rom_profile_init();
 	rom_wake_init();
 	rom_crossing_init();
 }

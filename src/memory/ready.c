@@ -19,8 +19,8 @@
 #include "storage/lwlock.h"
 #include "utils/timestamp.h"
 
-#include "base/guc.h"
 #include "memory/due.h"
+#include "memory/guc.h"
 #include "memory/hold.h"
 #include "memory/ready.h"
 #include "memory/roster.h"

@@ -11,7 +11,7 @@
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
-#include "base/guc.h"
+#include "memory/guc.h"
 #include "memory/roster.h"
 #include "memory/shmem.h"
 

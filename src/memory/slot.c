@@ -36,7 +36,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/timestamp.h"
 
-#include "base/guc.h"
+#include "memory/guc.h"
 #include "memory/inflight.h"
 #include "memory/ready.h"
 #include "memory/roster.h"

@@ -13,7 +13,7 @@
 
 #include "datatype/timestamp.h"
 
-/* Key of a thing of this database: kind is a letter ('i' instance end, 'p' progress, 'q' queue, ...). */
+/* Key of a thing of this database. kind: a letter that no other kind of thing has; its room names it (ROM_..._KEY). */
 extern uint64 rom_waiter_key(char kind, const void *id, Size len);
 
 /* Registers this backend for key; an exit of the process takes it out again. */

@@ -58,9 +58,8 @@ typedef enum NoteKind
 
 typedef struct Note
 {
+	RomNote		note;
 	NoteKind	kind;
-	int			level;			/* of the subtransaction it stands or falls
-								 * with */
 	pg_uuid_t	id;
 	Oid			owner;
 	int32		priority;		/* or the number of a sweep */
@@ -78,18 +77,27 @@ typedef struct Note
 	}			u;
 } Note;
 
-/* In TopTransactionContext. */
-static Note *notes = NULL;
-static int	count = 0;
-static int	capacity = 0;
+static RomNotes notes = {.size = sizeof(Note)};
 static bool armed = false;
+
+/* note_at is note number i. */
+static Note *
+note_at(int i)
+{
+	return (Note *) notes.array + i;
+}
+
+/* newest is the newest note if it is of this kind, else NULL. */
+static Note *
+newest(NoteKind kind)
+{
+	return notes.count > 0 && note_at(notes.count - 1)->kind == kind ? note_at(notes.count - 1) : NULL;
+}
 
 static void
 forget(void)
 {
-	notes = NULL;
-	count = 0;
-	capacity = 0;
+	rom_xact_forget(&notes);
 	armed = false;
 }
 
@@ -101,21 +109,8 @@ add_note(NoteKind kind)
 
 	if (!rom_shmem_available() || IsParallelWorker() || !IsTransactionState())
 		return NULL;
-	if (count == capacity)
-	{
-		int			size = capacity == 0 ? 16 : capacity * 2;
-
-		if (notes == NULL)
-			notes = MemoryContextAlloc(TopTransactionContext,
-									   size * sizeof(Note));
-		else
-			notes = repalloc(notes, size * sizeof(Note));
-		capacity = size;
-	}
-	note = &notes[count++];
-	memset(note, 0, sizeof(Note));
+	note = rom_xact_note(&notes, GetCurrentTransactionNestLevel());
 	note->kind = kind;
-	note->level = GetCurrentTransactionNestLevel();
 	return note;
 }
 
@@ -125,9 +120,9 @@ note_instance(NoteKind kind, const pg_uuid_t *id, Oid owner, int32 priority,
 {
 	Note	   *note;
 
-	if (count >= NOTES_MAX)
+	if (notes.count >= NOTES_MAX)
 	{
-		if (notes[count - 1].kind != NOTE_SCAN)
+		if (newest(NOTE_SCAN) == NULL)
 			add_note(NOTE_SCAN);
 		return;
 	}
@@ -149,9 +144,12 @@ rom_wake_ready(const pg_uuid_t *id, Oid owner, int32 priority)
 void
 rom_wake_slow(const pg_uuid_t *id, Oid owner, int32 priority)
 {
+	Note	   *note;
+
 	note_instance(NOTE_READY, id, owner, priority, 0);
-	if (count > 0 && notes[count - 1].kind == NOTE_READY)
-		notes[count - 1].slow = true;
+	note = newest(NOTE_READY);
+	if (note != NULL)
+		note->slow = true;
 }
 
 void
@@ -212,14 +210,12 @@ rom_wake_key(uint64 key)
 void
 rom_wake_one(uint64 key)
 {
-	Note	   *note;
+	Note	   *note = newest(NOTE_ONE);
 
 	/* things of one kind are noted in a row: count them in one note */
-	if (count > 0 && notes[count - 1].kind == NOTE_ONE &&
-		notes[count - 1].u.key == key &&
-		notes[count - 1].level == GetCurrentTransactionNestLevel())
+	if (note != NULL && note->u.key == key && note->note.level == GetCurrentTransactionNestLevel())
 	{
-		notes[count - 1].priority++;
+		note->priority++;
 		return;
 	}
 	note = add_note(NOTE_ONE);
@@ -267,9 +263,9 @@ publish(void)
 	int			nitems = 0;
 	int			i;
 
-	for (i = 0; i < count; i++)
+	for (i = 0; i < notes.count; i++)
 	{
-		Note	   *note = &notes[i];
+		Note	   *note = note_at(i);
 
 		switch (note->kind)
 		{
@@ -362,36 +358,16 @@ rom_wake_prepared(void)
 static void
 committed(void)
 {
-	armed = count > 0;
+	armed = notes.count > 0;
 
-	/*
-	 * notes that savepoints took back leave an array, which ends with the
-	 * transaction
-	 */
-	if (!armed)
-		forget();
 }
 
 /* pre_commit leaves a mark for whoever commits what is prepared. */
 static void
 pre_commit(bool prepare)
 {
-	if (prepare && count > 0)
+	if (prepare && notes.count > 0)
 		mark_prepared();
-}
-
-static void
-sub_aborted(int level)
-{
-	while (count > 0 && notes[count - 1].level >= level)
-		count--;
-}
-
-static void
-sub_committed(int level)
-{
-	for (int i = count - 1; i >= 0 && notes[i].level >= level; i--)
-		notes[i].level = level - 1;
 }
 
 static void
@@ -416,8 +392,7 @@ rom_wake_init(void)
 		.prepared = forget,
 		.aborted = forget,
 		.after_locks = after_locks,
-		.sub_committed = sub_committed,
-		.sub_aborted = sub_aborted,
+		.notes = &notes,
 	};
 
 	rom_xact_register(&part);

@@ -61,7 +61,7 @@ rom_channel_of_key(const char *key, int32 *namespace)
 }
 
 uint64
-rom_channel_find_waiting(int32 namespace, const char *channel, int max)
+rom_channel_find_waiting(RomRowSet *set, int32 namespace, const char *channel, int max)
 {
 	static RomStatement find = {
 		"(SELECT i.instance_id, i.owner, i.priority FROM romancy.t_instance i"
@@ -79,17 +79,17 @@ rom_channel_find_waiting(int32 namespace, const char *channel, int max)
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = Int32GetDatum(max);
 	values[2] = Int32GetDatum(namespace);
-	return rom_execute_at(&find, values, NULL, GetLatestSnapshot(), 0);
+	return rom_execute_rows_at(set, &find, values, NULL, GetLatestSnapshot(), 0);
 }
 
 /* choose takes one of the rows found who is not busy, or any; true when there is no need to look further. *found: whether item holds one. */
 static bool
-choose(uint64 rows, const pg_uuid_t *except, RomReadyItem *item, bool *found)
+choose(const RomRowSet *set, uint64 rows, const pg_uuid_t *except, RomReadyItem *item, bool *found)
 {
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
-		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(set, i, 1, &isnull));
 		bool		busy = rom_slot_busy(id);
 		Oid			owner;
 
@@ -97,12 +97,12 @@ choose(uint64 rows, const pg_uuid_t *except, RomReadyItem *item, bool *found)
 			continue;
 		if (*found && busy)
 			continue;
-		owner = rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext));
+		owner = rom_channel_owner(rom_value_text(set, i, 2, CurrentMemoryContext));
 		if (!OidIsValid(owner))
 			continue;
 		item->id = *id;
 		item->owner = owner;
-		item->priority = DatumGetInt32(rom_value(i, 3, &isnull));
+		item->priority = DatumGetInt32(rom_value(set, i, 3, &isnull));
 		*found = true;
 		if (!busy)
 			return true;
@@ -127,6 +127,7 @@ rom_channel_wake_one(int32 namespace, const char *channel, const pg_uuid_t *exce
 	Datum		values[5];
 	RomReadyItem item;
 	bool		found = false;
+	RomRowSet	set;
 
 	memset(&item, 0, sizeof(item));
 	values[0] = CStringGetTextDatum(channel);
@@ -136,12 +137,12 @@ rom_channel_wake_one(int32 namespace, const char *channel, const pg_uuid_t *exce
 	{
 		values[1] = Int32GetDatum(pass == 0 ? pivot : 0);
 		values[2] = Int32GetDatum(pass == 0 ? PG_INT32_MAX : pivot);
-		if (choose(rom_execute_at(&sample, values, NULL, GetLatestSnapshot(), 0), except, &item, &found))
+		if (choose(&set, rom_execute_rows_at(&set, &sample, values, NULL, GetLatestSnapshot(), 0), except, &item, &found))
 			goto done;
 	}
 	/* it may be that few wait among many */
 	if (!found)
-		(void) choose(rom_channel_find_waiting(namespace, channel, CANDIDATES), except, &item, &found);
+		(void) choose(&set, rom_channel_find_waiting(&set, namespace, channel, CANDIDATES), except, &item, &found);
 done:
 	if (!found)
 		return false;

@@ -10,6 +10,8 @@
 
 #include "utils/uuid.h"
 
+#include "base/spi.h"
+
 /* What a channel is known by in shared memory, "namespace:channel", in the current context; and back: the name, in the key. */
 extern char *rom_channel_key(int32 namespace, const char *channel);
 extern const char *rom_channel_of_key(const char *key, int32 *namespace);
@@ -24,8 +26,8 @@ extern const char *rom_channel_of_key(const char *key, int32 *namespace);
 extern bool rom_channel_wake_one(int32 namespace, const char *channel,
 								 const pg_uuid_t *except, bool now);
 
-/* Finds up to max competitors of channel that wait: rows of instance_id, owner, priority in SPI_tuptable; their number. */
-extern uint64 rom_channel_find_waiting(int32 namespace, const char *channel, int max);
+/* Finds up to max competitors of channel that wait: rows of instance_id, owner, priority in set; their number. */
+extern uint64 rom_channel_find_waiting(RomRowSet *set, int32 namespace, const char *channel, int max);
 
 /* Owner's name to oid, InvalidOid when the role is gone; the last one is remembered. */
 extern Oid	rom_channel_owner(const char *name);

@@ -390,8 +390,8 @@ check_required(Reading *r)
 			return fail(r, psprintf("required attribute \"%s\" is missing", required[i].name));
 	if (strcmp(r->event.specversion, "1.0") != 0)
 		return fail(r, psprintf("specversion \"%s\" is not known", r->event.specversion));
-	if (strlen(r->event.type) > ROM_CHANNEL_MAX)
-		return fail(r, psprintf("attribute \"type\" has more than %d bytes", ROM_CHANNEL_MAX));
+	if (strlen(r->event.type) > ROM_SHORT_NAME_MAX)
+		return fail(r, psprintf("attribute \"type\" has more than %d bytes", ROM_SHORT_NAME_MAX));
 	if (strlen(r->event.source) > ROM_EVENT_ID_MAX || strlen(r->event.id) > ROM_EVENT_ID_MAX)
 		return fail(r, psprintf("attribute \"source\" or \"id\" has more than %d bytes", ROM_EVENT_ID_MAX));
 	return true;
@@ -519,7 +519,7 @@ step_handle(const Request *request)
 PG_FUNCTION_INFO_V1(romancy_handle_cloudevent);
 
 /*
- * romancy.handle_cloudevent(body text, headers jsonb, body_binary bytea) → jsonb
+ * romancy.handle_cloudevent(body text, headers jsonb, body_binary bytea) -> jsonb
  *
  * A CloudEvent as it was received: {"status": 202}, or {"status": 400, "error": ..., "retryable": false}
  * saying what is wrong with it. headers: an object, names in any case. body_binary: instead of

@@ -114,19 +114,20 @@ start_workflows(const RomCloudEvent *event, Jsonb *attributes)
 	int32	   *defs;
 	char	  **owners;
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(event->type);
 	values[1] = Int32GetDatum(rom_namespace_current());
 	rom_engine_begin(&engine);
-	rows = rom_execute(&find, values, NULL, 0);
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	defs = MemoryContextAlloc(cxt, sizeof(int32) * Max(rows, 1));
 	owners = MemoryContextAlloc(cxt, sizeof(char *) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 
-		defs[i] = DatumGetInt32(rom_value(i, 1, &isnull));
-		owners[i] = rom_value_text(i, 2, cxt);
+		defs[i] = DatumGetInt32(rom_value(&set, i, 1, &isnull));
+		owners[i] = rom_value_text(&set, i, 2, cxt);
 	}
 	rom_engine_end(&engine);
 	if (rows == 0)
@@ -267,7 +268,7 @@ PG_FUNCTION_INFO_V1(romancy_raise_event);
 /*
  * romancy.raise_event(type text, source text, data jsonb, id text, subject text,
  * event_time timestamptz, datacontenttype text, data_binary bytea, extensions jsonb,
- * instance_id uuid) → text
+ * instance_id uuid) -> text
  *
  * A CloudEvent comes in, in the caller's transaction: for those who wait for its type
  * (or the instance named, which may begin to wait later), and for workflows that are
@@ -291,7 +292,7 @@ romancy_raise_event(PG_FUNCTION_ARGS)
 	event.has_target = !PG_ARGISNULL(9);
 	if (event.has_target)
 		event.target = *PG_GETARG_UUID_P(9);
-	rom_arg_check_channel(event.type, "type");
+	rom_arg_check_short_name(event.type, "type");
 	check_id(event.source, "source");
 	if (event.id != NULL)
 		check_id(event.id, "id");
@@ -325,7 +326,7 @@ static const RomReceive wait_event_options = {
 PG_FUNCTION_INFO_V1(romancy_wait_event);
 
 /*
- * romancy.wait_event(type text, timeout interval, activity_id text) → event
+ * romancy.wait_event(type text, timeout interval, activity_id text) -> event
  *
  * Waits for a CloudEvent, for up to timeout (null: for ever). Without a subscription to the
  * channel of that name it subscribes as broadcast. Errors: RM006 on timeout, RM005 where others
@@ -338,7 +339,7 @@ romancy_wait_event(PG_FUNCTION_ARGS)
 	char	   *type = rom_arg_text(fcinfo, 0, "type");
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, 1, "timeout");
 
-	rom_arg_check_channel(type, "type");
+	rom_arg_check_short_name(type, "type");
 	return rom_message_event_datum(fcinfo,
 								   rom_receive_step(turn, &primitive_wait_event, type,
 													rom_arg_text_opt(fcinfo, 2),

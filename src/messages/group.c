@@ -82,12 +82,13 @@ find_members(int32 namespace, const char *name)
 	Datum		values[2];
 	Datum		result;
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(name);
 	values[1] = Int32GetDatum(namespace);
 	rom_engine_begin(&engine);
-	rom_execute(&find, values, NULL, 1);
-	result = rom_value_copy(0, 1, &isnull, cxt);
+	rom_execute_rows(&set, &find, values, NULL, 1);
+	result = rom_value_copy(&set, 0, 1, &isnull, cxt);
 	rom_engine_end(&engine);
 	return DatumGetArrayTypeP(result);
 }
@@ -137,7 +138,7 @@ ask(const RomPrimitive *primitive, const char *name)
 	RomCall		call = {0};
 
 	(void) rom_context_require(psprintf("%s()", primitive->name));
-	rom_arg_check_channel(name, "name");
+	rom_arg_check_short_name(name, "name");
 	call.primitive = primitive;
 	call.step_base = psprintf("%s_%s", primitive->name, name);
 	call.name = name;
@@ -168,7 +169,7 @@ romancy_leave_group(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(romancy_group_members);
 
-/* romancy.group_members(name text) → setof uuid: the members, in the order in which they joined; in a handler recorded */
+/* romancy.group_members(name text) -> setof uuid: the members, in the order in which they joined; in a handler recorded */
 Datum
 romancy_group_members(PG_FUNCTION_ARGS)
 {

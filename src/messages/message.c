@@ -91,27 +91,27 @@ rom_message_sender(void)
 
 /* get_jsonb and get_bytea copy a column, NULL for null. */
 static void *
-get_varlena(uint64 row, int col)
+get_varlena(const RomRowSet *set, uint64 row, int col)
 {
 	bool		isnull;
-	Datum		value = rom_value_copy(row, col, &isnull, CurrentMemoryContext);
+	Datum		value = rom_value_copy(set, row, col, &isnull, CurrentMemoryContext);
 
 	return isnull ? NULL : DatumGetPointer(value);
 }
 
 void
-rom_message_read(uint64 row, RomMessage *message)
+rom_message_read(const RomRowSet *set, uint64 row, RomMessage *message)
 {
 	bool		isnull;
 
-	message->id = DatumGetInt64(rom_value(row, 1, &isnull));
-	message->channel = rom_value_text(row, 2, CurrentMemoryContext);
-	message->data = get_varlena(row, 3);
-	message->binary = get_varlena(row, 4);
-	message->metadata = get_varlena(row, 5);
-	message->event = get_varlena(row, 6);
-	message->sender = get_varlena(row, 7);
-	message->published_at = DatumGetTimestampTz(rom_value(row, 8, &isnull));
+	message->id = DatumGetInt64(rom_value(set, row, 1, &isnull));
+	message->channel = rom_value_text(set, row, 2, CurrentMemoryContext);
+	message->data = get_varlena(set, row, 3);
+	message->binary = get_varlena(set, row, 4);
+	message->metadata = get_varlena(set, row, 5);
+	message->event = get_varlena(set, row, 6);
+	message->sender = get_varlena(set, row, 7);
+	message->published_at = DatumGetTimestampTz(rom_value(set, row, 8, &isnull));
 }
 
 Jsonb *

@@ -13,7 +13,22 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "base/spi.h"
 #include "messages/channel.h"
+
+/* Stored in t_message.kind. For SQL: ROM_SQL_MESSAGE_OPEN. */
+#define ROM_SQL_MESSAGE_BROADCAST	"'b'"	/* for each subscriber: t_delivery
+											 * says whose */
+#define ROM_SQL_MESSAGE_OPEN		"'o'"	/* for one of the competing
+											 * subscribers */
+#define ROM_SQL_MESSAGE_DIRECT		"'d'"	/* in the mailbox of one instance */
+
+typedef enum RomMessageKind
+{
+	ROM_MESSAGE_BROADCAST = 'b',
+	ROM_MESSAGE_OPEN = 'o',
+	ROM_MESSAGE_DIRECT = 'd'
+} RomMessageKind;
 
 typedef struct RomMessage
 {
@@ -32,7 +47,7 @@ typedef struct RomMessage
 #define ROM_MESSAGE_COLUMNS "id, channel, data, data_binary, metadata, event, sender, published_at"
 
 /* Reads a row of such columns into the current context. */
-extern void rom_message_read(uint64 row, RomMessage *message);
+extern void rom_message_read(const RomRowSet *set, uint64 row, RomMessage *message);
 
 /* As history shows it and await() gives it. */
 extern Jsonb *rom_message_to_jsonb(const RomMessage *message);
@@ -58,19 +73,19 @@ extern const pg_uuid_t *rom_message_sender(void);
 #define ROM_ARRIVED_SQL \
 	"((i.status = 'waiting_for_message' AND (EXISTS (SELECT FROM romancy.t_delivery d WHERE d.mailbox = " ROM_MAILBOX_SQL "" \
 	"  AND d.channel = i.wait ->> 'name' AND NOT d.received OFFSET 0)" \
-	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
+	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT \
 	"  AND m.mailbox = " ROM_MAILBOX_SQL " AND m.channel = i.wait ->> 'name' OFFSET 0)" \
 	" OR EXISTS (SELECT FROM romancy.t_subscription s JOIN romancy.t_message m" \
-	"  ON m.kind = 'o' AND m.namespace = s.namespace AND m.channel = s.channel WHERE s.instance_id = i.instance_id" \
+	"  ON m.kind = " ROM_SQL_MESSAGE_OPEN " AND m.namespace = s.namespace AND m.channel = s.channel WHERE s.instance_id = i.instance_id" \
 	"  AND s.channel = i.wait ->> 'name' AND s.mode = 'competing' OFFSET 0))" \
 	" OR " ROM_AWAITING_SQL " AND EXISTS" \
 	" (SELECT FROM romancy.t_subscription s WHERE s.instance_id = i.instance_id" \
 	"  AND s.spawned > 0 AND (EXISTS (SELECT FROM romancy.t_delivery d" \
 	"   WHERE d.mailbox = " ROM_MAILBOX_SQL " AND d.channel = s.channel AND NOT d.received OFFSET 0)" \
-	"  OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
+	"  OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT \
 	"   AND m.mailbox = " ROM_MAILBOX_SQL " AND m.channel = s.channel OFFSET 0)" \
 	"  OR s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m" \
-	"   WHERE m.kind = 'o' AND m.namespace = s.namespace AND m.channel = s.channel OFFSET 0)) OFFSET 0)))"
+	"   WHERE m.kind = " ROM_SQL_MESSAGE_OPEN " AND m.namespace = s.namespace AND m.channel = s.channel OFFSET 0)) OFFSET 0)))"
 
 /* Number of the sweep "messages". */
 extern int	rom_messages_sweep(void);

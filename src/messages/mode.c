@@ -105,6 +105,7 @@ rom_mode_find(int32 namespace, const char *channel)
 	Datum		values[2];
 	uint64		version;
 	Snapshot	snapshot;
+	RomRowSet	set;
 
 	if (recall(key, &place->mode))
 		return place->mode;
@@ -114,8 +115,8 @@ rom_mode_find(int32 namespace, const char *channel)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = Int32GetDatum(namespace);
-	place->mode = rom_execute_at(&find, values, NULL, snapshot, 1) == 0 ? ROM_MODE_NONE :
-		rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
+	place->mode = rom_execute_rows_at(&set, &find, values, NULL, snapshot, 1) == 0 ? ROM_MODE_NONE :
+		rom_mode_from_name(rom_value_text(&set, 0, 1, CurrentMemoryContext));
 	UnregisterSnapshot(snapshot);
 	strlcpy(place->key, key, sizeof(place->key));
 	place->version = version;
@@ -129,12 +130,13 @@ static RomMode
 read_mode(RomStatement *stmt, int32 namespace, const char *channel)
 {
 	Datum		values[2];
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = Int32GetDatum(namespace);
-	if (rom_execute(stmt, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, stmt, values, NULL, 1) == 0)
 		return ROM_MODE_NONE;
-	return rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
+	return rom_mode_from_name(rom_value_text(&set, 0, 1, CurrentMemoryContext));
 }
 
 RomMode
@@ -146,13 +148,14 @@ rom_mode_of_others(int32 namespace, const char *channel, RomMode mode)
 		3, {TEXTOID, TEXTOID, INT4OID}
 	};
 	Datum		values[3];
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = CStringGetTextDatum(mode_names[mode]);
 	values[2] = Int32GetDatum(namespace);
-	if (mode == ROM_MODE_DIRECT || rom_execute(&others, values, NULL, 1) == 0)
+	if (mode == ROM_MODE_DIRECT || rom_execute_rows(&set, &others, values, NULL, 1) == 0)
 		return ROM_MODE_NONE;
-	return rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
+	return rom_mode_from_name(rom_value_text(&set, 0, 1, CurrentMemoryContext));
 }
 
 /* refuse_mode raises RM005 when somebody subscribes to channel in a mode that excludes mode. */

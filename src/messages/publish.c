@@ -28,8 +28,8 @@
 #include "base/spi.h"
 #include "base/table.h"
 #include "base/uuid.h"
-#include "instances/event.h"
 #include "defs/namespace.h"
+#include "instances/event.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
@@ -40,10 +40,6 @@
 #include "turn/call.h"
 #include "turn/context.h"
 #include "turn/primitive.h"
-
-#define KIND_BROADCAST	'b'
-#define KIND_OPEN		'o'
-#define KIND_DIRECT		'd'
 
 /* insert_message writes the row; returns its id. mailbox: of a direct one. */
 static int64
@@ -61,7 +57,7 @@ insert_message(const RomPublish *p, int32 namespace, char kind, const pg_uuid_t 
 	values[0] = Int64GetDatum(id);
 	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[2] = FullTransactionIdGetDatum(GetTopFullTransactionId());
-	nulls[2] = kind == KIND_DIRECT;
+	nulls[2] = kind == ROM_MESSAGE_DIRECT;
 	values[3] = CharGetDatum(kind);
 	values[4] = CStringGetTextDatum(p->channel);
 	values[5] = UUIDPGetDatum(mailbox);
@@ -83,14 +79,14 @@ insert_message(const RomPublish *p, int32 namespace, char kind, const pg_uuid_t 
 
 /* execute_latest runs a query with the latest snapshot, whatever the caller's isolation; the number of rows. */
 static uint64
-execute_latest(RomStatement *stmt, Datum *values)
+execute_latest(RomRowSet *set, RomStatement *stmt, Datum *values)
 {
 	Snapshot	snapshot;
 	uint64		rows;
 
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	rows = rom_execute_at(stmt, values, NULL, snapshot, 0);
+	rows = rom_execute_rows_at(set, stmt, values, NULL, snapshot, 0);
 	UnregisterSnapshot(snapshot);
 	return rows;
 }
@@ -109,19 +105,20 @@ find_subscribers(int32 namespace, const char *channel, Datum *mailboxes)
 	Datum		values[2];
 	Datum	   *elements;
 	uint64		rows;
+	RomRowSet	set;
 	bool		isnull;
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = Int32GetDatum(namespace);
-	rows = execute_latest(&find, values);
+	rows = execute_latest(&set, &find, values);
 	elements = palloc(sizeof(Datum) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
 	{
-		elements[i] = rom_value(i, 5, &isnull);
-		if (DatumGetBool(rom_value(i, 4, &isnull)))
-			rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)),
-						   rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext)),
-						   DatumGetInt32(rom_value(i, 3, &isnull)));
+		elements[i] = rom_value(&set, i, 5, &isnull);
+		if (DatumGetBool(rom_value(&set, i, 4, &isnull)))
+			rom_wake_ready(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)),
+						   rom_channel_owner(rom_value_text(&set, i, 2, CurrentMemoryContext)),
+						   DatumGetInt32(rom_value(&set, i, 3, &isnull)));
 	}
 	*mailboxes = PointerGetDatum(construct_array(elements, rows, UUIDOID, UUID_LEN,
 												 false, TYPALIGN_CHAR));
@@ -156,7 +153,7 @@ publish_to_channel(const RomPublish *p, int32 namespace)
 
 	if (mode == ROM_MODE_BROADCAST)
 		n = find_subscribers(namespace, p->channel, &mailboxes);
-	id = insert_message(p, namespace, n > 0 ? KIND_BROADCAST : KIND_OPEN, NULL);
+	id = insert_message(p, namespace, n > 0 ? ROM_MESSAGE_BROADCAST : ROM_MESSAGE_OPEN, NULL);
 	if (n > 0)
 		fan_out(p->channel, id, mailboxes);
 	else if (mode == ROM_MODE_COMPETING)
@@ -179,6 +176,7 @@ publish_to_instance(const RomPublish *p, int32 namespace, bool missing_ok)
 	char	   *text = rom_uuid_text(&p->target);
 	Datum		values[3];
 	bool		isnull;
+	RomRowSet	set;
 	Datum		waiting;
 	pg_uuid_t	mailbox;
 	Oid			owner;
@@ -186,7 +184,7 @@ publish_to_instance(const RomPublish *p, int32 namespace, bool missing_ok)
 	values[0] = UUIDPGetDatum(&p->target);
 	values[1] = CStringGetTextDatum(p->channel);
 	values[2] = Int32GetDatum(namespace);
-	if (execute_latest(&find, values) == 0)
+	if (execute_latest(&set, &find, values) == 0)
 	{
 		if (missing_ok)
 			return 0;
@@ -194,21 +192,21 @@ publish_to_instance(const RomPublish *p, int32 namespace, bool missing_ok)
 				(errcode(ERRCODE_ROM_NO_INSTANCE),
 				 errmsg("workflow instance \"%s\" does not exist", text)));
 	}
-	if (DatumGetBool(rom_value(0, 4, &isnull)))
+	if (DatumGetBool(rom_value(&set, 0, 4, &isnull)))
 	{
 		if (missing_ok)
 			return 0;
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("workflow instance \"%s\" is %s and receives no messages",
-						text, rom_value_text(0, 3, CurrentMemoryContext))));
+						text, rom_value_text(&set, 0, 3, CurrentMemoryContext))));
 	}
-	mailbox = *DatumGetUUIDP(rom_value(0, 6, &isnull));
-	owner = rom_channel_owner(rom_value_text(0, 1, CurrentMemoryContext));
-	waiting = rom_value(0, 5, &isnull);
+	mailbox = *DatumGetUUIDP(rom_value(&set, 0, 6, &isnull));
+	owner = rom_channel_owner(rom_value_text(&set, 0, 1, CurrentMemoryContext));
+	waiting = rom_value(&set, 0, 5, &isnull);
 	if (!isnull && DatumGetBool(waiting))
-		rom_wake_ready(&p->target, owner, DatumGetInt32(rom_value(0, 2, &isnull)));
-	return insert_message(p, namespace, KIND_DIRECT, &mailbox);
+		rom_wake_ready(&p->target, owner, DatumGetInt32(rom_value(&set, 0, 2, &isnull)));
+	return insert_message(p, namespace, ROM_MESSAGE_DIRECT, &mailbox);
 }
 
 int64
@@ -227,7 +225,7 @@ rom_publish(const RomPublish *p, bool missing_ok)
 	(void) GetTopTransactionId();
 	rom_crossing_send(rom_channel_key(namespace, p->channel), rom_messages_sweep());
 	if (!p->has_target && rom_mode_recall(namespace, p->channel, &mode) && mode == ROM_MODE_NONE)
-		return insert_message(p, namespace, KIND_OPEN, NULL);
+		return insert_message(p, namespace, ROM_MESSAGE_OPEN, NULL);
 
 	rom_engine_begin(&engine);
 	id = p->has_target ? publish_to_instance(p, namespace, missing_ok) : publish_to_channel(p, namespace);
@@ -306,7 +304,7 @@ read_payload(FunctionCallInfo fcinfo, int n, RomPublish *p)
 	p->data = rom_arg_jsonb_opt(fcinfo, n);
 	p->metadata = rom_arg_jsonb_opt(fcinfo, n + 1);
 	p->binary = PG_ARGISNULL(n + 2) ? NULL : PG_GETARG_BYTEA_P(n + 2);
-	rom_arg_check_channel(p->channel, "channel");
+	rom_arg_check_short_name(p->channel, "channel");
 	rom_arg_check_payload(p->data, "data");
 	rom_arg_check_payload(p->metadata, "metadata");
 	rom_message_check_binary(p->binary);
@@ -315,7 +313,7 @@ read_payload(FunctionCallInfo fcinfo, int n, RomPublish *p)
 PG_FUNCTION_INFO_V1(romancy_publish);
 
 /*
- * romancy.publish(channel text, data jsonb, metadata jsonb, data_binary bytea) → bigint
+ * romancy.publish(channel text, data jsonb, metadata jsonb, data_binary bytea) -> bigint
  *
  * Sends a message to the subscribers of a channel, each of them or one, as they
  * subscribed. Returns its id. Part of the caller's transaction; in a handler, a recorded step.
@@ -335,7 +333,7 @@ romancy_publish(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(romancy_send_to);
 
 /*
- * romancy.send_to(instance_id uuid, channel text, data jsonb, metadata jsonb, data_binary bytea) → bigint
+ * romancy.send_to(instance_id uuid, channel text, data jsonb, metadata jsonb, data_binary bytea) -> bigint
  *
  * Sends a message to one instance, which may subscribe or begin to wait later. Errors:
  * RM002 no such instance in the namespace, RM010 a finished one, and those of publish.

@@ -24,7 +24,6 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "instances/event.h"
@@ -57,19 +56,20 @@ find_own(const pg_uuid_t *mailbox, const char *channel, Own *own)
 		"SELECT (SELECT d.message_id FROM romancy.t_delivery d"
 		"  WHERE d.mailbox = $1 AND d.channel = $2 AND NOT d.received ORDER BY d.message_id LIMIT 1),"
 		" (SELECT m.id FROM romancy.t_message m"
-		"  WHERE m.kind = 'd' AND m.mailbox = $1 AND m.channel = $2 ORDER BY m.id LIMIT 1)",
+		"  WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT " AND m.mailbox = $1 AND m.channel = $2 ORDER BY m.id LIMIT 1)",
 		2, {UUIDOID, TEXTOID}
 	};
 	Datum		values[2];
 	bool		isnull;
 	Datum		value;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(mailbox);
 	values[1] = CStringGetTextDatum(channel);
-	rom_execute(&find, values, NULL, 1);
-	value = rom_value(0, 1, &isnull);
+	rom_execute_rows(&set, &find, values, NULL, 1);
+	value = rom_value(&set, 0, 1, &isnull);
 	own->delivery = isnull ? NO_ID : DatumGetInt64(value);
-	value = rom_value(0, 2, &isnull);
+	value = rom_value(&set, 0, 2, &isnull);
 	own->direct = isnull ? NO_ID : DatumGetInt64(value);
 }
 
@@ -78,11 +78,12 @@ static bool
 take(RomStatement *stmt, Datum *values, MemoryContext cxt, RomMessage *message)
 {
 	MemoryContext old;
+	RomRowSet	set;
 
-	if (rom_execute(stmt, values, NULL, 0) == 0)
+	if (rom_execute_rows(&set, stmt, values, NULL, 0) == 0)
 		return false;
 	old = MemoryContextSwitchTo(cxt);
-	rom_message_read(0, message);
+	rom_message_read(&set, 0, message);
 	MemoryContextSwitchTo(old);
 	return true;
 }
@@ -94,13 +95,13 @@ take_open(RomTurn *turn, const char *channel, int64 limit, MemoryContext cxt,
 {
 	static RomStatement remove = {
 		"DELETE FROM romancy.t_message WHERE id = (SELECT m.id FROM romancy.t_message m"
-		"  WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = 'o' AND m.id < $2 ORDER BY m.id LIMIT 1"
+		"  WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_OPEN " AND m.id < $2 ORDER BY m.id LIMIT 1"
 		"  FOR UPDATE SKIP LOCKED)"
 		" RETURNING " ROM_MESSAGE_COLUMNS,
 		3, {TEXTOID, INT8OID, INT4OID}
 	};
 	static RomStatement more = {
-		"SELECT 1 FROM romancy.t_message WHERE namespace = $3 AND channel = $1 AND kind = 'o' ORDER BY id LIMIT 1",
+		"SELECT 1 FROM romancy.t_message WHERE namespace = $3 AND channel = $1 AND kind = " ROM_SQL_MESSAGE_OPEN " ORDER BY id LIMIT 1",
 		3, {TEXTOID, INT8OID, INT4OID}
 	};
 	Datum		values[3];
@@ -299,7 +300,7 @@ static const RomReceive receive_options = {
 PG_FUNCTION_INFO_V1(romancy_receive);
 
 /*
- * romancy.receive(channel text, timeout interval, activity_id text) → message
+ * romancy.receive(channel text, timeout interval, activity_id text) -> message
  *
  * The oldest message of the channel that this instance did not receive yet, waited for up to
  * timeout (null: for ever). Without a subscription it subscribes as direct. Errors: RM006 on
@@ -312,7 +313,7 @@ romancy_receive(PG_FUNCTION_ARGS)
 	char	   *channel = rom_arg_text(fcinfo, 0, "channel");
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, 1, "timeout");
 
-	rom_arg_check_channel(channel, "channel");
+	rom_arg_check_short_name(channel, "channel");
 	return rom_message_datum(fcinfo,
 							 rom_receive_step(turn, &primitive_receive, channel,
 											  rom_arg_text_opt(fcinfo, 2),
@@ -347,7 +348,7 @@ static const RomPrimitive primitive_spawn_receive = {
 PG_FUNCTION_INFO_V1(romancy_spawn_receive);
 
 /*
- * romancy.spawn_receive(channel text) → text
+ * romancy.spawn_receive(channel text) -> text
  *
  * A handle for the next message of the channel: its await() gives the message as JSON. It
  * takes the message when it is awaited, alone or among others; one that lost in await_any
@@ -361,7 +362,7 @@ romancy_spawn_receive(PG_FUNCTION_ARGS)
 
 	(void) rom_context_require("spawn_receive()");
 	channel = rom_arg_text(fcinfo, 0, "channel");
-	rom_arg_check_channel(channel, "channel");
+	rom_arg_check_short_name(channel, "channel");
 	call.primitive = &primitive_spawn_receive;
 	call.step_base = psprintf("receive_%s", channel);
 	call.name = channel;
@@ -417,11 +418,11 @@ in_vain(RomTurn *turn)
 {
 	static RomStatement find = {
 		"SELECT (SELECT s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m"
-		"  WHERE m.kind = 'o' AND m.namespace = s.namespace AND m.channel = $2) FROM romancy.t_subscription s"
+		"  WHERE m.kind = " ROM_SQL_MESSAGE_OPEN " AND m.namespace = s.namespace AND m.channel = $2) FROM romancy.t_subscription s"
 		"  WHERE s.instance_id = $1 AND s.channel = $2),"
 		" EXISTS (SELECT FROM romancy.t_delivery d WHERE d.mailbox = $3 AND d.channel = $2"
 		"  AND NOT d.received)"
-		" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd' AND m.mailbox = $3"
+		" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT " AND m.mailbox = $3"
 		"  AND m.channel = $2)",
 		3, {UUIDOID, TEXTOID, UUIDOID}
 	};
@@ -431,6 +432,7 @@ in_vain(RomTurn *turn)
 	bool		isnull;
 	bool		found;
 	Datum		competing;
+	RomRowSet	set;
 
 	if (wait == NULL || wait->name == NULL ||
 		(strcmp(wait->kind, "message") != 0 && strcmp(wait->kind, "event") != 0))
@@ -439,10 +441,10 @@ in_vain(RomTurn *turn)
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(wait->name);
 	values[2] = UUIDPGetDatum(&turn->inst->mailbox);
-	rom_execute(&find, values, NULL, 1);
-	competing = rom_value(0, 1, &isnull);
+	rom_execute_rows(&set, &find, values, NULL, 1);
+	competing = rom_value(&set, 0, 1, &isnull);
 	found = !isnull && DatumGetBool(competing);
-	found |= DatumGetBool(rom_value(0, 2, &isnull));
+	found |= DatumGetBool(rom_value(&set, 0, 2, &isnull));
 	rom_engine_end(&engine);
 	return !found;
 }
@@ -457,12 +459,13 @@ pass_on(RomTurn *turn)
 	static RomStatement find = {
 		"SELECT s.channel FROM romancy.t_subscription s WHERE s.instance_id = $1"
 		" AND s.mode = 'competing' AND EXISTS (SELECT FROM romancy.t_message m"
-		"  WHERE m.kind = 'o' AND m.namespace = s.namespace AND m.channel = s.channel)",
+		"  WHERE m.kind = " ROM_SQL_MESSAGE_OPEN " AND m.namespace = s.namespace AND m.channel = s.channel)",
 		1, {UUIDOID}
 	};
 	RomEngine	engine;
 	Datum		values[1];
 	uint64		rows;
+	RomRowSet	set;
 
 	for (int i = turn->replay.stored; i < turn->replay.history.count; i++)
 		if (turn->replay.history.events[i]->type == ROM_EVENT_MESSAGE_RECEIVED ||
@@ -471,9 +474,9 @@ pass_on(RomTurn *turn)
 
 	rom_engine_begin(&engine);
 	values[0] = UUIDPGetDatum(&turn->inst->id);
-	rows = rom_execute(&find, values, NULL, 0);
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		rom_crossing_ask_later(rom_channel_key(turn->inst->namespace, rom_value_text(i, 1, CurrentMemoryContext)),
+		rom_crossing_ask_later(rom_channel_key(turn->inst->namespace, rom_value_text(&set, i, 1, CurrentMemoryContext)),
 							   rom_messages_sweep());
 	rom_engine_end(&engine);
 }
@@ -492,16 +495,17 @@ find_arrived(const char *owner, pg_uuid_t *ids, int max)
 	};
 	Datum		values[3];
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = Int32GetDatum(max);
 	values[2] = Int32GetDatum(ROM_HAS_SUBSCRIPTIONS);
-	rows = rom_execute(&find, values, NULL, 0);
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 
-		ids[i] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+		ids[i] = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
 	}
 	return (int) rows;
 }

@@ -49,7 +49,7 @@
 
 /* The messages m that crossed subscription s. */
 #define CROSSED_SQL \
-	" ON m.namespace = s.namespace AND m.channel = s.channel AND m.kind <> 'd' AND m.xid >= pg_snapshot_xmin(s.snapshot)" \
+	" ON m.namespace = s.namespace AND m.channel = s.channel AND m.kind <> " ROM_SQL_MESSAGE_DIRECT " AND m.xid >= pg_snapshot_xmin(s.snapshot)" \
 	" AND (s.bound IS NULL OR m.xid < s.bound) AND m.xid <> s.xid" \
 	" AND NOT pg_visible_in_snapshot(m.xid, s.snapshot)"
 
@@ -64,16 +64,17 @@ rom_subscription_find(RomTurn *turn, const char *channel, RomSubscription *sub)
 	};
 	Datum		values[2];
 	bool		isnull;
+	RomRowSet	set;
 
 	memset(sub, 0, sizeof(RomSubscription));
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(channel);
-	if (rom_execute(&find, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &find, values, NULL, 1) == 0)
 		return;
-	sub->mode = rom_mode_from_name(rom_value_text(0, 1, CurrentMemoryContext));
-	sub->unsettled = DatumGetBool(rom_value(0, 2, &isnull));
-	sub->marked = DatumGetBool(rom_value(0, 3, &isnull));
-	sub->fresh = DatumGetBool(rom_value(0, 4, &isnull));
+	sub->mode = rom_mode_from_name(rom_value_text(&set, 0, 1, CurrentMemoryContext));
+	sub->unsettled = DatumGetBool(rom_value(&set, 0, 2, &isnull));
+	sub->marked = DatumGetBool(rom_value(&set, 0, 3, &isnull));
+	sub->fresh = DatumGetBool(rom_value(&set, 0, 4, &isnull));
 }
 
 bool
@@ -246,8 +247,8 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 		"WITH s AS MATERIALIZED (SELECT * FROM romancy.t_subscription"
 		"  WHERE instance_id = $1 AND channel = $2 AND snapshot IS NOT NULL),"
 		" late AS MATERIALIZED (SELECT m.id, m.kind FROM s JOIN romancy.t_message m" CROSSED_SQL "),"
-		" mark AS (UPDATE romancy.t_message m SET kind = 'b' FROM late"
-		"  WHERE m.id = late.id AND late.kind = 'o'),"
+		" mark AS (UPDATE romancy.t_message m SET kind = " ROM_SQL_MESSAGE_BROADCAST " FROM late"
+		"  WHERE m.id = late.id AND late.kind = " ROM_SQL_MESSAGE_OPEN "),"
 		" added AS (INSERT INTO romancy.t_delivery (mailbox, channel, message_id)"
 		"  SELECT s.mailbox, $2, late.id FROM s, late ON CONFLICT DO NOTHING RETURNING 1),"
 		" over AS (DELETE FROM romancy.t_delivery d USING s WHERE d.mailbox = s.mailbox"
@@ -263,6 +264,7 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 	};
 	Datum		values[3];
 	bool		isnull;
+	RomRowSet	set;
 
 	rom_control_own_xids();
 	values[0] = UUIDPGetDatum(id);
@@ -270,8 +272,8 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 	if (rom_execute(wait ? &lock : &lock_or_skip, values, NULL, 1) == 0)
 		return 0;
 	values[2] = FullTransactionIdGetDatum(ReadNextFullTransactionId());
-	rom_execute(&settle, values, NULL, 0);
-	return DatumGetInt64(rom_value(0, 1, &isnull));
+	rom_execute_rows(&set, &settle, values, NULL, 0);
+	return DatumGetInt64(rom_value(&set, 0, 1, &isnull));
 }
 
 /*
@@ -287,8 +289,8 @@ end_foreign(void)
 		"WITH late AS MATERIALIZED (SELECT s.mailbox, s.channel, m.id, m.kind"
 		"  FROM romancy.t_subscription s JOIN romancy.t_message m" CROSSED_SQL
 		"  WHERE s.snapshot IS NOT NULL),"
-		" mark AS (UPDATE romancy.t_message m SET kind = 'b' FROM late"
-		"  WHERE m.id = late.id AND late.kind = 'o')"
+		" mark AS (UPDATE romancy.t_message m SET kind = " ROM_SQL_MESSAGE_BROADCAST " FROM late"
+		"  WHERE m.id = late.id AND late.kind = " ROM_SQL_MESSAGE_OPEN ")"
 		" INSERT INTO romancy.t_delivery (mailbox, channel, message_id)"
 		" SELECT late.mailbox, late.channel, late.id FROM late ON CONFLICT DO NOTHING",
 		0, {0}
@@ -396,7 +398,7 @@ romancy_subscribe(PG_FUNCTION_ARGS)
 	(void) rom_context_require("subscribe()");
 	channel = rom_arg_text(fcinfo, 0, "channel");
 	mode = rom_arg_text(fcinfo, 1, "mode");
-	rom_arg_check_channel(channel, "channel");
+	rom_arg_check_short_name(channel, "channel");
 	if (rom_mode_from_name(mode) == ROM_MODE_NONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
@@ -428,7 +430,7 @@ romancy_unsubscribe(PG_FUNCTION_ARGS)
 
 	(void) rom_context_require("unsubscribe()");
 	channel = rom_arg_text(fcinfo, 0, "channel");
-	rom_arg_check_channel(channel, "channel");
+	rom_arg_check_short_name(channel, "channel");
 	call.primitive = &primitive_unsubscribe;
 	call.step_base = psprintf("unsubscribe_%s", channel);
 	call.name = channel;
@@ -440,13 +442,13 @@ romancy_unsubscribe(PG_FUNCTION_ARGS)
 
 /* tell_others: a message may have been announced to a competitor that has gone (rows: channel, mode): then somebody else is to have it. */
 static void
-tell_others(RomTurn *turn, uint64 rows)
+tell_others(RomTurn *turn, const RomRowSet *set)
 {
-	for (uint64 i = 0; i < rows; i++)
+	for (uint64 i = 0; i < set->count; i++)
 	{
-		char	   *channel = rom_value_text(i, 1, CurrentMemoryContext);
+		char	   *channel = rom_value_text(set, i, 1, CurrentMemoryContext);
 
-		if (rom_mode_from_name(rom_value_text(i, 2, CurrentMemoryContext)) != ROM_MODE_COMPETING)
+		if (rom_mode_from_name(rom_value_text(set, i, 2, CurrentMemoryContext)) != ROM_MODE_COMPETING)
 			continue;
 		rom_crossing_enter(rom_channel_key(turn->inst->namespace, channel), false);
 		rom_crossing_ask_later(rom_channel_key(turn->inst->namespace, channel), rom_messages_sweep());
@@ -475,15 +477,17 @@ keep(RomTurn *turn)
 	ListCell   *lc;
 	Datum		values[2];
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = UUIDPGetDatum(&turn->inst->mailbox);
-	rows = rom_execute(&crossed, values, NULL, 0);
+	rows = rom_execute_rows(&set, &crossed, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		channels = lappend(channels, rom_value_text(i, 1, cxt));
+		channels = lappend(channels, rom_value_text(&set, i, 1, cxt));
 	foreach(lc, channels)
 		(void) rom_subscription_settle(&turn->inst->id, lfirst(lc), true);
-	tell_others(turn, rom_execute(&update, values, NULL, 0));
+	(void) rom_execute_rows(&set, &update, values, NULL, 0);
+	tell_others(turn, &set);
 }
 
 /* at_end: subscriptions end with the instance, whatever way it ends; the mailbox, with the last generation that cannot be retried. */
@@ -492,10 +496,11 @@ at_end(RomTurn *turn, RomStatus status)
 {
 	static RomStatement remove = {
 		"WITH d AS (DELETE FROM romancy.t_delivery WHERE mailbox = $2),"
-		" m AS (DELETE FROM romancy.t_message WHERE kind = 'd' AND mailbox = $2)"
+		" m AS (DELETE FROM romancy.t_message WHERE kind = " ROM_SQL_MESSAGE_DIRECT " AND mailbox = $2)"
 		" DELETE FROM romancy.t_subscription WHERE instance_id = $1 RETURNING channel, mode",
 		2, {UUIDOID, UUIDOID}
 	};
+	RomRowSet	set;
 	Datum		values[2];
 
 	if (status == ROM_STATUS_RECURRED)
@@ -507,7 +512,8 @@ at_end(RomTurn *turn, RomStatus status)
 	}
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = UUIDPGetDatum(&turn->inst->mailbox);
-	tell_others(turn, rom_execute(&remove, values, NULL, 0));
+	(void) rom_execute_rows(&set, &remove, values, NULL, 0);
+	tell_others(turn, &set);
 }
 
 /* at_move: the subscriptions are those of the instance that continues this one. What was not received stays in the mailbox that it has, too. */
@@ -534,7 +540,7 @@ at_delete(Datum ids)
 		"  WHERE i.instance_id = ANY ($1) AND i.status <> 'recurred'),"
 		" d AS (DELETE FROM romancy.t_delivery WHERE mailbox = ANY ((SELECT ids FROM box)::uuid[])),"
 		" s AS (DELETE FROM romancy.t_subscription WHERE instance_id = ANY ($1))"
-		" DELETE FROM romancy.t_message WHERE kind = 'd' AND mailbox = ANY ((SELECT ids FROM box)::uuid[])",
+		" DELETE FROM romancy.t_message WHERE kind = " ROM_SQL_MESSAGE_DIRECT " AND mailbox = ANY ((SELECT ids FROM box)::uuid[])",
 		1, {UUIDARRAYOID}
 	};
 	Datum		values[1] = {ids};

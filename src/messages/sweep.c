@@ -19,7 +19,6 @@
 
 #include "base/arg.h"
 #include "base/clock.h"
-#include "base/guc.h"
 #include "base/spi.h"
 #include "instances/control.h"
 #include "memory/crossing.h"
@@ -27,6 +26,7 @@
 #include "memory/wake.h"
 #include "messages/channel.h"
 #include "messages/group.h"
+#include "messages/guc.h"
 #include "messages/message.h"
 #include "messages/publish.h"
 #include "messages/receive.h"
@@ -44,7 +44,7 @@
 
 /* wake_rows notes instances as ready: rows of instance_id, owner, priority. */
 static int64
-wake_rows(uint64 rows)
+wake_rows(const RomRowSet *set, uint64 rows)
 {
 	int64		noted = 0;
 
@@ -52,9 +52,9 @@ wake_rows(uint64 rows)
 	{
 		bool		isnull;
 
-		rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)),
-					   rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext)),
-					   DatumGetInt32(rom_value(i, 3, &isnull)));
+		rom_wake_ready(DatumGetUUIDP(rom_value(set, i, 1, &isnull)),
+					   rom_channel_owner(rom_value_text(set, i, 2, CurrentMemoryContext)),
+					   DatumGetInt32(rom_value(set, i, 3, &isnull)));
 		noted++;
 	}
 	return noted;
@@ -64,21 +64,19 @@ wake_rows(uint64 rows)
 static int64
 settle_rows(RomStatement *stmt, Datum *values)
 {
-	uint64		rows = rom_execute(stmt, values, NULL, 0);
-	SPITupleTable *table = SPI_tuptable;
+	RomRowSet	set;
+	uint64		rows = rom_execute_rows(&set, stmt, values, NULL, 0);
 	int64		added = 0;
 
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
-		Datum		id = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
-		Datum		channel = SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull);
 
-		added += rom_subscription_settle(DatumGetUUIDP(id),
-										 TextDatumGetCString(channel), false);
+		added += rom_subscription_settle(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)),
+										 rom_value_text(&set, i, 2, CurrentMemoryContext), false);
 		CHECK_FOR_INTERRUPTS();
 	}
-	SPI_freetuptable(table);
+	rom_execute_free(&set);
 	return added;
 }
 
@@ -86,7 +84,7 @@ settle_rows(RomStatement *stmt, Datum *values)
 #define OWN_SQL \
 	"(EXISTS (SELECT FROM romancy.t_delivery d WHERE d.mailbox = " ROM_MAILBOX_SQL \
 	" AND d.channel = $1 AND NOT d.received OFFSET 0)" \
-	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = 'd'" \
+	" OR EXISTS (SELECT FROM romancy.t_message m WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT \
 	"  AND m.mailbox = " ROM_MAILBOX_SQL " AND m.channel = $1 OFFSET 0))"
 
 /* resolve looks at one channel. */
@@ -107,7 +105,7 @@ resolve(int32 namespace, const char *channel)
 		2, {TEXTOID, INT4OID}
 	};
 	static RomStatement open = {
-		"SELECT 1 FROM romancy.t_message WHERE namespace = $2 AND channel = $1 AND kind = 'o'"
+		"SELECT 1 FROM romancy.t_message WHERE namespace = $2 AND channel = $1 AND kind = " ROM_SQL_MESSAGE_OPEN
 		" ORDER BY id LIMIT $3 FOR KEY SHARE SKIP LOCKED",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
@@ -118,11 +116,12 @@ resolve(int32 namespace, const char *channel)
 	Datum		values[3];
 	int64		handled;
 	uint64		n;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(channel);
 	values[1] = Int32GetDatum(namespace);
 	handled = settle_rows(&unsettled, values);
-	handled += wake_rows(rom_execute(&waiting, values, NULL, 0));
+	handled += wake_rows(&set, rom_execute_rows(&set, &waiting, values, NULL, 0));
 	if (rom_execute(&any, values, NULL, 1) == 0)
 		return handled;
 
@@ -134,7 +133,7 @@ resolve(int32 namespace, const char *channel)
 	values[2] = Int32GetDatum(OPEN_MAX);
 	n = rom_execute(&open, values, NULL, 0);
 	if (n > 0)
-		handled += wake_rows(rom_channel_find_waiting(namespace, channel, (int) n));
+		handled += wake_rows(&set, rom_channel_find_waiting(&set, namespace, channel, (int) n));
 	return handled;
 }
 
@@ -172,13 +171,14 @@ sweep_all(const RomSweepArgs *args, bool complete, bool *more)
 	uint64		rows;
 	int64		handled = 0;
 	int			window = args->limit * WINDOW;
+	RomRowSet	set;
 
 	if (!*more)
 	{
 		values[0] = Int32GetDatum(window);
 		handled = settle_rows(&unsettled, values);
 		values[0] = Int32GetDatum(args->limit);
-		handled += wake_rows(rom_execute(&awaiting, values, NULL, 0));
+		handled += wake_rows(&set, rom_execute_rows(&set, &awaiting, values, NULL, 0));
 		pos_at = DT_NOBEGIN;
 	}
 	do
@@ -186,20 +186,20 @@ sweep_all(const RomSweepArgs *args, bool complete, bool *more)
 		values[0] = TimestampTzGetDatum(pos_at);
 		values[1] = UUIDPGetDatum(&pos_id);
 		values[2] = Int32GetDatum(window);
-		rows = rom_execute(&waiting, values, NULL, 0);
+		rows = rom_execute_rows(&set, &waiting, values, NULL, 0);
 		for (uint64 i = 0; i < rows; i++)
 		{
 			bool		isnull;
 
-			pos_id = *DatumGetUUIDP(rom_value(i, 1, &isnull));
-			pos_at = DatumGetTimestampTz(rom_value(i, 4, &isnull));
-			if (!DatumGetBool(rom_value(i, 5, &isnull)) || isnull)
+			pos_id = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+			pos_at = DatumGetTimestampTz(rom_value(&set, i, 4, &isnull));
+			if (!DatumGetBool(rom_value(&set, i, 5, &isnull)) || isnull)
 				continue;
-			rom_wake_ready(&pos_id, rom_channel_owner(rom_value_text(i, 2, CurrentMemoryContext)),
-						   DatumGetInt32(rom_value(i, 3, &isnull)));
+			rom_wake_ready(&pos_id, rom_channel_owner(rom_value_text(&set, i, 2, CurrentMemoryContext)),
+						   DatumGetInt32(rom_value(&set, i, 3, &isnull)));
 			handled++;
 		}
-		SPI_freetuptable(SPI_tuptable);
+		rom_execute_free(&set);
 		CHECK_FOR_INTERRUPTS();
 	} while (complete && rows >= (uint64) window && handled < args->limit);
 	*more = rows >= (uint64) window;
@@ -260,7 +260,7 @@ clean_old(int limit)
 {
 	static RomStatement messages = {
 		"DELETE FROM romancy.t_message WHERE id = ANY (ARRAY(SELECT m.id FROM romancy.t_message m"
-		"  WHERE m.kind = 'o' AND m.published_at < $1 ORDER BY m.published_at LIMIT $2"
+		"  WHERE m.kind = " ROM_SQL_MESSAGE_OPEN " AND m.published_at < $1 ORDER BY m.published_at LIMIT $2"
 		"  FOR UPDATE SKIP LOCKED))",
 		2, {TIMESTAMPTZOID, INT4OID}
 	};
@@ -297,7 +297,7 @@ clean_channel(int32 namespace, const char *channel, int limit)
 	static RomStatement clean = {
 		"DELETE FROM romancy.t_message WHERE id = ANY (ARRAY("
 		"SELECT m.id FROM romancy.t_message m JOIN romancy.t_channel c ON c.namespace = m.namespace AND c.channel = m.channel"
-		" WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = 'b'"
+		" WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_BROADCAST
 		" AND pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(c.swept)"
 		" AND pg_visible_in_snapshot(m.xid, c.swept)"
 		" AND NOT EXISTS (SELECT FROM romancy.t_subscription s"
@@ -313,13 +313,13 @@ clean_channel(int32 namespace, const char *channel, int limit)
 		"DELETE FROM romancy.t_channel c WHERE c.namespace = $3 AND c.channel = $1"
 		" AND NOT EXISTS (SELECT FROM romancy.t_subscription s"
 		"  WHERE s.namespace = $3 AND s.channel = $1 AND s.mode NOT IN ('direct', 'kept'))"
-		" AND NOT EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = 'b')",
+		" AND NOT EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_BROADCAST ")",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
 	static RomStatement note = {
 		"UPDATE romancy.t_channel c SET swept = pg_current_snapshot() WHERE c.namespace = $3 AND c.channel = $1"
 		" AND (c.swept IS NULL OR pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(c.swept))"
-		" AND EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = 'b')",
+		" AND EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_BROADCAST ")",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
 	Datum		values[3];
@@ -345,7 +345,7 @@ clean_channels(const RomSweepArgs *args)
 		" ORDER BY namespace, channel LIMIT $2",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
-	static char after[ROM_CHANNEL_MAX + 1] = "";
+	static char after[ROM_SHORT_NAME_MAX + 1] = "";
 	static int32 after_namespace = 0;
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		values[3];
@@ -353,6 +353,7 @@ clean_channels(const RomSweepArgs *args)
 	char	  **names;
 	int32	   *namespaces;
 	int64		deleted = 0;
+	RomRowSet	set;
 
 	if (args->manual)
 	{
@@ -362,15 +363,15 @@ clean_channels(const RomSweepArgs *args)
 	values[2] = Int32GetDatum(after_namespace);
 	values[0] = CStringGetTextDatum(after);
 	values[1] = Int32GetDatum(args->limit);
-	rows = rom_execute(&find, values, NULL, 0);
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	names = MemoryContextAlloc(cxt, sizeof(char *) * Max(rows, 1));
 	namespaces = MemoryContextAlloc(cxt, sizeof(int32) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 
-		names[i] = rom_value_text(i, 1, cxt);
-		namespaces[i] = DatumGetInt32(rom_value(i, 2, &isnull));
+		names[i] = rom_value_text(&set, i, 1, cxt);
+		namespaces[i] = DatumGetInt32(rom_value(&set, i, 2, &isnull));
 	}
 	for (uint64 i = 0; i < rows && deleted < args->limit; i++)
 	{
@@ -391,7 +392,7 @@ clean_channels(const RomSweepArgs *args)
 }
 
 /* Will instance i receive, or may it once it is retried? 128: ROM_HAS_COMPENSATED, instances/instance.h */
-#define RECEIVES_SQL "(i.wake_at IS NOT NULL OR i.status = 'failed' AND i.flags & 128 = 0)"
+#define RECEIVES_SQL "(i.wake_at IS NOT NULL OR i.status = 'failed' AND i.flags & " ROM_SQL_HAS_COMPENSATED " = 0)"
 
 /*
  * clean_direct deletes messages to instances that have ended and cannot be retried: sent by a transaction
@@ -408,7 +409,7 @@ clean_direct(const RomSweepArgs *args)
 		" AND NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.mailbox = m.mailbox"
 		"  AND i.status <> 'recurred' AND " RECEIVES_SQL " OFFSET 0)"
 		" FROM (SELECT m.mailbox, m.channel, m.id FROM romancy.t_message m"
-		"  WHERE m.kind = 'd' AND (m.mailbox, m.channel, m.id) > ($1, $2, $3)"
+		"  WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT " AND (m.mailbox, m.channel, m.id) > ($1, $2, $3)"
 		"  ORDER BY m.mailbox, m.channel, m.id LIMIT $4) m"
 		" ORDER BY m.mailbox, m.channel, m.id",
 		4, {UUIDOID, TEXTOID, INT8OID, INT4OID}
@@ -417,11 +418,11 @@ clean_direct(const RomSweepArgs *args)
 		"DELETE FROM romancy.t_message WHERE id = $1", 1, {INT8OID}
 	};
 	static pg_uuid_t pos_mailbox;
-	static char pos_channel[ROM_CHANNEL_MAX + 1] = "";
+	static char pos_channel[ROM_SHORT_NAME_MAX + 1] = "";
 	static int64 pos_id = 0;
 	Datum		values[4];
 	uint64		rows;
-	SPITupleTable *table;
+	RomRowSet	set;
 	int			window = args->limit * WINDOW;
 	int64		deleted = 0;
 
@@ -435,17 +436,15 @@ clean_direct(const RomSweepArgs *args)
 	values[1] = CStringGetTextDatum(pos_channel);
 	values[2] = Int64GetDatum(pos_id);
 	values[3] = Int32GetDatum(window);
-	rows = rom_execute(&find, values, NULL, 0);
-	table = SPI_tuptable;
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		HeapTuple	row = table->vals[i];
 		bool		isnull;
 
-		pos_mailbox = *DatumGetUUIDP(SPI_getbinval(row, table->tupdesc, 1, &isnull));
-		strlcpy(pos_channel, SPI_getvalue(row, table->tupdesc, 2), sizeof(pos_channel));
-		pos_id = DatumGetInt64(SPI_getbinval(row, table->tupdesc, 3, &isnull));
-		if (!DatumGetBool(SPI_getbinval(row, table->tupdesc, 4, &isnull)))
+		pos_mailbox = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		strlcpy(pos_channel, rom_value_text(&set, i, 2, CurrentMemoryContext), sizeof(pos_channel));
+		pos_id = DatumGetInt64(rom_value(&set, i, 3, &isnull));
+		if (!DatumGetBool(rom_value(&set, i, 4, &isnull)))
 			continue;
 		values[0] = Int64GetDatum(pos_id);
 		rom_execute(&remove, values, NULL, 0);
@@ -482,25 +481,26 @@ static TimestampTz
 cleanup_next_due(void)
 {
 	static RomStatement find = {
-		"SELECT least((SELECT m.published_at FROM romancy.t_message m WHERE m.kind = 'o'"
+		"SELECT least((SELECT m.published_at FROM romancy.t_message m WHERE m.kind = " ROM_SQL_MESSAGE_OPEN
 		"  ORDER BY m.published_at LIMIT 1),"
 		" (SELECT e.received_at FROM romancy.t_received_event e ORDER BY e.received_at LIMIT 1)),"
 		" EXISTS (SELECT FROM romancy.t_channel c WHERE EXISTS (SELECT FROM romancy.t_message m"
-		"  WHERE m.namespace = c.namespace AND m.channel = c.channel AND m.kind = 'b'))",
+		"  WHERE m.namespace = c.namespace AND m.channel = c.channel AND m.kind = " ROM_SQL_MESSAGE_BROADCAST "))",
 		0, {InvalidOid}
 	};
 	TimestampTz due = DT_NOEND;
 	RomEngine	engine;
 	Datum		value;
 	bool		isnull;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	rom_execute(&find, NULL, NULL, 1);
-	value = rom_value(0, 1, &isnull);
+	rom_execute_rows(&set, &find, NULL, NULL, 1);
+	value = rom_value(&set, 0, 1, &isnull);
 	if (!isnull && rom_guc_message_retention > 0)
 		due = DatumGetTimestampTz(value) +
 			(int64) rom_guc_message_retention * USECS_PER_SEC;
-	if (DatumGetBool(rom_value(0, 2, &isnull)))
+	if (DatumGetBool(rom_value(&set, 0, 2, &isnull)))
 		due = Min(due, GetCurrentTimestamp() +
 				  (int64) rom_guc_channel_cleanup_interval * 1000);
 	rom_engine_end(&engine);

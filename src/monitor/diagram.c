@@ -351,7 +351,7 @@ draw(Drawing *d, RomPicture *picture, int indent)
 }
 
 /*
- * romancy.diagram(instance_id uuid, format text) → text
+ * romancy.diagram(instance_id uuid, format text) -> text
  *
  * A graph of the instance's steps and its children's. format: mermaid (default) or
  * dot. Errors: RM002, RM012 another format.

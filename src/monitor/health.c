@@ -16,12 +16,13 @@
 #include "utils/tuplestore.h"
 
 #include "base/clock.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/version.h"
 #include "client/obstacles.h"
-#include "memory/poller.h"
+#include "memory/guc.h"
+#include "tasks/poller.h"
+#include "tasks/state.h"
 #include "turn/context.h"
 
 PG_FUNCTION_INFO_V1(romancy_health);
@@ -48,13 +49,14 @@ count_overdue(int64 *oldest)
 	bool		isnull;
 	int64		count;
 	TimestampTz first;
+	RomRowSet	set;
 
 	values[0] = TimestampTzGetDatum(now - OVERDUE_SECONDS * USECS_PER_SEC);
 	values[1] = Int32GetDatum(OVERDUE_MAX);
 	rom_engine_begin(&engine);
-	rom_execute(&select, values, NULL, 0);
-	count = DatumGetInt64(rom_value(0, 1, &isnull));
-	first = DatumGetTimestampTz(rom_value(0, 2, &isnull));
+	rom_execute_rows(&set, &select, values, NULL, 0);
+	count = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+	first = DatumGetTimestampTz(rom_value(&set, 0, 2, &isnull));
 	*oldest = isnull || TIMESTAMP_NOT_FINITE(first) ? 0 : (now - first) / USECS_PER_SEC;
 	rom_engine_end(&engine);
 	return count;
@@ -73,10 +75,11 @@ count_paused(void)
 	Datum		value = Int32GetDatum(OVERDUE_MAX);
 	bool		isnull;
 	int64		count;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	rom_execute(&select, &value, NULL, 0);
-	count = DatumGetInt64(rom_value(0, 1, &isnull));
+	rom_execute_rows(&set, &select, &value, NULL, 0);
+	count = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
 	rom_engine_end(&engine);
 	return count;
 }
@@ -97,15 +100,15 @@ find_silent_queues(Attention *attention)
 {
 	static RomStatement select = {
 		"WITH RECURSIVE q (queue) AS ("
-		" (SELECT t.queue FROM romancy.t_task t WHERE t.state = 0 AND t.queue > '' ORDER BY t.queue LIMIT 1)"
-		" UNION ALL SELECT (SELECT t.queue FROM romancy.t_task t WHERE t.state = 0 AND t.queue > q.queue ORDER BY t.queue LIMIT 1)"
+		" (SELECT t.queue FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_READY " AND t.queue > '' ORDER BY t.queue LIMIT 1)"
+		" UNION ALL SELECT (SELECT t.queue FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_READY " AND t.queue > q.queue ORDER BY t.queue LIMIT 1)"
 		" FROM q WHERE q.queue IS NOT NULL)"
 		" SELECT q.queue, EXISTS (SELECT FROM romancy.t_activity a WHERE a.namespace || '/' || a.queue = q.queue)"
 		" OR EXISTS (SELECT FROM romancy.t_workflow w WHERE w.is_current AND '@' || w.namespace || '/' || w.queue = q.queue)"
-		" FROM q, LATERAL (SELECT t.created_at FROM romancy.t_task t WHERE t.state = 0 AND t.queue = q.queue"
+		" FROM q, LATERAL (SELECT t.created_at FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_READY " AND t.queue = q.queue"
 		" ORDER BY (- t.priority::bigint), t.task_id LIMIT 1) t"
 		" WHERE t.created_at < $1 AND NOT EXISTS (SELECT FROM romancy.t_queue p WHERE p.name = pg_catalog.ltrim(q.queue, '@') AND p.paused)"
-		" AND NOT EXISTS (SELECT FROM romancy.t_task t WHERE t.state IN (1, 6) AND t.queue = q.queue AND t.due_at > $2)"
+		" AND NOT EXISTS (SELECT FROM romancy.t_task t WHERE t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ") AND t.queue = q.queue AND t.due_at > $2)"
 		" LIMIT $3",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	};
@@ -115,17 +118,18 @@ find_silent_queues(Attention *attention)
 	RomEngine	engine;
 	Datum		values[3];
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = TimestampTzGetDatum(since);
 	values[1] = TimestampTzGetDatum(now);
 	values[2] = Int32GetDatum(QUEUES_MAX);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
-		char	   *queue = rom_value_text(i, 1, cxt);
-		bool		defined = DatumGetBool(rom_value(i, 2, &isnull));
+		char	   *queue = rom_value_text(&set, i, 1, cxt);
+		bool		defined = DatumGetBool(rom_value(&set, i, 2, &isnull));
 		MemoryContext old;
 
 		if (rom_poller_since(queue, since))
@@ -153,11 +157,12 @@ find_schedules(Attention *attention)
 	bool		isnull;
 	int64		paused;
 	int64		failing;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	rom_execute(&select, NULL, NULL, 0);
-	paused = DatumGetInt64(rom_value(0, 1, &isnull));
-	failing = DatumGetInt64(rom_value(0, 2, &isnull));
+	rom_execute_rows(&set, &select, NULL, NULL, 0);
+	paused = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+	failing = DatumGetInt64(rom_value(&set, 0, 2, &isnull));
 	rom_engine_end(&engine);
 	if (paused > 0)
 		attention->texts[attention->count++] =
@@ -180,9 +185,9 @@ text_array(char **texts, int n)
 }
 
 /*
- * romancy.health() → jsonb
+ * romancy.health() -> jsonb
  *
- * {"healthy": …, "problems": [text, …], "attention": [text, …], …}: whether workflows run in this database, what keeps them from
+ * {"healthy": ..., "problems": [text, ...], "attention": [text, ...], ...}: whether workflows run in this database, what keeps them from
  * it, and what needs a human. RM004 in a workflow.
  */
 Datum
@@ -246,17 +251,18 @@ romancy_live(PG_FUNCTION_ARGS)
 	Datum		value = ObjectIdGetDatum(GetUserId());
 	RomEngine	engine;
 	uint64		rows;
+	RomRowSet	set;
 
 	InitMaterializedSRF(fcinfo, 0);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&select, &value, NULL, 0);
+	rows = rom_execute_rows(&set, &select, &value, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		Datum		values[3];
 		bool		nulls[3];
 
 		for (int c = 0; c < 3; c++)
-			values[c] = rom_value(i, c + 1, &nulls[c]);
+			values[c] = rom_value(&set, i, c + 1, &nulls[c]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	rom_engine_end(&engine);

@@ -28,8 +28,8 @@
 #include "monitor/picture.h"
 
 static RomStatement select_instance = {
-	"select workflow, status, error, coalesce(started_at, created_at), finished_at, wait"
-	" from romancy.t_instance where instance_id = $1",
+	"SELECT workflow, status, error, coalesce(started_at, created_at), finished_at, wait"
+	" FROM romancy.t_instance WHERE instance_id = $1",
 	1, {UUIDOID}
 };
 
@@ -295,22 +295,23 @@ read_row(RomPicture *picture, Jsonb **wait)
 	Datum		value;
 	bool		isnull;
 	bool		found;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	found = rom_execute(&select_instance, values, NULL, 1) == 1;
+	found = rom_execute_rows(&set, &select_instance, values, NULL, 1) == 1;
 	if (found)
 	{
-		picture->workflow = rom_value_text(0, 1, cxt);
-		picture->status = rom_instance_status_from_datum(rom_value(0, 2, &isnull));
-		value = rom_value_copy(0, 3, &isnull, cxt);
+		picture->workflow = rom_value_text(&set, 0, 1, cxt);
+		picture->status = rom_instance_status_from_datum(rom_value(&set, 0, 2, &isnull));
+		value = rom_value_copy(&set, 0, 3, &isnull, cxt);
 		if (!isnull)
 			picture->error = rom_jb_get_text((Jsonb *) DatumGetPointer(value), "message");
 		if (picture->error != NULL)
 			picture->error = MemoryContextStrdup(cxt, picture->error);
-		picture->from = DatumGetTimestampTz(rom_value(0, 4, &isnull));
-		value = rom_value(0, 5, &isnull);
+		picture->from = DatumGetTimestampTz(rom_value(&set, 0, 4, &isnull));
+		value = rom_value(&set, 0, 5, &isnull);
 		picture->to = isnull ? rom_now() : DatumGetTimestampTz(value);
-		value = rom_value_copy(0, 6, &isnull, cxt);
+		value = rom_value_copy(&set, 0, 6, &isnull, cxt);
 		*wait = isnull ? NULL : (Jsonb *) DatumGetPointer(value);
 	}
 	rom_engine_end(&engine);

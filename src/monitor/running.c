@@ -21,8 +21,8 @@
 #include "base/uuid.h"
 #include "defs/namespace.h"
 #include "instances/instance.h"
-#include "memory/poller.h"
 #include "memory/slot.h"
+#include "tasks/poller.h"
 
 PG_FUNCTION_INFO_V1(romancy_running);
 PG_FUNCTION_INFO_V1(romancy_pollers);
@@ -37,6 +37,7 @@ may_see(const pg_uuid_t *ids, bool *seen, int n)
 	};
 	Datum		values[2];
 	RomEngine	engine;
+	RomRowSet	set;
 	uint64		rows;
 
 	memset(seen, 0, n * sizeof(bool));
@@ -45,11 +46,11 @@ may_see(const pg_uuid_t *ids, bool *seen, int n)
 	values[1] = ObjectIdGetDatum(GetUserId());
 	rom_engine_begin(&engine);
 	values[0] = rom_uuid_array(ids, n);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	for (uint64 row = 0; row < rows; row++)
 	{
 		bool		isnull;
-		pg_uuid_t  *id = DatumGetUUIDP(rom_value(row, 1, &isnull));
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(&set, row, 1, &isnull));
 
 		for (int i = 0; i < n; i++)
 			seen[i] = seen[i] || memcmp(&ids[i], id, sizeof(pg_uuid_t)) == 0;

@@ -28,9 +28,9 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/spi.h"
-#include "memory/profile.h"
 #include "memory/xact.h"
 #include "monitor/stats.h"
+#include "steps/profile.h"
 #include "turn/context.h"
 #include "turn/observe.h"
 #include "turn/turn.h"
@@ -325,7 +325,7 @@ romancy_stat(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.stat_reset() → void
+ * romancy.stat_reset() -> void
  *
  * This database's statistics begin anew. For the extension's owner. Errors: 42501 for others,
  * RM004 in a workflow.

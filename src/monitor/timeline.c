@@ -114,7 +114,7 @@ put_steps(StringInfo out, const Scale *scale, const RomPicture *picture, int ind
 }
 
 /*
- * romancy.timeline(instance_id uuid) → text
+ * romancy.timeline(instance_id uuid) -> text
  *
  * A chart for a fixed-width font: a line for each step and its children's, with
  * "#" activities, "=" children, "." timers and messages, "~" compensations, "x" where

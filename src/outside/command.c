@@ -118,7 +118,7 @@ check_arg(Jsonb *command, const RomOpArg *arg, const char *what)
 			if (text == NULL)
 				bad(what, arg->key, "a text");
 			if (strcmp(arg->key, "channel") == 0 || strcmp(arg->key, "type") == 0)
-				rom_arg_check_channel(text, arg->key);
+				rom_arg_check_short_name(text, arg->key);
 			if (strcmp(arg->key, "name") == 0)
 				rom_call_check_name(text);
 			break;

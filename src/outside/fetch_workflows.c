@@ -42,18 +42,19 @@ workflow_of(RomTask *task, WorkflowOf *w)
 	Datum		values[1];
 	Datum		value;
 	bool		isnull;
+	RomRowSet	set;
 
 	memset(w, 0, sizeof(WorkflowOf));
 	values[0] = UUIDPGetDatum(&task->instance_id);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select, values, NULL, 1) > 0)
+	if (rom_execute_rows(&set, &select, values, NULL, 1) > 0)
 	{
-		w->name = rom_value_text(0, 1, cxt);
-		w->version = DatumGetInt32(rom_value(0, 2, &isnull));
-		w->status = rom_value_text(0, 3, cxt);
-		value = rom_value_copy(0, 4, &isnull, cxt);
+		w->name = rom_value_text(&set, 0, 1, cxt);
+		w->version = DatumGetInt32(rom_value(&set, 0, 2, &isnull));
+		w->status = rom_value_text(&set, 0, 3, cxt);
+		value = rom_value_copy(&set, 0, 4, &isnull, cxt);
 		w->input = isnull ? NULL : DatumGetJsonbP(value);
-		w->namespace = rom_value_text(0, 5, cxt);
+		w->namespace = rom_value_text(&set, 0, 5, cxt);
 	}
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(cxt);

@@ -51,25 +51,26 @@ static void
 read_task(const pg_uuid_t *id, Outside *o)
 {
 	static RomStatement select = {
-		"SELECT task_id, state, input FROM romancy.t_task WHERE instance_id = $1 AND kind = 2",
+		"SELECT task_id, state, input FROM romancy.t_task WHERE instance_id = $1 AND kind = " ROM_SQL_TASK_WORKFLOW,
 		1, {UUIDOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
 	RomEngine	engine;
 	Datum		values[1];
+	RomRowSet	set;
 
 	memset(o, 0, sizeof(Outside));
 	values[0] = UUIDPGetDatum(id);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select, values, NULL, 1) > 0)
+	if (rom_execute_rows(&set, &select, values, NULL, 1) > 0)
 	{
 		bool		isnull;
 		Datum		value;
 
 		o->found = true;
-		o->task_id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
-		o->state = DatumGetInt16(rom_value(0, 2, &isnull));
-		value = rom_value_copy(0, 3, &isnull, cxt);
+		o->task_id = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
+		o->state = DatumGetInt16(rom_value(&set, 0, 2, &isnull));
+		value = rom_value_copy(&set, 0, 3, &isnull, cxt);
 		o->command = isnull ? NULL : DatumGetJsonbP(value);
 	}
 	rom_engine_end(&engine);
@@ -114,14 +115,9 @@ superseded(RomTurn *turn)
 static RomOutcome
 worker_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 0, due_at = NULL, input = NULL, errors = NULL WHERE task_id = $1 AND state = 4 RETURNING priority",
-		1, {UUIDOID}
-	};
 	RomTask		task = {0};
 	Outside		o;
 	RomEngine	engine;
-	Datum		values[1];
 
 	read_task(&turn->inst->id, &o);
 	task.id = o.task_id;
@@ -139,17 +135,8 @@ worker_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	rom_engine_begin(&engine);
 	if (!o.found)
 		rom_task_insert(&task, turn->owner, DT_NOEND);
-	else if (o.state == ROM_TASK_COMMAND)
-	{
-		values[0] = UUIDPGetDatum(&o.task_id);
-		if (rom_execute(&update, values, NULL, 0) > 0)
-		{
-			bool		isnull;
-
-			task.priority = DatumGetInt32(rom_value(0, 1, &isnull));
-			rom_task_wake(&task, turn->owner);
-		}
-	}
+	else if (o.state == ROM_TASK_COMMAND && rom_state_carried_out(&o.task_id, &task.priority))
+		rom_task_wake(&task, turn->owner);
 	rom_engine_end(&engine);
 	turn->inst->flags |= ROM_HAS_TASKS;
 	return rom_call_wait(turn, call, ROM_STATUS_RUNNING, "worker", DT_NOEND, NULL);

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * program.c
- *		The calls of a program that runs workflow code: read_history, record_…,
- *		suspend_…, complete_workflow, fail_workflow, extend_lease.
+ *		The calls of a program that runs workflow code: read_history, record_...,
+ *		suspend_..., complete_workflow, fail_workflow, extend_lease.
  *
  * Each is fenced by the token of the instance's task (outside.c). What is recorded goes
  * into history here; a command is left in the task, for the executor to carry out.
@@ -25,7 +25,6 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "instances/history.h"
@@ -38,6 +37,7 @@
 #include "tasks/lease.h"
 #include "tasks/task.h"
 #include "turn/call.h"
+#include "turn/guc.h"
 #include "turn/replay.h"
 #include "turn/saga.h"
 #include "turn/turn.h"
@@ -60,7 +60,7 @@ rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance)
 {
 	static RomStatement lock = {
 		"SELECT i.last_seq, i.namespace FROM romancy.t_instance i WHERE i.instance_id ="
-		" (SELECT t.instance_id FROM romancy.t_task t WHERE t.task_id = $1 AND t.kind = 2)"
+		" (SELECT t.instance_id FROM romancy.t_task t WHERE t.task_id = $1 AND t.kind = " ROM_SQL_TASK_WORKFLOW ")"
 		" AND i.wake_at IS NOT NULL FOR NO KEY UPDATE",
 		1, {UUIDOID}
 	};
@@ -69,6 +69,7 @@ rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance)
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		values[1];
 	bool		isnull;
+	RomRowSet	set;
 
 	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
@@ -78,10 +79,10 @@ rom_program_enter(FunctionCallInfo fcinfo, RomProgram *c, bool with_instance)
 	if (with_instance)
 	{
 		values[0] = UUIDPGetDatum(&token.task_id);
-		if (rom_execute(&lock, values, NULL, 1) == 0)
+		if (rom_execute_rows(&set, &lock, values, NULL, 1) == 0)
 			lost();
-		c->last_seq = DatumGetInt64(rom_value(0, 1, &isnull));
-		c->namespace = DatumGetInt32(rom_value(0, 2, &isnull));
+		c->last_seq = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+		c->namespace = DatumGetInt32(rom_value(&set, 0, 2, &isnull));
 	}
 	c->task = rom_lease_lock(&token, caller);
 	if (c->task == NULL || !c->task->live || c->task->kind != ROM_TASK_WORKFLOW)
@@ -105,15 +106,7 @@ rom_program_note_compensation(RomProgram *c, RomEvent *event)
 void
 rom_program_command(RomProgram *c, Jsonb *command)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 4, input = $2, fence = NULL, due_at = NULL WHERE task_id = $1",
-		2, {UUIDOID, JSONBOID}
-	};
-	Datum		values[2];
-
-	values[0] = UUIDPGetDatum(&c->task->id);
-	values[1] = PointerGetDatum(command);
-	rom_execute(&update, values, NULL, 0);
+	rom_state_command(&c->task->id, command);
 	/* durable: a wake-up that is lost is found by it */
 	rom_inbox_insert(&c->task->instance_id, ROM_INBOX_SIGNAL, NULL, NULL, NULL, NULL);
 	rom_wake_ready(&c->task->instance_id, get_role_oid(c->task->owner, true), c->task->priority);
@@ -213,6 +206,7 @@ is_used(RomProgram *c, const char *step)
 	Datum		values[2];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(&c->task->instance_id);
 	values[1] = CStringGetTextDatum(step);
@@ -220,9 +214,9 @@ is_used(RomProgram *c, const char *step)
 		return false;
 	if (c->task->next == NULL)
 		return true;
-	rows = rom_execute(&number, values, NULL, 0);
+	rows = rom_execute_rows(&set, &number, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		if (!is_superseded(superseded_of(c), DatumGetInt64(rom_value(i, 1, &isnull))))
+		if (!is_superseded(superseded_of(c), DatumGetInt64(rom_value(&set, i, 1, &isnull))))
 			return true;
 	return false;
 }
@@ -368,7 +362,7 @@ romancy_suspend_receive(PG_FUNCTION_ARGS)
 	Interval   *timeout = rom_arg_interval_opt(fcinfo, 3, "timeout");
 	int64		us;
 
-	rom_arg_check_channel(channel, "channel");
+	rom_arg_check_short_name(channel, "channel");
 	rom_program_enter(fcinfo, &c, false);
 	check_unused(&c, step);
 	begin_command(&jb, "receive", step);
@@ -474,17 +468,18 @@ read_page(RomTask *task, int64 after, int size, RomEventList *page, MemoryContex
 	RomEventList list = {0};
 	Datum		values[3];
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(&task->instance_id);
 	values[1] = Int64GetDatum(after);
 	values[2] = Int64GetDatum(nread);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	for (uint64 i = 0; i < rows && list.count < nread + 1000; i++)
 	{
 		bool		isnull;
 
-		rom_pack_read(rom_value(i, 2, &isnull),
-					  DatumGetInt64(rom_value(i, 1, &isnull)), &list, cxt);
+		rom_pack_read(rom_value(&set, i, 2, &isnull),
+					  DatumGetInt64(rom_value(&set, i, 1, &isnull)), &list, cxt);
 	}
 	for (int i = 0; i < list.count && page->count < size; i++)
 		if (list.events[i]->seq > after && !is_superseded(without, list.events[i]->seq))

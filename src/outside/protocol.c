@@ -26,7 +26,6 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "instances/history.h"
@@ -251,6 +250,7 @@ find_known(RomProgram *p, Record *records, int n)
 	Datum		values[2];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	for (int i = 0; i < n; i++)
 		if (records[i].event.step != NULL)
@@ -259,11 +259,11 @@ find_known(RomProgram *p, Record *records, int n)
 		return table;
 	values[0] = UUIDPGetDatum(&p->task->instance_id);
 	values[1] = PointerGetDatum(construct_array(steps, nsteps, TEXTOID, -1, false, TYPALIGN_INT));
-	rows = rom_execute(&find, values, NULL, 0);
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		int64		seq = DatumGetInt64(rom_value(i, 5, &isnull));
-		char	   *step = rom_value_text(i, 2, cxt);
+		int64		seq = DatumGetInt64(rom_value(&set, i, 5, &isnull));
+		char	   *step = rom_value_text(&set, i, 2, cxt);
 		Known	   *known;
 		bool		found;
 		Datum		input;
@@ -274,9 +274,9 @@ find_known(RomProgram *p, Record *records, int n)
 		if (found && known->seq < seq)
 			continue;			/* the step's announcement comes first */
 		known->seq = seq;
-		known->type = DatumGetInt16(rom_value(i, 1, &isnull));
-		known->name = rom_value_text(i, 3, cxt);
-		input = rom_value_copy(i, 4, &isnull, cxt);
+		known->type = DatumGetInt16(rom_value(&set, i, 1, &isnull));
+		known->name = rom_value_text(&set, i, 3, cxt);
+		input = rom_value_copy(&set, i, 4, &isnull, cxt);
 		known->input = isnull ? NULL : DatumGetJsonbP(input);
 	}
 	return table;

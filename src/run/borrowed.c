@@ -39,11 +39,12 @@ count(int64 *ncursors, int64 *nstatements)
 	};
 	RomEngine	engine;
 	bool		isnull;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	rom_execute(&stmt, NULL, NULL, 1);
-	*ncursors = DatumGetInt64(rom_value(0, 1, &isnull));
-	*nstatements = DatumGetInt64(rom_value(0, 2, &isnull));
+	rom_execute_rows(&set, &stmt, NULL, NULL, 1);
+	*ncursors = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+	*nstatements = DatumGetInt64(rom_value(&set, 0, 2, &isnull));
 	rom_engine_end(&engine);
 }
 
@@ -58,11 +59,12 @@ is_deferred(void)
 	uint64		rows;
 	bool		isnull;
 	bool		found = false;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	rows = rom_execute(&stmt, NULL, NULL, 0);
+	rows = rom_execute_rows(&set, &stmt, NULL, NULL, 0);
 	for (uint64 i = 0; i < rows && !found; i++)
-		found = AfterTriggerPendingOnRel(DatumGetObjectId(rom_value(i, 1, &isnull)));
+		found = AfterTriggerPendingOnRel(DatumGetObjectId(rom_value(&set, i, 1, &isnull)));
 	rom_engine_end(&engine);
 	return found;
 }

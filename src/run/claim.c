@@ -25,80 +25,80 @@
 
 /* get_jsonb copies a jsonb column into the current context. */
 static Jsonb *
-get_jsonb(uint64 row, int col)
+get_jsonb(const RomRowSet *set, uint64 row, int col)
 {
 	bool		isnull;
-	Datum		value = rom_value_copy(row, col, &isnull, CurrentMemoryContext);
+	Datum		value = rom_value_copy(set, row, col, &isnull, CurrentMemoryContext);
 
 	return isnull ? NULL : DatumGetJsonbP(value);
 }
 
 /* get_time reads a timestamptz column; fallback for null. */
 static TimestampTz
-get_time(uint64 row, int col, TimestampTz fallback)
+get_time(const RomRowSet *set, uint64 row, int col, TimestampTz fallback)
 {
 	bool		isnull;
-	Datum		value = rom_value(row, col, &isnull);
+	Datum		value = rom_value(set, row, col, &isnull);
 
 	return isnull ? fallback : DatumGetTimestampTz(value);
 }
 
 /* get_int reads an int4 or int2 column. */
 static int32
-get_int(uint64 row, int col)
+get_int(const RomRowSet *set, uint64 row, int col)
 {
 	bool		isnull;
-	Datum		value = rom_value(row, col, &isnull);
+	Datum		value = rom_value(set, row, col, &isnull);
 
 	return isnull ? 0 : DatumGetInt32(value);
 }
 
 /* read_instance makes an instance of a row of CLAIMED_ROWS, in the current context. */
 static RomInstance *
-read_instance(uint64 row)
+read_instance(const RomRowSet *set, uint64 row)
 {
 	RomInstance *inst = palloc0(sizeof(RomInstance));
 	MemoryContext cxt = CurrentMemoryContext;
 	bool		isnull;
 	Datum		value;
 
-	inst->id = *DatumGetUUIDP(rom_value(row, 1, &isnull));
-	inst->def_id = get_int(row, 2);
-	inst->priority = get_int(row, 3);
-	inst->status = rom_instance_status_from_datum(rom_value(row, 4, &isnull));
-	value = rom_value(row, 5, &isnull);
+	inst->id = *DatumGetUUIDP(rom_value(set, row, 1, &isnull));
+	inst->def_id = get_int(set, row, 2);
+	inst->priority = get_int(set, row, 3);
+	inst->status = rom_instance_status_from_datum(rom_value(set, row, 4, &isnull));
+	value = rom_value(set, row, 5, &isnull);
 	inst->resume_status = isnull ? ROM_STATUS_PENDING : rom_instance_status_from_datum(value);
-	inst->flags = get_int(row, 6);
-	inst->crashes = DatumGetInt16(rom_value(row, 7, &isnull));
-	inst->depth = DatumGetInt16(rom_value(row, 8, &isnull));
-	inst->owner_name = rom_value_text(row, 9, cxt);
-	inst->workflow = rom_value_text(row, 10, cxt);
-	inst->input = get_jsonb(row, 11);
-	inst->wait = get_jsonb(row, 12);
-	inst->labels = get_jsonb(row, 13);
-	inst->error = get_jsonb(row, 14);
-	inst->progress = get_jsonb(row, 15);
-	inst->last_seq = DatumGetInt64(rom_value(row, 16, &isnull));
-	value = rom_value(row, 17, &isnull);
+	inst->flags = get_int(set, row, 6);
+	inst->crashes = DatumGetInt16(rom_value(set, row, 7, &isnull));
+	inst->depth = DatumGetInt16(rom_value(set, row, 8, &isnull));
+	inst->owner_name = rom_value_text(set, row, 9, cxt);
+	inst->workflow = rom_value_text(set, row, 10, cxt);
+	inst->input = get_jsonb(set, row, 11);
+	inst->wait = get_jsonb(set, row, 12);
+	inst->labels = get_jsonb(set, row, 13);
+	inst->error = get_jsonb(set, row, 14);
+	inst->progress = get_jsonb(set, row, 15);
+	inst->last_seq = DatumGetInt64(rom_value(set, row, 16, &isnull));
+	value = rom_value(set, row, 17, &isnull);
 	inst->body_hash = isnull ? 0 : DatumGetInt64(value);
-	value = rom_value(row, 18, &isnull);
+	value = rom_value(set, row, 18, &isnull);
 	inst->has_parent = !isnull;
 	if (!isnull)
 		inst->parent_id = *DatumGetUUIDP(value);
-	inst->parent_step = rom_value_text(row, 19, cxt);
-	inst->parent_close = rom_value_text(row, 20, cxt);
-	inst->created_at = get_time(row, 21, 0);
-	inst->started_at = get_time(row, 22, 0);
-	inst->wake_at = get_time(row, 23, DT_NOEND);
-	inst->deadline = get_time(row, 24, DT_NOEND);
-	value = rom_value(row, 25, &isnull);
+	inst->parent_step = rom_value_text(set, row, 19, cxt);
+	inst->parent_close = rom_value_text(set, row, 20, cxt);
+	inst->created_at = get_time(set, row, 21, 0);
+	inst->started_at = get_time(set, row, 22, 0);
+	inst->wake_at = get_time(set, row, 23, DT_NOEND);
+	inst->deadline = get_time(set, row, 24, DT_NOEND);
+	value = rom_value(set, row, 25, &isnull);
 	inst->has_continued_from = !isnull;
 	if (!isnull)
 		inst->continued_from = *DatumGetUUIDP(value);
-	value = rom_value(row, 26, &isnull);
+	value = rom_value(set, row, 26, &isnull);
 	inst->mailbox = isnull ? inst->id : *DatumGetUUIDP(value);
-	inst->namespace = get_int(row, 27);
-	inst->settings = get_int(row, 28);
+	inst->namespace = get_int(set, row, 27);
+	inst->settings = get_int(set, row, 28);
 	return inst;
 }
 
@@ -132,13 +132,14 @@ rom_claim_instances(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_
 	Datum		values[1];
 	uint64		rows;
 	int			count = 0;
+	RomRowSet	set;
 
 	values[0] = rom_uuid_array(ids, n);
 	rom_engine_begin(&engine);
-	rows = rom_execute(wait ? &lock_or_wait : &lock, values, NULL, 0);
+	rows = rom_execute_rows(&set, wait ? &lock_or_wait : &lock, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
 	for (uint64 i = 0; i < rows; i++)
-		found[i] = read_instance(i);
+		found[i] = read_instance(&set, i);
 	for (int i = 0; i < n; i++)
 	{
 		bool		here = rom_slot_kept(&ids[i]);
@@ -152,12 +153,12 @@ rom_claim_instances(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_
 		if (here || !note_busy || rom_slot_mark_again(&ids[i]))
 			continue;
 		values[0] = UUIDPGetDatum(&ids[i]);
-		if (rom_execute(&exists, values, NULL, 1) > 0)
+		if (rom_execute_rows(&set, &exists, values, NULL, 1) > 0)
 		{
-			char	   *name = rom_value_text(0, 1, cxt);
+			char	   *name = rom_value_text(&set, 0, 1, cxt);
 			Oid			owner = get_role_oid(name, true);
 
-			rom_wake_at(&ids[i], owner, get_int(0, 2),
+			rom_wake_at(&ids[i], owner, get_int(&set, 0, 2),
 						TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100));
 		}
 	}
@@ -185,12 +186,13 @@ rom_claim_inbox(RomTurn **turns, int n)
 	RomEngine	engine;
 	Datum		values[1];
 	uint64		rows;
+	RomRowSet	set;
 
 	for (int i = 0; i < n; i++)
 		ids[i] = turns[i]->inst->id;
 	values[0] = n == 1 ? UUIDPGetDatum(&ids[0]) : rom_uuid_array(ids, n);
 	rom_engine_begin(&engine);
-	rows = rom_execute(n == 1 ? &of_one : &select, values, NULL, 0);
+	rows = rom_execute_rows(&set, n == 1 ? &of_one : &select, values, NULL, 0);
 	for (int i = 0; i < n && rows > 0; i++)
 	{
 		RomTurn    *turn = turns[i];
@@ -201,19 +203,19 @@ rom_claim_inbox(RomTurn **turns, int n)
 			bool		isnull;
 			RomInboxItem *item;
 
-			if (memcmp(DatumGetUUIDP(rom_value(r, 1, &isnull)), &ids[i],
+			if (memcmp(DatumGetUUIDP(rom_value(&set, r, 1, &isnull)), &ids[i],
 					   sizeof(pg_uuid_t)) != 0)
 				continue;
 			if (turn->wait.inbox == NULL)
 				turn->wait.inbox = palloc0(sizeof(RomInboxItem) * rows);
 			item = &turn->wait.inbox[turn->wait.ninbox++];
-			item->id = DatumGetInt64(rom_value(r, 2, &isnull));
-			item->kind = DatumGetInt16(rom_value(r, 3, &isnull));
-			item->step = rom_value_text(r, 4, turn->cxt);
-			item->result = get_jsonb(r, 5);
-			item->error = get_jsonb(r, 6);
-			item->detail = get_jsonb(r, 7);
-			item->created_at = get_time(r, 8, 0);
+			item->id = DatumGetInt64(rom_value(&set, r, 2, &isnull));
+			item->kind = DatumGetInt16(rom_value(&set, r, 3, &isnull));
+			item->step = rom_value_text(&set, r, 4, turn->cxt);
+			item->result = get_jsonb(&set, r, 5);
+			item->error = get_jsonb(&set, r, 6);
+			item->detail = get_jsonb(&set, r, 7);
+			item->created_at = get_time(&set, r, 8, 0);
 		}
 	}
 	rom_engine_end(&engine);

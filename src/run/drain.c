@@ -35,6 +35,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/spi.h"
+#include "instances/inbox.h"
 #include "memory/hold.h"
 #include "memory/slot.h"
 #include "memory/waiter.h"
@@ -96,7 +97,7 @@ find_ready(Drain *d, pg_uuid_t *ids, int max, bool tasks)
 		 * a paused one takes nothing but requests (kinds up to
 		 * ROM_INBOX_RESUME)
 		 */
-		" AND (i.status <> 'paused' OR b.kind <= 4) LIMIT $2",
+		" AND (i.status <> 'paused' OR b.kind <= " ROM_SQL_INBOX_RESUME ") LIMIT $2",
 		2, {TEXTOID, INT4OID}
 	};
 	RomEngine	engine;
@@ -104,6 +105,7 @@ find_ready(Drain *d, pg_uuid_t *ids, int max, bool tasks)
 	int			n = 0;
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	if (source != NULL)
 		(void) source->fire(d->owner_name, d->max_turns == 0);
@@ -123,16 +125,16 @@ find_ready(Drain *d, pg_uuid_t *ids, int max, bool tasks)
 	}
 	values[0] = CStringGetTextDatum(d->owner_name);
 	values[1] = Int32GetDatum(max);
-	rows = rom_execute(&arrived, values, NULL, 0);
+	rows = rom_execute_rows(&set, &arrived, values, NULL, 0);
 	for (uint64 i = 0; i < rows && n < max; i++)
-		ids[n++] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+		ids[n++] = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
 	if (n == 0)
 	{
 		values[1] = TimestampTzGetDatum(d->looked_at);
 		values[2] = Int32GetDatum(max);
-		rows = rom_execute(&due, values, NULL, 0);
+		rows = rom_execute_rows(&set, &due, values, NULL, 0);
 		for (uint64 i = 0; i < rows && n < max; i++)
-			ids[n++] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+			ids[n++] = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
 	}
 	if (n > 0)
 		d->narrived = 0;
@@ -164,15 +166,16 @@ advance(Drain *d)
 	RomEngine	engine;
 	Datum		values[2];
 	TimestampTz due = DT_NOEND;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(d->owner_name);
 	values[1] = TimestampTzGetDatum(d->looked_at);
 	rom_engine_begin(&engine);
-	if (rom_execute(&next, values, NULL, 1) > 0)
+	if (rom_execute_rows(&set, &next, values, NULL, 1) > 0)
 	{
 		bool		isnull;
 
-		due = DatumGetTimestampTz(rom_value(0, 1, &isnull));
+		due = DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
 	}
 	if (rom_run_hook() != NULL)
 		due = Min(due, rom_run_hook()->next_due(d->owner_name, d->looked_at));

@@ -16,11 +16,11 @@
 #include "utils/uuid.h"
 
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/uuid.h"
 #include "instances/event.h"
 #include "run/failures.h"
+#include "run/guc.h"
 
 /* Bytes of a message that the log shows. */
 #define MESSAGE_MAX 2000

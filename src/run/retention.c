@@ -20,9 +20,9 @@
 #include "utils/uuid.h"
 
 #include "base/clock.h"
-#include "base/guc.h"
 #include "base/spi.h"
 #include "instances/delete.h"
+#include "run/guc.h"
 #include "run/retention.h"
 
 /* Rows that are looked at, for each that may be deleted. */
@@ -59,11 +59,12 @@ cutoff(TimestampTz now, TimestampTz *at)
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = global_retention(&nulls[0]);
 	values[1] = TimestampTzGetDatum(now);
-	rom_execute(&stmt, values, nulls, 0);
-	*at = DatumGetTimestampTz(rom_value(0, 1, &isnull));
+	rom_execute_rows(&set, &stmt, values, nulls, 0);
+	*at = DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
 	return !isnull;
 }
 
@@ -97,6 +98,7 @@ find_over(Position *pos, const RomSweepArgs *args, TimestampTz now,
 	uint64		rows;
 	uint64		i;
 	int			n = 0;
+	RomRowSet	set;
 
 	values[0] = TimestampTzGetDatum(now);
 	values[1] = global_retention(&nulls[1]);
@@ -106,17 +108,17 @@ find_over(Position *pos, const RomSweepArgs *args, TimestampTz now,
 	values[5] = Int32GetDatum(args->limit * WINDOW);
 	values[6] = Int32GetDatum(args->nparts);
 	values[7] = Int32GetDatum(args->part);
-	rows = rom_execute(&stmt, values, nulls, 0);
+	rows = rom_execute_rows(&set, &stmt, values, nulls, 0);
 	for (i = 0; i < rows && n < args->limit; i++)
 	{
 		bool		isnull;
 		bool		over;
 
-		pos->created_at = DatumGetTimestampTz(rom_value(i, 1, &isnull));
-		pos->id = *DatumGetUUIDP(rom_value(i, 2, &isnull));
-		over = DatumGetBool(rom_value(i, 3, &isnull));
+		pos->created_at = DatumGetTimestampTz(rom_value(&set, i, 1, &isnull));
+		pos->id = *DatumGetUUIDP(rom_value(&set, i, 2, &isnull));
+		over = DatumGetBool(rom_value(&set, i, 3, &isnull));
 		if (over && !isnull)
-			ids[n++] = rom_value_copy(i, 2, &isnull, CurrentMemoryContext);
+			ids[n++] = rom_value_copy(&set, i, 2, &isnull, CurrentMemoryContext);
 	}
 	*full = i < rows || rows >= (uint64) args->limit * WINDOW;
 	return n;
@@ -140,14 +142,15 @@ lock_finished(Datum *ids, int n)
 	};
 	Datum		value = PointerGetDatum(construct_array(ids, n, UUIDOID, UUID_LEN,
 														false, TYPALIGN_CHAR));
-	int			rows = (int) rom_execute(&stmt, &value, NULL, 0);
+	RomRowSet	set;
+	int			rows = (int) rom_execute_rows(&set, &stmt, &value, NULL, 0);
 	int			i;
 
 	for (i = 0; i < rows; i++)
 	{
 		bool		isnull;
 
-		ids[i] = rom_value_copy(i, 1, &isnull, CurrentMemoryContext);
+		ids[i] = rom_value_copy(&set, i, 1, &isnull, CurrentMemoryContext);
 	}
 	return rows;
 }
@@ -211,11 +214,12 @@ rom_retention_next_due(void)
 	Datum		value;
 	bool		isnull;
 	TimestampTz due = DT_NOEND;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
 	value = global_retention(&isnull);
-	if (rom_execute(&stmt, &value, &isnull, 1) > 0)
-		due = DatumGetTimestampTz(rom_value(0, 1, &isnull));
+	if (rom_execute_rows(&set, &stmt, &value, &isnull, 1) > 0)
+		due = DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
 	rom_engine_end(&engine);
 	return due;
 }
@@ -240,19 +244,20 @@ rom_retention_expire(const RomSweepArgs *args)
 	Datum		values[2];
 	int64		rows;
 	pg_uuid_t  *ids;
+	RomRowSet	set;
 
 	if (args->part != 0)
 		return 0;				/* an UPDATE of a few rows: not shared */
 	rom_engine_begin(&engine);
 	values[0] = TimestampTzGetDatum(rom_now());
 	values[1] = Int32GetDatum(args->limit);
-	rows = (int64) rom_execute(&stmt, values, NULL, 0);
+	rows = (int64) rom_execute_rows(&set, &stmt, values, NULL, 0);
 	ids = palloc_array(pg_uuid_t, rows + 1);
 	for (int64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 
-		ids[i] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+		ids[i] = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
 	}
 	for (int64 i = 0; i < rows; i++)
 	{
@@ -274,10 +279,11 @@ rom_retention_next_expiry(void)
 	RomEngine	engine;
 	bool		isnull;
 	TimestampTz due = DT_NOEND;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	if (rom_execute(&stmt, NULL, NULL, 1) > 0)
-		due = DatumGetTimestampTz(rom_value(0, 1, &isnull));
+	if (rom_execute_rows(&set, &stmt, NULL, NULL, 1) > 0)
+		due = DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
 	rom_engine_end(&engine);
 	return due;
 }

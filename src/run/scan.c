@@ -19,10 +19,11 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
-#include "base/guc.h"
 #include "base/spi.h"
+#include "instances/inbox.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
+#include "run/guc.h"
 #include "run/retention.h"
 #include "run/scan.h"
 
@@ -59,15 +60,15 @@ owner_oid(const char *name)
 
 /* Notes row row of the result: wake_at, instance_id, owner, priority. */
 static void
-note_row(uint64 row, RomScanPos *pos)
+note_row(const RomRowSet *set, uint64 row, RomScanPos *pos)
 {
 	bool		isnull;
-	char	   *name = rom_value_text(row, 3, CurrentMemoryContext);
+	char	   *name = rom_value_text(set, row, 3, CurrentMemoryContext);
 
-	pos->wake_at = DatumGetTimestampTz(rom_value(row, 1, &isnull));
-	pos->id = *DatumGetUUIDP(rom_value(row, 2, &isnull));
+	pos->wake_at = DatumGetTimestampTz(rom_value(set, row, 1, &isnull));
+	pos->id = *DatumGetUUIDP(rom_value(set, row, 2, &isnull));
 	rom_wake_at(&pos->id, owner_oid(name),
-				DatumGetInt32(rom_value(row, 4, &isnull)), pos->wake_at);
+				DatumGetInt32(rom_value(set, row, 4, &isnull)), pos->wake_at);
 	pfree(name);
 }
 
@@ -85,14 +86,15 @@ rom_scan_wake(RomScanPos *pos, int limit)
 	Datum		values[3];
 	uint64		rows;
 	uint64		i;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
 	values[0] = TimestampTzGetDatum(pos->wake_at);
 	values[1] = UUIDPGetDatum(&pos->id);
 	values[2] = Int32GetDatum(limit);
-	rows = rom_execute(&stmt, values, NULL, 0);
+	rows = rom_execute_rows(&set, &stmt, values, NULL, 0);
 	for (i = 0; i < rows; i++)
-		note_row(i, pos);
+		note_row(&set, i, pos);
 	rom_engine_end(&engine);
 	return (int) rows;
 }
@@ -113,6 +115,7 @@ rom_scan_ahead(RomScanPos *pos, int limit)
 	Datum		values[5];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
 	values[0] = TimestampTzGetDatum(pos->wake_at);
@@ -120,11 +123,11 @@ rom_scan_ahead(RomScanPos *pos, int limit)
 	values[2] = TimestampTzGetDatum(now);
 	values[3] = TimestampTzGetDatum(now + ROM_AHEAD_MIN);
 	values[4] = Int32GetDatum(limit);
-	rows = rom_execute(&stmt, values, NULL, 0);
+	rows = rom_execute_rows(&set, &stmt, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		note_row(i, pos);
-		pos->wake_at = DatumGetTimestampTz(rom_value(i, 5, &isnull));
+		note_row(&set, i, pos);
+		pos->wake_at = DatumGetTimestampTz(rom_value(&set, i, 5, &isnull));
 	}
 	rom_engine_end(&engine);
 	return (int) rows;
@@ -143,7 +146,7 @@ rom_scan_inbox(pg_uuid_t *after, int limit)
 		"  FROM romancy.t_instance t WHERE t.instance_id = x.instance_id LIMIT 1) i"
 		" ON true"
 		" LEFT JOIN LATERAL (SELECT t.kind FROM romancy.t_inbox t"
-		"  WHERE t.instance_id = x.instance_id AND t.kind IN (1, 2, 4) LIMIT 1) y"
+		"  WHERE t.instance_id = x.instance_id AND t.kind IN (" ROM_SQL_INBOX_CANCEL ", " ROM_SQL_INBOX_TERMINATE ", " ROM_SQL_INBOX_RESUME ") LIMIT 1) y"
 		" ON i.status = 'paused'"
 		" ORDER BY x.instance_id",
 		2, {UUIDOID, INT4OID}
@@ -152,22 +155,23 @@ rom_scan_inbox(pg_uuid_t *after, int limit)
 	Datum		values[2];
 	uint64		rows;
 	uint64		i;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
 	values[0] = UUIDPGetDatum(after);
 	values[1] = Int32GetDatum(limit);
-	rows = rom_execute(&stmt, values, NULL, 0);
+	rows = rom_execute_rows(&set, &stmt, values, NULL, 0);
 	for (i = 0; i < rows; i++)
 	{
 		bool		isnull;
 
-		*after = *DatumGetUUIDP(rom_value(i, 1, &isnull));
-		if (DatumGetBool(rom_value(i, 4, &isnull)) && !isnull)
+		*after = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		if (DatumGetBool(rom_value(&set, i, 4, &isnull)) && !isnull)
 		{
-			char	   *name = rom_value_text(i, 2, CurrentMemoryContext);
+			char	   *name = rom_value_text(&set, i, 2, CurrentMemoryContext);
 
 			rom_wake_ready(after, owner_oid(name),
-						   DatumGetInt32(rom_value(i, 3, &isnull)));
+						   DatumGetInt32(rom_value(&set, i, 3, &isnull)));
 			pfree(name);
 		}
 	}
@@ -207,6 +211,7 @@ sweep_due(DueSweep *sweep, const RomSweepArgs *args, int limit)
 	uint64		rows;
 	uint64		i;
 	int64		noted = 0;
+	RomRowSet	set;
 
 	memset(&start, 0, sizeof(start));
 	start.wake_at = DT_NOBEGIN;
@@ -221,20 +226,20 @@ sweep_due(DueSweep *sweep, const RomSweepArgs *args, int limit)
 	values[3] = Int32GetDatum(args->nparts);
 	values[4] = Int32GetDatum(args->part);
 	values[5] = TimestampTzGetDatum(rom_now() - (args->manual ? 0 : GRACE));
-	rows = rom_execute(&sweep->stmt, values, NULL, 0);
+	rows = rom_execute_rows(&set, &sweep->stmt, values, NULL, 0);
 	for (i = 0; i < rows && noted < limit; i++)
 	{
 		bool		isnull;
 
-		if (DatumGetBool(rom_value(i, 5, &isnull)))
+		if (DatumGetBool(rom_value(&set, i, 5, &isnull)))
 		{
-			note_row(i, &pos);
+			note_row(&set, i, &pos);
 			noted++;
 		}
 		else
 		{
-			pos.wake_at = DatumGetTimestampTz(rom_value(i, 1, &isnull));
-			pos.id = *DatumGetUUIDP(rom_value(i, 2, &isnull));
+			pos.wake_at = DatumGetTimestampTz(rom_value(&set, i, 1, &isnull));
+			pos.id = *DatumGetUUIDP(rom_value(&set, i, 2, &isnull));
 		}
 	}
 	if (!args->manual)

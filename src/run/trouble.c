@@ -26,10 +26,10 @@
 
 #include "base/backoff.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "memory/guc.h"
 #include "run/run.h"
 #include "run/transaction.h"
 #include "run/trouble.h"
@@ -129,12 +129,13 @@ write_down(const pg_uuid_t *instance, bool wait, const ErrorData *error)
 	bool		nulls[3] = {false, false, wait};
 	bool		isnull;
 	int			tries = 0;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(instance);
 	rom_engine_begin(&engine);
-	if (rom_execute(&lock, values, NULL, 1) == 1)
+	if (rom_execute_rows(&set, &lock, values, NULL, 1) == 1)
 	{
-		int			before = DatumGetInt32(rom_value(0, 1, &isnull));
+		int			before = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
 		RomJb		jb;
 
 		tries = isnull ? 1 : before + 1;

@@ -24,12 +24,12 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/spi.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
 #include "run/drain.h"
 #include "schedules/fire.h"
+#include "schedules/guc.h"
 #include "schedules/runs.h"
 
 /* Times that are caught up with, where all are to run. */

@@ -199,7 +199,7 @@ schedule_values(FunctionCallInfo fcinfo, int32 namespace, const char *name, cons
 }
 
 /*
- * romancy.schedule(name, cron, workflow, input, timezone, overlap, catch_up, jitter, pause_on_failure, labels, description) → void
+ * romancy.schedule(name, cron, workflow, input, timezone, overlap, catch_up, jitter, pause_on_failure, labels, description) -> void
  *
  * Creates or replaces a schedule: counters, a pause and the owner stay, the next run is computed from now. input, jitter, pause_on_failure, labels
  * and description may be null; catch_up null: without end. Errors: RM012 for an expression, a zone, an overlap, labels or limits
@@ -245,7 +245,7 @@ romancy_schedule(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* romancy.unschedule(name) → boolean: drops a schedule and its runs that wait; what lives goes on. False: there is none. 42501, RM004. */
+/* romancy.unschedule(name) -> boolean: drops a schedule and its runs that wait; what lives goes on. False: there is none. 42501, RM004. */
 Datum
 romancy_unschedule(PG_FUNCTION_ARGS)
 {
@@ -272,7 +272,7 @@ romancy_unschedule(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.pause_schedule(name, note) → boolean
+ * romancy.pause_schedule(name, note) -> boolean
  *
  * Nothing more is started, not even what waits; what lives goes on. note, for others to read, may be null. False when
  * it is paused. Errors: RM001, 42501, RM004 in a workflow.
@@ -308,7 +308,7 @@ romancy_pause_schedule(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.resume_schedule(name) → boolean
+ * romancy.resume_schedule(name) -> boolean
  *
  * Ends a pause. Times that passed meanwhile are counted as missed, and what waits is started. False when the schedule is not
  * paused. Errors: RM001, 42501, RM004 in a workflow.
@@ -351,7 +351,7 @@ romancy_resume_schedule(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.trigger_schedule(name) → uuid
+ * romancy.trigger_schedule(name) -> uuid
  *
  * Starts a run now, whatever lives and also of a paused schedule; its scheduled time is now. Errors: RM001 (the schedule, or its workflow),
  * 42501, RM004 in a workflow.
@@ -380,7 +380,7 @@ romancy_trigger_schedule(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.backfill_schedule(name, from_time, to_time, overlap) → bigint
+ * romancy.backfill_schedule(name, from_time, to_time, overlap) -> bigint
  *
  * Starts runs for the schedule's times from from_time on and before to_time, but for those that have a run; overlap says what
  * happens while one lives. Returns how many were started or wait. Errors: RM001, RM011 for more than 100,000 times,
@@ -441,7 +441,7 @@ romancy_backfill_schedule(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.schedule_runs(name, n) → setof (scheduled, started, status, error, duration, instance_id)
+ * romancy.schedule_runs(name, n) -> setof (scheduled, started, status, error, duration, instance_id)
  *
  * The n latest runs, by their time, latest first. n may be null: 20. Errors: RM001, also for another role's schedule; 22023 for an n below
  * zero; RM004 in a workflow.
@@ -456,6 +456,7 @@ romancy_schedule_runs(PG_FUNCTION_ARGS)
 	Datum		values[3];
 	uint64		rows;
 	RomEngine	engine;
+	RomRowSet	set;
 
 	rom_context_refuse_handler("schedule_runs");
 	if (n < 0)
@@ -467,24 +468,24 @@ romancy_schedule_runs(PG_FUNCTION_ARGS)
 	values[2] = Int32GetDatum(n);
 	InitMaterializedSRF(fcinfo, 0);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_owner, values, NULL, 1) == 0 ||
-		!rom_instance_may_access(rom_value_text(0, 1, CurrentMemoryContext), role, false))
+	if (rom_execute_rows(&set, &select_owner, values, NULL, 1) == 0 ||
+		!rom_instance_may_access(rom_value_text(&set, 0, 1, CurrentMemoryContext), role, false))
 		no_schedule(name);
-	rows = rom_execute(&select_runs, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select_runs, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		Datum		columns[6];
 		bool		nulls[6];
 
 		for (int c = 0; c < 6; c++)
-			columns[c] = rom_value(i, c + 1, &nulls[c]);
+			columns[c] = rom_value(&set, i, c + 1, &nulls[c]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, columns, nulls);
 	}
 	rom_engine_end(&engine);
 	PG_RETURN_NULL();
 }
 
-/* romancy.scheduled_at() → timestamptz: the time that the running instance is a schedule's run for; null in others. RM004 outside of one. */
+/* romancy.scheduled_at() -> timestamptz: the time that the running instance is a schedule's run for; null in others. RM004 outside of one. */
 Datum
 romancy_scheduled_at(PG_FUNCTION_ARGS)
 {
@@ -493,10 +494,11 @@ romancy_scheduled_at(PG_FUNCTION_ARGS)
 	Datum		result = (Datum) 0;
 	bool		isnull = true;
 	RomEngine	engine;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_scheduled_at, values, NULL, 1) > 0)
-		result = rom_value(0, 1, &isnull);
+	if (rom_execute_rows(&set, &select_scheduled_at, values, NULL, 1) > 0)
+		result = rom_value(&set, 0, 1, &isnull);
 	rom_engine_end(&engine);
 	if (isnull)
 		PG_RETURN_NULL();

@@ -169,45 +169,45 @@ rom_plan_time_text(TimestampTz time)
 					tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
-/* A value of a row of SPI_tuptable that is passed by reference, or NULL. */
+/* A value of a row of set that is passed by reference, or NULL. */
 static void *
-copied(uint64 row, int col, MemoryContext cxt)
+copied(const RomRowSet *set, uint64 row, int col, MemoryContext cxt)
 {
 	bool		isnull;
-	Datum		value = rom_value_copy(row, col, &isnull, cxt);
+	Datum		value = rom_value_copy(set, row, col, &isnull, cxt);
 
 	return isnull ? NULL : DatumGetPointer(value);
 }
 
-/* Reads a row of SPI_tuptable with PLAN_COLUMNS. */
+/* Reads a row of set with PLAN_COLUMNS. */
 static RomPlan *
-read_plan(uint64 row, MemoryContext cxt)
+read_plan(const RomRowSet *set, uint64 row, MemoryContext cxt)
 {
 	RomPlan    *plan = MemoryContextAllocZero(cxt, sizeof(RomPlan));
 	bool		isnull;
 
-	plan->name = rom_value_text(row, 1, cxt);
-	plan->owner = rom_value_text(row, 2, cxt);
-	plan->search_path = rom_value_text(row, 3, cxt);
-	plan->cron_text = rom_value_text(row, 4, cxt);
-	plan->zone_name = rom_value_text(row, 5, cxt);
-	plan->workflow = rom_value_text(row, 6, cxt);
-	plan->overlap = rom_plan_overlap(rom_value_text(row, 7, cxt));
-	plan->input = copied(row, 8, cxt);
-	plan->labels = copied(row, 9, cxt);
-	plan->catch_up = copied(row, 10, cxt);
-	plan->jitter = copied(row, 11, cxt);
-	plan->pause_on_failure = DatumGetInt32(rom_value(row, 12, &isnull));
+	plan->name = rom_value_text(set, row, 1, cxt);
+	plan->owner = rom_value_text(set, row, 2, cxt);
+	plan->search_path = rom_value_text(set, row, 3, cxt);
+	plan->cron_text = rom_value_text(set, row, 4, cxt);
+	plan->zone_name = rom_value_text(set, row, 5, cxt);
+	plan->workflow = rom_value_text(set, row, 6, cxt);
+	plan->overlap = rom_plan_overlap(rom_value_text(set, row, 7, cxt));
+	plan->input = copied(set, row, 8, cxt);
+	plan->labels = copied(set, row, 9, cxt);
+	plan->catch_up = copied(set, row, 10, cxt);
+	plan->jitter = copied(set, row, 11, cxt);
+	plan->pause_on_failure = DatumGetInt32(rom_value(set, row, 12, &isnull));
 	if (isnull)
 		plan->pause_on_failure = 0;
-	plan->anchor = DatumGetTimestampTz(rom_value(row, 13, &isnull));
-	plan->after_at = DatumGetTimestampTz(rom_value(row, 14, &isnull));
-	(void) rom_value(row, 15, &isnull);
+	plan->anchor = DatumGetTimestampTz(rom_value(set, row, 13, &isnull));
+	plan->after_at = DatumGetTimestampTz(rom_value(set, row, 14, &isnull));
+	(void) rom_value(set, row, 15, &isnull);
 	plan->paused = !isnull;
-	plan->failed_in_row = DatumGetInt32(rom_value(row, 16, &isnull));
-	plan->missed = copied(row, 17, cxt);
-	plan->namespace = DatumGetInt32(rom_value(row, 18, &isnull));
-	plan->next_at = DatumGetTimestampTz(rom_value(row, 19, &isnull));
+	plan->failed_in_row = DatumGetInt32(rom_value(set, row, 16, &isnull));
+	plan->missed = copied(set, row, 17, cxt);
+	plan->namespace = DatumGetInt32(rom_value(set, row, 18, &isnull));
+	plan->next_at = DatumGetTimestampTz(rom_value(set, row, 19, &isnull));
 	if (isnull)
 		plan->next_at = DT_NOEND;
 	return plan;
@@ -226,16 +226,17 @@ rom_plan_due(TimestampTz now, const char *owner, Datum besides, int limit, RomPl
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		values[4] = {TimestampTzGetDatum(now), Int32GetDatum(limit)};
 	int			n;
+	RomRowSet	set;
 
 	if (owner != NULL)
 	{
 		values[2] = CStringGetTextDatum(owner);
 		values[3] = besides;
 	}
-	n = (int) rom_execute(owner != NULL ? &select_due_of : &select_due, values, NULL, 0);
+	n = (int) rom_execute_rows(&set, owner != NULL ? &select_due_of : &select_due, values, NULL, 0);
 	for (int i = 0; i < n; i++)
-		plans[i] = read_plan(i, cxt);
-	SPI_freetuptable(SPI_tuptable);
+		plans[i] = read_plan(&set, i, cxt);
+	rom_execute_free(&set);
 	return n;
 }
 
@@ -244,11 +245,12 @@ rom_plan_page(const RomPlan *last, int limit, RomPlan **plans)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		values[3] = {Int32GetDatum(last ? last->namespace : 0), CStringGetTextDatum(last ? last->name : ""), Int32GetDatum(limit)};
-	int			n = (int) rom_execute(&select_page, values, NULL, 0);
+	RomRowSet	set;
+	int			n = (int) rom_execute_rows(&set, &select_page, values, NULL, 0);
 
 	for (int i = 0; i < n; i++)
-		plans[i] = read_plan(i, cxt);
-	SPI_freetuptable(SPI_tuptable);
+		plans[i] = read_plan(&set, i, cxt);
+	rom_execute_free(&set);
 	return n;
 }
 
@@ -257,20 +259,21 @@ rom_plan_next_due(const char *owner, Datum besides, TimestampTz after)
 {
 	Datum		values[3] = {TimestampTzGetDatum(after)};
 	bool		isnull;
+	RomRowSet	set;
 
 	if (owner == NULL)
 	{
-		if (rom_execute(&select_next, NULL, NULL, 1) == 0)
+		if (rom_execute_rows(&set, &select_next, NULL, NULL, 1) == 0)
 			return DT_NOEND;
 	}
 	else
 	{
 		values[1] = CStringGetTextDatum(owner);
 		values[2] = besides;
-		if (rom_execute(&select_next_of, values, NULL, 1) == 0)
+		if (rom_execute_rows(&set, &select_next_of, values, NULL, 1) == 0)
 			return DT_NOEND;
 	}
-	return DatumGetTimestampTz(rom_value(0, 1, &isnull));
+	return DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
 }
 
 RomPlan *
@@ -279,10 +282,11 @@ rom_plan_lock(int32 namespace, const char *name, Oid caller)
 	Datum		values[2] = {Int32GetDatum(namespace), CStringGetTextDatum(name)};
 	RomPlan    *plan;
 	Oid			owner;
+	RomRowSet	set;
 
-	if (rom_execute(&select_one, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &select_one, values, NULL, 1) == 0)
 		return NULL;
-	plan = read_plan(0, CurrentMemoryContext);
+	plan = read_plan(&set, 0, CurrentMemoryContext);
 	owner = get_role_oid(plan->owner, true);
 	if (OidIsValid(owner) ? !has_privs_of_role(caller, owner) : !superuser_arg(caller))
 		ereport(ERROR,
@@ -296,14 +300,15 @@ rom_plan_lock_free(const RomPlan *plan, bool *held)
 {
 	Datum		values[2] = {Int32GetDatum(plan->namespace), CStringGetTextDatum(plan->name)};
 	RomPlan    *locked;
+	RomRowSet	set;
 
 	*held = false;
-	if (rom_execute(&select_free, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &select_free, values, NULL, 1) == 0)
 	{
 		*held = rom_execute(&select_there, values, NULL, 1) > 0;
 		return NULL;
 	}
-	locked = read_plan(0, CurrentMemoryContext);
+	locked = read_plan(&set, 0, CurrentMemoryContext);
 	rom_plan_understand(locked);
 	return locked;
 }

@@ -26,7 +26,6 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "defs/namespace.h"
@@ -34,6 +33,7 @@
 #include "instances/inbox.h"
 #include "instances/start.h"
 #include "memory/wake.h"
+#include "run/guc.h"
 #include "schedules/runs.h"
 #include "turn/hooks.h"
 
@@ -46,7 +46,7 @@ static RomStatement insert_run = {
 };
 
 static RomStatement set_live = {
-	"UPDATE romancy.t_schedule_run SET instance_id = $4, state = 1 WHERE namespace = $1 AND schedule = $2 AND scheduled_at = $3",
+	"UPDATE romancy.t_schedule_run SET instance_id = $4, state = " ROM_SQL_RUN_LIVE " WHERE namespace = $1 AND schedule = $2 AND scheduled_at = $3",
 	4, {INT4OID, TEXTOID, TIMESTAMPTZOID, UUIDOID}
 };
 
@@ -62,7 +62,7 @@ static RomStatement delete_run = {
 	"  AND i.wake_at IS NOT NULL))"
 
 static RomStatement select_live = {
-	"SELECT 1 FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = 1 AND r.state < 2 AND " LIVE_SQL
+	"SELECT 1 FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND " LIVE_SQL
 	" LIMIT 1",
 	2, {INT4OID, TEXTOID}
 };
@@ -73,18 +73,18 @@ static RomStatement select_generations = {
 	" LATERAL (SELECT i.instance_id, i.owner, i.priority, i.wake_at FROM romancy.t_instance i WHERE i.instance_id = r.instance_id"
 	"  UNION ALL SELECT i.instance_id, i.owner, i.priority, i.wake_at FROM romancy.t_instance i"
 	"  WHERE i.mailbox = r.instance_id AND i.status <> 'recurred') i"
-	" WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = 1 AND r.state < 2 AND i.wake_at IS NOT NULL",
+	" WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND i.wake_at IS NOT NULL",
 	2, {INT4OID, TEXTOID}
 };
 
 static RomStatement select_waiting = {
-	"SELECT r.scheduled_at FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = 0 AND r.state < 2"
+	"SELECT r.scheduled_at FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED
 	" ORDER BY r.scheduled_at",
 	2, {INT4OID, TEXTOID}
 };
 
 static RomStatement delete_waiting = {
-	"DELETE FROM romancy.t_schedule_run WHERE namespace = $1 AND schedule = $2 AND state = 0 AND state < 2",
+	"DELETE FROM romancy.t_schedule_run WHERE namespace = $1 AND schedule = $2 AND state = " ROM_SQL_RUN_WAITING " AND state < " ROM_SQL_RUN_ENDED,
 	2, {INT4OID, TEXTOID}
 };
 
@@ -108,7 +108,7 @@ static RomStatement end_run = {
 	" paused_by = CASE WHEN p.pauses THEN 'romancy' ELSE s.paused_by END,"
 	" note = CASE WHEN p.pauses THEN pg_catalog.format('%s failed runs in a row', s.failed_in_row + 1) ELSE s.note END,"
 	" due_at = CASE WHEN p.pauses OR s.paused_at IS NOT NULL THEN NULL"
-	"  WHEN EXISTS (SELECT FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.state = 0 AND r.state < 2)"
+	"  WHEN EXISTS (SELECT FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED ")"
 	"  THEN '-infinity' ELSE s.due_at END"
 	" FROM (SELECT x.namespace, x.name, $4 > 0 AND x.paused_at IS NULL AND x.failed_in_row + 1 >= x.pause_on_failure IS TRUE AS pauses"
 	"  FROM romancy.t_schedule x WHERE x.namespace = $1 AND x.name = $2) p"
@@ -141,9 +141,10 @@ int
 rom_runs_waiting(const RomPlan *plan)
 {
 	Datum		values[2] = {PLAN_KEY(plan)};
-	int			n = (int) rom_execute(&select_waiting, values, NULL, 0);
+	RomRowSet	set;
+	int			n = (int) rom_execute_rows(&set, &select_waiting, values, NULL, 0);
 
-	SPI_freetuptable(SPI_tuptable);
+	rom_execute_free(&set);
 	return n;
 }
 
@@ -328,8 +329,8 @@ static void
 end_previous(const RomPlan *plan, TimestampTz time, RomInboxKind kind)
 {
 	Datum		values[2] = {PLAN_KEY(plan)};
-	int			n = (int) rom_execute(&select_generations, values, NULL, 0);
-	SPITupleTable *table = SPI_tuptable;
+	RomRowSet	set;
+	int			n = (int) rom_execute_rows(&set, &select_generations, values, NULL, 0);
 	RomJb		jb;
 	Jsonb	   *detail;
 
@@ -341,16 +342,16 @@ end_previous(const RomPlan *plan, TimestampTz time, RomInboxKind kind)
 	for (int i = 0; i < n; i++)
 	{
 		bool		isnull;
-		pg_uuid_t	id = *DatumGetUUIDP(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull));
-		Oid			owner = get_role_oid(SPI_getvalue(table->vals[i], table->tupdesc, 2), true);
-		int32		priority = DatumGetInt32(SPI_getbinval(table->vals[i], table->tupdesc, 3, &isnull));
+		pg_uuid_t	id = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		Oid			owner = get_role_oid(rom_value_text(&set, i, 2, CurrentMemoryContext), true);
+		int32		priority = DatumGetInt32(rom_value(&set, i, 3, &isnull));
 
 		rom_inbox_insert(&id, kind, NULL, NULL, NULL, detail);
 		if (OidIsValid(owner))
 			rom_wake_ready(&id, owner, priority);
 		rom_wake_cancel(&id);
 	}
-	SPI_freetuptable(table);
+	rom_execute_free(&set);
 }
 
 /* The time is to wait, if so many may; else it is missed. */
@@ -403,14 +404,15 @@ void
 rom_runs_start_waiting(RomPlan *plan)
 {
 	Datum		values[2] = {PLAN_KEY(plan)};
+	RomRowSet	set;
 
 	while (plan->pause_note == NULL && !rom_runs_live(plan))
 	{
 		bool		isnull;
 
-		if (rom_execute(&select_waiting, values, NULL, 1) == 0)
+		if (rom_execute_rows(&set, &select_waiting, values, NULL, 1) == 0)
 			return;
-		(void) try_start(plan, DatumGetTimestampTz(rom_value(0, 1, &isnull)));
+		(void) try_start(plan, DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull)));
 	}
 }
 
@@ -423,12 +425,13 @@ find_and_lock(RomTurn *turn, RomRunState *state, Datum *key)
 {
 	Datum		values[1] = {UUIDPGetDatum(&turn->inst->mailbox)};
 	bool		isnull;
+	RomRowSet	set;
 
-	if (rom_execute(&find_run, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &find_run, values, NULL, 1) == 0)
 		return false;
-	key[0] = rom_value(0, 1, &isnull);
-	key[1] = CStringGetTextDatum(rom_value_text(0, 2, CurrentMemoryContext));
-	*state = (RomRunState) DatumGetInt16(rom_value(0, 3, &isnull));
+	key[0] = rom_value(&set, 0, 1, &isnull);
+	key[1] = CStringGetTextDatum(rom_value_text(&set, 0, 2, CurrentMemoryContext));
+	*state = (RomRunState) DatumGetInt16(rom_value(&set, 0, 3, &isnull));
 	rom_execute(&lock_schedule, key, NULL, 1);
 	return true;
 }
@@ -449,6 +452,7 @@ run_ended(RomTurn *turn, RomStatus status)
 	Datum		values[6];
 	bool		isnull;
 	TimestampTz due;
+	RomRowSet	set;
 
 	if (status == ROM_STATUS_RECURRED)
 		return;
@@ -459,9 +463,9 @@ run_ended(RomTurn *turn, RomStatus status)
 	values[3] = Int64GetDatum(status == ROM_STATUS_FAILED);
 	values[4] = Int64GetDatum(status == ROM_STATUS_CANCELLED);
 	values[5] = TimestampTzGetDatum(rom_now());
-	if (rom_execute(&end_run, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &end_run, values, NULL, 1) == 0)
 		return;
-	due = DatumGetTimestampTz(rom_value(0, 1, &isnull));
+	due = DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
 	if (!isnull && due == DT_NOBEGIN)
 		rom_wake_sweep(rom_plan_sweep(), 0);
 }

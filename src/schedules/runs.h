@@ -12,12 +12,16 @@
 
 #include "schedules/plan.h"
 
-/* t_schedule_run.state */
+/* Stored in t_schedule_run.state: numbers never change their meaning. For SQL: ROM_SQL_RUN_WAITING. */
+#define ROM_SQL_RUN_WAITING	"0"
+#define ROM_SQL_RUN_LIVE	"1"
+#define ROM_SQL_RUN_ENDED	"2"
+
 typedef enum RomRunState
 {
-	ROM_RUN_WAITING,			/* -> live [rom_runs_start_waiting] */
-	ROM_RUN_LIVE,				/* -> ended [the end hook] */
-	ROM_RUN_ENDED				/* -> live, by retry_workflow [the renew hook] */
+	ROM_RUN_WAITING = 0,		/* -> live [rom_runs_start_waiting] */
+	ROM_RUN_LIVE = 1,			/* -> ended [the end hook] */
+	ROM_RUN_ENDED = 2			/* -> live, by retry_workflow [the renew hook] */
 } RomRunState;
 
 /* Runs that may wait with queue_all. */

@@ -29,7 +29,7 @@ PG_FUNCTION_INFO_V1(romancy_describe_schedule);
 #define TIMES_MAX 100000
 
 /*
- * romancy.schedule_times(cron text, timezone text, after timestamptz, n int) → setof timestamptz
+ * romancy.schedule_times(cron text, timezone text, after timestamptz, n int) -> setof timestamptz
  *
  * The n times after "after" (null: now) in the zone; fewer where a timestamp cannot hold more. Periods of @every begin at "after",
  * and H stands for the hash of an empty name. Errors: RM012 for an expression, a zone or a time that
@@ -76,7 +76,7 @@ romancy_schedule_times(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* romancy.describe_schedule(cron text) → text: the expression in English. RM012 where it is none. */
+/* romancy.describe_schedule(cron text) -> text: the expression in English. RM012 where it is none. */
 Datum
 romancy_describe_schedule(PG_FUNCTION_ARGS)
 {

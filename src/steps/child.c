@@ -55,29 +55,29 @@ typedef struct ChildOptions
 } ChildOptions;
 
 static RomStatement select_live = {
-	"select owner, priority from romancy.t_instance"
-	" where instance_id = $1 and wake_at is not null",
+	"SELECT owner, priority FROM romancy.t_instance"
+	" WHERE instance_id = $1 AND wake_at IS NOT NULL",
 	1, {UUIDOID}
 };
 
 static RomStatement select_children = {
-	"select instance_id, owner, priority from romancy.t_instance"
-	" where parent_id = $1 and wake_at is not null"
-	" and parent_close is distinct from 'abandon'",
+	"SELECT instance_id, owner, priority FROM romancy.t_instance"
+	" WHERE parent_id = $1 AND wake_at IS NOT NULL"
+	" AND parent_close IS DISTINCT FROM 'abandon'",
 	1, {UUIDOID}
 };
 
 /* The last generation of the last child of a step; a turn of it that is under way ends first, and tells or sees a live parent. */
 static RomStatement select_former = {
-	"select instance_id, status, output, priority, labels, deadline - created_at"
-	" from romancy.t_instance where parent_id = $1 and parent_step = $2"
-	" order by created_at desc, instance_id desc limit 1 for share",
+	"SELECT instance_id, status, output, priority, labels, deadline - created_at"
+	" FROM romancy.t_instance WHERE parent_id = $1 AND parent_step = $2"
+	" ORDER BY created_at DESC, instance_id DESC LIMIT 1 FOR SHARE",
 	2, {UUIDOID, TEXTOID}
 };
 
 static RomStatement select_newer = {
-	"select 1 from romancy.t_instance"
-	" where parent_id = $1 and parent_step = $2 and wake_at is not null and instance_id <> $3",
+	"SELECT 1 FROM romancy.t_instance"
+	" WHERE parent_id = $1 AND parent_step = $2 AND wake_at IS NOT NULL AND instance_id <> $3",
 	3, {UUIDOID, TEXTOID, UUIDOID}
 };
 
@@ -308,23 +308,24 @@ take_former(RomTurn *turn, const char *step, ChildOptions *options)
 	RomEngine	engine;
 	bool		kept = false;
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	values[1] = CStringGetTextDatum(step);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_former, values, NULL, 1) == 1)
+	if (rom_execute_rows(&set, &select_former, values, NULL, 1) == 1)
 	{
-		pg_uuid_t	id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
-		RomStatus	status = rom_instance_status_from_datum(rom_value(0, 2, &isnull));
-		Datum		output = rom_value_copy(0, 3, &isnull, cxt);
+		pg_uuid_t	id = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
+		RomStatus	status = rom_instance_status_from_datum(rom_value(&set, 0, 2, &isnull));
+		Datum		output = rom_value_copy(&set, 0, 3, &isnull, cxt);
 		Jsonb	   *result = isnull ? NULL : (Jsonb *) DatumGetPointer(output);
 		Datum		value;
 
 		options->has_priority = true;
-		options->priority = DatumGetInt32(rom_value(0, 4, &isnull));
-		value = rom_value_copy(0, 5, &isnull, cxt);
+		options->priority = DatumGetInt32(rom_value(&set, 0, 4, &isnull));
+		value = rom_value_copy(&set, 0, 5, &isnull, cxt);
 		options->labels = isnull ? NULL : (Jsonb *) DatumGetPointer(value);
-		value = rom_value_copy(0, 6, &isnull, cxt);
+		value = rom_value_copy(&set, 0, 6, &isnull, cxt);
 		options->execution_timeout = isnull ? NULL : DatumGetIntervalP(value);
 		if (status == ROM_STATUS_COMPLETED)
 		{
@@ -388,15 +389,16 @@ tell_parent(RomTurn *turn, RomStatus status)
 	char	   *owner;
 	int32		priority;
 	bool		isnull;
+	RomRowSet	set;
 
 	if (!inst->has_parent || !ROM_STATUS_IS_FINAL(status) ||
 		status == ROM_STATUS_RECURRED)
 		return;
 	values[0] = UUIDPGetDatum(&inst->parent_id);
-	if (rom_execute(&select_live, values, NULL, 1) == 0)
+	if (rom_execute_rows(&set, &select_live, values, NULL, 1) == 0)
 		return;
-	owner = rom_value_text(0, 1, CurrentMemoryContext);
-	priority = DatumGetInt32(rom_value(0, 2, &isnull));
+	owner = rom_value_text(&set, 0, 1, CurrentMemoryContext);
+	priority = DatumGetInt32(rom_value(&set, 0, 2, &isnull));
 	tell(&inst->parent_id, inst->parent_step, &inst->id, status,
 		 status == ROM_STATUS_COMPLETED ? turn->out.output : NULL,
 		 status == ROM_STATUS_COMPLETED ? NULL : parents_error(turn));
@@ -409,8 +411,8 @@ cancel_children(RomTurn *turn, RomStatus status)
 {
 	Datum		values[1] = {UUIDPGetDatum(&turn->inst->id)};
 	MemoryContext cxt = CurrentMemoryContext;
-	uint64		n = rom_execute(&select_children, values, NULL, 0);
-	SPITupleTable *table = SPI_tuptable;
+	RomRowSet	set;
+	uint64		n = rom_execute_rows(&set, &select_children, values, NULL, 0);
 	RomJb		jb;
 	Jsonb	   *detail;
 
@@ -428,10 +430,9 @@ cancel_children(RomTurn *turn, RomStatus status)
 		char	   *owner;
 		int32		priority;
 
-		SPI_tuptable = table;
-		id = *DatumGetUUIDP(rom_value(i, 1, &isnull));
-		owner = rom_value_text(i, 2, cxt);
-		priority = DatumGetInt32(rom_value(i, 3, &isnull));
+		id = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		owner = rom_value_text(&set, i, 2, cxt);
+		priority = DatumGetInt32(rom_value(&set, i, 3, &isnull));
 		rom_inbox_insert(&id, ROM_INBOX_CANCEL, NULL, NULL, NULL, detail);
 		rom_wake_ready(&id, get_role_oid(owner, true), priority);
 		rom_wake_cancel(&id);
@@ -460,7 +461,7 @@ rom_child_init(void)
 /*
  * romancy.spawn_workflow(name text, input jsonb, activity_id text,
  * on_parent_close text, version int, priority int, labels jsonb,
- * execution_timeout interval) → text
+ * execution_timeout interval) -> text
  *
  * In a workflow: starts a child and returns its handle, for await(). All but the
  * name may be null. on_parent_close: cancel (default) or abandon. priority: null for
@@ -476,7 +477,7 @@ romancy_spawn_workflow(PG_FUNCTION_ARGS)
 /*
  * romancy.call_workflow(name text, input jsonb, activity_id text,
  * on_parent_close text, version int, priority int, labels jsonb,
- * execution_timeout interval) → jsonb
+ * execution_timeout interval) -> jsonb
  *
  * In a workflow: starts a child, waits for it and returns its result, or raises
  * its error: RM008 if it was cancelled. Arguments and errors as for spawn_workflow.

@@ -77,7 +77,7 @@ require_activity(RomTurn *turn, const char *name)
 }
 
 /*
- * romancy.register_compensation(activity text, input jsonb) → void
+ * romancy.register_compensation(activity text, input jsonb) -> void
  *
  * In a workflow: has activity run with input if the instance does not complete.
  * Errors: 22004 no name, RM004 outside a handler, RM012 an empty or too long name. An activity that does not exist
@@ -168,7 +168,7 @@ const RomPrimitive rom_primitive_compensate = {
 };
 
 /*
- * romancy.compensate() → int
+ * romancy.compensate() -> int
  *
  * In a workflow: runs the compensations that are registered now, last in first
  * out, and returns how many succeeded; one that fails for good is in history. Errors:

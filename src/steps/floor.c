@@ -11,6 +11,7 @@
 #include "steps/activity.h"
 #include "steps/child.h"
 #include "steps/floor.h"
+#include "steps/profile.h"
 #include "steps/throttle.h"
 #include "steps/timer.h"
 #include "steps/turnstile.h"
@@ -22,6 +23,7 @@
 void
 rom_steps_init(void)
 {
+	rom_profile_init();
 	rom_turnstile_init();
 	rom_throttle_init();
 	rom_evaluate_init();

@@ -29,7 +29,7 @@ rom_report_put(const pg_uuid_t *id, RomProgress *progress, const char *note)
 	if (note != NULL)
 		memcpy(progress->note, note, pg_mbcliplen(note, strlen(note), ROM_NOTE_MAX - 1));
 	rom_progress_put(id, progress);
-	rom_waiter_notify(rom_waiter_key('p', id, sizeof(pg_uuid_t)));
+	rom_waiter_notify(rom_waiter_key(ROM_INSTANCE_PROGRESS_KEY, id, sizeof(pg_uuid_t)));
 }
 
 /*

@@ -61,8 +61,8 @@ typedef struct Hold
 /* A token that this transaction took, or booked. */
 typedef struct Taken
 {
+	RomNote		note;
 	uint64		key;
-	int			level;			/* of the subtransaction that it falls with */
 	bool		own;			/* from the session's own bucket */
 	RomTaking	taking;
 	int32		namespace;
@@ -78,13 +78,19 @@ typedef struct OwnTokens
 
 static HTAB *own_tokens = NULL;
 
-/* Both in TopMemoryContext. */
+/* In TopMemoryContext. */
 static Hold *holds = NULL;
 static int	nholds = 0;
 static int	holds_size = 0;
-static Taken *taken = NULL;
-static int	ntaken = 0;
-static int	taken_size = 0;
+
+static RomNotes notes = {.size = sizeof(Taken)};
+
+/* taken_at is number i of what was taken. */
+static Taken *
+taken_at(int i)
+{
+	return (Taken *) notes.array + i;
+}
 
 static uint64
 key_of(int32 namespace, const char *activity)
@@ -150,26 +156,24 @@ end_holds(bool commit)
 int
 rom_throttle_mark(void)
 {
-	return ntaken;
+	return notes.count;
 }
 
-void
-rom_throttle_back(int mark)
+/* undo gives a token back. */
+static void
+undo(void *undone)
 {
-	while (ntaken > mark)
+	Taken	   *note = undone;
+
+	if (note->own)
 	{
-		Taken	   *note = &taken[--ntaken];
+		OwnTokens  *own = own_tokens ? hash_search(own_tokens, &note->key, HASH_FIND, NULL) : NULL;
 
-		if (note->own)
-		{
-			OwnTokens  *own = own_tokens ? hash_search(own_tokens, &note->key, HASH_FIND, NULL) : NULL;
-
-			if (own != NULL)
-				rom_turnstile_undo(&own->tokens, &note->taking);
-		}
-		else
-			rom_turnstile_give_back(note->key, &note->taking);
+		if (own != NULL)
+			rom_turnstile_undo(&own->tokens, &note->taking);
 	}
+	else
+		rom_turnstile_give_back(note->key, &note->taking);
 }
 
 /* record writes down what the buckets have left that this transaction has taken from. */
@@ -177,15 +181,15 @@ static void
 record(void)
 {
 	/* (the extension may have been dropped in the same transaction) */
-	if (ntaken == 0 || !OidIsValid(rom_extension_oid()))
+	if (notes.count == 0 || !OidIsValid(rom_extension_oid()))
 		return;
-	for (int i = 0; i < ntaken; i++)
+	for (int i = 0; i < notes.count; i++)
 	{
-		Taken	   *note = &taken[i];
+		Taken	   *note = taken_at(i);
 		bool		newest = note->taking.record && !note->own;
 
-		for (int later = i + 1; later < ntaken && newest; later++)
-			newest = !taken[later].taking.record || taken[later].own || taken[later].key != note->key;
+		for (int later = i + 1; later < notes.count && newest; later++)
+			newest = !taken_at(later)->taking.record || taken_at(later)->own || taken_at(later)->key != note->key;
 		if (newest)
 			rom_bucket_rows_write(psprintf(SCOPE, note->namespace), note->activity, note->taking.left, note->taking.at,
 								  note->taking.period);
@@ -196,10 +200,14 @@ record(void)
 static void
 recorded(void)
 {
-	for (int i = 0; i < ntaken; i++)
-		if (taken[i].taking.record && !taken[i].own)
-			rom_turnstile_recorded(taken[i].key, taken[i].taking.at);
-	ntaken = 0;
+	for (int i = 0; i < notes.count; i++)
+	{
+		Taken	   *note = taken_at(i);
+
+		if (note->taking.record && !note->own)
+			rom_turnstile_recorded(note->key, note->taking.at);
+	}
+	rom_xact_forget(&notes);
 }
 
 static void
@@ -211,37 +219,7 @@ pre_commit(bool prepare)
 static void
 prepared(void)
 {
-	ntaken = 0;
-}
-
-static void
-aborted(void)
-{
-	rom_throttle_back(0);
-}
-
-/* first_of is the first of what was taken in a subtransaction of this level, or in one inside it. */
-static int
-first_of(int level)
-{
-	int			mark = ntaken;
-
-	while (mark > 0 && taken[mark - 1].level >= level)
-		mark--;
-	return mark;
-}
-
-static void
-sub_aborted(int level)
-{
-	rom_throttle_back(first_of(level));
-}
-
-static void
-sub_committed(int level)
-{
-	for (int i = first_of(level); i < ntaken; i++)
-		taken[i].level = level - 1;
+	rom_xact_forget(&notes);
 }
 
 static void
@@ -275,16 +253,7 @@ prepare(void)
 		holds = repalloc(holds, 2 * holds_size * sizeof(Hold));
 		holds_size *= 2;
 	}
-	if (taken == NULL)
-	{
-		taken = MemoryContextAlloc(TopMemoryContext, 32 * sizeof(Taken));
-		taken_size = 32;
-	}
-	else if (ntaken == taken_size)
-	{
-		taken = repalloc(taken, 2 * taken_size * sizeof(Taken));
-		taken_size *= 2;
-	}
+	rom_xact_reserve(&notes, 1);
 	if (registered)
 		return;
 	registered = true;
@@ -318,7 +287,7 @@ rom_throttle_admit(int32 namespace, const char *activity, const RomThrottle *thr
 	RomPassage	passage = {0};
 	RomAdmission result = ROM_ADMITTED;
 	Hold	   *hold = NULL;
-	Taken	   *note;
+	Taken		taken;
 
 	passage.now = rom_now();
 	passage.random = 0.5 + 0.5 * pg_prng_double(&pg_global_prng_state);
@@ -328,9 +297,8 @@ rom_throttle_admit(int32 namespace, const char *activity, const RomThrottle *thr
 	if (passage.token && !rom_turnstile_is_known(key))
 		(void) rom_bucket_rows_read(psprintf(SCOPE, namespace), activity, &passage.left, &passage.left_at);
 	prepare();
-	note = &taken[ntaken];		/* it counts if something was taken or booked */
-	memset(note, 0, sizeof(Taken));
-	passage.taking = &note->taking;
+	memset(&taken, 0, sizeof(Taken));
+	passage.taking = &taken.taking;
 	for (int i = 0; i < nholds && hold == NULL; i++)
 		if (holds[i].key == key)
 			hold = &holds[i];
@@ -357,14 +325,14 @@ rom_throttle_admit(int32 namespace, const char *activity, const RomThrottle *thr
 		if (!rom_turnstile_take(bucket, asker, passage.now, 0, DT_NOEND, passage.taking))
 			result = ROM_HELD_TOKEN;
 	}
-	if (note->taking.booked > 0 || (result == ROM_ADMITTED && throttle->rate > 0))
+	if (taken.taking.booked > 0 || (result == ROM_ADMITTED && throttle->rate > 0))
 	{
-		note->key = key;
-		note->level = asker->level;
-		note->own = own;
-		note->namespace = namespace;
-		strlcpy(note->activity, activity, sizeof(note->activity));
-		ntaken++;
+		taken.key = key;
+		taken.note.level = asker->level;
+		taken.own = own;
+		taken.namespace = namespace;
+		strlcpy(taken.activity, activity, sizeof(taken.activity));
+		*(Taken *) rom_xact_note(&notes, asker->level) = taken;
 	}
 	if (result == ROM_ADMITTED)
 	{
@@ -410,20 +378,25 @@ rom_throttle_changed(int32 namespace, const char *activity)
 	rom_wake_call(changed, &key, sizeof(key));
 }
 
+static const RomXactPart part = {
+	.name = "slots and tokens of activities in the database",
+	.order = ROM_XACT_GIVE_BACK,
+	.pre_commit = pre_commit,
+	.committed = recorded,
+	.prepared = prepared,
+	.after_locks = after_locks,
+	.notes = &notes,
+	.undo = undo,
+};
+
+void
+rom_throttle_back(int mark)
+{
+	rom_xact_undo(&part, mark);
+}
+
 void
 rom_throttle_init(void)
 {
-	static const RomXactPart part = {
-		.name = "slots and tokens of activities in the database",
-		.order = ROM_XACT_GIVE_BACK,
-		.pre_commit = pre_commit,
-		.committed = recorded,
-		.prepared = prepared,
-		.aborted = aborted,
-		.after_locks = after_locks,
-		.sub_committed = sub_committed,
-		.sub_aborted = sub_aborted,
-	};
-
 	rom_xact_register(&part);
 }

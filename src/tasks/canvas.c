@@ -58,10 +58,10 @@ typedef struct OpenJoin
 } OpenJoin;
 
 static Jsonb *
-jsonb_column(uint64 row, int col)
+jsonb_column(const RomRowSet *set, uint64 row, int col)
 {
 	bool		isnull;
-	Datum		value = rom_value_copy(row, col, &isnull, CurrentMemoryContext);
+	Datum		value = rom_value_copy(set, row, col, &isnull, CurrentMemoryContext);
 
 	return isnull ? NULL : DatumGetJsonbP(value);
 }
@@ -84,26 +84,27 @@ open_joins(const pg_uuid_t *id, OpenJoin **joins)
 	Datum		values[1];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	/* forget first, then count: an end in between wakes the instance again */
 	values[0] = UUIDPGetDatum(id);
-	rows = rom_execute(&list, values, NULL, 0);
+	rows = rom_execute_rows(&set, &list, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		rom_fanin_forget(DatumGetUUIDP(rom_value(i, 1, &isnull)));
-	rows = rom_execute(&select, values, NULL, 0);
+		rom_fanin_forget(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)));
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
 	*joins = palloc_array(OpenJoin, rows + 1);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		OpenJoin   *join = &(*joins)[i];
 
-		join->id = *DatumGetUUIDP(rom_value(i, 1, &isnull));
-		join->members = DatumGetInt32(rom_value(i, 2, &isnull));
-		join->path = rom_value_text(i, 3, cxt);
-		join->body = jsonb_column(i, 4);
-		join->options = jsonb_column(i, 5);
-		join->next = jsonb_column(i, 6);
-		join->ended = DatumGetInt64(rom_value(i, 7, &isnull));
+		join->id = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		join->members = DatumGetInt32(rom_value(&set, i, 2, &isnull));
+		join->path = rom_value_text(&set, i, 3, cxt);
+		join->body = jsonb_column(&set, i, 4);
+		join->options = jsonb_column(&set, i, 5);
+		join->next = jsonb_column(&set, i, 6);
+		join->ended = DatumGetInt64(rom_value(&set, i, 7, &isnull));
 	}
 	return rows;
 }
@@ -130,15 +131,16 @@ close_join(RomCanvas *canvas, OpenJoin *join)
 	uint64		rows;
 	Jsonb	  **results;
 	Jsonb	   *error = NULL;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(&canvas->id);
 	values[1] = UUIDPGetDatum(&join->id);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	results = palloc_array(Jsonb *, rows + 1);
 	for (uint64 i = 0; i < rows && error == NULL; i++)
 	{
-		error = jsonb_column(i, 2);
-		results[i] = jsonb_column(i, 1);
+		error = jsonb_column(&set, i, 2);
+		results[i] = jsonb_column(&set, i, 1);
 	}
 	values[0] = UUIDPGetDatum(&join->id);
 	rom_execute(error ? &fail : &delete, values, NULL, 0);
@@ -191,13 +193,14 @@ rom_canvas_find(const char *owner, pg_uuid_t *ids, int max)
 	bool		nulls[2] = {owner == NULL, false};
 	bool		isnull;
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = owner ? CStringGetTextDatum(owner) : (Datum) 0;
 	values[1] = Int32GetDatum(max);
-	rows = rom_execute(&select, values, nulls, 0);
+	rows = rom_execute_rows(&set, &select, values, nulls, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
 		Oid			role;
 
 		if (owner != NULL)
@@ -205,8 +208,8 @@ rom_canvas_find(const char *owner, pg_uuid_t *ids, int max)
 			ids[i] = *id;
 			continue;
 		}
-		role = get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true);
-		rom_wake_ready(id, role, DatumGetInt32(rom_value(i, 3, &isnull)));
+		role = get_role_oid(rom_value_text(&set, i, 2, CurrentMemoryContext), true);
+		rom_wake_ready(id, role, DatumGetInt32(rom_value(&set, i, 3, &isnull)));
 	}
 	return rows;
 }
@@ -306,18 +309,19 @@ rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count)
 		1, {UUIDOID}
 	};
 	static RomStatement running = {
-		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state IN (1, 6)",
+		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")",
 		1, {UUIDOID}
 	};
 	Datum		values[1];
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(id);
-	rom_execute(&ended, values, NULL, 0);
-	count->completed = DatumGetInt64(rom_value(0, 1, &isnull));
-	count->failed = DatumGetInt64(rom_value(0, 2, &isnull));
-	rom_execute(&running, values, NULL, 0);
-	count->running = DatumGetInt64(rom_value(0, 1, &isnull));
+	rom_execute_rows(&set, &ended, values, NULL, 0);
+	count->completed = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+	count->failed = DatumGetInt64(rom_value(&set, 0, 2, &isnull));
+	rom_execute_rows(&set, &running, values, NULL, 0);
+	count->running = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
 }
 
 /* canvas_end keeps the last count with the instance. What retry_workflow needs of one that has failed is kept, too; and the ends of all tasks, for canvas_tasks. */
@@ -357,12 +361,13 @@ canvas_close(RomTurn *turn, RomStatus status)
 	Datum		id = UUIDPGetDatum(&turn->inst->id);
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	if ((turn->inst->flags & ROM_IS_CANVAS) == 0)
 		return;
-	rows = rom_execute(&select, &id, NULL, 0);
+	rows = rom_execute_rows(&set, &select, &id, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		rom_fanin_forget(DatumGetUUIDP(rom_value(i, 1, &isnull)));
+		rom_fanin_forget(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)));
 	rom_fanin_forget(&turn->inst->id);
 }
 
@@ -382,20 +387,21 @@ gather(RomTurn *turn)
 		1, {UUIDOID}
 	};
 	static RomStatement running = {
-		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND kind = 1 AND queue = '' AND state <> 3",
+		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND kind = " ROM_SQL_TASK_CANVAS " AND queue = '' AND state <> " ROM_SQL_TASK_DEAD,
 		1, {UUIDOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		id = UUIDPGetDatum(&turn->inst->id);
 	bool		still = rom_execute(&running, &id, NULL, 1) > 0;
-	uint64		rows = rom_execute(&ended, &id, NULL, 0);
+	RomRowSet	set;
+	uint64		rows = rom_execute_rows(&set, &ended, &id, NULL, 0);
 
 	MemoryContextSwitchTo(cxt);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		char	   *step = rom_value_text(i, 1, cxt);
-		Jsonb	   *input = jsonb_column(i, 3);
-		Jsonb	   *result = jsonb_column(i, 4);
+		char	   *step = rom_value_text(&set, i, 1, cxt);
+		Jsonb	   *input = jsonb_column(&set, i, 3);
+		Jsonb	   *result = jsonb_column(&set, i, 4);
 		RomEvent   *event;
 		RomJb		jb;
 
@@ -405,7 +411,7 @@ gather(RomTurn *turn)
 		rom_jb_begin(&jb);
 		rom_jb_json(&jb, "input", input ? input : rom_jb_null_document());
 		rom_jb_json(&jb, "result", result ? result : rom_jb_null_document());
-		event->name = rom_value_text(i, 2, turn->cxt);
+		event->name = rom_value_text(&set, i, 2, turn->cxt);
 		event->input = rom_context_copy_jsonb(turn, rom_jb_end(&jb));
 		rom_replay_append(turn, event);
 	}
@@ -416,7 +422,7 @@ gather(RomTurn *turn)
 static void
 progress_end(RomTurn *turn, RomStatus status)
 {
-	rom_wake_key(rom_waiter_key('p', &turn->inst->id, sizeof(pg_uuid_t)));
+	rom_wake_key(rom_waiter_key(ROM_INSTANCE_PROGRESS_KEY, &turn->inst->id, sizeof(pg_uuid_t)));
 }
 
 /* delete_instances is for instances that are deleted. */
@@ -430,23 +436,21 @@ delete_instances(Datum ids)
 	};
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		values[1];
-	SPITupleTable *table;
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = ids;
-	rows = rom_execute(&delete, values, NULL, 0);
-	table = SPI_tuptable;
+	rows = rom_execute_rows(&set, &delete, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		RomTask		task = {0};
 		bool		isnull;
 
-		SPI_tuptable = table;
-		task.state = DatumGetInt16(rom_value(i, 1, &isnull));
-		task.kind = DatumGetInt16(rom_value(i, 2, &isnull));
-		task.queue = rom_value_text(i, 3, cxt);
-		task.activity = rom_value_text(i, 4, cxt);
-		task.limit_key = rom_value_text(i, 5, cxt);
+		task.state = DatumGetInt16(rom_value(&set, i, 1, &isnull));
+		task.kind = DatumGetInt16(rom_value(&set, i, 2, &isnull));
+		task.queue = rom_value_text(&set, i, 3, cxt);
+		task.activity = rom_value_text(&set, i, 4, cxt);
+		task.limit_key = rom_value_text(&set, i, 5, cxt);
 		if (task.state == ROM_TASK_RUNNING)
 			rom_task_ended(&task);
 	}

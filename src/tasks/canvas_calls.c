@@ -267,7 +267,7 @@ romancy_canvas_tasks(PG_FUNCTION_ARGS)
 		"  WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' END END AS status, t.attempt, t.input, NULL::jsonb AS result,"
 		"  t.errors OPERATOR(pg_catalog.->) -1 AS error, coalesce(r.since, t.started_at) AS started_at, NULL::timestamptz AS finished_at"
 		"  FROM romancy.t_task t LEFT JOIN romancy.t_running() r ON r.id = t.task_id"
-		"  WHERE t.instance_id = $1 AND t.kind = 1 AND t.state <> 3"
+		"  WHERE t.instance_id = $1 AND t.kind = " ROM_SQL_TASK_CANVAS " AND t.state <> " ROM_SQL_TASK_DEAD
 		" UNION ALL SELECT pg_catalog.substr(r.step, pg_catalog.length(r.activity) + 2), r.activity,"
 		"  CASE WHEN r.error IS NULL THEN 'completed' ELSE 'failed' END, r.attempt, r.input, r.value, r.error, r.started_at, r.finished_at"
 		"  FROM romancy.t_canvas_result r WHERE r.instance_id = $1 AND r.step IS NOT NULL)"
@@ -285,6 +285,7 @@ romancy_canvas_tasks(PG_FUNCTION_ARGS)
 	Jsonb	   *json;
 	bool		isnull;
 	uint64		rows;
+	RomRowSet	set;
 
 	rom_steer_head(id, false, &head);
 	if (!(head.flags & ROM_IS_CANVAS))
@@ -295,20 +296,20 @@ romancy_canvas_tasks(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	values[0] = UUIDPGetDatum(id);
 	rom_engine_begin(&engine);
-	rom_execute(&signature, values, NULL, 1);
-	json = DatumGetJsonbP(rom_value_copy(0, 1, &isnull, cxt));
+	rom_execute_rows(&set, &signature, values, NULL, 1);
+	json = DatumGetJsonbP(rom_value_copy(&set, 0, 1, &isnull, cxt));
 	MemoryContextSwitchTo(cxt);
 	list_members(&members, json, "");
 	values[1] = text_array(members.paths, members.count);
 	values[2] = text_array(members.names, members.count);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		Datum		row[9];
 		bool		nulls[9];
 
 		for (int c = 0; c < 9; c++)
-			row[c] = rom_value(i, c + 1, &nulls[c]);
+			row[c] = rom_value(&set, i, c + 1, &nulls[c]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row, nulls);
 	}
 	rom_engine_end(&engine);
@@ -325,8 +326,8 @@ Datum
 romancy_cancel_task(PG_FUNCTION_ARGS)
 {
 	static RomStatement take = {
-		"SELECT " ROM_TASK_COLUMNS " FROM romancy.t_task t WHERE t.instance_id = $1 AND t.kind = 1"
-		" AND pg_catalog.substr(t.step, pg_catalog.length(t.activity) + 2) = $2 AND t.state IN (0, 1, 2, 5) LIMIT 1 FOR UPDATE SKIP LOCKED",
+		"SELECT " ROM_TASK_COLUMNS " FROM romancy.t_task t WHERE t.instance_id = $1 AND t.kind = " ROM_SQL_TASK_CANVAS
+		" AND pg_catalog.substr(t.step, pg_catalog.length(t.activity) + 2) = $2 AND t.state IN (" ROM_SQL_TASK_READY ", " ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_WAITING ", " ROM_SQL_TASK_PARKED ") LIMIT 1 FOR UPDATE SKIP LOCKED",
 		2, {UUIDOID, TEXTOID}
 	};
 	pg_uuid_t  *id = rom_arg_uuid(fcinfo, 0, "instance_id");
@@ -337,16 +338,17 @@ romancy_cancel_task(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	RomTask    *task = NULL;
 	RomRetryPolicy policy;
+	RomRowSet	set;
 
 	rom_context_refuse_handler("cancel_task");
 	rom_steer_head(id, true, &head);
 	values[0] = UUIDPGetDatum(id);
 	values[1] = CStringGetTextDatum(path);
 	rom_engine_begin(&engine);
-	if (rom_execute(&take, values, NULL, 1) == 1)
+	if (rom_execute_rows(&set, &take, values, NULL, 1) == 1)
 	{
 		MemoryContextSwitchTo(cxt);
-		task = rom_task_read(0);
+		task = rom_task_read(&set, 0);
 		policy = rom_task_policy(task);
 		policy.pause = false;
 		MemoryContextSwitchTo(cxt);

@@ -28,7 +28,6 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
@@ -67,6 +66,7 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 	Datum		values[2];
 	uint64		rows;
 	int			count = 0;
+	RomRowSet	set;
 
 	values[0] = rom_uuid_array(ids, n);
 	if (name == NULL)
@@ -76,19 +76,19 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 	}
 	values[1] = CStringGetTextDatum(name);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&lock, values, NULL, 0);
+	rows = rom_execute_rows(&set, &lock, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 		Datum		state;
 
-		found[i] = rom_task_read(i);
-		state = rom_value(i, ROM_TASK_NCOLUMNS + 1, &isnull);
+		found[i] = rom_task_read(&set, i);
+		state = rom_value(&set, i, ROM_TASK_NCOLUMNS + 1, &isnull);
 		found[i]->live = !isnull;
 		found[i]->ending = !isnull && DatumGetInt32(state) == 2;
 		found[i]->paused = !isnull && DatumGetInt32(state) == 1;
-		state = rom_value(i, ROM_TASK_NCOLUMNS + 2, &isnull);
+		state = rom_value(&set, i, ROM_TASK_NCOLUMNS + 2, &isnull);
 		found[i]->settings = isnull ? 0 : DatumGetInt32(state);
 	}
 	for (int i = 0; i < n; i++)
@@ -319,20 +319,11 @@ record_success(RomRun *run, Attempt *a, Oid owner)
 static void
 hold(RomRun *run, Attempt *a, Oid owner)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 0, due_at = CASE WHEN state = 0 THEN due_at END,"
-		" held_at = $2, held_until = $3 WHERE task_id = $1",
-		3, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
-	};
 	RomTask    *task = a->task;
 	RomEngine	engine;
-	Datum		values[3];
 
-	values[0] = UUIDPGetDatum(&task->id);
-	values[1] = TimestampTzGetDatum(task->held_at);
-	values[2] = TimestampTzGetDatum(task->held_until);
 	rom_engine_begin(&engine);
-	rom_execute(&update, values, NULL, 0);
+	rom_state_hold(task);
 	rom_engine_end(&engine);
 	rom_wake_at(&task->id, owner, task->priority, task->held_until);
 	run->nsaved++;
@@ -455,16 +446,10 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
 static void
 make_ready(RomTask *task, Oid owner)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 0, due_at = NULL WHERE task_id = $1",
-		1, {UUIDOID}
-	};
 	RomEngine	engine;
-	Datum		values[1];
 
 	rom_engine_begin(&engine);
-	values[0] = UUIDPGetDatum(&task->id);
-	rom_execute(&update, values, NULL, 0);
+	rom_state_ready(&task->id);
 	rom_task_wake(task, owner);
 	rom_engine_end(&engine);
 }
@@ -549,27 +534,28 @@ static int
 find(const char *owner, TimestampTz now, pg_uuid_t *ids, int max)
 {
 	static RomStatement ready = {
-		"SELECT task_id FROM romancy.t_task WHERE queue = '' AND state = 0 AND owner = $1"
+		"SELECT task_id FROM romancy.t_task WHERE queue = '' AND state = " ROM_SQL_TASK_READY " AND owner = $1"
 		" AND (held_until IS NULL OR held_until <= $3) ORDER BY (- priority::bigint), task_id LIMIT $2",
 		3, {TEXTOID, INT4OID, TIMESTAMPTZOID}
 	};
 	static RomStatement due = {
-		"SELECT task_id FROM romancy.t_task WHERE due_at <= $3 AND due_at IS NOT NULL AND state = 2"
+		"SELECT task_id FROM romancy.t_task WHERE due_at <= $3 AND due_at IS NOT NULL AND state = " ROM_SQL_TASK_WAITING
 		" AND owner = $1 ORDER BY due_at LIMIT $2",
 		3, {TEXTOID, INT4OID, TIMESTAMPTZOID}
 	};
 	Datum		values[3];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = Int32GetDatum(max);
 	values[2] = TimestampTzGetDatum(now);
-	rows = rom_execute(&ready, values, NULL, 0);
+	rows = rom_execute_rows(&set, &ready, values, NULL, 0);
 	if (rows == 0)
-		rows = rom_execute(&due, values, NULL, 0);
+		rows = rom_execute_rows(&set, &due, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		ids[i] = *DatumGetUUIDP(rom_value(i, 1, &isnull));
+		ids[i] = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
 	if (rows == 0)
 		rows = rom_canvas_find(owner, ids, max);
 	return rows;
@@ -580,19 +566,20 @@ static TimestampTz
 next_due(const char *owner, TimestampTz after)
 {
 	static RomStatement next = {
-		"SELECT least((SELECT due_at FROM romancy.t_task WHERE due_at > $2 AND due_at IS NOT NULL AND state = 2"
+		"SELECT least((SELECT due_at FROM romancy.t_task WHERE due_at > $2 AND due_at IS NOT NULL AND state = " ROM_SQL_TASK_WAITING
 		" AND owner = $1 ORDER BY due_at LIMIT 1),"
-		" (SELECT held_until FROM romancy.t_task WHERE held_until > $2 AND held_until IS NOT NULL AND state = 0"
+		" (SELECT held_until FROM romancy.t_task WHERE held_until > $2 AND held_until IS NOT NULL AND state = " ROM_SQL_TASK_READY
 		" AND owner = $1 ORDER BY held_until LIMIT 1))",
 		2, {TEXTOID, TIMESTAMPTZOID}
 	};
 	Datum		values[2];
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(owner);
 	values[1] = TimestampTzGetDatum(after);
-	rom_execute(&next, values, NULL, 1);
-	values[0] = rom_value(0, 1, &isnull);
+	rom_execute_rows(&set, &next, values, NULL, 1);
+	values[0] = rom_value(&set, 0, 1, &isnull);
 	return isnull ? DT_NOEND : DatumGetTimestampTz(values[0]);
 }
 
@@ -604,12 +591,13 @@ instance_of(const pg_uuid_t *id, pg_uuid_t *instance)
 	Datum		value = UUIDPGetDatum(id);
 	RomEngine	engine;
 	bool		isnull;
+	RomRowSet	set;
 
 	if (!rom_task_id(id))
 		return false;
 	rom_engine_begin(&engine);
-	if (rom_execute(&stmt, &value, NULL, 1) == 1)
-		*instance = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+	if (rom_execute_rows(&set, &stmt, &value, NULL, 1) == 1)
+		*instance = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
 	rom_engine_end(&engine);
 	return true;
 }

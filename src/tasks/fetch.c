@@ -31,11 +31,11 @@
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "defs/namespace.h"
-#include "memory/poller.h"
 #include "memory/waiter.h"
 #include "tasks/fetch.h"
 #include "tasks/lease.h"
 #include "tasks/notify.h"
+#include "tasks/poller.h"
 #include "tasks/queue.h"
 #include "turn/context.h"
 

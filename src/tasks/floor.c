@@ -16,6 +16,7 @@
 #include "tasks/ledger.h"
 #include "tasks/notify.h"
 #include "tasks/park.h"
+#include "tasks/poller.h"
 #include "tasks/quota.h"
 #include "tasks/resume.h"
 #include "tasks/rotation.h"
@@ -27,6 +28,7 @@ rom_tasks_init(void)
 	rom_front_init();
 	rom_accounts_init();
 	rom_rotation_init();
+	rom_poller_init();
 	rom_ledger_init();
 	rom_execute_init();
 	rom_resume_init();

@@ -34,9 +34,9 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
-#include "base/table.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/table.h"
 #include "base/uuid.h"
 #include "instances/inbox.h"
 #include "instances/instance.h"
@@ -172,6 +172,7 @@ look_up(RomCanvas *canvas, const char *name)
 	Datum		values[2];
 	int64	   *us[3];
 	MemoryContext cxt = canvas->keep ? canvas->keep : CurrentMemoryContext;
+	RomRowSet	set;
 
 	if (canvas->activity != NULL && strcmp(canvas->activity, name) == 0)
 		return;
@@ -183,22 +184,22 @@ look_up(RomCanvas *canvas, const char *name)
 	canvas->close_us = canvas->beat_us = canvas->start_us = 0;
 	values[0] = CStringGetTextDatum(name);
 	values[1] = Int32GetDatum(canvas->namespace);
-	if (rom_execute(&select, values, NULL, 1) > 0)
+	if (rom_execute_rows(&set, &select, values, NULL, 1) > 0)
 	{
-		char	   *queue = rom_value_text(0, 1, CurrentMemoryContext);
+		char	   *queue = rom_value_text(&set, 0, 1, CurrentMemoryContext);
 
 		if (queue != NULL)
 			canvas->queue = MemoryContextStrdup(cxt, rom_notify_queue_stored(canvas->namespace, queue));
 		for (int i = 0; i < 3; i++)
 		{
 			bool		isnull;
-			Datum		value = rom_value(0, i + 2, &isnull);
+			Datum		value = rom_value(&set, 0, i + 2, &isnull);
 
 			*us[i] = isnull ? 0 : DatumGetInt64(value);
 		}
 	}
 	/* a group has many members, and this would stay to the end of the turn */
-	SPI_freetuptable(SPI_tuptable);
+	rom_execute_free(&set);
 }
 
 bool

@@ -27,7 +27,6 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/rows.h"
 #include "base/spi.h"
@@ -35,6 +34,8 @@
 #include "instances/instance.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
+#include "run/guc.h"
+#include "tasks/guc.h"
 #include "tasks/lease.h"
 #include "tasks/task.h"
 #include "turn/context.h"
@@ -201,16 +202,10 @@ PG_FUNCTION_INFO_V1(romancy_release_activity);
 Datum
 romancy_release_activity(PG_FUNCTION_ARGS)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = $2, attempt = attempt - 1, due_at = NULL, fence = NULL, claimed_at = NULL,"
-		" beat_at = NULL, worker_id = NULL, started_at = CASE WHEN attempt > 1 THEN started_at END WHERE task_id = $1",
-		2, {UUIDOID, INT2OID}
-	};
 	RomToken	token;
 	Oid			caller = GetUserId();
 	RomEngine	engine;
 	RomTask    *task;
-	Datum		values[2];
 	bool		done;
 
 	rom_lease_refuse(fcinfo);
@@ -223,9 +218,7 @@ romancy_release_activity(PG_FUNCTION_ARGS)
 		if (task->state == ROM_TASK_RUNNING)
 			rom_task_ended(task);
 		task->state = rom_task_is_paused(&task->instance_id) ? ROM_TASK_PARKED : ROM_TASK_READY;
-		values[0] = UUIDPGetDatum(&task->id);
-		values[1] = Int16GetDatum(task->state);
-		rom_execute(&update, values, NULL, 0);
+		rom_state_release(task);
 		if (task->state == ROM_TASK_READY)
 			rom_task_wake(task, owner_oid(task));
 	}
@@ -310,15 +303,16 @@ rom_lease_extend(RomTask *task, int64 lease_us, Jsonb *details)
 	Datum		values[4];
 	bool		nulls[4] = {false, false, false, details == NULL};
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(&task->id);
 	values[1] = TimestampTzGetDatum(rom_now());
 	values[2] = Int64GetDatum(lease_us);
 	values[3] = PointerGetDatum(details);
-	rom_execute(&update, values, nulls, 0);
+	rom_execute_rows(&set, &update, values, nulls, 0);
 	ItemPointerSetInvalid(&task->locked);
 	rom_wake_sweep(rom_sweep_find("lock_cleanup"),
-				   DatumGetTimestampTz(rom_value(0, 1, &isnull)));
+				   DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull)));
 }
 
 PG_FUNCTION_INFO_V1(romancy_heartbeat_activity);
@@ -416,6 +410,7 @@ sweep(const RomSweepArgs *args, RomTaskState state)
 	uint64		rows;
 	RomTask   **tasks;
 	TimestampTz *times;
+	RomRowSet	set;
 
 	values[0] = TimestampTzGetDatum(now);
 	values[1] = Int16GetDatum(state);
@@ -423,7 +418,7 @@ sweep(const RomSweepArgs *args, RomTaskState state)
 	values[3] = Int32GetDatum(args->nparts);
 	values[4] = Int32GetDatum(args->part);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
 	tasks = palloc_array(RomTask *, rows + 1);
 	times = palloc_array(TimestampTz, 2 * rows + 1);
@@ -431,10 +426,10 @@ sweep(const RomSweepArgs *args, RomTaskState state)
 	{
 		bool		isnull;
 
-		tasks[i] = rom_task_read(i);
-		times[2 * i] = DatumGetTimestampTz(rom_value(i, ROM_TASK_NCOLUMNS + 1, &isnull));
-		times[2 * i + 1] = DatumGetTimestampTz(rom_value(i, ROM_TASK_NCOLUMNS + 2, &isnull));
-		tasks[i]->live = DatumGetBool(rom_value(i, ROM_TASK_NCOLUMNS + 3, &isnull));
+		tasks[i] = rom_task_read(&set, i);
+		times[2 * i] = DatumGetTimestampTz(rom_value(&set, i, ROM_TASK_NCOLUMNS + 1, &isnull));
+		times[2 * i + 1] = DatumGetTimestampTz(rom_value(&set, i, ROM_TASK_NCOLUMNS + 2, &isnull));
+		tasks[i]->live = DatumGetBool(rom_value(&set, i, ROM_TASK_NCOLUMNS + 3, &isnull));
 	}
 	for (uint64 i = 0; i < rows; i++)
 	{
@@ -473,12 +468,13 @@ next_due_of(RomTaskState first, RomTaskState second)
 	Datum		values[2];
 	TimestampTz due = DT_NOEND;
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = Int16GetDatum(first);
 	values[1] = Int16GetDatum(second);
 	rom_engine_begin(&engine);
-	rom_execute(&select, values, NULL, 1);
-	values[0] = rom_value(0, 1, &isnull);
+	rom_execute_rows(&set, &select, values, NULL, 1);
+	values[0] = rom_value(&set, 0, 1, &isnull);
 	if (!isnull)
 		due = DatumGetTimestampTz(values[0]);
 	rom_engine_end(&engine);

@@ -35,9 +35,9 @@
 /* What this transaction has done to an account, at one level of subtransactions. */
 typedef struct Note
 {
+	RomNote		note;
 	RomAccountChange change;
 	uint64		waiter;
-	int			level;
 	int			below;			/* of the same account, of a lower level; NONE */
 	int			tasks;			/* claimed, on the account of their queue */
 	bool		limited;		/* one of the claims had a limit */
@@ -55,18 +55,27 @@ typedef struct Top
 
 static void (*on_freed) (void) = NULL;
 
-/* In TopMemoryContext; those of a level stand behind those of the levels below it. */
-static Note *notes = NULL;
-static int	nnotes = 0;
-static int	notes_size = 0;
+static RomNotes notes = {.size = sizeof(Note)};
+
+/* In TopMemoryContext. */
 static HTAB *tops = NULL;
 
-/* prepare makes room for n notes more. */
+/* Has undo() freed what others may want? */
+static bool freed = false;
+
+/* note_at is note number i. */
+static Note *
+note_at(int i)
+{
+	return (Note *) notes.array + i;
+}
+
+/* prepare makes room for n more notes. */
 static void
 prepare(int n)
 {
 	rom_accounts_prepare();
-	if (notes == NULL)
+	if (tops == NULL)
 	{
 		HASHCTL		ctl;
 
@@ -74,14 +83,8 @@ prepare(int n)
 		ctl.entrysize = sizeof(Top);
 		ctl.hcxt = TopMemoryContext;
 		tops = hash_create("romancy accounts of a transaction", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		notes = MemoryContextAlloc(TopMemoryContext, 16 * sizeof(Note));
-		notes_size = 16;
 	}
-	if (nnotes + n > notes_size)
-	{
-		notes = repalloc(notes, 2 * notes_size * sizeof(Note));
-		notes_size *= 2;
-	}
+	rom_xact_reserve(&notes, n);
 }
 
 /* note_of finds or makes a level's note of an account; there is room for one. */
@@ -93,30 +96,25 @@ note_of(uint64 key, int32 namespace, uint64 waiter, int level)
 	bool		found;
 
 	top = hash_search(tops, &key, HASH_ENTER, &found);
-	if (found && notes[top->note].level == level)
-		return &notes[top->note];
-	note = &notes[nnotes];
-	memset(note, 0, sizeof(Note));
+	if (found && note_at(top->note)->note.level == level)
+		return note_at(top->note);
+	note = rom_xact_note(&notes, level);
 	note->change.key = key;
 	note->change.namespace = namespace;
 	note->waiter = waiter;
-	note->level = level;
 	note->below = found ? top->note : NONE;
-	top->note = nnotes++;
+	top->note = notes.count - 1;
 	return note;
 }
 
-/* pop takes the last note away; what it holds can be read until another one is made. Does not raise. */
-static Note *
-pop(void)
+/* unlink_note takes the last note, which is about to go, out of the chain of its account. Does not raise. */
+static void
+unlink_note(const Note *note)
 {
-	Note	   *note = &notes[--nnotes];
-
 	if (note->below == NONE)
 		hash_search(tops, &note->change.key, HASH_REMOVE, NULL);
 	else
 		((Top *) hash_search(tops, &note->change.key, HASH_FIND, NULL))->note = note->below;
-	return note;
 }
 
 /* own_ends is how many of an account have ended in this transaction. */
@@ -126,8 +124,8 @@ own_ends(uint64 key)
 	Top		   *top = hash_search(tops, &key, HASH_FIND, NULL);
 	int			ends = 0;
 
-	for (int i = top ? top->note : NONE; i != NONE; i = notes[i].below)
-		ends += notes[i].change.ends;
+	for (int i = top ? top->note : NONE; i != NONE; i = note_at(i)->below)
+		ends += note_at(i)->change.ends;
 	return ends;
 }
 
@@ -140,43 +138,43 @@ tell_freed(void)
 }
 
 /*
- * abort_to takes back what was done at the level and above. Then others may have the places, and the tasks,
- * which who looked meanwhile has passed over.
+ * undo takes a note back. Then others may have the places, and the tasks, which a caller that looked meanwhile
+ * has passed over.
  */
 static void
-abort_to(int level)
+undo(void *undone)
 {
-	bool		tell = false;
+	Note	   *note = undone;
+	bool		others = rom_accounts_give_back(&note->change);
+	int			number = Max(note->tasks, others ? note->change.claims : 0);
 
-	while (nnotes > 0 && notes[nnotes - 1].level >= level)
-	{
-		Note	   *note = pop();
-		bool		others = rom_accounts_give_back(&note->change);
-		int			number = Max(note->tasks, others ? note->change.claims : 0);
-
-		if (number == 0)
-			continue;
-		rom_waiter_notify_some(note->waiter, number);
-		tell = true;
-	}
-	if (tell)
-		tell_freed();
+	unlink_note(note);
+	if (number == 0)
+		return;
+	rom_waiter_notify_some(note->waiter, number);
+	freed = true;
 }
 
-/* lower makes the notes of a level those of the level below it. */
 static void
-lower(int level)
+undone(void)
 {
-	int			to = nnotes;
-	int			from;
+	if (freed)
+		tell_freed();
+	freed = false;
+}
 
-	while (nnotes > 0 && notes[nnotes - 1].level >= level)
-		(void) pop();
-	from = nnotes;
-	for (int i = from; i < to; i++)
+/* joined adds the notes of a subtransaction to those of the one around it. */
+static void
+joined(int first)
+{
+	int			end = notes.count;
+
+	while (notes.count > first)
+		unlink_note(note_at(--notes.count));
+	for (int i = first; i < end; i++)
 	{
-		Note		above = notes[i];
-		Note	   *note = note_of(above.change.key, above.change.namespace, above.waiter, level - 1);
+		Note		above = *note_at(i);
+		Note	   *note = note_of(above.change.key, above.change.namespace, above.waiter, above.note.level);
 
 		note->change.claims += above.change.claims;
 		note->change.ends += above.change.ends;
@@ -196,15 +194,17 @@ commit(void)
 	FullTransactionId xid = GetTopFullTransactionIdIfAny();
 	bool		tell = false;
 
-	while (nnotes > 0)
+	for (int i = notes.count - 1; i >= 0; i--)
 	{
-		Note	   *note = pop();
+		Note	   *note = note_at(i);
 
+		unlink_note(note);
 		if (!rom_accounts_settle(&note->change, xid))
 			continue;
 		rom_waiter_notify_some(note->waiter, note->change.ends);
 		tell = tell || !note->told;
 	}
+	rom_xact_forget(&notes);
 	if (tell)
 		tell_freed();
 }
@@ -213,8 +213,8 @@ commit(void)
 static void
 refuse_prepare(void)
 {
-	for (int i = 0; i < nnotes; i++)
-		if (notes[i].limited && notes[i].change.claims > notes[i].change.ends)
+	for (int i = 0; i < notes.count; i++)
+		if (note_at(i)->limited && note_at(i)->change.claims > note_at(i)->change.ends)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has fetched activities of a queue with limits"),
@@ -228,56 +228,39 @@ pre_commit(bool prepare)
 		refuse_prepare();
 }
 
+static void
+after_locks(bool is_commit)
+{
+	if (notes.count > 0 && is_commit)
+		commit();
+}
+
+static void prepared(void);
+
+static const RomXactPart part = {
+	.name = "places and tokens of queues",
+	.order = ROM_XACT_GIVE_BACK,
+	.pre_commit = pre_commit,
+	.prepared = prepared,
+	.after_locks = after_locks,
+	.notes = &notes,
+	.undo = undo,
+	.undone = undone,
+	.joined = joined,
+};
+
 /* prepared gives claims back; tokens that were prepared stay spent. */
 static void
 prepared(void)
 {
-	for (int i = 0; i < nnotes; i++)
-		notes[i].change.tokens = 0;
-	abort_to(0);
-}
-
-static void
-aborted(void)
-{
-	abort_to(0);
-}
-
-static void
-sub_aborted(int level)
-{
-	if (nnotes > 0)
-		abort_to(level);
-}
-
-static void
-sub_committed(int level)
-{
-	if (nnotes > 0)
-		lower(level);
-}
-
-static void
-after_locks(bool is_commit)
-{
-	if (nnotes > 0 && is_commit)
-		commit();
+	for (int i = 0; i < notes.count; i++)
+		note_at(i)->change.tokens = 0;
+	rom_xact_undo(&part, 0);
 }
 
 void
 rom_ledger_init(void)
 {
-	static const RomXactPart part = {
-		.name = "places and tokens of queues",
-		.order = ROM_XACT_GIVE_BACK,
-		.pre_commit = pre_commit,
-		.prepared = prepared,
-		.aborted = aborted,
-		.after_locks = after_locks,
-		.sub_committed = sub_committed,
-		.sub_aborted = sub_aborted,
-	};
-
 	rom_xact_register(&part);
 }
 
@@ -380,8 +363,12 @@ void
 rom_ledger_count_end(uint32 counting)
 {
 	/* this transaction's own changes were seen: they count when it is over */
-	for (int i = 0; i < nnotes; i++)
-		rom_accounts_count_add(notes[i].change.key, notes[i].change.namespace, notes[i].change.ends - notes[i].change.claims);
+	for (int i = 0; i < notes.count; i++)
+	{
+		RomAccountChange *change = &note_at(i)->change;
+
+		rom_accounts_count_add(change->key, change->namespace, change->ends - change->claims);
+	}
 	rom_accounts_counted(counting);
 }
 

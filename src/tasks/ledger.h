@@ -18,7 +18,12 @@
 
 #include "tasks/accounts.h"
 
-/* What an account is known by: kind is a letter, name may be NULL. */
+/* Kinds of accounts: of a queue, of an activity on it, of a key of a queue with per_key. */
+#define ROM_ACCOUNT_QUEUE		'q'
+#define ROM_ACCOUNT_ACTIVITY	'a'
+#define ROM_ACCOUNT_KEY			'k'
+
+/* What an account is known by: its kind, the queue (as stored), and the name of the activity, the key, or NULL. */
 extern uint64 rom_ledger_key(char kind, const char *queue, const char *name);
 
 /*

@@ -20,13 +20,17 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "base/guc.h"
 #include "base/spi.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"
 #include "memory/waiter.h"
 #include "memory/wake.h"
+#include "tasks/guc.h"
 #include "tasks/notify.h"
+#include "tasks/state.h"
+
+/* A letter for rom_waiter_key(): sessions wait for work in a queue. */
+#define QUEUE_KEY 'q'
 
 /* Queues that one run is told of. */
 #define KEYS_MAX 200
@@ -119,8 +123,8 @@ sweep_notify(const RomSweepArgs *args)
 	static RomStatement select = {
 		"SELECT q.notify, q.name FROM romancy.t_queue q WHERE q.notify IS NOT NULL AND NOT q.paused"
 		" AND ($1 IS NULL OR q.name = ANY ($1))"
-		" AND (EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = q.name AND t.state = 0)"
-		" OR EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = '@' || q.name AND t.state = 0))",
+		" AND (EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = q.name AND t.state = " ROM_SQL_TASK_READY ")"
+		" OR EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = '@' || q.name AND t.state = " ROM_SQL_TASK_READY "))",
 		1, {TEXTARRAYOID}
 	};
 	Datum	   *names = palloc_array(Datum, KEYS_MAX);
@@ -131,6 +135,7 @@ sweep_notify(const RomSweepArgs *args)
 	RomEngine	engine;
 	Datum		values[1];
 	uint64		rows;
+	RomRowSet	set;
 
 	while (n < KEYS_MAX && rom_crossing_take(notify_sweep(), key, &all))
 		names[n++] = CStringGetTextDatum(key);
@@ -140,10 +145,10 @@ sweep_notify(const RomSweepArgs *args)
 		all = true;
 	rom_engine_begin(&engine);
 	values[0] = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
-	rows = rom_execute(&select, values, &all, 0);
+	rows = rom_execute_rows(&set, &select, values, &all, 0);
 	for (uint64 i = 0; i < rows; i++)
-		Async_Notify(rom_value_text(i, 1, CurrentMemoryContext),
-					 rom_notify_queue_name(rom_value_text(i, 2, CurrentMemoryContext), &namespace));
+		Async_Notify(rom_value_text(&set, i, 1, CurrentMemoryContext),
+					 rom_notify_queue_name(rom_value_text(&set, i, 2, CurrentMemoryContext), &namespace));
 	rom_engine_end(&engine);
 	return rows;
 }
@@ -178,7 +183,7 @@ rom_notify_queue_name(const char *queue, int32 *namespace)
 uint64
 rom_notify_key(const char *queue)
 {
-	return rom_waiter_key('q', queue, strlen(queue));
+	return rom_waiter_key(QUEUE_KEY, queue, strlen(queue));
 }
 
 void

@@ -28,21 +28,6 @@
 #include "turn/hooks.h"
 #include "turn/turn.h"
 
-/* park is for an instance that is paused now. */
-static void
-park(const pg_uuid_t *id)
-{
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 5 WHERE task_id IN (SELECT task_id FROM romancy.t_task"
-		" WHERE instance_id = $1 AND state IN (0, 2) FOR UPDATE SKIP LOCKED)",
-		1, {UUIDOID}
-	};
-	Datum		values[1];
-
-	values[0] = UUIDPGetDatum(id);
-	rom_execute(&update, values, NULL, 0);
-}
-
 bool
 rom_park_task(const RomTask *task)
 {
@@ -54,22 +39,16 @@ rom_park_task(const RomTask *task)
 		"SELECT 1 FROM romancy.t_instance WHERE instance_id = $1 AND status = 'paused' FOR SHARE SKIP LOCKED",
 		1, {UUIDOID}
 	};
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 5 WHERE task_id = (SELECT task_id FROM romancy.t_task"
-		" WHERE task_id = $1 AND state IN (0, 2) FOR UPDATE SKIP LOCKED)",
-		1, {UUIDOID}
-	};
 	Datum		values[1];
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		held;
 
 	values[0] = UUIDPGetDatum(&task->instance_id);
-	held = rom_execute_at(&hold, values, NULL, snapshot, 1) > 0;
+	held = rom_execute_rows_at(NULL, &hold, values, NULL, snapshot, 1) > 0;
 	UnregisterSnapshot(snapshot);
 	if (!held)
 		return false;
-	values[0] = UUIDPGetDatum(&task->id);
-	rom_execute(&update, values, NULL, 0);
+	rom_state_park_one(&task->id);
 	return true;
 }
 
@@ -77,33 +56,10 @@ rom_park_task(const RomTask *task)
 static void
 unpark(const pg_uuid_t *id, Oid owner)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task t SET state = CASE WHEN (t.attempt > 0 OR t.held_at IS NOT NULL) AND t.due_at IS NOT NULL THEN 2 ELSE 0 END"
-		" WHERE t.instance_id = $1 AND t.state = 5 RETURNING t.task_id, t.queue, t.priority, t.state, t.due_at",
-		1, {UUIDOID}
-	};
-	MemoryContext cxt = CurrentMemoryContext;
-	Datum		values[1];
-	uint64		rows;
-	RomTask    *tasks;
+	int			n;
+	RomTask    *tasks = rom_state_unpark(id, &n);
 
-	values[0] = UUIDPGetDatum(id);
-	rows = rom_execute(&update, values, NULL, 0);
-	/* what follows may execute statements of its own */
-	tasks = MemoryContextAllocHuge(cxt, (rows + 1) * sizeof(RomTask));
-	for (uint64 i = 0; i < rows; i++)
-	{
-		bool		isnull;
-		Datum		due;
-
-		tasks[i].id = *DatumGetUUIDP(rom_value(i, 1, &isnull));
-		tasks[i].queue = rom_value_text(i, 2, cxt);
-		tasks[i].priority = DatumGetInt32(rom_value(i, 3, &isnull));
-		tasks[i].state = DatumGetInt16(rom_value(i, 4, &isnull));
-		due = rom_value(i, 5, &isnull);
-		tasks[i].due_at = isnull ? DT_NOEND : DatumGetTimestampTz(due);
-	}
-	for (uint64 i = 0; i < rows; i++)
+	for (int i = 0; i < n; i++)
 	{
 		RomTask    *task = &tasks[i];
 
@@ -123,7 +79,7 @@ static void
 on_pause(RomTurn *turn, bool paused)
 {
 	if (paused)
-		park(&turn->inst->id);
+		rom_state_park(&turn->inst->id);
 	else
 		unpark(&turn->inst->id, turn->owner);
 }
@@ -138,19 +94,20 @@ void
 rom_park_orphans(const pg_uuid_t *ids, int n)
 {
 	static RomStatement find = {
-		"SELECT DISTINCT instance_id, priority FROM romancy.t_task WHERE task_id = ANY ($1) AND state IN (0, 2)",
+		"SELECT DISTINCT instance_id, priority FROM romancy.t_task WHERE task_id = ANY ($1) AND state IN (" ROM_SQL_TASK_READY ", " ROM_SQL_TASK_WAITING ")",
 		1, {UUIDARRAYOID}
 	};
 	RomEngine	engine;
 	Datum		values[1];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	values[0] = rom_uuid_array(ids, n);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&find, values, NULL, 0);
+	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		rom_wake_ready(DatumGetUUIDP(rom_value(i, 1, &isnull)), InvalidOid,
-					   DatumGetInt32(rom_value(i, 2, &isnull)));
+		rom_wake_ready(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)), InvalidOid,
+					   DatumGetInt32(rom_value(&set, i, 2, &isnull)));
 	rom_engine_end(&engine);
 }

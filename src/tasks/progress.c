@@ -79,7 +79,7 @@ look(const pg_uuid_t *id, Progress *p, MemoryContext cxt)
 {
 	static RomStatement select = {
 		"SELECT status, owner, flags, progress, started_at,"
-		" CASE WHEN flags & 256 <> 0 THEN (input OPERATOR(pg_catalog.->>) 'total')::bigint END"
+		" CASE WHEN flags & " ROM_SQL_IS_CANVAS " <> 0 THEN (input OPERATOR(pg_catalog.->>) 'total')::bigint END"
 		" FROM romancy.t_instance WHERE instance_id = $1",
 		1, {UUIDOID}
 	};
@@ -87,13 +87,14 @@ look(const pg_uuid_t *id, Progress *p, MemoryContext cxt)
 	Datum		values[1];
 	bool		found;
 	char	   *owner = NULL;
+	RomRowSet	set;
 
 	StaticAssertStmt(ROM_IS_CANVAS == 256, "the statement tests the flag");
 	memset(p, 0, sizeof(Progress));
 	p->total = -1;
 	values[0] = UUIDPGetDatum(id);
 	rom_engine_begin(&engine);
-	found = rom_execute(&select, values, NULL, 1) > 0;
+	found = rom_execute_rows(&set, &select, values, NULL, 1) > 0;
 	if (found)
 	{
 		bool		isnull;
@@ -101,19 +102,19 @@ look(const pg_uuid_t *id, Progress *p, MemoryContext cxt)
 		bool		is_canvas;
 		int64		total = -1;
 
-		owner = rom_value_text(0, 2, cxt);
-		p->final = ROM_STATUS_IS_FINAL(rom_instance_status_from_datum(rom_value(0, 1, &isnull)));
-		is_canvas = (DatumGetInt32(rom_value(0, 3, &isnull)) & ROM_IS_CANVAS) != 0;
-		value = rom_value(0, 6, &isnull);
+		owner = rom_value_text(&set, 0, 2, cxt);
+		p->final = ROM_STATUS_IS_FINAL(rom_instance_status_from_datum(rom_value(&set, 0, 1, &isnull)));
+		is_canvas = (DatumGetInt32(rom_value(&set, 0, 3, &isnull)) & ROM_IS_CANVAS) != 0;
+		value = rom_value(&set, 0, 6, &isnull);
 		if (!isnull)
 			total = DatumGetInt64(value);
-		value = rom_value(0, 4, &isnull);
+		value = rom_value(&set, 0, 4, &isnull);
 		read_report(id, isnull ? NULL : DatumGetJsonbP(value), p, cxt);
 		if (is_canvas && !p->final)
 		{
 			RomCanvasCount count;
 
-			value = rom_value(0, 5, &isnull);
+			value = rom_value(&set, 0, 5, &isnull);
 			p->first_at = isnull ? 0 : DatumGetTimestampTz(value);
 			rom_canvas_count(id, &count);
 			p->total = total;
@@ -258,7 +259,7 @@ await(const pg_uuid_t *id, Jsonb *since, TimestampTz until, MemoryContext cxt)
 			Progress	p;
 			MemoryContext old;
 
-			rom_waiter_register(rom_waiter_key('p', id, sizeof(pg_uuid_t)));
+			rom_waiter_register(rom_waiter_key(ROM_INSTANCE_PROGRESS_KEY, id, sizeof(pg_uuid_t)));
 			old = MemoryContextSwitchTo(cxt);
 			PushActiveSnapshot(GetTransactionSnapshot());
 			look(id, &p, cxt);

@@ -104,14 +104,6 @@ is_live(Claiming *c, const RomTask *task)
 static bool
 lease_row(Claiming *c, RomRows *rows, RomTask *task)
 {
-	static RomTable columns = {
-		"t_task", 10, {
-			"state", "attempt", "started_at", "claimed_at", "beat_at", "fence", "lease_us",
-			"worker_id", "due_at", "limit_key"
-		}, true
-	};
-	Datum		values[10];
-	bool		nulls[10] = {0};
 	TM_Result	result;
 
 	task->state = ROM_TASK_RUNNING;
@@ -125,20 +117,7 @@ lease_row(Claiming *c, RomRows *rows, RomTask *task)
 		task->due_at = Min(task->due_at, c->now + task->close_us);
 	if (task->beat_us > 0)
 		task->due_at = Min(task->due_at, c->now + task->beat_us);
-	values[0] = Int16GetDatum(ROM_TASK_RUNNING);
-	values[1] = Int32GetDatum(task->attempt);
-	values[2] = TimestampTzGetDatum(task->started_at);
-	values[3] = values[4] = TimestampTzGetDatum(c->now);
-	values[5] = Int64GetDatum(task->fence);
-	values[6] = Int64GetDatum(task->lease_us);
-	values[7] = CStringGetTextDatum(c->claim->worker_id);
-	values[8] = TimestampTzGetDatum(task->due_at);
-	nulls[9] = task->limit_key == NULL;
-	values[9] = nulls[9] ? (Datum) 0 : CStringGetTextDatum(task->limit_key);
-	result = rom_table_update(&columns, rows->slot, values, nulls, rows->snapshot, false);
-	/* locked: by this transaction, or by others */
-	if (result == TM_BeingModified && rom_rows_try_lock(rows))
-		result = rom_table_update(&columns, rows->slot, values, nulls, rows->snapshot, true);
+	result = rom_state_claim(rows, task, c->claim->worker_id, c->now);
 	if (result != TM_Ok && result != TM_BeingModified)
 		c->missed = true;
 	return result == TM_Ok;
@@ -410,17 +389,7 @@ claim_keyed(Claiming *c)
 static bool
 promote(const RomClaim *claim)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 0, due_at = NULL WHERE task_id = ANY (ARRAY"
-		"(SELECT task_id FROM romancy.t_task WHERE due_at <= $2 AND due_at IS NOT NULL AND state = 2 AND queue = $1"
-		" ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED))",
-		2, {TEXTOID, TIMESTAMPTZOID}, NULL, true
-	};
-	Datum		values[2];
-
-	values[0] = CStringGetTextDatum(claim->queue);
-	values[1] = TimestampTzGetDatum(rom_now());
-	if (rom_execute(&update, values, NULL, 0) == 0)
+	if (!rom_state_promote(claim->queue, rom_now()))
 		return false;
 	rom_front_reset(claim->queue);
 	return true;

@@ -145,6 +145,7 @@ read_activities(RomQuota *q, const char *stored)
 	bool		any;
 	int32		namespace;
 	const char *queue = rom_notify_queue_name(stored, &namespace);
+	RomRowSet	set;
 
 	rom_rows_open(&rows, &limited, "t_activity_limited", false);
 	any = rom_rows_find_text(&rows, queue);
@@ -153,7 +154,7 @@ read_activities(RomQuota *q, const char *stored)
 		return;
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = Int32GetDatum(namespace);
-	q->nactivities = rom_execute(&select, values, NULL, 0);
+	q->nactivities = rom_execute_rows(&set, &select, values, NULL, 0);
 	q->activities = MemoryContextAllocZero(q->cxt, sizeof(ActivityLimits) * (q->nactivities + 1));
 	for (int i = 0; i < q->nactivities; i++)
 	{
@@ -161,8 +162,8 @@ read_activities(RomQuota *q, const char *stored)
 		bool		nulls[3];
 
 		for (int col = 0; col < 3; col++)
-			values[col] = rom_value(i, col + 1, &nulls[col]);
-		a->name = rom_value_text(i, 1, q->cxt);
+			values[col] = rom_value(&set, i, col + 1, &nulls[col]);
+		a->name = rom_value_text(&set, i, 1, q->cxt);
 		set_limits(&a->limits, values[1], nulls[1], values[2], nulls[2]);
 	}
 }
@@ -175,7 +176,7 @@ rom_quota_open(RomClaim *claim)
 	q->claim = claim;
 	q->cxt = CurrentMemoryContext;
 	q->counts = claim->queue[0] != ROM_QUEUE_WORKFLOWS[0];
-	q->account = rom_ledger_key('q', claim->queue, NULL);
+	q->account = rom_ledger_key(ROM_ACCOUNT_QUEUE, claim->queue, NULL);
 	(void) rom_notify_queue_name(claim->queue, &q->namespace);
 	q->waiter = rom_notify_key(claim->queue);
 	read_queue(q, q->counts ? claim->queue : claim->queue + 1);
@@ -276,26 +277,27 @@ add_running(Snapshot snapshot)
 {
 	static RomStatement select = {
 		"SELECT queue, activity, limit_key, count(*)::int FROM romancy.t_task"
-		" WHERE state = 1 AND due_at IS NOT NULL AND queue <> '' AND kind <> 2 GROUP BY 1, 2, 3",
+		" WHERE state = " ROM_SQL_TASK_RUNNING " AND due_at IS NOT NULL AND queue <> '' AND kind <> " ROM_SQL_TASK_WORKFLOW " GROUP BY 1, 2, 3",
 		0
 	};
 	MemoryContext cxt = CurrentMemoryContext;
-	uint64		rows = rom_execute_at(&select, NULL, NULL, snapshot, 0);
+	RomRowSet	set;
+	uint64		rows = rom_execute_rows_at(&set, &select, NULL, NULL, snapshot, 0);
 
 	for (uint64 i = 0; i < rows; i++)
 	{
-		char	   *queue = rom_value_text(i, 1, cxt);
-		char	   *activity = rom_value_text(i, 2, cxt);
-		char	   *key = rom_value_text(i, 3, cxt);
+		char	   *queue = rom_value_text(&set, i, 1, cxt);
+		char	   *activity = rom_value_text(&set, i, 2, cxt);
+		char	   *key = rom_value_text(&set, i, 3, cxt);
 		bool		isnull;
-		int			number = DatumGetInt32(rom_value(i, 4, &isnull));
+		int			number = DatumGetInt32(rom_value(&set, i, 4, &isnull));
 		int32		namespace;
 
 		(void) rom_notify_queue_name(queue, &namespace);
-		rom_accounts_count_add(rom_ledger_key('q', queue, NULL), namespace, number);
-		rom_accounts_count_add(rom_ledger_key('a', queue, activity), namespace, number);
+		rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_QUEUE, queue, NULL), namespace, number);
+		rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_ACTIVITY, queue, activity), namespace, number);
 		if (key != NULL)
-			rom_accounts_count_add(rom_ledger_key('k', queue, key), namespace, number);
+			rom_accounts_count_add(rom_ledger_key(ROM_ACCOUNT_KEY, queue, key), namespace, number);
 	}
 }
 
@@ -431,13 +433,13 @@ accounts_of(const RomQuota *q, const RomTask *task, RomAccount *accounts)
 	for (int i = 0; i < ROM_LEDGER_ACCOUNTS; i++)
 		accounts[i].namespace = q->namespace;
 	accounts[ROM_RUNNING_QUEUE].key = q->account;
-	accounts[ROM_RUNNING_ACTIVITY].key = rom_ledger_key('a', q->claim->queue, task->activity);
+	accounts[ROM_RUNNING_ACTIVITY].key = rom_ledger_key(ROM_ACCOUNT_ACTIVITY, q->claim->queue, task->activity);
 	if (activity != NULL)
 		limit(&accounts[ROM_RUNNING_ACTIVITY], &activity->limits);
 	limit(&accounts[q->per_key ? ROM_RUNNING_KEY : ROM_RUNNING_QUEUE], &q->limits);
 	if (q->per_key == NULL)
 		return 2;
-	accounts[ROM_RUNNING_KEY].key = rom_ledger_key('k', q->claim->queue, task->limit_key);
+	accounts[ROM_RUNNING_KEY].key = rom_ledger_key(ROM_ACCOUNT_KEY, q->claim->queue, task->limit_key);
 	return 3;
 }
 
@@ -572,7 +574,7 @@ int
 rom_quota_label(const char *queue, bool all, int limit)
 {
 	static RomStatement select = {
-		"SELECT task_id, input, limit_key FROM romancy.t_task WHERE queue = $1 AND state = 0"
+		"SELECT task_id, input, limit_key FROM romancy.t_task WHERE queue = $1 AND state = " ROM_SQL_TASK_READY
 		" AND ($2 OR limit_key IS NULL) LIMIT $3 FOR UPDATE SKIP LOCKED",
 		3, {TEXTOID, BOOLOID, INT8OID}
 	};
@@ -582,26 +584,25 @@ rom_quota_label(const char *queue, bool all, int limit)
 	};
 	Datum		values[3];
 	uint64		rows;
-	SPITupleTable *table;
+	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = BoolGetDatum(all);
 	values[2] = Int64GetDatum(all ? PG_INT64_MAX : limit);
-	rows = rom_execute(&select, values, NULL, 0);
-	table = SPI_tuptable;
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 		bool		nulls[2] = {false, false};
-		Datum		input = SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull);
+		Datum		input = rom_value(&set, i, 2, &isnull);
 		char	   *key = rom_quota_key_of(queue, isnull ? NULL : DatumGetJsonbP(input));
 
-		values[0] = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+		values[0] = rom_value(&set, i, 1, &isnull);
 		nulls[1] = key == NULL;
 		values[1] = key ? CStringGetTextDatum(key) : (Datum) 0;
 		rom_execute(&update, values, nulls, 0);
 	}
-	SPI_freetuptable(table);
+	rom_execute_free(&set);
 	if (rows > 0)
 		rom_front_reset(queue);
 	return rows;

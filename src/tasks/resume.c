@@ -13,25 +13,26 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "base/guc.h"
 #include "base/spi.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
+#include "run/guc.h"
 #include "run/scan.h"
 #include "tasks/canvas.h"
 #include "tasks/resume.h"
+#include "tasks/state.h"
 
 /* scan notes tasks in the database that are ready, best first, and at its end those that wait for an attempt. */
 static int
 scan(RomScanPlace *place, int limit)
 {
 	static RomStatement ready = {
-		"SELECT task_id, owner, priority, (- priority::bigint), held_until FROM romancy.t_task WHERE queue = '' AND state = 0"
+		"SELECT task_id, owner, priority, (- priority::bigint), held_until FROM romancy.t_task WHERE queue = '' AND state = " ROM_SQL_TASK_READY
 		" AND ((- priority::bigint), task_id) > ($1, $2) ORDER BY (- priority::bigint), task_id LIMIT $3",
 		3, {INT8OID, UUIDOID, INT4OID}
 	};
 	static RomStatement waiting = {
-		"SELECT task_id, owner, priority, due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state = 2"
+		"SELECT task_id, owner, priority, due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state = " ROM_SQL_TASK_WAITING
 		" ORDER BY due_at LIMIT $1",
 		1, {INT4OID}
 	};
@@ -39,6 +40,7 @@ scan(RomScanPlace *place, int limit)
 	Datum		values[3];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	if (!place->begun)
 	{
@@ -49,13 +51,13 @@ scan(RomScanPlace *place, int limit)
 	values[1] = UUIDPGetDatum(&place->id);
 	values[2] = Int32GetDatum(limit);
 	rom_engine_begin(&engine);
-	rows = rom_execute(&ready, values, NULL, 0);
+	rows = rom_execute_rows(&set, &ready, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
-		Oid			owner = get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true);
-		int32		priority = DatumGetInt32(rom_value(i, 3, &isnull));
-		Datum		held_until = rom_value(i, 5, &isnull);
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		Oid			owner = get_role_oid(rom_value_text(&set, i, 2, CurrentMemoryContext), true);
+		int32		priority = DatumGetInt32(rom_value(&set, i, 3, &isnull));
+		Datum		held_until = rom_value(&set, i, 5, &isnull);
 
 		/*
 		 * what waits for a limit has its time; the others have been ready for
@@ -67,7 +69,7 @@ scan(RomScanPlace *place, int limit)
 													-rom_guc_resumption_interval));
 		else
 			rom_wake_at(id, owner, priority, DatumGetTimestampTz(held_until));
-		place->rank = DatumGetInt64(rom_value(i, 4, &isnull));
+		place->rank = DatumGetInt64(rom_value(&set, i, 4, &isnull));
 		place->id = *id;
 	}
 	if (rows < limit)
@@ -75,13 +77,13 @@ scan(RomScanPlace *place, int limit)
 		uint64		late;
 
 		values[0] = Int32GetDatum(limit);
-		late = rom_execute(&waiting, values, NULL, 0);
+		late = rom_execute_rows(&set, &waiting, values, NULL, 0);
 		for (uint64 i = 0; i < late; i++)
 		{
-			rom_wake_at(DatumGetUUIDP(rom_value(i, 1, &isnull)),
-						get_role_oid(rom_value_text(i, 2, CurrentMemoryContext), true),
-						DatumGetInt32(rom_value(i, 3, &isnull)),
-						DatumGetTimestampTz(rom_value(i, 4, &isnull)));
+			rom_wake_at(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)),
+						get_role_oid(rom_value_text(&set, i, 2, CurrentMemoryContext), true),
+						DatumGetInt32(rom_value(&set, i, 3, &isnull)),
+						DatumGetTimestampTz(rom_value(&set, i, 4, &isnull)));
 		}
 		(void) rom_canvas_find(NULL, NULL, limit);
 	}

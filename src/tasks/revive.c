@@ -59,9 +59,10 @@ read_groups(const RomCanvas *canvas, Failed **groups)
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		values[1];
 	uint64		rows;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(&canvas->id);
-	rows = rom_execute(&select, values, NULL, 0);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
 	*groups = palloc_array(Failed, rows + 1);
 	for (uint64 i = 0; i < rows; i++)
@@ -69,11 +70,11 @@ read_groups(const RomCanvas *canvas, Failed **groups)
 		Failed	   *group = &(*groups)[i];
 		bool		isnull;
 
-		group->id = *DatumGetUUIDP(rom_value(i, 1, &isnull));
-		group->members = DatumGetInt32(rom_value(i, 2, &isnull));
-		group->counted = rom_frames_count(DatumGetJsonbP(rom_value(i, 3, &isnull)));
-		group->ended = DatumGetInt64(rom_value(i, 4, &isnull));
-		group->errors = DatumGetInt64(rom_value(i, 5, &isnull));
+		group->id = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		group->members = DatumGetInt32(rom_value(&set, i, 2, &isnull));
+		group->counted = rom_frames_count(DatumGetJsonbP(rom_value(&set, i, 3, &isnull)));
+		group->ended = DatumGetInt64(rom_value(&set, i, 4, &isnull));
+		group->errors = DatumGetInt64(rom_value(&set, i, 5, &isnull));
 	}
 	return rows;
 }
@@ -83,7 +84,7 @@ static int
 take_dead(const RomCanvas *canvas, RomTask ***tasks)
 {
 	static RomStatement delete = {
-		"DELETE FROM romancy.t_task t WHERE t.instance_id = $1 AND t.state = 3 AND t.kind = 1"
+		"DELETE FROM romancy.t_task t WHERE t.instance_id = $1 AND t.state = " ROM_SQL_TASK_DEAD " AND t.kind = " ROM_SQL_TASK_CANVAS
 		" RETURNING " ROM_TASK_COLUMNS,
 		1, {UUIDOID}
 	};
@@ -91,14 +92,15 @@ take_dead(const RomCanvas *canvas, RomTask ***tasks)
 	Datum		values[1];
 	uint64		rows;
 	int			n = 0;
+	RomRowSet	set;
 
 	values[0] = UUIDPGetDatum(&canvas->id);
-	rows = rom_execute(&delete, values, NULL, 0);
+	rows = rom_execute_rows(&set, &delete, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
 	*tasks = palloc_array(RomTask *, rows + 1);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		RomTask    *task = rom_task_read(i);
+		RomTask    *task = rom_task_read(&set, i);
 
 		if (rom_frames_count(frames(task->next)))
 			(*tasks)[n++] = task;

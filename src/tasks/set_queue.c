@@ -53,14 +53,15 @@ check_owner(const char *name, char **per_key)
 	RomEngine	engine;
 	Datum		values[1];
 	char	   *owner = NULL;
+	RomRowSet	set;
 
 	*per_key = NULL;
 	values[0] = CStringGetTextDatum(name);
 	rom_engine_begin(&engine);
-	if (rom_execute(&select, values, NULL, 1) > 0)
+	if (rom_execute_rows(&set, &select, values, NULL, 1) > 0)
 	{
-		owner = rom_value_text(0, 1, cxt);
-		*per_key = rom_value_text(0, 2, cxt);
+		owner = rom_value_text(&set, 0, 1, cxt);
+		*per_key = rom_value_text(&set, 0, 2, cxt);
 	}
 	rom_engine_end(&engine);
 	if (owner != NULL && !rom_instance_may_steer(owner))

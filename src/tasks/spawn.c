@@ -251,7 +251,7 @@ static void
 activity_again(RomTurn *turn, RomEvent *scheduled, RomEvent *event)
 {
 	static RomStatement left = {
-		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND step = $2 AND kind = 0 AND state <> 3"
+		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND step = $2 AND kind = " ROM_SQL_TASK_ACTIVITY " AND state <> " ROM_SQL_TASK_DEAD
 		" FOR UPDATE",
 		2, {UUIDOID, TEXTOID}
 	};
@@ -286,7 +286,7 @@ in_flight(RomTurn *turn)
 	static RomStatement select = {
 		"SELECT t.step, t.activity, a.compensation, t.input, t.due_at, t.state, t.task_id, t.queue, t.limit_key"
 		" FROM romancy.t_task t JOIN romancy.t_activity a ON a.namespace = $2 AND a.name = t.activity"
-		" WHERE t.instance_id = $1 AND t.kind IN (0, 1) AND t.state <> 3 AND t.queue <> ''"
+		" WHERE t.instance_id = $1 AND t.kind IN (" ROM_SQL_TASK_ACTIVITY ", " ROM_SQL_TASK_CANVAS ") AND t.state <> " ROM_SQL_TASK_DEAD " AND t.queue <> ''"
 		" AND a.compensation IS NOT NULL"
 		" FOR UPDATE OF t SKIP LOCKED",
 		2, {UUIDOID, INT4OID}
@@ -297,8 +297,8 @@ in_flight(RomTurn *turn)
 	};
 	Datum		values[2] = {UUIDPGetDatum(&turn->inst->id), Int32GetDatum(turn->inst->namespace)};
 	MemoryContext cxt = turn->cxt;
-	uint64		n = rom_execute(&select, values, NULL, 0);
-	SPITupleTable *table = SPI_tuptable;
+	RomRowSet	set;
+	uint64		n = rom_execute_rows(&set, &select, values, NULL, 0);
 	List	   *list = NIL;
 
 	for (uint64 i = 0; i < n; i++)
@@ -308,24 +308,23 @@ in_flight(RomTurn *turn)
 		Datum		value;
 		bool		isnull;
 
-		SPI_tuptable = table;
-		f->step = rom_value_text(i, 1, cxt);
-		f->activity = rom_value_text(i, 2, cxt);
-		f->compensation = rom_value_text(i, 3, cxt);
-		value = rom_value_copy(i, 4, &isnull, cxt);
+		f->step = rom_value_text(&set, i, 1, cxt);
+		f->activity = rom_value_text(&set, i, 2, cxt);
+		f->compensation = rom_value_text(&set, i, 3, cxt);
+		value = rom_value_copy(&set, i, 4, &isnull, cxt);
 		f->input = isnull ? NULL : (Jsonb *) DatumGetPointer(value);
-		value = rom_value(i, 5, &isnull);
+		value = rom_value(&set, i, 5, &isnull);
 		f->until = isnull ? DT_NOEND : DatumGetTimestampTz(value);
-		f->over = !rom_task_leased(DatumGetInt16(rom_value(i, 6, &isnull))) || f->until <= rom_now();
+		f->over = !rom_task_leased(DatumGetInt16(rom_value(&set, i, 6, &isnull))) || f->until <= rom_now();
 		list = lappend(list, f);
 		if (f->over)
 		{
 			RomTask		task = {.kind = ROM_TASK_ACTIVITY,.activity = f->activity};
 
-			values[0] = rom_value_copy(i, 7, &isnull, cxt);
-			task.state = DatumGetInt16(rom_value(i, 6, &isnull));
-			task.queue = rom_value_text(i, 8, cxt);
-			task.limit_key = rom_value_text(i, 9, cxt);
+			values[0] = rom_value_copy(&set, i, 7, &isnull, cxt);
+			task.state = DatumGetInt16(rom_value(&set, i, 6, &isnull));
+			task.queue = rom_value_text(&set, i, 8, cxt);
+			task.limit_key = rom_value_text(&set, i, 9, cxt);
 			rom_execute(&delete, values, NULL, 0);
 			if (task.state == ROM_TASK_RUNNING)
 				rom_task_ended(&task);
@@ -468,15 +467,16 @@ static int
 free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 {
 	static RomStatement lock = {
-		"SELECT task_id, state FROM romancy.t_task WHERE instance_id = $1 AND state <> 3 FOR UPDATE SKIP LOCKED",
+		"SELECT task_id, state FROM romancy.t_task WHERE instance_id = $1 AND state <> " ROM_SQL_TASK_DEAD " FOR UPDATE SKIP LOCKED",
 		1, {UUIDOID}
 	};
 	static RomStatement count = {
-		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state <> 3",
+		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state <> " ROM_SQL_TASK_DEAD,
 		1, {UUIDOID}
 	};
 	Datum		values[1] = {UUIDPGetDatum(&turn->inst->id)};
-	uint64		rows = rom_execute(&lock, values, NULL, 0);
+	RomRowSet	set;
+	uint64		rows = rom_execute_rows(&set, &lock, values, NULL, 0);
 	int64		running = 0;
 	bool		isnull;
 	int			n = 0;
@@ -484,13 +484,13 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 	*ids = MemoryContextAlloc(turn->cxt, sizeof(pg_uuid_t) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
 	{
-		pg_uuid_t  *id = DatumGetUUIDP(rom_value(i, 1, &isnull));
+		pg_uuid_t  *id = DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
 
 		/*
 		 * a procedure, or a function that is not transactional, runs between
 		 * transactions
 		 */
-		if (rom_task_leased(DatumGetInt16(rom_value(i, 2, &isnull))))
+		if (rom_task_leased(DatumGetInt16(rom_value(&set, i, 2, &isnull))))
 			running++;
 		else if (!rom_slot_kept(id))
 			(*ids)[n++] = *id;
@@ -500,8 +500,8 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 	 * with a snapshot of its own: what was deleted in between has left its
 	 * outcome
 	 */
-	rom_execute(&count, values, NULL, 1);
-	*all = DatumGetInt64(rom_value(0, 1, &isnull)) - running;
+	rom_execute_rows(&set, &count, values, NULL, 1);
+	*all = DatumGetInt64(rom_value(&set, 0, 1, &isnull)) - running;
 	return n;
 }
 
@@ -512,25 +512,11 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 static void
 leave(RomTurn *turn)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = 6 WHERE instance_id = $1 AND state = 1 AND queue <> '' AND kind <> 2"
-		" RETURNING queue, activity, limit_key",
-		1, {UUIDOID}
-	};
-	Datum		values[1] = {UUIDPGetDatum(&turn->inst->id)};
-	uint64		rows = rom_execute(&update, values, NULL, 0);
-	SPITupleTable *table = SPI_tuptable;
+	int			n;
+	RomTask    *tasks = rom_state_leave(&turn->inst->id, &n);
 
-	for (uint64 i = 0; i < rows; i++)
-	{
-		RomTask		task = {.kind = ROM_TASK_ACTIVITY};
-
-		SPI_tuptable = table;
-		task.queue = rom_value_text(i, 1, turn->cxt);
-		task.activity = rom_value_text(i, 2, turn->cxt);
-		task.limit_key = rom_value_text(i, 3, turn->cxt);
-		rom_task_ended(&task);
-	}
+	for (int i = 0; i < n; i++)
+		rom_task_ended(&tasks[i]);
 }
 
 /* tasks_end takes the tasks of an instance that is about to end away: those not begun are deleted, running ones are cancelled. */
@@ -542,7 +528,7 @@ tasks_end(RomTurn *turn, RomStatus status)
 		1, {UUIDARRAYOID}
 	};
 	static RomStatement left = {
-		"SELECT task_id FROM romancy.t_task WHERE instance_id = $1 AND queue = '' AND state <> 3",
+		"SELECT task_id FROM romancy.t_task WHERE instance_id = $1 AND queue = '' AND state <> " ROM_SQL_TASK_DEAD,
 		1, {UUIDOID}
 	};
 	pg_uuid_t  *ids;
@@ -551,6 +537,7 @@ tasks_end(RomTurn *turn, RomStatus status)
 	Datum		values[1];
 	uint64		rows;
 	bool		isnull;
+	RomRowSet	set;
 
 	if (n > 0)
 	{
@@ -561,9 +548,9 @@ tasks_end(RomTurn *turn, RomStatus status)
 	if (all == n)
 		return;
 	values[0] = UUIDPGetDatum(&turn->inst->id);
-	rows = rom_execute(&left, values, NULL, 0);
+	rows = rom_execute_rows(&set, &left, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
-		rom_wake_cancel(DatumGetUUIDP(rom_value(i, 1, &isnull)));
+		rom_wake_cancel(DatumGetUUIDP(rom_value(&set, i, 1, &isnull)));
 
 	/*
 	 * programs outside hear of it by their heartbeats, which look at the
@@ -592,7 +579,7 @@ task_in_use(int32 namespace, const char *name)
 {
 	static RomStatement find = {
 		"SELECT 1 FROM romancy.t_task t JOIN romancy.t_workflow w USING (def_id)"
-		" WHERE t.activity = $1 AND t.state <> 3 AND w.namespace = $2 LIMIT 1",
+		" WHERE t.activity = $1 AND t.state <> " ROM_SQL_TASK_DEAD " AND w.namespace = $2 LIMIT 1",
 		2, {TEXTOID, INT4OID}
 	};
 	Datum		values[2];

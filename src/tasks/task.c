@@ -69,40 +69,9 @@ rom_task_define(RomTask *task, RomActivity *activity, TimestampTz *start_by)
 	*start_by = start_us > 0 ? rom_now() + start_us : DT_NOEND;
 }
 
-/* optional_text and its kin set a parameter that may be null. */
-static void
-optional_text(Datum *values, bool *nulls, int i, const char *value)
-{
-	nulls[i] = value == NULL;
-	values[i] = value ? CStringGetTextDatum(value) : (Datum) 0;
-}
-
-static void
-optional_jsonb(Datum *values, bool *nulls, int i, Jsonb *value)
-{
-	nulls[i] = value == NULL;
-	values[i] = PointerGetDatum(value);
-}
-
-static void
-optional_us(Datum *values, bool *nulls, int i, int64 value)
-{
-	nulls[i] = value <= 0;
-	values[i] = Int64GetDatum(value);
-}
-
 void
 rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
 {
-	static RomTable table = {
-		"t_task", 20, {
-			"task_id", "instance_id", "created_at", "due_at", "close_us", "beat_us", "def_id",
-			"priority", "kind", "queue", "owner", "activity", "step", "limit_key", "input", "retry",
-			"next", "state", "attempt", "held_at"
-		}
-	};
-	Datum		values[20];
-	bool		nulls[20] = {0};
 	bool		delayed = task->delay_us > 0;
 
 	if (delayed)
@@ -114,34 +83,7 @@ rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
 
 	rom_uuid_v7(&task->id);
 	task->id.data[6] = 0x80 | (task->id.data[6] & 0x0f);
-	values[0] = UUIDPGetDatum(&task->id);
-	values[1] = UUIDPGetDatum(&task->instance_id);
-	values[2] = TimestampTzGetDatum(rom_now());
-	values[3] = TimestampTzGetDatum(start_by);
-	nulls[3] = start_by == DT_NOEND;
-	optional_us(values, nulls, 4, task->close_us);
-	optional_us(values, nulls, 5, task->beat_us);
-	values[6] = Int32GetDatum(task->def_id);
-	values[7] = Int32GetDatum(task->priority);
-	values[8] = Int16GetDatum(task->kind);
-	values[9] = CStringGetTextDatum(task->queue);
-	values[10] = CStringGetTextDatum(task->owner);
-	values[11] = CStringGetTextDatum(task->activity);
-	values[12] = CStringGetTextDatum(task->step);
-	optional_text(values, nulls, 13, task->limit_key);
-	optional_jsonb(values, nulls, 14, task->input);
-	optional_jsonb(values, nulls, 15, task->retry);
-	optional_jsonb(values, nulls, 16, task->next);
-	values[17] = Int16GetDatum(task->state);
-	values[18] = Int32GetDatum(0);
-
-	/*
-	 * the mark by which a pause's end tells it from one that has to begin by
-	 * then (park.c)
-	 */
-	values[19] = TimestampTzGetDatum(rom_now());
-	nulls[19] = !delayed;
-	rom_table_insert(&table, values, nulls);
+	rom_state_insert(task, start_by);
 	if (task->state == ROM_TASK_PARKED)
 		return;
 	if (task->state == ROM_TASK_WAITING)
@@ -238,13 +180,13 @@ make_task(const Datum *values, const bool *nulls)
 }
 
 RomTask *
-rom_task_read(uint64 row)
+rom_task_read(const RomRowSet *set, uint64 row)
 {
 	Datum		values[ROM_TASK_NCOLUMNS];
 	bool		nulls[ROM_TASK_NCOLUMNS];
 
 	for (int i = 0; i < ROM_TASK_NCOLUMNS; i++)
-		values[i] = rom_value(row, i + 1, &nulls[i]);
+		values[i] = rom_value(set, row, i + 1, &nulls[i]);
 	return make_task(values, nulls);
 }
 
@@ -308,7 +250,7 @@ rom_task_deliver(RomTask *task, Oid owner, Jsonb *result, Jsonb *error,
 	if (task->kind == ROM_TASK_CANVAS)
 	{
 		deliver_canvas(task, owner, result, error);
-		rom_wake_key(rom_waiter_key('p', &task->instance_id, sizeof(pg_uuid_t)));
+		rom_wake_key(rom_waiter_key(ROM_INSTANCE_PROGRESS_KEY, &task->instance_id, sizeof(pg_uuid_t)));
 		return;
 	}
 	rom_inbox_insert(&task->instance_id, ROM_INBOX_RESULT, task->step, result,
@@ -375,14 +317,15 @@ rom_task_policy(RomTask *task)
 	};
 	RomRetryPolicy policy;
 	Datum		values[2];
+	RomRowSet	set;
 
 	rom_retry_defaults(&policy);
 	values[0] = CStringGetTextDatum(task->activity);
 	values[1] = Int32GetDatum(task->def_id);
-	if (rom_execute(&select, values, NULL, 1) > 0)
+	if (rom_execute_rows(&set, &select, values, NULL, 1) > 0)
 	{
 		bool		isnull;
-		Datum		retry = rom_value_copy(0, 1, &isnull, CurrentMemoryContext);
+		Datum		retry = rom_value_copy(&set, 0, 1, &isnull, CurrentMemoryContext);
 
 		if (!isnull)
 			rom_retry_overlay(&policy, DatumGetJsonbP(retry), "retry");
@@ -396,15 +339,9 @@ void
 rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 			  Jsonb *error, RomTaskRetry retry)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = $2, due_at = $3, attempt = $4, started_at = $5, errors = $6,"
-		" fence = NULL, claimed_at = NULL, worker_id = NULL, held_at = NULL, held_until = NULL WHERE task_id = $1",
-		6, {UUIDOID, INT2OID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID, JSONBOID}
-	};
 	RomAttempts a;
 	TimestampTz next;
-	Datum		values[6];
-	bool		nulls[6] = {0};
+	TimestampTz due;
 	bool		again;
 	bool		pause;
 
@@ -420,18 +357,11 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 	pause = !again && policy->pause && retry != ROM_TASK_RETRY_NEVER;
 	task->state = pause ? ROM_TASK_PARKED : !again ? ROM_TASK_DEAD :
 		retry == ROM_TASK_RETRY_AT_ONCE ? ROM_TASK_READY : ROM_TASK_WAITING;
-	nulls[2] = task->state != ROM_TASK_WAITING;
+	due = task->state == ROM_TASK_WAITING ? next : DT_NOEND;
 	if (again && rom_task_is_paused(&task->instance_id))
 		task->state = ROM_TASK_PARKED;
-	values[0] = UUIDPGetDatum(&task->id);
-	values[1] = Int16GetDatum(task->state);
-	values[2] = TimestampTzGetDatum(next);
 	/* after the pause its attempts begin anew */
-	values[3] = Int32GetDatum(pause ? 0 : a.attempt);
-	values[4] = TimestampTzGetDatum(a.started);
-	nulls[4] = pause;
-	values[5] = PointerGetDatum(rom_attempts_errors(&a));
-	rom_execute(&update, values, nulls, 0);
+	rom_state_fail(task, due, pause ? 0 : a.attempt, pause ? 0 : a.started, rom_attempts_errors(&a));
 	ItemPointerSetInvalid(&task->locked);
 	if (task->state == ROM_TASK_READY)
 		rom_task_wake(task, owner);

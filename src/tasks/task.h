@@ -8,92 +8,11 @@
 #ifndef ROM_TASK_H
 #define ROM_TASK_H
 
-#include "utils/jsonb.h"
-#include "utils/timestamp.h"
-#include "utils/uuid.h"
-
 #include "base/table.h"
 #include "defs/definition.h"
 #include "defs/retry.h"
 #include "instances/instance.h"
-#include "turn/observe.h"
-
-/* Stored in t_task: numbers never change their meaning. */
-typedef enum RomTaskState
-{
-	ROM_TASK_READY,				/* -> running, waiting, dead, gone */
-	ROM_TASK_RUNNING,			/* under a lease -> ready, waiting, dead, gone */
-	ROM_TASK_WAITING,			/* for its next attempt -> ready, running,
-								 * gone */
-	ROM_TASK_DEAD,				/* failed for good; stays for the operator */
-	ROM_TASK_COMMAND,			/* of workflow code outside: it has asked for
-								 * something (input) -> ready, gone */
-	ROM_TASK_PARKED,			/* its instance is paused -> ready, waiting,
-								 * gone */
-	ROM_TASK_LEFT				/* under a lease, of an instance that has
-								 * ended: on no account of a limit -> waiting,
-								 * dead, gone */
-} RomTaskState;
-
-typedef enum RomTaskKind
-{
-	ROM_TASK_ACTIVITY,			/* a step of a handler */
-	ROM_TASK_CANVAS,
-	ROM_TASK_WORKFLOW,			/* a turn of a workflow whose code runs
-								 * outside */
-	ROM_TASK_COMPENSATION		/* undoes a step of a handler */
-} RomTaskKind;
-
-/* Workflow tasks of a queue are kept under this prefix and its name. */
-#define ROM_QUEUE_WORKFLOWS "@"
-
-typedef struct RomTask
-{
-	pg_uuid_t	id;
-	pg_uuid_t	instance_id;
-	RomTaskKind kind;
-	RomTaskState state;
-	int32		def_id;			/* of the instance's workflow: its search_path */
-	int32		priority;
-	int32		attempt;		/* attempts begun (queue: claimed; else:
-								 * failed) */
-	char	   *queue;			/* "": in the database */
-	char	   *owner;
-	char	   *activity;
-	char	   *step;
-	char	   *limit_key;		/* or NULL */
-	Jsonb	   *input;			/* these may be NULL */
-	Jsonb	   *retry;
-	Jsonb	   *errors;
-	Jsonb	   *details;
-	Jsonb	   *next;
-	TimestampTz started_at;		/* the first attempt; 0: none yet */
-	TimestampTz due_at;			/* DT_NOEND: none */
-	TimestampTz held_at;		/* ready, in the database, and waits for a
-								 * limit; 0: none, as below */
-	TimestampTz held_until;
-	int64		fence;			/* of the lease; 0: none */
-	int64		lease_us;
-	int64		close_us;		/* start_to_close_timeout; 0: none, as below */
-	int64		beat_us;		/* heartbeat_timeout */
-	bool		has_retry_at;	/* rom_task_fail(): when another attempt is to
-								 * begin, if there is one */
-	TimestampTz retry_at;
-	int64		delay_us;		/* rom_task_insert(): not before so much
-								 * later; then start_by does not count */
-	ItemPointerData locked;		/* where its row stands, if this transaction
-								 * has locked it and knows */
-	bool		live;			/* its instance is not final (where the
-								 * statement reads it) */
-	RomCost    *cost;			/* of the attempt that has just ended, where
-								 * it is known, or NULL */
-	int32		settings;		/* of its instance (execute.c) */
-	bool		paused;			/* its instance is paused (execute.c) */
-	bool		ending;			/* its instance waits for its parts before it
-								 * ends (execute.c) */
-	bool		unwanted;		/* its instance is final, or compensates and
-								 * will undo it (lease.c) */
-} RomTask;
+#include "tasks/state.h"
 
 /* Is this the id of a task? (A user may have given an instance such an id: look in the table.) */
 extern bool rom_task_id(const pg_uuid_t *id);
@@ -126,8 +45,8 @@ extern RomTable rom_task_table;
 #define ROM_TASK_DUE 18
 #define ROM_TASK_FENCE 22
 
-/* Row row of SPI_tuptable, allocated in the current context. */
-extern RomTask *rom_task_read(uint64 row);
+/* Row row of set, allocated in the current context. */
+extern RomTask *rom_task_read(const RomRowSet *set, uint64 row);
 
 /* A row of rom_task_table, likewise. */
 extern RomTask *rom_task_of(TupleTableSlot *row);

@@ -27,6 +27,7 @@
 #include "turn/call.h"
 #include "turn/carry.h"
 #include "turn/context.h"
+#include "turn/guc.h"
 #include "turn/quiet.h"
 #include "turn/replay.h"
 

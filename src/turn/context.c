@@ -17,8 +17,8 @@
 
 #include "base/arg.h"
 #include "base/errors.h"
-#include "defs/namespace.h"
 #include "base/uuid.h"
+#include "defs/namespace.h"
 #include "memory/slot.h"
 #include "turn/context.h"
 

@@ -36,7 +36,6 @@
 
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "memory/slot.h"
@@ -45,6 +44,7 @@
 #include "turn/call.h"
 #include "turn/context.h"
 #include "turn/evaluate.h"
+#include "turn/guc.h"
 #include "turn/identity.h"
 #include "turn/limit.h"
 #include "turn/quiet.h"

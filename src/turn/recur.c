@@ -43,52 +43,52 @@ PG_FUNCTION_INFO_V1(romancy_recur);
  * counts for each generation anew, with the length it had.
  */
 static RomStatement insert_successor = {
-	"insert into romancy.t_instance (instance_id, created_at, updated_at, wake_at, deadline,"
+	"INSERT INTO romancy.t_instance (instance_id, created_at, updated_at, wake_at, deadline,"
 	" def_id, priority, flags, depth, status, owner, workflow, parent_id, parent_step,"
 	" parent_close, continued_from, mailbox, idempotency_key, input, labels, result_expires,"
 	" namespace, scheduled_at)"
-	" select $2, $3, $3, $3, $3 + (deadline - created_at), def_id, priority, $4, depth,"
+	" SELECT $2, $3, $3, $3, $3 + (deadline - created_at), def_id, priority, $4, depth,"
 	" 'pending', owner, workflow, parent_id, parent_step, parent_close, instance_id,"
 	" coalesce(mailbox, instance_id), idempotency_key, $5, $6, result_expires, namespace, scheduled_at"
-	" from romancy.t_instance where instance_id = $1",
+	" FROM romancy.t_instance WHERE instance_id = $1",
 	6, {UUIDOID, UUIDOID, TIMESTAMPTZOID, INT4OID, JSONBOID, JSONBOID}
 };
 
 static RomStatement archive_history = {
-	"with gone as (delete from romancy.t_history where instance_id = $1"
-	" returning instance_id, last_seq, events)"
-	" insert into romancy.t_history_archive (instance_id, last_seq, events)"
-	" select instance_id, last_seq, events from gone",
+	"WITH gone AS (DELETE FROM romancy.t_history WHERE instance_id = $1"
+	" RETURNING instance_id, last_seq, events)"
+	" INSERT INTO romancy.t_history_archive (instance_id, last_seq, events)"
+	" SELECT instance_id, last_seq, events FROM gone",
 	1, {UUIDOID}
 };
 
 /* Keys of generations that another one has followed, with their mailbox. */
 static RomStatement select_keys = {
-	"select k.instance_id, coalesce(i.mailbox, i.instance_id) from romancy.t_idempotency k"
-	" join romancy.t_instance i on i.instance_id = k.instance_id"
-	" where k.instance_id = any ($1) and i.status = 'recurred'",
+	"SELECT k.instance_id, coalesce(i.mailbox, i.instance_id) FROM romancy.t_idempotency k"
+	" JOIN romancy.t_instance i ON i.instance_id = k.instance_id"
+	" WHERE k.instance_id = ANY ($1) AND i.status = 'recurred'",
 	1, {UUIDARRAYOID}
 };
 
 static RomStatement select_last = {
-	"select instance_id from romancy.t_instance where mailbox = $1 and status <> 'recurred'",
+	"SELECT instance_id FROM romancy.t_instance WHERE mailbox = $1 AND status <> 'recurred'",
 	1, {UUIDOID}
 };
 
 static RomStatement keep_last = {
-	"select 1 from romancy.t_instance where instance_id = $1 for key share",
+	"SELECT 1 FROM romancy.t_instance WHERE instance_id = $1 FOR KEY SHARE",
 	1, {UUIDOID}
 };
 
 static RomStatement move_key = {
-	"update romancy.t_idempotency set instance_id = $2 where instance_id = $1",
+	"UPDATE romancy.t_idempotency SET instance_id = $2 WHERE instance_id = $1",
 	2, {UUIDOID, UUIDOID}
 };
 
 /* The last generation, by the mailbox that all have: those between may have been deleted. */
 static RomStatement select_live = {
-	"select instance_id, owner, priority from romancy.t_instance"
-	" where mailbox = $1 and status <> 'recurred' and wake_at is not null",
+	"SELECT instance_id, owner, priority FROM romancy.t_instance"
+	" WHERE mailbox = $1 AND status <> 'recurred' AND wake_at IS NOT NULL",
 	1, {UUIDOID}
 };
 
@@ -140,7 +140,7 @@ const RomPrimitive rom_primitive_recur = {
 };
 
 /*
- * romancy.recur(input jsonb) → jsonb (never returns)
+ * romancy.recur(input jsonb) -> jsonb (never returns)
  *
  * In a workflow: ends this instance as recurred and continues in a new one with
  * input, which may be null. Errors: RM004 outside a handler, RM010 while spawned
@@ -197,12 +197,13 @@ last_of(const pg_uuid_t *mailbox, pg_uuid_t *last)
 	for (;;)
 	{
 		Datum		values[1] = {UUIDPGetDatum(mailbox)};
+		RomRowSet	set;
 		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
-		if (rom_execute(&select_last, values, NULL, 1) == 0)
+		if (rom_execute_rows(&set, &select_last, values, NULL, 1) == 0)
 			return false;
-		*last = *DatumGetUUIDP(rom_value(0, 1, &isnull));
+		*last = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
 		values[0] = UUIDPGetDatum(last);
 		if (rom_execute(&keep_last, values, NULL, 1) > 0)
 			return true;
@@ -216,8 +217,8 @@ last_of(const pg_uuid_t *mailbox, pg_uuid_t *last)
 static void
 keep_keys(Datum ids)
 {
-	uint64		rows = rom_execute(&select_keys, &ids, NULL, 0);
-	SPITupleTable *table = SPI_tuptable;
+	RomRowSet	set;
+	uint64		rows = rom_execute_rows(&set, &select_keys, &ids, NULL, 0);
 
 	for (uint64 i = 0; i < rows; i++)
 	{
@@ -225,8 +226,8 @@ keep_keys(Datum ids)
 		pg_uuid_t	last;
 		Datum		values[2];
 
-		values[0] = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
-		if (!last_of(DatumGetUUIDP(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull)), &last))
+		values[0] = rom_value(&set, i, 1, &isnull);
+		if (!last_of(DatumGetUUIDP(rom_value(&set, i, 2, &isnull)), &last))
 			continue;
 		values[1] = UUIDPGetDatum(&last);
 		rom_execute(&move_key, values, NULL, 0);
@@ -245,14 +246,15 @@ rom_recur_forward(RomTurn *turn)
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 	Datum		values[1] = {UUIDPGetDatum(&turn->inst->mailbox)};
 	RomEngine	engine;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_live, values, NULL, 1) == 1)
+	if (rom_execute_rows(&set, &select_live, values, NULL, 1) == 1)
 	{
 		bool		isnull;
-		pg_uuid_t	id = *DatumGetUUIDP(rom_value(0, 1, &isnull));
-		Oid			owner = get_role_oid(rom_value_text(0, 2, turn->cxt), true);
-		int32		priority = DatumGetInt32(rom_value(0, 3, &isnull));
+		pg_uuid_t	id = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
+		Oid			owner = get_role_oid(rom_value_text(&set, 0, 2, turn->cxt), true);
+		int32		priority = DatumGetInt32(rom_value(&set, 0, 3, &isnull));
 
 		for (int i = 0; i < turn->wait.ninbox; i++)
 		{

@@ -53,16 +53,16 @@ static RomInFlightHook in_flight = NULL;
 static const RomPrimitive *activity_primitive = NULL;
 
 static RomStatement select_compensation = {
-	"select compensation from romancy.t_activity where namespace = $2 and name = $1",
+	"SELECT compensation FROM romancy.t_activity WHERE namespace = $2 AND name = $1",
 	2, {TEXTOID, INT4OID}
 };
 
 /* A live instance that may still run an activity as a compensation; kinds: history.h. */
 static RomStatement registered_in_live = {
-	"select 1 from romancy.t_instance i join romancy.t_history h using (instance_id)"
-	" cross join lateral unnest(romancy.events_unpack(h.events)) e"
-	" where i.wake_at is not null and i.namespace = $3 and i.flags & $2 <> 0"
-	" and (e.detail ->> 'compensation' = $1 or (e.kind = 35 and e.name = $1)) limit 1",
+	"SELECT 1 FROM romancy.t_instance i JOIN romancy.t_history h USING (instance_id)"
+	" CROSS JOIN LATERAL unnest(romancy.events_unpack(h.events)) e"
+	" WHERE i.wake_at IS NOT NULL AND i.namespace = $3 AND i.flags & $2 <> 0"
+	" AND (e.detail ->> 'compensation' = $1 OR (e.kind = " ROM_SQL_EVENT_COMPENSATION_REGISTERED " AND e.name = $1)) LIMIT 1",
 	3, {TEXTOID, INT4OID, INT4OID}
 };
 
@@ -92,10 +92,11 @@ rom_saga_compensation(int32 namespace, const char *name)
 	MemoryContext cxt = CurrentMemoryContext;
 	char	   *compensation = NULL;
 	RomEngine	engine;
+	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	if (rom_execute(&select_compensation, values, NULL, 1) == 1)
-		compensation = rom_value_text(0, 1, cxt);
+	if (rom_execute_rows(&set, &select_compensation, values, NULL, 1) == 1)
+		compensation = rom_value_text(&set, 0, 1, cxt);
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(cxt);
 	return compensation;

@@ -251,7 +251,7 @@ rom_save_turn(RomTurn *turn)
 		if (turn->wait.fan_in > 1 && turn->wait.now != NULL && !final)
 			rom_fanin_set(&inst->id, turn->wait.fan_in);
 		if (final || (turn->out.status == ROM_STATUS_PAUSED && turn->out.error != NULL))
-			rom_wake_key(rom_waiter_key('i', &inst->id, sizeof(pg_uuid_t)));
+			rom_wake_key(rom_waiter_key(ROM_INSTANCE_END_KEY, &inst->id, sizeof(pg_uuid_t)));
 		else if (turn->out.wake_at <= now && turn->out.slow_next &&
 				 (!turn->how.solo || turn->how.slow_done))
 			rom_wake_slow(&inst->id, turn->owner, inst->priority);

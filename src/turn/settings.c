@@ -57,11 +57,11 @@ static bool stale = false;		/* a row that was read may be gone */
 static bool inserted = false;	/* by this transaction */
 
 static RomStatement select_all = {
-	"select settings_id, settings from romancy.t_settings order by settings_id", 0, {0}
+	"SELECT settings_id, settings FROM romancy.t_settings ORDER BY settings_id", 0, {0}
 };
 
 static RomStatement insert_settings = {
-	"insert into romancy.t_settings (settings) values ($1) returning settings_id", 1, {JSONBOID}
+	"INSERT INTO romancy.t_settings (settings) VALUES ($1) RETURNING settings_id", 1, {JSONBOID}
 };
 
 /* find_records looks the server's records up, once. */
@@ -206,6 +206,7 @@ add_profile(int32 id, Jsonb *json)
 static void
 read_profiles(void)
 {
+	RomRowSet	set;
 	uint64		rows;
 
 	find_records();
@@ -215,13 +216,13 @@ read_profiles(void)
 	profiles = NULL;
 	stale = false;
 	profiles_of = rom_extension_oid();
-	rows = rom_execute(&select_all, NULL, NULL, 0);
+	rows = rom_execute_rows(&set, &select_all, NULL, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
-		int32		id = DatumGetInt32(rom_value(i, 1, &isnull));
+		int32		id = DatumGetInt32(rom_value(&set, i, 1, &isnull));
 
-		(void) add_profile(id, DatumGetJsonbP(rom_value(i, 2, &isnull)));
+		(void) add_profile(id, DatumGetJsonbP(rom_value(&set, i, 2, &isnull)));
 	}
 }
 
@@ -267,6 +268,7 @@ static Profile *
 insert_fresh(void)
 {
 	Datum		values[1];
+	RomRowSet	set;
 	bool		isnull;
 	Jsonb	   *json;
 	RomJb		jb;
@@ -277,8 +279,8 @@ insert_fresh(void)
 	json = rom_jb_end(&jb);
 	values[0] = PointerGetDatum(json);
 	inserted = true;
-	rom_execute(&insert_settings, values, NULL, 0);
-	return add_profile(DatumGetInt32(rom_value(0, 1, &isnull)), json);
+	rom_execute_rows(&set, &insert_settings, values, NULL, 0);
+	return add_profile(DatumGetInt32(rom_value(&set, 0, 1, &isnull)), json);
 }
 
 void

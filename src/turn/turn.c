@@ -17,8 +17,8 @@
 #include "utils/resowner.h"
 
 #include "base/clock.h"
-#include "base/guc.h"
 #include "base/errors.h"
+#include "base/guc.h"
 #include "instances/event.h"
 #include "memory/slot.h"
 #include "turn/ahead.h"

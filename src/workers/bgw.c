@@ -37,11 +37,11 @@
 
 #include "base/backoff.h"
 #include "base/compat.h"
-#include "base/guc.h"
 #include "base/session.h"
 #include "base/spi.h"
 #include "base/version.h"
 #include "instances/control.h"
+#include "memory/guc.h"
 #include "memory/slot.h"
 #include "workers/bgw.h"
 

@@ -21,7 +21,6 @@
 #include "utils/rel.h"
 #include "utils/varlena.h"
 
-#include "base/guc.h"
 #include "memory/ready.h"
 #include "memory/roster.h"
 #include "memory/shmem.h"
@@ -30,6 +29,7 @@
 #include "tasks/ledger.h"
 #include "workers/bgw.h"
 #include "workers/databases.h"
+#include "workers/guc.h"
 
 /* What list_databases() reads. */
 typedef struct Listing

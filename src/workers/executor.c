@@ -38,12 +38,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "base/guc.h"
 #include "memory/ready.h"
 #include "memory/slot.h"
 #include "run/batch.h"
 #include "workers/bgw.h"
 #include "workers/executor.h"
+#include "workers/guc.h"
 
 /* What was taken and is being run. */
 static pg_uuid_t taken[ROM_BATCH_MAX];

@@ -47,11 +47,12 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "base/guc.h"
+#include "memory/guc.h"
 #include "memory/ready.h"
 #include "memory/roster.h"
 #include "workers/bgw.h"
 #include "workers/databases.h"
+#include "workers/guc.h"
 #include "workers/launcher.h"
 #include "workers/places.h"
 #include "workers/setback.h"

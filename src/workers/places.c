@@ -17,7 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "base/backoff.h"
-#include "base/guc.h"
+#include "memory/guc.h"
 #include "workers/places.h"
 
 #define MS INT64CONST(1000)

@@ -33,11 +33,12 @@
 #include "utils/timestamp.h"
 
 #include "base/backoff.h"
-#include "base/guc.h"
+#include "memory/guc.h"
 #include "memory/ready.h"
 #include "run/scan.h"
 #include "turn/arrival.h"
 #include "workers/bgw.h"
+#include "workers/guc.h"
 #include "workers/scheduler.h"
 #include "workers/sweeps.h"
 
@@ -136,18 +137,18 @@ horizon(void)
 }
 
 /* Where a scan is. */
-typedef struct Scan
+typedef struct ScanPass
 {
 	RomScanPos	pos;
 	pg_uuid_t	after;
 	RomScanPlace place;
 	int			rows;
-} Scan;
+} ScanPass;
 
 static void
 scan_wake(void *arg)
 {
-	Scan	   *scan = arg;
+	ScanPass   *scan = arg;
 
 	scan->rows = rom_scan_wake(&scan->pos, SCAN_BATCH);
 }
@@ -155,7 +156,7 @@ scan_wake(void *arg)
 static void
 scan_ahead(void *arg)
 {
-	Scan	   *scan = arg;
+	ScanPass   *scan = arg;
 
 	scan->rows = rom_scan_ahead(&scan->pos, SCAN_BATCH);
 }
@@ -163,7 +164,7 @@ scan_ahead(void *arg)
 static void
 scan_inbox(void *arg)
 {
-	Scan	   *scan = arg;
+	ScanPass   *scan = arg;
 
 	scan->rows = rom_scan_inbox(&scan->after, SCAN_BATCH);
 }
@@ -171,7 +172,7 @@ scan_inbox(void *arg)
 static void
 scan_other(void *arg)
 {
-	Scan	   *scan = arg;
+	ScanPass   *scan = arg;
 
 	scan->rows = rom_scan_hook() (&scan->place, SCAN_BATCH);
 }
@@ -194,7 +195,7 @@ wait_for_room(void)
 
 /* A batch of a scan: reads rows and hands out what they ask for. False: it failed, or we have to leave. */
 static bool
-scan_batch(RomUnit unit, Scan *scan)
+scan_batch(RomUnit unit, ScanPass *scan)
 {
 	scan->rows = 0;
 	if (!wait_for_room() || !rom_bgw_unit(unit, scan, false))
@@ -208,7 +209,7 @@ scan_batch(RomUnit unit, Scan *scan)
 static bool
 scan_database(TimestampTz from, bool ahead)
 {
-	Scan		scan;
+	ScanPass	scan;
 
 	memset(&scan, 0, sizeof(scan));
 	scan.pos.wake_at = from;

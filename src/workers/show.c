@@ -17,10 +17,10 @@
 #include "utils/uuid.h"
 
 #include "base/errors.h"
-#include "base/guc.h"
 #include "base/spi.h"
 #include "instances/control.h"
 #include "instances/instance.h"
+#include "memory/guc.h"
 #include "memory/roster.h"
 #include "memory/slot.h"
 #include "memory/sweep.h"
@@ -240,7 +240,7 @@ sweep_names(void)
 }
 
 /*
- * romancy.run_sweep(name text) → bigint
+ * romancy.run_sweep(name text) -> bigint
  *
  * Runs a batch of a sweep in the caller's transaction, without its lock:
  * a session could hold that for ever.
@@ -276,7 +276,7 @@ romancy_run_sweep(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(rows);
 }
 
-/* romancy.adopt_database() → void */
+/* romancy.adopt_database() -> void */
 Datum
 romancy_adopt_database(PG_FUNCTION_ARGS)
 {
@@ -290,7 +290,7 @@ romancy_adopt_database(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* romancy.t_announce() → void: called by the install script */
+/* romancy.t_announce() -> void: called by the install script */
 Datum
 romancy_announce(PG_FUNCTION_ARGS)
 {

@@ -20,11 +20,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "base/guc.h"
+#include "memory/guc.h"
 #include "memory/ready.h"
 #include "memory/slot.h"
 #include "workers/bgw.h"
 #include "workers/databases.h"
+#include "workers/guc.h"
 #include "workers/places.h"
 #include "workers/staffing.h"
 

@@ -23,7 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "base/backoff.h"
-#include "base/guc.h"
+#include "memory/guc.h"
 #include "memory/roster.h"
 #include "memory/sweep.h"
 #include "workers/bgw.h"

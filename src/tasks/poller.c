@@ -17,8 +17,8 @@
 #include "storage/spin.h"
 #include "utils/timestamp.h"
 
-#include "memory/poller.h"
 #include "memory/shmem.h"
+#include "tasks/poller.h"
 
 #define SETS 128
 #define WAYS 8

@@ -21,8 +21,8 @@
 #include "utils/timestamp.h"
 
 #include "memory/keep.h"
-#include "memory/profile.h"
 #include "memory/shmem.h"
+#include "steps/profile.h"
 
 #define SETS 256
 #define WAYS 8
