@@ -308,3 +308,31 @@ func TestWorkerIsKilled(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A database without the extension, and a role without usage, are told as such.
+func TestMissing(t *testing.T) {
+	ctx := context.Background()
+	url := os.Getenv("ROMANCY_TEST_URL")
+	p := newProgram(t)
+	defer p.Close()
+	if _, err := p.Pool.Exec(ctx, "create role go_stranger login"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = p.Pool.Exec(ctx, "drop role go_stranger") }()
+	user := url[strings.Index(url, "user="):]
+	for url, words := range map[string][2]string{
+		strings.Replace(url, "/postgres?", "/template1?", 1): {"lacks extension romancy", "CREATE EXTENSION romancy"},
+		strings.Replace(url, user, "user=go_stranger", 1):    {"may not use romancy", "grant_usage"},
+	} {
+		app, err := New(ctx, url, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		NewActivity(app, "any_activity", func(_ context.Context, x int) (int, error) { return x, nil })
+		var e *Error
+		if err = app.Define(ctx, app.Pool); !errors.As(err, &e) || !strings.Contains(e.Message, words[0]) || !strings.Contains(e.Hint, words[1]) {
+			t.Errorf("%s: %v", words[0], err)
+		}
+		app.Close()
+	}
+}

@@ -17,7 +17,7 @@ local $ENV{PYTHONPATH} = "$sdk/src";
 local $ENV{PYTHONDONTWRITEBYTECODE} = 1;
 local $ENV{ROMANCY_TEST_CONNINFO} = $node->connstr('postgres');
 
-for my $class (qw(Sessions CommandLine RealWorker))
+for my $class (qw(Sessions Missing CommandLine RealWorker))
 {
 	my $out;
 	ok(IPC::Run::run([ '/usr/bin/python3', "$sdk/tests/test_signup.py", '-v', $class ], '>&', \$out), $class)

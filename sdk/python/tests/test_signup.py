@@ -159,6 +159,29 @@ class Sessions(unittest.TestCase):
                 s.result(instance)
 
 
+class Missing(unittest.TestCase):
+    def error(self, conninfo):
+        other = App(CONNINFO + conninfo)
+        other.activity(name="any_activity")(lambda x: x)
+        with self.assertRaises(romancy.MissingExtension) as caught:
+            other.define()
+        return caught.exception
+
+    def test_a_database_without_the_extension(self):
+        error = self.error(" dbname=template1")
+        self.assertIn("lacks extension romancy", str(error))
+        self.assertIn("CREATE EXTENSION romancy", error.hint)
+
+    def test_a_role_without_usage(self):
+        app.client().execute("create role stranger login")
+        try:
+            error = self.error(" user=stranger")
+            self.assertIn("may not use romancy", str(error))
+            self.assertIn("grant_usage", error.hint)
+        finally:
+            app.client().execute("drop role stranger")
+
+
 class CommandLine(unittest.TestCase):
     def call(self, *args):
         out = io.StringIO()

@@ -196,4 +196,37 @@ if (process.argv[2] === "worker") {
     const [code] = await once(stopped, "exit");
     assert.equal(code, 0);
   });
+
+  describe("what is missing is said", () => {
+    const attempt = async (change) => {
+      const other = new romancy.App({ connectionString: change(process.env.ROMANCY_TEST_URL) });
+      other.activity("any_activity", (x) => x);
+      try {
+        await other.define();
+      } catch (error) {
+        assert.ok(error instanceof romancy.MissingExtension, String(error));
+        return error;
+      } finally {
+        await other.end();
+      }
+      assert.fail("no error");
+    };
+
+    it("a database without the extension", async () => {
+      const error = await attempt((u) => u.replace("/postgres?", "/template1?"));
+      assert.match(error.message, /lacks extension romancy/);
+      assert.match(error.hint, /CREATE EXTENSION romancy/);
+    });
+
+    it("a role without usage", async () => {
+      await app.row("create role ts_stranger login", []);
+      try {
+        const error = await attempt((u) => u.replace(/user=[^&]*/, "user=ts_stranger"));
+        assert.match(error.message, /may not use romancy/);
+        assert.match(error.hint, /grant_usage/);
+      } finally {
+        await app.row("drop role ts_stranger", []);
+      }
+    });
+  });
 }
