@@ -173,6 +173,8 @@ CREATE INDEX t_instance_status ON romancy.t_instance (status, created_at, instan
 CREATE INDEX t_instance_parent ON romancy.t_instance (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX t_instance_continued ON romancy.t_instance (continued_from) WHERE continued_from IS NOT NULL;
 CREATE INDEX t_instance_key ON romancy.t_instance (idempotency_key) WHERE idempotency_key IS NOT NULL;
+/* those that are tried again after an error of the engine's */
+CREATE INDEX t_instance_trouble ON romancy.t_instance (instance_id) WHERE error ? 'tries' AND wake_at IS NOT NULL;
 /* a chain of generations has one row in it, that of the last */
 CREATE INDEX t_instance_mailbox ON romancy.t_instance (mailbox) WHERE mailbox IS NOT NULL AND status <> 'recurred';
 COMMENT ON TABLE romancy.t_instance IS 'Workflow instances; written by the executor that holds the row';

@@ -4,7 +4,7 @@ AS 'MODULE_PATHNAME', 'romancy_health' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION romancy.health() IS 'Whether workflows run in this database, and what keeps them from it';
 REVOKE ALL ON FUNCTION romancy.health() FROM PUBLIC;
 
-CREATE FUNCTION romancy.t_live(OUT status text, OUT by_engine boolean, OUT count bigint)
+CREATE FUNCTION romancy.t_live(OUT status text, OUT by_engine boolean, OUT retried boolean, OUT count bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'romancy_live' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 10;
 COMMENT ON FUNCTION romancy.t_live() IS 'For metrics';
@@ -79,6 +79,8 @@ WITH w AS MATERIALIZED (
 	UNION ALL SELECT 21, 'romancy_instances', 'gauge', 'Live instances, by status', format('{status="%s"}', l.status), sum(l.count) FROM romancy.t_live() l GROUP BY l.status
 	UNION ALL SELECT 22, 'romancy_paused_by_engine_instances', 'gauge', 'Instances that the engine has paused: they need a human', '',
 		coalesce(sum(l.count) FILTER (WHERE l.by_engine), 0) FROM romancy.t_live() l
+	UNION ALL SELECT 22.5, 'romancy_engine_error_instances', 'gauge', 'Instances that are tried again after an error of the engine', '',
+		coalesce(sum(l.count) FILTER (WHERE l.retried), 0) FROM romancy.t_live() l
 	UNION ALL SELECT 23, 'romancy_oldest_due_seconds', 'gauge', 'For how long the oldest overdue instance has been due', '', (h.health ->> 'oldest_due_seconds')::numeric FROM h
 	UNION ALL SELECT 24, 'romancy_queue_tasks', 'gauge', 'Tasks of queues, by state', q.labels || f.label, f.value FROM q, LATERAL (VALUES
 		(',state="ready"}', q.ready), (',state="running"}', q.running), (',state="waiting"}', q.waiting), (',state="dead"}', q.dead)) AS f (label, value)

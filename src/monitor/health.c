@@ -62,6 +62,28 @@ count_overdue(int64 *oldest)
 	return count;
 }
 
+/* count_retried counts the instances whose turns fail by errors of the engine's own and are tried again, up to OVERDUE_MAX. */
+static int64
+count_retried(void)
+{
+	static RomStatement select = {
+		"SELECT count(*) FROM (SELECT 1 FROM romancy.t_instance"
+		" WHERE error ? 'tries' AND wake_at IS NOT NULL AND status <> 'paused' LIMIT $1) AS retried",
+		1, {INT4OID}
+	};
+	RomEngine	engine;
+	Datum		value = Int32GetDatum(OVERDUE_MAX);
+	bool		isnull;
+	int64		count;
+	RomRowSet	set;
+
+	rom_engine_begin(&engine);
+	rom_execute_rows(&set, &select, &value, NULL, 0);
+	count = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+	rom_engine_end(&engine);
+	return count;
+}
+
 /* count_paused counts the instances that the engine has paused, up to OVERDUE_MAX. */
 static int64
 count_paused(void)
@@ -87,7 +109,7 @@ count_paused(void)
 /* What needs a human, though workflows run: a text each. */
 typedef struct Attention
 {
-	char	   *texts[QUEUES_MAX + 3];
+	char	   *texts[QUEUES_MAX + 4];
 	int			count;
 } Attention;
 
@@ -198,6 +220,7 @@ romancy_health(PG_FUNCTION_ARGS)
 	int64		oldest;
 	int64		overdue;
 	int64		paused;
+	int64		retried;
 	RomJb		jb;
 
 	rom_context_refuse_handler("health");
@@ -209,8 +232,13 @@ romancy_health(PG_FUNCTION_ARGS)
 	paused = count_paused();
 	if (paused > 0)
 		attention.texts[attention.count++] =
-			psprintf("%s" INT64_FORMAT " instances are paused by the engine: see romancy.waiting, paused_by = 'romancy'",
-					 paused >= OVERDUE_MAX ? "at least " : "", paused);
+			psprintf("%s" INT64_FORMAT " instance%s paused by the engine: see romancy.waiting, paused_by = 'romancy'",
+					 paused >= OVERDUE_MAX ? "at least " : "", paused, paused == 1 ? " is" : "s are");
+	retried = count_retried();
+	if (retried > 0)
+		attention.texts[attention.count++] =
+			psprintf("%s" INT64_FORMAT " instance%s tried again after errors of the engine: see romancy.waiting, error ? 'tries'",
+					 retried >= OVERDUE_MAX ? "at least " : "", retried, retried == 1 ? " is" : "s are");
 	find_silent_queues(&attention);
 	find_schedules(&attention);
 
@@ -229,22 +257,25 @@ romancy_health(PG_FUNCTION_ARGS)
 	rom_jb_int(&jb, "overdue", overdue);
 	rom_jb_int(&jb, "oldest_due_seconds", oldest);
 	rom_jb_int(&jb, "paused", paused);
+	rom_jb_int(&jb, "engine_errors", retried);
 	PG_RETURN_JSONB_P(rom_jb_end(&jb));
 }
 
 PG_FUNCTION_INFO_V1(romancy_live);
 
 /*
- * romancy.t_live(): status text, by_engine boolean, count bigint
+ * romancy.t_live(): status text, by_engine boolean, retried boolean, count bigint
  *
- * The live instances that the current user may see, by status; those that the engine has paused by themselves.
+ * The live instances that the current user may see, by status; those that the engine has paused, and those that it tries
+ * again after an error of its own, by themselves.
  */
 Datum
 romancy_live(PG_FUNCTION_ARGS)
 {
 	static RomStatement select = {
-		"SELECT i.status::text, i.status = 'paused' AND i.error IS NOT NULL, count(*)"
-		" FROM romancy.t_instance i WHERE i.wake_at IS NOT NULL AND romancy.may_access(i.owner, $1, false) GROUP BY 1, 2",
+		"SELECT i.status::text, i.status = 'paused' AND i.error IS NOT NULL,"
+		" i.status <> 'paused' AND coalesce(i.error ? 'tries', false), count(*)"
+		" FROM romancy.t_instance i WHERE i.wake_at IS NOT NULL AND romancy.may_access(i.owner, $1, false) GROUP BY 1, 2, 3",
 		1, {OIDOID}
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -258,10 +289,10 @@ romancy_live(PG_FUNCTION_ARGS)
 	rows = rom_execute_rows(&set, &select, &value, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		Datum		values[3];
-		bool		nulls[3];
+		Datum		values[4];
+		bool		nulls[4];
 
-		for (int c = 0; c < 3; c++)
+		for (int c = 0; c < 4; c++)
 			values[c] = rom_value(&set, i, c + 1, &nulls[c]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}

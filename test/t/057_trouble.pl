@@ -71,8 +71,11 @@ goes_on('after a restart it goes on');
 sql(q{INSERT INTO broken VALUES ('no room', '53100')});
 $id = sql(q{SELECT romancy.start_workflow('keeps', '7')});
 poll_until($node, qq{SELECT (error ->> 'tries')::int > 12 AND status = 'pending' FROM romancy.instances WHERE instance_id = '$id'}, 'a full disk does not pause');
+is(sql(q{SELECT romancy.health() -> 'attention' ->> 0}), q{1 instance is tried again after errors of the engine: see romancy.waiting, error ? 'tries'}, 'health() names it');
+like(sql('SELECT romancy.metrics()'), qr/^romancy_engine_error_instances 1$/m, 'and so does metrics()');
 sql(q{DELETE FROM broken});
 poll_until($node, qq{SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$id'}, 'room again, it completes');
+is(sql(q{SELECT romancy.health() ->> 'engine_errors'}), '0', 'and is named no more');
 
 # a task's
 sql(q{INSERT INTO broken VALUES ('tasks are broken', 'XX001')});

@@ -82,7 +82,7 @@ $id = start('errs');
 poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'paused by the engine', expected => 'paused');
 poll_until($node, q{SELECT ready FROM romancy.queues WHERE name = 'parcels'}, 'a task is ready', expected => '1');
 row(q{UPDATE romancy.t_task SET created_at = created_at - interval '2 min' WHERE queue LIKE '%/parcels'});
-is(row(q{SELECT romancy.health() ->> 'attention'}), q{["1 instances are paused by the engine: see romancy.waiting, paused_by = 'romancy'", "tasks of queue \"parcels\" wait, and no program polls it"]}, 'health names both');
+is(row(q{SELECT romancy.health() ->> 'attention'}), q{["1 instance is paused by the engine: see romancy.waiting, paused_by = 'romancy'", "tasks of queue \"parcels\" wait, and no program polls it"]}, 'health names both');
 is(row(q{SELECT romancy.health() ->> 'healthy'}), 'true', 'though workflows run');
 my $metrics = row(q{SELECT romancy.metrics()});
 like($metrics, qr/^romancy_instances\{status="paused"\} 1$/m, 'metrics: live instances by status');
