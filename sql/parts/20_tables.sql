@@ -65,7 +65,10 @@ CREATE TABLE romancy.t_grant (
 CREATE INDEX t_grant_namespace ON romancy.t_grant (namespace_id);
 COMMENT ON TABLE romancy.t_grant IS 'Which role may use which namespace, and define in it';
 
-/* A version of a workflow is a function. defined = false: resolved from an undefined name under search_path. */
+/*
+ * A version of a workflow is a function. defined = false: resolved from an undefined name under search_path; such
+ * a row goes when no instance needs it, by the steps of leaving (src/run/unused.c), the last of them in transaction leaving_xid.
+ */
 CREATE TABLE romancy.t_workflow (
 	def_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	namespace int NOT NULL,
@@ -81,7 +84,10 @@ CREATE TABLE romancy.t_workflow (
 	retention interval,
 	on_event text,
 	description text,
-	created_at timestamptz NOT NULL DEFAULT clock_timestamp());
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	leaving smallint NOT NULL DEFAULT 0,
+	leaving_xid xid8,
+	looked_at timestamptz NOT NULL DEFAULT clock_timestamp());
 CREATE UNIQUE INDEX t_workflow_defined ON romancy.t_workflow (namespace, name, version) WHERE defined;
 CREATE UNIQUE INDEX t_workflow_current ON romancy.t_workflow (namespace, name) WHERE defined AND is_current;
 /* not unique: a unique one would make the first start of a name wait for another's open transaction */
@@ -89,6 +95,7 @@ CREATE INDEX t_workflow_resolved ON romancy.t_workflow (namespace, name, handler
 CREATE INDEX t_workflow_on_event ON romancy.t_workflow (namespace, on_event) WHERE on_event IS NOT NULL AND is_current;
 COMMENT ON SEQUENCE romancy.t_workflow_def_id_seq IS 'Numbers of versions of workflows';
 COMMENT ON TABLE romancy.t_workflow IS 'Versions of workflows, defined or resolved from a function''s name';
+COMMENT ON COLUMN romancy.t_workflow.looked_at IS 'When sweep retention last looked for instances of an undefined one';
 
 CREATE TABLE romancy.t_activity (
 	namespace int,
@@ -110,10 +117,18 @@ CREATE TABLE romancy.t_activity (
 	PRIMARY KEY (namespace, name));
 COMMENT ON TABLE romancy.t_activity IS 'Defined activities';
 
-/* The settings that values are read and written with (src/turn/settings.c), by name, as instances had them at their first turn. */
+/*
+ * The settings that values are read and written with (src/turn/settings.c), by name, as instances of the owner had them at
+ * their first turn. leaving and so on: as in t_workflow.
+ */
 CREATE TABLE romancy.t_settings (
 	settings_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	settings jsonb NOT NULL);
+	owner text NOT NULL,
+	settings jsonb NOT NULL,
+	leaving smallint NOT NULL DEFAULT 0,
+	leaving_xid xid8,
+	looked_at timestamptz NOT NULL DEFAULT clock_timestamp());
+CREATE INDEX t_settings_owner ON romancy.t_settings (owner);
 COMMENT ON SEQUENCE romancy.t_settings_settings_id_seq IS 'Numbers of rows of settings';
 COMMENT ON TABLE romancy.t_settings IS 'Settings that are fixed for instances: time zone, formats of dates and numbers, language of messages';
 

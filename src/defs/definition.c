@@ -12,6 +12,9 @@
  * one), the other with every change of a function or a schema. Whatever was
  * read under an older count is read again; "there is none" is never kept.
  *
+ * A row of an undefined name goes when no instance needs it (run/unused.c). So before a name is resolved,
+ * what others have changed is taken note of: whoever begins after a row was marked does not use it.
+ *
  * Entries are never freed, because a turn up the stack may hold one: a
  * redefinition changes the fields of the entry and lets go of the old strings.
  * That leaks a little with every redefinition, which is rare. FmgrInfo is made
@@ -288,7 +291,12 @@ static RomStatement select_any_version = {
 static RomStatement select_resolved = {
 	"SELECT def_id FROM romancy.t_workflow"
 	" WHERE NOT defined AND namespace = $4 AND name = $1 AND handler = $2 AND search_path = $3"
-	" ORDER BY def_id LIMIT 1",
+	" AND leaving = 0 ORDER BY def_id LIMIT 1",
+	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
+};
+
+static RomStatement count_resolved = {
+	"SELECT 1 FROM romancy.t_workflow WHERE NOT defined AND namespace = $4",
 	4, {TEXTOID, TEXTOID, TEXTOID, INT4OID}
 };
 
@@ -476,6 +484,20 @@ find_defined(const RomNameKey *key)
 	return entry;
 }
 
+/* too_many_resolved refuses the first start of an undefined name in a namespace that has as many of them as may be kept. */
+static void
+too_many_resolved(const RomNameKey *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_LIMIT),
+			 errmsg("namespace \"%s\" has too many workflows that are not defined",
+					rom_namespace_name(key->namespace)),
+			 errdetail("Each name counts once for each function and search_path that it was started with; the limit is %d.",
+					   ROM_UNDEFINED_MAX),
+			 errhint("Define workflow \"%s\" with romancy.define_workflow(). Those that no instance needs go within days, or by romancy.run_sweep('retention').",
+					 key->name)));
+}
+
 /*
  * record_resolved stores what an undefined name resolved to, and returns its
  * def_id. Those who do the same in transactions that overlap get a row each:
@@ -505,6 +527,8 @@ record_resolved(const RomNameKey *key, const char *signature)
 		def_id = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
 	else
 	{
+		if (rom_execute(&count_resolved, values, NULL, ROM_UNDEFINED_MAX) == ROM_UNDEFINED_MAX)
+			too_many_resolved(key);
 		rom_execute_rows(&set, &insert_resolved, values, NULL, 0);
 		def_id = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
 		rom_definition_changed("t_workflow");
@@ -590,11 +614,14 @@ resolve(int32 namespace, const char *name, int32 version, const char *path)
 	RomNameKey	resolved = {namespace, name, version, path, GetUserId()};
 	uint64		defined_hash = rom_definition_hash_key(&defined);
 	uint64		resolved_hash;
-	uint64		generation = rom_definition_count();
-	uint64		names = rom_definition_names();
+	uint64		generation;
+	uint64		names;
 	NameEntry  *cached;
 	WorkflowEntry *entry;
 
+	AcceptInvalidationMessages();
+	generation = rom_definition_count();
+	names = rom_definition_names();
 	cached = cached_name(&defined, defined_hash);
 	if (cached != NULL)
 		return cached->entry;

@@ -17,6 +17,9 @@
 #include "base/spi.h"
 #include "defs/retry.h"
 
+/* Undefined names of workflows that a namespace may have, each with each function and search_path. */
+#define ROM_UNDEFINED_MAX 10000
+
 /*
  * A version of a workflow (row of t_workflow). Lives in this backend's definition
  * cache, and the struct stays for good; a redefinition changes its fields in

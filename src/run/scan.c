@@ -26,6 +26,7 @@
 #include "run/guc.h"
 #include "run/retention.h"
 #include "run/scan.h"
+#include "run/unused.h"
 
 /* Rows that a sweep looks at, for each that it may hand out. */
 #define WINDOW 10
@@ -346,6 +347,7 @@ rom_scan_init(void)
 		rom_retention_next_due},
 		{"retention", &rom_guc_retention_interval, rom_retention_expire,
 		rom_retention_next_expiry},
+		{"retention", &rom_guc_retention_interval, rom_unused_sweep},
 	};
 	int			i;
 

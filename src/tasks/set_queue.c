@@ -91,6 +91,20 @@ note_unused(const char *stored)
 				(errmsg("no activity and no workflow is defined for queue \"%s\"", name)));
 }
 
+/* drop_default deletes the row of a queue that says nothing: no row means the same. Engine scope needed. */
+static void
+drop_default(const char *name)
+{
+	static RomStatement stmt = {
+		"DELETE FROM romancy.t_queue WHERE name = $1 AND NOT paused AND max_concurrency IS NULL"
+		" AND rate_limit IS NULL AND per_key IS NULL AND notify IS NULL",
+		1, {TEXTOID}
+	};
+	Datum		value = CStringGetTextDatum(name);
+
+	rom_execute(&stmt, &value, NULL, 0);
+}
+
 PG_FUNCTION_INFO_V1(romancy_set_queue);
 
 /*
@@ -152,6 +166,7 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 	values[5] = notify ? CStringGetTextDatum(notify) : (Datum) 0;
 	rom_engine_begin(&engine);
 	rom_execute(&upsert, values, nulls, 0);
+	drop_default(name);
 	note_unused(name);
 	rom_notify_forget();
 	rom_notify_changed(name);
@@ -184,6 +199,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	values[2] = BoolGetDatum(paused);
 	rom_engine_begin(&engine);
 	rom_execute(&upsert, values, NULL, 0);
+	drop_default(name);
 	note_unused(name);
 	if (!paused)
 		rom_notify_ask(name);

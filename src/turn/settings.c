@@ -6,7 +6,8 @@
  * A handler asks for to_jsonb(romancy.workflow_now()): the text depends on TimeZone. So what a role, a
  * database, the server's configuration or another version's defaults say later must not reach an instance
  * that has begun. The values are the session's reset values, those of a fresh session: what the session has
- * SET itself does not count. Instances share rows of t_settings; most databases have one.
+ * SET itself does not count. The instances of an owner share rows of t_settings; most owners have one. A row that
+ * no instance has goes (run/unused.c), so before one is chosen, what others have changed is taken note of.
  *
  * Values are compared by the server's own variables, through the records of its settings, which stay where
  * they are for the life of the process. A record is asked about many times for each step, its name is
@@ -19,9 +20,11 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/guc_tables.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 
 #include "base/compat.h"
+#include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "memory/xact.h"
@@ -38,10 +41,14 @@ static const char *const names[] = {
 
 #define N_SETTINGS lengthof(names)
 
+/* Rows that an owner may have. */
+#define ROWS_MAX 1000
+
 /* A row of t_settings. A setting that the row does not have is left as it is. */
 typedef struct Profile
 {
 	int32		id;
+	bool		fits;			/* for new instances of profiles_owner's */
 	char	   *texts[N_SETTINGS];	/* or NULL */
 	int			numbers[N_SETTINGS];	/* of settings that are no strings */
 	bool		told;			/* the log says that one was not accepted */
@@ -53,15 +60,26 @@ static Profile *profiles = NULL;
 static MemoryContext profiles_cxt = NULL;
 static Oid	profiles_of = InvalidOid;	/* the extension that they were read
 										 * from */
+static Oid	profiles_owner = InvalidOid;	/* whose rows were read */
+static Oid	settings_relid = InvalidOid;
 static bool stale = false;		/* a row that was read may be gone */
 static bool inserted = false;	/* by this transaction */
 
-static RomStatement select_all = {
-	"SELECT settings_id, settings FROM romancy.t_settings ORDER BY settings_id", 0, {0}
+static RomStatement select_own = {
+	"SELECT settings_id, settings FROM romancy.t_settings WHERE owner = $1 AND leaving = 0 ORDER BY settings_id",
+	1, {TEXTOID}
+};
+
+static RomStatement select_one = {
+	"SELECT settings_id, settings FROM romancy.t_settings WHERE settings_id = $1", 1, {INT4OID}
+};
+
+static RomStatement count_own = {
+	"SELECT 1 FROM romancy.t_settings WHERE owner = $1", 1, {TEXTOID}
 };
 
 static RomStatement insert_settings = {
-	"INSERT INTO romancy.t_settings (settings) VALUES ($1) RETURNING settings_id", 1, {JSONBOID}
+	"INSERT INTO romancy.t_settings (owner, settings) VALUES ($1, $2) RETURNING settings_id", 2, {TEXTOID, JSONBOID}
 };
 
 /* find_records looks the server's records up, once. */
@@ -176,14 +194,15 @@ is_value(const Profile *profile, int i, bool reset)
 	return number(records[i], reset) == profile->numbers[i];
 }
 
-/* add_profile files a row of t_settings. */
+/* add_profile files a row of t_settings; fits: new instances may have it. */
 static Profile *
-add_profile(int32 id, Jsonb *json)
+add_profile(int32 id, Jsonb *json, bool fits)
 {
 	MemoryContext old = MemoryContextSwitchTo(profiles_cxt);
 	Profile    *profile = palloc0_object(Profile);
 
 	profile->id = id;
+	profile->fits = fits;
 	for (int i = 0; i < N_SETTINGS; i++)
 	{
 		char	   *text = rom_jb_get_text(json, names[i]);
@@ -202,28 +221,47 @@ add_profile(int32 id, Jsonb *json)
 	return profile;
 }
 
-/* read_profiles reads all rows. Engine scope. */
+/* relation_changed is called for each relcache invalidation; InvalidOid stands for all relations. */
 static void
-read_profiles(void)
+relation_changed(Datum arg, Oid relid)
+{
+	stale |= !OidIsValid(relid) || relid == settings_relid;
+}
+
+/* add_rows files the rows that a statement gives. Engine scope. */
+static void
+add_rows(RomStatement *stmt, Datum value, bool fit)
 {
 	RomRowSet	set;
-	uint64		rows;
+	uint64		rows = rom_execute_rows(&set, stmt, &value, NULL, 0);
 
-	find_records();
-	if (profiles_cxt == NULL)
-		profiles_cxt = AllocSetContextCreate(TopMemoryContext, "romancy settings", ALLOCSET_SMALL_SIZES);
-	MemoryContextReset(profiles_cxt);
-	profiles = NULL;
-	stale = false;
-	profiles_of = rom_extension_oid();
-	rows = rom_execute_rows(&set, &select_all, NULL, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 		int32		id = DatumGetInt32(rom_value(&set, i, 1, &isnull));
 
-		(void) add_profile(id, DatumGetJsonbP(rom_value(&set, i, 2, &isnull)));
+		(void) add_profile(id, DatumGetJsonbP(rom_value(&set, i, 2, &isnull)), fit);
 	}
+}
+
+/* read_profiles reads the rows that new instances of an owner's may have. Engine scope. */
+static void
+read_profiles(Oid owner, const char *owner_name)
+{
+	find_records();
+	if (profiles_cxt == NULL)
+	{
+		profiles_cxt = AllocSetContextCreate(TopMemoryContext, "romancy settings", ALLOCSET_SMALL_SIZES);
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	}
+	settings_relid = rom_relation_oid("t_settings");
+	MemoryContextReset(profiles_cxt);
+	profiles = NULL;
+	stale = false;
+	profiles_of = rom_extension_oid();
+	profiles_owner = owner;
+	if (OidIsValid(owner))
+		add_rows(&select_own, CStringGetTextDatum(owner_name), true);
 }
 
 /* is_known: may what was read be believed? */
@@ -245,15 +283,15 @@ find_profile(int32 id)
 	return NULL;
 }
 
-/* find_fresh finds the one that has the values with which this session began, or NULL. */
+/* find_fresh finds the one of an owner's that has the values with which this session began, or NULL. */
 static Profile *
-find_fresh(void)
+find_fresh(Oid owner)
 {
-	if (!is_known())
+	if (!is_known() || profiles_owner != owner)
 		return NULL;
 	for (Profile *p = profiles; p != NULL; p = p->next)
 	{
-		bool		same = true;
+		bool		same = p->fits;
 
 		for (int i = 0; i < N_SETTINGS && same; i++)
 			same = p->texts[i] != NULL && is_value(p, i, true);
@@ -263,48 +301,70 @@ find_fresh(void)
 	return NULL;
 }
 
-/* insert_fresh makes a row of the values with which this session began. Engine scope. Two who do so at once make two rows, which is no harm. */
+/*
+ * insert_fresh makes a row of the values with which this session began; NULL when the owner has too many. Engine
+ * scope. Two who do so at once make two rows, which is no harm.
+ */
 static Profile *
-insert_fresh(void)
+insert_fresh(const char *owner)
 {
-	Datum		values[1];
+	Datum		values[2];
 	RomRowSet	set;
 	bool		isnull;
 	Jsonb	   *json;
 	RomJb		jb;
 
+	values[0] = CStringGetTextDatum(owner);
+	if (rom_execute(&count_own, values, NULL, ROWS_MAX) == ROWS_MAX)
+		return NULL;
 	rom_jb_begin(&jb);
 	for (int i = 0; i < N_SETTINGS; i++)
 		rom_jb_text(&jb, names[i], reset_text(records[i]));
 	json = rom_jb_end(&jb);
-	values[0] = PointerGetDatum(json);
+	values[1] = PointerGetDatum(json);
 	inserted = true;
 	rom_execute_rows(&set, &insert_settings, values, NULL, 0);
-	return add_profile(DatumGetInt32(rom_value(&set, 0, 1, &isnull)), json);
+	return add_profile(DatumGetInt32(rom_value(&set, 0, 1, &isnull)), json, true);
 }
 
-void
+/* too_many says why an instance cannot begin. */
+static Jsonb *
+too_many(const char *owner)
+{
+	return rom_error_make(ERRCODE_ROM_LIMIT,
+						  psprintf("workflows of role \"%s\" have begun with too many different settings", owner),
+						  psprintf("Time zone, formats and languages are kept for each instance; the limit is %d different sets of them.", ROWS_MAX),
+						  "Let it have fewer different ones (ALTER ROLE ... SET), and resume the instance when others were deleted and romancy.run_sweep('retention') has run.",
+						  NULL);
+}
+
+Jsonb *
 rom_settings_fix(RomTurn *turn)
 {
 	Profile    *profile;
+	const char *name = turn->inst->owner_name;
 
 	if (turn->inst->settings != 0)
-		return;
-	profile = find_fresh();
+		return NULL;
+	AcceptInvalidationMessages();
+	profile = find_fresh(turn->owner);
 	if (profile == NULL)
 	{
 		MemoryContext old = CurrentMemoryContext;
 		RomEngine	engine;
 
 		rom_engine_begin(&engine);
-		read_profiles();
-		profile = find_fresh();
+		read_profiles(turn->owner, name);
+		profile = find_fresh(turn->owner);
 		if (profile == NULL)
-			profile = insert_fresh();
+			profile = insert_fresh(name);
 		rom_engine_end(&engine);
 		MemoryContextSwitchTo(old);
 	}
+	if (profile == NULL)
+		return too_many(name);
 	turn->inst->settings = profile->id;
+	return NULL;
 }
 
 /* profile_of is the row of that number, read where it is not known; NULL: there is none. */
@@ -319,7 +379,9 @@ profile_of(int32 id)
 		RomEngine	engine;
 
 		rom_engine_begin(&engine);
-		read_profiles();
+		if (!is_known())
+			read_profiles(InvalidOid, NULL);
+		add_rows(&select_one, Int32GetDatum(id), false);
 		rom_engine_end(&engine);
 		MemoryContextSwitchTo(old);
 		profile = find_profile(id);

@@ -12,9 +12,10 @@
 
 /*
  * Fixes the settings of an instance that has none yet, to those with which this session began: in an
- * executor, the owner's as of the connection. Raises the errors of engine SQL.
+ * executor, the owner's as of the connection. Returns NULL, or the error to pause it with: RM011 where the
+ * owner's instances have too many different ones. Raises the errors of engine SQL.
  */
-extern void rom_settings_fix(RomTurn *turn);
+extern Jsonb *rom_settings_fix(RomTurn *turn);
 
 /*
  * Puts the settings number id (t_settings) in force until the current GUC nest level ends; 0: leaves all as

@@ -583,7 +583,12 @@ rom_turn_run(RomTurn *turn, bool wrap)
 	}
 	if (inst->body_hash == 0)
 		inst->body_hash = turn->workflow->body_hash;
-	rom_settings_fix(turn);
+	turn->out.pause_error = rom_settings_fix(turn);
+	if (turn->out.pause_error != NULL)
+	{
+		rom_verdict_paused(turn, turn->out.pause_error);
+		return ROM_TURN_SAVE;
+	}
 
 	/* it has a history, and has not begun: a fork, or one that is retried */
 	if (inst->status == ROM_STATUS_PENDING && turn->replay.stored > 0)
