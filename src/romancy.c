@@ -28,6 +28,8 @@
 #include "messages/floor.h"
 #include "messages/guc.h"
 #include "monitor/stats.h"
+#include "outbox/floor.h"
+#include "outbox/guc.h"
 #include "run/guc.h"
 #include "run/scan.h"
 #include "schedules/floor.h"
@@ -57,6 +59,7 @@ _PG_init(void)
 	rom_turn_guc_init();
 	rom_run_guc_init();
 	rom_messages_guc_init();
+	rom_outbox_guc_init();
 	rom_tasks_guc_init();
 	rom_schedules_guc_init();
 	rom_workers_guc_init();
@@ -70,6 +73,7 @@ _PG_init(void)
 	rom_steps_init();
 	rom_tasks_init();
 	rom_messages_init();
+	rom_outbox_init();
 	rom_schedules_init();
 	rom_stats_init();
 	rom_registrar_init();

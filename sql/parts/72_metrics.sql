@@ -43,6 +43,10 @@ WITH w AS MATERIALIZED (
 	SELECT format('{namespace="%s",schedule="%s"', replace(replace(replace(coalesce(s.namespace, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(s.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels,
 		s.completed, s.failed, s.cancelled, s.missed, s.paused
 	FROM romancy.schedules s
+), o AS MATERIALIZED (
+	SELECT format('{namespace="%s",destination="%s"', replace(replace(replace(coalesce(d.namespace, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(d.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels,
+		d.pending, d.fetched, d.invalid, d.expired, d.dead, d.oldest, d.paused
+	FROM romancy.destinations d
 ), v (n, name, type, help, labels, value) AS (
 	SELECT 1 AS n, 'romancy_up' AS name, 'gauge' AS type, 'Whether workflows run in this database' AS help,
 		'' AS labels, ((h.health ->> 'healthy')::bool::int)::numeric AS value FROM h
@@ -91,6 +95,11 @@ WITH w AS MATERIALIZED (
 	UNION ALL SELECT 28, 'romancy_schedule_missed_total', 'counter', 'Times of schedules that did not run, by reason',
 		format('%s,reason="%s"}', s.labels, m.key), m.value::numeric FROM s, LATERAL jsonb_each_text(s.missed) AS m (key, value)
 	UNION ALL SELECT 29, 'romancy_schedule_paused', 'gauge', 'Whether a schedule is paused', s.labels || '}', s.paused::int FROM s
+	UNION ALL SELECT 30, 'romancy_outbox_events', 'gauge', 'Events of the outbox that are not published, by status', o.labels || f.label, f.value FROM o, LATERAL (VALUES
+		(',status="pending"}', o.pending), (',status="fetched"}', o.fetched), (',status="invalid"}', o.invalid), (',status="expired"}', o.expired), (',status="dead"}', o.dead)) AS f (label, value)
+	UNION ALL SELECT 31, 'romancy_outbox_oldest_seconds', 'gauge', 'Age of the oldest event of the outbox that is pending or fetched', o.labels || '}',
+		CASE WHEN o.oldest IS NULL THEN 0 ELSE greatest(extract(epoch FROM clock_timestamp() - o.oldest), 0) END FROM o
+	UNION ALL SELECT 32, 'romancy_destination_paused', 'gauge', 'Whether a destination is paused', o.labels || '}', o.paused::int FROM o
 	UNION ALL SELECT 26, 'romancy_queue_pollers', 'gauge', 'Programs that wait for tasks or have polled in the last minute', q.labels || '}', q.pollers FROM q
 )
 SELECT string_agg(m.text, '' ORDER BY m.n) FROM (

@@ -31,6 +31,9 @@ SELECT pg_catalog.pg_extension_config_dump('romancy.t_bucket', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_bucket_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_canvas_join', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_canvas_result', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_destination', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_outbox', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_outbox_outbox_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_schedule', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_schedule_run', '');
 /* what this server has done: a restored database does it anew, perhaps before the dump's rows come */

@@ -12,4 +12,4 @@ COMMENT ON FUNCTION romancy.revoke_usage(regrole, text) IS 'Take back what roman
 REVOKE ALL ON ALL ROUTINES IN SCHEMA romancy FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA romancy FROM PUBLIC;
 REVOKE ALL ON TYPE romancy.t_status, romancy.t_event, romancy.t_events,
-	romancy.activity_task, romancy.workflow_task FROM PUBLIC;
+	romancy.activity_task, romancy.workflow_task, romancy.outbox_event FROM PUBLIC;

@@ -13,11 +13,6 @@
 extern int	rom_guc_channel_cleanup_interval;
 extern int	rom_guc_message_check_interval;
 extern int	rom_guc_message_retention;	/* seconds; 0: off */
-extern int	rom_guc_outbox_batch_size;
-extern int	rom_guc_outbox_interval;
-extern int	rom_guc_outbox_max_age; /* seconds; 0: off */
-extern int	rom_guc_outbox_max_attempts;
-extern char *rom_guc_outbox_url;
 
 /* Defines them; called once from _PG_init. */
 extern void rom_messages_guc_init(void);

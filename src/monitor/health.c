@@ -21,6 +21,7 @@
 #include "base/version.h"
 #include "client/obstacles.h"
 #include "memory/guc.h"
+#include "outbox/state.h"
 #include "tasks/poller.h"
 #include "tasks/state.h"
 #include "turn/context.h"
@@ -195,6 +196,30 @@ find_schedules(Attention *attention)
 			psprintf(INT64_FORMAT " schedule%s could not start the last run: see romancy.schedules, error", failing, failing == 1 ? "" : "s");
 }
 
+/* find_outbox adds the events of the outbox that were given up in the last day, counted up to OVERDUE_MAX. */
+static void
+find_outbox(Attention *attention)
+{
+	static RomStatement select = {
+		"SELECT count(*) FROM (SELECT 1 FROM romancy.t_outbox o WHERE o.state >= " ROM_SQL_OUTBOX_FINAL " AND o.state = " ROM_SQL_OUTBOX_DEAD " AND o.due_at > $1 LIMIT $2) AS dead",
+		2, {TIMESTAMPTZOID, INT4OID}
+	};
+	Datum		values[2] = {TimestampTzGetDatum(rom_now() - USECS_PER_DAY), Int32GetDatum(OVERDUE_MAX)};
+	RomEngine	engine;
+	RomRowSet	set;
+	bool		isnull;
+	int64		dead;
+
+	rom_engine_begin(&engine);
+	rom_execute_rows(&set, &select, values, NULL, 0);
+	dead = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+	rom_engine_end(&engine);
+	if (dead > 0)
+		attention->texts[attention->count++] =
+			psprintf("%s" INT64_FORMAT " events of the outbox were given up in the last day: see romancy.outbox, status = 'dead'",
+					 dead >= OVERDUE_MAX ? "at least " : "", dead);
+}
+
 /* text_array makes an array of texts. */
 static Jsonb *
 text_array(char **texts, int n)
@@ -241,6 +266,7 @@ romancy_health(PG_FUNCTION_ARGS)
 					 retried >= OVERDUE_MAX ? "at least " : "", retried, retried == 1 ? " is" : "s are");
 	find_silent_queues(&attention);
 	find_schedules(&attention);
+	find_outbox(&attention);
 
 	rom_jb_begin(&jb);
 	rom_jb_bool(&jb, "healthy", found.count == 0);

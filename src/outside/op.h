@@ -31,7 +31,7 @@ typedef struct RomOpArg
 	bool		needed;
 } RomOpArg;
 
-#define ROM_OP_ARGS_MAX 9
+#define ROM_OP_ARGS_MAX 10
 
 /* What an "op" is. Parameter $n of its texts is args[n - 1]. */
 typedef struct RomOp
@@ -49,7 +49,7 @@ typedef struct RomOp
 } RomOp;
 
 /* The names of all ops, for hints. */
-#define ROM_OP_NAMES "activity, child, canvas, timer, receive, event, subscribe, unsubscribe, publish, send_to, raise_event, start, cancel, join_group, leave_group, compensate and recur"
+#define ROM_OP_NAMES "activity, child, canvas, timer, receive, event, subscribe, unsubscribe, publish, send_to, raise_event, send_event, start, cancel, join_group, leave_group, compensate and recur"
 
 /* What a timer of a duration is when it is waited for: history gets what a handler's sleep() leaves. */
 extern const RomOp rom_op_sleep;

@@ -44,6 +44,10 @@ sql(q{
 	SELECT romancy.start_workflow('listens'); SELECT romancy.start_workflow('outsides');
 	SELECT romancy.start_workflow('steps', '"30 days"', idempotency_key => 'once');
 	SELECT romancy.start_workflow('steps', '"1 s"', start_at => now() + interval '20 s');
+	SELECT romancy.define_destination('bills', retry => '{"max_attempts": 7}', event_types => '{bill.*}', ordered => 'source');
+	SELECT romancy.send_event('bill.sent', '/shop', to_jsonb(n), id => 'bill ' || n, extensions => '{"n": 1}') FROM generate_series(1, 3) n;
+	SELECT romancy.send_event('other', '/shop', data_binary => '\x00ff', id => 'binary');
+	SELECT count(*) FROM romancy.fetch_outbox(10, '1 day', 'bills');
 });
 poll_until($node, q{SELECT count(*) = 10 FROM romancy.instances WHERE status = 'completed'}, 'some complete');
 poll_until($node, q{SELECT count(*) = 1 FROM romancy.instances WHERE status = 'waiting_for_message'}, 'one listens');
@@ -55,7 +59,8 @@ is(sql(q{SELECT string_agg(c.relname, ' ' ORDER BY c.relname) FROM pg_class c JO
 	JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'romancy'
 	WHERE c.relkind IN ('r', 'p', 'S') AND NOT c.oid = ANY (e.extconfig)}), '', 'all tables are marked for pg_dump (sql/parts/85_dump.sql)');
 my $kept = q{SELECT md5(string_agg(x::text, ' ' ORDER BY x::text)) FROM (SELECT instance_id, workflow, status, input, output, owner, created_at FROM romancy.instances
-	UNION ALL SELECT i.instance_id, h.event_type, h.activity_id, h.data, NULL, NULL, h.created_at FROM romancy.instances i, romancy.get_history(i.instance_id) h) x};
+	UNION ALL SELECT i.instance_id, h.event_type, h.activity_id, h.data, NULL, NULL, h.created_at FROM romancy.instances i, romancy.get_history(i.instance_id) h
+	UNION ALL SELECT NULL, id, status, to_jsonb(o), NULL, owner, "time" FROM romancy.outbox o UNION ALL SELECT NULL, name, NULL, to_jsonb(d), NULL, owner, created_at FROM romancy.destinations d) x};
 
 $node->command_ok([ 'pg_dump', '-f', "$dir/plain.sql", '-d', $node->connstr('postgres') ], 'pg_dump, plain');
 $node->command_ok([ 'pg_dump', '-Fd', '-f', "$dir/folder", '-d', $node->connstr('postgres') ], 'pg_dump, as a folder');
@@ -94,6 +99,11 @@ for my $how (sort keys %where)
 	is(sql(q{SELECT romancy.complete_activity(token, '"done"') FROM romancy.fetch_activities('q', 'w')}, $db, $n), 't', 'the external task is there');
 	poll_until($n, q{SELECT output = '"done"' FROM romancy.instances WHERE workflow = 'outsides'}, 'and counts', dbname => $db);
 	is(sql(q{SELECT romancy.start_workflow('steps', idempotency_key => 'once') = instance_id FROM romancy.instances WHERE idempotency_key = 'once'}, $db, $n), 't', 'idempotency keys are kept');
+	# the lease that a program had holds in the copy, too, and its key waits
+	is(sql(q{SELECT romancy.send_event('bill.paid', '/shop', '4', id => 'bill 4'), romancy.send_event('bill.paid', '/shop', '5', id => 'bill 3'); SELECT count(*) FROM romancy.fetch_outbox(10, '1 min', 'bills')}, $db, $n), "bill 4|bill 3\n0", 'the outbox goes on');
+	is(sql(q{SELECT romancy.ack_outbox('{bill 1}'); SELECT data, extensions, attempt FROM romancy.fetch_outbox(10, '1 min', 'bills')}, $db, $n), "1\n2|{\"n\": 1}|1", 'in order');
+	is(sql(q{SELECT id, data_binary FROM romancy.fetch_outbox(10, '1 min', '')}, $db, $n), 'binary|\x00ff', 'binary events are there');
+	is(sql(q{SELECT romancy.ack_outbox('{bill 2}'); SELECT string_agg(data::text, ',' ORDER BY "time") FROM romancy.outbox WHERE destination = 'bills' AND status = 'pending'}, $db, $n), "1\n3,4", 'and ids are known');
 	is(sql(q{SELECT string_agg(DISTINCT romancy.get_value(instance_id, 'k')::text, ',') FROM romancy.instances WHERE workflow = 'named'}, $db, $n), '"1 ms"', 'and values');
 	is(sql(q{CALL romancy.run_workflow('named', '"2 ms"', timeout => '30s')}, $db, $n), '2', 'new work runs');
 }

@@ -24,7 +24,7 @@ my $many = 1000;
 
 my $node = romancy_node('plans', 'autovacuum' => 'off', 'jit' => 'off', 'log_destination' => 'jsonlog', 'logging_collector' => 'on', 'log_directory' => 'json', 'log_filename' => 'server.log',
 	'log_statement' => 'none', 'shared_buffers' => '256MB', 'romancy.enabled' => 'off', 'romancy.worker_idle_timeout' => '2s', 'max_wal_size' => '8GB', 'romancy.schedulers' => 2,
-	map({ ("romancy.${_}_interval" => '1s') } qw(timer resumption lock_cleanup retention activity_timeout message_check message_timeout channel_cleanup queue_notify)));
+	map({ ("romancy.${_}_interval" => '1s') } qw(timer resumption lock_cleanup retention activity_timeout message_check message_timeout channel_cleanup queue_notify outbox)));
 $node->append_conf('postgresql.conf', q{
 shared_preload_libraries = 'romancy, auto_explain'
 auto_explain.log_min_duration = -1
@@ -96,6 +96,15 @@ $node->safe_psql('postgres', qq{
 		SELECT overlay(instance_id::text PLACING '8' FROM 15 FOR 1)::uuid, instance_id, created_at, created_at, created_at, CASE WHEN i % 4 IN (1, 2) THEN now() + i * interval '1 s' END, def_id, 0, 1, 0,
 			(ARRAY[0, 1, 2, 3])[i % 4 + 1], CASE WHEN i % 8 < 4 THEN 'q' || i % 10 ELSE 'queue ' || i % 10 END, owner, 'queued', 'queued:1', 300000000, i, '1'
 		FROM (SELECT *, row_number() OVER () AS i FROM romancy.t_instance WHERE status = 'waiting_for_activity') x;
+	-- events: most are published, some of 500 destinations wait, with keys and without, one key has a long queue
+	INSERT INTO romancy.t_destination (namespace, name, owner, event_types, created_at, updated_at)
+		SELECT (SELECT namespace FROM romancy.t_workflow LIMIT 1), 'd' || i, 'postgres', ARRAY['d' || i || '.*'], now(), now() FROM generate_series(1, 500) i;
+	INSERT INTO romancy.t_outbox (created_at, due_at, namespace, attempt, fence, key_hash, state, destination, owner, ordering_key, type, source, id, data)
+		SELECT at, CASE WHEN i % 4000 = 1 THEN at WHEN i % 20 = 1 THEN now() + interval '1 h' ELSE at END, (SELECT namespace FROM romancy.t_workflow LIMIT 1), 1, 1,
+			CASE WHEN i % 2 = 0 THEN i / 40 END, CASE WHEN i % 20 IN (0, 5) THEN 0 WHEN i % 20 = 1 THEN 1 WHEN i % 20 IN (2, 3) THEN 5 ELSE 2 END, 'd' || i % 500 + 1, 'postgres', CASE WHEN i % 2 = 0 THEN 'k' || i / 40 END, 't', '/s', 'event ' || i, '1'
+		FROM generate_series(1, 50000) i, LATERAL (SELECT now() - (CASE WHEN i < 1000 THEN interval '40 days' ELSE interval '1 h' END) + i * interval '1 ms' AS at) x;
+	INSERT INTO romancy.t_outbox (created_at, due_at, namespace, attempt, fence, key_hash, state, destination, owner, ordering_key, type, source, id, data)
+		SELECT now(), now(), (SELECT namespace FROM romancy.t_workflow LIMIT 1), 0, 0, 1, 0, 'd1', 'postgres', 'long', 't', '/s', 'long ' || i, '1' FROM generate_series(1, 10000) i;
 	COMMIT;
 });
 $node->safe_psql('postgres', 'VACUUM ANALYZE');
@@ -120,6 +129,8 @@ my @calls = map { my $i = $_; (
 	"SELECT romancy.publish('channel $i', '1')", "SELECT romancy.publish('channel " . ($i + 1) . "', '1')", "SELECT romancy.publish('nowhere', '1')", "SELECT romancy.publish('long', '1')", "SELECT romancy.raise_event('t', 's', '1', id => 'event $i')",
 	"SELECT count(*) FROM romancy.group_members('group $i')", "SELECT count(*) FROM romancy.fetch_activities('q0', 'w', 10)", "SELECT count(*) FROM romancy.fetch_activities('q1', 'w', 10)",
 	"SELECT count(*) FROM romancy.fetch_workflows('q0', 'w', 10)", "SELECT romancy.health()",
+	"SELECT romancy.send_event('d$i.x', '/s', '1'), romancy.send_event('d$i.x', '/s', '1', id => 'sent $i', ordering_key => 'k')",
+	"SELECT romancy.ack_outbox(array_agg(token)) FROM romancy.fetch_outbox(10, '1 min', 'd1')", "SELECT romancy.ack_outbox(array_agg(id)) FROM romancy.fetch_outbox(10, '1 min', 'd$i')", "SELECT romancy.nack_outbox(token, 'x') FROM romancy.fetch_outbox(3, '1 min')",
 	map { "SELECT romancy.run_sweep('$_')" } split /\n/, $node->safe_psql('postgres', 'SELECT name FROM romancy.sweeps')) } 1 .. 8;
 my $stderr = '';
 $node->psql('postgres', join(";\n", "\\set VERBOSITY sqlstate\nSET auto_explain.log_min_duration = 0", @calls), on_error_stop => 0, stderr => \$stderr);
@@ -133,7 +144,7 @@ $node->restart;
 poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.t_instance WHERE workflow IN ('quick', 'wide', 'again') AND wake_at IS NOT NULL)
 	AND NOT EXISTS (SELECT FROM romancy.t_instance WHERE wake_at < now())}, 'the workers have done what was due')
 	or diag($node->safe_psql('postgres', q{SELECT instance_id, workflow, owner, status, wake_at, wait, flags, crashes FROM romancy.t_instance WHERE wake_at < now() OR workflow IN ('quick', 'wide', 'again') AND wake_at IS NOT NULL LIMIT 20}));
-poll_until($node, q{SELECT bool_and(runs >= 3) FROM romancy.sweeps WHERE name NOT IN ('schedules', 'outbox')}, 'and every sweep has run')
+poll_until($node, q{SELECT bool_and(runs >= 3) FROM romancy.sweeps WHERE name <> 'schedules'}, 'and every sweep has run')
 	or diag($node->safe_psql('postgres', q{SELECT name, runs, errors, last_run, next_due FROM romancy.sweeps}));
 $node->safe_psql('postgres', q{SELECT romancy.start_workflow('quick', '1') FROM generate_series(1, 300)});
 $node->safe_psql('postgres', q{SELECT romancy.start_workflow('wide', '1') FROM generate_series(1, 50)});

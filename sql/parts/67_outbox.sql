@@ -1,0 +1,196 @@
+/* The outbox: CloudEvents that leave, and where they go. Type outbox_event is what a program gets. */
+
+/* event_types: patterns; NULL: only events that name it. ordered: what is the ordering key of events that bring none. */
+CREATE TABLE romancy.t_destination (
+	namespace int,	/* of its name */
+	name text,
+	owner text NOT NULL,
+	retry jsonb,
+	event_types text[],
+	ordered text,
+	description text,
+	created_at timestamptz NOT NULL,
+	updated_at timestamptz NOT NULL,
+	paused_at timestamptz,
+	paused_by text,
+	note text,
+	PRIMARY KEY (namespace, name));
+COMMENT ON TABLE romancy.t_destination IS 'Destinations of events';
+
+/*
+ * An event on its way to one destination ('': the one that is always there). state: RomOutboxState in src/outbox/state.h. due_at: of a
+ * pending one, when it is to be given out; of one under a lease, when that ends; of a final one, since when it is. fence: grows with each
+ * lease and replay. key_hash: of ordering_key, NULL without one. replayed_at: from then on its age counts.
+ */
+CREATE TABLE romancy.t_outbox (
+	outbox_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	created_at timestamptz NOT NULL,
+	due_at timestamptz NOT NULL,
+	namespace int NOT NULL,
+	attempt int NOT NULL,
+	fence int NOT NULL,
+	key_hash int,
+	state smallint NOT NULL,
+	destination text NOT NULL,
+	owner text NOT NULL,
+	instance_id uuid,
+	ordering_key text,
+	type text NOT NULL,
+	source text NOT NULL,
+	id text NOT NULL,
+	subject text,
+	datacontenttype text,
+	data jsonb,
+	data_binary bytea,
+	extensions jsonb,
+	replayed_at timestamptz,
+	error text) WITH (fillfactor = 70);
+CREATE UNIQUE INDEX t_outbox_event ON romancy.t_outbox (namespace, id, source, destination);
+CREATE INDEX t_outbox_plain ON romancy.t_outbox (namespace, destination, due_at, outbox_id) WHERE state < 2 AND key_hash IS NULL;
+CREATE INDEX t_outbox_keyed ON romancy.t_outbox (namespace, destination, key_hash, ordering_key, outbox_id) WHERE state < 2 AND key_hash IS NOT NULL;
+CREATE INDEX t_outbox_busy ON romancy.t_outbox (namespace, destination, key_hash, ordering_key) WHERE state = 1;
+CREATE INDEX t_outbox_lease ON romancy.t_outbox (due_at) WHERE state = 1;
+CREATE INDEX t_outbox_age ON romancy.t_outbox ((coalesce(replayed_at, created_at))) WHERE state = 0;
+CREATE INDEX t_outbox_final ON romancy.t_outbox (state, due_at) WHERE state >= 2;
+COMMENT ON SEQUENCE romancy.t_outbox_outbox_id_seq IS 'Ids of events in the outbox';
+COMMENT ON TABLE romancy.t_outbox IS 'Events on their way to destinations, and for a while what became of them';
+
+REVOKE ALL ON romancy.t_destination, romancy.t_outbox FROM PUBLIC;
+
+CREATE TYPE romancy.outbox_event AS (
+	id text,
+	type text,
+	source text,
+	specversion text,
+	"time" timestamptz,
+	subject text,
+	datacontenttype text,
+	data jsonb,
+	data_binary bytea,
+	extensions jsonb,
+	destination text,
+	ordering_key text,
+	attempt int,
+	deadline timestamptz,
+	token text);
+REVOKE ALL ON TYPE romancy.outbox_event FROM PUBLIC;
+COMMENT ON TYPE romancy.outbox_event IS 'A CloudEvent as romancy.fetch_outbox gives it: with its destination, the end of the lease and its token';
+
+CREATE FUNCTION romancy.send_event(type text, source text, data jsonb DEFAULT NULL, id text DEFAULT NULL, subject text DEFAULT NULL,
+	datacontenttype text DEFAULT NULL, data_binary bytea DEFAULT NULL, extensions jsonb DEFAULT NULL, destination text DEFAULT NULL,
+	ordering_key text DEFAULT NULL)
+RETURNS text LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_send_event';
+COMMENT ON FUNCTION romancy.send_event(text, text, jsonb, text, text, text, bytea, jsonb, text, text)
+	IS 'Put a CloudEvent into the outbox, in the caller''s transaction; returns its id';
+
+CREATE FUNCTION romancy.fetch_outbox(max_events int, lease interval, destination text DEFAULT NULL)
+RETURNS SETOF romancy.outbox_event LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_fetch_outbox';
+COMMENT ON FUNCTION romancy.fetch_outbox(int, interval, text) IS 'Take events of the outbox under a lease, to publish them';
+
+CREATE FUNCTION romancy.ack_outbox(ids text[])
+RETURNS bigint LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_ack_outbox';
+COMMENT ON FUNCTION romancy.ack_outbox(text[]) IS 'Events that were fetched are published; how many. By their ids or tokens';
+
+CREATE FUNCTION romancy.nack_outbox(id text, error text)
+RETURNS boolean LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_nack_outbox';
+COMMENT ON FUNCTION romancy.nack_outbox(text, text) IS 'An event that was fetched could not be published: it is given out again later, or is dead';
+
+CREATE FUNCTION romancy.replay_outbox(filter jsonb)
+RETURNS bigint LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_replay_outbox';
+COMMENT ON FUNCTION romancy.replay_outbox(jsonb) IS 'Make final events of the outbox pending again; how many';
+
+CREATE FUNCTION romancy.define_destination(name text, retry jsonb DEFAULT NULL, event_types text[] DEFAULT NULL, ordered text DEFAULT NULL,
+	description text DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_define_destination';
+COMMENT ON FUNCTION romancy.define_destination(text, jsonb, text[], text, text) IS 'Define a destination of events, also in place of one';
+
+CREATE FUNCTION romancy.drop_destination(name text, discard boolean DEFAULT false)
+RETURNS boolean LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_drop_destination';
+COMMENT ON FUNCTION romancy.drop_destination(text, boolean) IS 'Drop a destination; false when there is none';
+
+CREATE FUNCTION romancy.pause_destination(name text, note text DEFAULT NULL)
+RETURNS boolean LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_pause_destination';
+COMMENT ON FUNCTION romancy.pause_destination(text, text) IS 'Give out no more events of a destination; false when it is paused';
+
+CREATE FUNCTION romancy.resume_destination(name text)
+RETURNS boolean LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_resume_destination';
+COMMENT ON FUNCTION romancy.resume_destination(text) IS 'End a destination''s pause; false when it is not paused';
+
+CREATE VIEW romancy.outbox WITH (security_barrier) AS
+	SELECT n.name AS namespace, o.id, o.type, o.source, o.created_at AS "time", o.subject, o.datacontenttype, o.data, o.data_binary,
+		o.extensions, o.destination, o.ordering_key,
+		(ARRAY['pending', 'pending', 'published', 'invalid', 'expired', 'dead'])[o.state + 1] AS status, o.attempt, o.error,
+		CASE WHEN o.state = 0 THEN o.due_at END AS next_attempt, CASE WHEN o.state = 1 THEN o.due_at END AS lease_until,
+		CASE WHEN o.state >= 2 THEN o.due_at END AS finished_at, o.owner, o.instance_id
+	FROM romancy.t_outbox o
+	LEFT JOIN romancy.t_destination d ON d.namespace = o.namespace AND d.name = o.destination
+	LEFT JOIN romancy.t_namespace n ON n.namespace_id = o.namespace
+	WHERE romancy.may_read(o.owner) OR romancy.may_read(d.owner);
+REVOKE ALL ON romancy.outbox FROM PUBLIC;
+COMMENT ON VIEW romancy.outbox IS 'Events that the current role has sent, or that go to a destination of its; of all roles for a monitor';
+COMMENT ON COLUMN romancy.outbox.namespace IS 'The namespace in which it was sent';
+COMMENT ON COLUMN romancy.outbox.id IS 'Its id';
+COMMENT ON COLUMN romancy.outbox.type IS 'Its type';
+COMMENT ON COLUMN romancy.outbox.source IS 'Its source';
+COMMENT ON COLUMN romancy.outbox."time" IS 'When it was sent';
+COMMENT ON COLUMN romancy.outbox.subject IS 'Its subject';
+COMMENT ON COLUMN romancy.outbox.datacontenttype IS 'What its data are, if its sender said';
+COMMENT ON COLUMN romancy.outbox.data IS 'Its data';
+COMMENT ON COLUMN romancy.outbox.data_binary IS 'Its data, where they are binary';
+COMMENT ON COLUMN romancy.outbox.extensions IS 'Its extension attributes';
+COMMENT ON COLUMN romancy.outbox.destination IS 'Where it goes; a row for each destination. Empty: the one that is always there';
+COMMENT ON COLUMN romancy.outbox.ordering_key IS 'The next event of this key and destination is given out after this one is final';
+COMMENT ON COLUMN romancy.outbox.status IS 'pending, or final: published, invalid, expired, dead';
+COMMENT ON COLUMN romancy.outbox.attempt IS 'How often it was given out';
+COMMENT ON COLUMN romancy.outbox.error IS 'Of the last attempt that failed';
+COMMENT ON COLUMN romancy.outbox.next_attempt IS 'From when on it can be fetched';
+COMMENT ON COLUMN romancy.outbox.lease_until IS 'Until when a program has it';
+COMMENT ON COLUMN romancy.outbox.finished_at IS 'Since when it is final';
+COMMENT ON COLUMN romancy.outbox.owner IS 'The role that sent it';
+COMMENT ON COLUMN romancy.outbox.instance_id IS 'The instance whose handler or activity sent it';
+
+/* Counts are of what the reader may see. Published events, which are many, are not counted. */
+CREATE VIEW romancy.destinations WITH (security_barrier) AS
+	WITH live AS MATERIALIZED (
+		SELECT o.namespace, o.destination, o.owner, o.state, o.created_at FROM romancy.t_outbox o WHERE o.state < 2 AND o.key_hash IS NULL
+		UNION ALL SELECT o.namespace, o.destination, o.owner, o.state, o.created_at FROM romancy.t_outbox o WHERE o.state < 2 AND o.key_hash IS NOT NULL
+		UNION ALL SELECT o.namespace, o.destination, o.owner, o.state, o.created_at FROM romancy.t_outbox o WHERE o.state >= 2 AND o.state > 2),
+	counts AS (
+		SELECT l.namespace, l.destination AS name, count(*) FILTER (WHERE l.state = 0) AS pending, count(*) FILTER (WHERE l.state = 1) AS fetched,
+			count(*) FILTER (WHERE l.state = 3) AS invalid, count(*) FILTER (WHERE l.state = 4) AS expired, count(*) FILTER (WHERE l.state = 5) AS dead,
+			min(l.created_at) FILTER (WHERE l.state < 2) AS oldest
+		FROM live l LEFT JOIN romancy.t_destination d ON d.namespace = l.namespace AND d.name = l.destination
+		WHERE romancy.may_read(l.owner) OR romancy.may_read(d.owner) GROUP BY 1, 2),
+	defined AS (
+		SELECT d.* FROM romancy.t_destination d WHERE romancy.may_read(d.owner))
+	SELECT n.name AS namespace, coalesce(d.name, c.name) AS name, d.retry, d.event_types, d.ordered, d.description, d.owner, d.created_at, d.updated_at,
+		d.paused_at IS NOT NULL AS paused, d.paused_at, d.paused_by, d.note, coalesce(c.pending, 0) AS pending, coalesce(c.fetched, 0) AS fetched,
+		coalesce(c.invalid, 0) AS invalid, coalesce(c.expired, 0) AS expired, coalesce(c.dead, 0) AS dead, c.oldest
+	FROM defined d FULL JOIN counts c ON c.namespace = d.namespace AND c.name = d.name
+	LEFT JOIN romancy.t_namespace n ON n.namespace_id = coalesce(d.namespace, c.namespace);
+REVOKE ALL ON romancy.destinations FROM PUBLIC;
+COMMENT ON VIEW romancy.destinations IS 'Destinations of the current role, and those that it has sent events to; of all roles for a monitor';
+COMMENT ON COLUMN romancy.destinations.namespace IS 'The namespace that its name belongs to';
+COMMENT ON COLUMN romancy.destinations.name IS 'Its name; empty: the one that is always there';
+COMMENT ON COLUMN romancy.destinations.retry IS 'Its retry policy; null: the defaults';
+COMMENT ON COLUMN romancy.destinations.event_types IS 'Patterns of the types that it gets; null: only events that name it';
+COMMENT ON COLUMN romancy.destinations.ordered IS 'What is the ordering key of events that bring none';
+COMMENT ON COLUMN romancy.destinations.description IS 'For people';
+COMMENT ON COLUMN romancy.destinations.owner IS 'The role that defined it; null where that is another one, or nobody';
+COMMENT ON COLUMN romancy.destinations.created_at IS 'When it was created';
+COMMENT ON COLUMN romancy.destinations.updated_at IS 'When it was created or last replaced';
+COMMENT ON COLUMN romancy.destinations.paused IS 'Whether it is paused';
+COMMENT ON COLUMN romancy.destinations.paused_at IS 'Since when';
+COMMENT ON COLUMN romancy.destinations.paused_by IS 'The role that paused it';
+COMMENT ON COLUMN romancy.destinations.note IS 'Why it is paused';
+COMMENT ON COLUMN romancy.destinations.pending IS 'Events that wait to be fetched';
+COMMENT ON COLUMN romancy.destinations.fetched IS 'Events that programs have fetched and not settled';
+COMMENT ON COLUMN romancy.destinations.invalid IS 'Events that the receiver refused for good';
+COMMENT ON COLUMN romancy.destinations.expired IS 'Events that nobody took in time (romancy.outbox_max_age)';
+COMMENT ON COLUMN romancy.destinations.dead IS 'Events that were given up after their last attempt';
+COMMENT ON COLUMN romancy.destinations.oldest IS 'When the oldest event was sent that is pending or fetched';
+
+REVOKE ALL ON FUNCTION romancy.send_event(text, text, jsonb, text, text, text, bytea, jsonb, text, text), romancy.fetch_outbox(int, interval, text),
+	romancy.ack_outbox(text[]), romancy.nack_outbox(text, text), romancy.replay_outbox(jsonb),
+	romancy.define_destination(text, jsonb, text[], text, text), romancy.drop_destination(text, boolean), romancy.pause_destination(text, text),
+	romancy.resume_destination(text) FROM PUBLIC;

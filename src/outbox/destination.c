@@ -1,0 +1,483 @@
+/*-------------------------------------------------------------------------
+ *
+ * destination.c
+ *		Destinations: where the events of a namespace go.
+ *
+ * A sender asks for the destinations of its namespace with each event: each session keeps them until a
+ * relcache invalidation of t_destination, which every change of that table sends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/arg.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/jb.h"
+#include "base/spi.h"
+#include "defs/namespace.h"
+#include "outbox/destination.h"
+#include "outbox/guc.h"
+#include "outbox/state.h"
+#include "turn/context.h"
+
+PG_FUNCTION_INFO_V1(romancy_define_destination);
+PG_FUNCTION_INFO_V1(romancy_drop_destination);
+PG_FUNCTION_INFO_V1(romancy_pause_destination);
+PG_FUNCTION_INFO_V1(romancy_resume_destination);
+
+/* Patterns of one destination. */
+#define TYPES_MAX 100
+
+static const char *const ordered_names[] = {
+	[ROM_ORDERED_ALL] = "all",
+	[ROM_ORDERED_SOURCE] = "source",
+	[ROM_ORDERED_SUBJECT] = "subject",
+	[ROM_ORDERED_TYPE] = "type"
+};
+
+/* ---------------------------------------------------------------- cache */
+
+static MemoryContext cache_cxt = NULL;
+static Oid	cache_relid = InvalidOid;
+static uint64 cache_changes = 1;
+static uint64 cache_generation = 0; /* that it was read under; 0: never */
+static int32 cache_namespace;
+static RomDestination *cache = NULL;
+static int	cache_count = 0;
+
+/* relation_changed is called for each relcache invalidation; InvalidOid stands for all relations. */
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || relid == cache_relid)
+		cache_changes++;
+}
+
+/* changed makes every session read the destinations anew: this one at the end of the command, others after the commit. */
+static void
+changed(void)
+{
+	CacheInvalidateRelcacheByRelid(rom_relation_oid("t_destination"));
+}
+
+/* ordered_of reads what is stored, or an argument; RM012 for anything else. NULL: not ordered. */
+static RomOrdered
+ordered_of(const char *text)
+{
+	if (text == NULL)
+		return ROM_ORDERED_NOT;
+	for (int i = ROM_ORDERED_ALL; i < lengthof(ordered_names); i++)
+		if (strcmp(text, ordered_names[i]) == 0)
+			return (RomOrdered) i;
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_DEFINITION),
+			 errmsg("argument \"ordered\" must not be \"%s\"", text),
+			 errhint("It is one of all, source, subject and type, or null.")));
+}
+
+/* texts_of copies the elements of a text[] without nulls; *n of them. */
+static char **
+texts_of(Datum array, int *n)
+{
+	Datum	   *elements;
+	char	  **texts;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, n);
+	texts = palloc_array(char *, Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		texts[i] = TextDatumGetCString(elements[i]);
+	return texts;
+}
+
+/* load reads the destinations of a namespace with the latest snapshot: what is kept outlives the caller's. */
+static void
+load(int32 namespace)
+{
+	static RomStatement select = {
+		"SELECT d.name, d.owner, d.ordered, d.event_types FROM romancy.t_destination d WHERE d.namespace = $1 ORDER BY d.name",
+		1, {INT4OID}
+	};
+	Datum		values[1] = {Int32GetDatum(namespace)};
+	uint64		generation;
+	Snapshot	snapshot;
+	RomEngine	engine;
+	RomRowSet	set;
+	uint64		rows;
+
+	if (cache_cxt == NULL)
+	{
+		cache_cxt = AllocSetContextCreate(TopMemoryContext, "romancy destinations", ALLOCSET_SMALL_SIZES);
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	}
+	cache_generation = 0;
+	cache_relid = rom_relation_oid("t_destination");
+	generation = cache_changes;
+	rom_engine_begin(&engine);
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	rows = rom_execute_rows_at(&set, &select, values, NULL, snapshot, 0);
+	UnregisterSnapshot(snapshot);
+	MemoryContextReset(cache_cxt);
+	cache = MemoryContextAllocZero(cache_cxt, sizeof(RomDestination) * Max(rows, 1));
+	for (uint64 i = 0; i < rows; i++)
+	{
+		RomDestination *d = &cache[i];
+		bool		isnull;
+		Datum		types;
+		MemoryContext old;
+
+		d->name = rom_value_text(&set, i, 1, cache_cxt);
+		d->owner = rom_value_text(&set, i, 2, cache_cxt);
+		d->ordered = ordered_of(rom_value_text(&set, i, 3, CurrentMemoryContext));
+		types = rom_value(&set, i, 4, &isnull);
+		old = MemoryContextSwitchTo(cache_cxt);
+		if (!isnull)
+			d->types = texts_of(types, &d->ntypes);
+		MemoryContextSwitchTo(old);
+	}
+	rom_engine_end(&engine);
+	cache_namespace = namespace;
+	cache_count = (int) rows;
+	cache_generation = generation;
+}
+
+const RomDestination *
+rom_destination_list(int32 namespace, int *n)
+{
+	AcceptInvalidationMessages();	/* also what commits while this
+									 * transaction goes on */
+	if (cache_generation != cache_changes || cache_namespace != namespace)
+		load(namespace);
+	*n = cache_count;
+	return cache;
+}
+
+const RomDestination *
+rom_destination_find(int32 namespace, const char *name)
+{
+	int			n;
+	const RomDestination *list = rom_destination_list(namespace, &n);
+
+	for (int i = 0; i < n; i++)
+		if (strcmp(list[i].name, name) == 0)
+			return &list[i];
+	return NULL;
+}
+
+/* matches: does a pattern match? "*" and "….*" match what begins with all before the star. */
+static bool
+matches(const char *pattern, const char *type)
+{
+	size_t		len = strlen(pattern);
+
+	if (len > 0 && pattern[len - 1] == '*')
+		return strncmp(pattern, type, len - 1) == 0;
+	return strcmp(pattern, type) == 0;
+}
+
+bool
+rom_destination_wants(const RomDestination *destination, const char *type)
+{
+	for (int i = 0; i < destination->ntypes; i++)
+		if (matches(destination->types[i], type))
+			return true;
+	return false;
+}
+
+bool
+rom_destination_is_owner(const RomDestination *destination, Oid role)
+{
+	Oid			owner;
+
+	if (destination == NULL)
+		return false;
+	owner = get_role_oid(destination->owner, true);
+	return OidIsValid(owner) ? has_privs_of_role(role, owner) : superuser_arg(role);
+}
+
+void
+rom_destination_policy(Jsonb *retry, RomRetryPolicy *policy)
+{
+	rom_retry_defaults(policy);
+	policy->max_attempts = rom_guc_outbox_max_attempts;
+	policy->max_duration = 0;
+	rom_retry_overlay(policy, retry, "retry");
+}
+
+/* ---------------------------------------------------------------- the calls */
+
+static char *
+name_arg(FunctionCallInfo fcinfo)
+{
+	char	   *name = rom_arg_text(fcinfo, 0, "name");
+
+	if (name[0] == '\0' || strlen(name) > ROM_DESTINATION_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"name\" must have between 1 and %d bytes", ROM_DESTINATION_MAX)));
+	return name;
+}
+
+/*
+ * lock_row locks the row of a destination against other changes; false when there is none. 42501 unless the role may do what its
+ * owner may. *paused: whether it is. Engine scope needed.
+ */
+static bool
+lock_row(int32 namespace, const char *name, Oid role, bool *paused)
+{
+	static RomStatement select = {
+		"SELECT d.owner, d.paused_at IS NOT NULL FROM romancy.t_destination d WHERE d.namespace = $1 AND d.name = $2 FOR UPDATE",
+		2, {INT4OID, TEXTOID}
+	};
+	Datum		values[2] = {Int32GetDatum(namespace), CStringGetTextDatum(name)};
+	RomDestination found = {0};
+	RomRowSet	set;
+	bool		isnull;
+
+	if (rom_execute_rows(&set, &select, values, NULL, 1) == 0)
+		return false;
+	found.owner = rom_value_text(&set, 0, 1, CurrentMemoryContext);
+	*paused = DatumGetBool(rom_value(&set, 0, 2, &isnull));
+	if (!rom_destination_is_owner(&found, role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of destination \"%s\"", name)));
+	return true;
+}
+
+/* check_types raises RM012 for an argument "event_types" that is no list of patterns. */
+static void
+check_types(FunctionCallInfo fcinfo, int n)
+{
+	ArrayType  *array;
+	char	  **types;
+	int			ntypes;
+
+	if (PG_ARGISNULL(n))
+		return;
+	array = PG_GETARG_ARRAYTYPE_P(n);
+	if (ARR_NDIM(array) > 1 || array_contains_nulls(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"event_types\" must be an array of one dimension without nulls")));
+	types = texts_of(PointerGetDatum(array), &ntypes);
+	if (ntypes < 1 || ntypes > TYPES_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"event_types\" must have between 1 and %d elements", TYPES_MAX),
+				 errhint("Null stands for a destination that gets only the events that name it.")));
+	for (int i = 0; i < ntypes; i++)
+	{
+		char	   *star = strchr(types[i], '*');
+
+		rom_arg_check_short_name(types[i], "event_types");
+		if (star != NULL && (star[1] != '\0' || (star > types[i] && star[-1] != '.')))
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_DEFINITION),
+					 errmsg("\"%s\" is no pattern of event types", types[i]),
+					 errhint("Write a type (shop.order), the beginning of types (shop.*), or * for all.")));
+	}
+}
+
+/* check_retry raises RM012 for an argument "retry" that is no policy, or has keys that mean nothing to an event. */
+static void
+check_retry(Jsonb *retry)
+{
+	static const char *const keys[] = {"on_exhausted", "retryable_errors", "non_retryable_errors"};
+	RomRetryPolicy policy;
+
+	if (retry == NULL)
+		return;
+	rom_destination_policy(retry, &policy);
+	for (int i = 0; i < lengthof(keys); i++)
+		if (rom_jb_get_json(retry, keys[i]) != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_DEFINITION),
+					 errmsg("key \"%s\" of \"retry\" is not for destinations", keys[i]),
+					 errhint("Keys are max_attempts, initial_interval, backoff_coefficient, max_interval, max_duration and jitter.")));
+	rom_arg_check_payload(retry, "retry");
+}
+
+/*
+ * romancy.define_destination(name text, retry jsonb, event_types text[], ordered text, description text) → void
+ *
+ * Creates or replaces a destination, whose events programs fetch. retry: null for the defaults. event_types: patterns of the types that
+ * it gets; null: only events that name it. ordered: what is the ordering key of events that bring none (all, source, subject, type); null:
+ * nothing. A replaced one keeps its owner, its pause and its events. Errors: RM012; 42501 another role's, or no right to define; RM004
+ * in a workflow.
+ */
+Datum
+romancy_define_destination(PG_FUNCTION_ARGS)
+{
+	static RomStatement insert = {
+		"INSERT INTO romancy.t_destination (namespace, name, owner, retry, event_types, ordered, description, created_at, updated_at)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT DO NOTHING",
+		8, {INT4OID, TEXTOID, TEXTOID, JSONBOID, TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	};
+	static RomStatement update = {
+		"UPDATE romancy.t_destination SET retry = $3, event_types = $4, ordered = $5, description = $6, updated_at = $7"
+		" WHERE namespace = $1 AND name = $2",
+		7, {INT4OID, TEXTOID, JSONBOID, TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	};
+	char	   *name = name_arg(fcinfo);
+	Oid			role = GetUserId();
+	int32		namespace;
+	RomEngine	engine;
+	Datum		values[8];
+	bool		nulls[8] = {false};
+	bool		paused;
+
+	rom_context_refuse_handler("define_destination");
+	PreventCommandIfReadOnly("romancy.define_destination()");
+	namespace = rom_namespace_require_define("define_destination");
+	check_retry(rom_arg_jsonb_opt(fcinfo, 1));
+	check_types(fcinfo, 2);
+	(void) ordered_of(rom_arg_text_opt(fcinfo, 3));
+	values[0] = Int32GetDatum(namespace);
+	values[1] = CStringGetTextDatum(name);
+	values[2] = CStringGetTextDatum(GetUserNameFromId(role, false));
+	for (int i = 1; i <= 4; i++)
+	{
+		nulls[i + 2] = PG_ARGISNULL(i);
+		values[i + 2] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+	}
+	values[7] = TimestampTzGetDatum(rom_now());
+	rom_engine_begin(&engine);
+	while (!lock_row(namespace, name, role, &paused))
+	{
+		if (rom_execute(&insert, values, nulls, 0) == 1)
+			break;
+		CHECK_FOR_INTERRUPTS();
+	}
+	memmove(&values[2], &values[3], sizeof(Datum) * 5);
+	memmove(&nulls[2], &nulls[3], sizeof(bool) * 5);
+	rom_execute(&update, values, nulls, 0);
+	changed();
+	rom_engine_end(&engine);
+	PG_RETURN_VOID();
+}
+
+/* Of a destination $2 of namespace $1; one index is of events with an ordering key, the other one of those without. */
+#define LIVE_SQL \
+	"(SELECT o.outbox_id FROM romancy.t_outbox o WHERE o.namespace = $1 AND o.destination = $2" \
+	" AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.key_hash IS NULL" \
+	" UNION ALL SELECT o.outbox_id FROM romancy.t_outbox o WHERE o.namespace = $1 AND o.destination = $2" \
+	" AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.key_hash IS NOT NULL)"
+
+/*
+ * romancy.drop_destination(name text, discard boolean) → boolean
+ *
+ * Drops a destination; false when there is none. Events that are not final yet are RM010, unless discard is true: they are dead then.
+ * Other errors: 42501 another role's, RM004 in a workflow.
+ */
+Datum
+romancy_drop_destination(PG_FUNCTION_ARGS)
+{
+	static RomStatement live = {
+		"SELECT 1 FROM " LIVE_SQL " l LIMIT 1", 2, {INT4OID, TEXTOID}
+	};
+	static RomStatement discard = {
+		"UPDATE romancy.t_outbox SET state = " ROM_SQL_OUTBOX_DEAD ", due_at = $3, error = 'the destination was dropped'"
+		" WHERE outbox_id = ANY (ARRAY" LIVE_SQL ") AND state < " ROM_SQL_OUTBOX_FINAL,
+		3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
+	};
+	static RomStatement delete = {
+		"DELETE FROM romancy.t_destination WHERE namespace = $1 AND name = $2", 2, {INT4OID, TEXTOID}
+	};
+	char	   *name = name_arg(fcinfo);
+	bool		discards = rom_arg_bool_opt(fcinfo, 1, false);
+	Oid			role = GetUserId();
+	int32		namespace;
+	Datum		values[3];
+	RomEngine	engine;
+	bool		paused;
+	bool		found;
+
+	rom_context_refuse_handler("drop_destination");
+	PreventCommandIfReadOnly("romancy.drop_destination()");
+	namespace = rom_namespace_current();
+	values[0] = Int32GetDatum(namespace);
+	values[1] = CStringGetTextDatum(name);
+	values[2] = TimestampTzGetDatum(rom_now());
+	rom_engine_begin(&engine);
+	found = lock_row(namespace, name, role, &paused);
+	if (found)
+	{
+		if (discards)
+			rom_execute(&discard, values, NULL, 0);
+		else if (rom_execute(&live, values, NULL, 1) > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_STATE),
+					 errmsg("destination \"%s\" has events that are not published yet", name),
+					 errhint("Have them fetched and acknowledged, or drop it with discard => true: they are dead then.")));
+		rom_execute(&delete, values, NULL, 0);
+		changed();
+	}
+	rom_engine_end(&engine);
+	PG_RETURN_BOOL(found);
+}
+
+/* set_paused pauses a destination, or ends its pause; false when there is nothing to do. */
+static bool
+set_paused(FunctionCallInfo fcinfo, const char *function, bool pause)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_destination SET paused_at = $3, paused_by = $4, note = $5 WHERE namespace = $1 AND name = $2",
+		5, {INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID}
+	};
+	char	   *name = name_arg(fcinfo);
+	Oid			role = GetUserId();
+	int32		namespace;
+	Datum		values[5];
+	bool		nulls[5] = {false, false, !pause, !pause, !pause || PG_ARGISNULL(1)};
+	RomEngine	engine;
+	bool		paused;
+
+	rom_context_refuse_handler(function);
+	PreventCommandIfReadOnly(psprintf("romancy.%s()", function));
+	namespace = rom_namespace_current();
+	values[0] = Int32GetDatum(namespace);
+	values[1] = CStringGetTextDatum(name);
+	values[2] = TimestampTzGetDatum(rom_now());
+	values[3] = CStringGetTextDatum(GetUserNameFromId(role, false));
+	values[4] = nulls[4] ? (Datum) 0 : PG_GETARG_DATUM(1);
+	rom_engine_begin(&engine);
+	if (!lock_row(namespace, name, role, &paused))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_UNDEFINED),
+				 errmsg("destination \"%s\" does not exist", name)));
+	if (paused != pause)
+		rom_execute(&update, values, nulls, 0);
+	rom_engine_end(&engine);
+	return paused != pause;
+}
+
+/*
+ * romancy.pause_destination(name text, note text) → boolean
+ *
+ * None of its events is given out any more; what is under a lease goes on. note, for others to read, may be null. False when it is
+ * paused. Errors: RM001, 42501, RM004 in a workflow.
+ */
+Datum
+romancy_pause_destination(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(set_paused(fcinfo, "pause_destination", true));
+}
+
+/* romancy.resume_destination(name text) → boolean: ends a pause; false when it is not paused. Errors: RM001, 42501, RM004 in a workflow. */
+Datum
+romancy_resume_destination(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(set_paused(fcinfo, "resume_destination", false));
+}

@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * destination.h
+ *		Destinations: where the events of a namespace go.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_OUTBOX_DESTINATION_H
+#define ROM_OUTBOX_DESTINATION_H
+
+#include "defs/retry.h"
+#include "utils/jsonb.h"
+
+/* Longest name of a destination, in bytes: it is indexed. The name "" is of the one that is always there. */
+#define ROM_DESTINATION_MAX 200
+
+/* How a destination orders events that bring no key. */
+typedef enum RomOrdered
+{
+	ROM_ORDERED_NOT,
+	ROM_ORDERED_ALL,			/* all of its events, whatever keys they bring */
+	ROM_ORDERED_SOURCE,
+	ROM_ORDERED_SUBJECT,
+	ROM_ORDERED_TYPE
+} RomOrdered;
+
+/* A destination as a sender needs it. */
+typedef struct RomDestination
+{
+	char	   *name;
+	char	   *owner;
+	RomOrdered	ordered;
+	int			ntypes;			/* 0: only events that name it */
+	char	  **types;			/* patterns */
+} RomDestination;
+
+/*
+ * The destinations of a namespace, by name; *n of them. From the session's cache, which follows changes of the table; they live until the
+ * next call. Enters the engine by itself.
+ */
+extern const RomDestination *rom_destination_list(int32 namespace, int *n);
+
+/* The one of that name, or NULL. Of the same cache. */
+extern const RomDestination *rom_destination_find(int32 namespace, const char *name);
+
+/* Does one of its patterns match the type? */
+extern bool rom_destination_wants(const RomDestination *destination, const char *type);
+
+/* May the role do what the owner of the destination may? False for NULL, the destination that is nobody's. */
+extern bool rom_destination_is_owner(const RomDestination *destination, Oid role);
+
+/* The retry policy of a destination, by its stored keys (NULL: none). Attempts are romancy.outbox_max_attempts unless a key says otherwise. */
+extern void rom_destination_policy(Jsonb *retry, RomRetryPolicy *policy);
+
+#endif							/* ROM_OUTBOX_DESTINATION_H */

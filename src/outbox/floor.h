@@ -1,0 +1,14 @@
+/*-------------------------------------------------------------------------
+ *
+ * floor.h
+ *		What the outbox registers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_OUTBOX_FLOOR_H
+#define ROM_OUTBOX_FLOOR_H
+
+/* Called once, from _PG_init. */
+extern void rom_outbox_init(void);
+
+#endif							/* ROM_OUTBOX_FLOOR_H */
