@@ -14,7 +14,7 @@
 /* Now, by clock_timestamp() plus this session's offset (never transaction start). */
 extern TimestampTz rom_now(void);
 
-/* What was written more than so many microseconds after now was written by a clock that has been set back. */
+/* A time in a table that is more than this many microseconds after now was written while the clock was ahead. */
 #define ROM_AHEAD_MIN USECS_PER_SEC
 
 /* Moves this session's clock so that rom_now() is at least until. */

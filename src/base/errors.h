@@ -40,10 +40,10 @@
  */
 extern ErrorData *rom_error_take(void);
 
-/* What raise_terminal() puts into PG_DIAG_DATATYPE_NAME; an error code that is no SQLSTATE goes to PG_DIAG_CONSTRAINT_NAME. */
+/* The value of PG_DIAG_DATATYPE_NAME in an error of raise_terminal(); an error code that is no SQLSTATE goes to PG_DIAG_CONSTRAINT_NAME. */
 #define ROM_TERMINAL_MARK "romancy.terminal"
 
-/* What rom_error_raise() puts there when the error has such a code. */
+/* The value that rom_error_raise() puts there when the error has such a code. */
 #define ROM_CODE_MARK "romancy.code"
 
 /* How the line of context begins that tells the running instance; it is no part of a recorded error. */
@@ -61,9 +61,9 @@ extern Jsonb *rom_error_make(int sqlerrcode, const char *message,
 							 const char *context);
 
 /*
- * What a handler gets of error where "when others" would not catch it (57014, P0004): RM006
- * with message, and the original's SQLSTATE, message and detail as its detail. Any other error
- * is returned as it is.
+ * The error that a handler gets in place of one that "when others" would not catch (57014,
+ * P0004): RM006 with message, and the original's SQLSTATE, message and detail as its detail.
+ * Any other error is returned as it is.
  */
 extern Jsonb *rom_error_catchable(Jsonb *error, const char *message);
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * guc.c
- *		Settings of the room base, alphabetically. What every room uses: the size of payloads, and how durations are read.
+ *		Settings of the room base, alphabetically: those that every room uses, and how durations are read.
  *
  * Sizes of shared memory are POSTMASTER, what only tests change is SUSET, all
  * else can be changed by a reload: the processes read it where they use it.

@@ -22,8 +22,9 @@
 #include "base/spi.h"
 
 /*
- * open_index opens the index of that name. Its table is locked, so one that REINDEX CONCURRENTLY
- * replaces at this moment can still be used; but its name may already be another's.
+ * open_index opens the index of that name. Its table is locked, so an index
+ * that REINDEX CONCURRENTLY replaces at this moment can still be used; but its
+ * name may already belong to another index.
  */
 static Relation
 open_index(const char *name, LOCKMODE mode)

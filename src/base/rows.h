@@ -36,7 +36,7 @@ extern bool rom_rows_find_text(RomRows *rows, const char *text);
 
 /*
  * Locks the row that was found, for update, waiting for others; rows->slot is its newest
- * version then. False when it is gone.
+ * version then. False when the row was deleted.
  */
 extern bool rom_rows_lock(RomRows *rows);
 

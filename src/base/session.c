@@ -41,8 +41,7 @@ set_users(GucSource source)
 	char	   *name = GetUserNameFromId(session_owner, true);
 
 	/*
-	 * without a name, the role is gone: nothing but the users' numbers is
-	 * left of it
+	 * without a name the role was dropped, and only its number is known
 	 */
 	if (name != NULL)
 		SetConfigOption("session_authorization", name, PGC_BACKEND, source);
@@ -107,7 +106,11 @@ rom_session_settle(bool all)
 {
 	if (is_worker)
 		SetUserIdAndSecContext(GetOuterUserId(), 0);
-	/* the session of a worker whose instances' owner is gone is nobody's */
+
+	/*
+	 * the owner of the instances was dropped: the session has no role's
+	 * rights
+	 */
 	if (!OidIsValid(session_owner))
 		return;
 	if (!is_owners())

@@ -9,11 +9,12 @@
 #define ROM_SESSION_H
 
 /*
- * Connects a worker process to database dbid, once, for its life. owner: the role whose session
- * it becomes: authenticated, session, outer and current user, with that role's settings, whether or not the
- * role may log in, connect to the database or has connections left. A role that is not there any more gives a
- * session that has no rights. InvalidOid: no role's session; the process then runs as the bootstrap superuser
- * and must run no code of users. FATAL when the database cannot be connected to.
+ * Connects a worker process to database dbid, once, for its life. owner: the role whose session it
+ * becomes: authenticated, session, outer and current user, with that role's settings, whether or
+ * not the role may log in, connect to the database or has connections left. For a role that was
+ * dropped the session has no rights. InvalidOid: no role's session; the process then runs as the
+ * bootstrap superuser and must run no code of users. FATAL when the database cannot be connected
+ * to.
  */
 extern void rom_session_connect(Oid dbid, Oid owner);
 

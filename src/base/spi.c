@@ -157,8 +157,8 @@ rom_extension_owner(void)
 }
 
 /*
- * rom_extension_lock keeps DROP EXTENSION away until the transaction ends; false when it
- * is gone already. The lock may have waited for just that, so the catalog is asked again.
+ * rom_extension_lock keeps DROP EXTENSION from running until the transaction ends; false when the
+ * extension was dropped. The lock may have waited for that DROP, so the catalog is read again.
  */
 bool
 rom_extension_lock(void)

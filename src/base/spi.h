@@ -25,10 +25,11 @@ typedef struct RomStatement
 	int			nargs;
 	Oid			argtypes[20];
 	SPIPlanPtr	plan;			/* kept, or NULL before the first use */
-	bool		generic;		/* never plan it anew for the values at hand */
+	bool		generic;		/* keep the generic plan: never plan for the
+								 * values of one call */
 } RomStatement;
 
-/* What rom_engine_begin() changed and rom_engine_end() puts back. */
+/* The state that rom_engine_begin() changed and rom_engine_end() restores. */
 typedef struct RomEngine
 {
 	Oid			userid;

@@ -35,7 +35,7 @@
 #include "base/spi.h"
 #include "base/table.h"
 
-/* An index that is maintained: one that is being built is not yet, one that is being dropped is no more. */
+/* An index that inserts have to maintain: ready (CREATE INDEX CONCURRENTLY has come that far) and live (not being dropped). */
 typedef struct TableIndex
 {
 	Oid			oid;
@@ -291,10 +291,11 @@ rom_table_next_id(const char *sequence)
 }
 
 /*
- * seize takes the tuple's heavyweight lock if nobody else locks or changes the
- * row version at this moment. heap_update() has to be called so that it waits, so
- * those who do not want to hold this lock during their update: they keep out
- * each other, and anybody else they would wait for began after this look.
+ * seize takes the tuple's heavyweight lock if no other transaction locks or
+ * changes the row version at this moment. heap_update() has to be called so that
+ * it waits, so those who do not want to hold this lock during their update: they
+ * keep out each other, and anybody else they would wait for began after this
+ * look.
  */
 static TM_Result
 seize(Relation rel, TupleTableSlot *row)

@@ -41,9 +41,10 @@ extern void rom_table_insert(RomTable *table, Datum *values, bool *nulls);
 extern int64 rom_table_next_id(const char *sequence);
 
 /*
- * Gives the table's columns new values in a row that a scan of rows.h has found, those of
- * snapshot. wait: for others that hold it. TM_Ok: done; TM_BeingModified: without wait, somebody
- * (this transaction too) has it locked; else it was changed or deleted. Changes are seen after CommandCounterIncrement().
+ * Gives the table's columns new values in a row that a scan of rows.h has found, those of snapshot.
+ * wait: for others that hold it. TM_Ok: done; TM_BeingModified: without wait, a transaction
+ * (perhaps this one) has it locked; else it was changed or deleted. Changes are seen after
+ * CommandCounterIncrement().
  */
 extern TM_Result rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *nulls,
 								  Snapshot snapshot, bool wait);

@@ -45,9 +45,10 @@
 #include "memory/wake.h"
 
 /*
- * begins_at_target reads the history file of timeline now, and says whether one since timeline since began because
- * recovery had come to its target: at a point in time. A standby that was promoted, and a recovery to the
- * end of the archive, leave "no recovery target specified" (getRecoveryStopReason() in the server).
+ * begins_at_target reads the history file of timeline now, and says whether a timeline since
+ * "since" began because recovery had reached its target, a point in time. A standby that was
+ * promoted, and a recovery to the end of the archive, leave "no recovery target specified"
+ * (getRecoveryStopReason() in the server).
  */
 static bool
 begins_at_target(TimeLineID since, TimeLineID now)
@@ -228,12 +229,11 @@ rom_control_adopt(void)
 }
 
 /*
- * The transaction that made this database as a copy of another one of this
- * cluster; invalid where that cannot be told. What was copied was written
- * before it, what was started here, perhaps before any worker looked, after
- * it. A dump that was restored brings a second row of t_control, another
- * cluster's files another identifier, and ALTER DATABASE ... RENAME or OWNER a
- * later transaction, with which more counts as copied.
+ * The transaction that made this database as a copy of another one of this cluster; invalid where
+ * that cannot be told. Rows that were copied were written before it; rows of instances that were
+ * started here, perhaps before any worker looked, after it. A dump that was restored brings a
+ * second row of t_control, another cluster's files another identifier, and ALTER DATABASE ...
+ * RENAME or OWNER a later transaction, with which more counts as copied.
  */
 static TransactionId
 copied_by(void)
@@ -291,7 +291,7 @@ holds_rows(Oid relid, TransactionId copied)
 	return found;
 }
 
-/* Tables whose rows are no work: who may use what, and what the server found out by itself. */
+/* Tables whose rows are no work: grants, and facts that the server finds out by itself. */
 static const char *const no_work[] = {"t_control", "t_namespace", "t_grant", "t_schedule_zones"};
 
 /* is_no_work: is the relation one of these? */

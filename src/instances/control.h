@@ -21,8 +21,9 @@ extern void rom_control_adopt(void);
 extern bool rom_control_adopt_empty(void);
 
 /*
- * Who stores transaction ids registers how to do without those of another cluster, which came with a dump
- * or through pg_upgrade: all of these transactions are over. Called in engine scope; from _PG_init.
+ * Registers a function that removes stored transaction ids of another cluster, which came with a
+ * dump or through pg_upgrade: all of those transactions are over. Called in engine scope; from
+ * _PG_init.
  */
 extern void rom_control_on_foreign_xids(void (*function) (void));
 

@@ -11,9 +11,9 @@
 #include "postgres_ext.h"
 
 /*
- * What another floor keeps of instances (messages, tasks): called with a
- * uuid[] in an engine scope, before the instances' rows go. Registered once,
- * from _PG_init.
+ * Registers a function that deletes the rows of another room that belong to instances (messages,
+ * tasks). It is called with a uuid[] in an engine scope, before the instances' rows are deleted.
+ * Call it once, from _PG_init.
  */
 typedef void (*RomDeleteHook) (Datum ids);
 extern void rom_delete_on(RomDeleteHook hook);

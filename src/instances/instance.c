@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * instance.c
- *		What an instance is made of: its id, its status, and who may do what
- *		with it.
+ *		An instance: its id, its status, and the rights on it.
  *
  *-------------------------------------------------------------------------
  */
@@ -121,7 +120,7 @@ forget_monitor(Datum arg, int cacheid, uint32 hashvalue)
 	monitor_oid = InvalidOid;
 }
 
-/* is_monitor says whether role may see everybody's instances: an EXECUTE right on romancy.monitor(), which grant_usage gives. */
+/* is_monitor says whether role may see the instances of all owners: an EXECUTE right on romancy.monitor(), which grant_usage gives. */
 static bool
 is_monitor(Oid role)
 {

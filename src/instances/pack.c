@@ -149,7 +149,7 @@ rom_pack_end(RomPack *pack)
 
 /* ---------------------------------------------------------------- reading */
 
-/* What is left to read. */
+/* The part that is left to read. */
 typedef struct Reader
 {
 	const char *at;

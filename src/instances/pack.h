@@ -12,7 +12,7 @@
 
 #include "instances/event.h"
 
-/* What has been packed so far. */
+/* The values that have been packed so far. */
 typedef struct RomPack
 {
 	StringInfoData buf;

@@ -32,7 +32,7 @@
 #include "memory/shmem.h"
 #include "memory/wake.h"
 
-/* From so many on, a scan finds them; each by itself would flood the ready queue. */
+/* From this number of instances on, a scan finds them; a note for each would flood the ready queue. */
 #define WAKE_EACH_MAX 1000
 
 #define INSTANCE_COLUMNS \

@@ -19,7 +19,7 @@ typedef struct RomStart
 {
 	const RomWorkflow *workflow;
 	const char *name;			/* as it was asked for; NULL: the workflow's */
-	Oid			owner;			/* who it runs as */
+	Oid			owner;			/* the role that it runs as */
 	Jsonb	   *input;
 	bool		has_id;
 	pg_uuid_t	id;
@@ -53,7 +53,7 @@ extern bool rom_start_instance(const RomStart *start, pg_uuid_t *id);
 /* Warns, once in a session, where nothing will run what is started because romancy is not preloaded. */
 extern void rom_start_warn(void);
 
-/* What start_workflow was asked to do: names and values only, so that it can be recorded and done later. */
+/* The arguments of start_workflow: names and values only, so that they can be recorded and the start carried out later. */
 typedef struct RomStartRequest
 {
 	char	   *name;

@@ -22,7 +22,7 @@
 extern bool rom_steer_request(const pg_uuid_t *id, RomInboxKind kind,
 							  const char *reason);
 
-/* What steering and reading need of an instance's row. */
+/* The columns of an instance's row that steering and reading need. */
 typedef struct RomInstanceHead
 {
 	RomStatus	status;
@@ -56,8 +56,8 @@ extern bool rom_steer_fits(const pg_uuid_t *id, RomInboxKind kind, RomStatus sta
 extern void rom_steer_wake(const pg_uuid_t *id, const RomInstanceHead *head, RomInboxKind kind);
 
 /*
- * rom_steer_retry makes a failed instance pending, if nobody else changes it at
- * the moment. *flags: as of the locked row. Engine scope needed.
+ * rom_steer_retry makes a failed instance pending, if no other transaction
+ * changes it at the moment. *flags: as of the locked row. Engine scope needed.
  */
 extern bool rom_steer_retry(const pg_uuid_t *id, Jsonb *detail, int32 *flags);
 

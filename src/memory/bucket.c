@@ -14,7 +14,7 @@
 /* Sums of parts of a token may fall short of one by this. */
 #define ROUNDING 1e-6
 
-/* What a fast bucket holds is written down once for so long. */
+/* Interval at which a bucket that is refilled quickly is written to t_bucket. */
 #define COVER USECS_PER_SEC
 
 void

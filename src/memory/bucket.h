@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * bucket.h
- *		The bucket of a rate limit: full it holds so many tokens as the limit
+ *		The bucket of a rate limit: a full one holds as many tokens as the limit
  *		lets through in its period, and it is refilled evenly (a token bucket).
  *
- * A bucket of zeros has never been used. Whoever keeps it says how much is in it
- * then, and guards it.
+ * A bucket of zeros has never been used. The caller that stores the bucket
+ * initialises and locks it.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,7 +19,7 @@ typedef struct RomBucket
 	int			rate;			/* as it was used last; 0: never */
 	int64		period;			/* microseconds */
 	double		left;			/* tokens */
-	TimestampTz at;				/* when so many were left */
+	TimestampTz at;				/* the time at which that many were left */
 	TimestampTz booked;			/* up to when the tokens to come are booked by
 								 * those who wait */
 } RomBucket;
@@ -38,9 +38,9 @@ extern double rom_bucket_every(const RomBucket *bucket);
 extern int64 rom_bucket_until_next(const RomBucket *bucket);
 
 /*
- * Takes a token, and says what is to be written down of that (bucket_rows.h), if true: that so
- * many were left at an instant. covered: what is written down already holds until then. A bucket that is refilled
- * faster than one a second is written down for the next second, as if all of that were spent.
+ * Takes a token. True: the caller has to write a row (bucket_rows.h) that says how many were left
+ * at which time. covered: until when the row written last holds. A bucket that is refilled faster
+ * than one a second is written for the next second at once, as if all of its tokens were spent.
  */
 extern bool rom_bucket_take(RomBucket *bucket, TimestampTz now, TimestampTz covered,
 							double *left, TimestampTz *at);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * bucket_rows.c
- *		What buckets of rate limits had left, written down in t_bucket.
+ *		The contents of rate limit buckets as rows of t_bucket.
  *
  * Without the executor: it is done for each activity of some limits, and at the
  * end of a transaction (throttle.c).
@@ -56,7 +56,7 @@ rom_bucket_rows_read(const char *scope, const char *key, double *left, Timestamp
 	return found;
 }
 
-/* prune deletes rows of buckets that are full again, which nobody else deletes at the moment. */
+/* prune deletes rows of buckets that are full again, that no other transaction deletes at the moment. */
 static void
 prune(void)
 {

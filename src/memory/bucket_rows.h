@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * bucket_rows.h
- *		What buckets of rate limits had left, written down in t_bucket, so that a
- *		restart does not fill them.
+ *		The contents of rate limit buckets as rows of t_bucket, so that a restart
+ *		does not fill the buckets.
  *
- * Rows are added, not changed: nobody waits for another's open transaction.
- * The newest counts, and none from full_at on, when the bucket would be full again.
+ * Rows are added, not changed, so no transaction waits for another. The newest row counts; from its
+ * full_at on the bucket is full and no row counts.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,10 +14,10 @@
 
 #include "datatype/timestamp.h"
 
-/* What was left in the bucket of a scope and key at an instant, as far as that is written down; false when nothing is. */
+/* Reads how many tokens were left in the bucket of a scope and key, and when; false when there is no row. */
 extern bool rom_bucket_rows_read(const char *scope, const char *key, double *left, TimestampTz *at);
 
-/* Writes that down. period: after so many microseconds it is full again. Deletes a few rows that are of no use any more. */
+/* Writes such a row. period: an empty bucket is full again after this many microseconds. Deletes a few rows that do not count any more. */
 extern void rom_bucket_rows_write(const char *scope, const char *key, double left, TimestampTz at, int64 period);
 
 #endif							/* ROM_BUCKET_ROWS_H */

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * crossing.c
- *		Noticing that something was sent and somebody began to wait for it at
- *		the same time, neither seeing the other.
+ *		Detects that a message was sent and a receiver began to wait for it at
+ *		the same time, in transactions that did not see each other.
  *
  * Why nothing is lost: let a waiter's look not see a message, and the sender's
  * look not see the waiter. Both have committed later than the other looked.
@@ -10,11 +10,12 @@
  * not see the sender's addition, the sender's reading comes after the
  * waiter's addition, and sees it.
  *
- * What a key stands for can be remembered as well. Who changes it counts up
- * "changing" before it writes, then "version", and counts "changing" down when its
- * commit can be seen. A reader takes the version first: where nobody is changing
- * after that, a change is either over and seen by any new snapshot, or bumps the
- * version later. COMMIT PREPARED counts as a change of everything.
+ * The rows that a key stands for can be cached as well. A transaction that
+ * changes them increments "changing" before it writes, then "version", and
+ * decrements "changing" when its commit is visible. A reader reads the version
+ * first: if "changing" is 0 after that, each change is either complete and
+ * visible to any new snapshot, or increments the version later. COMMIT PREPARED
+ * counts as a change of everything.
  *
  *-------------------------------------------------------------------------
  */
@@ -67,7 +68,7 @@ typedef struct Crossing
 	Asked		asked[KEYS_MAX];
 } Crossing;
 
-/* What the commit hook needs of a note. */
+/* The part of a note that the commit hook needs. */
 typedef struct CrossingNote
 {
 	Bucket	   *bucket;
@@ -343,7 +344,7 @@ rom_crossing_version(const char *key)
 	return version;
 }
 
-/* at_xact ends the transaction's changes: they can be seen now, or never. What is prepared is not to be seen before COMMIT PREPARED. */
+/* at_xact ends the transaction's changes: they can be seen now, or never. Changes that were prepared are not visible before COMMIT PREPARED. */
 static void
 ended(void)
 {

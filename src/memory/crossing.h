@@ -1,15 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * crossing.h
- *		Noticing that something was sent and somebody began to wait for it at
- *		the same time, neither seeing the other.
+ *		Detects that a message was sent and a receiver began to wait for it at the same time, in
+ *		transactions that did not see each other.
  *
- * Both sides look in the tables first: the sender who waits, the waiter what
- * was sent. Where their transactions cross, both look in vain. So both count,
- * in shared memory and after their commit, and compare the other side's count
- * with what it was before they looked. Whoever finds it changed looks again: a
- * waiter by a further turn, a sender by naming the key to a sweep. Counts are
- * shared by keys of one hash value, so looking again may be in vain, too.
+ * Both sides read the tables first: the sender looks for receivers, the receiver for messages. If
+ * their transactions overlap, neither finds the other. So both count, in shared memory and after
+ * their commit, and compare the other side's count with what it was before they looked. A side that
+ * finds the count changed looks again: a receiver by another turn, a sender by passing the key to a
+ * sweep. Keys with the same hash value share a count, so a second look may find nothing.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,7 +20,7 @@
 /* Longest key, in bytes. */
 #define ROM_CROSSING_KEY_MAX 140
 
-/* A sender, before it looks who waits for key: after its commit, if somebody began to wait meanwhile, sweep is asked for the key. */
+/* A sender calls this before it looks for receivers of key: if one began to wait meanwhile, sweep is asked for the key after the sender's commit. */
 extern void rom_crossing_send(const char *key, int sweep);
 
 /* A waiter, before it looks what was sent. */
@@ -42,15 +41,15 @@ extern void rom_crossing_enter(const char *key, bool now);
 extern void rom_crossing_change(const char *key);
 
 /*
- * What is read in the tables after this call may be remembered, and holds as long as the call returns the
- * same: 0 while it must be read anew (it changes at the moment, or there is no shared memory).
+ * Rows of key that are read after this call may be cached while the call returns the same number;
+ * 0: they must be read each time (a change is under way, or there is no shared memory).
  */
 extern uint64 rom_crossing_version(const char *key);
 
 /* Registers the end of changes; called once from _PG_init. */
 extern void rom_crossing_init(void);
 
-/* Asks sweep for key at once: somebody who was woken for it took nothing. For the commit hook as well. */
+/* Asks sweep for key at once: a receiver that was woken for it took nothing. For the commit hook as well. */
 extern void rom_crossing_ask(const char *key, int sweep);
 extern void rom_crossing_ask_later(const char *key, int sweep);
 

@@ -18,8 +18,8 @@ typedef struct RomReadyItem
 	Oid			dbid;
 	Oid			owner;
 	int32		priority;
-	bool		slow;			/* comes to a step that is not known to be
-								 * quick: runs alone */
+	bool		slow;			/* its next step is not known to be quick: it
+								 * runs alone */
 	TimestampTz at;				/* since when, or from when on */
 } RomReadyItem;
 

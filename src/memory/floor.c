@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * floor.c
- *		What the room memory registers: parts of shared memory, and what happens at
- *		the end of a transaction.
+ *		Registers the room memory at load: its parts of shared memory, and its
+ *		participants in the end of a transaction.
  *
  *-------------------------------------------------------------------------
  */

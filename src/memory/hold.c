@@ -3,10 +3,11 @@
  * hold.c
  *		Ready work that a session runs itself and does not hand to the workers.
  *
- * A drain keeps its hands on what it has begun: what its transactions make ready of its owner's is found by
- * its next look into the tables. An executor that took it meanwhile would run it at the time of the wall clock, where
- * the drain runs it at the time that it has advanced to. Nothing is lost when
- * the process ends in between: the tables hold it, and a scan finds it.
+ * Instances of its owner that a drain's transactions make ready are not
+ * published: the drain finds them when it reads the tables next. An executor
+ * that took one meanwhile would run it at the time of the wall clock, where the
+ * drain runs it at the time to which it has advanced. If the process ends in
+ * between, a scan finds the instances in the tables.
  *
  *-------------------------------------------------------------------------
  */

@@ -59,8 +59,8 @@ rom_inflight_read(void (*add) (Oid dbid, const pg_uuid_t *id))
 }
 
 /*
- * Not synced: it has to survive a crash of the server, not
- * of the machine. Failures are of no consequence but a suspect less.
+ * Not synced: it has to survive a crash of the server, not of the machine. A
+ * failure only means that a suspect is missing.
  */
 void
 rom_inflight_write(int slot, Oid dbid, const pg_uuid_t *ids, int count)

@@ -3,8 +3,8 @@
  * ready.c
  *		Instances that are ready for a turn, or will be at a known time.
  *
- * The ring is under the roster's mutex, the heaps (due.c) under the ready
- * lock. Whoever holds that lock empties the ring into the heaps first.
+ * The ring is under the roster's mutex, the heaps (due.c) under the ready lock.
+ * A holder of that lock first empties the ring into the heaps.
  *
  * When there is no room for a ready instance, it is dropped and its database
  * is marked for a scan, which begins when there is room. When there is none
@@ -42,10 +42,10 @@ typedef struct Ready
 	bool		low_wanted;		/* the launcher waits for it, with a scan */
 } Ready;
 
-/* A slow member that has waited for so long is taken before quick ones, in turn. */
+/* A slow member that has waited for this many microseconds takes turns with the quick ones. */
 #define SLOW_WAITS_MAX (1 * USECS_PER_SEC)
 
-/* Slow work that may not be taken is looked at again after so long, if nothing else happens. */
+/* Delay after which slow work that may not be taken is considered again, if nothing else happens. */
 #define LOOK_AGAIN (1 * USECS_PER_SEC)
 
 static Ready *area = NULL;
@@ -53,11 +53,11 @@ static RomDue *heaps = NULL;	/* behind it */
 static int	my_place = -1;		/* of an executor in the roster */
 static TimestampTz quick_done_at = 0;
 
-/* What is to be done after the release of the ready lock. */
+/* Actions that are left for after the release of the ready lock. */
 typedef struct Outcome
 {
 	RomLatches	latches;		/* executors to wake */
-	Oid			dbid;			/* the last owner that has nobody idle */
+	Oid			dbid;			/* the last owner that has no idle executor */
 	Oid			owner;
 } Outcome;
 
@@ -186,7 +186,7 @@ add_deadline(const RomReadyItem *item)
 		(void) rom_due_add_deadline(heaps, item);
 }
 
-/* Wakes an executor for an item, unless the last one of the same owner found nobody idle. */
+/* Wakes an executor for an item, unless the last item of the same owner found no idle executor. */
 static void
 wake_for(const RomReadyItem *item, Outcome *outcome)
 {
@@ -204,7 +204,7 @@ wake_for(const RomReadyItem *item, Outcome *outcome)
 	SpinLockRelease(&roster->mutex);
 }
 
-/* Empties the ring. Who is to run what was ready when it was put there has been woken then. */
+/* Empties the ring. Executors for items that were ready when they were put into it have been woken then. */
 static void
 pump_ring(TimestampTz now, Outcome *outcome)
 {
@@ -329,7 +329,7 @@ rom_ready_put(const RomReadyItem *items, int n, TimestampTz now)
 	}
 }
 
-/* What the executors do, from one executor's point of view. */
+/* The states of the executors, as one executor counts them. */
 typedef struct Staff
 {
 	int			quick;			/* others of its owner that are in no slow
@@ -466,7 +466,7 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 		if (area->low_wanted && rom_due_low(heaps))
 			tell_low(&outcome);
 
-		/* what came by its deadline has woken nobody yet */
+		/* no executor was woken yet for an item that came by its deadline */
 		if (nquick + nslow > n)
 		{
 			RomReadyItem rest = {{{0}}};
@@ -577,7 +577,7 @@ rom_ready_rest(int worker, bool leave, TimestampTz *until)
 		rest = true;
 		if (nslow > 0)
 		{
-			/* somebody else might do it */
+			/* another executor might run it */
 			*until = now + LOOK_AGAIN;
 			rom_roster_tell_locked(roster, ROM_TELL_DATABASE, &latches);
 		}

@@ -26,11 +26,12 @@ typedef struct RomReadyQueue
 	Oid			owner;
 	int			quick;			/* members that share transactions */
 	int			slow;			/* members that run alone */
-	TimestampTz waiting_since;	/* not empty, and nobody took from it since */
+	TimestampTz waiting_since;	/* since when it is not empty and no item was
+								 * taken from it */
 	TimestampTz quick_at;		/* when quick work was last done; 0: never */
 } RomReadyQueue;
 
-/* Puts items into the ring and wakes who is to run them. Spinlock only, does not raise: for the commit hook. */
+/* Puts items into the ring and wakes executors for them. Spinlock only, does not raise: for the commit hook. */
 extern void rom_ready_put(const RomReadyItem *items, int n, TimestampTz now);
 
 /*
@@ -60,7 +61,7 @@ extern void rom_ready_quick_done(void);
  */
 extern bool rom_ready_rest(int worker, bool leave, TimestampTz *until);
 
-/* Has all deadlines come by step microseconds earlier: the clock was set back by so much. */
+/* Moves all deadlines step microseconds earlier, because the clock was set back by that much. */
 extern void rom_ready_earlier(int64 step);
 
 /* Moves everything on; returns the nearest deadline, DT_NOEND for none. */
@@ -69,7 +70,7 @@ extern TimestampTz rom_ready_pump(void);
 /* The queues that are not empty; returns how many. queues has room for ROM_READY_QUEUES. */
 extern int	rom_ready_list(RomReadyQueue *queues);
 
-/* Is there room for a scan to go on? */
+/* Is there room for a scan to continue? */
 extern bool rom_ready_room(void);
 
 /* Is there little enough for a scan to begin? If not, the launcher is told (ROM_TELL_DATABASE) when there is. */

@@ -44,7 +44,10 @@ rom_roster_get(void)
 	return roster_area;
 }
 
-/* Sets the latches. Those of processes that have gone meanwhile belong to nobody or to others, who look and sleep on. */
+/*
+ * Sets the latches. A latch of a process that has ended meanwhile is unused or belongs to another process, which
+ * wakes, finds nothing and sleeps again.
+ */
 void
 rom_roster_set_latches(const RomLatches *latches)
 {
@@ -166,8 +169,8 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow,
 	else if (of_database < rom_guc_executors && !roster->cannot_grow)
 		rom_roster_tell_locked(roster, slow ? ROM_TELL_START : ROM_TELL_GROW, latches);
 	else
-		roster->room_wanted = true; /* the launcher hears of it when an
-									 * executor comes to rest */
+		roster->room_wanted = true; /* an executor that becomes idle tells the
+									 * launcher */
 	return false;
 }
 

@@ -63,7 +63,7 @@ typedef struct RomWorker
 	int64		turns;
 } RomWorker;
 
-/* What sweep n has done in a database. Times are 0 before the first. */
+/* Counters of sweep n in a database. Times are 0 before the first. */
 typedef struct RomSweepStat
 {
 	TimestampTz last_run;
@@ -120,7 +120,7 @@ typedef struct RomDatabase
 	RomSweepStat stats[ROM_SWEEP_MAX];
 } RomDatabase;
 
-/* What the launcher is told; a bit stands until it has looked. */
+/* Messages to the launcher; a bit stays set until the launcher has read it. */
 #define ROM_TELL_START		0x01	/* work for an owner without an executor */
 #define ROM_TELL_GROW		0x02	/* work while all executors of its owner
 									 * are busy */
@@ -142,10 +142,10 @@ typedef struct RomRoster
 	uint32		told;
 	bool		cannot_grow;	/* all places taken, or no process to be had */
 	int			places;			/* for workers: romancy.max_workers, or fewer
-								 * where max_worker_processes does not allow
-								 * so many */
-	bool		room_wanted;	/* an executor that rests is to tell: somebody
-								 * has work for one more */
+								 * where max_worker_processes is less */
+	bool		room_wanted;	/* the next executor that becomes idle tells
+								 * the launcher that an owner has work for one
+								 * more */
 
 	/* queues that the launcher knows of, but cannot serve now */
 	int			npending;
@@ -163,7 +163,7 @@ typedef struct RomRoster
 	RomWorker	workers[FLEXIBLE_ARRAY_MEMBER];
 } RomRoster;
 
-/* The scheduler, for the sweeps, comes so long after executors have begun to work. */
+/* Delay (ms) between the first executor's start and that of the scheduler, which runs the sweeps. */
 #define ROM_SCHEDULER_DELAY USECS_PER_SEC
 
 /* Latches to be set after the release of the mutex. */
@@ -185,9 +185,9 @@ extern RomDatabase *rom_roster_database_locked(RomRoster *roster, Oid dbid,
 											   bool create);
 
 /*
- * Something is ready for owner in dbid (slow: it is not known to be quick): claims an idle executor of
- * theirs, or tells the launcher when that could help. False: there is nobody idle, so
- * that the next one need not look.
+ * Something is ready for owner in dbid (slow: it is not known to be quick): claims an idle executor
+ * of theirs, or tells the launcher when that could help. False: no executor is idle, so the caller
+ * need not ask for the next item.
  */
 extern bool rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
 								   bool slow, RomLatches *latches);

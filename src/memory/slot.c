@@ -87,7 +87,7 @@ typedef struct Slots
 static Slots *area = NULL;
 static Slot *mine = NULL;
 
-/* The turn during which somebody else than a canceller interrupted this executor last; written by the signal's handler. */
+/* The turn during which this executor was interrupted last other than by a canceller; written by the signal's handler. */
 static volatile uint64 interrupted_turn = 0;
 static volatile sig_atomic_t told_to_die = false;
 static bool exit_hooked = false;
@@ -141,7 +141,7 @@ rom_slot_sigquit(SIGNAL_ARGS)
 		quickdie(postgres_signal_arg);
 }
 
-/* Adds an instance to the suspects; when the list is full, it is one less. */
+/* Adds an instance to the suspects; when the list is full, it is left out. */
 void
 rom_slot_add_suspect(const pg_uuid_t *id)
 {
@@ -153,9 +153,9 @@ rom_slot_add_suspect(const pg_uuid_t *id)
 }
 
 /*
- * Gives our slot up at the end of the process. If that comes in the middle of
- * a turn, by FATAL, and nobody has asked for it, the turn may have brought it about. Others run its
- * instances next, so its transaction has to be over.
+ * Gives our slot up at the end of the process. If that comes in the middle of a turn, by FATAL, and
+ * no process asked for it, the turn may be the cause. Other processes run its instances next, so
+ * its transaction has to be over.
  */
 static void
 release(int code, Datum arg)

@@ -48,7 +48,7 @@ extern int	rom_slot_sessions(void);
 /* A step's id is cut to this many bytes, with its zero. */
 #define ROM_SLOT_STEP 160
 
-/* What a process runs now. */
+/* The work of a process at the moment. */
 typedef struct RomSlotNow
 {
 	int			pid;
@@ -62,7 +62,7 @@ typedef struct RomSlotNow
 /* This process is in a step of an instance from now on (step NULL: in its handler); rom_slot_now() shows it. */
 extern void rom_slot_step(const pg_uuid_t *instance, const char *step);
 
-/* What slot n (0 <= n < rom_slot_count()) runs in this database now; false for nothing. */
+/* Gets what slot n (0 <= n < rom_slot_count()) runs in this database at the moment; false if it runs nothing. */
 extern int	rom_slot_count(void);
 extern bool rom_slot_now(int n, RomSlotNow *now);
 
@@ -77,8 +77,8 @@ extern void rom_slot_member_end(void);
 extern bool rom_slot_cancelled(void);
 
 /*
- * Did somebody interrupt this executor (pg_cancel_backend) since the current member began, or
- * since rom_slot_forget_interrupt(), other than to cancel the member?
+ * Was this executor interrupted (pg_cancel_backend) since the current member began, or since
+ * rom_slot_forget_interrupt(), other than to cancel the member?
  */
 extern bool rom_slot_interrupted(void);
 extern void rom_slot_forget_interrupt(void);
@@ -87,18 +87,18 @@ extern void rom_slot_forget_interrupt(void);
 extern void rom_slot_end(void);
 
 /*
- * What this process runs of this instance (or task), between transactions that lock its row: a
- * procedure that commits. To be called before the commit that releases the row, and unkeep when the
- * outcome is recorded. Meanwhile rom_slot_kept() tells the others that it is not theirs; and it is
- * run again when that is over, as they were told to.
+ * This process runs a procedure that commits for this instance (or task), between transactions that
+ * lock its row. Call it before the commit that releases the row, and rom_slot_unkeep() when the
+ * outcome is recorded. Meanwhile rom_slot_kept() tells other processes not to run it; if one of
+ * them marked it, it runs again afterwards.
  */
 extern void rom_slot_keep(const pg_uuid_t *id);
 extern void rom_slot_unkeep(void);
 extern bool rom_slot_kept(const pg_uuid_t *id);
 
 /*
- * Another process runs a turn of this instance now: marks it to be run again
- * when that one is over, and returns true. False: nobody is known to run it.
+ * Another process runs a turn of this instance now: marks it to be run again when that turn has
+ * ended, and returns true. False: no process is known to run it.
  */
 extern bool rom_slot_mark_again(const pg_uuid_t *id);
 

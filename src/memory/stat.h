@@ -22,7 +22,7 @@
 /* Eight to an octave, up to 2^45 microseconds (a year); what is longer counts in the last one. */
 #define ROM_STAT_BUCKETS 344
 
-/* What is counted. To be zeroed before it is filled: it is compared byte by byte. */
+/* The key of a counter. Zero it before you fill it: keys are compared byte by byte. */
 typedef struct RomStatKey
 {
 	Oid			dbid;

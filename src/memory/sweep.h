@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * sweep.h
- *		The table of sweeps: what schedulers do now and then.
+ *		The table of sweeps: the periodic work of schedulers.
  *
- * Each floor registers its own from _PG_init; a scheduler runs them
+ * Each room registers its own from _PG_init; a scheduler runs them
  * (workers/sweeps.c). Several entries may share a name: they are parts of one
  * sweep, which runs them one after the other. The number of a sweep is its
  * place in the table, the same in every process of a server.
@@ -18,7 +18,7 @@
 #define ROM_SWEEP_MAX 24		/* sweeps */
 #define ROM_SWEEP_PARTS 4		/* entries of one name */
 
-/* What a batch is to do. */
+/* The arguments of a batch. */
 typedef struct RomSweepArgs
 {
 	int			limit;			/* rows at the most */

@@ -4,10 +4,10 @@
  *		Notes taken in a transaction about what it makes ready, published to
  *		shared memory after its commit.
  *
- * XACT_EVENT_COMMIT arms the notes; they are published when the resource
- * owner is released after the locks: before that, an executor that is woken
- * would find the rows locked, and could miss the catalog invalidations of the
- * same commit. What runs there must not raise, and waits for nothing but spinlocks.
+ * XACT_EVENT_COMMIT arms the notes; they are published when the resource owner is
+ * released after the locks: before that, an executor that is woken would find the
+ * rows locked, and could miss the catalog invalidations of the same commit. Code
+ * that runs there must not raise, and waits for nothing but spinlocks.
  *
  * PREPARE TRANSACTION drops the notes, and leaves a lock as a mark that there
  * were some; COMMIT PREPARED finds it and asks for a scan (workers/utility.c).
@@ -362,7 +362,7 @@ committed(void)
 
 }
 
-/* pre_commit leaves a mark for whoever commits what is prepared. */
+/* pre_commit leaves a mark for the process that will run COMMIT PREPARED. */
 static void
 pre_commit(bool prepare)
 {

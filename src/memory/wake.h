@@ -21,7 +21,7 @@
 /* The instance is ready for a turn. owner: the role it runs as. */
 extern void rom_wake_ready(const pg_uuid_t *id, Oid owner, int32 priority);
 
-/* The same; it comes to a step that is not known to be quick, and runs alone. */
+/* The same for an instance whose next step is not known to be quick: it runs alone. */
 extern void rom_wake_slow(const pg_uuid_t *id, Oid owner, int32 priority);
 
 /* The instance is to have a turn at due. */
@@ -53,7 +53,10 @@ extern void rom_wake_one(uint64 key);
 extern void rom_wake_end(const pg_uuid_t *key, const pg_uuid_t *instance,
 						 Oid owner, int32 priority);
 
-/* After the commit, when notes are published, calls function with a copy of the len bytes at arg. It must not raise, and wait for nothing but spinlocks. */
+/*
+ * After the commit, when notes are published, calls function with a copy of the len bytes at arg. It must not raise,
+ * and wait for nothing but spinlocks.
+ */
 typedef void (*RomWakeFunction) (const void *arg);
 extern void rom_wake_call(RomWakeFunction function, const void *arg, Size len);
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * xact.c
- *		What runs at the ends of transactions: one registration with the server, a
+ *		Callbacks at the ends of transactions: one registration with the server, a
  *		table of participants in the order in which they run, and their notes.
  *
  *-------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * xact.h
- *		What runs at the ends of transactions: one registration with the server, a
+ *		Callbacks at the ends of transactions: one registration with the server, a
  *		table of participants in the order in which they run, and the notes that they
  *		take, each of which stands or falls with its subtransaction.
  *
