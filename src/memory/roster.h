@@ -163,7 +163,7 @@ typedef struct RomRoster
 	RomWorker	workers[FLEXIBLE_ARRAY_MEMBER];
 } RomRoster;
 
-/* Delay (ms) between the first executor's start and that of the scheduler, which runs the sweeps. */
+/* Delay (us) between the first executor's start and that of the scheduler, which runs the sweeps. */
 #define ROM_SCHEDULER_DELAY USECS_PER_SEC
 
 /* Latches to be set after the release of the mutex. */

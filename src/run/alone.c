@@ -1,15 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * alone.c
- *		Running an instance alone: one that could not be run beside others, or whose
- *		commit failed with them.
+ *		Running an instance alone: an instance that could not be run beside others,
+ *		or whose batch failed at COMMIT.
  *
- * A turn that fails at COMMIT is run again with a commit after each activity, so
- * that the error is known to be that activity's. A procedure runs after its turn's commit,
- * and its outcome is recorded by another turn. What fails in the engine itself is put
- * back for later (trouble.c); what somebody has cancelled is run again. An instance whose turn died with its process
- * counts that before it is tried again: run.c pauses it when that has come to
- * CRASHES_MAX.
+ * A turn that fails at COMMIT is run again with a commit after each activity,
+ * so that the error is known to be that activity's. A procedure runs after its
+ * turn's commit, and its outcome is recorded by another turn. After an error of
+ * the engine itself the instance is tried again later (trouble.c); after
+ * pg_cancel_backend() it is run again. An instance whose turn ended with its
+ * process counts that before it is tried again: run.c pauses it when the count
+ * reaches CRASHES_MAX.
  *
  *-------------------------------------------------------------------------
  */
@@ -174,6 +175,6 @@ rom_alone_run(Oid owner, const pg_uuid_t *id, bool *tainted)
 	int			turns = try_alone(owner, id, tainted);
 
 	rom_slot_unkeep();
-	rom_throttle_release();		/* if it did not come to run */
+	rom_throttle_release();		/* if it did not run */
 	return turns;
 }

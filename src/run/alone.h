@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * alone.h
- *		Running an instance alone: one that could not be run beside others, or whose
- *		commit failed with them.
+ *		Running an instance alone: an instance that could not be run beside others,
+ *		or whose batch failed at COMMIT.
  *
  *-------------------------------------------------------------------------
  */

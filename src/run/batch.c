@@ -4,10 +4,11 @@
  *		Running turns: several instances of one owner in one transaction.
  *
  * A commit costs as much as several short workflows, so an executor runs up to
- * ROM_BATCH_MAX turns before it commits (run.c). Members that could not be run beside others, and
- * all members of a batch that fails as a whole (at COMMIT), go to the slow lane of the ready
- * queue, where each is taken, by whoever has time, and run alone (alone.c). So do those whose turn has died with
- * its process before: they take nobody with them.
+ * ROM_BATCH_MAX turns before it commits (run.c). Members that could not be run
+ * beside others, and all members of a batch that fails as a whole (at COMMIT),
+ * go to the slow lane of the ready queue, where an executor that has time takes
+ * each and runs it alone (alone.c). So do instances whose turn ended with its
+ * process before: they take no other member with them.
  *
  *-------------------------------------------------------------------------
  */

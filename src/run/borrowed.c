@@ -1,14 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * borrowed.c
- *		What code of a drain's owner may not leave in a session that is another role's.
+ *		Objects that code of a drain's owner may not leave in a session of another
+ *		role.
  *
- * A drain runs as current_user. After SET ROLE the session is another's, perhaps a superuser's: handlers and
- * activities cannot change the user (turn/identity.c), and procedures, which could, are refused. But code can be left
- * behind to run later, when the session is itself again: deferred triggers and holdable cursors run at a commit, a
- * temporary table hides another of its name, a prepared statement takes another's name. Each activity
- * therefore ends with SET CONSTRAINTS ALL IMMEDIATE there (steps/activity.c), and a turn that leaves any of
- * these is an error of the drain, which rolls it back.
+ * A drain runs as current_user. After SET ROLE the session belongs to another role, perhaps to a superuser: handlers
+ * and activities cannot change the user (turn/identity.c), and procedures, which could, are refused. But code can be
+ * left behind to run later, when the session is itself again: deferred triggers and holdable cursors run at a commit,
+ * a temporary table hides another of its name, a prepared statement takes another's name. Each activity therefore
+ * ends with SET CONSTRAINTS ALL IMMEDIATE there (steps/activity.c), and a turn that leaves any of these is an error
+ * of the drain, which rolls it back.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * borrowed.h
- *		What code of a drain's owner may not leave in a session that is another role's.
+ *		Objects that code of a drain's owner may not leave in a session of another
+ *		role.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,11 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * claim.c
- *		Taking instances for a turn, and reading what has arrived for them.
+ *		Takes instances for a turn, and reads the requests that have arrived for
+ *		them.
  *
- * An instance belongs to the transaction that holds its row's lock. Who finds it locked
- * never waits, unless there is an outcome to record: whoever runs it is told to have it run
- * again, so that no wake-up is lost.
+ * An instance belongs to the transaction that holds its row's lock. A process
+ * that finds it locked never waits, unless it has an outcome to record: it
+ * tells the process that runs the instance to have it run again, so that no
+ * wake-up is lost.
  *
  *-------------------------------------------------------------------------
  */

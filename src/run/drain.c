@@ -9,9 +9,10 @@
  * may be prepared (temporary tables, settings), and that must not reach
  * another role's work.
  *
- * Beside workers, outside a transaction block: what the drain itself makes ready it runs itself
- * (memory/hold.c), what a worker of the same role has in hand is waited for, and the drain returns
- * when nothing is ready. So its result does not depend on whether there are workers.
+ * Beside workers, outside a transaction block: the drain runs the instances
+ * that it makes ready itself (memory/hold.c), waits for those that a worker of
+ * the same role is running, and returns when nothing is ready. So its result
+ * does not depend on whether there are workers.
  *
  *-------------------------------------------------------------------------
  */
@@ -71,7 +72,7 @@ typedef struct Drain
 
 static bool draining = false;
 
-/* What is started besides, or NULL. */
+/* The function that starts other work that is due, or NULL. */
 static const RomDrainSource *source = NULL;
 
 void
@@ -323,14 +324,17 @@ run_committed(Drain *d, const pg_uuid_t *id)
 	return turns;
 }
 
-/* others_work: does a worker, or another session, run something of the owner's now? In a transaction block that is nobody's concern. */
+/* others_work: does a worker, or another session, run an instance of the owner now? In a transaction block the answer is always no. */
 static bool
 others_work(const Drain *d)
 {
 	return !d->in_block && rom_slot_owner_busy(d->owner);
 }
 
-/* wait_for_others returns when another process has ended what it has of the owner's in hand, or part of it. No snapshot, and no lock, is held meanwhile. */
+/*
+ * wait_for_others returns when another process has ended an instance of the owner that it was running. No snapshot,
+ * and no lock, is held meanwhile.
+ */
 static void
 wait_for_others(const Drain *d)
 {
@@ -392,7 +396,7 @@ run_found(Drain *d, const pg_uuid_t *ids, int n)
 	return turns;
 }
 
-/* drain runs until nothing is ready. False: the turns were used up before, or nobody knows who runs what is ready. */
+/* drain runs until nothing is ready. False: the turns were used up before, or it is not known who runs the instances that are ready. */
 static bool
 drain(Drain *d)
 {
@@ -430,7 +434,10 @@ drain(Drain *d)
 		turns = run_found(d, ids, n);
 		if (turns == 0)
 		{
-			/* tasks that others have in hand: the instances beside them */
+			/*
+			 * tasks that other processes are running: the instances beside
+			 * them
+			 */
 			n = look(d, ids, max, false);
 			turns = run_found(d, ids, n);
 		}
@@ -455,9 +462,9 @@ PG_FUNCTION_INFO_V1(romancy_drain);
 /*
  * romancy.drain(max_turns int, advance_time boolean, inout turns bigint), a procedure
  *
- * max_turns: null for no limit. advance_time: timers count as due, earliest first. turns: how
- * many turns were run. Errors: RM004 inside a handler or an activity; RM010 for a
- * non-transactional activity in a transaction block; 42501 in a function of another role, or for what only a session of the owner's may run (borrowed.c).
+ * max_turns: null for no limit. advance_time: timers count as due, earliest first. turns: how many turns were run.
+ * Errors: RM004 inside a handler or an activity; RM010 for a non-transactional activity in a transaction block; 42501
+ * in a function of another role, or for what only a session of the owner's may run (borrowed.c).
  */
 Datum
 romancy_drain(PG_FUNCTION_ARGS)

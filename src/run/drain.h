@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * drain.h
- *		What drain starts besides running what is ready.
+ *		Work that drain starts besides running instances that are ready.
  *
  *-------------------------------------------------------------------------
  */

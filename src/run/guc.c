@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * guc.c
- *		Settings of the room run, alphabetically. What is found and run, logged and kept.
+ *		Settings of the room run, alphabetically. How instances are found, run, logged
+ *		and kept.
  *
  * Sizes of shared memory are POSTMASTER, what only tests change is SUSET, all
  * else can be changed by a reload: the processes read it where they use it.

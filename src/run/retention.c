@@ -45,8 +45,8 @@ global_retention(bool *isnull)
 }
 
 /*
- * The shortest retention there is, applied to now: who was created later
- * cannot be over. False when there is none.
+ * The shortest retention there is, applied to now: an instance that was created later cannot have
+ * passed its retention. False when no retention is set.
  */
 static bool
 cutoff(TimestampTz now, TimestampTz *at)
@@ -75,7 +75,10 @@ typedef struct Position
 	pg_uuid_t	id;
 } Position;
 
-/* Collects up to limit instances that are over from the window behind pos, which moves. Returns how many; *full: the pass goes on. */
+/*
+ * Collects up to limit instances that have passed their retention from the window behind pos, which moves. Returns
+ * how many; *full: the pass continues.
+ */
 static int
 find_over(Position *pos, const RomSweepArgs *args, TimestampTz now,
 		  TimestampTz before, Datum *ids, bool *full)
@@ -124,7 +127,7 @@ find_over(Position *pos, const RomSweepArgs *args, TimestampTz now,
 	return n;
 }
 
-/* Locks those of ids that are still finished and that nobody else holds. */
+/* Locks those of ids that are still finished and that no other transaction holds. */
 static int
 lock_finished(Datum *ids, int n)
 {

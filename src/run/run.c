@@ -100,7 +100,7 @@ is_slow(int32 def_id)
 	return rom_profile_slow(&key, SLOW_TURN_US);
 }
 
-/* owner_error: the instance's owner is not there any more. */
+/* owner_error: the role that owned the instance was dropped. */
 static Jsonb *
 owner_error(RomInstance *inst)
 {
@@ -186,9 +186,9 @@ woken_for_others(RomTurn *turn)
 		(turn->inst->flags & ROM_HAS_SUBSCRIPTIONS) != 0;
 }
 
-/* ends_as_nobody: is it to be ended in a way that runs nothing of its owner's, who is not there any more? */
+/* ends_without_owner: can the instance end without running code of its owner, whose role was dropped? */
 static bool
-ends_as_nobody(RomTurn *turn)
+ends_without_owner(RomTurn *turn)
 {
 	for (int i = 0; i < turn->wait.ninbox; i++)
 		if (turn->wait.inbox[i].kind == ROM_INBOX_TERMINATE ||
@@ -199,8 +199,8 @@ ends_as_nobody(RomTurn *turn)
 }
 
 /*
- * pause_member pauses an instance by itself. What asked to resume it has been tried in vain, and
- * what is tried from now on counts anew.
+ * pause_member pauses an instance by itself. Requests to resume it have been tried without success;
+ * later ones count anew.
  */
 static RomTurnEnd
 pause_member(RomTurn *turn, Jsonb *error)
@@ -232,7 +232,7 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap, const ErrorDa
 
 		(void) rom_limit_arm(&limit, 1);
 	}
-	if (!OidIsValid(owner) && !ends_as_nobody(turn))
+	if (!OidIsValid(owner) && !ends_without_owner(turn))
 	{
 		end = ROM_TURN_NOTHING;
 		if (turn->inst->status != ROM_STATUS_PAUSED)	/* else it is known */
@@ -240,7 +240,7 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap, const ErrorDa
 	}
 	else if (pause_error != NULL)
 		end = pause_member(turn, rom_error_to_jsonb(pause_error));
-	else if (turn->inst->crashes >= CRASHES_MAX && !ends_as_nobody(turn))
+	else if (turn->inst->crashes >= CRASHES_MAX && !ends_without_owner(turn))
 		end = pause_member(turn, crash_error(turn->inst));
 	else if (woken_in_vain(turn))
 		end = ROM_TURN_NOTHING;
@@ -400,7 +400,7 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 				strcmp(turn->wait.now->kind, ROM_WAIT_SLOT) == 0;
 		}
 		subxacts += turn->spent.subxacts + 1;
-		/* one that was torn out has held the others up for long enough */
+		/* a member that was torn out has delayed the others long enough */
 		full = subxacts > ROM_SUBXACTS_MAX || turn->out.tainted ||
 			(end == ROM_TURN_AGAIN && !turn->out.slow_next) ||
 			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||

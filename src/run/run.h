@@ -33,9 +33,9 @@ typedef struct RomRun
 	int			nagain;
 	int			nalone;			/* to be run again alone: solo, by the caller;
 								 * else they wait in the slow lane */
-	int			nslow;			/* wait there, come to a step that is not
+	int			nslow;			/* wait there, because their next step is not
 								 * quick */
-	bool		more;			/* solo: the turn goes on in another
+	bool		more;			/* solo: the turn continues in another
 								 * transaction */
 	bool		slow_ran;		/* solo: a step that is not quick was run */
 	int			nsaved;			/* turns in this transaction */
@@ -57,8 +57,8 @@ typedef struct RomRun
 extern void rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n);
 
 /*
- * Other work that goes through the ready queue: tasks of a floor above. Registered once, from
- * _PG_init; none is there in an engine alone.
+ * Other work that goes through the ready queue: tasks of a room above. Registered once, from
+ * _PG_init.
  */
 typedef struct RomRunHook
 {

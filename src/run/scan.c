@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * scan.c
- *		Finding work in the tables: after a start, an overflow, by a sweep.
+ *		Finds work in the tables: after a start, after an overflow, and by
+ *		sweeps.
  *
- * The sweeps of this file are the safety net under exact wake-ups. Each looks
- * at a window of the rows that are due, in the order of their index, and hands
- * out those whose status is its own. A window that was full is followed, in the next run,
- * by the one behind it, so that rows that nobody can run do not hide the others.
+ * The sweeps of this file are the safety net under exact wake-ups. Each looks at a window
+ * of the rows that are due, in the order of their index, and hands out those whose status
+ * is its own. A window that was full is followed, in the next run, by the one behind it,
+ * so that rows that cannot be run do not hide the others.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,15 +32,15 @@
 /* Rows that a sweep looks at, for each that it may hand out. */
 #define WINDOW 10
 
-/* What became due just now is on its way already. */
+/* Rows that became due less than this long ago are on their way already. */
 #define GRACE USECS_PER_SEC
 
 /* A scheduler's share: instances whose id's hash modulo $4 is $5. */
 #define SHARE "($4 = 1 OR (pg_catalog.uuid_hash(i.instance_id)::bigint & 2147483647) % $4 = $5)"
 
 /*
- * The role's oid. InvalidOid, and said once, when there is no such role: an executor of nobody then
- * pauses what was to run as that role.
+ * The role's oid. InvalidOid, with one line in the log, when there is no such role: an executor
+ * without owner then pauses the instances of that role.
  */
 static Oid
 owner_oid(const char *name)
@@ -245,7 +246,7 @@ sweep_due(DueSweep *sweep, const RomSweepArgs *args, int limit)
 	}
 	if (!args->manual)
 	{
-		/* go on behind a full window, or else from the start */
+		/* continue behind a full window, or else from the start */
 		if (i < rows || rows >= (uint64) limit * WINDOW)
 			sweep->pos = pos;
 		else
@@ -291,7 +292,7 @@ sweep_resumption(const RomSweepArgs *args)
 					 Min(args->limit, rom_guc_max_concurrent_resumptions));
 }
 
-/* The other half of the resumption: requests that nobody has applied. */
+/* The other half of the resumption: requests that no turn has applied. */
 static int64
 sweep_inbox(const RomSweepArgs *args)
 {

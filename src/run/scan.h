@@ -38,8 +38,8 @@ extern int	rom_scan_ahead(RomScanPos *pos, int limit);
 extern int	rom_scan_inbox(pg_uuid_t *after, int limit);
 
 /*
- * What another floor has to be scanned: like rom_scan_inbox(), with a place of
- * its own, zeroed at the start. Registered once, from _PG_init.
+ * Registers a scan of another room's tables: like rom_scan_inbox(), with a
+ * position of its own, zero at the start. Registered once, from _PG_init.
  */
 typedef struct RomScanPlace
 {

@@ -1,13 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * transaction.c
- *		One transaction of a worker that runs turns, from its begin to what is left after it.
+ *		One transaction of a worker that runs turns, from its begin to the cleanup after it.
  *
- * The process is a session of the owner's (base/session.c), and so is the commit: what a user's
- * activity defers to it (constraint triggers, holdable cursors) runs as the owner, within which SET ROLE is
- * refused. Whether it failed before the commit or in it makes a difference to
- * who runs the turns again (alone.c). What user code may have left in the session is taken
- * away after each.
+ * The process is a session of the owner's (base/session.c), and so is the
+ * commit: work that a user's activity defers to it (constraint triggers,
+ * holdable cursors) runs as the owner, within which SET ROLE is refused. A
+ * failure before the commit and a failure in it have different consequences for
+ * the next run (alone.c). Objects that user code left in the session are
+ * removed after each.
  *
  *-------------------------------------------------------------------------
  */

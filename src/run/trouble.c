@@ -1,14 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * trouble.c
- *		Errors of the engine itself in a turn: kept with the instance, tried again
- *		later and later, and in the end shown to a human.
+ *		Errors of the engine itself in a turn: recorded with the instance, which
+ *		is tried again with growing delays and paused in the end.
  *
  * The error stands in t_instance.error, with a member "tries", until a turn is
- * saved, which writes its own. So it is seen in the views, and the delay survives the process. After
- * TRIES_MAX the instance is paused with the error, which has no "tries" any more: what
- * resume_workflow() tries after that counts anew. What time mends (no room on the disk, out of memory,
- * a deadlock) is tried for ever.
+ * saved, which writes its own. So it is seen in the views, and the delay
+ * survives the process. After TRIES_MAX the instance is paused with the error,
+ * which has no "tries" any more: after resume_workflow() the count begins anew.
+ * Errors that time mends (no room on the disk, out of memory, a deadlock) are
+ * tried for ever.
  *
  * Where the error cannot be written, this process remembers how often it failed.
  *
@@ -69,7 +70,7 @@ is_passing(const ErrorData *error)
 		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
-/* delay_after is how long to wait after so many failures. */
+/* delay_after returns the delay after this many failures. */
 static int
 delay_after(int tries)
 {
@@ -109,8 +110,8 @@ rom_trouble_over(const pg_uuid_t *id)
 }
 
 /*
- * write_down writes the error into the instance's row. wait: a task of it failed, and it goes on waiting. Returns how
- * often it has failed, 0 when the row is not to be had.
+ * write_down writes the error into the instance's row. wait: a task of it failed, and it continues
+ * to wait. Returns how often it has failed, 0 when the row cannot be locked.
  */
 static int
 write_down(const pg_uuid_t *instance, bool wait, const ErrorData *error)

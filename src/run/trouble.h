@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * trouble.h
- *		Errors of the engine itself in a turn: kept with the instance, tried again
- *		later and later, and in the end shown to a human.
+ *		Errors of the engine itself in a turn: recorded with the instance, which is tried again with
+ *		growing delays and paused in the end.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,7 +20,7 @@
  */
 extern void rom_trouble_handle(const pg_uuid_t *id, Oid owner, const ErrorData *error);
 
-/* Was it somebody's pg_cancel_backend(), and not a failure? */
+/* Was the error caused by pg_cancel_backend(), and is no failure? */
 extern bool rom_trouble_is_cancel(const ErrorData *error);
 
 /* A turn of it was committed: what this process remembers of failures before is forgotten. */

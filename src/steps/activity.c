@@ -51,7 +51,7 @@
 #define QUICK_US		5000
 
 
-/* What carries out activities that have a queue. */
+/* The function that executes activities that have a queue. */
 static RomQueuedActivity queued = NULL;
 
 void
@@ -581,7 +581,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	return judge_failure(turn, call, event, &a, activity, edata, &cost);
 }
 
-/* activity_inlineable: known, in the database, transactional, and nothing that others wait for is held while the evaluation goes on. */
+/* activity_inlineable: known, in the database, transactional, and no lock or slot that others wait for is held during the rest of the evaluation. */
 static bool
 activity_inlineable(RomTurn *turn, RomCall *call)
 {
@@ -593,7 +593,11 @@ activity_inlineable(RomTurn *turn, RomCall *call)
 	if (activity->queue != NULL || !activity->transactional ||
 		activity->throttle.max_concurrency > 0)
 		return false;
-	/* one that this process has not called yet is resolved step by step */
+
+	/*
+	 * an activity that this process has not called yet is resolved step by
+	 * step
+	 */
 	return !turn->how.apart || (activity->flinfo != NULL && rom_activity_quick(activity));
 }
 

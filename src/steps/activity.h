@@ -41,9 +41,9 @@ extern Jsonb *rom_activity_call(RomTurn *turn, RomActivity *activity,
 								MemoryContext cxt);
 
 /*
- * rom_activity_quick says whether this activity, whose handler has been resolved, is known to be quick and
- * to succeed, so that it may share a transaction. An unknown one is not, and neither is one
- * that is not transactional.
+ * rom_activity_quick says whether this activity, whose handler has been resolved, is known to be
+ * quick and to succeed, so that it may share a transaction. An unknown activity is not, and neither
+ * is one that is not transactional.
  */
 extern bool rom_activity_quick(const RomActivity *activity);
 

@@ -30,9 +30,9 @@ typedef struct RomAttempts
 extern void rom_attempts_init(RomAttempts *a);
 
 /*
- * What an instance's wait keeps between attempts (kind and detail; NULL: the first one begins), and
- * its detail. Of the kinds, "retry" stands for an attempt that has failed, ROM_WAIT_EXHAUSTED for the last one of
- * an instance that was paused instead: after that they begin anew.
+ * The state of attempts that an instance's wait holds (kind and detail; NULL: the first attempt begins). Of the
+ * kinds, "retry" stands for an attempt that has failed, ROM_WAIT_EXHAUSTED for the last one of an instance that
+ * was paused instead: after that the count begins anew.
  */
 #define ROM_WAIT_EXHAUSTED "exhausted"
 

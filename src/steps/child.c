@@ -41,7 +41,7 @@
 PG_FUNCTION_INFO_V1(romancy_call_workflow);
 PG_FUNCTION_INFO_V1(romancy_spawn_workflow);
 
-/* What a handler asks for; kept over the unwind. */
+/* The arguments of a handler's call; they outlive the unwind. */
 typedef struct ChildOptions
 {
 	char	   *name;
@@ -246,7 +246,7 @@ tell(const pg_uuid_t *parent, const char *step, const pg_uuid_t *child, RomStatu
 	rom_inbox_insert(parent, ROM_INBOX_CHILD, step, result, error, rom_jb_end(&jb));
 }
 
-/* is_replaced: is it the late end of a child in whose place retry_workflow has started another? */
+/* is_replaced: is this the late end of a child that retry_workflow has replaced by another? */
 static bool
 is_replaced(RomTurn *turn, RomEvent *scheduled, RomInboxItem *item)
 {

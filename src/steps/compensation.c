@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * compensation.c
- *		What a handler asks for about compensations: register_compensation() and
+ *		The calls of handlers about compensations: register_compensation() and
  *		compensate().
  *
  * The saga itself, which runs them when the instance does not complete, is saga.c's.
@@ -170,9 +170,9 @@ const RomPrimitive rom_primitive_compensate = {
 /*
  * romancy.compensate() -> int
  *
- * In a workflow: runs the compensations that are registered now, last in first
- * out, and returns how many succeeded; one that fails for good is in history. Errors:
- * RM004 outside a handler.
+ * In a workflow: runs the compensations that are registered now, last in first out,
+ * and returns how many succeeded; a compensation that fails for good is recorded in
+ * history. Errors: RM004 outside a handler.
  */
 Datum
 romancy_compensate(PG_FUNCTION_ARGS)

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * floor.c
- *		What the steps register: kinds of scheduled steps, hooks, and what
- *		compensations run as.
+ *		Registers the room steps at load: kinds of scheduled steps, hooks, and
+ *		the primitive of compensations.
  *
  *-------------------------------------------------------------------------
  */

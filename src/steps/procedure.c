@@ -8,9 +8,10 @@
  * as a parse tree (no SQL text) and run as a portal. Functions declared
  * non-transactional are called in a transaction of their own.
  *
- * An executor is a session of the owner's (base/session.c), so the commits and rollbacks inside leave
- * the owner, and the procedure may do what it may in a session of its owner's: SET ROLE, for one. What it
- * has set goes when it is over.
+ * An executor is a session of the owner's (base/session.c), so commits and
+ * rollbacks inside keep the owner as user, and the procedure may do anything
+ * that it may do in a session of its owner, such as SET ROLE. Settings that it
+ * changed are reset at its end.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,16 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * profile.c
- *		What is known of how activities and handlers run, in shared memory.
+ *		Profiles of activities and handlers in shared memory: their usual
+ *		duration and how often they fail.
  *
  * A set-associative table: a key hashes to a set of WAYS places; when all of
  * them are taken, the one that has not changed for longest gives way. The table is
  * kept over a clean restart (keep.c).
  *
- * What a run usually takes is estimated by a mean of the last runs to which short ones count more than
- * long ones, and very long ones as a multiple of it. So what a machine adds to some of the runs,
- * because it is busy with something else, does not make a quick activity slow; a few slow runs in a
- * row do.
+ * The usual duration is estimated by a mean of the last runs in which short
+ * runs weigh more than long ones, and very long ones count as a multiple of the
+ * mean. So delays that a busy machine adds to some runs do not make a quick
+ * activity slow; a few slow runs in a row do.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,7 +39,7 @@
 /* A share of runs that went wrong above this is not "nearly always succeeds". */
 #define TROUBLE_MAX 0.25
 
-/* A run counts as at most so many times the estimate, or so many microseconds. */
+/* A run counts as at most this many times the estimate, or this many microseconds. */
 #define OUTLIER 8
 #define OUTLIER_US 4000
 

@@ -20,7 +20,7 @@ typedef enum RomProfileKind
 	ROM_PROFILE_WORKFLOW		/* object: its version (def_id) */
 } RomProfileKind;
 
-/* What the profile is of. */
+/* The kind of object that a profile describes. */
 typedef struct RomProfileKey
 {
 	Oid			dbid;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * report.h
- *		What a workflow or an activity says of how far it is.
+ *		Progress that a workflow or an activity reports.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * self.c
- *		What a handler or an activity may ask about itself.
+ *		Facts that a handler or an activity may ask about itself.
  *
  *-------------------------------------------------------------------------
  */

@@ -138,7 +138,7 @@ execute_cancel(RomTurn *turn, RomCall *call, RomEvent *event)
 	live.val.boolean = rom_steer_request(&request->id, ROM_INBOX_CANCEL,
 										 request->reason);
 	SetUserIdAndSecContext(before, sec_context);
-	/* what it asks of itself is done before the handler goes on */
+	/* a call on its own instance is executed before the handler continues */
 	if (is_self(turn, request))
 		turn->out.commit_now = true;
 	event->type = ROM_EVENT_CANCEL_REQUESTED;

@@ -5,14 +5,16 @@
  *		how many per time, in shared memory.
  *
  * A slot is held by a process, from the begin of the attempt to the end of its
- * transaction, when its locks are released: until then what it did is not done.
- * A process runs one activity at a time, so one slot for each name will do,
- * however many attempts share the transaction. Slots are counted in the
- * activity's entry; a process that exits gives its own back, and after a crash
- * shared memory is made anew, when none of them runs.
+ * transaction, when its locks are released: until then its effects are not
+ * committed. A process runs one activity at a time, so one slot for each name
+ * is enough, however many attempts share the transaction. Slots are counted in
+ * the activity's entry; a process that exits gives its own back, and after a
+ * crash shared memory is made anew, when none of them runs.
  *
- * What a transaction takes from a bucket, or books, its abort takes back. What is left is written down at the
- * end of the transaction (bucket_rows.h), and read again after a start. How those who wait do so is turnstile.c's.
+ * An abort gives back the tokens that its transaction took or booked. The
+ * tokens that are left are written to a row at the end of the transaction
+ * (bucket_rows.h), and read after a start. turnstile.c has the queue of those
+ * that wait.
  *
  * Where the library is not preloaded, and in a session whose clock was moved
  * forward (drain), buckets are the session's own.
@@ -43,10 +45,10 @@
 #include "steps/throttle.h"
 #include "steps/turnstile.h"
 
-/* What t_bucket knows these buckets by: with the namespace, and the activity's name. */
+/* The prefix of these buckets' names in t_bucket, before the namespace and the activity's name. */
 #define SCOPE "activity/%d"
 
-/* Who waits for a slot asks again after so long at the latest, and the more they are the less often. */
+/* Longest delay (us) until an instance that waits for a slot asks again; it grows with their number. */
 #define SLOT_WAIT_MIN USECS_PER_SEC
 #define SLOT_WAIT_MAX (30 * USECS_PER_SEC)
 
@@ -134,7 +136,7 @@ own_bucket(uint64 key, const RomBucket *shared)
 
 /* ---------------------------------------------------------------- what this process has */
 
-/* end_holds: a transaction is over. What is to be kept beyond its commit is kept. */
+/* end_holds: the transaction has ended. Holds that outlive its commit stay. */
 static void
 end_holds(bool commit)
 {

@@ -34,7 +34,7 @@ extern void rom_throttle_release(void);
 /* The clock of this session follows the wall clock again: forgets what was counted in its own time. */
 extern void rom_throttle_clock_reset(void);
 
-/* For whoever changes an activity's definition: after the commit, those who wait look again. */
+/* Call it after a change of an activity's definition: after the commit, instances that wait ask again. */
 extern void rom_throttle_changed(int32 namespace, const char *activity);
 
 /* Registers what it does at the ends of transactions; called once from _PG_init. */

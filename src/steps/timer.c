@@ -57,8 +57,8 @@ static const RomPrimitive primitive_sleep = {
 };
 
 /*
- * sleep_until's instant is not compared on replay: it is often computed from
- * the clock, and what counts is the one that was recorded.
+ * The time of sleep_until is not compared on replay: it is often computed from the clock, and the
+ * recorded time counts.
  */
 static const RomPrimitive primitive_sleep_until = {
 	.name = "sleep_until",

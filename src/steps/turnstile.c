@@ -1,19 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * turnstile.c
- *		Activities that run in the database, in shared memory: how many run, what
- *		their buckets hold, and who waits.
+ *		The limits of activities in the database, in shared memory: how many
+ *		run, the tokens in their buckets, and the instances that wait.
  *
- * Who finds no token books the next one that is
- * not booked, and comes again when it is due, so that those who wait do not all come at
- * once. A booking is a place in the row, not a token: who comes without one
- * waits behind the bookings, unless tokens pile up because others did not come for
- * theirs.
+ * An asker that finds no token books the next one that is not booked, and asks
+ * again when it is due, so that waiting askers do not all come at once. A
+ * booking is a place in the queue, not a token: an asker without one waits
+ * behind the bookings, unless tokens accumulate because bookings were not used.
  *
- * Who finds no slot is in a queue of its activity, and made ready when a
- * slot is free. It stays known as woken until its next turn: one that does not
- * use the slot (it was cancelled, or is gone) lets the next come. All of that
- * is a hint: everybody who waits has a time at which it asks again by itself.
+ * An asker that finds no slot is queued on the activity and made ready when a
+ * slot is released. It is marked as woken until its next turn: if it does not
+ * use the slot then (it was cancelled or deleted), the next asker is woken. All
+ * of this is a hint: each waiting asker has a time at which it asks again by
+ * itself.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,7 +37,7 @@
 #define CHUNK 32
 #define NONE (-1)
 
-/* Who waits for a token that is due much later looks now and then: limits change, and others are cancelled. */
+/* Interval (us) at which an asker whose token is due much later looks again: limits change, and other bookings are cancelled. */
 #define TOKEN_WAIT USECS_PER_MINUTE
 
 /* An activity. */
@@ -113,7 +113,7 @@ rom_turnstile_take(RomBucket *t, RomAsker *asker, TimestampTz now, double random
 	bool		enough = rom_bucket_has_token(t);
 	int64		look;
 
-	/* it has booked one: after a restart nobody else knows of it */
+	/* it has booked one: after a restart only the asker knows of that */
 	t->booked = Max(t->booked, asker->held_at);
 	if (enough && (t->booked <= now || t->left >= 2 ||
 				   (asker->held_at > 0 && asker->held_at <= now)))
@@ -247,7 +247,7 @@ forget_waiter(int w)
 	area->free = w;
 }
 
-/* add_waiter puts an asker into the queue: in front, if it has been woken in vain. When there is no room it has its time. */
+/* add_waiter puts an asker into the queue: first, if it was woken and found no slot. If there is no room, it asks again at its time. */
 static void
 add_waiter(Entry *e, const RomAsker *asker)
 {
@@ -452,7 +452,7 @@ rom_turnstile_changed(uint64 key)
 		e = find_entry(key, false, 0);
 		if (e != NULL)
 		{
-			e->max = 0;			/* whoever asks next says what it is */
+			e->max = 0;			/* the next asker says what it is */
 			e->tokens.booked = 0;
 			n = wake_some(e, items);
 		}

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * turnstile.h
- *		What throttle.c keeps in shared memory: how many run of activities in the
- *		database, what their buckets hold, and who waits.
+ *		The shared memory of throttle.c: how many attempts of an activity run in the database, the
+ *		tokens in its buckets, and the instances that wait.
  *
  * Only where the library was preloaded. An activity is known by a number, made of its name and database.
  *
@@ -14,7 +14,10 @@
 #include "defs/definition.h"
 #include "memory/bucket.h"
 
-/* Who asks. held_at and held_until are kept by the asker while it waits, and given again when it asks again. */
+/*
+ * An instance or task that asks for a slot and a token. held_at and held_until are kept by the asker while it waits,
+ * and given again when it asks again.
+ */
 typedef struct RomAsker
 {
 	pg_uuid_t	id;				/* instance or task: woken when a slot is free */
@@ -40,14 +43,14 @@ typedef enum RomAdmission
 /* All of those who wait for one activity are not to ask more often than this, on average. */
 #define ROM_ASK_EVERY (20 * INT64CONST(1000))
 
-/* What somebody took from a bucket, or booked. */
+/* A token that was taken from a bucket, or booked. */
 typedef struct RomTaking
 {
 	TimestampTz booked;			/* 0: took */
 	TimestampTz before;			/* what was booked before that */
 	/* of a token */
 	bool		record;			/* it is to be written down, that */
-	double		left;			/* so many were left, */
+	double		left;			/* this many were left, */
 	TimestampTz at;				/* at this time */
 	int64		period;
 } RomTaking;
@@ -63,7 +66,8 @@ typedef struct RomPassage
 	TimestampTz left_at;
 	/* out */
 	bool		room;			/* there was room for the activity */
-	int			waiting;		/* who was held for a slot: behind so many */
+	int			waiting;		/* if it was held for a slot: the number of
+								 * askers before it */
 	RomBucket	bucket;			/* as it was before */
 	RomTaking  *taking;
 } RomPassage;
@@ -78,7 +82,7 @@ extern bool rom_turnstile_take(RomBucket *bucket, RomAsker *asker, TimestampTz n
 /* Takes that back. */
 extern void rom_turnstile_undo(RomBucket *bucket, const RomTaking *taking);
 
-/* Is there something in an activity's bucket, or has nobody used it since the start? */
+/* Does an activity's bucket have contents, or was it not used since the start? */
 extern bool rom_turnstile_is_known(uint64 key);
 
 /* May one more run? If so it has its slot and its token; if not, and the asker waits, it is in the queue for the slot, or has booked. */
@@ -88,10 +92,10 @@ extern RomAdmission rom_turnstile_pass(uint64 key, const RomThrottle *throttle, 
 /* A slot is free again. */
 extern void rom_turnstile_leave(uint64 key);
 
-/* What was taken, or booked, is taken back. */
+/* Gives back tokens that were taken or booked. */
 extern void rom_turnstile_give_back(uint64 key, const RomTaking *taking);
 
-/* What is written down holds until then. */
+/* Notes until when the row written last holds. */
 extern void rom_turnstile_recorded(uint64 key, TimestampTz until);
 
 /* The limits have changed: those who wait look again. */
@@ -100,7 +104,7 @@ extern void rom_turnstile_changed(uint64 key);
 /* Registers the part of shared memory; called once from _PG_init. */
 extern void rom_turnstile_init(void);
 
-/* These have had their turn: what woke one that did not use it goes to the next. */
+/* These instances have had their turn: a slot for which one was woken, and that it did not use, goes to the next. */
 extern void rom_turnstile_settle(const pg_uuid_t *ids, int n);
 
 #endif							/* ROM_TURNSTILE_H */

@@ -174,9 +174,9 @@ PG_FUNCTION_INFO_V1(romancy_patched);
 /*
  * romancy.patched(change text) -> boolean
  *
- * True, and recorded, where history ends: this instance reaches the point first
- * under the new code. False, and nothing recorded, where history goes on
- * without the mark, or the instance waits for what comes next: it passed here under the old code.
+ * True, and recorded, where history ends: this instance reaches the point first under the new code.
+ * False, and nothing recorded, where history continues without the mark, or the instance waits for
+ * the next step: it passed here under the old code.
  */
 Datum
 romancy_patched(PG_FUNCTION_ARGS)
@@ -191,7 +191,7 @@ romancy_patched(PG_FUNCTION_ARGS)
 	call.step_base = psprintf("patched_%s", change);
 	call.name = change;
 
-	/* a wait that is still to come was come to under the old code */
+	/* the wait that comes next was reached under the old code */
 	passed = next == NULL && turn->wait.before != NULL && !turn->wait.over && !turn->eval.unwinding;
 	if (next != NULL)
 		passed = (next->type != ROM_EVENT_PATCHED || next->name == NULL ||

@@ -3,14 +3,13 @@
  * ahead.c
  *		Running ahead: steps that an abandoned inline evaluation has shown.
  *
- * An inline evaluation that comes to a wait is rolled back, with all that its
- * steps did, for the handler cannot be left standing. Step by step the handler
- * would then be evaluated once for each of them, from the top: a quadratic number of
- * replayed calls. But a handler depends on nothing but its input and the results
- * of its steps. So as long as a step gives the result that it gave the first
- * time, the next call is known without asking the handler, and a run of
- * steps is carried out in one subtransaction. The evaluation that follows checks them all
- * against the handler, as every replay does.
+ * An inline evaluation that comes to a wait is rolled back, with all that its steps did,
+ * because a handler cannot be suspended. Step by step the handler would then be evaluated
+ * once for each of them, from the top: a quadratic number of replayed calls. But a
+ * handler depends on nothing but its input and the results of its steps. So as long as a
+ * step gives the result that it gave the first time, the next call is known without
+ * asking the handler, and a run of steps is carried out in one subtransaction. The
+ * evaluation that follows checks them all against the handler, as every replay does.
  *
  *-------------------------------------------------------------------------
  */

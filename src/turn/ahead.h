@@ -14,16 +14,19 @@
 /* rom_ahead_begin forgets what is known; for the begin of an inline evaluation. */
 extern void rom_ahead_begin(RomTurn *turn);
 
-/* rom_ahead_note remembers a call that an inline evaluation carried out, and its event. detail: what the call gave the event, which may have replaced it. */
+/*
+ * rom_ahead_note remembers a call that an inline evaluation carried out, and its event. detail: what the call gave
+ * the event, which may have replaced it.
+ */
 extern void rom_ahead_note(RomTurn *turn, const RomCall *call, RomEvent *event, Jsonb *detail);
 
-/* rom_ahead_matches: is turn->eval.call, that a handler was unwound for, the next one that is known? What comes before it is passed over. */
+/* rom_ahead_matches: is turn->eval.call, for which a handler was unwound, a known call? The known calls before it are skipped. */
 extern bool rom_ahead_matches(RomTurn *turn);
 
 /*
  * rom_ahead_run carries known calls out, from the one that rom_ahead_matches() found, until one has
- * another result than it had: from there on the handler may ask for something else. Called in
- * the place of a handler by rom_evaluate(): an error, or an unwind, rolls all of it back.
+ * another result than it had: from there on the handler may make other calls. rom_evaluate() calls
+ * it in place of a handler: an error, or an unwind, rolls all of it back.
  */
 extern void rom_ahead_run(RomTurn *turn);
 

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * arrival.c
- *		What instances wait for that does not come through their inbox.
+ *		Messages for which instances wait, which do not come through their
+ *		inbox.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * arrival.h
- *		What instances wait for that does not come through their inbox
- *		(messages): how the engine asks the floor that knows.
+ *		Messages for which instances wait, which do not come through their inbox: how a turn asks
+ *		the room that knows them.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,8 +21,8 @@ typedef struct RomArrival
 	bool		(*in_vain) (RomTurn *turn);
 
 	/*
-	 * An instance with subscriptions had a turn: what it was woken for, and
-	 * did not take, is somebody else's.
+	 * An instance with subscriptions had a turn: a message for which it was
+	 * woken and that it did not take is offered to another receiver.
 	 */
 	void		(*pass_on) (RomTurn *turn);
 

@@ -2,13 +2,13 @@
  *
  * call.c
  *		A call of a running handler: its step's id, its answer from history, or how it
- *		is carried out and waits.
+ *		is executed and waits.
  *
- * The n-th call with the same name has the id name:n, unless the handler gives one. The
- * next event of the program has to be the answer to the same call; where it is another one
- * the instance is paused. What history does not answer is carried out inside the evaluation
- * where that can be; else the call is kept in memory that survives the unwind, and
- * turn.c carries it out after that.
+ * The n-th call with the same name has the id name:n, unless the handler gives
+ * one. The next event of the program has to be the answer to the same call; if
+ * it answers another call, the instance is paused. A call that history does not
+ * answer is executed inside the evaluation if possible; else the call is kept
+ * in memory that survives the unwind, and turn.c carries it out after that.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,7 +40,7 @@ typedef struct CounterEntry
 	int			n;
 } CounterEntry;
 
-/* check_length raises RM012 for an empty or a too long name or activity_id, and for one that only the engine gives. */
+/* check_length raises RM012 for an empty or a too long name or activity_id, and for a name that only the engine may use. */
 static void
 check_length(const char *what, const char *text)
 {

@@ -33,7 +33,7 @@ extern RomOutcome rom_call_wait(RomTurn *turn, RomCall *call, RomStatus status,
 								const char *kind, TimestampTz until,
 								Jsonb *detail);
 
-/* What the instance waited with when call was reached before, or NULL. */
+/* The wait that call recorded when it was reached before, or NULL. */
 extern RomWait *rom_call_waited(RomTurn *turn, RomCall *call);
 
 /* The evaluation has what an await of this label waited for, if that is what the instance waited for. */

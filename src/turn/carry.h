@@ -30,11 +30,10 @@ extern RomEvent *rom_carry_answered(RomTurn *turn, RomCall *call, RomEvent *even
 extern bool rom_carry_left_out(RomEvent *event);
 
 /*
- * rom_carry_out executes the call that the handler was unwound for, in a
- * subtransaction. An error becomes an event (CallFailed) that the handler gets
- * raised, now and on replay; one that an operator has to mend pauses. (Errors
- * of an activity's own code are caught by its primitive.) AGAIN also where the
- * instance was cancelled meanwhile.
+ * rom_carry_out executes the call for which the handler was unwound, in a subtransaction. An error
+ * becomes an event (CallFailed), which is raised in the handler now and on replay; an error that an
+ * operator has to mend pauses the instance. (Errors of an activity's own code are caught by its
+ * primitive.) AGAIN also where the instance was cancelled meanwhile.
  */
 extern RomOutcome rom_carry_out(RomTurn *turn, RomCall *call);
 

@@ -32,8 +32,9 @@ extern const RomRunning *rom_context_get(const char *function);
 extern const RomRunning *rom_context_find(void);
 
 /*
- * What user code is run under: messages that it writes have a line of context with its workflow, instance and step (or NULL),
- * and none of the session that happens to run it. Between push and pop; an error pops by itself (PG_TRY).
+ * The error context of user code: between push and pop its messages have a line of context with its
+ * workflow, instance and step (or NULL), and none of the session that runs it. An error pops by
+ * itself (PG_TRY).
  */
 typedef struct RomUserCode
 {
@@ -92,7 +93,7 @@ extern void rom_context_end(RomTurn *turn, RomEvaluation why);
 extern void rom_context_end_pause(RomTurn *turn, Jsonb *error);
 extern void rom_context_end_fail(RomTurn *turn, Jsonb *error);
 
-/* Raises the unwind; noreturn. Used by primitives that must not go on. */
+/* Raises the unwind; noreturn. Used by primitives that must not continue. */
 extern void rom_context_unwind(RomTurn *turn) pg_attribute_noreturn();
 
 /* Memory that lives as long as the turn. */

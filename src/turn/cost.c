@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * cost.c
- *		What something took: time, WAL and blocks.
+ *		The cost of a piece of work: time, WAL and blocks.
  *
  * WAL and blocks are the differences of the server's own counters of this
- * process (those of EXPLAIN (WAL, BUFFERS)), which it keeps anyway.
+ * process (those of EXPLAIN (WAL, BUFFERS)), which the server counts anyway.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,7 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * cost.h
- *		What something took: time, WAL and blocks.
+ * cost.h The cost of a piece of work: time, WAL and blocks.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,7 +9,7 @@
 
 #include "portability/instr_time.h"
 
-/* What something took. */
+/* The cost of a piece of work. */
 typedef struct RomCost
 {
 	int64		us;

@@ -52,14 +52,14 @@
 
 
 /*
- * From so many steps before a wait on, it may pay to run them twice, inline and
- * ahead: when that takes less time than to replay the handler once for each, at
- * so many microseconds for a call.
+ * With at least AHEAD_STEPS_MIN steps before a wait it may pay to run them twice, inline and ahead: if
+ * that takes less time than to replay the handler once for each, at this many microseconds for a
+ * call.
  */
 #define AHEAD_STEPS_MIN	100
 #define REPLAY_US		1.0
 
-/* Does a version's turn that begins after so many steps run through without waiting? */
+/* Does a turn of a version that begins after a given number of steps run through without waiting? */
 typedef struct HintKey
 {
 	int32		def_id;
@@ -71,15 +71,16 @@ typedef struct HintEntry
 	HintKey		key;
 	float		lost;			/* share of turns, of late, that an inline
 								 * evaluation would have lost */
-	bool		ahead;			/* waits, but only after so many steps that it
-								 * pays to run inline first (ahead.c) */
+	bool		ahead;			/* waits, but after so many steps that it pays
+								 * to run them inline first (ahead.c) */
 	int			uses;
 } HintEntry;
 
 /*
- * An inline evaluation is a bet that the turn runs through. It is made as long as fewer than this
- * share of such turns did not. A wait is a property of the version: it weighs as much as all
- * before it. A failure is one instance's: a few of them change nothing for the others.
+ * An inline evaluation assumes that the turn runs through. It is tried while the share of such
+ * turns that did not is below this limit. A wait is a property of the version, so its weight is
+ * that of all earlier turns together. A failure is a property of one instance: a few failures do
+ * not change the decision for others.
  */
 #define LOST_MAX		0.5
 #define WEIGHT_WAIT		0.5
@@ -152,8 +153,8 @@ call_handler(RomTurn *turn, FmgrInfo *flinfo)
 }
 
 /*
- * is_interrupted: has somebody from outside interrupted the evaluation (pg_cancel_backend, Ctrl-C, statement_timeout)?
- * What the handler made of it counts for nothing. A handler may raise 57014 by itself.
+ * is_interrupted: was the evaluation interrupted from outside (pg_cancel_backend, Ctrl-C,
+ * statement_timeout)? Then its result is ignored. A handler may raise 57014 by itself.
  */
 static bool
 is_interrupted(ErrorData *edata)
@@ -386,7 +387,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 
 /* ---------------------------------------------------------------- hints */
 
-/* hint_entry finds (or makes) what is known of turns of this version that begin after so many steps. */
+/* hint_entry finds (or makes) the entry for turns of this version that begin after this many steps. */
 static HintEntry *
 hint_entry(RomTurn *turn, bool *found)
 {

@@ -40,7 +40,7 @@ typedef struct Raised
 {
 	const char *step;
 	int			at;				/* events of the program before it */
-	int			order;			/* of scheduled ones; 0: one that stands in
+	int			order;			/* of scheduled steps; 0: the step is part of
 								 * the program */
 } Raised;
 

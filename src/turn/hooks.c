@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * hooks.c
- *		What other rooms do when an instance ends, pauses, recurs or is renewed.
+ *		Hooks of other rooms for the end, pause, recur and renewal of an
+ *		instance.
  *
  *-------------------------------------------------------------------------
  */

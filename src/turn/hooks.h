@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * hooks.h
- *		What other rooms do when an instance ends, pauses, recurs or is renewed.
+ *		Hooks of other rooms for the end, pause, recur and renewal of an
+ *		instance.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,14 +11,17 @@
 
 #include "turn/primitive.h"
 
-/* Others' tidying at the end of an instance (subscriptions, children, tasks): called in an engine scope for every terminal transition with any of flags set. */
+/*
+ * Others' tidying at the end of an instance (subscriptions, children, tasks): called in an engine scope for every
+ * terminal transition with any of flags set.
+ */
 typedef void (*RomEndHook) (RomTurn *turn, RomStatus status);
 extern void rom_hooks_on_end(int32 flags, RomEndHook hook);
 
 /*
- * Others' answer to whether parts of an instance that is about to end still run elsewhere: called in an
- * engine scope, after the end hooks, with any of flags set. As long as one says yes the end waits; who ends
- * such a part makes the instance ready.
+ * Registers a function that tells whether parts of an instance that is about to end still run
+ * elsewhere. It is called in an engine scope, after the end hooks, if any of flags is set. While
+ * one returns true the end waits; the code that ends such a part makes the instance ready.
  */
 typedef bool (*RomBusyHook) (RomTurn *turn);
 extern void rom_hooks_on_busy(int32 flags, RomBusyHook hook);
@@ -25,15 +29,25 @@ extern void rom_hooks_on_busy(int32 flags, RomBusyHook hook);
 /* rom_hooks_busy asks them. Enters the engine by itself. */
 extern bool rom_hooks_busy(RomTurn *turn);
 
-/* Others' part in a pause (paused) and in its end: called in an engine scope when a turn has paused the instance, or a paused one goes on or ends, with any of flags set. */
+/*
+ * Registers a function for a pause (paused) and for its end. It is called in an engine scope when a turn has paused
+ * the instance, or when a paused instance continues or ends, if any of flags is set.
+ */
 typedef void (*RomPauseHook) (RomTurn *turn, bool paused);
 extern void rom_hooks_on_pause(int32 flags, RomPauseHook hook);
 
-/* Others' moving of what goes over from an instance that ends as recurred to its successor (subscriptions, groups; undelivered messages have a mailbox that stays): called in an engine scope, before the end hooks, with any of flags set (0: always). The successor's row exists and has the flags for subscriptions and groups. */
+/*
+ * Others' moving of what goes over from an instance that ends as recurred to its successor (subscriptions, groups;
+ * undelivered messages have a mailbox that stays): called in an engine scope, before the end hooks, with any of flags
+ * set (0: always). The successor's row exists and has the flags for subscriptions and groups.
+ */
 typedef void (*RomMoveHook) (RomTurn *turn, const pg_uuid_t *successor);
 extern void rom_hooks_on_move(int32 flags, RomMoveHook hook);
 
-/* Others' making again of what the program says to be there (subscriptions, groups): called in an engine scope in the first turns of a fork and of an instance that is retried, perhaps more than once. */
+/*
+ * Others' making again of what the program says to be there (subscriptions, groups): called in an engine scope in the
+ * first turns of a fork and of an instance that is retried, perhaps more than once.
+ */
 typedef void (*RomRenewHook) (RomTurn *turn);
 extern void rom_hooks_on_renew(RomRenewHook hook);
 extern void rom_hooks_renew(RomTurn *turn);

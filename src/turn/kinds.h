@@ -11,7 +11,7 @@
 #include "instances/event.h"
 #include "turn/primitive.h"
 
-/* What is known of a kind of scheduled step; registered once, at load. */
+/* A kind of scheduled step; registered once, at load. */
 typedef struct RomScheduleKind
 {
 	RomEventType scheduled;		/* the event that announces it */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * limit.h
- *		Time limits of running user code, armed by hand.
+ *		Time limits of running user code, which the caller arms and disarms.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,7 +47,7 @@ extern void rom_limit_unheed_cancel(const ErrorContextCallback *callback);
 /* Disarms, forgets what fired, and clears a cancel that is still pending because of it. */
 extern void rom_limit_reset(void);
 
-/* What has fired since the last reset. */
+/* The limits that have fired since the last reset. */
 extern RomLimitKind rom_limit_fired(void);
 
 /* How often it fired: a handler that catches query_canceled is torn out after some. */

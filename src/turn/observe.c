@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * observe.c
- *		What a floor above is told of turns and attempts, for statistics.
+ *		Tells a room above about turns and attempts, for statistics.
  *
  *-------------------------------------------------------------------------
  */

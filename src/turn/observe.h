@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * observe.h
- *		What a floor above is told of turns and attempts, for statistics.
+ *		Tells a room above about turns and attempts, for statistics.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,7 +36,7 @@ typedef struct RomObserver
 /* Registered once, from _PG_init. */
 extern void rom_observe_register(const RomObserver *observer);
 
-/* NULL: nobody wants to know. */
+/* NULL: there is no observer. */
 extern const RomObserver *rom_observe_get(void);
 
 /* An attempt of the turn has ended. It goes with the turn, and with the inline evaluation that it was made in. */

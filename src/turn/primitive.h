@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * primitive.h
- *		What a handler can ask for: one struct of functions each.
+ *		Primitives, the calls of a handler that are recorded: one struct of
+ *		functions each.
  *
- * The engine knows no primitive by name. A SQL-callable function of a
- * primitive fills a RomCall and calls rom_call_step(), which answers from
- * history, or has the primitive carry the call out. A new primitive is a new
- * file; what has to be known before its first call (kinds of scheduled steps,
- * hooks at an instance's end) is registered from _PG_init.
+ * The engine knows no primitive by name. A SQL-callable function of a primitive fills a RomCall and
+ * calls rom_call_step(), which answers from history, or has the primitive execute the call. A new
+ * primitive is a new file; facts that are needed before its first call (kinds of scheduled steps,
+ * hooks at an instance's end) are registered from _PG_init.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,7 +32,7 @@ typedef struct RomAttemptStat RomAttemptStat;
 /* How carrying a call out went. */
 typedef enum RomOutcome
 {
-	ROM_OUTCOME_DONE,			/* the event is filled in: append it, go on */
+	ROM_OUTCOME_DONE,			/* the event is filled in: append it, continue */
 	ROM_OUTCOME_WAIT,			/* turn->wait.now is filled in: the turn ends */
 	ROM_OUTCOME_END,			/* the instance ends now, turn->out.status
 								 * says how (recur) */
@@ -139,7 +139,7 @@ struct RomCall
 								 * unwind: allocated in rom_context_memory() */
 };
 
-/* What a blocked instance waits with; stored in t_instance.wait. */
+/* The wait of a blocked instance; stored in t_instance.wait. */
 typedef struct RomWait
 {
 	RomStatus	status;			/* waiting_for_* */
@@ -184,8 +184,8 @@ typedef struct RomTurnReplay
 	RomEventList program;		/* the subset that answers calls in program
 								 * order */
 	int			cursor;			/* next of program in this evaluation */
-	int			told;			/* the handler has been through what follows
-								 * so many steps (quiet.h) */
+	int			told;			/* the number of steps whose following code
+								 * the handler has run (quiet.h) */
 	bool		told_await;		/* and is past the await at which it waited */
 	int64		completions;	/* outcomes of scheduled steps so far */
 	RomEvent   *failure;		/* the last WorkflowFailed in history */
@@ -220,7 +220,7 @@ typedef struct RomTurnEval
 	int			progress_steps; /* and steps before it, and one */
 } RomTurnEval;
 
-/* What the instance waited for, what arrived, and what it waits for next. */
+/* The wait with which the instance came, the requests that arrived, and the next wait. */
 typedef struct RomTurnWait
 {
 	RomWait    *before;			/* as loaded */
@@ -233,8 +233,8 @@ typedef struct RomTurnWait
 	bool		over;			/* this evaluation is past it: what it awaited
 								 * is there */
 	RomWait    *now;			/* set by rom_call_wait() */
-	int64		fan_in;			/* waits for so many ends (rom_wake_end); 0,
-								 * 1: wake it at each */
+	int64		fan_in;			/* number of ends for which it waits
+								 * (rom_wake_end); 0, 1: wake it at each */
 } RomTurnWait;
 
 /* How the turn is run: said by the caller of rom_turn_run(). */
@@ -255,7 +255,7 @@ typedef struct RomTurnHow
 								 * transaction */
 } RomTurnHow;
 
-/* What the turn has used so far. */
+/* The time and resources that the turn has used so far. */
 typedef struct RomTurnSpent
 {
 	int			subxacts;		/* with an xid */
@@ -265,7 +265,7 @@ typedef struct RomTurnSpent
 	int			attempts_size;
 } RomTurnSpent;
 
-/* What comes of it: the verdict, what the save has to write, and what the caller has to do. */
+/* The outcome of the turn: the verdict, the rows that the save has to write, and the actions that are left to the caller. */
 typedef struct RomTurnOut
 {
 	RomStatus	status;			/* new status */
@@ -282,8 +282,8 @@ typedef struct RomTurnOut
 
 	/* what the save has to write besides the row and the history */
 	Jsonb	   *labels;			/* new labels, or NULL */
-	Jsonb	   *recur_input;	/* status recurred: of the instance that goes
-								 * on, or NULL */
+	Jsonb	   *recur_input;	/* status recurred: of the instance that
+								 * continues it, or NULL */
 	List	   *pure_events;	/* RomDeferred: events whose primitive has
 								 * deferred() */
 
@@ -292,7 +292,7 @@ typedef struct RomTurnOut
 								 * step */
 	bool		slow_ran;		/* this transaction had a step that is not
 								 * known to be quick */
-	bool		slow_next;		/* it comes to one next */
+	bool		slow_next;		/* it reaches one next */
 	bool		goes_on;		/* saved, and its caller runs it on at once */
 	bool		tainted;		/* a handler was torn out of its interpreter:
 								 * the process should leave */

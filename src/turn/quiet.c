@@ -19,7 +19,7 @@
 
 #include "turn/quiet.h"
 
-/* What the evaluation under way found when it began. */
+/* The state that the current evaluation found when it began. */
 static RomQuiet outside;
 
 void

@@ -10,7 +10,7 @@
 
 #include "turn/primitive.h"
 
-/* What the caller's session shows of messages. */
+/* The message settings of the caller's session. */
 typedef struct RomQuiet
 {
 	int			client;

@@ -4,13 +4,13 @@
  *		An instance that continues in a new one.
  *
  * One transaction, that of the turn in which the handler calls recur(), ends
- * the old instance, moves its history to the archive and starts the new one.
- * A request that comes to the old one too late (its turn did not see it) is handed
- * on by the next turn of the old one, which has nothing else to do.
+ * the old instance, moves its history to the archive and starts the new one. A
+ * request that reaches the old one too late (its turn did not see it) is passed
+ * on by the next turn of the old one, which does nothing else.
  *
  * Messages stay where they are: all generations have one mailbox, so that a recur
  * costs the same however many are undelivered. A sender that still sees the old
- * one, or a subscription of it, puts them where the new one looks.
+ * one, or a subscription of it, puts them where the new one reads.
  *
  *-------------------------------------------------------------------------
  */
@@ -188,8 +188,8 @@ rom_recur_save(RomTurn *turn)
 }
 
 /*
- * last_of finds the last generation of a chain and keeps others from deleting it before we commit; false when there is none
- * left. It may recur meanwhile: then it is deleted later, and what it has goes on.
+ * last_of finds the last generation of a chain and keeps others from deleting it before we commit; false when there is
+ * none left. It may recur meanwhile: then it is deleted later, and its mailbox continues.
  */
 static bool
 last_of(const pg_uuid_t *mailbox, pg_uuid_t *last)
@@ -268,8 +268,8 @@ rom_recur_forward(RomTurn *turn)
 		}
 
 		/*
-		 * also without a request: who crossed its end may have woken it for a
-		 * message
+		 * also without a request: a sender whose transaction overlapped its
+		 * end may have woken it for a message
 		 */
 		rom_wake_ready(&id, owner, priority);
 	}

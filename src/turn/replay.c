@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * replay.c
- *		What history answers: a turn's events, sorted by what they are for in replay.
+ *		The events of a turn, sorted by their use in replay.
  *
- * Events are filed by what they are for: the program, which is asked in the order
- * of the calls (call.c), and the outcomes of scheduled steps, which come in an
- * order of their own and are found by the step's id. What retry_workflow takes
- * back of both is known to failure.c.
+ * There are two kinds: the program, which is read in the order of the calls
+ * (call.c), and the outcomes of scheduled steps, which come in any order and
+ * are found by the step's id. failure.c knows the events of both kinds that
+ * retry_workflow takes back.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * replay.h
- *		What history answers, for the parts of a turn; handlers' calls use primitive.h.
+ *		The events of a turn's history, for the parts of a turn; calls of handlers use
+ *		primitive.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,7 +19,7 @@
 /* Ids that begin so are the engine's own: names and activity_ids of users must not. */
 #define ROM_STEP_ENGINE		'@'
 
-/* What is known of a scheduled step: an entry of turn->replay.steps. The seen ones are failure.c's. */
+/* A scheduled step: an entry of turn->replay.steps. Fields "seen" belong to failure.c. */
 typedef struct RomReplayStep
 {
 	char		step[ROM_STEP_KEY];

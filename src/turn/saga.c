@@ -178,7 +178,7 @@ registered(RomTurn *turn, int *count)
 	return list;
 }
 
-/* next_registered is the last one that has not run, or NULL. */
+/* next_registered returns the last compensation that has not run, or NULL. */
 static Registered *
 next_registered(RomTurn *turn)
 {
@@ -259,7 +259,7 @@ rom_saga_to_jsonb(const RomSaga *saga)
 	return rom_jb_end(&jb);
 }
 
-/* undo_unknown registers the undoing of an effect of which nobody says whether it happened: its result is null. */
+/* undo_unknown registers the compensation of an effect that may or may not have happened: its result is null. */
 static void
 undo_unknown(RomTurn *turn, const char *step, const char *compensation, Jsonb *input)
 {
@@ -496,7 +496,7 @@ gather_canvas(RomTurn *turn)
 	return running;
 }
 
-/* is_settled: has one that was under way come to its end? Then its event is in history, for the saga to undo. */
+/* is_settled: has a step that was in flight ended? Then its event is in history, and the saga undoes it. */
 static bool
 is_settled(RomTurn *turn, Jsonb *one)
 {

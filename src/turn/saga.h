@@ -13,8 +13,8 @@
 #include "turn/primitive.h"
 
 /*
- * An instance on its way to a final status; kept in its wait while compensations run, and while parts of it
- * that run elsewhere come to their ends.
+ * An instance on its way to a final status; kept in its wait while compensations run, and while
+ * parts of it that run elsewhere have not ended.
  */
 typedef struct RomSaga
 {
@@ -48,7 +48,7 @@ extern void rom_saga_note(RomTurn *turn, RomEvent *event,
 /* The same for a scheduled activity, whose definition is looked up. Enters the engine by itself. */
 extern void rom_saga_note_scheduled(RomTurn *turn, RomEvent *event);
 
-/* What undoes a defined activity; NULL for nothing. Enters the engine by itself. */
+/* Returns the compensation of a defined activity, or NULL. Enters the engine by itself. */
 extern char *rom_saga_compensation(int32 namespace, const char *name);
 
 /*

@@ -96,7 +96,7 @@ poll(RomTurn *turn, const char *handle, TimestampTz *due)
 	return true;
 }
 
-/* timeout_error is what an await_any of n handles raises that waited in vain. */
+/* timeout_error is the error of an await_any of n handles whose timeout expired. */
 static Jsonb *
 timeout_error(int n)
 {
@@ -115,7 +115,7 @@ is_repeated(char **handles, int i)
 	return false;
 }
 
-/* await_execute runs outside the evaluation: has any awaited step come to its end? */
+/* await_execute runs outside the evaluation: has any awaited step ended? */
 static RomOutcome
 await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
@@ -144,8 +144,8 @@ await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 			news = true;
 
 			/*
-			 * a receive takes its message: one that the handler may never ask
-			 * for is left where it is
+			 * a receive takes its message: a message that the handler may
+			 * never read is not taken
 			 */
 			if (options->any)
 				break;

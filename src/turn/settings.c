@@ -30,7 +30,7 @@
 #include "memory/xact.h"
 #include "turn/settings.h"
 
-/* What decides how a value becomes text, a text a value, or what a message says. */
+/* The settings that decide how values and texts are converted, and the language of messages. */
 static const char *const names[] = {
 	"TimeZone", "timezone_abbreviations", "DateStyle", "IntervalStyle",
 	"extra_float_digits", "bytea_output", "xmlbinary", "xmloption",
@@ -208,8 +208,8 @@ add_profile(int32 id, Jsonb *json, bool fits)
 		char	   *text = rom_jb_get_text(json, names[i]);
 
 		/*
-		 * one that this server cannot read stays, and is refused where it is
-		 * applied
+		 * a value that this server cannot read is kept, and is refused where
+		 * it is applied
 		 */
 		if (text !=NULL && !parse(records[i], text, &profile->numbers[i]))
 			profile->numbers[i] = INT_MIN;

@@ -18,9 +18,9 @@
 extern Jsonb *rom_settings_fix(RomTurn *turn);
 
 /*
- * Puts the settings number id (t_settings) in force until the current GUC nest level ends; 0: leaves all as
- * they are. What this server does not accept any more (a time zone that is gone) is left as it is, with a
- * line in the log.
+ * Puts the settings number id (t_settings) in force until the current GUC nest level ends; 0:
+ * changes nothing. A value that this server does not accept any more (a time zone that it lacks) is
+ * skipped, with a line in the log.
  */
 extern void rom_settings_apply(int32 id);
 

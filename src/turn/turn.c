@@ -36,7 +36,10 @@
 #include "turn/verdict.h"
 
 
-/* What runs elsewhere makes the instance that waits for it ready; if that is lost, it looks after this many milliseconds. */
+/*
+ * A part that runs elsewhere makes the waiting instance ready when it ends; if that wake-up is lost, the instance
+ * looks after this many milliseconds.
+ */
 #define BUSY_LOOK_MS	1000
 
 /* A turn that works step by step yields after this many milliseconds. */
@@ -215,7 +218,7 @@ yields(RomTurn *turn, TimestampTz start)
 		 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TURN_BUDGET_MS));
 }
 
-/* save_ending saves an instance on its way to its end, which goes on at until or when something comes. */
+/* save_ending saves an instance on its way to its end, which continues at "until" or when something arrives. */
 static RomTurnEnd
 save_ending(RomTurn *turn, TimestampTz until)
 {
@@ -225,9 +228,9 @@ save_ending(RomTurn *turn, TimestampTz until)
 }
 
 /*
- * quiet says whether nothing of the instance runs elsewhere any more, and all that was left by what did
- * is in history. A spawned activity may be done but not committed, where nobody can see what it did; so
- * its end is waited for, and what it leaves is taken up by a turn that begins after that.
+ * quiet says whether no part of the instance runs elsewhere any more, and the outcomes of all parts
+ * are in history. A spawned activity may be done but not committed, so that its effects are not
+ * visible; the instance waits for its end, and a turn that begins after that reads its outcome.
  */
 static bool
 quiet(RomTurn *turn, TimestampTz *until)
@@ -241,7 +244,7 @@ quiet(RomTurn *turn, TimestampTz *until)
 	return false;
 }
 
-/* finish is the verdict that a saga has come to. */
+/* finish applies the verdict that a saga has reached. */
 static void
 finish(RomTurn *turn)
 {
@@ -312,8 +315,8 @@ compensate(RomTurn *turn)
 }
 
 /*
- * ended is what follows a verdict that ends the instance. What is to be
- * compensated waits for the next turn, so that others see the status while it runs.
+ * ended continues after a verdict that ends the instance. Compensations wait for the next turn, so
+ * that other sessions see the status while they run.
  */
 static RomTurnEnd
 ended(RomTurn *turn)
@@ -567,7 +570,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 		rom_schedule_absorb(turn);
 		for (int i = 0; i < turn->wait.ninbox; i++)
 			if (turn->wait.inbox[i].kind == ROM_INBOX_SIGNAL || turn->wait.inbox[i].kind == ROM_INBOX_CHILD)
-				turn->wait.inbox[i].taken = true;	/* nobody waits for them
+				turn->wait.inbox[i].taken = true;	/* no step waits for them
 													 * any more */
 		return step_by_step(turn, NULL, wrap);
 	}
@@ -590,7 +593,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 		return ROM_TURN_SAVE;
 	}
 
-	/* it has a history, and has not begun: a fork, or one that is retried */
+	/* it has a history, and has not begun: a fork or a retry */
 	if (inst->status == ROM_STATUS_PENDING && turn->replay.stored > 0)
 		rom_hooks_renew(turn);
 	rom_failure_schedule_again(turn);
@@ -634,8 +637,8 @@ rom_turn_run(RomTurn *turn, bool wrap)
 			case ROM_EVAL_ERROR:
 
 				/*
-				 * the error is the handler's own, but what ran inline is
-				 * gone: do it again
+				 * the error is the handler's own, but the steps that ran
+				 * inline were rolled back: do them again
 				 */
 				rom_evaluate_note(turn, ROM_BET_FAILURE, false);
 				break;

@@ -21,7 +21,7 @@
 #include "turn/saga.h"
 #include "turn/verdict.h"
 
-/* An output below so many bytes stands in WorkflowCompleted, too. */
+/* An output of fewer bytes than this is stored in WorkflowCompleted, too. */
 #define OUTPUT_TWICE 1000
 
 /* ---------------------------------------------------------------- verdicts */

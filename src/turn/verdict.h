@@ -29,9 +29,9 @@ extern void rom_verdict_failed(RomTurn *turn, Jsonb *error);
 extern void rom_verdict_paused(RomTurn *turn, Jsonb *error);
 
 /*
- * rom_verdict_cancelled ends the instance as cancelled: a terminate at once, a cancel
- * when its compensations have run. A cancel of one that compensates because it was
- * cancelled changes nothing.
+ * rom_verdict_cancelled ends the instance as cancelled: a terminate at once, a cancel when its
+ * compensations have run. A cancel of an instance that already compensates because of a cancel
+ * changes nothing.
  */
 extern void rom_verdict_cancelled(RomTurn *turn, RomInboxItem *item);
 

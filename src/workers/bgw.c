@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * bgw.c
- *		What the worker processes have in common.
+ *		Code that all worker processes share.
  *
  * A worker's place in the roster is filled by the launcher, taken by the
  * process that starts, and given up when it ends, in whatever way but a
@@ -10,7 +10,7 @@
  *
  * The callback that gives the place up is registered before the connection is
  * made, so that it runs after the connection's own, which end the transaction:
- * whoever sees the place free can rely on its locks being gone.
+ * when the place is free, the worker's locks are released.
  *
  *-------------------------------------------------------------------------
  */
@@ -140,7 +140,10 @@ cancel_unit(SIGNAL_ARGS)
 
 static emit_log_hook_type outer_log_hook = NULL;
 
-/* leave_silently keeps it out of the log that this worker was told to leave: the server tells that it is shut down, and its log tells of a worker's end. */
+/*
+ * leave_silently keeps it out of the log that this worker was told to leave: the server tells that it is shut down,
+ * and its log tells of a worker's end.
+ */
 static void
 leave_silently(ErrorData *edata)
 {
@@ -184,7 +187,10 @@ rom_bgw_pin_session(bool owners)
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_type,
 					PGC_USERSET, PGC_S_OVERRIDE);
 
-	/* not worth its while in what executors run, unless somebody has said so */
+	/*
+	 * JIT does not pay in the statements that executors run; an explicit
+	 * setting is kept
+	 */
 	if (owners)
 		SetConfigOption("jit", "off", PGC_USERSET, PGC_S_DYNAMIC_DEFAULT);
 }
@@ -220,7 +226,7 @@ rom_bgw_attach(RomWorkerParams *params)
 	}
 	SpinLockRelease(&roster->mutex);
 	if (!ours)
-		proc_exit(0);			/* the launcher gave us up: nobody wants us */
+		proc_exit(0);			/* the launcher gave this worker up */
 	before_shmem_exit(release_place, 0);
 
 	BackgroundWorkerUnblockSignals();
@@ -368,7 +374,7 @@ rom_bgw_healthy(void)
 	SpinLockRelease(&roster->mutex);
 }
 
-/* What check_unit() found. */
+/* The result of check_unit(). */
 typedef struct Check
 {
 	Oid			extension;

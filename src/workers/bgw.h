@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * bgw.h
- *		What the worker processes have in common.
+ *		Code that all worker processes share.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,7 +12,7 @@
 
 #include "memory/roster.h"
 
-/* What a worker is told at its start; travels in bgw_extra. */
+/* The parameters of a worker; passed in bgw_extra. */
 typedef struct RomWorkerParams
 {
 	RomWorkerKind kind;
@@ -42,10 +42,10 @@ extern void rom_bgw_attach(RomWorkerParams *params);
 extern void rom_bgw_pin_session(bool owners);
 
 /*
- * Runs a unit and commits; an error is rolled back, logged (unless quiet), and
- * false returned. Only an order to end the process gets through. In a database
- * it holds a lock against DROP EXTENSION, and is left out, with success, when
- * the extension is gone: so arg has to say beforehand that nothing was found.
+ * Runs a unit and commits; an error is rolled back, logged (unless quiet), and false returned. Only
+ * an order to end the process gets through. In a database it holds a lock against DROP EXTENSION,
+ * and is skipped, with success, when the extension was dropped: so the caller has to set arg to
+ * "nothing found" beforehand.
  */
 extern bool rom_bgw_unit(RomUnit unit, void *arg, bool quiet);
 

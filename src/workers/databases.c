@@ -31,7 +31,7 @@
 #include "workers/databases.h"
 #include "workers/guc.h"
 
-/* What list_databases() reads. */
+/* The result of list_databases(). */
 typedef struct Listing
 {
 	MemoryContext context;

@@ -8,7 +8,7 @@
 #ifndef ROM_DATABASES_H
 #define ROM_DATABASES_H
 
-/* Reads pg_database: each database that is new is to be visited once, one that is gone is to be forgotten. */
+/* Reads pg_database: a new database has to be visited once, the record of a dropped one is removed. */
 extern void rom_databases_list(void);
 
 /* Forgets those that are gone, and what is queued for them. */

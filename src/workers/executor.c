@@ -4,28 +4,29 @@
  *		The process that runs turns of one owner's instances in one database.
  *
  * Started by the launcher, when work is ready for an owner and there is a place
- * for one more. It serves that owner alone, for its life: what one owner's
- * activities leave behind in a session never meets another owner.
+ * for one more. It serves that owner alone, for its life: state that one
+ * owner's activities leave in a session never reaches another owner.
  *
- * It leaves by itself (exit code 0: the launcher has nothing to mend)
+ * It leaves by itself (exit code 0: no failure)
  *	- when it had nothing to do for romancy.worker_idle_timeout,
  *	- after the batch under way, when the launcher asks it to: another owner or
  *	  database needs the place, romancy.enabled is off, a DROP DATABASE waits,
- *	- when the extension is gone, of another version than the library, or a copy
+ *	- when the extension was dropped, of another version than the library, or a copy
  *	  that was not adopted (the reason stands in the database's record),
  *	- when a turn has left it in a state that cannot be trusted.
  *
- * Anybody may end it: SIGTERM (die) works in every wait; what was under way is
- * rolled back and found again by its row. SIGINT (pg_cancel_backend, a cancel
- * of an instance) interrupts the statement of a turn, never the process.
+ * It may be ended at any time: SIGTERM (die) works in every wait; the work
+ * under way is rolled back and found again by its row. SIGINT
+ * (pg_cancel_backend, a cancel of an instance) interrupts the statement of a
+ * turn, never the process.
  *
- * ERROR: rom_batch_run() lets none out. One outside of it ends the process,
- * and the launcher starts another one after a back-off. FATAL: likewise.
- * Crash: the postmaster restarts all of the server; the instances under way
- * are then known from the file of slot.c.
- * DROP EXTENSION: takes its locks when our transaction ends; the next batch
- * finds the extension gone. DROP DATABASE: workers/utility.c asks us to leave.
- * Standby, pg_upgrade: no launcher, so no executor.
+ * ERROR: rom_batch_run() catches all. An error outside of it ends the process,
+ * and the launcher starts another one after a back-off. FATAL: likewise. Crash:
+ * the postmaster restarts all of the server; the instances under way are then
+ * known from the file of slot.c. DROP EXTENSION: takes its locks when our
+ * transaction ends; the next batch finds that the extension was dropped. DROP
+ * DATABASE: workers/utility.c asks us to leave. Standby, pg_upgrade: no
+ * launcher, so no executor.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,7 +46,7 @@
 #include "workers/executor.h"
 #include "workers/guc.h"
 
-/* What was taken and is being run. */
+/* The items that were taken and are being run. */
 static pg_uuid_t taken[ROM_BATCH_MAX];
 static int	ntaken = 0;
 static bool taken_slow = false; /* it is one from the slow lane */

@@ -12,20 +12,21 @@
  * changed. It then moves deadlines that are over into the ready queues, and
  * starts what is needed and has a place:
  *
- *	- an executor for each owner with ready work that has none, and one more
- *	  where those that there are have no time for what waits;
+ *	- an executor for each owner with ready work that has none, and one more where the owner's executors have no time
+ *	  for its waiting work;
  *	- the scheduler of a database that is to be scanned (at the start: of each
  *	  database, once), whose sweep is due, or whose deadlines are no longer all in memory.
  *
- * Where places are short, those who wait are served in the order in which
- * they began to wait: an idle worker, or else one that has had its time, is asked to leave.
+ * Where places are short, owners and databases are served in the order in which
+ * they began to wait: an idle worker, or else one that has had its time, is
+ * asked to leave.
  *
- * Anybody may end it: it is started again after five seconds, and the places
- * in the roster tell it what is running. ERROR, FATAL: the same. Crash: the
- * postmaster restarts all, and shared memory begins empty. A worker that ends
- * badly makes the next start wait, longer each time; these delays are in shared
- * memory, so they outlive the launcher. A worker that was registered but never came is
- * given up after a minute, by the generation of its place.
+ * It may be ended at any time: it is started again after five seconds, and the places
+ * in the roster tell it what is running. ERROR, FATAL: the same. Crash: the postmaster
+ * restarts all, and shared memory begins empty. A worker that ends badly makes the
+ * next start wait, longer each time; these delays are in shared memory, so they
+ * outlive the launcher. A worker that was registered but never came is given up after
+ * a minute, by the generation of its place.
  *
  * Known gap: with more than ROM_MAX_DATABASES databases, those that find no
  * place in the roster are not served.
@@ -96,7 +97,7 @@ sign_on(void)
 	int			i;
 
 	SpinLockAcquire(&roster->mutex);
-	/* requests that the one before us took and did not come to serve */
+	/* requests that the previous launcher took and did not serve */
 	for (i = 0; i < roster->ndatabases; i++)
 		roster->databases[i].scheduler_at =
 			Min(roster->databases[i].scheduler_at, now);

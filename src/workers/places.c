@@ -22,7 +22,7 @@
 
 #define MS INT64CONST(1000)
 
-/* A process that has given up its place is gone within so long. */
+/* Time (us) within which a process that has given up its place has ended. */
 #define PROCESS_GONE (500 * MS)
 #define PROCESS_SOON (10 * MS)
 
@@ -32,7 +32,7 @@
 /* A start that takes longer is given up. */
 #define START_LIMIT (60000 * MS)
 
-/* What the launcher remembers of a place. */
+/* The launcher's own record of a place. */
 typedef struct Place
 {
 	BackgroundWorkerHandle *handle;

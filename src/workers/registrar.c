@@ -37,7 +37,7 @@
 /* How long the worker waits for a lock (ms, as a setting). */
 #define LOCK_LIMIT "1000"
 
-/* What the worker is told; travels in bgw_extra. */
+/* The worker's parameters; passed in bgw_extra. */
 typedef struct Order
 {
 	Oid			dbid;

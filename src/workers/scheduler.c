@@ -3,24 +3,23 @@
  * scheduler.c
  *		The process that scans a database for work and runs its sweeps.
  *
- * Started by the launcher: once after the start of the server for each
- * database (so it is what finds out whether the extension is there), when a
- * scan is asked for, when a sweep is due, and a second after an executor. It runs
- * nobody's code. With romancy.schedulers above one, several share the sweeps;
- * the first of them does the scans.
+ * Started by the launcher: once after the start of the server for each database
+ * (so it is what finds out whether the extension is there), when a scan is asked
+ * for, when a sweep is due, and a second after an executor. It runs no user code.
+ * With romancy.schedulers above one, several share the sweeps; the first of them
+ * does the scans.
  *
  * It leaves by itself (exit code 0) when there was neither work nor an executor
  * for romancy.worker_idle_timeout, or when the launcher asks it to; it then tells in the
  * database's record when the tables will have work next. So nothing runs and nothing is
  * polled at rest.
  *
- * Anybody may end it; SIGINT cancels the sweep or scan under way, which is run
- * again later. ERROR: a unit's is logged and counted, and its sweep backs off; any other ends
- * the process (code 1), and the launcher starts another one after a back-off,
- * as after a FATAL. Crash: everything is restarted, and every database scanned.
- * DROP EXTENSION: waits for our transaction; the next one finds it gone. DROP
- * DATABASE: workers/utility.c asks us to leave. Standby, pg_upgrade: no
- * launcher, so no scheduler.
+ * It may be ended at any time; SIGINT cancels the sweep or scan under way, which is run again
+ * later. ERROR: a unit's is logged and counted, and its sweep backs off; any other ends the
+ * process (code 1), and the launcher starts another one after a back-off, as after a FATAL.
+ * Crash: everything is restarted, and every database scanned. DROP EXTENSION: waits for our
+ * transaction; the next one finds that it was dropped. DROP DATABASE: workers/utility.c asks
+ * us to leave. Standby, pg_upgrade: no launcher, so no scheduler.
  *
  *-------------------------------------------------------------------------
  */
@@ -92,7 +91,7 @@ take_scan(TimestampTz *from, bool *ahead, TimestampTz *next)
 	return asked;
 }
 
-/* The scan is over. If it did not come to its end it is to be done again; if it failed, later. */
+/* The scan is over. If it was incomplete, it is repeated; if it failed, later. */
 static void
 end_scan(bool done, bool failed)
 {
@@ -205,7 +204,7 @@ scan_batch(RomUnit unit, ScanPass *scan)
 	return true;
 }
 
-/* Finds work in the tables and hands it out. False: it did not come to its end. */
+/* Finds work in the tables and puts it into the ready queues. False: it was incomplete. */
 static bool
 scan_database(TimestampTz from, bool ahead)
 {
@@ -301,7 +300,7 @@ leave(int part, TimestampTz at, bool sent_away)
 		proc_exit(0);
 }
 
-/* Sleeps until next, or until somebody wants something. */
+/* Sleeps until next, or until the latch is set. */
 static void
 rest(TimestampTz next)
 {

@@ -3,12 +3,13 @@
  * setback.c
  *		A wall clock that was ahead and is set right.
  *
- * Deadlines are times of the wall clock. After it was set back, all that was written
- * meanwhile would wait for as long as the clock was ahead: retries, sleeps, even what
- * was to run at once and is found by a scan. The monotonic clock, which nobody sets,
- * tells the launcher of the step. What is in memory is moved by it; a deadline that was
- * right before the step comes too early then, which costs a turn and no more. What is in the
- * tables tells by itself (rom_scan_ahead()): it was written at a time that lies ahead.
+ * Deadlines are times of the wall clock. After it was set back, all that was
+ * written meanwhile would wait for as long as the clock was ahead: retries,
+ * sleeps, even what was to run at once and is found by a scan. The launcher
+ * learns of the step from the monotonic clock, which is never set. Deadlines in
+ * memory are moved by it; a deadline that was right before the step is too
+ * early then, which costs one turn. Rows in the tables show it themselves
+ * (rom_scan_ahead()): they were written at a time that lies ahead.
  *
  *-------------------------------------------------------------------------
  */

@@ -8,7 +8,7 @@
 #ifndef ROM_SETBACK_H
 #define ROM_SETBACK_H
 
-/* The launcher looks at the wall clock again at least after so many milliseconds while there is something to wait for. */
+/* Longest interval (ms) between two looks of the launcher at the wall clock while it waits for a deadline. */
 #define ROM_SETBACK_LOOK_MS	30000
 
 /*

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * show.c
- *		What the views workers and sweeps show, and the calls that go with them.
+ *		The functions of views workers and sweeps, and the calls that belong to
+ *		them.
  *
  *-------------------------------------------------------------------------
  */

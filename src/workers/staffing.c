@@ -1,13 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * staffing.c
- *		Who is needed, and who has to leave for it: the launcher's decisions.
+ *		The launcher's decisions: which workers are needed, and which have to
+ *		leave for them.
  *
  * A plan is made when the launcher is told that something changed, or when the
- * last one asked for it: it copies the roster, looks at who lacks a worker,
- * and serves them in the order in which they began to wait. Where
- * places are short, an idle worker, or else one that has had its time, is asked to
- * leave; the next plan, told of its end, fills the place. That makes it a round robin by owner.
+ * last one asked for it: it copies the roster, lists the owners and databases
+ * that lack a worker, and serves them in the order in which they began to wait.
+ * Where places are short, an idle worker, or else one that has had its time, is
+ * asked to leave; the next plan, told of its end, fills the place. That makes
+ * it a round robin by owner.
  *
  * Only the launcher calls this.
  *
@@ -34,13 +36,13 @@
 /* A worker may be asked to leave for another one's sake after this time, and no sooner is the question asked again. */
 #define TENURE (200 * MS)
 
-/* An owner's only executor rests for so long before one more of an owner that has some takes its place. */
+/* Time (us) for which an owner's only executor has to be idle before another owner's additional executor takes its place. */
 #define REST_OF_LAST (2 * USECS_PER_SEC)
 
 /* An owner who had quick work in this time has quick work to come, as far as is known. */
 #define KNOWN_QUICK (60 * USECS_PER_SEC)
 
-/* While somebody waits for a place; one that becomes free is told at once. */
+/* Interval (us) of plans while a worker waits for a place; a place that becomes free causes a plan at once. */
 #define LOOK_AGAIN (250 * MS)
 
 /* Needs that one plan looks at: of each queue and each database, and some owners need several executors. */
@@ -70,7 +72,7 @@ typedef struct Need
 	int			part;
 	TimestampTz since;
 	int			has;			/* executors that the owner has */
-	bool		more;			/* executor: one more, so nobody who works has
+	bool		more;			/* an additional executor: no busy worker has
 								 * to leave for it */
 } Need;
 
@@ -85,12 +87,11 @@ typedef struct Staffing
 	RomReadyQueue queues[ROM_READY_QUEUES];
 	int			nneeds;
 	Need		needs[NEEDS_MAX];
-	int			unserved;		/* needs, so far, that somebody has to leave
-								 * for */
+	int			unserved;		/* needs, so far, for which a worker has to
+								 * leave */
 	int			nworkers;
 	int			total;			/* places taken */
-	bool		executor_rests; /* one of them by somebody who has nothing to
-								 * do */
+	bool		executor_rests; /* one of them by an idle worker */
 	RomWorker	workers[FLEXIBLE_ARRAY_MEMBER];
 } Staffing;
 
@@ -120,9 +121,9 @@ find_known(Oid dbid)
 }
 
 /*
- * Copies what the plan looks at. Returns false, unless again is set, when a database turned up
- * that has not been listed. Otherwise takes the requests for schedulers, in one view with who is
- * there: whoever leaves after that asks anew.
+ * Copies the state that the plan is made from. Returns false, unless again is set, when a database
+ * turned up that has not been listed. Otherwise takes the requests for schedulers, in one view with
+ * the workers that exist: a worker that leaves after that asks anew.
  */
 static bool
 look(bool again)
@@ -185,7 +186,7 @@ look(bool again)
 	return complete;
 }
 
-/* Counts who is there. */
+/* Counts the workers. */
 static void
 count_workers(void)
 {
@@ -327,7 +328,7 @@ need_executor(const RomReadyQueue *queue)
 				 there + i > 0 && (i > 0 || soon > 0 || queue->quick == 0));
 }
 
-/* Those who need somebody to be there at all come before those who want one more; then, who waits for longest. */
+/* Needs of a first worker come before needs of an additional one; among equals, the one that has waited longest. */
 static int
 by_need(const void *a, const void *b)
 {
@@ -379,9 +380,9 @@ ask_to_leave(int i)
 }
 
 /*
- * Asks the worker to leave that can be missed best. dbid: an executor of this
- * database has to be it; otherwise anybody. For one more executor, only an executor
- * that has rested for a while makes room; for one more scheduler, nobody.
+ * Asks the worker that is needed least to leave. dbid: only executors of this database are asked;
+ * otherwise any worker. For an additional executor, only an executor that has been idle for a while
+ * makes room; for an additional scheduler, none.
  */
 static void
 make_room(Oid dbid, const Need *need)
@@ -408,7 +409,7 @@ make_room(Oid dbid, const Need *need)
 			continue;
 		if (worker->leave || worker->state == ROM_WORKER_LEAVING)
 		{
-			/* one that is in a long turn does not count: others may be sooner */
+			/* a worker in a long turn does not count: others may end sooner */
 			if (!worker->leave || rom_places_asked_at(i) + TENURE > plan->now)
 				leaving++;
 			continue;

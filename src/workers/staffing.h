@@ -10,7 +10,7 @@
 
 #include "datatype/timestamp.h"
 
-/* Executors that have not taken from their queue for so long (microseconds) get help. */
+/* Time (us) after which executors that have taken nothing from their queue get an additional one. */
 #define ROM_GROW_AFTER INT64CONST(10000)
 
 extern void rom_staffing_init(void);

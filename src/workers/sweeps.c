@@ -4,9 +4,9 @@
  *		Running the sweeps of sweep.h, one process's share of them.
  *
  * Each run is a transaction, a unit: it takes the sweep's lock, or is skipped,
- * and handles a batch of each entry of that name. The lock is an advisory
- * one of a kind that SQL functions cannot take (their fourth field is 1 or 2),
- * so nobody can stop the sweeps by holding it; and it belongs to the
+ * and handles a batch of each entry of that name. The lock is an advisory one
+ * of a kind that SQL functions cannot take (their fourth field is 1 or 2), so
+ * that no session can stop the sweeps by holding it; and it belongs to the
  * transaction, for pg_advisory_unlock_all() would free a session's.
  *
  * The next run is drawn from the interval, give or take romancy.sweep_jitter;
@@ -32,10 +32,10 @@
 #define LOCK_KEY 0x524F4D01
 #define LOCK_KIND 3
 
-/* After a full batch: those that hand out instances would hand out the same ones again at once. */
+/* After a full batch: sweeps that make instances ready would find the same ones again at once. */
 #define FULL_BATCH_MS 50
 
-/* What this process remembers of a sweep. */
+/* This process's record of a sweep. */
 typedef struct Mine
 {
 	TimestampTz next_run;

@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * utility.c
- *		Commands that the workers have to know of.
+ *		Commands that concern the workers.
  *
  * DROP DATABASE, CREATE DATABASE ... TEMPLATE, and the forms of ALTER DATABASE
- * that rename or move one, want nobody else in that database. Before such a
- * command its workers are asked to leave, and kept out until it ends; for a
- * DROP, those that do not come to an end in time are terminated, since their work
- * is to go anyway. This happens only for who may run the command: otherwise
- * anybody could disturb the workers by commands that fail. If the command fails, the
- * database is scanned anew.
+ * that rename or move one, require that no other session is in that database.
+ * Before such a command its workers are asked to leave, and kept out until it
+ * ends; for a DROP, workers that do not leave in time are terminated, since
+ * their work is deleted anyway. This happens only if the role may run the
+ * command: otherwise any role could disturb the workers by commands that fail.
+ * If the command fails, the database is scanned anew.
  *
  * COMMIT PREPARED publishes no notes, for they were dropped by PREPARE: it asks
  * for a scan. ALTER EXTENSION romancy lets the workers look at the version again.
@@ -48,7 +48,7 @@
 
 static ProcessUtility_hook_type prev_hook = NULL;
 
-/* What a command means to us. */
+/* The meaning of a command for the workers. */
 typedef struct Meaning
 {
 	Oid			empty;			/* the database that has to be empty */
@@ -267,7 +267,7 @@ bar(Oid dbid, int count)
 	rom_roster_set_latches(&latches);
 }
 
-/* The database is gone: the launcher is to forget it. */
+/* The database was dropped: the launcher removes its record. */
 static void
 set_dropped(Oid dbid)
 {
