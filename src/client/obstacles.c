@@ -7,8 +7,13 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xlog.h"
+#include "catalog/pg_database.h"
 #include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #include "base/version.h"
 #include "client/obstacles.h"
@@ -20,10 +25,9 @@
 /* What the roster says. */
 typedef struct Facts
 {
+	bool		launcher_seen;	/* since the server's start */
 	bool		full;			/* no place or no process for a worker, and
 								 * work waits for one */
-	bool		known;			/* the database has a record */
-	bool		served;
 	int			failures;		/* of workers of this database, in a row */
 } Facts;
 
@@ -35,18 +39,15 @@ read_facts(RomRoster *roster, RomObstacles *found, Facts *facts)
 
 	SpinLockAcquire(&roster->mutex);
 	found->launcher = roster->launcher_pid != 0;
+	facts->launcher_seen = roster->launcher_seen;
 	facts->full = roster->cannot_grow && roster->npending > 0;
 	found->max_workers = roster->nworkers;
 	for (int i = 0; i < roster->nworkers; i++)
 		found->workers += roster->workers[i].state != ROM_WORKER_FREE;
 	database = rom_roster_database_locked(roster, MyDatabaseId, false);
 	if (database != NULL)
-	{
-		facts->known = database->listed;
-		facts->served = database->served;
 		for (int i = 0; i < ROM_WORKER_KINDS; i++)
 			facts->failures += database->failures[i];
-	}
 	SpinLockRelease(&roster->mutex);
 }
 
@@ -55,6 +56,32 @@ rom_obstacles_add(RomObstacles *found, char *text)
 {
 	if (found->count < lengthof(found->texts))
 		found->texts[found->count++] = text;
+}
+
+/*
+ * find_left_out adds that the launcher passes this database over. It is no part of the roster then, so the same is looked up
+ * here as in workers/databases.c.
+ */
+static void
+find_left_out(RomObstacles *found)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	Form_pg_database form;
+	List	   *names = NIL;
+	ListCell   *cell;
+	bool		named = false;
+
+	if (!HeapTupleIsValid(tuple))
+		return;					/* it is being dropped */
+	form = (Form_pg_database) GETSTRUCT(tuple);
+	(void) SplitGUCList(pstrdup(GetConfigOption("romancy.databases", false, false)), ',', &names);
+	foreach(cell, names)
+		named |= strcmp(lfirst(cell), NameStr(form->datname)) == 0;
+	if (names != NIL && !named)
+		rom_obstacles_add(found, "romancy.databases leaves this database out");
+	if (form->datistemplate)
+		rom_obstacles_add(found, "this database is a template, in which no worker runs");
+	ReleaseSysCache(tuple);
 }
 
 void
@@ -72,11 +99,14 @@ rom_obstacles_find(RomObstacles *found)
 		read_facts(roster, found, &facts);
 
 	if (roster == NULL)
-		rom_obstacles_add(found, "romancy is not in shared_preload_libraries: no worker runs");
+		rom_obstacles_add(found, "romancy is not in shared_preload_libraries: no worker runs until it is added there and the server restarted");
 	else if (RecoveryInProgress())
 		rom_obstacles_add(found, "the server is a standby: workers start when it is promoted");
+	else if (!found->launcher && facts.launcher_seen)
+		rom_obstacles_add(found, "the launcher is not running: see the server's log");
 	else if (!found->launcher)
-		rom_obstacles_add(found, "the launcher is not running");
+		rom_obstacles_add(found, psprintf("the launcher has not started: max_worker_processes (%d) has to leave it a process, and another to each worker",
+										  max_worker_processes));
 	if (!rom_guc_enabled)
 		rom_obstacles_add(found, "romancy.enabled is off");
 	if (!same_version)
@@ -84,8 +114,7 @@ rom_obstacles_find(RomObstacles *found)
 										  ROM_VERSION, found->sql_version ? found->sql_version : "unknown"));
 	if (!found->adopted)
 		rom_obstacles_add(found, "the workflows belong to another cluster or database, of which this is a copy: see romancy.adopt_database()");
-	if (facts.known && !facts.served)
-		rom_obstacles_add(found, "romancy.databases leaves this database out");
+	find_left_out(found);
 	if (facts.full)
 		rom_obstacles_add(found, "work waits for a worker, and there is none to be had: see romancy.max_workers and max_worker_processes");
 	if (facts.failures > 0)
@@ -106,7 +135,7 @@ rom_obstacles_text(const RomObstacles *found)
 		appendStringInfo(&text, "%s%s.", i > 0 ? " " : "", found->texts[i]);
 		/* "romancy" stays as it is written */
 		if (strncmp(&text.data[at], "romancy", 7) != 0)
-			text.		data[at] = pg_toupper((unsigned char) text.data[at]);
+			text.data[at] = pg_toupper((unsigned char) text.data[at]);
 	}
 	return text.data;
 }

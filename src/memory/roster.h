@@ -135,6 +135,7 @@ typedef struct RomRoster
 
 	/* launcher; wakes_at is when it wakes by itself */
 	int			launcher_pid;	/* 0: none */
+	bool		launcher_seen;	/* one has signed on since the server's start */
 	int			launcher_procno;
 	TimestampTz launcher_started_at;
 	TimestampTz launcher_since;

@@ -74,7 +74,7 @@ like(said("CALL romancy.await_result('$id', '10ms')", 'copy'), qr/DETAIL:.*of wh
 # no preload
 $node->append_conf('postgresql.conf', q{shared_preload_libraries = ''});
 $node->restart;
-like(said(q{CALL romancy.run_workflow('echoes', timeout => '10ms')}), qr/DETAIL:  It is pending.*romancy is not in shared_preload_libraries: no worker runs\./, 'no preload');
+like(said(q{CALL romancy.run_workflow('echoes', timeout => '10ms')}), qr/DETAIL:  It is pending.*romancy is not in shared_preload_libraries: no worker runs until it is added there and the server restarted\./, 'no preload');
 
 # a place for no worker
 $node->append_conf('postgresql.conf', qq{shared_preload_libraries = 'romancy'\nmax_worker_processes = 1\nmax_logical_replication_workers = 0\nmax_parallel_workers = 0});
