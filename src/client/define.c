@@ -3,10 +3,11 @@
  * define.c
  *		define_workflow, define_activity, drop_workflow, drop_activity.
  *
- * Those who define or drop the same name take turns by an advisory lock of
- * the engine's own (fourth field 3, which SQL cannot reach), held to the end of
- * the transaction; starts do not look at it. A start that crosses a drop may
- * insert an instance whose definition is gone: its first turn pauses it (RM001).
+ * Transactions that define or drop the same name take turns by an advisory lock
+ * of the engine's own (fourth field 3, which SQL cannot reach), held to the end
+ * of the transaction; starts do not look at it. A start that overlaps a drop
+ * may insert an instance whose definition was dropped: its first turn pauses it
+ * (RM001).
  *
  *-------------------------------------------------------------------------
  */
@@ -44,7 +45,7 @@ PG_FUNCTION_INFO_V1(romancy_drop_activity);
 #define LOCK_WORKFLOW	0x726f6d57	/* "romW" */
 #define LOCK_ACTIVITY	0x726f6d41	/* "romA" */
 
-/* What define_workflow was given; NULL where it was null. */
+/* The arguments of define_workflow; NULL where they were null. */
 typedef struct WorkflowDefinition
 {
 	char	   *name;
@@ -126,7 +127,7 @@ static RomStatement upsert_activity = {
 	TEXTOID, INT4OID}
 };
 
-/* wait: the step that the handler is blocked on. What it spawned, or has yet to call, nobody knows here. */
+/* wait: the step that the handler is blocked on. Steps that it spawned, or will call, are not known here. */
 static RomStatement live_of_activity = {
 	"SELECT i.instance_id FROM romancy.t_instance i"
 	" WHERE i.wake_at IS NOT NULL AND i.status = 'waiting_for_activity'"
@@ -289,7 +290,7 @@ write_version(const WorkflowDefinition *def, Oid role)
 	{
 		int32		number = DatumGetInt32(rom_value(&set, i, 2, &isnull));
 
-		/* a new version is the owner's as well, whoever makes it */
+		/* a new version belongs to the owner as well, whichever role makes it */
 		owner = rom_value_text(&set, i, 3, CurrentMemoryContext);
 		check_owner(role, owner, "workflow", def->name);
 		if (DatumGetBool(rom_value(&set, i, 4, &isnull)))
@@ -544,7 +545,7 @@ romancy_drop_workflow(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* activity_in_use says whether a live instance waits for it, or another floor's work needs it. Engine scope needed. */
+/* activity_in_use says whether a live instance waits for it, or work of another room needs it. Engine scope needed. */
 static bool
 activity_in_use(int32 namespace, const char *name, Datum *values)
 {

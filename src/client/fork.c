@@ -53,7 +53,7 @@ static RomStatement insert_value = {
 	3, {UUIDOID, TEXTOID, JSONBOID}
 };
 
-/* What is known of the original. */
+/* The row of the original. */
 typedef struct Original
 {
 	RomInstance inst;
@@ -105,7 +105,7 @@ read_original(const pg_uuid_t *id, const RomInstanceHead *head, Original *o)
 	rom_replay_load(o->turn, false);
 }
 
-/* find_step gives the place of the step in the program; its end for one that is just waited for. */
+/* find_step returns the place of the step in the program; the program's end for a step that the instance waits for. */
 static int
 find_step(const Original *o, const char *step)
 {
@@ -125,7 +125,7 @@ find_step(const Original *o, const char *step)
 	return i;
 }
 
-/* check_ended refuses what would be awaited in vain: its result goes to the original. */
+/* check_ended refuses a step whose result could never arrive, because it goes to the original. */
 static void
 check_ended(const Original *o, RomEvent *scheduled, int64 before)
 {

@@ -3,13 +3,15 @@
  * grants.c
  *		grant_usage, revoke_usage.
  *
- * Nothing of romancy is granted to PUBLIC. A role that is to use it gets, by one
+ * Nothing of romancy is granted to PUBLIC. A role that uses it gets, by one
  * call, USAGE on the schema and the types, EXECUTE on the functions of the API,
- * and SELECT on the views. What counts as API is what the extension owns and
- * whose name does not begin with t_, but for romancy.may_access (internal), for
- * what views call as their reader (t_workers and its like), and for romancy.monitor, the mark of those who may see everybody's instances. The
- * grants are made by the server's own GRANT, from parse nodes: no SQL text is
- * put together. Functions that an update of the extension adds need another call.
+ * and SELECT on the views. The API is all that the extension owns whose name
+ * does not begin with t_, without romancy.may_access (internal), and without
+ * romancy.monitor, on which a right is the mark of roles that may see the
+ * instances of all owners; functions that views call as their reader (t_workers
+ * and the like) are granted with it. The grants are made by the server's own
+ * GRANT, from parse nodes: no SQL text is put together. Functions that an
+ * update of the extension adds need another call.
  *
  *-------------------------------------------------------------------------
  */
@@ -48,7 +50,7 @@ PG_FUNCTION_INFO_V1(romancy_revoke_usage);
 #define SCHEMA "romancy"
 #define MONITOR "monitor"
 
-/* What is to be granted, sorted by the kind of GRANT that it takes. */
+/* The objects to grant, by kind of GRANT. */
 typedef struct Members
 {
 	List	   *routines;		/* of ObjectWithArgs */
@@ -64,7 +66,7 @@ is_internal(const char *name)
 	return strncmp(name, "t_", 2) == 0 || strcmp(name, "may_access") == 0;
 }
 
-/* is_for_views says whether a function is called by views, as whoever reads them; it shows him no more than they do. */
+/* is_for_views says whether a function is called by views, as the role that reads them; it shows that role no more than they do. */
 static bool
 is_for_views(const char *name)
 {
@@ -283,8 +285,8 @@ romancy_grant_usage(PG_FUNCTION_ARGS)
 /*
  * romancy.revoke_usage(role regrole, namespace text) -> void
  *
- * Takes back what grant_usage gave for a namespace; with the last one, or with null, for all, the right to use romancy, monitor
- * included. Instances of the role stay, and go on. Errors: as grant_usage.
+ * Takes back what grant_usage gave for a namespace; with the last one, or with null, for all, the right to use romancy,
+ * monitor included. Instances of the role stay, and continue. Errors: as grant_usage.
  */
 Datum
 romancy_revoke_usage(PG_FUNCTION_ARGS)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * obstacles.c
- *		What keeps workflows from running in this database.
+ *		Reasons why workflows do not run in this database.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,7 +22,7 @@
 #include "memory/roster.h"
 #include "memory/shmem.h"
 
-/* What the roster says. */
+/* The facts that the roster holds. */
 typedef struct Facts
 {
 	bool		launcher_seen;	/* since the server's start */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * obstacles.h
- *		What keeps workflows from running in this database.
+ *		Reasons why workflows do not run in this database.
  *
  *-------------------------------------------------------------------------
  */

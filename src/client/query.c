@@ -313,9 +313,9 @@ romancy_get_archived_history(PG_FUNCTION_ARGS)
 /*
  * romancy.get_value(instance_id uuid, key text) -> jsonb
  *
- * What the instance's handler last put under the key with set_value; null when
- * it put nothing there. Errors: RM002 unknown, or another role's and the caller no
- * monitor.
+ * The value that the instance's handler put under the key last, with set_value;
+ * null when it put nothing there. Errors: RM002 unknown, or another role's and the
+ * caller no monitor.
  */
 Datum
 romancy_get_value(PG_FUNCTION_ARGS)

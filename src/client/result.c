@@ -40,7 +40,7 @@ PG_FUNCTION_INFO_V1(romancy_get_result);
 PG_FUNCTION_INFO_V1(romancy_await_result);
 PG_FUNCTION_INFO_V1(romancy_run_workflow);
 
-/* After so many milliseconds of waiting it is looked for what keeps workflows from running. */
+/* After this many milliseconds of waiting, the call looks for reasons why workflows do not run. */
 #define WARN_MS 1000
 
 /* How an instance stands; the documents are copies. */
@@ -51,8 +51,8 @@ typedef struct Outcome
 	Jsonb	   *output;			/* NULL: none, or expired */
 	Jsonb	   *error;
 	bool		own;			/* started by the current transaction */
-	bool		steered;		/* somebody has asked for something that its
-								 * next turn does: it does not stay paused */
+	bool		steered;		/* a request has arrived that its next turn
+								 * applies: it does not stay paused */
 } Outcome;
 
 /* A request to resume or to end it lies in its inbox (kinds: inbox.h). */
@@ -98,7 +98,7 @@ read_outcome(const RomRowSet *set, Outcome *outcome, MemoryContext cxt)
 }
 
 /*
- * look reads how an instance stands, or the last generation of one that
+ * look reads the state of an instance, or of the last generation of one that
  * recurred. RM002 when there is none, or the current user may not see it.
  */
 static void
@@ -211,14 +211,14 @@ check_can_commit(FunctionCallInfo fcinfo, const char *procedure)
 			 errhint("Commit first, or use romancy.get_result to look without waiting.")));
 }
 
-/* is_stuck: has the engine paused it, so that somebody has to mend something? */
+/* is_stuck: has the engine paused it, so that an operator has to mend something? */
 static bool
 is_stuck(const Outcome *outcome)
 {
 	return outcome->status == ROM_STATUS_PAUSED && outcome->error != NULL && !outcome->steered;
 }
 
-/* raise_stuck raises the error that an instance is paused with, and says how it goes on. */
+/* raise_stuck raises the error that an instance is paused with; its hint says how the instance continues. */
 static void
 raise_stuck(const Outcome *outcome)
 {
@@ -443,9 +443,8 @@ romancy_await_result(PG_FUNCTION_ARGS)
  * call romancy.run_workflow(name text, input jsonb, idempotency_key text, timeout
  * interval, inout result jsonb)
  *
- * Starts an instance, commits, and waits for its end as await_result does. At the
- * timeout (null: never) the instance goes on. Errors: those of start_workflow and
- * of await_result.
+ * Starts an instance, commits, and waits for its end as await_result does. At the timeout (null:
+ * never) the instance continues. Errors: those of start_workflow and of await_result.
  */
 Datum
 romancy_run_workflow(PG_FUNCTION_ARGS)

@@ -148,7 +148,7 @@ romancy_retry_workflow(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(result);
 }
 
-/* What a bulk call knows of an instance. */
+/* An instance that a bulk call steers. */
 typedef struct Match
 {
 	pg_uuid_t	id;

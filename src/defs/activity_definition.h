@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * activity_definition.h
- *		What else is known of activities, and who has to say something about their definitions.
+ *		More facts about activities, and the hooks of other rooms for their definitions.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,8 +11,8 @@
 #include "datatype/timestamp.h"
 
 /*
- * Asked before an activity is dropped: does work of this floor need it (a task
- * in a queue)? Called in an engine scope. Registered once, from _PG_init.
+ * Registers a question before an activity is dropped: does work of that room need it (a task in a
+ * queue)? Called in an engine scope. Registered once, from _PG_init.
  */
 typedef bool (*RomActivityInUse) (int32 namespace, const char *name);
 extern void rom_activity_definition_on_drop(RomActivityInUse in_use);
@@ -20,7 +20,7 @@ extern void rom_activity_definition_on_drop(RomActivityInUse in_use);
 /* Told, in an engine scope, of the queues in which an activity is now or was before. Registered once, from _PG_init. */
 extern void rom_activity_definition_on_defined(void (*defined) (int32 namespace, const char *queue));
 
-/* Reads a rate limit ("100/m"; s, m, h): so many in so many microseconds; false when text is none. */
+/* Reads a rate limit ("100/m"; s, m, h): a number in a number of microseconds; false when text is no rate limit. */
 extern bool rom_activity_definition_rate(const char *text, int *count, int64 *period);
 
 /* Does work need this activity, so that it must not be dropped? Engine scope needed. */

@@ -1,19 +1,20 @@
 /*-------------------------------------------------------------------------
  *
  * definition.c
- *		Workflow versions, cached in each backend, and what the caches of workflows
- *		and of activities have in common.
+ *		Workflow versions, cached in each backend, and the code that the caches of
+ *		workflows and of activities share.
  *
  * A start must not cost a look-up of its definition, so rows of t_workflow are
- * kept here, and what names resolve to as well.
+ * kept here, and the objects to which names resolve as well.
  *
  * Two counters say when an entry is stale: one grows with every relcache
  * invalidation of t_workflow or t_activity (rom_definition_changed() sends
- * one), the other with every change of a function or a schema. Whatever was
- * read under an older count is read again; "there is none" is never kept.
+ * one), the other with every change of a function or a schema. An entry that
+ * was read under an older count is read again; "there is none" is never kept.
  *
- * A row of an undefined name goes when no instance needs it (run/unused.c). So before a name is resolved,
- * what others have changed is taken note of: whoever begins after a row was marked does not use it.
+ * A row of an undefined name goes when no instance needs it (run/unused.c). So
+ * invalidation messages are processed before a name is resolved: a call that
+ * begins after a row was marked does not use it.
  *
  * Entries are never freed, because a turn up the stack may hold one: a
  * redefinition changes the fields of the entry and lets go of the old strings.
@@ -417,7 +418,7 @@ rom_definition_by_id(int32 def_id)
 	return &entry->workflow;
 }
 
-/* What stands in the handler's place where a workflow's code runs outside (outside/outside.c). */
+/* The handler of a workflow whose code runs outside (outside/outside.c). */
 #define OUTSIDE_HANDLER "romancy.outside(jsonb)"
 
 /* workflow_function finds a workflow's function for a start; errors as rom_definition_handler(). */

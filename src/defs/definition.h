@@ -48,7 +48,7 @@ typedef struct RomWorkflow
 typedef struct RomThrottle
 {
 	int			max_concurrency;
-	int			rate;			/* so many in period (microseconds) */
+	int			rate;			/* this many in period (microseconds) */
 	int64		period;
 } RomThrottle;
 
@@ -83,10 +83,10 @@ typedef struct RomActivity
 extern RomWorkflow *rom_definition_by_id(int32 def_id);
 
 /*
- * What a start of name would run: the current (or given, version > 0) defined
- * version, else the function of that name under the caller's search_path,
- * recorded, in the namespace that rom_namespace_current() tells. Called as the caller (user id and search_path in force). Errors: RM001
- * (with hint), RM012 (the function is not a handler).
+ * Finds the definition that a start of name would run: the current (or given, version > 0) defined version, else the
+ * function of that name under the caller's search_path, recorded, in the namespace that rom_namespace_current() tells.
+ * Called as the caller (user id and search_path in force). Errors: RM001 (with hint), RM012 (the function is not a
+ * handler).
  */
 extern RomWorkflow *rom_definition_resolve(const char *name, int32 version);
 
@@ -94,7 +94,10 @@ extern RomWorkflow *rom_definition_resolve(const char *name, int32 version);
 extern int32 rom_definition_version_arg(FunctionCallInfo fcinfo, int n, const char *name);
 
 
-/* The same in a given namespace, under a recorded path (of a running instance), instead of the session's. Called as the role that is to own the instance. */
+/*
+ * The same in a given namespace, under a recorded path (of a running instance), instead of the session's. Called as
+ * the role that is to own the instance.
+ */
 extern RomWorkflow *rom_definition_resolve_in(int32 namespace, const char *name, int32 version,
 											  const char *path);
 
@@ -117,7 +120,10 @@ extern FmgrInfo *rom_activity_definition_handler(RomActivity *activity, Oid owne
 /* The session's search_path in the form it is recorded in: "$user" replaced by the current user, no pg_temp. */
 extern const char *rom_definition_path(void);
 
-/* To be called by whoever changes t_workflow or t_activity: at the end of the command here, and after the commit elsewhere, the caches are dropped. */
+/*
+ * Call it after a change of t_workflow or t_activity: the caches are dropped at the end of the command in this
+ * session, and after the commit in others.
+ */
 extern void rom_definition_changed(const char *table);
 
 /* ---------------------------------------------------------------- the caches of workflows and of activities */
@@ -130,7 +136,7 @@ typedef struct RomHandlerCache
 	MemoryContext cxt;			/* holds *flinfo and what the language keeps */
 } RomHandlerCache;
 
-/* What a name means: hashed over all of its parts, which are compared as well. */
+/* The key of a resolved name: hashed over all of its parts, which are compared as well. */
 typedef struct RomNameKey
 {
 	int32		namespace;
@@ -166,8 +172,8 @@ extern uint64 rom_definition_hash_key(const RomNameKey *key);
 extern void rom_definition_copy_key(RomNameKey *to, const RomNameKey *from);
 
 /*
- * Finds and checks the function that is stored as a signature, unless that was
- * done since the last change of any. RM001 when it is gone, RM012 when it is no handler.
+ * Finds and checks the function that is stored as a signature, unless that was done
+ * since the last change of any. RM001 when it was dropped, RM012 when it is no handler.
  */
 extern void rom_definition_find_handler(RomHandlerCache *cache,
 										const char *signature, bool procedure,

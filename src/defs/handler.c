@@ -5,8 +5,8 @@
  *
  * A handler is stored as the text of its signature, since pg_upgrade refuses
  * tables with regprocedure columns. Finding it again by that text asks for no
- * right on its schema: who may run it was settled by who named it, and
- * EXECUTE is checked for the role that runs it.
+ * right on its schema: the role that named it had that right, and EXECUTE is
+ * checked for the role that runs it.
  *
  *-------------------------------------------------------------------------
  */

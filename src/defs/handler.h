@@ -18,10 +18,10 @@ extern bool rom_handler_name_valid(const char *name);
 extern char *rom_handler_record_path(const char *path, Oid role);
 
 /*
- * What a handler may be. rom_handler_check() raises RM012 naming what is wrong
- * unless funcid is a function(jsonb) returns jsonb, VOLATILE and not STRICT, or,
- * where procedure says so, a procedure(jsonb, inout jsonb) without SET or SECURITY DEFINER.
- * what and name: for the message ("workflow", its name).
+ * The kinds of handlers. rom_handler_check() raises RM012 naming what is wrong unless
+ * funcid is a function(jsonb) returns jsonb, VOLATILE and not STRICT, or, where procedure
+ * says so, a procedure(jsonb, inout jsonb) without SET or SECURITY DEFINER. what and name:
+ * for the message ("workflow", its name).
  */
 extern void rom_handler_check(Oid funcid, bool procedure, const char *what,
 							  const char *name);
@@ -33,7 +33,7 @@ extern void rom_handler_check_execute(Oid funcid, Oid role);
 extern char *rom_handler_signature(Oid funcid);
 extern Oid	rom_handler_find(const char *signature);
 
-/* Hash of a function's current body (prosrc, and prosqlbody), 0 when it is gone. */
+/* Hash of a function's current body (prosrc, and prosqlbody), 0 when it was dropped. */
 extern int64 rom_handler_body_hash(Oid funcid);
 
 #endif							/* ROM_HANDLER_H */

@@ -33,7 +33,7 @@
 
 PG_FUNCTION_INFO_V1(romancy_namespace_current);
 
-/* What is known of a namespace. */
+/* A namespace, as cached. */
 typedef struct NamespaceEntry
 {
 	int32		id;				/* hash key */
@@ -43,7 +43,7 @@ typedef struct NamespaceEntry
 	NameData	name;
 } NamespaceEntry;
 
-/* What the session's grants come to. */
+/* The result of the session's grants. */
 typedef struct Resolved
 {
 	uint64		generation;
@@ -168,7 +168,10 @@ changed(const char *table)
 	CacheInvalidateRelcacheByRelid(rom_relation_oid(table));
 }
 
-/* by_name gives a namespace's id, ROM_NAMESPACE_NONE where there is none. Engine scope needed. The latest snapshot: another transaction may just have made it. */
+/*
+ * by_name gives a namespace's id, ROM_NAMESPACE_NONE where there is none. Engine scope needed. The latest snapshot:
+ * another transaction may just have made it.
+ */
 static int32
 by_name(const char *name)
 {

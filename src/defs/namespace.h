@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * namespace.h
- *		Namespaces: what names belong to, and which one a session is in.
+ *		Namespaces, to which names belong, and the one that a session is in.
  *
  * Every name (of a definition, a channel, an event, a group, a queue, a schedule) belongs to
- * a namespace, a small integer, and so does every instance. Inside, roles trust
- * each other's names; nothing crosses from one to another.
+ * a namespace, a small integer, and so does every instance. Inside, roles trust each other's
+ * names; a name never means an object of another namespace.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,13 +18,13 @@
 #define ROM_NAMESPACE_NONE 0
 
 /*
- * The namespace that the names of a call mean: the running instance's, inside a
+ * The namespace of the names in a call: the running instance's, inside a
  * handler or an activity; else the session's, by romancy.namespace and what is
  * granted to the current user. To be called as the caller, outside the engine
  * scope; enters it by itself, and has a superuser's own namespace made. Cached
- * until a grant, a membership, a role, the setting or the user changes.
- * Errors: 42501 where none is granted, or not the one that the setting names;
- * RM012 where several are and none has the role's name.
+ * until a grant, a membership, a role, the setting or the user changes. Errors:
+ * 42501 where none is granted, or not the one that the setting names; RM012
+ * where several are and none has the role's name.
  */
 extern int32 rom_namespace_current(void);
 
@@ -43,7 +43,10 @@ extern List *rom_namespace_granted(void);
 /* Its name, NULL where there is none of that id. Cached, lives until the next call with the same id after a change. Enters the engine by itself. */
 extern const char *rom_namespace_name(int32 id);
 
-/* Raises 42501 when owner is a superuser and a role that is none may define in the namespace: its names decide what would run. Enters the engine by itself on a cache miss. */
+/*
+ * Raises 42501 when owner is a superuser and a role that is none may define in the namespace: its names decide what
+ * would run. Enters the engine by itself on a cache miss.
+ */
 extern void rom_namespace_check_owner(int32 id, Oid owner);
 
 /*
@@ -57,12 +60,12 @@ extern bool rom_namespace_revoke(const char *role, const char *name);
 extern int32 rom_namespace_make(const char *name);
 
 /*
- * To be called by whoever can insert a namespace in a transaction of its own: make does, or returns without having done it. It is called in
- * the engine scope, for a superuser's first call.
+ * Registers a function that inserts a namespace in a transaction of its own, or returns without having done so. It is
+ * called in the engine scope, for a superuser's first call.
  */
 extern void rom_namespace_on_make(void (*make) (const char *name));
 
-/* To be called by whoever knows the running instance: gives its namespace, or ROM_NAMESPACE_NONE. */
+/* Registers a function that returns the running instance's namespace, or ROM_NAMESPACE_NONE. */
 extern void rom_namespace_on_running(int32 (*running) (void));
 
 /* For the setting's assign hook. */

@@ -30,12 +30,12 @@ static const RomRetryPolicy built_in = {
 	.jitter = 0.1
 };
 
-/* What romancy.default_retry said when it was last looked at. */
+/* The value of romancy.default_retry that was read last. */
 static RomRetryPolicy defaults;
 static char *defaults_text = NULL;
 static uint64 defaults_generation = 0;
 
-/* What can be wrong with a policy, and where: for the messages. */
+/* The faults of a policy, and where they are: for the messages. */
 typedef struct PolicyKey
 {
 	const char *argument;

@@ -4,7 +4,7 @@
  *		The competitors of a channel: finding one that waits, and waking it.
  *
  * A channel may have very many competitors. One is chosen by a sample at a random place
- * among them; only if nobody there waits, those who wait are looked for.
+ * among them; only if none of these waits, the waiting ones are looked for.
  *
  *-------------------------------------------------------------------------
  */
@@ -82,7 +82,10 @@ rom_channel_find_waiting(RomRowSet *set, int32 namespace, const char *channel, i
 	return rom_execute_rows_at(set, &find, values, NULL, GetLatestSnapshot(), 0);
 }
 
-/* choose takes one of the rows found who is not busy, or any; true when there is no need to look further. *found: whether item holds one. */
+/*
+ * choose takes one of the rows found whose instance is not busy, or any; true when there is no need to look further.
+ * *found: whether item holds one.
+ */
 static bool
 choose(const RomRowSet *set, uint64 rows, const pg_uuid_t *except, RomReadyItem *item, bool *found)
 {

@@ -12,7 +12,7 @@
 
 #include "base/spi.h"
 
-/* What a channel is known by in shared memory, "namespace:channel", in the current context; and back: the name, in the key. */
+/* The key of a channel in shared memory, "namespace:channel", in the current context; and back: the name, in the key. */
 extern char *rom_channel_key(int32 namespace, const char *channel);
 extern const char *rom_channel_of_key(const char *key, int32 *namespace);
 
@@ -22,14 +22,17 @@ extern const char *rom_channel_of_key(const char *key, int32 *namespace);
 /* SQL: the mailbox of instance i, where its messages are. */
 #define ROM_MAILBOX_SQL "coalesce(i.mailbox, i.instance_id)"
 
-/* Wakes one waiting competitor of channel that is not busy, other than except (may be NULL). now: without waiting for a commit. False: there is none. Engine scope needed, as for all here but the last. */
+/*
+ * Wakes one waiting competitor of channel that is not busy, other than except (may be NULL). now: without waiting for
+ * a commit. False: there is none. Engine scope needed, as for all here but the last.
+ */
 extern bool rom_channel_wake_one(int32 namespace, const char *channel,
 								 const pg_uuid_t *except, bool now);
 
 /* Finds up to max competitors of channel that wait: rows of instance_id, owner, priority in set; their number. */
 extern uint64 rom_channel_find_waiting(RomRowSet *set, int32 namespace, const char *channel, int max);
 
-/* Owner's name to oid, InvalidOid when the role is gone; the last one is remembered. */
+/* Owner's name to oid, InvalidOid when the role was dropped; the last one is remembered. */
 extern Oid	rom_channel_owner(const char *name);
 
 #endif							/* ROM_CHANNEL_H */

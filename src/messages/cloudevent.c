@@ -34,7 +34,7 @@ typedef struct Request
 	bytea	   *binary;			/* or NULL */
 } Request;
 
-/* What is read of it. */
+/* The parts that are read. */
 typedef struct Reading
 {
 	RomCloudEvent event;
@@ -119,7 +119,7 @@ unquote(const char *value)
 	return result;
 }
 
-/* percent_decode undoes the encoding of a header value; NULL for one that has a zero byte. */
+/* percent_decode undoes the encoding of a header value; NULL if the value has a zero byte. */
 static char *
 percent_decode(const char *value)
 {

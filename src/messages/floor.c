@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * floor.c
- *		What the messages register: sweeps, hooks, and kinds of scheduled steps.
+ *		Registers the room messages at load: sweeps, hooks, and kinds of
+ *		scheduled steps.
  *
  *-------------------------------------------------------------------------
  */

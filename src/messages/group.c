@@ -242,7 +242,7 @@ at_move(RomTurn *turn, const pg_uuid_t *successor)
 	rom_execute(&move, values, NULL, 0);
 }
 
-/* renew: a fork, or one that is retried, is a member of what it has joined and not left. */
+/* renew: a fork, or an instance that is retried, is a member of the groups that it has joined and not left. */
 static void
 renew(RomTurn *turn)
 {

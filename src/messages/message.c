@@ -125,7 +125,11 @@ rom_message_to_jsonb(const RomMessage *message)
 	rom_jb_json(&jb, "data", message->data);
 	if (message->binary != NULL)
 		rom_jb_text(&jb, "data_binary", rom_message_base64_encode(message->binary));
-	/* who receives an event as a message finds its attributes there */
+
+	/*
+	 * a handler that receives an event as a message finds its attributes
+	 * there
+	 */
 	rom_jb_json(&jb, "metadata",
 				message->metadata ? message->metadata : message->event);
 	if (message->sender != NULL)

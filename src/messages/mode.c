@@ -1,16 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * mode.c
- *		The mode of a channel: how all its subscribers receive.
+ *		The mode of a channel: broadcast or competing, for all its subscribers.
  *
- * A channel's mode is a row that all who subscribe with broadcast or competing
- * lock: those of the row's mode share the lock, one that wants another mode
- * takes it alone, and then sees whether anybody of the old mode is left. The
- * turn commits right after, so that the lock is short.
+ * A channel's mode is a row that each subscribe with broadcast or competing
+ * locks: those of the row's mode share the lock, one that wants another mode
+ * takes it alone, and then sees whether a subscriber of the old mode is left.
+ * The turn commits right after, so that the lock is short.
  *
- * Publishers lock nothing, and remember what they have read: most messages of
- * a session go to few channels, whose mode never changes. Who writes the row
- * says so before (memory/crossing.h).
+ * Publishers lock nothing, and remember what they have read: most messages of a
+ * session go to few channels, whose mode never changes. A transaction announces
+ * a change of the row before it writes (memory/crossing.h).
  *
  *-------------------------------------------------------------------------
  */
@@ -158,7 +158,7 @@ rom_mode_of_others(int32 namespace, const char *channel, RomMode mode)
 	return rom_mode_from_name(rom_value_text(&set, 0, 1, CurrentMemoryContext));
 }
 
-/* refuse_mode raises RM005 when somebody subscribes to channel in a mode that excludes mode. */
+/* refuse_mode raises RM005 when channel has subscribers in a mode that excludes mode. */
 static void
 refuse_mode(int32 namespace, const char *channel, RomMode mode)
 {

@@ -4,10 +4,10 @@
  *		Sending messages: publish and send_to.
  *
  * One insert, and for a broadcast one statement more that writes a row for each
- * subscriber. Nothing is locked and nothing waited for. Who subscribes is read
- * with the latest snapshot, whatever the caller's isolation; whom that missed
- * is found by subscription.c. Where the session remembers that nobody does (mode.c),
- * the insert is all.
+ * subscriber. It locks nothing and waits for nothing. Subscribers are read with
+ * the latest snapshot, whatever the caller's isolation; subscription.c finds
+ * those that were missed. If the session remembers that there are none
+ * (mode.c), the insert is all.
  *
  *-------------------------------------------------------------------------
  */

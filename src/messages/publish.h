@@ -11,7 +11,7 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
-/* What is to be sent; NULL where nothing is. */
+/* The message to send; NULL members are left out. */
 typedef struct RomPublish
 {
 	char	   *channel;

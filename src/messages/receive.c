@@ -6,11 +6,12 @@
  * A message is consumed in the receiver's turn: its row, or the delivery's,
  * goes in the transaction that writes history. The oldest comes first: of the
  * messages that can be seen, the one with the lowest id. Competitors pass over
- * what another one is about to take.
+ * a message that another one is taking.
  *
- * A turn that finds nothing waits. What crosses its commit is found by
- * memory/crossing.c. One that takes a competing message sees whether there is
- * more, and wakes the next competitor at once, for its own turn may be long.
+ * A turn that finds nothing waits. A message whose commit overlaps that of the
+ * turn is found by memory/crossing.c. A turn that takes a competing message
+ * looks whether there are more, and wakes the next competitor at once, because
+ * its own turn may be long.
  *
  *-------------------------------------------------------------------------
  */
@@ -88,7 +89,7 @@ take(RomStatement *stmt, Datum *values, MemoryContext cxt, RomMessage *message)
 	return true;
 }
 
-/* take_open takes the oldest open message below limit that nobody else is taking. */
+/* take_open takes the oldest open message below limit that no other transaction is taking. */
 static bool
 take_open(RomTurn *turn, const char *channel, int64 limit, MemoryContext cxt,
 		  RomMessage *message)
@@ -111,7 +112,11 @@ take_open(RomTurn *turn, const char *channel, int64 limit, MemoryContext cxt,
 	values[2] = Int32GetDatum(turn->inst->namespace);
 	if (!take(&remove, values, cxt, message))
 		return false;
-	/* publishers who counted on us look for somebody else from now on */
+
+	/*
+	 * publishers that counted on this instance look for another one from now
+	 * on
+	 */
 	rom_crossing_enter(rom_channel_key(turn->inst->namespace, channel), true);
 	if (rom_execute(&more, values, NULL, 1) > 0)
 		rom_channel_wake_one(turn->inst->namespace, channel, &turn->inst->id, true);
@@ -206,7 +211,7 @@ look(RomTurn *turn, const char *channel, RomMode fallback, uint64 *seen,
 	return found;
 }
 
-/* timeout_error is what a receive that waited in vain raises. */
+/* timeout_error is the error of a receive whose timeout expired. */
 static Jsonb *
 timeout_error(const char *channel, const char *kind)
 {
@@ -350,9 +355,9 @@ PG_FUNCTION_INFO_V1(romancy_spawn_receive);
 /*
  * romancy.spawn_receive(channel text) -> text
  *
- * A handle for the next message of the channel: its await() gives the message as JSON. It
- * takes the message when it is awaited, alone or among others; one that lost in await_any
- * stays and can be awaited again, and ends with the instance.
+ * A handle for the next message of the channel: its await() gives the message as JSON. It takes the
+ * message when it is awaited, alone or among others; a handle that was not the first in await_any
+ * stays, can be awaited again, and ends with the instance.
  */
 Datum
 romancy_spawn_receive(PG_FUNCTION_ARGS)
@@ -450,8 +455,8 @@ in_vain(RomTurn *turn)
 }
 
 /*
- * pass_on: the instance had a turn and received nothing. It may have been woken
- * for a competing message: somebody who waits is to have that.
+ * pass_on: the instance had a turn and received nothing. It may have been woken for a competing
+ * message: then another waiting competitor is woken for that.
  */
 static void
 pass_on(RomTurn *turn)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * subscription.c
- *		Who subscribes to a channel, and which messages that makes theirs.
+ *		Subscriptions to channels, and the messages that belong to each.
  *
  * A subscription and a publishing transaction may cross, neither seeing the
  * other: the publisher's fan-out leaves the subscriber out, and the message
@@ -184,7 +184,7 @@ expect_again(RomTurn *turn)
 	}
 }
 
-/* renew: a fork, or one that is retried, is subscribed to what its program says last, by subscribe() or wait_event(). */
+/* renew: a fork, or an instance that is retried, is subscribed as the last subscribe() or wait_event() of its history says. */
 static void
 renew(RomTurn *turn)
 {
@@ -278,9 +278,10 @@ rom_subscription_settle(const pg_uuid_t *id, const char *channel, bool wait)
 
 /*
  * end_foreign: the rows came from another cluster, none of whose transactions can
- * still end. Whatever crossed a subscription is in the tables: it is delivered,
- * and all is settled. (A message published here since has its deliveries, for its
- * publisher saw those subscriptions.) As xid the messages get one that every snapshot shows.
+ * still end. Messages that overlapped a subscription are in the tables: they are
+ * delivered, and all is settled. (A message published here since has its
+ * deliveries, for its publisher saw those subscriptions.) As xid the messages get
+ * one that every snapshot shows.
  */
 static void
 end_foreign(void)
@@ -440,7 +441,7 @@ romancy_unsubscribe(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- hooks */
 
-/* tell_others: a message may have been announced to a competitor that has gone (rows: channel, mode): then somebody else is to have it. */
+/* tell_others: a message may have been announced to a competitor that has ended (rows: channel, mode): then another one is woken for it. */
 static void
 tell_others(RomTurn *turn, const RomRowSet *set)
 {
@@ -456,8 +457,9 @@ tell_others(RomTurn *turn, const RomRowSet *set)
 }
 
 /*
- * keep: the instance has failed and may be retried. What it was sent is kept for that; its subscriptions
- * are nobody's meanwhile (mode "kept"), and what is published while it has failed is not for it.
+ * keep: the instance has failed and may be retried. The messages that it was sent are kept for
+ * that; its subscriptions receive nothing meanwhile (mode "kept"), and messages that are published
+ * while it has failed are not for it.
  */
 static void
 keep(RomTurn *turn)
@@ -516,7 +518,10 @@ at_end(RomTurn *turn, RomStatus status)
 	tell_others(turn, &set);
 }
 
-/* at_move: the subscriptions are those of the instance that continues this one. What was not received stays in the mailbox that it has, too. */
+/*
+ * at_move: the subscriptions are those of the instance that continues this one. Messages that were not received stay
+ * in the mailbox, which both have.
+ */
 static void
 at_move(RomTurn *turn, const pg_uuid_t *successor)
 {
@@ -531,7 +536,10 @@ at_move(RomTurn *turn, const pg_uuid_t *successor)
 	rom_execute(&move, values, NULL, 0);
 }
 
-/* at_delete: messages sent to an instance that never subscribed, that crossed its end, or were kept for a retry. The mailbox of one that recurred is its successors'. */
+/*
+ * at_delete: messages sent to an instance that never subscribed, whose commit overlapped its end, or that were kept
+ * for a retry. The mailbox of an instance that recurred belongs to its successors.
+ */
 static void
 at_delete(Datum ids)
 {

@@ -15,8 +15,8 @@
 typedef struct RomSubscription
 {
 	RomMode		mode;
-	bool		unsettled;		/* nobody has looked yet whether publishing
-								 * transactions crossed it */
+	bool		unsettled;		/* it was not checked yet whether publishing
+								 * transactions overlapped it */
 	bool		marked;			/* what is received leaves a mark, see
 								 * subscription.c */
 	bool		fresh;			/* it is this transaction's own */

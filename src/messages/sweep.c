@@ -36,7 +36,7 @@
 /* Named channels that one run looks at. */
 #define CHANNELS_MAX 64
 
-/* Competing messages of a channel for which somebody is woken at once. */
+/* Number of a channel's competing messages for which a competitor each is woken at once. */
 #define OPEN_MAX 100
 
 /* Rows that a run passes over, for each that it may handle. */
@@ -126,8 +126,8 @@ resolve(int32 namespace, const char *channel)
 		return handled;
 
 	/*
-	 * we hold what we look at: who passes over it meanwhile looks again, as
-	 * after a publish
+	 * this transaction has locked the messages: a competitor that passes over
+	 * them meanwhile looks again, as after a publish
 	 */
 	rom_crossing_send(rom_channel_key(namespace, channel), rom_messages_sweep());
 	values[2] = Int32GetDatum(OPEN_MAX);
@@ -336,7 +336,7 @@ clean_channel(int32 namespace, const char *channel, int limit)
 	return deleted;
 }
 
-/* clean_channels does so for a few channels, and goes on behind them the next time. */
+/* clean_channels does so for a few channels, and continues behind them the next time. */
 static int64
 clean_channels(const RomSweepArgs *args)
 {

@@ -64,10 +64,10 @@ ends_word(const char *s)
 /*
  * mermaid_escape writes text for a quoted label: entity codes for what has a meaning there.
  *
- * Some things have one even within quotes: "%%{" begins a directive, a line with "style", a colon and an entity
- * code loses its last semicolon, and one with "direction LR" is nothing but that. What has one even as an entity
- * code is taken apart by a space of no width. The colons of a step's number and of a time are harmless and stay,
- * as the text is read by people, too.
+ * Some things have one even within quotes: "%%{" begins a directive, a line with "style", a colon
+ * and an entity code loses its last semicolon, and one with "direction LR" is nothing but that. A
+ * text that has a meaning even as an entity code is split by a space of no width. The colons of a
+ * step's number and of a time are harmless and stay, as the text is read by people, too.
  */
 static void
 mermaid_escape(StringInfo out, const char *s)
@@ -242,7 +242,7 @@ undone(const RomPicture *picture, const RomPictureStep *compensation)
 	return 0;
 }
 
-/* What the next step of an instance's graph is drawn after. */
+/* The nodes after which the next step of an instance's graph is drawn. */
 typedef struct Front
 {
 	int			line;			/* the last node of the line */

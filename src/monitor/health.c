@@ -28,11 +28,11 @@
 
 PG_FUNCTION_INFO_V1(romancy_health);
 
-/* Work that has been due for so many seconds is overdue; and where counting it ends. */
+/* Seconds after which due work is overdue, and the number at which counting it ends. */
 #define OVERDUE_SECONDS 60
 #define OVERDUE_MAX 1000
 
-/* Queues that nobody polls, named one by one. */
+/* Largest number of queues without a poller that are named. */
 #define QUEUES_MAX 20
 
 /* count_overdue counts what should have had a turn long ago; *oldest: since when, in seconds. */
@@ -107,7 +107,7 @@ count_paused(void)
 	return count;
 }
 
-/* What needs a human, though workflows run: a text each. */
+/* Findings that need an operator although workflows run: a text each. */
 typedef struct Attention
 {
 	char	   *texts[QUEUES_MAX + 4];

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * picture.c
- *		What diagram and timeline draw: an instance's steps, with those of its
- *		children.
+ *		The steps that diagram and timeline draw: an instance's, with those of
+ *		its children.
  *
- * History tells when a step ended. One that was not spawned began when what is
- * recorded before it had ended.
+ * History tells when a step ended. A step that was not spawned began when the
+ * one recorded before it had ended.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * picture.h
- *		What diagram and timeline draw: an instance's steps, with those of its
- *		children.
+ *		The steps that diagram and timeline draw: an instance's, with those of
+ *		its children.
  *
  *-------------------------------------------------------------------------
  */
@@ -78,7 +78,7 @@ struct RomPicture
 /* Reads it, in the current context. RM002 when there is none or the current user may not see it. */
 extern RomPicture *rom_picture_read(const pg_uuid_t *id);
 
-/* What a step is called in a picture. */
+/* The name of a step in a picture. */
 extern char *rom_picture_label(const RomPictureStep *step);
 
 /* A span of time in words: "12 ms", "3.4 s", "2 h 10 min". */

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * running.c
- *		What runs now and who polls, out of shared memory, for views waiting, pollers
- *		and queues.
+ *		Running work and polling programs, from shared memory, for views waiting,
+ *		pollers and queues.
  *
  *-------------------------------------------------------------------------
  */

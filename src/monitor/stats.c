@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * stats.c
- *		Statistics of workflows and activities: what is counted, and the views
- *		of it.
+ *		Statistics of workflows and activities: counting, and the functions of
+ *		their views.
  *
- * The engine tells of each turn as it is saved. What it tells is collected in
- * this process and added to shared memory when the transaction has committed, once for each
- * workflow and activity in it: so nothing is counted that was rolled back, and a batch of sixteen
- * instances of one workflow costs two spinlocks. (A drain in a block that is rolled back to a savepoint
- * is counted all the same, and one that is prepared is not.)
+ * A turn reports its figures as it is saved. They are collected in this process and added to shared
+ * memory when the transaction has committed, once for each workflow and activity in it: so nothing is
+ * counted that was rolled back, and a batch of sixteen instances of one workflow costs two spinlocks.
+ * (A drain in a block that is rolled back to a savepoint is counted all the same, and one that is
+ * prepared is not.)
  *
  *-------------------------------------------------------------------------
  */
@@ -43,7 +43,7 @@ PG_FUNCTION_INFO_V1(romancy_stat_reset);
 
 #define STAT_COLUMNS (4 + ROM_STAT_COUNTERS + 7)
 
-/* What this transaction adds to one key. */
+/* The figures that this transaction adds to one key. */
 typedef struct Pending
 {
 	RomStatKey	key;
@@ -85,7 +85,7 @@ forget_pending(void)
 	}
 }
 
-/* on_xact adds what was collected when the transaction has committed. Must not raise. */
+/* committed adds the collected figures when the transaction has committed. Must not raise. */
 static void
 committed(void)
 {

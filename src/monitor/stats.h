@@ -39,7 +39,10 @@ enum
 /* Registers with the engine; called from _PG_init. */
 extern void rom_stats_init(void);
 
-/* The next entry, from *place on, of this database that the current user may see; false at the end. *owner: its owner's name, NULL when he is gone. */
+/*
+ * The next entry, from *place on, of this database that the current user may see; false at the end. *owner: its
+ * owner's name, NULL when that role was dropped.
+ */
 extern bool rom_stats_next(int *place, RomStat *stat, char **owner);
 
 #endif							/* ROM_STATS_H */

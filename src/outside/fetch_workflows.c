@@ -17,7 +17,7 @@
 #include "tasks/fetch.h"
 #include "tasks/notify.h"
 
-/* What a workflow task tells besides its row. */
+/* The columns of a workflow task that are not in its row. */
 typedef struct WorkflowOf
 {
 	char	   *name;
@@ -87,7 +87,8 @@ PG_FUNCTION_INFO_V1(romancy_fetch_workflows);
  * romancy.fetch_workflows(queue text, worker_id text, max_tasks int, lease interval)
  * -> setof workflow_task
  *
- * Claims instances whose workflow code, of a workflow with this queue, is to go on.
+ * Claims instances whose workflow code, of a workflow with this queue, can
+ * continue.
  */
 Datum
 romancy_fetch_workflows(PG_FUNCTION_ARGS)

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * op.c
- *		The table of what a command of romancy.suspend() may ask for: one entry for each
- *		call of a handler that takes time, or that the server carries out.
+ *		The table of the commands of romancy.suspend(): one entry for each call of a
+ *		handler that takes time, or that the server executes.
  *
  * A new call that handlers can make is added here, in doc/tasks.md and in the libraries
  * (sdk/).

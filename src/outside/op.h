@@ -33,7 +33,7 @@ typedef struct RomOpArg
 
 #define ROM_OP_ARGS_MAX 10
 
-/* What an "op" is. Parameter $n of its texts is args[n - 1]. */
+/* An "op". Parameter $n of its texts is args[n - 1]. */
 typedef struct RomOp
 {
 	const char *name;
@@ -51,7 +51,7 @@ typedef struct RomOp
 /* The names of all ops, for hints. */
 #define ROM_OP_NAMES "activity, child, canvas, timer, receive, event, subscribe, unsubscribe, publish, send_to, raise_event, send_event, start, cancel, join_group, leave_group, compensate and recur"
 
-/* What a timer of a duration is when it is waited for: history gets what a handler's sleep() leaves. */
+/* The "op" of waiting for a timer of a duration: it records the same event as a handler's sleep(). */
 extern const RomOp rom_op_sleep;
 
 /* The op of a name; NULL: there is no such op. */

@@ -150,7 +150,7 @@ static const RomPrimitive primitive_worker = {
 	.ignore_input = true,
 };
 
-/* is_recorded: has the step come to its end? */
+/* is_recorded: has the step ended? */
 static bool
 is_recorded(RomTurn *turn, const char *step)
 {
@@ -248,9 +248,9 @@ romancy_outside(PG_FUNCTION_ARGS)
 
 			/*
 			 * A failed activity or a timeout is recorded, and the program
-			 * finds it in history: here the evaluation just goes on. It is
-			 * run in no subtransaction, since it comes up right after the
-			 * event was found.
+			 * finds it in history: here the evaluation just continues. No
+			 * subtransaction is needed, since the error is raised right after
+			 * the event was found.
 			 */
 			carry_out(o.command, what, step);
 			MemoryContextSwitchTo(cxt);

@@ -4,8 +4,9 @@
  *		The calls of a program that runs workflow code: read_history, record_...,
  *		suspend_..., complete_workflow, fail_workflow, extend_lease.
  *
- * Each is fenced by the token of the instance's task (outside.c). What is recorded goes
- * into history here; a command is left in the task, for the executor to carry out.
+ * Each is fenced by the token of the instance's task (outside.c). Steps are
+ * recorded in history here; a command is stored in the task, for the executor
+ * to carry out.
  *
  * Locks are taken in the executor's order: the instance's row, then the task's.
  *

@@ -44,7 +44,7 @@
 /* Most events of one call. */
 #define EVENTS_MAX 10000
 
-/* What one element of record()'s array asks for. */
+/* An element of record()'s array. */
 typedef struct Record
 {
 	RomEvent	event;			/* type 0: it is no event (progress) */

@@ -3,25 +3,27 @@
  * accounts.c
  *		The accounts of the ledger, in shared memory.
  *
- * What runs on an account is what is settled, by transactions that are committed, and
- * what is pending, claimed by those that are not over.
+ * The number that runs on an account is the sum of the settled ones, of
+ * committed transactions, and the pending ones, claimed by transactions that
+ * have not ended.
  *
- * Counting while others go on: the counter takes a snapshot and publishes it
- * in the same instant in which all accounts become zero. From then on a transaction that
- * is over adds what it did only if that snapshot does not see it, and the counter
- * adds what the snapshot sees. What makes it the same instant: transactions
- * that are over count up "over" when they come here, after they can be seen. If
- * nobody has come since before the snapshot was taken, then those that will come later are
- * seen by it or not, and look for themselves.
+ * Counting while others go on: the counter takes a snapshot and publishes it in
+ * the same instant in which all accounts become zero. From then on a finished
+ * transaction adds its changes only if that snapshot does not see it, and the
+ * counter adds what the snapshot sees. It is the same instant because each
+ * finished transaction increments "over" here, after it has become visible. If
+ * "over" has not changed since before the snapshot was taken, each transaction
+ * that comes later finds out for itself whether the snapshot sees it.
  *
- * An account that nobody needs is given away: what its bucket holds stands in
- * a table (tasks/quota.c), and nothing runs on it.
+ * An account that is not needed is reused: the contents of its bucket are in a
+ * table (tasks/quota.c), and nothing runs on it.
  *
  * No namespace has more accounts than it leaves free: however many of them take
- * all that they can get, there is room for one more. A claim that would need more is
- * refused. When what runs is counted, a namespace may turn out to have more than its share (others have come
- * meanwhile): what is left over is not counted, and its claims are refused until that has ended, or
- * a later counting has room for all.
+ * all that they can get, there is room for one more. A claim that would need
+ * more is refused. A recount may find that a namespace has more than its share
+ * (others have come meanwhile): the rest is not counted, and the namespace's
+ * claims are refused until the rest has ended or a later recount has room for
+ * all.
  *
  *-------------------------------------------------------------------------
  */
@@ -60,7 +62,8 @@ typedef struct Account
 	int			settled;		/* run, by what is committed */
 	int			pending;		/* claimed by transactions that are not over */
 	bool		limited;		/* the last claim had a limit here */
-	bool		refused;		/* somebody was, and nobody was woken since */
+	bool		refused;		/* a claim was refused, and no poller was
+								 * woken since */
 	TimestampTz covered;		/* what is written down holds until then */
 	RomBucket	bucket;
 } Account;
@@ -81,13 +84,13 @@ typedef struct Database
 	TransactionId xip[FLEXIBLE_ARRAY_MEMBER];
 } Database;
 
-/* What the namespaces of the same hash have; ids are small integers, so few share one. */
+/* The accounts of all namespaces with the same hash; ids are small integers, so few share one. */
 typedef struct Share
 {
 	int			used;			/* accounts */
 	Oid			dbid;			/* in this database, */
 	uint32		over;			/* this counting had no room for all */
-	int			left;			/* so many it has left out */
+	int			left;			/* the number that it has left out */
 } Share;
 
 typedef struct Ledger

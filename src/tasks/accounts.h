@@ -12,17 +12,17 @@
 #include "datatype/timestamp.h"
 #include "utils/snapshot.h"
 
-/* On so many accounts at the most a task is. */
+/* Largest number of accounts of a task. */
 #define ROM_LEDGER_ACCOUNTS 3
 
-/* An account, for somebody who claims: what limits it now. */
+/* An account, for a claim: its limits at the moment. */
 typedef struct RomAccount
 {
 	uint64		key;			/* of rom_ledger_key() */
 	int32		namespace;		/* that it belongs to */
-	int			max;			/* so many may run; 0: any number */
-	int			rate;			/* so many may begin in period (microseconds);
-								 * 0: any number */
+	int			max;			/* this many may run; 0: any number */
+	int			rate;			/* this many may begin in period
+								 * (microseconds); 0: any number */
 	int64		period;
 	/* out, of one with a rate, if the claim went through */
 	double		left;			/* tokens */
@@ -42,7 +42,7 @@ typedef enum RomLedgerAnswer
 								 * may have */
 } RomLedgerAnswer;
 
-/* What a transaction has done to an account. */
+/* The changes of a transaction to an account. */
 typedef struct RomAccountChange
 {
 	uint64		key;
@@ -72,7 +72,7 @@ extern bool rom_accounts_limited(const uint64 *keys, int n);
 /* Takes the change's claims back, which were rolled back. True: others may wait for them. */
 extern bool rom_accounts_give_back(const RomAccountChange *change);
 
-/* The same of a task that was not to be had. True: somebody was refused meanwhile. */
+/* The same for a task that could not be locked. True: another claim was refused meanwhile. */
 extern bool rom_accounts_refund(const RomAccountChange *change);
 
 /* The transaction is committed. True: others may wait for what has ended. */
@@ -84,16 +84,16 @@ extern void rom_accounts_counted(uint32 counting);
 /* They are to be counted anew. Called after the commit; does not raise. */
 extern void rom_accounts_recount(void);
 
-/* Is it shared? If not, whoever claims under a limit has to lock others out and to count. */
+/* Is it shared? If not, a claim under a limit has to lock others out and to count. */
 extern bool rom_accounts_is_shared(void);
 
-/* What was left in the bucket of an account at some instant; does nothing where that is known. */
+/* Sets how many tokens were left in the bucket of an account at a time; does nothing if that is known. */
 extern void rom_accounts_bucket(const RomAccount *account, double left, TimestampTz at);
 
 /*
- * Counting: everything that the snapshot sees is added to the accounts, in this order. The snapshot sees
- * this transaction's own changes, which are allowed for. Others go on meanwhile, and nobody waits. rom_ledger_count_end()'s argument is
- * what count_begin returned.
+ * Counting: everything that the snapshot sees is added to the accounts, in this order. The snapshot sees this
+ * transaction's own changes, which are allowed for. Other transactions continue meanwhile, and none waits.
+ * rom_ledger_count_end()'s argument is what count_begin returned.
  */
 extern Snapshot rom_accounts_count_begin(Oid relid, uint32 *counting);
 extern void rom_accounts_count_add(uint64 key, int32 namespace, int number);
@@ -101,7 +101,7 @@ extern void rom_accounts_count_add(uint64 key, int32 namespace, int number);
 /* How many accounts a namespace of this database has. */
 extern int	rom_accounts_used(int32 namespace);
 
-/* Were all accounts looked at once, for ones to give away, by so many claims that were answered ROM_LEDGER_SHARE? */
+/* Have this many claims that were answered ROM_LEDGER_SHARE looked at every account once, for one to reuse? */
 extern bool rom_accounts_searched(int claims);
 
 /* The accounts of this database are those of the table relid; when they were counted last (0: not yet). */

@@ -3,12 +3,12 @@
  * canvas.c
  *		Canvas: the instance that runs a signature, and the ends of its groups.
  *
- * A group's end is the work of a turn of the instance, and of nobody else: it
- * holds the instance's row, finds groups with a row for each member, and starts
- * what comes after in the same transaction in which it deletes the group. So a
- * callback starts exactly once. Who ends a member cannot see whether others, that
- * have not committed yet, are the last; fanin.c counts the commits, as a hint when
- * to look.
+ * Only a turn of the instance ends a group: it holds the instance's row, finds
+ * groups with a row for each member, and starts the group's successor in the
+ * transaction in which it deletes the group. So a callback starts exactly once.
+ * A transaction that ends a member cannot see whether others, that have not
+ * committed yet, are the last; fanin.c counts the commits, as a hint when to
+ * look.
  *
  *-------------------------------------------------------------------------
  */
@@ -109,7 +109,7 @@ open_joins(const pg_uuid_t *id, OpenJoin **joins)
 	return rows;
 }
 
-/* close_join gathers a group's results and goes on after it. */
+/* close_join gathers a group's results and starts its successor. */
 static void
 close_join(RomCanvas *canvas, OpenJoin *join)
 {
@@ -324,7 +324,10 @@ rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count)
 	count->running = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
 }
 
-/* canvas_end keeps the last count with the instance. What retry_workflow needs of one that has failed is kept, too; and the ends of all tasks, for canvas_tasks. */
+/*
+ * canvas_end keeps the last count with the instance. The rows that retry_workflow needs of a failed canvas are kept,
+ * too, and the ends of all tasks, for canvas_tasks.
+ */
 static void
 canvas_end(RomTurn *turn, RomStatus status)
 {

@@ -23,8 +23,9 @@ typedef struct RomCanvasCount
 extern void rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count);
 
 /*
- * Instances with a group whose members have all ended, at most max; owner: of this role, or
- * NULL: of all, then their wake-ups are noted. What fanin.c lost is found by it. Engine scope needed.
+ * Instances with a group whose members have all ended, at most max; owner: of this role, or NULL: of
+ * all, then their wake-ups are noted. It finds the groups whose counts fanin.c lost. Engine scope
+ * needed.
  */
 extern int	rom_canvas_find(const char *owner, pg_uuid_t *ids, int max);
 

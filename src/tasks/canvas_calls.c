@@ -128,7 +128,7 @@ child_input(RomTurn *turn, FunctionCallInfo fcinfo)
 	MemoryContext old = CurrentMemoryContext;
 	Jsonb	   *volatile result = NULL;
 
-	/* on replay the names need not be there any more */
+	/* on replay the names need not exist any more */
 	if (rom_replay_peek(turn) != NULL)
 		return make_input(signature, input, NULL);
 	PG_TRY();

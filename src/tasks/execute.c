@@ -104,8 +104,8 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 typedef struct Attempt
 {
 	RomTask    *task;
-	RomTurn    *turn;			/* stands in for a turn: who runs it, under
-								 * which path */
+	RomTurn    *turn;			/* stands in for a turn: the role and the
+								 * search_path that it runs with */
 	RomActivity *activity;
 	Jsonb	   *result;
 	ErrorData  *error;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * floor.c
- *		The floor of tasks: what it registers with the floors below.
+ *		Registers the room tasks at load with the rooms below.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * frames.c
- *		Canvas: starting signatures, and what comes after a task.
+ *		Canvas: starts signatures, and the successors of a task.
  *
- * What is to come after a task is a list of frames, innermost first, which its
- * row carries (t_task.next):
+ * The successors of a task are a list of frames, innermost first, in its row
+ * (t_task.next):
  *
  *	{"t": "chain", "s": [signature...], "p", "i", "o"}	the rest of a chain
  *	{"t": "join", "j": id, "i": member, "q"}	a member of a group: the end; q: of
@@ -16,7 +16,7 @@
  *	{"t": "return", "v": result}			after an on_success: go on with that, whatever became of it
  *
  * rom_frames_go_on() takes frames off until one of them starts something, in the
- * transaction that ends the task: so a chain goes on without a turn. The end
+ * transaction that ends the task: so a chain continues without a turn. The end
  * of a member is a row of t_canvas_result; that of the whole, one in the
  * instance's inbox.
  *

@@ -27,7 +27,7 @@ typedef struct RomCanvas
 	char	   *owner_name;
 	bool		in_turn;
 	bool		paused;			/* out of a turn: what is started is parked */
-	int64		delay_us;		/* what is started now waits for so long */
+	int64		delay_us;		/* delay of tasks that are started now */
 	const RomTask *task;		/* whose end is handed on, or NULL */
 	/* in a turn: the whole has ended */
 	bool		over;

@@ -1,23 +1,26 @@
 /*-------------------------------------------------------------------------
  *
  * front.c
- *		How far the ready tasks of a queue have been used up, in shared memory.
+ *		Marks: from where on each queue's index has ready tasks, in shared
+ *		memory.
  *
  * Claimed tasks leave dead entries at the head of the index t_task_ready, and
  * while any snapshot may still see them they stay. A claim that read them all
  * would get slower with every task. So each queue has a mark: before it there
  * are dead entries only, and a claim begins there.
  *
- * A scan moves the mark up to the first entry whose row is not dead for sure;
- * a row that another transaction inserts, claims or deletes just now is not,
- * whatever becomes of that transaction. Whoever makes an entry lowers the mark
- * to it right after, before his commit. What is left is an entry that was made
- * behind a scan under way: a scan is registered from its beginning, the least
- * entry made since is noted with it, and at its end it goes no farther than that.
+ * A scan moves the mark up to the first entry whose row is not dead for sure; a
+ * row that another transaction inserts, claims or deletes just now is not,
+ * however that transaction ends. The code that makes an entry lowers the mark
+ * to it right after, before its commit. One case is left, an entry that was
+ * made behind a scan under way: a scan is registered from its beginning, the
+ * least entry made since is noted with it, and at its end it goes no farther
+ * than that.
  *
- * So no task is ever before the mark. Even so correctness does not rest on
- * it: every now and then, and when nothing is found, a scan begins at the
- * start. Entries that nobody told of (rows written by hand) are found by that.
+ * So no task is ever before the mark. Even so correctness does not rest on it:
+ * every now and then, and when nothing is found, a scan begins at the start. It
+ * finds entries for which the mark was not lowered (rows that were written by
+ * hand).
  *
  * Sets of a few queues, each set with a mutex of its own. A queue without a
  * place is scanned from its start.

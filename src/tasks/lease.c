@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * lease.c
- *		Leases: who holds a task, until when, and the token that proves it.
+ *		Leases: the program that holds a task, until when, and the token that
+ *		proves it.
  *
  * A token names the task, the attempt and a random number that the claim
  * wrote. Each call of its holder finds the row by all three, so after the
@@ -95,7 +96,7 @@ rom_lease_lock(const RomToken *token, Oid caller)
 	return task;
 }
 
-/* owner_oid is the task's owner's; InvalidOid when the role is gone. */
+/* owner_oid is the oid of the task's owner; InvalidOid when the role was dropped. */
 static Oid
 owner_oid(RomTask *task)
 {

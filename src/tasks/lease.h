@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * lease.h
- *		Leases: who holds a task, until when, and the token that proves it.
+ *		Leases: the program that holds a task, until when, and the token that
+ *		proves it.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,16 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * ledger.c
- *		What this transaction does to the accounts of queues (accounts.c).
+ *		The changes of this transaction to the accounts of queues (accounts.c).
  *
- * Who claims takes his places at once: they are pending until his
- * transaction is over, and an abort gives them back. Who ends a task gives its places back
- * when that can be seen by others; for himself they are free before.
- * So what runs, as the table says, is never more than the accounts say.
+ * A claim takes its places at once: they are pending until its transaction has
+ * ended, and an abort gives them back. The end of a task gives its places back
+ * when other transactions can see it; for its own transaction they are free
+ * before. So the number that runs according to the table is never more than the
+ * accounts say.
  *
- * PREPARE TRANSACTION: places of claims under a limit cannot be in doubt, so that is refused.
- * What else was prepared is not known when it is committed, so COMMIT PREPARED has all
- * counted anew, and wakes all who wait; so does ROLLBACK PREPARED.
+ * PREPARE TRANSACTION: places of claims under a limit cannot be in doubt, so
+ * that is refused. Other prepared changes are not known when they are
+ * committed, so COMMIT PREPARED has all counted anew, and wakes all that wait;
+ * so does ROLLBACK PREPARED.
  *
  * Where the library is not preloaded, the accounts are the session's own, and
  * counted under a lock for each claim.
@@ -32,7 +34,7 @@
 #include "tasks/accounts.h"
 #include "tasks/ledger.h"
 
-/* What this transaction has done to an account, at one level of subtransactions. */
+/* The changes of this transaction to an account, at one level of subtransactions. */
 typedef struct Note
 {
 	RomNote		note;
@@ -209,7 +211,7 @@ commit(void)
 		tell_freed();
 }
 
-/* refuse_prepare raises an error when claims under a limit would be in doubt. */
+/* refuse_prepare raises an error when the transaction has claims under a limit, whose outcome would be unknown. */
 static void
 refuse_prepare(void)
 {
@@ -331,7 +333,7 @@ rom_ledger_unclaim(const RomAccount *accounts, int n)
 		note->tasks -= i == 0 ? 1 : 0;
 
 		/*
-		 * (not whoever waits: two that find a locked task would wake each
+		 * (not all that wait: two that find a locked task would wake each
 		 * other for ever)
 		 */
 		if (!rom_accounts_refund(&back))
@@ -372,7 +374,7 @@ rom_ledger_count_end(uint32 counting)
 	rom_accounts_counted(counting);
 }
 
-/* recount is called after the commit. Who was refused, or has passed a prepared task over, is not known. */
+/* recount is called after the commit. It does not know which pollers were refused, or have passed over a prepared task. */
 static void
 recount(const void *arg)
 {

@@ -23,15 +23,16 @@
 #define ROM_ACCOUNT_ACTIVITY	'a'
 #define ROM_ACCOUNT_KEY			'k'
 
-/* What an account is known by: its kind, the queue (as stored), and the name of the activity, the key, or NULL. */
+/* The key of an account: its kind, the queue (as stored), and the name of the activity, the key, or NULL. */
 extern uint64 rom_ledger_key(char kind, const char *queue, const char *name);
 
 /*
- * A task is about to run, as far as this transaction goes: takes its place and its tokens on all n accounts,
- * or nothing. *which is the account that is at its limit or not known, *when the time at which it has a token
- * (DT_NOEND: when something ends). Who waits until book_until books the next token that nobody has booked (0: does not).
- * Never held where there is no limit. The first account is that of the queue. waiter: key of those who poll the queue, to be
- * woken when a place is free, or when the claim is rolled back, so that the task is ready again.
+ * The transaction claims a task: takes its place and its tokens on all n accounts, or nothing.
+ * *which is the account that is at its limit or not known, *when the time at which it has a token
+ * (DT_NOEND: when something ends). An asker that waits until book_until books the next token that
+ * is not booked (0: does not). Never held where there is no limit. The first account is that of the
+ * queue. waiter: key of the queue's pollers, which are woken when a place is free, or when the
+ * claim is rolled back, so that the task is ready again.
  */
 extern RomLedgerAnswer rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter, TimestampTz book_until,
 										int *which, TimestampTz *when);
@@ -49,8 +50,8 @@ extern void rom_ledger_count_end(uint32 counting);
 extern void rom_ledger_recount(void);
 
 /*
- * Called when there may be something to fetch again of which nobody has told: places were given back, or freed
- * after a commit without rom_ledger_end() having said so. Must not raise.
+ * Called when there may be a task to fetch that was not announced: places were given back, or freed after a
+ * commit without rom_ledger_end() having said so. Must not raise.
  */
 extern void rom_ledger_on_freed(void (*freed) (void));
 

@@ -1,13 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * notify.c
- *		NOTIFY for queues: told by a worker that there is something to fetch.
+ *		NOTIFY for queues: a worker tells listeners that there is something to
+ *		fetch.
  *
- * A transaction that notifies takes a lock of the whole cluster at its commit, so those that
- * make tasks ready never do: they leave the queue's name, in shared memory and after
- * their commit (crossing.h), and the sweep queue_notify comes at once. It notifies once for all
- * that came since it looked last. What is lost in a crash is made good by the first
- * look after it, which takes all queues with ready tasks.
+ * A transaction that notifies takes a lock of the whole cluster at its commit,
+ * so transactions that make tasks ready never do: they leave the queue's name,
+ * in shared memory and after their commit (crossing.h), and the sweep
+ * queue_notify runs at once. It notifies once for all that came since it looked
+ * last. After a crash its first run notifies for all queues with ready tasks,
+ * and so replaces the names that were lost.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,7 +37,7 @@
 /* Queues that one run is told of. */
 #define KEYS_MAX 200
 
-/* What this transaction has looked up last; freed with the transaction. */
+/* The channel that this transaction has looked up last; freed with the transaction. */
 typedef struct Memo
 {
 	MemoryContextCallback gone;

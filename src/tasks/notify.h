@@ -14,7 +14,7 @@
  */
 extern void rom_notify_ask(const char *queue);
 
-/* What this transaction knows of channels is to be read again: one was set. */
+/* A channel was set: this transaction has to read channels again. */
 extern void rom_notify_forget(void);
 
 /* Registers the sweep; called once from _PG_init. */

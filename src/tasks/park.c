@@ -3,12 +3,15 @@
  * park.c
  *		Tasks of paused instances: none begins.
  *
- * The turn that pauses an instance parks its tasks that have not begun and those that wait for
- * another attempt; the turn that takes the pause back lets them go on. Between the two, what a
- * task's end would make ready is parked as well (rom_task_is_paused()). What another transaction makes
- * ready, or holds and gives back, while the pause commits is seen by neither: who comes to begin it finds
- * its instance paused, and parks it then (rom_park_task()). A limit that goes on from before the
- * pause, schedule_to_start_timeout, is looked at again after it.
+ * The turn that pauses an instance parks its tasks that have not begun and
+ * those that wait for another attempt; the turn that ends the pause makes them
+ * ready or waiting again. Between the two, tasks that a task's end would make
+ * ready are parked as well (rom_task_is_paused()). A task that another
+ * transaction makes ready, or holds and gives back, while the pause commits is
+ * seen by neither: the process that wants to begin it finds its instance
+ * paused, and parks it then (rom_park_task()). The limit
+ * schedule_to_start_timeout, which runs on during the pause, is checked after
+ * it.
  *
  *-------------------------------------------------------------------------
  */

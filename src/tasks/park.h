@@ -21,8 +21,8 @@ extern bool rom_park_task(const RomTask *task);
 extern void rom_park_init(void);
 
 /*
- * rom_park_orphans has the instances of these tasks run, whose owner is not there any more: their turns pause
- * them, which parks the tasks.
+ * rom_park_orphans has the instances of these tasks run, whose owner was dropped: their turns pause them,
+ * which parks the tasks.
  */
 extern void rom_park_orphans(const pg_uuid_t *ids, int n);
 

@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * poller.h
- *		Programs that fetch from queues, in shared memory: who, what for, when last.
+ *		Programs that fetch from queues, in shared memory: their names, their
+ *		queues, and when they polled last.
  *
- * A hint for people: view pollers, view queues and health(). What does not fit gives way, the one that
- * has not polled for longest first.
+ * A hint for people: view pollers, view queues and health(). When the table is full, the entry that
+ * has not polled for longest is replaced.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,7 +34,7 @@ typedef struct RomPoller
 /* This session, as worker_id, asks for tasks of queue; waits: until there are some. */
 extern void rom_poller_begin(const char *queue, const char *worker_id, bool waits);
 
-/* That call is over, with so many tasks. */
+/* That call has ended, with this many tasks. */
 extern void rom_poller_end(const char *queue, const char *worker_id, int tasks);
 
 /* Copies entry n (0 <= n < rom_poller_count()), if it is of this database. */

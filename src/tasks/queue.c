@@ -37,10 +37,10 @@
 #include "tasks/quota.h"
 #include "tasks/rotation.h"
 
-/* After so long a claim that was unsure of a task looks again. */
+/* Retry delay (ms) of a claim that could not decide about a task. */
 #define UNSURE_MS 100
 
-/* Keys that one claim visits in vain. */
+/* Largest number of keys without a task that one claim visits. */
 #define KEYS_MAX 500
 
 /* Tasks without a key that one claim gives theirs. */
@@ -188,7 +188,7 @@ begin_scan(RomRows *rows, const char *queue, const RomFrontPass *pass)
 	return scan;
 }
 
-/* look_at tells of the row version that was found: is it dead, whatever becomes of transactions under way; may the claimer have it? */
+/* look_at examines the row version that was found: is it dead, however the transactions under way end; may the claim take it? */
 static bool
 look_at(Claiming *c, RomRows *rows, bool *dead)
 {
@@ -291,9 +291,9 @@ begin_keys(RomRows *rows, const char *queue, const char *from, const char *until
 }
 
 /*
- * next_key looks for a task to take with the next key after from, or, if that has none, with one after
- * it: claims one task at the most. Returns the key that it has come to, for which there is nothing more to
- * look at now; NULL when there is none up to until.
+ * next_key looks for a task to take with the next key after from, or, if that has none, with one
+ * after it: claims one task at the most. Returns the key that it has reached, which needs no
+ * further look now; NULL when there is none up to until.
  */
 static char *
 next_key(Claiming *c, RomRows *rows, const char *from, const char *until)
@@ -321,7 +321,7 @@ next_key(Claiming *c, RomRows *rows, const char *from, const char *until)
 
 /*
  * claim_round goes once through the keys that have ready tasks, beginning after the one that was served
- * last, and claims a task of each. False: it has come to an end before.
+ * last, and claims a task of each. False: it ended before that.
  */
 static bool
 claim_round(Claiming *c, int *visits)
@@ -344,7 +344,11 @@ claim_round(Claiming *c, int *visits)
 		*visits += key != NULL && c->count == before ? 1 : 0;
 		wrapped = wrapped || key == NULL;
 		from = key;
-		/* (with too many keys for one claim the next goes on where this ends) */
+
+		/*
+		 * (with too many keys for one claim the next claim continues where
+		 * this one ends)
+		 */
 		if (c->count > before || (key != NULL && *visits == KEYS_MAX))
 			rom_rotation_served(queue, key);
 	}

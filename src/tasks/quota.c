@@ -65,7 +65,7 @@ typedef struct ActivityLimits
 	bool		held;			/* this claim has been refused one */
 } ActivityLimits;
 
-/* What this claim has taken from a bucket. */
+/* A token that this claim has taken from a bucket. */
 typedef struct Spent
 {
 	RomAccount	account;

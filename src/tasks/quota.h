@@ -22,11 +22,10 @@ typedef struct RomClaim
 	TimestampTz booked;			/* in and out: it has booked the token of then
 								 * of a rate limit; 0: none */
 	uint64		booked_of;		/* of which account */
-	TimestampTz retry_at;		/* out: when to look again, though nobody says
-								 * so */
+	TimestampTz retry_at;		/* out: when to look again without being woken */
 } RomClaim;
 
-/* What holds for those who claim from a queue; read once for each claim. */
+/* The limits of a queue; read once for each claim. */
 typedef struct RomQuota RomQuota;
 
 typedef enum RomQuotaAnswer

@@ -1,14 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * revive.c
- *		Canvas: what retry_workflow does with one that has failed.
+ *		Canvas: retry_workflow of a failed canvas.
  *
- * All that failed in a canvas did so because of tasks that are dead now: their
- * groups, and what these were members of. So of a canvas that has failed its dead tasks, its
- * failed groups and all rows of t_canvas_result are kept, and undoing the failure is to delete the rows
- * with an error, to open the failed groups again and to start the dead tasks again, whose rows say what
- * comes after them. What an on_error has started is not part of that: it starts again if its task
- * fails again.
+ * Everything that failed in a canvas failed because of tasks that are dead now:
+ * their groups, and the groups of which these were members. So of a failed
+ * canvas its dead tasks, its failed groups and all rows of t_canvas_result are
+ * kept, and undoing the failure is to delete the rows with an error, to open
+ * the failed groups again and to start the dead tasks again, whose rows hold
+ * their successors. Tasks that an on_error has started are not part of that:
+ * they start again if its task fails again.
  *
  * A canvas can fail in another way, by its execution_timeout or a limit: then tasks are missing that
  * had not begun, or none is dead.

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * revive.h
- *		Canvas: what retry_workflow does with one that has failed.
+ *		Canvas: retry_workflow of a failed canvas.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * rotation.c
- *		Keys of a queue take turns: which one was served last, in shared memory.
+ *		The keys of a queue take turns: shared memory holds the one that was
+ *		served last.
  *
  * A hint: one that is lost lets the queue begin with its first key again.
  * Where the library is not preloaded it is the session's own.

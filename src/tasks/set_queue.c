@@ -38,7 +38,7 @@ check_name(FunctionCallInfo fcinfo, int32 namespace)
 }
 
 /*
- * check_owner raises 42501 unless the current user may change the queue; returns who is to own its row.
+ * check_owner raises 42501 unless the current user may change the queue; returns the owner for its row.
  * *per_key is the path that it has now, or NULL.
  */
 static char *
@@ -211,7 +211,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 
 PG_FUNCTION_INFO_V1(romancy_pause_queue);
 
-/* romancy.pause_queue(name text): nobody fetches from it until resume_queue; what runs goes on */
+/* romancy.pause_queue(name text): no program fetches from it until resume_queue; running tasks continue */
 Datum
 romancy_pause_queue(PG_FUNCTION_ARGS)
 {

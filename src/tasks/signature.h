@@ -55,7 +55,7 @@ extern int64 rom_signature_interval(Jsonb *options, const char *key);
 /* Reads one that was checked; in the current context. */
 extern void rom_signature_read(Jsonb *json, RomSignature *signature);
 
-/* Has one that was checked no task at all, on_error aside? Its result is []. */
+/* Does a checked signature have no task at all, on_error aside? Its result is []. */
 extern bool rom_signature_is_empty(Jsonb *json);
 
 /* Element i of an array. */

@@ -460,8 +460,9 @@ queued_execute(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activ
 }
 
 /*
- * free_tasks locks the tasks of an instance that nobody else has in hand and that no program outside holds
- * a lease on, and returns their ids. *all is how many there are altogether, running ones included.
+ * free_tasks locks the tasks of an instance that no other transaction has locked and no program
+ * outside holds a lease on, and returns their ids. *all is how many there are altogether, running
+ * ones included.
  */
 static int
 free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
@@ -558,7 +559,7 @@ tasks_end(RomTurn *turn, RomStatus status)
 	 */
 }
 
-/* tasks_busy: has anybody one of its tasks in hand? Those that have come free meanwhile are deleted. */
+/* tasks_busy: is one of its tasks running? Those that are free meanwhile are deleted. */
 static bool
 tasks_busy(RomTurn *turn)
 {

@@ -3,8 +3,9 @@
  * state.c
  *		Every statement that changes the state of a task.
  *
- * state.h has the list of transitions. What a change entails (who is woken, what is counted, what the instance gets)
- * is the caller's: task.c, queue.c, lease.c, park.c, execute.c, and outside/.
+ * state.h has the list of transitions. The consequences of a change (wake-ups,
+ * counts, the result for the instance) are left to the caller: task.c, queue.c,
+ * lease.c, park.c, execute.c, and outside/.
  *
  *-------------------------------------------------------------------------
  */

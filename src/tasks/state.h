@@ -10,13 +10,13 @@
  *			  -> WAITING	rom_state_fail(): another attempt later
  *			  -> PARKED		rom_state_release(), rom_state_fail(): its instance is paused
  *			  -> DEAD		rom_state_fail(): no attempt is left
- *			  -> COMMAND	rom_state_command(): workflow code outside asks for something
+ *			  -> COMMAND	rom_state_command(): workflow code outside sends a command
  *			  -> LEFT		rom_state_leave(): its instance has ended, the lease goes on
  *	 WAITING  -> READY		rom_state_promote(), rom_state_ready(): the next attempt is due
  *			  -> READY		rom_state_hold(): it is due, and waits for a limit
  *			  -> PARKED		as READY
  *	 PARKED   -> READY, WAITING		rom_state_unpark(): the pause is over
- *	 COMMAND  -> READY		rom_state_carried_out(): the program is to continue
+ *	 COMMAND  -> READY		rom_state_carried_out(): the program continues
  *	 LEFT	  -> WAITING, DEAD	rom_state_fail(): as RUNNING
  *
  *	 A task begins with rom_state_insert() (READY, WAITING or PARKED). A task that executors run (queue "") fails from
@@ -109,7 +109,7 @@ typedef struct RomTask
 	bool		has_retry_at;	/* rom_task_fail(): when another attempt is to
 								 * begin, if there is one */
 	TimestampTz retry_at;
-	int64		delay_us;		/* rom_task_insert(): not before so much
+	int64		delay_us;		/* rom_task_insert(): not before this much
 								 * later; then start_by does not count */
 	ItemPointerData locked;		/* where its row stands, if this transaction
 								 * has locked it and knows */
@@ -171,7 +171,10 @@ extern void rom_state_release(const RomTask *task);
  */
 extern void rom_state_fail(const RomTask *task, TimestampTz due, int32 attempt, TimestampTz started, Jsonb *errors);
 
-/* Leaves a command of workflow code outside in its task; and makes the task ready when that was carried out: false if it has no command. *priority: the task's. */
+/*
+ * Leaves a command of workflow code outside in its task; and makes the task ready when that was carried out: false if
+ * it has no command. *priority: the task's.
+ */
 extern void rom_state_command(const pg_uuid_t *id, Jsonb *command);
 extern bool rom_state_carried_out(const pg_uuid_t *id, int32 *priority);
 

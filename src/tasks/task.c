@@ -3,9 +3,9 @@
  * task.c
  *		Tasks as rows: made, read, ended.
  *
- * The outcome of a task is a row in its instance's inbox and is written in
- * the transaction that deletes the task's row (or marks it dead). Who does so
- * holds the row's lock and has seen the fence, so it happens once.
+ * The outcome of a task is a row in its instance's inbox and is written in the
+ * transaction that deletes the task's row (or marks it dead). That transaction
+ * holds the row's lock and has checked the fence, so it happens once.
  *
  *-------------------------------------------------------------------------
  */

@@ -23,7 +23,7 @@ extern void rom_task_define(RomTask *task, RomActivity *activity, TimestampTz *s
 /* Inserts a task that is ready (or parked: task->state), giving it an id, and notes its wake-up. Engine scope needed, as in all below. */
 extern void rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by);
 
-/* Is the instance paused? What would become ready is parked then (park.c). */
+/* Is the instance paused? Then a task that would become ready is parked (park.c). */
 extern bool rom_task_is_paused(const pg_uuid_t *instance_id);
 
 /* The columns that rom_task_read() reads, of table t_task as t. */
@@ -54,7 +54,10 @@ extern RomTask *rom_task_of(TupleTableSlot *row);
 /* Is the instance not final? *status is its status, if it is there. */
 extern bool rom_task_live(const pg_uuid_t *instance_id, RomStatus *status);
 
-/* Makes the task, whose row has just become a ready one, known to those who fetch from its queue, or to executors. Its queue, priority and id count. */
+/*
+ * Makes the task, whose row has just become a ready one, known to those who fetch from its queue, or to executors.
+ * Its queue, priority and id count.
+ */
 extern void rom_task_wake(RomTask *task, Oid owner);
 
 /* Deletes its row. */
@@ -74,7 +77,7 @@ extern void rom_task_deliver(RomTask *task, Oid owner, Jsonb *result,
 /* The attempt succeeded: the row goes, the result is handed on. */
 extern void rom_task_succeed(RomTask *task, Oid owner, Jsonb *result);
 
-/* How a failed attempt goes on. */
+/* What follows a failed attempt. */
 typedef enum RomTaskRetry
 {
 	ROM_TASK_RETRY_POLICY,		/* as the policy says */
@@ -83,19 +86,22 @@ typedef enum RomTaskRetry
 								 * are left */
 } RomTaskRetry;
 
-/* The attempt (task->attempt is its number) failed: another one later, or the task is dead and its error is handed on, or its instance is paused with it. */
+/*
+ * The attempt (task->attempt is its number) failed: another one later, or the task is dead and its error is handed
+ * on, or its instance is paused with it.
+ */
 extern void rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 						  Jsonb *error, RomTaskRetry retry);
 
 /* The policy of a task by its activity's name (as defined now) and its own retry. */
 extern RomRetryPolicy rom_task_policy(RomTask *task);
 
-/* What delivers a canvas's tasks; frames.c, set by canvas.c. */
+/* The function that delivers the outcomes of a canvas's tasks: of frames.c, set by canvas.c. */
 typedef void (*RomCanvasDeliver) (RomTask *task, Oid owner, Jsonb *result,
 								  Jsonb *error);
 extern void rom_task_on_canvas(RomCanvasDeliver deliver);
 
-/* A task whose row says that it runs does not any more: its place is free at the commit. Does nothing for one that is not in a queue. */
+/* A task that is RUNNING in its row has ended: its place is free at the commit. Does nothing for one that is not in a queue. */
 extern void rom_task_ended(const RomTask *task);
 
 #endif							/* ROM_TASK_H */
