@@ -7,7 +7,7 @@ SET LOCAL default_tablespace TO '';
 SET LOCAL default_table_access_method TO heap;
 
 /*
- * A schema of this name that somebody else has made, or has put something into, or may, is refused: a function
+ * A schema of this name that another role has made, has put something into, or may put something into, is refused: a function
  * in it, such as romancy.grant_usage(text), would be called by those who mean ours.
  */
 DO $guard$

@@ -2,7 +2,7 @@
  * Base tables of the engine. They are not API: views and types own the plain
  * names, these begin with t_. No foreign keys (they would take row locks that
  * block), no triggers. Only the executor that holds an instance's row lock
- * changes its row; everybody else puts a request into its inbox.
+ * changes its row; all others put a request into its inbox.
  */
 CREATE TYPE romancy.t_status AS ENUM (
 	'pending', 'running', 'waiting_for_timer', 'waiting_for_message',
@@ -55,7 +55,7 @@ CREATE TABLE romancy.t_namespace (
 	namespace_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	name text NOT NULL UNIQUE);
 COMMENT ON SEQUENCE romancy.t_namespace_namespace_id_seq IS 'Numbers of namespaces';
-COMMENT ON TABLE romancy.t_namespace IS 'What names of definitions, channels, events, groups, queues and schedules belong to';
+COMMENT ON TABLE romancy.t_namespace IS 'Namespaces, to which names of definitions, channels, events, groups, queues and schedules belong';
 
 CREATE TABLE romancy.t_grant (
 	role text,
@@ -231,11 +231,11 @@ CREATE TABLE romancy.t_inbox (
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (instance_id, id));
 COMMENT ON SEQUENCE romancy.t_inbox_id_seq IS 'Order in which things have arrived';
-COMMENT ON TABLE romancy.t_inbox IS 'What has arrived for instances and is applied by their next turn';
+COMMENT ON TABLE romancy.t_inbox IS 'Requests and results that have arrived for instances; their next turn applies them';
 
 CREATE TABLE romancy.t_value (
 	instance_id uuid,
 	key text,
 	value jsonb,
 	PRIMARY KEY (instance_id, key));
-COMMENT ON TABLE romancy.t_value IS 'What handlers put with romancy.set_value';
+COMMENT ON TABLE romancy.t_value IS 'Values that handlers put with romancy.set_value';

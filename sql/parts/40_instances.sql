@@ -19,7 +19,7 @@ COMMENT ON FUNCTION romancy.may_access(text, oid, boolean) IS 'Internal: may tha
 CREATE FUNCTION romancy.monitor()
 RETURNS boolean LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_monitor';
 REVOKE ALL ON FUNCTION romancy.monitor() FROM PUBLIC;
-COMMENT ON FUNCTION romancy.monitor() IS 'Who may execute this sees the instances of all roles; see romancy.grant_usage';
+COMMENT ON FUNCTION romancy.monitor() IS 'A role that may execute this sees the instances of all roles; see romancy.grant_usage';
 
 CREATE FUNCTION romancy.start_workflow(
 	name text,
@@ -184,4 +184,4 @@ COMMENT ON FUNCTION romancy.get_archived_history(uuid, bigint, int)
 CREATE FUNCTION romancy.get_value(instance_id uuid, key text)
 RETURNS jsonb LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_get_value';
 REVOKE ALL ON FUNCTION romancy.get_value(uuid, text) FROM PUBLIC;
-COMMENT ON FUNCTION romancy.get_value(uuid, text) IS 'What an instance''s handler last put under a key';
+COMMENT ON FUNCTION romancy.get_value(uuid, text) IS 'The value that an instance''s handler put under a key last';

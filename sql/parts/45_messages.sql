@@ -70,7 +70,7 @@ CREATE INDEX t_message_open ON romancy.t_message (namespace, channel, id) WHERE 
 CREATE INDEX t_message_xid ON romancy.t_message (namespace, channel, xid) WHERE kind <> 'd';
 CREATE INDEX t_message_published ON romancy.t_message (published_at) WHERE kind = 'o';
 COMMENT ON SEQUENCE romancy.t_message_id_seq IS 'Ids of messages';
-COMMENT ON TABLE romancy.t_message IS 'Messages that somebody has still to receive, or may';
+COMMENT ON TABLE romancy.t_message IS 'Messages that were not received yet';
 
 /* received: kept so that it is not added again, as long as the subscription is not settled (src/messages/subscription.c). */
 CREATE TABLE romancy.t_delivery (
@@ -151,7 +151,7 @@ CREATE FUNCTION romancy.group_members(name text)
 RETURNS SETOF uuid LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_group_members';
 COMMENT ON FUNCTION romancy.group_members(text) IS 'The live instances that are members of a group';
 
-/* depth: messages that somebody has still to receive. A role sees channels that its instances subscribe to. */
+/* depth: messages that a subscriber has still to receive. A role sees channels that its instances subscribe to. */
 CREATE VIEW romancy.channels WITH (security_barrier) AS
 	WITH readable AS MATERIALIZED (
 		SELECT s.namespace, s.channel, s.mailbox, s.mode,
@@ -193,7 +193,7 @@ COMMENT ON VIEW romancy.channels IS 'Channels with subscribers or undelivered me
 COMMENT ON COLUMN romancy.channels.namespace IS 'The namespace that it belongs to';
 COMMENT ON COLUMN romancy.channels.channel IS 'Name of the channel';
 COMMENT ON COLUMN romancy.channels.mode IS 'broadcast or competing, while it has live subscribers of these';
-COMMENT ON COLUMN romancy.channels.depth IS 'Messages that somebody has still to receive';
+COMMENT ON COLUMN romancy.channels.depth IS 'Messages that a subscriber has still to receive';
 COMMENT ON COLUMN romancy.channels.oldest_message IS 'When the oldest of them was published';
 COMMENT ON COLUMN romancy.channels.subscribers IS 'Live instances that have subscribed';
 COMMENT ON COLUMN romancy.channels.waiting IS 'Those of them that wait for a message now';

@@ -52,7 +52,7 @@ CREATE VIEW romancy.sweeps WITH (security_barrier) AS
 SELECT s.name, s."interval", s.last_run, s.rows, s.total_rows, s.runs, s.duration, s.next_due, s.skipped, s.errors
 FROM romancy.t_sweeps() s;
 COMMENT ON VIEW romancy.sweeps IS
-	'What the schedulers of this database do now and then, since the server started';
+	'Periodic work of the schedulers of this database, and its counts since the server started';
 COMMENT ON COLUMN romancy.sweeps.name IS 'Name of the sweep';
 COMMENT ON COLUMN romancy.sweeps.last_run IS 'When it ran last';
 COMMENT ON COLUMN romancy.sweeps.total_rows IS 'Rows that all runs handled';

@@ -129,7 +129,7 @@ COMMENT ON FUNCTION romancy.set_queue(text, int, text, text, text) IS 'Set a que
 
 CREATE FUNCTION romancy.pause_queue(name text)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_pause_queue';
-COMMENT ON FUNCTION romancy.pause_queue(text) IS 'Let nobody fetch from a queue until romancy.resume_queue';
+COMMENT ON FUNCTION romancy.pause_queue(text) IS 'Stop programs from fetching from a queue until romancy.resume_queue';
 
 CREATE FUNCTION romancy.resume_queue(name text)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_resume_queue';
@@ -200,7 +200,7 @@ COMMENT ON COLUMN romancy.activity_tasks.heartbeat_at IS 'The last heartbeat of 
 COMMENT ON COLUMN romancy.activity_tasks.due_at IS 'The end of the lease, the next attempt, or when it must have begun';
 COMMENT ON COLUMN romancy.activity_tasks.input IS 'Its input';
 COMMENT ON COLUMN romancy.activity_tasks.errors IS 'Errors of earlier attempts, the last 20';
-COMMENT ON COLUMN romancy.activity_tasks.last_details IS 'What the last heartbeat told';
+COMMENT ON COLUMN romancy.activity_tasks.last_details IS 'The details that came with the last heartbeat';
 COMMENT ON COLUMN romancy.activity_tasks.pid IS 'The server process that runs it, of one that runs in the database';
 
 CREATE VIEW romancy.queues WITH (security_barrier) AS
@@ -234,7 +234,7 @@ COMMENT ON COLUMN romancy.queues.name IS 'Name of the queue';
 COMMENT ON COLUMN romancy.queues.max_concurrency IS 'How many tasks may run at a time; with per_key, of each key';
 COMMENT ON COLUMN romancy.queues.rate_limit IS 'How many may begin in a time, such as 100/m; with per_key, of each key';
 COMMENT ON COLUMN romancy.queues.per_key IS 'The path into the input whose values have limits of their own';
-COMMENT ON COLUMN romancy.queues.paused IS 'Whether nobody may fetch from it';
+COMMENT ON COLUMN romancy.queues.paused IS 'Whether it is paused: no program can fetch from it';
 COMMENT ON COLUMN romancy.queues.ready IS 'Tasks to be fetched';
 COMMENT ON COLUMN romancy.queues.running IS 'Tasks that programs have claimed';
 COMMENT ON COLUMN romancy.queues.waiting IS 'Tasks that wait for their next attempt, or whose instance is paused';

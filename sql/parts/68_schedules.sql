@@ -126,7 +126,7 @@ COMMENT ON COLUMN romancy.schedules.cron IS 'The expression; romancy.describe_sc
 COMMENT ON COLUMN romancy.schedules.timezone IS 'In which the expression is read';
 COMMENT ON COLUMN romancy.schedules.workflow IS 'The workflow that is started';
 COMMENT ON COLUMN romancy.schedules.input IS 'Its input';
-COMMENT ON COLUMN romancy.schedules.overlap IS 'What happens to a time while the run before lives';
+COMMENT ON COLUMN romancy.schedules.overlap IS 'The fate of a time at which an earlier run is live';
 COMMENT ON COLUMN romancy.schedules.catch_up IS 'How old a missed time may be to be run still; null: any age';
 COMMENT ON COLUMN romancy.schedules.jitter IS 'Up to how much later than their times runs start';
 COMMENT ON COLUMN romancy.schedules.pause_on_failure IS 'After how many failed runs in a row it pauses itself';

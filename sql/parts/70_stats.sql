@@ -18,7 +18,7 @@ FROM romancy.t_stat(0) s
 LEFT JOIN romancy.t_workflow w ON w.def_id = s.id
 LEFT JOIN romancy.t_namespace n ON n.namespace_id = s.namespace;
 COMMENT ON VIEW romancy.stat_workflows IS
-	'What the workflows of this database have done and cost, by version and owner; kept over a clean restart';
+	'Counts and costs of the workflows of this database, by version and owner; kept over a clean restart';
 COMMENT ON COLUMN romancy.stat_workflows.namespace IS 'The namespace that they belong to';
 COMMENT ON COLUMN romancy.stat_workflows.workflow IS 'Name of the workflow';
 COMMENT ON COLUMN romancy.stat_workflows.version IS 'Its version; null when that was dropped';
@@ -44,7 +44,7 @@ SELECT n.name AS namespace, s.name AS activity, s.owner, s.c0 AS calls, s.c1 AS 
 FROM romancy.t_stat(1) s
 LEFT JOIN romancy.t_namespace n ON n.namespace_id = s.namespace;
 COMMENT ON VIEW romancy.stat_activities IS
-	'What the activities of this database have done and cost, by owner of the instances; kept over a clean restart';
+	'Counts and costs of the activities of this database, by owner of the instances; kept over a clean restart';
 COMMENT ON COLUMN romancy.stat_activities.namespace IS 'The namespace that the name belongs to';
 COMMENT ON COLUMN romancy.stat_activities.activity IS 'Name of the activity';
 COMMENT ON COLUMN romancy.stat_activities.owner IS 'For whose instances they ran; null when the role is gone';

@@ -108,5 +108,5 @@ SELECT string_agg(m.text, '' ORDER BY m.n) FROM (
 	FROM (SELECT v.n, v.name, v.type, v.help, v.labels, v.value FROM v) AS v
 	GROUP BY v.n, v.name, v.type, v.help) AS m;
 END;
-COMMENT ON FUNCTION romancy.metrics() IS 'What the statistics and health say, in the text format of Prometheus; of workflows that the caller may see';
+COMMENT ON FUNCTION romancy.metrics() IS 'Statistics and health in the text format of Prometheus, of workflows that the caller may see';
 REVOKE ALL ON FUNCTION romancy.metrics() FROM PUBLIC;

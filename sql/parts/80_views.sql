@@ -158,6 +158,6 @@ CREATE VIEW romancy.namespaces WITH (security_barrier) AS
 REVOKE ALL ON romancy.namespaces FROM PUBLIC;
 COMMENT ON VIEW romancy.namespaces IS 'Namespaces and who may use them';
 COMMENT ON COLUMN romancy.namespaces.namespace IS 'Name of the namespace';
-COMMENT ON COLUMN romancy.namespaces.role IS 'The role that it is granted to; null: to nobody';
+COMMENT ON COLUMN romancy.namespaces.role IS 'The role that it is granted to; null: to no role';
 COMMENT ON COLUMN romancy.namespaces.define IS 'Whether the role may define and set there, not only start, steer and see';
 COMMENT ON COLUMN romancy.namespaces.is_current IS 'Whether names mean this namespace here and now';

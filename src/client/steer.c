@@ -136,8 +136,8 @@ romancy_retry_workflow(PG_FUNCTION_ARGS)
 				 errhint("%s", ROM_STATUS_IS_FINAL(head.status) ?
 						 "Use romancy.fork_workflow to start a new instance with a part of its history." :
 						 head.status == ROM_STATUS_PAUSED ?
-						 "Use romancy.resume_workflow to let it go on." :
-						 "It goes on by itself.")));
+						 "Use romancy.resume_workflow to continue it." :
+						 "It continues by itself.")));
 	if (head.flags & ROM_HAS_COMPENSATED)
 		compensated(id);
 	rom_engine_begin(&engine);

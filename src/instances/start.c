@@ -190,7 +190,7 @@ refuse_continued(const pg_uuid_t *id)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("the id \"%s\" is still in use", rom_uuid_text(id)),
-				 errdetail("The workflow instance of that id was deleted, but one that continues it is there."),
+				 errdetail("The workflow instance of that id was deleted, but its successor by recur still exists."),
 				 errhint("Use another id.")));
 }
 

@@ -398,7 +398,7 @@ set_one(Profile *profile, int i, GucAction action)
 		return;
 	profile->told = true;
 	ereport(LOG,
-			(errmsg("workflows that began with \"%s\" set to \"%s\" go on without it",
+			(errmsg("workflows that began with \"%s\" set to \"%s\" continue without it",
 					names[i], profile->texts[i]),
 			 errdetail("This server does not accept the value any more."),
 			 errhint("If a replay differs, the instance is paused with RM003.")));

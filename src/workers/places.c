@@ -171,7 +171,7 @@ no_process(TimestampTz now)
 	ereport(LOG,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("out of background worker slots"),
-			 errdetail("romancy goes on with fewer than %d workers.", nplaces),
+			 errdetail("romancy continues with fewer than %d workers.", nplaces),
 			 errhint("You might need to increase %s.",
 					 "max_worker_processes")));
 }

@@ -84,7 +84,7 @@ rom_setback_look(void)
 		if (step >= STEP_MIN)
 		{
 			ereport(LOG,
-					(errmsg("the clock was set back by %lld s; all databases are scanned for workflows that would wait for so long",
+					(errmsg("the clock was set back by %lld s; all databases are scanned for workflows that would wait that much longer",
 							(long long) (step / USECS_PER_SEC))));
 			rom_ready_earlier(step);
 			move_roster(step, now);
