@@ -5,9 +5,9 @@
  *
  * Engine statements run as the extension's owner, because users have no rights
  * on the base tables, and under a search_path of pg_catalog alone, because a
- * database owner can put an operator "=" of his own in front of it.
- * Up to PostgreSQL 16 the path is overridden by PushOverrideSearchPath,
- * which is cheaper than a GUC nest level; 17 dropped that and has a cache instead.
+ * database owner can put another operator "=" in front of it. Up to PostgreSQL
+ * 16 the path is overridden by PushOverrideSearchPath, which is cheaper than a
+ * GUC nest level; 17 dropped that and has a cache instead.
  *
  *-------------------------------------------------------------------------
  */

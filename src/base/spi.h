@@ -90,7 +90,7 @@ extern Datum rom_value_copy(const RomRowSet *set, uint64 row, int col, bool *isn
 extern Oid	rom_extension_oid(void);
 extern Oid	rom_extension_owner(void);
 
-/* Locks the extension against DROP EXTENSION until the transaction's end; false when it is not (any more) there. */
+/* Locks the extension against DROP EXTENSION until the transaction's end; false when it does not exist (any more). */
 extern bool rom_extension_lock(void);
 
 /* Oid of a relation or a type in schema romancy, by name; cached with the extension's oid. Error if it is missing. */

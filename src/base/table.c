@@ -291,11 +291,10 @@ rom_table_next_id(const char *sequence)
 }
 
 /*
- * seize takes the tuple's heavyweight lock if no other transaction locks or
- * changes the row version at this moment. heap_update() has to be called so that
- * it waits, so those who do not want to hold this lock during their update: they
- * keep out each other, and anybody else they would wait for began after this
- * look.
+ * seize takes the tuple's heavyweight lock if no other transaction locks or changes the row version
+ * at this moment. heap_update() can only be called so that it waits, so callers that do not want to
+ * wait hold this lock during their update: they exclude each other, and any other transaction for
+ * which they would wait began after this check.
  */
 static TM_Result
 seize(Relation rel, TupleTableSlot *row)

@@ -346,7 +346,7 @@ write_version(const WorkflowDefinition *def, Oid role)
  * and queue is needed, all others may be null: execution_timeout (from the start,
  * longer than 0), retention (of finished instances; null: romancy.retention),
  * on_event (a CloudEvent type that starts it). Errors: RM012 for what is wrong
- * with it, 42501 where somebody else owns the name, the caller may not define in the namespace, or may not
+ * with it, 42501 where another role owns the name, the caller may not define in the namespace, or may not
  * execute the handler, RM004 in a workflow.
  */
 Datum
@@ -555,7 +555,7 @@ activity_in_use(int32 namespace, const char *name, Datum *values)
 /*
  * romancy.drop_activity(name text) -> void
  *
- * Drops a definition. Errors: RM001 unknown, 42501 where somebody else owns it,
+ * Drops a definition. Errors: RM001 unknown, 42501 where another role owns it,
  * RM010 while a live instance waits for it, RM004 in a workflow.
  */
 Datum

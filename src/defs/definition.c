@@ -501,8 +501,8 @@ too_many_resolved(const RomNameKey *key)
 
 /*
  * record_resolved stores what an undefined name resolved to, and returns its
- * def_id. Those who do the same in transactions that overlap get a row each:
- * that does no harm, whereas one row for all would make them wait for each other.
+ * def_id. Transactions that overlap and do the same get a row each: that does no
+ * harm, whereas one row for all would make them wait for each other.
  */
 static int32
 record_resolved(const RomNameKey *key, const char *signature)

@@ -156,7 +156,7 @@ extern HTAB *rom_definition_table(const char *label, Size keysize,
 
 /*
  * Counters, from 1, of changes of t_workflow and t_activity, and of functions and
- * schemas: what was read under another count is to be read again.
+ * schemas: entries that were read under another count have to be read again.
  */
 extern uint64 rom_definition_count(void);
 extern uint64 rom_definition_names(void);

@@ -254,9 +254,9 @@ rom_handler_body_hash(Oid funcid)
 }
 
 /*
- * rom_handler_record_path writes a search_path the way it is recorded: "$user" is who
- * names it now and not who runs it later, and pg_temp, where anybody's session
- * could put objects in front, is left out (evaluation puts it last).
+ * rom_handler_record_path writes a search_path the way it is recorded: "$user" is the role that
+ * names it now, not the one that runs it later, and pg_temp, where any session could put objects in
+ * front, is left out (evaluation puts it last).
  */
 char *
 rom_handler_record_path(const char *path, Oid role)

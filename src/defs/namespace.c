@@ -5,8 +5,9 @@
  *
  * A call must not cost a look-up of its namespace: what was found is kept until
  * one of the things that it follows from changes. A counter says so: it grows
- * with each relcache invalidation of t_namespace or t_grant (sent by those who
- * change them), with each change of a role or a membership, and with the setting.
+ * with each relcache invalidation of t_namespace or t_grant (sent with each
+ * change of their rows), with each change of a role or a membership, and with
+ * the setting.
  *
  *-------------------------------------------------------------------------
  */
@@ -205,7 +206,7 @@ rom_namespace_make(const char *name)
 	return id;
 }
 
-/* has_role says whether what is granted to a role is the user's: a superuser has, without asking by name, only the roles that he is a member of. */
+/* has_role says whether what is granted to a role is the user's: a superuser has, without asking by name, only the roles of which it is a member. */
 static bool
 has_role(Oid user, const char *role, bool by_name)
 {
@@ -353,7 +354,7 @@ resolve(bool missing_ok, bool *define)
 	}
 	else if (is_superuser && (setting[0] != '\0' || list == NIL))
 	{
-		/* one without a grant: his own, or whichever he names that is there */
+		/* one without a grant: its own, or any existing one that it names */
 		if (setting[0] != '\0' && strcmp(setting, name) != 0)
 			id = by_name(setting);
 		else if (missing_ok || RecoveryInProgress())

@@ -20,8 +20,8 @@ typedef struct RomBucket
 	int64		period;			/* microseconds */
 	double		left;			/* tokens */
 	TimestampTz at;				/* the time at which that many were left */
-	TimestampTz booked;			/* up to when the tokens to come are booked by
-								 * those who wait */
+	TimestampTz booked;			/* until when coming tokens are booked by
+								 * waiting askers */
 } RomBucket;
 
 /* The first use: left tokens were left at an instant, which may be to come. */

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * roster.c
- *		Who is there: the workers and the databases, in shared memory.
+ *		The processes that exist: the workers and the databases, in shared
+ *		memory.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * roster.h
- *		Who is there: the workers and the databases, in shared memory.
+ *		The processes that exist: the workers and the databases, in shared
+ *		memory.
  *
  * All of it is guarded by one spinlock, the mutex, which guards the ready
  * ring too (ready.c): so a worker that goes to sleep or leaves, and a commit
@@ -197,7 +198,7 @@ extern bool rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
 extern bool rom_roster_wake_scheduler_locked(RomRoster *roster, Oid dbid,
 											 RomLatches *latches);
 
-/* A database is to be scanned for work. announce: its extension came, or changed. */
+/* A database has to be scanned for work. announce: its extension came, or changed. */
 extern void rom_roster_scan(Oid dbid, bool announce);
 
 /* A database is to run a sweep by due. */

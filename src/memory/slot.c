@@ -65,7 +65,7 @@ typedef struct Slot
 	uint32		again;			/* bit per instance: to be run again */
 	bool		kept;			/* kept_id is run outside of any transaction
 								 * that locks it */
-	bool		kept_again;		/* it is to be run again after that */
+	bool		kept_again;		/* it has to run again after that */
 	pg_uuid_t	kept_id;
 	pg_uuid_t	ids[ROM_BATCH_MAX];
 } Slot;

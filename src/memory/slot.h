@@ -106,8 +106,8 @@ extern bool rom_slot_mark_again(const pg_uuid_t *id);
 extern bool rom_slot_busy(const pg_uuid_t *id);
 
 /*
- * Does another process of this database run turns or tasks of this owner's now? When one of them is over,
- * who waits for the key (waiter.h) is woken. Without shared memory: never.
+ * Does another process of this database run turns or tasks of this owner's now? When one of them
+ * has ended, the sessions that wait for the key (waiter.h) are woken. Without shared memory: never.
  */
 extern bool rom_slot_owner_busy(Oid owner);
 extern uint64 rom_slot_owner_key(Oid owner);

@@ -67,7 +67,7 @@ put_entry(const void *entry)
 	set->entries[way] = *stat;
 }
 
-/* The format is to be raised with every change of RomStat, or of the meaning of its numbers. */
+/* Raise the format's number with every change of RomStat, or of the meaning of its numbers. */
 static const RomKeep keep = {
 	.file = "pg_stat/romancy.stat",
 	.magic = 0x526f6d53,

@@ -214,8 +214,8 @@ notify(Bucket *bucket, bool any, uint64 key, int number)
 	int			i;
 
 	/*
-	 * what is told here was done before who registers now looks, or he is
-	 * seen
+	 * the caller's change was made before a session that registers now looks,
+	 * or that session is seen here
 	 */
 	pg_memory_barrier();
 	if (*(volatile int *) &bucket->first == NOBODY)

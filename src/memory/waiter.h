@@ -27,7 +27,7 @@ extern void rom_waiter_unregister(void);
  */
 extern bool rom_waiter_sleep(TimestampTz until);
 
-/* Wakes those who wait for key; called by the commit hook. Does not raise. */
+/* Wakes the sessions that wait for key; called by the commit hook. Does not raise. */
 extern void rom_waiter_notify(uint64 key);
 
 /* The same for some of them at the most. One that was woken and leaves without having looked again hands it on. */

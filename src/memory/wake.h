@@ -46,7 +46,7 @@ extern void rom_wake_sweep(int sweep, TimestampTz due);
 /* Wake sessions that wait for key (waiter.h). */
 extern void rom_wake_key(uint64 key);
 
-/* Wake one more of those who wait for key: there is one thing more to take. */
+/* Wake one more session that waits for key: there is one thing more to take. */
 extern void rom_wake_one(uint64 key);
 
 /* One of the ends that key (fanin.h) counts: the last one makes the instance ready. */

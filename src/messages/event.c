@@ -270,10 +270,10 @@ PG_FUNCTION_INFO_V1(romancy_raise_event);
  * event_time timestamptz, datacontenttype text, data_binary bytea, extensions jsonb,
  * instance_id uuid) -> text
  *
- * A CloudEvent comes in, in the caller's transaction: for those who wait for its type
- * (or the instance named, which may begin to wait later), and for workflows that are
- * defined on it. Returns its id, a new one by default. One that came before, or for an
- * unknown or finished instance, is ignored. Errors: RM011 too large, RM012 names.
+ * A CloudEvent comes in, in the caller's transaction: for instances that wait for its type (or the
+ * instance named, which may begin to wait later), and for workflows that are defined on it. Returns
+ * its id, a new one by default. One that came before, or for an unknown or finished instance, is
+ * ignored. Errors: RM011 too large, RM012 names.
  */
 Datum
 romancy_raise_event(PG_FUNCTION_ARGS)

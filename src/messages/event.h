@@ -34,8 +34,8 @@ typedef struct RomCloudEvent
 } RomCloudEvent;
 
 /*
- * Takes an event in: for those who wait for its type, and for workflows defined on it. One that came
- * before (same source and id) is ignored, and so is an unknown target. Returns the event's id.
+ * Takes an event in: for instances that wait for its type, and for workflows defined on it. One that
+ * came before (same source and id) is ignored, and so is an unknown target. Returns the event's id.
  */
 extern char *rom_event_raise(const RomCloudEvent *event);
 

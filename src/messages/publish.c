@@ -91,7 +91,7 @@ execute_latest(RomRowSet *set, RomStatement *stmt, Datum *values)
 	return rows;
 }
 
-/* find_subscribers makes a uuid[] of the mailboxes of those who broadcast, and notes the waiting ones as ready. */
+/* find_subscribers makes a uuid[] of the mailboxes of broadcast subscribers, and notes the waiting ones as ready. */
 static int
 find_subscribers(int32 namespace, const char *channel, Datum *mailboxes)
 {

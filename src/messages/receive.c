@@ -244,8 +244,8 @@ rom_receive_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	}
 
 	/*
-	 * a subscription made just now is committed first: what crossed it is
-	 * found after that
+	 * a subscription made just now is committed first: a message that
+	 * overlapped it is found after that
 	 */
 	if (turn->out.commit_now && !turn->how.in_block)
 	{

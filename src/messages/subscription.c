@@ -8,11 +8,12 @@
  * commits after the subscription's snapshot. Publishers have their xid before
  * they look. So a message is the subscriber's if its xid was not over for the
  * subscription's snapshot, whether its publisher saw the subscription, and
- * wrote the delivery, or not. A later look adds the deliveries that are missing;
- * to be able to tell, one that was received stays as a mark meanwhile. From the
- * first look after the subscription's commit on, only transactions that have
- * begun by then (xid below bound) can have crossed it; when all of these are
- * over, the subscription is settled: its snapshot and the marks are forgotten.
+ * wrote the delivery, or not. A later look adds the deliveries that are
+ * missing; to be able to tell, one that was received stays as a mark meanwhile.
+ * From the first look after the subscription's commit on, only transactions
+ * that have begun by then (xid below bound) can have overlapped it; when all of
+ * these are over, the subscription is settled: its snapshot and the marks are
+ * forgotten.
  *
  * Deliveries go to the subscription's mailbox. When its instance continues in another
  * one, the subscription names that, and the mailbox stays: a publisher that sees the
@@ -47,7 +48,7 @@
 #include "turn/replay.h"
 #include "turn/turn.h"
 
-/* The messages m that crossed subscription s. */
+/* The messages m that overlapped subscription s. */
 #define CROSSED_SQL \
 	" ON m.namespace = s.namespace AND m.channel = s.channel AND m.kind <> " ROM_SQL_MESSAGE_DIRECT " AND m.xid >= pg_snapshot_xmin(s.snapshot)" \
 	" AND (s.bound IS NULL OR m.xid < s.bound) AND m.xid <> s.xid" \
@@ -90,8 +91,9 @@ rom_subscription_make(RomTurn *turn, const char *channel, RomMode mode)
 		"  WHERE s.mode <> excluded.mode RETURNING 1),"
 
 		/*
-		 * written for an earlier subscription, by a publisher that crossed
-		 * its end; but what it was sent before its failure is to be received
+		 * written for an earlier subscription, by a publisher that overlapped
+		 * its end; but messages that it was sent before its failure can still
+		 * be received
 		 */
 		" old AS (DELETE FROM romancy.t_delivery WHERE mailbox = $4 AND channel = $2"
 		"  AND EXISTS (SELECT FROM made) AND NOT EXISTS (SELECT FROM was WHERE mode = 'kept'))"

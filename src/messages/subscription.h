@@ -39,7 +39,7 @@ extern void rom_subscription_spawned(RomTurn *turn, const char *channel,
 									 int change);
 
 /*
- * Adds the deliveries of messages that crossed the subscription. wait: for
+ * Adds the deliveries of messages that overlapped the subscription. wait: for
  * another process that does so at the moment; else that one is left to it.
  * Returns how many there were.
  */

@@ -4,9 +4,9 @@
  *		The sweeps "messages" and "channel_cleanup".
  *
  * "messages" looks at the channels that crossing.c names: late fan-out to
- * subscriptions that a publishing transaction crossed, and waking those who
- * wait for what is there. Now and then, and when asked for, it looks at
- * all who wait: the safety net.
+ * subscriptions that overlapped a publishing transaction, and waking instances
+ * that wait for messages that exist. Now and then, and when asked for, it looks
+ * at all who wait: the safety net.
  *
  *-------------------------------------------------------------------------
  */
@@ -395,9 +395,9 @@ clean_channels(const RomSweepArgs *args)
 #define RECEIVES_SQL "(i.wake_at IS NOT NULL OR i.status = 'failed' AND i.flags & " ROM_SQL_HAS_COMPENSATED " = 0)"
 
 /*
- * clean_direct deletes messages to instances that have ended and cannot be retried: sent by a transaction
- * that crossed the end. A mailbox is that of a live instance if that is the first of its
- * generations, or the last of several.
+ * clean_direct deletes messages to instances that have ended and cannot be retried: sent by a
+ * transaction that overlapped the end. A mailbox is that of a live instance if that is the first of
+ * its generations, or the last of several.
  */
 static int64
 clean_direct(const RomSweepArgs *args)

@@ -8,9 +8,9 @@
  * its code, records the activities that it ran itself, and gives the instance
  * back with a command: sleep, receive, run an activity, complete, fail.
  *
- * In the place of a handler stands romancy.outside(), which carries the command
- * out in the executor with the calls that any handler has, and then makes
- * the task ready again. So all that holds for handlers (waits, cancel, pause,
+ * romancy.outside() takes the place of a handler. It carries the command out in
+ * the executor with the calls that any handler has, and then makes the task
+ * ready again. So all that holds for handlers (waits, cancel, pause,
  * compensations, time limits) holds for these as well; what it does not do is
  * check the replay, which is the program's business.
  *

@@ -443,7 +443,7 @@ drain(Drain *d)
 		}
 		d->turns += turns;
 
-		/* those who run what they wait for do so by the wall clock */
+		/* others that run the work they wait for use the wall clock */
 		if (advanced)
 			turns -= d->held;
 		if (turns > 0)

@@ -1,19 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * unused.c
- *		Rows that no instance needs any more go: a part of the sweep "retention".
+ *		Deletes rows that no instance needs any more: a part of the sweep
+ *		"retention".
  *
  * A start of an undefined name, and the first turn of an instance, refer to a row of t_workflow or of
  * t_settings that the backend has cached, without a look at the table or a lock. So a row cannot be deleted
  * as soon as no instance refers to it: a transaction that still runs may be about to. Its column leaving takes it out in steps,
  * each in a transaction of its own, under a lock that one process has at a time:
  *
- *	0	in use
- *	1	no instance refers to it. The caches are told; nobody who looks from now on will use it for a new instance.
- *	2	the message to the caches has been sent: the lock of step 1 was released after that. Whoever uses the row yet
- *		began its statement, and has its snapshot, before this step's transaction ended.
- *	3	no snapshot is as old as step 2: nobody is between the cache and its INSERT any more. What they inserted, they
- *		did in transactions that are older than this step's.
+ *	0       in use 1        no instance refers to it. The caches are told; no look-up from now on will use it for a
+ *	new instance. 2 the message to the caches has been sent: the lock of step 1 was released after that. A backend
+ *	that still uses the row began its statement, and has its snapshot, from before this step's transaction ended.
+ *	3	no snapshot is as old as step 2: no backend is between the cache and its INSERT any more. Such rows were
+ *		inserted in transactions that are older than this step's.
  *	gone	all transactions older than step 3 are over, and no instance refers to the row
  *	4	they are, and one does: the row stays, for that one only, and is looked at again
  *

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * unused.h
- *		Rows that no instance needs any more go: a part of the sweep "retention".
+ *		Deletes rows that no instance needs any more: a part of the sweep
+ *		"retention".
  *
  *-------------------------------------------------------------------------
  */

@@ -44,7 +44,7 @@ extern void rom_attempts_read_errors(RomAttempts *a, Jsonb *errors);
 extern Jsonb *rom_attempts_errors(RomAttempts *a);
 
 /*
- * The attempt under way failed with error: true, and *next, when there is to be another one.
+ * The attempt under way failed with error: true, and *next, when another one follows.
  * terminal: the activity asked not to be tried again.
  */
 extern bool rom_attempts_fail(RomAttempts *a, const RomRetryPolicy *policy,

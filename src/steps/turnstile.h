@@ -40,7 +40,7 @@ typedef enum RomAdmission
 	ROM_HELD_TOKEN				/* the rate limit's bucket is empty */
 } RomAdmission;
 
-/* All of those who wait for one activity are not to ask more often than this, on average. */
+/* All askers that wait for one activity together ask no more often than this, on average. */
 #define ROM_ASK_EVERY (20 * INT64CONST(1000))
 
 /* A token that was taken from a bucket, or booked. */
@@ -49,13 +49,13 @@ typedef struct RomTaking
 	TimestampTz booked;			/* 0: took */
 	TimestampTz before;			/* what was booked before that */
 	/* of a token */
-	bool		record;			/* it is to be written down, that */
+	bool		record;			/* a row has to be written that */
 	double		left;			/* this many were left, */
 	TimestampTz at;				/* at this time */
 	int64		period;
 } RomTaking;
 
-/* Somebody passes, or is held. */
+/* An asker passes, or is held. */
 typedef struct RomPassage
 {
 	bool		slot;			/* a slot is needed */
@@ -73,8 +73,8 @@ typedef struct RomPassage
 } RomPassage;
 
 /*
- * Takes a token, or books one for an asker who waits. random: a part of the time after which it
- * looks again at the latest; 0: when the token is due. covered: what is written down holds until then.
+ * Takes a token, or books one for a waiting asker. random: a part of the time after which it looks
+ * again at the latest; 0: when the token is due. covered: what is written down holds until then.
  */
 extern bool rom_turnstile_take(RomBucket *bucket, RomAsker *asker, TimestampTz now, double random,
 							   TimestampTz covered, RomTaking *taking);
@@ -98,7 +98,7 @@ extern void rom_turnstile_give_back(uint64 key, const RomTaking *taking);
 /* Notes until when the row written last holds. */
 extern void rom_turnstile_recorded(uint64 key, TimestampTz until);
 
-/* The limits have changed: those who wait look again. */
+/* The limits have changed: waiting askers look again. */
 extern void rom_turnstile_changed(uint64 key);
 
 /* Registers the part of shared memory; called once from _PG_init. */

@@ -81,7 +81,7 @@ extern bool rom_accounts_settle(const RomAccountChange *change, FullTransactionI
 /* The end of a counting, after the transaction's own changes were allowed for. */
 extern void rom_accounts_counted(uint32 counting);
 
-/* They are to be counted anew. Called after the commit; does not raise. */
+/* They have to be counted anew. Called after the commit; does not raise. */
 extern void rom_accounts_recount(void);
 
 /* Is it shared? If not, a claim under a limit has to lock others out and to count. */

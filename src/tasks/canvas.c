@@ -354,7 +354,7 @@ canvas_end(RomTurn *turn, RomStatus status)
 		rom_execute(&delete_joins, &id, NULL, 0);
 }
 
-/* canvas_close has each end of a task wake an instance that is to be undone, or to end: what groups count does not matter any more. */
+/* canvas_close has each end of a task wake an instance that waits to be undone, or to end: the counts of groups do not matter any more. */
 static void
 canvas_close(RomTurn *turn, RomStatus status)
 {
@@ -421,7 +421,7 @@ gather(RomTurn *turn)
 	return still;
 }
 
-/* progress_end tells those who follow an instance's progress of its end. */
+/* progress_end tells sessions that follow an instance's progress of its end. */
 static void
 progress_end(RomTurn *turn, RomStatus status)
 {

@@ -373,7 +373,7 @@ leave_to_lane(RomRun *run, RomTask *task, Oid owner)
 		rom_wake_slow(&task->id, owner, task->priority);
 }
 
-/* run_task makes one attempt. member: its place in the slot. others_wait: for this one's end. False: it had to be torn out for their sake. */
+/* run_task makes one attempt. member: its place in the slot. others_wait: for this one's end. False: it was torn out because it delayed them. */
 static bool
 run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
 {
@@ -442,7 +442,7 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
 	return !torn;
 }
 
-/* make_ready lets those who fetch see a task whose next attempt is due. */
+/* make_ready makes a task whose next attempt is due ready, so that programs can fetch it. */
 static void
 make_ready(RomTask *task, Oid owner)
 {

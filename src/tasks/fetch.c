@@ -238,7 +238,7 @@ poll(RomClaim *claim, TimestampTz until, RomFetchJson json, Jsonb **elements,
 			n = claim_between(claim, json, elements, cxt);
 			if (n > 0)
 				break;
-			/* a rate limit lets something through before anybody tells us */
+			/* a rate limit lets a task through before a wake-up */
 			if (!rom_waiter_sleep(Min(until, claim->retry_at)) && claim->retry_at >= until)
 				break;
 		}

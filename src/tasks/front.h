@@ -25,8 +25,8 @@ typedef struct RomFrontPass
 								 * queue? */
 	bool		whole;			/* the scan has to begin at the queue's first
 								 * task */
-	bool		distrust;		/* if it finds nothing, it is to be done again
-								 * as a whole */
+	bool		distrust;		/* if it finds nothing, it has to be repeated
+								 * from the start */
 	RomFrontKey from;			/* where else it begins, inclusive */
 	TimestampTz begun;
 	/* for front.c */

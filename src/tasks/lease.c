@@ -198,7 +198,8 @@ PG_FUNCTION_INFO_V1(romancy_release_activity);
 /*
  * romancy.release_activity(token text) -> boolean
  *
- * Gives a claimed task back untouched: it is to be had again at once, and the attempt does not count. False as for complete_activity.
+ * Gives a claimed task back untouched: it can be fetched again at once, and the attempt does not count. False as for
+ * complete_activity.
  */
 Datum
 romancy_release_activity(PG_FUNCTION_ARGS)

@@ -131,7 +131,7 @@ own_ends(uint64 key)
 	return ends;
 }
 
-/* tell_freed tells those who are not woken by a key. */
+/* tell_freed tells the listeners, which are not woken by a key. */
 static void
 tell_freed(void)
 {

@@ -40,13 +40,13 @@ extern RomLedgerAnswer rom_ledger_claim(RomAccount *accounts, int n, uint64 wait
 /* Takes the last claim with these accounts back: the task was not to be had. */
 extern void rom_ledger_unclaim(const RomAccount *accounts, int n);
 
-/* A task that ran does not any more, if this transaction commits. True: an account of it is limited, so that others may wait. */
+/* A running task has ended, if this transaction commits. True: an account of it is limited, so that others may wait. */
 extern bool rom_ledger_end(const uint64 *keys, int n, int32 namespace, uint64 waiter);
 
 /* The end of a counting (rom_accounts_count_begin()), with what that returned. */
 extern void rom_ledger_count_end(uint32 counting);
 
-/* Has them counted anew before the next limited claim, and wakes who waits. To be called before what was prepared is committed or rolled back. */
+/* Has them counted anew before the next limited claim, and wakes all that wait. To be called before what was prepared is committed or rolled back. */
 extern void rom_ledger_recount(void);
 
 /*

@@ -20,7 +20,7 @@ extern void rom_notify_forget(void);
 /* Registers the sweep; called once from _PG_init. */
 extern void rom_notify_init(void);
 
-/* Key that those who poll a queue wait for. */
+/* Key for which the pollers of a queue wait. */
 extern uint64 rom_notify_key(const char *queue);
 
 /*

@@ -55,7 +55,7 @@ rom_park_task(const RomTask *task)
 	return true;
 }
 
-/* unpark makes its tasks what they were, and tells those who run them. */
+/* unpark gives its tasks their former states, and announces those that are ready. */
 static void
 unpark(const pg_uuid_t *id, Oid owner)
 {

@@ -41,7 +41,7 @@ extern void rom_poller_end(const char *queue, const char *worker_id, int tasks);
 extern int	rom_poller_count(void);
 extern bool rom_poller_get(int n, RomPoller *poller);
 
-/* Has anybody polled queue since that instant, or waits for it now? */
+/* Has a program polled queue since that instant, or does one wait for it now? */
 extern bool rom_poller_since(const char *queue, TimestampTz since);
 
 /* Registers the part of shared memory; called once from _PG_init. */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * queue.h
- *		Queues: finding the next tasks for those who fetch.
+ *		Queues: finding the next tasks for programs that fetch.
  *
  *-------------------------------------------------------------------------
  */

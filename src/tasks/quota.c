@@ -41,7 +41,7 @@
 #include "tasks/rotation.h"
 #include "tasks/running.h"
 
-/* Class of the advisory lock of those who count. */
+/* Class of the advisory lock of transactions that count. */
 #define LOCK_COUNT 0x726f6d51	/* "romQ" */
 
 /* A limit that has been reached has what runs counted anew, if that was longer ago (microseconds). */
@@ -608,7 +608,7 @@ rom_quota_label(const char *queue, bool all, int limit)
 	return rows;
 }
 
-/* freed is called when there may be something to fetch again, and those who listen do not know. */
+/* freed is called when there may be something to fetch again, and listeners have not been told. */
 static void
 freed(void)
 {

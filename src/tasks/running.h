@@ -13,7 +13,7 @@
 #define ROM_RUNNING_ACTIVITY	1
 #define ROM_RUNNING_KEY			2
 
-/* A task of a queue whose row says that it runs does not any more. limit_key: or NULL. Engine scope needed. */
+/* A task of a queue that is RUNNING in its row has ended. limit_key: or NULL. Engine scope needed. */
 extern void rom_running_ended(const char *queue, const char *activity, const char *limit_key);
 
 #endif							/* ROM_RUNNING_H */

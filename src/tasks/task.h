@@ -55,8 +55,8 @@ extern RomTask *rom_task_of(TupleTableSlot *row);
 extern bool rom_task_live(const pg_uuid_t *instance_id, RomStatus *status);
 
 /*
- * Makes the task, whose row has just become a ready one, known to those who fetch from its queue, or to executors.
- * Its queue, priority and id count.
+ * Makes the task, whose row has just become a ready one, known to programs that fetch from its queue, or to
+ * executors. Its queue, priority and id count.
  */
 extern void rom_task_wake(RomTask *task, Oid owner);
 

@@ -33,7 +33,7 @@ typedef struct RomArrival
 	int			(*find) (const char *owner, pg_uuid_t *ids, int max);
 
 	/*
-	 * All waiting instances are to be looked at: the ready queue may have
+	 * All waiting instances have to be examined: the ready queue may have
 	 * lost some.
 	 */
 	void		(*scan) (void);

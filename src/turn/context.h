@@ -89,7 +89,7 @@ extern void rom_context_refuse_handler(const char *function);
 /* The evaluation has to end for this reason, unless there is a better one; call rom_context_unwind(), or raise something else. */
 extern void rom_context_end(RomTurn *turn, RomEvaluation why);
 
-/* The same, with the error that the instance is to be paused with, or to fail with; copied. */
+/* The same, with the error with which the instance is paused, or fails; copied. */
 extern void rom_context_end_pause(RomTurn *turn, Jsonb *error);
 extern void rom_context_end_fail(RomTurn *turn, Jsonb *error);
 

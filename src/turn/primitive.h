@@ -42,8 +42,8 @@ typedef enum RomOutcome
 								 * activity): leave the batch, run again alone */
 	ROM_OUTCOME_APART,			/* a step that is not known to be quick:
 								 * commit what the turn has done, then come
-								 * again; turn->wait.now is set where an
-								 * earlier attempt is to be remembered */
+								 * again; turn->wait.now is set if an earlier
+								 * attempt has to be remembered */
 	ROM_OUTCOME_AGAIN,			/* interrupted from outside (a cancel, other
 								 * members' locks): roll back, run again */
 	ROM_OUTCOME_PAUSE,			/* turn->out.pause_error is set: pause the
@@ -58,7 +58,7 @@ typedef enum RomEvaluation
 {
 	ROM_EVAL_RETURNED,
 	ROM_EVAL_ERROR,
-	ROM_EVAL_CALL,				/* turn->eval.call is to be carried out */
+	ROM_EVAL_CALL,				/* turn->eval.call has to be carried out */
 	ROM_EVAL_FAIL,				/* turn->out.fail_error */
 	ROM_EVAL_ABANDONED,			/* inline: roll back, go step by step */
 	ROM_EVAL_PAUSE,				/* turn->out.pause_error */

@@ -27,7 +27,7 @@ typedef struct RomReplayStep
 	RomEvent   *completion;
 	int64		order;			/* of the completion */
 	bool		again;			/* retry_workflow superseded its outcome: it
-								 * is to be scheduled anew */
+								 * has to be scheduled anew */
 	int			seen_in;		/* the evaluation in which it raised its error
 								 * first, */
 	int			seen_at;		/* how many events of the program had been

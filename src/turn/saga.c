@@ -37,7 +37,7 @@
 #include "turn/replay.h"
 #include "turn/saga.h"
 
-/* The end of a task wakes a canvas that is to be undone; if that is lost, it looks after this many milliseconds. */
+/* The end of a task wakes a canvas that waits to be undone; if that is lost, it looks after this many milliseconds. */
 #define GATHER_MS 10000
 
 /* One that is registered. */
@@ -140,7 +140,7 @@ rom_saga_registers(RomEvent *event)
 /*
  * registered lists what history registers, in order, in the current context. A
  * step that was run again after retry_workflow stands there twice; the latest is
- * crossed off first, as it ran first.
+ * struck first, because it ran first.
  */
 static Registered *
 registered(RomTurn *turn, int *count)
@@ -277,8 +277,8 @@ undo_unknown(RomTurn *turn, const char *step, const char *compensation, Jsonb *i
 }
 
 /*
- * take_injected gives the outcome of an activity that ran outside the turn's transaction, and that the handler
- * will not be asked about any more, its place in history.
+ * take_injected gives the outcome of an activity that ran outside the turn's transaction, and that
+ * the handler's replay does not reach any more, its place in history.
  */
 static void
 take_injected(RomTurn *turn)
@@ -330,7 +330,7 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 
 	if (begin)
 	{
-		/* it was to complete: now it is to be undone */
+		/* it was to complete: now it has to be undone */
 		if (turn->saga != NULL && turn->saga->status == ROM_STATUS_COMPLETED)
 		{
 			turn->saga->bare = false;

@@ -25,8 +25,8 @@ typedef struct RomSaga
 	bool		bare;			/* no compensations: completed, or terminated */
 	bool		quiet;			/* nothing of it runs elsewhere any more */
 	Jsonb	   *failed_step;	/* as of rom_failure_find(), or NULL */
-	bool		begun;			/* in this turn: its status is to be seen
-								 * before anything runs */
+	bool		begun;			/* in this turn: its status becomes visible
+								 * before a compensation runs */
 	bool		closed;			/* children and tasks have been asked to end */
 	Jsonb	   *in_flight;		/* array of {step, activity, input,
 								 * compensation} that is waited for, or NULL */

@@ -97,8 +97,8 @@ apply_inbox(RomTurn *turn)
 			case ROM_INBOX_RESUME:
 
 				/*
-				 * what a step is to be mended for was not known when it was
-				 * asked for
+				 * the fault that an operator has to mend was not known when
+				 * the step was called
 				 */
 				paused = pause != NULL && pause->error != NULL && !was_paused;
 				steered = item->taken = true;
@@ -109,7 +109,7 @@ apply_inbox(RomTurn *turn)
 	}
 	if (cancel != NULL)
 	{
-		/* what has ended by now is to be undone as well */
+		/* steps that have ended by now have to be undone as well */
 		rom_schedule_absorb(turn);
 		rom_verdict_cancelled(turn, cancel);
 		return true;
@@ -371,7 +371,7 @@ still_waits(RomTurn *turn)
 		turn->inst->wake_at == Min(wait->until, turn->inst->deadline);
 }
 
-/* run_ahead carries out, from turn->eval.call on, what is known of the handler's calls. False: the turn is to be run again. */
+/* run_ahead carries out, from turn->eval.call on, the known calls of the handler. False: the turn has to run again. */
 static bool
 run_ahead(RomTurn *turn)
 {

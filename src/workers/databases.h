@@ -14,7 +14,7 @@ extern void rom_databases_list(void);
 /* Forgets those that are gone, and what is queued for them. */
 extern void rom_databases_forget(void);
 
-/* All of them are to be scanned for work. */
+/* All of them have to be scanned for work. */
 extern void rom_databases_scan(void);
 
 #endif							/* ROM_DATABASES_H */

@@ -14,7 +14,7 @@
  *
  *	- an executor for each owner with ready work that has none, and one more where the owner's executors have no time
  *	  for its waiting work;
- *	- the scheduler of a database that is to be scanned (at the start: of each
+ *	- the scheduler of a database that has to be scanned (at the start: of each
  *	  database, once), whose sweep is due, or whose deadlines are no longer all in memory.
  *
  * Where places are short, owners and databases are served in the order in which
@@ -131,7 +131,7 @@ sleep_until(TimestampTz next)
 	else
 		rom_bgw_poll();
 
-	/* awake: every deadline is to be told */
+	/* awake: every deadline has to be told */
 	SpinLockAcquire(&roster->mutex);
 	roster->launcher_wakes_at = DT_NOEND;
 	SpinLockRelease(&roster->mutex);

@@ -43,7 +43,7 @@ typedef struct Place
 static Place *places = NULL;
 static int	nplaces = 0;
 
-/* No process is to be had before, since max_worker_processes is used up. */
+/* No process can be started before, since max_worker_processes is used up. */
 static TimestampTz no_process_until = 0;
 static TimestampTz no_process_logged_at = 0;
 static bool no_process_said = false;	/* and that it is over was not */

@@ -18,7 +18,7 @@ extern void rom_places_init(int n);
  */
 extern TimestampTz rom_places_reap(RomWorker *workers, TimestampTz now);
 
-/* Starts a worker: fills in its place and generation, and returns the place. -1: none is free, or no process is to be had. */
+/* Starts a worker: fills in its place and generation, and returns the place. -1: none is free, or no process can be started. */
 extern int	rom_places_start(RomWorkerParams *params, TimestampTz now);
 
 /* No start is tried before, since max_worker_processes was used up. */

@@ -3,12 +3,12 @@
  * registrar.c
  *		Inserts a namespace in a transaction of its own.
  *
- * A superuser's first call makes his namespace. Inserted by the call's own
+ * A superuser's first call makes the superuser's namespace. Inserted by the call's own
  * transaction, its row would make every other first call of that superuser wait until that
  * transaction is over, for ever where it is prepared. So a background worker inserts it: it is
  * started by the session, without the launcher or the library's preload, commits, and ends.
  *
- * Where no process is to be had, or the worker gives up, the session inserts the row itself.
+ * If no process can be started, or the worker gives up, the session inserts the row itself.
  * The worker waits for no lock longer than LOCK_LIMIT: the session, which waits for the
  * worker, may hold it.
  *

@@ -48,9 +48,9 @@
 #define ROOM_MS 50
 
 /*
- * Takes the order to scan, cleared before the scan that it asks for. from:
- * where to begin. ahead: what was written by a clock that was ahead is to be looked for, too, which reads
- * all that sleeps: once after a start of the server, and after each time that the clock is set back.
+ * Takes the order to scan, cleared before the scan that it asks for. from: where to begin. ahead:
+ * rows that were written by a clock that was ahead are looked for, too, which reads all sleeping
+ * instances: once after a start of the server, and after each time that the clock is set back.
  * False: there is none, or not before *next.
  */
 static bool
@@ -290,7 +290,7 @@ leave(int part, TimestampTz at, bool sent_away)
 	}
 	else if (database != NULL)
 	{
-		/* whether there is to be such a part the launcher knows */
+		/* the launcher decides whether there is such a part */
 		database->scheduler_at = Min(database->scheduler_at, at);
 	}
 	if (go)

@@ -52,7 +52,7 @@ typedef struct WorkerRow
 	TimestampTz started_at;		/* 0: unknown */
 } WorkerRow;
 
-/* Adds a row, if the current user may see it: of an owner whose member he is, or any as a monitor. */
+/* Adds a row, if the current user may see it: of an owner of whose role the caller is a member, or any as a monitor. */
 static void
 put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row)
 {

@@ -55,7 +55,7 @@ typedef struct Known
 	bool		served;
 	bool		needs_scheduler;
 	TimestampTz scheduler_at;
-	bool		schedulers_due; /* all of them are to be there now */
+	bool		schedulers_due; /* all its schedulers are needed now */
 	bool		scheduler_lacks;	/* one of them is still to come */
 	TimestampTz waiting_since;
 	TimestampTz blocked_until[ROM_WORKER_KINDS];
@@ -63,7 +63,7 @@ typedef struct Known
 	int			slow;			/* of them in steps that are not quick */
 } Known;
 
-/* Somebody who waits for a worker. */
+/* An owner or a database that waits for a worker. */
 typedef struct Need
 {
 	RomWorkerKind kind;
@@ -609,7 +609,7 @@ keep_asking(const bool *served)
 	SpinLockRelease(&roster->mutex);
 }
 
-/* Tells committers what is known to wait, and whether more workers are to be had. */
+/* Tells committing processes which work is known to wait, and whether more workers can be started. */
 static void
 publish_pending(const bool *served)
 {

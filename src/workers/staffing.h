@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * staffing.h
- *		Who is needed, and who has to leave for it: the launcher's decisions.
+ *		The workers that are needed, and those that have to leave for them: the
+ *		launcher's decisions.
  *
  *-------------------------------------------------------------------------
  */

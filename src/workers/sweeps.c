@@ -300,7 +300,7 @@ ask_next_due(void *arg)
 			question->due = Min(question->due, entry->next_due());
 }
 
-/* Is there anybody to ask? */
+/* Does a part of the sweep know when it is due next? */
 static bool
 has_next_due(int sweep)
 {
