@@ -1,6 +1,6 @@
--- What CREATE EXTENSION makes, asked of the catalog: owners, grants, SECURITY
+-- The objects of CREATE EXTENSION, as the catalog has them: owners, grants, SECURITY
 -- DEFINER, search_path, comments, views. It would catch an object that came later and
--- was left open to PUBLIC, and a view that those cannot read who were granted it.
+-- was left open to PUBLIC, and a view that its grantees cannot read.
 BEGIN;
 SELECT no_plan();
 

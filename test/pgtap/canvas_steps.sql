@@ -1,5 +1,5 @@
 -- Canvases: as steps of handlers, with compensations, names refused at the start, options, all that is started with one, its tasks shown and ended.
--- It would catch a canvas in a handler that runs twice, an effect that nobody undoes, and a task that cannot be ended.
+-- It would catch a canvas in a handler that runs twice, an effect that is not undone, and a task that cannot be ended.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT no_plan();

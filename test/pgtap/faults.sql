@@ -1,7 +1,7 @@
--- What a handler asks for in an unusual way: the same handle twice in await_all; its own cancel; progress that it
+-- Unusual calls of a handler: the same handle twice in await_all; its own cancel; progress that it
 -- reports before and after steps that are run again; inputs of activities that were spawned or mapped; limits by
--- numbers that are written differently. It would catch an instance that waits for ever for what
--- has come, one that completes although it was cancelled, and progress that goes back.
+-- numbers that are written differently. It would catch an instance that waits
+-- for ever for a result that has arrived, one that completes although it was cancelled, and progress that goes back.
 BEGIN;
 SELECT no_plan();
 CREATE FUNCTION run() RETURNS void LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN CALL romancy.drain(turns => n); END $$;

@@ -1,4 +1,4 @@
--- What somebody does wrong in the first hour, and what he is told: each names its cause at once.
+-- Mistakes of a user's first hour, and their errors: each names its cause at once.
 -- It would catch a message that names the symptom only, and a fault of the code that is retried for hours.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;

@@ -11,7 +11,7 @@ SELECT romancy.grant_usage('victim', namespace => 'hostile'), romancy.grant_usag
 GRANT CREATE, USAGE ON SCHEMA public TO victim, mallory;
 GRANT CREATE ON DATABASE :"DBNAME" TO mallory;
 
--- What a statement of a role gives: the first column of its first row, or SQLSTATE and message
+-- The result of a role's statement: the first column of its first row, or SQLSTATE and message
 CREATE FUNCTION as_role(role name, sql text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE r text;
 BEGIN

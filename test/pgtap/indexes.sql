@@ -1,4 +1,4 @@
--- What operators ask for is answered from indexes: instances by key, by time, by id, by label where the index is made. It
+-- Queries of operators are answered from indexes: instances by key, by time, by id, by label where the index is made. It
 -- would catch a view whose conditions do not reach the table's indexes, and an index on labels that changes an answer.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;

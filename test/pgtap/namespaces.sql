@@ -10,7 +10,7 @@ CREATE ROLE member IN ROLE shop;
 SELECT romancy.grant_usage('shop'), romancy.grant_usage('intruder');
 GRANT CREATE, USAGE ON SCHEMA public TO shop, intruder, member;
 
--- What a statement of a role gives: the first column of its first row, or SQLSTATE and message
+-- The result of a role's statement: the first column of its first row, or SQLSTATE and message
 CREATE FUNCTION as_role(role name, sql text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE r text;
 BEGIN
@@ -55,7 +55,7 @@ SELECT is((SELECT array_agg(namespace) FROM romancy.workflows WHERE name = 'tour
 RESET search_path;
 
 -- ------------------------------------------------------------ messages
--- What each pair of roles has: a subscriber of the other's kind does not pin a channel's mode,
+-- Each pair of roles has its own: a subscriber of the other's kind does not pin a channel's mode,
 -- nor read, nor take; an id of an event suppresses nothing; a group has nobody else's members.
 SET ROLE shop;
 CREATE FUNCTION s_broadcast(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.subscribe('news', 'broadcast'); RETURN (romancy.receive('news')).data; END $$;

@@ -1,6 +1,6 @@
--- doc/tasks.md: workflow code outside. What each storage operation leaves in history, that each is
--- fenced by its token, and how pause, cancel, compensations and limits reach such instances.
--- It would catch a call that works with a token of somebody else or of an earlier claim, and an operation that leaves something else in history.
+-- doc/tasks.md: workflow code outside. The events that each storage operation
+-- leaves in history, the fence of its token, and how pause, cancel, compensations and limits reach such instances.
+-- It would catch a call that works with a token of another program or of an earlier claim, and an operation that leaves something else in history.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT no_plan();

@@ -38,7 +38,7 @@ SELECT is(pg_temp.shown('asks'), 'waiting_for_activity activity ask:1 ask queue 
 SELECT is(pg_temp.shown('code'), 'running worker queue programs attempt 0', 'a program''s workflow');
 SELECT is((SELECT status || ' ' || kind || ' ' || paused_by || ' ' || (error ->> 'sqlstate') FROM romancy.waiting WHERE instance_id = pg_temp.id('goes')), 'paused paused romancy RM001', 'paused by the engine, and why');
 
--- paused by somebody
+-- paused by a user
 SELECT romancy.pause_workflow(pg_temp.id('sleeps'));
 CALL romancy.drain();
 SELECT is((SELECT status || ' ' || kind || ' ' || paused_by || ' ' || step FROM romancy.waiting WHERE instance_id = pg_temp.id('sleeps')),

@@ -20,7 +20,7 @@ CREATE FUNCTION statuses() RETURNS TABLE (status text, kind text, n bigint) LANG
 CREATE FUNCTION clear() RETURNS void LANGUAGE sql AS $$
 	SELECT romancy.cancel_workflows('{}'); TRUNCATE ran $$;
 
--- without limits, and with null: nobody waits
+-- without limits, and with null: no call waits
 SELECT romancy.define_activity('none', 'act(jsonb)', rate_limit => NULL, max_concurrency => NULL);
 SELECT start('wf', 'none', 50);
 CALL romancy.drain() \gset
@@ -124,7 +124,7 @@ SELECT romancy.define_activity('bad', 'act(jsonb)', rate_limit => '5');
 SELECT romancy.define_activity('bad', 'act(jsonb)', rate_limit => '');
 ROLLBACK;
 
--- all of that was rolled back: the tokens are there again, and nobody has booked one
+-- all of that was rolled back: the tokens are there again, and none is booked
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE FUNCTION act(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN i; END $$;

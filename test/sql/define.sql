@@ -1,7 +1,7 @@
 -- define_workflow, define_activity, drop_workflow, drop_activity: what they
 -- return, what they refuse, and who may.
 -- All in one transaction, so that nothing of it reaches a worker.
--- It would catch a definition that is taken and cannot run, and one that somebody else may change.
+-- It would catch a definition that is taken and cannot run, and one that another role may change.
 \set VERBOSITY default
 \set ON_ERROR_ROLLBACK on
 BEGIN;

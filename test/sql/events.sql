@@ -2,7 +2,7 @@
 -- It would catch a change of the stored format, which the history of running instances would not survive.
 \set VERBOSITY sqlstate
 
--- What was packed comes back: absent fields, times out of order, repeated inputs and results, all lengths
+-- Packed values come back: absent fields, times out of order, repeated inputs and results, all lengths
 CREATE TEMP TABLE given AS
 SELECT ARRAY[
 	ROW(1, 'step:1', NULL, '{"n": 1}', '1', NULL, '2026-11-01 12:00:00.000001+00'),
@@ -28,7 +28,7 @@ SELECT romancy.events_pack(ARRAY[ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL)]:
 SELECT romancy.events_pack(ARRAY[ROW(256, NULL, NULL, NULL, NULL, NULL, NULL)]::romancy.t_event[]);
 SELECT 'x'::romancy.t_events;
 
--- What the turn that ends an instance adds stands in its row, unless it is large; a retry moves it
+-- Events of the turn that ends an instance stand in its row, unless it is large; a retry moves it
 BEGIN;
 SET LOCAL client_min_messages = warning;
 DELETE FROM romancy.t_instance;

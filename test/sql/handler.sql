@@ -1,4 +1,4 @@
--- What a handler and its activities may call, and what they are told when they may not.
+-- Calls that a handler and its activities may make, and the errors of those that they may not.
 -- It would catch a call that does something unrecorded in a handler, and an error that does not say what to do.
 \set VERBOSITY default
 SET client_min_messages = warning;

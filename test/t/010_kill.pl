@@ -1,7 +1,7 @@
 # Executors, and in other rounds the postmaster, die by SIGKILL at random moments
 # of a load of multi-step workflows. Afterwards every instance has completed and
 # every step's row stands in the user's table exactly once. It would catch an
-# effect that commits apart from its history row, and work that nobody finds again.
+# effect that commits apart from its history row, and work that is not found again.
 use strict;
 use warnings;
 use FindBin;

@@ -43,7 +43,7 @@ is($node->safe_psql('postgres', q{CALL romancy.run_workflow('retries', timeout =
 my $later = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('plain', start_at => now() + interval '1 s')});
 is($node->safe_psql('postgres', qq{CALL romancy.await_result('$later', '30s')}), '"plain"', 'start_at');
 
-# across a crash restart: a sleeper, a retry and a start that nobody has taken up
+# across a crash restart: a sleeper, a retry and a start that no worker has taken
 my ($sleeper, $due) = split /\n/, $node->safe_psql('postgres', q{
 	SELECT romancy.start_workflow('sleeper', '"6s"');
 	SELECT romancy.start_workflow('sleeper', '"100ms"')});

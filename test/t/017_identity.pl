@@ -28,7 +28,7 @@ sql(q{
 sql('CREATE EXTENSION plperl') if has_plperl('code in it');
 sql('CREATE EXTENSION plpython3u') if has_plpython('code in it');
 
-# What every piece of code calls: it notes who it is, and grasps for more
+# Every piece of code calls this: it notes its user, and tries to get more rights
 as_intruder(q{
 	CREATE TABLE seen (at bigserial, what text, cur name, ses name, super text, lured text);
 	GRANT ALL ON seen TO public; GRANT ALL ON SEQUENCE seen_at_seq TO public; GRANT USAGE ON SCHEMA i TO public;

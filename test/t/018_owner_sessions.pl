@@ -170,7 +170,7 @@ sql(q{CREATE FUNCTION o.grasp(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN 
 $id = start_as('demoted', 'grasping');
 poll_until($node, qq{SELECT output FROM romancy.instances WHERE instance_id = '$id'}, 'demoted: no superuser any more', expected => '"refused"');
 
-# What the owner of a database sets for it stops neither executors nor schedulers
+# Settings of a database by its owner stop neither executors nor schedulers
 sql(q{
 	CREATE ROLE dbo LOGIN; CREATE DATABASE theirs OWNER dbo;
 });

@@ -1,8 +1,8 @@
 # What the owner of a database, who is no superuser, can prepare before a superuser runs CREATE
-# EXTENSION there, and can do afterwards. None of his code runs as the superuser, and nothing of
-# the extension's becomes his. (A schema romancy with a function grant_usage(text), made beforehand, was once
-# called by the superuser's SELECT romancy.grant_usage('shop').) It would catch an object of somebody else's that the
-# install script takes over or calls.
+# EXTENSION there, and can do afterwards. None of the owner's code runs as the
+# superuser, and no object of the extension becomes the owner's. (A schema romancy with a function grant_usage(text), made beforehand, was once
+# called by the superuser's SELECT romancy.grant_usage('shop').) It would catch
+# an object of another role that the install script takes over or calls.
 use strict;
 use warnings;
 use FindBin;

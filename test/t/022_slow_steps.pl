@@ -1,7 +1,7 @@
-# Nobody waits for another's slow step: executors share slow steps among them, a quick step before
+# No owner waits for another's slow step: executors share slow steps among them, a quick step before
 # a slow one is committed before that begins, quick instances run beside an endless one, and an
-# owner's endless steps leave a place to others. It would catch an executor that keeps members
-# which somebody idle could run, and a transaction that holds a quick step's locks for as long as a slow one takes.
+# owner's endless steps leave a place to others. It would catch an executor that
+# keeps members which an idle one could run, and a transaction that holds a quick step's locks for as long as a slow one takes.
 use strict;
 use warnings;
 use FindBin;
@@ -66,7 +66,7 @@ for my $n (4, 16, 17)
 	is(value(qq{SELECT count(DISTINCT pid) FROM ran WHERE step = 'meti$n'}), '4', 'by all executors');
 }
 
-# What a quick step did is committed, and its row free, while the slow step after it runs
+# The effects of a quick step are committed, and its row is free, while the slow step after it runs
 my $holder = $node->background_psql('postgres');
 $holder->query_safe('SELECT pg_advisory_lock(7, 0)');
 value(q{SELECT romancy.start_workflow('one_quick', '{"id": 1}') FROM generate_series(1, 4)});
@@ -97,7 +97,7 @@ settled('all end when they can');
 is(value('SELECT n FROM effect WHERE id = 2'), '13', 'and the quick steps after a slow one ran once each');
 is(value(qq{SELECT count(*) FROM ran WHERE step = 'held' AND xid IN (SELECT xid FROM ran WHERE step = 'quick')}), '0', 'a slow step shares its transaction with nothing');
 
-# What is known outlives a restart: quick ones share a transaction from the first turn on
+# Profiles outlive a restart: quick ones share a transaction from the first turn on
 value('TRUNCATE ran');
 $node->restart;
 value(q{SELECT romancy.start_workflow('one_quick', jsonb_build_object('id', g)) FROM generate_series(3, 12) g});

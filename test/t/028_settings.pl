@@ -1,7 +1,7 @@
 # Settings that get in the way. A database's owner and the roles that own workflows set
 # whatever ALTER DATABASE and ALTER ROLE let them; every setting of romancy's is reloaded,
 # to both ends of its range, under load. Workflows run on, and the engine's own work is
-# done as if nothing had been set; a search_path with operators of somebody else's gains
+# done as if nothing had been set; a search_path with operators of another role gains
 # nothing.
 # It would catch engine SQL that a user's setting changes, and a setting that is not taken over by a reload.
 use strict;

@@ -50,7 +50,7 @@ sql(q{
 	BEGIN RETURN romancy.activity('outside'); END $$;
 });
 
-# what is made overdue behind the engine's back is found by nobody but a sweep
+# only a sweep finds work that is made overdue by an UPDATE of the table
 sub overdue
 {
 	return make_due($node, $_[0]);

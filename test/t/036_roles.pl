@@ -1,6 +1,6 @@
 # Roles that own workflows are renamed, dropped, locked out, or lose their rights while
 # work waits. The work of others goes on; what cannot run is paused with the reason, and
-# goes on when it is mended. It would catch a worker that runs work as somebody else.
+# goes on when it is mended. It would catch a worker that runs work as another role.
 use strict;
 use warnings;
 use FindBin;
@@ -49,7 +49,7 @@ sql(q{
 	REVOKE CREATE ON SCHEMA public FROM member; SELECT romancy.revoke_usage('member');
 });
 becomes($_, 'completed', '-', 'completes') for qw(fine nologin expired limited);
-# who still has the right to run functions, but not the API any more, is answered one way or the other: never as somebody else
+# a role that still may run functions, but not the API any more, gets one of two answers, and never those of another role
 poll_until($node, "SELECT status IN ('completed', 'paused', 'failed') FROM romancy.instances WHERE instance_id = '$id{member}'", 'member: comes to an end, or waits for its right');
 becomes($_, 'paused', '42704', 'is paused, for there is no such role') for qw(renamed dropped);
 is(sql(qq{SELECT string_agg(DISTINCT who, ',') FROM seen WHERE instance IN ('$id{renamed}', '$id{dropped}')}), 'dropped,renamed', 'nothing was done as anybody else');

@@ -1,7 +1,7 @@
 # An executor that rests makes room for one more of another owner whose executor is in a long turn; and where
 # notes for others lie in the ring all the time it leaves, too. Otherwise the second instance of an owner, or
 # a pause of what runs, waited for as long as the resting one chose to stay: with worker_idle_timeout = 0, for ever.
-# It would catch a resting executor that nobody asks to make room, and work that nobody tells the launcher of.
+# It would catch a resting executor that is not asked to make room, and work of which the launcher is not told.
 use strict;
 use warnings;
 use FindBin;

@@ -1,9 +1,9 @@
-# With every sweep at an hour, messages arrive at once, also where a wake-up went to
-# somebody who could not use it: a competitor that is busy with a long job, one that is paused,
+# With every sweep at an hour, messages arrive at once, also where a wake-up
+# went to a receiver that could not use it: a competitor that is busy with a long job, one that is paused,
 # a receiver that was woken before a restart, a publisher that prepared its transaction. So do
 # events, the starts of on_event, what was sent before the receiver waits or has begun, messages to a
 # group, timeouts, and whichever comes first of a message and a timer.
-# It would catch a wake-up that is spent on somebody who cannot use it.
+# It would catch a wake-up that is spent on a receiver that cannot use it.
 use strict;
 use warnings;
 use RomancyTest;

@@ -1,5 +1,5 @@
 # Subscriptions and messages, of one whose first generation is deleted, too, are restored in another cluster, whose transaction ids are
-# behind those in the dump, or ahead of them. What crossed a subscription before the dump is
+# behind those in the dump, or ahead of them. A message that overlapped a subscription before the dump is
 # received, and so is what is published after the restore; what was published before a
 # subscription is not, nor anything twice; and no row stays for ever because a transaction of
 # the old cluster seems not to be over.

@@ -2,7 +2,7 @@
 # retention on: each generation's effect stands once, in order; the rows that stand at
 # a time are few; and a client that waits by the first id hears of the end. It
 # would catch a recur that loses its input or dies between two commits, and
-# generations that nobody clears away.
+# generations that are not deleted.
 use strict;
 use warnings;
 use FindBin;

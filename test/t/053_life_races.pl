@@ -74,7 +74,7 @@ inbox_empty('cancel against complete: the request is taken away');
 is(sql("SELECT status, error FROM romancy.instances WHERE instance_id = '$id'"), 'completed|', 'cancel against complete: it stays completed');
 is(effects($id), 'first,gate,last', 'cancel against complete: each step once');
 
-# ---- cancel against cancel: the first to commit names the reason, whoever asked first
+# ---- cancel against cancel: the first to commit names the reason, also if it was called second
 $id = start('flow', '"timer"');
 reaches($id, 'waiting_for_timer', 'cancel against cancel: it sleeps');
 $one->query_safe('BEGIN');

@@ -1,7 +1,7 @@
 # cancel_workflow interrupts what is running, wherever it blocks: a lock, an advisory lock, a
 # sleep, a loop in PL/pgSQL, PL/Perl and PL/Python; in an activity of a turn, in a
-# spawned one, in a procedure outside the transaction, in a handler, in a compensation. What had
-# been done is undone. Ten thousand are cancelled by one call. And schedule_to_start_timeout
+# spawned one, in a procedure outside the transaction, in a handler, in a compensation. Its
+# effects are undone. Ten thousand are cancelled by one call. And schedule_to_start_timeout
 # is an exact deadline. It would catch a cancel that leaves the running SQL to finish, one that
 # hits another instance, and one that the code has only to catch.
 use strict;

@@ -1,5 +1,6 @@
-# What fails in the engine itself (here: in a trigger that a DBA put on its tables) is kept with the instance, shown, tried again
-# later and later, and after ten tries pauses the instance, which goes on with resume_workflow. A cancel from
+# An error of the engine itself (here: in a trigger that a DBA put on its
+# tables) is recorded with the instance and shown; the instance is tried again
+# with growing delays, and after ten tries it is paused, and continues with resume_workflow. A cancel from
 # outside is none of this. It would catch an instance that fails for ever in silence.
 use strict;
 use warnings;

@@ -1,4 +1,4 @@
-# A crash is charged to what the process that died was running, and to nobody else: not when a client's session is
+# A crash is charged to the turn that the process was running, and to no other: not when a client's session is
 # killed, not by an immediate shutdown, a kill of the postmaster or pg_terminate_backend, not to what other executors run, and not to
 # others in the same transaction. It would catch instances that are paused with RM011 though they are innocent.
 use strict;

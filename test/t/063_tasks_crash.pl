@@ -1,7 +1,8 @@
 # A worker was told of its task, and then the server crashes: the attempt is counted, the
 # lease holds, and limits go on from where they were, even where commits are not waited for. It
-# would catch a lease that is handed out before it is durable (the task would be given away again
-# as if nobody had begun it), and a limit that is exceeded by many who claim at once or after a restart.
+# would catch a lease that is handed out before it is durable (the task would be
+# given away again as if it had not begun), and a limit that is exceeded by many
+# claims at once or after a restart.
 use strict;
 use warnings;
 use IPC::Run ();

@@ -1,7 +1,8 @@
 # Limits of activities that run in the database, with several executors: never more than max_concurrency at
 # a time, never faster than the rate limit, in handlers, mapped and as procedures; and a slot that is free again when
-# its holder ends, fails, is cancelled, terminated or killed. All sweeps are an hour away, so what
-# goes on does so by exact wake-ups. It would catch a slot that leaks, and a waiter that nobody wakes.
+# its holder ends, fails, is cancelled, terminated or killed. All sweeps are an hour away, so
+# instances continue by exact wake-ups. It would catch a slot that leaks, and a
+# waiter that is not woken.
 use strict;
 use warnings;
 use FindBin;

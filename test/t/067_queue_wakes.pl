@@ -1,6 +1,6 @@
-# Who found nothing in a queue, because of a limit or because others had the task, hears of it when there is something: after a
+# A poller that found nothing in a queue, because of a limit or because others had the task, is woken when there is something: after a
 # rollback, a savepoint's too, of a limited queue or not, after COMMIT PREPARED and ROLLBACK PREPARED, and after define_activity() with
-# other limits; those who listen, too. A task that is locked by others does not keep those busy who wait, and a limit that is far
+# other limits; listeners are told, too. A task that is locked by others does not keep waiting pollers busy, and a limit that is far
 # away does not keep an activity waiting that has another. It would catch pollers that sleep though there is room, or turn in
 # circles, rows of t_bucket that pile up, a task whose attempt began before its queue had keys and never comes, and limits that a
 # promoted standby exceeds, since it has counted while it was one.

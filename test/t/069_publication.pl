@@ -1,4 +1,4 @@
-# What a DBA may do to the database around romancy: a publication of all tables, triggers on its tables,
+# Changes that a DBA may make to the database around romancy: a publication of all tables, triggers on its tables,
 # event triggers, and logical replication into a database that has it. It would catch a table without a
 # primary key (each UPDATE and DELETE of it fails then, for ever), and work of another server that is run here too.
 use strict;

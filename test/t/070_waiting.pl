@@ -1,4 +1,4 @@
-# What is under way and what waits, in one look: view waiting, pg_stat_activity, activity_tasks, pollers and queues,
+# Running and waiting work, in one look: view waiting, pg_stat_activity, activity_tasks, pollers and queues,
 # with workers that run. It would catch a step that runs and is not shown, and a queue whose silence does not show.
 use strict;
 use warnings;

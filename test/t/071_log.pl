@@ -1,4 +1,4 @@
-# What the server's log tells: a line for each instance that fails or is paused by the engine, with SQLSTATE, message and
+# The lines of the server's log: a line for each instance that fails or is paused by the engine, with SQLSTATE, message and
 # step and no payload; workflow, instance and step in the context of what user code writes; a message of a
 # handler once, however often it is replayed; no ERROR, FATAL or PANIC when the server or a worker is told to stop.
 # It would catch a failure that the log is silent about, a payload in it, and a line that is repeated.

@@ -1,5 +1,5 @@
 # await_result and run_workflow: an instance that the engine pauses ends the wait with its error, at once; a timeout tells where the
-# instance stands, its last error, and what keeps workers from running. It would catch a caller that waits for ever for what nobody runs.
+# instance stands, its last error, and why workers do not run. It would catch a caller that waits for ever for an instance that is never run.
 use strict;
 use warnings;
 use FindBin;

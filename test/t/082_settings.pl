@@ -1,5 +1,5 @@
-# What a session, a role, a database or the server's configuration sets later does not reach an instance that
-# has begun: time zone, formats of dates and numbers, and lowered limits. Each workflow asks in its replay for a
+# Settings that a session, a role, a database or the server's configuration
+# changes later do not reach an instance that has begun: time zone, formats of dates and numbers, and lowered limits. Each workflow asks in its replay for a
 # text that such a setting changes. It would catch RM003 and RM011 for a workflow that did nothing but wait.
 use strict;
 use warnings;

@@ -1,6 +1,6 @@
-# A clock that was two hours ahead and is set right, while the server runs and while it is down. What was started
-# meanwhile, slept, was to be tried again or waited for a rate limit goes on; what a handler or a caller named an
-# instant for keeps that. It would catch deadlines, sweeps and rows that wait until the clock is where it was.
+# A clock that was two hours ahead and is set right, while the server runs and while it is down. Instances
+# that were started meanwhile, slept, waited for another attempt or for a rate
+# limit continue; a time that a handler or a caller has named stays. It would catch deadlines, sweeps and rows that wait until the clock is where it was.
 # Needs libfaketime (Debian: faketime), which moves the wall clock and leaves the monotonic one. Up to 15 the server forks
 # workers in a signal handler, inside of a call that libfaketime does not change, so that they have the true clock: there
 # only what a session started is tried.

@@ -1,4 +1,4 @@
-# What runs, who polls and what was counted, out of shared memory: a role sees its own and what is granted to it, in functions that views call, too,
+# Running work, pollers and statistics, from shared memory: a role sees its own and what is granted to it, in functions that views call, too,
 # and names of two namespaces are not added up. It would catch a function that shows another's steps, queues or instances, and
 # statistics that are counted by name alone.
 use strict;

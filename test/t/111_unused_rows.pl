@@ -1,4 +1,4 @@
-# Rows that no instance needs any more go, and nobody fills a table for all: rows of undefined names, of settings and of queues
+# Rows that no instance needs any more are deleted, and no role can fill a table that all share: rows of undefined names, of settings and of queues
 # without limits. It would catch a row that stays for ever, one that goes though a transaction that still runs is about to use it,
 # and a limit that one role reaches and another one feels.
 use strict;
