@@ -79,7 +79,7 @@ extern bool rom_arg_input_uuid(const char *text, pg_uuid_t *value);
 /* An interval in microseconds, months of 30 days; false when out of range. */
 extern bool rom_arg_interval_usec(const Interval *interval, int64 *usec);
 
-/* An interval as text that no setting (IntervalStyle) changes: what is recorded is compared on replay. */
+/* An interval as text that no setting (IntervalStyle) changes: replay compares recorded arguments as text. */
 extern char *rom_arg_interval_text(const Interval *interval);
 
 /* now + interval, saturating at DT_NOEND. */

@@ -15,7 +15,7 @@
 #include "base/guc.h"
 #include "base/jb.h"
 
-/* Longest text of an error that is kept, in bytes, what stands behind one that was cut, and how long that is at most. */
+/* Longest text of an error that is kept, in bytes, the mark behind a text that was cut, and the mark's longest form. */
 #define TEXT_MAX (64 * 1024)
 #define MARK "... (cut: it had "
 #define MARK_MAX 64

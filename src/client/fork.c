@@ -3,10 +3,11 @@
  * fork.c
  *		New instances with a part of another's history.
  *
- * The fork gets the events that answer replay up to, not including, the named
- * step: what a retry has superseded, and what is about the old instance's own
- * life, stays behind. Compensations that have succeeded for the old instance are not
- * registered for the new one; those that failed are, for what they were to undo is still there.
+ * The fork gets the events that answer replay up to, not including, the named step:
+ * events that a retry has superseded, and those about the old instance's own life,
+ * stay behind. Compensations that have succeeded for the old instance are not
+ * registered for the new one; those that failed are, for what they were to undo is
+ * still there.
  *
  *-------------------------------------------------------------------------
  */

@@ -125,17 +125,17 @@ rom_obstacles_find(RomObstacles *found)
 char *
 rom_obstacles_text(const RomObstacles *found)
 {
-	StringInfoData text;
+	StringInfoData all;
 
-	initStringInfo(&text);
+	initStringInfo(&all);
 	for (int i = 0; i < found->count; i++)
 	{
-		int			at = text.len + (i > 0 ? 1 : 0);
+		int			at = all.len + (i > 0 ? 1 : 0);
 
-		appendStringInfo(&text, "%s%s.", i > 0 ? " " : "", found->texts[i]);
+		appendStringInfo(&all, "%s%s.", i > 0 ? " " : "", found->texts[i]);
 		/* "romancy" stays as it is written */
-		if (strncmp(&text.data[at], "romancy", 7) != 0)
-			text.data[at] = pg_toupper((unsigned char) text.data[at]);
+		if (strncmp(&all.data[at], "romancy", 7) != 0)
+			all.data[at] = pg_toupper((unsigned char) all.data[at]);
 	}
-	return text.data;
+	return all.data;
 }

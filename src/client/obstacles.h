@@ -13,7 +13,7 @@ typedef struct RomObstacles
 	char	   *texts[16];		/* a sentence each, without a period */
 	int			count;
 
-	/* what else was found out */
+	/* other facts that were found */
 	bool		preloaded;
 	bool		launcher;
 	bool		adopted;

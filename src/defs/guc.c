@@ -3,8 +3,9 @@
  * guc.c
  *		Settings of the room defs, alphabetically. Definitions.
  *
- * Sizes of shared memory are POSTMASTER, what only tests change is SUSET, all
- * else can be changed by a reload: the processes read it where they use it.
+ * Sizes of shared memory are POSTMASTER, settings that only tests change are
+ * SUSET, all others can be changed by a reload: the processes read them where
+ * they use them.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,11 +3,11 @@
  * namespace.c
  *		Namespaces: what names belong to, and which one a session is in.
  *
- * A call must not cost a look-up of its namespace: what was found is kept until
- * one of the things that it follows from changes. A counter says so: it grows
- * with each relcache invalidation of t_namespace or t_grant (sent with each
- * change of their rows), with each change of a role or a membership, and with
- * the setting.
+ * A call must not cost a look-up of its namespace: the result is cached until
+ * one of the facts that it depends on changes. A counter says so: it grows with
+ * each relcache invalidation of t_namespace or t_grant (sent with each change
+ * of their rows), with each change of a role or a membership, and with the
+ * setting.
  *
  *-------------------------------------------------------------------------
  */

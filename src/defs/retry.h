@@ -41,7 +41,7 @@ extern void rom_retry_defaults(RomRetryPolicy *policy);
 extern void rom_retry_overlay(RomRetryPolicy *policy, Jsonb *json,
 							  const char *argument);
 
-/* Grows whenever the defaults have changed: what was computed from them is stale. */
+/* Grows whenever the defaults have changed: policies that were computed from them are stale. */
 extern uint64 rom_retry_generation(void);
 
 /*

@@ -4,9 +4,9 @@
  *		Filters over instances: list_instances, cancel_workflows,
  *		retry_workflows.
  *
- * The statements are fixed texts; what a filter says goes in as parameters.
- * There is one text for each status that an index serves, because an index
- * with a WHERE clause is used only where the status is a constant.
+ * The statements are fixed texts; the values of a filter are parameters. There
+ * is one text for each status that an index serves, because an index with a
+ * WHERE clause is used only where the status is a constant.
  *
  *-------------------------------------------------------------------------
  */
@@ -117,8 +117,8 @@ extern uint64 rom_filter_execute(RomRowSet *set, RomStatement *statements,
 								 bool steer, int64 limit);
 
 /*
- * The same for all rows, from one snapshot, as a portal to be read by
- * SPI_cursor_fetch: what the caller changes meanwhile it does not see. Engine scope needed.
+ * The same for all rows, from one snapshot, as a portal to be read by SPI_cursor_fetch: it
+ * does not see changes that the caller makes meanwhile. Engine scope needed.
  */
 extern Portal rom_filter_open(RomStatement *statements,
 							  const RomFilter *filter, Oid role, bool steer);

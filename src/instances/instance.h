@@ -33,7 +33,7 @@ typedef enum RomStatus
 
 #define ROM_STATUS_IS_FINAL(status) ((status) >= ROM_STATUS_COMPLETED)
 
-/* flags of t_instance: what a terminal transition has to tidy. For SQL: ROM_SQL_IS_CANVAS. */
+/* flags of t_instance: kinds of rows that a terminal transition has to tidy. For SQL: ROM_SQL_IS_CANVAS. */
 #define ROM_SQL_HAS_COMPENSATED	"128"
 #define ROM_SQL_IS_CANVAS		"256"
 #define ROM_HAS_CHILDREN		0x0001

@@ -14,9 +14,9 @@
  * equals the last one is not repeated. In front stand a version of this format and the
  * number of events (2 bytes, lowest first).
  *
- * A jsonb's bytes depend on the machine, so the type's text form, in which it is
- * dumped, is that of an array of romancy.t_event. There is no binary form to
- * receive: what is read here was written here.
+ * A jsonb's bytes depend on the machine, so the type's text form, in which it
+ * is dumped, is that of an array of romancy.t_event. There is no binary form to
+ * receive: only values that this file wrote are read.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,9 +3,9 @@
  * steer.c
  *		cancel, terminate, pause, resume and retry of instances.
  *
- * The first four are requests: a row in the instance's inbox and a wake-up.
- * They never touch the instance's row, so they do not wait for a running turn;
- * what they return is what the caller's snapshot shows. A failed instance has no
+ * The first four are requests: a row in the instance's inbox and a wake-up. They
+ * never touch the instance's row, so they do not wait for a running turn; they
+ * return the state that the caller's snapshot shows. A failed instance has no
  * turns: retry_workflow changes its row itself.
  *
  *-------------------------------------------------------------------------

@@ -4,9 +4,9 @@
  *		Bounded heaps of instances in shared memory: a queue per database and
  *		owner, and the deadlines. For ready.c, which has the lock.
  *
- * Order in a queue: each point of priority is worth a minute of age. What is
- * queued together is therefore taken in strict order of priority, oldest first,
- * and no item starves behind later ones.
+ * Order in a queue: each point of priority is worth a minute of age. Items that
+ * are queued together are therefore taken in strict order of priority, oldest
+ * first, and no item starves behind later ones.
  *
  * The queues share a pool of nodes. A queue is a pairing heap, linked by
  * numbers of nodes; a hash table finds an instance that is queued already, so

@@ -51,7 +51,7 @@ extern bool rom_ready_enter_slow(void);
 /* rom_ready_executor tells this process, an executor, its place in the roster. */
 extern void rom_ready_executor(int worker);
 
-/* rom_ready_quick_done notes that this executor has done quick work: what its owner has ready next will be quick as well, as far as is known. */
+/* rom_ready_quick_done notes that this executor has done quick work: the next ready work of its owner will probably be quick as well. */
 extern void rom_ready_quick_done(void);
 
 /*

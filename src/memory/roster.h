@@ -97,8 +97,8 @@ typedef struct RomDatabase
 								 * romancy.databases */
 	bool		dropped;		/* the launcher is to forget it */
 	bool		scan;			/* to be scanned for work */
-	bool		looked_ahead;	/* what was written by a clock that was ahead
-								 * has been looked for */
+	bool		looked_ahead;	/* rows that were written by a clock that was
+								 * ahead have been looked for */
 	TimestampTz scan_after;		/* and not before, after scans that failed */
 	int			scan_failures;	/* in a row */
 	int			barred;			/* commands that keep workers out */

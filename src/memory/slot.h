@@ -33,7 +33,7 @@ extern void rom_slot_rest(void);
 /* Handler of SIGINT in executors. */
 extern void rom_slot_sigint(SIGNAL_ARGS);
 
-/* Handlers of SIGTERM and SIGQUIT of processes that run turns: what is told to leave has not crashed. */
+/* Handlers of SIGTERM and SIGQUIT of processes that run turns: a process that is told to leave has not crashed. */
 extern void rom_slot_sigterm(SIGNAL_ARGS);
 extern void rom_slot_sigquit(SIGNAL_ARGS);
 

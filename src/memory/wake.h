@@ -4,11 +4,10 @@
  *		Notes taken in a transaction about what it makes ready, published to
  *		shared memory after its commit.
  *
- * A note lives in backend-local memory until the top-level transaction
- * commits; a subtransaction's abort takes its notes back. None of these
- * functions touches shared memory or raises (but for out of memory), and all
- * are no-ops when romancy is not preloaded. Shared memory is a hint: what is lost
- * there is found again by the scans, for the tables are the truth.
+ * A note lives in backend-local memory until the top-level transaction commits; a subtransaction's
+ * abort takes its notes back. None of these functions touches shared memory or raises (but for out
+ * of memory), and all are no-ops when romancy is not preloaded. Shared memory is a hint: scans find
+ * lost notes again, because the tables are the truth.
  *
  *-------------------------------------------------------------------------
  */

@@ -73,7 +73,7 @@ extern void *rom_xact_note(RomNotes *notes, int level);
 /* Undoes the notes from number first on, as an abort does. */
 extern void rom_xact_undo(const RomXactPart *part, int first);
 
-/* Drops all notes: what they were for is done, or will not be. */
+/* Drops all notes: their actions are done, or will not be done. */
 extern void rom_xact_forget(RomNotes *notes);
 
 #endif							/* ROM_XACT_H */

@@ -11,8 +11,8 @@
  * romancy.outside() takes the place of a handler. It carries the command out in
  * the executor with the calls that any handler has, and then makes the task
  * ready again. So all that holds for handlers (waits, cancel, pause,
- * compensations, time limits) holds for these as well; what it does not do is
- * check the replay, which is the program's business.
+ * compensations, time limits) holds for these as well; only the replay is not
+ * checked, which is left to the program.
  *
  * The program's calls are program.c's.
  *

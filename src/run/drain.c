@@ -64,7 +64,7 @@ typedef struct Drain
 	int64		turns;
 	int64		held;			/* of them, only to wait for a slot that
 								 * another process holds */
-	TimestampTz looked_at;		/* what was due by then was found */
+	TimestampTz looked_at;		/* instances that were due by then were found */
 	pg_uuid_t	arrived[FIND_MAX];	/* for which something had come, and who
 									 * were run */
 	int			narrived;
@@ -418,7 +418,7 @@ drain(Drain *d)
 			return false;
 		MemoryContextSwitchTo(d->cxt);
 
-		/* what they end from here on is found by the look into the tables */
+		/* work that they end from here on is found by the read of the tables */
 		others = others_work(d);
 		n = look(d, ids, max, true);
 		if (n == 0 && others)

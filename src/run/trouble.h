@@ -23,7 +23,7 @@ extern void rom_trouble_handle(const pg_uuid_t *id, Oid owner, const ErrorData *
 /* Was the error caused by pg_cancel_backend(), and is no failure? */
 extern bool rom_trouble_is_cancel(const ErrorData *error);
 
-/* A turn of it was committed: what this process remembers of failures before is forgotten. */
+/* A turn of it was committed: this process forgets earlier failures of it. */
 extern void rom_trouble_over(const pg_uuid_t *id);
 
 #endif							/* ROM_TROUBLE_H */

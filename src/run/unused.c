@@ -125,7 +125,11 @@ sweep_table(Unused *u, TimestampTz before)
 
 	values[0] = TimestampTzGetDatum(before);
 	values[1] = FullTransactionIdGetDatum(oldest);
-	/* anew: what this transaction has just marked is not from elsewhere */
+
+	/*
+	 * anew: the row that this transaction has just marked was not marked by
+	 * another
+	 */
 	values[2] = FullTransactionIdGetDatum(ReadNextFullTransactionId());
 	rom_execute_rows(&set, &u->due, values, NULL, 0);
 	due = rom_value_copy(&set, 0, 1, &isnull, CurrentMemoryContext);

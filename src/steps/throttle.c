@@ -231,7 +231,7 @@ after_locks(bool commit)
 		end_holds(commit);
 }
 
-/* The process ends: what it ran is rolled back before another begins. */
+/* The process ends: its attempt is rolled back before another begins. */
 static void
 at_exit(int code, Datum arg)
 {

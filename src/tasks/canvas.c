@@ -375,8 +375,8 @@ canvas_close(RomTurn *turn, RomStatus status)
 }
 
 /*
- * gather is rom_saga_on_gather()'s hook: what has ended well and has a compensation is undone, last ended first. Tasks in
- * the database that run have been cancelled, but may commit.
+ * gather is rom_saga_on_gather()'s hook: tasks that have ended well and have a compensation are undone, last ended
+ * first. Tasks in the database that run have been cancelled, but may commit.
  */
 static bool
 gather(RomTurn *turn)

@@ -8,8 +8,9 @@
  * the accounts of its queue, its activity and its key, whether there are limits
  * now or not, so that limits that are set later find what runs already.
  *
- * What runs is counted from t_task after a start. What a bucket has left
- * cannot be told from there, so the claims that take from it write it down (memory/bucket_rows.h).
+ * What runs is counted from t_task after a start. The contents of a bucket
+ * cannot be computed from there, so claims that take from it write a row
+ * (memory/bucket_rows.h).
  *
  *-------------------------------------------------------------------------
  */

@@ -60,8 +60,9 @@ scan(RomScanPlace *place, int limit)
 		Datum		held_until = rom_value(&set, i, 5, &isnull);
 
 		/*
-		 * what waits for a limit has its time; the others have been ready for
-		 * a while, and those of them that are queued stay where they are
+		 * tasks that wait for a limit have their time; the others have been
+		 * ready for a while, and those of them that are queued stay where
+		 * they are
 		 */
 		if (isnull)
 			rom_wake_at(id, owner, priority,

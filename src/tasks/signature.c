@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * signature.c
- *		Signatures: what a canvas is to run, as jsonb.
+ *		Signatures: the tasks of a canvas, as jsonb.
  *
  *-------------------------------------------------------------------------
  */
@@ -355,7 +355,7 @@ PG_FUNCTION_INFO_V1(romancy_options);
  * romancy.options(signature jsonb, retry jsonb, priority int, on_error jsonb, immutable boolean,
  * on_success jsonb, delay interval, timeout interval, expires interval) -> jsonb
  *
- * The signature with these options; what is null stays as it was. Errors: RM012 for an interval that is not longer than
+ * The signature with these options; a null changes nothing. Errors: RM012 for an interval that is not longer than
  * nothing. The rest is checked when it is started.
  */
 Datum

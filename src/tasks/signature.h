@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * signature.h
- *		Signatures: what a canvas is to run, as jsonb.
+ *		Signatures: the tasks of a canvas, as jsonb.
  *
  *	{"task": name, "input": any}		input may be absent
  *	{"chain": [signature, ...]}

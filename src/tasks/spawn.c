@@ -498,8 +498,8 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 	}
 
 	/*
-	 * with a snapshot of its own: what was deleted in between has left its
-	 * outcome
+	 * with a snapshot of its own: a task that was deleted in between has left
+	 * its outcome
 	 */
 	rom_execute_rows(&set, &count, values, NULL, 1);
 	*all = DatumGetInt64(rom_value(&set, 0, 1, &isnull)) - running;

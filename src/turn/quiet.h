@@ -27,7 +27,7 @@ extern void rom_quiet_load(RomTurn *turn);
 extern void rom_quiet_begin(RomTurn *turn, RomQuiet *saved);
 extern void rom_quiet_end(RomTurn *turn, const RomQuiet *saved, bool handler);
 
-/* The evaluation is past the await at which the instance waited: what follows is new, once in a turn. */
+/* The evaluation is past the await at which the instance waited: the code that follows is new, once in a turn. */
 extern void rom_quiet_past_await(RomTurn *turn);
 
 /* The evaluation has passed one more step (turn->replay.cursor). */

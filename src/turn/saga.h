@@ -58,9 +58,9 @@ extern char *rom_saga_compensation(int32 namespace, const char *name);
 extern bool rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error);
 
 /*
- * rom_saga_close has an instance whose handler has returned, or that is terminated, wait for its spawned
- * activities that run elsewhere before it ends with status and output or error: what they do
- * until then is in history. False: there are none that could be, and it ends at once.
+ * rom_saga_close has an instance whose handler has returned, or that is terminated, wait for its
+ * spawned activities that run elsewhere before it ends with status and output or error: the
+ * outcomes until then are in history. False: there are none that could be, and it ends at once.
  */
 extern bool rom_saga_close(RomTurn *turn, RomStatus status, Jsonb *output, Jsonb *error);
 

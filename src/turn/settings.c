@@ -3,11 +3,13 @@
  * settings.c
  *		The settings that an instance's code reads and writes values with, fixed at its first turn.
  *
- * A handler asks for to_jsonb(romancy.workflow_now()): the text depends on TimeZone. So what a role, a
- * database, the server's configuration or another version's defaults say later must not reach an instance
- * that has begun. The values are the session's reset values, those of a fresh session: what the session has
- * SET itself does not count. The instances of an owner share rows of t_settings; most owners have one. A row that
- * no instance has goes (run/unused.c), so before one is chosen, what others have changed is taken note of.
+ * A handler asks for to_jsonb(romancy.workflow_now()): the text depends on
+ * TimeZone. So what a role, a database, the server's configuration or another
+ * version's defaults say later must not reach an instance that has begun. The
+ * values are the session's reset values, those of a fresh session: values that
+ * the session has SET itself do not count. The instances of an owner share rows
+ * of t_settings; most owners have one. A row that no instance has goes
+ * (run/unused.c), so invalidation messages are processed before one is chosen.
  *
  * Values are compared by the server's own variables, through the records of its settings, which stay where
  * they are for the life of the process. A record is asked about many times for each step, its name is

@@ -131,7 +131,7 @@ apply_inbox(RomTurn *turn)
 		}
 		else
 		{
-			/* what was waited for is established again by the evaluation */
+			/* the evaluation establishes the wait again */
 			rom_replay_append(turn, rom_replay_event(turn, ROM_EVENT_WORKFLOW_RESUMED, NULL));
 			inst->status = inst->resume_status;
 			turn->out.status = inst->status;
@@ -340,7 +340,7 @@ returned(RomTurn *turn, Jsonb *output)
 		return ROM_TURN_SAVE;
 	}
 	rom_verdict_failed(turn, turn->out.fail_error);
-	/* what ran inline is in no subtransaction of its own */
+	/* steps that ran inline are in no subtransaction of their own */
 	return turn->eval.inlined ? ROM_TURN_SAVE : ended(turn);
 }
 
@@ -498,8 +498,8 @@ step_by_step(RomTurn *turn, FmgrInfo *flinfo, bool wrap)
 	int			nest;
 
 	/*
-	 * also alone: what ran in a turn that is to begin again must not be
-	 * committed without its history
+	 * also alone: steps of a turn that has to begin again must not be
+	 * committed without their history
 	 */
 	BeginInternalSubTransaction(NULL);
 	nest = GetCurrentTransactionNestLevel();

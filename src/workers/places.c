@@ -107,7 +107,7 @@ free_place(int i, TimestampTz now, bool failed)
 				now + Min(failures, 60) * 1000 * MS;
 		}
 
-		/* what it was started for is still to be done */
+		/* the work for which it was started is still to be done */
 		if (database != NULL && worker->kind == ROM_WORKER_SCHEDULER)
 			database->scheduler_at = Min(database->scheduler_at, now);
 	}
