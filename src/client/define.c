@@ -446,7 +446,7 @@ write_activity(int32 namespace, const char *name, Oid role, Datum *values, bool 
  * policy, whose keys overlay the default's. compensation: an activity's name.
  * Timeouts are longer than 0. transactional (null: true): false allows a
  * procedure as the handler. max_concurrency: at least 1. rate_limit: "100/m".
- * Errors: RM012 for what is wrong with it, 42501 where somebody else owns the
+ * Errors: RM012 for what is wrong with it, 42501 where another role owns the
  * name, the caller may not define in the namespace, or may not execute the handler, RM004 in a workflow.
  */
 Datum
@@ -503,8 +503,8 @@ romancy_define_activity(PG_FUNCTION_ARGS)
 /*
  * romancy.drop_workflow(name text) -> void
  *
- * Drops all versions of a definition. Errors: RM001 unknown, 42501 where somebody
- * else owns it, RM010 while a live instance needs it, RM004 in a workflow.
+ * Drops all versions of a definition. Errors: RM001 unknown, 42501 where another
+ * role owns it, RM010 while a live instance needs it, RM004 in a workflow.
  */
 Datum
 romancy_drop_workflow(PG_FUNCTION_ARGS)

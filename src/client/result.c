@@ -275,7 +275,7 @@ how_it_stands(const pg_uuid_t *id, MemoryContext cxt)
 	return text;
 }
 
-/* warn_of_obstacles tells who begins to wait that nothing will come, as things are. */
+/* warn_of_obstacles warns a caller that begins to wait that no result will arrive in the present state. */
 static void
 warn_of_obstacles(void)
 {

@@ -444,7 +444,7 @@ rom_namespace_require_define(const char *function)
 	return id;
 }
 
-/* read_entry reads a namespace and who may define in it. */
+/* read_entry reads a namespace and the right to define in it. */
 static void
 read_entry(NamespaceEntry *entry)
 {

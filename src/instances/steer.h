@@ -43,7 +43,7 @@ extern void rom_steer_head(const pg_uuid_t *id, bool steer,
 /* Raises RM002 for id. */
 extern void rom_steer_missing(const pg_uuid_t *id);
 
-/* rom_steer_detail says who asks, why and when. */
+/* rom_steer_detail makes the detail of a request: the caller, the reason and the time. */
 extern Jsonb *rom_steer_detail(const char *reason);
 
 /*
@@ -61,7 +61,7 @@ extern void rom_steer_wake(const pg_uuid_t *id, const RomInstanceHead *head, Rom
  */
 extern bool rom_steer_retry(const pg_uuid_t *id, Jsonb *detail, int32 *flags);
 
-/* rom_steer_retry_detail says who asked for the retry. */
+/* rom_steer_retry_detail makes the detail of a retry: its caller. */
 extern Jsonb *rom_steer_retry_detail(void);
 
 #endif							/* ROM_STEER_H */

@@ -235,7 +235,7 @@ pump_ring(TimestampTz now, Outcome *outcome)
 	} while (n > 0);
 }
 
-/* Moves the deadlines that are over into the queues. dbid, owner: of the caller, who needs no waking. */
+/* Moves the deadlines that are over into the queues. dbid, owner: of the caller, which needs no waking. */
 static void
 expire(TimestampTz now, Oid dbid, Oid owner, Outcome *outcome)
 {

@@ -33,7 +33,7 @@ extern void rom_waiter_notify(uint64 key);
 /* The same for some of them at the most. One that was woken and leaves without having looked again hands it on. */
 extern void rom_waiter_notify_some(uint64 key, int number);
 
-/* Wakes all who wait for anything, in any database: for what is rare, and not known by key. Does not raise. */
+/* Wakes all sessions that wait for anything, in any database: for rare events without a key. Does not raise. */
 extern void rom_waiter_notify_all(void);
 
 /* Registers the part of shared memory; called once from _PG_init. */

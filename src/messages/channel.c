@@ -27,7 +27,7 @@
 /* Competitors that are looked at, to find one that waits and is not busy. */
 #define SAMPLE 32
 
-/* If none of these waits: those who wait that are looked at. */
+/* Waiting competitors that are looked at if none of these waits. */
 #define CANDIDATES 8
 
 Oid

@@ -515,7 +515,7 @@ find_arrived(const char *owner, pg_uuid_t *ids, int max)
 	return (int) rows;
 }
 
-/* scan_arrived has the sweep look at all who wait. */
+/* scan_arrived has the sweep look at all waiting instances. */
 static void
 scan_arrived(void)
 {

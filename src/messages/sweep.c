@@ -5,8 +5,8 @@
  *
  * "messages" looks at the channels that crossing.c names: late fan-out to
  * subscriptions that overlapped a publishing transaction, and waking instances
- * that wait for messages that exist. Now and then, and when asked for, it looks
- * at all who wait: the safety net.
+ * that wait for messages that exist. At its interval, and when asked for, it
+ * looks at all waiting instances: the safety net.
  *
  *-------------------------------------------------------------------------
  */
@@ -138,9 +138,10 @@ resolve(int32 namespace, const char *channel)
 }
 
 /*
- * sweep_all looks at a window of all who wait, the next one each time; complete:
- * at one after the other, until it has found something. *more: whether there are
- * windows left of a pass, of which this call begins one when it is false.
+ * sweep_all looks at a window of all waiting instances, the next one each time;
+ * complete: at one after the other, until it has found something. *more: whether
+ * there are windows left of a pass, of which this call begins one when it is
+ * false.
  */
 static int64
 sweep_all(const RomSweepArgs *args, bool complete, bool *more)
@@ -210,7 +211,7 @@ static int64
 sweep_messages(const RomSweepArgs *args)
 {
 	static TimestampTz last_all = 0;
-	static bool more = false;	/* of the look at all who wait */
+	static bool more = false;	/* of the look at all waiting instances */
 	char		key[ROM_CROSSING_KEY_MAX + 1];
 	TimestampTz now = GetCurrentTimestamp();
 	bool		all = args->manual;

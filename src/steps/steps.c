@@ -72,7 +72,7 @@ copy_request(RomTurn *turn, RomStartRequest *to, const RomStartRequest *from)
 	}
 }
 
-/* become_owner switches to the instance's owner and returns who it was; an error's abort switches back as well. */
+/* become_owner switches to the instance's owner and returns the former user; an error's abort switches back as well. */
 static Oid
 become_owner(RomTurn *turn, int *sec_context)
 {

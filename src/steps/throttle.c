@@ -265,7 +265,7 @@ prepare(void)
 
 /* ---------------------------------------------------------------- for others */
 
-/* hold_until is when an asker who found no slot asks again, unless it is woken. */
+/* hold_until returns when an asker that found no slot asks again, unless it is woken. */
 static void
 hold_until(RomAsker *asker, int waiting, TimestampTz now)
 {

@@ -158,7 +158,7 @@ input_of(RomSignature *s, Jsonb *previous, Jsonb *options)
 	return rom_jb_end(&jb);
 }
 
-/* look_up reads how an activity is defined; an undefined one is a function, found by who runs it. */
+/* look_up reads how an activity is defined; an undefined one is a function, which the role that runs it finds. */
 static void
 look_up(RomCanvas *canvas, const char *name)
 {

@@ -30,7 +30,7 @@ extern uint64 rom_notify_key(const char *queue);
 extern char *rom_notify_queue_stored(int32 namespace, const char *name);
 extern const char *rom_notify_queue_name(const char *queue, int32 *namespace);
 
-/* Limits of the queue or of its activities have changed: at this transaction's commit all who wait look again. Engine scope needed. */
+/* Limits of the queue or of its activities have changed: at this transaction's commit all that wait look again. Engine scope needed. */
 extern void rom_notify_changed(const char *queue);
 
 /* There is one task more to take (at this transaction's commit) in the queue, as stored in t_task. Engine scope needed. */

@@ -55,7 +55,7 @@
 typedef struct Limits
 {
 	int			max_concurrency;
-	int			rate;			/* so many in period (microseconds) */
+	int			rate;			/* this many in period (microseconds) */
 	int64		period;
 } Limits;
 

@@ -305,7 +305,7 @@ find_fresh(Oid owner)
 
 /*
  * insert_fresh makes a row of the values with which this session began; NULL when the owner has too many. Engine
- * scope. Two who do so at once make two rows, which is no harm.
+ * scope. Two transactions that do so at once make two rows, which does no harm.
  */
 static Profile *
 insert_fresh(const char *owner)

@@ -39,7 +39,7 @@
 /* Time (us) for which an owner's only executor has to be idle before another owner's additional executor takes its place. */
 #define REST_OF_LAST (2 * USECS_PER_SEC)
 
-/* An owner who had quick work in this time has quick work to come, as far as is known. */
+/* An owner that had quick work within this time (us) is expected to have more. */
 #define KNOWN_QUICK (60 * USECS_PER_SEC)
 
 /* Interval (us) of plans while a worker waits for a place; a place that becomes free causes a plan at once. */
