@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * floor.c
- *		What the outbox registers at load: its sweep.
+ *		Registers the room outbox at load: its sweep.
  *
  *-------------------------------------------------------------------------
  */

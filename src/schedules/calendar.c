@@ -14,7 +14,7 @@
 
 #include "schedules/calendar.h"
 
-/* The calendar repeats itself after so many years. */
+/* The calendar repeats itself after this many years. */
 #define CALENDAR_YEARS 400
 
 /* The first bit of set from bit "from" on; -1 where there is none. */

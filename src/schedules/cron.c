@@ -62,7 +62,7 @@ static const struct
 	{"@annually", "0 0 1 1 *"}
 };
 
-/* What is being read. */
+/* The state of the reader. */
 typedef struct Reader
 {
 	const char *text;			/* the whole expression */
@@ -404,8 +404,8 @@ read_period(Reader *reader, RomCronRule *rule)
 	text = pnstrdup(reader->at, Max(reader->end - reader->at, 0));
 
 	/*
-	 * whoever reads it later has another setting perhaps: a sign is to mean
-	 * the same
+	 * a session that reads it later may have another setting, and a sign has
+	 * to mean the same
 	 */
 	IntervalStyle = INTSTYLE_POSTGRES;
 	PG_TRY();

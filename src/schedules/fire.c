@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * fire.c
- *		Starting the runs of schedules whose time has come.
+ *		Starts the runs of schedules whose time has come.
  *
  * A batch of the sweep is a transaction: it locks the schedules that are due, starts
  * their runs, and writes when they are due next. The next deadline is asked for with the
  * commit, so that a scheduler is there in time (memory/wake.h); the sweep's interval is a
- * safety net. What dies in between has done nothing, and is done again.
+ * safety net. A batch that dies in between has done nothing, and is repeated.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,7 +41,7 @@
 /* Schedules that a drain, or a look after the start of the server, handles at a time. */
 #define PAGE 100
 
-/* When a row that another transaction holds is looked at again: after so long, and each time later, up to a second. */
+/* Delay until a row that another transaction holds is looked at again; it grows with each look, up to a second. */
 #define HELD_MS 20
 #define HELD_MAX_MS 1000
 
@@ -115,7 +115,7 @@ zones_are_new(void)
 	return false;
 }
 
-/* What is to be done with a schedule; *again: it could not be done, and is to be tried later. */
+/* Handles a schedule; *again: that was not possible, and has to be tried later. */
 typedef void (*Handler) (RomPlan *plan, TimestampTz now, bool *again);
 
 /*
@@ -164,7 +164,7 @@ fire(RomPlan *plan, TimestampTz now, bool *again)
 }
 
 /*
- * handle_all handles schedules so that one that cannot be handled does not hold up the others: after an error each gets a
+ * handle_all handles schedules so that one that fails does not delay the others: after an error each gets a
  * subtransaction of its own, and one that cannot be fired pauses itself.
  */
 static void
@@ -209,10 +209,10 @@ anew(RomPlan *plan, TimestampTz now, bool *again)
 }
 
 /*
- * Computes all next times anew, once after each start of the server, which may have brought other
- * zone data: a time that moved ahead would be seen too late otherwise. (One that moved back is
- * found when it is due: the times are computed from after_at then.) It waits for nobody: a schedule that
- * another transaction holds, and whose time is another one now, is looked at again by the next batch.
+ * Computes all next times anew, once after each start of the server, which may have brought other zone
+ * data: a time that moved ahead would be seen too late otherwise. (One that moved back is found when it
+ * is due: the times are computed from after_at then.) It waits for no lock: a schedule that another
+ * transaction holds, and whose time is another one now, is looked at again by the next batch.
  */
 static void
 compute_anew(void)

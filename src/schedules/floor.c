@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * floor.c
- *		What the schedules register: their sweep, drain's source, hooks of runs.
+ *		Registers the room schedules at load: their sweep, drain's source, hooks
+ *		of runs.
  *
  *-------------------------------------------------------------------------
  */

@@ -53,7 +53,7 @@ static RomStatement insert_schedule = {
 	INTERVALOID, INTERVALOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 };
 
-/* The periods of @every go on where they were, unless the expression is another one. */
+/* The periods of @every continue where they were, unless the expression is another one. */
 static RomStatement update_schedule = {
 	"UPDATE romancy.t_schedule SET search_path = $3, timezone = $5, workflow = $6, overlap = $7, input = $8, labels = $9,"
 	" description = $10, catch_up = $11, jitter = $12, pause_on_failure = $13, updated_at = $14, after_at = $14,"
@@ -160,7 +160,7 @@ anchor_of(TimestampTz now)
 	return now - now % USECS_PER_SEC;
 }
 
-/* What schedule() was given, as values of insert_schedule. */
+/* The arguments of schedule(), as values of insert_schedule. */
 static void
 schedule_values(FunctionCallInfo fcinfo, int32 namespace, const char *name, const char *owner, Datum *values, bool *nulls)
 {
@@ -245,7 +245,7 @@ romancy_schedule(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* romancy.unschedule(name) -> boolean: drops a schedule and its runs that wait; what lives goes on. False: there is none. 42501, RM004. */
+/* romancy.unschedule(name) -> boolean: drops a schedule and its waiting runs; a live run continues. False: there is none. 42501, RM004. */
 Datum
 romancy_unschedule(PG_FUNCTION_ARGS)
 {
@@ -274,8 +274,8 @@ romancy_unschedule(PG_FUNCTION_ARGS)
 /*
  * romancy.pause_schedule(name, note) -> boolean
  *
- * Nothing more is started, not even what waits; what lives goes on. note, for others to read, may be null. False when
- * it is paused. Errors: RM001, 42501, RM004 in a workflow.
+ * Nothing more is started, not even a waiting run; a live run continues. note, for others to read, may be null. False
+ * when it is paused. Errors: RM001, 42501, RM004 in a workflow.
  */
 Datum
 romancy_pause_schedule(PG_FUNCTION_ARGS)

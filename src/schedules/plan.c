@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * plan.c
- *		Reading and writing schedules.
+ *		Reads and writes schedules.
  *
- * Whoever fires, edits or ends a run of a schedule locks its row first, by a statement of its own:
- * what the next statement sees of its runs is then complete.
+ * Code that fires, edits or ends a run of a schedule first locks its row, by a
+ * statement of its own: the next statement then sees all of its runs.
  *
  *-------------------------------------------------------------------------
  */

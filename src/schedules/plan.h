@@ -14,7 +14,7 @@
 
 #include "schedules/rule.h"
 
-/* What happens to a time while the run before lives. */
+/* The fate of a time while the run before lives. */
 typedef enum RomOverlap
 {
 	ROM_OVERLAP_SKIP,
@@ -109,7 +109,7 @@ extern TimestampTz rom_plan_next_due(const char *owner, Datum besides, Timestamp
  */
 extern RomPlan *rom_plan_lock(int32 namespace, const char *name, Oid caller);
 
-/* Locks a schedule that was read before, reads it anew, and understands it. NULL where it is gone, or another holds it: *held. */
+/* Locks a schedule that was read before, reads it anew, and understands it. NULL where it was dropped, or another transaction holds it: *held. */
 extern RomPlan *rom_plan_lock_free(const RomPlan *plan, bool *held);
 
 /* Pauses a schedule that cannot be handled, with the error. It is locked. Engine scope needed. */
@@ -125,8 +125,8 @@ extern TimestampTz rom_plan_due_at(const RomPlan *plan, TimestampTz time);
 extern int64 rom_plan_count(const RomPlan *plan, TimestampTz after, TimestampTz until);
 
 /*
- * Writes what has changed, computes when it is due next, and asks for the sweep by then. waits: a run waits that may start
- * now. One whose zone is gone pauses itself. Engine scope needed.
+ * Writes what has changed, computes when it is due next, and asks for the sweep by then. waits: a run waits that may
+ * start now. A schedule whose zone does not exist any more pauses itself. Engine scope needed.
  */
 extern void rom_plan_save(RomPlan *plan, bool waits);
 

@@ -171,7 +171,7 @@ owner_oid(const RomPlan *plan)
 	return owner;
 }
 
-/* What the workflow's name means to the schedule's owner now. No code of users runs. */
+/* Resolves the workflow's name as the schedule's owner, now. No code of users runs. */
 static RomWorkflow *
 resolve(const RomPlan *plan)
 {
@@ -354,7 +354,7 @@ end_previous(const RomPlan *plan, TimestampTz time, RomInboxKind kind)
 	rom_execute_free(&set);
 }
 
-/* The time is to wait, if so many may; else it is missed. */
+/* The time waits, if fewer than the limit wait; else it is missed. */
 static RomOffer
 wait_for_previous(RomPlan *plan, TimestampTz time, int may_wait)
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * times.c
- *		What an expression means: schedule_times and describe_schedule.
+ *		The meaning of an expression: schedule_times and describe_schedule.
  *
  *-------------------------------------------------------------------------
  */

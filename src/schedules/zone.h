@@ -13,7 +13,7 @@
 /* A zone by its name. RM012 for one that does not exist, an abbreviation, or a POSIX rule. */
 extern pg_tz *rom_zone_find(const char *name);
 
-/* The same; NULL for one that is not known. */
+/* The same; NULL for an unknown one. */
 extern pg_tz *rom_zone_find_opt(const char *name);
 
 /* All times are in seconds since 1970. */
