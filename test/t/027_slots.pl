@@ -16,7 +16,7 @@ my $node = romancy_node('slots', 'max_worker_processes' => 4, 'max_parallel_work
 	'max_parallel_workers_per_gather' => 4, 'romancy.max_workers' => 4, 'romancy.retry_backoff_max' => '500ms',
 	'romancy.worker_idle_timeout' => '200ms');
 sub sql { return $node->safe_psql('postgres', $_[0]) }
-my $full = qr/out of background worker slots\n.*DETAIL: .*romancy goes on.*\n.*HINT: .*max_worker_processes/;
+my $full = qr/out of background worker slots\n.*DETAIL: .*romancy continues with fewer.*\n.*HINT: .*max_worker_processes/;
 sub logged { return scalar(() = slurp_file($node->logfile) =~ /$_[0]/g) }
 my $force = sql(q{SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')});
 

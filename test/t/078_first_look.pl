@@ -180,7 +180,7 @@ no_worker('not even a launcher', qr/^the launcher has not started: max_worker_pr
 	shared_preload_libraries => 'romancy', max_worker_processes => 0);
 no_worker('a launcher only', qr/^work waits for a worker, and there is none to be had: see romancy\.max_workers and max_worker_processes$/,
 	max_worker_processes => 1, max_logical_replication_workers => 0);
-like(logged(), qr/LOG:  .*out of background worker slots\n.*DETAIL: .*romancy goes on.*\n.*HINT: .*max_worker_processes/, 'the log says so');
+poll_until(sub { logged() =~ /LOG:  .*out of background worker slots\n.*DETAIL: .*romancy continues with fewer.*\n.*HINT: .*max_worker_processes/ }, 'the log says so');
 no_worker('left out', qr/^romancy\.databases leaves this database out$/, max_worker_processes => 8, 'romancy.databases' => 'another');
 no_worker('disabled', qr/^romancy\.enabled is off$/, 'romancy.databases' => "''", 'romancy.enabled' => 'off');
 
