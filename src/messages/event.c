@@ -97,9 +97,9 @@ write_envelope(const pg_uuid_t *id, const char *type, Jsonb *envelope)
 	rom_engine_end(&engine);
 }
 
-/* start_workflows starts an instance of each workflow that is defined on the event's type. */
+/* start_workflows starts an instance of each workflow of the namespace that is defined on the event's type. */
 static void
-start_workflows(const RomCloudEvent *event, Jsonb *attributes)
+start_workflows(int32 namespace, const RomCloudEvent *event, Jsonb *attributes)
 {
 	static RomStatement find = {
 		"SELECT def_id, owner FROM romancy.t_workflow WHERE namespace = $2 AND on_event = $1 AND is_current"
@@ -117,7 +117,7 @@ start_workflows(const RomCloudEvent *event, Jsonb *attributes)
 	RomRowSet	set;
 
 	values[0] = CStringGetTextDatum(event->type);
-	values[1] = Int32GetDatum(rom_namespace_current());
+	values[1] = Int32GetDatum(namespace);
 	rom_engine_begin(&engine);
 	rows = rom_execute_rows(&set, &find, values, NULL, 0);
 	defs = MemoryContextAlloc(cxt, sizeof(int32) * Max(rows, 1));
@@ -182,8 +182,14 @@ rom_event_raise(const RomCloudEvent *event)
 	p.event = attributes_of(event, id);
 	(void) rom_publish(&p, true);
 	if (!event->has_target)
-		start_workflows(event, p.event);
+		start_workflows(rom_namespace_current(), event, p.event);
 	return id;
+}
+
+void
+rom_event_start(int32 namespace, const RomCloudEvent *event)
+{
+	start_workflows(namespace, event, attributes_of(event, event->id));
 }
 
 /* ---------------------------------------------------------------- raise_event */

@@ -39,4 +39,7 @@ typedef struct RomCloudEvent
  */
 extern char *rom_event_raise(const RomCloudEvent *event);
 
+/* Starts an instance of each workflow of the namespace that is defined on the type of an event, which has an id. Nothing else is done with it. */
+extern void rom_event_start(int32 namespace, const RomCloudEvent *event);
+
 #endif							/* ROM_EVENT_H */

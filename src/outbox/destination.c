@@ -100,6 +100,25 @@ texts_of(Datum array, int *n)
 	return texts;
 }
 
+/* prepare begins to listen to changes, of the table as it is now. */
+static void
+prepare(void)
+{
+	if (cache_cxt == NULL)
+	{
+		cache_cxt = AllocSetContextCreate(TopMemoryContext, "romancy destinations", ALLOCSET_SMALL_SIZES);
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	}
+	cache_relid = rom_relation_oid("t_destination");
+}
+
+uint64
+rom_destination_changes(void)
+{
+	prepare();
+	return cache_changes;
+}
+
 /* load reads the destinations of a namespace with the latest snapshot: what is kept outlives the caller's. */
 static void
 load(int32 namespace)
@@ -115,13 +134,8 @@ load(int32 namespace)
 	RomRowSet	set;
 	uint64		rows;
 
-	if (cache_cxt == NULL)
-	{
-		cache_cxt = AllocSetContextCreate(TopMemoryContext, "romancy destinations", ALLOCSET_SMALL_SIZES);
-		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
-	}
+	prepare();
 	cache_generation = 0;
-	cache_relid = rom_relation_oid("t_destination");
 	generation = cache_changes;
 	rom_engine_begin(&engine);
 	CommandCounterIncrement();
@@ -175,12 +189,20 @@ rom_destination_find(int32 namespace, const char *name)
 	return NULL;
 }
 
+bool
+rom_destination_is_engine_type(const char *type)
+{
+	return strncmp(type, ROM_DESTINATION_ENGINE, strlen(ROM_DESTINATION_ENGINE)) == 0;
+}
+
 /* matches: does a pattern match? "*" and "….*" match what begins with all before the star. */
 static bool
 matches(const char *pattern, const char *type)
 {
 	size_t		len = strlen(pattern);
 
+	if (rom_destination_is_engine_type(type) && !rom_destination_is_engine_type(pattern))
+		return false;
 	if (len > 0 && pattern[len - 1] == '*')
 		return strncmp(pattern, type, len - 1) == 0;
 	return strcmp(pattern, type) == 0;

@@ -14,6 +14,9 @@
 /* Longest name of a destination, in bytes: it is indexed. The name "" is of the one that is always there. */
 #define ROM_DESTINATION_MAX 200
 
+/* What the types of the engine's own events begin with. */
+#define ROM_DESTINATION_ENGINE "romancy."
+
 /* How a destination orders events that bring no key. */
 typedef enum RomOrdered
 {
@@ -43,8 +46,14 @@ extern const RomDestination *rom_destination_list(int32 namespace, int *n);
 /* The one of that name, or NULL. Of the same cache. */
 extern const RomDestination *rom_destination_find(int32 namespace, const char *name);
 
-/* Does one of its patterns match the type? */
+/* Counts changes of destinations: what is remembered of them is good as long as it stays the same. */
+extern uint64 rom_destination_changes(void);
+
+/* Does one of its patterns match the type? Of types that begin with "romancy.", the engine's own, only one that begins like that. */
 extern bool rom_destination_wants(const RomDestination *destination, const char *type);
+
+/* Does a type, or a pattern, begin as those of the engine do? */
+extern bool rom_destination_is_engine_type(const char *type);
 
 /* May the role do what the owner of the destination may? False for NULL, the destination that is nobody's. */
 extern bool rom_destination_is_owner(const RomDestination *destination, Oid role);

@@ -32,6 +32,7 @@
 #include "messages/message.h"
 #include "outbox/destination.h"
 #include "outbox/guc.h"
+#include "outbox/send.h"
 #include "outbox/settle.h"
 #include "outbox/state.h"
 #include "outbox/sweep.h"
@@ -48,26 +49,11 @@ PG_FUNCTION_INFO_V1(romancy_send_event);
 #define EXTENSIONS_MAX 50
 #define EXTENSION_NAME_MAX 64
 
-/* What send_event() was given; NULL where there is nothing. */
-typedef struct Sent
-{
-	char	   *type;
-	char	   *source;
-	Jsonb	   *data;
-	char	   *id;
-	char	   *subject;
-	char	   *datacontenttype;
-	bytea	   *binary;
-	Jsonb	   *extensions;
-	char	   *destination;	/* NULL: by the type */
-	char	   *ordering_key;
-} Sent;
-
 #define SENT_COLUMNS 18
 
 /* key_for is the ordering key of the event at a destination (NULL: the one that is always there), or NULL. */
 static const char *
-key_for(const Sent *sent, const RomDestination *destination)
+key_for(const RomSent *sent, const RomDestination *destination)
 {
 	if (destination != NULL && destination->ordered == ROM_ORDERED_ALL)
 		return "";
@@ -103,17 +89,17 @@ pointer_value(const void *value, bool *isnull)
 
 /* row_values are those of an event on its way to one destination, in the order of add_row()'s columns. */
 static void
-row_values(const Sent *sent, const char *id, const char *owner, const RomDestination *destination, Datum *values, bool *nulls)
+row_values(const RomSent *sent, const char *id, const RomDestination *destination, Datum *values, bool *nulls)
 {
 	TimestampTz now = rom_now();
 	const char *key = key_for(sent, destination);
 
 	memset(nulls, 0, sizeof(bool) * SENT_COLUMNS);
 	values[0] = Int64GetDatum(rom_table_next_id("t_outbox_outbox_id_seq"));
-	values[1] = Int32GetDatum(rom_namespace_current());
+	values[1] = Int32GetDatum(sent->namespace);
 	values[2] = CStringGetTextDatum(destination ? destination->name : "");
-	values[3] = CStringGetTextDatum(owner);
-	values[4] = pointer_value(rom_message_sender(), &nulls[4]);
+	values[3] = CStringGetTextDatum(sent->owner);
+	values[4] = pointer_value(sent->instance, &nulls[4]);
 	values[5] = TimestampTzGetDatum(now);
 	values[6] = TimestampTzGetDatum(now);
 	values[7] = Int16GetDatum(ROM_OUTBOX_PENDING);
@@ -165,25 +151,25 @@ add_row_once(Datum *values, bool *nulls)
 	rom_engine_end(&engine);
 }
 
-/* add adds the event for one destination; NULL: the one that is always there. */
-static void
-add(const Sent *sent, const char *id, const char *owner, const RomDestination *destination)
+void
+rom_send_to(const RomSent *sent, const char *id, const RomDestination *destination)
 {
 	Datum		values[SENT_COLUMNS + 2];
 	bool		nulls[SENT_COLUMNS + 2];
 
-	row_values(sent, id, owner, destination, values, nulls);
+	row_values(sent, id, destination, values, nulls);
 	if (sent->id == NULL)
 		add_row(values, nulls);
 	else
 		add_row_once(values, nulls);
+	if (rom_guc_outbox_max_age > 0)
+		rom_wake_sweep(rom_outbox_sweep(), rom_now() + (int64) rom_guc_outbox_max_age * USECS_PER_SEC);
 }
 
 /* add_event puts an event of the owner's into the outbox and returns its id. */
 static char *
-add_event(const Sent *sent, Oid owner)
+add_event(RomSent *sent, Oid owner)
 {
-	char	   *owner_name = GetUserNameFromId(owner, false);
 	char	   *id = sent->id;
 	int			sent_to = 0;
 	const RomDestination *list;
@@ -199,12 +185,15 @@ add_event(const Sent *sent, Oid owner)
 		rom_uuid_v7(&uuid);
 		id = rom_uuid_text(&uuid);
 	}
-	list = rom_destination_list(rom_namespace_current(), &n);
+	sent->namespace = rom_namespace_current();
+	sent->owner = GetUserNameFromId(owner, false);
+	sent->instance = rom_message_sender();
+	list = rom_destination_list(sent->namespace, &n);
 	for (int i = 0; i < n; i++)
 	{
 		if (sent->destination != NULL ? strcmp(list[i].name, sent->destination) != 0 : !rom_destination_wants(&list[i], sent->type))
 			continue;
-		add(sent, id, owner_name, &list[i]);
+		rom_send_to(sent, id, &list[i]);
 		sent_to++;
 	}
 	if (sent_to == 0 && sent->destination != NULL && sent->destination[0] != '\0')
@@ -212,9 +201,7 @@ add_event(const Sent *sent, Oid owner)
 				(errcode(ERRCODE_ROM_UNDEFINED),
 				 errmsg("destination \"%s\" does not exist", sent->destination)));
 	if (sent_to == 0)
-		add(sent, id, owner_name, NULL);
-	if (rom_guc_outbox_max_age > 0)
-		rom_wake_sweep(rom_outbox_sweep(), rom_now() + (int64) rom_guc_outbox_max_age * USECS_PER_SEC);
+		rom_send_to(sent, id, NULL);
 	return id;
 }
 
@@ -236,10 +223,10 @@ static const RomPrimitive primitive_send_event = {
 };
 
 /* copy_sent copies what was given to memory that survives the unwind. */
-static Sent *
-copy_sent(RomTurn *turn, const Sent *sent)
+static RomSent *
+copy_sent(RomTurn *turn, const RomSent *sent)
 {
-	Sent	   *copy = MemoryContextAlloc(turn->cxt, sizeof(Sent));
+	RomSent    *copy = MemoryContextAlloc(turn->cxt, sizeof(RomSent));
 
 	copy->type = rom_context_copy_text(turn, sent->type);
 	copy->source = rom_context_copy_text(turn, sent->source);
@@ -256,7 +243,7 @@ copy_sent(RomTurn *turn, const Sent *sent)
 
 /* step_send records it as a step of the running handler; returns the event's id. */
 static char *
-step_send(const Sent *sent)
+step_send(const RomSent *sent)
 {
 	RomTurn    *turn = rom_context_require("send_event()");
 	RomCall		call = {0};
@@ -398,9 +385,13 @@ check_extensions(Jsonb *extensions)
 
 /* check_sent raises RM012 or RM011 for what cannot be sent. */
 static void
-check_sent(const Sent *sent)
+check_sent(const RomSent *sent)
 {
 	rom_arg_check_short_name(sent->type, "type");
+	if (rom_destination_is_engine_type(sent->type))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("event types that begin with \"%s\" are the engine's own", ROM_DESTINATION_ENGINE)));
 	check_attribute(sent->type, strlen(sent->type), "type", ROM_SHORT_NAME_MAX);
 	check_attribute(sent->source, strlen(sent->source), "source", ROM_EVENT_ID_MAX);
 	if (sent->id != NULL)
@@ -442,7 +433,7 @@ check_sent(const Sent *sent)
 Datum
 romancy_send_event(PG_FUNCTION_ARGS)
 {
-	Sent		sent;
+	RomSent		sent;
 
 	sent.type = rom_arg_text(fcinfo, 0, "type");
 	sent.source = rom_arg_text(fcinfo, 1, "source");

@@ -291,6 +291,7 @@ save_turn(RomTurn *turn)
 	bool		was_final = ROM_STATUS_IS_FINAL(turn->inst->status) && !turn->out.changed;
 	RomCostMark mark;
 
+	turn->out.first = first;
 	if (first)
 		turn->inst->started_at = Max(rom_now() - turn->spent.cost.us, turn->inst->created_at);
 	rom_cost_begin(&mark);

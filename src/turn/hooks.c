@@ -120,6 +120,24 @@ rom_hooks_renew(RomTurn *turn)
 	rom_engine_end(&engine);
 }
 
+static RomSaveHook save_hooks[4];
+static int	n_save_hooks = 0;
+
+void
+rom_hooks_on_save(RomSaveHook hook)
+{
+	if (n_save_hooks == lengthof(save_hooks))
+		elog(ERROR, "too many save hooks");
+	save_hooks[n_save_hooks++] = hook;
+}
+
+void
+rom_hooks_save(RomTurn *turn)
+{
+	for (int i = 0; i < n_save_hooks; i++)
+		save_hooks[i] (turn);
+}
+
 void
 rom_hooks_close_work(RomTurn *turn)
 {

@@ -287,6 +287,8 @@ typedef struct RomTurnOut
 	List	   *pure_events;	/* RomDeferred: events whose primitive has
 								 * deferred() */
 
+	bool		first;			/* no turn of the instance was saved before */
+
 	/* what the caller has to do */
 	bool		commit_now;		/* a primitive asks for it: yield after this
 								 * step */

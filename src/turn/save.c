@@ -247,6 +247,7 @@ rom_save_turn(RomTurn *turn)
 			rom_hooks_end(turn);
 		if (turn->wait.was_paused != (turn->out.status == ROM_STATUS_PAUSED))
 			rom_hooks_pause(turn, !turn->wait.was_paused);
+		rom_hooks_save(turn);
 		save_row(turn, last_seq, events, now);
 		if (turn->wait.fan_in > 1 && turn->wait.now != NULL && !final)
 			rom_fanin_set(&inst->id, turn->wait.fan_in);

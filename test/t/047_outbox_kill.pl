@@ -1,7 +1,7 @@
 # Programs that send events, programs that fetch them, executors whose workflows send them, and the server itself are killed, round after round. Each event
 # of a transaction that committed arrives, none of one that did not, each key in order, and at a receiver that knows ids each once; what is sent
 # again with the same id is no second event. It would catch an event that is lost with its program, two programs in one ordering key, a lease that nobody
-# ends, a step of a handler that sends twice, and a fetch that reads a backlog.
+# ends, a step of a handler that sends twice, an end of a workflow that is told twice or never, and a fetch that reads a backlog.
 use strict;
 use warnings;
 use FindBin;
@@ -30,6 +30,7 @@ sql(q{
 	CREATE TABLE sent (k text, n int, PRIMARY KEY (k, n));
 	CREATE TABLE arrived (seq bigint GENERATED ALWAYS AS IDENTITY, id text, k text, n int);
 	SELECT romancy.define_destination('kills', event_types => '{kill}');
+	SELECT romancy.define_destination('told', event_types => '{romancy.workflow.started,romancy.workflow.completed,romancy.activity.completed}');
 	CREATE FUNCTION send_next(key text) RETURNS text LANGUAGE plpgsql AS $$
 	DECLARE next int := (SELECT coalesce(max(s.n), 0) + 1 FROM sent s WHERE s.k = key);
 	BEGIN
@@ -142,7 +143,7 @@ poll_until(sub {
 	keep_running('one', 'two');
 	# (an instance that was running at three kills is paused, as it should be)
 	try(q{SELECT romancy.resume_workflow(instance_id) FROM romancy.instances WHERE status = 'paused'});
-	return try(q{SELECT (SELECT count(*) FROM romancy.outbox WHERE status = 'pending') + (SELECT count(*) FROM romancy.instances WHERE status <> 'completed')}) eq '0';
+	return try(q{SELECT (SELECT count(*) FROM romancy.outbox WHERE status = 'pending' AND destination = 'kills') + (SELECT count(*) FROM romancy.instances WHERE status <> 'completed')}) eq '0';
 }, 'all that is left is published, and all workflows complete');
 end_all();
 sql(qq{INSERT INTO sent SELECT 'f' || f, n FROM generate_series(1, $flows) f, generate_series(1, 5, 2) n});
@@ -151,6 +152,8 @@ is(sql(q{SELECT count(*) FROM arrived a WHERE NOT EXISTS (SELECT FROM sent s WHE
 is(sql(q{SELECT count(DISTINCT id) = (SELECT count(*) FROM sent) FROM arrived}), 't', 'by its id each once');
 is(sql(q{SELECT count(*) FROM (SELECT k, n, lag(n, 1, 0) OVER (PARTITION BY k ORDER BY seq) AS before FROM (SELECT k, n, min(seq) AS seq FROM arrived WHERE k <> 'none' GROUP BY k, n) first) o WHERE n <> before + 1}), 0, 'each key in order');
 is(sql(q{SELECT string_agg(DISTINCT status, ','), count(*) = (SELECT count(*) FROM sent) FROM romancy.outbox WHERE destination = 'kills'}), 'published|t', 'each is there once, and published');
+is(sql(q{SELECT string_agg(DISTINCT n::text, ' ') FROM (SELECT count(*) || ' ' || string_agg(substr(o.type, 9), ',' ORDER BY o."time") AS n FROM romancy.instances i LEFT JOIN romancy.outbox o ON o.destination = 'told' AND o.subject = i.instance_id::text GROUP BY i.instance_id) x}),
+	'5 workflow.started,activity.completed,activity.completed,activity.completed,workflow.completed', 'what became of each workflow was told once, in order');
 note(sql(q{SELECT (SELECT count(*) FROM sent) || ' events, ' || count(*) || ' arrivals' FROM arrived}), ', killed: ', join(', ', map { "$_ $killed{$_}" } sort keys %killed));
 
 # ---- a backlog of one key, and of events that wait for their time, costs a fetch no more than one event
