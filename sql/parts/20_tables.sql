@@ -10,6 +10,11 @@ CREATE TYPE romancy.t_status AS ENUM (
 	'completed', 'failed', 'cancelled', 'recurred');
 COMMENT ON TYPE romancy.t_status IS 'Status of a workflow instance; the last four are final';
 
+CREATE FUNCTION romancy.t_status_name(status romancy.t_status)
+RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_status_name';
+REVOKE ALL ON FUNCTION romancy.t_status_name(romancy.t_status) FROM PUBLIC;
+COMMENT ON FUNCTION romancy.t_status_name(romancy.t_status) IS 'The name of a status; for an index, and for view instances';
+
 /* kind: RomEventType in src/instances/history.h */
 CREATE TYPE romancy.t_event AS (
 	kind smallint, step text, name text, input jsonb, result jsonb,
@@ -185,6 +190,9 @@ CREATE INDEX t_instance_wake ON romancy.t_instance (wake_at, instance_id) WHERE 
 CREATE INDEX t_instance_created ON romancy.t_instance (created_at, instance_id);
 CREATE INDEX t_instance_status ON romancy.t_instance (status, created_at, instance_id)
 	WHERE status NOT IN ('pending', 'running', 'completed', 'recurred');
+/* by the name of a status, as view instances has it; few instances are in these */
+CREATE INDEX t_instance_shown ON romancy.t_instance (romancy.t_status_name(status), created_at, instance_id)
+	WHERE romancy.t_status_name(status) IN ('paused', 'compensating', 'failed', 'cancelled');
 CREATE INDEX t_instance_parent ON romancy.t_instance (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX t_instance_continued ON romancy.t_instance (continued_from) WHERE continued_from IS NOT NULL;
 CREATE INDEX t_instance_key ON romancy.t_instance (idempotency_key) WHERE idempotency_key IS NOT NULL;

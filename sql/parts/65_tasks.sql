@@ -142,6 +142,11 @@ AS 'MODULE_PATHNAME', 'romancy_running' LANGUAGE C VOLATILE STRICT PARALLEL REST
 COMMENT ON FUNCTION romancy.t_running() IS 'For views waiting and activity_tasks';
 REVOKE ALL ON FUNCTION romancy.t_running() FROM PUBLIC;
 
+CREATE FUNCTION romancy.t_in_turn()
+RETURNS uuid[] LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'romancy_in_turn';
+COMMENT ON FUNCTION romancy.t_in_turn() IS 'For view instances: those that run a turn now';
+REVOKE ALL ON FUNCTION romancy.t_in_turn() FROM PUBLIC;
+
 CREATE FUNCTION romancy.t_pollers(
 	OUT queue text, OUT worker_id text, OUT owner text, OUT pid int, OUT waiting boolean,
 	OUT since timestamptz, OUT last_poll timestamptz, OUT polls bigint, OUT tasks bigint)

@@ -1,17 +1,29 @@
 /*
  * Views of instances. security_barrier: a function in a query's condition sees
  * no row before may_read has let it through.
+ *
+ * Part 1 are the instances by the status of their row, the name of which is indexed; part 2 are those of which a turn is under
+ * way, which only shared memory knows. That is read once (r), so that each instance is in one part.
  */
 CREATE VIEW romancy.instances WITH (security_barrier) AS
-	SELECT i.instance_id, n.name AS namespace, i.workflow, w.version,
-		romancy.shown_status(i.instance_id, i.status) AS status,
+	WITH r AS MATERIALIZED (SELECT romancy.t_in_turn() AS ids)
+	SELECT i.instance_id, n.name AS namespace, i.workflow, w.version, i.shown AS status,
 		i.input, i.output, i.error, w.queue, i.owner, i.priority, i.labels,
 		i.idempotency_key, i.parent_id, i.continued_from, i.created_at,
 		i.started_at, i.updated_at, i.finished_at
-	FROM romancy.t_instance i
+	FROM (
+		SELECT t.*, romancy.t_status_name(t.status) AS shown, 1 AS part FROM romancy.t_instance t
+		UNION ALL
+		SELECT t.*, 'running'::text, 2 FROM romancy.t_instance t) i
 	LEFT JOIN romancy.t_workflow w ON w.def_id = i.def_id
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = i.namespace
-	WHERE romancy.may_read(i.owner);
+	WHERE CASE i.part
+			WHEN 2 THEN i.instance_id = ANY ((SELECT r.ids FROM r)::uuid[])
+				AND i.status IN ('pending', 'running', 'waiting_for_timer', 'waiting_for_message', 'waiting_for_activity', 'waiting_for_workflow')
+			ELSE NOT (i.instance_id = ANY ((SELECT r.ids FROM r)::uuid[])
+				AND i.status IN ('pending', 'running', 'waiting_for_timer', 'waiting_for_message', 'waiting_for_activity', 'waiting_for_workflow'))
+		END
+		AND romancy.may_read(i.owner);
 REVOKE ALL ON romancy.instances FROM PUBLIC;
 COMMENT ON VIEW romancy.instances IS 'Workflow instances of the current role; of all roles for a monitor';
 COMMENT ON COLUMN romancy.instances.instance_id IS 'The instance';

@@ -70,7 +70,7 @@ is_internal(const char *name)
 static bool
 is_for_views(const char *name)
 {
-	static const char *const names[] = {"t_canvas", "t_live", "t_namespace_current", "t_pollers", "t_running", "t_stat", "t_sweeps", "t_workers"};
+	static const char *const names[] = {"t_canvas", "t_in_turn", "t_live", "t_namespace_current", "t_pollers", "t_running", "t_stat", "t_status_name", "t_sweeps", "t_workers"};
 
 	for (int i = 0; i < lengthof(names); i++)
 		if (strcmp(name, names[i]) == 0)

@@ -233,6 +233,15 @@ romancy_monitor(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
+PG_FUNCTION_INFO_V1(romancy_status_name);
+
+/* romancy.t_status_name(status t_status) -> text: its name. For an index, so immutable: no status changes its name. */
+Datum
+romancy_status_name(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(rom_instance_status_name(rom_instance_status_from_datum(PG_GETARG_DATUM(0)))));
+}
+
 PG_FUNCTION_INFO_V1(romancy_shown_status);
 
 /*

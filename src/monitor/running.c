@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * running.c
- *		Running work and polling programs, from shared memory, for views waiting,
- *		pollers and queues.
+ *		Running work and polling programs, from shared memory, for views instances,
+ *		waiting, pollers and queues.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,6 +25,7 @@
 #include "tasks/poller.h"
 
 PG_FUNCTION_INFO_V1(romancy_running);
+PG_FUNCTION_INFO_V1(romancy_in_turn);
 PG_FUNCTION_INFO_V1(romancy_pollers);
 
 /* may_see marks those of n instances that the current user may see. */
@@ -99,6 +100,26 @@ romancy_running(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/*
+ * romancy.t_in_turn() -> uuid[]
+ *
+ * The instances, of those that the current user may see, of which a turn is under way in this database.
+ */
+Datum
+romancy_in_turn(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *ids;
+	int			n = rom_slot_running(&ids);
+	bool	   *seen = palloc_array(bool, n + 1);
+	int			count = 0;
+
+	may_see(ids, seen, n);
+	for (int i = 0; i < n; i++)
+		if (seen[i])
+			ids[count++] = ids[i];
+	return rom_uuid_array(ids, count);
 }
 
 /*
