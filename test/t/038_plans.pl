@@ -152,7 +152,7 @@ poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.t_instance WHERE work
 $node->stop('fast');
 
 # What stands in the log
-my %big = map { $_ => 1 } qw(t_instance t_history t_history_archive t_idempotency t_value t_inbox t_group t_subscription t_message t_delivery t_received_event t_task);
+my %big = map { $_ => 1 } qw(t_instance t_history t_history_archive t_idempotency t_value t_inbox t_group t_subscription t_message t_delivery t_received_event t_task t_outbox);
 my (%bad, %seen, $ahead);
 
 sub walk
@@ -187,6 +187,7 @@ for my $file (glob($node->data_dir . '/json/*.json'))
 		my $process = $entry->{backend_type};
 		next if $text =~ /^SELECT (NOT EXISTS|instance_id, workflow, owner, status, wake_at, wait)/;	# the test's own
 		next if $text =~ /updated_at > \$4 ORDER BY/ && !$ahead++;	# what a clock that was ahead has written: once after a start
+		next if $text =~ /array_agg\(DISTINCT (def_id|settings)\)/;	# which versions and settings no instance needs: a row is looked at once a day, a thousand at a time
 		next if $text =~ /state = 2 ORDER BY due_at LIMIT/;	# fills the heap of deadlines, thousands at a time
 		$seen{$text}{$process} = 1;
 		walk($plan->{Plan}, $text, $process);
