@@ -46,6 +46,10 @@ check-indent:
 
 ifneq ($(if $(MAKECMDGOALS),$(filter-out $(SCRIPTED),$(MAKECMDGOALS)),all),)
 
+# The library that sends HTTP requests, where libcurl is there (7.85 or newer; Debian: libcurl4-openssl-dev).
+# It is one of its own, so that only its worker loads TLS; it needs epoll. with_http=no leaves it out.
+with_http ?= $(shell test "$$(uname -s)" = Linux && curl-config --checkfor 7.85.0 >/dev/null 2>&1 && echo yes)
+
 OBJS       = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 PARTS      = $(sort $(wildcard sql/parts/*.sql))
 DATA_built = sql/romancy--$(EXTVERSION).sql
@@ -87,6 +91,29 @@ endif
 all: $(DATA_built)
 
 include $(PGXS)
+
+ifeq ($(with_http),yes)
+HTTP_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/http/curl/*.c)))
+HTTP_LIB  = romancy_http$(DLSUFFIX)
+
+all: $(HTTP_LIB)
+install: install-http
+uninstall: uninstall-http
+clean: clean-http
+.PHONY: install-http uninstall-http clean-http
+
+$(HTTP_OBJS): override CPPFLAGS += $(shell curl-config --cflags)
+$(HTTP_OBJS): $(wildcard src/http/*.h src/http/curl/*.h)
+$(HTTP_LIB): $(HTTP_OBJS)
+	$(LINK.shared) -o $@ $^ $(LDFLAGS) $(LDFLAGS_SL) $(shell curl-config --libs) $(EXTRA_LDFLAGS)
+
+install-http: $(HTTP_LIB) installdirs
+	$(INSTALL_SHLIB) $(HTTP_LIB) '$(DESTDIR)$(pkglibdir)/$(HTTP_LIB)'
+uninstall-http:
+	rm -f '$(DESTDIR)$(pkglibdir)/$(HTTP_LIB)'
+clean-http:
+	rm -f $(HTTP_LIB) $(HTTP_OBJS)
+endif
 
 # PostgreSQL may be built without dependency tracking, so any header rebuilds all
 $(OBJS): $(wildcard src/*.h src/*/*.h)

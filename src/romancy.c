@@ -21,6 +21,8 @@
 #include "defs/guc.h"
 #include "defs/namespace.h"
 #include "defs/retry.h"
+#include "http/floor.h"
+#include "http/guc.h"
 #include "instances/guc.h"
 #include "memory/floor.h"
 #include "memory/guc.h"
@@ -63,6 +65,7 @@ _PG_init(void)
 	rom_tasks_guc_init();
 	rom_schedules_guc_init();
 	rom_workers_guc_init();
+	rom_http_guc_init();
 	MarkGUCPrefixReserved("romancy");
 
 	/* shared memory, sweeps, hooks, and what runs at the ends of transactions */
@@ -77,6 +80,7 @@ _PG_init(void)
 	rom_schedules_init();
 	rom_stats_init();
 	rom_registrar_init();
+	rom_http_init();
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -118,6 +118,7 @@ CREATE TABLE romancy.t_activity (
 	owner text NOT NULL,
 	search_path text NOT NULL,
 	description text,
+	http jsonb,	/* the request that it is; then queue is '@http' */
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (namespace, name));
 COMMENT ON TABLE romancy.t_activity IS 'Defined activities';

@@ -39,10 +39,11 @@ CREATE FUNCTION romancy.define_activity(
 	transactional boolean DEFAULT true,
 	max_concurrency int DEFAULT NULL,
 	rate_limit text DEFAULT NULL,
-	description text DEFAULT NULL)
+	description text DEFAULT NULL,
+	http jsonb DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_define_activity';
-REVOKE ALL ON FUNCTION romancy.define_activity(text, text, text, jsonb, text, interval, interval, interval, boolean, int, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION romancy.define_activity(text, text, text, jsonb, text, interval, interval, interval, boolean, int, text, text)
+REVOKE ALL ON FUNCTION romancy.define_activity(text, text, text, jsonb, text, interval, interval, interval, boolean, int, text, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION romancy.define_activity(text, text, text, jsonb, text, interval, interval, interval, boolean, int, text, text, jsonb)
 	IS 'Define an activity, anew if it is defined already; max_concurrency and rate_limit: of all its attempts, null for none';
 
 CREATE FUNCTION romancy.define_activity(
@@ -57,10 +58,11 @@ CREATE FUNCTION romancy.define_activity(
 	transactional boolean DEFAULT true,
 	max_concurrency int DEFAULT NULL,
 	rate_limit text DEFAULT NULL,
-	description text DEFAULT NULL)
+	description text DEFAULT NULL,
+	http jsonb DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_define_activity';
-REVOKE ALL ON FUNCTION romancy.define_activity(text, regprocedure, text, jsonb, text, interval, interval, interval, boolean, int, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION romancy.define_activity(text, regprocedure, text, jsonb, text, interval, interval, interval, boolean, int, text, text)
+REVOKE ALL ON FUNCTION romancy.define_activity(text, regprocedure, text, jsonb, text, interval, interval, interval, boolean, int, text, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION romancy.define_activity(text, regprocedure, text, jsonb, text, interval, interval, interval, boolean, int, text, text, jsonb)
 	IS 'Define an activity, anew if it is defined already; max_concurrency and rate_limit: of all its attempts, null for none';
 
 CREATE FUNCTION romancy.drop_workflow(name text)

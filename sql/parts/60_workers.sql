@@ -31,7 +31,7 @@ COMMENT ON COLUMN romancy.workers.pid IS 'The process';
 COMMENT ON COLUMN romancy.workers.database IS 'The database that it serves';
 COMMENT ON COLUMN romancy.workers.owner IS 'The role whose workflows an executor runs';
 COMMENT ON COLUMN romancy.workers.started_at IS 'When it was started';
-COMMENT ON COLUMN romancy.workers.kind IS 'launcher, scheduler, executor, or session (of a drain)';
+COMMENT ON COLUMN romancy.workers.kind IS 'launcher, scheduler, executor, http, or session (of a drain)';
 COMMENT ON COLUMN romancy.workers.state IS 'starting, idle, running, or leaving';
 COMMENT ON COLUMN romancy.workers.instance_id IS 'The instance whose turn runs now';
 COMMENT ON COLUMN romancy.workers.since IS 'Since when it is in this state, or runs this turn';

@@ -131,9 +131,9 @@ COMMENT ON COLUMN romancy.workflows.description IS 'As given to define_workflow'
 COMMENT ON COLUMN romancy.workflows.created_at IS 'When this version was defined or found';
 
 CREATE VIEW romancy.activities WITH (security_barrier) AS
-	SELECT n.name AS namespace, a.name, a.handler, a.queue, a.owner, a.search_path, a.retry, a.compensation, a.start_to_close_timeout,
-		a.schedule_to_start_timeout, a.heartbeat_timeout, a.transactional, a.max_concurrency, a.rate_limit,
-		a.description, a.created_at
+	SELECT n.name AS namespace, a.name, a.handler, CASE WHEN a.http IS NULL THEN a.queue END AS queue, a.owner, a.search_path, a.retry, a.compensation,
+		a.start_to_close_timeout, a.schedule_to_start_timeout, a.heartbeat_timeout, a.transactional, a.max_concurrency, a.rate_limit,
+		a.description, a.created_at, a.http
 	FROM romancy.t_activity a
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = a.namespace
 	WHERE romancy.may_read(a.owner);
@@ -141,7 +141,7 @@ REVOKE ALL ON romancy.activities FROM PUBLIC;
 COMMENT ON VIEW romancy.activities IS 'Definitions of activities, with all of their settings';
 COMMENT ON COLUMN romancy.activities.namespace IS 'The namespace that the name belongs to';
 COMMENT ON COLUMN romancy.activities.name IS 'Name of the activity';
-COMMENT ON COLUMN romancy.activities.handler IS 'The function or procedure; null: it has a queue';
+COMMENT ON COLUMN romancy.activities.handler IS 'The function or procedure; null: it has a queue, or is an HTTP request';
 COMMENT ON COLUMN romancy.activities.queue IS 'The queue that programs poll for it; null: it runs in the database';
 COMMENT ON COLUMN romancy.activities.owner IS 'The role that defined it';
 COMMENT ON COLUMN romancy.activities.search_path IS 'Under which it runs';
@@ -155,6 +155,7 @@ COMMENT ON COLUMN romancy.activities.max_concurrency IS 'How many attempts may r
 COMMENT ON COLUMN romancy.activities.rate_limit IS 'How many may begin in a time, such as 100/m';
 COMMENT ON COLUMN romancy.activities.description IS 'As given to define_activity';
 COMMENT ON COLUMN romancy.activities.created_at IS 'When it was defined last';
+COMMENT ON COLUMN romancy.activities.http IS 'The HTTP request that it is, as given to define_activity';
 
 CREATE FUNCTION romancy.t_namespace_current()
 RETURNS text LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'romancy_namespace_current';

@@ -134,4 +134,11 @@
 #define ROM_WAIT_EVENT(name) PG_WAIT_EXTENSION
 #endif
 
+/* 17: a set of wait events belongs to a resource owner (50c67c2019) */
+#if PG_VERSION_NUM >= 170000
+#define ROM_CREATE_WAIT_EVENT_SET(n) CreateWaitEventSet(NULL, n)
+#else
+#define ROM_CREATE_WAIT_EVENT_SET(n) CreateWaitEventSet(TopMemoryContext, n)
+#endif
+
 #endif							/* ROM_COMPAT_H */

@@ -110,9 +110,9 @@ static RomStatement upsert_activity = {
 	"INSERT INTO romancy.t_activity (name, handler, queue, retry, compensation,"
 	" start_to_close_timeout, schedule_to_start_timeout, heartbeat_timeout,"
 	" transactional, max_concurrency, rate_limit, search_path, description,"
-	" owner, namespace)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
-	" ON CONFLICT (namespace, name) DO UPDATE SET handler = excluded.handler,"
+	" owner, namespace, http)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+	" ON CONFLICT (namespace, name) DO UPDATE SET handler = excluded.handler, http = excluded.http,"
 	" queue = excluded.queue, retry = excluded.retry,"
 	" compensation = excluded.compensation,"
 	" start_to_close_timeout = excluded.start_to_close_timeout,"
@@ -122,9 +122,9 @@ static RomStatement upsert_activity = {
 	" max_concurrency = excluded.max_concurrency,"
 	" rate_limit = excluded.rate_limit, search_path = excluded.search_path,"
 	" description = excluded.description",
-	15, {TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, INTERVALOID,
+	16, {TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, INTERVALOID,
 		INTERVALOID, INTERVALOID, BOOLOID, INT4OID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID, INT4OID}
+	TEXTOID, INT4OID, JSONBOID}
 };
 
 /* wait: the step that the handler is blocked on. Steps that it spawned, or will call, are not known here. */
@@ -410,6 +410,20 @@ limit_args(FunctionCallInfo fcinfo, const char *name)
 	return rate;
 }
 
+/*
+ * http_arg checks the definition of an activity that is an HTTP request, and returns the queue of its tasks.
+ */
+static char *
+http_arg(FunctionCallInfo fcinfo, const char *name, Jsonb *http)
+{
+	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(2))
+		wrong_definition("activity", name, "It is an HTTP request, so it has neither a handler nor a queue.");
+	if (!PG_ARGISNULL(7))
+		wrong_definition("activity", name, "It is an HTTP request, which has no heartbeats.");
+	rom_activity_definition_check_http(name, http);
+	return ROM_QUEUE_HTTP;
+}
+
 /* write_activity checks the owner and stores the row. Engine scope needed. */
 static void
 write_activity(int32 namespace, const char *name, Oid role, Datum *values, bool *nulls)
@@ -440,14 +454,16 @@ write_activity(int32 namespace, const char *name, Oid role, Datum *values, bool 
  * romancy.define_activity(name text, handler text or regprocedure, queue text, retry
  * jsonb, compensation text, start_to_close_timeout interval,
  * schedule_to_start_timeout interval, heartbeat_timeout interval, transactional
- * boolean, max_concurrency int, rate_limit text, description text) -> void
+ * boolean, max_concurrency int, rate_limit text, description text, http jsonb) -> void
  *
- * Creates or replaces a definition. One of handler and queue is needed. retry: a
+ * Creates or replaces a definition. One of handler, queue and http (the request that it is:
+ * src/http/definition.c) is needed. retry: a
  * policy, whose keys overlay the default's. compensation: an activity's name.
  * Timeouts are longer than 0. transactional (null: true): false allows a
  * procedure as the handler. max_concurrency: at least 1. rate_limit: "100/m".
  * Errors: RM012 for what is wrong with it, 42501 where another role owns the
- * name, the caller may not define in the namespace, or may not execute the handler, RM004 in a workflow.
+ * name, the caller may not define in the namespace, may not execute the handler, or may not reach the URL, RM010
+ * where the server cannot send requests, RM004 in a workflow.
  */
 Datum
 romancy_define_activity(PG_FUNCTION_ARGS)
@@ -460,15 +476,22 @@ romancy_define_activity(PG_FUNCTION_ARGS)
 	char	   *compensation;
 	char	   *rate;
 	bool		transactional;
-	Datum		values[15];
-	bool		nulls[15] = {false};
+	Datum		values[16];
+	bool		nulls[16] = {false};
+	Jsonb	   *http = rom_arg_jsonb_opt(fcinfo, 12);
 	int32		namespace;
 
 	rom_context_refuse_handler("define_activity");
 	namespace = rom_namespace_require_define("define_activity");
 	name = name_arg(fcinfo);
 	transactional = rom_arg_bool_opt(fcinfo, 8, true);
-	handler = handler_args(fcinfo, !transactional, "activity", name, &queue);
+	if (http != NULL)
+	{
+		handler = NULL;
+		queue = http_arg(fcinfo, name, http);
+	}
+	else
+		handler = handler_args(fcinfo, !transactional, "activity", name, &queue);
 	compensation = rom_arg_text_opt(fcinfo, 4);
 	if (compensation != NULL && compensation[0] == '\0')
 		wrong_definition("activity", name, "The compensation's name is empty.");
@@ -492,6 +515,8 @@ romancy_define_activity(PG_FUNCTION_ARGS)
 		nulls[i] = i != 8 && i != 9 && DatumGetPointer(values[i]) == NULL;
 	nulls[9] = PG_ARGISNULL(9);
 	values[14] = Int32GetDatum(namespace);
+	values[15] = PointerGetDatum(http);
+	nulls[15] = http == NULL;
 
 	lock_name(LOCK_ACTIVITY, namespace, name);
 	rom_engine_begin(&engine);

@@ -41,8 +41,8 @@ read_facts(RomRoster *roster, RomObstacles *found, Facts *facts)
 	found->launcher = roster->launcher_pid != 0;
 	facts->launcher_seen = roster->launcher_seen;
 	facts->full = roster->cannot_grow && roster->npending > 0;
-	found->max_workers = roster->nworkers;
-	for (int i = 0; i < roster->nworkers; i++)
+	found->max_workers = roster->nplaces;
+	for (int i = 0; i < roster->nplaces; i++)
 		found->workers += roster->workers[i].state != ROM_WORKER_FREE;
 	database = rom_roster_database_locked(roster, MyDatabaseId, false);
 	if (database != NULL)

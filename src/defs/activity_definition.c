@@ -292,6 +292,24 @@ rom_activity_definition_tell(int32 namespace, const char *queue)
 		activity_defined(namespace, queue);
 }
 
+static RomHttpCheck check_http = NULL;
+
+void
+rom_activity_definition_on_http(RomHttpCheck check)
+{
+	check_http = check;
+}
+
+void
+rom_activity_definition_check_http(const char *name, Jsonb *http)
+{
+	if (check_http == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("activity \"%s\" cannot be an HTTP request", name)));
+	check_http(name, http);
+}
+
 bool
 rom_activity_definition_rate(const char *text, int *count, int64 *period)
 {

@@ -9,6 +9,7 @@
 #define ROM_ACTIVITY_DEFINITION_H
 
 #include "datatype/timestamp.h"
+#include "utils/jsonb.h"
 
 /*
  * Registers a question before an activity is dropped: does work of that room need it (a task in a
@@ -28,5 +29,17 @@ extern bool rom_activity_definition_in_use(int32 namespace, const char *name);
 
 /* Tells of a queue in which an activity is now or was before. Engine scope needed. */
 extern void rom_activity_definition_tell(int32 namespace, const char *queue);
+
+/* The queues of requests that the HTTP worker sends: of activities that are defined so, and of romancy.http(). Users' queues do not begin with "@". */
+#define ROM_QUEUE_HTTP "@http"
+#define ROM_QUEUE_HTTP_CALL "@call"
+
+/*
+ * Raises an error where http is no request that the current user may define as activity name. The room http registers how; until
+ * then, RM010.
+ */
+typedef void (*RomHttpCheck) (const char *name, Jsonb *http);
+extern void rom_activity_definition_on_http(RomHttpCheck check);
+extern void rom_activity_definition_check_http(const char *name, Jsonb *http);
 
 #endif							/* ROM_ACTIVITY_DEFINITION_H */

@@ -22,7 +22,7 @@ static Size
 shmem_size(void)
 {
 	return add_size(offsetof(RomRoster, workers),
-					mul_size(rom_guc_max_workers, sizeof(RomWorker)));
+					mul_size(rom_guc_max_workers + ROM_HTTP_PLACES, sizeof(RomWorker)));
 }
 
 static void
@@ -35,7 +35,8 @@ shmem_attach(void *place, bool found)
 	SpinLockInit(&roster_area->mutex);
 	roster_area->launcher_procno = -1;
 	roster_area->launcher_wakes_at = DT_NOBEGIN;
-	roster_area->nworkers = rom_guc_max_workers;
+	roster_area->nworkers = rom_guc_max_workers + ROM_HTTP_PLACES;
+	roster_area->nplaces = rom_guc_max_workers;
 	roster_area->places = rom_guc_max_workers;
 }
 
@@ -196,6 +197,41 @@ rom_roster_wake_scheduler_locked(RomRoster *roster, Oid dbid,
 		}
 	}
 	return found;
+}
+
+void
+rom_roster_http(Oid dbid, uint32 what)
+{
+	RomRoster  *roster = roster_area;
+	RomDatabase *database;
+	RomLatches	latches;
+	bool		there = false;
+
+	if (roster == NULL)
+		return;
+	latches.count = 0;
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, dbid, true);
+	if (database != NULL)
+	{
+		database->http |= what;
+		for (int i = 0; i < roster->nworkers; i++)
+		{
+			RomWorker  *worker = &roster->workers[i];
+
+			if (worker->state == ROM_WORKER_FREE || worker->state == ROM_WORKER_LEAVING || worker->leave ||
+				worker->kind != ROM_WORKER_HTTP || worker->dbid != dbid)
+				continue;
+			there = true;
+			if (worker->pid != 0)
+				add_latch(&latches, worker->procno);
+		}
+		/* one that is leaving tells the launcher when it has gone */
+		if (!there && (what & ROM_HTTP_CLAIM))
+			rom_roster_tell_locked(roster, ROM_TELL_START, &latches);
+	}
+	SpinLockRelease(&roster->mutex);
+	rom_roster_set_latches(&latches);
 }
 
 void

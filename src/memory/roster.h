@@ -28,10 +28,17 @@
 typedef enum RomWorkerKind
 {
 	ROM_WORKER_SCHEDULER,
-	ROM_WORKER_EXECUTOR
+	ROM_WORKER_EXECUTOR,
+	ROM_WORKER_HTTP				/* sends requests */
 } RomWorkerKind;
 
-#define ROM_WORKER_KINDS 2
+#define ROM_WORKER_KINDS 3
+
+/*
+ * Places for HTTP workers, beyond romancy.max_workers: one waits for others' answers, which no turn is to wait for. A database
+ * has one at the most.
+ */
+#define ROM_HTTP_PLACES 8
 
 typedef enum RomWorkerState
 {
@@ -110,6 +117,10 @@ typedef struct RomDatabase
 								 * none */
 	TimestampTz horizon;		/* deadlines from here on are not in memory */
 	bool		refill;			/* there is room for them */
+	uint32		http;			/* what an HTTP worker is to look at:
+								 * ROM_HTTP_... */
+	TimestampTz http_since;		/* the launcher saw that one is needed; 0:
+								 * none */
 
 	/*
 	 * by kind of worker: ends in a row that went wrong, and when the next may
@@ -120,6 +131,11 @@ typedef struct RomDatabase
 	TimestampTz sweep_at[ROM_SWEEP_MAX];	/* asked for by notes */
 	RomSweepStat stats[ROM_SWEEP_MAX];
 } RomDatabase;
+
+/* What an HTTP worker is to look at. */
+#define ROM_HTTP_CLAIM	0x01	/* there are requests to send */
+#define ROM_HTTP_CANCEL	0x02	/* some under way may not be wanted any more */
+#define ROM_HTTP_LIMITS	0x04	/* limits have changed: some may begin now */
 
 /* Messages to the launcher; a bit stays set until the launcher has read it. */
 #define ROM_TELL_START		0x01	/* work for an owner without an executor */
@@ -161,7 +177,9 @@ typedef struct RomRoster
 	int			ndatabases;		/* places used so far */
 	RomDatabase databases[ROM_MAX_DATABASES];
 
-	int			nworkers;		/* romancy.max_workers at start */
+	int			nworkers;		/* romancy.max_workers at start, and after
+								 * them ROM_HTTP_PLACES */
+	int			nplaces;		/* romancy.max_workers at start */
 	RomWorker	workers[FLEXIBLE_ARRAY_MEMBER];
 } RomRoster;
 
@@ -197,6 +215,9 @@ extern bool rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
 /* Claims the schedulers of a database, so that they look at its record. False: there is none. */
 extern bool rom_roster_wake_scheduler_locked(RomRoster *roster, Oid dbid,
 											 RomLatches *latches);
+
+/* An HTTP worker of the database is to look at something, ROM_HTTP_...: wakes it, or tells the launcher that one is needed. */
+extern void rom_roster_http(Oid dbid, uint32 what);
 
 /* A database has to be scanned for work. announce: its extension came, or changed. */
 extern void rom_roster_scan(Oid dbid, bool announce);

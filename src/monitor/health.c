@@ -130,7 +130,7 @@ find_silent_queues(Attention *attention)
 		" OR EXISTS (SELECT FROM romancy.t_workflow w WHERE w.is_current AND '@' || w.namespace || '/' || w.queue = q.queue)"
 		" FROM q, LATERAL (SELECT t.created_at FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_READY " AND t.queue = q.queue"
 		" ORDER BY (- t.priority::bigint), t.task_id LIMIT 1) t"
-		" WHERE t.created_at < $1 AND NOT EXISTS (SELECT FROM romancy.t_queue p WHERE p.name = pg_catalog.ltrim(q.queue, '@') AND p.paused)"
+		" WHERE t.created_at < $1 AND pg_catalog.split_part(q.queue, '/', 2) NOT LIKE '@%' AND NOT EXISTS (SELECT FROM romancy.t_queue p WHERE p.name = pg_catalog.ltrim(q.queue, '@') AND p.paused)"
 		" AND NOT EXISTS (SELECT FROM romancy.t_task t WHERE t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ") AND t.queue = q.queue AND t.due_at > $2)"
 		" LIMIT $3",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}

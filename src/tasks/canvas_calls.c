@@ -24,6 +24,7 @@
 #include "instances/start.h"
 #include "instances/steer.h"
 #include "steps/child.h"
+#include "tasks/notify.h"
 #include "tasks/signature.h"
 #include "tasks/task.h"
 #include "turn/context.h"
@@ -352,6 +353,8 @@ romancy_cancel_task(PG_FUNCTION_ARGS)
 		policy = rom_task_policy(task);
 		policy.pause = false;
 		MemoryContextSwitchTo(cxt);
+		if (task->state == ROM_TASK_RUNNING)
+			rom_notify_unwanted(task->queue);
 		rom_task_fail(task, head.owner, &policy,
 					  rom_error_make(ERRCODE_ROM_CANCELLED, psprintf("task \"%s\" was cancelled", path), NULL, NULL, NULL),
 					  ROM_TASK_RETRY_NEVER);

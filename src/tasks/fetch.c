@@ -66,13 +66,9 @@ read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
 				 errmsg("argument \"max_tasks\" must be between 1 and %d", ROM_CLAIM_MAX)));
 }
 
-/*
- * outlast has the commit of a claim wait for the disk, whatever synchronous_commit
- * says: a program is about to begin an attempt, and a crash of the server must not
- * make it uncounted. That makes durable what the claim has seen, too.
- */
-static void
-outlast(void)
+/* That makes durable what the claim has seen, too. */
+void
+rom_fetch_outlast(void)
 {
 	if (synchronous_commit < SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
 		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
@@ -94,7 +90,7 @@ rom_fetch_rows(FunctionCallInfo fcinfo, const char *function, const char *prefix
 	n = rom_queue_claim(&claim, claimed);
 	rom_poller_end(claim.queue, claim.worker_id, n);
 	if (n > 0)
-		outlast();
+		rom_fetch_outlast();
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[ROM_FETCH_COLUMNS];
@@ -106,9 +102,8 @@ rom_fetch_rows(FunctionCallInfo fcinfo, const char *function, const char *prefix
 	}
 }
 
-/* step_key is what romancy.step_key() gives in the activity. */
-static char *
-step_key(RomTask *task)
+char *
+rom_fetch_step_key(const RomTask *task)
 {
 	return psprintf("%s/%s", rom_uuid_text(&task->instance_id), task->step);
 }
@@ -129,7 +124,7 @@ fill_activity(RomClaimed *claimed, Datum *values, bool *nulls)
 	values[6] = TimestampTzGetDatum(claimed->deadline);
 	values[7] = PointerGetDatum(task->details);
 	nulls[7] = task->details == NULL;
-	values[8] = CStringGetTextDatum(step_key(task));
+	values[8] = CStringGetTextDatum(rom_fetch_step_key(task));
 }
 
 PG_FUNCTION_INFO_V1(romancy_fetch_activities);
@@ -170,7 +165,7 @@ activity_json(RomClaimed *claimed)
 		rom_jb_json(&jb, "last_details", task->details);
 	else
 		rom_jb_null(&jb, "last_details");
-	rom_jb_text(&jb, "step_key", step_key(task));
+	rom_jb_text(&jb, "step_key", rom_fetch_step_key(task));
 	return rom_jb_end(&jb);
 }
 
@@ -213,7 +208,7 @@ claim_between(RomClaim *claim, RomFetchJson json, Jsonb **elements, MemoryContex
 		elements[i] = json(&claimed[i]);
 	PopActiveSnapshot();
 	if (n > 0)
-		outlast();
+		rom_fetch_outlast();
 	SPI_commit();
 	MemoryContextSwitchTo(old);
 	if (n == 0)

@@ -39,6 +39,15 @@ extern void rom_fetch_rows(FunctionCallInfo fcinfo, const char *function, const 
 extern Datum rom_fetch_poll(FunctionCallInfo fcinfo, const char *procedure, const char *prefix,
 							RomFetchJson json);
 
+/* What romancy.step_key() gives in the activity, in the current context. */
+extern char *rom_fetch_step_key(const RomTask *task);
+
+/*
+ * Has the commit of this transaction, a claim, wait for the disk, whatever synchronous_commit says: an attempt is about to begin,
+ * and a crash of the server must not make it uncounted.
+ */
+extern void rom_fetch_outlast(void);
+
 /* Raises 25001 where a procedure was called in a place that cannot commit. */
 extern void rom_fetch_wait_check(FunctionCallInfo fcinfo, const char *procedure);
 

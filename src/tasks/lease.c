@@ -112,9 +112,8 @@ rom_lease_refuse(FunctionCallInfo fcinfo)
 
 PG_FUNCTION_INFO_V1(romancy_complete_activity);
 
-/* complete records the result of a claimed activity; false when its lease was lost or its instance is over. */
-static bool
-complete(const RomToken *token, Oid caller, Jsonb *result)
+bool
+rom_lease_complete(const RomToken *token, Oid caller, Jsonb *result)
 {
 	RomEngine	engine;
 	RomTask    *task;
@@ -145,7 +144,7 @@ romancy_complete_activity(PG_FUNCTION_ARGS)
 
 	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
-	PG_RETURN_BOOL(complete(&token, GetUserId(), rom_arg_jsonb_opt(fcinfo, 1)));
+	PG_RETURN_BOOL(rom_lease_complete(&token, GetUserId(), rom_arg_jsonb_opt(fcinfo, 1)));
 }
 
 PG_FUNCTION_INFO_V1(romancy_complete_activities);
@@ -188,7 +187,7 @@ romancy_complete_activities(PG_FUNCTION_ARGS)
 
 		CHECK_FOR_INTERRUPTS();
 		rom_token_read(token_nulls[i] ? "" : TextDatumGetCString(tokens[i]), &token);
-		done += complete(&token, caller, result_nulls[i] ? NULL : DatumGetJsonbP(results[i]));
+		done += rom_lease_complete(&token, caller, result_nulls[i] ? NULL : DatumGetJsonbP(results[i]));
 	}
 	PG_RETURN_INT64(done);
 }
@@ -247,6 +246,33 @@ rom_lease_failure(const char *message, const char *code, Jsonb *detail)
 	return rom_jb_end(&jb);
 }
 
+bool
+rom_lease_fail(const RomToken *token, Oid caller, Jsonb *error, RomTaskRetry retry, const TimestampTz *retry_at, bool at_least)
+{
+	RomRetryPolicy policy;
+	RomEngine	engine;
+	RomTask    *task;
+	bool		done;
+
+	rom_engine_begin(&engine);
+	task = rom_lease_lock(token, caller);
+	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
+	if (done)
+	{
+		policy = rom_task_policy(task);
+		task->has_retry_at = retry_at != NULL;
+		task->retry_at_least = at_least;
+		if (retry_at != NULL)
+			task->retry_at = *retry_at;
+		error = rom_error_catchable(error, psprintf("activity \"%s\" was interrupted", task->activity));
+		rom_task_fail(task, owner_oid(task), &policy, error, retry);
+	}
+	else if (task != NULL && !task->live)
+		rom_task_delete(task);
+	rom_engine_end(&engine);
+	return done;
+}
+
 PG_FUNCTION_INFO_V1(romancy_fail_activity);
 
 /*
@@ -262,34 +288,19 @@ romancy_fail_activity(PG_FUNCTION_ARGS)
 	Oid			caller = GetUserId();
 	Jsonb	   *detail = rom_arg_jsonb_opt(fcinfo, 3);
 	Jsonb	   *error;
-	RomRetryPolicy policy;
-	RomEngine	engine;
-	RomTask    *task;
 	Interval   *retry_after = rom_arg_interval_opt(fcinfo, 5, "retry_after");
-	bool		done;
+	TimestampTz retry_at = 0;
 
 	rom_lease_refuse(fcinfo);
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
 	rom_arg_check_payload(detail, "detail");
 	error = rom_lease_failure(rom_arg_text(fcinfo, 1, "message"), rom_arg_text_opt(fcinfo, 2), detail);
 	rom_arg_check_payload(error, "message");
-	rom_engine_begin(&engine);
-	task = rom_lease_lock(&token, caller);
-	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
-	if (done)
-	{
-		policy = rom_task_policy(task);
-		task->has_retry_at = retry_after != NULL;
-		if (retry_after != NULL)
-			task->retry_at = rom_arg_timestamp_plus(rom_now(), retry_after);
-		error = rom_error_catchable(error, psprintf("activity \"%s\" was interrupted", task->activity));
-		rom_task_fail(task, owner_oid(task), &policy, error,
-					  rom_arg_bool_opt(fcinfo, 4, false) ? ROM_TASK_RETRY_NEVER : ROM_TASK_RETRY_POLICY);
-	}
-	else if (task != NULL && !task->live)
-		rom_task_delete(task);
-	rom_engine_end(&engine);
-	PG_RETURN_BOOL(done);
+	if (retry_after != NULL)
+		retry_at = rom_arg_timestamp_plus(rom_now(), retry_after);
+	PG_RETURN_BOOL(rom_lease_fail(&token, caller, error,
+								  rom_arg_bool_opt(fcinfo, 4, false) ? ROM_TASK_RETRY_NEVER : ROM_TASK_RETRY_POLICY,
+								  retry_after != NULL ? &retry_at : NULL, false));
 }
 
 void
@@ -315,6 +326,30 @@ rom_lease_extend(RomTask *task, int64 lease_us, Jsonb *details)
 	ItemPointerSetInvalid(&task->locked);
 	rom_wake_sweep(rom_sweep_find("lock_cleanup"),
 				   DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull)));
+}
+
+void
+rom_lease_abandon(const RomToken *token, Oid caller)
+{
+	static RomStatement over = {
+		"UPDATE romancy.t_task SET due_at = '-infinity' WHERE task_id = $1",
+		1, {UUIDOID}
+	};
+	RomEngine	engine;
+	RomTask    *task;
+	Datum		values[1];
+
+	rom_engine_begin(&engine);
+	task = rom_lease_lock(token, caller);
+	if (task != NULL && !task->live)
+		rom_task_delete(task);
+	else if (task != NULL && task->unwanted)
+	{
+		values[0] = UUIDPGetDatum(&task->id);
+		rom_execute(&over, values, NULL, 0);
+		rom_wake_ready(&task->instance_id, owner_oid(task), task->priority);
+	}
+	rom_engine_end(&engine);
 }
 
 PG_FUNCTION_INFO_V1(romancy_heartbeat_activity);

@@ -23,6 +23,19 @@ extern RomTask *rom_lease_lock(const RomToken *token, Oid caller);
 /* Renews the lease of a task that rom_lease_lock() gave. details: of a heartbeat, or NULL. Engine scope needed. */
 extern void rom_lease_extend(RomTask *task, int64 lease_us, Jsonb *details);
 
+/* Records the result of a claimed activity; false when its lease was lost or its instance is over. Enters the engine, as do the next two. RM011: it is too large. */
+extern bool rom_lease_complete(const RomToken *token, Oid caller, Jsonb *result);
+
+/*
+ * Records that the attempt failed; false likewise. retry_at: when another one is to begin, if there is one, instead of the
+ * policy's time, or (at_least) where it is later than that; NULL: as the policy says.
+ */
+extern bool rom_lease_fail(const RomToken *token, Oid caller, Jsonb *error, RomTaskRetry retry,
+						   const TimestampTz *retry_at, bool at_least);
+
+/* What was under way has been given up, since its instance is over or compensates: a compensation need not wait for it. */
+extern void rom_lease_abandon(const RomToken *token, Oid caller);
+
 /* The error that a worker reports; code is a SQLSTATE or any other name. */
 extern Jsonb *rom_lease_failure(const char *message, const char *code, Jsonb *detail);
 

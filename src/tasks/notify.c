@@ -18,12 +18,14 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "base/spi.h"
 #include "memory/crossing.h"
+#include "memory/roster.h"
 #include "memory/sweep.h"
 #include "memory/waiter.h"
 #include "memory/wake.h"
@@ -99,6 +101,11 @@ ask_all(const void *arg)
 void
 rom_notify_ask(const char *queue)
 {
+	if (rom_notify_queue_internal(queue))
+	{
+		rom_notify_http(ROM_HTTP_CLAIM);
+		return;
+	}
 	if (queue[0] == '@')
 		queue++;
 	if (memo == NULL || strcmp(memo->queue, queue) != 0)
@@ -188,6 +195,27 @@ rom_notify_key(const char *queue)
 	return rom_waiter_key(QUEUE_KEY, queue, strlen(queue));
 }
 
+bool
+rom_notify_queue_internal(const char *queue)
+{
+	int32		namespace;
+
+	return queue[0] != '\0' && queue[0] != '@' && rom_notify_queue_name(queue, &namespace)[0] == '@';
+}
+
+/* tell_http is for the commit hook. */
+static void
+tell_http(const void *arg)
+{
+	rom_roster_http(MyDatabaseId, *(const uint32 *) arg);
+}
+
+void
+rom_notify_http(uint32 what)
+{
+	rom_wake_call(tell_http, &what, sizeof(what));
+}
+
 void
 rom_notify_ready(const char *queue)
 {
@@ -196,8 +224,21 @@ rom_notify_ready(const char *queue)
 }
 
 void
+rom_notify_unwanted(const char *queue)
+{
+	if (rom_notify_queue_internal(queue))
+		rom_notify_http(ROM_HTTP_CANCEL);
+}
+
+void
 rom_notify_changed(const char *queue)
 {
+	/* (whoever waits for a limit is there) */
+	if (rom_notify_queue_internal(queue))
+	{
+		rom_notify_http(ROM_HTTP_LIMITS);
+		return;
+	}
 	rom_wake_key(rom_notify_key(queue));
 	rom_notify_ask(queue);
 }

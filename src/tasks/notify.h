@@ -36,4 +36,13 @@ extern void rom_notify_changed(const char *queue);
 /* There is one task more to take (at this transaction's commit) in the queue, as stored in t_task. Engine scope needed. */
 extern void rom_notify_ready(const char *queue);
 
+/* Is it a queue, as stored in t_task, whose tasks the HTTP worker takes? */
+extern bool rom_notify_queue_internal(const char *queue);
+
+/* After this transaction's commit the HTTP worker of the database is to look at something: ROM_HTTP_... of memory/roster.h. */
+extern void rom_notify_http(uint32 what);
+
+/* What is under way of this queue may not be wanted any more: if it is a request, the HTTP worker looks. */
+extern void rom_notify_unwanted(const char *queue);
+
 #endif							/* ROM_NOTIFY_H */

@@ -14,13 +14,32 @@
 #include "utils/timestamp.h"
 
 #include "base/spi.h"
+#include "defs/activity_definition.h"
+#include "memory/roster.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
 #include "run/guc.h"
 #include "run/scan.h"
 #include "tasks/canvas.h"
+#include "tasks/notify.h"
 #include "tasks/resume.h"
 #include "tasks/state.h"
+
+/* ask_http has the HTTP worker come where there are requests, or where one had some in hand when the server, or the worker, ended. Engine scope needed. */
+static void
+ask_http(void)
+{
+	static RomStatement find = {
+		"SELECT 1 WHERE EXISTS (SELECT FROM romancy.t_namespace n CROSS JOIN (VALUES ('/" ROM_QUEUE_HTTP "'), ('/" ROM_QUEUE_HTTP_CALL "')) q (name)"
+		" JOIN romancy.t_task t ON t.queue = n.namespace_id || q.name WHERE t.state = " ROM_SQL_TASK_READY ")"
+		" OR EXISTS (SELECT FROM romancy.t_task t WHERE t.due_at IS NOT NULL AND t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")"
+		" AND pg_catalog.split_part(t.queue, '/', 2) IN ('" ROM_QUEUE_HTTP "', '" ROM_QUEUE_HTTP_CALL "'))",
+		0, {0}
+	};
+
+	if (rom_execute(&find, NULL, NULL, 1) > 0)
+		rom_notify_http(ROM_HTTP_CLAIM);
+}
 
 /* scan notes tasks in the database that are ready, best first, and at its end those that wait for an attempt. */
 static int
@@ -51,6 +70,8 @@ scan(RomScanPlace *place, int limit)
 	values[1] = UUIDPGetDatum(&place->id);
 	values[2] = Int32GetDatum(limit);
 	rom_engine_begin(&engine);
+	if (place->rank == PG_INT64_MIN)
+		ask_http();
 	rows = rom_execute_rows(&set, &ready, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{

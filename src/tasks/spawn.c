@@ -317,6 +317,8 @@ in_flight(RomTurn *turn)
 		f->until = isnull ? DT_NOEND : DatumGetTimestampTz(value);
 		f->over = !rom_task_leased(DatumGetInt16(rom_value(&set, i, 6, &isnull))) || f->until <= rom_now();
 		list = lappend(list, f);
+		if (!f->over)
+			rom_notify_unwanted(rom_value_text(&set, i, 8, cxt));
 		if (f->over)
 		{
 			RomTask		task = {.kind = ROM_TASK_ACTIVITY,.activity = f->activity};
@@ -422,12 +424,8 @@ romancy_map(PG_FUNCTION_ARGS)
 	PG_RETURN_JSONB_P(rom_jb_array(results, n));
 }
 
-/*
- * queued_execute carries out activity() for one with a queue: makes a task at first, then
- * waits for what its worker records.
- */
-static RomOutcome
-queued_execute(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activity)
+RomOutcome
+rom_spawn_queued(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activity)
 {
 	RomWait    *before = rom_call_waited(turn, call);
 	RomInboxItem *item;
@@ -446,7 +444,7 @@ queued_execute(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activ
 		return rom_call_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity",
 							 DT_NOEND, before->detail);
 	}
-	task = new_task(turn, call->name, call->step, call->input);
+	task = new_task(turn, activity->name, call->step, call->input);
 	if (call->undoes != NULL)
 		task->kind = ROM_TASK_COMPENSATION;
 	rom_task_define(task, activity, &start_by);
@@ -517,7 +515,10 @@ leave(RomTurn *turn)
 	RomTask    *tasks = rom_state_leave(&turn->inst->id, &n);
 
 	for (int i = 0; i < n; i++)
+	{
 		rom_task_ended(&tasks[i]);
+		rom_notify_unwanted(tasks[i].queue);
+	}
 }
 
 /* tasks_end takes the tasks of an instance that is about to end away: those not begun are deleted, running ones are cancelled. */
@@ -594,7 +595,7 @@ void
 rom_spawn_init(void)
 {
 	rom_kinds_register(&schedule_activity);
-	rom_activity_on_queued(queued_execute);
+	rom_activity_on_queued(rom_spawn_queued);
 	rom_hooks_on_end(ROM_HAS_TASKS, tasks_end);
 	rom_hooks_on_busy(ROM_HAS_TASKS, tasks_busy);
 	rom_saga_on_in_flight(in_flight);

@@ -8,6 +8,14 @@
 #ifndef ROM_SPAWN_H
 #define ROM_SPAWN_H
 
+#include "turn/primitive.h"
+
+/*
+ * Carries out activity() for one with a queue, like execute() of a primitive: makes a task at first, then waits for what its
+ * worker records.
+ */
+extern RomOutcome rom_spawn_queued(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activity);
+
 /* Registers with the engine; called once from _PG_init. */
 extern void rom_spawn_init(void);
 

@@ -109,6 +109,8 @@ typedef struct RomTask
 	bool		has_retry_at;	/* rom_task_fail(): when another attempt is to
 								 * begin, if there is one */
 	TimestampTz retry_at;
+	bool		retry_at_least; /* not before then, but later where the policy
+								 * says so */
 	int64		delay_us;		/* rom_task_insert(): not before this much
 								 * later; then start_by does not count */
 	ItemPointerData locked;		/* where its row stands, if this transaction

@@ -351,7 +351,7 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 	attempts_of(task, &a);
 	again = rom_attempts_fail(&a, policy, error, retry == ROM_TASK_RETRY_NEVER, &next);
 	if (task->has_retry_at)
-		next = task->retry_at;
+		next = task->retry_at_least ? Max(next, task->retry_at) : task->retry_at;
 	if (retry == ROM_TASK_RETRY_AT_ONCE && !a.exhausted)
 		again = true;
 	pause = !again && policy->pause && retry != ROM_TASK_RETRY_NEVER;

@@ -59,13 +59,24 @@ static bool checked = false;
 static uint32 checked_epoch = 0;
 static Oid	checked_extension = InvalidOid;
 
+const char *
+rom_bgw_kind(RomWorkerKind kind)
+{
+	static const char *const names[ROM_WORKER_KINDS] = {
+		[ROM_WORKER_SCHEDULER] = "scheduler",
+		[ROM_WORKER_EXECUTOR] = "executor",
+		[ROM_WORKER_HTTP] = "http",
+	};
+
+	return names[kind];
+}
+
 BackgroundWorkerHandle *
 rom_bgw_register(const RomWorkerParams *params)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
-	const char *kind = params->kind == ROM_WORKER_EXECUTOR ?
-		"executor" : "scheduler";
+	const char *kind = rom_bgw_kind(params->kind);
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
@@ -75,7 +86,7 @@ rom_bgw_register(const RomWorkerParams *params)
 	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name),
 			 "romancy");
 	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name),
-			 "rom_%s_main", kind);
+			 params->kind == ROM_WORKER_HTTP ? "rom_%s_worker_main" : "rom_%s_main", kind);
 	snprintf(worker.bgw_name, sizeof(worker.bgw_name),
 			 "romancy %s, database %u", kind, params->dbid);
 	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "romancy %s", kind);
@@ -115,6 +126,8 @@ release_place(int code, Datum arg)
 			database->scan = true;
 			database->looked_ahead = false;
 		}
+		if (me->kind == ROM_WORKER_HTTP)
+			database->http |= ROM_HTTP_CLAIM;	/* what it had in hand */
 	}
 	me->state = ROM_WORKER_FREE;
 	me->pid = 0;

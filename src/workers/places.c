@@ -171,7 +171,7 @@ no_process(TimestampTz now)
 	ereport(LOG,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("out of background worker slots"),
-			 errdetail("romancy continues with fewer than %d workers.", nplaces),
+			 errdetail("romancy continues with fewer than %d workers.", rom_roster_get()->nplaces),
 			 errhint("You might need to increase %s.",
 					 "max_worker_processes")));
 }
@@ -197,13 +197,15 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 	RomRoster  *roster = rom_roster_get();
 	RomWorker  *worker;
 	RomDatabase *database;
+	int			last = params->kind == ROM_WORKER_HTTP ? roster->nworkers : roster->nplaces;
 	int			i;
 
 	SpinLockAcquire(&roster->mutex);
-	for (i = 0; i < nplaces; i++)
+	/* HTTP workers have places of their own, after the others' */
+	for (i = params->kind == ROM_WORKER_HTTP ? roster->nplaces : 0; i < last; i++)
 		if (roster->workers[i].state == ROM_WORKER_FREE)
 			break;
-	if (i == nplaces)
+	if (i == last)
 	{
 		SpinLockRelease(&roster->mutex);
 		return -1;
@@ -229,6 +231,8 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 	{
 		if (params->kind == ROM_WORKER_SCHEDULER)
 			database->waiting_since = 0;
+		else if (params->kind == ROM_WORKER_HTTP)
+			database->http_since = 0;
 		else
 			database->scheduler_at = Min(database->scheduler_at,
 										 now + ROM_SCHEDULER_DELAY);

@@ -27,6 +27,7 @@
 #include "memory/sweep.h"
 #include "memory/wake.h"
 #include "turn/context.h"
+#include "workers/bgw.h"
 
 PG_FUNCTION_INFO_V1(romancy_workers);
 PG_FUNCTION_INFO_V1(romancy_sweeps);
@@ -123,7 +124,7 @@ put_place(ReturnSetInfo *rsinfo, RomRoster *roster, int place)
 
 	memset(&row, 0, sizeof(row));
 	row.pid = worker.pid;
-	row.kind = worker.kind == ROM_WORKER_EXECUTOR ? "executor" : "scheduler";
+	row.kind = rom_bgw_kind(worker.kind);
 	row.dbid = worker.dbid;
 	row.owner = worker.owner;
 	row.state = worker.leave ? "leaving" : states[worker.state];

@@ -28,6 +28,7 @@
 #include "workers/bgw.h"
 #include "workers/databases.h"
 #include "workers/guc.h"
+#include "workers/http_staff.h"
 #include "workers/places.h"
 #include "workers/staffing.h"
 
@@ -90,6 +91,7 @@ typedef struct Staffing
 	int			unserved;		/* needs, so far, for which a worker has to
 								 * leave */
 	int			nworkers;
+	int			nplaces;		/* of them for executors and schedulers */
 	int			total;			/* places taken */
 	bool		executor_rests; /* one of them by an idle worker */
 	RomWorker	workers[FLEXIBLE_ARRAY_MEMBER];
@@ -183,6 +185,7 @@ look(bool again)
 	SpinLockRelease(&roster->mutex);
 
 	plan->nworkers = roster->nworkers;
+	plan->nplaces = roster->nplaces;
 	return complete;
 }
 
@@ -201,7 +204,7 @@ count_workers(void)
 		RomWorker  *worker = &plan->workers[i];
 		Known	   *known;
 
-		if (worker->state == ROM_WORKER_FREE)
+		if (worker->state == ROM_WORKER_FREE || worker->kind == ROM_WORKER_HTTP)
 			continue;
 		plan->total++;
 		if (worker->kind == ROM_WORKER_EXECUTOR &&
@@ -402,7 +405,7 @@ make_room(Oid dbid, const Need *need)
 		bool		idle = worker->state == ROM_WORKER_IDLE;
 		int			score;
 
-		if (worker->state == ROM_WORKER_FREE ||
+		if (worker->state == ROM_WORKER_FREE || worker->kind == ROM_WORKER_HTTP ||
 			worker->state == ROM_WORKER_STARTING ||
 			(OidIsValid(dbid) && (worker->dbid != dbid ||
 								  worker->kind != ROM_WORKER_EXECUTOR)))
@@ -493,7 +496,7 @@ serve(const Need *need)
 		make_room(need->dbid, need);
 		return false;
 	}
-	if (plan->total >= plan->nworkers)
+	if (plan->total >= plan->nplaces)
 	{
 		make_room(InvalidOid, need);
 		return false;
@@ -633,9 +636,9 @@ publish_pending(const bool *served)
 		n++;
 	}
 	roster->npending = n;
-	roster->places = rom_places_wait_until() > plan->now ? plan->total : plan->nworkers;
+	roster->places = rom_places_wait_until() > plan->now ? plan->total : plan->nplaces;
 	roster->cannot_grow = !plan->executor_rests &&
-		(plan->total >= plan->nworkers ||
+		(plan->total >= plan->nplaces ||
 		 rom_places_wait_until() > plan->now);
 	SpinLockRelease(&roster->mutex);
 }
@@ -683,5 +686,5 @@ rom_staffing_plan(void)
 		served[i] = serve(&plan->needs[i]);
 	keep_asking(served);
 	publish_pending(served);
-	return plan->next;
+	return Min(plan->next, rom_http_staff_plan(plan->now));
 }

@@ -37,6 +37,7 @@ sql(q{
 	CREATE ROLE shop LOGIN; CREATE ROLE clerk LOGIN; CREATE ROLE starter LOGIN; CREATE ROLE other LOGIN; CREATE ROLE watcher LOGIN; CREATE ROLE nobody LOGIN;
 	SELECT romancy.grant_usage('shop'), romancy.grant_usage('clerk', namespace => 'shop'), romancy.grant_usage('starter', namespace => 'shop', define => false),
 		romancy.grant_usage('other'), romancy.grant_usage('watcher', monitor => true);
+	SELECT romancy.allow_http('shop', 'https://api.example.com/v1/*');
 	GRANT CREATE ON SCHEMA public TO shop});
 as('shop', q{
 	CREATE FUNCTION act(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT $1 $$;
@@ -49,6 +50,7 @@ as('shop', q{
 		romancy.define_activity('step', queue => 'queue'), romancy.define_activity('act', handler => 'act'), romancy.define_activity('idle', handler => 'act');
 	SELECT romancy.set_queue('queue', max_concurrency => 10);
 	SELECT romancy.schedule('daily', '0 0 * * *', 'done'), romancy.schedule('paused', '0 0 * * *', 'flow'), romancy.pause_schedule('paused'), romancy.trigger_schedule('daily');
+	SELECT romancy.set_secret('key', 'value', 'api.example.com'), romancy.set_secret('unused', 'value', 'api.example.com');
 	SELECT romancy.define_destination('billing', event_types => '{*}'), romancy.define_destination('held'), romancy.define_destination('unused'), romancy.pause_destination('held');
 	SELECT romancy.send_event('type', 'source', id => 'sent'), romancy.send_event('type', 'source', id => 'gone', destination => 'billing'), romancy.send_event('type', 'source', destination => 'billing')});
 my %object;

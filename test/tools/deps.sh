@@ -14,6 +14,8 @@ deps_packages() {
 	if [[ -f ${BASH_SOURCE[0]%/*}/../../src/base/json.c ]]; then
 		echo libjansson-dev
 	fi
+	# for romancy_http
+	echo libcurl4-openssl-dev
 	if [[ -z ${PG_CONFIG:-} ]]; then
 		echo postgresql-$v postgresql-client-$v postgresql-server-dev-$v \
 			postgresql-$v-pgtap postgresql-plperl-$v postgresql-plpython3-$v

@@ -48,7 +48,7 @@ stage_own_server() {
 		cp -a "$prefix/$d" "$work/server/"
 	done
 	# what an earlier 'make install' left there is not what is tested
-	rm -f "$work"/server/lib/postgresql/romancy.so "$work"/server/share/postgresql/extension/romancy*
+	rm -f "$work"/server/lib/postgresql/romancy.so "$work"/server/lib/postgresql/romancy_http.so "$work"/server/share/postgresql/extension/romancy*
 	export PG_CONFIG=$work/server/bin/pg_config
 }
 

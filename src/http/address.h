@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * address.h
+ *		Which addresses a request may go to.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_ADDRESS_H
+#define ROM_ADDRESS_H
+
+#include <sys/socket.h>
+
+typedef enum RomAddressKind
+{
+	ROM_ADDRESS_PUBLIC,
+	ROM_ADDRESS_PRIVATE,		/* loopback, private, link-local, carrier,
+								 * reserved: only where a rule says "private" */
+	ROM_ADDRESS_NEVER			/* multicast, broadcast, no internet address */
+} RomAddressKind;
+
+/* What an address is. IPv4 addresses within IPv6 ones (mapped, compatible, 6to4, NAT64) count as what they are. Allocates nothing. */
+extern RomAddressKind rom_address_kind(const struct sockaddr *address);
+
+/* May a connection be made to it? For the transport. */
+extern int	rom_address_may_connect(const struct sockaddr *address, int private);
+
+#endif							/* ROM_ADDRESS_H */

@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * answer.h
+ *		What comes of a request: a result, or an error and whether there is another attempt.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_HTTP_ANSWER_H
+#define ROM_HTTP_ANSWER_H
+
+#include "nodes/pg_list.h"
+#include "utils/timestamp.h"
+
+#include "http/request.h"
+#include "http/transport.h"
+#include "tasks/task.h"
+
+typedef struct RomHttpOutcome
+{
+	Jsonb	   *result;			/* NULL: it failed */
+	Jsonb	   *error;
+	RomTaskRetry retry;
+	TimestampTz not_before;		/* of another attempt; 0: as the policy says */
+} RomHttpOutcome;
+
+/* Judges an answer, in the current context. It may raise errors of conversions. */
+extern void rom_answer_judge(const RomTransportAnswer *answer, const char *label, List *secrets, RomHttpResult as,
+							 const char *expect, RomHttpOutcome *outcome);
+
+/* Reads a header Retry-After, in seconds or as a date; false for what is none. At most a day is believed. */
+extern bool rom_answer_retry_after(const char *value, TimestampTz now, TimestampTz *at);
+
+#endif							/* ROM_HTTP_ANSWER_H */

@@ -1,0 +1,499 @@
+/*-------------------------------------------------------------------------
+ *
+ * flight.c
+ *		Requests under way: from the claim of their tasks to the record of their outcome.
+ *
+ * A claim commits, and is on disk, before its requests are sent. Up to RECORD_MAX outcomes are recorded in one transaction;
+ * when it fails, each one in its own, so that one that cannot be recorded does not keep the others. A request has memory of
+ * its own, which lives until its outcome is recorded.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/spi.h"
+#include "base/uuid.h"
+#include "defs/activity_definition.h"
+#include "http/answer.h"
+#include "http/flight.h"
+#include "http/guc.h"
+#include "http/request.h"
+#include "memory/sweep.h"
+#include "memory/wake.h"
+#include "tasks/fetch.h"
+#include "tasks/lease.h"
+#include "tasks/queue.h"
+#include "workers/bgw.h"
+
+/* Claimed, or recorded, in one transaction. */
+#define CLAIM_MAX 256
+#define RECORD_MAX 256
+
+/* Queues of namespaces that one claim looks at. */
+#define QUEUES_MAX 1000
+
+/* A lease outlasts the longest request; it ends with the process. */
+#define LEASE_US (INT64CONST(70) * 60 * USECS_PER_SEC)
+
+/* An outcome that cannot be recorded so often is recorded as a failure; twice as often: it is left to the lease's end. */
+#define TRIES 3
+#define TRY_AGAIN_MS 200
+
+typedef struct Flight
+{
+	dlist_node	node;
+	MemoryContext cxt;			/* holds it */
+	RomToken	token;
+	RomHttpRequest request;
+	void	   *handle;			/* while it is under way */
+	RomTransportAnswer *answer; /* when it has ended, or */
+	Jsonb	   *error;			/* why it was not sent */
+	int			tries;			/* to record it */
+} Flight;
+
+static const RomTransport *transport = NULL;
+static dlist_head flying = DLIST_STATIC_INIT(flying);
+static dlist_head landed = DLIST_STATIC_INIT(landed);	/* to be recorded */
+static int	count = 0;
+
+void
+rom_flight_init(const RomTransport *with)
+{
+	transport = with;
+}
+
+int
+rom_flight_count(void)
+{
+	return count;
+}
+
+/* first and next walk through a list of flights; NULL at its end. A flight may leave the list when next has been asked for. */
+static Flight *
+first(dlist_head *list)
+{
+	return dlist_is_empty(list) ? NULL : dlist_container(Flight, node, dlist_head_node(list));
+}
+
+static Flight *
+next(dlist_head *list, Flight *f)
+{
+	return dlist_has_next(list, &f->node) ? dlist_container(Flight, node, dlist_next_node(list, &f->node)) : NULL;
+}
+
+/* discard frees what is left of a flight that is in no list. */
+static void
+discard(Flight *f)
+{
+	if (f->answer != NULL)
+		transport->free_answer(f->answer);
+	count--;
+	MemoryContextDelete(f->cxt);
+}
+
+/* ---------------------------------------------------------------- claims */
+
+typedef struct Claim
+{
+	dlist_head	fresh;			/* flights that were made */
+	bool		more;
+	TimestampTz retry_at;
+} Claim;
+
+/* find_queues finds the queues that have requests to send; their names, in the current context. Engine scope is entered. */
+static int
+find_queues(char **names)
+{
+	static RomStatement select = {
+		"SELECT n.namespace_id || q.name FROM romancy.t_namespace n"
+		" CROSS JOIN (VALUES ('/" ROM_QUEUE_HTTP "'), ('/" ROM_QUEUE_HTTP_CALL "')) q (name)"
+		" WHERE EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = n.namespace_id || q.name AND t.state = " ROM_SQL_TASK_READY ")"
+		" LIMIT $1",
+		1, {INT4OID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[1] = {Int32GetDatum(QUEUES_MAX)};
+	RomEngine	engine;
+	RomRowSet	set;
+	uint64		rows;
+
+	rom_engine_begin(&engine);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+		names[i] = rom_value_text(&set, i, 1, cxt);
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+	return (int) rows;
+}
+
+/* make makes the request of a task; an error that is raised is the task's, not the claim's. */
+static void
+make(Flight *f, const RomTask *task)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(f->cxt);
+		if (!rom_request_make(task, &f->request, &f->error))
+			f->request.label = "";
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(f->cxt);
+		edata = rom_error_take();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(f->cxt);
+		f->error = rom_error_to_jsonb(edata);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = owner;
+}
+
+/* board makes a flight of a claimed task. */
+static void
+board(Claim *claim, const RomClaimed *claimed)
+{
+	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "romancy HTTP request", ALLOCSET_SMALL_SIZES);
+	Flight	   *f = MemoryContextAllocZero(cxt, sizeof(Flight));
+
+	f->cxt = cxt;
+	dlist_push_tail(&claim->fresh, &f->node);
+	count++;
+	rom_token_read(claimed->token, &f->token);
+	make(f, claimed->task);
+}
+
+/* claim_unit claims from each queue its share of the room. */
+static void
+claim_unit(void *arg)
+{
+	static int	turn = 0;		/* queues take turns */
+	Claim	   *claim = arg;
+	char	  **queues = palloc_array(char *, QUEUES_MAX);
+	RomClaimed *claimed = palloc_array(RomClaimed, CLAIM_MAX);
+	int			room = Min(rom_guc_http_max_in_flight - count, CLAIM_MAX);
+	int			n = room > 0 ? find_queues(queues) : 0;
+	int			share = n > 0 ? Max(room / n, 1) : 0;
+	bool		any = false;
+
+	for (int i = 0; i < n && room > 0; i++)
+	{
+		RomClaim	from = {0};
+		int			got;
+
+		from.queue = queues[(turn + i) % n];
+		from.worker_id = "romancy http";
+		from.max = Min(share, room);
+		from.lease_us = LEASE_US;
+		got = rom_queue_claim(&from, claimed);
+		for (int j = 0; j < got; j++)
+			board(claim, &claimed[j]);
+		room -= got;
+		any |= got > 0;
+		claim->more |= got == from.max;
+		claim->retry_at = Min(claim->retry_at, from.retry_at);
+	}
+	turn = n > 0 ? (turn + 1) % n : 0;
+	if (any)
+		rom_fetch_outlast();
+}
+
+/* supersede gives up the request of an earlier attempt of the same task, whose time was over. */
+static void
+supersede(const Flight *by)
+{
+	Flight	   *after;
+
+	if (by->token.attempt == 1)
+		return;
+	for (Flight *f = first(&flying); f != NULL; f = after)
+	{
+		after = next(&flying, f);
+		if (memcmp(&f->token.task_id, &by->token.task_id, sizeof(pg_uuid_t)) != 0)
+			continue;
+		transport->cancel(f->handle);
+		dlist_delete(&f->node);
+		discard(f);
+	}
+}
+
+/* take_off sends a request. */
+static void
+take_off(Flight *f)
+{
+	if (f->error == NULL)
+	{
+		supersede(f);
+		f->request.send.tag = f;
+		f->handle = transport->send(&f->request.send);
+		if (f->handle == NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(f->cxt);
+
+			f->error = rom_error_make(ERRCODE_OUT_OF_MEMORY, "out of memory", NULL, NULL, NULL);
+			MemoryContextSwitchTo(old);
+		}
+	}
+	dlist_push_tail(f->error == NULL ? &flying : &landed, &f->node);
+}
+
+bool
+rom_flight_claim(bool *more, TimestampTz *retry_at)
+{
+	Claim		claim = {.retry_at = DT_NOEND};
+	bool		ok;
+
+	*more = false;
+	*retry_at = DT_NOEND;
+	if (count >= rom_guc_http_max_in_flight)
+		return true;
+	dlist_init(&claim.fresh);
+	ok = rom_bgw_unit(claim_unit, &claim, false);
+	while (!dlist_is_empty(&claim.fresh))
+	{
+		Flight	   *f = dlist_container(Flight, node, dlist_pop_head_node(&claim.fresh));
+
+		if (ok)
+			take_off(f);
+		else
+			discard(f);
+	}
+	*more = claim.more;
+	*retry_at = claim.retry_at;
+	return ok;
+}
+
+/* ---------------------------------------------------------------- leases of a worker before */
+
+static void
+inherit_unit(void *arg)
+{
+	static RomStatement over = {
+		"UPDATE romancy.t_task SET due_at = '-infinity'"
+		" WHERE due_at IS NOT NULL AND state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")"
+		" AND pg_catalog.split_part(queue, '/', 2) IN ('" ROM_QUEUE_HTTP "', '" ROM_QUEUE_HTTP_CALL "')",
+		0, {0}
+	};
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	if (rom_execute(&over, NULL, NULL, 0) > 0)
+		rom_wake_sweep(rom_sweep_find("lock_cleanup"), rom_now());
+	rom_engine_end(&engine);
+}
+
+bool
+rom_flight_inherit(void)
+{
+	return rom_bgw_unit(inherit_unit, NULL, false);
+}
+
+/* ---------------------------------------------------------------- cancels */
+
+typedef struct Unwanted
+{
+	pg_uuid_t  *ids;			/* of tasks of requests under way; then of
+								 * those that are not wanted */
+	int			n;
+} Unwanted;
+
+static void
+unwanted_unit(void *arg)
+{
+	static RomStatement select = {
+		"SELECT u.id FROM pg_catalog.unnest($1) u (id) LEFT JOIN romancy.t_task t ON t.task_id = u.id"
+		" LEFT JOIN romancy.t_instance i ON i.instance_id = t.instance_id"
+		" WHERE t.task_id IS NULL OR t.state <> " ROM_SQL_TASK_RUNNING
+		" OR (i.status = 'compensating' AND t.kind <> " ROM_SQL_TASK_COMPENSATION ")",
+		1, {UUIDARRAYOID}
+	};
+	Unwanted   *unwanted = arg;
+	Datum		values[1] = {rom_uuid_array(unwanted->ids, unwanted->n)};
+	RomEngine	engine;
+	RomRowSet	set;
+	bool		isnull;
+
+	rom_engine_begin(&engine);
+	unwanted->n = (int) rom_execute_rows(&set, &select, values, NULL, 0);
+	for (int i = 0; i < unwanted->n; i++)
+		unwanted->ids[i] = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+	rom_engine_end(&engine);
+}
+
+static void
+abandon_unit(void *arg)
+{
+	dlist_head *given_up = arg;
+
+	for (Flight *f = first(given_up); f != NULL; f = next(given_up, f))
+		rom_lease_abandon(&f->token, GetUserId());
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(pg_uuid_t));
+}
+
+bool
+rom_flight_cancel(void)
+{
+	Unwanted	unwanted = {0};
+	dlist_head	given_up;
+	Flight	   *after;
+	bool		ok;
+
+	if (dlist_is_empty(&flying))
+		return true;
+	unwanted.ids = palloc_array(pg_uuid_t, count);
+	for (Flight *f = first(&flying); f != NULL; f = next(&flying, f))
+		unwanted.ids[unwanted.n++] = f->token.task_id;
+	if (!rom_bgw_unit(unwanted_unit, &unwanted, false))
+		return false;
+	dlist_init(&given_up);
+	qsort(unwanted.ids, unwanted.n, sizeof(pg_uuid_t), compare_ids);
+	for (Flight *f = first(&flying); f != NULL; f = after)
+	{
+		after = next(&flying, f);
+		if (unwanted.n == 0 ||
+			bsearch(&f->token.task_id, unwanted.ids, unwanted.n, sizeof(pg_uuid_t), compare_ids) == NULL)
+			continue;
+		transport->cancel(f->handle);
+		dlist_delete(&f->node);
+		dlist_push_tail(&given_up, &f->node);
+	}
+	ok = dlist_is_empty(&given_up) || rom_bgw_unit(abandon_unit, &given_up, false);
+	while (!dlist_is_empty(&given_up))
+		discard(dlist_container(Flight, node, dlist_pop_head_node(&given_up)));
+	return ok;
+}
+
+/* ---------------------------------------------------------------- outcomes */
+
+void
+rom_flight_collect(void)
+{
+	RomTransportAnswer *answer;
+
+	while ((answer = transport->next()) != NULL)
+	{
+		Flight	   *f = answer->tag;
+
+		f->answer = answer;
+		f->handle = NULL;
+		dlist_delete(&f->node);
+		dlist_push_tail(&landed, &f->node);
+	}
+}
+
+/* record_one records an outcome. */
+static void
+record_one(Flight *f)
+{
+	RomHttpOutcome outcome = {.error = f->error,.retry = ROM_TASK_RETRY_NEVER};
+
+	if (f->error == NULL)
+		rom_answer_judge(f->answer, f->request.label, f->request.secrets, f->request.result, f->request.expect, &outcome);
+	if (outcome.result != NULL)
+		(void) rom_lease_complete(&f->token, GetUserId(), outcome.result);
+	else
+		(void) rom_lease_fail(&f->token, GetUserId(), outcome.error, outcome.retry,
+							  outcome.not_before != 0 ? &outcome.not_before : NULL, true);
+}
+
+static void
+record_unit(void *arg)
+{
+	dlist_head *batch = arg;
+
+	for (Flight *f = first(batch); f != NULL; f = next(batch, f))
+	{
+		CHECK_FOR_INTERRUPTS();
+		record_one(f);
+	}
+}
+
+static void
+record_one_unit(void *arg)
+{
+	record_one(arg);
+}
+
+/* record_alone records an outcome in a transaction of its own. False: to be tried again. */
+static bool
+record_alone(Flight *f)
+{
+	MemoryContext old;
+
+	if (rom_bgw_unit(record_one_unit, f, f->tries > 0) || ++f->tries >= 2 * TRIES)
+		return true;
+	if (f->tries == TRIES)
+	{
+		old = MemoryContextSwitchTo(f->cxt);
+		f->error = rom_error_make(ERRCODE_ROM_EXHAUSTED,
+								  psprintf("%s: the answer cannot be recorded", f->request.label),
+								  "The server's log says why.", NULL, NULL);
+		MemoryContextSwitchTo(old);
+	}
+	return false;
+}
+
+/* batch moves up to RECORD_MAX flights that have landed into a list. */
+static void
+batch(dlist_head *to)
+{
+	dlist_init(to);
+	for (int i = 0; i < RECORD_MAX && !dlist_is_empty(&landed); i++)
+		dlist_push_tail(to, dlist_pop_head_node(&landed));
+}
+
+TimestampTz
+rom_flight_record(void)
+{
+	dlist_head	left;
+	TimestampTz again = DT_NOEND;
+
+	dlist_init(&left);
+	while (!dlist_is_empty(&landed))
+	{
+		dlist_head	now;
+		bool		ok;
+
+		batch(&now);
+		ok = rom_bgw_unit(record_unit, &now, true);
+		while (!dlist_is_empty(&now))
+		{
+			Flight	   *f = dlist_container(Flight, node, dlist_pop_head_node(&now));
+
+			if (ok || record_alone(f))
+				discard(f);
+			else
+				dlist_push_tail(&left, &f->node);
+		}
+		rom_bgw_poll();
+	}
+	while (!dlist_is_empty(&left))
+	{
+		dlist_push_tail(&landed, dlist_pop_head_node(&left));
+		again = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), TRY_AGAIN_MS);
+	}
+	return again;
+}

@@ -1,0 +1,262 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *		The process that sends requests: one for a database that has any to send, started on demand.
+ *
+ * It waits for its latch and for the transport's descriptor together, and holds nothing meanwhile: no transaction, no snapshot, no
+ * lock. It runs nobody's code and is no owner's session; what a request may reach is decided for the task's owner.
+ *
+ * It leaves by itself (exit code 0) when nothing was under way for romancy.worker_idle_timeout, or when it is asked to. Anybody may
+ * end it; another one is started, and tries again what was under way: its leases end with the process. ERROR: a unit's is logged, and the
+ * unit tried again later. DROP DATABASE: workers/utility.c asks it to leave, which it does at once. DROP EXTENSION: waits
+ * for the transaction; the next finds it gone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <sys/resource.h>
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "base/compat.h"
+#include "http/address.h"
+#include "http/flight.h"
+#include "http/guc.h"
+#include "http/library.h"
+#include "http/worker.h"
+#include "memory/guc.h"
+#include "memory/roster.h"
+#include "workers/bgw.h"
+#include "workers/guc.h"
+
+/* Bytes of an answer's headers. */
+#define HEADERS_MAX (64 * 1024)
+
+/* After a unit that failed. */
+#define TRY_AGAIN_MS 1000
+
+/* Descriptors beside those of requests. */
+#define DESCRIPTORS_MORE 300
+
+static const RomTransport *transport = NULL;
+static WaitEventSet *events = NULL;
+
+/* take_news takes what the worker is to look at. */
+static uint32
+take_news(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+	uint32		news = 0;
+
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, true);
+	if (database != NULL)
+	{
+		news = database->http;
+		database->http = 0;
+	}
+	SpinLockRelease(&roster->mutex);
+	return news;
+}
+
+/* leave leaves, unless there is news and nobody has sent us away. What is under way is for the next worker, which is asked for. */
+static void
+leave(bool sent_away)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+	bool		go = true;
+
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, false);
+	if (database != NULL && rom_flight_count() > 0)
+		database->http |= ROM_HTTP_CLAIM;
+	if (!sent_away)
+		go = database == NULL || database->http == 0;
+	if (go)
+		rom_bgw_me()->state = ROM_WORKER_LEAVING;
+	SpinLockRelease(&roster->mutex);
+	if (go)
+		proc_exit(0);
+}
+
+/* raise_descriptors lets the process have a connection for each request. */
+static void
+raise_descriptors(void)
+{
+	struct rlimit limit;
+	rlim_t		wanted = (rlim_t) rom_guc_http_max_in_flight + DESCRIPTORS_MORE;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+		return;
+	limit.rlim_cur = limit.rlim_max == RLIM_INFINITY ? wanted : Min(limit.rlim_max, wanted);
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		ereport(LOG,
+				(errmsg("could not raise the limit of open files to %ld: %m", (long) wanted)));
+}
+
+/* open_transport loads the library, and makes the set of what is waited for. */
+static void
+open_transport(void)
+{
+	RomTransportSettings settings = {rom_address_may_connect, HEADERS_MAX};
+	const char *error = "unknown";
+	int			descriptor;
+
+	raise_descriptors();
+	transport = rom_library_load();
+	descriptor = transport->open(&settings, &error);
+	if (descriptor < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("could not begin to send HTTP requests: %s", error)));
+	rom_flight_init(transport);
+	events = ROM_CREATE_WAIT_EVENT_SET(3);
+	AddWaitEventToSet(events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(events, WL_SOCKET_READABLE, descriptor, NULL, NULL);
+}
+
+/* wait sleeps until there is something to do, at most ms (-1: for ever). */
+static void
+wait(long ms)
+{
+	static uint32 wait_event = 0;
+	WaitEvent	event;
+	long		transport_ms = transport->timeout();
+
+	if (wait_event == 0)
+		wait_event = ROM_WAIT_EVENT("RomancyHttp");
+	if (transport_ms >= 0 && (ms < 0 || transport_ms < ms))
+		ms = transport_ms;
+	(void) WaitEventSetWait(events, ms, &event, 1, wait_event);
+	ResetLatch(MyLatch);
+	rom_bgw_poll();
+}
+
+/* What is to be done. */
+typedef struct Duty
+{
+	bool		claim;
+	bool		cancel;
+	bool		inherit;
+	TimestampTz claim_at;		/* though nobody says so */
+	TimestampTz record_at;
+	TimestampTz not_before;		/* after a unit that failed */
+} Duty;
+
+/* work does what is to be done, and can be done without waiting for a server. */
+static void
+work(Duty *duty)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		failed = false;
+
+	transport->run();
+	rom_flight_collect();
+	if (duty->record_at <= now || duty->record_at == DT_NOEND)
+		duty->record_at = rom_flight_record();
+	if (duty->not_before > now)
+		return;
+	if (duty->inherit)
+	{
+		duty->inherit = !rom_flight_inherit();
+		failed |= duty->inherit;
+	}
+	if (duty->cancel)
+	{
+		duty->cancel = !rom_flight_cancel();
+		failed |= duty->cancel;
+	}
+	if (duty->claim_at <= now)
+		duty->claim = true;
+	if (duty->claim && rom_flight_count() < rom_guc_http_max_in_flight)
+	{
+		bool		ok;
+
+		duty->claim_at = DT_NOEND;
+		ok = rom_flight_claim(&duty->claim, &duty->claim_at);
+		duty->claim |= !ok;
+		failed |= !ok;
+	}
+	/* those whose request could not be made have ended already */
+	if (duty->record_at == DT_NOEND)
+		duty->record_at = rom_flight_record();
+	if (failed)
+		duty->not_before = TimestampTzPlusMilliseconds(now, TRY_AGAIN_MS);
+	else if (duty->not_before != 0)
+	{
+		duty->not_before = 0;
+		rom_bgw_healthy();
+	}
+}
+
+/* next_time is when there is something to do next, as far as the worker knows; DT_NOBEGIN: now. */
+static TimestampTz
+next_time(const Duty *duty, TimestampTz idle_since)
+{
+	TimestampTz next = Min(duty->claim_at, duty->record_at);
+	bool		now = duty->inherit || duty->cancel ||
+		(duty->claim && rom_flight_count() < rom_guc_http_max_in_flight);
+
+	if (now)
+		next = duty->not_before != 0 ? Min(next, duty->not_before) : DT_NOBEGIN;
+	if (rom_flight_count() == 0 && rom_guc_worker_idle_timeout > 0)
+		next = Min(next, idle_since + (int64) rom_guc_worker_idle_timeout * 1000);
+	return next;
+}
+
+void
+rom_http_worker_main(Datum arg)
+{
+	RomWorkerParams params;
+	MemoryContext cycle;
+	Duty		duty = {.claim = true,.inherit = true,.claim_at = DT_NOEND,.record_at = DT_NOEND};
+	TimestampTz idle_since;
+
+	rom_bgw_attach(&params);
+	cycle = AllocSetContextCreate(TopMemoryContext, "romancy HTTP cycle", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(cycle);
+	if (!rom_bgw_check_database())
+		leave(true);
+	open_transport();
+	idle_since = GetCurrentTimestamp();
+
+	for (;;)
+	{
+		TimestampTz next;
+		uint32		news;
+
+		rom_bgw_poll();
+		if (rom_bgw_asked_to_leave())
+			leave(true);
+		news = take_news();
+		duty.claim |= (news & (ROM_HTTP_CLAIM | ROM_HTTP_LIMITS)) != 0;
+		duty.cancel |= (news & ROM_HTTP_CANCEL) != 0;
+		if (news != 0 && !rom_bgw_check_database())
+			leave(true);
+		if (news != 0 || rom_flight_count() > 0)
+			rom_bgw_set_state(ROM_WORKER_RUNNING);
+		work(&duty);
+		MemoryContextReset(cycle);
+
+		if (rom_flight_count() > 0)
+			idle_since = GetCurrentTimestamp();
+		next = next_time(&duty, idle_since);
+		if (rom_flight_count() == 0 && rom_guc_worker_idle_timeout > 0 &&
+			idle_since + (int64) rom_guc_worker_idle_timeout * 1000 <= GetCurrentTimestamp())
+			leave(false);
+		if (rom_flight_count() == 0 && next > GetCurrentTimestamp())
+			rom_bgw_set_state(ROM_WORKER_IDLE);
+		if (next > GetCurrentTimestamp())
+			wait(rom_bgw_milliseconds(next));
+	}
+}

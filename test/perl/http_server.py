@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""An HTTP server that misbehaves, for test/t/*_http*.pl.
+
+http_server.py PORTFILE LOGFILE
+
+Listens on 127.0.0.1 and ::1, on a port that it writes to PORTFILE. The path says what it does. Each request, and each
+connection that the client closes before its answer is complete, is a line of JSON in LOGFILE.
+"""
+import asyncio
+import email.utils
+import gzip
+import json
+import sys
+import time
+
+seen = {}					# how often each idempotency key came
+log = open(sys.argv[2], 'a', buffering=1)
+
+
+def note(**what):
+	what['at'] = time.time()
+	log.write(json.dumps(what) + '\n')
+
+
+def answer(status, body=b'', headers=(), length=None):
+	if isinstance(body, (dict, list)):
+		body = json.dumps(body).encode()
+		headers = [('Content-Type', 'application/json'), *headers]
+	lines = [f'HTTP/1.1 {status} x']
+	lines += [f'{k}: {v}' for k, v in headers]
+	lines += [f'Content-Length: {len(body) if length is None else length}', '', '']
+	return '\r\n'.join(lines).encode() + body
+
+
+async def serve(reader, writer):
+	try:
+		while True:
+			head = await reader.readuntil(b'\r\n\r\n')
+			first, *lines = head.decode('latin-1').split('\r\n')
+			method, path, _ = first.split(' ')
+			headers = {}
+			for line in lines:
+				if ':' in line:
+					k, v = line.split(':', 1)
+					headers[k.strip().lower()] = v.strip()
+			body = await reader.readexactly(int(headers.get('content-length', 0)))
+			key = headers.get('idempotency-key', '')
+			seen[key] = seen.get(key, 0) + 1
+			note(method=method, path=path, headers=headers, body=body.decode('latin-1'), n=seen[key])
+			if not await respond(reader, writer, method, path, headers, body, seen[key]):
+				break
+	except (asyncio.IncompleteReadError, ConnectionError, OSError):
+		pass
+	finally:
+		writer.close()
+
+
+async def gone(reader, path):
+	"""Waits until the client closes, and notes it."""
+	while await reader.read(4096):
+		pass
+	note(closed=path)
+
+
+async def respond(reader, writer, method, path, headers, body, n):
+	"""Answers a request. False: close the connection."""
+	what, _, arg = path[1:].partition('?')[0].partition('/')
+	send = writer.write
+	if what == 'echo':
+		send(answer(200, {'method': method, 'path': path, 'headers': headers, 'body': body.decode('latin-1')}))
+	elif what == 'text':
+		send(answer(200, 'gr\u00fc\u00dfe'.encode(), [('Content-Type', 'text/plain')]))
+	elif what == 'binary':
+		send(answer(200, b'\x00\xff\x01', [('Content-Type', 'image/x')]))
+	elif what == 'empty':
+		send(answer(204))
+	elif what == 'notjson':
+		send(answer(200, b'{oops', [('Content-Type', 'application/json')]))
+	elif what == 'status':
+		send(answer(int(arg), b'body of ' + arg.encode(), [('Content-Type', 'text/plain')]))
+	elif what == 'flaky':
+		send(answer(503 if n == 1 else 200, {'n': n}))
+	elif what == 'later':
+		send(answer(429, b'', [('Retry-After', arg)]) if n == 1 else answer(200, {'n': n}))
+	elif what == 'later-date':
+		date = email.utils.formatdate(time.time() + int(arg), usegmt=True)
+		send(answer(429, b'', [('Retry-After', date)]) if n == 1 else answer(200, {'n': n}))
+	elif what == 'slow':
+		done, _ = await asyncio.wait([asyncio.ensure_future(asyncio.sleep(float(arg))), asyncio.ensure_future(gone(reader, path))],
+			return_when=asyncio.FIRST_COMPLETED)
+		send(answer(200, {'slow': arg}))
+		return False
+	elif what == 'cut':
+		send(answer(200, b'0123456789', length=100))
+		return False
+	elif what == 'half-header':
+		send(b'HTTP/1.1 200 OK\r\nContent-Ty')
+		return False
+	elif what == 'hang':
+		send(b'HTTP/1.1 200 OK\r\nContent-Ty')
+		await writer.drain()
+		await gone(reader, path)
+		return False
+	elif what == 'endless':
+		send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')
+		while True:
+			send(b'1000\r\n' + b'x' * 4096 + b'\r\n')
+			await writer.drain()
+	elif what == 'headers':
+		send(b'HTTP/1.1 200 OK\r\n')
+		while True:
+			send(b'X-More: ' + b'y' * 1000 + b'\r\n')
+			await writer.drain()
+	elif what == 'bomb':
+		send(answer(200, gzip.compress(b'\0' * 50000000), [('Content-Encoding', 'gzip'), ('Content-Type', 'text/plain')]))
+	elif what == 'gzip':
+		send(answer(200, gzip.compress(b'{"packed": true}'), [('Content-Encoding', 'gzip'), ('Content-Type', 'application/json')]))
+	elif what == 'moved':
+		send(answer(301, b'', [('Location', 'http://169.254.169.254/latest/meta-data/')]))
+	elif what == 'early':
+		send(b'HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\n' + answer(200, {'early': True}))
+	elif what == 'closes':
+		# as if the connection could be used again
+		send(answer(200, {'closes': True}))
+		await writer.drain()
+		return False
+	else:
+		send(answer(404, b'no such path'))
+	await writer.drain()
+	return True
+
+
+async def main():
+	server = await asyncio.start_server(serve, '127.0.0.1', 0, backlog=2000)
+	port = server.sockets[0].getsockname()[1]
+	try:
+		await asyncio.start_server(serve, '::1', port)
+	except OSError:
+		pass				# no IPv6 here
+	with open(sys.argv[1] + '.new', 'w') as f:
+		f.write(str(port))
+	import os
+	os.rename(sys.argv[1] + '.new', sys.argv[1])
+	await server.serve_forever()
+
+
+import resource
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+asyncio.run(main())
