@@ -10,7 +10,8 @@
  *
  * The queues share a pool of nodes. A queue is a pairing heap, linked by
  * numbers of nodes; a hash table finds an instance that is queued already, so
- * that scans that find it again do not fill the pool. No queue gets more than half of it.
+ * that scans that find it again do not fill the pool. No queue gets more of it than it leaves free, so that however
+ * many have filled theirs there is room for another.
  *
  * Deadlines have a pool and a hash table of their own, and one binary heap of
  * numbers of nodes.
@@ -310,8 +311,7 @@ rom_due_push(RomDue *heaps, const RomReadyItem *item, TimestampTz now)
 		return ROM_DUE_THERE;
 	queue = make_queue(heaps, item->dbid, item->owner);
 	if (queue == NULL ||
-		queue->count[ROM_DUE_QUICK] + queue->count[ROM_DUE_SLOW] >= POOL_SIZE / 2 ||
-		pool->count == POOL_SIZE)
+		queue->count[ROM_DUE_QUICK] + queue->count[ROM_DUE_SLOW] >= POOL_SIZE - pool->count)
 		return there != NONE ? ROM_DUE_THERE : ROM_DUE_FULL;
 	if (there != NONE)
 	{

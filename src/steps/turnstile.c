@@ -30,9 +30,10 @@
 #include "memory/shmem.h"
 #include "steps/turnstile.h"
 
-#define SETS 128
-#define WAYS 8
+#define SETS 256
+#define WAYS 16
 #define WAITERS 4096
+#define SHARES 1024
 #define HASHES 1024
 #define CHUNK 32
 #define NONE (-1)
@@ -44,6 +45,8 @@
 typedef struct Entry
 {
 	uint64		key;			/* of its name and database; 0: free */
+	Oid			dbid;
+	Oid			owner;			/* whose step came first */
 	RomBucket	tokens;
 	TimestampTz covered;		/* what is written down of them holds until
 								 * then */
@@ -74,6 +77,8 @@ typedef struct Throttles
 	slock_t		mutex;
 	int			woken;			/* of all entries */
 	int			free;			/* waiters */
+	int			nfree;
+	int			shares[SHARES]; /* waiters of the owners of one hash */
 	int			hashes[HASHES];
 	Entry		entries[SETS * WAYS];
 	Waiter		waiters[WAITERS];
@@ -97,6 +102,7 @@ shmem_attach(void *place, bool found)
 	SpinLockInit(&area->mutex);
 	for (int i = 0; i < HASHES; i++)
 		area->hashes[i] = NONE;
+	area->nfree = WAITERS;
 	for (int i = 0; i < WAITERS; i++)
 	{
 		area->waiters[i].entry = NONE;
@@ -167,26 +173,58 @@ is_idle(const Entry *e, TimestampTz now)
 						  t->left + (double) (now - t->at) * t->rate / t->period >= t->rate));
 }
 
-/* find_entry finds an activity's entry; NULL for none. create: makes one, if there is room. */
+/* find_entry finds an activity's entry; NULL for none. */
 static Entry *
-find_entry(uint64 key, bool create, TimestampTz now)
+find_entry(uint64 key)
 {
 	Entry	   *set = &area->entries[key % SETS * WAYS];
-	Entry	   *place = NULL;
 
 	for (int i = 0; i < WAYS; i++)
-	{
 		if (set[i].key == key)
 			return &set[i];
-		if (place == NULL && create && (set[i].key == 0 || is_idle(&set[i], now)))
-			place = &set[i];
+	return NULL;
+}
+
+/*
+ * make_entry finds an activity's entry, or makes it, if there is room. An owner gets no more entries of a set than it
+ * leaves free, so that others' activities find a place, too.
+ */
+static Entry *
+make_entry(uint64 key, Oid owner, TimestampTz now)
+{
+	Entry	   *set = &area->entries[key % SETS * WAYS];
+	Entry	   *place = find_entry(key);
+	int			nfree = 0;
+	int			own = 0;
+
+	if (place != NULL)
+		return place;
+	for (int i = 0; i < WAYS; i++)
+	{
+		if (set[i].key == 0 || is_idle(&set[i], now))
+		{
+			nfree++;
+			if (place == NULL)
+				place = &set[i];
+		}
+		else if (set[i].owner == owner && set[i].dbid == MyDatabaseId)
+			own++;
 	}
-	if (!create || place == NULL)
+	if (own >= nfree)
 		return NULL;
 	memset(place, 0, sizeof(Entry));
 	place->key = key;
+	place->dbid = MyDatabaseId;
+	place->owner = owner;
 	place->first = place->last = NONE;
 	return place;
+}
+
+/* share_of is the count of the waiters of an owner's, and of those that have the same hash. */
+static int *
+share_of(Oid dbid, Oid owner)
+{
+	return &area->shares[hash_combine(murmurhash32(dbid), murmurhash32(owner)) % SHARES];
 }
 
 static int *
@@ -242,12 +280,14 @@ forget_waiter(int w)
 	while (*chain != w)
 		chain = &area->waiters[*chain].chain;
 	*chain = waiter->chain;
+	(*share_of(waiter->dbid, waiter->owner))--;
 	waiter->entry = NONE;
 	waiter->next = area->free;
 	area->free = w;
+	area->nfree++;
 }
 
-/* add_waiter puts an asker into the queue: first, if it was woken and found no slot. If there is no room, it asks again at its time. */
+/* add_waiter puts an asker into the queue: first, if it was woken and found no slot. If there is no room, or its owner has as many as it leaves free, it asks again at its time. */
 static void
 add_waiter(Entry *e, const RomAsker *asker)
 {
@@ -262,11 +302,13 @@ add_waiter(Entry *e, const RomAsker *asker)
 		front = area->waiters[w].woken;
 		forget_waiter(w);
 	}
-	w = area->free;
-	if (w == NONE)
+	if (*share_of(MyDatabaseId, asker->owner) >= area->nfree)
 		return;
+	w = area->free;
 	waiter = &area->waiters[w];
 	area->free = waiter->next;
+	area->nfree--;
+	(*share_of(MyDatabaseId, asker->owner))++;
 	waiter->id = asker->id;
 	waiter->dbid = MyDatabaseId;
 	waiter->owner = asker->owner;
@@ -335,7 +377,7 @@ rom_turnstile_is_known(uint64 key)
 	bool		known;
 
 	SpinLockAcquire(&area->mutex);
-	e = find_entry(key, false, 0);
+	e = find_entry(key);
 	known = e != NULL && e->tokens.rate > 0;
 	SpinLockRelease(&area->mutex);
 	return known;
@@ -351,7 +393,7 @@ rom_turnstile_pass(uint64 key, const RomThrottle *throttle, RomAsker *asker, Rom
 	Entry	   *e;
 
 	SpinLockAcquire(&area->mutex);
-	e = find_entry(key, true, wall);
+	e = make_entry(key, asker->owner, wall);
 	passage->room = e != NULL;
 	if (e == NULL)
 		result = passage->slot ? ROM_HELD_SLOT : ROM_HELD_TOKEN;	/* later */
@@ -403,7 +445,7 @@ rom_turnstile_leave(uint64 key)
 	Entry	   *e;
 
 	SpinLockAcquire(&area->mutex);
-	e = find_entry(key, false, 0);
+	e = find_entry(key);
 	if (e != NULL)
 	{
 		e->running--;
@@ -419,7 +461,7 @@ rom_turnstile_give_back(uint64 key, const RomTaking *taking)
 	Entry	   *e;
 
 	SpinLockAcquire(&area->mutex);
-	e = find_entry(key, false, 0);
+	e = find_entry(key);
 	if (e != NULL)
 		rom_turnstile_undo(&e->tokens, taking);
 	SpinLockRelease(&area->mutex);
@@ -431,7 +473,7 @@ rom_turnstile_recorded(uint64 key, TimestampTz until)
 	Entry	   *e;
 
 	SpinLockAcquire(&area->mutex);
-	e = find_entry(key, false, 0);
+	e = find_entry(key);
 	if (e != NULL)
 		e->covered = Max(e->covered, until);
 	SpinLockRelease(&area->mutex);
@@ -449,7 +491,7 @@ rom_turnstile_changed(uint64 key)
 
 		n = 0;
 		SpinLockAcquire(&area->mutex);
-		e = find_entry(key, false, 0);
+		e = find_entry(key);
 		if (e != NULL)
 		{
 			e->max = 0;			/* the next asker says what it is */
