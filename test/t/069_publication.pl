@@ -94,7 +94,8 @@ sql(q{CREATE TABLE app (id int PRIMARY KEY); CREATE TABLE seen (what text);} . $
 sql(q{CREATE SUBSCRIPTION all_of_it CONNECTION $$} . $node->connstr('postgres') . q{$$ PUBLICATION everything}, $next);
 $next->wait_for_subscription_sync($node, 'all_of_it');
 my $id = sql(q{SELECT romancy.start_workflow('all_of_it', '1')});
-poll_until($node, q{SELECT count(*) = 1 FROM romancy.instances WHERE status = 'waiting_for_activity'}, 'one waits for an activity');
+# (it waits for activities in the database before that, which the new server would run itself, a moment later)
+poll_until($node, q{SELECT count(*) = 1 FROM romancy.activity_tasks WHERE queue = 'q'}, 'one waits for a program');
 sql(q{ALTER SYSTEM SET romancy.enabled = 'off'});
 $node->reload;
 $node->wait_for_catchup('all_of_it');
