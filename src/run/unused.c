@@ -9,13 +9,14 @@
  * as soon as no instance refers to it: a transaction that still runs may be about to. Its column leaving takes it out in steps,
  * each in a transaction of its own, under a lock that one process has at a time:
  *
- *	0       in use 1        no instance refers to it. The caches are told; no look-up from now on will use it for a
- *	new instance. 2 the message to the caches has been sent: the lock of step 1 was released after that. A backend
- *	that still uses the row began its statement, and has its snapshot, from before this step's transaction ended.
- *	3	no snapshot is as old as step 2: no backend is between the cache and its INSERT any more. Such rows were
- *		inserted in transactions that are older than this step's.
+ *	0		in use
+ *	1		no instance refers to it. The caches are told; no look-up from now on will use it for a new instance.
+ *	2		the message to the caches has been sent: the lock of step 1 was released after that. A backend that still
+ *			uses the row began its statement, and has its snapshot, from before this step's transaction ended.
+ *	3		no snapshot is as old as step 2: no backend is between the cache and its INSERT any more. Such rows were
+ *			inserted in transactions that are older than this step's.
  *	gone	all transactions older than step 3 are over, and no instance refers to the row
- *	4	they are, and one does: the row stays, for that one only, and is looked at again
+ *	4		they are, and one does: the row stays, for that one only, and is looked at again
  *
  * There is no index of instances by these columns, for each start would pay for it. The sweep reads all of
  * t_instance once for a thousand rows, and a row is looked at once a day.
