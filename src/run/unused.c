@@ -60,7 +60,7 @@ typedef struct Unused
 #define OVER(oldest, next) "(leaving_xid < " oldest " OR leaving_xid >= " next ")"
 
 #define UNUSED(name, t, t_id, i_id, which) { \
-	.table = name, \
+	.table = (name), \
 	.advance = { \
 		"UPDATE " t " SET leaving = leaving + 1, leaving_xid = pg_catalog.pg_current_xact_id()" \
 		" WHERE leaving = 1 OR leaving = 2 AND " OVER("$1", "$2"), \
