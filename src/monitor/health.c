@@ -63,15 +63,10 @@ count_overdue(int64 *oldest)
 	return count;
 }
 
-/* count_retried counts the instances whose turns fail by errors of the engine's own and are tried again, up to OVERDUE_MAX. */
+/* count_instances runs a statement that counts instances, up to its parameter, OVERDUE_MAX. */
 static int64
-count_retried(void)
+count_instances(RomStatement *select)
 {
-	static RomStatement select = {
-		"SELECT count(*) FROM (SELECT 1 FROM romancy.t_instance"
-		" WHERE error ? 'tries' AND wake_at IS NOT NULL AND status <> 'paused' LIMIT $1) AS retried",
-		1, {INT4OID}
-	};
 	RomEngine	engine;
 	Datum		value = Int32GetDatum(OVERDUE_MAX);
 	bool		isnull;
@@ -79,33 +74,25 @@ count_retried(void)
 	RomRowSet	set;
 
 	rom_engine_begin(&engine);
-	rom_execute_rows(&set, &select, &value, NULL, 0);
+	rom_execute_rows(&set, select, &value, NULL, 0);
 	count = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
 	rom_engine_end(&engine);
 	return count;
 }
 
-/* count_paused counts the instances that the engine has paused, up to OVERDUE_MAX. */
-static int64
-count_paused(void)
-{
-	static RomStatement select = {
-		"SELECT count(*) FROM (SELECT 1 FROM romancy.t_instance"
-		" WHERE status = 'paused' AND error IS NOT NULL LIMIT $1) AS paused",
-		1, {INT4OID}
-	};
-	RomEngine	engine;
-	Datum		value = Int32GetDatum(OVERDUE_MAX);
-	bool		isnull;
-	int64		count;
-	RomRowSet	set;
+/* Instances whose turns fail by errors of the engine's own and are tried again. */
+static RomStatement select_retried = {
+	"SELECT count(*) FROM (SELECT 1 FROM romancy.t_instance"
+	" WHERE error ? 'tries' AND wake_at IS NOT NULL AND status <> 'paused' LIMIT $1) AS retried",
+	1, {INT4OID}
+};
 
-	rom_engine_begin(&engine);
-	rom_execute_rows(&set, &select, &value, NULL, 0);
-	count = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
-	rom_engine_end(&engine);
-	return count;
-}
+/* Instances that the engine has paused. */
+static RomStatement select_paused = {
+	"SELECT count(*) FROM (SELECT 1 FROM romancy.t_instance"
+	" WHERE status = 'paused' AND error IS NOT NULL LIMIT $1) AS paused",
+	1, {INT4OID}
+};
 
 /* Findings that need an operator although workflows run: a text each. */
 typedef struct Attention
@@ -254,12 +241,12 @@ romancy_health(PG_FUNCTION_ARGS)
 	if (overdue > 0)
 		rom_obstacles_add(&found, psprintf("%s" INT64_FORMAT " instances have been due for up to " INT64_FORMAT " seconds",
 										   overdue >= OVERDUE_MAX ? "at least " : "", overdue, oldest));
-	paused = count_paused();
+	paused = count_instances(&select_paused);
 	if (paused > 0)
 		attention.texts[attention.count++] =
 			psprintf("%s" INT64_FORMAT " instance%s paused by the engine: see romancy.waiting, paused_by = 'romancy'",
 					 paused >= OVERDUE_MAX ? "at least " : "", paused, paused == 1 ? " is" : "s are");
-	retried = count_retried();
+	retried = count_instances(&select_retried);
 	if (retried > 0)
 		attention.texts[attention.count++] =
 			psprintf("%s" INT64_FORMAT " instance%s tried again after errors of the engine: see romancy.waiting, error ? 'tries'",
