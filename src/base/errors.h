@@ -49,6 +49,12 @@ extern ErrorData *rom_error_take(void);
 /* How the line of context begins that tells the running instance; it is no part of a recorded error. */
 #define ROM_CONTEXT_MARK "romancy workflow "
 
+/*
+ * Is it an error that passes by itself: too few resources, a conflict with another transaction, a cancel or a
+ * shutdown? Any other needs a human.
+ */
+extern bool rom_error_is_passing(int sqlerrcode);
+
 /* Was the error raised by raise_terminal()? */
 extern bool rom_error_is_terminal(const ErrorData *edata);
 

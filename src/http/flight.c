@@ -4,7 +4,8 @@
  *		Requests under way: from the claim of their tasks to the record of their outcome.
  *
  * A claim commits, and is on disk, before its requests are sent. Up to RECORD_MAX outcomes are recorded in one transaction;
- * when it fails, each one in its own, so that one that cannot be recorded does not keep the others. A request has memory of
+ * when it fails, each one in its own, so that one that cannot be recorded does not keep the others. An error that passes
+ * (rom_error_is_passing()) is no fault of the request's: it is tried again until it has passed. A request has memory of
  * its own, which lives until its outcome is recorded.
  *
  *-------------------------------------------------------------------------
@@ -46,9 +47,15 @@
 /* A lease outlasts the longest request; it ends with the process. */
 #define LEASE_US (INT64CONST(70) * 60 * USECS_PER_SEC)
 
-/* An outcome that cannot be recorded so often is recorded as a failure; twice as often: it is left to the lease's end. */
-#define TRIES 3
+/*
+ * An outcome that cannot be recorded so often, for errors that do not pass, is recorded as a failure; twice as often: it is
+ * left to the lease's end.
+ */
+#define FAULTS 3
+
+/* The delay after the first error, and the longest: outcomes that can be recorded wait for it, too. */
 #define TRY_AGAIN_MS 200
+#define TRY_AGAIN_MAX_MS 2000
 
 typedef struct Flight
 {
@@ -59,12 +66,16 @@ typedef struct Flight
 	void	   *handle;			/* while it is under way */
 	RomTransportAnswer *answer; /* when it has ended, or */
 	Jsonb	   *error;			/* why it was not sent */
-	int			tries;			/* to record it */
+	int			tries;			/* to record it, or to give it up, that failed */
+	int			faults;			/* of them, by errors that do not pass */
+	bool		passing;		/* the last one's does */
 } Flight;
 
 static const RomTransport *transport = NULL;
 static dlist_head flying = DLIST_STATIC_INIT(flying);
 static dlist_head landed = DLIST_STATIC_INIT(landed);	/* to be recorded */
+static dlist_head given_up = DLIST_STATIC_INIT(given_up);	/* closed; their leases
+															 * are to end */
 static int	count = 0;
 
 void
@@ -137,7 +148,7 @@ find_queues(char **names)
 	return (int) rows;
 }
 
-/* make makes the request of a task; an error that is raised is the task's, not the claim's. */
+/* make makes the request of a task; an error that is raised is the task's, not the claim's, unless it is one that passes. */
 static void
 make(Flight *f, const RomTask *task)
 {
@@ -160,6 +171,8 @@ make(Flight *f, const RomTask *task)
 		edata = rom_error_take();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(f->cxt);
+		if (rom_error_is_passing(edata->sqlerrcode))
+			ReThrowError(edata);
 		f->error = rom_error_to_jsonb(edata);
 	}
 	PG_END_TRY();
@@ -338,13 +351,54 @@ unwanted_unit(void *arg)
 	rom_engine_end(&engine);
 }
 
+/* one_unit does for a flight what act says, and notes whether its error passes. */
+static void
+one_unit(void (*act) (Flight *), Flight *f)
+{
+	PG_TRY();
+	{
+		act(f);
+	}
+	PG_CATCH();
+	{
+		f->passing = rom_error_is_passing(geterrcode());
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/* try_one runs the unit of one flight. False: it failed, and is to be tried again later. */
+static bool
+try_one(RomUnit unit, Flight *f)
+{
+	f->passing = false;
+	if (rom_bgw_unit(unit, f, f->tries > 0))
+		return true;
+	f->tries++;
+	if (!f->passing)
+		f->faults++;
+	return false;
+}
+
+static void
+abandon(Flight *f)
+{
+	rom_lease_abandon(&f->token, GetUserId());
+}
+
+static void
+abandon_one_unit(void *arg)
+{
+	one_unit(abandon, arg);
+}
+
 static void
 abandon_unit(void *arg)
 {
-	dlist_head *given_up = arg;
+	dlist_head *list = arg;
 
-	for (Flight *f = first(given_up); f != NULL; f = next(given_up, f))
-		rom_lease_abandon(&f->token, GetUserId());
+	for (Flight *f = first(list); f != NULL; f = next(list, f))
+		abandon(f);
 }
 
 static int
@@ -353,13 +407,12 @@ compare_ids(const void *a, const void *b)
 	return memcmp(a, b, sizeof(pg_uuid_t));
 }
 
-bool
-rom_flight_cancel(void)
+/* close_unwanted closes the connections of the requests that are not wanted any more. */
+static bool
+close_unwanted(void)
 {
 	Unwanted	unwanted = {0};
-	dlist_head	given_up;
 	Flight	   *after;
-	bool		ok;
 
 	if (dlist_is_empty(&flying))
 		return true;
@@ -368,7 +421,6 @@ rom_flight_cancel(void)
 		unwanted.ids[unwanted.n++] = f->token.task_id;
 	if (!rom_bgw_unit(unwanted_unit, &unwanted, false))
 		return false;
-	dlist_init(&given_up);
 	qsort(unwanted.ids, unwanted.n, sizeof(pg_uuid_t), compare_ids);
 	for (Flight *f = first(&flying); f != NULL; f = after)
 	{
@@ -377,13 +429,33 @@ rom_flight_cancel(void)
 			bsearch(&f->token.task_id, unwanted.ids, unwanted.n, sizeof(pg_uuid_t), compare_ids) == NULL)
 			continue;
 		transport->cancel(f->handle);
+		f->handle = NULL;
 		dlist_delete(&f->node);
 		dlist_push_tail(&given_up, &f->node);
 	}
-	ok = dlist_is_empty(&given_up) || rom_bgw_unit(abandon_unit, &given_up, false);
-	while (!dlist_is_empty(&given_up))
-		discard(dlist_container(Flight, node, dlist_pop_head_node(&given_up)));
-	return ok;
+	return true;
+}
+
+bool
+rom_flight_cancel(void)
+{
+	Flight	   *after;
+	bool		all;
+
+	if (!close_unwanted())
+		return false;
+	if (dlist_is_empty(&given_up))
+		return true;
+	all = rom_bgw_unit(abandon_unit, &given_up, true);
+	for (Flight *f = first(&given_up); f != NULL; f = after)
+	{
+		after = next(&given_up, f);
+		if (!all && !try_one(abandon_one_unit, f) && f->faults < FAULTS)
+			continue;
+		dlist_delete(&f->node);
+		discard(f);
+	}
+	return dlist_is_empty(&given_up);
 }
 
 /* ---------------------------------------------------------------- outcomes */
@@ -434,7 +506,7 @@ record_unit(void *arg)
 static void
 record_one_unit(void *arg)
 {
-	record_one(arg);
+	one_unit(record_one, arg);
 }
 
 /* record_alone records an outcome in a transaction of its own. False: to be tried again. */
@@ -443,9 +515,9 @@ record_alone(Flight *f)
 {
 	MemoryContext old;
 
-	if (rom_bgw_unit(record_one_unit, f, f->tries > 0) || ++f->tries >= 2 * TRIES)
+	if (try_one(record_one_unit, f) || f->faults >= 2 * FAULTS)
 		return true;
-	if (f->tries == TRIES)
+	if (f->faults == FAULTS && !f->passing)
 	{
 		old = MemoryContextSwitchTo(f->cxt);
 		f->error = rom_error_make(ERRCODE_ROM_EXHAUSTED,
@@ -492,8 +564,11 @@ rom_flight_record(void)
 	}
 	while (!dlist_is_empty(&left))
 	{
-		dlist_push_tail(&landed, dlist_pop_head_node(&left));
-		again = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), TRY_AGAIN_MS);
+		Flight	   *f = dlist_container(Flight, node, dlist_pop_head_node(&left));
+		int			delay = Min(TRY_AGAIN_MS << Min(f->tries - 1, 4), TRY_AGAIN_MAX_MS);
+
+		dlist_push_tail(&landed, &f->node);
+		again = Min(again, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay));
 	}
 	return again;
 }

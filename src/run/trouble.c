@@ -58,18 +58,6 @@ rom_trouble_is_cancel(const ErrorData *error)
 	return error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 }
 
-/* is_passing: an error of which time is the remedy, and not a human. */
-static bool
-is_passing(const ErrorData *error)
-{
-	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
-
-	return category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
-		category == ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK) ||
-		category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) ||
-		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-}
-
 /* delay_after returns the delay after this many failures. */
 static int
 delay_after(int tries)
@@ -223,7 +211,7 @@ rom_trouble_handle(const pg_uuid_t *id, Oid owner, const ErrorData *error)
 	if (error != NULL && !(rom_trouble_is_cancel(error) && here == 1))
 	{
 		tries = keep(id, &instance, error);
-		if (tries >= TRIES_MAX && !is_passing(error) && pause_instance(&instance, owner, error))
+		if (tries >= TRIES_MAX && !rom_error_is_passing(error->sqlerrcode) && pause_instance(&instance, owner, error))
 		{
 			rom_trouble_over(id);
 			return;				/* failures.c tells of it */

@@ -36,6 +36,9 @@ sub new
 sub port { return $_[0]{number} }
 sub url { return "http://127.0.0.1:$_[0]{number}" }
 
+# let($name): requests to /until/$name have their answer from now on
+sub let { my ($self, $name) = @_; open my $fh, '>', "$self->{port}.$name" or die "$self->{port}.$name: $!"; return }
+
 # what was noted since forget(): requests; connections that clients closed early
 sub notes
 {

@@ -10,6 +10,7 @@ import asyncio
 import email.utils
 import gzip
 import json
+import os
 import sys
 import time
 
@@ -90,6 +91,10 @@ async def respond(reader, writer, method, path, headers, body, n):
 			return_when=asyncio.FIRST_COMPLETED)
 		send(answer(200, {'slow': arg}))
 		return False
+	elif what == 'until':			# the test says so: RomancyHttp's let()
+		while not os.path.exists(f'{sys.argv[1]}.{arg}'):
+			await asyncio.sleep(0.02)
+		send(answer(200, {'until': arg}))
 	elif what == 'cut':
 		send(answer(200, b'0123456789', length=100))
 		return False
@@ -139,7 +144,6 @@ async def main():
 		pass				# no IPv6 here
 	with open(sys.argv[1] + '.new', 'w') as f:
 		f.write(str(port))
-	import os
 	os.rename(sys.argv[1] + '.new', sys.argv[1])
 	await server.serve_forever()
 

@@ -108,6 +108,48 @@ my %keys;
 $keys{ $_->{headers}{'idempotency-key'} }++ for grep { $_->{path} eq '/slow/0.3' } $http->requests;
 is(scalar(keys %keys), scalar(@ids), 'all attempts of a step have one key');
 
+# The worker is interrupted (pg_cancel_backend) while it waits for a lock: when it makes a request, and again and
+# again when it records an answer; and it cannot give up a lease at once. That is nothing of the request's: each goes on as soon as it can.
+sql(qq{SELECT romancy.define_activity('until', compensation => 'undo', http => '{"url": "$url/until/{s}"}')});
+sub arrived { my ($name) = @_; return poll_until(sub { grep { $_->{path} eq "/until/$name" } $http->requests }, "request $name is under way") }
+sub interrupted
+{
+	my ($lock, $what, $then, $times) = @_;
+	my $holder = $node->background_psql('postgres');
+	$holder->query_safe("BEGIN; $lock");
+	$then->();
+	my $seen = '-infinity';
+	for my $n (0 .. $times)
+	{
+		my $wait = "FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE backend_type = 'romancy http' AND NOT granted AND query_start > '$seen'";
+		poll_until($node, "SELECT count(*) > 0 $wait", "$what: the worker waits for the lock, $n times interrupted");
+		$seen = sql("SELECT max(query_start) $wait");
+		sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type = 'romancy http'}) if $n < $times;
+	}
+	$holder->query_safe('COMMIT');
+	$holder->quit;
+	return;
+}
+my $keeps = sql(q{SELECT romancy.start_workflow('one', '{"a": "until", "s": "never"}')});
+arrived('never');
+my $made;
+interrupted('LOCK TABLE romancy.t_http_rule', 'a request', sub { $made = sql(q{SELECT romancy.start_workflow('one', '{"a": "until", "s": "asked"}')}) }, 2);
+arrived('asked');
+interrupted('LOCK TABLE romancy.t_task IN SHARE MODE', 'an answer', sub { $http->let('asked') }, 8);
+poll_until($node, "SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$made'", 'it is recorded');
+sql(q{
+	CREATE SEQUENCE tries;
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF nextval('public.tries') <= 3 THEN RAISE 'not now' USING ERRCODE = 'lock_not_available'; END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER refuse BEFORE UPDATE ON romancy.t_task FOR EACH ROW WHEN (NEW.due_at = '-infinity') EXECUTE FUNCTION refuse()});
+sql("SELECT romancy.cancel_workflow('$keeps')");
+poll_until($node, "SELECT status = 'cancelled' FROM romancy.instances WHERE instance_id = '$keeps'", 'a request that is not wanted is given up, whatever is in the way at first');
+cmp_ok(sql('SELECT last_value FROM tries'), '>', 3, 'after errors');
+sql('DROP TRIGGER refuse ON romancy.t_task');
+
 # a namespace's limits hold: two at a time
 sql(qq{SELECT romancy.define_activity('slow', http => '{"url": "$url/slow/{s}"}', max_concurrency => 2)});
 is(sql(q{CALL romancy.run_workflow('many', '{"s": 0.1, "n": 8}', timeout => '60s')}), '8', 'with a limit of two');
