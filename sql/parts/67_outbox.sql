@@ -45,7 +45,7 @@ CREATE TABLE romancy.t_outbox (
 	extensions jsonb,
 	replayed_at timestamptz,
 	error text) WITH (fillfactor = 70);
-CREATE UNIQUE INDEX t_outbox_event ON romancy.t_outbox (namespace, id, source, destination);
+CREATE UNIQUE INDEX t_outbox_event ON romancy.t_outbox (namespace, id, source, destination, owner);
 CREATE INDEX t_outbox_plain ON romancy.t_outbox (namespace, destination, due_at, outbox_id) WHERE state < 2 AND key_hash IS NULL;
 CREATE INDEX t_outbox_keyed ON romancy.t_outbox (namespace, destination, key_hash, ordering_key, outbox_id) WHERE state < 2 AND key_hash IS NOT NULL;
 CREATE INDEX t_outbox_busy ON romancy.t_outbox (namespace, destination, key_hash, ordering_key) WHERE state = 1;

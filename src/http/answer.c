@@ -152,21 +152,38 @@ header(const RomTransportAnswer *answer, const char *name)
 	return NULL;
 }
 
-/* to_text is the bytes as text of the database; NULL where they are none: not UTF-8, or with a zero. */
+/* to_text is the bytes as text of the database; NULL where they are none: not UTF-8, with a zero, or with a character that the database lacks. */
 static char *
 to_text(Bytes bytes)
 {
+	MemoryContext cxt = CurrentMemoryContext;
+	char	   *volatile text = NULL;
 	char	   *copy;
 
 	if (memchr(bytes.data, '\0', bytes.length) != NULL || !pg_verify_mbstr(PG_UTF8, bytes.data, bytes.length, true))
 		return NULL;
 	copy = pnstrdup(bytes.data, bytes.length);
-	return pg_any_to_server(copy, bytes.length, PG_UTF8);
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return copy;
+	PG_TRY();
+	{
+		text = pg_any_to_server(copy, bytes.length, PG_UTF8);
+	}
+	PG_CATCH();
+	{
+		/* a conversion leaves nothing behind */
+		if (geterrcode() != ERRCODE_UNTRANSLATABLE_CHARACTER && geterrcode() != ERRCODE_CHARACTER_NOT_IN_REPERTOIRE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(cxt);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return text;
 }
 
 /* binary is a document of bytes that are no text. */
 static Jsonb *
-binary(const RomTransportAnswer *answer, Bytes bytes)
+binary(const RomTransportAnswer *answer, Bytes bytes, List *secrets)
 {
 	bytea	   *value = palloc(VARHDRSZ + bytes.length);
 	const char *type = header(answer, "content-type");
@@ -175,15 +192,41 @@ binary(const RomTransportAnswer *answer, Bytes bytes)
 	SET_VARSIZE(value, VARHDRSZ + bytes.length);
 	memcpy(VARDATA(value), bytes.data, bytes.length);
 	rom_jb_begin(&jb);
-	rom_jb_text(&jb, "content_type", type && pg_verify_mbstr(PG_UTF8, type, strlen(type), true) ?
-				pg_any_to_server(type, strlen(type), PG_UTF8) : NULL);
+	rom_jb_text(&jb, "content_type", type ? to_text(without_secrets((Bytes) {type, strlen(type)}, secrets)) : NULL);
 	rom_jb_text(&jb, "data_binary", rom_message_base64_encode(value));
 	return rom_jb_end(&jb);
 }
 
+/* document_without_secrets is a document without them in its strings, where a server may have written them with escapes. */
+static Jsonb *
+document_without_secrets(Jsonb *document, List *secrets)
+{
+	JsonbIterator *it = JsonbIteratorInit(&document->root);
+	JsonbParseState *state = NULL;
+	JsonbValue *whole = NULL;
+	JsonbValue	v;
+	JsonbIteratorToken token;
+
+	if (secrets == NIL)
+		return document;
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+	{
+		if ((token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM) && v.type == jbvString)
+		{
+			Bytes		bytes = without_secrets((Bytes) {v.val.string.val, v.val.string.len}, secrets);
+
+			v.val.string.val = unconstify(char *, bytes.data);
+			v.val.string.len = (int) bytes.length;
+		}
+		whole = pushJsonbValue(&state, token, token < WJB_BEGIN_ARRAY ||
+							   (token == WJB_BEGIN_ARRAY && v.val.array.rawScalar) ? &v : NULL);
+	}
+	return JsonbValueToJsonb(whole);
+}
+
 /* body_document is the body as a document; NULL where it has to be JSON, and is not. */
 static Jsonb *
-body_document(const RomTransportAnswer *answer, Bytes bytes, RomHttpResult as)
+body_document(const RomTransportAnswer *answer, Bytes bytes, RomHttpResult as, List *secrets)
 {
 	const char *type = header(answer, "content-type");
 	bool		json = type == NULL || strstr(type, "json") != NULL;
@@ -195,10 +238,10 @@ body_document(const RomTransportAnswer *answer, Bytes bytes, RomHttpResult as)
 	string = to_text(bytes);
 	if (string != NULL && as != ROM_HTTP_RESULT_TEXT && (json || as == ROM_HTTP_RESULT_JSON) &&
 		rom_arg_input_jsonb(string, &value))
-		return value;
+		return document_without_secrets(value, secrets);
 	if (as == ROM_HTTP_RESULT_JSON)
 		return NULL;
-	return string != NULL ? rom_jb_string_document(string) : binary(answer, bytes);
+	return string != NULL ? rom_jb_string_document(string) : binary(answer, bytes, secrets);
 }
 
 /* header_document is the answer's headers as an object; those of one name are put together, as the protocol has it. */
@@ -338,11 +381,11 @@ rom_answer_judge(const RomTransportAnswer *answer, const char *label, List *secr
 		rom_jb_begin(&jb);
 		rom_jb_int(&jb, "status", answer->status);
 		rom_jb_json(&jb, "headers", header_document(answer, secrets));
-		rom_jb_json(&jb, "body", body_document(answer, bytes, ROM_HTTP_RESULT_AUTO));
+		rom_jb_json(&jb, "body", body_document(answer, bytes, ROM_HTTP_RESULT_AUTO, secrets));
 		outcome->result = rom_jb_end(&jb);
 	}
 	else
-		outcome->result = body_document(answer, bytes, as);
+		outcome->result = body_document(answer, bytes, as, secrets);
 	if (outcome->result == NULL)
 		fail(outcome, ERRCODE_ROM_EXHAUSTED, psprintf("%s: the answer is not JSON", label), NULL, false);
 	else if (VARSIZE(outcome->result) > rom_guc_max_payload_size)

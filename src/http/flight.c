@@ -66,6 +66,7 @@ typedef struct Flight
 	void	   *handle;			/* while it is under way */
 	RomTransportAnswer *answer; /* when it has ended, or */
 	Jsonb	   *error;			/* why it was not sent */
+	bool		again;			/* that may be otherwise at the next attempt */
 	int			tries;			/* to record it, or to give it up, that failed */
 	int			faults;			/* of them, by errors that do not pass */
 	bool		passing;		/* the last one's does */
@@ -191,6 +192,7 @@ board(Claim *claim, const RomClaimed *claimed)
 	dlist_push_tail(&claim->fresh, &f->node);
 	count++;
 	rom_token_read(claimed->token, &f->token);
+	f->token.nowait = true;		/* others' outcomes do not wait for it */
 	make(f, claimed->task);
 }
 
@@ -262,6 +264,7 @@ take_off(Flight *f)
 			MemoryContext old = MemoryContextSwitchTo(f->cxt);
 
 			f->error = rom_error_make(ERRCODE_OUT_OF_MEMORY, "out of memory", NULL, NULL, NULL);
+			f->again = true;
 			MemoryContextSwitchTo(old);
 		}
 	}
@@ -300,9 +303,10 @@ static void
 inherit_unit(void *arg)
 {
 	static RomStatement over = {
-		"UPDATE romancy.t_task SET due_at = '-infinity'"
-		" WHERE due_at IS NOT NULL AND state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")"
-		" AND pg_catalog.split_part(queue, '/', 2) IN ('" ROM_QUEUE_HTTP "', '" ROM_QUEUE_HTTP_CALL "')",
+		"UPDATE romancy.t_task SET due_at = '-infinity' WHERE task_id IN (SELECT t.task_id FROM romancy.t_task t"
+		" WHERE t.due_at IS NOT NULL AND t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")"
+		" AND pg_catalog.split_part(t.queue, '/', 2) IN ('" ROM_QUEUE_HTTP "', '" ROM_QUEUE_HTTP_CALL "')"
+		" ORDER BY t.task_id FOR UPDATE)",
 		0, {0}
 	};
 	RomEngine	engine;
@@ -480,7 +484,7 @@ rom_flight_collect(void)
 static void
 record_one(Flight *f)
 {
-	RomHttpOutcome outcome = {.error = f->error,.retry = ROM_TASK_RETRY_NEVER};
+	RomHttpOutcome outcome = {.error = f->error,.retry = f->again ? ROM_TASK_RETRY_POLICY : ROM_TASK_RETRY_NEVER};
 
 	if (f->error == NULL)
 		rom_answer_judge(f->answer, f->request.label, f->request.secrets, f->request.result, f->request.expect, &outcome);

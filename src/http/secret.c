@@ -130,10 +130,14 @@ lock_secret(Datum *key, const char *name, Oid role)
 Datum
 romancy_set_secret(PG_FUNCTION_ARGS)
 {
-	static RomStatement upsert = {
+	static RomStatement insert = {
 		"INSERT INTO romancy.t_secret (namespace, name, value, allowed_host, owner) VALUES ($1, $2, $3, $4, $5)"
-		" ON CONFLICT (namespace, name) DO UPDATE SET value = excluded.value, allowed_host = excluded.allowed_host",
+		" ON CONFLICT (namespace, name) DO NOTHING",
 		5, {INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	};
+	static RomStatement update = {
+		"UPDATE romancy.t_secret SET value = $3, allowed_host = $4 WHERE namespace = $1 AND name = $2",
+		4, {INT4OID, TEXTOID, TEXTOID, TEXTOID}
 	};
 	RomEngine	engine;
 	Oid			role = GetUserId();
@@ -160,8 +164,13 @@ romancy_set_secret(PG_FUNCTION_ARGS)
 	values[3] = CStringGetTextDatum(host_arg(fcinfo));
 	values[4] = CStringGetTextDatum(GetUserNameFromId(role, false));
 	rom_engine_begin(&engine);
-	(void) lock_secret(values, name, role);
-	rom_execute(&upsert, values, NULL, 0);
+	/* another transaction may insert or delete it between two statements */
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (rom_execute(lock_secret(values, name, role) ? &update : &insert, values, NULL, 0) > 0)
+			break;
+	}
 	rom_engine_end(&engine);
 	PG_RETURN_VOID();
 }

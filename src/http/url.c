@@ -139,13 +139,14 @@ has_dots(const char *path)
 			if (c == '\0' || c == '?')
 				c = 'x';
 		}
-		if (c == '\0' || c == '?' || c == '/' || c == '\\')
+		/* some servers take a segment's name to end at ";" */
+		if (c == '\0' || c == '?' || c == '/' || c == '\\' || c == ';')
 		{
 			if (dots == 1 || dots == 2)
 				return true;
 			if (c == '\0' || c == '?')
 				return false;
-			dots = 0;
+			dots = c == ';' ? -1 : 0;
 		}
 		else
 			dots = c == '.' && dots >= 0 ? dots + 1 : -1;

@@ -162,6 +162,11 @@ work(Duty *duty)
 
 	transport->run();
 	rom_flight_collect();
+	if (duty->claim_at <= now)
+	{
+		duty->claim = true;
+		duty->claim_at = DT_NOEND;
+	}
 	if (duty->record_at <= now || duty->record_at == DT_NOEND)
 		duty->record_at = rom_flight_record();
 	if (duty->not_before > now)
@@ -176,13 +181,11 @@ work(Duty *duty)
 		duty->cancel = !rom_flight_cancel();
 		failed |= duty->cancel;
 	}
-	if (duty->claim_at <= now)
-		duty->claim = true;
-	if (duty->claim && rom_flight_count() < rom_guc_http_max_in_flight)
+	/* what is claimed is not to be taken for a former worker's */
+	if (!duty->inherit && duty->claim && rom_flight_count() < rom_guc_http_max_in_flight)
 	{
 		bool		ok;
 
-		duty->claim_at = DT_NOEND;
 		ok = rom_flight_claim(&duty->claim, &duty->claim_at);
 		duty->claim |= !ok;
 		failed |= !ok;

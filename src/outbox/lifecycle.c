@@ -195,7 +195,7 @@ is_listener(RomTurn *turn)
 
 /*
  * start starts the workflows that are defined on the event. An error in that (a definition whose owner may not run it any more) is another
- * role's matter: it is logged, and the turn goes on.
+ * role's matter: it is logged, and the turn goes on. One that passes by itself has the turn tried again.
  */
 static void
 start(RomTurn *turn, const RomSent *sent, const char *id)
@@ -220,7 +220,7 @@ start(RomTurn *turn, const RomSent *sent, const char *id)
 		edata = rom_error_take();
 		RollbackAndReleaseCurrentSubTransaction();
 		CurrentResourceOwner = owner;
-		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		if (rom_error_is_passing(edata->sqlerrcode))
 			ReThrowError(edata);
 		ereport(LOG,
 				(errcode(edata->sqlerrcode),

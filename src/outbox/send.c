@@ -131,7 +131,7 @@ add_row(Datum *values, bool *nulls)
 	rom_table_insert(&table, values, nulls);
 }
 
-/* add_row_once adds an event whose sender named its id: nothing when it was sent before. Waits for a transaction that does it at the moment. */
+/* add_row_once adds an event whose sender named its id: nothing when the same role sent it before. Waits for a transaction that does it at the moment. */
 static void
 add_row_once(Datum *values, bool *nulls)
 {
@@ -139,7 +139,7 @@ add_row_once(Datum *values, bool *nulls)
 		"INSERT INTO romancy.t_outbox (outbox_id, namespace, destination, owner, instance_id, created_at, due_at, state, key_hash,"
 		" ordering_key, type, source, id, subject, datacontenttype, data, data_binary, extensions, attempt, fence) OVERRIDING SYSTEM VALUE"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0, 0)"
-		" ON CONFLICT (namespace, id, source, destination) DO NOTHING",
+		" ON CONFLICT (namespace, id, source, destination, owner) DO NOTHING",
 		SENT_COLUMNS, {INT8OID, INT4OID, TEXTOID, TEXTOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT2OID, INT4OID,
 			TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID
 		}

@@ -118,7 +118,16 @@ lock_event(const Asker *asker, const char *text, bool late, int64 *outbox_id)
 	};
 	static RomStatement by_id = {
 		"SELECT o.outbox_id, o.state FROM romancy.t_outbox o WHERE o.namespace = $1 AND o.id = $3"
-		" AND " GIVEN_SQL " AND " MAY_SQL " ORDER BY o.state DESC, o.outbox_id LIMIT 2 FOR UPDATE OF o SKIP LOCKED",
+		" AND " GIVEN_SQL " AND " MAY_SQL " FOR UPDATE OF o SKIP LOCKED",
+		3, {INT4OID, OIDOID, TEXTOID}
+	};
+
+	/*
+	 * whatever became of them: a late answer about one is not to be taken for
+	 * another's
+	 */
+	static RomStatement of_id = {
+		"SELECT 1 FROM romancy.t_outbox o WHERE o.namespace = $1 AND o.id = $3 AND o.fence > 0 AND " MAY_SQL,
 		3, {INT4OID, OIDOID, TEXTOID}
 	};
 	Datum		values[4] = {Int32GetDatum(asker->namespace), ObjectIdGetDatum(asker->role)};
@@ -137,17 +146,17 @@ lock_event(const Asker *asker, const char *text, bool late, int64 *outbox_id)
 	else
 	{
 		values[2] = CStringGetTextDatum(text);
+		if (rom_execute(&of_id, values, NULL, 2) > 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_DEFINITION),
+					 errmsg("event id \"%s\" stands for several events that were fetched", text),
+					 errdetail("They have other sources or destinations."),
+					 errhint("Pass the token instead, which names one of them.")));
 		rows = rom_execute_rows(&set, &by_id, values, NULL, 0);
 	}
 	if (rows == 0)
 		return false;
 	state = DatumGetInt16(rom_value(&set, 0, 2, &isnull));
-	if (rows > 1 && state == DatumGetInt16(rom_value(&set, 1, 2, &isnull)))
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("event id \"%s\" stands for several events that were fetched", text),
-				 errdetail("They have other sources or destinations."),
-				 errhint("Pass the token instead, which names one of them.")));
 	*outbox_id = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
 	return late || state == ROM_OUTBOX_TAKEN;
 }
@@ -216,7 +225,7 @@ static TimestampTz
 next_attempt(int64 outbox_id)
 {
 	static RomStatement select = {
-		"SELECT o.attempt, o.created_at, d.retry FROM romancy.t_outbox o"
+		"SELECT o.attempt, coalesce(o.replayed_at, o.created_at), d.retry FROM romancy.t_outbox o"
 		" LEFT JOIN romancy.t_destination d ON d.namespace = o.namespace AND d.name = o.destination WHERE o.outbox_id = $1",
 		1, {INT8OID}
 	};
@@ -224,7 +233,7 @@ next_attempt(int64 outbox_id)
 	RomRetryPolicy policy;
 	TimestampTz now = rom_now();
 	TimestampTz at;
-	TimestampTz created;
+	TimestampTz since;
 	int32		attempt;
 	Datum		retry;
 	bool		isnull;
@@ -232,13 +241,13 @@ next_attempt(int64 outbox_id)
 
 	rom_execute_rows(&set, &select, values, NULL, 1);
 	attempt = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
-	created = DatumGetTimestampTz(rom_value(&set, 0, 2, &isnull));
+	since = DatumGetTimestampTz(rom_value(&set, 0, 2, &isnull));
 	retry = rom_value_copy(&set, 0, 3, &isnull, CurrentMemoryContext);
 	rom_destination_policy(isnull ? NULL : DatumGetJsonbP(retry), &policy);
 	at = now + rom_retry_delay(&policy, attempt, pg_prng_double(&pg_global_prng_state));
 	if (policy.max_attempts > 0 && attempt >= policy.max_attempts)
 		return DT_NOEND;
-	if (policy.max_duration > 0 && at > created + policy.max_duration)
+	if (policy.max_duration > 0 && at > since + policy.max_duration)
 		return DT_NOEND;
 	return at;
 }

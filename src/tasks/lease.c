@@ -73,6 +73,19 @@ holds(RomRows *rows, const RomToken *token)
 		DatumGetTimestampTz(rom_rows_column(rows, ROM_TASK_DUE, &isnull)) > rom_now() && !isnull;
 }
 
+/* lock_row locks the row that was found; false when it is gone. */
+static bool
+lock_row(RomRows *rows, const RomToken *token)
+{
+	if (!token->nowait)
+		return rom_rows_lock(rows);
+	if (rom_rows_try_lock(rows))
+		return true;
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("could not obtain lock on a task: another transaction has it")));
+}
+
 RomTask *
 rom_lease_lock(const RomToken *token, Oid caller)
 {
@@ -82,7 +95,7 @@ rom_lease_lock(const RomToken *token, Oid caller)
 
 	rom_rows_open(&rows, &rom_task_table, "t_task_pkey", true);
 	if (rom_rows_find(&rows, &token->task_id) && holds(&rows, token) &&
-		rom_rows_lock(&rows) && holds(&rows, token))
+		lock_row(&rows, token) && holds(&rows, token))
 	{
 		task = rom_task_of(rows.slot);
 		task->locked = rows.slot->tts_tid;

@@ -16,6 +16,8 @@ typedef struct RomToken
 	pg_uuid_t	task_id;
 	int32		attempt;
 	int64		fence;
+	bool		nowait;			/* 55P03 where another transaction has locked
+								 * the task */
 } RomToken;
 
 extern char *rom_token_make(const pg_uuid_t *task_id, int32 attempt, int64 fence);

@@ -73,6 +73,8 @@ async def respond(reader, writer, method, path, headers, body, n):
 		send(answer(200, 'gr\u00fc\u00dfe'.encode(), [('Content-Type', 'text/plain')]))
 	elif what == 'binary':
 		send(answer(200, b'\x00\xff\x01', [('Content-Type', 'image/x')]))
+	elif what == 'typed':
+		send(answer(200, b'\x00\xff\xfe', [('Content-Type', 'x/' + dict(headers).get('authorization', ''))]))
 	elif what == 'empty':
 		send(answer(204))
 	elif what == 'notjson':

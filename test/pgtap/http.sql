@@ -2,7 +2,7 @@
 -- It would catch an input that leads out of a URL's path or adds a header, an address that is taken for a public one, and a rule that lets too much through.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(144);
+SELECT plan(147);
 SET LOCAL client_min_messages = warning;
 
 -- addresses
@@ -34,6 +34,9 @@ FROM (VALUES
 	('https://h:80:90/', '{}', '%'),
 	('https://h/a/../b', '{}', '%segment%'),
 	('https://h/a/%2e%2E/b', '{}', '%segment%'),
+	('https://h/a/..;/b', '{}', '%segment%'),
+	('https://h/a/..;x=1/b', '{}', '%segment%'),
+	('https://h/a/%2e.%3b/b', '{}', '%segment%'),
 	('https://h/v1/{p}', '{"p": ".."}', '%segment%'),
 	('https://h/v1/{p}', '{"p": "../admin"}', '%segment%'),
 	('https://h/v1/{p}/x', '{"p": "."}', '%segment%'),

@@ -28,6 +28,7 @@ SELECT throws_ok($$ SELECT romancy.ack_outbox('{one}') $$, 'RM012', 'event id "o
 SELECT is(acked(), 3::bigint, 'acknowledged by token');
 SELECT is((SELECT string_agg(DISTINCT status, ',') FROM romancy.outbox), 'published', 'published');
 SELECT is(acked(), 0::bigint, 'once');
+SELECT throws_ok($$ SELECT romancy.nack_outbox('one', 'late') $$, 'RM012', NULL, 'the id still stands for both: an answer about one is not taken for the other''s');
 SELECT is(romancy.send_event('a.b', '/s', '{"n": 3}', id => 'one'), 'one', 'the id is known as long as the event is kept');
 SELECT is(got(), NULL, 'and is not sent again');
 
@@ -260,6 +261,24 @@ SELECT is(got(), '6', 'of this role');
 SET ROLE ob_monitor;
 SELECT is((SELECT count(*) FROM romancy.outbox WHERE source IN ('/a', '/u')), 7::bigint, 'a monitor sees all');
 SELECT is(got(), NULL, 'and fetches nothing');
+-- an id that another role of the namespace has used: the event is sent all the same
+SET ROLE ob_b;
+SELECT is(romancy.send_event('own', '/a', '"b"', id => 'same'), 'same', 'one role sends');
+SET ROLE ob_a;
+SELECT is(romancy.send_event('own', '/a', '"a"', id => 'same'), 'same', 'another one, too');
+SELECT is((SELECT count(*) FROM romancy.outbox WHERE id = 'same' AND status = 'pending'), 1::bigint, 'and its event is there');
+RESET ROLE;
+-- an event that is replayed has all of its time again
+SELECT romancy.define_destination('short', '{"max_duration": "1 min", "initial_interval": "1 s"}', event_types => '{short.*}');
+SELECT romancy.send_event('short.x', '/s', id => 'short1');
+CALL later('2 min');
+SELECT is((SELECT count(*) FROM romancy.fetch_outbox(1, '1 min', 'short')), 1::bigint, 'an old event is fetched');
+SELECT is(romancy.nack_outbox('short1', 'no'), true, 'and fails');
+SELECT is((SELECT status FROM romancy.outbox WHERE id = 'short1'), 'dead', 'its time is over');
+SELECT is(romancy.replay_outbox('{"id": "short1"}'), 1::bigint, 'it is replayed');
+SELECT is((SELECT count(*) FROM romancy.fetch_outbox(1, '1 min', 'short')), 1::bigint, 'fetched again');
+SELECT is(romancy.nack_outbox('short1', 'no'), true, 'and fails again');
+SELECT is((SELECT status FROM romancy.outbox WHERE id = 'short1'), 'pending', 'but is tried again');
 SET ROLE ob_none;
 SELECT throws_ok($$ SELECT romancy.send_event('x', '/n') $$, '42501', NULL, 'without a grant nothing');
 RESET ROLE;

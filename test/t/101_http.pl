@@ -112,6 +112,9 @@ like(declared(qq({"url": "$url/echo", "headers": {"Authorization": "Bearer {{sec
 is(($http->requests)[0]{headers}{authorization}, 'Bearer tiger-in-the-tank', 'it was sent');
 like(declared(qq({"url": "$url/echo", "headers": {"Authorization": "{{secret:other}}"}})), qr/secret "other" is for host "api.example.com"/, 'a secret for another host');
 like(declared(qq({"url": "$url/echo", "headers": {"Authorization": "{{secret:none}}"}})), qr/there is no secret "none"/, 'an unknown secret');
+sql(q{SELECT romancy.set_secret('quoted', 'ti"ger\in', '127.0.0.1')});
+unlike(declared(qq({"url": "$url/echo", "headers": {"Authorization": "{{secret:quoted}}"}})), qr/ger/, 'also one that JSON writes with escapes');
+unlike(declared(qq({"url": "$url/typed", "headers": {"Authorization": "{{secret:k}}"}})), qr/tiger/, 'also in the type of an answer that is no text');
 like(run_it('adhoc', qq({"url": "$url/echo", "headers": {"Authorization": "{{secret:k}}"}})), qr/\[secret\]/, 'from a handler');
 is(sql(q{SELECT count(*) FROM romancy.instances i, romancy.get_history(i.instance_id) h WHERE h::text || i::text LIKE '%tiger%'}), '0', 'it is in no history');
 is(sql(q{SELECT count(*) FROM romancy.activity_tasks t WHERE t::text LIKE '%tiger%'}), '0', 'and in no task');

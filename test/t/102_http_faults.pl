@@ -135,6 +135,19 @@ arrived('never');
 my $made;
 interrupted('LOCK TABLE romancy.t_http_rule', 'a request', sub { $made = sql(q{SELECT romancy.start_workflow('one', '{"a": "until", "s": "asked"}')}) }, 2);
 arrived('asked');
+
+# a task's row that a session has locked holds up its own answer, and no other
+my $locked = sql(q{SELECT romancy.start_workflow('one', '{"a": "until", "s": "locked"}')});
+arrived('locked');
+my $session = $node->background_psql('postgres');
+$session->query_safe("BEGIN; SELECT FROM romancy.t_task WHERE instance_id = '$locked' FOR UPDATE");
+$http->let('locked');
+is(sql(q{CALL romancy.run_workflow('one', '{"a": "slow", "s": 0}', timeout => '60s')}), '{"slow": "0"}', 'others are recorded');
+is(sql("SELECT count(*) FROM romancy.get_history('$locked') WHERE event_type = 'ActivityCompleted'"), '0', 'the one that is locked is not');
+$session->query_safe('COMMIT');
+$session->quit;
+poll_until($node, "SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$locked'", 'it is, as soon as it can be');
+
 interrupted('LOCK TABLE romancy.t_task IN SHARE MODE', 'an answer', sub { $http->let('asked') }, 8);
 poll_until($node, "SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$made'", 'it is recorded');
 sql(q{
