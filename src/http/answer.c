@@ -189,10 +189,16 @@ binary(const RomTransportAnswer *answer, Bytes bytes, List *secrets)
 	const char *type = header(answer, "content-type");
 	RomJb		jb;
 
+	if (type != NULL)
+	{
+		Bytes		raw = {type, strlen(type)};
+
+		type = to_text(without_secrets(raw, secrets));
+	}
 	SET_VARSIZE(value, VARHDRSZ + bytes.length);
 	memcpy(VARDATA(value), bytes.data, bytes.length);
 	rom_jb_begin(&jb);
-	rom_jb_text(&jb, "content_type", type ? to_text(without_secrets((Bytes) {type, strlen(type)}, secrets)) : NULL);
+	rom_jb_text(&jb, "content_type", type);
 	rom_jb_text(&jb, "data_binary", rom_message_base64_encode(value));
 	return rom_jb_end(&jb);
 }
@@ -213,8 +219,9 @@ document_without_secrets(Jsonb *document, List *secrets)
 	{
 		if ((token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM) && v.type == jbvString)
 		{
-			Bytes		bytes = without_secrets((Bytes) {v.val.string.val, v.val.string.len}, secrets);
+			Bytes		bytes = {v.val.string.val, v.val.string.len};
 
+			bytes = without_secrets(bytes, secrets);
 			v.val.string.val = unconstify(char *, bytes.data);
 			v.val.string.len = (int) bytes.length;
 		}
