@@ -84,6 +84,7 @@ read_token(const char *text, RomToken *token)
 	}
 	token->attempt = attempt;
 	token->fence = (int64) fence;
+	token->nowait = false;
 	return true;
 }
 

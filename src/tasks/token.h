@@ -22,7 +22,7 @@ typedef struct RomToken
 
 extern char *rom_token_make(const pg_uuid_t *task_id, int32 attempt, int64 fence);
 
-/* Reads a token; RM012 for what is none. */
+/* Reads a token, which waits for locks; RM012 for what is none. */
 extern void rom_token_read(const char *text, RomToken *token);
 
 #endif							/* ROM_TOKEN_H */
