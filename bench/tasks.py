@@ -81,7 +81,7 @@ def register(run):
                 metric(f"{title}, ratio", median(x / y for x, y in zip(a, b)), "", aim=aim)]
 
     def limited(clients):
-        """A queue with limits that nobody reaches, against one without: tasks per second, in turn."""
+        """A queue with limits that are not reached, against one without: tasks per second, in turn."""
         free, held = [], []
         script = ROM_ONE.replace("bench_q", "bench_lim")
         calls = seconds(3) * 2500

@@ -1,4 +1,4 @@
--- What somebody would write by hand for a workflow of three steps: the
+-- Code that one would write by hand for a workflow of three steps: the
 -- yardstick. Tables of instances and of history, and one function that does it all.
 
 create schema plain;

@@ -23,7 +23,7 @@ begin
 	return romancy.activity('nightly.make_report');
 end $$;
 
--- whoever loads the figures says so, to the run that waits or is to wait for them
+-- the program that loads the figures tells the run that waits, or will wait, for them
 create function nightly.loaded(of date, amounts numeric[]) returns void language plpgsql as $$
 begin
 	insert into nightly.sale select of, unnest(amounts);

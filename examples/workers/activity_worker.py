@@ -22,7 +22,7 @@ class NonRetryable(Exception):
 
 
 class Cancelled(Exception):
-    """The instance is over: nobody wants the result."""
+    """The instance has ended: the result is not needed."""
 
 
 class Task:

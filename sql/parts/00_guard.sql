@@ -2,7 +2,7 @@
 \echo Use "CREATE EXTENSION romancy" to load this file. \quit
 
 SET LOCAL search_path TO pg_catalog, pg_temp;
-/* What is set for the database must not decide where our tables are, and how they are stored */
+/* Settings of the database must not decide where our tables are, and how they are stored */
 SET LOCAL default_tablespace TO '';
 SET LOCAL default_table_access_method TO heap;
 

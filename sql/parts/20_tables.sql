@@ -54,7 +54,7 @@ COMMENT ON COLUMN romancy.t_control.xids_of IS 'Identifier of the cluster whose 
 
 /*
  * Namespaces, what every name belongs to, and who may use which. Roles as names. A superuser's own namespace
- * has no grant and is inserted at his first call.
+ * has no grant and is inserted at the superuser's first call.
  */
 CREATE TABLE romancy.t_namespace (
 	namespace_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

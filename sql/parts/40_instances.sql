@@ -1,6 +1,6 @@
 /* Section 2 of the API: starting, finding and steering instances. */
 
-/* Who may see and change what; used by the views and by the engine's queries. */
+/* Rights to see and change instances; used by the views and by the engine's queries. */
 CREATE FUNCTION romancy.shown_status(instance_id uuid, status romancy.t_status)
 RETURNS text LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'romancy_shown_status';
 REVOKE ALL ON FUNCTION romancy.shown_status(uuid, romancy.t_status) FROM PUBLIC;

@@ -2,12 +2,12 @@
  * Messages: channels, subscriptions, events, groups. Types message and event
  * stand in 10_types.sql.
  *
- * A message published where nobody broadcasts is open: for one competing
+ * A message published where no subscriber broadcasts is open: for one competing
  * subscriber, who deletes it. A direct one is its receiver's, who deletes it.
  * One that is broadcast has a row in t_delivery for each subscriber that the
  * publisher saw; channel_cleanup deletes it when all have got it.
  *
- * What is an instance's own is in its mailbox, which stays the same when it
+ * Messages that belong to an instance are in its mailbox, which stays the same when it
  * continues in another one (t_instance.mailbox, or else its own id): so recur()
  * moves no message.
  */
@@ -20,7 +20,7 @@ CREATE TABLE romancy.t_channel (
 	swept pg_snapshot,
 	PRIMARY KEY (namespace, channel));
 COMMENT ON TABLE romancy.t_channel IS 'The mode that all live subscribers of a channel have in common';
-COMMENT ON COLUMN romancy.t_channel.swept IS 'When channel_cleanup looked last: what was over then and is received by all goes';
+COMMENT ON COLUMN romancy.t_channel.swept IS 'When channel_cleanup looked last: messages of transactions that had ended then, and that all have received, are deleted';
 
 /*
  * xid, snapshot, bound: of a broadcast subscription that publishing
@@ -48,7 +48,7 @@ CREATE INDEX t_subscription_spawned ON romancy.t_subscription (namespace, channe
 CREATE INDEX t_subscription_unsettled ON romancy.t_subscription (namespace, channel) WHERE snapshot IS NOT NULL;
 COMMENT ON TABLE romancy.t_subscription IS 'Which live instance receives from which channel';
 
-/* Who waits for a channel, where most of its subscribers are busy. */
+/* The waiting subscribers of a channel, where most are busy. */
 CREATE INDEX t_instance_waits ON romancy.t_instance (namespace, (wait ->> 'name')) WHERE status = 'waiting_for_message';
 
 /* kind: b broadcast, o open, d direct. xid: of the publishing transaction. mailbox: the receiver's, of a direct one. */

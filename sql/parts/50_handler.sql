@@ -1,4 +1,4 @@
-/* Section 3 of the API: what a workflow's handler calls. */
+/* The calls of a workflow's handler. */
 
 CREATE FUNCTION romancy.activity(name text, input jsonb DEFAULT NULL, activity_id text DEFAULT NULL, retry jsonb DEFAULT NULL)
 RETURNS jsonb LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_activity';

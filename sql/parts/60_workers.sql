@@ -1,5 +1,5 @@
 /*
- * The worker processes: what they are doing, and calls that steer them.
+ * The worker processes: views of their work, and calls that steer them.
  */
 INSERT INTO romancy.t_control (system_identifier, database_oid, xids_of, timeline)
 SELECT c.system_identifier, d.oid, c.system_identifier,

@@ -60,7 +60,7 @@ COMMENT ON FUNCTION romancy.map(text, jsonb, int) IS 'In a workflow: run an acti
 CREATE TYPE romancy.activity_task AS (
 	token text, instance_id uuid, activity_id text, activity text, input jsonb,
 	attempt int, deadline timestamptz, last_details jsonb, step_key text);
-COMMENT ON TYPE romancy.activity_task IS 'A claimed activity: what romancy.fetch_activities returns';
+COMMENT ON TYPE romancy.activity_task IS 'A claimed activity, as romancy.fetch_activities returns it';
 
 CREATE FUNCTION romancy.fetch_activities(queue text, worker_id text, max_tasks int DEFAULT 1, lease interval DEFAULT NULL)
 RETURNS SETOF romancy.activity_task LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_fetch_activities';
@@ -117,7 +117,7 @@ CREATE TABLE romancy.t_bucket (
 	at timestamptz NOT NULL,
 	full_at timestamptz NOT NULL);
 COMMENT ON SEQUENCE romancy.t_bucket_id_seq IS 'Numbers of the rows of romancy.t_bucket';
-COMMENT ON TABLE romancy.t_bucket IS 'Rate limits of queues and activities: what was left';
+COMMENT ON TABLE romancy.t_bucket IS 'Rate limits of queues and activities: the tokens that were left';
 CREATE INDEX t_bucket_newest ON romancy.t_bucket (scope, key, at);
 CREATE INDEX t_bucket_full ON romancy.t_bucket (full_at);
 CREATE INDEX t_activity_limited ON romancy.t_activity (queue) WHERE max_concurrency IS NOT NULL OR rate_limit IS NOT NULL;
@@ -135,7 +135,7 @@ CREATE FUNCTION romancy.resume_queue(name text)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_resume_queue';
 COMMENT ON FUNCTION romancy.resume_queue(text) IS 'Take back romancy.pause_queue';
 
-/* What runs and who polls, out of shared memory. */
+/* Running work and polling programs, from shared memory. */
 CREATE FUNCTION romancy.t_running(OUT id uuid, OUT instance_id uuid, OUT pid int, OUT step text, OUT since timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'romancy_running' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 5;

@@ -2,7 +2,7 @@
 CREATE TYPE romancy.workflow_task AS (
 	token text, instance_id uuid, workflow text, version int, status text,
 	input jsonb, attempt int, deadline timestamptz, history jsonb, namespace text);
-COMMENT ON TYPE romancy.workflow_task IS 'A claimed workflow instance: what romancy.fetch_workflows returns';
+COMMENT ON TYPE romancy.workflow_task IS 'A claimed workflow instance, as romancy.fetch_workflows returns it';
 
 CREATE FUNCTION romancy.outside(input jsonb) RETURNS jsonb
 LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_outside';

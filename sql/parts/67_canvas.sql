@@ -1,6 +1,6 @@
 /*
  * Canvas: tasks put together by signatures, which are plain jsonb. An instance
- * of romancy.t_canvas runs one. What comes after a task stands in its own row
+ * of romancy.t_canvas runs one. The successors of a task stand in its own row
  * (t_task.next), so that a chain goes on without a turn of the instance; only
  * the end of a group is a turn's work.
  */
@@ -15,7 +15,7 @@ CREATE TABLE romancy.t_canvas_join (
 	next jsonb NOT NULL);
 CREATE INDEX t_canvas_join_instance ON romancy.t_canvas_join (instance_id);
 CREATE INDEX t_canvas_join_open ON romancy.t_canvas_join (instance_id) WHERE NOT failed;
-COMMENT ON TABLE romancy.t_canvas_join IS 'Groups of a canvas that have not ended, or that have failed: what comes after all their members';
+COMMENT ON TABLE romancy.t_canvas_join IS 'Groups of a canvas that have not ended, or that have failed, and their successors';
 
 /* join_id: of a task whose result went on to the next one, an id that no group has. Nobody updates a row: no group has a hot one. */
 CREATE TABLE romancy.t_canvas_result (

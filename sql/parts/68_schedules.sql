@@ -56,7 +56,7 @@ CREATE TABLE romancy.t_schedule_run (
 	PRIMARY KEY (namespace, schedule, scheduled_at));
 CREATE UNIQUE INDEX t_schedule_run_instance ON romancy.t_schedule_run (instance_id) WHERE instance_id IS NOT NULL;
 CREATE INDEX t_schedule_run_live ON romancy.t_schedule_run (namespace, schedule, state, scheduled_at) WHERE state < 2;
-COMMENT ON TABLE romancy.t_schedule_run IS 'Runs of schedules: what waits, and which instance runs or ran for which time';
+COMMENT ON TABLE romancy.t_schedule_run IS 'Runs of schedules: the times that wait, and the instances of the others';
 
 /* started_at: of the server under which the next times were last computed for all schedules: another may know other zones */
 CREATE TABLE romancy.t_schedule_zones (started_at timestamptz PRIMARY KEY);
@@ -71,7 +71,7 @@ COMMENT ON FUNCTION romancy.schedule(text, text, text, jsonb, text, text, interv
 
 CREATE FUNCTION romancy.unschedule(name text)
 RETURNS boolean LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_unschedule';
-COMMENT ON FUNCTION romancy.unschedule(text) IS 'Drop a schedule; what runs goes on. False when there is none';
+COMMENT ON FUNCTION romancy.unschedule(text) IS 'Drop a schedule; a live run continues. False when there is none';
 
 CREATE FUNCTION romancy.pause_schedule(name text, note text DEFAULT NULL)
 RETURNS boolean LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_pause_schedule';

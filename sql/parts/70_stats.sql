@@ -1,5 +1,5 @@
 /*
- * Statistics, in shared memory: what workflows and activities do and cost.
+ * Statistics, in shared memory: counts and costs of workflows and activities.
  */
 CREATE FUNCTION romancy.t_stat(kind int,
 	OUT name text, OUT namespace int, OUT id int, OUT owner text,

@@ -159,7 +159,7 @@ stage_conf() {
 			"run 'make install PG_CONFIG=$PG_CONFIG' first." >&2
 		return 1
 	else
-		return 0	# build_stage installed it there (stage_own_server), or somebody did before
+		return 0	# build_stage installed it there (stage_own_server), or it was installed before
 	fi
 	echo "dynamic_library_path = '$ROMANCY_DESTDIR$lib:\$libdir'"
 }
