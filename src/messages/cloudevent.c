@@ -12,6 +12,7 @@
 
 #include <ctype.h>
 
+#include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -119,30 +120,68 @@ unquote(const char *value)
 	return result;
 }
 
-/* percent_decode undoes the encoding of a header value; NULL if the value has a zero byte. */
+/*
+ * from_utf8 is bytes that were sent in UTF-8 as text in the database's encoding; NULL if they are not UTF-8 (in SQL_ASCII, any will
+ * do), have a zero byte, or hold a character that the encoding lacks.
+ */
+static char *
+from_utf8(const char *bytes, int len)
+{
+	int			encoding = GetDatabaseEncoding();
+	int			size = len * MAX_CONVERSION_GROWTH + 1;
+	Oid			proc;
+	char	   *result;
+
+	if (memchr(bytes, '\0', len) != NULL ||
+		(encoding != PG_SQL_ASCII && !pg_verify_mbstr(PG_UTF8, bytes, len, true)))
+		return NULL;
+	if (len == 0 || encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return pnstrdup(bytes, len);
+	proc = FindDefaultConversionProc(PG_UTF8, encoding);
+	if (!OidIsValid(proc))
+		return NULL;
+	result = palloc(size);
+	if (pg_do_encoding_conversion_buf(proc, PG_UTF8, encoding, (unsigned char *) bytes, len,
+									  (unsigned char *) result, size, true) != len)
+		return NULL;
+	return result;
+}
+
+/* is_escape: is there a byte written as % and two digits at p? */
+static bool
+is_escape(const char *p)
+{
+	return p[0] == '%' && isxdigit((unsigned char) p[1]) && isxdigit((unsigned char) p[2]);
+}
+
+/* percent_decode undoes the encoding of a header value; NULL if what was encoded is no text of the database. */
 static char *
 percent_decode(const char *value)
 {
-	char	   *result = palloc(strlen(value) + 1);
-	char	   *to = result;
+	StringInfoData result;
+	char	   *bytes = palloc(strlen(value) + 1);
 
+	initStringInfo(&result);
 	while (*value)
 	{
-		if (value[0] == '%' && isxdigit((unsigned char) value[1]) &&
-			isxdigit((unsigned char) value[2]))
+		char	   *to = bytes;
+		char	   *text;
+
+		/* a character has several in a row */
+		for (; is_escape(value); value += 3)
 		{
 			char		hex[3] = {value[1], value[2], '\0'};
 
-			*to = (char) strtol(hex, NULL, 16);
-			if (*to++ == '\0')
-				return NULL;
-			value += 3;
+			*to++ = (char) strtol(hex, NULL, 16);
 		}
-		else
-			*to++ = *value++;
+		text = from_utf8(bytes, to - bytes);
+		if (text == NULL)
+			return NULL;
+		appendStringInfoString(&result, text);
+		if (*value)
+			appendStringInfoChar(&result, *value++);
 	}
-	*to = '\0';
-	return result;
+	return result.data;
 }
 
 /* digits: are there n digits at p? */
@@ -296,10 +335,9 @@ read_structured(Reading *r, const char *body)
 		if (binary != NULL && is_json(r->event.datacontenttype) &&
 			r->event.datacontenttype != NULL)
 		{
-			char	   *text = text_to_cstring((struct varlena *) binary);
+			char	   *text = from_utf8(VARDATA_ANY(binary), VARSIZE_ANY_EXHDR(binary));
 
-			if (strlen(text) == VARSIZE_ANY_EXHDR(binary) &&
-				pg_verifymbstr(text, strlen(text), true))
+			if (text != NULL)
 				return set_json(r, text, "the data");
 			return fail(r, "the data is not valid JSON");
 		}
@@ -347,10 +385,8 @@ read_binary(Reading *r, const Request *request)
 
 		if (request->binary != NULL)
 		{
-			text = text_to_cstring((struct varlena *) request->binary);
-
-			if (strlen(text) != VARSIZE_ANY_EXHDR(request->binary) ||
-				!pg_verifymbstr(text, strlen(text), true))
+			text = from_utf8(VARDATA_ANY(request->binary), VARSIZE_ANY_EXHDR(request->binary));
+			if (text == NULL)
 				return fail(r, "the body is not valid JSON");
 		}
 		if (text == NULL || text[0] == '\0')
@@ -453,8 +489,8 @@ handle(const Request *request)
 		char	   *body = request->body;
 
 		if (body == NULL && request->binary != NULL)
-			body = text_to_cstring((struct varlena *) request->binary);
-		if (body != NULL && !pg_verifymbstr(body, strlen(body), true))
+			body = from_utf8(VARDATA_ANY(request->binary), VARSIZE_ANY_EXHDR(request->binary));
+		if (body == NULL && request->binary != NULL)
 			ok = fail(&r, "the body is not valid text");
 		else
 			ok = read_structured(&r, body);
