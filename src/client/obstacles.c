@@ -29,6 +29,7 @@ typedef struct Facts
 	bool		full;			/* no place or no process for a worker, and
 								 * work waits for one */
 	int			failures;		/* of workers of this database, in a row */
+	RomShortage short_of;		/* what work waits for */
 } Facts;
 
 /* read_facts copies what is of interest out of shared memory. */
@@ -46,8 +47,11 @@ read_facts(RomRoster *roster, RomObstacles *found, Facts *facts)
 		found->workers += roster->workers[i].state != ROM_WORKER_FREE;
 	database = rom_roster_database_locked(roster, MyDatabaseId, false);
 	if (database != NULL)
+	{
+		facts->short_of = database->short_of;
 		for (int i = 0; i < ROM_WORKER_KINDS; i++)
 			facts->failures += database->failures[i];
+	}
 	SpinLockRelease(&roster->mutex);
 }
 
@@ -116,7 +120,8 @@ rom_obstacles_find(RomObstacles *found)
 		rom_obstacles_add(found, "the workflows belong to another cluster or database, of which this is a copy: see romancy.adopt_database()");
 	find_left_out(found);
 	if (facts.full)
-		rom_obstacles_add(found, "work waits for a worker, and there is none to be had: see romancy.max_workers and max_worker_processes");
+		rom_obstacles_add(found, psprintf("work waits for a worker, and there is none to be had: raise %s",
+										  rom_roster_shortage_setting(facts.short_of)));
 	if (facts.failures > 0)
 		rom_obstacles_add(found, psprintf("workers of this database have failed %d times in a row: see the server's log",
 										  facts.failures));

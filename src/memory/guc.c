@@ -24,6 +24,7 @@ int			rom_guc_max_workers = 4;
 int			rom_guc_retry_backoff_max = 60000;
 int			rom_guc_sweep_batch_size = 100;
 double		rom_guc_sweep_jitter = 0.25;
+int			rom_guc_worker_wait_warning = 60000;
 
 void
 rom_memory_guc_init(void)
@@ -77,4 +78,11 @@ rom_memory_guc_init(void)
 							 0.25, 0.0, 0.9,
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+	DefineCustomIntVariable("romancy.worker_wait_warning",
+							"Sets the time for which work waits for a worker before health() and the log tell of it.",
+							"Zero means never.",
+							&rom_guc_worker_wait_warning,
+							60000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 }

@@ -16,6 +16,7 @@ extern int	rom_guc_max_workers;
 extern int	rom_guc_retry_backoff_max;
 extern int	rom_guc_sweep_batch_size;
 extern double rom_guc_sweep_jitter;
+extern int	rom_guc_worker_wait_warning;	/* 0: never */
 
 /* Defines them; called once from _PG_init. */
 extern void rom_memory_guc_init(void);

@@ -636,6 +636,8 @@ rom_ready_list(RomReadyQueue *queues)
 		queues[n].quick = queue->count[ROM_DUE_QUICK];
 		queues[n].slow = queue->count[ROM_DUE_SLOW];
 		queues[n].waiting_since = queue->waiting_since;
+		queues[n].stands_since = queue->count[ROM_DUE_SLOW] == 0 ? queue->waiting_since :
+			queue->count[ROM_DUE_QUICK] == 0 ? queue->slow_since : Min(queue->waiting_since, queue->slow_since);
 		queues[n].quick_at = queue->quick_at;
 		n++;
 	}

@@ -28,6 +28,10 @@ typedef struct RomReadyQueue
 	int			slow;			/* members that run alone */
 	TimestampTz waiting_since;	/* since when it is not empty and no item was
 								 * taken from it */
+	TimestampTz stands_since;	/* likewise, of the lane that has waited
+								 * longer: a sweep that finds what runs and
+								 * has it looked at again changes nothing for
+								 * slow members */
 	TimestampTz quick_at;		/* when quick work was last done; 0: never */
 } RomReadyQueue;
 

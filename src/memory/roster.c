@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
+
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
@@ -327,6 +329,25 @@ rom_roster_busy(RomWorker *worker, int turns)
 	}
 	SpinLockRelease(&roster->mutex);
 	rom_roster_set_latches(&latches);
+}
+
+char *
+rom_roster_shortage_setting(RomShortage of)
+{
+	switch (of)
+	{
+		case ROM_SHORT_OF_EXECUTORS:
+			return roster_area->nplaces > rom_guc_executors ?
+				psprintf("romancy.executors (now %d)", rom_guc_executors) :
+				psprintf("romancy.executors (now %d) and romancy.max_workers (now %d)", rom_guc_executors, roster_area->nplaces);
+		case ROM_SHORT_OF_WORKERS:
+			return psprintf("romancy.max_workers (now %d)", roster_area->nplaces);
+		case ROM_SHORT_OF_PROCESSES:
+			return psprintf("max_worker_processes (now %d)", max_worker_processes);
+		case ROM_SHORT_OF_NOTHING:
+			break;
+	}
+	return pstrdup("romancy.max_workers and max_worker_processes");
 }
 
 void

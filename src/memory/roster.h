@@ -94,6 +94,15 @@ typedef enum RomRefusal
 	ROM_REFUSAL_COPY			/* a copy that was not adopted */
 } RomRefusal;
 
+/* What bounds the places that work waits for. */
+typedef enum RomShortage
+{
+	ROM_SHORT_OF_NOTHING,
+	ROM_SHORT_OF_EXECUTORS,		/* romancy.executors */
+	ROM_SHORT_OF_WORKERS,		/* romancy.max_workers */
+	ROM_SHORT_OF_PROCESSES		/* max_worker_processes */
+} RomShortage;
+
 typedef struct RomDatabase
 {
 	Oid			dbid;			/* invalid: the place is free */
@@ -115,6 +124,9 @@ typedef struct RomDatabase
 	TimestampTz scheduler_at;	/* a scheduler is needed by then */
 	TimestampTz waiting_since;	/* the launcher saw that one is needed; 0:
 								 * none */
+	RomShortage short_of;		/* what work of this database waits for, by
+								 * the last plan */
+	TimestampTz short_logged;	/* when that was logged last; 0: never */
 	TimestampTz horizon;		/* deadlines from here on are not in memory */
 	bool		refill;			/* there is room for them */
 	uint32		http;			/* what an HTTP worker is to look at:
@@ -230,6 +242,9 @@ extern void rom_roster_busy(RomWorker *worker, int turns);
 
 /* Tells the launcher. */
 extern void rom_roster_tell(uint32 what);
+
+/* The settings to be raised, with their values, for a hint; palloc'd. */
+extern char *rom_roster_shortage_setting(RomShortage of);
 
 /* Registers the part of shared memory; called once from _PG_init. */
 extern void rom_roster_init(void);

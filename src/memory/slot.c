@@ -625,18 +625,20 @@ rom_slot_running(pg_uuid_t **ids)
 	int			nslots = area ? area->nslots : 0;
 	int			n = 0;
 
-	*ids = palloc_array(pg_uuid_t, Max(nslots * ROM_BATCH_MAX, 1));
+	*ids = palloc_array(pg_uuid_t, Max(nslots * (ROM_BATCH_MAX + 1), 1));
 	for (int i = 0; i < nslots; i++)
 	{
 		Slot	   *slot = &area->slots[i];
 
-		if (slot->count == 0)
+		if (slot->count == 0 && !slot->kept)
 			continue;
 		SpinLockAcquire(&slot->mutex);
 		if (slot->dbid == MyDatabaseId)
 		{
 			memcpy(*ids + n, slot->ids, slot->count * sizeof(pg_uuid_t));
 			n += slot->count;
+			if (slot->kept)
+				(*ids)[n++] = slot->kept_id;
 		}
 		SpinLockRelease(&slot->mutex);
 	}

@@ -112,7 +112,7 @@ extern bool rom_slot_busy(const pg_uuid_t *id);
 extern bool rom_slot_owner_busy(Oid owner);
 extern uint64 rom_slot_owner_key(Oid owner);
 
-/* All such instances of this database; how many, in a palloc'd array. */
+/* All such instances of this database, and those that are kept (rom_slot_keep()); how many, in a palloc'd array. */
 extern int	rom_slot_running(pg_uuid_t **ids);
 
 /* Did a turn of this instance die with its process before the last crash restart? */

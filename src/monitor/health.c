@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -18,9 +19,13 @@
 #include "base/clock.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "base/version.h"
 #include "client/obstacles.h"
 #include "memory/guc.h"
+#include "memory/ready.h"
+#include "memory/roster.h"
+#include "memory/slot.h"
 #include "outbox/state.h"
 #include "tasks/poller.h"
 #include "tasks/state.h"
@@ -35,18 +40,20 @@ PG_FUNCTION_INFO_V1(romancy_health);
 /* Largest number of queues without a poller that are named. */
 #define QUEUES_MAX 20
 
-/* count_overdue counts what should have had a turn long ago; *oldest: since when, in seconds. */
+/* count_overdue counts what should have had a turn long ago, and has none now; *oldest: since when, in seconds. */
 static int64
 count_overdue(int64 *oldest)
 {
 	static RomStatement select = {
 		"SELECT count(*), min(wake_at) FROM (SELECT wake_at FROM romancy.t_instance"
-		" WHERE wake_at < $1 ORDER BY wake_at LIMIT $2) AS due",
-		2, {TIMESTAMPTZOID, INT4OID}
+		" WHERE wake_at < $1 AND instance_id <> ALL ($3) ORDER BY wake_at LIMIT $2) AS due",
+		3, {TIMESTAMPTZOID, INT4OID, UUIDARRAYOID}
 	};
 	TimestampTz now = rom_now();
+	pg_uuid_t  *running;
+	int			nrunning = rom_slot_running(&running);
 	RomEngine	engine;
-	Datum		values[2];
+	Datum		values[3];
 	bool		isnull;
 	int64		count;
 	TimestampTz first;
@@ -54,6 +61,7 @@ count_overdue(int64 *oldest)
 
 	values[0] = TimestampTzGetDatum(now - OVERDUE_SECONDS * USECS_PER_SEC);
 	values[1] = Int32GetDatum(OVERDUE_MAX);
+	values[2] = rom_uuid_array(running, nrunning);
 	rom_engine_begin(&engine);
 	rom_execute_rows(&set, &select, values, NULL, 0);
 	count = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
@@ -97,7 +105,7 @@ static RomStatement select_paused = {
 /* Findings that need an operator although workflows run: a text each. */
 typedef struct Attention
 {
-	char	   *texts[QUEUES_MAX + 4];
+	char	   *texts[QUEUES_MAX + 6];
 	int			count;
 } Attention;
 
@@ -207,6 +215,122 @@ find_outbox(Attention *attention)
 					 dead >= OVERDUE_MAX ? "at least " : "", dead);
 }
 
+/* Executors of an owner in a database that run something now. */
+typedef struct Occupant
+{
+	Oid			dbid;
+	Oid			owner;
+	int			executors;
+	TimestampTz since;			/* of the one that has run for longest */
+} Occupant;
+
+static int
+by_since(const void *a, const void *b)
+{
+	TimestampTz x = ((const Occupant *) a)->since;
+	TimestampTz y = ((const Occupant *) b)->since;
+
+	return x < y ? -1 : x > y;
+}
+
+/* stands_since says since when no work of this database, of the owner whose work has stood longest, was taken; now if none waits. */
+static TimestampTz
+stands_since(TimestampTz now)
+{
+	RomReadyQueue *queues = palloc_array(RomReadyQueue, ROM_READY_QUEUES);
+	int			n = rom_ready_list(queues);
+	TimestampTz since = now;
+
+	for (int i = 0; i < n; i++)
+		if (queues[i].dbid == MyDatabaseId)
+			since = Min(since, queues[i].stands_since);
+	pfree(queues);
+	return since;
+}
+
+/* find_shortage adds that work of this database has waited for a worker for romancy.worker_wait_warning, and why. */
+static void
+find_shortage(Attention *attention)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	RomShortage of = ROM_SHORT_OF_NOTHING;
+	RomDatabase *database;
+	int64		waited;
+
+	if (roster == NULL || rom_guc_worker_wait_warning == 0)
+		return;
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, false);
+	if (database != NULL)
+		of = database->short_of;
+	SpinLockRelease(&roster->mutex);
+	waited = now - stands_since(now);
+	if (of != ROM_SHORT_OF_NOTHING && waited >= (int64) rom_guc_worker_wait_warning * 1000)
+		attention->texts[attention->count++] =
+			psprintf("work has waited for a worker for " INT64_FORMAT " seconds: see \"occupied\"; raise %s, or end what runs",
+					 waited / USECS_PER_SEC, rom_roster_shortage_setting(of));
+}
+
+/*
+ * list_occupants says who occupies the places for workers, of all databases, and for how long; who has been there for
+ * longest is the first.
+ */
+static Jsonb *
+list_occupants(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	RomWorker  *workers;
+	Occupant   *list;
+	Jsonb	  **elements;
+	int			n = 0;
+
+	if (roster == NULL)
+		return rom_jb_array(NULL, 0);
+	workers = palloc_array(RomWorker, roster->nworkers + 1);
+	list = palloc0_array(Occupant, roster->nworkers + 1);
+	elements = palloc_array(Jsonb *, roster->nworkers + 1);
+	SpinLockAcquire(&roster->mutex);
+	memcpy(workers, roster->workers, roster->nworkers * sizeof(RomWorker));
+	SpinLockRelease(&roster->mutex);
+
+	for (int i = 0; i < roster->nworkers; i++)
+	{
+		RomWorker  *worker = &workers[i];
+		TimestampTz since = worker->slow ? worker->slow_since : worker->since;
+		int			j = 0;
+
+		if (worker->kind != ROM_WORKER_EXECUTOR || (worker->state != ROM_WORKER_RUNNING && worker->state != ROM_WORKER_LEAVING))
+			continue;
+		while (j < n && (list[j].dbid != worker->dbid || list[j].owner != worker->owner))
+			j++;
+		if (j == n)
+		{
+			list[n].dbid = worker->dbid;
+			list[n].owner = worker->owner;
+			list[n++].since = since;
+		}
+		list[j].executors++;
+		list[j].since = Min(list[j].since, since);
+	}
+	qsort(list, n, sizeof(Occupant), by_since);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *name = get_database_name(list[i].dbid);
+		char	   *owner = GetUserNameFromId(list[i].owner, true);
+		RomJb		jb;
+
+		rom_jb_begin(&jb);
+		rom_jb_text(&jb, "database", name);
+		rom_jb_text(&jb, "owner", owner);
+		rom_jb_int(&jb, "executors", list[i].executors);
+		rom_jb_int(&jb, "longest_seconds", Max(now - list[i].since, 0) / USECS_PER_SEC);
+		elements[i] = rom_jb_end(&jb);
+	}
+	return rom_jb_array(elements, n);
+}
+
 /* text_array makes an array of texts. */
 static Jsonb *
 text_array(char **texts, int n)
@@ -222,7 +346,7 @@ text_array(char **texts, int n)
  * romancy.health() -> jsonb
  *
  * {"healthy": ..., "problems": [text, ...], "attention": [text, ...], ...}: whether workflows run in this database, what keeps them from
- * it, and what needs a human. RM004 in a workflow.
+ * it, what needs a human, and who occupies the places for workers. RM004 in a workflow.
  */
 Datum
 romancy_health(PG_FUNCTION_ARGS)
@@ -239,8 +363,8 @@ romancy_health(PG_FUNCTION_ARGS)
 	rom_obstacles_find(&found);
 	overdue = count_overdue(&oldest);
 	if (overdue > 0)
-		rom_obstacles_add(&found, psprintf("%s" INT64_FORMAT " instances have been due for up to " INT64_FORMAT " seconds",
-										   overdue >= OVERDUE_MAX ? "at least " : "", overdue, oldest));
+		rom_obstacles_add(&found, psprintf("%s" INT64_FORMAT " instance%s been due for up to " INT64_FORMAT " seconds",
+										   overdue >= OVERDUE_MAX ? "at least " : "", overdue, overdue == 1 ? " has" : "s have", oldest));
 	paused = count_instances(&select_paused);
 	if (paused > 0)
 		attention.texts[attention.count++] =
@@ -254,6 +378,7 @@ romancy_health(PG_FUNCTION_ARGS)
 	find_silent_queues(&attention);
 	find_schedules(&attention);
 	find_outbox(&attention);
+	find_shortage(&attention);
 
 	rom_jb_begin(&jb);
 	rom_jb_bool(&jb, "healthy", found.count == 0);
@@ -267,6 +392,7 @@ romancy_health(PG_FUNCTION_ARGS)
 	rom_jb_text(&jb, "extension_version", found.sql_version ? found.sql_version : ROM_VERSION);
 	rom_jb_int(&jb, "workers", found.workers);
 	rom_jb_int(&jb, "max_workers", found.max_workers);
+	rom_jb_json(&jb, "occupied", list_occupants());
 	rom_jb_int(&jb, "overdue", overdue);
 	rom_jb_int(&jb, "oldest_due_seconds", oldest);
 	rom_jb_int(&jb, "paused", paused);

@@ -51,6 +51,7 @@ move_roster(int64 step, TimestampTz now)
 		earlier(&database->scan_after, step);
 		earlier(&database->busy_at, step);
 		earlier(&database->waiting_since, step);
+		earlier(&database->short_logged, step);
 		earlier(&database->horizon, step);
 		for (int kind = 0; kind < ROM_WORKER_KINDS; kind++)
 			earlier(&database->blocked_until[kind], step);

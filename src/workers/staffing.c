@@ -30,6 +30,7 @@
 #include "workers/guc.h"
 #include "workers/http_staff.h"
 #include "workers/places.h"
+#include "workers/shortage.h"
 #include "workers/staffing.h"
 
 #define MS INT64CONST(1000)
@@ -72,6 +73,7 @@ typedef struct Need
 	Oid			owner;
 	int			part;
 	TimestampTz since;
+	TimestampTz stands_since;	/* executor: no work was taken since */
 	int			has;			/* executors that the owner has */
 	bool		more;			/* an additional executor: no busy worker has
 								 * to leave for it */
@@ -221,21 +223,10 @@ count_workers(void)
 }
 
 static void
-add_need(RomWorkerKind kind, Oid dbid, Oid owner, int part, TimestampTz since,
-		 int has, bool more)
+add_need(const Need *need)
 {
-	Need	   *need;
-
-	if (plan->nneeds == lengthof(plan->needs))
-		return;
-	need = &plan->needs[plan->nneeds++];
-	need->kind = kind;
-	need->dbid = dbid;
-	need->owner = owner;
-	need->part = part;
-	need->since = since;
-	need->has = has;
-	need->more = more;
+	if (plan->nneeds < lengthof(plan->needs))
+		plan->needs[plan->nneeds++] = *need;
 }
 
 /* The scheduler that is there looks at what it is needed for. */
@@ -260,6 +251,7 @@ static void
 need_schedulers(Known *known)
 {
 	bool		there[64] = {false};
+	Need		need = {ROM_WORKER_SCHEDULER, known->dbid};
 	int			i;
 
 	if (!known->schedulers_due)
@@ -283,10 +275,13 @@ need_schedulers(Known *known)
 	}
 	if (there[0])
 		wake_scheduler(known->dbid);
-	for (i = 0; i < rom_guc_schedulers; i++)
-		if (!there[i])
-			add_need(ROM_WORKER_SCHEDULER, known->dbid, InvalidOid, i,
-					 known->waiting_since, 0, i > 0);
+	need.since = known->waiting_since;
+	for (need.part = 0; need.part < rom_guc_schedulers; need.part++)
+	{
+		need.more = need.part > 0;
+		if (!there[need.part])
+			add_need(&need);
+	}
 }
 
 /*
@@ -306,6 +301,7 @@ wanted(const RomReadyQueue *queue)
 static void
 need_executor(const RomReadyQueue *queue)
 {
+	Need		need = {ROM_WORKER_EXECUTOR, queue->dbid, queue->owner};
 	int			there = 0;
 	int			soon = 0;		/* will take from the queue in a moment */
 	int			more;
@@ -325,10 +321,14 @@ need_executor(const RomReadyQueue *queue)
 			soon++;
 	}
 	more = Min(wanted(queue) - soon, rom_guc_executors);
+	need.since = queue->waiting_since;
+	need.stands_since = queue->stands_since;
+	need.has = there;
 	for (i = 0; i < more; i++)
-		add_need(ROM_WORKER_EXECUTOR, queue->dbid, queue->owner, 0,
-				 queue->waiting_since, there,
-				 there + i > 0 && (i > 0 || soon > 0 || queue->quick == 0));
+	{
+		need.more = there + i > 0 && (i > 0 || soon > 0 || queue->quick == 0);
+		add_need(&need);
+	}
 }
 
 /* Needs of a first worker come before needs of an additional one; among equals, the one that has waited longest. */
@@ -468,6 +468,16 @@ make_room(Oid dbid, const Need *need)
 	ask_to_leave(best);
 }
 
+/* A need finds no place, of all or of dbid's executors: somebody may be asked to leave for it. Returns false. */
+static bool
+lack(const Need *need, Oid dbid, RomShortage of)
+{
+	if (need->kind == ROM_WORKER_EXECUTOR)
+		rom_shortage_add(need->dbid, need->owner, need->stands_since, of);
+	make_room(dbid, need);
+	return false;
+}
+
 /* Serves a need, if it can be. */
 static bool
 serve(const Need *need)
@@ -485,22 +495,15 @@ serve(const Need *need)
 	}
 	if (rom_places_wait_until() > plan->now)
 	{
-		make_room(InvalidOid, need);
 		plan->next = Min(plan->next, rom_places_wait_until());
-		return false;
+		return lack(need, InvalidOid, ROM_SHORT_OF_PROCESSES);
 	}
 	if (need->kind == ROM_WORKER_EXECUTOR &&
 		known->executors >= rom_guc_executors &&
 		(need->more || rom_guc_executors == 1 || known->slow < known->executors))
-	{
-		make_room(need->dbid, need);
-		return false;
-	}
+		return lack(need, need->dbid, ROM_SHORT_OF_EXECUTORS);
 	if (plan->total >= plan->nplaces)
-	{
-		make_room(InvalidOid, need);
-		return false;
-	}
+		return lack(need, InvalidOid, ROM_SHORT_OF_WORKERS);
 
 	memset(&params, 0, sizeof(params));
 	params.kind = need->kind;
@@ -510,10 +513,9 @@ serve(const Need *need)
 	place = rom_places_start(&params, plan->now);
 	if (place < 0)
 	{
-		make_room(InvalidOid, need);
 		plan->next = Min(plan->next, Max(rom_places_wait_until(),
 										 plan->now + MS));
-		return false;
+		return lack(need, InvalidOid, ROM_SHORT_OF_PROCESSES);
 	}
 	plan->workers[place].kind = need->kind;
 	plan->workers[place].state = ROM_WORKER_STARTING;
@@ -647,6 +649,8 @@ TimestampTz
 rom_staffing_plan(void)
 {
 	static bool served[NEEDS_MAX];
+	TimestampTz http_next;
+	TimestampTz shortage_next;
 	int			i;
 
 	plan->now = GetCurrentTimestamp();
@@ -681,10 +685,13 @@ rom_staffing_plan(void)
 			rom_ready_purge(plan->queues[i].dbid);
 	}
 
+	rom_shortage_begin();
 	qsort(plan->needs, plan->nneeds, sizeof(Need), by_need);
 	for (i = 0; i < plan->nneeds; i++)
 		served[i] = serve(&plan->needs[i]);
 	keep_asking(served);
 	publish_pending(served);
-	return Min(plan->next, rom_http_staff_plan(plan->now));
+	http_next = rom_http_staff_plan(plan->now);
+	shortage_next = rom_shortage_end(plan->now);
+	return Min(plan->next, Min(http_next, shortage_next));
 }

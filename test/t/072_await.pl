@@ -81,6 +81,6 @@ $node->append_conf('postgresql.conf', qq{shared_preload_libraries = 'romancy'\nm
 $node->restart;
 $id = row(q{SELECT romancy.start_workflow('echoes')});
 poll_until($node, q{SELECT romancy.health() ->> 'healthy'}, 'a server without a place for a worker', expected => 'false');
-like(said("CALL romancy.await_result('$id', '10ms')"), qr/DETAIL:  It is pending.*Work waits for a worker, and there is none to be had: see romancy\.max_workers and max_worker_processes\./, 'is told as well');
+like(said("CALL romancy.await_result('$id', '10ms')"), qr/DETAIL:  It is pending.*Work waits for a worker, and there is none to be had: raise max_worker_processes \(now 1\)\./, 'is told as well');
 $node->stop;
 done_testing();
