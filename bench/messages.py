@@ -1,4 +1,4 @@
-"""What bench/run measures of messages."""
+"""The measurements of messages, for bench/run."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What bench/run measures of schedules."""
+"""The measurements of schedules, for bench/run."""
 
 
 def register(g):

@@ -1,4 +1,4 @@
-"""What bench/run measures of steps that are not quick: how they run beside each other, and quick ones beside them."""
+"""The measurements of slow steps, for bench/run: how they run beside each other, and quick ones beside them."""
 
 import math
 import threading
@@ -28,7 +28,7 @@ begin
     return 'true';
 end $$;
 
--- (p): one in so many fails once. What it counts with a sequence is not rolled back
+-- (p): one in so many fails once. A sequence counts, which is not rolled back
 create sequence bench.failing;
 create function bench.fails_once(input jsonb) returns jsonb language plpgsql as $$
 begin

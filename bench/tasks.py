@@ -1,4 +1,4 @@
-"""What bench/run measures of tasks."""
+"""The measurements of tasks, for bench/run."""
 
 import time
 

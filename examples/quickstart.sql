@@ -3,7 +3,7 @@
 
 create extension if not exists romancy;
 
--- 1. An activity is a function. What it writes is committed together with the
+-- 1. An activity is a function. Its writes are committed together with the
 --    note that it has run, so it takes effect exactly once.
 create table mails (id bigint generated always as identity, recipient text, subject text,
                     sent_at timestamptz default clock_timestamp());

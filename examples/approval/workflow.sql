@@ -1,5 +1,5 @@
 -- A human approves an expense. After two days without an answer there is a reminder,
--- after five the expense is refused. Nobody polls: the workflow waits in the
+-- after five the expense is refused. No program polls: the workflow waits in the
 -- database, for a message or for time, and holds no process and no transaction.
 
 create schema if not exists approval;
@@ -44,7 +44,7 @@ begin
 	return answer.data;
 end $$;
 
--- What the approver's page calls. An answer that comes before the question is kept.
+-- The approver's page calls this. An answer that comes before the question is kept.
 create function approval.answer(workflow uuid, approved boolean, reason text default null) returns bigint language sql as $$
 	select romancy.send_to(workflow, 'approval', jsonb_strip_nulls(jsonb_build_object('approved', approved, 'reason', reason)))
 $$;

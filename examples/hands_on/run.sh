@@ -33,7 +33,7 @@ for w in 1 2 3; do
 	pids+=($!)
 done
 
-# What the database has counted, seen from another one, so that the looks do not count. A session counts
+# The database's counters, read from another database, so that reading them does not count. A session counts
 # when it is idle for a second, or ends.
 database=$(sql -c 'select current_database()')
 observe() { sql -d template1 -v db="$database" "$@"; }

@@ -77,7 +77,7 @@ echo "Executor $victim is dead. PostgreSQL ends all sessions and recovers from i
 wait "$canary" || true
 answers() { psql -X -q -At -c 'select 1' >/dev/null 2>&1; }
 wait_until 120 'the server accepts connections again' answers
-echo "The server answers again after $((($(date +%s%N) - killed) / 1000000)) ms. Nobody restarts a workflow: the workers do."
+echo "The server answers again after $((($(date +%s%N) - killed) / 1000000)) ms. The workers go on with each workflow."
 
 headline 'The shop does not know whether its orders got through, and sends them again'
 sql <<'SQL'

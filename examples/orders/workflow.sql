@@ -1,6 +1,6 @@
 -- The workflow of an order: reserve stock, charge, let the parcel be packed, ship, notify.
 --
--- Activities are ordinary functions. What one of them writes is committed
+-- Activities are ordinary functions. Their writes are committed
 -- together with the history row that says that it ran: exactly once.
 
 set search_path = shop;

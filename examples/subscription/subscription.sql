@@ -41,7 +41,7 @@ SELECT romancy.start_workflow('subscribe', '{"customer": "Ben", "amount": 12.5, 
 CALL romancy.drain(max_turns => 20, advance_time => true) \gset
 SELECT customer, count(*) AS months, sum(amount) AS paid FROM invoice GROUP BY customer ORDER BY customer;
 
--- Ada has run out of money. The result is found by the id that she was given at first.
+-- Ada has run out of money. The result is found by the id that the first call returned.
 SELECT romancy.get_result(:'ada');
 
 -- Ben cancels: the generation that is live now is asked to.

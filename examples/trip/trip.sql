@@ -25,7 +25,7 @@ BEGIN
 	RETURN jsonb_build_object('booking_id', id);
 END $$;
 
--- What undoes it gets its input and its result.
+-- The function that undoes it gets its input and its result.
 CREATE FUNCTION unbook(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
 	UPDATE stock SET free = free + 1 WHERE what = input #>> '{input,what}';

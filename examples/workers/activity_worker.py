@@ -26,7 +26,7 @@ class Cancelled(Exception):
 
 
 class Task:
-    """What an activity may want besides its input."""
+    """An activity gets this besides its input."""
 
     def __init__(self, task):
         self.attempt, self.last_details = task["attempt"], task["last_details"]

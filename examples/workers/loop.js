@@ -12,7 +12,7 @@ const message = (error) => String(error?.message ?? error).replaceAll('\0', '').
 // Was a call refused by the server, over a connection that is as good as before?
 const refused = (error) => error?.severity === 'ERROR' && !/^(08|53|57|58)/.test(error.code);
 
-// What romancy is told as error_code: the server's SQLSTATE, or the error's name.
+// The error_code that romancy is told: the server's SQLSTATE, or the error's name.
 const code = (error) => (error?.severity ? error.code : error?.constructor?.name ?? 'Error');
 
 async function connect(connection) {
@@ -23,7 +23,7 @@ async function connect(connection) {
 }
 
 // Cancels what a client is doing, by the protocol's own means: pg_cancel_backend() would hit another
-// one behind a pool, where the backend that was asked for its pid may serve anybody by now.
+// one behind a pool, where the backend that was asked for its pid may serve another client by now.
 function cancel(connection, target) {
 	const { connection: wire, host, port, ssl } = new Client({ connectionString: connection });
 	const send = () => wire.cancel(target.processID, target.secretKey);

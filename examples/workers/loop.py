@@ -1,4 +1,4 @@
-"""What both workers do around their work: connect, poll, stop when asked, connect again."""
+"""The code that both workers have around their work: connect, poll, stop when asked, connect again."""
 
 import os
 import random
@@ -20,7 +20,7 @@ def message(error):
 
 
 def code(error):
-    """What romancy is told as error_code: the server's SQLSTATE, or the exception's name."""
+    """The error_code that romancy is told: the server's SQLSTATE, or the exception's name."""
     return getattr(error, "sqlstate", None) or type(error).__name__
 
 

@@ -44,7 +44,7 @@ class Workflow {
 		return `${base}:${this.counts[base]}`;
 	}
 
-	// What history holds for the step, or undefined; throws what it holds as an error.
+	// The step's result in history, or undefined; throws the step's error.
 	answer(step) {
 		const row = this.history.get(step);
 		if (!row) return undefined;

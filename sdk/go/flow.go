@@ -182,8 +182,8 @@ func SpawnCanvas[O any](w *W, signature Signature, input any) Handle[O] {
 	return Handle[O]{step}
 }
 
-// Transaction runs code in a transaction of the worker's connection, with its record: exactly once. What the workflow
-// has scheduled before it is carried out first.
+// Transaction runs code in a transaction of the worker's connection, with its record: exactly once. The calls that the workflow
+// has scheduled before it are carried out first.
 func Transaction[O any](w *W, name string, code func(pgx.Tx) (O, error)) (O, error) {
 	var zero O
 	step := w.stepID(name)

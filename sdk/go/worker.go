@@ -31,7 +31,7 @@ type worker struct {
 	leases map[string]string // token -> the statement that renews it
 }
 
-// Run works until ctx is done, or SIGTERM or SIGINT: it takes workflows and activities of the queue. What has begun ends.
+// Run works until ctx is done, or SIGTERM or SIGINT: it takes workflows and activities of the queue. Work under way is finished.
 func (a *App) Run(ctx context.Context, o WorkerOptions) error {
 	if o.Concurrency < 1 {
 		o.Concurrency = 10
@@ -120,7 +120,7 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 }
 
 // wait makes a poll and gives its tasks. When the worker stops the server is told to cancel it, until it has ended: a connection that
-// is just closed goes on waiting there, and takes a task that nobody serves.
+// is just closed goes on waiting there, and takes a task that no program serves.
 func (w *worker) wait(ctx context.Context, sql string) (string, error) {
 	conn, err := w.app.Pool.Acquire(ctx)
 	if err != nil {
@@ -150,7 +150,7 @@ func (w *worker) wait(ctx context.Context, sql string) (string, error) {
 	close(ended)
 	<-cancelled
 	if ctx.Err() != nil {
-		// a cancel request that comes late hits nobody
+		// a cancel request that comes late hits no statement
 		_ = conn.Hijack().Close(context.Background())
 	} else {
 		conn.Release()

@@ -32,7 +32,7 @@ CREATE FUNCTION romancy.resume_workflows(filter jsonb)
 RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_resume_workflows';
 COMMENT ON FUNCTION romancy.resume_workflows(jsonb) IS 'Resume all paused instances that a filter selects; how many';
 
-/* What may be dropped or replaced, and what a mended function is waited for by. */
+/* Definitions that may be dropped or replaced, and the instances that wait for a mended function. */
 CREATE VIEW romancy.versions WITH (security_barrier) AS
 	SELECT n.name AS namespace, w.name AS workflow, w.version, w.defined, w.is_current, w.handler, w.queue, w.owner,
 		w.created_at, coalesce(i.live, 0) AS live, coalesce(i.paused, 0) AS paused, i.oldest

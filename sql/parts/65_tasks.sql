@@ -92,7 +92,7 @@ COMMENT ON FUNCTION romancy.heartbeat_activity(text, jsonb, interval) IS 'Renew 
 
 /*
  * Limits of queues. A task of a queue with per_key has a limit_key: the value at
- * that path of its input, '' when there is none. What runs is counted, and keys
+ * that path of its input, '' when there is none. Running tasks are counted, and keys
  * take their turns, in shared memory.
  */
 CREATE TABLE romancy.t_queue (
@@ -106,7 +106,7 @@ CREATE TABLE romancy.t_queue (
 COMMENT ON TABLE romancy.t_queue IS 'Limits, pauses and channels of queues; a queue without a row has none';
 
 /*
- * What a bucket has left, or, of a fast one, will have left at the least. Rows are added; the newest
+ * The contents of a bucket, or, of a fast one, the least that it will have. Rows are added; the newest
  * counts, and none from full_at on, when the bucket is full.
  */
 CREATE TABLE romancy.t_bucket (

@@ -17,7 +17,7 @@ CREATE INDEX t_canvas_join_instance ON romancy.t_canvas_join (instance_id);
 CREATE INDEX t_canvas_join_open ON romancy.t_canvas_join (instance_id) WHERE NOT failed;
 COMMENT ON TABLE romancy.t_canvas_join IS 'Groups of a canvas that have not ended, or that have failed, and their successors';
 
-/* join_id: of a task whose result went on to the next one, an id that no group has. Nobody updates a row: no group has a hot one. */
+/* join_id: of a task whose result went on to the next one, an id that no group has. No row is updated: no group has a hot one. */
 CREATE TABLE romancy.t_canvas_result (
 	instance_id uuid NOT NULL,
 	join_id uuid NOT NULL,
@@ -82,7 +82,7 @@ COMMENT ON FUNCTION romancy.spawn_canvas(jsonb, jsonb, text) IS 'In a workflow: 
 CREATE FUNCTION romancy.canvas_tasks(instance_id uuid, OUT path text, OUT activity text, OUT status text, OUT attempt int, OUT input jsonb, OUT result jsonb,
 	OUT error jsonb, OUT started_at timestamptz, OUT finished_at timestamptz)
 RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_canvas_tasks';
-COMMENT ON FUNCTION romancy.canvas_tasks(uuid) IS 'All tasks of a canvas, with what has become of them';
+COMMENT ON FUNCTION romancy.canvas_tasks(uuid) IS 'All tasks of a canvas, with their states and results';
 
 CREATE FUNCTION romancy.cancel_task(instance_id uuid, path text) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_cancel_task';

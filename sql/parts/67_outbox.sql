@@ -53,7 +53,7 @@ CREATE INDEX t_outbox_lease ON romancy.t_outbox (due_at) WHERE state = 1;
 CREATE INDEX t_outbox_age ON romancy.t_outbox ((coalesce(replayed_at, created_at))) WHERE state = 0;
 CREATE INDEX t_outbox_final ON romancy.t_outbox (state, due_at) WHERE state >= 2;
 COMMENT ON SEQUENCE romancy.t_outbox_outbox_id_seq IS 'Ids of events in the outbox';
-COMMENT ON TABLE romancy.t_outbox IS 'Events on their way to destinations, and for a while what became of them';
+COMMENT ON TABLE romancy.t_outbox IS 'Events on their way to destinations, and, for a while, those whose way has ended';
 
 REVOKE ALL ON romancy.t_destination, romancy.t_outbox FROM PUBLIC;
 
@@ -134,7 +134,7 @@ COMMENT ON COLUMN romancy.outbox.type IS 'Its type';
 COMMENT ON COLUMN romancy.outbox.source IS 'Its source';
 COMMENT ON COLUMN romancy.outbox."time" IS 'When it was sent';
 COMMENT ON COLUMN romancy.outbox.subject IS 'Its subject';
-COMMENT ON COLUMN romancy.outbox.datacontenttype IS 'What its data are, if its sender said';
+COMMENT ON COLUMN romancy.outbox.datacontenttype IS 'The media type of its data, if its sender gave one';
 COMMENT ON COLUMN romancy.outbox.data IS 'Its data';
 COMMENT ON COLUMN romancy.outbox.data_binary IS 'Its data, where they are binary';
 COMMENT ON COLUMN romancy.outbox.extensions IS 'Its extension attributes';
@@ -174,9 +174,9 @@ COMMENT ON COLUMN romancy.destinations.namespace IS 'The namespace that its name
 COMMENT ON COLUMN romancy.destinations.name IS 'Its name; empty: the one that is always there';
 COMMENT ON COLUMN romancy.destinations.retry IS 'Its retry policy; null: the defaults';
 COMMENT ON COLUMN romancy.destinations.event_types IS 'Patterns of the types that it gets; null: only events that name it';
-COMMENT ON COLUMN romancy.destinations.ordered IS 'What is the ordering key of events that bring none';
+COMMENT ON COLUMN romancy.destinations.ordered IS 'Gives the ordering key of events that have none';
 COMMENT ON COLUMN romancy.destinations.description IS 'For people';
-COMMENT ON COLUMN romancy.destinations.owner IS 'The role that defined it; null where that is another one, or nobody';
+COMMENT ON COLUMN romancy.destinations.owner IS 'The role that defined it; null where the caller is no member of it, and for the destination without a name';
 COMMENT ON COLUMN romancy.destinations.created_at IS 'When it was created';
 COMMENT ON COLUMN romancy.destinations.updated_at IS 'When it was created or last replaced';
 COMMENT ON COLUMN romancy.destinations.paused IS 'Whether it is paused';
@@ -186,7 +186,7 @@ COMMENT ON COLUMN romancy.destinations.note IS 'Why it is paused';
 COMMENT ON COLUMN romancy.destinations.pending IS 'Events that wait to be fetched';
 COMMENT ON COLUMN romancy.destinations.fetched IS 'Events that programs have fetched and not settled';
 COMMENT ON COLUMN romancy.destinations.invalid IS 'Events that the receiver refused for good';
-COMMENT ON COLUMN romancy.destinations.expired IS 'Events that nobody took in time (romancy.outbox_max_age)';
+COMMENT ON COLUMN romancy.destinations.expired IS 'Events that no program took in time (romancy.outbox_max_age)';
 COMMENT ON COLUMN romancy.destinations.dead IS 'Events that were given up after their last attempt';
 COMMENT ON COLUMN romancy.destinations.oldest IS 'When the oldest event was sent that is pending or fetched';
 

@@ -1,13 +1,13 @@
 /* Section 8 of the API: HTTP activities, what they may reach, and secrets. */
 
-/* Which URLs the instances of a role may call. Nobody may call any, unless it stands here. */
+/* Which URLs the instances of a role may call. A role may call only these. */
 CREATE TABLE romancy.t_http_rule (
 	role text,
 	url_pattern text,	/* as src/http/url.c writes it */
 	private boolean NOT NULL,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (role, url_pattern));
-COMMENT ON TABLE romancy.t_http_rule IS 'What may be reached over HTTP';
+COMMENT ON TABLE romancy.t_http_rule IS 'Rules: URLs that roles may reach over HTTP';
 
 /* Read by the HTTP worker only; in no dump. */
 CREATE TABLE romancy.t_secret (
@@ -33,7 +33,7 @@ COMMENT ON FUNCTION romancy.deny_http(regrole, text)
 CREATE FUNCTION romancy.set_secret(name text, value text, allowed_host text)
 RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_set_secret';
 COMMENT ON FUNCTION romancy.set_secret(text, text, text)
-	IS 'Keep a secret for headers of requests to one host, {{secret:name}}; nobody can read it';
+	IS 'Keep a secret for headers of requests to one host, {{secret:name}}; no role can read it';
 
 CREATE FUNCTION romancy.drop_secret(name text)
 RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_drop_secret';
@@ -61,7 +61,7 @@ CREATE VIEW romancy.http_rules WITH (security_barrier) AS
 	SELECT r.role, r.url_pattern, r.private, r.created_at
 	FROM romancy.t_http_rule r
 	WHERE romancy.may_read(r.role);
-COMMENT ON VIEW romancy.http_rules IS 'What may be reached over HTTP, and by whom';
+COMMENT ON VIEW romancy.http_rules IS 'URLs that may be reached over HTTP, with the roles that may reach them';
 COMMENT ON COLUMN romancy.http_rules.role IS 'The role whose workflows, and those of its members, may send requests';
 COMMENT ON COLUMN romancy.http_rules.url_pattern IS 'The URLs';
 COMMENT ON COLUMN romancy.http_rules.private IS 'Whether private and local addresses may be reached so';

@@ -1,5 +1,5 @@
 /*
- * What pg_dump takes along: every table, so that a restored database goes on where
+ * pg_dump keeps every table, so that a restored database goes on where
  * the dump was. (test/t/033_dump_restore.pl finds a table that is missing here.)
  */
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_control', '');

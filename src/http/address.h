@@ -18,7 +18,7 @@ typedef enum RomAddressKind
 	ROM_ADDRESS_NEVER			/* multicast, broadcast, no internet address */
 } RomAddressKind;
 
-/* What an address is. IPv4 addresses within IPv6 ones (mapped, compatible, 6to4, NAT64) count as what they are. Allocates nothing. */
+/* The kind of an address. IPv4 addresses within IPv6 ones (mapped, compatible, 6to4, NAT64) count as what they are. Allocates nothing. */
 extern RomAddressKind rom_address_kind(const struct sockaddr *address);
 
 /* May a connection be made to it? For the transport. */

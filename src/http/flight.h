@@ -25,7 +25,7 @@ extern bool rom_flight_inherit(void);
 
 /*
  * Claims tasks, as many as there is room for, and sends their requests. *more: there may be more now; *retry_at: when to claim again though
- * nobody says so. False: it failed.
+ * the worker is not told. False: it failed.
  */
 extern bool rom_flight_claim(bool *more, TimestampTz *retry_at);
 

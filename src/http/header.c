@@ -3,7 +3,7 @@
  * header.c
  *		Templates of headers, filled in.
  *
- * {path} is a value of the input and {{secret:name}} a secret. What comes of an input is never able to end a
+ * {path} is a value of the input and {{secret:name}} a secret. A value of an input can never end a
  * header: control characters are refused.
  *
  *-------------------------------------------------------------------------

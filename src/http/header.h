@@ -12,7 +12,7 @@
 
 #include "http/url.h"
 
-/* What a template is filled in with. url NULL: nothing, it is only checked. */
+/* The values that a template is filled with. url NULL: nothing, it is only checked. */
 typedef struct RomHeaderFilling
 {
 	Jsonb	   *input;			/* NULL: braces mean nothing but secrets */

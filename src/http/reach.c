@@ -155,7 +155,7 @@ romancy_allow_http(PG_FUNCTION_ARGS)
 /*
  * romancy.deny_http(role regrole, url_pattern text) -> bigint
  *
- * Takes back what allow_http gave, for one pattern or (null) for all of the role; how many rules went. What is under way goes on. Errors
+ * Takes back what allow_http gave, for one pattern or (null) for all of the role; how many rules went. Requests under way go on. Errors
  * as allow_http.
  */
 Datum

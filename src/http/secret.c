@@ -4,7 +4,7 @@
  *		Secrets for the headers of requests: set_secret, drop_secret.
  *
  * A value is read by the HTTP worker when it makes a request to the host that the secret is for, and is in nothing that it
- * writes: not in history, not in an error, not in the log. The table is granted to nobody, and in no dump.
+ * writes: not in history, not in an error, not in the log. The table is granted to no role, and is in no dump.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,8 +3,8 @@
  * url.h
  *		URLs, patterns of URLs, and templates that inputs fill in.
  *
- * What is parsed here is strict, and what is sent is put together from the parts that were parsed, so that what was
- * checked and what libcurl reads cannot differ. Nothing here raises an error for what is wrong with a text: *why says it.
+ * The parsers are strict, and a URL that is sent is put together from the parsed parts, so that the URL that was
+ * checked and the URL that libcurl reads cannot differ. A text that is wrong raises no error here: *why has the reason.
  *
  *-------------------------------------------------------------------------
  */

@@ -4,9 +4,9 @@
  *		The process that sends requests: one for a database that has any to send, started on demand.
  *
  * It waits for its latch and for the transport's descriptor together, and holds nothing meanwhile: no transaction, no snapshot, no
- * lock. It runs nobody's code and is no owner's session; what a request may reach is decided for the task's owner.
+ * lock. It runs no code of users and is no owner's session; what a request may reach is decided for the task's owner.
  *
- * It leaves by itself (exit code 0) when nothing was under way for romancy.worker_idle_timeout, or when it is asked to. Anybody may
+ * It leaves by itself (exit code 0) when nothing was under way for romancy.worker_idle_timeout, or when it is asked to. Any role that may signal it can
  * end it; another one is started, and tries again what was under way: its leases end with the process. ERROR: a unit's is logged, and the
  * unit tried again later. DROP DATABASE: workers/utility.c asks it to leave, which it does at once. DROP EXTENSION: waits
  * for the transaction; the next finds it gone.
@@ -67,7 +67,7 @@ take_news(void)
 	return news;
 }
 
-/* leave leaves, unless there is news and nobody has sent us away. What is under way is for the next worker, which is asked for. */
+/* leave leaves, unless there is news and it was not asked to leave. Requests under way are for the next worker, which is asked for. */
 static void
 leave(bool sent_away)
 {
@@ -142,13 +142,13 @@ wait(long ms)
 	rom_bgw_poll();
 }
 
-/* What is to be done. */
+/* The work that is due. */
 typedef struct Duty
 {
 	bool		claim;
 	bool		cancel;
 	bool		inherit;
-	TimestampTz claim_at;		/* though nobody says so */
+	TimestampTz claim_at;		/* even if not told before */
 	TimestampTz record_at;
 	TimestampTz not_before;		/* after a unit that failed */
 } Duty;

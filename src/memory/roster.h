@@ -144,7 +144,7 @@ typedef struct RomDatabase
 	RomSweepStat stats[ROM_SWEEP_MAX];
 } RomDatabase;
 
-/* What an HTTP worker is to look at. */
+/* The news that an HTTP worker looks at. */
 #define ROM_HTTP_CLAIM	0x01	/* there are requests to send */
 #define ROM_HTTP_CANCEL	0x02	/* some under way may not be wanted any more */
 #define ROM_HTTP_LIMITS	0x04	/* limits have changed: some may begin now */

@@ -3,7 +3,7 @@
  * cloudevent.c
  *		CloudEvents as they come by HTTP, in structured or binary mode.
  *
- * What is wrong with one is an answer, not an error: a sender would repeat an
+ * A fault of an event is an answer, not an error: a sender would repeat an
  * error for ever.
  *
  *-------------------------------------------------------------------------

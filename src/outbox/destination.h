@@ -14,7 +14,7 @@
 /* Longest name of a destination, in bytes: it is indexed. The name "" is of the one that is always there. */
 #define ROM_DESTINATION_MAX 200
 
-/* What the types of the engine's own events begin with. */
+/* The prefix of the types of the engine's own events. */
 #define ROM_DESTINATION_ENGINE "romancy."
 
 /* How a destination orders events that bring no key. */
@@ -55,7 +55,7 @@ extern bool rom_destination_wants(const RomDestination *destination, const char 
 /* Does a type, or a pattern, begin as those of the engine do? */
 extern bool rom_destination_is_engine_type(const char *type);
 
-/* May the role do what the owner of the destination may? False for NULL, the destination that is nobody's. */
+/* May the role do what the owner of the destination may? False for NULL, the destination that has no owner. */
 extern bool rom_destination_is_owner(const RomDestination *destination, Oid role);
 
 /* The retry policy of a destination, by its stored keys (NULL: none). Attempts are romancy.outbox_max_attempts unless a key says otherwise. */

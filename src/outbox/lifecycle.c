@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * lifecycle.c
- *		The engine's own events: what became of workflows and activities, for destinations and on_event workflows that ask for it.
+ *		The engine's own events: starts and ends of workflows and activities, for destinations and on_event workflows that ask for it.
  *
- * They are written with the turn that they tell of. A process remembers for each namespace which types anybody asks for, so
- * that a turn of which nobody wants to hear costs a look at that.
+ * They are written with the turn that they tell of. A process remembers for each namespace which types are asked for, so
+ * that a turn whose events are not asked for costs one lookup.
  *
  *-------------------------------------------------------------------------
  */
@@ -55,7 +55,7 @@ static const char *const types[KINDS] = {
 	[ACTIVITY_RETRIED] = ROM_DESTINATION_ENGINE "activity.retried"
 };
 
-/* Who asks in a namespace: bit 1 << kind is set. */
+/* The kinds that a namespace asks for: bit 1 << kind is set. */
 typedef struct Asked
 {
 	int32		namespace;
@@ -141,7 +141,7 @@ brief(Jsonb *error)
 	return rom_jb_end(&jb);
 }
 
-/* What an event says about a step. */
+/* The step that an event is about. */
 typedef struct Step
 {
 	const char *name;			/* the activity; NULL: it is not about one */
@@ -231,7 +231,7 @@ start(RomTurn *turn, const RomSent *sent, const char *id)
 	CurrentResourceOwner = owner;
 }
 
-/* tell writes an event of a kind, if anybody asks for it. */
+/* tell writes an event of a kind, if it is asked for. */
 static void
 tell(RomTurn *turn, const Asked *a, Kind kind, const Step *step, Jsonb *error)
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * settle.c
- *		What became of events that were given out: ack_outbox, nack_outbox, replay_outbox.
+ *		The outcome of events that were given out: ack_outbox, nack_outbox, replay_outbox.
  *
  * A program names an event by its id, or by the token of its lease. An id may stand for several events (of other sources, or
  * on their way to other destinations); a token names one, and one lease of it.
@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(romancy_replay_outbox);
 /* Events of one replay. */
 #define REPLAY_MAX 100000
 
-/* Who asks, in which namespace. */
+/* The caller, and its namespace. */
 typedef struct Asker
 {
 	int32		namespace;
@@ -123,7 +123,7 @@ lock_event(const Asker *asker, const char *text, bool late, int64 *outbox_id)
 	};
 
 	/*
-	 * whatever became of them: a late answer about one is not to be taken for
+	 * in every state: a late answer about one is not to be taken for
 	 * another's
 	 */
 	static RomStatement of_id = {
@@ -365,7 +365,7 @@ status_of(const char *name)
  *
  * Final events of the session's namespace are pending again, with all their attempts; how many. filter: an object of destination, status, type,
  * source, id, ordering_key (equal), sent_after (inclusive), sent_before (exclusive). Those of a role that the caller is no member of, at a
- * destination that is not his, are left out, and those that another transaction replays or deletes. Errors: RM012 the filter; RM011 more than 100,000; RM004 in a handler.
+ * destination of another role's, are left out, and those that another transaction replays or deletes. Errors: RM012 the filter; RM011 more than 100,000; RM004 in a handler.
  */
 Datum
 romancy_replay_outbox(PG_FUNCTION_ARGS)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * settle.h
- *		What became of events that were given out.
+ *		The outcome of events that were given out.
  *
  *-------------------------------------------------------------------------
  */

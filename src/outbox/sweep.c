@@ -49,7 +49,7 @@ end_leases(TimestampTz now, int limit)
 	return (int64) rom_execute(&update, values, NULL, 0);
 }
 
-/* expire makes events final that nobody has taken for too long. */
+/* expire makes events final that no program has taken for too long. */
 static int64
 expire(TimestampTz now, int limit)
 {

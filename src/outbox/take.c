@@ -348,7 +348,7 @@ put_row(ReturnSetInfo *rsinfo, const RomTaken *taken, TimestampTz deadline)
  * romancy.fetch_outbox(max_events int, lease interval, destination text) → setof outbox_event
  *
  * Takes up to max_events (1 to 1,000) events, of each destination the oldest first, for lease (null: romancy.lock_timeout): of destination, or (null) of all of the
- * session's namespace. The caller may have what he or a role that he is a member of has sent, and all of a destination of his. Errors:
+ * session's namespace. The caller gets the events that it or a role that it is a member of has sent, and all events of its own destinations. Errors:
  * RM001 no such destination, RM012, RM004 in a handler.
  */
 Datum

@@ -11,12 +11,12 @@
 #include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
-/* What is to be taken. */
+/* The events that rom_take_events() takes. */
 typedef struct RomTake
 {
 	int32		namespace;
 	const char *destination;	/* NULL: of all that are not paused */
-	Oid			caller;			/* takes what he may have; InvalidOid: all */
+	Oid			caller;			/* takes what it may have; InvalidOid: all */
 	int			max;			/* up to ROM_OUTBOX_CALL_MAX */
 	TimestampTz deadline;		/* end of the lease */
 } RomTake;

@@ -53,7 +53,7 @@ extern void rom_runs_start_waiting(RomPlan *plan);
 /* Forgets the runs that wait. */
 extern void rom_runs_drop_waiting(const RomPlan *plan);
 
-/* May an error of this SQLSTATE be over at the next try, without anybody's help? */
+/* May an error of this SQLSTATE be over at the next try, without help from outside? */
 extern bool rom_runs_passes(int sqlerrcode);
 
 /* Registers what happens when a run ends, is retried, and is deleted. */

@@ -39,7 +39,7 @@ extern void rom_fetch_rows(FunctionCallInfo fcinfo, const char *function, const 
 extern Datum rom_fetch_poll(FunctionCallInfo fcinfo, const char *procedure, const char *prefix,
 							RomFetchJson json);
 
-/* What romancy.step_key() gives in the activity, in the current context. */
+/* The result of romancy.step_key() in the activity, in the current context. */
 extern char *rom_fetch_step_key(const RomTask *task);
 
 /*

@@ -13,7 +13,7 @@
  *											chord's header, not of its callback
  *	{"t": "raise", "e": error}				after an on_error: go on failing
  *	{"t": "success", "s": signature, "p"}	an on_success
- *	{"t": "return", "v": result}			after an on_success: go on with that, whatever became of it
+ *	{"t": "return", "v": result}			after an on_success: go on with that, however that ended
  *
  * rom_frames_go_on() takes frames off until one of them starts something, in the
  * transaction that ends the task: so a chain continues without a turn. The end

@@ -33,7 +33,7 @@ extern bool rom_lease_complete(const RomToken *token, Oid caller, Jsonb *result)
 extern bool rom_lease_fail(const RomToken *token, Oid caller, Jsonb *error, RomTaskRetry retry,
 						   const TimestampTz *retry_at, bool at_least);
 
-/* What was under way has been given up, since its instance is over or compensates: a compensation need not wait for it. */
+/* The request under way has been given up, since its instance is over or compensates: a compensation need not wait for it. */
 extern void rom_lease_abandon(const RomToken *token, Oid caller);
 
 /* The error that a worker reports; code is a SQLSTATE or any other name. */

@@ -233,7 +233,7 @@ rom_notify_unwanted(const char *queue)
 void
 rom_notify_changed(const char *queue)
 {
-	/* (whoever waits for a limit is there) */
+	/* (sessions that wait for a limit are there) */
 	if (rom_notify_queue_internal(queue))
 	{
 		rom_notify_http(ROM_HTTP_LIMITS);

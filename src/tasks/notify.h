@@ -42,7 +42,7 @@ extern bool rom_notify_queue_internal(const char *queue);
 /* After this transaction's commit the HTTP worker of the database is to look at something: ROM_HTTP_... of memory/roster.h. */
 extern void rom_notify_http(uint32 what);
 
-/* What is under way of this queue may not be wanted any more: if it is a request, the HTTP worker looks. */
+/* A task under way of this queue may not be wanted any more: if it is a request, the HTTP worker looks. */
 extern void rom_notify_unwanted(const char *queue);
 
 #endif							/* ROM_NOTIFY_H */

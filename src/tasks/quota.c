@@ -3,12 +3,12 @@
  * quota.c
  *		Limits of queues and of their activities.
  *
- * What runs, and what rate limits have left, is in shared memory (tasks/ledger.c): a
+ * The numbers of running tasks, and the contents of buckets, are in shared memory (tasks/ledger.c): a
  * claim asks there, task by task, and takes what it is let have. Every task of a queue is on
  * the accounts of its queue, its activity and its key, whether there are limits
  * now or not, so that limits that are set later find what runs already.
  *
- * What runs is counted from t_task after a start. The contents of a bucket
+ * Running tasks are counted from t_task after a start. The contents of a bucket
  * cannot be computed from there, so claims that take from it write a row
  * (memory/bucket_rows.h).
  *

@@ -77,7 +77,7 @@ extern void rom_task_deliver(RomTask *task, Oid owner, Jsonb *result,
 /* The attempt succeeded: the row goes, the result is handed on. */
 extern void rom_task_succeed(RomTask *task, Oid owner, Jsonb *result);
 
-/* What follows a failed attempt. */
+/* The consequence of a failed attempt. */
 typedef enum RomTaskRetry
 {
 	ROM_TASK_RETRY_POLICY,		/* as the policy says */

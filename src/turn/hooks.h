@@ -56,7 +56,7 @@ extern void rom_hooks_move(RomTurn *turn, const pg_uuid_t *successor);
 
 /*
  * Others' look at what a turn is about to save: called in an engine scope for every turn that changes its instance, last before the row is
- * written. turn->inst is as it was loaded, turn->out is what becomes of it; new events of history are those from turn->replay.stored on.
+ * written. turn->inst is as it was loaded, turn->out is its next state; new events of history are those from turn->replay.stored on.
  */
 typedef void (*RomSaveHook) (RomTurn *turn);
 extern void rom_hooks_on_save(RomSaveHook hook);

@@ -4,9 +4,9 @@
  *		Compensations: what undoes the activities of an instance that does not
  *		complete.
  *
- * What is registered stands in history: an activity's completion carries the
+ * Registrations are in history: an activity's completion carries the
  * name of its compensation as its definition had it then, so it is registered in
- * the transaction of the activity, whatever becomes of the definition; and
+ * the transaction of the activity, even if the definition changes later; and
  * register_compensation() is an event of its own. CompensationExecuted and
  * CompensationFailed, with the step that is undone as their activity_id, cross
  * them off, each in the transaction of the compensation itself. So after a crash

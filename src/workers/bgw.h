@@ -26,7 +26,7 @@ typedef struct RomWorkerParams
 /* A unit of work: runs in a transaction of its own. */
 typedef void (*RomUnit) (void *arg);
 
-/* What a kind of worker is called. */
+/* The name of a kind of worker. */
 extern const char *rom_bgw_kind(RomWorkerKind kind);
 
 /* Launcher: registers a dynamic worker. NULL: max_worker_processes is used up. */

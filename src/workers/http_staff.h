@@ -12,7 +12,7 @@
 
 /*
  * Starts an HTTP worker for each database that has requests to send and no such worker. Returns when to look again, though
- * nobody says so; DT_NOEND: not before. Only the launcher calls this.
+ * it is not told before; DT_NOEND: not before. Only the launcher calls this.
  */
 extern TimestampTz rom_http_staff_plan(TimestampTz now);
 

@@ -2,7 +2,7 @@
 #
 # A part is a command. Its result is its last line "N passed, N failed", or, where it has none,
 # its exit code. Exit code 77 is "not run", for the reason that the part's last line names.
-# What a part lists below "== skipped" (test/run) is repeated in the summary.
+# The summary repeats the lines that a part lists below "== skipped" (test/run).
 
 # All parts together end within this time (s); what still runs then is ended, and has failed
 CI_SECONDS=${CI_SECONDS:-4300}

@@ -91,7 +91,7 @@ sub poll_until
 }
 
 # make_due($node, $where): the timers and timeouts of these instances were over a minute ago, as far
-# as they know. So a test need not be quicker than a timer. Nobody is woken: a sweep finds them.
+# as they know. So a test need not be quicker than a timer. No process is woken: a sweep finds them.
 sub make_due
 {
 	my ($node, $where) = @_;

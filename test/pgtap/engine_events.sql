@@ -1,4 +1,4 @@
--- The engine's own events: which there are, what they say, who gets them, and that nobody else does. It would catch an event that is written though nobody
+-- The engine's own events: which there are, what they say, who gets them, and that no other role does. It would catch an event that is written though no role
 -- asks, one that is missing or told twice, a payload or an error's detail that leaves with one, a listener that starts itself without end, and a
 -- listener's fault that stops those whom it listens to.
 BEGIN;

@@ -203,7 +203,7 @@ SELECT run();
 SELECT romancy.send_to(id('several'), 's1', '"first"');
 SELECT run();
 SELECT is(romancy.get_result(id('several')), '["receive_s2:1", "second", "first", "second", "s1"]', 'await_any and await_all of receives; the loser stays');
--- both have come: the one that loses has taken nothing, and whoever continues receives it
+-- both have come: the one that loses has taken nothing, and the one that continues receives it
 CREATE FUNCTION one_of(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE a record;
 BEGIN
@@ -358,7 +358,7 @@ SELECT is((SELECT count(*) FROM romancy.instances WHERE workflow = 'welcome' AND
 
 SELECT is((SELECT array_agg(activity_id) FROM romancy.get_history(id('e3')) WHERE event_type = 'EventReceived'), ARRAY['receive_order.paid:1'], 'the step id of wait_event');
 
--- what live subscribers have still to get does not expire; a message that nobody took does
+-- a message that live subscribers have still to get does not expire; one that no instance took does
 CREATE FUNCTION sleeper(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE m romancy.message; r jsonb := '[]';
 BEGIN

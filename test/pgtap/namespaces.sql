@@ -56,7 +56,7 @@ RESET search_path;
 
 -- ------------------------------------------------------------ messages
 -- Each pair of roles has its own: a subscriber of the other's kind does not pin a channel's mode,
--- nor read, nor take; an id of an event suppresses nothing; a group has nobody else's members.
+-- nor read, nor take; an id of an event suppresses nothing; a group has no other role's members.
 SET ROLE shop;
 CREATE FUNCTION s_broadcast(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.subscribe('news', 'broadcast'); RETURN (romancy.receive('news')).data; END $$;
 CREATE FUNCTION s_event(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN (romancy.wait_event('order.paid')).data; END $$;

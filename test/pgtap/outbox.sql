@@ -1,4 +1,4 @@
--- The outbox: what is sent, to which destinations, what a program is given and in which order, what becomes of it, and who may do what. Time
+-- The outbox: what is sent, to which destinations, what a program is given and in which order, the states it goes through, and who may do what. Time
 -- passes by moving the rows' times. It would catch an event that is lost or given out twice, one of a key that overtakes another, a token
 -- that still works when the lease is another program's, and an event that a role of another namespace, or with usage only, can reach.
 BEGIN;
@@ -87,7 +87,7 @@ SELECT is(romancy.drop_destination('shop'), false, 'once');
 SELECT results_eq($$ SELECT status, error FROM romancy.outbox WHERE type = 'shop.y' $$, $$ VALUES ('dead', 'the destination was dropped') $$, 'which are dead');
 SELECT is(romancy.ack_outbox(array(SELECT id FROM romancy.outbox WHERE type = 'shop.y')), 0::bigint, 'and cannot be acknowledged');
 SELECT throws_ok($$ SELECT romancy.pause_destination('shop') $$, 'RM001', NULL, 'no such destination to pause');
--- a destination that a transaction gives back is nobody's
+-- a destination whose definition is rolled back has no owner
 SAVEPOINT s;
 SELECT romancy.define_destination('gone', event_types => '{*}');
 SELECT romancy.send_event('q', '/s', '9');

@@ -32,7 +32,7 @@ CALL settle();
 SELECT results_eq('SELECT what FROM effect', ARRAY['"one"'::jsonb], 'after the resume it runs');
 SELECT is(tasks(:'id'), 'ext ready', 'and the chain goes on');
 
--- given a task that waits in a queue, when its instance is paused, then nobody gets it
+-- given a task that waits in a queue, when its instance is paused, then no program gets it
 SELECT romancy.pause_workflow(:'id') \gset
 CALL settle();
 SELECT is(tasks(:'id'), 'ext paused', 'a task that is ready is parked');

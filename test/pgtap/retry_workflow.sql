@@ -23,7 +23,7 @@ CREATE PROCEDURE settle(advance boolean = false) LANGUAGE plpgsql AS $$ DECLARE 
 CREATE FUNCTION says(id uuid) RETURNS text LANGUAGE sql AS $$
 	SELECT status || coalesce(': ' || (error ->> 'message'), ': ' || output::text, '') FROM romancy.instances WHERE instance_id = id $$;
 
--- runs a workflow until it fails, mends what is named, retries it, and tells what became of it, and of the effects
+-- runs a workflow until it fails, mends what is named, retries it, and shows how it ended, and the effects
 CREATE FUNCTION twice(workflow text, mend text[], times int = 1) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	id uuid;

@@ -106,7 +106,7 @@ CALL romancy.drain(advance_time => true) \gset
 SELECT status FROM romancy.instances WHERE workflow = 'wf_saga';
 SELECT count(*) FROM ran;
 
--- one process runs one at a time: max_concurrency holds nobody back in a session
+-- one process runs one at a time: max_concurrency delays no step in a session
 SELECT romancy.define_activity('one', 'act(jsonb)', max_concurrency => 1);
 SELECT clear(), start('wf', 'one', 5);
 SELECT romancy.start_workflow('wf_map', '{"a": "one", "list": [{"n": 6}, {"n": 7}]}') IS NOT NULL;

@@ -16,7 +16,7 @@ EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS m = MESSAGE_TEXT, d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
 	RETURN sqlstate || ': ' || m || coalesce(E'\n  detail: ' || nullif(d, ''), '') || coalesce(E'\n  hint: ' || nullif(h, ''), '');
 END $$;
--- what became of an instance, in the same words
+-- how an instance ended, in the same words
 CREATE FUNCTION became(id uuid) RETURNS text LANGUAGE sql AS $$
 	SELECT status || coalesce(', ' || (error ->> 'sqlstate') || ': ' || (error ->> 'message') || coalesce(E'\n  detail: ' || (error ->> 'detail'), '') || coalesce(E'\n  hint: ' || (error ->> 'hint'), ''), '')
 	FROM romancy.instances WHERE instance_id = id $$;

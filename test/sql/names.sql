@@ -1,4 +1,4 @@
--- What users name their activities and steps changes nothing: each name goes the same way as "mail" does.
+-- The names that users give their activities and steps change nothing: each name goes the same way as "mail" does.
 -- It would catch an engine that takes a step for a compensation, an await or a step of its own because of its name.
 \set VERBOSITY terse
 \set ON_ERROR_ROLLBACK on

@@ -1,7 +1,7 @@
 -- Compensations: what is registered runs last in first out, each once, whatever
 -- ends the instance but terminate. All in one transaction, so that nothing of it
 -- reaches a worker.
--- It would catch an effect that nobody undoes, one that is undone twice, and a wrong order.
+-- It would catch an effect that is not undone, one that is undone twice, and a wrong order.
 \set VERBOSITY terse
 \set ON_ERROR_ROLLBACK on
 BEGIN;

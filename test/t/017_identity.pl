@@ -218,7 +218,7 @@ return {'r': plpy.execute('SELECT i.me() AS r')[0]['r']}
 
 my $me = 'intruder intruder off none';
 
-# Nobody but the owner was seen since the last look, nobody was lured, and something was seen
+# No role but the owner was seen since the last look, no role was lured, and something was seen
 sub check
 {
 	my ($what, $min) = @_;

@@ -1,4 +1,4 @@
-# What the owner of a database, who is no superuser, can prepare before a superuser runs CREATE
+# The owner of a database, who is no superuser, can prepare things before a superuser runs CREATE
 # EXTENSION there, and can do afterwards. None of the owner's code runs as the
 # superuser, and no object of the extension becomes the owner's. (A schema romancy with a function grant_usage(text), made beforehand, was once
 # called by the superuser's SELECT romancy.grant_usage('shop').) It would catch
@@ -23,7 +23,7 @@ as_owner(q{CREATE TABLE public.ran (who name, what text); GRANT ALL ON public.ra
 	CREATE FUNCTION public.ran(what text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.ran VALUES (current_user, what); RETURN true; END $$});
 my $nobody = q{SELECT string_agg(who || ': ' || what, ', ') FROM public.ran WHERE who <> 'dbo'};
 
-# a schema of his own
+# a schema of the owner's
 as_owner(q{CREATE SCHEMA romancy; GRANT USAGE ON SCHEMA romancy TO public;
 	CREATE FUNCTION romancy.grant_usage(text) RETURNS boolean LANGUAGE sql AS 'SELECT public.ran(''grant_usage'')'});
 like(as_super('CREATE EXTENSION romancy'), qr/42501: schema "romancy" belongs to role "dbo".*HINT:  Look at what is in it/s, 'a schema that somebody else owns is refused');
@@ -44,12 +44,12 @@ for my $make ('TABLE romancy.t_instance (i int)', 'TYPE romancy.t_status AS ENUM
 	as_super("DROP $name");
 }
 
-# one in which he may create
+# one in which the owner may create
 as_super('GRANT CREATE, USAGE ON SCHEMA romancy TO dbo');
 like(as_super('CREATE EXTENSION romancy'), qr/42501: others may create objects in schema "romancy"/, 'a schema in which others may create is refused');
 as_super('DROP SCHEMA romancy');
 
-# what he can set and make elsewhere
+# what the owner can set and make elsewhere
 as_owner(q{
 	CREATE SCHEMA trap; GRANT USAGE ON SCHEMA trap TO public;
 	CREATE FUNCTION trap.eq(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT public.ran(''operator'')';
@@ -83,7 +83,7 @@ is(as_super(q{SELECT string_agg(p.relname, ',') FROM pg_catalog.pg_class p, pg_c
 	'nor a table or a view');
 is(as_super(q{SELECT string_agg(relname, ',') FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) 'romancy'::regnamespace AND reltablespace OPERATOR(pg_catalog.<>) 0::oid}), '', 'the tables are in the database');
 
-# what he can do afterwards
+# what the owner can do afterwards
 for my $statement ('CREATE FUNCTION romancy.grant_usage(text) RETURNS int LANGUAGE sql AS \'SELECT 1\'', 'CREATE TABLE romancy.mine (i int)', 'ALTER SCHEMA romancy OWNER TO dbo',
 	'ALTER SCHEMA romancy RENAME TO old', 'DROP SCHEMA romancy CASCADE', 'DROP EXTENSION romancy', 'ALTER EXTENSION romancy UPDATE', 'ALTER EXTENSION romancy ADD FUNCTION public.ran(text)',
 	'GRANT USAGE ON SCHEMA romancy TO shop', 'ALTER FUNCTION romancy.metrics() OWNER TO dbo', 'SELECT count(*) FROM romancy.t_instance',
@@ -97,7 +97,7 @@ for my $statement ('CREATE FUNCTION romancy.grant_usage(text) RETURNS int LANGUA
 	like(as_owner($statement), qr/must be (owner|superuser|able)|permission denied|WARNING:  (skipping|permission)|WARNING.*can (vacuum)/, "refused afterwards: $statement");
 }
 
-# and the superuser's use, under the database's own settings, with his things in the way
+# and the superuser's use, under the database's own settings, with the owner's objects in the way
 my $uses = q{SELECT romancy.grant_usage('shop'); SELECT romancy.grant_usage('shop'::regrole, true); SELECT romancy.monitor() IS NULL; SELECT count(*) FROM romancy.instances; SELECT count(*) FROM romancy.list_instances('{"search": "x"}');
 	SELECT romancy.metrics() IS NULL, romancy.health() IS NULL; SELECT count(*) FROM romancy.waiting; SELECT count(*) FROM romancy.stat_workflows; SELECT romancy.adopt_database() IS NULL; SELECT romancy.revoke_usage('shop')};
 unlike(as_super($uses), qr/ERROR/, 'a superuser uses romancy there');

@@ -1,4 +1,4 @@
-# drain in a session that is another role's: a superuser, or anybody, after SET ROLE. The owner's code
+# drain in a session that is another role's: a superuser, or any role, after SET ROLE. The owner's code
 # gains nothing of the session's: not while it runs, not at the commit, not afterwards by what it leaves.
 # (A deferred trigger ran at the commit, and a procedure ran, where RESET ROLE gives the session's own role.) In a
 # session of the owner's own, all of it works. It would catch any other way to the session's rights.

@@ -42,7 +42,7 @@ $node->safe_psql('postgres', q{CREATE FUNCTION settled(n int, seconds int) RETUR
 		RETURN false;
 	END $$});
 
-# settled(N): are there N, and nobody else?
+# settled(N): are there N, and no other?
 sub settled
 {
 	return $node->safe_psql('postgres', "SELECT settled($_[0], $PostgreSQL::Test::Utils::timeout_default)") eq 't';

@@ -99,7 +99,7 @@ give_back();
 all_done(60, 'slots are free again: all complete');
 like(slurp_file($node->logfile), qr/romancy got a background worker slot again/, 'which is said, too');
 
-# one slot for two owners: nobody starves
+# one slot for two owners: neither starves
 sql(q{CREATE ROLE a LOGIN; CREATE ROLE b LOGIN; SELECT romancy.grant_usage('a'), romancy.grant_usage('b')});
 take(1);
 load('a');

@@ -114,7 +114,7 @@ $ENV{PGOPTIONS} = '-c statement_timeout=0 -c idle_session_timeout=0 -c idle_in_t
 sql("ALTER ROLE $_ RESET ALL") for qw(user1 postgres);
 delete $ENV{PGOPTIONS};
 
-# --- a search_path of the database owner's, with operators and functions of his
+# --- a search_path of the database owner's, with operators and functions of that owner
 
 $node->safe_psql('hostile', q{
 	CREATE SCHEMA evil;

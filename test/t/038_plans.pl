@@ -151,7 +151,7 @@ $node->safe_psql('postgres', q{SELECT romancy.start_workflow('wide', '1') FROM g
 poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.t_instance WHERE workflow IN ('quick', 'wide', 'again') AND wake_at IS NOT NULL)}, 'more work');
 $node->stop('fast');
 
-# What stands in the log
+# The lines of the log
 my %big = map { $_ => 1 } qw(t_instance t_history t_history_archive t_idempotency t_value t_inbox t_group t_subscription t_message t_delivery t_received_event t_task t_outbox);
 my (%bad, %seen, $ahead);
 

@@ -73,7 +73,7 @@ $node->restart;
 query(q{select romancy.publish('news', '1')});
 poll_until($node, q{select count(*) = 3 from romancy.instances where workflow = 'listener' and output = '1'}, 'woken after a restart');
 
-# published, and the server dies before anybody is woken
+# published, and the server dies before an instance is woken
 query(q{select romancy.start_workflow('listener', '{}') from generate_series(1, 3)});
 poll_until($node, q{select waiting = 3 from romancy.channels where channel = 'news'}, 'listeners wait');
 $node->append_conf('postgresql.conf', 'romancy.enabled = off');

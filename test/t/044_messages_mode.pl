@@ -30,7 +30,7 @@ sub hears { my ($channel, $what) = @_;
 my $p = $node->background_psql('postgres');
 my $publish = sub { $p->query_safe("select romancy.publish('$_[0]', '\"$_[1]\"')") };
 
-# nobody, then somebody
+# no subscriber, then one
 $publish->('plain', $_) for qw(nobody nobody);
 query(q{select romancy.start_workflow('hear', '{"channel": "plain", "mode": "broadcast"}')});
 poll_until($node, q{select exists (select from settled where channel = 'plain')}, 'subscribed');

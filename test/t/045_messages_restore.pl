@@ -41,7 +41,7 @@ sql(q{select romancy.publish('c', '"one"'); select romancy.publish('quiet', '"on
 use_up(3000);
 sql(q{select romancy.publish('c', '"two"'); select romancy.publish('quiet', '"two"')});
 
-# these two are open when the second one subscribes; nobody looks any more when the first commits
+# these two are open when the second one subscribes; no session looks any more when the first commits
 my $crossing = $node->background_psql('postgres');
 $crossing->query_safe(q{begin; select romancy.publish('c', '"crossing"')});
 my $open = $node->background_psql('postgres');

@@ -1,6 +1,6 @@
 # Programs that send events, programs that fetch them, executors whose workflows send them, and the server itself are killed, round after round. Each event
 # of a transaction that committed arrives, none of one that did not, each key in order, and at a receiver that knows ids each once; what is sent
-# again with the same id is no second event. It would catch an event that is lost with its program, two programs in one ordering key, a lease that nobody
+# again with the same id is no second event. It would catch an event that is lost with its program, two programs in one ordering key, a lease that no sweep
 # ends, a step of a handler that sends twice, an end of a workflow that is told twice or never, and a fetch that reads a backlog.
 use strict;
 use warnings;

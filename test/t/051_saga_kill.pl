@@ -1,5 +1,5 @@
 # SIGKILL at each point of a saga: before a compensation, inside one, after one has
-# committed, and before the final status. Whatever dies and when, each
+# committed, and before the final status. Whichever process dies and when, each
 # compensation's effect stands once in the user's table, in the right order, and the
 # instance ends as failed. It would catch an undoing that commits apart from its
 # history row, a saga that is forgotten, and one that begins anew.

@@ -103,7 +103,7 @@ is(sql("SELECT status FROM romancy.instances WHERE instance_id = '$bystander'"),
 $holder->query_safe('COMMIT');
 poll_until($node, "SELECT output FROM romancy.instances WHERE instance_id = '$bystander'", 'and completes at its first attempt', expected => '1');
 
-# ---- a procedure commits inside, which releases its instance: nobody else takes it up meanwhile
+# ---- a procedure commits inside, which releases its instance: no other process takes it up meanwhile
 sql(q{
 	CREATE PROCEDURE commits(jsonb, INOUT result jsonb) LANGUAGE plpgsql AS $$
 	BEGIN
@@ -158,7 +158,7 @@ $s->quit;
 poll_until($node, q{SELECT count(*) = 10000 FROM romancy.instances WHERE status = 'cancelled' AND workflow = 'many'}, 'and all end');
 is(sql(q{SELECT string_agg(status, ',') FROM romancy.instances WHERE workflow = 'many' AND status <> 'cancelled'}), 'waiting_for_timer', 'but for the one that was not meant');
 
-# ---- schedule_to_start_timeout: what nobody begins in time fails, what is begun in time does not
+# ---- schedule_to_start_timeout: a task that no program begins in time fails, one that is begun in time does not
 sql(q{
 	SELECT romancy.define_activity('unmanned', queue => 'unmanned', schedule_to_start_timeout => '200 ms');
 	SELECT romancy.define_activity('manned', queue => 'manned', schedule_to_start_timeout => '1 h', start_to_close_timeout => '1 h');

@@ -3,7 +3,7 @@
 # task's result is recorded once, and is one that the server said it took; a chord's callback has run once with
 # all results in order, limits were never exceeded and nothing is stuck. Then a chord over 10,000 tasks, with
 # workers and executors killed on its way. It would catch a token that outlives its lease, a
-# lease that is given to nobody, and a fan-in that loses its last member.
+# lease that no program gets, and a fan-in that loses its last member.
 use strict;
 use warnings;
 use FindBin;
@@ -179,7 +179,7 @@ sub no_workers
 }
 no_workers();
 
-# The big chord. Whoever is killed is killed on the way, wherever that is on this machine.
+# The big chord. A process is killed while it is under way, wherever that is on this machine.
 my $chord = $node->safe_psql('postgres', qq{
 	TRUNCATE callback, effect;
 	SELECT romancy.run_canvas(romancy.chord(romancy.group(VARIADIC array(

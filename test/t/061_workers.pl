@@ -1,6 +1,6 @@
 # The reference workers of examples/workers, in Python and Node.js: activities with errors and
 # retries, a workflow written outside, connections that are cut, a graceful stop; and
-# examples/hands_on with its count of statements. What they need is installed by test/run.
+# examples/hands_on with its count of statements. test/run installs what they need.
 # It would catch a worker that dies of what the server refuses, does not come back, or drops the task it has when it is told to stop.
 use strict;
 use warnings;

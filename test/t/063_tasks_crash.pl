@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use RomancyTest;
 use Test::More;
 
-# nobody else writes out what was committed lazily
+# no other process writes out what was committed lazily
 my $node = romancy_node('tasks_crash', 'synchronous_commit' => 'off', 'wal_writer_delay' => '10s', 'autovacuum' => 'off');
 
 $node->safe_psql('postgres', q{

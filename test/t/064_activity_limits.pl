@@ -94,7 +94,7 @@ live_is_zero('all end: twenty in a second');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE what = 'fast'}), '60', 'each ran once');
 is($node->safe_psql('postgres', "SELECT max(at) - '$begin' >= '1.99 s' FROM effect WHERE what = 'fast'"), 't', 'and not faster than the limit');
 
-# Whatever becomes of one that holds the slot, the next gets it. end: what is done to the first.
+# However the holder of the slot ends, the next gets it. end: what is done to the holder.
 sub after
 {
 	my ($what, $a, $wf, $end, $status) = @_;
@@ -133,7 +133,7 @@ for my $wf (qw(wf wf_map))
 	after("a procedure's FATAL error ($wf)", 'outside', $wf, sub { $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . executor() . ')') });
 }
 
-# what a bucket has left is written down: one that nobody has used is full after a crash, one that was emptied stays so
+# what a bucket has left is written down: one that was not used is full after a crash, one that was emptied stays so
 status_is(start('hourly'), 'completed', 'after a crash a bucket is as full as it was');
 my $hourly = start('hourly');
 waits_for($hourly, 'rate_limit', 'then it is empty');

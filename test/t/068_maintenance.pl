@@ -1,5 +1,5 @@
 # A DBA's maintenance of the tables of romancy while workflows run: REINDEX CONCURRENTLY, VACUUM FULL,
-# CLUSTER, indexes of his own, any number of them and of any kind, also while they are being built. It would
+# CLUSTER, additional indexes, any number of them and of any kind, also while they are being built. It would
 # catch relations and indexes that a process remembers although they were replaced, and index entries
 # that are made too early, twice or not at all (amcheck counts them).
 use strict;

@@ -51,7 +51,7 @@ is(row("SELECT a.query FROM romancy.waiting w JOIN pg_stat_activity a USING (pid
 go('computes');
 poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'and it ends', expected => 'completed');
 
-# a queue that nobody polls
+# a queue that no program polls
 $id = start('outside');
 poll_until($node, "SELECT kind || ' ' || name || ' ' || queue FROM romancy.waiting WHERE instance_id = '$id'", 'it waits for a program', expected => 'activity charge payments');
 is(row(q{SELECT ready, definitions, pollers, last_poll IS NULL FROM romancy.queues WHERE name = 'payments'}), '1|1|0|t', 'which nobody is');
@@ -72,7 +72,7 @@ poll_until($node, q{SELECT NOT waiting FROM romancy.pollers WHERE worker_id = 'b
 is(row(q{SELECT definitions, pollers FROM romancy.queues WHERE name = 'nothing'}), '', 'a queue that only a program names is none');
 eval { $poll->quit };
 
-# what needs a human: a queue that nobody polls, an instance that the engine has paused
+# what needs a human: a queue that no program polls, an instance that the engine has paused
 is(row(q{SELECT romancy.health() ->> 'attention'}), '[]', 'nothing needs a human');
 row(q{SELECT romancy.define_activity('other', queue => 'parcels')});
 $node->safe_psql('postgres', q{CREATE FUNCTION sends(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('other', i); END $$;

@@ -36,7 +36,7 @@ like(said("CALL romancy.await_result('$id')"), qr/ERROR:  RM001: /, 'and so does
 row(q{CREATE FUNCTION no_such(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN '"mended"'; END $$});
 is(said("SELECT romancy.resume_workflow('$id');\nCALL romancy.await_result('$id')"), "t\n\"mended\"", 'after resume_workflow, at once, it waits');
 
-# one that is paused while somebody waits
+# one that is paused while a session waits
 $id = row(q{SELECT romancy.start_workflow('goes')});
 my $wait = $node->background_psql('postgres', on_error_stop => 0);
 $wait->query_until(qr/begun/, "\\echo begun\nCALL romancy.await_result('$id');\n");

@@ -67,7 +67,7 @@ is(field($p, 'completed'), '2', 'is a change');
 $p = wait_for_change($id, '{"finished": false}', sub { sql("SELECT romancy.send_to('$id', 'go')") }, 'its end');
 is(field($p, 'finished'), 'true', 'is one');
 
-# nobody's
+# of no instance
 ($rc, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nCALL romancy.await_progress('00000000-0000-0000-0000-000000000000')");
 like($err, qr/RM002/, 'an unknown instance');
 done_testing();

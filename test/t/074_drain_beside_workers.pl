@@ -78,7 +78,7 @@ poll_until($node, qq{SELECT wait_event_type = 'Extension' AND backend_xmin IS NU
 $holder->query_safe('SELECT pg_advisory_unlock(7)');
 like($drain->query_safe($all_over), qr|t$|, 'and returns when the instance is over');
 
-# What is ready beside that runs
+# The rest that is ready runs
 $holder->query_safe('SELECT pg_advisory_lock(7)');
 value(q{SELECT romancy.start_workflow('one_held')});
 poll_until($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a worker is in a step');
@@ -102,7 +102,7 @@ is(value(qq{SELECT string_agg(DISTINCT what || ' ' || (pid = $pid), ', ' ORDER B
 	'alone true, child true, mapped true, spawned true', 'all of it in this session');
 is(value('SELECT count(*) FROM ran'), '18', 'once each');
 
-# What it leaves, the workers run
+# The workers run what it leaves
 value('TRUNCATE ran');
 value(q{SELECT romancy.start_workflow('one_note', '"left"', start_at => now() + interval '1 day')});
 value(q{CREATE FUNCTION starts(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$

@@ -30,7 +30,7 @@ value(q{
 	SELECT romancy.define_workflow(w, w || '(jsonb)') FROM unnest('{act,sleeps,receives,forever}'::text[]) w;
 });
 
-# What has a deadline, how it is started, and how it ends
+# Each step with a deadline, how it is started, and how it ends
 my %deadlines = (
 	'a lease' => [ q{start_workflow('act', '"leased"')}, 'failed' ],
 	'a heartbeat' => [ q{start_workflow('act', '"beating"')}, 'failed' ],

@@ -1,4 +1,4 @@
-# What a new user does wrong, and what a server has too little of: each time the first look (the view waiting, health(), the
+# Mistakes of a new user, and things that a server has too little of: each time the first look (the view waiting, health(), the
 # log) names the cause and what to do. It would catch a workflow that stands still in silence.
 use strict;
 use warnings;
@@ -118,7 +118,7 @@ is(sql(q{SELECT error ->> 'detail' FROM romancy.waiting WHERE workflow = 'moody'
 sql(q{UPDATE moods SET mood = 'good'});
 goes_on($id);
 
-# --- queues that nobody polls: of an activity and of a workflow, and one whose name is misspelt
+# --- queues that no program polls: of an activity and of a workflow, and one whose name is misspelt
 sql(q{SELECT romancy.define_activity('parcel', queue => 'parcels'), romancy.define_workflow('flow', queue => 'flows');
 	CREATE FUNCTION sends(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('parcel', $1); END $$;
 	SELECT romancy.start_workflow('sends'), romancy.start_workflow('flow')});

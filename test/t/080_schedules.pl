@@ -37,7 +37,7 @@ sql(q{
 		UPDATE romancy.t_schedule SET after_at = after_at - by, next_at = next_at - by, due_at = due_at - by, anchor = anchor - by WHERE name = schedule $$;
 });
 
-# ---- a deadline is kept without any sweep, also when nobody is there
+# ---- a deadline is kept without any sweep, also when no session is there
 sql(q{SELECT romancy.schedule('second', '* * * * * *', 'run', '"second"', overlap => 'allow')});
 poll_until($node, q{SELECT count(*) >= 4 FROM ran WHERE schedule = 'second'}, 'every second');
 is(sql(q{SELECT count(*) - count(DISTINCT scheduled) FROM ran}), 0, 'each once');
@@ -79,7 +79,7 @@ sub all_once
 my $last = sql(q{SELECT max(scheduled) FROM ran WHERE schedule = 'killed'}) || '-infinity';
 poll_until($node, "SELECT max(scheduled) > '$last'::timestamptz + interval '2 s' FROM ran WHERE schedule = 'killed'", 'it goes on');
 sql(q{SELECT romancy.pause_schedule('killed')});
-# an executor waits for the lock as well, when it ends a run; a run at whose end three were killed is paused until somebody resumes it
+# an executor waits for the lock as well, when it ends a run; a run at whose end three were killed is paused until a role resumes it
 poll_until(sub {
 	sql(q{SELECT romancy.resume_workflow(instance_id) FROM romancy.instances WHERE status = 'paused'});
 	return sql(q{SELECT running = 0 FROM romancy.schedules WHERE name = 'killed'}) eq 't';

@@ -116,7 +116,7 @@ my %pool = (
 sql(q{CREATE TABLE fuzz_tokens AS SELECT task_id, attempt, fence FROM romancy.t_task LIMIT 0; CREATE TABLE fuzz_ids (instance_id uuid);
 	GRANT ALL ON fuzz_tokens, fuzz_ids TO PUBLIC});
 
-# What there is: functions and procedures with their arguments, and views
+# The objects: functions and procedures with their arguments, and views
 my @functions;
 for my $line (split /\n/, sql(q{
 	SELECT p.proname, p.prokind, p.provariadic <> 0, p.pronargs - p.pronargdefaults,

@@ -1,6 +1,6 @@
 # The tables of doc/security.md ("Who can do what to whom") are what the server does: each call in them is made by each role, and each
 # function and view of the schema stands in them. It would catch a right that a role gains or loses, a refusal that changes something
-# all the same, and a new function whose rights nobody has thought about.
+# all the same, and a new function whose rights were not considered.
 # ROMANCY_RIGHTS=FILE writes the tables into a file as they would be.
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ open $print, '>', $ENV{ROMANCY_RIGHTS} or die "$ENV{ROMANCY_RIGHTS}: $!" if $ENV
 my %login = (owner => 'shop', 'same namespace' => 'clerk', 'starts only' => 'starter', 'other namespace' => 'other',
 	monitor => 'watcher', 'no grant' => 'nobody', superuser => 'postgres');
 
-# ---- the tables: each row is a call, or a view, and what becomes of it for the role of each column
+# ---- the tables: each row is a call, or a view, and its outcome for the role of each column
 open my $file, '<', "$FindBin::RealBin/../../doc/security.md" or die "doc/security.md: $!";
 my (@rows, @columns);
 while (<$file>)
@@ -77,7 +77,7 @@ as('shop', q{SELECT romancy.start_workflow('done')});
 is(as('shop', q{SELECT string_agg(status, ' ' ORDER BY status) FROM (SELECT DISTINCT status FROM romancy.instances) i}),
 	'completed failed paused pending running waiting_for_activity waiting_for_message', 'instances of all kinds are there');
 
-# ---- what there is of the namespace shop's, and what becomes of a call
+# ---- what there is of the namespace shop's, and the outcome of a call
 sql(q{
 	CREATE FUNCTION state_of_shop() RETURNS text LANGUAGE plpgsql AS $$
 	DECLARE
@@ -169,7 +169,7 @@ for my $name (split /\n/, sql(qq{SELECT DISTINCT proname FROM pg_proc WHERE pron
 {
 	ok($seen{$name}, "$name stands in a table of doc/security.md");
 }
-# base tables and what begins with t_ are nobody's
+# base tables and what begins with t_ are granted to no role
 for my $role (qw(shop clerk starter other watcher nobody))
 {
 	is(sql(qq{SELECT count(*) FROM pg_class c WHERE relnamespace = 'romancy'::regnamespace AND relkind = 'r'

@@ -1,4 +1,4 @@
--- What CREATE EXTENSION made, a line for each fact, for test/tools/catalog-diff: functions with their arguments, types,
+-- The objects that CREATE EXTENSION made, a line for each fact, for test/tools/catalog-diff: functions with their arguments, types,
 -- tables and views with their columns, indexes, constraints, triggers, sequences, grants and comments.
 \set QUIET on
 \pset format unaligned

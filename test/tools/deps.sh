@@ -66,7 +66,7 @@ deps_ensure() {
 		if [[ -n $missing ]]; then
 			echo "installing: $missing" >&2
 			# A first PostgreSQL package would create and start a cluster
-			# of its own, which nobody asked for.
+			# of its own, which was not asked for.
 			local conf=/etc/postgresql-common/createcluster.d/romancy-test.conf
 			if [[ ! -e /etc/postgresql-common ]]; then
 				mkdir -p "${conf%/*}"

@@ -83,7 +83,7 @@ enter_stage() {
 		chown -R "$user:" "$work"
 	fi
 
-	# Nobody's libpq settings, and no jobserver of the make that called us
+	# No libpq settings of the caller's, and no jobserver of the make that called us
 	for v in "${!PG@}"; do
 		case $v in PG_*) ;; *) unset "$v" ;; esac
 	done

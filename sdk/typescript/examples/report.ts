@@ -1,4 +1,4 @@
-/** A fan-out with progress: pages are measured in parallel, and anybody sees how far it is (get_progress). */
+/** A fan-out with progress: pages are measured in parallel, and every session can see how far it is (get_progress). */
 import { App, gather, progress, spawn } from "romancy";
 
 const app = new App({ queue: "report" });

@@ -361,7 +361,7 @@ export class App {
     else await client.query("select romancy.complete_workflow($1::text, $2::jsonb)", [run.task.token, text(output)]);
   }
 
-  /** What the server does not take (a payload that is too large, say) is the workflow's error. */
+  /** A call that the server refuses (a payload that is too large, say) is the workflow's error. */
   private async refused(client: Queryable, run: Run, error: unknown): Promise<void> {
     const e = fromDatabase(error);
     if (!(e instanceof RomancyError) || e.sqlstate === "RM009" || /^(40|53|55|57|58)/.test(e.sqlstate ?? "")) throw error;

@@ -76,7 +76,7 @@ export function fromDatabase(error: unknown): unknown {
   return fromDocument(document);
 }
 
-/** What the server is told as error_code: a SQLSTATE, or the error's name. */
+/** The error_code that the server is told: a SQLSTATE, or the error's name. */
 export function codeOf(error: unknown): string {
   const e = error as { sqlstate?: string; code?: string; name?: string };
   return e?.sqlstate ?? e?.code ?? e?.name ?? "Error";

@@ -1,4 +1,4 @@
-/** What a workflow can do. Everything that waits gives a promise; await nothing else in a workflow. */
+/** The calls of a workflow. Everything that waits gives a promise; await nothing else in a workflow. */
 import { randomUUID } from "node:crypto";
 import { fromDocument, type ErrorDocument } from "./errors.js";
 import type { Signature } from "./canvas.js";
@@ -120,8 +120,8 @@ export function spawnCanvas<T = any>(signature: Signature, input?: unknown, opti
 }
 
 /**
- * Runs code in a transaction of the worker's connection, with its record: exactly once. What the workflow has
- * scheduled before it is carried out first.
+ * Runs code in a transaction of the worker's connection, with its record: exactly once. The calls that the workflow has
+ * scheduled before it are carried out first.
  */
 export async function transaction<T>(name: string, code: (client: Queryable) => Promise<T>, input: unknown = null): Promise<T> {
   const run = require("transaction()");

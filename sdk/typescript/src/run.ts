@@ -2,7 +2,7 @@
  * One run of a workflow's code: what history answers, and the commands of what it does not.
  *
  * The code is run from the top; each call has an id, which is counted per name as the server counts for handlers
- * ("charge:1"), so histories look alike in every language. What history lacks is collected as records (done here) and
+ * ("charge:1"), so histories look alike in every language. Calls that history lacks are collected as records (done here) and
  * commands (to be scheduled), and sent in one round trip when nothing in the code can go on. The promises then stay
  * pending: the run is kept and goes on where it stopped, or it is begun anew in another process.
  */
@@ -11,7 +11,7 @@ import { fromDocument, NonDeterminism, RomancyError, type ErrorDocument } from "
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json | undefined };
 
-/** What runs statements: a pg client or pool, or a client in a transaction of the caller's. */
+/** Runs statements: a pg client or pool, or a client in a transaction of the caller's. */
 export interface Queryable {
   query(sql: string, values?: unknown[]): Promise<{ rows: any[] }>;
 }
@@ -206,7 +206,7 @@ export class Run {
     return this.waiters.length < before;
   }
 
-  /** What to wait for, of all calls that wait. null: the last command alone, as a handler's call. */
+  /** The waits of all calls that wait. null: the last command alone, as a handler's call. */
   waitFor(): Record<string, unknown> | null {
     if (this.ending) return null;
     const last = this.commands.at(-1)?.id;

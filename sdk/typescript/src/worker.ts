@@ -42,7 +42,7 @@ export class Worker {
     this.log = options.log ?? ((message) => console.error(`romancy: ${message}`));
   }
 
-  /** Works until SIGTERM or SIGINT, or stop(). What has begun ends. */
+  /** Works until SIGTERM or SIGINT, or stop(). Work under way is finished. */
   async run(): Promise<void> {
     const stop = () => void this.stop();
     process.on("SIGTERM", stop);
@@ -73,7 +73,7 @@ export class Worker {
 
   /**
    * Cancels the call that a connection is blocked in, by the protocol's own means: behind a pool pg_cancel_backend()
-   * would hit whoever the server's process works for by now.
+   * would hit the client that the server's process works for by now.
    */
   private cancel(client: pg.PoolClient): void {
     const target = client as unknown as { processID: number; secretKey: number };
@@ -136,7 +136,7 @@ export class Worker {
       throw error;
     } finally {
       this.polling.delete(client);
-      // a cancel request that comes late hits nobody
+      // a cancel request that comes late hits no statement
       client.release(broken ?? this.stopping);
     }
   }

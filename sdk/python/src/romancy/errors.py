@@ -75,7 +75,7 @@ def from_database(error: Any) -> RomancyError:
 
 
 def code_of(error: BaseException) -> str:
-    """What the server is told as error_code: a SQLSTATE, or the exception's name."""
+    """The error_code that the server is told: a SQLSTATE, or the exception's name."""
     return getattr(error, "sqlstate", None) or getattr(error, "code", None) or type(error).__name__
 
 

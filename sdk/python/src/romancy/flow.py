@@ -1,4 +1,4 @@
-"""What a workflow can do. In an ``async def`` workflow everything that waits is awaited."""
+"""The calls of a workflow. In an ``async def`` workflow everything that waits is awaited."""
 
 from __future__ import annotations
 
@@ -386,7 +386,7 @@ def is_replaying() -> bool:
 def transaction(function: Callable[..., Any], *args: Any, name: Optional[str] = None, **kwargs: Any) -> Any:
     """Runs function(conn, …) in a transaction of the worker's connection, with its record: exactly once.
 
-    What the code has scheduled before it (spawn(), publish(), …) is carried out first.
+    Calls that the code has scheduled before it (spawn(), publish(), …) are carried out first.
     """
     run = require("transaction()")
     name = name or function.__name__

@@ -1,8 +1,8 @@
 """One run of a workflow's code: what history answers, and the commands of what it does not.
 
 The code is run from the top; each call has an id, which is counted per name as the server counts for
-handlers ("charge:1"), so histories look alike in every language. What history holds is answered from it.
-What it lacks is collected as records (done here) and commands (to be scheduled), and sent in one round trip
+handlers ("charge:1"), so histories look alike in every language. Calls that are in history are answered from it.
+Calls that it lacks are collected as records (done here) and commands (to be scheduled), and sent in one round trip
 when the code has to wait or ends. A plain function then unwinds with Suspended and is run again later; a
 coroutine may be kept and goes on where it stopped.
 """
@@ -39,7 +39,7 @@ class Event:
 
 
 class Wait:
-    """What a coroutine yields when it has to wait."""
+    """A coroutine yields this when it has to wait."""
 
     def __init__(self, wait_for: Optional[dict]):
         self.wait_for = wait_for
