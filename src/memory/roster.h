@@ -94,7 +94,7 @@ typedef enum RomRefusal
 	ROM_REFUSAL_COPY			/* a copy that was not adopted */
 } RomRefusal;
 
-/* What bounds the places that work waits for. */
+/* The bounds of the places that work waits for. */
 typedef enum RomShortage
 {
 	ROM_SHORT_OF_NOTHING,

@@ -27,7 +27,7 @@
 /* Work of a database is written into the log no more often. */
 #define LOG_AGAIN (300 * USECS_PER_SEC)
 
-/* What waits in a database, as one plan finds it. */
+/* The work that waits in a database, as one plan finds it. */
 typedef struct Waiting
 {
 	Oid			dbid;
@@ -39,7 +39,7 @@ typedef struct Waiting
 static Waiting waiting[ROM_MAX_DATABASES];
 static int	nwaiting = 0;
 
-/* What is to be written into the log. */
+/* A line for the log. */
 typedef struct Report
 {
 	Waiting		waiting;

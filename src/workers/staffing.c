@@ -468,7 +468,7 @@ make_room(Oid dbid, const Need *need)
 	ask_to_leave(best);
 }
 
-/* A need finds no place, of all or of dbid's executors: somebody may be asked to leave for it. Returns false. */
+/* A need finds no place, of all or of dbid's executors: a worker may be asked to leave for it. Returns false. */
 static bool
 lack(const Need *need, Oid dbid, RomShortage of)
 {
