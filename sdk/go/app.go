@@ -321,6 +321,81 @@ func (a *App) Define(ctx context.Context, q Querier) error {
 	return nil
 }
 
+// ActivityInfo is what an activity may want besides its input; InfoOf gives it.
+type ActivityInfo struct {
+	InstanceID  string
+	StepKey     string          // identifies the step to others; the same on every attempt
+	Attempt     int             // from 1
+	LastDetails json.RawMessage // what an attempt before this one gave to Heartbeat last
+	beat        func(details any) (string, error)
+}
+
+type taskKey struct{}
+
+// InfoOf gives the info of the activity that runs with ctx; nil elsewhere.
+func InfoOf(ctx context.Context) *ActivityInfo {
+	t, _ := ctx.Value(taskKey{}).(*ActivityInfo)
+	return t
+}
+
+// Heartbeat renews the lease and keeps details for the next attempt (nil: none). ErrCancelled: the result is not wanted any more;
+// ErrLeaseLost: another worker has the task.
+func (t *ActivityInfo) Heartbeat(details any) error {
+	state, err := t.beat(details)
+	switch {
+	case err != nil:
+		return err
+	case state == "cancel_requested":
+		return &Error{SQLState: "RM008", Message: "the instance of this activity is over"}
+	case state == "lost":
+		return &Error{SQLState: "RM009", Message: "another worker has this activity now"}
+	}
+	return nil
+}
+
+type activityTask struct {
+	Token       string          `json:"token"`
+	Activity    string          `json:"activity"`
+	InstanceID  string          `json:"instance_id"`
+	StepKey     string          `json:"step_key"`
+	Attempt     int             `json:"attempt"`
+	Input       json.RawMessage `json:"input"`
+	LastDetails json.RawMessage `json:"last_details"`
+}
+
+// teller runs a statement, and scans its row where there is something to scan into.
+type teller func(result any, sql string, args ...any) error
+
+// serveActivity runs an activity's task and says how it ended.
+func (a *App) serveActivity(ctx context.Context, tell teller, t activityTask) error {
+	ctx = context.WithValue(ctx, taskKey{}, &ActivityInfo{InstanceID: t.InstanceID, StepKey: t.StepKey, Attempt: t.Attempt, LastDetails: t.LastDetails,
+		beat: func(details any) (string, error) {
+			var state string
+			var raw any
+			if details != nil {
+				text, err := json.Marshal(details)
+				if err != nil {
+					return "", err
+				}
+				raw = string(text)
+			}
+			err := tell(&state, "select romancy.heartbeat_activity($1::text, $2::jsonb)", t.Token, raw)
+			return state, err
+		}})
+	result, failure := a.runActivity(ctx, t.Activity, t.Input)
+	if failure == nil {
+		err := tell(nil, "select romancy.complete_activity($1::text, $2::jsonb)", t.Token, string(result))
+		if err == nil || isPassing(err) {
+			return err
+		}
+		failure = err // a result that is too large, say
+	} else if errors.Is(failure, ErrLeaseLost) {
+		return failure
+	}
+	return tell(nil, "select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)", t.Token, messageOf(failure),
+		codeOf(failure), detailOf(failure), isTerminal(failure))
+}
+
 // runActivity runs an activity's function; a panic is an error.
 func (a *App) runActivity(ctx context.Context, name string, input json.RawMessage) (raw json.RawMessage, err error) {
 	code, ok := a.activities[name]
@@ -395,6 +470,9 @@ func (a *App) stepWorkflow(ctx context.Context, q Querier, task workflowTask) er
 	} else {
 		waits = w.goOn()
 	}
+	if waits != nil && waits.broken != nil {
+		return waits.broken
+	}
 	if waits == nil {
 		return refused(ctx, q, w, a.end(ctx, q, w))
 	}
@@ -447,11 +525,7 @@ func fail(ctx context.Context, q Querier, w *W, err error) error {
 // refused: what the server does not take (a payload that is too large, say) is the workflow's error.
 func refused(ctx context.Context, q Querier, w *W, err error) error {
 	var e *Error
-	if err == nil || !errors.As(err, &e) || len(e.SQLState) != 5 || e.SQLState == "RM009" {
-		return err
-	}
-	switch e.SQLState[:2] {
-	case "08", "40", "53", "55", "57", "58":
+	if err == nil || isPassing(err) || !errors.As(err, &e) {
 		return err
 	}
 	w.records = nil

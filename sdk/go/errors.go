@@ -71,6 +71,19 @@ func fromDatabase(err error) error {
 	return e
 }
 
+// isPassing: is this no fault of what was asked for? The connection is broken, the server busy, the lease lost.
+func isPassing(err error) bool {
+	var e *Error
+	if !errors.As(err, &e) || len(e.SQLState) != 5 || e.SQLState == "RM009" {
+		return true
+	}
+	switch e.SQLState[:2] {
+	case "08", "40", "53", "55", "57", "58":
+		return true
+	}
+	return false
+}
+
 // codeOf is what the server is told as error_code.
 func codeOf(err error) string {
 	var e *Error

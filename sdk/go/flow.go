@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	mathrand "math/rand"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -198,23 +202,98 @@ func Transaction[O any](w *W, name string, code func(pgx.Tx) (O, error)) (O, err
 		Begin(context.Context) (pgx.Tx, error)
 	}).Begin(ctx)
 	if err != nil {
-		return zero, fromDatabase(err)
+		w.breakOff(err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
 	result, err := code(tx)
 	if err != nil {
+		// what the server did not refuse, and did not do: the workflow's code learns nothing of it
+		var e *pgconn.PgError
+		if tx.Conn().IsClosed() || errors.As(err, &e) && isPassing(fromDatabase(e)) {
+			w.breakOff(err)
+		}
 		return zero, fromDatabase(err)
 	}
 	raw := encode(result)
 	events := append(append([]object{}, w.records...), object{"op": "activity", "id": step, "name": name, "input": nil, "result": raw})
-	if err = execute(ctx, tx, "select romancy.record($1::text, $2::jsonb)", w.task.Token, string(encode(events))); err != nil {
-		return zero, err
+	err = execute(ctx, tx, "select romancy.record($1::text, $2::jsonb)", w.task.Token, string(encode(events)))
+	if err == nil {
+		err = fromDatabase(tx.Commit(ctx))
 	}
-	if err = tx.Commit(ctx); err != nil {
-		return zero, fromDatabase(err)
+	if err != nil && isPassing(err) {
+		w.breakOff(err)
+	}
+	if err != nil {
+		return zero, err
 	}
 	w.records = nil
 	return decode[O](raw)
+}
+
+// Request is what HTTP sends.
+type Request struct {
+	Method  string
+	URL     string
+	Body    any               // sent as JSON; nil: none
+	Headers map[string]string // with secrets as {{secret:name}}
+	Timeout time.Duration     // of each attempt; 0: the server's
+}
+
+// Response is the answer to a Request.
+type Response[T any] struct {
+	Status  int               `json:"status"`
+	Headers map[string]string `json:"headers"`
+	Body    T                 `json:"body"`
+}
+
+// HTTP has the server send a request, at least once with one Idempotency-Key. A status that is not 2xx is an error.
+func HTTP[T any](w *W, r Request, options ...CallOption) (Response[T], error) {
+	o, step := object{"op": "http", "method": r.Method, "url": r.URL}, ""
+	if r.Body != nil {
+		o["body"] = encode(r.Body)
+	}
+	if r.Headers != nil {
+		o["headers"] = r.Headers
+	}
+	if r.Timeout > 0 {
+		o["timeout"] = interval(r.Timeout)
+	}
+	for _, option := range options {
+		option(&step, o)
+	}
+	if step == "" {
+		step = w.stepID("http")
+	}
+	w.command(step, activityKinds, "", nil, o)
+	if e := w.steps[step]; e != nil && e.EventType != "CallFailed" {
+		w.sameRequest(step, r, e.data().Input)
+	}
+	return finished[Response[T]](w.blocking(step))
+}
+
+// sameRequest ends the run where history holds another request for the step.
+func (w *W) sameRequest(step string, r Request, input json.RawMessage) {
+	var held struct {
+		Method, URL string
+		Body        json.RawMessage
+		Headers     map[string]string
+	}
+	if json.Unmarshal(input, &held) != nil {
+		return
+	}
+	body := json.RawMessage("null")
+	if r.Body != nil {
+		body = encode(r.Body)
+	}
+	if held.Body == nil {
+		held.Body = json.RawMessage("null")
+	}
+	// (the server keeps a URL's host in its own spelling)
+	_, rest, _ := strings.Cut(r.URL, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	if held.Method != strings.ToUpper(r.Method) || !same(held.Body, body) || !reflect.DeepEqual(held.Headers, r.Headers) || !strings.HasSuffix(held.URL, path) {
+		w.differs("the program asks for %q as %s %s; history holds %s %s, or with another body or headers", step, r.Method, r.URL, held.Method, held.URL)
+	}
 }
 
 // SpawnTimer gives a timer as a handle.
@@ -389,6 +468,20 @@ func (w *W) LeaveGroup(name string) {
 // RaiseEvent has a CloudEvent come in: it wakes WaitEvent, and starts workflows with that on_event.
 func (w *W) RaiseEvent(kind, source string, data any) {
 	w.command(w.stepID("raise_event_"+kind), "EventRaised", "", nil, object{"op": "raise_event", "type": kind, "source": source, "data": encode(data)})
+}
+
+// SendOptions of SendEvent. OrderingKey: the next event of this key is sent after the one before.
+type SendOptions struct{ ID, Subject, Destination, OrderingKey string }
+
+// SendEvent has a CloudEvent go out, by the outbox, to a destination or to all that ask for its type.
+func (w *W) SendEvent(kind, source string, data any, options SendOptions) {
+	o := object{"op": "send_event", "type": kind, "source": source, "data": encode(data)}
+	for key, value := range map[string]string{"event_id": options.ID, "subject": options.Subject, "destination": options.Destination, "ordering_key": options.OrderingKey} {
+		if value != "" {
+			o[key] = value
+		}
+	}
+	w.command(w.stepID("send_event_"+kind), "EventSent", "", nil, o)
 }
 
 // WaitEvent waits for a CloudEvent of a type; past the timeout (0: none) ErrTimeout. The whole event is given.

@@ -58,7 +58,8 @@ type object map[string]any
 
 // wait is what the code waits for; nil members: see waitFor.
 type wait struct {
-	document any // wait_for
+	document any   // wait_for
+	broken   error // the run is over, and is begun anew later: a connection has broken, say
 }
 
 // W is what a workflow's code is given: its calls are methods of it, or take it. It is run from the top again and
@@ -219,10 +220,17 @@ func (w *W) outcome(step string) *event {
 
 // suspend has the code wait.
 func (w *W) suspend(document any) {
-	w.yield <- &wait{document}
+	w.yield <- &wait{document: document}
 	if !<-w.resume {
 		runtime.Goexit() // given up: it is begun anew elsewhere
 	}
+}
+
+// breakOff ends the run in a way that its code does not learn of; it is begun anew later.
+func (w *W) breakOff(err error) {
+	w.ended = true
+	w.yield <- &wait{broken: err}
+	runtime.Goexit()
 }
 
 // blocking waits for the last command, as a handler's call waits.

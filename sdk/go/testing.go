@@ -97,18 +97,29 @@ func (s *Session) serve(ctx context.Context) (int, error) {
 		return 0, fromDatabase(err)
 	}
 	for _, raw := range activities {
-		var task struct {
-			Token, Activity string
-			Input           json.RawMessage
-		}
+		var task activityTask
 		if err := json.Unmarshal([]byte(raw), &task); err != nil {
 			return 0, err
 		}
-		if err := s.app.serveActivity(ctx, s.Tx, task.Token, task.Activity, task.Input); err != nil {
+		if err := s.app.serveActivity(ctx, s.tell, task); err != nil {
 			return 0, err
 		}
 	}
 	return len(workflows) + len(activities), nil
+}
+
+// tell runs a statement; an error takes nothing else of the transaction back.
+func (s *Session) tell(result any, sql string, args ...any) error {
+	ctx := context.Background()
+	part, err := s.Tx.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = part.Rollback(ctx) }()
+	if err = ask(ctx, part, result, sql, args...); err != nil {
+		return err
+	}
+	return part.Commit(ctx)
 }
 
 func (s *Session) waitForRetry(ctx context.Context) (bool, error) {

@@ -29,6 +29,8 @@ type worker struct {
 	busy   sync.WaitGroup
 	mu     sync.Mutex
 	leases map[string]string // token -> the statement that renews it
+	// workflows that it was given and does not have
+	unknown map[string]bool
 }
 
 // Run works until ctx is done, or SIGTERM or SIGINT: it takes workflows and activities of the queue. Work under way is finished.
@@ -49,7 +51,7 @@ func (a *App) Run(ctx context.Context, o WorkerOptions) error {
 	defer done()
 	host, _ := os.Hostname()
 	w := &worker{app: a, o: o, name: fmt.Sprintf("%s/%d", host, os.Getpid()), places: make(chan struct{}, o.Concurrency),
-		leases: map[string]string{}}
+		leases: map[string]string{}, unknown: map[string]bool{}}
 	renewal, stopRenewal := context.WithCancel(context.Background())
 	defer stopRenewal()
 	go w.renew(renewal)
@@ -159,11 +161,7 @@ func (w *worker) wait(ctx context.Context, sql string) (string, error) {
 }
 
 func (w *worker) serve(kind string, raw json.RawMessage) {
-	var head struct {
-		Token    string          `json:"token"`
-		Activity string          `json:"activity"`
-		Input    json.RawMessage `json:"input"`
-	}
+	var head activityTask
 	ctx := context.Background()
 	if err := json.Unmarshal(raw, &head); err != nil {
 		w.o.Log.Error("romancy: a task could not be read", "error", err)
@@ -176,14 +174,10 @@ func (w *worker) serve(kind string, raw json.RawMessage) {
 	w.mu.Lock()
 	w.leases[head.Token] = renewal
 	w.mu.Unlock()
-	defer func() {
-		w.mu.Lock()
-		delete(w.leases, head.Token)
-		w.mu.Unlock()
-	}()
+	defer w.drop(head.Token)
 	var err error
 	if kind == "activities" {
-		err = w.app.serveActivity(ctx, w.app.Pool, head.Token, head.Activity, head.Input)
+		err = w.app.serveActivity(ctx, w.tell, head)
 	} else {
 		err = w.serveWorkflow(ctx, raw)
 	}
@@ -192,13 +186,31 @@ func (w *worker) serve(kind string, raw json.RawMessage) {
 	}
 }
 
-func (a *App) serveActivity(ctx context.Context, q Querier, token, name string, input json.RawMessage) error {
-	result, err := a.runActivity(ctx, name, input)
-	if err != nil {
-		return execute(ctx, q, "select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)", token, messageOf(err),
-			codeOf(err), detailOf(err), isTerminal(err))
+// drop ends the renewal of a lease.
+func (w *worker) drop(token string) {
+	w.mu.Lock()
+	delete(w.leases, token)
+	w.mu.Unlock()
+}
+
+// ask runs a statement, and scans its row where there is something to scan into.
+func ask(ctx context.Context, q Querier, result any, sql string, args ...any) error {
+	if result == nil {
+		return execute(ctx, q, sql, args...)
 	}
-	return execute(ctx, q, "select romancy.complete_activity($1::text, $2::jsonb)", token, string(result))
+	return fromDatabase(q.QueryRow(ctx, sql, args...).Scan(result))
+}
+
+// tell runs a statement that may be repeated; over a new connection where the one at hand has broken.
+func (w *worker) tell(result any, sql string, args ...any) error {
+	for pause := 50 * time.Millisecond; ; pause *= 8 {
+		err := ask(context.Background(), w.app.Pool, result, sql, args...)
+		if err == nil || !isPassing(err) || errors.Is(err, ErrLeaseLost) || pause > 20*time.Second {
+			return err
+		}
+		w.o.Log.Warn("romancy: connection", "error", err)
+		time.Sleep(time.Duration(float64(pause) * (0.5 + mathrand.Float64())))
+	}
 }
 
 func (w *worker) serveWorkflow(ctx context.Context, raw json.RawMessage) error {
@@ -207,10 +219,23 @@ func (w *worker) serveWorkflow(ctx context.Context, raw json.RawMessage) error {
 		return err
 	}
 	if w.app.workflows[task.Workflow] == nil {
-		// another worker of the queue may know it: it gets the instance when the lease ends
-		return fmt.Errorf("this worker has no workflow %q", task.Workflow)
+		// another worker of the queue may know it: it can take the instance in a moment
+		w.mu.Lock()
+		if !w.unknown[task.Workflow] {
+			w.o.Log.Warn("romancy: this worker has no such workflow, and leaves it to others", "workflow", task.Workflow)
+		}
+		w.unknown[task.Workflow] = true
+		w.mu.Unlock()
+		return w.tell(nil, "select romancy.extend_lease($1::text, $2::interval)", task.Token, interval(time.Duration(200+mathrand.Intn(800))*time.Millisecond))
 	}
-	return w.app.stepWorkflow(ctx, w.app.Pool, task)
+	err := w.app.stepWorkflow(ctx, w.app.Pool, task)
+	if err == nil || errors.Is(err, ErrLeaseLost) {
+		return err
+	}
+	w.o.Log.Warn("romancy: a workflow is given back", "error", err)
+	// the connection has broken: others can have it soon; had the server got what it was told, nothing happens
+	w.drop(task.Token)
+	return w.tell(nil, "select romancy.extend_lease($1::text, '500 ms'::interval)", task.Token)
 }
 
 func (w *worker) renew(ctx context.Context) {

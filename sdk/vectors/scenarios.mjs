@@ -68,6 +68,16 @@ app.workflow("others", async () => {
   return "started";
 });
 
+app.workflow("web", async (url) => {
+  const r = await romancy.http("post", `${url}/status/201`, { body: { a: 1 }, headers: { "x-a": "b" }, timeout: "30 s" });
+  romancy.sendEvent("shop.paid", "/shop", r.body, { orderingKey: "o-1" });
+  try {
+    await romancy.http("GET", `${url}/status/404`);
+  } catch {
+    return [r.status, r.body];
+  }
+});
+
 app.workflow("leaves", async () => {
   romancy.publish("news", 1);
   romancy.setValue("left", true);

@@ -83,6 +83,16 @@ async def others(i):
 
 
 @app.workflow
+async def web(url):
+    r = await romancy.http("post", url + "/status/201", {"a": 1}, {"x-a": "b"}, timeout="30 s")
+    romancy.send_event("shop.paid", "/shop", r["body"], ordering_key="o-1")
+    try:
+        await romancy.http("GET", url + "/status/404")
+    except romancy.ActivityError:
+        return [r["status"], r["body"]]
+
+
+@app.workflow
 def leaves(i):
     romancy.publish("news", 1)
     romancy.set_value("left", True)

@@ -94,6 +94,20 @@ BEGIN
 	RETURN '"started"';
 END $$;
 
+-- requests that the server sends, and an event that goes out; the input is a server's URL
+CREATE FUNCTION web(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE r jsonb;
+BEGIN
+	r := romancy.http('post', (i #>> '{}') || '/status/201', '{"a": 1}', '{"x-a": "b"}', '30 s');
+	PERFORM romancy.send_event('shop.paid', '/shop', r->'body', ordering_key => 'o-1');
+	BEGIN
+		PERFORM romancy.http('GET', (i #>> '{}') || '/status/404');
+	EXCEPTION WHEN SQLSTATE 'RM007' THEN
+		RETURN jsonb_build_array(r->'status', r->'body');
+	END;
+	RETURN NULL;
+END $$;
+
 -- the last thing in the code is a command that nothing waits for
 CREATE FUNCTION leaves(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN

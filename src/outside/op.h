@@ -49,7 +49,7 @@ typedef struct RomOp
 } RomOp;
 
 /* The names of all ops, for hints. */
-#define ROM_OP_NAMES "activity, child, canvas, timer, receive, event, subscribe, unsubscribe, publish, send_to, raise_event, send_event, start, cancel, join_group, leave_group, compensate and recur"
+#define ROM_OP_NAMES "activity, http, child, canvas, timer, receive, event, subscribe, unsubscribe, publish, send_to, raise_event, send_event, start, cancel, join_group, leave_group, compensate and recur"
 
 /* The "op" of waiting for a timer of a duration: it records the same event as a handler's sleep(). */
 extern const RomOp rom_op_sleep;

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(romancy_node romancy_conf poll_until make_due start_again has_plperl has_plpython has_worker_driver);
+our @EXPORT = qw(romancy_node romancy_conf poll_until make_due start_again has_plperl has_plpython);
 
 # The lines of postgresql.conf that every romancy cluster needs
 sub romancy_conf
@@ -125,18 +125,6 @@ sub has_language
 	my ($language, $there, $what) = @_;
 	Test::More->builder->skip("this server has no $language: $what") unless $there;
 	return !!$there;
-}
-
-# has_worker_driver($ext): can the reference workers in this language ('py' or 'js') run here? Where they
-# cannot, that counts as a skipped test, so that the summary of the run names it.
-sub has_worker_driver
-{
-	my ($ext) = @_;
-	my %try = (py => [ '/usr/bin/python3', '-c', 'import psycopg' ], js => [ 'node', '-e', 'require("pg")' ]);
-	my ($out, $err) = ('', '');
-	return 1 if eval { IPC::Run::run($try{$ext}, '>', \$out, '2>', \$err) };
-	Test::More->builder->skip("the workers in $ext: " . join(' ', @{ $try{$ext} }) . ' fails');
-	return 0;
 }
 
 1;

@@ -1,5 +1,5 @@
-# The reference workers of examples/workers, in Python and Node.js: activities with errors and
-# retries, a workflow written outside, connections that are cut, a graceful stop; and
+# Workers of the libraries for Python, TypeScript and Go: activities with errors and
+# retries, a workflow written outside, connections that are cut, a graceful stop, a workflow that a worker does not have; and
 # examples/hands_on with its count of statements. test/run installs what they need.
 # It would catch a worker that dies of what the server refuses, does not come back, or drops the task it has when it is told to stop.
 use strict;
@@ -9,16 +9,13 @@ use lib "$FindBin::RealBin/../perl";
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use RomancySdk;
 use RomancyTest;
 use Test::More;
-use Time::HiRes qw(usleep time);
 
 my $examples = "$FindBin::RealBin/../../examples";
 my $node = romancy_node('workers', 'romancy.worker_idle_timeout' => '1s', 'max_connections' => 100, 'autovacuum' => 'off');
-my %languages = (
-	py => { run => ['/usr/bin/python3'], target => $node->connstr('postgres') },
-	js => { run => ['node'],
-		target => sprintf('postgres:///postgres?host=%s&port=%s&user=%s', $node->host, $node->port, $ENV{PGUSER} // getpwuid($<)) });
+my $url = sdk_url($node, $ENV{PGUSER} // scalar getpwuid($<));
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 sub result { return sql("CALL romancy.await_result('$_[0]', '60 s')") }
@@ -35,27 +32,27 @@ sql(q{
 	CREATE FUNCTION one(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity(coalesce(i->>'name', 'work'), i, 'step'); END $$;
 });
 
-for my $ext (sort keys %languages)
+for my $ext (sdk_languages())
 {
-	my $l = $languages{$ext};
-	has_worker_driver($ext) or next;
 	my (@procs, @logs);
-	for my $what ([ 'activity_worker', 'jobs' ], [ 'workflow_worker', 'code' ])
+	for my $what ([ 'activities', 'jobs' ], [ 'workflows', 'code' ])
 	{
 		my $log = $node->basedir . "/$what->[0].$ext.log";
 		push @logs, $log;
-		push @procs, IPC::Run::start([ @{ $l->{run} }, "$examples/workers/$what->[0].$ext", $l->{target}, $what->[1] ], '<', '/dev/null', '>', $log, '2>', $log);
+		push @procs, sdk_start($url, $log, sdk_command($ext, 'worker', @$what));
 	}
+	poll_until($node, "SELECT count(*) = 2 $polls", "$ext: both workers wait for work") or diag(map { slurp_file($_) } @logs);
 	is(result(sql(q{SELECT romancy.start_workflow('greet', '{"name": "you", "upper": true}')})), '{"text": "HELLO, YOU"}',
 		"$ext: a workflow outside, with an activity outside");
 	is(result(sql(q{SELECT romancy.start_workflow('one', '{"n": 1, "fail": 1}')})), '{"n": 1, "attempt": 2}', "$ext: an activity that fails once");
+	is(result(sql(q{SELECT romancy.start_workflow('one', '{"name": "careful"}')})), '{"key": "step", "same": true, "begun": 1}', "$ext: what an attempt has left for the next");
 	my $id = sql(q{SELECT romancy.start_workflow('one', '{"n": 2, "never": true}')});
 	my ($rc, $out, $err) = $node->psql('postgres', "CALL romancy.await_result('$id', '60 s')");
 	like($err, qr/this one never works/, "$ext: an error that is not tried again");
 	is(sql("SELECT data->'error'->>'code', data ? 'retry' FROM romancy.get_history('$id') WHERE event_type = 'ActivityFailed'"), 'NonRetryable|f', "$ext: it has its name");
 	$id = sql(q{SELECT romancy.start_workflow('one', '{"name": "nobody"}')});
 	($rc, $out, $err) = $node->psql('postgres', "CALL romancy.await_result('$id', '60 s')");
-	like($err, qr/this worker has no activity nobody/, "$ext: an activity that the worker does not know");
+	like($err, qr/this worker has no activity "nobody"/, "$ext: an activity that the worker does not know");
 
 	# what the server does not take is the activity's error, or the workflow's; no worker dies of it
 	$id = sql(q{SELECT romancy.start_workflow('grow')});
@@ -71,16 +68,13 @@ for my $ext (sort keys %languages)
 	is(result(sql(q{SELECT romancy.start_workflow('greet', '{"name": "me", "upper": true}')})), '{"text": "HELLO, ME"}', "$ext: they connect again");
 	poll_until($node, "SELECT count(*) = 2 $polls", "$ext: both workers wait again");
 
-	$_->signal('TERM') for @procs;
-	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-	while (time < $deadline)
-	{
-		eval { $_->pump_nb } for @procs;
-		last unless grep { $_->pumpable } @procs;
-		usleep(50_000);
-	}
-	$_->pumpable and $_->kill_kill for @procs;
-	is(join(' ', map { eval { $_->finish } ? 0 : 1 } @procs), '0 0', "$ext: they stop when asked, in peace")
+	# a workflow that this worker does not have is left to another, and not kept from it until the lease of a minute ends
+	sql(q{SELECT romancy.define_workflow('of_another', queue => 'code')});
+	$id = sql(q{SELECT romancy.start_workflow('of_another')});
+	poll_until($node, "SELECT last_attempt > 2 FROM (SELECT attempt AS last_attempt FROM romancy.t_task WHERE instance_id = '$id') x", "$ext: a workflow that it does not have is given back");
+	sql("SELECT romancy.cancel_workflow('$id')");
+
+	is(sdk_stop(@procs), 'ended ended', "$ext: they stop when asked, in peace")
 	  or diag(map { slurp_file($_) } @logs);
 	poll_until($node, "SELECT count(*) = 0 $polls", "$ext: and nothing of them is left");
 }

@@ -1,4 +1,4 @@
-# Behind a connection pool in transaction mode: the calls that wait, and the reference workers, whose polls and
+# Behind a connection pool in transaction mode: the calls that wait, and workers of the libraries, whose polls and
 # whose other calls are served by whatever server connection is free. A worker that is to stop
 # ends its own call, and no other's (pg_cancel_backend of a process that the pool has given to another by then did).
 # It would catch a call that relies on its session, and a cancel that hits another's.
@@ -9,13 +9,12 @@ use lib "$FindBin::RealBin/../perl";
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use RomancySdk;
 use RomancyTest;
 use Test::More;
-use Time::HiRes qw(usleep time);
 
 my $bouncer = $ENV{ROMANCY_PGBOUNCER} // '';
 plan skip_all => 'PgBouncer is missing: install patchelf, or PgBouncer of 1.19 or newer' unless -x "$bouncer/pgbouncer";
-my $examples = "$FindBin::RealBin/../../examples";
 my $node = romancy_node('pool', 'max_connections' => 100);
 my $user = getpwuid($<);
 my $dir = PostgreSQL::Test::Utils::tempdir_short();
@@ -76,18 +75,15 @@ like(ended($follower), qr/"finished": true/, 'await_progress');
 is(ended(session(q{call romancy.poll_workflows('code', 'w', wait => '10ms')})), "[]\n", 'poll_workflows');
 is(ended(session(q{call romancy.run_workflow('one', '{"name": "idle"}', timeout => '10ms')})) =~ /timeout/ ? 1 : 0, 1, 'run_workflow');
 
-# the reference workers
-my %languages = (py => { run => ['/usr/bin/python3'], target => $through }, js => { run => ['node'], target => "postgres:///postgres?host=$dir&port=$port&user=$user" });
-for my $ext (sort keys %languages)
+# workers
+for my $ext (sdk_languages())
 {
-	has_worker_driver($ext) or next;
-	my $l = $languages{$ext};
 	my (%procs, @logs);
-	for my $what ([ 'activity_worker', 'jobs' ], [ 'workflow_worker', 'code' ])
+	for my $what ([ 'activities', 'jobs' ], [ 'workflows', 'code' ])
 	{
 		my $log = $node->basedir . "/$what->[0].$ext.log";
 		push @logs, $log;
-		$procs{ $what->[1] } = IPC::Run::start([ @{ $l->{run} }, "$examples/workers/$what->[0].$ext", $l->{target}, $what->[1] ], '<', '/dev/null', '>', $log, '2>', $log);
+		$procs{ $what->[1] } = sdk_start(sdk_url($node, $user, $dir), $log, sdk_command($ext, 'worker', @$what));
 	}
 	my $ids = sql(q{SELECT string_agg(id::text, ' ') FROM romancy.start_workflows('greet', array(SELECT jsonb_build_object('name', 'n' || g, 'upper', true) FROM generate_series(1, 20) g)) id});
 	is(join(' ', map { result($_) } split / /, $ids), join(' ', map { qq({"text": "HELLO, N$_"}) } 1 .. 20), "$ext: twenty workflows outside, with activities outside");
@@ -96,19 +92,13 @@ for my $ext (sort keys %languages)
 	my $other = session(q{call romancy.poll_activities('hands', 'other', wait => '60s')});
 	poll_until($node, "SELECT count(*) = 3 $polls", "$ext: another one waits");
 	my $log_before = -s $node->logfile;
-	$procs{code}->signal('TERM');
-	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-	while ($procs{code}->pumpable && time < $deadline) { eval { $procs{code}->pump_nb }; usleep(20_000); }
-	is($procs{code}->pumpable ? 'runs' : $procs{code}->finish ? 'ended' : 'died', 'ended', "$ext: one is stopped") or diag(map { slurp_file($_) } @logs);
+	is(sdk_stop($procs{code}), 'ended', "$ext: one is stopped") or diag(map { slurp_file($_) } @logs);
 	poll_until($node, "SELECT count(*) = 2 $polls", "$ext: the others wait still");
 	is(scalar(() = slurp_file($node->logfile, $log_before) =~ /canceling statement due to user request/g), 1, "$ext: its own call was ended, and not by its time");
 	$id = sql(q{SELECT romancy.start_workflow('one', '{"name": "hand"}')});
 	$token = (ended($other) =~ /"token": "([^"]+)"/)[0];
 	ok(defined $token, "$ext: and get what comes") and sql("SELECT romancy.complete_activity('$token')");
-	$procs{jobs}->signal('TERM');
-	$deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-	while ($procs{jobs}->pumpable && time < $deadline) { eval { $procs{jobs}->pump_nb }; usleep(20_000); }
-	is($procs{jobs}->pumpable ? 'runs' : $procs{jobs}->finish ? 'ended' : 'died', 'ended', "$ext: the other is stopped") or diag(map { slurp_file($_) } @logs);
+	is(sdk_stop($procs{jobs}), 'ended', "$ext: the other is stopped") or diag(map { slurp_file($_) } @logs);
 	is(slurp_file($_), '', "$ext: nothing to complain of") for @logs;
 }
 $pool->signal('INT');

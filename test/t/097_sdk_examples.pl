@@ -9,9 +9,9 @@ use lib "$FindBin::RealBin/../perl";
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use RomancySdk;
 use RomancyTest;
 use Test::More;
-use Time::HiRes qw(usleep time);
 
 my $sdk = "$FindBin::RealBin/../../sdk";
 my $node = romancy_node('sdk_examples', 'max_connections' => 100, 'autovacuum' => 'off');
@@ -45,40 +45,9 @@ END
 else { note('there is no PgBouncer: the examples connect to the server') }
 
 # how each language's example is run, and where it stands
-my %run = (python => sub { return ('/usr/bin/python3', "$sdk/python/examples/$_[0].py") });
+my @languages = sdk_languages();
 my %source = (python => 'python/examples/%s.py', typescript => 'typescript/examples/%s.ts', go => 'go/examples/%s/main.go');
-my $modules = $ENV{NODE_PATH} // '';
-my $out = '';
-if (-f "$modules/typescript/bin/tsc")
-{
-	IPC::Run::run([ 'cp', '-r', "$sdk/typescript", "$dir/ts" ]) or BAIL_OUT('cp');
-	unlink "$dir/ts/node_modules";
-	symlink $modules, "$dir/ts/node_modules" or BAIL_OUT("symlink: $!") unless -e "$dir/ts/node_modules";
-	my @tsc = ('node', "$modules/typescript/bin/tsc");
-	ok(IPC::Run::run([ @tsc, '-p', "$dir/ts" ], '>&', \$out), 'TypeScript compiles') or diag($out);
-	# a user's project, with the package beside others
-	mkdir $_ for "$dir/user", "$dir/user/node_modules";
-	symlink $_, "$dir/user/node_modules/" . (split m{/}, $_)[-1] for glob("$modules/*"), glob("$modules/\@*");
-	symlink "$dir/ts", "$dir/user/node_modules/romancy" or BAIL_OUT("symlink: $!");
-	append_to_file("$dir/user/package.json", '{"type": "module"}');
-	IPC::Run::run([ 'cp', glob("$dir/ts/examples/*.ts"), "$dir/user" ]) or BAIL_OUT('cp');
-	ok(IPC::Run::run([ @tsc, qw(--module nodenext --target es2022 --strict --skipLibCheck --types node --typeRoots), "$modules/\@types", glob("$dir/user/*.ts") ], '>&', \$out),
-		'its examples compile against the package') or diag($out);
-	$run{typescript} = sub { return ('node', "$dir/user/$_[0].js") };
-}
-else { note('there is no compiler of TypeScript') }
-my ($version, $err) = ('', '');
-if (eval { IPC::Run::run([ 'go', 'version' ], '>', \$version, '2>', \$err) } && $version =~ /go1\.(\d+)/ && $1 >= 21)
-{
-	local $ENV{GOTOOLCHAIN} = 'local';
-	local $ENV{GOCACHE} = "$dir/cache" unless $ENV{GOCACHE} && -w $ENV{GOCACHE};
-	local $ENV{GOFLAGS} = '-modcacherw -buildvcs=false';
-	IPC::Run::run([ 'cp', '-r', "$sdk/go", "$dir/go" ]) or BAIL_OUT('cp');
-	mkdir "$dir/bin";
-	ok(IPC::Run::run([ 'go', 'build', '-C', "$dir/go", '-o', "$dir/bin/", './examples/...' ], '>&', \$out), 'Go examples compile') or diag($out);
-	$run{go} = sub { return ("$dir/bin/$_[0]") };
-}
-else { note('there is no Go 1.21 or newer') }
+my %run = map { my $language = $_; ($language => sub { return sdk_example($language, $_[0]) }) } @languages;
 
 my ($proc, $log);
 sub begin
@@ -97,16 +66,13 @@ sub begin
 sub finish
 {
 	my ($what) = @_;
-	$proc->signal('TERM');
-	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-	while ($proc->pumpable && time < $deadline) { eval { $proc->pump_nb }; usleep(20_000); }
-	is($proc->pumpable ? 'runs' : $proc->finish ? 'ended' : 'died', 'ended', "$what stops when asked") or diag(slurp_file($log));
+	is(sdk_stop($proc), 'ended', "$what stops when asked") or diag(slurp_file($log));
 	return;
 }
 sub start { my ($name, $input) = @_; $input =~ s/'/''/g; return as_user("SELECT romancy.start_workflow('$name', '$input')") }
 sub result { return as_user("CALL romancy.await_result('$_[0]', '90 s')") }
 
-for my $language (sort keys %run)
+for my $language (@languages)
 {
 	my @lines = grep { /\S/ && !m{^\s*(//|/\*|\*|#|""")} } split /\n/, slurp_file(sprintf("$sdk/$source{$language}", 'signup'));
 	cmp_ok(scalar(@lines), '<=', 25, "$language: a sign-up in at most 25 lines");

@@ -9,40 +9,16 @@ use lib "$FindBin::RealBin/../perl";
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use RomancyHttp;
+use RomancySdk;
 use RomancyTest;
 use Test::More;
-use Time::HiRes qw(usleep time);
 
 my $root = "$FindBin::RealBin/../..";
 my $node = romancy_node('conformance', 'max_connections' => 100, 'autovacuum' => 'off');
-my $dir = PostgreSQL::Test::Utils::tempdir();
-my %languages;
-
-# what is there, of the three
-$languages{python} = { run => [ '/usr/bin/python3', "$root/sdk/vectors/scenarios.py" ], env => { PYTHONPATH => "$root/sdk/python/src", PYTHONDONTWRITEBYTECODE => 1 } };
-my $modules = $ENV{NODE_PATH} // '';
-if (-f "$modules/typescript/bin/tsc")
-{
-	my $out = '';
-	IPC::Run::run([ 'cp', '-r', "$root/sdk/typescript", "$dir/ts" ]) or BAIL_OUT('cp');
-	unlink "$dir/ts/node_modules";
-	symlink $modules, "$dir/ts/node_modules" or BAIL_OUT("symlink: $!") unless -e "$dir/ts/node_modules";
-	ok(IPC::Run::run([ 'node', "$modules/typescript/bin/tsc", '-p', "$dir/ts" ], '>&', \$out), 'TypeScript compiles') or diag($out);
-	$languages{typescript} = { run => [ 'node', "$root/sdk/vectors/scenarios.mjs", "$dir/ts/dist/index.js" ], url => 1 };
-}
-else { note('there is no compiler of TypeScript') }
-my ($version, $err) = ('', '');
-if (eval { IPC::Run::run([ 'go', 'version' ], '>', \$version, '2>', \$err) } && $version =~ /go1\.(\d+)/ && $1 >= 21)
-{
-	local $ENV{GOTOOLCHAIN} = 'local';
-	local $ENV{GOCACHE} = "$dir/cache" unless $ENV{GOCACHE} && -w $ENV{GOCACHE};
-	local $ENV{GOFLAGS} = '-modcacherw -buildvcs=false';
-	my $out = '';
-	IPC::Run::run([ 'cp', '-r', "$root/sdk/go", "$dir/go" ]) or BAIL_OUT('cp');
-	ok(IPC::Run::run([ 'go', 'build', '-C', "$dir/go", '-o', "$dir/scenarios", './internal/scenarios' ], '>&', \$out), 'Go compiles') or diag($out);
-	$languages{go} = { run => ["$dir/scenarios"], url => 1 };
-}
-else { note('there is no Go 1.21 or newer') }
+my @languages = sdk_languages();
+my $http = has_http() ? RomancyHttp->new($node) : undef;
+$http or Test::More->builder->skip('scenario web: this build has no libcurl');
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 sub as { my ($role, $sql) = @_; return sql("SET SESSION AUTHORIZATION sc_$role; $sql") }
@@ -57,7 +33,7 @@ sql(q{
 			SELECT coalesce(h.activity_id, '~') AS step, format('%s %s %s', h.event_type,
 				regexp_replace(coalesce(h.activity_id, '-'), '[0-9a-f]{8}-[0-9a-f-]{27}', '<id>'),
 				CASE WHEN h.event_type = 'ValueRecorded' THEN '<value>' ELSE
-				regexp_replace(regexp_replace(regexp_replace((CASE WHEN h.event_type IN ('MessagePublished', 'MessageSent') THEN h.data - 'result'
+				regexp_replace(regexp_replace(regexp_replace((CASE WHEN h.event_type IN ('MessagePublished', 'MessageSent', 'EventSent') THEN h.data - 'result'
 					WHEN h.event_type = 'ChannelMessageReceived' THEN h.data #- '{result,id}' ELSE h.data END
 					#- '{error,context}' #- '{retry,total_duration_ms}')::text,
 					'[0-9a-f]{8}-[0-9a-f-]{27}', '<id>', 'g'),
@@ -66,33 +42,32 @@ sql(q{
 			FROM romancy.get_history(instance) h) x $$;
 });
 
-my @scenarios = qw(steps parallel saga caught messages generations others leaves);
+my @scenarios = (qw(steps parallel saga caught messages generations others leaves), $http ? 'web' : ());
+my $url = $http ? $http->url : '';
 my (%procs, %logs, %history);
-for my $role ('sql', sort keys %languages)
+for my $role ('sql', @languages)
 {
 	sql("CREATE ROLE sc_$role LOGIN; SELECT romancy.grant_usage('sc_$role')");
 	as($role, "SELECT romancy.define_activity('book', handler => 'book(jsonb)', compensation => 'undo')");
-	my $l = $languages{$role} or next;
-	local %ENV = (%ENV, %{ $l->{env} // {} });
-	$ENV{ROMANCY_TEST_CONNINFO} = $l->{url} ? sprintf('postgres:///postgres?host=%s&port=%s&user=sc_%s', $node->host, $node->port, $role)
-		: sprintf('host=%s port=%s dbname=postgres user=sc_%s', $node->host, $node->port, $role);
+	sql("SELECT romancy.allow_http('sc_$role', '$url/*', private => true)") if $http;
+	next if $role eq 'sql';
 	$logs{$role} = $node->basedir . "/$role.log";
-	$procs{$role} = IPC::Run::start($l->{run}, '<', '/dev/null', '>', $logs{$role}, '2>', $logs{$role});
-	poll_until($node, "SELECT count(*) >= 11 FROM romancy.workflows WHERE owner = 'sc_$role' AND defined", "$role: the worker has defined its workflows")
+	$procs{$role} = sdk_start(sdk_url($node, "sc_$role"), $logs{$role}, sdk_command($role, 'scenarios'));
+	poll_until($node, "SELECT count(*) >= 12 FROM romancy.workflows WHERE owner = 'sc_$role' AND defined", "$role: the worker has defined its workflows")
 	  or diag(slurp_file($logs{$role}));
 }
 my %ids;
-for my $role ('sql', sort keys %languages)
+for my $role ('sql', @languages)
 {
 	for my $scenario (@scenarios)
 	{
-		$ids{$role}{$scenario} = as($role, "BEGIN; SELECT romancy.start_workflow('$scenario', '1') AS id \\gset\n" .
+		$ids{$role}{$scenario} = as($role, "BEGIN; SELECT romancy.start_workflow('$scenario', '" . ($scenario eq 'web' ? "\"$url\"" : 1) . "') AS id \\gset\n" .
 			($scenario eq 'messages' ? "SELECT romancy.send_to(:'id', 'go', '\"data\"') \\gset x_\n" : '') . "COMMIT; SELECT :'id'");
 	}
 }
 for my $scenario (@scenarios)
 {
-	for my $role ('sql', sort keys %languages)
+	for my $role ('sql', @languages)
 	{
 		my $id = $ids{$role}{$scenario};
 		poll_until($node, "SELECT status::text IN ('completed', 'failed', 'recurred', 'cancelled') FROM romancy.instances WHERE instance_id = '$id'", "$role: $scenario ends")
@@ -101,18 +76,16 @@ for my $scenario (@scenarios)
 		  sql("SELECT status, output, error->>'sqlstate', error->>'message' FROM romancy.instances WHERE instance_id = '$id'");
 	}
 	like($history{sql}{$scenario}, qr/^Workflow|\nWorkflow/, "$scenario has a history") unless $scenario eq 'generations';
-	is($history{$_}{$scenario}, $history{sql}{$scenario}, "$_: $scenario leaves the history of a handler") for sort keys %languages;
+	is($history{$_}{$scenario}, $history{sql}{$scenario}, "$_: $scenario leaves the history of a handler") for @languages;
 }
-for my $role (sort keys %languages)
+for my $role (@languages)
 {
 	my ($rc, $out, $error) = $node->psql('postgres', "SET SESSION AUTHORIZATION sc_$role; SELECT romancy.start_workflow('refused', '1') AS id \\gset\nCALL romancy.await_result(:'id', '90 s')");
 	like($error, qr/payload "output" is too large/, "$role: an output that the server does not take fails the instance");
 	is(as($role, "SELECT romancy.start_workflow('counted', '1') AS id \\gset\nCALL romancy.await_result(:'id', '90 s')"), '1', "$role: a transaction");
 	is(sql("SELECT count(*) FROM counted WHERE who = 'sc_$role'"), '1', "$role: is done once");
-	$procs{$role}->signal('TERM');
-	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-	while ($procs{$role}->pumpable && time < $deadline) { eval { $procs{$role}->pump_nb }; usleep(20_000); }
-	is($procs{$role}->pumpable ? 'runs' : $procs{$role}->finish ? 'ended' : 'died', 'ended', "$role: the worker stops when asked") or diag(slurp_file($logs{$role}));
+	is(sdk_stop($procs{$role}), 'ended', "$role: the worker stops when asked") or diag(slurp_file($logs{$role}));
 }
+$http->stop if $http;
 $node->stop('fast');
 done_testing();

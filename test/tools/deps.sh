@@ -104,7 +104,7 @@ deps_ensure() {
 	fi
 }
 
-# deps_node: Node.js, its driver pg and the compiler of TypeScript, for examples/workers and sdk/typescript, which only
+# deps_node: Node.js, its driver pg and the compiler of TypeScript, for sdk/typescript, which only
 # TAP tests run; sets and exports NODE_PATH. npm puts them into a cache that stays, outside of the tree.
 deps_node() {
 	if ! command -v node >/dev/null; then

@@ -1,10 +1,10 @@
 /** The application: definitions, client calls, and the worker. */
 import { setImmediate as macrotask } from "node:timers/promises";
 import pg from "pg";
-import { codeOf, fromDatabase, fromDocument, messageOf, NonDeterminism, RomancyError, Terminal, type ErrorDocument } from "./errors.js";
+import { codeOf, fromDatabase, fromDocument, isPassing, LeaseLost, messageOf, NonDeterminism, RomancyError, Terminal, type ErrorDocument } from "./errors.js";
 import { interval, type Duration, type Named } from "./flow.js";
 import type { Signature } from "./canvas.js";
-import { current, Run, type HistoryEvent, type Queryable, type WorkflowTask } from "./run.js";
+import { BrokenOff, current, currentTask, Run, type ActivityTask, type HistoryEvent, type Queryable, type WorkflowTask } from "./run.js";
 import { Worker, type WorkerOptions } from "./worker.js";
 
 export interface AppOptions {
@@ -245,10 +245,34 @@ export class App {
 
   // ------------------------------------------------------------ carrying out
 
-  async runActivity(task: { activity: string; input: unknown }): Promise<unknown> {
-    const activity = this.activities.get(task.activity);
-    if (!activity) throw new Terminal(`this worker has no activity "${task.activity}"`, { sqlstate: "RM001" });
-    return (await activity.code(task.input)) ?? null;
+  /** Runs an activity's task and says how it ended. tell: runs a statement and gives its row. */
+  async serveActivity(task: ActivityTask, tell: (sql: string, values: unknown[]) => Promise<any>): Promise<void> {
+    const beat = async (details: string | null) =>
+      (await tell("select romancy.heartbeat_activity($1::text, $2::jsonb) as state", [task.token, details])).state as string;
+    let failure: unknown;
+    try {
+      const activity = this.activities.get(task.activity);
+      if (!activity) throw new Terminal(`this worker has no activity "${task.activity}"`, { sqlstate: "RM001" });
+      const result = text(await currentTask.run({ task, beat }, () => activity.code(task.input)));
+      try {
+        await tell("select romancy.complete_activity($1::text, $2::jsonb)", [task.token, result]);
+        return;
+      } catch (error) {
+        failure = fromDatabase(error); // a result that is too large, say
+        if (isPassing(failure)) throw error;
+      }
+    } catch (error) {
+      if (failure !== undefined || error instanceof LeaseLost) throw error;
+      failure = error;
+    }
+    const detail = (failure as { detail?: unknown }).detail;
+    await tell("select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)", [
+      task.token,
+      messageOf(failure),
+      codeOf(failure),
+      detail === undefined ? null : text(detail),
+      failure instanceof Terminal || failure instanceof TypeError,
+    ]);
   }
 
   /** Runs a workflow's code as far as it comes and tells the server. */
@@ -274,6 +298,7 @@ export class App {
         await Promise.allSettled([...run.working]);
         await macrotask();
       }
+      if (run.broken) throw run.broken;
     } while (run.settle());
     if (state.ended) {
       this.kept.delete(task.instance_id);
@@ -364,7 +389,7 @@ export class App {
   /** A call that the server refuses (a payload that is too large, say) is the workflow's error. */
   private async refused(client: Queryable, run: Run, error: unknown): Promise<void> {
     const e = fromDatabase(error);
-    if (!(e instanceof RomancyError) || e.sqlstate === "RM009" || /^(40|53|55|57|58)/.test(e.sqlstate ?? "")) throw error;
+    if (isPassing(e)) throw error;
     run.records = [];
     return this.fail(client, run, e);
   }
@@ -383,10 +408,21 @@ export class App {
 
   /** Runs code in a transaction of its own; in a session of a test, in a part of the session's. */
   private async transact<T>(client: Queryable, code: (client: Queryable) => Promise<T>): Promise<T> {
-    const pooled = client === this.pool ? await this.connect() : undefined;
-    const target: Queryable = pooled ?? client;
     let broken: Error | undefined;
+    let pooled: pg.PoolClient | undefined;
+    // what the server did not refuse, and did not do: the run is broken off, and the code learns nothing of it
+    const target: Queryable = {
+      query: async (sql, values) => {
+        try {
+          return await (pooled ?? client).query(sql, values);
+        } catch (error) {
+          if (isPassing(fromDatabase(error))) broken = error as Error;
+          throw error;
+        }
+      },
+    };
     try {
+      if (client === this.pool) pooled = await this.connect().catch((error) => Promise.reject((broken = error as Error)));
       await target.query(pooled ? "begin" : "savepoint romancy_transaction");
       try {
         const result = await code(target);
@@ -397,9 +433,8 @@ export class App {
         throw error;
       }
     } catch (error) {
-      const e = fromDatabase(error);
-      if (!(e instanceof RomancyError)) broken = error as Error;
-      throw e;
+      if (broken) throw new BrokenOff(broken);
+      throw fromDatabase(error);
     } finally {
       pooled?.release(broken);
     }

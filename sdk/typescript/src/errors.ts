@@ -76,6 +76,11 @@ export function fromDatabase(error: unknown): unknown {
   return fromDocument(document);
 }
 
+/** Is this no fault of what was asked for: the connection is broken, the server busy, the lease lost? */
+export function isPassing(error: unknown): boolean {
+  return !(error instanceof RomancyError) || error.sqlstate === "RM009" || /^(40|53|55|57|58)/.test(error.sqlstate ?? "");
+}
+
 /** The error_code that the server is told: a SQLSTATE, or the error's name. */
 export function codeOf(error: unknown): string {
   const e = error as { sqlstate?: string; code?: string; name?: string };

@@ -1,8 +1,8 @@
 /** The calls of a workflow. Everything that waits gives a promise; await nothing else in a workflow. */
 import { randomUUID } from "node:crypto";
-import { fromDocument, type ErrorDocument } from "./errors.js";
+import { Cancelled, fromDocument, LeaseLost, type ErrorDocument } from "./errors.js";
 import type { Signature } from "./canvas.js";
-import { require, type HistoryEvent, type Queryable, type Run } from "./run.js";
+import { BrokenOff, canonical, currentTask, require, requireTask, type HistoryEvent, type Queryable, type Run } from "./run.js";
 
 const ACTIVITY = ["ActivityScheduled", "ActivityCompleted", "ActivityFailed"];
 const CHILD = ["ChildWorkflowScheduled", "ChildWorkflowCompleted", "ChildWorkflowFailed"];
@@ -140,9 +140,44 @@ export async function transaction<T>(name: string, code: (client: Queryable) => 
     const result = await work;
     run.records = [];
     return result;
+  } catch (error) {
+    if (!(error instanceof BrokenOff)) throw error;
+    run.broken = error.cause;
+    return new Promise<never>(() => undefined);
   } finally {
     run.working.delete(work);
   }
+}
+
+export interface HttpOptions extends ActivityOptions {
+  /** sent as JSON; none where it is not given */
+  body?: unknown;
+  /** with secrets as {{secret:name}} */
+  headers?: Record<string, string>;
+  /** of each attempt */
+  timeout?: Duration;
+}
+
+export interface HttpResponse<T = any> {
+  status: number;
+  headers: Record<string, string>;
+  body: T;
+}
+
+/** Has the server send an HTTP request, at least once with one Idempotency-Key. A status that is not 2xx is an ActivityError. */
+export function http<T = any>(method: string, url: string, options: HttpOptions = {}): Promise<HttpResponse<T>> {
+  const run = require("http()");
+  const step = options.activityId ?? run.stepId("http");
+  const { body, headers, retry } = options;
+  const timeout = options.timeout === undefined ? undefined : interval(options.timeout);
+  run.command("http", step, ACTIVITY, undefined, { method, url, body, headers, timeout, retry });
+  const held = run.steps.get(step)?.data?.input as Record<string, any> | undefined;
+  // (the server keeps a URL's host in its own spelling)
+  const path = url.slice(url.indexOf("://") + 3).replace(/^[^/]*\/?/, "");
+  const same = (a: unknown, b: unknown) => canonical(a) === canonical(b);
+  if (held && !(held.method === method.toUpperCase() && same(held.body, body) && same(held.headers, headers) && held.url.endsWith(path)))
+    run.differs(`the program asks for "${step}" as ${method} ${url}; history holds ${held.method} ${held.url}, or with another body or headers`);
+  return run.wait(step, (event) => run.value(event) as HttpResponse<T>);
 }
 
 /** A timer as a handle. */
@@ -371,6 +406,28 @@ export function raiseEvent(type: string, source: string, data?: unknown, options
   });
 }
 
+export interface SendOptions extends Omit<EventOptions, "instanceId"> {
+  destination?: string;
+  /** the next event of this key is sent after the one before */
+  orderingKey?: string;
+}
+
+/** A CloudEvent goes out, by the outbox, to a destination or to all that ask for its type. */
+export function sendEvent(type: string, source: string, data?: unknown, options: SendOptions = {}): void {
+  const run = require("sendEvent()");
+  run.command("send_event", run.stepId(`send_event_${type}`), ["EventSent"], undefined, {
+    type,
+    source,
+    data: data ?? null,
+    event_id: options.id,
+    subject: options.subject,
+    datacontenttype: options.datacontenttype,
+    extensions: options.extensions,
+    destination: options.destination,
+    ordering_key: options.orderingKey,
+  });
+}
+
 /** Starts another workflow, which is no child: it goes on by itself. Gives its id. */
 export function start<I>(
   target: string | Named<I, any>,
@@ -408,16 +465,36 @@ export function recur(input?: unknown): Promise<never> {
 }
 
 export function instanceId(): string {
-  return require("instanceId()").task.instance_id;
+  return (currentTask.getStore() ?? require("instanceId()")).task.instance_id;
+}
+
+/** In an activity: what identifies the step to others, the same on every attempt. */
+export function stepKey(): string {
+  return requireTask("stepKey()").task.step_key;
+}
+
+/**
+ * In an activity: renews the lease and keeps the details for the next attempt. Throws Cancelled when the
+ * result is not wanted any more, LeaseLost when another worker has the task.
+ */
+export async function heartbeat(details?: unknown): Promise<void> {
+  const state = await requireTask("heartbeat()").beat(details === undefined ? null : JSON.stringify(details));
+  if (state === "cancel_requested") throw new Cancelled("the instance of this activity is over", { sqlstate: "RM008" });
+  if (state === "lost") throw new LeaseLost("another worker has this activity now", { sqlstate: "RM009" });
+}
+
+/** In an activity: what an attempt before this one gave to heartbeat() last. */
+export function lastDetails<T = any>(): T | undefined {
+  return (requireTask("lastDetails()").task.last_details ?? undefined) as T | undefined;
 }
 
 export function workflowName(): string {
   return require("workflowName()").task.workflow;
 }
 
-/** How often a worker has taken this instance without giving it back, and this time. */
+/** In an activity, the number of this attempt. In a workflow: how often a worker has taken it without giving it back, and this time. */
 export function attempt(): number {
-  return require("attempt()").task.attempt ?? 1;
+  return (currentTask.getStore() ?? require("attempt()")).task.attempt ?? 1;
 }
 
 export function isReplaying(): boolean {

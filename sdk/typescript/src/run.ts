@@ -42,11 +42,31 @@ interface Waiter {
   settle: () => boolean;
 }
 
+/** Ends a run that is begun anew later; the workflow's code never sees it. */
+export class BrokenOff extends Error {
+  constructor(override readonly cause: Error) {
+    super(cause.message);
+  }
+}
+
 const LIFE_CYCLE = new Set(["CompensationExecuted", "CompensationFailed"]);
 const SCHEDULED = new Set(["ActivityScheduled", "TimerScheduled", "ReceiveScheduled", "ChildWorkflowScheduled"]);
 const FAILED = new Set(["ActivityFailed", "ChildWorkflowFailed", "MessageTimeout", "AwaitTimeout", "CallFailed"]);
 
 export const current = new AsyncLocalStorage<Run>();
+
+/** An activity's task, and how to renew its lease with details (JSON, or null) for the next attempt. */
+export interface ActivityTask {
+  token: string;
+  instance_id: string;
+  activity: string;
+  input: any;
+  attempt: number;
+  step_key: string;
+  last_details?: any;
+}
+
+export const currentTask = new AsyncLocalStorage<{ task: ActivityTask; beat: (details: string | null) => Promise<string> }>();
 
 /** A document with sorted keys: the server stores jsonb, which keeps no order. */
 export function canonical(value: unknown): string {
@@ -74,6 +94,9 @@ export class Run {
   /** runs code in a transaction of the worker's connection */
   transact: (<T>(code: (client: Queryable) => Promise<T>) => Promise<T>) | undefined;
 
+  /** why the run cannot go on: a transaction's connection has broken */
+  broken: unknown;
+
   constructor(public task: WorkflowTask) {
     this.absorb(task.history ?? []);
   }
@@ -96,7 +119,7 @@ export class Run {
     }
   }
 
-  private differs(what: string): never {
+  differs(what: string): never {
     throw new NonDeterminism(what, {
       sqlstate: "RM003",
       hint: "Run the former program, or guard the change with patched(); then call romancy.resume_workflow().",
@@ -221,6 +244,12 @@ export class Run {
     const timed = this.waiters.find((x) => x.timeout !== undefined);
     return timed ? { any: ids, id: timed.label, timeout: timed.timeout } : { any: ids };
   }
+}
+
+export function requireTask(what: string) {
+  const task = currentTask.getStore();
+  if (!task) throw new Error(`${what} can only be called from a running activity`);
+  return task;
 }
 
 export function require(what: string): Run {

@@ -4,7 +4,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type pg from "pg";
 import { errorOf, type App, type Instance } from "./app.js";
-import { codeOf, messageOf, Terminal } from "./errors.js";
 
 /** A transaction in which an app's workflows and activities run. */
 export class Session {
@@ -60,20 +59,21 @@ export class Session {
     const activities = await this.client.query("select to_jsonb(t) as task from romancy.fetch_activities($1::text, 'test', 100) t", [
       this.app.queue,
     ]);
-    for (const { task } of activities.rows) {
-      try {
-        const result = JSON.stringify(await this.app.runActivity(task));
-        await this.client.query("select romancy.complete_activity($1::text, $2::jsonb)", [task.token, result]);
-      } catch (error) {
-        await this.client.query("select romancy.fail_activity($1::text, $2::text, $3::text, null, $4::boolean)", [
-          task.token,
-          messageOf(error),
-          codeOf(error),
-          error instanceof Terminal || error instanceof TypeError,
-        ]);
-      }
-    }
+    for (const { task } of activities.rows) await this.app.serveActivity(task, (sql, values) => this.tell(sql, values));
     return workflows.rows.length + activities.rows.length;
+  }
+
+  /** Runs a statement; an error takes nothing else of the transaction back. */
+  private async tell(sql: string, values: unknown[]): Promise<any> {
+    await this.client.query("savepoint romancy_tell");
+    try {
+      const row = (await this.client.query(sql, values)).rows[0];
+      await this.client.query("release savepoint romancy_tell");
+      return row;
+    } catch (error) {
+      await this.client.query("rollback to savepoint romancy_tell");
+      throw error;
+    }
   }
 
   private async waitForRetry(): Promise<boolean> {

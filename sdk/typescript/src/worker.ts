@@ -3,8 +3,8 @@ import { hostname } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import type { App } from "./app.js";
-import { codeOf, messageOf, Terminal } from "./errors.js";
-import type { WorkflowTask } from "./run.js";
+import { fromDatabase, isPassing, messageOf } from "./errors.js";
+import type { ActivityTask, WorkflowTask } from "./run.js";
 
 export interface WorkerOptions {
   /** tasks at a time; default 10 */
@@ -13,12 +13,6 @@ export interface WorkerOptions {
   lease?: number;
   /** where warnings go; default console.error */
   log?: (message: string) => void;
-}
-
-interface ActivityTask {
-  token: string;
-  activity: string;
-  input: unknown;
 }
 
 /** Takes workflows and activities of an app's queue. */
@@ -31,6 +25,8 @@ export class Worker {
   private busy = new Set<Promise<void>>();
   private leases = new Map<string, string>();
   private polling = new Set<pg.PoolClient>();
+  /** workflows that it was given and does not have */
+  private unknown = new Set<string>();
   private wakeUp: (() => void) | undefined;
 
   constructor(
@@ -142,7 +138,7 @@ export class Worker {
   }
 
   private begin(kind: "activities" | "workflows", task: any): void {
-    const work = (kind === "activities" ? this.serveActivity(task) : this.serveWorkflow(task))
+    const work = (kind === "activities" ? this.serveActivity(task as ActivityTask) : this.serveWorkflow(task as WorkflowTask))
       .catch((error: unknown) => {
         if ((error as { code?: string }).code !== "RM009") this.log(messageOf(error));
       })
@@ -153,33 +149,45 @@ export class Worker {
     this.busy.add(work);
   }
 
+  /** Runs a statement that may be repeated; over a new connection where the one at hand has broken. */
+  private async tell(sql: string, values: unknown[]): Promise<any> {
+    for (const pause of [50, 500, 2000, 8000]) {
+      try {
+        return (await this.app.pool.query(sql, values)).rows[0];
+      } catch (error) {
+        const e = fromDatabase(error) as { sqlstate?: string };
+        if (!isPassing(e) || e.sqlstate === "RM009") throw error;
+        this.log(`connection: ${messageOf(error)}`);
+        await delay(pause * (0.5 + Math.random()));
+      }
+    }
+    return (await this.app.pool.query(sql, values)).rows[0];
+  }
+
   private async serveActivity(task: ActivityTask): Promise<void> {
     this.leases.set(task.token, "select romancy.heartbeat_activity($1::text, null, $2::interval)");
-    let result: string;
-    try {
-      result = JSON.stringify(await this.app.runActivity(task)) ?? "null";
-    } catch (error) {
-      const detail = (error as { detail?: unknown }).detail;
-      await this.app.pool.query("select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)", [
-        task.token,
-        messageOf(error),
-        codeOf(error),
-        detail === undefined ? null : JSON.stringify(detail),
-        error instanceof Terminal || error instanceof TypeError,
-      ]);
-      return;
-    }
-    await this.app.pool.query("select romancy.complete_activity($1::text, $2::jsonb)", [task.token, result]);
+    await this.app.serveActivity(task, (sql, values) => this.tell(sql, values));
   }
 
   private async serveWorkflow(task: WorkflowTask): Promise<void> {
     if (!this.app.workflows.has(task.workflow)) {
-      // another worker of the queue may know it: it gets the instance when the lease ends
-      this.log(`this worker has no workflow "${task.workflow}"`);
+      // another worker of the queue may know it: it can take the instance in a moment
+      if (!this.unknown.has(task.workflow)) this.log(`this worker has no workflow "${task.workflow}": it leaves that to others`);
+      this.unknown.add(task.workflow);
+      await this.tell("select romancy.extend_lease($1::text, $2::interval)", [task.token, `${200 + 800 * Math.random()} ms`]);
       return;
     }
     this.leases.set(task.token, "select romancy.extend_lease($1::text, $2::interval)");
-    await this.app.stepWorkflow(this.app.pool, task);
+    try {
+      await this.app.stepWorkflow(this.app.pool, task);
+    } catch (error) {
+      const e = fromDatabase(error) as { sqlstate?: string };
+      if (e.sqlstate === "RM009") throw error;
+      this.log(messageOf(error));
+      // the connection has broken: others can have it soon; had the server got what it was told, nothing happens
+      this.leases.delete(task.token);
+      await this.tell("select romancy.extend_lease($1::text, '500 ms'::interval)", [task.token]);
+    }
   }
 
   private async renew(): Promise<void> {

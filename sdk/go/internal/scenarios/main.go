@@ -111,6 +111,16 @@ func main() {
 		return "started", err
 	})
 
+	romancy.NewWorkflow(app, "web", func(w *romancy.W, url string) (any, error) {
+		r := romancy.Must(romancy.HTTP[any](w, romancy.Request{Method: "post", URL: url + "/status/201", Body: map[string]int{"a": 1},
+			Headers: map[string]string{"x-a": "b"}, Timeout: 30 * time.Second}))
+		w.SendEvent("shop.paid", "/shop", r.Body, romancy.SendOptions{OrderingKey: "o-1"})
+		if _, err := romancy.HTTP[any](w, romancy.Request{Method: "GET", URL: url + "/status/404"}); err == nil {
+			return nil, nil
+		}
+		return []any{r.Status, r.Body}, nil
+	})
+
 	romancy.NewWorkflow(app, "leaves", func(w *romancy.W, _ any) (any, error) {
 		w.Publish("news", 1)
 		w.SetValue("left", true)

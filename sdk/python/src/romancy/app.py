@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import uuid
 from typing import Any, Callable, Iterator, List, Optional, Tuple
@@ -10,9 +11,11 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple
 import psycopg
 
 from . import flow
-from .errors import NonDeterminism, RomancyError, Suspended, Terminal, code_of, from_database, message_of
-from .run import Run, Wait, current
+from .errors import LeaseLost, NonDeterminism, RomancyError, Suspended, Terminal, code_of, from_database, message_of
+from .run import Run, Task, Wait, current, current_task
 from .values import Signature, dumps, interval, plain
+
+log = logging.getLogger("romancy")
 
 Json = Any
 
@@ -227,19 +230,54 @@ class App:
 
     # ------------------------------------------------------------ carrying out
 
-    def run_activity(self, task: dict) -> Json:
-        """Runs the function of an activity's task and gives its result."""
+    def run_activity(self, task: dict, beat: Callable[[str], str]) -> Json:
+        """Runs the function of an activity's task and gives its result. beat: renews its lease with details, as JSON."""
         activity = self.activities.get(task["activity"])
         if activity is None:
             raise Terminal('this worker has no activity "%s"' % task["activity"], "RM001")
-        result = activity.function(**activity.signature.unpack(task["input"]))
-        if inspect.isawaitable(result):
-            import asyncio
+        token = current_task.set(Task(task, beat))
+        try:
+            result = activity.function(**activity.signature.unpack(task["input"]))
+            if inspect.isawaitable(result):
+                import asyncio
 
-            async def wait() -> Any:
-                return await result
-            result = asyncio.run(wait())
-        return plain(result)
+                async def wait() -> Any:
+                    return await result
+                result = asyncio.run(wait())
+            return plain(result)
+        finally:
+            current_task.reset(token)
+
+    def serve_activity(self, task: dict, tell: Callable[[str, Any], Any]) -> None:
+        """Runs an activity's task and says how it ended. tell: runs a statement and gives its row.
+
+        Raises psycopg's errors of the connection, and LeaseLost.
+        """
+        token = task["token"]
+
+        def beat(details: str) -> str:
+            return tell("select romancy.heartbeat_activity(%s::text, %s::jsonb)", (token, None if details == "null" else details))[0]
+
+        failure: Exception
+        try:
+            result = dumps(self.run_activity(task, beat))
+        except LeaseLost:
+            raise
+        except Exception as error:
+            log.info("activity %s failed", task["activity"], exc_info=True)
+            failure = error
+        else:
+            try:
+                tell("select romancy.complete_activity(%s::text, %s::jsonb)", (token, result))
+                return
+            except psycopg.Error as error:
+                if not is_refusal(error):
+                    raise
+                failure = from_database(error)  # a result that is too large, say
+        detail = getattr(failure, "detail", None)
+        tell("select romancy.fail_activity(%s::text, %s::text, %s::text, %s::jsonb, %s::boolean)",
+             (token, message_of(failure), code_of(failure), None if detail is None else dumps(detail),
+              isinstance(failure, (Terminal, TypeError))))
 
 
 class Parked:
@@ -342,13 +380,12 @@ def send(conn: Any, run: Run, wait_for: Optional[dict]) -> None:
     run.records, run.commands = [], []
 
 
-def execute(conn: Any, sql: str, args: Any) -> None:
-    """Runs a statement; in a transaction of the caller's an error takes nothing else back."""
+def execute(conn: Any, sql: str, args: Any) -> Any:
+    """Runs a statement and gives its row; in a transaction of the caller's an error takes nothing else back."""
     if conn.autocommit:
-        conn.execute(sql, args)
-    else:
-        with conn.transaction():
-            conn.execute(sql, args)
+        return conn.execute(sql, args).fetchone()
+    with conn.transaction():
+        return conn.execute(sql, args).fetchone()
 
 
 def finish(conn: Any, run: Run, sql: str, *args: Any) -> None:

@@ -7,8 +7,8 @@ import random as random_module
 import uuid as uuid_module
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
-from .errors import TimeoutError, from_document
-from .run import Event, Run, require
+from .errors import Cancelled, LeaseLost, TimeoutError, from_document
+from .run import Event, Run, current_task, require, require_task
 from .values import dumps, interval, plain
 
 ACTIVITY = ("ActivityCompleted", "ActivityFailed")
@@ -101,6 +101,27 @@ def _workflow(target: Any, args: tuple, kwargs: dict) -> Tuple[str, Any, Callabl
     if isinstance(target, str):
         return target, plain(args[0]) if args else None, lambda v: v
     return target.name, target.signature.pack(args, kwargs), target.signature.result
+
+
+def http(method: str, url: str, body: Any = None, headers: Optional[dict] = None, timeout: Any = None,
+         activity_id: Optional[str] = None, retry: Optional[dict] = None) -> Any:
+    """Has the server send an HTTP request, at least once with one Idempotency-Key; gives {"status", "headers", "body"}.
+
+    body: sent as JSON (None: none). timeout: of each attempt. A status that is not 2xx raises ActivityError.
+    """
+    run = require("http()")
+    step = activity_id or run.step_id("http")
+    event = run.command("http", step, ACTIVITY, method=method, url=url, body=plain(body), headers=headers,
+                        timeout=interval(timeout), retry=retry)
+    held = event.data.get("input") if event is not None else None
+    if held is not None:
+        # (the server keeps a URL's host in its own spelling)
+        path = url.split("://", 1)[-1].partition("/")[2]
+        if (held.get("method"), held.get("body"), held.get("headers")) != (method.upper(), plain(body), headers) \
+                or not held.get("url", "").endswith(path):
+            run.differs('the program asks for "%s" as %s %s; history holds %s %s, or with another body or headers'
+                        % (step, method, url, held.get("method"), held.get("url")))
+    return blocking(run, step, value_of(lambda v: v))
 
 
 def spawn_timer(duration: Any) -> Handle:
@@ -325,6 +346,16 @@ def raise_event(type: str, source: str, data: Any = None, *, id: Optional[str] =
                 instance_id=None if instance_id is None else str(instance_id))
 
 
+def send_event(type: str, source: str, data: Any = None, *, id: Optional[str] = None, subject: Optional[str] = None,  # noqa: A002
+               datacontenttype: Optional[str] = None, extensions: Optional[dict] = None, destination: Optional[str] = None,
+               ordering_key: Optional[str] = None) -> None:
+    """A CloudEvent goes out, by the outbox, to a destination or to all that ask for its type."""
+    run = require("send_event()")
+    run.command("send_event", run.step_id("send_event_" + type), ("EventSent",), type=type, source=source, data=plain(data),
+                event_id=id, subject=subject, datacontenttype=datacontenttype, extensions=extensions,
+                destination=destination, ordering_key=ordering_key)
+
+
 def start(target: Any, *args: Any, key: Optional[str] = None, priority: Optional[int] = None, labels: Optional[dict] = None,
           version: Optional[int] = None, execution_timeout: Any = None, **kwargs: Any) -> Any:
     """Starts another workflow, which is no child: it goes on by itself. Gives its id."""
@@ -370,12 +401,35 @@ def workflow_name() -> str:
 
 
 def attempt() -> int:
-    """How often a worker has taken this instance without giving it back, and this time."""
-    return require("attempt()").task.get("attempt", 1)
+    """In an activity, the number of this attempt. In a workflow: how often a worker has taken this instance without
+    giving it back, and this time."""
+    task = current_task.get()
+    return (task or require("attempt()")).task.get("attempt", 1)
 
 
 def instance_id() -> uuid_module.UUID:
-    return uuid_module.UUID(require("instance_id()").task["instance_id"])
+    task = current_task.get()
+    return uuid_module.UUID((task or require("instance_id()")).task["instance_id"])
+
+
+def step_key() -> str:
+    """In an activity: what identifies the step to others, the same on every attempt."""
+    return require_task("step_key()").task["step_key"]
+
+
+def heartbeat(details: Any = None) -> None:
+    """In an activity: renews the lease and keeps the details for the next attempt. Raises Cancelled when the
+    result is not wanted any more, LeaseLost when another worker has the task."""
+    state = require_task("heartbeat()").beat(dumps(details))
+    if state == "cancel_requested":
+        raise Cancelled("the instance of this activity is over", "RM008")
+    if state == "lost":
+        raise LeaseLost("another worker has this activity now", "RM009")
+
+
+def last_details() -> Any:
+    """In an activity: what an attempt before this one gave to heartbeat() last."""
+    return require_task("last_details()").task.get("last_details")
 
 
 def is_replaying() -> bool:

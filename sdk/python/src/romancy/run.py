@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextvars
 import json
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .errors import NonDeterminism, Suspended, from_document
 
@@ -146,6 +146,23 @@ class Run:
             if event is not None and event.kind in SCHEDULED:
                 return None
         return event
+
+
+class Task:
+    """An activity that runs here: what its code may want besides its input."""
+
+    def __init__(self, task: dict, beat: Callable[[str], str]):
+        self.task, self.beat = task, beat
+
+
+current_task: "contextvars.ContextVar[Optional[Task]]" = contextvars.ContextVar("romancy_task", default=None)
+
+
+def require_task(what: str) -> Task:
+    task = current_task.get()
+    if task is None:
+        raise RuntimeError("%s can only be called from a running activity" % what)
+    return task
 
 
 def require(what: str) -> Run:

@@ -14,9 +14,8 @@ from typing import Any, Iterator, Optional
 
 import psycopg
 
-from .app import App, Instance, step_workflow
-from .errors import Terminal, code_of, from_database, from_document, message_of
-from .values import dumps
+from .app import App, Instance, execute, step_workflow
+from .errors import from_database, from_document
 
 
 class Session:
@@ -67,18 +66,9 @@ class Session:
             n += 1
         for row in self.conn.execute("select to_jsonb(t) from romancy.fetch_activities(%s::text, 'test', 100) t",
                                      (self.app.queue,)).fetchall():
-            self.serve_activity(row[0])
+            self.app.serve_activity(row[0], lambda sql, args: execute(self.conn, sql, args))
             n += 1
         return n
-
-    def serve_activity(self, task: dict) -> None:
-        try:
-            result = dumps(self.app.run_activity(task))
-        except Exception as error:
-            self.conn.execute("select romancy.fail_activity(%s::text, %s::text, %s::text, null, %s::boolean)",
-                              (task["token"], message_of(error), code_of(error), isinstance(error, (Terminal, TypeError))))
-            return
-        self.conn.execute("select romancy.complete_activity(%s::text, %s::jsonb)", (task["token"], result))
 
     def status(self, instance: Instance) -> str:
         return self.conn.execute("select status::text from romancy.instances where instance_id = %s::uuid",

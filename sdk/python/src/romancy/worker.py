@@ -16,8 +16,6 @@ from typing import Any, Dict
 import psycopg
 
 from .app import App, Parked, step_workflow
-from .errors import Terminal, code_of, message_of
-from .values import dumps
 
 log = logging.getLogger("romancy")
 
@@ -58,6 +56,7 @@ class Worker:
         self.lock = threading.Lock()
         self.parked: "collections.OrderedDict[str, Parked]" = collections.OrderedDict()
         self.polling: list = []
+        self.unknown: set = set()                 # workflows that it was given and does not have
 
     # ------------------------------------------------------------ life
 
@@ -142,8 +141,9 @@ class Worker:
         try:
             serve(task)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            log.warning("connection: %s", error)  # its lease ends, and another takes it
+            log.warning("connection: %s", error)
             self.conns.drop()
+            self.give_back(task)
         except Exception as error:
             if getattr(error, "sqlstate", None) != "RM009":
                 log.exception("a task could not be served")
@@ -152,6 +152,28 @@ class Worker:
                 self.leases.pop(task["token"], None)
             self.places.release()
 
+    def give_back(self, task: dict) -> None:
+        """Lets others have a workflow whose connection has broken soon; had the server got what it was told, nothing happens."""
+        if "workflow" not in task:
+            return
+        with self.lock:
+            self.leases.pop(task["token"], None)
+        try:
+            self.tell("select romancy.extend_lease(%s::text, '500 ms'::interval)", (task["token"],))
+        except Exception as error:
+            log.debug("a workflow could not be given back: %s", error)
+
+    def tell(self, sql: str, args: Any) -> Any:
+        """Runs a statement that may be repeated, and gives its row; over a new connection where the one at hand has broken."""
+        for pause in (0.05, 0.5, 2.0, 8.0):
+            try:
+                return self.conns.get().execute(sql, args).fetchone()
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                log.warning("connection: %s", error)
+                self.conns.drop()
+                time.sleep(pause * random.uniform(0.5, 1.5))
+        return self.conns.get().execute(sql, args).fetchone()
+
     def keep(self, token: str, sql: str) -> None:
         with self.lock:
             self.leases[token] = sql
@@ -159,24 +181,17 @@ class Worker:
     # ------------------------------------------------------------ serving
 
     def serve_activity(self, task: dict) -> None:
-        token = task["token"]
-        self.keep(token, "select romancy.heartbeat_activity(%s::text, null, %s::interval)")
-        try:
-            result = dumps(self.app.run_activity(task))
-        except Exception as error:
-            log.info("activity %s failed", task["activity"], exc_info=True)
-            detail = getattr(error, "detail", None)
-            self.conns.get().execute(
-                "select romancy.fail_activity(%s::text, %s::text, %s::text, %s::jsonb, %s::boolean)",
-                (token, message_of(error), code_of(error), None if detail is None else dumps(detail),
-                 isinstance(error, (Terminal, TypeError))))
-            return
-        self.conns.get().execute("select romancy.complete_activity(%s::text, %s::jsonb)", (token, result))
+        self.keep(task["token"], "select romancy.heartbeat_activity(%s::text, null, %s::interval)")
+        self.app.serve_activity(task, self.tell)
 
     def serve_workflow(self, task: dict) -> None:
         if task["workflow"] not in self.app.workflows:
-            # another worker of the queue may know it: it gets the instance when the lease ends
-            log.warning('this worker has no workflow "%s"', task["workflow"])
+            # another worker of the queue may know it: it can take the instance in a moment
+            if task["workflow"] not in self.unknown:
+                self.unknown.add(task["workflow"])
+                log.warning('this worker has no workflow "%s": it leaves that to others', task["workflow"])
+            self.conns.get().execute("select romancy.extend_lease(%s::text, %s::interval)",
+                                     (task["token"], "%f s" % random.uniform(0.2, 1.0)))
             return
         self.keep(task["token"], "select romancy.extend_lease(%s::text, %s::interval)")
         with self.lock:
@@ -195,6 +210,8 @@ class Worker:
             with self.lock:
                 leases = list(self.leases.items())
             for token, sql in leases:
+                if token not in self.leases:
+                    continue
                 try:
                     self.conns.get().execute(sql, (token, "%f s" % self.lease))
                 except psycopg.Error as error:

@@ -1,0 +1,74 @@
+// The activities, or the workflow, of tests of workers: worker activities|workflows QUEUE, for ROMANCY_TEST_CONNINFO.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"romancy"
+)
+
+type job struct {
+	N     int  `json:"n"`
+	Fail  int  `json:"fail,omitempty"`
+	Never bool `json:"never,omitempty"`
+}
+
+type guest struct {
+	Name  string
+	Upper bool
+}
+
+func main() {
+	ctx := context.Background()
+	app, err := romancy.New(ctx, os.Getenv("ROMANCY_TEST_CONNINFO"), romancy.Options{Queue: os.Args[2]})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer app.Close()
+	if os.Args[1] == "activities" {
+		romancy.NewActivity(app, "upper", func(_ context.Context, text string) (string, error) {
+			// (the one letter whose upper case has two)
+			return strings.ReplaceAll(strings.ToUpper(text), "\u0149", "\u02bcN"), nil
+		}, romancy.Retry(map[string]any{"max_attempts": 1}))
+		romancy.NewActivity(app, "work", func(ctx context.Context, j job) (map[string]int, error) {
+			time.Sleep(20 * time.Millisecond)
+			attempt := romancy.InfoOf(ctx).Attempt
+			if j.Fail >= attempt {
+				return nil, fmt.Errorf("bad luck with %d", j.N)
+			}
+			if j.Never {
+				return nil, romancy.Fail("NonRetryable", "this one never works")
+			}
+			return map[string]int{"n": j.N, "attempt": attempt}, nil
+		}, romancy.Retry(map[string]any{"initial_interval": "20ms", "max_attempts": 3}))
+		romancy.NewActivity(app, "careful", func(ctx context.Context, _ any) (map[string]any, error) {
+			info := romancy.InfoOf(ctx)
+			if err := info.Heartbeat(map[string]int{"begun": info.Attempt}); err != nil {
+				return nil, err
+			}
+			if string(info.LastDetails) == "null" {
+				return nil, fmt.Errorf("begun, not done")
+			}
+			result := map[string]any{"key": info.StepKey[strings.LastIndex(info.StepKey, "/")+1:], "same": strings.Contains(info.StepKey, info.InstanceID)}
+			return result, json.Unmarshal(info.LastDetails, &result)
+		}, romancy.Retry(map[string]any{"initial_interval": "20ms"}))
+	} else {
+		romancy.NewWorkflow(app, "greet", func(w *romancy.W, g guest) (map[string]string, error) {
+			text := "Hello, " + g.Name
+			w.Sleep(100 * time.Millisecond)
+			if g.Upper {
+				text = romancy.Must(romancy.Call[string](w, "upper", text))
+			}
+			return map[string]string{"text": text}, nil
+		})
+	}
+	if err = app.Run(ctx, romancy.WorkerOptions{}); err != nil {
+		log.Fatal(err)
+	}
+}

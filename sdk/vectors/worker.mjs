@@ -1,0 +1,39 @@
+/** The activities, or the workflow, of tests of workers: worker.mjs LIBRARY activities|workflows QUEUE, for ROMANCY_TEST_CONNINFO. */
+import { setTimeout as delay } from "node:timers/promises";
+
+const [library, kind, queue] = process.argv.slice(2);
+const { App, activity, attempt, heartbeat, instanceId, lastDetails, sleep, stepKey, Terminal } = await import(library);
+const app = new App({ connectionString: process.env.ROMANCY_TEST_CONNINFO, queue });
+
+if (kind === "activities") {
+  app.activity("upper", (text) => text.toUpperCase(), { retry: { max_attempts: 1 } });
+  app.activity(
+    "work",
+    async (i) => {
+      await delay(20);
+      if (i.fail >= attempt()) throw new Error(`bad luck with ${i.n}`);
+      if (i.never) throw new Terminal("this one never works", { code: "NonRetryable" });
+      return { n: i.n, attempt: attempt() };
+    },
+    { retry: { initial_interval: "20ms", max_attempts: 3 } },
+  );
+  app.activity(
+    "careful",
+    async () => {
+      const before = lastDetails();
+      await heartbeat({ begun: attempt() });
+      if (before === undefined) throw new Error("begun, not done");
+      return { ...before, key: stepKey().split("/").at(-1), same: stepKey().includes(instanceId()) };
+    },
+    { retry: { initial_interval: "20ms" } },
+  );
+} else {
+  app.workflow("greet", async (i) => {
+    const text = `Hello, ${i.name}`;
+    await sleep(100);
+    return { text: i.upper ? await activity("upper", text) : text };
+  });
+}
+
+await app.run();
+await app.end();
