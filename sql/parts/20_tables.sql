@@ -13,7 +13,7 @@ COMMENT ON TYPE romancy.t_status IS 'Status of a workflow instance; the last fou
 CREATE FUNCTION romancy.t_status_name(status romancy.t_status)
 RETURNS text LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_status_name';
 REVOKE ALL ON FUNCTION romancy.t_status_name(romancy.t_status) FROM PUBLIC;
-COMMENT ON FUNCTION romancy.t_status_name(romancy.t_status) IS 'The name of a status; for an index, and for view instances';
+COMMENT ON FUNCTION romancy.t_status_name(romancy.t_status) IS 'Internal: the name of a status; for an index, and for view instances';
 
 /* kind: RomEventType in src/instances/history.h */
 CREATE TYPE romancy.t_event AS (
@@ -25,20 +25,20 @@ COMMENT ON TYPE romancy.t_event IS 'One history event; romancy.get_history shows
 CREATE TYPE romancy.t_events;
 CREATE FUNCTION romancy.t_events_in(cstring) RETURNS romancy.t_events
 LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_t_events_in';
-COMMENT ON FUNCTION romancy.t_events_in(cstring) IS 'Input function of romancy.t_events';
+COMMENT ON FUNCTION romancy.t_events_in(cstring) IS 'Internal: input function of romancy.t_events';
 CREATE FUNCTION romancy.t_events_out(romancy.t_events) RETURNS cstring
 LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_t_events_out';
-COMMENT ON FUNCTION romancy.t_events_out(romancy.t_events) IS 'Output function of romancy.t_events';
+COMMENT ON FUNCTION romancy.t_events_out(romancy.t_events) IS 'Internal: output function of romancy.t_events';
 CREATE TYPE romancy.t_events (
 	INPUT = romancy.t_events_in, OUTPUT = romancy.t_events_out,
 	INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
 COMMENT ON TYPE romancy.t_events IS 'The events of a turn, packed';
-CREATE FUNCTION romancy.events_pack(events romancy.t_event[]) RETURNS romancy.t_events
+CREATE FUNCTION romancy.t_events_pack(events romancy.t_event[]) RETURNS romancy.t_events
 LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_events_pack';
-COMMENT ON FUNCTION romancy.events_pack(romancy.t_event[]) IS 'Events in the form in which they are stored';
-CREATE FUNCTION romancy.events_unpack(events romancy.t_events) RETURNS romancy.t_event[]
+COMMENT ON FUNCTION romancy.t_events_pack(romancy.t_event[]) IS 'Internal: events in the form in which they are stored';
+CREATE FUNCTION romancy.t_events_unpack(events romancy.t_events) RETURNS romancy.t_event[]
 LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_events_unpack';
-COMMENT ON FUNCTION romancy.events_unpack(romancy.t_events) IS 'The events that a stored value holds';
+COMMENT ON FUNCTION romancy.t_events_unpack(romancy.t_events) IS 'Internal: the events that a stored value holds';
 
 /* Which cluster and database the rows below belong to: a copy runs nothing until adopted. */
 CREATE TABLE romancy.t_control (

@@ -1,25 +1,25 @@
 /* Section 2 of the API: starting, finding and steering instances. */
 
 /* Rights to see and change instances; used by the views and by the engine's queries. */
-CREATE FUNCTION romancy.shown_status(instance_id uuid, status romancy.t_status)
+CREATE FUNCTION romancy.t_shown_status(instance_id uuid, status romancy.t_status)
 RETURNS text LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'romancy_shown_status';
-REVOKE ALL ON FUNCTION romancy.shown_status(uuid, romancy.t_status) FROM PUBLIC;
-COMMENT ON FUNCTION romancy.shown_status(uuid, romancy.t_status) IS 'The status of an instance, running while a turn of it is under way';
+REVOKE ALL ON FUNCTION romancy.t_shown_status(uuid, romancy.t_status) FROM PUBLIC;
+COMMENT ON FUNCTION romancy.t_shown_status(uuid, romancy.t_status) IS 'Internal: the status of an instance, running while a turn of it is under way';
 
-CREATE FUNCTION romancy.may_read(owner text)
+CREATE FUNCTION romancy.t_may_read(owner text)
 RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10 AS 'MODULE_PATHNAME', 'romancy_may_read';
-REVOKE ALL ON FUNCTION romancy.may_read(text) FROM PUBLIC;
-COMMENT ON FUNCTION romancy.may_read(text) IS 'May the current user see what belongs to this role';
+REVOKE ALL ON FUNCTION romancy.t_may_read(text) FROM PUBLIC;
+COMMENT ON FUNCTION romancy.t_may_read(text) IS 'Internal: may the current user see what belongs to this role';
 
-CREATE FUNCTION romancy.may_access(owner text, role oid, steer boolean)
+CREATE FUNCTION romancy.t_may_access(owner text, role oid, steer boolean)
 RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10 AS 'MODULE_PATHNAME', 'romancy_may_access';
-REVOKE ALL ON FUNCTION romancy.may_access(text, oid, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION romancy.may_access(text, oid, boolean) IS 'Internal: may that role see, or steer, what belongs to the owner';
+REVOKE ALL ON FUNCTION romancy.t_may_access(text, oid, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION romancy.t_may_access(text, oid, boolean) IS 'Internal: may that role see, or steer, what belongs to the owner';
 
-CREATE FUNCTION romancy.monitor()
+CREATE FUNCTION romancy.t_monitor()
 RETURNS boolean LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_monitor';
-REVOKE ALL ON FUNCTION romancy.monitor() FROM PUBLIC;
-COMMENT ON FUNCTION romancy.monitor() IS 'A role that may execute this sees the instances of all roles; see romancy.grant_usage';
+REVOKE ALL ON FUNCTION romancy.t_monitor() FROM PUBLIC;
+COMMENT ON FUNCTION romancy.t_monitor() IS 'Internal: a role that may execute this sees the instances of all roles; see romancy.grant_usage';
 
 CREATE FUNCTION romancy.start_workflow(
 	name text,

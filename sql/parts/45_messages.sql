@@ -157,7 +157,7 @@ CREATE VIEW romancy.channels WITH (security_barrier) AS
 		SELECT s.namespace, s.channel, s.mailbox, s.mode,
 			s.spawned > 0 OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = s.channel AS waiting
 		FROM romancy.t_subscription s JOIN romancy.t_instance i USING (instance_id)
-		WHERE romancy.may_read(i.owner) AND s.mode <> 'kept'),
+		WHERE romancy.t_may_read(i.owner) AND s.mode <> 'kept'),
 	subscribers AS (
 		SELECT r.namespace, r.channel, min(r.mode) FILTER (WHERE r.mode <> 'direct') AS mode,
 			count(*) AS subscribers, count(*) FILTER (WHERE r.waiting) AS waiting
@@ -167,16 +167,16 @@ CREATE VIEW romancy.channels WITH (security_barrier) AS
 		FROM (
 			SELECT m.namespace, m.channel, m.published_at FROM romancy.t_message m
 			WHERE m.kind = 'o' AND ((m.namespace, m.channel) IN (SELECT r.namespace, r.channel FROM readable r)
-				OR has_function_privilege('romancy.monitor()', 'EXECUTE'))
+				OR has_function_privilege('romancy.t_monitor()', 'EXECUTE'))
 			UNION ALL
 			-- the receiver is the first of its generations, or the last
 			SELECT m.namespace, m.channel, m.published_at
 			FROM romancy.t_message m JOIN romancy.t_instance i ON i.instance_id = m.mailbox
-			WHERE m.kind = 'd' AND i.status <> 'recurred' AND romancy.may_read(i.owner)
+			WHERE m.kind = 'd' AND i.status <> 'recurred' AND romancy.t_may_read(i.owner)
 			UNION ALL
 			SELECT m.namespace, m.channel, m.published_at
 			FROM romancy.t_message m JOIN romancy.t_instance i ON i.mailbox = m.mailbox
-			WHERE m.kind = 'd' AND i.status <> 'recurred' AND romancy.may_read(i.owner)
+			WHERE m.kind = 'd' AND i.status <> 'recurred' AND romancy.t_may_read(i.owner)
 			UNION ALL
 			SELECT m.namespace, d.channel, m.published_at
 			FROM romancy.t_delivery d JOIN romancy.t_message m ON m.id = d.message_id

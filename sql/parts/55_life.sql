@@ -41,10 +41,10 @@ CREATE VIEW romancy.versions WITH (security_barrier) AS
 		SELECT def_id, count(*) AS live, count(*) FILTER (WHERE status = 'paused') AS paused,
 			min(created_at) AS oldest
 		FROM romancy.t_instance
-		WHERE wake_at IS NOT NULL AND romancy.may_read(owner)
+		WHERE wake_at IS NOT NULL AND romancy.t_may_read(owner)
 		GROUP BY def_id) i USING (def_id)
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = w.namespace
-	WHERE i.def_id IS NOT NULL OR romancy.may_read(w.owner);
+	WHERE i.def_id IS NOT NULL OR romancy.t_may_read(w.owner);
 COMMENT ON VIEW romancy.versions IS 'Versions of workflows, and how many live and paused instances each still has';
 COMMENT ON COLUMN romancy.versions.namespace IS 'The namespace that the name belongs to';
 COMMENT ON COLUMN romancy.versions.workflow IS 'Name of the workflow';

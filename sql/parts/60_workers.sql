@@ -19,7 +19,7 @@ CREATE FUNCTION romancy.t_workers(
 	OUT turns bigint, OUT started_at timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'romancy_workers' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION romancy.t_workers() IS 'For view workers';
+COMMENT ON FUNCTION romancy.t_workers() IS 'Internal: for view workers';
 REVOKE ALL ON FUNCTION romancy.t_workers() FROM PUBLIC;
 
 CREATE VIEW romancy.workers WITH (security_barrier) AS
@@ -45,7 +45,7 @@ CREATE FUNCTION romancy.t_sweeps(
 	OUT errors bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'romancy_sweeps' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION romancy.t_sweeps() IS 'For view sweeps';
+COMMENT ON FUNCTION romancy.t_sweeps() IS 'Internal: for view sweeps';
 REVOKE ALL ON FUNCTION romancy.t_sweeps() FROM PUBLIC;
 
 CREATE VIEW romancy.sweeps WITH (security_barrier) AS
@@ -79,6 +79,6 @@ REVOKE ALL ON FUNCTION romancy.adopt_database() FROM PUBLIC;
 /* The workers hear of the extension when this script commits. */
 CREATE FUNCTION romancy.t_announce() RETURNS void
 AS 'MODULE_PATHNAME', 'romancy_announce' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION romancy.t_announce() IS 'Tells the workers that the extension is there';
+COMMENT ON FUNCTION romancy.t_announce() IS 'Internal: tells the workers that the extension is there';
 REVOKE ALL ON FUNCTION romancy.t_announce() FROM PUBLIC;
 SELECT romancy.t_announce();

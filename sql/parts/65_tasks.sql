@@ -139,12 +139,12 @@ COMMENT ON FUNCTION romancy.resume_queue(text) IS 'Take back romancy.pause_queue
 CREATE FUNCTION romancy.t_running(OUT id uuid, OUT instance_id uuid, OUT pid int, OUT step text, OUT since timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'romancy_running' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 5;
-COMMENT ON FUNCTION romancy.t_running() IS 'For views waiting and activity_tasks';
+COMMENT ON FUNCTION romancy.t_running() IS 'Internal: for views waiting and activity_tasks';
 REVOKE ALL ON FUNCTION romancy.t_running() FROM PUBLIC;
 
 CREATE FUNCTION romancy.t_in_turn()
 RETURNS uuid[] LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'romancy_in_turn';
-COMMENT ON FUNCTION romancy.t_in_turn() IS 'For view instances: those that run a turn now';
+COMMENT ON FUNCTION romancy.t_in_turn() IS 'Internal: for view instances: those that run a turn now';
 REVOKE ALL ON FUNCTION romancy.t_in_turn() FROM PUBLIC;
 
 CREATE FUNCTION romancy.t_pollers(
@@ -152,7 +152,7 @@ CREATE FUNCTION romancy.t_pollers(
 	OUT since timestamptz, OUT last_poll timestamptz, OUT polls bigint, OUT tasks bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'romancy_pollers' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 20;
-COMMENT ON FUNCTION romancy.t_pollers() IS 'For views pollers and queues';
+COMMENT ON FUNCTION romancy.t_pollers() IS 'Internal: for views pollers and queues';
 REVOKE ALL ON FUNCTION romancy.t_pollers() FROM PUBLIC;
 
 CREATE VIEW romancy.pollers WITH (security_barrier) AS
@@ -185,7 +185,7 @@ CREATE VIEW romancy.activity_tasks WITH (security_barrier) AS
 	LEFT JOIN romancy.t_running() r ON r.id = t.task_id
 	LEFT JOIN romancy.t_workflow w ON w.def_id = t.def_id
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = w.namespace
-	WHERE t.kind <> 2 AND romancy.may_read(t.owner);
+	WHERE t.kind <> 2 AND romancy.t_may_read(t.owner);
 COMMENT ON VIEW romancy.activity_tasks IS 'Activities that wait for, are with, or were given up by workers';
 COMMENT ON COLUMN romancy.activity_tasks.task_id IS 'The task';
 COMMENT ON COLUMN romancy.activity_tasks.instance_id IS 'The instance whose step it is';
@@ -221,9 +221,9 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 			count(*) FILTER (WHERE t.state IN (2, 5)) AS waiting,
 			count(*) FILTER (WHERE t.state = 3) AS dead,
 			min(t.created_at) FILTER (WHERE t.state = 0) AS oldest_ready
-		FROM romancy.t_task t WHERE t.queue <> '' AND romancy.may_read(t.owner)
+		FROM romancy.t_task t WHERE t.queue <> '' AND romancy.t_may_read(t.owner)
 		GROUP BY 1) c ON c.queue = q.name
-	FULL JOIN (SELECT u.queue, count(*) AS definitions, pg_catalog.bool_or(romancy.may_read(u.owner)) AS mine
+	FULL JOIN (SELECT u.queue, count(*) AS definitions, pg_catalog.bool_or(romancy.t_may_read(u.owner)) AS mine
 		FROM (SELECT a.namespace || '/' || a.queue AS queue, a.owner FROM romancy.t_activity a WHERE a.queue IS NOT NULL
 			UNION ALL SELECT w.namespace || '/' || w.queue, w.owner FROM romancy.t_workflow w WHERE w.queue IS NOT NULL AND w.is_current) u
 		GROUP BY 1) d ON d.queue = coalesce(q.name, c.queue)
@@ -232,7 +232,7 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 		FROM romancy.t_pollers() p GROUP BY 1) p ON p.queue = coalesce(q.name, c.queue, d.queue)
 	CROSS JOIN LATERAL (SELECT coalesce(q.name, c.queue, d.queue) AS stored) x
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = pg_catalog.split_part(x.stored, '/', 1)::int
-	WHERE c.queue IS NOT NULL OR romancy.may_read(q.owner) OR d.mine;
+	WHERE c.queue IS NOT NULL OR romancy.t_may_read(q.owner) OR d.mine;
 COMMENT ON VIEW romancy.queues IS 'Queues with limits, definitions or tasks: limits, how many tasks there are, and who polls';
 COMMENT ON COLUMN romancy.queues.namespace IS 'The namespace that it belongs to';
 COMMENT ON COLUMN romancy.queues.name IS 'Name of the queue';

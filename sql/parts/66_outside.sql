@@ -4,9 +4,9 @@ CREATE TYPE romancy.workflow_task AS (
 	input jsonb, attempt int, deadline timestamptz, history jsonb, namespace text);
 COMMENT ON TYPE romancy.workflow_task IS 'A claimed workflow instance, as romancy.fetch_workflows returns it';
 
-CREATE FUNCTION romancy.outside(input jsonb) RETURNS jsonb
+CREATE FUNCTION romancy.t_outside(input jsonb) RETURNS jsonb
 LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_outside';
-COMMENT ON FUNCTION romancy.outside(jsonb) IS 'Internal: stands in the handler''s place where a workflow''s code runs outside';
+COMMENT ON FUNCTION romancy.t_outside(jsonb) IS 'Internal: stands in the handler''s place where a workflow''s code runs outside';
 
 CREATE FUNCTION romancy.fetch_workflows(queue text, worker_id text, max_tasks int DEFAULT 1, lease interval DEFAULT NULL)
 RETURNS SETOF romancy.workflow_task LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_fetch_workflows';

@@ -64,7 +64,7 @@ COMMENT ON FUNCTION romancy.options(jsonb, jsonb, int, jsonb, boolean, jsonb, in
 
 CREATE FUNCTION romancy.t_canvas(input jsonb) RETURNS jsonb
 LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_t_canvas';
-COMMENT ON FUNCTION romancy.t_canvas(jsonb) IS 'The handler of canvases';
+COMMENT ON FUNCTION romancy.t_canvas(jsonb) IS 'Internal: the handler of canvases';
 
 CREATE FUNCTION romancy.run_canvas(signature jsonb, input jsonb DEFAULT NULL, labels jsonb DEFAULT NULL, result_expires interval DEFAULT NULL,
 	instance_id uuid DEFAULT NULL, idempotency_key text DEFAULT NULL, start_at timestamptz DEFAULT NULL, priority int DEFAULT 0, execution_timeout interval DEFAULT NULL)

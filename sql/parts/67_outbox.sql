@@ -125,7 +125,7 @@ CREATE VIEW romancy.outbox WITH (security_barrier) AS
 	FROM romancy.t_outbox o
 	LEFT JOIN romancy.t_destination d ON d.namespace = o.namespace AND d.name = o.destination
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = o.namespace
-	WHERE romancy.may_read(o.owner) OR romancy.may_read(d.owner);
+	WHERE romancy.t_may_read(o.owner) OR romancy.t_may_read(d.owner);
 REVOKE ALL ON romancy.outbox FROM PUBLIC;
 COMMENT ON VIEW romancy.outbox IS 'Events that the current role has sent, or that go to a destination of its; of all roles for a monitor';
 COMMENT ON COLUMN romancy.outbox.namespace IS 'The namespace in which it was sent';
@@ -160,9 +160,9 @@ CREATE VIEW romancy.destinations WITH (security_barrier) AS
 			count(*) FILTER (WHERE l.state = 3) AS invalid, count(*) FILTER (WHERE l.state = 4) AS expired, count(*) FILTER (WHERE l.state = 5) AS dead,
 			min(l.created_at) FILTER (WHERE l.state < 2) AS oldest
 		FROM live l LEFT JOIN romancy.t_destination d ON d.namespace = l.namespace AND d.name = l.destination
-		WHERE romancy.may_read(l.owner) OR romancy.may_read(d.owner) GROUP BY 1, 2),
+		WHERE romancy.t_may_read(l.owner) OR romancy.t_may_read(d.owner) GROUP BY 1, 2),
 	defined AS (
-		SELECT d.* FROM romancy.t_destination d WHERE romancy.may_read(d.owner))
+		SELECT d.* FROM romancy.t_destination d WHERE romancy.t_may_read(d.owner))
 	SELECT n.name AS namespace, coalesce(d.name, c.name) AS name, d.retry, d.event_types, d.ordered, d.description, d.owner, d.created_at, d.updated_at,
 		d.paused_at IS NOT NULL AS paused, d.paused_at, d.paused_by, d.note, coalesce(c.pending, 0) AS pending, coalesce(c.fetched, 0) AS fetched,
 		coalesce(c.invalid, 0) AS invalid, coalesce(c.expired, 0) AS expired, coalesce(c.dead, 0) AS dead, c.oldest

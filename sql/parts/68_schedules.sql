@@ -117,7 +117,7 @@ CREATE VIEW romancy.schedules WITH (security_barrier) AS
 		s.runs, s.completed, s.failed, s.cancelled, s.failed_in_row, s.missed, s.error
 	FROM romancy.t_schedule s
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = s.namespace
-	WHERE romancy.may_read(s.owner);
+	WHERE romancy.t_may_read(s.owner);
 REVOKE ALL ON romancy.schedules FROM PUBLIC;
 COMMENT ON VIEW romancy.schedules IS 'Schedules of the current role; of all roles for a monitor';
 COMMENT ON COLUMN romancy.schedules.namespace IS 'The namespace that its name belongs to';

@@ -60,7 +60,7 @@ COMMENT ON FUNCTION romancy.t_http_retry_after(text, timestamptz) IS 'Internal: 
 CREATE VIEW romancy.http_rules WITH (security_barrier) AS
 	SELECT r.role, r.url_pattern, r.private, r.created_at
 	FROM romancy.t_http_rule r
-	WHERE romancy.may_read(r.role);
+	WHERE romancy.t_may_read(r.role);
 COMMENT ON VIEW romancy.http_rules IS 'URLs that may be reached over HTTP, with the roles that may reach them';
 COMMENT ON COLUMN romancy.http_rules.role IS 'The role whose workflows, and those of its members, may send requests';
 COMMENT ON COLUMN romancy.http_rules.url_pattern IS 'The URLs';

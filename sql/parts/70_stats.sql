@@ -8,7 +8,7 @@ CREATE FUNCTION romancy.t_stat(kind int,
 	OUT wal_bytes bigint, OUT blocks_read bigint, OUT blocks_hit bigint, OUT since timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'romancy_stat' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 100;
-COMMENT ON FUNCTION romancy.t_stat(int) IS 'For views stat_workflows (0) and stat_activities (1)';
+COMMENT ON FUNCTION romancy.t_stat(int) IS 'Internal: for views stat_workflows (0) and stat_activities (1)';
 REVOKE ALL ON FUNCTION romancy.t_stat(int) FROM PUBLIC;
 
 CREATE VIEW romancy.stat_workflows WITH (security_barrier) AS

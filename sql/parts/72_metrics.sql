@@ -7,7 +7,7 @@ REVOKE ALL ON FUNCTION romancy.health() FROM PUBLIC;
 CREATE FUNCTION romancy.t_live(OUT status text, OUT by_engine boolean, OUT retried boolean, OUT count bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'romancy_live' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 10;
-COMMENT ON FUNCTION romancy.t_live() IS 'For metrics';
+COMMENT ON FUNCTION romancy.t_live() IS 'Internal: for metrics';
 REVOKE ALL ON FUNCTION romancy.t_live() FROM PUBLIC;
 
 /*

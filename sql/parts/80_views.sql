@@ -1,6 +1,6 @@
 /*
  * Views of instances. security_barrier: a function in a query's condition sees
- * no row before may_read has let it through.
+ * no row before t_may_read has let it through.
  *
  * Part 1 are the instances by the status of their row, the name of which is indexed; part 2 are those of which a turn is under
  * way, which only shared memory knows. That is read once (r), so that each instance is in one part.
@@ -23,7 +23,7 @@ CREATE VIEW romancy.instances WITH (security_barrier) AS
 			ELSE NOT (i.instance_id = ANY ((SELECT r.ids FROM r)::uuid[])
 				AND i.status IN ('pending', 'running', 'waiting_for_timer', 'waiting_for_message', 'waiting_for_activity', 'waiting_for_workflow'))
 		END
-		AND romancy.may_read(i.owner);
+		AND romancy.t_may_read(i.owner);
 REVOKE ALL ON romancy.instances FROM PUBLIC;
 COMMENT ON VIEW romancy.instances IS 'Workflow instances of the current role; of all roles for a monitor';
 COMMENT ON COLUMN romancy.instances.instance_id IS 'The instance';
@@ -82,11 +82,11 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 		LIMIT 1) t ON (i.flags & 2) <> 0 OR i.wait ->> 'kind' = 'worker'
 	LEFT JOIN LATERAL (SELECT e.at, e.detail
 		FROM (SELECT h.events FROM romancy.t_history h WHERE h.instance_id = i.instance_id ORDER BY h.last_seq DESC LIMIT 1) h,
-			LATERAL pg_catalog.unnest(romancy.events_unpack(h.events)) WITH ORDINALITY AS e (kind, step, name, input, result, detail, at, n)
+			LATERAL pg_catalog.unnest(romancy.t_events_unpack(h.events)) WITH ORDINALITY AS e (kind, step, name, input, result, detail, at, n)
 		WHERE e.kind = 37
 		ORDER BY e.n DESC LIMIT 1) p ON i.status = 'paused'
 	LEFT JOIN romancy.t_namespace ns ON ns.namespace_id = i.namespace
-	WHERE i.wake_at IS NOT NULL AND romancy.may_read(i.owner);
+	WHERE i.wake_at IS NOT NULL AND romancy.t_may_read(i.owner);
 REVOKE ALL ON romancy.waiting FROM PUBLIC;
 COMMENT ON VIEW romancy.waiting IS 'Every live instance: what it waits for or runs, since when, until when, and what went wrong';
 COMMENT ON COLUMN romancy.waiting.instance_id IS 'The instance';
@@ -112,7 +112,7 @@ CREATE VIEW romancy.workflows WITH (security_barrier) AS
 		w.execution_timeout, w.retention, w.on_event, w.description, w.created_at
 	FROM romancy.t_workflow w
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = w.namespace
-	WHERE romancy.may_read(w.owner);
+	WHERE romancy.t_may_read(w.owner);
 REVOKE ALL ON romancy.workflows FROM PUBLIC;
 COMMENT ON VIEW romancy.workflows IS 'Definitions of workflows: every version, with all of its settings';
 COMMENT ON COLUMN romancy.workflows.namespace IS 'The namespace that the name belongs to';
@@ -136,7 +136,7 @@ CREATE VIEW romancy.activities WITH (security_barrier) AS
 		a.description, a.created_at, a.http
 	FROM romancy.t_activity a
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = a.namespace
-	WHERE romancy.may_read(a.owner);
+	WHERE romancy.t_may_read(a.owner);
 REVOKE ALL ON romancy.activities FROM PUBLIC;
 COMMENT ON VIEW romancy.activities IS 'Definitions of activities, with all of their settings';
 COMMENT ON COLUMN romancy.activities.namespace IS 'The namespace that the name belongs to';
@@ -167,7 +167,7 @@ CREATE VIEW romancy.namespaces WITH (security_barrier) AS
 		n.name IS NOT DISTINCT FROM romancy.t_namespace_current() AS is_current
 	FROM romancy.t_namespace n
 	LEFT JOIN romancy.t_grant g USING (namespace_id)
-	WHERE romancy.may_read(coalesce(g.role, n.name));
+	WHERE romancy.t_may_read(coalesce(g.role, n.name));
 REVOKE ALL ON romancy.namespaces FROM PUBLIC;
 COMMENT ON VIEW romancy.namespaces IS 'Namespaces and who may use them';
 COMMENT ON COLUMN romancy.namespaces.namespace IS 'Name of the namespace';

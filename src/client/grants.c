@@ -6,10 +6,9 @@
  * Nothing of romancy is granted to PUBLIC. A role that uses it gets, by one
  * call, USAGE on the schema and the types, EXECUTE on the functions of the API,
  * and SELECT on the views. The API is all that the extension owns whose name
- * does not begin with t_, without romancy.may_access (internal), and without
- * romancy.monitor, on which a right is the mark of roles that may see the
- * instances of all owners; functions that views call as their reader (t_workers
- * and the like) are granted with it. The grants are made by the server's own
+ * does not begin with t_; functions that views call as their reader (t_workers
+ * and the like) are granted with it, and romancy.t_monitor, on which a right is
+ * the mark of roles that may see the instances of all owners, to monitors. The grants are made by the server's own
  * GRANT, from parse nodes: no SQL text is put together. Functions that an
  * update of the extension adds need another call.
  *
@@ -48,13 +47,13 @@ PG_FUNCTION_INFO_V1(romancy_grant_usage);
 PG_FUNCTION_INFO_V1(romancy_revoke_usage);
 
 #define SCHEMA "romancy"
-#define MONITOR "monitor"
+#define MONITOR "t_monitor"
 
 /* The objects to grant, by kind of GRANT. */
 typedef struct Members
 {
 	List	   *routines;		/* of ObjectWithArgs */
-	List	   *monitor;		/* likewise: romancy.monitor() */
+	List	   *monitor;		/* likewise: romancy.t_monitor() */
 	List	   *views;			/* of RangeVar */
 	List	   *types;			/* of name lists */
 } Members;
@@ -63,14 +62,14 @@ typedef struct Members
 static bool
 is_internal(const char *name)
 {
-	return strncmp(name, "t_", 2) == 0 || strcmp(name, "may_access") == 0;
+	return strncmp(name, "t_", 2) == 0;
 }
 
 /* is_for_views says whether a function is called by views, as the role that reads them; it shows that role no more than they do. */
 static bool
 is_for_views(const char *name)
 {
-	static const char *const names[] = {"t_canvas", "t_in_turn", "t_live", "t_namespace_current", "t_pollers", "t_running", "t_stat", "t_status_name", "t_sweeps", "t_workers"};
+	static const char *const names[] = {"t_canvas", "t_events_pack", "t_events_unpack", "t_in_turn", "t_live", "t_may_read", "t_namespace_current", "t_outside", "t_pollers", "t_running", "t_shown_status", "t_stat", "t_status_name", "t_sweeps", "t_workers"};
 
 	for (int i = 0; i < lengthof(names); i++)
 		if (strcmp(name, names[i]) == 0)

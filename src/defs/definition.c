@@ -419,7 +419,7 @@ rom_definition_by_id(int32 def_id)
 }
 
 /* The handler of a workflow whose code runs outside (outside/outside.c). */
-#define OUTSIDE_HANDLER "romancy.outside(jsonb)"
+#define OUTSIDE_HANDLER "romancy.t_outside(jsonb)"
 
 /* workflow_function finds a workflow's function for a start; errors as rom_definition_handler(). */
 static void

@@ -52,8 +52,8 @@ char *
 rom_suggest_name(int32 namespace, const char *what, const char *name, const char *path)
 {
 	static RomStatement select = {
-		"SELECT w.name FROM romancy.t_workflow w WHERE $1 AND w.defined AND w.is_current AND w.namespace = $5 AND romancy.may_access(w.owner, $3, false)"
-		" UNION SELECT a.name FROM romancy.t_activity a WHERE NOT $1 AND a.namespace = $5 AND romancy.may_access(a.owner, $3, false)"
+		"SELECT w.name FROM romancy.t_workflow w WHERE $1 AND w.defined AND w.is_current AND w.namespace = $5 AND romancy.t_may_access(w.owner, $3, false)"
+		" UNION SELECT a.name FROM romancy.t_activity a WHERE NOT $1 AND a.namespace = $5 AND romancy.t_may_access(a.owner, $3, false)"
 		" UNION SELECT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
 		" WHERE n.nspname = ANY ($2) AND p.prokind = 'f' AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.jsonb'::pg_catalog.regtype"
 		" AND p.prorettype = 'pg_catalog.jsonb'::pg_catalog.regtype AND n.nspname <> 'pg_catalog'"

@@ -35,7 +35,7 @@
 	" AND ($7 IS NULL OR i.labels @> $7)" \
 	" AND ($8 IS NULL OR NOT EXISTS (SELECT FROM jsonb_each($8) f" \
 	" WHERE i.input #> string_to_array(f.key, '.') IS DISTINCT FROM f.value))" \
-	" AND romancy.may_access(i.owner, $9, $10)" \
+	" AND romancy.t_may_access(i.owner, $9, $10)" \
 	" ORDER BY i.created_at DESC, i.instance_id DESC LIMIT $11"
 
 #define ROM_FILTER_NARGS 12
@@ -43,7 +43,7 @@
 	{TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTOID, TEXTOID, \
 	JSONBOID, JSONBOID, OIDOID, BOOLOID, INT8OID, UUIDARRAYOID}
 
-/* The statuses that romancy.shown_status() shows as running while a turn is under way. */
+/* The statuses that romancy.t_shown_status() shows as running while a turn is under way. */
 #define ROM_FILTER_TURNS \
 	"'pending', 'running', 'waiting_for_timer', 'waiting_for_message'," \
 	" 'waiting_for_activity', 'waiting_for_workflow'"

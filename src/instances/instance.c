@@ -49,7 +49,7 @@ static const char *const status_names[] = {
 static Oid	status_oids[lengthof(status_names)];
 static Oid	status_type = InvalidOid;
 
-/* Oid of romancy.monitor(), whose EXECUTE right makes a monitor. */
+/* Oid of romancy.t_monitor(), whose EXECUTE right makes a monitor. */
 static Oid	monitor_oid = InvalidOid;
 static Oid	monitor_extension = InvalidOid;
 static bool callback_registered = false;
@@ -120,7 +120,7 @@ forget_monitor(Datum arg, int cacheid, uint32 hashvalue)
 	monitor_oid = InvalidOid;
 }
 
-/* is_monitor says whether role may see the instances of all owners: an EXECUTE right on romancy.monitor(), which grant_usage gives. */
+/* is_monitor says whether role may see the instances of all owners: an EXECUTE right on romancy.t_monitor(), which grant_usage gives. */
 static bool
 is_monitor(Oid role)
 {
@@ -135,7 +135,7 @@ is_monitor(Oid role)
 		oidvector  *args = buildoidvector(NULL, 0);
 
 		monitor_oid = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
-									  CStringGetDatum("monitor"),
+									  CStringGetDatum("t_monitor"),
 									  PointerGetDatum(args),
 									  ObjectIdGetDatum(schema));
 		monitor_extension = rom_extension_oid();
@@ -202,7 +202,7 @@ cached_access(FunctionCallInfo fcinfo, Oid role, bool steer)
 }
 
 /*
- * romancy.may_read(owner text) -> boolean: may the current user see what belongs
+ * romancy.t_may_read(owner text) -> boolean: may the current user see what belongs
  * to this role? For the views.
  */
 Datum
@@ -212,7 +212,7 @@ romancy_may_read(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.may_access(owner text, role oid, steer boolean) -> boolean: the same for
+ * romancy.t_may_access(owner text, role oid, steer boolean) -> boolean: the same for
  * a role given by oid, to see (steer false) or to change. Internal: for queries
  * that run as the extension's owner on that role's behalf.
  */
@@ -224,7 +224,7 @@ romancy_may_access(PG_FUNCTION_ARGS)
 }
 
 /*
- * romancy.monitor() -> boolean: true. The right to execute it is what lets a role
+ * romancy.t_monitor() -> boolean: true. The right to execute it is what lets a role
  * see the instances of all others.
  */
 Datum
@@ -245,7 +245,7 @@ romancy_status_name(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(romancy_shown_status);
 
 /*
- * romancy.shown_status(instance_id uuid, status t_status) -> text
+ * romancy.t_shown_status(instance_id uuid, status t_status) -> text
  *
  * A status as users see it. The row of a turn's instance is not committed before the
  * turn's end; meanwhile "running" is known from shared memory.

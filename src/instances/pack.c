@@ -406,14 +406,14 @@ romancy_t_events_out(PG_FUNCTION_ARGS)
 	PG_RETURN_CSTRING(OidOutputFunctionCall(function, to_array(PG_GETARG_DATUM(0))));
 }
 
-/* romancy.events_pack(events t_event[]) -> t_events. Errors: 22023, 22004 an event that cannot be one. */
+/* romancy.t_events_pack(events t_event[]) -> t_events. Errors: 22023, 22004 an event that cannot be one. */
 Datum
 romancy_events_pack(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_DATUM(from_array(PG_GETARG_ARRAYTYPE_P(0)));
 }
 
-/* romancy.events_unpack(events t_events) -> t_event[]. Errors: XX001. */
+/* romancy.t_events_unpack(events t_events) -> t_event[]. Errors: XX001. */
 Datum
 romancy_events_unpack(PG_FUNCTION_ARGS)
 {

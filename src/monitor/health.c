@@ -414,7 +414,7 @@ romancy_live(PG_FUNCTION_ARGS)
 	static RomStatement select = {
 		"SELECT i.status::text, i.status = 'paused' AND i.error IS NOT NULL,"
 		" i.status <> 'paused' AND coalesce(i.error ? 'tries', false), count(*)"
-		" FROM romancy.t_instance i WHERE i.wake_at IS NOT NULL AND romancy.may_access(i.owner, $1, false) GROUP BY 1, 2, 3",
+		" FROM romancy.t_instance i WHERE i.wake_at IS NOT NULL AND romancy.t_may_access(i.owner, $1, false) GROUP BY 1, 2, 3",
 		1, {OIDOID}
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;

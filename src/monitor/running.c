@@ -33,7 +33,7 @@ static void
 may_see(const pg_uuid_t *ids, bool *seen, int n)
 {
 	static RomStatement select = {
-		"SELECT instance_id FROM romancy.t_instance WHERE instance_id = ANY ($1) AND romancy.may_access(owner, $2, false)",
+		"SELECT instance_id FROM romancy.t_instance WHERE instance_id = ANY ($1) AND romancy.t_may_access(owner, $2, false)",
 		2, {UUIDARRAYOID, OIDOID}
 	};
 	Datum		values[2];

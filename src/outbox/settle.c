@@ -50,8 +50,8 @@ typedef struct Asker
 
 /* May role $2 have event o: is it a member of the sender, or of the destination's owner? */
 #define MAY_SQL \
-	"(romancy.may_access(o.owner, $2, true) OR EXISTS (SELECT FROM romancy.t_destination d" \
-	" WHERE d.namespace = o.namespace AND d.name = o.destination AND romancy.may_access(d.owner, $2, true)))"
+	"(romancy.t_may_access(o.owner, $2, true) OR EXISTS (SELECT FROM romancy.t_destination d" \
+	" WHERE d.namespace = o.namespace AND d.name = o.destination AND romancy.t_may_access(d.owner, $2, true)))"
 
 /* It was given out, and is not final. */
 #define GIVEN_SQL \

@@ -68,7 +68,7 @@ typedef struct Taking
 	" t.datacontenttype, t.data, t.data_binary, t.extensions"
 
 /* May the caller ($6, null: it may have all) have event o? */
-#define MAY_SQL "($6 IS NULL OR romancy.may_access(o.owner, $6, true))"
+#define MAY_SQL "($6 IS NULL OR romancy.t_may_access(o.owner, $6, true))"
 
 /* $1 namespace, $2 destination, $3 now, $4 oldest, $5 limit, $6 caller, $7 end of the lease */
 static RomStatement take_plain = {

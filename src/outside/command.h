@@ -28,7 +28,7 @@
 extern Jsonb *rom_command_check(Jsonb *commands, Jsonb *wait_for);
 
 /*
- * Carries such a command out inside the evaluation of romancy.outside(), as a handler's calls. Returns
+ * Carries such a command out inside the evaluation of romancy.t_outside(), as a handler's calls. Returns
  * when all commands are in history and what they are to wait for is there; unwinds
  * otherwise. A command whose id history holds for another step pauses the instance (RM003); after
  * resume_workflow() false is returned instead: the program is to begin anew.

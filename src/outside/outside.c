@@ -8,7 +8,7 @@
  * its code, records the activities that it ran itself, and gives the instance
  * back with a command: sleep, receive, run an activity, complete, fail.
  *
- * romancy.outside() takes the place of a handler. It carries the command out in
+ * romancy.t_outside() takes the place of a handler. It carries the command out in
  * the executor with the calls that any handler has, and then makes the task
  * ready again. So all that holds for handlers (waits, cancel, pause,
  * compensations, time limits) holds for these as well; only the replay is not
@@ -203,18 +203,18 @@ carry_out(Jsonb *command, const char *what, const char *step)
 
 PG_FUNCTION_INFO_V1(romancy_outside);
 
-/* romancy.outside(input jsonb) -> jsonb: the handler of workflows with a queue. RM004 elsewhere. */
+/* romancy.t_outside(input jsonb) -> jsonb: the handler of workflows with a queue. RM004 elsewhere. */
 Datum
 romancy_outside(PG_FUNCTION_ARGS)
 {
-	RomTurn    *turn = rom_context_require("outside()");
+	RomTurn    *turn = rom_context_require("t_outside()");
 	RomCall		call = {0};
 	Outside		o;
 
 	if (turn->workflow->queue == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_CONTEXT),
-				 errmsg("romancy.outside() is for workflows with a queue")));
+				 errmsg("romancy.t_outside() is for workflows with a queue")));
 	/* what history holds answers the program's calls, not ours */
 	turn->replay.cursor = turn->replay.program.count;
 	for (int i = 0; i < turn->wait.ninbox; i++)

@@ -191,15 +191,15 @@ static bool
 is_used(RomProgram *c, const char *step)
 {
 	static RomStatement find = {
-		"SELECT 1 FROM romancy.t_history h, LATERAL pg_catalog.unnest(romancy.events_unpack(h.events)) e"
+		"SELECT 1 FROM romancy.t_history h, LATERAL pg_catalog.unnest(romancy.t_events_unpack(h.events)) e"
 		" WHERE h.instance_id = $1 AND e.step = $2 LIMIT 1",
 		2, {UUIDOID, TEXTOID}
 	};
 
 	/* events are numbered up to their row's last_seq */
 	static RomStatement number = {
-		"SELECT h.last_seq - pg_catalog.cardinality(romancy.events_unpack(h.events)) + e.i FROM romancy.t_history h,"
-		" LATERAL pg_catalog.unnest(romancy.events_unpack(h.events))"
+		"SELECT h.last_seq - pg_catalog.cardinality(romancy.t_events_unpack(h.events)) + e.i FROM romancy.t_history h,"
+		" LATERAL pg_catalog.unnest(romancy.t_events_unpack(h.events))"
 		" WITH ORDINALITY AS e(kind, step, name, input, result, detail, at, i)"
 		" WHERE h.instance_id = $1 AND e.step = $2",
 		2, {UUIDOID, TEXTOID}

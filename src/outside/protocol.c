@@ -237,8 +237,8 @@ find_known(RomProgram *p, Record *records, int n)
 {
 	static RomStatement find = {
 		"SELECT e.kind, e.step, e.name, e.input,"
-		" h.last_seq - pg_catalog.cardinality(romancy.events_unpack(h.events)) + e.i FROM romancy.t_history h,"
-		" LATERAL pg_catalog.unnest(romancy.events_unpack(h.events))"
+		" h.last_seq - pg_catalog.cardinality(romancy.t_events_unpack(h.events)) + e.i FROM romancy.t_history h,"
+		" LATERAL pg_catalog.unnest(romancy.t_events_unpack(h.events))"
 		" WITH ORDINALITY AS e(kind, step, name, input, result, detail, at, i)"
 		" WHERE h.instance_id = $1 AND e.step = ANY ($2)",
 		2, {UUIDOID, TEXTARRAYOID}

@@ -88,7 +88,7 @@ static RomStatement select_owner = {
 /* f: the first generation, i: the last one */
 static RomStatement select_runs = {
 	"SELECT r.scheduled_at, coalesce(f.started_at, i.started_at), CASE WHEN r.instance_id IS NULL THEN 'waiting'"
-	" ELSE romancy.shown_status(i.instance_id, i.status)::text END, i.error,"
+	" ELSE romancy.t_shown_status(i.instance_id, i.status)::text END, i.error,"
 	" coalesce(i.finished_at, pg_catalog.clock_timestamp()) - coalesce(f.started_at, i.started_at), i.instance_id"
 	" FROM (SELECT r.* FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2"
 	"  ORDER BY r.scheduled_at DESC LIMIT $3) r"

@@ -60,7 +60,7 @@ static RomStatement select_compensation = {
 /* A live instance that may still run an activity as a compensation; kinds: history.h. */
 static RomStatement registered_in_live = {
 	"SELECT 1 FROM romancy.t_instance i JOIN romancy.t_history h USING (instance_id)"
-	" CROSS JOIN LATERAL unnest(romancy.events_unpack(h.events)) e"
+	" CROSS JOIN LATERAL unnest(romancy.t_events_unpack(h.events)) e"
 	" WHERE i.wake_at IS NOT NULL AND i.namespace = $3 AND i.flags & $2 <> 0"
 	" AND (e.detail ->> 'compensation' = $1 OR (e.kind = " ROM_SQL_EVENT_COMPENSATION_REGISTERED " AND e.name = $1)) LIMIT 1",
 	3, {TEXTOID, INT4OID, INT4OID}

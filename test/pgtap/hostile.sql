@@ -82,7 +82,7 @@ SELECT is(state_of('mallory', sql), '42501', '42501: ' || sql) FROM unnest(ARRAY
 	'SELECT romancy.define_workflow(''v_flow'', handler => ''v_done(jsonb)'')', 'SELECT romancy.drop_workflow(''v_flow'')',
 	'SELECT romancy.define_activity(''v_queued'', handler => ''v_act(jsonb)'')', 'SELECT romancy.drop_activity(''v_queued'')',
 	'SELECT romancy.adopt_database()', 'SELECT romancy.grant_usage(''mallory'', true)', 'SELECT romancy.revoke_usage(''victim'')', 'SELECT romancy.stat_reset()',
-	'SELECT romancy.monitor()']) AS sql;
+	'SELECT romancy.t_monitor()']) AS sql;
 SELECT is(as_role('mallory', $$ SELECT count(*) FROM romancy.fetch_activities('v_queue', 'm', 10) $$), '0', 'gets no task of another''s queue');
 SELECT is(as_role('mallory', $$ SELECT count(*) FROM romancy.fetch_workflows('v_queue', 'm', 10) $$), '0', 'and no workflow task');
 

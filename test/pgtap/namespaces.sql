@@ -185,7 +185,7 @@ RESET romancy.namespace;
 -- ------------------------------------------------------------ workflow code outside, in a session of another namespace
 CREATE FUNCTION undo_in(i uuid) RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(e.step || ' ' || (e.detail ->> 'compensation'), ', ' ORDER BY e.step)
-	FROM romancy.t_history h, unnest(romancy.events_unpack(h.events)) e WHERE h.instance_id = i AND e.detail ? 'compensation' $$;
+	FROM romancy.t_history h, unnest(romancy.t_events_unpack(h.events)) e WHERE h.instance_id = i AND e.detail ? 'compensation' $$;
 SET ROLE shop;
 SELECT romancy.define_activity('pay', queue => 'x', compensation => 'refund_shop'), romancy.define_workflow('code', queue => 'oq');
 SELECT romancy.start_workflow('code') AS code \gset

@@ -136,7 +136,7 @@ SELECT claim() AS t \gset
 SELECT romancy.suspend_activity(:'t', 'x:1', 'no_such_activity') \gset
 CALL settle();
 SELECT is((SELECT status || ' ' || (error->>'sqlstate') FROM romancy.instances WHERE instance_id = :'id'), 'paused RM001', 'an unknown activity pauses it, for the operator');
-SELECT throws_ok('SELECT romancy.outside($${}$$)', 'RM004', NULL, 'the handler in its place is not for others');
+SELECT throws_ok('SELECT romancy.t_outside($${}$$)', 'RM004', NULL, 'the handler in its place is not for others');
 
 -- fail_workflow keeps a code that is no SQLSTATE; what a worker recorded is undone as its definition says
 DELETE FROM effect;

@@ -14,18 +14,18 @@ SELECT ARRAY[
 	ROW(9, NULL, NULL, NULL, '{"n": 2}', NULL, '2026-11-01 12:00:01+00'),
 	ROW(1, repeat('ü', 100), NULL, to_jsonb(repeat('x', 127)), to_jsonb(repeat('y', 20000)), NULL, '2026-11-01 12:00:01+00')
 ]::romancy.t_event[] AS events;
-SELECT romancy.events_unpack(romancy.events_pack(events)) = events AS same,
-	romancy.events_unpack(romancy.events_pack(events)::text::romancy.t_events) = events AS same_as_text,
-	romancy.events_pack(events)::text = events::text AS text_of_the_array,
-	pg_column_size(romancy.events_pack(events[1:7])) < pg_column_size(events[1:7]) / 2 AS small FROM given;
-SELECT romancy.events_unpack(romancy.events_pack('{}')) AS none, '{}'::romancy.t_events AS none_as_text;
-SELECT count(*), max(step) FROM unnest(romancy.events_unpack(romancy.events_pack(
+SELECT romancy.t_events_unpack(romancy.t_events_pack(events)) = events AS same,
+	romancy.t_events_unpack(romancy.t_events_pack(events)::text::romancy.t_events) = events AS same_as_text,
+	romancy.t_events_pack(events)::text = events::text AS text_of_the_array,
+	pg_column_size(romancy.t_events_pack(events[1:7])) < pg_column_size(events[1:7]) / 2 AS small FROM given;
+SELECT romancy.t_events_unpack(romancy.t_events_pack('{}')) AS none, '{}'::romancy.t_events AS none_as_text;
+SELECT count(*), max(step) FROM unnest(romancy.t_events_unpack(romancy.t_events_pack(
 	(SELECT array_agg(ROW(1, 's' || i, NULL, NULL, NULL, NULL, now())::romancy.t_event ORDER BY i) FROM generate_series(1, 1000) i)))) e;
 
 -- and what cannot be an event is refused
-SELECT romancy.events_pack(ARRAY[NULL]::romancy.t_event[]);
-SELECT romancy.events_pack(ARRAY[ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::romancy.t_event[]);
-SELECT romancy.events_pack(ARRAY[ROW(256, NULL, NULL, NULL, NULL, NULL, NULL)]::romancy.t_event[]);
+SELECT romancy.t_events_pack(ARRAY[NULL]::romancy.t_event[]);
+SELECT romancy.t_events_pack(ARRAY[ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::romancy.t_event[]);
+SELECT romancy.t_events_pack(ARRAY[ROW(256, NULL, NULL, NULL, NULL, NULL, NULL)]::romancy.t_event[]);
 SELECT 'x'::romancy.t_events;
 
 -- Events of the turn that ends an instance stand in its row, unless it is large; a retry moves it
@@ -52,8 +52,8 @@ FROM unnest('{"{\"size\": 1}","{\"size\": 5000}","{\"size\": 1, \"sleeps\": 1}",
 CALL romancy.drain(advance_time => true) \gset
 CREATE VIEW stored AS
 SELECT labels -> 'n' AS n, status, last_seq,
-	(SELECT count(*) FROM unnest(romancy.events_unpack(i.events))) AS in_row,
-	(SELECT sum(cardinality(romancy.events_unpack(h.events))) FROM romancy.t_history h WHERE h.instance_id = i.instance_id) AS in_history,
+	(SELECT count(*) FROM unnest(romancy.t_events_unpack(i.events))) AS in_row,
+	(SELECT sum(cardinality(romancy.t_events_unpack(h.events))) FROM romancy.t_history h WHERE h.instance_id = i.instance_id) AS in_history,
 	(SELECT string_agg(seq || ' ' || event_type, ', ' ORDER BY seq) FROM romancy.get_history(instance_id)) AS shown,
 	(SELECT count(*) FROM romancy.get_history(instance_id, after => last_seq - 1)) AS last_page
 FROM romancy.t_instance i;

@@ -121,8 +121,8 @@ SELECT listed('{}'), (SELECT count(*) FROM romancy.instances), (SELECT count(*) 
 SELECT * FROM romancy.get_history(:'i1');
 SELECT romancy.get_result(:'i1');
 SELECT romancy.get_value(:'i1', 'seen');
-SELECT romancy.may_access('postgres', 10, true);
-SELECT romancy.monitor();
+SELECT romancy.t_may_access('postgres', 10, true);
+SELECT romancy.t_monitor();
 SELECT count(*) FROM romancy.t_instance;
 -- nothing leaks through a condition that runs before the view's
 CREATE FUNCTION pg_temp.leak(input jsonb) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE WARNING 'saw %', input; RETURN true; END $$;

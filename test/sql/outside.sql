@@ -77,5 +77,5 @@ CALL romancy.drain() \gset
 SELECT status, output FROM romancy.instances WHERE instance_id = :'id';
 SELECT romancy.extend_lease('x', '1 h');
 SELECT romancy.suspend_timer(:'token', 'x', NULL);
-SELECT romancy.outside('{}');
+SELECT romancy.t_outside('{}');
 ROLLBACK;

@@ -98,7 +98,7 @@ for my $statement ('CREATE FUNCTION romancy.grant_usage(text) RETURNS int LANGUA
 }
 
 # and the superuser's use, under the database's own settings, with the owner's objects in the way
-my $uses = q{SELECT romancy.grant_usage('shop'); SELECT romancy.grant_usage('shop'::regrole, true); SELECT romancy.monitor() IS NULL; SELECT count(*) FROM romancy.instances; SELECT count(*) FROM romancy.list_instances('{"search": "x"}');
+my $uses = q{SELECT romancy.grant_usage('shop'); SELECT romancy.grant_usage('shop'::regrole, true); SELECT romancy.t_monitor() IS NULL; SELECT count(*) FROM romancy.instances; SELECT count(*) FROM romancy.list_instances('{"search": "x"}');
 	SELECT romancy.metrics() IS NULL, romancy.health() IS NULL; SELECT count(*) FROM romancy.waiting; SELECT count(*) FROM romancy.stat_workflows; SELECT romancy.adopt_database() IS NULL; SELECT romancy.revoke_usage('shop')};
 unlike(as_super($uses), qr/ERROR/, 'a superuser uses romancy there');
 is(as_super($nobody), '', 'and nothing of his has run as anybody else');

@@ -104,9 +104,9 @@ poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id
 $node->safe_psql('postgres', qq{
 	BEGIN;
 	INSERT INTO romancy.t_history (instance_id, last_seq, events)
-		SELECT '$id', max(i), romancy.events_pack(array_agg(ROW(e.kind, 'echo:' || i, e.name, jsonb_build_object('i', i, 'text', repeat('x', 100)),
+		SELECT '$id', max(i), romancy.t_events_pack(array_agg(ROW(e.kind, 'echo:' || i, e.name, jsonb_build_object('i', i, 'text', repeat('x', 100)),
 			jsonb_build_object('i', i, 'text', repeat('x', 100)), NULL, e.at)::romancy.t_event ORDER BY i))
-		FROM generate_series(11, $events) i, (SELECT (romancy.events_unpack(h.events))[1].* FROM romancy.t_history h WHERE h.instance_id = '$id' ORDER BY last_seq LIMIT 1) e
+		FROM generate_series(11, $events) i, (SELECT (romancy.t_events_unpack(h.events))[1].* FROM romancy.t_history h WHERE h.instance_id = '$id' ORDER BY last_seq LIMIT 1) e
 		GROUP BY i / 500;
 	UPDATE romancy.t_instance SET last_seq = $events WHERE instance_id = '$id';
 	UPDATE how_many SET count = $events;

@@ -74,7 +74,7 @@ $node->safe_psql('postgres', qq{
 			LATERAL (SELECT (ARRAY['completed', 'completed', 'completed', 'waiting_for_timer', 'waiting_for_timer', 'waiting_for_message', 'waiting_for_activity', 'failed', 'pending',
 				CASE i / 10 % 4 WHEN 0 THEN 'cancelled' WHEN 1 THEN 'paused' WHEN 2 THEN 'recurred' ELSE 'waiting_for_workflow' END])[i % 10 + 1] AS s,
 				now() - (CASE WHEN i < $n / 50 THEN 40 ELSE 10 END) * interval '1 day' + i * interval '1 s' AS at) x;
-	INSERT INTO romancy.t_history SELECT i.instance_id, 1, h.events FROM romancy.t_instance i, (SELECT romancy.events_pack(ARRAY[ROW(1, 'echo:1', NULL, input, '1', NULL, now())::romancy.t_event]) AS events FROM romancy.t_instance LIMIT 1) h WHERE i.last_seq = 1;
+	INSERT INTO romancy.t_history SELECT i.instance_id, 1, h.events FROM romancy.t_instance i, (SELECT romancy.t_events_pack(ARRAY[ROW(1, 'echo:1', NULL, input, '1', NULL, now())::romancy.t_event]) AS events FROM romancy.t_instance LIMIT 1) h WHERE i.last_seq = 1;
 	INSERT INTO romancy.t_history_archive SELECT * FROM romancy.t_history h;
 	INSERT INTO romancy.t_idempotency SELECT namespace, owner, workflow, idempotency_key, instance_id FROM romancy.t_instance WHERE idempotency_key LIKE 'key %';
 	INSERT INTO romancy.t_value SELECT instance_id, 'k', '1' FROM romancy.t_instance;
@@ -167,7 +167,7 @@ sub walk
 	if ($type eq 'Seq Scan' && $big{$rel}) { $what = "Seq Scan on $rel"; }
 	elsif ($type =~ /Sort/ && $plan->{Plans}[0]{'Actual Rows'} * $plan->{Plans}[0]{'Actual Loops'} > $many) { $what = "$type of $plan->{Plans}[0]{'Actual Rows'} rows"; }
 	# (a list with a condition that no index serves has to look further for its page)
-	elsif ($type =~ /Scan/ && $big{$rel} && $rows + $removed > 2.5 * $many && $text !~ /shown_status/) { $what = "$type on $rel reads " . ($rows + $removed) . ' rows'; }
+	elsif ($type =~ /Scan/ && $big{$rel} && $rows + $removed > 2.5 * $many && $text !~ /t_shown_status/) { $what = "$type on $rel reads " . ($rows + $removed) . ' rows'; }
 	$bad{$text} //= [ $what . ' ' . ($plan->{'Index Name'} // ''), "($process) " ] if $what;
 	walk($_, $text, $process) for @{ $plan->{Plans} // [] };
 }
