@@ -56,7 +56,7 @@ _PG_init(void)
 	/* settings, from the bottom room to the top */
 	rom_base_guc_init();
 	rom_memory_guc_init();
-	rom_defs_guc_init(rom_retry_check_defaults, rom_namespace_setting_changed);
+	rom_defs_guc_init(rom_retry_check_defaults, rom_namespace_setting_check, rom_namespace_setting_changed);
 	rom_instances_guc_init();
 	rom_turn_guc_init();
 	rom_run_guc_init();

@@ -30,6 +30,13 @@
 	pg_namespace_aclcheck((oid), (role), (mode))
 #endif
 
+/* 16: what a setting's hooks keep is allocated by guc_malloc(), not by malloc() (407b50f2d4) */
+#if PG_VERSION_NUM >= 160000
+#define rom_guc_malloc(level, size) guc_malloc((level), (size))
+#else
+#define rom_guc_malloc(level, size) malloc(size)
+#endif
+
 /* 18: the magic block carries a name and a version (9324c8c580) */
 #if PG_VERSION_NUM >= 180000
 #define ROM_MODULE_MAGIC(modname, modversion) \

@@ -19,7 +19,7 @@ char	   *rom_guc_default_retry = NULL;
 char	   *rom_guc_namespace = NULL;
 
 void
-rom_defs_guc_init(GucStringCheckHook check_default_retry, GucStringAssignHook assign_namespace)
+rom_defs_guc_init(GucStringCheckHook check_default_retry, GucStringCheckHook check_namespace, GucStringAssignHook assign_namespace)
 {
 	DefineCustomStringVariable("romancy.default_retry",
 							   "Sets the retry policy of activities that have none, as a JSON object.",
@@ -34,5 +34,5 @@ rom_defs_guc_init(GucStringCheckHook check_default_retry, GucStringAssignHook as
 							   &rom_guc_namespace,
 							   "",
 							   PGC_USERSET, 0,
-							   NULL, assign_namespace, NULL);
+							   check_namespace, assign_namespace, NULL);
 }

@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/compat.h"
 #include "base/errors.h"
 #include "base/spi.h"
 #include "defs/guc.h"
@@ -62,6 +63,8 @@ typedef struct Granted
 } Granted;
 
 static uint64 changes = 1;
+static bool set_by_database = false;	/* does the setting come from ALTER
+										 * DATABASE? */
 static Oid	namespace_relid = InvalidOid;
 static Oid	grant_relid = InvalidOid;
 static HTAB *entries = NULL;
@@ -124,9 +127,22 @@ role_changed(Datum arg, int cacheid, uint32 hashvalue)
 	changes++;
 }
 
+bool
+rom_namespace_setting_check(char **newval, void **extra, GucSource source)
+{
+	bool	   *by_database = rom_guc_malloc(LOG, sizeof(bool));
+
+	if (by_database == NULL)
+		return false;
+	*by_database = source == PGC_S_DATABASE;
+	*extra = by_database;
+	return true;
+}
+
 void
 rom_namespace_setting_changed(const char *newval, void *extra)
 {
+	set_by_database = *(const bool *) extra;
 	changes++;
 }
 
@@ -294,6 +310,8 @@ refuse(const List *list, const char *setting, const char *user)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("namespace \"%s\" is not granted to role \"%s\"", setting, user),
+				 set_by_database ?
+				 errdetail("Setting romancy.namespace of the database names it.") :
 				 errdetail("Setting romancy.namespace names it."),
 				 errhint("View romancy.namespaces shows what is granted; the owner of extension \"romancy\" grants with romancy.grant_usage.")));
 	if (list == NIL)
@@ -343,7 +361,7 @@ resolve(bool missing_ok, bool *define)
 	is_superuser = superuser_arg(user);
 	*define = is_superuser;
 	rom_engine_begin(&engine);
-	list = granted(user, setting[0] != '\0', cxt);
+	list = granted(user, setting[0] != '\0' && !set_by_database, cxt);
 	found = find_granted(list, setting[0] != '\0' ? setting : name);
 	if (found == NULL && setting[0] == '\0' && list_length(list) == 1)
 		found = linitial(list);
@@ -354,9 +372,12 @@ resolve(bool missing_ok, bool *define)
 	}
 	else if (is_superuser && (setting[0] != '\0' || list == NIL))
 	{
-		/* one without a grant: its own, or any existing one that it names */
+		/*
+		 * one without a grant: its own, or any existing one that it names;
+		 * not one that the owner of the database names to it
+		 */
 		if (setting[0] != '\0' && strcmp(setting, name) != 0)
-			id = by_name(setting);
+			id = set_by_database ? ROM_NAMESPACE_NONE : by_name(setting);
 		else if (missing_ok || RecoveryInProgress())
 			id = by_name(name);
 		else

@@ -13,6 +13,7 @@
 #define ROM_NAMESPACE_H
 
 #include "nodes/pg_list.h"
+#include "utils/guc.h"
 
 /* No namespace: not resolved, or none. Ids count from 1. */
 #define ROM_NAMESPACE_NONE 0
@@ -68,7 +69,8 @@ extern void rom_namespace_on_make(void (*make) (const char *name));
 /* Registers a function that returns the running instance's namespace, or ROM_NAMESPACE_NONE. */
 extern void rom_namespace_on_running(int32 (*running) (void));
 
-/* For the setting's assign hook. */
+/* The setting's check and assign hooks. */
+extern bool rom_namespace_setting_check(char **newval, void **extra, GucSource source);
 extern void rom_namespace_setting_changed(const char *newval, void *extra);
 
 #endif							/* ROM_NAMESPACE_H */

@@ -92,9 +92,14 @@ for my $statement ('CREATE FUNCTION romancy.grant_usage(text) RETURNS int LANGUA
 	'ALTER TABLE romancy.t_instance ENABLE ROW LEVEL SECURITY', 'ALTER TABLE romancy.t_instance ADD CHECK (public.ran(\'check\'))', 'CREATE INDEX ON romancy.t_instance ((public.ran(\'index\')))',
 	'ALTER TABLE romancy.t_instance ALTER owner SET DEFAULT public.ran(\'default\')', 'CREATE TABLE public.child () INHERITS (romancy.t_instance)', 'CREATE STATISTICS public.s ON owner, workflow FROM romancy.t_instance',
 	'CREATE PUBLICATION p FOR TABLE romancy.t_instance', 'CREATE CAST (romancy.t_status AS text) WITH INOUT AS IMPLICIT', 'COMMENT ON FUNCTION romancy.metrics() IS \'x\'',
-	'CREATE OPERATOR CLASS public.c DEFAULT FOR TYPE romancy.t_status USING btree AS OPERATOR 1 <(anyenum, anyenum)', 'REASSIGN OWNED BY postgres TO dbo', 'SELECT romancy.grant_usage(\'shop\')', 'VACUUM FULL romancy.t_instance')
+	'CREATE OPERATOR CLASS public.c DEFAULT FOR TYPE romancy.t_status USING btree AS OPERATOR 1 <(anyenum, anyenum)', 'REASSIGN OWNED BY postgres TO dbo', 'SELECT romancy.grant_usage(\'shop\')', 'VACUUM FULL romancy.t_instance',
+	'DROP OWNED BY postgres', 'ALTER EXTENSION romancy SET SCHEMA public', 'ALTER EXTENSION romancy DROP FUNCTION romancy.metrics()', 'ALTER VIEW romancy.instances SET (security_barrier = off)',
+	'CREATE OR REPLACE VIEW romancy.instances AS SELECT 1', 'ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT ALL ON TABLES TO public',
+	'CREATE PUBLICATION p FOR ALL TABLES', 'BEGIN; LOCK romancy.t_instance', 'CREATE TRANSFORM FOR romancy.t_status LANGUAGE sql (FROM SQL WITH FUNCTION pg_catalog.now())',
+	'ALTER DATABASE theirs SET session_preload_libraries = \'x\'', 'ALTER DATABASE theirs SET romancy.turn_mode = \'step\'', 'ALTER DATABASE theirs SET session_replication_role = replica',
+	'ALTER ROLE ALL SET search_path = trap', 'ALTER ROLE postgres IN DATABASE theirs SET search_path = trap', 'ALTER SYSTEM SET romancy.enabled = off', 'SELECT count(*) FROM romancy.t_secret')
 {
-	like(as_owner($statement), qr/must be (owner|superuser|able)|permission denied|WARNING:  (skipping|permission)|WARNING.*can (vacuum)/, "refused afterwards: $statement");
+	like(as_owner($statement), qr/must be (owner|superuser|able|member)|permission denied|WARNING:  (skipping|permission)|WARNING.*can (vacuum)|not permitted|cannot be (changed|set)/, "refused afterwards: $statement");
 }
 
 # and the superuser's use, under the database's own settings, with the owner's objects in the way
@@ -102,5 +107,42 @@ my $uses = q{SELECT romancy.grant_usage('shop'); SELECT romancy.grant_usage('sho
 	SELECT romancy.metrics() IS NULL, romancy.health() IS NULL; SELECT count(*) FROM romancy.waiting; SELECT count(*) FROM romancy.stat_workflows; SELECT romancy.adopt_database() IS NULL; SELECT romancy.revoke_usage('shop')};
 unlike(as_super($uses), qr/ERROR/, 'a superuser uses romancy there');
 is(as_super($nobody), '', 'and nothing of his has run as anybody else');
+
+# temporary objects of the owner's that have the names of what romancy's statements read
+as_super(q{SELECT romancy.grant_usage('dbo')});
+my $mine = as_owner(q{
+	CREATE FUNCTION public.flow(pg_catalog.jsonb) RETURNS pg_catalog.jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.sleep('0 s'); RETURN romancy.activity('public.act'); END $$;
+	CREATE FUNCTION public.act(pg_catalog.jsonb) RETURNS pg_catalog.jsonb LANGUAGE sql AS $$ SELECT pg_catalog.to_jsonb(current_user) $$;
+	CREATE TEMP TABLE t_instance (instance_id pg_catalog.uuid); CREATE TEMP TABLE t_task (task_id pg_catalog.uuid); CREATE TEMP TABLE t_namespace (namespace_id int, name pg_catalog.text);
+	CREATE TEMP VIEW pg_roles AS SELECT public.ran('temporary view'); CREATE TEMP VIEW pg_proc AS SELECT public.ran('temporary view');
+	CREATE DOMAIN pg_temp.uuid AS pg_catalog.text CHECK (public.ran('temporary domain')); CREATE DOMAIN pg_temp.jsonb AS pg_catalog.text CHECK (public.ran('temporary domain'));
+	CREATE DOMAIN pg_temp.text AS pg_catalog.int4 CHECK (public.ran('temporary domain')); CREATE DOMAIN pg_temp.timestamptz AS pg_catalog.text CHECK (public.ran('temporary domain'));
+	CREATE DOMAIN pg_temp.regrole AS pg_catalog.text CHECK (public.ran('temporary domain')); CREATE DOMAIN pg_temp.int4 AS pg_catalog.text CHECK (public.ran('temporary domain'));
+	CREATE FUNCTION pg_temp.now() RETURNS pg_catalog.timestamptz LANGUAGE sql AS $$ SELECT public.ran('temporary function'); SELECT pg_catalog.now() $$;
+	CREATE FUNCTION pg_temp.eq(pg_catalog.text, pg_catalog.text) RETURNS boolean LANGUAGE sql AS 'SELECT public.ran(''temporary operator'')';
+	CREATE OPERATOR pg_temp.= (LEFTARG = pg_catalog.text, RIGHTARG = pg_catalog.text, FUNCTION = pg_temp.eq);
+	SET search_path = pg_temp, pg_catalog;
+	SELECT romancy.define_workflow('flow', handler => 'public.flow(pg_catalog.jsonb)'); SELECT romancy.define_activity('queued', queue => 'q', rate_limit => '5/s');
+	CALL romancy.run_workflow('flow', timeout => '60 s');
+	SELECT pg_catalog.count(*) FROM romancy.start_workflows('flow', array['1', '2']::pg_catalog.jsonb[]); CALL romancy.drain();
+	SELECT romancy.publish('c', '1'); SELECT romancy.set_queue('q', max_concurrency => 1, per_key => 'k'); SELECT pg_catalog.count(*) FROM romancy.fetch_activities('q', 'w');
+	SELECT romancy.schedule('s', '0 1 * * *', 'flow'); SELECT romancy.unschedule('s'); SELECT romancy.send_event('t', 's') IS NULL; SELECT romancy.raise_event('t', 's') IS NULL;
+	SELECT pg_catalog.count(*) > 0 FROM romancy.list_instances(), romancy.get_history(instance_id) h; SELECT pg_catalog.count(*) > 0 FROM romancy.instances; SELECT romancy.health() IS NULL;
+	SELECT romancy.diagram(instance_id) IS NULL, romancy.timeline(instance_id) IS NULL FROM romancy.instances; SELECT romancy.cancel_workflows('{}');
+	SELECT romancy.drop_workflow('flow');});
+unlike($mine, qr/ERROR/, 'he uses romancy, with temporary objects in the way');
+like($mine, qr/"dbo"/, 'and his workflow ran as himself');
+is(as_super($nobody), '', 'none of it ran as anybody else');
+
+# a setting of the database does not put a superuser into its owner's namespace, where the owner's definitions would meet what the superuser sets
+as_owner(q{ALTER DATABASE theirs SET romancy.namespace = 'dbo'});
+for my $call ("define_activity('x', queue => 'q')", "set_queue('q', max_concurrency => 1)", "publish('c', '1')", "send_event('t', 's')", "start_workflow('flow')")
+{
+	like(as_super("SELECT romancy.$call"), qr/42501: namespace "dbo" is not granted to role "postgres".*DETAIL:  Setting romancy.namespace of the database/s, "refused to a superuser there: $call");
+}
+unlike(as_super($uses), qr/ERROR/, 'what concerns the whole of romancy works');
+unlike(as_super(q{SET romancy.namespace = ''; SELECT romancy.publish('c', '1')}), qr/ERROR/, 'in a namespace of his own');
+unlike(as_super(q{SET romancy.namespace = 'dbo'; SELECT romancy.publish('c', '1')}), qr/ERROR/, 'and, where he says so himself, in that one');
+unlike(as_owner(q{SELECT romancy.publish('c', '1')}), qr/ERROR/, 'it holds for those to whom it is granted');
 $node->stop('fast');
 done_testing();
