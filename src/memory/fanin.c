@@ -3,134 +3,110 @@
  * fanin.c
  *		How many ends an instance still waits for, in shared memory.
  *
- * Sets of a few entries, each set with a mutex of its own; a full set forgets
- * its first entry, whose instance is then woken by every end.
+ * An entry that gives way (ways.h) is forgotten: its instance is then woken by
+ * every end.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
-#include "storage/spin.h"
 
 #include "memory/fanin.h"
 #include "memory/shmem.h"
+#include "memory/ways.h"
 
-#define SETS 512
-#define WAYS 8
+typedef struct FaninKey
+{
+	pg_uuid_t	id;
+	Oid			dbid;
+} FaninKey;
 
 typedef struct FaninEntry
 {
-	pg_uuid_t	key;
-	Oid			dbid;			/* invalid: free */
+	RomWay		way;
+	FaninKey	key;
 	int64		left;
 } FaninEntry;
 
-typedef struct FaninSet
-{
-	slock_t		mutex;
-	int			victim;			/* the entry that goes next when all are taken */
-	FaninEntry	entries[WAYS];
-} FaninSet;
-
-static FaninSet *sets = NULL;
+static RomWays table = {.sets = 512,.ways = 8,.key = sizeof(FaninKey),.entry = sizeof(FaninEntry)};
 
 static Size
 shmem_size(void)
 {
-	return sizeof(FaninSet) * SETS;
+	return rom_ways_size(&table);
 }
 
 static void
 shmem_attach(void *place, bool found)
 {
-	sets = place;
-	if (found)
-		return;
-	memset(sets, 0, sizeof(FaninSet) * SETS);
-	for (int i = 0; i < SETS; i++)
-		SpinLockInit(&sets[i].mutex);
+	rom_ways_attach(&table, place, found);
 }
 
-/* find finds the key's entry; the set's mutex is held. */
-static FaninEntry *
-find(FaninSet *set, const pg_uuid_t *key)
+static void
+purge(Oid dbid)
 {
-	for (int i = 0; i < WAYS; i++)
-		if (set->entries[i].dbid == MyDatabaseId &&
-			memcmp(&set->entries[i].key, key, sizeof(pg_uuid_t)) == 0)
-			return &set->entries[i];
-	return NULL;
+	rom_ways_purge(&table, dbid);
 }
 
-static FaninSet *
-set_of(const pg_uuid_t *key)
+static FaninKey
+make_key(const pg_uuid_t *id)
 {
-	return &sets[hash_bytes(key->data, UUID_LEN) % SETS];
+	FaninKey	key;
+
+	key.id = *id;
+	key.dbid = MyDatabaseId;
+	return key;
 }
 
 void
-rom_fanin_set(const pg_uuid_t *key, int64 count)
+rom_fanin_set(const pg_uuid_t *key, int32 namespace, int64 count)
 {
-	FaninSet   *set;
+	FaninKey	full = make_key(key);
+	RomWaysSet *set = rom_ways_lock(&table, &full);
 	FaninEntry *entry;
 
-	if (sets == NULL)
+	if (set == NULL)
 		return;
-	set = set_of(key);
-	SpinLockAcquire(&set->mutex);
-	entry = find(set, key);
-	for (int i = 0; entry == NULL && i < WAYS; i++)
-		if (!OidIsValid(set->entries[i].dbid))
-			entry = &set->entries[i];
-	if (entry == NULL)
-	{
-		entry = &set->entries[set->victim];
-		set->victim = (set->victim + 1) % WAYS;
-	}
-	entry->key = *key;
-	entry->dbid = MyDatabaseId;
+	entry = rom_ways_make(&table, set, &full, rom_ways_holder(namespace));
 	entry->left = count;
-	SpinLockRelease(&set->mutex);
+	rom_ways_unlock(set);
 }
 
 bool
 rom_fanin_end(const pg_uuid_t *key)
 {
-	FaninSet   *set;
+	FaninKey	full = make_key(key);
+	RomWaysSet *set = rom_ways_lock(&table, &full);
 	FaninEntry *entry;
 	bool		wake = true;
 
-	if (sets == NULL)
+	if (set == NULL)
 		return true;
-	set = set_of(key);
-	SpinLockAcquire(&set->mutex);
-	entry = find(set, key);
+	entry = rom_ways_find(&table, set, &full);
 	if (entry != NULL)
 	{
 		wake = --entry->left <= 0;
 		if (wake)
-			entry->dbid = InvalidOid;
+			rom_ways_free(entry);
 	}
-	SpinLockRelease(&set->mutex);
+	rom_ways_unlock(set);
 	return wake;
 }
 
 void
 rom_fanin_forget(const pg_uuid_t *key)
 {
-	FaninSet   *set;
+	FaninKey	full = make_key(key);
+	RomWaysSet *set = rom_ways_lock(&table, &full);
 	FaninEntry *entry;
 
-	if (sets == NULL)
+	if (set == NULL)
 		return;
-	set = set_of(key);
-	SpinLockAcquire(&set->mutex);
-	entry = find(set, key);
+	entry = rom_ways_find(&table, set, &full);
 	if (entry != NULL)
-		entry->dbid = InvalidOid;
-	SpinLockRelease(&set->mutex);
+		rom_ways_free(entry);
+	rom_ways_unlock(set);
 }
 
 void
@@ -140,6 +116,7 @@ rom_fanin_init(void)
 		.name = "romancy fanin",
 		.size = shmem_size,
 		.attach = shmem_attach,
+		.purge = purge,
 	};
 
 	rom_shmem_register(&part);

@@ -17,11 +17,11 @@
 #include "utils/uuid.h"
 
 /*
- * From now on the key's instance is woken by the count-th end. To be called before the
+ * From now on the key's instance, of a namespace, is woken by the count-th end. To be called before the
  * commit, while the instance's row is locked (or the key is new): then no later turn's number is
  * overwritten. A rollback leaves a number that is too high, and is followed by another turn.
  */
-extern void rom_fanin_set(const pg_uuid_t *key, int64 count);
+extern void rom_fanin_set(const pg_uuid_t *key, int32 namespace, int64 count);
 
 /* One has ended: is the instance to be woken? For the commit hook. */
 extern bool rom_fanin_end(const pg_uuid_t *key);

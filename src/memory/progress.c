@@ -3,133 +3,108 @@
  * progress.c
  *		Progress of running instances in shared memory.
  *
- * A small set-associative table: an instance hashes to a set of WAYS entries,
- * the oldest of which gives way. Reports are hints for people and progress
- * bars; the row keeps the last one that was committed.
+ * Reports are hints for people and progress bars; the row keeps the last one
+ * that was committed.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
-#include "storage/spin.h"
 
 #include "base/jb.h"
 #include "memory/progress.h"
 #include "memory/shmem.h"
+#include "memory/ways.h"
 
-#define SETS 512
-#define WAYS 8
+typedef struct ProgressKey
+{
+	pg_uuid_t	id;
+	Oid			dbid;
+} ProgressKey;
 
 typedef struct ProgressEntry
 {
-	Oid			dbid;			/* InvalidOid: free */
-	pg_uuid_t	id;
+	RomWay		way;
+	ProgressKey key;
 	RomProgress progress;
 } ProgressEntry;
 
-typedef struct ProgressSet
-{
-	slock_t		mutex;			/* guards the entries */
-	ProgressEntry entries[WAYS];
-} ProgressSet;
-
-static ProgressSet *sets = NULL;
+static RomWays table = {.sets = 512,.ways = 8,.key = sizeof(ProgressKey),.entry = sizeof(ProgressEntry)};
 
 static Size
 shmem_size(void)
 {
-	return sizeof(ProgressSet) * SETS;
+	return rom_ways_size(&table);
 }
 
 static void
 shmem_attach(void *place, bool found)
 {
-	sets = place;
-	if (found)
-		return;
-	memset(sets, 0, sizeof(ProgressSet) * SETS);
-	for (int i = 0; i < SETS; i++)
-		SpinLockInit(&sets[i].mutex);
+	rom_ways_attach(&table, place, found);
 }
 
-/* set_of finds the set of an instance. */
-static ProgressSet *
-set_of(const pg_uuid_t *id)
+static void
+purge(Oid dbid)
 {
-	return &sets[hash_bytes(id->data, UUID_LEN) % SETS];
+	rom_ways_purge(&table, dbid);
 }
 
-/* find finds its entry; the set's mutex is held. */
-static ProgressEntry *
-find(ProgressSet *set, const pg_uuid_t *id)
+static ProgressKey
+make_key(const pg_uuid_t *id)
 {
-	for (int i = 0; i < WAYS; i++)
-		if (set->entries[i].dbid == MyDatabaseId &&
-			memcmp(&set->entries[i].id, id, sizeof(pg_uuid_t)) == 0)
-			return &set->entries[i];
-	return NULL;
+	ProgressKey key;
+
+	key.id = *id;
+	key.dbid = MyDatabaseId;
+	return key;
 }
 
 void
-rom_progress_put(const pg_uuid_t *id, RomProgress *progress)
+rom_progress_put(const pg_uuid_t *id, int32 namespace, RomProgress *progress)
 {
-	ProgressSet *set;
+	ProgressKey key = make_key(id);
+	RomWaysSet *set = rom_ways_lock(&table, &key);
 	ProgressEntry *entry;
 
-	if (sets == NULL)
+	if (set == NULL)
 		return;
-	set = set_of(id);
-	SpinLockAcquire(&set->mutex);
-	entry = find(set, id);
-	if (entry != NULL)
+	entry = rom_ways_make(&table, set, &key, rom_ways_holder(namespace));
+	if (entry->progress.at != 0)
 		progress->first_at = entry->progress.first_at;
-	else
-	{
-		entry = &set->entries[0];
-		for (int i = 0; i < WAYS && OidIsValid(entry->dbid); i++)
-			if (!OidIsValid(set->entries[i].dbid) ||
-				set->entries[i].progress.at < entry->progress.at)
-				entry = &set->entries[i];
-	}
-	entry->dbid = MyDatabaseId;
-	entry->id = *id;
 	entry->progress = *progress;
-	SpinLockRelease(&set->mutex);
+	rom_ways_unlock(set);
 }
 
 bool
 rom_progress_get(const pg_uuid_t *id, RomProgress *progress)
 {
-	ProgressSet *set;
+	ProgressKey key = make_key(id);
+	RomWaysSet *set = rom_ways_lock(&table, &key);
 	ProgressEntry *entry;
 
-	if (sets == NULL)
+	if (set == NULL)
 		return false;
-	set = set_of(id);
-	SpinLockAcquire(&set->mutex);
-	entry = find(set, id);
+	entry = rom_ways_find(&table, set, &key);
 	if (entry != NULL)
 		*progress = entry->progress;
-	SpinLockRelease(&set->mutex);
+	rom_ways_unlock(set);
 	return entry != NULL;
 }
 
 void
 rom_progress_forget(const pg_uuid_t *id)
 {
-	ProgressSet *set;
+	ProgressKey key = make_key(id);
+	RomWaysSet *set = rom_ways_lock(&table, &key);
 	ProgressEntry *entry;
 
-	if (sets == NULL)
+	if (set == NULL)
 		return;
-	set = set_of(id);
-	SpinLockAcquire(&set->mutex);
-	entry = find(set, id);
+	entry = rom_ways_find(&table, set, &key);
 	if (entry != NULL)
-		entry->dbid = InvalidOid;
-	SpinLockRelease(&set->mutex);
+		rom_ways_free(entry);
+	rom_ways_unlock(set);
 }
 
 Jsonb *
@@ -154,6 +129,7 @@ rom_progress_init(void)
 		.name = "romancy progress",
 		.size = shmem_size,
 		.attach = shmem_attach,
+		.purge = purge,
 	};
 
 	rom_shmem_register(&part);

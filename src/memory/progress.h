@@ -24,8 +24,8 @@ typedef struct RomProgress
 	char		note[ROM_NOTE_MAX]; /* cut at a character's end; "" for none */
 } RomProgress;
 
-/* Reports; an old entry is overwritten when the place is full. No-op without shared memory. */
-extern void rom_progress_put(const pg_uuid_t *id, RomProgress *progress);
+/* Reports, for an instance of a namespace; an old entry gives way when the place is full (ways.h). No-op without shared memory. */
+extern void rom_progress_put(const pg_uuid_t *id, int32 namespace, RomProgress *progress);
 
 /* The last report of this instance, if it is still there. */
 extern bool rom_progress_get(const pg_uuid_t *id, RomProgress *progress);

@@ -3,10 +3,6 @@
  * stat.c
  *		Cumulative statistics in shared memory.
  *
- * A set-associative table: a key hashes to a set of WAYS places; when all of
- * them are taken, the one that has not changed for longest gives way. So the size is fixed, and
- * what is in use stays.
- *
  * The table is kept over a clean restart (keep.c).
  *
  *-------------------------------------------------------------------------
@@ -15,64 +11,49 @@
 
 #include <math.h>
 
-#include "common/hashfn.h"
 #include "port/pg_bitutils.h"
-#include "storage/spin.h"
 
 #include "memory/keep.h"
 #include "memory/shmem.h"
 #include "memory/stat.h"
+#include "memory/ways.h"
 
 #define SETS 128
 #define WAYS 8
 
-typedef struct StatSet
+typedef struct StatEntry
 {
-	slock_t		mutex;			/* guards the entries */
-	RomStat		entries[WAYS];	/* since 0: free */
-} StatSet;
+	RomWay		way;
+	RomStat		stat;			/* begins with its key */
+} StatEntry;
 
-static StatSet *sets = NULL;
+static RomWays table = {.sets = SETS,.ways = WAYS,.key = sizeof(RomStatKey),.entry = sizeof(StatEntry)};
 
 static Size
 shmem_size(void)
 {
-	return sizeof(StatSet) * SETS;
-}
-
-static StatSet *
-set_of(const RomStatKey *key)
-{
-	return &sets[hash_bytes((const unsigned char *) key, sizeof(*key)) % SETS];
+	return rom_ways_size(&table);
 }
 
 /* kept_entry and put_entry are RomKeep's. */
 static const void *
 kept_entry(uint32 n)
 {
-	RomStat    *stat = &sets[n / WAYS].entries[n % WAYS];
-
-	return stat->since != 0 ? stat : NULL;
+	return rom_ways_kept(&table, n);
 }
 
 static void
 put_entry(const void *entry)
 {
-	const RomStat *stat = entry;
-	StatSet    *set = set_of(&stat->key);
-	int			way = 0;
-
-	while (way < WAYS - 1 && set->entries[way].since != 0)
-		way++;
-	set->entries[way] = *stat;
+	rom_ways_put_back(&table, entry);
 }
 
 /* Raise the format's number with every change of RomStat, or of the meaning of its numbers. */
 static const RomKeep keep = {
 	.file = "pg_stat/romancy.stat",
 	.magic = 0x526f6d53,
-	.format = 1,
-	.size = sizeof(RomStat),
+	.format = 2,
+	.size = sizeof(StatEntry),
 	.capacity = SETS * WAYS,
 	.entry = kept_entry,
 	.put = put_entry,
@@ -81,13 +62,9 @@ static const RomKeep keep = {
 static void
 shmem_attach(void *place, bool found)
 {
-	sets = place;
-	if (found)
-		return;
-	memset(sets, 0, sizeof(StatSet) * SETS);
-	for (int i = 0; i < SETS; i++)
-		SpinLockInit(&sets[i].mutex);
-	rom_keep_attach(&keep);
+	rom_ways_attach(&table, place, found);
+	if (!found)
+		rom_keep_attach(&keep);
 }
 
 int
@@ -112,39 +89,18 @@ bucket_value(int bucket)
 	return (((int64) 8 | (bucket & 7)) << shift) + ((int64) 1 << (shift - 1));
 }
 
-/* place_for finds the key's entry or makes it; the set's mutex is held. */
-static RomStat *
-place_for(StatSet *set, const RomStatKey *key, TimestampTz now)
-{
-	RomStat    *oldest = &set->entries[0];
-
-	for (int i = 0; i < WAYS; i++)
-	{
-		RomStat    *entry = &set->entries[i];
-
-		if (entry->since != 0 && memcmp(&entry->key, key, sizeof(*key)) == 0)
-			return entry;
-		if (entry->at < oldest->at)
-			oldest = entry;		/* a free one's is 0 */
-	}
-	memset(oldest, 0, sizeof(*oldest));
-	oldest->key = *key;
-	oldest->since = now;
-	return oldest;
-}
-
 void
 rom_stat_add(const RomStatKey *key, const RomStatSums *sums,
 			 const uint16 *buckets, int nbuckets, TimestampTz now)
 {
-	StatSet    *set;
+	RomWaysSet *set = rom_ways_lock(&table, key);
 	RomStat    *entry;
 
-	if (sets == NULL)
+	if (set == NULL)
 		return;
-	set = set_of(key);
-	SpinLockAcquire(&set->mutex);
-	entry = place_for(set, key, now);
+	entry = &((StatEntry *) rom_ways_make(&table, set, key, rom_ways_holder(key->namespace)))->stat;
+	if (entry->since == 0)
+		entry->since = now;
 	for (int i = 0; i < ROM_STAT_COUNTERS; i++)
 		entry->sums.counters[i] += sums->counters[i];
 	entry->sums.us += sums->us;
@@ -154,29 +110,24 @@ rom_stat_add(const RomStatKey *key, const RomStatSums *sums,
 	for (int i = 0; i < nbuckets; i++)
 		if (entry->buckets[buckets[i]] < PG_UINT32_MAX)
 			entry->buckets[buckets[i]]++;
-	entry->at = now;
-	SpinLockRelease(&set->mutex);
+	rom_ways_unlock(set);
 }
 
 int
 rom_stat_places(void)
 {
-	return sets == NULL ? 0 : SETS * WAYS;
+	return rom_ways_places(&table);
 }
 
 bool
 rom_stat_get(int place, RomStat *stat)
 {
-	StatSet    *set = &sets[place / WAYS];
-	RomStat    *entry = &set->entries[place % WAYS];
+	StatEntry	entry;
 
-	SpinLockAcquire(&set->mutex);
-	if (entry->since != 0)
-		*stat = *entry;
-	else
-		stat->since = 0;
-	SpinLockRelease(&set->mutex);
-	return stat->since != 0;
+	if (!rom_ways_copy(&table, place, &entry))
+		return false;
+	*stat = entry.stat;
+	return true;
 }
 
 int64
@@ -207,16 +158,7 @@ rom_stat_quantile(const RomStat *stat, double q)
 void
 rom_stat_forget(Oid dbid)
 {
-	for (int i = 0; i < rom_stat_places(); i++)
-	{
-		StatSet    *set = &sets[i / WAYS];
-		RomStat    *entry = &set->entries[i % WAYS];
-
-		SpinLockAcquire(&set->mutex);
-		if (entry->since != 0 && entry->key.dbid == dbid)
-			memset(entry, 0, sizeof(*entry));
-		SpinLockRelease(&set->mutex);
-	}
+	rom_ways_purge(&table, dbid);
 }
 
 void

@@ -48,7 +48,6 @@ typedef struct RomStat
 	RomStatKey	key;
 	RomStatSums sums;
 	TimestampTz since;			/* counted from then on */
-	TimestampTz at;				/* last change */
 	uint32		buckets[ROM_STAT_BUCKETS];
 } RomStat;
 

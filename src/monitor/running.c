@@ -148,15 +148,15 @@ romancy_pollers(PG_FUNCTION_ARGS)
 		owner = GetUserNameFromId(poller.role, true);
 		if (owner == NULL || !rom_instance_may_read(owner))
 		{
-			const char *queue = poller.queue[0] == '@' ? poller.queue + 1 : poller.queue;
+			const char *queue = poller.key.queue[0] == '@' ? poller.key.queue + 1 : poller.key.queue;
 
 			/* (a queue is stored as namespace/name) */
 			if (!list_member_int(granted, atoi(queue)))
 				continue;
 			nulls[1] = nulls[2] = nulls[3] = nulls[5] = nulls[7] = nulls[8] = true;
 		}
-		values[0] = CStringGetTextDatum(poller.queue);
-		values[1] = CStringGetTextDatum(poller.worker_id);
+		values[0] = CStringGetTextDatum(poller.key.queue);
+		values[1] = CStringGetTextDatum(poller.key.worker_id);
 		values[2] = CStringGetTextDatum(owner ? owner : "");
 		values[3] = Int32GetDatum(poller.pid);
 		values[4] = BoolGetDatum(poller.waits);

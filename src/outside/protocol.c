@@ -359,7 +359,7 @@ write_effects(RomProgram *p, Record *records, int n)
 			rom_execute(&set_labels, values, NULL, 0);
 		}
 		else if (event->type == 0)
-			rom_report_put(&p->task->instance_id, &records[i].progress, records[i].note);
+			rom_report_put(&p->task->instance_id, p->namespace, &records[i].progress, records[i].note);
 	}
 }
 

@@ -66,15 +66,16 @@ rom_run_hook(void)
 	return run_hook;
 }
 
-/* profile_key says what the profile of a workflow version's turns is kept under. */
+/* profile_key says what the profile of the turns of an instance's version is kept under. */
 static RomProfileKey
-profile_key(int32 def_id)
+profile_key(const RomInstance *inst)
 {
 	RomProfileKey key;
 
 	key.dbid = MyDatabaseId;
+	key.namespace = inst->namespace;
 	key.kind = ROM_PROFILE_WORKFLOW;
-	key.object = def_id;
+	key.object = inst->def_id;
 	key.body = rom_extension_oid(); /* versions are numbered anew by the next
 									 * one */
 	return key;
@@ -84,18 +85,18 @@ profile_key(int32 def_id)
 static void
 note_turn(const RomTurn *turn, RomTurnEnd end, int64 us, bool disturbed)
 {
-	RomProfileKey key = profile_key(turn->inst->def_id);
+	RomProfileKey key = profile_key(turn->inst);
 
 	if (turn->out.slow_ran || (end == ROM_TURN_AGAIN && !disturbed))
 		return;
 	rom_profile_note(&key, us, disturbed ? ROM_PROFILE_DISTURBED : ROM_PROFILE_OK);
 }
 
-/* is_slow: are turns of this version known to be too long to share a transaction? Unknown ones are not; the limit sees to the rest. */
+/* is_slow: are turns of its version known to be too long to share a transaction? Unknown ones are not; the limit sees to the rest. */
 static bool
-is_slow(int32 def_id)
+is_slow(const RomInstance *inst)
 {
-	RomProfileKey key = profile_key(def_id);
+	RomProfileKey key = profile_key(inst);
 
 	return rom_profile_slow(&key, SLOW_TURN_US);
 }
@@ -358,7 +359,7 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 			run->again[run->nagain++] = turn->inst->id;
 			continue;
 		}
-		if (turn->how.apart && is_slow(turn->inst->def_id) &&
+		if (turn->how.apart && is_slow(turn->inst) &&
 			(!run->solo || !rom_ready_enter_slow()))
 		{
 			rom_wake_slow(&turn->inst->id, owner, turn->inst->priority);

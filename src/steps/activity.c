@@ -67,6 +67,7 @@ profile_key(const RomActivity *activity)
 	RomProfileKey key;
 
 	key.dbid = MyDatabaseId;
+	key.namespace = activity->namespace;
 	key.kind = ROM_PROFILE_ACTIVITY;
 	key.object = activity->handler_oid;
 	key.body = (uint64) activity->body_hash;

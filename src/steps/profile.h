@@ -24,7 +24,8 @@ typedef enum RomProfileKind
 typedef struct RomProfileKey
 {
 	Oid			dbid;
-	int32		kind;			/* RomProfileKind */
+	int32		namespace;
+	int64		kind;			/* RomProfileKind */
 	uint64		object;
 	uint64		body;			/* hash of the function's body */
 } RomProfileKey;

@@ -23,12 +23,12 @@
 #include "turn/turn.h"
 
 void
-rom_report_put(const pg_uuid_t *id, RomProgress *progress, const char *note)
+rom_report_put(const pg_uuid_t *id, int32 namespace, RomProgress *progress, const char *note)
 {
 	progress->first_at = progress->at = GetCurrentTimestamp();
 	if (note != NULL)
 		memcpy(progress->note, note, pg_mbcliplen(note, strlen(note), ROM_NOTE_MAX - 1));
-	rom_progress_put(id, progress);
+	rom_progress_put(id, namespace, progress);
 	rom_waiter_notify(rom_waiter_key(ROM_INSTANCE_PROGRESS_KEY, id, sizeof(pg_uuid_t)));
 }
 
@@ -79,7 +79,7 @@ romancy_set_progress(PG_FUNCTION_ARGS)
 				 errmsg("arguments \"done\" and \"total\" must not be negative")));
 	if (rom_context_in_handler() && (turn->eval.unwinding || was_said(turn)))
 		PG_RETURN_VOID();
-	rom_report_put(&running->id, &progress, note);
+	rom_report_put(&running->id, running->namespace, &progress, note);
 	if (turn != NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(turn->cxt);

@@ -11,6 +11,6 @@
 #include "memory/progress.h"
 
 /* Makes a report (done and total are set) visible to others, with a note or NULL. It is no part of the transaction. */
-extern void rom_report_put(const pg_uuid_t *id, RomProgress *progress, const char *note);
+extern void rom_report_put(const pg_uuid_t *id, int32 namespace, RomProgress *progress, const char *note);
 
 #endif							/* ROM_REPORT_H */

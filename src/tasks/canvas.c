@@ -173,7 +173,7 @@ close_joins(RomCanvas *canvas)
 				again = true;
 			}
 			else
-				rom_fanin_set(&joins[i].id, joins[i].members - joins[i].ended);
+				rom_fanin_set(&joins[i].id, canvas->namespace, joins[i].members - joins[i].ended);
 		}
 	}
 }

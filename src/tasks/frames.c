@@ -335,7 +335,7 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 	nulls[5] = options == NULL;
 	values[6] = PointerGetDatum(next);
 	rom_execute(&insert, values, nulls, 0);
-	rom_fanin_set(&join, n);
+	rom_fanin_set(&join, canvas->namespace, n);
 
 	/*
 	 * a header's own options are for its members, those above for the

@@ -22,23 +22,20 @@
  * finds entries for which the mark was not lowered (rows that were written by
  * hand).
  *
- * Sets of a few queues, each set with a mutex of its own. A queue without a
- * place is scanned from its start.
+ * A queue without a place is scanned from its start.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
-#include "storage/spin.h"
 #include "utils/timestamp.h"
 
 #include "memory/shmem.h"
+#include "memory/ways.h"
 #include "tasks/front.h"
+#include "tasks/notify.h"
 
-#define SETS 64
-#define WAYS 4
 #define PASSES 16
 
 /* Longest name of a queue, in bytes, with what t_task puts before it. */
@@ -59,41 +56,40 @@ typedef struct Pass
 	RomFrontKey least;			/* the least of them */
 } Pass;
 
+typedef struct FrontKey
+{
+	Oid			dbid;
+	char		queue[QUEUE_MAX + 1];
+} FrontKey;
+
 typedef struct Front
 {
-	Oid			dbid;			/* invalid: free */
-	char		queue[QUEUE_MAX + 1];
+	RomWay		way;
+	FrontKey	key;
 	bool		known;			/* is there a mark? */
 	RomFrontKey mark;
 	TimestampTz whole_at;		/* when to scan from the start again */
 	Pass		passes[PASSES];
 } Front;
 
-typedef struct FrontSet
-{
-	slock_t		mutex;
-	int			victim;			/* the place that is given away next */
-	uint64		number;			/* of the last pass */
-	Front		fronts[WAYS];
-} FrontSet;
-
-static FrontSet *sets = NULL;
+static RomWays table = {.sets = 64,.ways = 4,.key = sizeof(FrontKey),.entry = sizeof(Front)};
 
 static Size
 shmem_size(void)
 {
-	return sizeof(FrontSet) * SETS;
+	return rom_ways_size(&table);
 }
 
 static void
 shmem_attach(void *place, bool found)
 {
-	sets = place;
-	if (found)
-		return;
-	memset(sets, 0, sizeof(FrontSet) * SETS);
-	for (int i = 0; i < SETS; i++)
-		SpinLockInit(&sets[i].mutex);
+	rom_ways_attach(&table, place, found);
+}
+
+static void
+purge(Oid dbid)
+{
+	rom_ways_purge(&table, dbid);
 }
 
 /* compare orders places as the index does. */
@@ -105,56 +101,27 @@ compare(const RomFrontKey *a, const RomFrontKey *b)
 	return memcmp(a->id.data, b->id.data, UUID_LEN);
 }
 
-/* set_of is the number of the queue's set. */
-static int
-set_of(const char *queue)
+/* lock locks the set of a queue, and fills its key; NULL without shared memory, or for a name that is too long. */
+static RomWaysSet *
+lock(const char *queue, FrontKey *key)
 {
-	return hash_combine(hash_bytes((const unsigned char *) queue, strlen(queue)),
-						MyDatabaseId) % SETS;
-}
-
-/* find is the queue's place in a set whose mutex is held, or -1. */
-static int
-find(const FrontSet *set, const char *queue)
-{
-	for (int i = 0; i < WAYS; i++)
-		if (set->fronts[i].dbid == MyDatabaseId &&
-			strcmp(set->fronts[i].queue, queue) == 0)
-			return i;
-	return -1;
-}
-
-/* make gives the queue a place, in another's stead if need be; the set's mutex is held. */
-static int
-make(FrontSet *set, const char *queue)
-{
-	int			way = set->victim;
-	Front	   *front;
-
-	for (int i = 0; i < WAYS; i++)
-		if (!OidIsValid(set->fronts[i].dbid))
-		{
-			way = i;
-			break;
-		}
-	if (way == set->victim)
-		set->victim = (set->victim + 1) % WAYS;
-	front = &set->fronts[way];
-	memset(front, 0, sizeof(Front));
-	front->dbid = MyDatabaseId;
-	strlcpy(front->queue, queue, sizeof(front->queue));
-	return way;
+	if (strlen(queue) > QUEUE_MAX)
+		return NULL;
+	memset(key, 0, sizeof(*key));
+	key->dbid = MyDatabaseId;
+	strcpy(key->queue, queue);
+	return rom_ways_lock(&table, key);
 }
 
 /* register_pass gives a scan a place, that of the oldest if need be; the set's mutex is held. */
 static void
-register_pass(FrontSet *set, Front *front, RomFrontPass *pass)
+register_pass(Front *front, RomFrontPass *pass)
 {
 	pass->slot = 0;
 	for (int i = 1; i < PASSES; i++)
 		if (front->passes[i].number < front->passes[pass->slot].number)
 			pass->slot = i;
-	pass->number = ++set->number;
+	pass->number = front->way.used;
 	front->passes[pass->slot].number = pass->number;
 	front->passes[pass->slot].made = false;
 }
@@ -162,84 +129,83 @@ register_pass(FrontSet *set, Front *front, RomFrontPass *pass)
 void
 rom_front_begin(RomFrontPass *pass, const char *queue, bool whole)
 {
-	FrontSet   *set;
+	FrontKey	key;
+	RomWaysSet *set;
 	Front	   *front;
+	int32		namespace;
 
 	memset(pass, 0, sizeof(RomFrontPass));
 	pass->whole = true;
-	pass->known = sets != NULL && strlen(queue) <= QUEUE_MAX;
+	pass->begun = GetCurrentTimestamp();
+	(void) rom_notify_queue_name(queue, &namespace);
+	set = lock(queue, &key);
+	pass->known = set != NULL;
 	if (!pass->known)
 		return;
-	pass->begun = GetCurrentTimestamp();
-	pass->set = set_of(queue);
-	set = &sets[pass->set];
-	SpinLockAcquire(&set->mutex);
-	pass->way = find(set, queue);
-	if (pass->way < 0)
-		pass->way = make(set, queue);
-	front = &set->fronts[pass->way];
-	register_pass(set, front, pass);
+	front = rom_ways_make(&table, set, &key, rom_ways_holder(namespace));
+	register_pass(front, pass);
 	pass->from = front->mark;
 	pass->whole = whole || !front->known || pass->begun >= front->whole_at;
 	pass->distrust = !pass->whole &&
 		pass->begun >= front->whole_at - WHOLE_INTERVAL + EMPTY_INTERVAL;
-	SpinLockRelease(&set->mutex);
+	rom_ways_unlock(set);
 }
 
 void
-rom_front_end(const RomFrontPass *pass, const RomFrontKey *reached)
+rom_front_end(const RomFrontPass *pass, const char *queue, const RomFrontKey *reached)
 {
 	TimestampTz now;
-	FrontSet   *set;
+	FrontKey	key;
+	RomWaysSet *set;
 	Front	   *front;
-	Pass	   *mine;
 
 	if (!pass->known)
 		return;
 	now = GetCurrentTimestamp();
-	set = &sets[pass->set];
-	SpinLockAcquire(&set->mutex);
-	front = &set->fronts[pass->way];
-	mine = &front->passes[pass->slot];
-	/* numbers are a set's, so another queue that has got the place has others */
-	if (mine->number == pass->number)
+	set = lock(queue, &key);
+	front = rom_ways_find(&table, set, &key);
+
+	/*
+	 * numbers are a set's, so a queue that has lost its place meanwhile, and
+	 * has another, has others
+	 */
+	if (front != NULL && front->passes[pass->slot].number == pass->number)
 	{
+		Pass	   *mine = &front->passes[pass->slot];
+
 		mine->number = 0;
 		if (pass->whole)
 			front->whole_at = now + Max(WHOLE_INTERVAL, (now - pass->begun) * WHOLE_SHARE);
 		if (reached != NULL)
 		{
-			RomFrontKey key = *reached;
+			RomFrontKey mark = *reached;
 
-			if (mine->made && compare(&mine->least, &key) < 0)
-				key = mine->least;
+			if (mine->made && compare(&mine->least, &mark) < 0)
+				mark = mine->least;
 			/* too high it was: those that began there do not know better */
-			if (front->known && pass->whole && compare(&key, &front->mark) < 0)
+			if (front->known && pass->whole && compare(&mark, &front->mark) < 0)
 				memset(front->passes, 0, sizeof(front->passes));
-			if (!front->known || pass->whole || compare(&key, &front->mark) > 0)
-				front->mark = key;
+			if (!front->known || pass->whole || compare(&mark, &front->mark) > 0)
+				front->mark = mark;
 			front->known = true;
 		}
 	}
-	SpinLockRelease(&set->mutex);
+	rom_ways_unlock(set);
 }
 
 /* lower notes that an entry was made at key. */
 static void
 lower(const char *queue, const RomFrontKey *key)
 {
-	FrontSet   *set;
-	int			way;
+	FrontKey	full;
+	RomWaysSet *set = lock(queue, &full);
+	Front	   *front;
 
-	if (sets == NULL)
+	if (set == NULL)
 		return;
-	set = &sets[set_of(queue)];
-	SpinLockAcquire(&set->mutex);
-	way = find(set, queue);
-	if (way >= 0)
+	front = rom_ways_find(&table, set, &full);
+	if (front != NULL)
 	{
-		Front	   *front = &set->fronts[way];
-
 		if (front->known && compare(key, &front->mark) < 0)
 			front->mark = *key;
 		for (int i = 0; i < PASSES; i++)
@@ -253,7 +219,7 @@ lower(const char *queue, const RomFrontKey *key)
 			}
 		}
 	}
-	SpinLockRelease(&set->mutex);
+	rom_ways_unlock(set);
 }
 
 void
@@ -281,6 +247,7 @@ rom_front_init(void)
 		.name = "romancy fronts",
 		.size = shmem_size,
 		.attach = shmem_attach,
+		.purge = purge,
 	};
 
 	rom_shmem_register(&part);

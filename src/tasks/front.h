@@ -30,8 +30,6 @@ typedef struct RomFrontPass
 	RomFrontKey from;			/* where else it begins, inclusive */
 	TimestampTz begun;
 	/* for front.c */
-	int			set;
-	int			way;
 	int			slot;
 	uint64		number;
 } RomFrontPass;
@@ -45,7 +43,7 @@ extern void rom_front_begin(RomFrontPass *pass, const char *queue, bool whole);
  * Ends it. reached: all index entries before it belong to rows that a
  * committed transaction has deleted or changed, or that never came to be; NULL: nothing is known.
  */
-extern void rom_front_end(const RomFrontPass *pass, const RomFrontKey *reached);
+extern void rom_front_end(const RomFrontPass *pass, const char *queue, const RomFrontKey *reached);
 
 /*
  * An index entry of a ready task was made at that place, by this transaction,

@@ -3,49 +3,46 @@
  * poller.c
  *		Programs that fetch from queues, in shared memory: who, what for, when last.
  *
- * A small set-associative table, as progress.c has one: queue and worker_id hash to a set of
- * WAYS entries.
+ * The key is queue and worker_id.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/procarray.h"
-#include "storage/spin.h"
 #include "utils/timestamp.h"
 
 #include "memory/shmem.h"
+#include "memory/ways.h"
+#include "tasks/notify.h"
 #include "tasks/poller.h"
 
-#define SETS 128
-#define WAYS 8
-
-typedef struct PollerSet
+typedef struct PollerEntry
 {
-	slock_t		mutex;			/* guards the entries */
-	RomPoller	entries[WAYS];
-} PollerSet;
+	RomWay		way;
+	RomPoller	poller;			/* begins with its key */
+} PollerEntry;
 
-static PollerSet *sets = NULL;
+static RomWays table = {.sets = 128,.ways = 8,.key = sizeof(RomPollerKey),.entry = sizeof(PollerEntry)};
 
 static Size
 shmem_size(void)
 {
-	return sizeof(PollerSet) * SETS;
+	return rom_ways_size(&table);
 }
 
 static void
 shmem_attach(void *place, bool found)
 {
-	sets = place;
-	if (found)
-		return;
-	memset(sets, 0, sizeof(PollerSet) * SETS);
-	for (int i = 0; i < SETS; i++)
-		SpinLockInit(&sets[i].mutex);
+	rom_ways_attach(&table, place, found);
+}
+
+static void
+purge(Oid dbid)
+{
+	rom_ways_purge(&table, dbid);
 }
 
 /* cut copies a name, and no part of a character. */
@@ -58,128 +55,83 @@ cut(char *to, const char *name)
 	to[len] = '\0';
 }
 
-/* The names by which an entry is found, cut. */
-typedef struct PollerKey
-{
-	char		queue[ROM_POLLER_NAME];
-	char		worker_id[ROM_POLLER_NAME];
-	PollerSet  *set;
-} PollerKey;
-
-/* make_key cuts the names and finds their set. */
+/* make_key cuts the names. */
 static void
-make_key(PollerKey *key, const char *queue, const char *worker_id)
+make_key(RomPollerKey *key, const char *queue, const char *worker_id)
 {
-	uint32		hash;
-
+	memset(key, 0, sizeof(*key));
+	key->dbid = MyDatabaseId;
 	cut(key->queue, queue);
 	cut(key->worker_id, worker_id);
-	hash = hash_bytes((unsigned char *) key->queue, strlen(key->queue)) ^
-		hash_bytes_uint32(hash_bytes((unsigned char *) key->worker_id, strlen(key->worker_id)));
-	key->set = &sets[hash % SETS];
-}
-
-/* find finds the entry of a key; its set's mutex is held. */
-static RomPoller *
-find(const PollerKey *key)
-{
-	for (int i = 0; i < WAYS; i++)
-	{
-		RomPoller  *entry = &key->set->entries[i];
-
-		if (entry->dbid == MyDatabaseId && strcmp(entry->queue, key->queue) == 0 &&
-			strcmp(entry->worker_id, key->worker_id) == 0)
-			return entry;
-	}
-	return NULL;
-}
-
-/* oldest is the entry that gives way to a new one: a free one, or that of the longest silence. */
-static RomPoller *
-oldest(PollerSet *set)
-{
-	RomPoller  *entry = &set->entries[0];
-
-	for (int i = 0; i < WAYS && OidIsValid(entry->dbid); i++)
-		if (!OidIsValid(set->entries[i].dbid) || set->entries[i].last_at < entry->last_at)
-			entry = &set->entries[i];
-	return entry;
 }
 
 void
 rom_poller_begin(const char *queue, const char *worker_id, bool waits)
 {
-	PollerKey	key;
-	RomPoller  *entry;
+	RomPollerKey key;
+	RomWaysSet *set;
+	RomPoller  *poller;
 	TimestampTz now = GetCurrentTimestamp();
 	Oid			role = GetUserId();
+	int32		namespace;
 
-	if (sets == NULL)
-		return;
+	(void) rom_notify_queue_name(queue, &namespace);
 	make_key(&key, queue, worker_id);
-	SpinLockAcquire(&key.set->mutex);
-	entry = find(&key);
-	if (entry == NULL)
-	{
-		entry = oldest(key.set);
-		entry->dbid = MyDatabaseId;
-		entry->first_at = now;
-		entry->polls = entry->tasks = 0;
-		strlcpy(entry->queue, key.queue, ROM_POLLER_NAME);
-		strlcpy(entry->worker_id, key.worker_id, ROM_POLLER_NAME);
-	}
-	entry->role = role;
-	entry->pid = MyProcPid;
-	entry->waits = waits;
-	entry->last_at = now;
-	entry->polls++;
-	SpinLockRelease(&key.set->mutex);
+	set = rom_ways_lock(&table, &key);
+	if (set == NULL)
+		return;
+	poller = &((PollerEntry *) rom_ways_make(&table, set, &key, rom_ways_holder(namespace)))->poller;
+	if (poller->polls == 0)
+		poller->first_at = now;
+	poller->role = role;
+	poller->pid = MyProcPid;
+	poller->waits = waits;
+	poller->last_at = now;
+	poller->polls++;
+	rom_ways_unlock(set);
 }
 
 void
 rom_poller_end(const char *queue, const char *worker_id, int tasks)
 {
-	PollerKey	key;
-	RomPoller  *entry;
+	RomPollerKey key;
+	RomWaysSet *set;
+	PollerEntry *entry;
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (sets == NULL)
-		return;
 	make_key(&key, queue, worker_id);
-	SpinLockAcquire(&key.set->mutex);
-	entry = find(&key);
+	set = rom_ways_lock(&table, &key);
+	if (set == NULL)
+		return;
+	entry = rom_ways_find(&table, set, &key);
 	if (entry != NULL)
 	{
-		if (entry->pid == MyProcPid)
-			entry->waits = false;
-		entry->last_at = now;
-		entry->tasks += tasks;
+		if (entry->poller.pid == MyProcPid)
+			entry->poller.waits = false;
+		entry->poller.last_at = now;
+		entry->poller.tasks += tasks;
 	}
-	SpinLockRelease(&key.set->mutex);
+	rom_ways_unlock(set);
 }
 
 int
 rom_poller_count(void)
 {
-	return sets == NULL ? 0 : SETS * WAYS;
+	return rom_ways_places(&table);
 }
 
 bool
 rom_poller_get(int n, RomPoller *poller)
 {
-	PollerSet  *set = &sets[n / WAYS];
-	RomPoller  *entry = &set->entries[n % WAYS];
-	bool		found;
+	PollerEntry entry;
 
-	SpinLockAcquire(&set->mutex);
-	found = entry->dbid == MyDatabaseId;
-	if (found)
-		*poller = *entry;
-	SpinLockRelease(&set->mutex);
+	if (!rom_ways_copy(&table, n, &entry) || entry.poller.key.dbid != MyDatabaseId)
+		return false;
+	*poller = entry.poller;
 	/* a session that was ended while it waited could not say so */
-	if (found && poller->waits && BackendPidGetProc(poller->pid) == NULL)
+	if (poller->waits && BackendPidGetProc(poller->pid) == NULL)
 		poller->waits = false;
-	return found;
+	return true;
 }
 
 bool
@@ -192,7 +144,7 @@ rom_poller_since(const char *queue, TimestampTz since)
 	{
 		RomPoller	poller;
 
-		if (rom_poller_get(i, &poller) && strcmp(poller.queue, name) == 0 &&
+		if (rom_poller_get(i, &poller) && strcmp(poller.key.queue, name) == 0 &&
 			(poller.waits || poller.last_at >= since))
 			return true;
 	}
@@ -206,6 +158,7 @@ rom_poller_init(void)
 		.name = "romancy pollers",
 		.size = shmem_size,
 		.attach = shmem_attach,
+		.purge = purge,
 	};
 
 	rom_shmem_register(&part);

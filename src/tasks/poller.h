@@ -17,9 +17,17 @@
 /* Names are cut to this many bytes, with their zero. */
 #define ROM_POLLER_NAME 128
 
+/* The names by which a program is found, cut, with zeros behind them. */
+typedef struct RomPollerKey
+{
+	Oid			dbid;
+	char		queue[ROM_POLLER_NAME]; /* as stored in t_task */
+	char		worker_id[ROM_POLLER_NAME];
+} RomPollerKey;
+
 typedef struct RomPoller
 {
-	Oid			dbid;			/* InvalidOid: free */
+	RomPollerKey key;
 	Oid			role;
 	int			pid;
 	bool		waits;			/* in a call that waits for work */
@@ -27,8 +35,6 @@ typedef struct RomPoller
 	TimestampTz last_at;
 	int64		polls;
 	int64		tasks;			/* that it got */
-	char		queue[ROM_POLLER_NAME]; /* as stored in t_task */
-	char		worker_id[ROM_POLLER_NAME];
 } RomPoller;
 
 /* This session, as worker_id, asks for tasks of queue; waits: until there are some. */

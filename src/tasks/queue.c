@@ -247,7 +247,7 @@ claim_pass(Claiming *c, RomFrontPass *pass)
 	index_endscan(scan);
 	rom_rows_close(&rows);
 	CommandCounterIncrement();
-	rom_front_end(pass, moved ? &key : NULL);
+	rom_front_end(pass, c->claim->queue, moved ? &key : NULL);
 }
 
 /* claim_ready claims the next ready tasks of a queue without keys. */
@@ -319,6 +319,17 @@ next_key(Claiming *c, RomRows *rows, const char *from, const char *until)
 	return key;
 }
 
+/* rotation says where the turns of the queue's keys are kept. */
+static RomRotation
+rotation(const Claiming *c)
+{
+	RomRotation queue;
+
+	queue.key = rom_quota_queue(c->quota);
+	(void) rom_notify_queue_name(c->claim->queue, &queue.namespace);
+	return queue;
+}
+
 /*
  * claim_round goes once through the keys that have ready tasks, beginning after the one that was served
  * last, and claims a task of each. False: it ended before that.
@@ -326,9 +337,9 @@ next_key(Claiming *c, RomRows *rows, const char *from, const char *until)
 static bool
 claim_round(Claiming *c, int *visits)
 {
-	uint64		queue = rom_quota_queue(c->quota);
+	RomRotation queue = rotation(c);
 	char		last[ROM_ROTATION_KEY_MAX + 1];
-	bool		wrapped = !rom_rotation_last(queue, last);
+	bool		wrapped = !rom_rotation_last(&queue, last);
 	char	   *until = wrapped ? NULL : pstrdup(last);
 	char	   *from = until;
 	RomRows		rows;
@@ -350,7 +361,7 @@ claim_round(Claiming *c, int *visits)
 		 * this one ends)
 		 */
 		if (c->count > before || (key != NULL && *visits == KEYS_MAX))
-			rom_rotation_served(queue, key);
+			rom_rotation_served(&queue, key);
 	}
 	rom_rows_close(&rows);
 	CommandCounterIncrement();
@@ -361,7 +372,7 @@ claim_round(Claiming *c, int *visits)
 static void
 claim_keyed(Claiming *c)
 {
-	uint64		queue = rom_quota_queue(c->quota);
+	RomRotation queue = rotation(c);
 	TimestampTz begun;
 	int			visits = 0;
 
@@ -375,7 +386,7 @@ claim_keyed(Claiming *c)
 	}
 	if (visits >= KEYS_MAX)
 		c->claim->retry_at = Min(c->claim->retry_at, rom_now() + 10000);
-	if (c->answer == ROM_QUOTA_HELD || !rom_rotation_look(queue))
+	if (c->answer == ROM_QUOTA_HELD || !rom_rotation_look(&queue))
 		return;
 
 	/*
@@ -386,7 +397,7 @@ claim_keyed(Claiming *c)
 	begun = GetCurrentTimestamp();
 	if (rom_quota_label(c->claim->queue, false, LABEL_MAX) > 0 && c->count < c->claim->max)
 		(void) claim_round(c, &visits);
-	rom_rotation_looked(queue, GetCurrentTimestamp() - begun);
+	rom_rotation_looked(&queue, GetCurrentTimestamp() - begun);
 }
 
 /* promote makes tasks ready whose next attempt is due, where no executor has done so. */

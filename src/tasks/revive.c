@@ -134,7 +134,7 @@ open_groups(const RomCanvas *canvas, const Failed *groups, int n)
 		values[0] = UUIDPGetDatum(&groups[i].id);
 		rom_execute(groups[i].counted ? &open : &delete, values, NULL, 0);
 		if (groups[i].counted)
-			rom_fanin_set(&groups[i].id, groups[i].members - groups[i].ended + groups[i].errors);
+			rom_fanin_set(&groups[i].id, canvas->namespace, groups[i].members - groups[i].ended + groups[i].errors);
 	}
 }
 

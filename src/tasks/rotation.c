@@ -11,15 +11,12 @@
  */
 #include "postgres.h"
 
-#include "storage/spin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "memory/shmem.h"
+#include "memory/ways.h"
 #include "tasks/rotation.h"
-
-#define SETS 64
-#define WAYS 4
 
 /* The rhythm of looks for tasks without a key, and their greatest share of the time. */
 #define LOOK_INTERVAL (10 * USECS_PER_SEC)
@@ -27,126 +24,90 @@
 
 typedef struct Turn
 {
-	uint64		queue;			/* 0: free */
+	RomWay		way;
+	uint64		queue;			/* the key: a hash of database and queue */
 	TimestampTz look_at;
-	uint32		used;			/* number of its last use */
 	bool		served;			/* is there a last one? */
 	char		last[ROM_ROTATION_KEY_MAX + 1];
 } Turn;
 
-typedef struct Rotation
-{
-	slock_t		mutex;
-	uint32		uses;
-	Turn		turns[SETS][WAYS];
-} Rotation;
-
-static Rotation *area = NULL;
+static RomWays table = {.sets = 64,.ways = 4,.key = sizeof(uint64),.entry = sizeof(Turn)};
 
 static Size
 shmem_size(void)
 {
-	return sizeof(Rotation);
+	return rom_ways_size(&table);
 }
 
 static void
 shmem_attach(void *place, bool found)
 {
-	area = place;
-	if (found)
-		return;
-	memset(area, 0, sizeof(Rotation));
-	SpinLockInit(&area->mutex);
+	rom_ways_attach(&table, place, found);
 }
 
-/* prepare makes an area where there is none. */
 static void
-prepare(void)
+purge(Oid dbid)
 {
-	if (area == NULL)
-		shmem_attach(MemoryContextAlloc(TopMemoryContext, sizeof(Rotation)), false);
+	rom_ways_purge(&table, dbid);
 }
 
-/* find_turn finds or makes a queue's; the mutex is held. */
+/* lock_turn finds or makes a queue's, and locks its set; rom_ways_unlock() of the result's ends that. */
 static Turn *
-find_turn(uint64 queue)
+lock_turn(const RomRotation *queue, RomWaysSet **set)
 {
-	Turn	   *set = area->turns[queue % SETS];
-	Turn	   *place = &set[0];
-
-	for (int i = 0; i < WAYS; i++)
-	{
-		if (set[i].queue == queue)
-		{
-			place = &set[i];
-			break;
-		}
-		if (set[i].used < place->used)
-			place = &set[i];
-	}
-	if (place->queue != queue)
-	{
-		memset(place, 0, sizeof(Turn));
-		place->queue = queue;
-	}
-	place->used = ++area->uses;
-	return place;
+	/* without shared memory: one of the session's own */
+	if (table.area == NULL)
+		shmem_attach(MemoryContextAlloc(TopMemoryContext, shmem_size()), false);
+	*set = rom_ways_lock(&table, &queue->key);
+	return rom_ways_make(&table, *set, &queue->key, rom_ways_holder(queue->namespace));
 }
 
 bool
-rom_rotation_last(uint64 queue, char *key)
+rom_rotation_last(const RomRotation *queue, char *key)
 {
-	Turn	   *turn;
-	bool		served;
+	RomWaysSet *set;
+	Turn	   *turn = lock_turn(queue, &set);
+	bool		served = turn->served;
 
-	prepare();
-	SpinLockAcquire(&area->mutex);
-	turn = find_turn(queue);
 	strcpy(key, turn->last);
-	served = turn->served;
-	SpinLockRelease(&area->mutex);
+	rom_ways_unlock(set);
 	return served;
 }
 
 void
-rom_rotation_served(uint64 queue, const char *key)
+rom_rotation_served(const RomRotation *queue, const char *key)
 {
-	Turn	   *turn;
+	RomWaysSet *set;
+	Turn	   *turn = lock_turn(queue, &set);
 
-	prepare();
-	SpinLockAcquire(&area->mutex);
-	turn = find_turn(queue);
 	strlcpy(turn->last, key, sizeof(turn->last));
 	turn->served = true;
-	SpinLockRelease(&area->mutex);
+	rom_ways_unlock(set);
 }
 
 bool
-rom_rotation_look(uint64 queue)
+rom_rotation_look(const RomRotation *queue)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	Turn	   *turn;
-	bool		look;
+	RomWaysSet *set;
+	Turn	   *turn = lock_turn(queue, &set);
+	bool		look = turn->look_at <= now;
 
-	prepare();
-	SpinLockAcquire(&area->mutex);
-	turn = find_turn(queue);
-	look = turn->look_at <= now;
 	if (look)
 		turn->look_at = now + LOOK_INTERVAL;
-	SpinLockRelease(&area->mutex);
+	rom_ways_unlock(set);
 	return look;
 }
 
 void
-rom_rotation_looked(uint64 queue, int64 took)
+rom_rotation_looked(const RomRotation *queue, int64 took)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	RomWaysSet *set;
+	Turn	   *turn = lock_turn(queue, &set);
 
-	prepare();
-	SpinLockAcquire(&area->mutex);
-	find_turn(queue)->look_at = now + Max(LOOK_INTERVAL, took * LOOK_SHARE);
-	SpinLockRelease(&area->mutex);
+	turn->look_at = now + Max(LOOK_INTERVAL, took * LOOK_SHARE);
+	rom_ways_unlock(set);
 }
 
 void
@@ -156,6 +117,7 @@ rom_rotation_init(void)
 		.name = "romancy rotation",
 		.size = shmem_size,
 		.attach = shmem_attach,
+		.purge = purge,
 	};
 
 	rom_shmem_register(&part);

@@ -11,16 +11,23 @@
 /* Longest key, in bytes. */
 #define ROM_ROTATION_KEY_MAX 500
 
-/* Copies the key of a queue (a number of the caller's) that was served last, of ROM_ROTATION_KEY_MAX + 1 bytes; false when there is none. */
-extern bool rom_rotation_last(uint64 queue, char *key);
-extern void rom_rotation_served(uint64 queue, const char *key);
+/* A queue: a number of the caller's, and its namespace. */
+typedef struct RomRotation
+{
+	uint64		key;
+	int32		namespace;
+} RomRotation;
+
+/* Copies the key of a queue that was served last, of ROM_ROTATION_KEY_MAX + 1 bytes; false when there is none. */
+extern bool rom_rotation_last(const RomRotation *queue, char *key);
+extern void rom_rotation_served(const RomRotation *queue, const char *key);
 
 /*
  * Is it time to look for tasks of the queue that have no key? Not more often than every so often, and
  * the longer it took (microseconds) the more seldom.
  */
-extern bool rom_rotation_look(uint64 queue);
-extern void rom_rotation_looked(uint64 queue, int64 took);
+extern bool rom_rotation_look(const RomRotation *queue);
+extern void rom_rotation_looked(const RomRotation *queue, int64 took);
 
 /* Registers the part of shared memory; called once from _PG_init. */
 extern void rom_rotation_init(void);

@@ -250,7 +250,7 @@ rom_save_turn(RomTurn *turn)
 		rom_hooks_save(turn);
 		save_row(turn, last_seq, events, now);
 		if (turn->wait.fan_in > 1 && turn->wait.now != NULL && !final)
-			rom_fanin_set(&inst->id, turn->wait.fan_in);
+			rom_fanin_set(&inst->id, inst->namespace, turn->wait.fan_in);
 		if (final || (turn->out.status == ROM_STATUS_PAUSED && turn->out.error != NULL))
 			rom_wake_key(rom_waiter_key(ROM_INSTANCE_END_KEY, &inst->id, sizeof(pg_uuid_t)));
 		else if (turn->out.wake_at <= now && turn->out.slow_next &&
