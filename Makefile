@@ -56,7 +56,7 @@ DATA_built = sql/romancy--$(EXTVERSION).sql
 # Update scripts, and install scripts of older releases
 DATA       = $(filter-out $(DATA_built),$(sort $(wildcard sql/romancy--*.sql)))
 
-SHLIB_LINK  = $(if $(wildcard src/base/json.c),-ljansson) $(EXTRA_LDFLAGS)
+SHLIB_LINK  = $(EXTRA_LDFLAGS)
 PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers

@@ -165,7 +165,7 @@ percent_decode(const char *value)
 	while (*value)
 	{
 		char	   *to = bytes;
-		char	   *text;
+		char	   *decoded;
 
 		/* a character has several in a row */
 		for (; is_escape(value); value += 3)
@@ -174,10 +174,10 @@ percent_decode(const char *value)
 
 			*to++ = (char) strtol(hex, NULL, 16);
 		}
-		text = from_utf8(bytes, to - bytes);
-		if (text == NULL)
+		decoded = from_utf8(bytes, to - bytes);
+		if (decoded == NULL)
 			return NULL;
-		appendStringInfoString(&result, text);
+		appendStringInfoString(&result, decoded);
 		if (*value)
 			appendStringInfoChar(&result, *value++);
 	}
@@ -335,10 +335,10 @@ read_structured(Reading *r, const char *body)
 		if (binary != NULL && is_json(r->event.datacontenttype) &&
 			r->event.datacontenttype != NULL)
 		{
-			char	   *text = from_utf8(VARDATA_ANY(binary), VARSIZE_ANY_EXHDR(binary));
+			char	   *decoded = from_utf8(VARDATA_ANY(binary), VARSIZE_ANY_EXHDR(binary));
 
-			if (text != NULL)
-				return set_json(r, text, "the data");
+			if (decoded != NULL)
+				return set_json(r, decoded, "the data");
 			return fail(r, "the data is not valid JSON");
 		}
 		return set_binary(r, binary);
@@ -381,17 +381,17 @@ read_binary(Reading *r, const Request *request)
 	}
 	if (is_json(r->event.datacontenttype))
 	{
-		char	   *text = request->body;
+		char	   *decoded = request->body;
 
 		if (request->binary != NULL)
 		{
-			text = from_utf8(VARDATA_ANY(request->binary), VARSIZE_ANY_EXHDR(request->binary));
-			if (text == NULL)
+			decoded = from_utf8(VARDATA_ANY(request->binary), VARSIZE_ANY_EXHDR(request->binary));
+			if (decoded == NULL)
 				return fail(r, "the body is not valid JSON");
 		}
-		if (text == NULL || text[0] == '\0')
+		if (decoded == NULL || decoded[0] == '\0')
 			return true;
-		return set_json(r, text, "the body");
+		return set_json(r, decoded, "the body");
 	}
 	if (request->binary != NULL)
 		return set_binary(r, request->binary);

@@ -10,10 +10,6 @@
 deps_packages() {
 	local v=$ROMANCY_PG_VERSION
 	echo gcc libc6-dev make binutils perl libipc-run-perl python3 python3-psycopg
-	# src/base/json.c is the only file that may use jansson
-	if [[ -f ${BASH_SOURCE[0]%/*}/../../src/base/json.c ]]; then
-		echo libjansson-dev
-	fi
 	# for romancy_http
 	echo libcurl4-openssl-dev
 	if [[ -z ${PG_CONFIG:-} ]]; then

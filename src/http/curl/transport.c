@@ -655,7 +655,8 @@ static const RomTransport transport = {
 	.free_answer = free_answer,
 };
 
-extern __attribute__((visibility("default"))) const RomTransport *rom_transport_get(void);
+extern __attribute__((visibility("default")))
+const RomTransport *rom_transport_get(void);
 
 const RomTransport *
 rom_transport_get(void)
