@@ -1,7 +1,11 @@
 /* The outbox: CloudEvents that leave, and where they go. Type outbox_event is what a program gets. */
 
-/* event_types: patterns; NULL: only events that name it. ordered: what is the ordering key of events that bring none. */
+/*
+ * event_types: patterns; NULL: only events that name it. ordered: what is the ordering key of events that bring none. destination_id: what its
+ * events belong to, so that one which is defined anew gets none of those of an earlier one of its name.
+ */
 CREATE TABLE romancy.t_destination (
+	destination_id int GENERATED ALWAYS AS IDENTITY,
 	namespace int,	/* of its name */
 	name text,
 	owner text NOT NULL,
@@ -15,20 +19,23 @@ CREATE TABLE romancy.t_destination (
 	paused_by text,
 	note text,
 	PRIMARY KEY (namespace, name));
+CREATE UNIQUE INDEX t_destination_id ON romancy.t_destination (destination_id);
+COMMENT ON SEQUENCE romancy.t_destination_destination_id_seq IS 'Ids of destinations';
 COMMENT ON TABLE romancy.t_destination IS 'Destinations of events';
 
 /*
- * An event on its way to one destination ('': the one that is always there). state: RomOutboxState in src/outbox/state.h. due_at: of a
- * pending one, when it is to be given out; of one under a lease, when that ends; of a final one, since when it is. fence: grows with each
- * lease and replay. key_hash: of ordering_key, NULL without one. replayed_at: from then on its age counts.
+ * An event on its way to one destination. destination_id: 0 for '', which is always there; no row has it after the destination was dropped. state: RomOutboxState in src/outbox/state.h. due_at: of a
+ * pending one, when it is to be given out; of one under a lease, when that ends; of a final one, since when it is. fence: another number for each
+ * lease and replay, 0 before the first. key_hash: of ordering_key, NULL without one. replayed_at: from then on its age counts.
  */
 CREATE TABLE romancy.t_outbox (
 	outbox_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	created_at timestamptz NOT NULL,
 	due_at timestamptz NOT NULL,
+	fence bigint NOT NULL,
 	namespace int NOT NULL,
+	destination_id int NOT NULL,
 	attempt int NOT NULL,
-	fence int NOT NULL,
 	key_hash int,
 	state smallint NOT NULL,
 	destination text NOT NULL,
@@ -46,10 +53,11 @@ CREATE TABLE romancy.t_outbox (
 	replayed_at timestamptz,
 	error text) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX t_outbox_event ON romancy.t_outbox (namespace, id, source, destination, owner);
-CREATE INDEX t_outbox_plain ON romancy.t_outbox (namespace, destination, due_at, outbox_id) WHERE state < 2 AND key_hash IS NULL;
-CREATE INDEX t_outbox_keyed ON romancy.t_outbox (namespace, destination, key_hash, ordering_key, outbox_id) WHERE state < 2 AND key_hash IS NOT NULL;
-CREATE INDEX t_outbox_busy ON romancy.t_outbox (namespace, destination, key_hash, ordering_key) WHERE state = 1;
-CREATE INDEX t_outbox_lease ON romancy.t_outbox (due_at) WHERE state = 1;
+CREATE INDEX t_outbox_plain ON romancy.t_outbox (namespace, destination_id, owner, due_at, outbox_id) WHERE state < 2 AND key_hash IS NULL;
+CREATE INDEX t_outbox_keyed ON romancy.t_outbox (namespace, destination_id, owner, key_hash, ordering_key, outbox_id) WHERE state < 2 AND key_hash IS NOT NULL;
+CREATE INDEX t_outbox_busy ON romancy.t_outbox (namespace, destination_id, key_hash, ordering_key) WHERE state = 1;
+/* attempt > 0, which is so, is for the planner: it is not to take this one where it needs t_outbox_busy */
+CREATE INDEX t_outbox_lease ON romancy.t_outbox (due_at) WHERE state = 1 AND attempt > 0;
 CREATE INDEX t_outbox_age ON romancy.t_outbox ((coalesce(replayed_at, created_at))) WHERE state = 0;
 CREATE INDEX t_outbox_final ON romancy.t_outbox (state, due_at) WHERE state >= 2;
 COMMENT ON SEQUENCE romancy.t_outbox_outbox_id_seq IS 'Ids of events in the outbox';
@@ -123,7 +131,7 @@ CREATE VIEW romancy.outbox WITH (security_barrier) AS
 		CASE WHEN o.state = 0 THEN o.due_at END AS next_attempt, CASE WHEN o.state = 1 THEN o.due_at END AS lease_until,
 		CASE WHEN o.state >= 2 THEN o.due_at END AS finished_at, o.owner, o.instance_id
 	FROM romancy.t_outbox o
-	LEFT JOIN romancy.t_destination d ON d.namespace = o.namespace AND d.name = o.destination
+	LEFT JOIN romancy.t_destination d ON d.destination_id = o.destination_id
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = o.namespace
 	WHERE romancy.t_may_read(o.owner) OR romancy.t_may_read(d.owner);
 REVOKE ALL ON romancy.outbox FROM PUBLIC;
@@ -149,24 +157,24 @@ COMMENT ON COLUMN romancy.outbox.finished_at IS 'Since when it is final';
 COMMENT ON COLUMN romancy.outbox.owner IS 'The role that sent it';
 COMMENT ON COLUMN romancy.outbox.instance_id IS 'The instance whose handler or activity sent it';
 
-/* Counts are of what the reader may see. Published events, which are many, are not counted. */
+/* Counts are of what the reader may see. Published events, which are many, are not counted; those of dropped destinations are in view outbox only. */
 CREATE VIEW romancy.destinations WITH (security_barrier) AS
 	WITH live AS MATERIALIZED (
-		SELECT o.namespace, o.destination, o.owner, o.state, o.created_at FROM romancy.t_outbox o WHERE o.state < 2 AND o.key_hash IS NULL
-		UNION ALL SELECT o.namespace, o.destination, o.owner, o.state, o.created_at FROM romancy.t_outbox o WHERE o.state < 2 AND o.key_hash IS NOT NULL
-		UNION ALL SELECT o.namespace, o.destination, o.owner, o.state, o.created_at FROM romancy.t_outbox o WHERE o.state >= 2 AND o.state > 2),
+		SELECT o.namespace, o.destination_id, o.owner, o.state, o.created_at FROM romancy.t_outbox o WHERE o.state < 2 AND o.key_hash IS NULL
+		UNION ALL SELECT o.namespace, o.destination_id, o.owner, o.state, o.created_at FROM romancy.t_outbox o WHERE o.state < 2 AND o.key_hash IS NOT NULL
+		UNION ALL SELECT o.namespace, o.destination_id, o.owner, o.state, o.created_at FROM romancy.t_outbox o WHERE o.state >= 2 AND o.state > 2),
 	counts AS (
-		SELECT l.namespace, l.destination AS name, count(*) FILTER (WHERE l.state = 0) AS pending, count(*) FILTER (WHERE l.state = 1) AS fetched,
+		SELECT l.namespace, l.destination_id, d.name, count(*) FILTER (WHERE l.state = 0) AS pending, count(*) FILTER (WHERE l.state = 1) AS fetched,
 			count(*) FILTER (WHERE l.state = 3) AS invalid, count(*) FILTER (WHERE l.state = 4) AS expired, count(*) FILTER (WHERE l.state = 5) AS dead,
 			min(l.created_at) FILTER (WHERE l.state < 2) AS oldest
-		FROM live l LEFT JOIN romancy.t_destination d ON d.namespace = l.namespace AND d.name = l.destination
-		WHERE romancy.t_may_read(l.owner) OR romancy.t_may_read(d.owner) GROUP BY 1, 2),
+		FROM live l LEFT JOIN romancy.t_destination d ON d.destination_id = l.destination_id
+		WHERE (d.destination_id IS NOT NULL OR l.destination_id = 0) AND (romancy.t_may_read(l.owner) OR romancy.t_may_read(d.owner)) GROUP BY 1, 2, 3),
 	defined AS (
 		SELECT d.* FROM romancy.t_destination d WHERE romancy.t_may_read(d.owner))
-	SELECT n.name AS namespace, coalesce(d.name, c.name) AS name, d.retry, d.event_types, d.ordered, d.description, d.owner, d.created_at, d.updated_at,
+	SELECT n.name AS namespace, coalesce(d.name, c.name, '') AS name, d.retry, d.event_types, d.ordered, d.description, d.owner, d.created_at, d.updated_at,
 		d.paused_at IS NOT NULL AS paused, d.paused_at, d.paused_by, d.note, coalesce(c.pending, 0) AS pending, coalesce(c.fetched, 0) AS fetched,
 		coalesce(c.invalid, 0) AS invalid, coalesce(c.expired, 0) AS expired, coalesce(c.dead, 0) AS dead, c.oldest
-	FROM defined d FULL JOIN counts c ON c.namespace = d.namespace AND c.name = d.name
+	FROM defined d FULL JOIN counts c ON c.destination_id = d.destination_id
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = coalesce(d.namespace, c.namespace);
 REVOKE ALL ON romancy.destinations FROM PUBLIC;
 COMMENT ON VIEW romancy.destinations IS 'Destinations of the current role, and those that it has sent events to; of all roles for a monitor';

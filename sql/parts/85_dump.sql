@@ -32,6 +32,7 @@ SELECT pg_catalog.pg_extension_config_dump('romancy.t_bucket_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_canvas_join', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_canvas_result', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_destination', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_destination_destination_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_outbox_outbox_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_schedule', '');

@@ -124,7 +124,7 @@ static void
 load(int32 namespace)
 {
 	static RomStatement select = {
-		"SELECT d.name, d.owner, d.ordered, d.event_types FROM romancy.t_destination d WHERE d.namespace = $1 ORDER BY d.name",
+		"SELECT d.destination_id, d.name, d.owner, d.ordered, d.event_types FROM romancy.t_destination d WHERE d.namespace = $1 ORDER BY d.name",
 		1, {INT4OID}
 	};
 	Datum		values[1] = {Int32GetDatum(namespace)};
@@ -151,10 +151,11 @@ load(int32 namespace)
 		Datum		types;
 		MemoryContext old;
 
-		d->name = rom_value_text(&set, i, 1, cache_cxt);
-		d->owner = rom_value_text(&set, i, 2, cache_cxt);
-		d->ordered = ordered_of(rom_value_text(&set, i, 3, CurrentMemoryContext));
-		types = rom_value(&set, i, 4, &isnull);
+		d->id = DatumGetInt32(rom_value(&set, i, 1, &isnull));
+		d->name = rom_value_text(&set, i, 2, cache_cxt);
+		d->owner = rom_value_text(&set, i, 3, cache_cxt);
+		d->ordered = ordered_of(rom_value_text(&set, i, 4, CurrentMemoryContext));
+		types = rom_value(&set, i, 5, &isnull);
 		old = MemoryContextSwitchTo(cache_cxt);
 		if (!isnull)
 			d->types = texts_of(types, &d->ntypes);
@@ -244,22 +245,27 @@ name_arg(FunctionCallInfo fcinfo)
 {
 	char	   *name = rom_arg_text(fcinfo, 0, "name");
 
-	if (name[0] == '\0' || strlen(name) > ROM_DESTINATION_MAX)
+	if (name[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("argument \"name\" must have between 1 and %d bytes", ROM_DESTINATION_MAX)));
+				 errmsg("destination \"\" is always there and cannot be defined, dropped or paused"),
+				 errhint("Define another destination, with the types of events that it is to get.")));
+	if (strlen(name) > ROM_DESTINATION_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"name\" must have at most %d bytes", ROM_DESTINATION_MAX)));
 	return name;
 }
 
 /*
- * lock_row locks the row of a destination against other changes; false when there is none. 42501 unless the role may do what its
+ * lock_row locks the row of a destination against other changes and returns its id; 0 when there is none. 42501 unless the role may do what its
  * owner may. *paused: whether it is. Engine scope needed.
  */
-static bool
+static int32
 lock_row(int32 namespace, const char *name, Oid role, bool *paused)
 {
 	static RomStatement select = {
-		"SELECT d.owner, d.paused_at IS NOT NULL FROM romancy.t_destination d WHERE d.namespace = $1 AND d.name = $2 FOR UPDATE",
+		"SELECT d.owner, d.paused_at IS NOT NULL, d.destination_id FROM romancy.t_destination d WHERE d.namespace = $1 AND d.name = $2 FOR UPDATE",
 		2, {INT4OID, TEXTOID}
 	};
 	Datum		values[2] = {Int32GetDatum(namespace), CStringGetTextDatum(name)};
@@ -268,14 +274,14 @@ lock_row(int32 namespace, const char *name, Oid role, bool *paused)
 	bool		isnull;
 
 	if (rom_execute_rows(&set, &select, values, NULL, 1) == 0)
-		return false;
+		return 0;
 	found.owner = rom_value_text(&set, 0, 1, CurrentMemoryContext);
 	*paused = DatumGetBool(rom_value(&set, 0, 2, &isnull));
 	if (!rom_destination_is_owner(&found, role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of destination \"%s\"", name)));
-	return true;
+	return DatumGetInt32(rom_value(&set, 0, 3, &isnull));
 }
 
 /* check_types raises RM012 for an argument "event_types" that is no list of patterns. */
@@ -316,18 +322,28 @@ check_types(FunctionCallInfo fcinfo, int n)
 static void
 check_retry(Jsonb *retry)
 {
-	static const char *const keys[] = {"on_exhausted", "retryable_errors", "non_retryable_errors"};
+	static const char *const keys[] = {"max_attempts", "initial_interval", "backoff_coefficient", "max_interval", "max_duration", "jitter"};
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	v;
 	RomRetryPolicy policy;
 
 	if (retry == NULL)
 		return;
-	rom_destination_policy(retry, &policy);
-	for (int i = 0; i < lengthof(keys); i++)
-		if (rom_jb_get_json(retry, keys[i]) != NULL)
+	it = JsonbIteratorInit(&retry->root);
+	while (JB_ROOT_IS_OBJECT(retry) && (token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		bool		known = token != WJB_KEY;
+
+		for (int i = 0; i < lengthof(keys) && !known; i++)
+			known = strlen(keys[i]) == v.val.string.len && strncmp(keys[i], v.val.string.val, v.val.string.len) == 0;
+		if (!known)
 			ereport(ERROR,
 					(errcode(ERRCODE_ROM_DEFINITION),
-					 errmsg("key \"%s\" of \"retry\" is not for destinations", keys[i]),
+					 errmsg("key \"%.*s\" of \"retry\" is not for destinations", v.val.string.len, v.val.string.val),
 					 errhint("Keys are max_attempts, initial_interval, backoff_coefficient, max_interval, max_duration and jitter.")));
+	}
+	rom_destination_policy(retry, &policy);
 	rom_arg_check_payload(retry, "retry");
 }
 
@@ -376,7 +392,7 @@ romancy_define_destination(PG_FUNCTION_ARGS)
 	}
 	values[7] = TimestampTzGetDatum(rom_now());
 	rom_engine_begin(&engine);
-	while (!lock_row(namespace, name, role, &paused))
+	while (lock_row(namespace, name, role, &paused) == 0)
 	{
 		if (rom_execute(&insert, values, nulls, 0) == 1)
 			break;
@@ -390,11 +406,11 @@ romancy_define_destination(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Of a destination $2 of namespace $1; one index is of events with an ordering key, the other one of those without. */
+/* Of destination $2 of namespace $1; one index is of events with an ordering key, the other one of those without. */
 #define LIVE_SQL \
-	"(SELECT o.outbox_id FROM romancy.t_outbox o WHERE o.namespace = $1 AND o.destination = $2" \
+	"(SELECT o.outbox_id FROM romancy.t_outbox o WHERE o.namespace = $1 AND o.destination_id = $2" \
 	" AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.key_hash IS NULL" \
-	" UNION ALL SELECT o.outbox_id FROM romancy.t_outbox o WHERE o.namespace = $1 AND o.destination = $2" \
+	" UNION ALL SELECT o.outbox_id FROM romancy.t_outbox o WHERE o.namespace = $1 AND o.destination_id = $2" \
 	" AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.key_hash IS NOT NULL)"
 
 /*
@@ -407,15 +423,15 @@ Datum
 romancy_drop_destination(PG_FUNCTION_ARGS)
 {
 	static RomStatement live = {
-		"SELECT 1 FROM " LIVE_SQL " l LIMIT 1", 2, {INT4OID, TEXTOID}
+		"SELECT 1 FROM " LIVE_SQL " l LIMIT 1", 2, {INT4OID, INT4OID}
 	};
 	static RomStatement discard = {
 		"UPDATE romancy.t_outbox SET state = " ROM_SQL_OUTBOX_DEAD ", due_at = $3, error = 'the destination was dropped'"
 		" WHERE outbox_id = ANY (ARRAY" LIVE_SQL ") AND state < " ROM_SQL_OUTBOX_FINAL,
-		3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
+		3, {INT4OID, INT4OID, TIMESTAMPTZOID}
 	};
 	static RomStatement delete = {
-		"DELETE FROM romancy.t_destination WHERE namespace = $1 AND name = $2", 2, {INT4OID, TEXTOID}
+		"DELETE FROM romancy.t_destination WHERE namespace = $1 AND destination_id = $2", 2, {INT4OID, INT4OID}
 	};
 	char	   *name = name_arg(fcinfo);
 	bool		discards = rom_arg_bool_opt(fcinfo, 1, false);
@@ -424,18 +440,18 @@ romancy_drop_destination(PG_FUNCTION_ARGS)
 	Datum		values[3];
 	RomEngine	engine;
 	bool		paused;
-	bool		found;
+	int32		id;
 
 	rom_context_refuse_handler("drop_destination");
 	PreventCommandIfReadOnly("romancy.drop_destination()");
 	namespace = rom_namespace_current();
 	values[0] = Int32GetDatum(namespace);
-	values[1] = CStringGetTextDatum(name);
 	values[2] = TimestampTzGetDatum(rom_now());
 	rom_engine_begin(&engine);
-	found = lock_row(namespace, name, role, &paused);
-	if (found)
+	id = lock_row(namespace, name, role, &paused);
+	if (id != 0)
 	{
+		values[1] = Int32GetDatum(id);
 		if (discards)
 			rom_execute(&discard, values, NULL, 0);
 		else if (rom_execute(&live, values, NULL, 1) > 0)
@@ -447,7 +463,7 @@ romancy_drop_destination(PG_FUNCTION_ARGS)
 		changed();
 	}
 	rom_engine_end(&engine);
-	PG_RETURN_BOOL(found);
+	PG_RETURN_BOOL(id != 0);
 }
 
 /* set_paused pauses a destination, or ends its pause; false when there is nothing to do. */
@@ -475,7 +491,7 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool pause)
 	values[3] = CStringGetTextDatum(GetUserNameFromId(role, false));
 	values[4] = nulls[4] ? (Datum) 0 : PG_GETARG_DATUM(1);
 	rom_engine_begin(&engine);
-	if (!lock_row(namespace, name, role, &paused))
+	if (lock_row(namespace, name, role, &paused) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_UNDEFINED),
 				 errmsg("destination \"%s\" does not exist", name)));

@@ -17,6 +17,9 @@
 /* The prefix of the types of the engine's own events. */
 #define ROM_DESTINATION_ENGINE "romancy."
 
+/* The id of that one. */
+#define ROM_DESTINATION_ALWAYS 0
+
 /* How a destination orders events that bring no key. */
 typedef enum RomOrdered
 {
@@ -30,6 +33,7 @@ typedef enum RomOrdered
 /* A destination as a sender needs it. */
 typedef struct RomDestination
 {
+	int32		id;				/* its events belong to, while it is there */
 	char	   *name;
 	char	   *owner;
 	RomOrdered	ordered;

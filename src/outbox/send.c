@@ -49,7 +49,7 @@ PG_FUNCTION_INFO_V1(romancy_send_event);
 #define EXTENSIONS_MAX 50
 #define EXTENSION_NAME_MAX 64
 
-#define SENT_COLUMNS 18
+#define SENT_COLUMNS 19
 
 /* key_for is the ordering key of the event at a destination (NULL: the one that is always there), or NULL. */
 static const char *
@@ -114,6 +114,7 @@ row_values(const RomSent *sent, const char *id, const RomDestination *destinatio
 	values[15] = pointer_value(sent->data, &nulls[15]);
 	values[16] = pointer_value(sent->binary, &nulls[16]);
 	values[17] = pointer_value(sent->extensions, &nulls[17]);
+	values[18] = Int32GetDatum(destination ? destination->id : ROM_DESTINATION_ALWAYS);
 }
 
 /* add_row adds an event with a new id. */
@@ -123,10 +124,11 @@ add_row(Datum *values, bool *nulls)
 	static RomTable table = {
 		"t_outbox", SENT_COLUMNS + 2, {"outbox_id", "namespace", "destination", "owner", "instance_id", "created_at", "due_at", "state",
 			"key_hash", "ordering_key", "type", "source", "id", "subject", "datacontenttype", "data", "data_binary", "extensions",
-		"attempt", "fence"}
+		"destination_id", "attempt", "fence"}
 	};
 
-	values[SENT_COLUMNS] = values[SENT_COLUMNS + 1] = Int32GetDatum(0);
+	values[SENT_COLUMNS] = Int32GetDatum(0);
+	values[SENT_COLUMNS + 1] = Int64GetDatum(0);
 	nulls[SENT_COLUMNS] = nulls[SENT_COLUMNS + 1] = false;
 	rom_table_insert(&table, values, nulls);
 }
@@ -137,11 +139,11 @@ add_row_once(Datum *values, bool *nulls)
 {
 	static RomStatement insert = {
 		"INSERT INTO romancy.t_outbox (outbox_id, namespace, destination, owner, instance_id, created_at, due_at, state, key_hash,"
-		" ordering_key, type, source, id, subject, datacontenttype, data, data_binary, extensions, attempt, fence) OVERRIDING SYSTEM VALUE"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0, 0)"
+		" ordering_key, type, source, id, subject, datacontenttype, data, data_binary, extensions, destination_id, attempt, fence) OVERRIDING SYSTEM VALUE"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 0, 0)"
 		" ON CONFLICT (namespace, id, source, destination, owner) DO NOTHING",
 		SENT_COLUMNS, {INT8OID, INT4OID, TEXTOID, TEXTOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT2OID, INT4OID,
-			TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID
+			TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, BYTEAOID, JSONBOID, INT4OID
 		}
 	};
 	RomEngine	engine;
@@ -400,7 +402,8 @@ check_sent(const RomSent *sent)
 		if (rom_settle_is_token(sent->id))
 			ereport(ERROR,
 					(errcode(ERRCODE_ROM_DEFINITION),
-					 errmsg("event id \"%s\" has the form of a token", sent->id)));
+					 errmsg("argument \"id\" must not begin with \"@\""),
+					 errdetail("So begin the tokens of leases, which stand beside ids.")));
 	}
 	if (sent->subject != NULL)
 		check_attribute(sent->subject, strlen(sent->subject), "subject", ATTRIBUTE_MAX);

@@ -51,7 +51,7 @@ typedef struct Asker
 /* May role $2 have event o: is it a member of the sender, or of the destination's owner? */
 #define MAY_SQL \
 	"(romancy.t_may_access(o.owner, $2, true) OR EXISTS (SELECT FROM romancy.t_destination d" \
-	" WHERE d.namespace = o.namespace AND d.name = o.destination AND romancy.t_may_access(d.owner, $2, true)))"
+	" WHERE d.destination_id = o.destination_id AND romancy.t_may_access(d.owner, $2, true)))"
 
 /* It was given out, and is not final. */
 #define GIVEN_SQL \
@@ -59,15 +59,34 @@ typedef struct Asker
 
 /* ---------------------------------------------------------------- tokens */
 
-char *
-rom_settle_token(int64 outbox_id, int32 fence)
+/* A fence has at most so many digits. */
+#define FENCE_DIGITS 18
+
+int64
+rom_settle_new_fence(void)
 {
-	return psprintf("@" INT64_FORMAT ".%d", outbox_id, fence);
+	uint64		random;
+
+	/*
+	 * not of a sequence: after a crash that would give again what an open
+	 * transaction had
+	 */
+	if (!pg_strong_random(&random, sizeof(random)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	return (int64) (random % UINT64CONST(999999999999999999)) + 1;
+}
+
+char *
+rom_settle_token(int64 outbox_id, int64 fence)
+{
+	return psprintf("@" INT64_FORMAT "." INT64_FORMAT, outbox_id, fence);
 }
 
 /* read_token reads a token; false when the text is none. */
 static bool
-read_token(const char *text, int64 *outbox_id, int32 *fence)
+read_token(const char *text, int64 *outbox_id, int64 *fence)
 {
 	int64		numbers[2] = {0, 0};
 	int			n = 0;
@@ -79,34 +98,29 @@ read_token(const char *text, int64 *outbox_id, int32 *fence)
 	{
 		const char *begin = p;
 
-		for (; *p >= '0' && *p <= '9' && p - begin < 18; p++)
+		for (; *p >= '0' && *p <= '9' && p - begin < FENCE_DIGITS; p++)
 			numbers[n] = numbers[n] * 10 + (*p - '0');
 		if (p == begin || *p != (n == 0 ? '.' : '\0'))
 			return false;
 		p++;
 	}
-	if (numbers[1] > PG_INT32_MAX)
-		return false;
 	*outbox_id = numbers[0];
-	*fence = (int32) numbers[1];
+	*fence = numbers[1];
 	return true;
 }
 
 bool
 rom_settle_is_token(const char *text)
 {
-	int64		outbox_id;
-	int32		fence;
-
-	return read_token(text, &outbox_id, &fence);
+	return text[0] == '@';
 }
 
 /* ---------------------------------------------------------------- finding */
 
 /*
  * lock_event locks the event that a program means by an id or a token: one that is under a lease, or (late) was and has not
- * been given to another since. False when there is none, or others change it at the moment. RM012 where an id means several. Engine scope
- * needed.
+ * been given to another since. False when there is none, or others change it at the moment. RM012 where an id means several, or a token has not
+ * the form of one. Engine scope needed.
  */
 static bool
 lock_event(const Asker *asker, const char *text, bool late, int64 *outbox_id)
@@ -114,7 +128,7 @@ lock_event(const Asker *asker, const char *text, bool late, int64 *outbox_id)
 	static RomStatement by_token = {
 		"SELECT o.outbox_id, o.state FROM romancy.t_outbox o WHERE o.namespace = $1 AND o.outbox_id = $3 AND o.fence = $4"
 		" AND " GIVEN_SQL " AND " MAY_SQL " FOR UPDATE OF o SKIP LOCKED",
-		4, {INT4OID, OIDOID, INT8OID, INT4OID}
+		4, {INT4OID, OIDOID, INT8OID, INT8OID}
 	};
 	static RomStatement by_id = {
 		"SELECT o.outbox_id, o.state FROM romancy.t_outbox o WHERE o.namespace = $1 AND o.id = $3"
@@ -131,16 +145,21 @@ lock_event(const Asker *asker, const char *text, bool late, int64 *outbox_id)
 		3, {INT4OID, OIDOID, TEXTOID}
 	};
 	Datum		values[4] = {Int32GetDatum(asker->namespace), ObjectIdGetDatum(asker->role)};
-	int32		fence;
+	int64		fence;
 	bool		isnull;
 	RomRowSet	set;
 	uint64		rows;
 	int16		state;
 
-	if (read_token(text, outbox_id, &fence))
+	if (rom_settle_is_token(text))
 	{
+		if (!read_token(text, outbox_id, &fence))
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_DEFINITION),
+					 errmsg("malformed token \"%s\"", text),
+					 errhint("Tokens are those that romancy.fetch_outbox() gives.")));
 		values[2] = Int64GetDatum(*outbox_id);
-		values[3] = Int32GetDatum(fence);
+		values[3] = Int64GetDatum(fence);
 		rows = rom_execute_rows(&set, &by_token, values, NULL, 0);
 	}
 	else
@@ -181,7 +200,7 @@ finish(int64 outbox_id, RomOutboxState state, const char *error)
  * romancy.ack_outbox(ids text[]) → bigint
  *
  * The events were published: they are final. ids: event ids, or tokens; nulls are nothing. Returns how many; those whose lease has ended and
- * that another call has taken since are not counted, by token. Errors: RM012 more than 1,000, or an id of several events; RM004 in a handler.
+ * that another call has taken since are not counted, by token. Errors: RM012 more than 1,000, an id of several events, or a malformed token; RM004 in a handler.
  */
 Datum
 romancy_ack_outbox(PG_FUNCTION_ARGS)
@@ -220,19 +239,31 @@ romancy_ack_outbox(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(done);
 }
 
+TimestampTz
+rom_settle_next_attempt(int attempt, TimestampTz since, Jsonb *retry, TimestampTz now)
+{
+	RomRetryPolicy policy;
+	TimestampTz at;
+
+	rom_destination_policy(retry, &policy);
+	at = now + rom_retry_delay(&policy, attempt, pg_prng_double(&pg_global_prng_state));
+	if (policy.max_attempts > 0 && attempt >= policy.max_attempts)
+		return DT_NOEND;
+	if (policy.max_duration > 0 && at > since + policy.max_duration)
+		return DT_NOEND;
+	return at;
+}
+
 /* next_attempt says when an event is to be given out again after an attempt that failed; DT_NOEND: never. Engine scope needed. */
 static TimestampTz
 next_attempt(int64 outbox_id)
 {
 	static RomStatement select = {
 		"SELECT o.attempt, coalesce(o.replayed_at, o.created_at), d.retry FROM romancy.t_outbox o"
-		" LEFT JOIN romancy.t_destination d ON d.namespace = o.namespace AND d.name = o.destination WHERE o.outbox_id = $1",
+		" LEFT JOIN romancy.t_destination d ON d.destination_id = o.destination_id WHERE o.outbox_id = $1",
 		1, {INT8OID}
 	};
 	Datum		values[1] = {Int64GetDatum(outbox_id)};
-	RomRetryPolicy policy;
-	TimestampTz now = rom_now();
-	TimestampTz at;
 	TimestampTz since;
 	int32		attempt;
 	Datum		retry;
@@ -243,13 +274,7 @@ next_attempt(int64 outbox_id)
 	attempt = DatumGetInt32(rom_value(&set, 0, 1, &isnull));
 	since = DatumGetTimestampTz(rom_value(&set, 0, 2, &isnull));
 	retry = rom_value_copy(&set, 0, 3, &isnull, CurrentMemoryContext);
-	rom_destination_policy(isnull ? NULL : DatumGetJsonbP(retry), &policy);
-	at = now + rom_retry_delay(&policy, attempt, pg_prng_double(&pg_global_prng_state));
-	if (policy.max_attempts > 0 && attempt >= policy.max_attempts)
-		return DT_NOEND;
-	if (policy.max_duration > 0 && at > since + policy.max_duration)
-		return DT_NOEND;
-	return at;
+	return rom_settle_next_attempt(attempt, since, isnull ? NULL : DatumGetJsonbP(retry), rom_now());
 }
 
 /* again has an event given out again at a time. Engine scope needed. */
@@ -270,7 +295,7 @@ again(int64 outbox_id, TimestampTz at, const char *error)
  *
  * An attempt failed: the event is given out again after a pause by its destination's retry policy, or is dead when no attempt is left.
  * id: the event's, or the token. error: shown in view outbox, its first 4 kB. False when the event is under no lease, or by token
- * another one. Errors: RM012 an id of several events; RM004 in a handler.
+ * another one. Errors: RM012 an id of several events, or a malformed token; RM004 in a handler.
  */
 Datum
 romancy_nack_outbox(PG_FUNCTION_ARGS)
@@ -363,26 +388,32 @@ status_of(const char *name)
 /*
  * romancy.replay_outbox(filter jsonb) → bigint
  *
- * Final events of the session's namespace are pending again, with all their attempts; how many. filter: an object of destination, status, type,
+ * Final events of the session's namespace are pending again, with all their attempts; how many. Those of a dropped destination go to the one that has its name now. filter: an object of destination, status, type,
  * source, id, ordering_key (equal), sent_after (inclusive), sent_before (exclusive). Those of a role that the caller is no member of, at a
  * destination of another role's, are left out, and those that another transaction replays or deletes. Errors: RM012 the filter; RM011 more than 100,000; RM004 in a handler.
  */
 Datum
 romancy_replay_outbox(PG_FUNCTION_ARGS)
 {
-	/* an event is not too old again at once: its age counts from now */
+	/*
+	 * An event is not too old again at once: its age counts from now. Where
+	 * its destination was dropped it goes to the one that has the name now,
+	 * as if it were sent again.
+	 */
 	static RomStatement update = {
-		"UPDATE romancy.t_outbox SET state = " ROM_SQL_OUTBOX_PENDING ", attempt = 0, fence = fence + 1, due_at = $11, replayed_at = $11, error = NULL"
+		"UPDATE romancy.t_outbox u SET state = " ROM_SQL_OUTBOX_PENDING ", attempt = 0, fence = $13, due_at = $11, replayed_at = $11, error = NULL,"
+		" destination_id = coalesce((SELECT d.destination_id FROM romancy.t_destination d WHERE d.namespace = u.namespace AND d.name = u.destination),"
+		"  u.destination_id)"
 		" WHERE outbox_id = ANY (ARRAY(SELECT o.outbox_id FROM romancy.t_outbox o WHERE o.namespace = $1 AND o.state >= " ROM_SQL_OUTBOX_FINAL
 		" AND ($3 IS NULL OR o.destination = $3) AND ($4 IS NULL OR o.state = $4) AND ($5 IS NULL OR o.type = $5)"
 		" AND ($6 IS NULL OR o.source = $6) AND ($7 IS NULL OR o.id = $7) AND ($8 IS NULL OR o.ordering_key = $8)"
 		" AND ($9 IS NULL OR o.created_at >= $9) AND ($10 IS NULL OR o.created_at < $10) AND " MAY_SQL
 		" LIMIT $12 FOR UPDATE OF o SKIP LOCKED)) AND state >= " ROM_SQL_OUTBOX_FINAL,
-		12, {INT4OID, OIDOID, TEXTOID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+		13, {INT4OID, OIDOID, TEXTOID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT8OID}
 	};
 	Jsonb	   *filter = rom_arg_jsonb(fcinfo, 0, "filter");
-	Datum		values[12];
-	bool		nulls[12] = {false};
+	Datum		values[13];
+	bool		nulls[13] = {false};
 	int64		count;
 	RomEngine	engine;
 
@@ -412,6 +443,7 @@ romancy_replay_outbox(PG_FUNCTION_ARGS)
 	}
 	values[10] = TimestampTzGetDatum(rom_now());
 	values[11] = Int32GetDatum(REPLAY_MAX + 1);
+	values[12] = Int64GetDatum(rom_settle_new_fence());
 	rom_engine_begin(&engine);
 	count = (int64) rom_execute(&update, values, nulls, 0);
 	rom_engine_end(&engine);

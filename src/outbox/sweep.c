@@ -10,12 +10,14 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
 #include "base/spi.h"
 #include "memory/sweep.h"
 #include "outbox/guc.h"
+#include "outbox/settle.h"
 #include "outbox/state.h"
 #include "outbox/sweep.h"
 #include "run/guc.h"
@@ -30,22 +32,47 @@ rom_outbox_sweep(void)
 	return number;
 }
 
-/* end_leases gives out again what a program neither acknowledged nor gave back; dead when that was the last attempt. */
+/*
+ * end_leases has what a program neither acknowledged nor gave back given out again, as if it had given it back when the lease
+ * ended. Engine scope needed.
+ */
 static int64
 end_leases(TimestampTz now, int limit)
 {
-	static RomStatement update = {
-		"UPDATE romancy.t_outbox u SET state = CASE WHEN t.most > 0 AND u.attempt >= t.most THEN " ROM_SQL_OUTBOX_DEAD
-		" ELSE " ROM_SQL_OUTBOX_PENDING " END, due_at = $1, error = 'the lease ended before the event was acknowledged'"
-		" FROM (SELECT o.outbox_id, coalesce((SELECT (d.retry ->> 'max_attempts')::numeric::int FROM romancy.t_destination d"
-		"  WHERE d.namespace = o.namespace AND d.name = o.destination), $3) AS most"
-		"  FROM romancy.t_outbox o WHERE o.state = " ROM_SQL_OUTBOX_TAKEN " AND o.due_at <= $1 ORDER BY o.due_at LIMIT $2"
-		"  FOR UPDATE OF o SKIP LOCKED) t"
-		" WHERE u.outbox_id = t.outbox_id AND u.state = " ROM_SQL_OUTBOX_TAKEN,
-		3, {TIMESTAMPTZOID, INT4OID, INT4OID}
+	static RomStatement select = {
+		"SELECT o.outbox_id, o.attempt, coalesce(o.replayed_at, o.created_at), o.due_at, d.retry"
+		" FROM romancy.t_outbox o LEFT JOIN romancy.t_destination d ON d.destination_id = o.destination_id"
+		" WHERE o.state = " ROM_SQL_OUTBOX_TAKEN " AND o.attempt > 0 AND o.due_at <= $1 ORDER BY o.due_at LIMIT $2 FOR UPDATE OF o SKIP LOCKED",
+		2, {TIMESTAMPTZOID, INT4OID}
 	};
-	Datum		values[3] = {TimestampTzGetDatum(now), Int32GetDatum(limit), Int32GetDatum(rom_guc_outbox_max_attempts)};
 
+	/* the rows are locked */
+	static RomStatement update = {
+		"UPDATE romancy.t_outbox u SET state = CASE WHEN t.at = 'infinity' THEN " ROM_SQL_OUTBOX_DEAD " ELSE " ROM_SQL_OUTBOX_PENDING " END,"
+		" due_at = CASE WHEN t.at = 'infinity' THEN $1 ELSE t.at END, error = 'the lease ended before the event was acknowledged'"
+		" FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) t (id, at) WHERE u.outbox_id = t.id",
+		3, {TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID}
+	};
+	Datum		values[3] = {TimestampTzGetDatum(now), Int32GetDatum(limit)};
+	RomRowSet	set;
+	int			n = (int) rom_execute_rows(&set, &select, values, NULL, 0);
+	Datum	   *ids = palloc_array(Datum, Max(n, 1));
+	Datum	   *at = palloc_array(Datum, Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Datum		retry = rom_value(&set, i, 5, &isnull);
+		Jsonb	   *keys = isnull ? NULL : DatumGetJsonbP(retry);
+
+		ids[i] = rom_value(&set, i, 1, &isnull);
+		at[i] = TimestampTzGetDatum(rom_settle_next_attempt(DatumGetInt32(rom_value(&set, i, 2, &isnull)), DatumGetTimestampTz(rom_value(&set, i, 3, &isnull)),
+															keys, DatumGetTimestampTz(rom_value(&set, i, 4, &isnull))));
+	}
+	if (n == 0)
+		return 0;
+	values[1] = PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[2] = PointerGetDatum(construct_array(at, n, TIMESTAMPTZOID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	return (int64) rom_execute(&update, values, NULL, 0);
 }
 
@@ -96,7 +123,7 @@ static TimestampTz
 deadlines_next_due(void)
 {
 	static RomStatement lease = {
-		"SELECT o.due_at FROM romancy.t_outbox o WHERE o.state = " ROM_SQL_OUTBOX_TAKEN " ORDER BY o.due_at LIMIT 1", 0, {InvalidOid}
+		"SELECT o.due_at FROM romancy.t_outbox o WHERE o.state = " ROM_SQL_OUTBOX_TAKEN " AND o.attempt > 0 ORDER BY o.due_at LIMIT 1", 0, {InvalidOid}
 	};
 	static RomStatement oldest = {
 		"SELECT coalesce(o.replayed_at, o.created_at) FROM romancy.t_outbox o WHERE o.state = " ROM_SQL_OUTBOX_PENDING

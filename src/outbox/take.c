@@ -3,7 +3,8 @@
  * take.c
  *		Giving events out, under a lease: fetch_outbox.
  *
- * Events without an ordering key are an index's range, oldest due first. Of those with a key only the first live one
+ * Both indexes of live events begin with the destination and the sender, so events that a caller may not have cost it nothing, however many they
+ * are. Events without an ordering key are a range for each sender, oldest due first. Of those with a key only the first live one
  * of each key can be taken, and only while no other one of the key is under way: the index of keys is read
  * from key to key, beginning anywhere, so that a thousand events of one key cost what one costs, and no key comes always last.
  *
@@ -59,83 +60,99 @@ typedef struct Taking
 	MemoryContext cxt;			/* of what is taken */
 	TimestampTz now;
 	TimestampTz oldest;			/* events that were sent before are too old */
-	char	   *destination;
+	int64		fence;			/* of all leases of this call */
+	int32		destination;	/* its id */
 	bool		owns;			/* the caller may have every event of it */
+	Datum		senders;		/* text[]: all that have sent what lives there */
+	Datum		allowed;		/* text[]: of whom the caller may have events */
+	Datum	   *names;			/* its elements */
+	int			nnames;
 } Taking;
 
 #define TAKE_COLUMNS \
 	"t.outbox_id, t.fence, t.attempt, t.created_at, t.destination, t.ordering_key, t.owner, t.type, t.source, t.id, t.subject," \
 	" t.datacontenttype, t.data, t.data_binary, t.extensions"
 
-/* May the caller ($6, null: it may have all) have event o? */
-#define MAY_SQL "($6 IS NULL OR romancy.t_may_access(o.owner, $6, true))"
+#define TAKE_SQL \
+	"UPDATE romancy.t_outbox u SET state = " ROM_SQL_OUTBOX_TAKEN ", attempt = u.attempt + 1"
 
-/* $1 namespace, $2 destination, $3 now, $4 oldest, $5 limit, $6 caller, $7 end of the lease */
+/* $1 namespace, $2 destination, $3 now, $4 oldest, $5 limit, $6 senders, $7 end of the lease, $8 fence */
 static RomStatement take_plain = {
-	.sql = "WITH t AS (UPDATE romancy.t_outbox u SET state = " ROM_SQL_OUTBOX_TAKEN ", attempt = u.attempt + 1, fence = u.fence + 1, due_at = $7"
-	" WHERE u.outbox_id = ANY (ARRAY(SELECT o.outbox_id FROM romancy.t_outbox o"
-	"  WHERE o.namespace = $1 AND o.destination = $2 AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.state = " ROM_SQL_OUTBOX_PENDING
-	"  AND o.key_hash IS NULL AND o.due_at <= $3 AND coalesce(o.replayed_at, o.created_at) > $4 AND " MAY_SQL
-	"  ORDER BY o.due_at, o.outbox_id LIMIT $5 FOR UPDATE SKIP LOCKED))"
+	.sql = "WITH t AS (" TAKE_SQL ", fence = $8, due_at = $7"
+	" WHERE u.outbox_id = ANY (ARRAY(SELECT c.outbox_id FROM pg_catalog.unnest($6) w (owner), LATERAL (SELECT o.outbox_id, o.due_at FROM romancy.t_outbox o"
+	"  WHERE o.namespace = $1 AND o.destination_id = $2 AND o.owner = w.owner AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.state = " ROM_SQL_OUTBOX_PENDING
+	"  AND o.key_hash IS NULL AND o.due_at <= $3 AND coalesce(o.replayed_at, o.created_at) > $4"
+	"  ORDER BY o.due_at, o.outbox_id LIMIT $5 FOR UPDATE SKIP LOCKED) c ORDER BY c.due_at, c.outbox_id LIMIT $5))"
 	" AND u.state = " ROM_SQL_OUTBOX_PENDING " RETURNING u.*) SELECT " TAKE_COLUMNS " FROM t ORDER BY t.outbox_id",
-	.nargs = 7,
-	.argtypes = {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, OIDOID, TIMESTAMPTZOID},
+	.nargs = 8,
+	.argtypes = {INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TEXTARRAYOID, TIMESTAMPTZOID, INT8OID},
 	.generic = true
 };
 
-#define KEY_COLUMNS "o.key_hash, o.ordering_key, o.outbox_id, o.state, o.due_at, o.created_at, o.replayed_at, o.owner"
+#define KEY_COLUMNS "o.key_hash, o.ordering_key, o.outbox_id, o.state, o.due_at, o.created_at, o.replayed_at"
 
 /* Events with a key that live, of destination $2. */
 #define KEYED_SQL \
-	"o.namespace = $1 AND o.destination = $2 AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.key_hash IS NOT NULL"
+	"o.namespace = $1 AND o.destination_id = $2 AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.key_hash IS NOT NULL"
 
-/* Is event p of the same key under way? k: the first live event of the key. */
+/*
+ * Is an event of key k under way, or does an earlier one of any sender ($6) live? OFFSET 0: each is a look into an index, and never a join with
+ * all that is under way.
+ */
 #define BUSY_SQL \
-	"EXISTS (SELECT FROM romancy.t_outbox p WHERE p.namespace = $1 AND p.destination = $2 AND p.state = " ROM_SQL_OUTBOX_TAKEN \
-	" AND p.key_hash = k.key_hash AND p.ordering_key = k.ordering_key)"
+	"(EXISTS (SELECT FROM romancy.t_outbox p WHERE p.namespace = $1 AND p.destination_id = $2 AND p.state = " ROM_SQL_OUTBOX_TAKEN \
+	" AND p.key_hash = k.key_hash AND p.ordering_key = k.ordering_key OFFSET 0)" \
+	" OR EXISTS (SELECT FROM romancy.t_outbox o WHERE " KEYED_SQL " AND o.owner = ANY ($6) AND o.key_hash = k.key_hash" \
+	" AND o.ordering_key = k.ordering_key AND o.outbox_id < k.outbox_id OFFSET 0))"
 
-/* The first live event of each key from hash $7 on, where it can be taken. */
+/* The first live event of sender $8 of each key from hash $7 on, where it can be taken. */
 static RomStatement find_keys = {
-	.sql = "WITH RECURSIVE k AS ((SELECT " KEY_COLUMNS " FROM romancy.t_outbox o WHERE " KEYED_SQL " AND o.key_hash >= $7"
+	.sql = "WITH RECURSIVE k AS ((SELECT " KEY_COLUMNS " FROM romancy.t_outbox o WHERE " KEYED_SQL " AND o.owner = $8 AND o.key_hash >= $7"
 	"  ORDER BY o.key_hash, o.ordering_key, o.outbox_id LIMIT 1)"
-	" UNION ALL SELECT n.* FROM k, LATERAL (SELECT " KEY_COLUMNS " FROM romancy.t_outbox o WHERE " KEYED_SQL
+	" UNION ALL SELECT n.* FROM k, LATERAL (SELECT " KEY_COLUMNS " FROM romancy.t_outbox o WHERE " KEYED_SQL " AND o.owner = $8"
 	"  AND (o.key_hash, o.ordering_key) > (k.key_hash, k.ordering_key) ORDER BY o.key_hash, o.ordering_key, o.outbox_id LIMIT 1) n)"
-	" SELECT o.outbox_id, o.key_hash FROM k o, LATERAL (SELECT o.key_hash, o.ordering_key) k WHERE o.state = " ROM_SQL_OUTBOX_PENDING
-	" AND o.due_at <= $3 AND coalesce(o.replayed_at, o.created_at) > $4 AND " MAY_SQL " AND NOT " BUSY_SQL " LIMIT $5",
-	.nargs = 7,
-	.argtypes = {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, OIDOID, INT4OID},
+	" SELECT k.outbox_id, k.key_hash FROM k WHERE k.state = " ROM_SQL_OUTBOX_PENDING
+	" AND k.due_at <= $3 AND coalesce(k.replayed_at, k.created_at) > $4 AND NOT " BUSY_SQL " LIMIT $5",
+	.nargs = 8,
+	.argtypes = {INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TEXTARRAYOID, INT4OID, TEXTOID},
 	.generic = true
 };
 
-/* Takes those of events $5 that can still be taken, now that their keys are locked. $3: now, $4: end of the lease */
+/* Takes those of events $5 that can still be taken, now that their keys are locked. $3: now, $4: end of the lease, $7: fence */
 static RomStatement take_keyed = {
-	.sql = "WITH t AS (UPDATE romancy.t_outbox u SET state = " ROM_SQL_OUTBOX_TAKEN ", attempt = u.attempt + 1, fence = u.fence + 1, due_at = $4"
+	.sql = "WITH t AS (" TAKE_SQL ", fence = $7, due_at = $4"
 	" WHERE u.outbox_id = ANY (ARRAY(SELECT k.outbox_id FROM romancy.t_outbox k WHERE k.outbox_id = ANY ($5)"
-	"  AND k.state = " ROM_SQL_OUTBOX_PENDING " AND k.due_at <= $3 AND NOT " BUSY_SQL
-	"  AND NOT EXISTS (SELECT FROM romancy.t_outbox o WHERE " KEYED_SQL " AND o.key_hash = k.key_hash AND o.ordering_key = k.ordering_key"
-	"   AND o.outbox_id < k.outbox_id) FOR UPDATE OF k SKIP LOCKED))"
+	"  AND k.state = " ROM_SQL_OUTBOX_PENDING " AND k.due_at <= $3 AND NOT " BUSY_SQL " FOR UPDATE OF k SKIP LOCKED))"
 	" AND u.state = " ROM_SQL_OUTBOX_PENDING " RETURNING u.*) SELECT " TAKE_COLUMNS " FROM t ORDER BY t.outbox_id",
-	.nargs = 5,
-	.argtypes = {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID},
+	.nargs = 7,
+	.argtypes = {INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID, TEXTARRAYOID, INT8OID},
 	.generic = true
 };
 
-/* Destinations with live events that are not paused, of namespace $1. */
+/* Reads column c of both indexes of live events from value to value, as "found (x)". where: what stands before the column. */
+#define SKIP_SQL(name, c, where, keyed) \
+	name " (x) AS ((SELECT o." c " FROM romancy.t_outbox o WHERE " where " AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.key_hash IS " keyed "NULL" \
+	"  ORDER BY o." c " LIMIT 1) UNION ALL SELECT (SELECT o." c " FROM romancy.t_outbox o WHERE " where " AND o.state < " ROM_SQL_OUTBOX_FINAL \
+	"  AND o.key_hash IS " keyed "NULL AND o." c " > " name ".x ORDER BY o." c " LIMIT 1) FROM " name " WHERE " name ".x IS NOT NULL)"
+#define FOUND_SQL(c, where) \
+	"WITH RECURSIVE " SKIP_SQL("a", c, where, "") ", " SKIP_SQL("b", c, where, "NOT ") \
+	", found (x) AS (SELECT a.x FROM a WHERE a.x IS NOT NULL UNION SELECT b.x FROM b WHERE b.x IS NOT NULL)"
+
+/* Destinations with live events that are not paused, of namespace $1; owner: null where it has none. $2: only this one */
 static RomStatement find_destinations = {
-	"WITH RECURSIVE a (name) AS ((SELECT o.destination FROM romancy.t_outbox o WHERE o.namespace = $1"
-	"  AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.key_hash IS NULL ORDER BY o.destination LIMIT 1)"
-	" UNION ALL SELECT (SELECT o.destination FROM romancy.t_outbox o WHERE o.namespace = $1"
-	"  AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.key_hash IS NULL AND o.destination > a.name ORDER BY o.destination LIMIT 1)"
-	" FROM a WHERE a.name IS NOT NULL),"
-	" b (name) AS ((SELECT o.destination FROM romancy.t_outbox o WHERE o.namespace = $1"
-	"  AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.key_hash IS NOT NULL ORDER BY o.destination LIMIT 1)"
-	" UNION ALL SELECT (SELECT o.destination FROM romancy.t_outbox o WHERE o.namespace = $1"
-	"  AND o.state < " ROM_SQL_OUTBOX_FINAL " AND o.key_hash IS NOT NULL AND o.destination > b.name ORDER BY o.destination LIMIT 1)"
-	" FROM b WHERE b.name IS NOT NULL)"
-	" SELECT x.name FROM (SELECT name FROM a UNION SELECT name FROM b) x WHERE x.name IS NOT NULL AND ($2 IS NULL OR x.name = $2)"
-	" AND NOT EXISTS (SELECT FROM romancy.t_destination d WHERE d.namespace = $1 AND d.name = x.name AND d.paused_at IS NOT NULL)"
-	" ORDER BY 1",
-	2, {INT4OID, TEXTOID}
+	FOUND_SQL("destination_id", "o.namespace = $1")
+	" SELECT f.x, d.owner FROM found f LEFT JOIN romancy.t_destination d ON d.destination_id = f.x"
+	" WHERE ($2 IS NULL OR f.x = $2) AND d.paused_at IS NULL ORDER BY 1",
+	2, {INT4OID, INT4OID}
+};
+
+/* The senders of live events of destination $2, and whether the caller ($3, null: it may have all) may have theirs. */
+static RomStatement find_senders = {
+	.sql = FOUND_SQL("owner", "o.namespace = $1 AND o.destination_id = $2")
+	" SELECT f.x, $3 IS NULL OR romancy.t_may_access(f.x, $3, true) FROM found f",
+	.nargs = 3,
+	.argtypes = {INT4OID, INT4OID, OIDOID},
+	.generic = true
 };
 
 /* execute_latest runs a statement with the latest snapshot, whatever the caller's isolation; the number of rows. */
@@ -173,7 +190,7 @@ keep(Taking *t, const RomRowSet *set)
 		RomTaken   *taken = &t->taken[t->count++];
 
 		taken->outbox_id = DatumGetInt64(rom_value(set, i, 1, &isnull));
-		taken->fence = DatumGetInt32(rom_value(set, i, 2, &isnull));
+		taken->fence = DatumGetInt64(rom_value(set, i, 2, &isnull));
 		taken->attempt = DatumGetInt32(rom_value(set, i, 3, &isnull));
 		taken->time = DatumGetTimestampTz(rom_value(set, i, 4, &isnull));
 		taken->destination = rom_value_text(set, i, 5, t->cxt);
@@ -194,19 +211,18 @@ keep(Taking *t, const RomRowSet *set)
 static void
 plain(Taking *t, int limit)
 {
-	Datum		values[7];
-	bool		nulls[7] = {false};
+	Datum		values[8];
 	RomRowSet	set;
 
 	values[0] = Int32GetDatum(t->take->namespace);
-	values[1] = CStringGetTextDatum(t->destination);
+	values[1] = Int32GetDatum(t->destination);
 	values[2] = TimestampTzGetDatum(t->now);
 	values[3] = TimestampTzGetDatum(t->oldest);
 	values[4] = Int32GetDatum(limit);
-	values[5] = ObjectIdGetDatum(t->take->caller);
-	nulls[5] = t->owns;
+	values[5] = t->allowed;
 	values[6] = TimestampTzGetDatum(t->take->deadline);
-	execute_latest(&set, &take_plain, values, nulls);
+	values[7] = Int64GetDatum(t->fence);
+	execute_latest(&set, &take_plain, values, NULL);
 	keep(t, &set);
 }
 
@@ -215,19 +231,17 @@ static bool
 lock_key(Taking *t, int32 key_hash)
 {
 	LOCKTAG		tag;
-	uint32		place = hash_combine(hash_bytes_uint32((uint32) t->take->namespace),
-									 hash_bytes((const unsigned char *) t->destination, strlen(t->destination)));
+	uint32		place = hash_combine(hash_bytes_uint32((uint32) t->take->namespace), hash_bytes_uint32((uint32) t->destination));
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, place, (uint32) key_hash % KEY_LOCKS, KEY_LOCK_KIND);
 	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* keyed takes one event each of up to limit keys whose hash is at least from. */
+/* keyed_of takes one event each, of a sender, of up to limit keys whose hash is at least from. */
 static void
-keyed(Taking *t, int limit, int32 from)
+keyed_of(Taking *t, Datum sender, int limit, int32 from)
 {
-	Datum		values[7];
-	bool		nulls[7] = {false};
+	Datum		values[8];
 	RomRowSet	set;
 	Datum	   *ids = palloc_array(Datum, limit);
 	int			found;
@@ -235,14 +249,14 @@ keyed(Taking *t, int limit, int32 from)
 	bool		isnull;
 
 	values[0] = Int32GetDatum(t->take->namespace);
-	values[1] = CStringGetTextDatum(t->destination);
+	values[1] = Int32GetDatum(t->destination);
 	values[2] = TimestampTzGetDatum(t->now);
 	values[3] = TimestampTzGetDatum(t->oldest);
 	values[4] = Int32GetDatum(limit);
-	values[5] = ObjectIdGetDatum(t->take->caller);
-	nulls[5] = t->owns;
+	values[5] = t->senders;
 	values[6] = Int32GetDatum(from);
-	found = (int) execute_latest(&set, &find_keys, values, nulls);
+	values[7] = sender;
+	found = (int) execute_latest(&set, &find_keys, values, NULL);
 	for (int i = 0; i < found; i++)
 	{
 		int64		id = DatumGetInt64(rom_value(&set, i, 1, &isnull));
@@ -255,8 +269,44 @@ keyed(Taking *t, int limit, int32 from)
 		return;
 	values[3] = TimestampTzGetDatum(t->take->deadline);
 	values[4] = PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[6] = Int64GetDatum(t->fence);
 	execute_latest(&set, &take_keyed, values, NULL);
 	keep(t, &set);
+}
+
+/* keyed takes one event each of up to limit keys whose hash is at least from, of the senders one after the other. */
+static void
+keyed(Taking *t, int limit, int32 from)
+{
+	int			end = t->count + limit;
+	int			first = (int) pg_prng_uint64_range(&pg_global_prng_state, 0, t->nnames - 1);
+
+	for (int i = 0; i < t->nnames && t->count < end; i++)
+		keyed_of(t, t->names[(first + i) % t->nnames], end - t->count, from);
+}
+
+/* find_allowed fills in the senders, and those of whom the caller may have events. False: of none. */
+static bool
+find_allowed(Taking *t)
+{
+	Datum		values[3] = {Int32GetDatum(t->take->namespace), Int32GetDatum(t->destination), ObjectIdGetDatum(t->take->caller)};
+	bool		nulls[3] = {false, false, t->owns};
+	RomRowSet	set;
+	int			n = (int) execute_latest(&set, &find_senders, values, nulls);
+	Datum	   *senders = palloc_array(Datum, Max(n, 1));
+	bool		isnull;
+
+	t->names = palloc_array(Datum, Max(n, 1));
+	t->nnames = 0;
+	for (int i = 0; i < n; i++)
+	{
+		senders[i] = rom_value(&set, i, 1, &isnull);
+		if (DatumGetBool(rom_value(&set, i, 2, &isnull)))
+			t->names[t->nnames++] = senders[i];
+	}
+	t->senders = PointerGetDatum(construct_array(senders, n, TEXTOID, -1, false, TYPALIGN_INT));
+	t->allowed = PointerGetDatum(construct_array(t->names, t->nnames, TEXTOID, -1, false, TYPALIGN_INT));
+	return t->nnames > 0;
 }
 
 /* one_destination takes up to limit events of a destination: of those with a key and those without, if there are, half and half. */
@@ -266,6 +316,8 @@ one_destination(Taking *t, int limit)
 	int			end = t->count + limit;
 	int32		from = (int32) pg_prng_uint32(&pg_global_prng_state);
 
+	if (!find_allowed(t))
+		return;
 	keyed(t, (limit + 1) / 2, from);
 	if (t->count < end)
 		plain(t, end - t->count);
@@ -273,38 +325,78 @@ one_destination(Taking *t, int limit)
 		keyed(t, end - t->count, PG_INT32_MIN);
 }
 
+/* Where events may be taken from. */
+typedef struct Place
+{
+	int32		destination;
+	char	   *owner;			/* NULL: it has none, or was dropped */
+	bool		owns;
+} Place;
+
+/* find_places lists the destinations to take from; *n of them, in the current context. */
+static Place *
+find_places(const RomTake *take, int *n)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[2] = {Int32GetDatum(take->namespace)};
+	bool		nulls[2] = {false, take->destination == NULL};
+	Place	   *places;
+	int			rows;
+	RomRowSet	set;
+	RomEngine	engine;
+	bool		isnull;
+
+	*n = 0;
+	if (take->destination != NULL && take->destination[0] != '\0')
+	{
+		const RomDestination *destination = rom_destination_find(take->namespace, take->destination);
+
+		if (destination == NULL)
+			return NULL;
+		values[1] = Int32GetDatum(destination->id);
+	}
+	else
+		values[1] = Int32GetDatum(ROM_DESTINATION_ALWAYS);
+	rom_engine_begin(&engine);
+	rows = (int) execute_latest(&set, &find_destinations, values, nulls);
+	places = MemoryContextAllocZero(cxt, sizeof(Place) * Max(rows, 1));
+	for (int i = 0; i < rows; i++)
+	{
+		places[*n].destination = DatumGetInt32(rom_value(&set, i, 1, &isnull));
+		places[*n].owner = rom_value_text(&set, i, 2, cxt);
+		/* what is left of a dropped one is for those who sent it */
+		if (OidIsValid(take->caller) || places[*n].owner != NULL || places[*n].destination == ROM_DESTINATION_ALWAYS)
+			(*n)++;
+	}
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+	for (int i = 0; i < *n; i++)
+	{
+		RomDestination destination = {.owner = places[i].owner};
+
+		places[i].owns = !OidIsValid(take->caller) || (places[i].owner != NULL && rom_destination_is_owner(&destination, take->caller));
+	}
+	return places;
+}
+
 int
 rom_take_events(const RomTake *take, RomTaken *taken)
 {
 	Taking		t = {.take = take,.taken = taken,.cxt = CurrentMemoryContext,.now = rom_now()};
-	Datum		values[2] = {Int32GetDatum(take->namespace)};
-	bool		nulls[2] = {false, take->destination == NULL};
-	char	  **names;
-	bool	   *owned;
 	int			n;
+	Place	   *places = find_places(take, &n);
 	int			first;
-	RomRowSet	set;
 	RomEngine	engine;
 
 	t.oldest = rom_guc_outbox_max_age > 0 ? t.now - (int64) rom_guc_outbox_max_age * USECS_PER_SEC : DT_NOBEGIN;
-	values[1] = take->destination ? CStringGetTextDatum(take->destination) : (Datum) 0;
-	rom_engine_begin(&engine);
-	n = (int) execute_latest(&set, &find_destinations, values, nulls);
-	names = MemoryContextAlloc(t.cxt, sizeof(char *) * Max(n, 1));
-	for (int i = 0; i < n; i++)
-		names[i] = rom_value_text(&set, i, 1, t.cxt);
-	rom_engine_end(&engine);
-	owned = palloc_array(bool, Max(n, 1));
-	for (int i = 0; i < n; i++)
-		owned[i] = !OidIsValid(take->caller) || rom_destination_is_owner(rom_destination_find(take->namespace, names[i]), take->caller);
-
+	t.fence = rom_settle_new_fence();
 	/* begins with any of them, so that none comes always last */
 	first = n > 0 ? (int) pg_prng_uint64_range(&pg_global_prng_state, 0, n - 1) : 0;
 	rom_engine_begin(&engine);
 	for (int i = 0; i < n && t.count < take->max; i++)
 	{
-		t.destination = names[(first + i) % n];
-		t.owns = owned[(first + i) % n];
+		t.destination = places[(first + i) % n].destination;
+		t.owns = places[(first + i) % n].owns;
 		one_destination(&t, take->max - t.count);
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -16,7 +16,8 @@ typedef struct RomTake
 {
 	int32		namespace;
 	const char *destination;	/* NULL: of all that are not paused */
-	Oid			caller;			/* takes what it may have; InvalidOid: all */
+	Oid			caller;			/* takes what it may have; InvalidOid: all,
+								 * but what is left of dropped destinations */
 	int			max;			/* up to ROM_OUTBOX_CALL_MAX */
 	TimestampTz deadline;		/* end of the lease */
 } RomTake;
@@ -25,7 +26,7 @@ typedef struct RomTake
 typedef struct RomTaken
 {
 	int64		outbox_id;
-	int32		fence;			/* another one for each lease */
+	int64		fence;			/* another one for each lease */
 	int32		attempt;		/* from 1 */
 	TimestampTz time;			/* when it was sent */
 	char	   *destination;

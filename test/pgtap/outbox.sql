@@ -37,7 +37,7 @@ SELECT throws_ok(format('SELECT romancy.send_event(%s)', a), 'RM012', NULL, 'ref
 	$$'a', '/s', '1', data_binary => 'x'$$, $$'a', '/s', extensions => '[]'$$, $$'a', '/s', extensions => '{"Trace": "x"}'$$, $$'a', '/s', extensions => '{"id": "x"}'$$,
 	$$'a', '/s', extensions => '{"x": null}'$$, $$'a', '/s', extensions => '{"x": {}}'$$, $$'a', '/s', extensions => '{"x": "a\nb"}'$$, $$'a', '/s', ordering_key => ''$$,
 	$$'a', '/s', extensions => '{"x": 1.5}'$$, $$'a', '/s', extensions => '{"x": 2147483648}'$$, $$'a', '/s', subject => E'a\u0085b'$$, $$'a', '/s', extensions => '{"x": "\u009f"}'$$,
-	$$'a', '/s', datacontenttype => 'text/é'$$, $$'a', '/s', ordering_key => E'\x7f'$$, $$'a', '/s', id => '@1.2'$$, $$'a', '/s', id => repeat('x', 1001)$$]) a;
+	$$'a', '/s', datacontenttype => 'text/é'$$, $$'a', '/s', ordering_key => E'\x7f'$$, $$'a', '/s', id => '@1.2'$$, $$'a', '/s', id => '@x'$$, $$'a', '/s', id => repeat('x', 1001)$$]) a;
 SELECT throws_ok($$ SELECT romancy.send_event(NULL, '/s') $$, '22004', NULL, 'no type');
 SELECT throws_ok($$ SELECT romancy.send_event('a', '/s', destination => 'nowhere') $$, 'RM001', 'destination "nowhere" does not exist', 'no such destination');
 SELECT throws_ok($$ SELECT romancy.send_event('a', '/s', to_jsonb(repeat('x', 2000000))) $$, 'RM011', NULL, 'too large');
@@ -48,9 +48,11 @@ SELECT throws_ok(format('SELECT read_only(%L)', 'SELECT romancy.' || a), '25006'
 SELECT is(romancy.send_event('a', '/s', '"é ü  "', subject => 'é', extensions => '{"x": -2147483648, "y": "é"}', id => 'umlaut'), 'umlaut', 'other characters are taken');
 SELECT is(got(), 'é ü  ', 'as they are');
 SELECT is(acked(), 1::bigint, 'settled');
-SELECT is(romancy.send_event('a', '/s', id => '@1.2x'), '@1.2x', 'an id that is nearly a token');
+SELECT is(romancy.send_event('a', '/s', id => '1.2@x'), '1.2@x', 'an id that is nearly a token');
 SELECT is(got(), NULL, 'without data');
-SELECT is(romancy.ack_outbox('{@1.2x,NULL,nothing}'), 1::bigint, 'is acknowledged by id; what is not there is nothing');
+SELECT is(romancy.ack_outbox('{1.2@x,NULL,nothing}'), 1::bigint, 'is acknowledged by id; what is not there is nothing');
+SELECT throws_ok(format('SELECT romancy.%s', replace(f, '$', quote_literal(a))), 'RM012', format('malformed token "%s"', a), format('no token: %s in %s', a, f))
+	FROM unnest(ARRAY['@', '@1', '@1.', '@.1', '@1.2x', '@-1.2', '@x.y', '@1.1234567890123456789', '@1.2.3']) a, unnest(ARRAY['ack_outbox(ARRAY[$])', 'nack_outbox($, ''x'')']) f;
 
 -- destinations
 SELECT romancy.define_destination('shop', event_types => '{shop.*,exact}'), romancy.define_destination('all', event_types => '{*}'), romancy.define_destination('named', description => 'For those who know');
@@ -68,7 +70,7 @@ SELECT romancy.send_event('other', '/s', '7');
 SELECT is(got(destination => ''), '7', 'a dropped one gets nothing any more');
 SELECT throws_ok(format('SELECT romancy.define_destination(%s)', a), 'RM012', NULL, 'refused: ' || a) FROM unnest(ARRAY[
 	$$''$$, $$repeat('x', 201)$$, $$'d', event_types => '{}'$$, $$'d', event_types => '{NULL}'$$, $$'d', event_types => '{shop*}'$$, $$'d', event_types => '{*.x}'$$, $$'d', ordered => 'data'$$,
-	$$'d', retry => '{"attempts": 1}'$$, $$'d', retry => '{"on_exhausted": "pause"}'$$, $$'d', retry => '{"retryable_errors": []}'$$]) a;
+	$$'d', retry => '{"attempts": 1}'$$, $$'d', retry => '[]'$$, $$'d', retry => '{"on_exhausted": "pause"}'$$, $$'d', retry => '{"retryable_errors": []}'$$]) a;
 SELECT romancy.send_event('shop.y', '/s', '8');
 SELECT throws_ok($$ SELECT romancy.drop_destination('shop') $$, 'RM010', NULL, 'one with events is not dropped');
 SELECT is(romancy.pause_destination('shop', 'moving'), true, 'paused');
@@ -87,6 +89,10 @@ SELECT is(romancy.drop_destination('shop'), false, 'once');
 SELECT results_eq($$ SELECT status, error FROM romancy.outbox WHERE type = 'shop.y' $$, $$ VALUES ('dead', 'the destination was dropped') $$, 'which are dead');
 SELECT is(romancy.ack_outbox(array(SELECT id FROM romancy.outbox WHERE type = 'shop.y')), 0::bigint, 'and cannot be acknowledged');
 SELECT throws_ok($$ SELECT romancy.pause_destination('shop') $$, 'RM001', NULL, 'no such destination to pause');
+SELECT throws_ok(format('SELECT romancy.%s('''')', f), 'RM012', 'destination "" is always there and cannot be defined, dropped or paused', 'not ' || f)
+	FROM unnest(ARRAY['define_destination', 'drop_destination', 'pause_destination', 'resume_destination']) f;
+CREATE FUNCTION hint_of(q text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE h text; BEGIN EXECUTE q; RETURN 'none'; EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS h = PG_EXCEPTION_HINT; RETURN h; END $$;
+SELECT is(hint_of($$SELECT romancy.define_destination('d', retry => '{"attempts": 1}')$$), 'Keys are max_attempts, initial_interval, backoff_coefficient, max_interval, max_duration and jitter.', 'the keys that it takes');
 -- a destination whose definition is rolled back has no owner
 SAVEPOINT s;
 SELECT romancy.define_destination('gone', event_types => '{*}');
@@ -106,6 +112,7 @@ SELECT is(romancy.ack_outbox(array(SELECT id FROM romancy.outbox WHERE type = 'k
 SELECT is(got(), '4', 'only the key whose event is final goes on');
 CALL later('1 min');
 SELECT is(romancy.run_sweep('outbox'), 3::bigint, 'three leases have ended');
+CALL later('2 s');
 SELECT is(got(), '1,4,7,8', 'each key with the event that it was at');
 SELECT is(acked(), 4::bigint, 'acknowledged');
 SELECT is(got(), '3,6', 'the next');
@@ -135,7 +142,10 @@ SELECT results_eq($$ SELECT status, attempt, length(error), next_attempt - clock
 	$$ VALUES ('pending', 1, 4096, true, true) $$, 'it waits as the policy says');
 CALL later('10 min');
 SELECT is(romancy.run_sweep('outbox'), 1::bigint, 'the other lease ends');
-SELECT is(got(), '1,2', 'both again');
+SELECT is((SELECT next_attempt - clock_timestamp() BETWEEN '50 s' AND '1 min' FROM romancy.outbox WHERE id = 'h2'), true, 'that was an attempt: it waits as well, from the end of the lease on');
+SELECT is(got(), '1', 'the failed one again');
+CALL later('1 min');
+SELECT is(got(), '2', 'and the other one');
 SELECT is(romancy.nack_outbox('h1', 'still'), true, 'it fails again');
 CALL later('10 min');
 SELECT is(romancy.run_sweep('outbox'), 1::bigint, 'and the other lease ends again');
@@ -144,11 +154,29 @@ SELECT results_eq($$ SELECT id, status, attempt, error, finished_at IS NOT NULL 
 SELECT is((romancy.health() -> 'attention')::text LIKE '%events of the outbox%', true, 'health tells of dead events');
 SELECT matches(romancy.metrics(), 'romancy_outbox_events\{namespace="[^"]*",destination="hard",status="dead"\} 2', 'metrics, too');
 
--- a token is of one lease
+-- the end of a lease is a failed attempt by max_duration, too
+SELECT romancy.define_destination('brief', event_types => '{brief}', retry => '{"max_duration": "5 min", "jitter": 0}');
+SELECT romancy.send_event('brief', '/s', '1', id => 'b1');
+SELECT is((SELECT count(*) FROM romancy.fetch_outbox(1, '10 min', 'brief')), 1::bigint, 'given out');
+CALL later('10 min');
+SELECT is(romancy.run_sweep('outbox'), 1::bigint, 'the lease ends after the time that the event has');
+SELECT is((SELECT status FROM romancy.outbox WHERE id = 'b1'), 'dead', 'it is dead');
+SELECT romancy.drop_destination('brief');
+SELECT unalike(romancy.metrics(), '%destination="brief"%', 'a dropped destination is not in the metrics');
+
+-- a token is of one lease, also where a lease was rolled back
+SELECT romancy.send_event('s', '/s', '1', id => 's1');
+SAVEPOINT lease;
+SELECT token AS rolled_back FROM romancy.fetch_outbox(1, '1 min', '') \gset
+ROLLBACK TO lease;
+SELECT is((SELECT token = :'rolled_back' FROM romancy.fetch_outbox(1, '1 min', '')), false, 'the next lease has another token');
+SELECT is(romancy.ack_outbox(ARRAY[:'rolled_back']), 0::bigint, 'and the former is worth nothing');
+SELECT is(romancy.ack_outbox('{s1}'), 1::bigint, 'settled');
 SELECT romancy.send_event('t', '/s', '1', id => 't1');
 CREATE TEMP TABLE tokens AS SELECT token FROM romancy.fetch_outbox(1, '1 min');
 CALL later('1 min');
 SELECT romancy.run_sweep('outbox');
+CALL later('2 s');
 SAVEPOINT s;
 SELECT is(romancy.nack_outbox(token, 'late'), false, 'no nack after the lease') FROM tokens;
 SELECT is(romancy.ack_outbox(array(SELECT token FROM tokens)), 1::bigint, 'but an ack, while nobody else has it');
@@ -267,6 +295,35 @@ SELECT is(romancy.send_event('own', '/a', '"b"', id => 'same'), 'same', 'one rol
 SET ROLE ob_a;
 SELECT is(romancy.send_event('own', '/a', '"a"', id => 'same'), 'same', 'another one, too');
 SELECT is((SELECT count(*) FROM romancy.outbox WHERE id = 'same' AND status = 'pending'), 1::bigint, 'and its event is there');
+-- a name that another role defines anew: the events of the dropped destination stay with those who sent them
+SET ROLE ob_a;
+SELECT romancy.define_destination('passed_on', event_types => '{passed.*}');
+SET ROLE ob_user;
+SELECT romancy.send_event('passed.x', '/u', '"old"', id => 'old1'), romancy.send_event('passed.x', '/u', '"late"', id => 'late1', ordering_key => 'k');
+SET ROLE ob_a;
+SELECT is(romancy.ack_outbox(array(SELECT token FROM romancy.fetch_outbox(9, '1 min', 'passed_on') WHERE id = 'old1')), 1::bigint, 'one event is published');
+SELECT is(romancy.drop_destination('passed_on', discard => true), true, 'its owner drops it');
+RESET ROLE;
+-- what a transaction sends while another one drops it lives on
+UPDATE romancy.t_outbox SET state = 0, attempt = 0, due_at = now() WHERE id = 'late1';
+SET ROLE ob_b;
+SELECT romancy.define_destination('passed_on', event_types => '{passed.*}');
+SELECT is((SELECT count(*) FROM romancy.outbox WHERE destination = 'passed_on'), 0::bigint, 'another role that defines the name anew sees none of them');
+SELECT is(romancy.replay_outbox('{"destination": "passed_on"}'), 0::bigint, 'replays none');
+SELECT is((SELECT count(*) FROM romancy.fetch_outbox(9, '1 min', 'passed_on')), 0::bigint, 'and fetches none');
+SELECT results_eq($$ SELECT pending, dead FROM romancy.destinations WHERE name = 'passed_on' $$, $$ VALUES (0::bigint, 0::bigint) $$, 'nor are they counted');
+SET ROLE ob_user;
+SELECT is(romancy.send_event('passed.x', '/u', '"new"', id => 'new1', ordering_key => 'k'), 'new1', 'an event for the new one');
+SET ROLE ob_b;
+SELECT is(got(destination => 'passed_on'), 'new', 'does not wait for one of the old one''s with its key');
+SELECT is(romancy.ack_outbox('{new1}'), 1::bigint, 'settled');
+SET ROLE ob_user;
+SELECT is(got(), 'late', 'the sender fetches what is left');
+SELECT is(romancy.ack_outbox('{late1}'), 1::bigint, 'and settles it');
+SELECT is(romancy.replay_outbox('{"id": "old1"}'), 1::bigint, 'or sends it again');
+SET ROLE ob_b;
+SELECT is(got(destination => 'passed_on'), 'old', 'to the destination that has the name now');
+SELECT is(romancy.ack_outbox('{old1}'), 1::bigint, 'settled');
 RESET ROLE;
 -- an event that is replayed has all of its time again
 SELECT romancy.define_destination('short', '{"max_duration": "1 min", "initial_interval": "1 s"}', event_types => '{short.*}');

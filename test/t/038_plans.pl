@@ -99,12 +99,12 @@ $node->safe_psql('postgres', qq{
 	-- events: most are published, some of 500 destinations wait, with keys and without, one key has a long queue
 	INSERT INTO romancy.t_destination (namespace, name, owner, event_types, created_at, updated_at)
 		SELECT (SELECT namespace FROM romancy.t_workflow LIMIT 1), 'd' || i, 'postgres', ARRAY['d' || i || '.*'], now(), now() FROM generate_series(1, 500) i;
-	INSERT INTO romancy.t_outbox (created_at, due_at, namespace, attempt, fence, key_hash, state, destination, owner, ordering_key, type, source, id, data)
+	INSERT INTO romancy.t_outbox (created_at, due_at, namespace, attempt, fence, key_hash, state, destination, destination_id, owner, ordering_key, type, source, id, data)
 		SELECT at, CASE WHEN i % 4000 = 1 THEN at WHEN i % 20 = 1 THEN now() + interval '1 h' ELSE at END, (SELECT namespace FROM romancy.t_workflow LIMIT 1), 1, 1,
-			CASE WHEN i % 2 = 0 THEN i / 40 END, CASE WHEN i % 20 IN (0, 5) THEN 0 WHEN i % 20 = 1 THEN 1 WHEN i % 20 IN (2, 3) THEN 5 ELSE 2 END, 'd' || i % 500 + 1, 'postgres', CASE WHEN i % 2 = 0 THEN 'k' || i / 40 END, 't', '/s', 'event ' || i, '1'
+			CASE WHEN i % 2 = 0 THEN i / 40 END, CASE WHEN i % 20 IN (0, 5) THEN 0 WHEN i % 20 = 1 THEN 1 WHEN i % 20 IN (2, 3) THEN 5 ELSE 2 END, 'd' || i % 500 + 1, (SELECT d.destination_id FROM romancy.t_destination d WHERE d.name = 'd' || i % 500 + 1), 'postgres', CASE WHEN i % 2 = 0 THEN 'k' || i / 40 END, 't', '/s', 'event ' || i, '1'
 		FROM generate_series(1, 50000) i, LATERAL (SELECT now() - (CASE WHEN i < 1000 THEN interval '40 days' ELSE interval '1 h' END) + i * interval '1 ms' AS at) x;
-	INSERT INTO romancy.t_outbox (created_at, due_at, namespace, attempt, fence, key_hash, state, destination, owner, ordering_key, type, source, id, data)
-		SELECT now(), now(), (SELECT namespace FROM romancy.t_workflow LIMIT 1), 0, 0, 1, 0, 'd1', 'postgres', 'long', 't', '/s', 'long ' || i, '1' FROM generate_series(1, 10000) i;
+	INSERT INTO romancy.t_outbox (created_at, due_at, namespace, attempt, fence, key_hash, state, destination, destination_id, owner, ordering_key, type, source, id, data)
+		SELECT now(), now(), (SELECT namespace FROM romancy.t_workflow LIMIT 1), 0, 0, 1, 0, 'd1', (SELECT d.destination_id FROM romancy.t_destination d WHERE d.name = 'd1'), 'postgres', 'long', 't', '/s', 'long ' || i, '1' FROM generate_series(1, 10000) i;
 	COMMIT;
 });
 $node->safe_psql('postgres', 'VACUUM ANALYZE');
