@@ -128,7 +128,7 @@ static RomWay *
 place_for(const RomWays *ways, RomWaysSet *set, uint64 asker)
 {
 	RomWay	   *loser = NULL;
-	int			held[ROM_WAYS_MAX];
+	int			held[ROM_WAYS_MAX] = {0};
 	int			most = 0;
 	bool		own;
 

@@ -86,6 +86,10 @@ runs('exit', 'LOGIN', [ q{exit_on_error = on} ]);
 runs('encoding', 'LOGIN', [ q{client_encoding = 'LATIN1'} ]);
 runs('formats', 'LOGIN', [ q{DateStyle = 'German'}, q{IntervalStyle = 'sql_standard'}, q{extra_float_digits = -5}, q{bytea_output = escape}, q{standard_conforming_strings = off}, q{transform_null_equals = on}, q{quote_all_identifiers = on} ]);
 runs('planner', 'LOGIN', [ q{enable_indexscan = off}, q{enable_bitmapscan = off}, q{enable_indexonlyscan = off}, q{plan_cache_mode = force_custom_plan}, q{session_replication_role = replica}, q{synchronous_commit = off} ]);
+runs('odd', 'LOGIN', [ q{log_min_messages = panic}, q{client_min_messages = error}, q{log_min_error_statement = panic}, q{log_statement = 'all'}, q{temp_file_limit = 0}, q{max_stack_depth = '100kB'},
+	q{default_tablespace = 'no_such'}, q{temp_tablespaces = 'no_such'}, q{check_function_bodies = off}, q{backslash_quote = off}, q{array_nulls = off}, q{default_toast_compression = pglz}, q{vacuum_cost_delay = 100},
+	q{track_activities = off}, q{track_counts = off}, q{lo_compat_privileges = on}, q{xmloption = document}, q{romancy.namespace = 'elsewhere'},
+	$version >= 17 ? q{event_triggers = off} : () ]);
 sql('CREATE ROLE becomes NOLOGIN; CREATE ROLE "as other" LOGIN; GRANT becomes TO "as other"; ALTER ROLE "as other" SET role = becomes; SELECT romancy.grant_usage(\'"as other"\'); GRANT ALL ON PROCEDURE o.proc TO "as other"');
 {
 	my $id = start_as('as other', 'flow');
