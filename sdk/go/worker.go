@@ -74,15 +74,12 @@ func (a *App) Run(ctx context.Context, o WorkerOptions) error {
 func (w *worker) poll(ctx context.Context, kind string) {
 	pause := 100 * time.Millisecond
 	for ctx.Err() == nil {
-		begun := time.Now()
 		err := w.pollOnce(ctx, kind)
 		if err == nil || ctx.Err() != nil {
+			pause = 100 * time.Millisecond
 			continue
 		}
 		w.o.Log.Warn("romancy: poll", "kind", kind, "error", err)
-		if time.Since(begun) > time.Minute {
-			pause = 100 * time.Millisecond
-		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Duration(float64(pause) * (0.5 + mathrand.Float64()))):

@@ -118,6 +118,9 @@ sub sdk_example
 	return ("$built/bin/$name");
 }
 
+# sdk_built($name): a folder that was built: "ts", "bin"
+sub sdk_built { return "$built/$_[0]" }
+
 # sdk_env(): what such a program finds in its environment
 sub sdk_env { return (PYTHONPATH => "$root/sdk/python/src", PYTHONDONTWRITEBYTECODE => 1) }
 

@@ -113,7 +113,6 @@ deps_node() {
 			return 1
 		fi
 	fi
-	! node -e 'require("pg"); require("typescript")' 2>/dev/null || return 0
 	if ! command -v npm >/dev/null; then
 		# the test of sdk/typescript says that it lacks the compiler
 		node -e 'require("pg")'
@@ -123,16 +122,46 @@ deps_node() {
 	# the user that tests run as has to reach it
 	[[ $(id -u) != 0 ]] || cache=/var/cache/romancy
 	export NODE_PATH=$cache/node_modules
-	! node -e 'require("pg"); require("typescript")' 2>/dev/null || return 0
+	# (with npm's cache, from which the tests install the package into an empty project)
+	export ROMANCY_NPM_CACHE=$cache/npm
+	! { [[ -f $cache/npm/ready ]] && node -e 'require("pg"); require("typescript"); require("eslint")' 2>/dev/null; } || return 0
 	mkdir -p "$cache"
-	echo "installing: npm's pg and typescript, into $cache" >&2
-	if ! npm install --prefix "$cache" --no-audit --no-fund --ignore-scripts --loglevel=error \
-		pg@8 typescript@5 @types/node@20 @types/pg@8 </dev/null >&2; then
-		echo "npm could not install pg and typescript" >&2
+	echo "installing: npm's pg, typescript and eslint, into $cache" >&2
+	if ! npm install --prefix "$cache" --cache "$cache/npm" --no-audit --no-fund --ignore-scripts --loglevel=error \
+		pg@8 typescript@5 @types/node@20 @types/pg@8 eslint@9 typescript-eslint@8 </dev/null >&2; then
+		echo "npm could not install pg, typescript and eslint" >&2
 		return 1
 	fi
+	# (what is installed already is not asked for, and so not in npm's cache)
+	local try=$cache/npm-try
+	if mkdir -p "$try" && npm install --prefix "$try" --cache "$cache/npm" --no-audit --no-fund --ignore-scripts --loglevel=error pg@8 </dev/null >&2; then
+		touch "$cache/npm/ready"
+	fi
+	rm -rf "$try"
 	chmod -R a+rX "$cache"
 	node -e 'require("pg")'
+}
+
+# deps_python: what the tests of the package of sdk/python need: a venv with the tools that build and check it, and the wheels that it is installed
+# with into an empty environment; sets and exports ROMANCY_PYTHON_TOOLS, a folder with both.
+deps_python() {
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/romancy/python
+	[[ $(id -u) != 0 ]] || cache=/var/cache/romancy/python
+	export ROMANCY_PYTHON_TOOLS=$cache
+	[[ ! -f $cache/ready ]] || return 0
+	if ! /usr/bin/python3 -c 'import ensurepip' 2>/dev/null; then
+		[[ $(id -u) == 0 ]] && command -v apt-get >/dev/null && apt_install python3-venv || return 1
+	fi
+	echo "installing: tools for Python packages, into $cache" >&2
+	mkdir -p "$cache"
+	# (no settings of pip's that are for another Python)
+	(
+		/usr/bin/python3 -m venv "$cache/venv" &&
+			"$cache/venv/bin/pip" install -q --disable-pip-version-check 'setuptools>=61' wheel mypy ruff 'psycopg>=3.1' &&
+			"$cache/venv/bin/pip" download -q --disable-pip-version-check --no-deps -d "$cache/wheels" 'psycopg>=3.1' 'typing_extensions>=4.6' &&
+			touch "$cache/ready"
+	) </dev/null >&2 || return 1
+	chmod -R a+rX "$cache"
 }
 
 # deps_go: the modules of sdk/go, compiled, where Go 1.21 or newer is there (Debian 12's is older); sets and exports
@@ -145,7 +174,10 @@ deps_go() {
 	export GOMODCACHE=$cache/go GOCACHE=$cache/go-build
 	(cd "${BASH_SOURCE[0]%/*}/../../sdk/go" && export GOTOOLCHAIN=local GOFLAGS=-buildvcs=false &&
 		go vet ./... </dev/null >&2 && go test -c -o /dev/null . </dev/null >&2) || return 1
-	chmod -R a+rX "$cache/go"
+	# the linter, of a version that the compiler allows
+	[[ -x $cache/go-bin/staticcheck ]] || (export GOTOOLCHAIN=local GOBIN=$cache/go-bin && go install honnef.co/go/tools/cmd/staticcheck@latest </dev/null >&2) || true
+	export ROMANCY_GO_TOOLS=$cache/go-bin
+	chmod -R a+rX "$cache/go" "$cache/go-bin" 2>/dev/null || true
 	chmod -R a+rwX "$cache/go-build"
 }
 

@@ -124,7 +124,9 @@ export class App {
   constructor(readonly options: AppOptions = {}) {
     this.queue = options.queue ?? "default";
     this.pool = new pg.Pool({ connectionString: options.connectionString, max: 20 });
-    this.pool.on("error", () => undefined); // an idle connection has broken: another is opened
+    // a connection has broken, idle or in use: the statement under way fails, and another connection is opened
+    this.pool.on("error", () => undefined);
+    this.pool.on("connect", (client) => client.on("error", () => undefined));
   }
 
   // ------------------------------------------------------------ definitions

@@ -58,9 +58,10 @@ export function fromDocument(document: ErrorDocument | null | undefined): Romanc
 
 /** An error of pg as one of ours; errors of the connection stay as they are. */
 export function fromDatabase(error: unknown): unknown {
-  const e = error as { code?: string; message?: string; detail?: string; hint?: string; constraint?: string };
+  const e = error as { code?: string; severity?: string; message?: string; detail?: string; hint?: string; constraint?: string };
   const state = e?.code;
-  if (typeof state !== "string" || state.length !== 5 || /^(08|57P)/.test(state)) return error;
+  // (EPIPE has five letters, too: an error of the server has a severity)
+  if (typeof state !== "string" || e.severity === undefined || /^(08|57P)/.test(state)) return error;
   const document: ErrorDocument = { sqlstate: state, message: e.message, detail: e.detail, hint: e.hint };
   if (state === "3F000" || state === "42883" || state === "42P01")
     return new MissingExtension(`this database lacks extension romancy, or has an older one: ${e.message}`, {

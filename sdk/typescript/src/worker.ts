@@ -95,16 +95,15 @@ export class Worker {
   private async poll(kind: "activities" | "workflows"): Promise<void> {
     let pause = 100;
     while (!this.stopping) {
-      const begun = Date.now();
       try {
         while (this.busy.size >= this.concurrency) await Promise.race(this.busy);
         await this.pollOnce(kind);
+        pause = 100;
         continue;
       } catch (error) {
         if ((error as { code?: string }).code === "57014") continue;
         this.log(`poll of ${kind}: ${messageOf(error)}`);
       }
-      if (Date.now() - begun > 60000) pause = 100;
       await Promise.race([
         delay(pause * (0.5 + Math.random())),
         new Promise<void>((resolve) => {

@@ -94,9 +94,9 @@ class Worker:
     def poll(self, call: str, serve: Any) -> None:
         pause = 0.1
         while not self.stopping.is_set():
-            begun = time.monotonic()
             try:
                 self.poll_once(call, serve)
+                pause = 0.1
                 continue
             except psycopg.errors.QueryCanceled:
                 continue
@@ -105,8 +105,6 @@ class Worker:
             except psycopg.Error as error:
                 log.error("%s: %s", call, error)
             self.conns.drop()
-            if time.monotonic() - begun > 60:
-                pause = 0.1
             self.stopping.wait(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 30)
 
