@@ -64,8 +64,6 @@ rom_picture_label(const RomPictureStep *step)
 {
 	if (step->kind != ROM_PICTURE_COMPENSATION)
 		return step->id;
-	if (strncmp(step->id, "register_compensation:", 22) == 0)
-		return psprintf("undo: %s", step->name ? step->name : "");
 	return psprintf("undo %s: %s", step->id, step->name ? step->name : "");
 }
 
