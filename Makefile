@@ -7,6 +7,7 @@
 #   make soak SOAK_MINUTES=30       mixed load, kills, DDL, long transactions (test/soak)
 #   make oracle                     20,000 cron expressions in twelve zones against cronsim
 #   make fuzz FUZZ_SECONDS=1800     every function with odd arguments, everywhere (test/t/094_fuzz.pl)
+#   make programs PROGRAMS_SECONDS=600   random workflows against a model (test/t/103_random_programs.pl)
 #   make sanitize, make coverage    valgrind, ASan and UBSan; lcov (test/tools)
 #   make indent, make check-indent  pgindent over src/ (where it can be had)
 
@@ -18,7 +19,7 @@ MODULE_big = romancy
 
 # These goals start scripts that install what is missing, PGXS among it, and
 # that build in a copy of the tree: they must work where there is no pg_config.
-SCRIPTED = test demo bench soak oracle fuzz sanitize coverage indent check-indent
+SCRIPTED = test demo bench soak oracle fuzz programs sanitize coverage indent check-indent
 .PHONY: $(SCRIPTED)
 
 export KINDS ONLY
@@ -35,6 +36,8 @@ oracle:
 	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=081_cron_oracle ROMANCY_CRON_EXPRESSIONS='$(or $(EXPRESSIONS),20000)' test/run
 fuzz:
 	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=^094_fuzz FUZZ_SEED='$(or $(FUZZ_SEED),$$(date +%s))' FUZZ_SECONDS='$(or $(FUZZ_SECONDS),1800)' TAP_TIMEOUT=$$(($(or $(FUZZ_SECONDS),1800) + 900)) test/run
+programs:
+	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=^103_random PROGRAMS_SEED='$(or $(PROGRAMS_SEED),$$(date +%s))' PROGRAMS_SECONDS='$(or $(PROGRAMS_SECONDS),600)' TAP_TIMEOUT=$$(($(or $(PROGRAMS_SECONDS),600) + 900)) test/run
 sanitize:
 	@PG_CONFIG='$(PG_CONFIG)' test/tools/sanitize $(SANITIZERS)
 coverage:

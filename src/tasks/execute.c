@@ -47,18 +47,22 @@
 #include "turn/limit.h"
 #include "turn/turn.h"
 
-/* claim locks the tasks among ids and returns them in the order of ids. */
+#define CLAIMED_TASKS \
+	"SELECT " ROM_TASK_COLUMNS "," \
+	" (SELECT CASE WHEN i.wait ? 'saga' THEN 2 WHEN i.status = 'paused' THEN 1 ELSE 0 END" \
+	" FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)," \
+	" (SELECT i.settings FROM romancy.t_instance i WHERE i.instance_id = t.instance_id)" \
+	" FROM romancy.t_task t WHERE t.task_id = ANY ($1) AND t.owner = $2 FOR UPDATE OF t"
+
+/*
+ * claim locks the tasks among ids and returns them in the order of ids. wait: for other transactions that
+ * have locked them, since the outcome of an attempt would be lost; otherwise these tasks are left out.
+ */
 static int
-claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
+claim(const pg_uuid_t *ids, int n, Oid owner, bool wait, RomTask **tasks)
 {
-	static RomStatement lock = {
-		"SELECT " ROM_TASK_COLUMNS ","
-		" (SELECT CASE WHEN i.wait ? 'saga' THEN 2 WHEN i.status = 'paused' THEN 1 ELSE 0 END"
-		" FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL),"
-		" (SELECT i.settings FROM romancy.t_instance i WHERE i.instance_id = t.instance_id)"
-		" FROM romancy.t_task t WHERE t.task_id = ANY ($1) AND t.owner = $2 FOR UPDATE OF t SKIP LOCKED",
-		2, {UUIDARRAYOID, TEXTOID}
-	};
+	static RomStatement lock = {CLAIMED_TASKS " SKIP LOCKED", 2, {UUIDARRAYOID, TEXTOID}};
+	static RomStatement lock_or_wait = {CLAIMED_TASKS, 2, {UUIDARRAYOID, TEXTOID}};
 	MemoryContext cxt = CurrentMemoryContext;
 	RomTask    *found[ROM_BATCH_MAX];
 	char	   *name = GetUserNameFromId(owner, true);
@@ -76,7 +80,7 @@ claim(const pg_uuid_t *ids, int n, Oid owner, RomTask **tasks)
 	}
 	values[1] = CStringGetTextDatum(name);
 	rom_engine_begin(&engine);
-	rows = rom_execute_rows(&set, &lock, values, NULL, 0);
+	rows = rom_execute_rows(&set, wait ? &lock_or_wait : &lock, values, NULL, 0);
 	MemoryContextSwitchTo(cxt);
 	for (uint64 i = 0; i < rows; i++)
 	{
@@ -475,7 +479,7 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 			others[nothers++] = ids[i];
 	if (nmine == 0)
 		return nothers;
-	count = claim(mine, nmine, owner, tasks);
+	count = claim(mine, nmine, owner, run->injected != NULL, tasks);
 	for (int i = 0, t = 0; i < nmine; i++)
 	{
 		RomTask    *task = t < count ? tasks[t] : NULL;

@@ -98,6 +98,23 @@ for my $transactional ('true', 'false')
 	}
 }
 
+# A spawned one has run, and its task is locked when its outcome is to be recorded: that waits
+my $holder = $node->background_psql('postgres');
+value(q{SELECT setval('r' || i, 1, false) FROM generate_series(1, 4) i;
+	CREATE FUNCTION held(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('r1'), pg_advisory_xact_lock_shared(1); RETURN '1'; END $$;
+	SELECT romancy.define_activity('held', 'held(jsonb)', transactional => false);
+	CREATE FUNCTION one_held(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn('held')); END $$});
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+value(q{SELECT romancy.start_workflow('one_held')});
+poll_until($node, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'it runs', expected => '1');
+$holder->query_safe('BEGIN; SELECT FROM romancy.t_task WHERE step = $$held:1$$ FOR UPDATE; SELECT pg_advisory_unlock(1)');
+poll_until($node, q{SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted) + (SELECT last_value - 1 FROM r1)}, 'it waits for the task', expected => '1');
+is(value('SELECT last_value FROM r1'), '1', 'and does not run again');
+$holder->query_safe('COMMIT');
+$holder->quit;
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, 'it ends');
+is(value('SELECT last_value FROM r1'), '1', 'it has run once');
+
 # The bet on quick steps is lost by the instance that fails, not by the others of its version
 value(q{SELECT setval('r' || i, 1, false) FROM generate_series(1, 4) i});
 define('true');
