@@ -67,6 +67,7 @@ typedef struct RomWorker
 	int			pid;			/* 0 while it starts */
 	int			procno;
 	TimestampTz started_at;
+	TimestampTz serves_since;	/* it takes work; 0: it is not connected yet */
 	TimestampTz since;			/* of state */
 	int64		turns;
 } RomWorker;

@@ -255,6 +255,10 @@ rom_bgw_attach(RomWorkerParams *params)
 
 	/* it may have changed while the signal was ignored */
 	ProcessConfigFile(PGC_SIGHUP);
+
+	SpinLockAcquire(&roster->mutex);
+	me->serves_since = GetCurrentTimestamp();
+	SpinLockRelease(&roster->mutex);
 }
 
 RomWorker *

@@ -222,6 +222,7 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 	worker->part = params->part;
 	worker->pid = 0;
 	worker->started_at = worker->since = now;
+	worker->serves_since = 0;
 	worker->turns = 0;
 	params->place = i;
 	params->generation = worker->generation;

@@ -314,9 +314,9 @@ need_executor(const RomReadyQueue *queue)
 		if (worker->kind != ROM_WORKER_EXECUTOR ||
 			worker->state == ROM_WORKER_FREE ||
 			worker->dbid != queue->dbid || worker->owner != queue->owner ||
-			worker->leave || worker->state == ROM_WORKER_LEAVING)
+			(worker->leave && !worker->slow) || worker->state == ROM_WORKER_LEAVING)
 			continue;
-		there++;
+		there++;				/* also one that leaves after its long step */
 		if (!worker->slow)
 			soon++;
 	}
@@ -442,9 +442,9 @@ make_room(Oid dbid, const Need *need)
 				continue;
 			}
 		}
-		if (!idle && worker->started_at + TENURE > plan->now)
+		if (!idle && (worker->serves_since == 0 || worker->serves_since + TENURE > plan->now))
 		{
-			plan->next = Min(plan->next, worker->started_at + TENURE);
+			plan->next = Min(plan->next, worker->serves_since == 0 ? plan->now + LOOK_AGAIN : worker->serves_since + TENURE);
 			continue;
 		}
 

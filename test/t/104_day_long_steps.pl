@@ -1,0 +1,75 @@
+# One role's twenty steps that sleep for a day leave a place to the others, with two places and with the default settings: quick workflows of
+# two other roles run beside them, their first ones as well, of which nothing is known. A cancel of an instance in a batch whose first
+# member blocks takes effect while that still blocks. It would catch a place that the last one free goes to who has some, and a cancel
+# that waits for the end of another member's step.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyTest;
+use Test::More;
+
+my $node = romancy_node('day_long', 'romancy.max_workers' => 2, 'romancy.executors' => 4, 'romancy.resumption_interval' => '1h');
+sub value { return $node->safe_psql('postgres', $_[0]) }
+
+value(q{
+	DO $$ DECLARE r text; BEGIN
+		FOREACH r IN ARRAY '{sleeper,quick1,quick2}'::text[] LOOP
+			EXECUTE format('CREATE ROLE %s LOGIN', r);
+			PERFORM romancy.grant_usage(r::regrole);
+		END LOOP;
+	END $$;
+	CREATE FUNCTION day(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(86400); RETURN 'true'; END $$;
+	CREATE FUNCTION days(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('day'); END $$;
+	CREATE FUNCTION note(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(session_user); END $$;
+	CREATE FUNCTION notes(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('note'); END $$;
+	CREATE FUNCTION passes(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(5, ($1#>>'{}')::int); RETURN $1; END $$;
+	CREATE FUNCTION gate(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('passes', $1); END $$;
+});
+my $sleeping = q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND usename = 'sleeper'};
+
+sub beside
+{
+	my ($what, $places) = @_;
+	value(q{SET SESSION AUTHORIZATION sleeper; SELECT romancy.start_workflow('days') FROM generate_series(1, 20)});
+	poll_until($node, $sleeping, "$what: all places but one sleep", expected => $places - 1);
+	for my $round (1 .. 5)
+	{
+		is(value(qq{SET SESSION AUTHORIZATION $_; CALL romancy.run_workflow('notes', timeout => '60 s')}), qq{"$_"}, "$what: $_ runs, $round") for qw(quick1 quick2);
+	}
+	is(value($sleeping), $places - 1, "$what: the others sleep on");
+	value(q{SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NULL});
+	poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, "$what: all end");
+}
+beside('two places', 2);
+$node->append_conf('postgresql.conf', "romancy.max_workers = 4\n");
+$node->restart;
+beside('the default settings', 4);
+
+# The step at the gate is known to be quick. Then the gate of number 1 is shut, and members of one batch are behind it
+value(q{SELECT romancy.start_workflow('gate', '1') FROM generate_series(1, 20)});
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, 'the step is known');
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(5, 1)');
+for my $round (1 .. 10)
+{
+	# (the last commit is that of the cancel; the batch began before it)
+	value(q{DO $$
+		DECLARE ids uuid[];
+		BEGIN
+			PERFORM romancy.start_workflow('gate', '1', priority => 1);
+			ids := ARRAY(SELECT romancy.start_workflow('gate', to_jsonb(i)) FROM generate_series(2, 12) i);
+			COMMIT;
+			PERFORM romancy.cancel_workflow(ids[11]);
+		END $$});
+	poll_until($node, q{SELECT count(*) = 1 FROM romancy.instances WHERE finished_at IS NULL}, "round $round: all but the one at the gate end, and the cancelled one with them");
+	is(value(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 5 AND NOT granted}), '1', "round $round: which is still there");
+	value(q{SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NULL});
+	poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, "round $round: it ends");
+}
+cmp_ok(value(q{SELECT count(*) FROM romancy.instances WHERE workflow = 'gate' AND input = '12' AND status = 'cancelled'}), '>', 0, 'some cancels came in time');
+$holder->quit;
+$node->stop('fast');
+done_testing();
