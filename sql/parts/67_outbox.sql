@@ -2,13 +2,21 @@
 
 /*
  * event_types: patterns; NULL: only events that name it. ordered: what is the ordering key of events that bring none. destination_id: what its
- * events belong to, so that one which is defined anew gets none of those of an earlier one of its name.
+ * events belong to, so that one which is defined anew gets none of those of an earlier one of its name. url: NULL: programs fetch its events. signing_secret: a name
+ * in t_secret.
  */
 CREATE TABLE romancy.t_destination (
 	destination_id int GENERATED ALWAYS AS IDENTITY,
 	namespace int,	/* of its name */
 	name text,
 	owner text NOT NULL,
+	url text,
+	headers jsonb,
+	signing_secret text,
+	format text NOT NULL DEFAULT 'structured',
+	batch_size int,
+	max_in_flight int,
+	rate_limit text,
 	retry jsonb,
 	event_types text[],
 	ordered text,
@@ -22,6 +30,17 @@ CREATE TABLE romancy.t_destination (
 CREATE UNIQUE INDEX t_destination_id ON romancy.t_destination (destination_id);
 COMMENT ON SEQUENCE romancy.t_destination_destination_id_seq IS 'Ids of destinations';
 COMMENT ON TABLE romancy.t_destination IS 'Destinations of events';
+
+/* How a destination with a URL is: written by the process that sends, when a request has failed. In no dump. retry_at: nothing is sent before. */
+CREATE TABLE romancy.t_destination_state (
+	namespace int,
+	name text,
+	failures int NOT NULL,	/* in a row */
+	retry_at timestamptz,
+	failed_at timestamptz,
+	error text,
+	PRIMARY KEY (namespace, name));
+COMMENT ON TABLE romancy.t_destination_state IS 'Failures of destinations with a URL';
 
 /*
  * An event on its way to one destination. destination_id: 0 for '', which is always there; no row has it after the destination was dropped. state: RomOutboxState in src/outbox/state.h. due_at: of a
@@ -59,11 +78,12 @@ CREATE INDEX t_outbox_busy ON romancy.t_outbox (namespace, destination_id, key_h
 /* attempt > 0, which is so, is for the planner: it is not to take this one where it needs t_outbox_busy */
 CREATE INDEX t_outbox_lease ON romancy.t_outbox (due_at) WHERE state = 1 AND attempt > 0;
 CREATE INDEX t_outbox_age ON romancy.t_outbox ((coalesce(replayed_at, created_at))) WHERE state = 0;
+CREATE INDEX t_outbox_again ON romancy.t_outbox (due_at) WHERE state = 0 AND attempt > 0;
 CREATE INDEX t_outbox_final ON romancy.t_outbox (state, due_at) WHERE state >= 2;
 COMMENT ON SEQUENCE romancy.t_outbox_outbox_id_seq IS 'Ids of events in the outbox';
 COMMENT ON TABLE romancy.t_outbox IS 'Events on their way to destinations, and, for a while, those whose way has ended';
 
-REVOKE ALL ON romancy.t_destination, romancy.t_outbox FROM PUBLIC;
+REVOKE ALL ON romancy.t_destination, romancy.t_destination_state, romancy.t_outbox FROM PUBLIC;
 
 CREATE TYPE romancy.outbox_event AS (
 	id text,
@@ -107,10 +127,12 @@ CREATE FUNCTION romancy.replay_outbox(filter jsonb)
 RETURNS bigint LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_replay_outbox';
 COMMENT ON FUNCTION romancy.replay_outbox(jsonb) IS 'Make final events of the outbox pending again; how many';
 
-CREATE FUNCTION romancy.define_destination(name text, retry jsonb DEFAULT NULL, event_types text[] DEFAULT NULL, ordered text DEFAULT NULL,
-	description text DEFAULT NULL)
+CREATE FUNCTION romancy.define_destination(name text, url text DEFAULT NULL, headers jsonb DEFAULT NULL, signing_secret text DEFAULT NULL,
+	format text DEFAULT 'structured', batch_size int DEFAULT NULL, max_in_flight int DEFAULT NULL, rate_limit text DEFAULT NULL, retry jsonb DEFAULT NULL,
+	event_types text[] DEFAULT NULL, ordered text DEFAULT NULL, description text DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_define_destination';
-COMMENT ON FUNCTION romancy.define_destination(text, jsonb, text[], text, text) IS 'Define a destination of events, also in place of one';
+COMMENT ON FUNCTION romancy.define_destination(text, text, jsonb, text, text, int, int, text, jsonb, text[], text, text)
+	IS 'Define a destination of events, also in place of one; with a URL the server sends them';
 
 CREATE FUNCTION romancy.drop_destination(name text, discard boolean DEFAULT false)
 RETURNS boolean LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_drop_destination';
@@ -171,15 +193,28 @@ CREATE VIEW romancy.destinations WITH (security_barrier) AS
 		WHERE (d.destination_id IS NOT NULL OR l.destination_id = 0) AND (romancy.t_may_read(l.owner) OR romancy.t_may_read(d.owner)) GROUP BY 1, 2, 3),
 	defined AS (
 		SELECT d.* FROM romancy.t_destination d WHERE romancy.t_may_read(d.owner))
-	SELECT n.name AS namespace, coalesce(d.name, c.name, '') AS name, d.retry, d.event_types, d.ordered, d.description, d.owner, d.created_at, d.updated_at,
+	SELECT n.name AS namespace, coalesce(d.name, c.name, '') AS name, d.url, d.headers, d.signing_secret, CASE WHEN d.url IS NOT NULL THEN d.format END AS format,
+		d.batch_size, d.max_in_flight, d.rate_limit, d.retry, d.event_types, d.ordered, d.description, d.owner, d.created_at, d.updated_at,
 		d.paused_at IS NOT NULL AS paused, d.paused_at, d.paused_by, d.note, coalesce(c.pending, 0) AS pending, coalesce(c.fetched, 0) AS fetched,
-		coalesce(c.invalid, 0) AS invalid, coalesce(c.expired, 0) AS expired, coalesce(c.dead, 0) AS dead, c.oldest
+		coalesce(c.invalid, 0) AS invalid, coalesce(c.expired, 0) AS expired, coalesce(c.dead, 0) AS dead, c.oldest,
+		CASE WHEN d.url IS NULL THEN NULL WHEN coalesce(s.failures, 0) < 5 THEN 'closed' WHEN s.retry_at > pg_catalog.clock_timestamp() THEN 'open' ELSE 'half open' END AS breaker,
+		CASE WHEN d.url IS NOT NULL THEN coalesce(s.failures, 0) END AS failures, CASE WHEN s.retry_at > pg_catalog.clock_timestamp() THEN s.retry_at END AS retry_at,
+		s.failed_at, s.error
 	FROM defined d FULL JOIN counts c ON c.destination_id = d.destination_id
+	LEFT JOIN romancy.t_destination_state s ON s.namespace = coalesce(d.namespace, c.namespace) AND s.name = coalesce(d.name, c.name, '')
+		AND (d.name IS NOT NULL OR c.destination_id = 0 AND romancy.t_may_read(''))
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = coalesce(d.namespace, c.namespace);
 REVOKE ALL ON romancy.destinations FROM PUBLIC;
 COMMENT ON VIEW romancy.destinations IS 'Destinations of the current role, and those that it has sent events to; of all roles for a monitor';
 COMMENT ON COLUMN romancy.destinations.namespace IS 'The namespace that its name belongs to';
 COMMENT ON COLUMN romancy.destinations.name IS 'Its name; empty: the one that is always there';
+COMMENT ON COLUMN romancy.destinations.url IS 'Where the server posts its events; null: programs fetch them (or, of the empty one, romancy.outbox_url is used)';
+COMMENT ON COLUMN romancy.destinations.headers IS 'Headers of its requests, with the names of secrets';
+COMMENT ON COLUMN romancy.destinations.signing_secret IS 'The name of the secret that its requests are signed with';
+COMMENT ON COLUMN romancy.destinations.format IS 'structured, binary or batch';
+COMMENT ON COLUMN romancy.destinations.batch_size IS 'Events of a request, with format batch; null: romancy.outbox_batch_size';
+COMMENT ON COLUMN romancy.destinations.max_in_flight IS 'Requests at a time; null: 10';
+COMMENT ON COLUMN romancy.destinations.rate_limit IS 'Requests in a period; null: any number';
 COMMENT ON COLUMN romancy.destinations.retry IS 'Its retry policy; null: the defaults';
 COMMENT ON COLUMN romancy.destinations.event_types IS 'Patterns of the types that it gets; null: only events that name it';
 COMMENT ON COLUMN romancy.destinations.ordered IS 'Gives the ordering key of events that have none';
@@ -197,8 +232,13 @@ COMMENT ON COLUMN romancy.destinations.invalid IS 'Events that the receiver refu
 COMMENT ON COLUMN romancy.destinations.expired IS 'Events that no program took in time (romancy.outbox_max_age)';
 COMMENT ON COLUMN romancy.destinations.dead IS 'Events that were given up after their last attempt';
 COMMENT ON COLUMN romancy.destinations.oldest IS 'When the oldest event was sent that is pending or fetched';
+COMMENT ON COLUMN romancy.destinations.breaker IS 'Of one with a URL: closed; open, nothing is sent; half open, one request is tried';
+COMMENT ON COLUMN romancy.destinations.failures IS 'Requests that failed in a row';
+COMMENT ON COLUMN romancy.destinations.retry_at IS 'Nothing is sent before';
+COMMENT ON COLUMN romancy.destinations.failed_at IS 'When a request failed last';
+COMMENT ON COLUMN romancy.destinations.error IS 'How a request failed last';
 
 REVOKE ALL ON FUNCTION romancy.send_event(text, text, jsonb, text, text, text, bytea, jsonb, text, text), romancy.fetch_outbox(int, interval, text),
 	romancy.ack_outbox(text[]), romancy.nack_outbox(text, text), romancy.replay_outbox(jsonb),
-	romancy.define_destination(text, jsonb, text[], text, text), romancy.drop_destination(text, boolean), romancy.pause_destination(text, text),
+	romancy.define_destination(text, text, jsonb, text, text, int, int, text, jsonb, text[], text, text), romancy.drop_destination(text, boolean), romancy.pause_destination(text, text),
 	romancy.resume_destination(text) FROM PUBLIC;

@@ -45,7 +45,7 @@ WITH w AS MATERIALIZED (
 	FROM romancy.schedules s
 ), o AS MATERIALIZED (
 	SELECT format('{namespace="%s",destination="%s"', replace(replace(replace(coalesce(d.namespace, ''), '\', '\\'), '"', '\"'), E'\n', '\n'), replace(replace(replace(d.name, '\', '\\'), '"', '\"'), E'\n', '\n')) AS labels,
-		d.pending, d.fetched, d.invalid, d.expired, d.dead, d.oldest, d.paused
+		d.pending, d.fetched, d.invalid, d.expired, d.dead, d.oldest, d.paused, d.breaker, d.failures
 	FROM romancy.destinations d
 ), v (n, name, type, help, labels, value) AS (
 	SELECT 1 AS n, 'romancy_up' AS name, 'gauge' AS type, 'Whether workflows run in this database' AS help,
@@ -100,6 +100,8 @@ WITH w AS MATERIALIZED (
 	UNION ALL SELECT 31, 'romancy_outbox_oldest_seconds', 'gauge', 'Age of the oldest event of the outbox that is pending or fetched', o.labels || '}',
 		CASE WHEN o.oldest IS NULL THEN 0 ELSE greatest(extract(epoch FROM clock_timestamp() - o.oldest), 0) END FROM o
 	UNION ALL SELECT 32, 'romancy_destination_paused', 'gauge', 'Whether a destination is paused', o.labels || '}', o.paused::int FROM o
+	UNION ALL SELECT 33, 'romancy_destination_open', 'gauge', 'Whether the breaker of a destination with a URL is open', o.labels || '}', (o.breaker <> 'closed')::int FROM o WHERE o.breaker IS NOT NULL
+	UNION ALL SELECT 34, 'romancy_destination_failures', 'gauge', 'Requests to a destination that failed in a row', o.labels || '}', o.failures FROM o WHERE o.failures IS NOT NULL
 	UNION ALL SELECT 26, 'romancy_queue_pollers', 'gauge', 'Programs that wait for tasks or have polled in the last minute', q.labels || '}', q.pollers FROM q
 )
 SELECT string_agg(m.text, '' ORDER BY m.n) FROM (

@@ -40,5 +40,6 @@ SELECT pg_catalog.pg_extension_config_dump('romancy.t_schedule_run', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_http_rule', '');
 /* a secret is in no dump: set it again after a restore */
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_secret', 'WHERE false');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_destination_state', 'WHERE false');
 /* what this server has done: a restored database does it anew, perhaps before the dump's rows come */
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_schedule_zones', 'WHERE false');

@@ -142,9 +142,8 @@ without_secrets(Bytes bytes, List *secrets)
 	return bytes;
 }
 
-/* header finds a header of the answer; NULL. */
-static const char *
-header(const RomTransportAnswer *answer, const char *name)
+const char *
+rom_answer_header(const RomTransportAnswer *answer, const char *name)
 {
 	for (int i = 0; i < answer->nheaders; i++)
 		if (strcmp(answer->headers[i].name, name) == 0)
@@ -186,7 +185,7 @@ static Jsonb *
 binary(const RomTransportAnswer *answer, Bytes bytes, List *secrets)
 {
 	bytea	   *value = palloc(VARHDRSZ + bytes.length);
-	const char *type = header(answer, "content-type");
+	const char *type = rom_answer_header(answer, "content-type");
 	RomJb		jb;
 
 	if (type != NULL)
@@ -235,7 +234,7 @@ document_without_secrets(Jsonb *document, List *secrets)
 static Jsonb *
 body_document(const RomTransportAnswer *answer, Bytes bytes, RomHttpResult as, List *secrets)
 {
-	const char *type = header(answer, "content-type");
+	const char *type = rom_answer_header(answer, "content-type");
 	bool		json = type == NULL || strstr(type, "json") != NULL;
 	char	   *string;
 	Jsonb	   *value;
@@ -332,29 +331,47 @@ not_answered(const RomTransportAnswer *answer, const char *label, RomHttpOutcome
 	}
 }
 
+/* begin is the beginning of a body as text; NULL. */
+static char *
+begin(Bytes bytes)
+{
+	if (bytes.length > DETAIL_MAX)
+	{
+		/* not within a character */
+		bytes.length = DETAIL_MAX;
+		while (bytes.length > 0 && (bytes.data[bytes.length] & 0xc0) == 0x80)
+			bytes.length--;
+	}
+	return bytes.length > 0 ? to_text(bytes) : NULL;
+}
+
+char *
+rom_answer_begin(const RomTransportAnswer *answer, List *secrets)
+{
+	Bytes		bytes = {answer->body ? answer->body : "", answer->length};
+
+	return begin(without_secrets(bytes, secrets));
+}
+
+bool
+rom_answer_again(long status)
+{
+	return status == 408 || status == 425 || status == 429 || status >= 500;
+}
+
 /* unexpected judges an answer with a status that is none of those expected. */
 static void
 unexpected(const RomTransportAnswer *answer, const char *label, Bytes bytes, RomHttpOutcome *outcome)
 {
 	long		status = answer->status;
-	bool		again = status == 408 || status == 425 || status == 429 || status >= 500;
-	const char *after = header(answer, "retry-after");
-	Bytes		begin = {bytes.data, bytes.length};
-	char	   *string;
+	bool		again = rom_answer_again(status);
+	const char *after = rom_answer_header(answer, "retry-after");
 	RomJb		jb;
 
-	if (begin.length > DETAIL_MAX)
-	{
-		/* not within a character */
-		begin.length = DETAIL_MAX;
-		while (begin.length > 0 && (begin.data[begin.length] & 0xc0) == 0x80)
-			begin.length--;
-	}
-	string = begin.length > 0 ? to_text(begin) : NULL;
 	rom_jb_begin(&jb);
 	rom_jb_text(&jb, "sqlstate", unpack_sql_state(ERRCODE_ROM_EXHAUSTED));
 	rom_jb_text(&jb, "message", psprintf("%s: HTTP %ld", label, status));
-	rom_jb_text(&jb, "detail", string);
+	rom_jb_text(&jb, "detail", begin(bytes));
 	rom_jb_text(&jb, "code", psprintf("HTTP %ld", status));
 	outcome->error = rom_jb_end(&jb);
 	outcome->retry = again ? ROM_TASK_RETRY_POLICY : ROM_TASK_RETRY_NEVER;

@@ -27,6 +27,15 @@ typedef struct RomHttpOutcome
 extern void rom_answer_judge(const RomTransportAnswer *answer, const char *label, List *secrets, RomHttpResult as,
 							 const char *expect, RomHttpOutcome *outcome);
 
+/* The first value of a header of the answer, by its name in small letters; NULL. */
+extern const char *rom_answer_header(const RomTransportAnswer *answer, const char *name);
+
+/* The beginning of an answer's body as text, without the values of secrets; NULL where it is empty or no text. In the current context. */
+extern char *rom_answer_begin(const RomTransportAnswer *answer, List *secrets);
+
+/* Is a request with an answer of this status to be tried again? */
+extern bool rom_answer_again(long status);
+
 /* Reads a header Retry-After, in seconds or as a date; false for what is none. At most a day is believed. */
 extern bool rom_answer_retry_after(const char *value, TimestampTz now, TimestampTz *at);
 

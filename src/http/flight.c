@@ -59,6 +59,7 @@
 
 typedef struct Flight
 {
+	RomFlightTag tag;			/* first */
 	dlist_node	node;
 	MemoryContext cxt;			/* holds it */
 	RomToken	token;
@@ -78,6 +79,19 @@ static dlist_head landed = DLIST_STATIC_INIT(landed);	/* to be recorded */
 static dlist_head given_up = DLIST_STATIC_INIT(given_up);	/* closed; their leases
 															 * are to end */
 static int	count = 0;
+static int	others = 0;			/* requests under way that are none of tasks */
+
+int
+rom_flight_room(void)
+{
+	return rom_guc_http_max_in_flight - count - others;
+}
+
+void
+rom_flight_others(int n)
+{
+	others += n;
+}
 
 void
 rom_flight_init(const RomTransport *with)
@@ -204,7 +218,7 @@ claim_unit(void *arg)
 	Claim	   *claim = arg;
 	char	  **queues = palloc_array(char *, QUEUES_MAX);
 	RomClaimed *claimed = palloc_array(RomClaimed, CLAIM_MAX);
-	int			room = Min(rom_guc_http_max_in_flight - count, CLAIM_MAX);
+	int			room = Min(rom_flight_room(), CLAIM_MAX);
 	int			n = room > 0 ? find_queues(queues) : 0;
 	int			share = n > 0 ? Max(room / n, 1) : 0;
 	bool		any = false;
@@ -250,6 +264,8 @@ supersede(const Flight *by)
 	}
 }
 
+static void land(RomTransportAnswer *answer);
+
 /* take_off sends a request. */
 static void
 take_off(Flight *f)
@@ -257,6 +273,7 @@ take_off(Flight *f)
 	if (f->error == NULL)
 	{
 		supersede(f);
+		f->tag.land = land;
 		f->request.send.tag = f;
 		f->handle = transport->send(&f->request.send);
 		if (f->handle == NULL)
@@ -279,7 +296,7 @@ rom_flight_claim(bool *more, TimestampTz *retry_at)
 
 	*more = false;
 	*retry_at = DT_NOEND;
-	if (count >= rom_guc_http_max_in_flight)
+	if (rom_flight_room() <= 0)
 		return true;
 	dlist_init(&claim.fresh);
 	ok = rom_bgw_unit(claim_unit, &claim, false);
@@ -464,20 +481,25 @@ rom_flight_cancel(void)
 
 /* ---------------------------------------------------------------- outcomes */
 
+/* land takes the answer of a flight. */
+static void
+land(RomTransportAnswer *answer)
+{
+	Flight	   *f = answer->tag;
+
+	f->answer = answer;
+	f->handle = NULL;
+	dlist_delete(&f->node);
+	dlist_push_tail(&landed, &f->node);
+}
+
 void
 rom_flight_collect(void)
 {
 	RomTransportAnswer *answer;
 
 	while ((answer = transport->next()) != NULL)
-	{
-		Flight	   *f = answer->tag;
-
-		f->answer = answer;
-		f->handle = NULL;
-		dlist_delete(&f->node);
-		dlist_push_tail(&landed, &f->node);
-	}
+		((RomFlightTag *) answer->tag)->land(answer);
 }
 
 /* record_one records an outcome. */

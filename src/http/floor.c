@@ -8,10 +8,12 @@
 #include "postgres.h"
 
 #include "http/floor.h"
+#include "http/route.h"
 #include "http/spec.h"
 
 void
 rom_http_init(void)
 {
 	rom_spec_init();
+	rom_route_init();
 }

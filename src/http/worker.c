@@ -27,12 +27,14 @@
 
 #include "base/compat.h"
 #include "http/address.h"
+#include "http/delivery.h"
 #include "http/flight.h"
 #include "http/guc.h"
 #include "http/library.h"
 #include "http/worker.h"
 #include "memory/guc.h"
 #include "memory/roster.h"
+#include "outbox/sweep.h"
 #include "workers/bgw.h"
 #include "workers/guc.h"
 
@@ -47,6 +49,13 @@
 
 static const RomTransport *transport = NULL;
 static WaitEventSet *events = NULL;
+
+/* under_way is the number of requests that are, or whose outcome is to be recorded. */
+static int
+under_way(void)
+{
+	return rom_flight_count() + rom_delivery_count();
+}
 
 /* take_news takes what the worker is to look at. */
 static uint32
@@ -67,6 +76,34 @@ take_news(void)
 	return news;
 }
 
+/* The work that is due. */
+typedef struct Duty
+{
+	bool		claim;
+	bool		cancel;
+	bool		inherit;
+	bool		events;			/* there are some to send */
+	TimestampTz claim_at;		/* even if not told before */
+	TimestampTz events_at;
+	TimestampTz record_at;
+	TimestampTz settle_at;		/* outcomes of events */
+	TimestampTz not_before;		/* after a unit that failed */
+} Duty;
+
+/* may_leave: is there nothing to do for so long that it is worth while? Events that wait are left to the sweep, which asks for a worker then. */
+static bool
+may_leave(const Duty *duty, TimestampTz idle_since)
+{
+	int64		idle_us = (int64) rom_guc_worker_idle_timeout * 1000;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (under_way() > 0 || idle_us <= 0 || idle_since + idle_us > now || duty->events_at <= now + idle_us)
+		return false;
+	if (duty->events_at != DT_NOEND)
+		rom_roster_sweep(MyDatabaseId, rom_outbox_sweep(), duty->events_at);
+	return true;
+}
+
 /* leave leaves, unless there is news and it was not asked to leave. Requests under way are for the next worker, which is asked for. */
 static void
 leave(bool sent_away)
@@ -77,8 +114,8 @@ leave(bool sent_away)
 
 	SpinLockAcquire(&roster->mutex);
 	database = rom_roster_database_locked(roster, MyDatabaseId, false);
-	if (database != NULL && rom_flight_count() > 0)
-		database->http |= ROM_HTTP_CLAIM;
+	if (database != NULL && under_way() > 0)
+		database->http |= ROM_HTTP_CLAIM | ROM_HTTP_EVENTS;
 	if (!sent_away)
 		go = database == NULL || database->http == 0;
 	if (go)
@@ -119,6 +156,7 @@ open_transport(void)
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("could not begin to send HTTP requests: %s", error)));
 	rom_flight_init(transport);
+	rom_delivery_init(transport);
 	events = ROM_CREATE_WAIT_EVENT_SET(3);
 	AddWaitEventToSet(events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
@@ -142,16 +180,33 @@ wait(long ms)
 	rom_bgw_poll();
 }
 
-/* The work that is due. */
-typedef struct Duty
+/* record records outcomes; those whose time has not come are left, unless all is to be. */
+static void
+record(Duty *duty)
 {
-	bool		claim;
-	bool		cancel;
-	bool		inherit;
-	TimestampTz claim_at;		/* even if not told before */
-	TimestampTz record_at;
-	TimestampTz not_before;		/* after a unit that failed */
-} Duty;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		settled = false;
+
+	if (duty->record_at <= now || duty->record_at == DT_NOEND)
+		duty->record_at = rom_flight_record();
+	if (duty->settle_at <= now || duty->settle_at == DT_NOEND)
+		duty->settle_at = rom_delivery_record(&settled);
+	/* the next of their keys, and others, may go now */
+	duty->events |= settled;
+}
+
+/* send_events takes events and sends them. False: it failed. */
+static bool
+send_events(Duty *duty)
+{
+	bool		ok;
+
+	if (duty->inherit || !duty->events || rom_flight_room() <= 0)
+		return true;
+	ok = rom_delivery_claim(&duty->events, &duty->events_at);
+	duty->events |= !ok;
+	return ok;
+}
 
 /* work does what is to be done, and can be done without waiting for a server. */
 static void
@@ -167,13 +222,17 @@ work(Duty *duty)
 		duty->claim = true;
 		duty->claim_at = DT_NOEND;
 	}
-	if (duty->record_at <= now || duty->record_at == DT_NOEND)
-		duty->record_at = rom_flight_record();
+	if (duty->events_at <= now)
+	{
+		duty->events = true;
+		duty->events_at = DT_NOEND;
+	}
+	record(duty);
 	if (duty->not_before > now)
 		return;
 	if (duty->inherit)
 	{
-		duty->inherit = !rom_flight_inherit();
+		duty->inherit = !rom_flight_inherit() || !rom_delivery_inherit();
 		failed |= duty->inherit;
 	}
 	if (duty->cancel)
@@ -182,7 +241,7 @@ work(Duty *duty)
 		failed |= duty->cancel;
 	}
 	/* what is claimed is not to be taken for a former worker's */
-	if (!duty->inherit && duty->claim && rom_flight_count() < rom_guc_http_max_in_flight)
+	if (!duty->inherit && duty->claim && rom_flight_room() > 0)
 	{
 		bool		ok;
 
@@ -190,9 +249,9 @@ work(Duty *duty)
 		duty->claim |= !ok;
 		failed |= !ok;
 	}
+	failed |= !send_events(duty);
 	/* those whose request could not be made have ended already */
-	if (duty->record_at == DT_NOEND)
-		duty->record_at = rom_flight_record();
+	record(duty);
 	if (failed)
 		duty->not_before = TimestampTzPlusMilliseconds(now, TRY_AGAIN_MS);
 	else if (duty->not_before != 0)
@@ -206,13 +265,12 @@ work(Duty *duty)
 static TimestampTz
 next_time(const Duty *duty, TimestampTz idle_since)
 {
-	TimestampTz next = Min(duty->claim_at, duty->record_at);
-	bool		now = duty->inherit || duty->cancel ||
-		(duty->claim && rom_flight_count() < rom_guc_http_max_in_flight);
+	TimestampTz next = Min(Min(duty->claim_at, duty->record_at), Min(duty->events_at, duty->settle_at));
+	bool		now = duty->inherit || duty->cancel || ((duty->claim || duty->events) && rom_flight_room() > 0);
 
 	if (now)
 		next = duty->not_before != 0 ? Min(next, duty->not_before) : DT_NOBEGIN;
-	if (rom_flight_count() == 0 && rom_guc_worker_idle_timeout > 0)
+	if (under_way() == 0 && rom_guc_worker_idle_timeout > 0)
 		next = Min(next, idle_since + (int64) rom_guc_worker_idle_timeout * 1000);
 	return next;
 }
@@ -222,7 +280,7 @@ rom_http_worker_main(Datum arg)
 {
 	RomWorkerParams params;
 	MemoryContext cycle;
-	Duty		duty = {.claim = true,.inherit = true,.claim_at = DT_NOEND,.record_at = DT_NOEND};
+	Duty		duty = {.claim = true,.inherit = true,.events = true,.claim_at = DT_NOEND,.events_at = DT_NOEND,.record_at = DT_NOEND,.settle_at = DT_NOEND};
 	TimestampTz idle_since;
 
 	rom_bgw_attach(&params);
@@ -244,20 +302,20 @@ rom_http_worker_main(Datum arg)
 		news = take_news();
 		duty.claim |= (news & (ROM_HTTP_CLAIM | ROM_HTTP_LIMITS)) != 0;
 		duty.cancel |= (news & ROM_HTTP_CANCEL) != 0;
+		duty.events |= (news & ROM_HTTP_EVENTS) != 0;
 		if (news != 0 && !rom_bgw_check_database())
 			leave(true);
-		if (news != 0 || rom_flight_count() > 0)
+		if (news != 0 || under_way() > 0)
 			rom_bgw_set_state(ROM_WORKER_RUNNING);
 		work(&duty);
 		MemoryContextReset(cycle);
 
-		if (rom_flight_count() > 0)
+		if (under_way() > 0)
 			idle_since = GetCurrentTimestamp();
 		next = next_time(&duty, idle_since);
-		if (rom_flight_count() == 0 && rom_guc_worker_idle_timeout > 0 &&
-			idle_since + (int64) rom_guc_worker_idle_timeout * 1000 <= GetCurrentTimestamp())
+		if (may_leave(&duty, idle_since))
 			leave(false);
-		if (rom_flight_count() == 0 && next > GetCurrentTimestamp())
+		if (under_way() == 0 && next > GetCurrentTimestamp())
 			rom_bgw_set_state(ROM_WORKER_IDLE);
 		if (next > GetCurrentTimestamp())
 			wait(rom_bgw_milliseconds(next));

@@ -229,7 +229,7 @@ rom_roster_http(Oid dbid, uint32 what)
 				add_latch(&latches, worker->procno);
 		}
 		/* one that is leaving tells the launcher when it has gone */
-		if (!there && (what & ROM_HTTP_CLAIM))
+		if (!there && (what & (ROM_HTTP_CLAIM | ROM_HTTP_EVENTS)))
 			rom_roster_tell_locked(roster, ROM_TELL_START, &latches);
 	}
 	SpinLockRelease(&roster->mutex);

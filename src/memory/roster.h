@@ -149,6 +149,7 @@ typedef struct RomDatabase
 #define ROM_HTTP_CLAIM	0x01	/* there are requests to send */
 #define ROM_HTTP_CANCEL	0x02	/* some under way may not be wanted any more */
 #define ROM_HTTP_LIMITS	0x04	/* limits have changed: some may begin now */
+#define ROM_HTTP_EVENTS	0x08	/* there are events to send */
 
 /* Messages to the launcher; a bit stays set until the launcher has read it. */
 #define ROM_TELL_START		0x01	/* work for an owner without an executor */

@@ -26,6 +26,7 @@
 #include "memory/ready.h"
 #include "memory/roster.h"
 #include "memory/slot.h"
+#include "outbox/sender.h"
 #include "outbox/state.h"
 #include "tasks/poller.h"
 #include "tasks/state.h"
@@ -105,7 +106,7 @@ static RomStatement select_paused = {
 /* Findings that need an operator although workflows run: a text each. */
 typedef struct Attention
 {
-	char	   *texts[QUEUES_MAX + 6];
+	char	   *texts[QUEUES_MAX + 10];
 	int			count;
 } Attention;
 
@@ -331,6 +332,35 @@ list_occupants(void)
 	return rom_jb_array(elements, n);
 }
 
+/* find_receivers adds the destinations that nothing is sent to: their receivers fail, or want no events any more. */
+static void
+find_receivers(Attention *attention)
+{
+	static RomStatement select = {
+		"SELECT (SELECT count(*) FROM romancy.t_destination_state s WHERE s.failures >= $1),"
+		" (SELECT count(*) FROM romancy.t_destination d WHERE d.paused_by = 'romancy')",
+		1, {INT4OID}
+	};
+	Datum		values[1] = {Int32GetDatum(ROM_SENDER_BREAKS)};
+	RomEngine	engine;
+	RomRowSet	set;
+	bool		isnull;
+	int64		broken;
+	int64		gone;
+
+	rom_engine_begin(&engine);
+	rom_execute_rows(&set, &select, values, NULL, 0);
+	broken = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+	gone = DatumGetInt64(rom_value(&set, 0, 2, &isnull));
+	rom_engine_end(&engine);
+	if (broken > 0)
+		attention->texts[attention->count++] =
+			psprintf(INT64_FORMAT " destination%s cannot be reached: see romancy.destinations, breaker, error", broken, broken == 1 ? "" : "s");
+	if (gone > 0)
+		attention->texts[attention->count++] =
+			psprintf(INT64_FORMAT " destination%s paused by the engine: see romancy.destinations, paused_by = 'romancy'", gone, gone == 1 ? " is" : "s are");
+}
+
 /* text_array makes an array of texts. */
 static Jsonb *
 text_array(char **texts, int n)
@@ -379,6 +409,7 @@ romancy_health(PG_FUNCTION_ARGS)
 	find_schedules(&attention);
 	find_outbox(&attention);
 	find_shortage(&attention);
+	find_receivers(&attention);
 
 	rom_jb_begin(&jb);
 	rom_jb_bool(&jb, "healthy", found.count == 0);

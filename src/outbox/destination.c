@@ -25,9 +25,11 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "defs/activity_definition.h"
 #include "defs/namespace.h"
 #include "outbox/destination.h"
 #include "outbox/guc.h"
+#include "outbox/sender.h"
 #include "outbox/state.h"
 #include "turn/context.h"
 
@@ -124,7 +126,7 @@ static void
 load(int32 namespace)
 {
 	static RomStatement select = {
-		"SELECT d.destination_id, d.name, d.owner, d.ordered, d.event_types FROM romancy.t_destination d WHERE d.namespace = $1 ORDER BY d.name",
+		"SELECT d.destination_id, d.name, d.owner, d.ordered, d.event_types, d.url IS NOT NULL FROM romancy.t_destination d WHERE d.namespace = $1 ORDER BY d.name",
 		1, {INT4OID}
 	};
 	Datum		values[1] = {Int32GetDatum(namespace)};
@@ -155,6 +157,7 @@ load(int32 namespace)
 		d->name = rom_value_text(&set, i, 2, cache_cxt);
 		d->owner = rom_value_text(&set, i, 3, cache_cxt);
 		d->ordered = ordered_of(rom_value_text(&set, i, 4, CurrentMemoryContext));
+		d->sent = DatumGetBool(rom_value(&set, i, 6, &isnull));
 		types = rom_value(&set, i, 5, &isnull);
 		old = MemoryContextSwitchTo(cache_cxt);
 		if (!isnull)
@@ -238,7 +241,54 @@ rom_destination_policy(Jsonb *retry, RomRetryPolicy *policy)
 	rom_retry_overlay(policy, retry, "retry");
 }
 
+bool
+rom_destination_format(const char *name, RomFormat *format)
+{
+	static const char *const names[] = {
+		[ROM_FORMAT_STRUCTURED] = "structured",
+		[ROM_FORMAT_BINARY] = "binary",
+		[ROM_FORMAT_BATCH] = "batch"
+	};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (strcmp(name, names[i]) == 0)
+		{
+			*format = (RomFormat) i;
+			return true;
+		}
+	return false;
+}
+
+static RomDestinationCheck check_url = NULL;
+
+void
+rom_destination_on_url(RomDestinationCheck check)
+{
+	check_url = check;
+}
+
 /* ---------------------------------------------------------------- the calls */
+
+/* The arguments of define_destination(), from 0. */
+enum
+{
+	ARG_NAME,
+	ARG_URL,
+	ARG_HEADERS,
+	ARG_SIGNING_SECRET,
+	ARG_FORMAT,
+	ARG_BATCH_SIZE,
+	ARG_MAX_IN_FLIGHT,
+	ARG_RATE_LIMIT,
+	ARG_RETRY,
+	ARG_EVENT_TYPES,
+	ARG_ORDERED,
+	ARG_DESCRIPTION,
+	ARGS
+};
+
+/* Most requests of one destination that are under way at a time. */
+#define IN_FLIGHT_MAX 1000
 
 static char *
 name_arg(FunctionCallInfo fcinfo)
@@ -347,50 +397,111 @@ check_retry(Jsonb *retry)
 	rom_arg_check_payload(retry, "retry");
 }
 
+/* check_range raises RM012 for an argument, if it is given, that is not between 1 and max. */
+static void
+check_range(FunctionCallInfo fcinfo, int n, const char *name, int max)
+{
+	if (!PG_ARGISNULL(n) && (PG_GETARG_INT32(n) < 1 || PG_GETARG_INT32(n) > max))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must be between 1 and %d", name, max)));
+}
+
+/* check_sending raises RM012 for arguments about sending that cannot be, or that mean nothing without a URL. */
+static void
+check_sending(FunctionCallInfo fcinfo, int32 namespace)
+{
+	static const char *const names[] = {
+		[ARG_HEADERS] = "headers",[ARG_SIGNING_SECRET] = "signing_secret",[ARG_BATCH_SIZE] = "batch_size",
+		[ARG_MAX_IN_FLIGHT] = "max_in_flight",[ARG_RATE_LIMIT] = "rate_limit"
+	};
+	char	   *url = rom_arg_text_opt(fcinfo, ARG_URL);
+	char	   *name = rom_arg_text_opt(fcinfo, ARG_FORMAT);
+	char	   *rate = rom_arg_text_opt(fcinfo, ARG_RATE_LIMIT);
+	RomFormat	format = ROM_FORMAT_STRUCTURED;
+	int			count;
+	int64		period;
+
+	if (name != NULL && !rom_destination_format(name, &format))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"format\" must not be \"%s\"", name),
+				 errhint("It is one of structured, binary and batch.")));
+	check_range(fcinfo, ARG_BATCH_SIZE, "batch_size", ROM_OUTBOX_CALL_MAX);
+	check_range(fcinfo, ARG_MAX_IN_FLIGHT, "max_in_flight", IN_FLIGHT_MAX);
+	if (!PG_ARGISNULL(ARG_BATCH_SIZE) && format != ROM_FORMAT_BATCH)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"batch_size\" is for the format batch")));
+	if (rate != NULL && !rom_activity_definition_rate(rate, &count, &period))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"rate_limit\" must not be \"%s\"", rate),
+				 errhint("Write a number of requests and a period: \"100/s\", \"100/m\", \"100/h\".")));
+	for (int i = 0; url == NULL && i < lengthof(names); i++)
+		if (names[i] != NULL && !PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_DEFINITION),
+					 errmsg("argument \"%s\" needs a \"url\"", names[i]),
+					 errhint("The events of a destination without a URL are fetched by programs.")));
+	if (url == NULL)
+		return;
+	rom_arg_check_payload(rom_arg_jsonb_opt(fcinfo, ARG_HEADERS), "headers");
+	if (check_url == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("destinations cannot have a URL")));
+	check_url(namespace, url, rom_arg_jsonb_opt(fcinfo, ARG_HEADERS), rom_arg_text_opt(fcinfo, ARG_SIGNING_SECRET));
+}
+
 /*
- * romancy.define_destination(name text, retry jsonb, event_types text[], ordered text, description text) → void
+ * romancy.define_destination(name text, url text, headers jsonb, signing_secret text, format text, batch_size int, max_in_flight int, rate_limit text, retry jsonb,
+ * event_types text[], ordered text, description text) → void
  *
- * Creates or replaces a destination, whose events programs fetch. retry: null for the defaults. event_types: patterns of the types that
- * it gets; null: only events that name it. ordered: what is the ordering key of events that bring none (all, source, subject, type); null:
- * nothing. A replaced one keeps its owner, its pause and its events. Errors: RM012; 42501 another role's, or no right to define; RM004
- * in a workflow.
+ * Creates or replaces a destination. url: where the server posts its events; null: programs fetch them. headers: an object of strings, {{secret:name}} in them
+ * stands for a secret. signing_secret: the name of a secret that requests are signed with. format: structured (also null), binary, batch. batch_size:
+ * events of a request of the last (null: romancy.outbox_batch_size). max_in_flight: requests at a time (null: 10). rate_limit: requests in a period (100/m); null:
+ * any number. retry: null for the defaults. event_types: patterns of the types that it gets; null: only events that name it. ordered: what is the ordering
+ * key of events that bring none (all, source, subject, type); null: nothing. A replaced one keeps its owner, its pause and its events. Errors: RM012; 42501 another
+ * role's, no right to define, or a URL that must not be reached; RM010 the server cannot send; RM004 in a workflow.
  */
 Datum
 romancy_define_destination(PG_FUNCTION_ARGS)
 {
 	static RomStatement insert = {
-		"INSERT INTO romancy.t_destination (namespace, name, owner, retry, event_types, ordered, description, created_at, updated_at)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT DO NOTHING",
-		8, {INT4OID, TEXTOID, TEXTOID, JSONBOID, TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+		"INSERT INTO romancy.t_destination (namespace, name, url, headers, signing_secret, format, batch_size, max_in_flight, rate_limit, retry, event_types,"
+		" ordered, description, created_at, updated_at, owner)"
+		" VALUES ($13, $1, $2, $3, $4, coalesce($5, 'structured'), $6, $7, $8, $9, $10, $11, $12, $14, $14, $15) ON CONFLICT DO NOTHING",
+		15, {TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, INT4OID, INT4OID, TEXTOID, JSONBOID, TEXTARRAYOID, TEXTOID, TEXTOID, INT4OID, TIMESTAMPTZOID, TEXTOID}
 	};
 	static RomStatement update = {
-		"UPDATE romancy.t_destination SET retry = $3, event_types = $4, ordered = $5, description = $6, updated_at = $7"
-		" WHERE namespace = $1 AND name = $2",
-		7, {INT4OID, TEXTOID, JSONBOID, TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+		"UPDATE romancy.t_destination SET url = $2, headers = $3, signing_secret = $4, format = coalesce($5, 'structured'), batch_size = $6, max_in_flight = $7,"
+		" rate_limit = $8, retry = $9, event_types = $10, ordered = $11, description = $12, updated_at = $14 WHERE namespace = $13 AND name = $1",
+		14, {TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, INT4OID, INT4OID, TEXTOID, JSONBOID, TEXTARRAYOID, TEXTOID, TEXTOID, INT4OID, TIMESTAMPTZOID}
 	};
 	char	   *name = name_arg(fcinfo);
 	Oid			role = GetUserId();
 	int32		namespace;
 	RomEngine	engine;
-	Datum		values[8];
-	bool		nulls[8] = {false};
+	Datum		values[ARGS + 3];
+	bool		nulls[ARGS + 3] = {false};
 	bool		paused;
 
 	rom_context_refuse_handler("define_destination");
 	PreventCommandIfReadOnly("romancy.define_destination()");
 	namespace = rom_namespace_require_define("define_destination");
-	check_retry(rom_arg_jsonb_opt(fcinfo, 1));
-	check_types(fcinfo, 2);
-	(void) ordered_of(rom_arg_text_opt(fcinfo, 3));
-	values[0] = Int32GetDatum(namespace);
-	values[1] = CStringGetTextDatum(name);
-	values[2] = CStringGetTextDatum(GetUserNameFromId(role, false));
-	for (int i = 1; i <= 4; i++)
+	check_sending(fcinfo, namespace);
+	check_retry(rom_arg_jsonb_opt(fcinfo, ARG_RETRY));
+	check_types(fcinfo, ARG_EVENT_TYPES);
+	(void) ordered_of(rom_arg_text_opt(fcinfo, ARG_ORDERED));
+	for (int i = 0; i < ARGS; i++)
 	{
-		nulls[i + 2] = PG_ARGISNULL(i);
-		values[i + 2] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+		nulls[i] = PG_ARGISNULL(i);
+		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
 	}
-	values[7] = TimestampTzGetDatum(rom_now());
+	values[ARGS] = Int32GetDatum(namespace);
+	values[ARGS + 1] = TimestampTzGetDatum(rom_now());
+	values[ARGS + 2] = CStringGetTextDatum(GetUserNameFromId(role, false));
 	rom_engine_begin(&engine);
 	while (lock_row(namespace, name, role, &paused) == 0)
 	{
@@ -398,11 +509,12 @@ romancy_define_destination(PG_FUNCTION_ARGS)
 			break;
 		CHECK_FOR_INTERRUPTS();
 	}
-	memmove(&values[2], &values[3], sizeof(Datum) * 5);
-	memmove(&nulls[2], &nulls[3], sizeof(bool) * 5);
 	rom_execute(&update, values, nulls, 0);
+	rom_sender_forget(namespace, name, false);
 	changed();
 	rom_engine_end(&engine);
+	if (!nulls[ARG_URL])
+		rom_sender_wake();
 	PG_RETURN_VOID();
 }
 
@@ -460,6 +572,7 @@ romancy_drop_destination(PG_FUNCTION_ARGS)
 					 errmsg("destination \"%s\" has events that are not published yet", name),
 					 errhint("Have them fetched and acknowledged, or drop it with discard => true: they are dead then.")));
 		rom_execute(&delete, values, NULL, 0);
+		rom_sender_forget(namespace, name, true);
 		changed();
 	}
 	rom_engine_end(&engine);
@@ -497,7 +610,11 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool pause)
 				 errmsg("destination \"%s\" does not exist", name)));
 	if (paused != pause)
 		rom_execute(&update, values, nulls, 0);
+	if (paused && !pause)
+		rom_sender_forget(namespace, name, false);
 	rom_engine_end(&engine);
+	if (paused && !pause)
+		rom_sender_wake();
 	return paused != pause;
 }
 

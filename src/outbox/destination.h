@@ -30,12 +30,22 @@ typedef enum RomOrdered
 	ROM_ORDERED_TYPE
 } RomOrdered;
 
+/* How requests carry events: the formats of CloudEvents. */
+typedef enum RomFormat
+{
+	ROM_FORMAT_STRUCTURED,		/* the body is the event, a JSON document */
+	ROM_FORMAT_BINARY,			/* attributes are headers, the body is the
+								 * data */
+	ROM_FORMAT_BATCH			/* the body is a JSON array of events */
+} RomFormat;
+
 /* A destination as a sender needs it. */
 typedef struct RomDestination
 {
 	int32		id;				/* its events belong to, while it is there */
 	char	   *name;
 	char	   *owner;
+	bool		sent;			/* it has a URL: the server sends its events */
 	RomOrdered	ordered;
 	int			ntypes;			/* 0: only events that name it */
 	char	  **types;			/* patterns */
@@ -61,6 +71,16 @@ extern bool rom_destination_is_engine_type(const char *type);
 
 /* May the role do what the owner of the destination may? False for NULL, the destination that has no owner. */
 extern bool rom_destination_is_owner(const RomDestination *destination, Oid role);
+
+/* Reads the name of a format; false when it is none. */
+extern bool rom_destination_format(const char *name, RomFormat *format);
+
+/*
+ * The check of a destination's URL, its headers (NULL: none) and the name of its signing secret (NULL: none), which the room http registers: raises
+ * RM012 that names the argument, RM010 where the server cannot send, 42501 where the current user's events must not go there.
+ */
+typedef void (*RomDestinationCheck) (int32 namespace, const char *url, Jsonb *headers, const char *signing_secret);
+extern void rom_destination_on_url(RomDestinationCheck check);
 
 /* The retry policy of a destination, by its stored keys (NULL: none). Attempts are romancy.outbox_max_attempts unless a key says otherwise. */
 extern void rom_destination_policy(Jsonb *retry, RomRetryPolicy *policy);

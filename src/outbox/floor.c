@@ -9,11 +9,13 @@
 
 #include "outbox/floor.h"
 #include "outbox/lifecycle.h"
+#include "outbox/sender.h"
 #include "outbox/sweep.h"
 
 void
 rom_outbox_init(void)
 {
 	rom_outbox_sweep_init();
+	rom_sender_init();
 	rom_lifecycle_init();
 }

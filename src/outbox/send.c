@@ -33,6 +33,7 @@
 #include "outbox/destination.h"
 #include "outbox/guc.h"
 #include "outbox/send.h"
+#include "outbox/sender.h"
 #include "outbox/settle.h"
 #include "outbox/state.h"
 #include "outbox/sweep.h"
@@ -164,6 +165,8 @@ rom_send_to(const RomSent *sent, const char *id, const RomDestination *destinati
 		add_row(values, nulls);
 	else
 		add_row_once(values, nulls);
+	if (destination != NULL ? destination->sent : rom_guc_outbox_url[0] != '\0')
+		rom_sender_wake();
 	if (rom_guc_outbox_max_age > 0)
 		rom_wake_sweep(rom_outbox_sweep(), rom_now() + (int64) rom_guc_outbox_max_age * USECS_PER_SEC);
 }

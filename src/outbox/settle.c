@@ -27,6 +27,7 @@
 #include "defs/namespace.h"
 #include "defs/retry.h"
 #include "outbox/destination.h"
+#include "outbox/sender.h"
 #include "outbox/settle.h"
 #include "outbox/state.h"
 #include "turn/context.h"
@@ -327,6 +328,120 @@ romancy_nack_outbox(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(found);
 }
 
+/* ---------------------------------------------------------------- what the server has sent */
+
+/* Event e of the parameters $1 and $2, ids and fences, under that lease; or late, not given out since. */
+#define SENT_SQL \
+	"ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS e (outbox_id, fence)" \
+	" JOIN romancy.t_outbox o ON o.outbox_id = e.outbox_id AND o.fence = e.fence WHERE " GIVEN_SQL
+
+/* sent_values makes those parameters of the events that are not done; how many. */
+static int
+sent_values(const RomSettle *events, int n, Datum *values)
+{
+	Datum	   *ids = palloc_array(Datum, n);
+	Datum	   *fences = palloc_array(Datum, n);
+	int			count = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].done)
+			continue;
+		ids[count] = Int64GetDatum(events[i].outbox_id);
+		fences[count++] = Int64GetDatum(events[i].fence);
+	}
+	values[0] = PointerGetDatum(construct_array(ids, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[1] = PointerGetDatum(construct_array(fences, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return count;
+}
+
+/* mark_done marks those as done that are not left under their lease; late: nor after it. Engine scope needed. */
+static void
+mark_done(RomSettle *events, int n, Datum *sent, bool late)
+{
+	static RomStatement left = {
+		.sql = "SELECT o.outbox_id FROM " SENT_SQL " AND ($3 OR o.state = " ROM_SQL_OUTBOX_TAKEN ")",
+		.nargs = 3,.argtypes = {INT8ARRAYOID, INT8ARRAYOID, BOOLOID},.generic = true
+	};
+	Datum		values[3] = {sent[0], sent[1], BoolGetDatum(late)};
+	RomRowSet	set;
+	uint64		rows;
+	bool		isnull;
+
+	rows = rom_execute_rows(&set, &left, values, NULL, 0);
+	for (int i = 0; i < n; i++)
+	{
+		bool		is_left = false;
+
+		for (uint64 j = 0; j < rows && !is_left; j++)
+			is_left = DatumGetInt64(rom_value(&set, j, 1, &isnull)) == events[i].outbox_id;
+		events[i].done |= !is_left;
+	}
+}
+
+/* fail_sent has an event sent again, or makes it dead. Engine scope needed. */
+static void
+fail_sent(int64 outbox_id, const char *error, TimestampTz not_before)
+{
+	TimestampTz at = next_attempt(outbox_id);
+
+	if (at == DT_NOEND)
+		finish(outbox_id, ROM_OUTBOX_DEAD, error);
+	else
+		again(outbox_id, Max(at, not_before), error);
+}
+
+void
+rom_settle_sent(RomSettle *events, int n, RomSettled how, const char *error, TimestampTz not_before)
+{
+	static RomStatement publish = {
+		.sql = "UPDATE romancy.t_outbox SET state = " ROM_SQL_OUTBOX_PUBLISHED ", due_at = $3, error = NULL WHERE outbox_id = ANY (ARRAY("
+		"SELECT o.outbox_id FROM " SENT_SQL " FOR UPDATE OF o SKIP LOCKED))",
+		.nargs = 3,.argtypes = {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID},.generic = true
+	};
+	static RomStatement release = {
+		.sql = "UPDATE romancy.t_outbox SET state = " ROM_SQL_OUTBOX_PENDING ", due_at = $3, error = $4, attempt = greatest(attempt - 1, 0) WHERE outbox_id = ANY (ARRAY("
+		"SELECT o.outbox_id FROM " SENT_SQL " AND o.state = " ROM_SQL_OUTBOX_TAKEN " FOR UPDATE OF o SKIP LOCKED))",
+		.nargs = 4,.argtypes = {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID, TEXTOID},.generic = true
+	};
+	static RomStatement lock = {
+		.sql = "SELECT o.outbox_id FROM " SENT_SQL " AND o.state = " ROM_SQL_OUTBOX_TAKEN " FOR UPDATE OF o SKIP LOCKED",
+		.nargs = 2,.argtypes = {INT8ARRAYOID, INT8ARRAYOID},.generic = true
+	};
+	Datum		values[4];
+	bool		nulls[4] = {false, false, false, error == NULL};
+	RomEngine	engine;
+	RomRowSet	set;
+	uint64		rows;
+	bool		isnull;
+
+	rom_engine_begin(&engine);
+	if (sent_values(events, n, values) > 0)
+	{
+		values[2] = TimestampTzGetDatum(rom_now());
+		values[3] = error != NULL ? CStringGetTextDatum(error) : (Datum) 0;
+		if (how == ROM_SETTLED_PUBLISHED)
+			rom_execute(&publish, values, nulls, 0);
+		else if (how == ROM_SETTLED_RELEASED)
+			rom_execute(&release, values, nulls, 0);
+		else
+		{
+			rows = rom_execute_rows(&set, &lock, values, nulls, 0);
+			for (uint64 i = 0; i < rows; i++)
+			{
+				int64		outbox_id = DatumGetInt64(rom_value(&set, i, 1, &isnull));
+
+				if (how == ROM_SETTLED_INVALID)
+					finish(outbox_id, ROM_OUTBOX_INVALID, error);
+				else
+					fail_sent(outbox_id, error, not_before);
+			}
+		}
+		mark_done(events, n, values, how == ROM_SETTLED_PUBLISHED);
+	}
+	rom_engine_end(&engine);
+}
+
 /* ---------------------------------------------------------------- replay */
 
 /* The keys of replay_outbox()'s filter, in the order of its statement's parameters from $3 on. */
@@ -447,6 +562,8 @@ romancy_replay_outbox(PG_FUNCTION_ARGS)
 	rom_engine_begin(&engine);
 	count = (int64) rom_execute(&update, values, nulls, 0);
 	rom_engine_end(&engine);
+	if (count > 0)
+		rom_sender_wake();
 	if (count > REPLAY_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_LIMIT),

@@ -138,10 +138,10 @@ static RomStatement take_keyed = {
 	"WITH RECURSIVE " SKIP_SQL("a", c, where, "") ", " SKIP_SQL("b", c, where, "NOT ") \
 	", found (x) AS (SELECT a.x FROM a WHERE a.x IS NOT NULL UNION SELECT b.x FROM b WHERE b.x IS NOT NULL)"
 
-/* Destinations with live events that are not paused, of namespace $1; owner: null where it has none. $2: only this one */
+/* Destinations with live events that are not paused, of namespace $1; owner: null where it has none; has it a URL? $2: only this one */
 static RomStatement find_destinations = {
 	FOUND_SQL("destination_id", "o.namespace = $1")
-	" SELECT f.x, d.owner FROM found f LEFT JOIN romancy.t_destination d ON d.destination_id = f.x"
+	" SELECT f.x, d.owner, d.url IS NOT NULL FROM found f LEFT JOIN romancy.t_destination d ON d.destination_id = f.x"
 	" WHERE ($2 IS NULL OR f.x = $2) AND d.paused_at IS NULL ORDER BY 1",
 	2, {INT4OID, INT4OID}
 };
@@ -325,6 +325,13 @@ one_destination(Taking *t, int limit)
 		keyed(t, end - t->count, PG_INT32_MIN);
 }
 
+/* is_sent says whether the server sends the events of a destination (NULL: the one that is always there), so that no program gets them. */
+static bool
+is_sent(const RomDestination *destination)
+{
+	return destination != NULL ? destination->sent : rom_guc_outbox_url[0] != '\0';
+}
+
 /* Where events may be taken from. */
 typedef struct Place
 {
@@ -364,6 +371,9 @@ find_places(const RomTake *take, int *n)
 	{
 		places[*n].destination = DatumGetInt32(rom_value(&set, i, 1, &isnull));
 		places[*n].owner = rom_value_text(&set, i, 2, cxt);
+		if (OidIsValid(take->caller) &&
+			(DatumGetBool(rom_value(&set, i, 3, &isnull)) || (places[*n].destination == ROM_DESTINATION_ALWAYS && is_sent(NULL))))
+			continue;			/* the server sends them */
 		/* what is left of a dropped one is for those who sent it */
 		if (OidIsValid(take->caller) || places[*n].owner != NULL || places[*n].destination == ROM_DESTINATION_ALWAYS)
 			(*n)++;
@@ -464,6 +474,11 @@ romancy_fetch_outbox(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_UNDEFINED),
 				 errmsg("destination \"%s\" does not exist", take.destination)));
+	if (take.destination != NULL && is_sent(rom_destination_find(take.namespace, take.destination)))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("the events of destination \"%s\" are sent by the server", take.destination),
+				 errdetail("It has a URL.")));
 	take.deadline = rom_now() + rom_lease_arg(fcinfo, 1, "lease");
 	InitMaterializedSRF(fcinfo, 0);
 	taken = palloc_array(RomTaken, take.max);

@@ -50,7 +50,7 @@ find_lacks(RomRoster *roster, TimestampTz now, Lack *lacks, TimestampTz *next)
 	{
 		RomDatabase *database = &roster->databases[i];
 
-		if (!OidIsValid(database->dbid) || !(database->http & ROM_HTTP_CLAIM) || !rom_guc_enabled ||
+		if (!OidIsValid(database->dbid) || !(database->http & (ROM_HTTP_CLAIM | ROM_HTTP_EVENTS)) || !rom_guc_enabled ||
 			!database->served || database->dropped || database->barred != 0 ||
 			database->refusal != ROM_REFUSAL_NONE || has_worker(roster, database->dbid))
 			continue;

@@ -11,10 +11,11 @@ import email.utils
 import gzip
 import json
 import os
+import random
 import sys
 import time
 
-seen = {}					# how often each idempotency key came
+seen = {}					# how often each idempotency key came, or the same body to the same path
 log = open(sys.argv[2], 'a', buffering=1)
 
 
@@ -45,7 +46,7 @@ async def serve(reader, writer):
 					k, v = line.split(':', 1)
 					headers[k.strip().lower()] = v.strip()
 			body = await reader.readexactly(int(headers.get('content-length', 0)))
-			key = headers.get('idempotency-key', '')
+			key = headers.get('idempotency-key') or (path, headers.get('ce-id', ''), body)
 			seen[key] = seen.get(key, 0) + 1
 			note(method=method, path=path, headers=headers, body=body.decode('latin-1'), n=seen[key])
 			if not await respond(reader, writer, method, path, headers, body, seen[key]):
@@ -81,6 +82,21 @@ async def respond(reader, writer, method, path, headers, body, n):
 		send(answer(200, b'{oops', [('Content-Type', 'application/json')]))
 	elif what == 'status':
 		send(answer(int(arg), b'body of ' + arg.encode(), [('Content-Type', 'text/plain')]))
+	elif what == 'gate':			# 503, or another status, until the test says so
+		name, _, status = arg.partition('/')
+		up = os.path.exists(f'{sys.argv[1]}.{name}')
+		send(answer(200 if up else int(status or 503), b'' if up else b'gate of ' + headers.get('x-key', name).encode()))
+	elif what == 'shaky':			# sometimes fails, or cuts the connection when it has what it needs
+		chance = random.random()
+		if chance < 0.05:
+			send(answer(503))
+		else:
+			note(path=path, headers=headers, body=body.decode('latin-1'), ok=True)
+			if chance < 0.08:
+				return False
+			send(answer(200))
+	elif what == 'refuses':			# what contains a text
+		send(answer(400 if arg.encode() in body else 200))
 	elif what == 'flaky':
 		send(answer(503 if n == 1 else 200, {'n': n}))
 	elif what == 'later':

@@ -326,7 +326,7 @@ SELECT is(got(destination => 'passed_on'), 'old', 'to the destination that has t
 SELECT is(romancy.ack_outbox('{old1}'), 1::bigint, 'settled');
 RESET ROLE;
 -- an event that is replayed has all of its time again
-SELECT romancy.define_destination('short', '{"max_duration": "1 min", "initial_interval": "1 s"}', event_types => '{short.*}');
+SELECT romancy.define_destination('short', retry => '{"max_duration": "1 min", "initial_interval": "1 s"}', event_types => '{short.*}');
 SELECT romancy.send_event('short.x', '/s', id => 'short1');
 CALL later('2 min');
 SELECT is((SELECT count(*) FROM romancy.fetch_outbox(1, '1 min', 'short')), 1::bigint, 'an old event is fetched');

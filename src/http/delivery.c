@@ -1,0 +1,664 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery.c
+ *		Events of the outbox under way to their destinations: from their lease to the record of their outcome.
+ *
+ * As in flight.c: a take commits, and is on disk, before its requests are sent (so that no event is sent of a transaction that a crash could
+ * undo), and the outcomes of many requests are recorded in one transaction; when it fails, each in its own. An event is
+ * settled by the fence of its lease, so a late outcome does nothing to it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "access/xact.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "http/answer.h"
+#include "http/delivery.h"
+#include "http/flight.h"
+#include "http/guc.h"
+#include "http/parcel.h"
+#include "http/route.h"
+#include "http/target.h"
+#include "outbox/format.h"
+#include "outbox/sender.h"
+#include "outbox/settle.h"
+#include "outbox/state.h"
+#include "outbox/take.h"
+#include "tasks/fetch.h"
+#include "workers/bgw.h"
+
+/* Requests that one take makes, and whose outcome one transaction records. */
+#define CLAIM_MAX 256
+#define RECORD_MAX 256
+
+/* Bytes of the events of one request of a batch, unless a single one has more. */
+#define BATCH_BYTES (1024 * 1024)
+
+/* A lease outlasts its request by so much: its outcome may have to wait to be recorded. It ends with the process. */
+#define LEASE_MORE_MS (10 * 60 * 1000)
+
+/* An outcome that cannot be recorded so often, for errors that do not pass, is left to the lease's end. */
+#define FAULTS 6
+
+/* The delay after the first error, and the longest. */
+#define TRY_AGAIN_MS 200
+#define TRY_AGAIN_MAX_MS 2000
+
+/* A destination to which no request can be made is looked at again after this. */
+#define UNREACHABLE_US (INT64CONST(15) * USECS_PER_SEC)
+
+typedef struct Delivery
+{
+	RomFlightTag tag;			/* first */
+	dlist_node	node;
+	MemoryContext cxt;			/* holds it */
+	RomTarget  *target;
+	bool		probe;			/* it is the one that an open breaker lets
+								 * through */
+	RomParcel	parcel;
+	int			n;
+	RomSettle  *events;
+	bool	   *settled;		/* of each: recorded, and committed */
+	bool		noted;			/* of the destination: likewise */
+	bool		well;			/* the destination answers */
+	bool		split;			/* the events of the batch are to go alone */
+	void	   *handle;			/* while it is under way */
+	RomTransportAnswer *answer; /* when it has ended, or */
+	char	   *error;			/* why it was not sent: */
+	bool		refused;		/* its event has no form that can be sent */
+	int			tries;			/* to record it, that failed */
+	int			faults;			/* of them, by errors that do not pass */
+	bool		passing;		/* the last one's does */
+} Delivery;
+
+static const RomTransport *transport = NULL;
+static dlist_head flying = DLIST_STATIC_INIT(flying);
+static dlist_head landed = DLIST_STATIC_INIT(landed);	/* to be recorded */
+static int	count = 0;
+
+void
+rom_delivery_init(const RomTransport *with)
+{
+	transport = with;
+}
+
+int
+rom_delivery_count(void)
+{
+	return count;
+}
+
+/* pop takes the first of a list of deliveries out of it; NULL: it is empty. */
+static Delivery *
+pop(dlist_head *list)
+{
+	return dlist_is_empty(list) ? NULL : dlist_container(Delivery, node, dlist_pop_head_node(list));
+}
+
+/* first and next walk through a list of deliveries; NULL at its end. */
+static Delivery *
+first(dlist_head *list)
+{
+	return dlist_is_empty(list) ? NULL : dlist_container(Delivery, node, dlist_head_node(list));
+}
+
+static Delivery *
+next(dlist_head *list, Delivery *d)
+{
+	return dlist_has_next(list, &d->node) ? dlist_container(Delivery, node, dlist_next_node(list, &d->node)) : NULL;
+}
+
+/* discard frees what is left of a delivery that is in no list. */
+static void
+discard(Delivery *d)
+{
+	if (d->answer != NULL)
+		transport->free_answer(d->answer);
+	d->target->in_flight--;
+	count--;
+	rom_flight_others(-1);
+	MemoryContextDelete(d->cxt);
+}
+
+/* ---------------------------------------------------------------- taking */
+
+/* The last take has failed: the next finds the event that it failed over. */
+static bool careful = false;
+
+typedef struct Claim
+{
+	dlist_head	fresh;			/* deliveries that were made */
+	bool		more;
+	TimestampTz retry_at;
+} Claim;
+
+/* fill makes the request of a delivery, in its memory. */
+static void
+fill(Delivery *d, const RomRoute *route, RomFormat format, const RomTaken *events)
+{
+	MemoryContext old = MemoryContextSwitchTo(d->cxt);
+
+	rom_parcel_make(route, format, events, d->n, &d->parcel);
+	MemoryContextSwitchTo(old);
+}
+
+/* try_fill is fill(); an error that is raised is the event's, not the take's, unless it is one that passes. */
+static void
+try_fill(Delivery *d, const RomRoute *route, RomFormat format, const RomTaken *events)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		fill(d, route, format, events);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(d->cxt);
+		edata = rom_error_take();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(d->cxt);
+		if (rom_error_is_passing(edata->sqlerrcode))
+			ReThrowError(edata);
+		d->error = psprintf("the request cannot be made: %s", edata->message);
+		d->refused = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = owner;
+}
+
+/* board makes a delivery of n events that were taken. */
+static void
+board(Claim *claim, RomTarget *t, const RomRoute *route, RomFormat format, const RomTaken *events, int n, bool probe)
+{
+	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "romancy event delivery", ALLOCSET_SMALL_SIZES);
+	Delivery   *d = MemoryContextAllocZero(cxt, sizeof(Delivery));
+
+	d->cxt = cxt;
+	d->target = t;
+	d->probe = probe;
+	d->parcel.label = "";
+	d->n = n;
+	d->events = MemoryContextAllocZero(cxt, sizeof(RomSettle) * n);
+	d->settled = MemoryContextAllocZero(cxt, sizeof(bool) * n);
+	for (int i = 0; i < n; i++)
+	{
+		d->events[i].outbox_id = events[i].outbox_id;
+		d->events[i].fence = events[i].fence;
+	}
+	dlist_push_tail(&claim->fresh, &d->node);
+	t->in_flight++;
+	count++;
+	rom_flight_others(1);
+	if (careful)
+		try_fill(d, route, format, events);
+	else
+		fill(d, route, format, events);
+}
+
+/* board_all makes deliveries of what was taken, of up to batch events each; how many. */
+static int
+board_all(Claim *claim, RomTarget *t, const RomRoute *route, RomFormat format, const RomTaken *events, int n, int batch, bool probe)
+{
+	int			requests = 0;
+
+	for (int begin = 0; begin < n; requests++)
+	{
+		size_t		bytes = 0;
+		int			end = begin;
+
+		while (end < n && end - begin < batch && (end == begin || bytes + rom_parcel_size(&events[end]) <= BATCH_BYTES))
+			bytes += rom_parcel_size(&events[end++]);
+		board(claim, t, route, format, &events[begin], end - begin, probe);
+		begin = end;
+	}
+	return requests;
+}
+
+/* take_from takes events of a destination, as many as it lets through, and makes their requests. */
+static void
+take_from(Claim *claim, const RomReceiver *receiver, int room)
+{
+	RomTarget  *t = rom_target_find(receiver);
+	bool		probe = receiver->failures >= ROM_SENDER_BREAKS;
+	RomFormat	format = ROM_FORMAT_STRUCTURED;
+	RomTake		take = {0};
+	RomTaken   *taken;
+	RomRoute	route;
+	const char *why = "";
+	int			batch;
+	int			got;
+
+	t->seen = true;
+	t->troubled |= receiver->failures > 0 || receiver->retry_at != DT_NOBEGIN;
+	if (receiver->retry_at > rom_now())
+	{
+		claim->retry_at = Min(claim->retry_at, receiver->retry_at);
+		return;
+	}
+
+	/*
+	 * an open breaker lets one request through; the others of before have to
+	 * be back
+	 */
+	room = Min(room, probe ? (t->in_flight == 0 ? 1 : 0) : receiver->max_in_flight - t->in_flight);
+	if (room > 0)
+		room = Min(room, rom_target_tokens(t, receiver->rate_limit, CLAIM_MAX, &claim->retry_at));
+	if (room <= 0)
+		return;
+	if (!rom_route_make(receiver, &route, &why))
+	{
+		t->troubled = true;
+		rom_sender_note(t->namespace, t->name, ROM_RECEIVED_LATER, false, rom_now() + UNREACHABLE_US, why);
+		claim->retry_at = Min(claim->retry_at, rom_now() + UNREACHABLE_US);
+		return;
+	}
+	(void) rom_destination_format(receiver->format, &format);
+	batch = format == ROM_FORMAT_BATCH && t->alone == 0 ? receiver->batch_size : 1;
+	take.namespace = receiver->namespace;
+	take.destination = receiver->name;
+	take.max = (int) Min((int64) room * batch, ROM_OUTBOX_CALL_MAX);
+	take.deadline = rom_now() + ((int64) rom_guc_http_timeout + LEASE_MORE_MS) * 1000;
+	taken = palloc_array(RomTaken, take.max);
+	got = rom_take_events(&take, taken);
+	if (got == 0)
+		return;
+	rom_target_spend(t, board_all(claim, t, &route, format, taken, got, batch, probe));
+	t->alone = Max(t->alone - got, 0);
+	claim->more |= got == take.max;
+}
+
+/* claim_unit takes events from each destination that has any. */
+static void
+claim_unit(void *arg)
+{
+	static int	turn = 0;		/* destinations take turns */
+	Claim	   *claim = arg;
+	RomReceiver *receivers = palloc_array(RomReceiver, ROM_SENDER_MAX);
+	TimestampTz next;
+	int			before = count;
+	int			n = rom_sender_find(receivers, &next);
+
+	claim->retry_at = Min(claim->retry_at, next);
+	rom_target_unsee();
+	for (int i = 0; i < n; i++)
+	{
+		int			room = Min(rom_flight_room(), CLAIM_MAX - (count - before));
+
+		if (room > 0)
+			take_from(claim, &receivers[(turn + i) % n], room);
+		else
+			rom_target_find(&receivers[(turn + i) % n])->seen = true;
+	}
+	turn = n > 0 ? (turn + 1) % n : 0;
+	claim->more |= count - before >= CLAIM_MAX;
+	if (count > before)
+		rom_fetch_outlast();
+}
+
+static void land(RomTransportAnswer *answer);
+
+/* take_off sends a request. */
+static void
+take_off(Delivery *d)
+{
+	if (d->error == NULL)
+	{
+		d->tag.land = land;
+		d->parcel.send.tag = d;
+		d->handle = transport->send(&d->parcel.send);
+		if (d->handle == NULL)
+			d->error = "out of memory";
+	}
+	dlist_push_tail(d->error == NULL ? &flying : &landed, &d->node);
+}
+
+bool
+rom_delivery_claim(bool *more, TimestampTz *retry_at)
+{
+	Claim		claim = {.retry_at = DT_NOEND};
+	Delivery   *d;
+	bool		ok;
+
+	*more = false;
+	*retry_at = DT_NOEND;
+	if (rom_flight_room() <= 0)
+		return true;
+	dlist_init(&claim.fresh);
+	ok = rom_bgw_unit(claim_unit, &claim, false);
+	while ((d = pop(&claim.fresh)) != NULL)
+	{
+		if (ok)
+			take_off(d);
+		else
+			discard(d);
+	}
+	careful = !ok;
+	if (ok)
+		rom_target_forget();
+	*more = claim.more;
+	*retry_at = claim.retry_at;
+	return ok;
+}
+
+/* ---------------------------------------------------------------- leases of a worker before */
+
+static void
+inherit_unit(void *arg)
+{
+	rom_sender_inherit();
+}
+
+bool
+rom_delivery_inherit(void)
+{
+	return rom_bgw_unit(inherit_unit, NULL, false);
+}
+
+/* ---------------------------------------------------------------- outcomes */
+
+/* The outcome of a request. */
+typedef struct Outcome
+{
+	RomSettled	how;			/* its events */
+	RomReceived received;		/* its destination */
+	TimestampTz not_before;		/* of another attempt; 0 */
+	char	   *error;			/* NULL: none */
+	bool		split;			/* the events of the batch are to go alone */
+} Outcome;
+
+/* land takes an answer. */
+static void
+land(RomTransportAnswer *answer)
+{
+	Delivery   *d = answer->tag;
+
+	d->answer = answer;
+	d->handle = NULL;
+	dlist_delete(&d->node);
+	dlist_push_tail(&landed, &d->node);
+}
+
+/* judge_status judges an answer by its status. */
+static void
+judge_status(const Delivery *d, Outcome *o)
+{
+	long		status = d->answer->status;
+	const char *after = rom_answer_header(d->answer, "retry-after");
+	char	   *body;
+
+	if (status >= 200 && status < 300)
+	{
+		o->how = ROM_SETTLED_PUBLISHED;
+		o->received = ROM_RECEIVED_WELL;
+		return;
+	}
+	body = rom_answer_begin(d->answer, d->parcel.secrets);
+	o->error = psprintf("%s: HTTP %ld%s%s", d->parcel.label, status, body ? ": " : "", body ? body : "");
+	if (status == 410)
+	{
+		o->how = ROM_SETTLED_RELEASED;
+		o->received = ROM_RECEIVED_GONE;
+	}
+	else if (rom_answer_again(status) || status < 400)
+	{
+		/* a redirect is not followed, and is nothing that the event can help */
+		o->how = ROM_SETTLED_FAILED;
+		o->received = status == 429 ? ROM_RECEIVED_LATER : ROM_RECEIVED_BADLY;
+		if (after != NULL)
+			(void) rom_answer_retry_after(after, rom_now(), &o->not_before);
+	}
+	else
+	{
+		/* which of the events of a batch is meant is found out one by one */
+		o->split = d->n > 1;
+		o->how = o->split ? ROM_SETTLED_RELEASED : ROM_SETTLED_INVALID;
+		o->received = ROM_RECEIVED_WELL;
+	}
+}
+
+/* judge says what came of a request. */
+static void
+judge(const Delivery *d, Outcome *o)
+{
+	const RomTransportAnswer *answer = d->answer;
+
+	memset(o, 0, sizeof(Outcome));
+	if (d->error != NULL)
+	{
+		o->how = d->refused ? ROM_SETTLED_INVALID : ROM_SETTLED_RELEASED;
+		o->received = ROM_RECEIVED_WELL;
+		o->error = d->error;
+		return;
+	}
+
+	/*
+	 * of an answer that is too long the status is known, and all that is
+	 * wanted
+	 */
+	if (answer->result == ROM_TRANSPORT_ANSWERED || (answer->result == ROM_TRANSPORT_BODY_LIMIT && answer->status > 0))
+	{
+		judge_status(d, o);
+		return;
+	}
+	o->how = ROM_SETTLED_FAILED;
+	o->received = ROM_RECEIVED_BADLY;
+	switch (answer->result)
+	{
+		case ROM_TRANSPORT_TIMEOUT:
+			o->error = psprintf("%s: no answer within the time limit", d->parcel.label);
+			break;
+		case ROM_TRANSPORT_FORBIDDEN:
+			/* nothing was sent: it is the destination that needs a rule */
+			o->how = ROM_SETTLED_RELEASED;
+			o->received = ROM_RECEIVED_LATER;
+			o->not_before = rom_now() + UNREACHABLE_US;
+			o->error = psprintf("%s: its host has an address that HTTP requests may not go to", d->parcel.label);
+			break;
+		case ROM_TRANSPORT_HEADER_LIMIT:
+			o->error = psprintf("%s: the answer's headers are longer than 64 kB", d->parcel.label);
+			break;
+		default:
+			o->error = psprintf("%s: %s", d->parcel.label, answer->message);
+			break;
+	}
+}
+
+/* note remembers how the destination is, once for each request. */
+static void
+note(Delivery *d, const Outcome *o)
+{
+	RomTarget  *t = d->target;
+
+	d->well = o->received == ROM_RECEIVED_WELL;
+	d->split = o->split;
+	if (d->noted || (o->received == ROM_RECEIVED_WELL && !t->troubled))
+		return;
+	t->troubled = true;
+	rom_sender_note(t->namespace, t->name, o->received, d->probe, o->not_before, o->received == ROM_RECEIVED_WELL ? NULL : o->error);
+}
+
+/* record_one records what came of a delivery. */
+static void
+record_one(Delivery *d)
+{
+	Outcome		o;
+
+	judge(d, &o);
+	rom_settle_sent(d->events, d->n, o.how, o.error, o.not_before);
+	note(d, &o);
+}
+
+/* published says whether a delivery's events were taken by their receiver, so that they can be recorded with others'. */
+static bool
+published(const Delivery *d)
+{
+	Outcome		o;
+
+	if (d->error != NULL)
+		return false;
+	judge(d, &o);
+	return o.how == ROM_SETTLED_PUBLISHED;
+}
+
+/* record_published records those of a list that were published, in one statement. */
+static void
+record_published(dlist_head *list)
+{
+	RomSettle  *all;
+	int			n = 0;
+	int			room = 0;
+
+	for (Delivery *d = first(list); d != NULL; d = next(list, d))
+		room += d->n;
+	all = palloc_array(RomSettle, room);
+	for (Delivery *d = first(list); d != NULL; d = next(list, d))
+	{
+		if (!published(d))
+			continue;
+		memcpy(&all[n], d->events, sizeof(RomSettle) * d->n);
+		n += d->n;
+	}
+	if (n == 0)
+		return;
+	rom_settle_sent(all, n, ROM_SETTLED_PUBLISHED, NULL, 0);
+	n = 0;
+	for (Delivery *d = first(list); d != NULL; d = next(list, d))
+	{
+		Outcome		o;
+
+		if (!published(d))
+			continue;
+		memcpy(d->events, &all[n], sizeof(RomSettle) * d->n);
+		n += d->n;
+		judge(d, &o);
+		note(d, &o);
+	}
+}
+
+/* begin_again forgets what a unit that failed has done to events. */
+static void
+begin_again(Delivery *d)
+{
+	for (int i = 0; i < d->n; i++)
+		d->events[i].done = d->settled[i];
+}
+
+static void
+record_unit(void *arg)
+{
+	dlist_head *list = arg;
+
+	for (Delivery *d = first(list); d != NULL; d = next(list, d))
+		begin_again(d);
+	record_published(list);
+	for (Delivery *d = first(list); d != NULL; d = next(list, d))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!published(d))
+			record_one(d);
+	}
+}
+
+static void
+record_one_unit(void *arg)
+{
+	Delivery   *d = arg;
+
+	PG_TRY();
+	{
+		begin_again(d);
+		record_one(d);
+	}
+	PG_CATCH();
+	{
+		d->passing = rom_error_is_passing(geterrcode());
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/* is_recorded takes down what a transaction has committed. True: all of it. */
+static bool
+is_recorded(Delivery *d)
+{
+	bool		all = true;
+
+	for (int i = 0; i < d->n; i++)
+	{
+		d->settled[i] = d->events[i].done;
+		all &= d->settled[i];
+	}
+	if (!d->noted && d->split)
+		d->target->alone += d->n;
+	if (!d->noted && d->well)
+		d->target->troubled = false;
+	d->noted = true;
+	return all;
+}
+
+/* record_alone records a delivery in a transaction of its own. False: to be tried again. */
+static bool
+record_alone(Delivery *d)
+{
+	d->passing = false;
+	if (rom_bgw_unit(record_one_unit, d, d->tries > 0))
+		return is_recorded(d);
+	if (!d->passing)
+		d->faults++;
+	return d->faults >= FAULTS;
+}
+
+TimestampTz
+rom_delivery_record(bool *settled)
+{
+	dlist_head	left;
+	TimestampTz again = DT_NOEND;
+	Delivery   *d;
+
+	dlist_init(&left);
+	while (!dlist_is_empty(&landed))
+	{
+		dlist_head	now;
+		bool		ok;
+
+		dlist_init(&now);
+		for (int i = 0; i < RECORD_MAX && (d = pop(&landed)) != NULL; i++)
+			dlist_push_tail(&now, &d->node);
+		ok = rom_bgw_unit(record_unit, &now, true);
+		while ((d = pop(&now)) != NULL)
+		{
+			if (ok ? is_recorded(d) : record_alone(d))
+			{
+				*settled = true;
+				discard(d);
+				continue;
+			}
+			d->tries++;
+			dlist_push_tail(&left, &d->node);
+		}
+		rom_bgw_poll();
+	}
+	while ((d = pop(&left)) != NULL)
+	{
+		int			delay = Min(TRY_AGAIN_MS << Min(d->tries - 1, 4), TRY_AGAIN_MAX_MS);
+
+		dlist_push_tail(&landed, &d->node);
+		again = Min(again, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay));
+	}
+	return again;
+}

@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * route.h
+ *		The way to a destination: its URL, headers and signing keys, and whether requests may go there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ROM_HTTP_ROUTE_H
+#define ROM_HTTP_ROUTE_H
+
+#include "http/url.h"
+#include "nodes/pg_list.h"
+#include "outbox/sender.h"
+
+typedef struct RomRoute
+{
+	char	   *url;
+	char	   *label;			/* "POST https://api.example.com/v1/x",
+								 * without the query: for messages */
+	bool		private;		/* private addresses may be reached */
+	int			nheaders;
+	char	  **headers;		/* "Name: value" */
+	bool		has_agent;		/* a header User-Agent is among them */
+	char	   *keys;			/* value of the signing secret; NULL: none */
+	List	   *secrets;		/* values that were put in: to be kept out of
+								 * everything */
+} RomRoute;
+
+/*
+ * Makes the way to a receiver, in the current context. False with *why, a sentence, where no request may or can go there now. Enters the engine
+ * by itself.
+ */
+extern bool rom_route_make(const RomReceiver *receiver, RomRoute *route, const char **why);
+
+/* Registers the check of definitions; called once from rom_http_init(). */
+extern void rom_route_init(void);
+
+#endif							/* ROM_HTTP_ROUTE_H */

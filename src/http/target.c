@@ -1,0 +1,129 @@
+/*-------------------------------------------------------------------------
+ *
+ * target.c
+ *		The destinations that the HTTP worker sends events to: what it has under way there, and their rate limits.
+ *
+ * An entry lives as long as there are events, or requests, for the destination. A rate limit outlives it in t_bucket.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/spi.h"
+#include "defs/activity_definition.h"
+#include "http/target.h"
+#include "memory/bucket_rows.h"
+
+static dlist_head targets = DLIST_STATIC_INIT(targets);
+
+/* first and next walk through the entries; NULL at their end. */
+static RomTarget *
+first(void)
+{
+	return dlist_is_empty(&targets) ? NULL : dlist_container(RomTarget, node, dlist_head_node(&targets));
+}
+
+static RomTarget *
+next(RomTarget *t)
+{
+	return dlist_has_next(&targets, &t->node) ? dlist_container(RomTarget, node, dlist_next_node(&targets, &t->node)) : NULL;
+}
+
+RomTarget *
+rom_target_find(const RomReceiver *receiver)
+{
+	RomTarget  *t;
+
+	for (t = first(); t != NULL; t = next(t))
+		if (t->namespace == receiver->namespace && strcmp(t->name, receiver->name) == 0)
+			return t;
+	t = MemoryContextAllocZero(TopMemoryContext, offsetof(RomTarget, name) + strlen(receiver->name) + 1);
+	t->namespace = receiver->namespace;
+	t->troubled = true;
+	strcpy(t->name, receiver->name);
+	dlist_push_tail(&targets, &t->node);
+	return t;
+}
+
+void
+rom_target_unsee(void)
+{
+	for (RomTarget *t = first(); t != NULL; t = next(t))
+		t->seen = false;
+}
+
+void
+rom_target_forget(void)
+{
+	RomTarget  *after;
+
+	for (RomTarget *t = first(); t != NULL; t = after)
+	{
+		after = next(t);
+		if (t->in_flight > 0 || t->seen)
+			continue;
+		dlist_delete(&t->node);
+		pfree(t);
+	}
+}
+
+/* bucket_scope is what the bucket of a destination is known by in t_bucket, beside its name. */
+static char *
+bucket_scope(const RomTarget *t)
+{
+	return psprintf("destination:%d", t->namespace);
+}
+
+int
+rom_target_tokens(RomTarget *t, const char *rate_limit, int max, TimestampTz *retry_at)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			rate;
+	int64		period;
+
+	if (rate_limit == NULL || !rom_activity_definition_rate(rate_limit, &rate, &period))
+	{
+		t->bucket.rate = 0;
+		return max;
+	}
+	if (t->bucket.rate == 0)
+	{
+		double		left = rate;
+		TimestampTz at = now;
+		RomEngine	engine;
+
+		rom_engine_begin(&engine);
+		(void) rom_bucket_rows_read(bucket_scope(t), t->name, &left, &at);
+		rom_engine_end(&engine);
+		rom_bucket_begin(&t->bucket, rate, period, left, at);
+	}
+	rom_bucket_refill(&t->bucket, rate, period, now);
+	if (rom_bucket_has_token(&t->bucket))
+		return Min(Max((int) t->bucket.left, 1), max);
+	*retry_at = Min(*retry_at, now + rom_bucket_until_next(&t->bucket));
+	return 0;
+}
+
+void
+rom_target_spend(RomTarget *t, int requests)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz at = now;
+	double		left = 0;
+	bool		write = false;
+	RomEngine	engine;
+
+	if (t->bucket.rate == 0)
+		return;
+	for (int i = 0; i < requests; i++)
+		write |= rom_bucket_take(&t->bucket, now, t->covered, &left, &at);
+	if (!write)
+		return;
+	t->covered = at;
+	rom_engine_begin(&engine);
+	rom_bucket_rows_write(bucket_scope(t), t->name, left, at, t->bucket.period);
+	rom_engine_end(&engine);
+}
