@@ -77,7 +77,7 @@ my $done = ends('return', q{SELECT romancy.send_to('%s', 'go', '"return"')}, 'ru
 is(value("SELECT romancy.get_result('$done')"), '"returned"', 'return: with what the handler returned');
 
 # Many, at any moment: no effect without its history row, none without its compensation
-my $n = $ENV{ROMANCY_SAGAS} // 200;
+my $n = $ENV{ROMANCY_SAGAS} // 1000;
 value('TRUNCATE effect');
 value(qq{
 	DO \$\$
