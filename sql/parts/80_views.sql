@@ -47,8 +47,9 @@ COMMENT ON COLUMN romancy.instances.updated_at IS 'When its last turn ended';
 COMMENT ON COLUMN romancy.instances.finished_at IS 'When it ended';
 
 /*
- * A row for each live instance. t: the task that it waits for, or one of them that has failed before. p: the
- * request that paused it, the last event of its history (WorkflowPaused, 37). r: the process that runs it.
+ * A row for each live instance. t: the task that it waits for, or one of them that has failed before; its limit is the
+ * longest time that a request of it may take (to_send() of src/http/request.c). p: the request that paused it, the last
+ * event of its history (WorkflowPaused, 37). r: the process that runs it.
  */
 CREATE VIEW romancy.waiting WITH (security_barrier) AS
 	SELECT i.instance_id, ns.name AS namespace, i.workflow,
@@ -57,14 +58,21 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 			WHEN i.status = 'paused' THEN 'paused'
 			WHEN i.wait IS NULL AND i.status = 'pending' THEN 'start'
 			WHEN i.wait IS NULL THEN 'turn'
+			WHEN i.wait ->> 'kind' IN ('activity', 'compensate') AND t.state = 2 THEN 'retry'
+			WHEN i.wait ->> 'kind' IN ('activity', 'compensate') AND t.state = 1 AND t.is_request THEN 'request'
 			ELSE i.wait ->> 'kind' END AS kind,
-		coalesce(r.step, CASE WHEN i.wait ->> 'kind' <> 'worker' THEN i.wait ->> 'step' END) AS step,
-		CASE WHEN i.wait ->> 'kind' <> 'worker' THEN i.wait ->> 'name' END AS name,
-		coalesce(r.since, p.at, (i.wait ->> 'since')::timestamptz,
+		coalesce(r.step, CASE WHEN i.wait ->> 'kind' = 'activity' AND i.status <> 'paused' THEN coalesce(t.step, i.wait ->> 'step')
+			WHEN i.wait ->> 'kind' <> 'worker' THEN i.wait ->> 'step' END) AS step,
+		CASE WHEN i.wait ->> 'kind' = 'worker' THEN NULL
+			WHEN r.step <> i.wait ->> 'step' THEN CASE WHEN r.step = t.step THEN t.activity END
+			WHEN i.wait ->> 'kind' = 'activity' AND i.status <> 'paused' AND t.step <> i.wait ->> 'step' THEN t.activity
+			ELSE i.wait ->> 'name' END AS name,
+		coalesce(r.since, p.at, CASE WHEN t.state = 1 AND t.is_request THEN t.claimed_at END, (i.wait ->> 'since')::timestamptz,
 			CASE WHEN i.status = 'pending' THEN i.created_at ELSE i.updated_at END) AS since,
 		CASE WHEN r.pid IS NOT NULL OR i.status = 'paused' THEN NULL
 			WHEN i.error ? 'tries' THEN i.wake_at
 			WHEN i.wait IS NULL THEN CASE WHEN i.wake_at > pg_catalog.clock_timestamp() THEN nullif(i.wake_at, 'infinity') END
+			WHEN t.state = 1 AND t.is_request THEN t.claimed_at + t.time_limit
 			ELSE coalesce((i.wait ->> 'until')::timestamptz, t.due_at) END AS until,
 		coalesce((i.error ->> 'tries')::int, (i.wait #>> '{detail,attempt}')::int, t.attempt) AS attempt,
 		CASE WHEN i.status IN ('paused', 'compensating') THEN i.error
@@ -74,7 +82,12 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 	FROM romancy.t_instance i
 	LEFT JOIN (SELECT DISTINCT ON (r.instance_id) r.id, r.instance_id, r.pid, r.step, r.since FROM romancy.t_running() r
 		ORDER BY r.instance_id, r.id = r.instance_id DESC, r.since) r ON r.instance_id = i.instance_id
-	LEFT JOIN LATERAL (SELECT nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue, t.worker_id, t.attempt, t.errors,
+	LEFT JOIN LATERAL (SELECT t.step, t.activity, t.state, t.claimed_at, nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue, t.worker_id, t.attempt, t.errors,
+			t.queue LIKE '%/@http' OR t.queue LIKE '%/@call' AS is_request,
+			least(t.close_us * '1 microsecond'::interval,
+				coalesce(CASE WHEN t.queue LIKE '%/@call' THEN (t.input ->> 'timeout_ms')::int * '1 millisecond'::interval
+					WHEN t.queue LIKE '%/@http' THEN (SELECT (a.http ->> 'timeout')::interval FROM romancy.t_activity a WHERE a.namespace = i.namespace AND a.name = t.activity) END,
+					pg_catalog.current_setting('romancy.http_timeout', true)::interval)) AS time_limit,
 			CASE WHEN t.state IN (1, 2, 6) THEN t.due_at END AS due_at
 		FROM romancy.t_task t
 		WHERE t.instance_id = i.instance_id AND t.state IN (0, 1, 2, 5, 6)
@@ -93,11 +106,11 @@ COMMENT ON COLUMN romancy.waiting.instance_id IS 'The instance';
 COMMENT ON COLUMN romancy.waiting.namespace IS 'The namespace that it and its names belong to';
 COMMENT ON COLUMN romancy.waiting.workflow IS 'Name of its workflow';
 COMMENT ON COLUMN romancy.waiting.status IS 'As in view instances';
-COMMENT ON COLUMN romancy.waiting.kind IS 'running; paused; start (its first turn); turn (an executor, to go on); timer, message, event, activity, workflow, worker (a program, for workflow code outside); retry (the next attempt); max_concurrency, rate_limit (a limit of the activity); compensate';
-COMMENT ON COLUMN romancy.waiting.step IS 'The step that runs or is waited for; null while the handler itself runs';
+COMMENT ON COLUMN romancy.waiting.kind IS 'running; paused; start (its first turn); turn (an executor, to go on); timer, message, event, activity, workflow, worker (a program, for workflow code outside); retry (the next attempt); request (an HTTP request is under way); max_concurrency, rate_limit (a limit of the activity); compensate';
+COMMENT ON COLUMN romancy.waiting.step IS 'The step that runs or is waited for (of several, one that has failed before, or the oldest); null while the handler itself runs';
 COMMENT ON COLUMN romancy.waiting.name IS 'The activity, channel, event type or workflow that it waits for';
-COMMENT ON COLUMN romancy.waiting.since IS 'Since when it waits, is paused, or runs this step';
-COMMENT ON COLUMN romancy.waiting.until IS 'When it goes on at the latest: a timer, a start, a timeout, the next attempt, the end of a lease; null: no time';
+COMMENT ON COLUMN romancy.waiting.since IS 'Since when it waits, is paused, runs this step, or a request is under way';
+COMMENT ON COLUMN romancy.waiting.until IS 'When it goes on at the latest: a timer, a start, a timeout, the next attempt, the end of a program''s lease, a request''s time limit; null: no time';
 COMMENT ON COLUMN romancy.waiting.attempt IS 'Attempts of the activity so far; turns that failed in the engine itself, where error has tries';
 COMMENT ON COLUMN romancy.waiting.error IS 'Why it is paused or compensates; or the last error of an activity, or of the engine itself (then it has tries), that is tried again';
 COMMENT ON COLUMN romancy.waiting.paused_by IS 'The role that paused it; romancy: the engine, because of the error';

@@ -6,7 +6,7 @@
  * The steps that are not spawned are a line from the start to the end. A spawned
  * one branches off where it was spawned, and joins the line again before the
  * step that follows its end. A compensation hangs at what it undoes, and a
- * child's own graph stands in a box.
+ * child's own graph stands in a box. The tasks of a canvas follow each other as its signature has it.
  *
  *-------------------------------------------------------------------------
  */
@@ -279,6 +279,75 @@ edges(Drawing *d, const Front *front, int indent, int node)
 	}
 }
 
+/* draw_step adds a step's node, and the edge to a compensation from what it undoes. */
+static void
+draw_step(Drawing *d, RomPicture *picture, RomPictureStep *step, int indent)
+{
+	const Language *l = d->language;
+
+	step->node = ++d->nodes;
+	l->node(&d->out, indent, step->node, step_label(d, step), step->kind, class_of(step->state));
+	if (step->kind == ROM_PICTURE_COMPENSATION && undone(picture, step) > 0)
+		l->edge(&d->out, indent, undone(picture, step), step->node, true);
+}
+
+/* draw_marks adds the steps of an instance, and lists those with a graph of their own in boxes. */
+static void
+draw_marks(Drawing *d, RomPicture *picture, Front *front, int indent, List **boxes)
+{
+	ListCell   *lc;
+
+	foreach(lc, picture->marks)
+	{
+		RomPictureMark *mark = lfirst(lc);
+		RomPictureStep *step = mark->step;
+
+		if (mark->begin)
+		{
+			draw_step(d, picture, step, indent);
+			join(front);
+			edges(d, front, indent, step->node);
+			if (step->child != NULL)
+				*boxes = lappend(*boxes, step);
+			if (!step->parallel)
+			{
+				front->line = step->node;
+				front->sources = list_make1_int(step->node);
+			}
+		}
+		else
+			front->ended = lappend_int(front->ended, step->node);
+	}
+}
+
+/* draw_canvas adds the tasks of a canvas, each after those that it follows. */
+static void
+draw_canvas(Drawing *d, RomPicture *picture, Front *front, int indent)
+{
+	List	   *last = NIL;
+	ListCell   *lc;
+
+	foreach(lc, picture->steps)
+	{
+		RomPictureStep *step = lfirst(lc);
+		ListCell   *before;
+
+		draw_step(d, picture, step, indent);
+		if (step->after == NIL && step->kind != ROM_PICTURE_COMPENSATION)
+			edges(d, front, indent, step->node);
+		foreach(before, step->after)
+		{
+			d->language->edge(&d->out, indent, ((RomPictureStep *) lfirst(before))->node, step->node, false);
+		}
+	}
+	foreach(lc, picture->last)
+	{
+		last = lappend_int(last, ((RomPictureStep *) lfirst(lc))->node);
+	}
+	if (last != NIL)
+		front->sources = last;
+}
+
 /* draw adds an instance's graph. */
 static void
 draw(Drawing *d, RomPicture *picture, int indent)
@@ -297,31 +366,10 @@ draw(Drawing *d, RomPicture *picture, int indent)
 	front.sources = list_make1_int(front.line);
 	l->node(&d->out, indent, front.line, label.data, ROM_PICTURE_TIMER, "ends");
 
-	foreach(lc, picture->marks)
-	{
-		RomPictureMark *mark = lfirst(lc);
-		RomPictureStep *step = mark->step;
-
-		if (mark->begin)
-		{
-			step->node = ++d->nodes;
-			l->node(&d->out, indent, step->node, step_label(d, step), step->kind,
-					class_of(step->state));
-			if (step->kind == ROM_PICTURE_COMPENSATION && undone(picture, step) > 0)
-				l->edge(&d->out, indent, undone(picture, step), step->node, true);
-			join(&front);
-			edges(d, &front, indent, step->node);
-			if (step->child != NULL)
-				boxes = lappend(boxes, step);
-			if (!step->parallel)
-			{
-				front.line = step->node;
-				front.sources = list_make1_int(step->node);
-			}
-		}
-		else
-			front.ended = lappend_int(front.ended, step->node);
-	}
+	if (picture->canvas)
+		draw_canvas(d, picture, &front, indent);
+	else
+		draw_marks(d, picture, &front, indent, &boxes);
 
 	end = ++d->nodes;
 	resetStringInfo(&label);

@@ -5,7 +5,8 @@
  *		its children.
  *
  * History tells when a step ended. A step that was not spawned began when the
- * one recorded before it had ended.
+ * one recorded before it had ended. The steps of a canvas are its tasks, and its signature
+ * says which follows which. Shared memory knows what runs now.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,12 +27,36 @@
 #include "instances/history.h"
 #include "instances/steer.h"
 #include "monitor/picture.h"
+#include "tasks/canvas_calls.h"
+#include "tasks/signature.h"
+#include "tasks/state.h"
 
 static RomStatement select_instance = {
-	"SELECT workflow, status, error, coalesce(started_at, created_at), finished_at, wait"
+	"SELECT workflow, status, error, coalesce(started_at, created_at), finished_at, wait, flags & " ROM_SQL_IS_CANVAS " <> 0"
 	" FROM romancy.t_instance WHERE instance_id = $1",
 	1, {UUIDOID}
 };
+
+/* Columns of rom_canvas_calls_tasks(). */
+enum
+{
+	COLUMN_PATH = 1,
+	COLUMN_ACTIVITY,
+	COLUMN_STATUS,
+	COLUMN_ATTEMPT,
+	COLUMN_ERROR = 7,
+	COLUMN_STARTED,
+	COLUMN_FINISHED
+};
+
+typedef struct Walk
+{
+	RomPicture *picture;
+	RomRowSet	set;
+	uint64		rows;
+	uint64		next;			/* the row to look at */
+	MemoryContext cxt;
+} Walk;
 
 static RomPicture *read_picture(const pg_uuid_t *id, int depth);
 
@@ -217,7 +242,7 @@ add_event(RomPicture *picture, RomEvent *event, TimestampTz at, int depth)
 	RomPictureKind kind;
 	RomPictureStep *step;
 
-	if (!kind_of(event->type, &kind))
+	if (!kind_of(event->type, &kind) || (picture->canvas && kind != ROM_PICTURE_COMPENSATION))
 		return;
 	step = is_schedule(event->type) || event->step == NULL ? NULL :
 		pending_step(picture, event->step);
@@ -311,35 +336,29 @@ read_row(RomPicture *picture, Jsonb **wait)
 		picture->to = isnull ? rom_now() : DatumGetTimestampTz(value);
 		value = rom_value_copy(&set, 0, 6, &isnull, cxt);
 		*wait = isnull ? NULL : (Jsonb *) DatumGetPointer(value);
+		picture->canvas = DatumGetBool(rom_value(&set, 0, 7, &isnull));
 	}
 	rom_engine_end(&engine);
 	return found;
 }
 
-static RomPicture *
-read_picture(const pg_uuid_t *id, int depth)
+/* read_history makes steps of an instance's events and of what it waits for. */
+static void
+read_history(RomPicture *picture, Jsonb *wait, int depth)
 {
-	RomPicture *picture = palloc0_object(RomPicture);
 	MemoryContext cxt = CurrentMemoryContext;
 	RomEventList events = {0};
 	RomEngine	engine;
-	Jsonb	   *wait = NULL;
-	TimestampTz at;
-	ListCell   *lc;
+	TimestampTz at = picture->from;
 
-	picture->id = *id;
-	picture->id_text = rom_uuid_text(id);
-	if (!read_row(picture, &wait))
-		return NULL;			/* a child that was deleted */
 	rom_engine_begin(&engine);
 	if (picture->status == ROM_STATUS_RECURRED)
-		rom_history_load_archived(id, &events, cxt);
+		rom_history_load_archived(&picture->id, &events, cxt);
 	else
-		rom_history_load(id, false, &events, cxt);
+		rom_history_load(&picture->id, false, &events, cxt);
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(cxt);
 
-	at = picture->from;
 	for (int i = 0; i < events.count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -349,6 +368,214 @@ read_picture(const pg_uuid_t *id, int depth)
 	if (wait != NULL)
 		add_wait(picture, wait, at);
 	picture->to = Max(picture->to, at);
+}
+
+/* time_of is a column that is a time, or otherwise where it is null. */
+static TimestampTz
+time_of(Walk *w, uint64 row, int column, TimestampTz otherwise)
+{
+	bool		isnull;
+	Datum		value = rom_value(&w->set, row, column, &isnull);
+
+	return isnull ? otherwise : DatumGetTimestampTz(value);
+}
+
+/* note_error is the message of a row's error, or NULL. */
+static char *
+note_error(Walk *w, uint64 row)
+{
+	bool		isnull;
+	Datum		value = rom_value_copy(&w->set, row, COLUMN_ERROR, &isnull, w->cxt);
+
+	return isnull ? NULL : rom_jb_get_text(DatumGetJsonbP(value), "message");
+}
+
+/* add_task makes a step of a row; NULL when there are too many. */
+static RomPictureStep *
+add_task(Walk *w, uint64 row)
+{
+	RomPicture *picture = w->picture;
+	char	   *status = rom_value_text(&w->set, row, COLUMN_STATUS, w->cxt);
+	char	   *activity = rom_value_text(&w->set, row, COLUMN_ACTIVITY, w->cxt);
+	char	   *path = rom_value_text(&w->set, row, COLUMN_PATH, w->cxt);
+	bool		isnull;
+	Datum		attempt = rom_value(&w->set, row, COLUMN_ATTEMPT, &isnull);
+	RomPictureStep *step;
+
+	if (list_length(picture->steps) >= ROM_PICTURE_STEPS)
+	{
+		picture->cut = true;
+		return NULL;
+	}
+	step = new_step(picture, ROM_PICTURE_ACTIVITY, psprintf("%s:%s", activity, path), activity,
+					time_of(w, row, COLUMN_STARTED, picture->to));
+	step->attempts = isnull ? 1 : Max(1, DatumGetInt32(attempt));
+	step->to = time_of(w, row, COLUMN_FINISHED, picture->to);
+	if (strcmp(status, "completed") == 0)
+		step->state = ROM_PICTURE_DONE;
+	else if (strcmp(status, "failed") == 0)
+	{
+		step->state = ROM_PICTURE_FAILED;
+		step->note = note_error(w, row);
+	}
+	else if (strcmp(status, "waiting") == 0)
+		step->note = "waits for its next attempt";
+	else
+		step->note = status;
+	return step;
+}
+
+/* row_of finds the row of the task at path, from the one before on; false: there is none. */
+static bool
+row_of(Walk *w, const char *path, uint64 *row)
+{
+	for (uint64 i = w->next; i < w->rows; i++)
+		if (strcmp(rom_value_text(&w->set, i, COLUMN_PATH, w->cxt), path) == 0)
+		{
+			*row = i;
+			w->next = i + 1;
+			return true;
+		}
+	return false;
+}
+
+/* walk adds the tasks of a signature that was checked, to begin after the given steps, and returns the steps after which it has ended. */
+static List *
+walk(Walk *w, Jsonb *json, const char *path, List *before)
+{
+	const char *dot = path[0] ? "." : "";
+	List	   *ends = NIL;
+	RomSignature s;
+	uint64		row;
+	int			n;
+
+	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
+	rom_signature_read(json, &s);
+	if (s.kind == ROM_SIGNATURE_TASK)
+	{
+		RomPictureStep *step = w->picture->cut || !row_of(w, path[0] ? path : "0", &row) ? NULL : add_task(w, row);
+
+		if (step == NULL)
+			return before;
+		step->after = before;
+		return list_make1(step);
+	}
+	n = JsonContainerSize(&s.members->root);
+	if (s.kind == ROM_SIGNATURE_CHAIN || n == 0)
+		ends = before;
+	for (int i = 0; i < n; i++)
+	{
+		char	   *member = psprintf("%s%s%d", path, dot, i);
+		Jsonb	   *signature = rom_signature_member(s.members, i);
+
+		if (s.kind == ROM_SIGNATURE_CHAIN)
+			ends = walk(w, signature, member, ends);
+		else
+			ends = list_concat(ends, walk(w, signature, member, before));
+	}
+	if (s.body != NULL)
+		ends = walk(w, s.body, psprintf("%s%sbody", path, dot), ends);
+	return ends;
+}
+
+/*
+ * read_canvas makes steps of a canvas's tasks. The signature is walked in the order in which rom_canvas_calls_tasks() lists
+ * them, so each task's row is found by going on in that list. The rows that are left are of callbacks (on_error,
+ * on_success) that were started.
+ */
+static void
+read_canvas(RomPicture *picture)
+{
+	Walk		w = {0};
+	RomEngine	engine;
+	Jsonb	   *signature;
+
+	w.picture = picture;
+	w.cxt = CurrentMemoryContext;
+	rom_engine_begin(&engine);
+	signature = rom_canvas_calls_signature(&picture->id, w.cxt);
+	MemoryContextSwitchTo(w.cxt);
+	if (signature != NULL)
+	{
+		w.rows = rom_canvas_calls_tasks(&picture->id, signature, &w.set);
+		MemoryContextSwitchTo(w.cxt);
+		picture->last = walk(&w, signature, "", NIL);
+		for (uint64 i = w.next; i < w.rows && !picture->cut; i++)
+		{
+			RomPictureStep *step = add_task(&w, i);
+
+			if (step != NULL)
+				step->after = picture->last;
+		}
+	}
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(w.cxt);
+}
+
+/* note_running adds the step that a turn runs now, and marks those that run as tasks, in a program or in the database. */
+static void
+note_running(RomPicture *picture)
+{
+	static RomStatement select = {
+		"SELECT r.step, r.since, r.id = r.instance_id FROM romancy.t_running() r WHERE r.instance_id = $1 AND r.step IS NOT NULL"
+		" UNION ALL SELECT t.step, t.claimed_at, false FROM romancy.t_task t WHERE t.instance_id = $1 AND t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")",
+		1, {UUIDOID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		value = UUIDPGetDatum(&picture->id);
+	RomEngine	engine;
+	RomRowSet	set;
+	uint64		rows;
+
+	rom_engine_begin(&engine);
+	rows = rom_execute_rows(&set, &select, &value, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+		char	   *id = rom_value_text(&set, i, 1, cxt);
+		TimestampTz since = DatumGetTimestampTz(rom_value(&set, i, 2, &isnull));
+		bool		in_turn = DatumGetBool(rom_value(&set, i, 3, &isnull));
+		RomPictureStep *step = NULL;
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+		ListCell   *lc;
+
+		foreach(lc, picture->steps)
+		{
+			RomPictureStep *other = lfirst(lc);
+
+			if (other->state == ROM_PICTURE_OPEN && strcmp(other->id, id) == 0)
+				step = other;
+		}
+		if (step == NULL && in_turn)
+		{
+			step = new_step(picture, ROM_PICTURE_ACTIVITY, id, NULL, since);
+			add_mark(picture, step, true, true);
+		}
+		if (step != NULL)
+			step->note = "running";
+		MemoryContextSwitchTo(old);
+	}
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+}
+
+static RomPicture *
+read_picture(const pg_uuid_t *id, int depth)
+{
+	RomPicture *picture = palloc0_object(RomPicture);
+	Jsonb	   *wait = NULL;
+	ListCell   *lc;
+
+	picture->id = *id;
+	picture->id_text = rom_uuid_text(id);
+	if (!read_row(picture, &wait))
+		return NULL;			/* a child that was deleted */
+	if (picture->canvas)
+		read_canvas(picture);
+	read_history(picture, picture->canvas ? NULL : wait, depth);
+	if (!ROM_STATUS_IS_FINAL(picture->status) && !picture->canvas)
+		note_running(picture);
 	foreach(lc, picture->steps)
 	{
 		RomPictureStep *step = lfirst(lc);

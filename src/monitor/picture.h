@@ -50,6 +50,8 @@ typedef struct RomPictureStep
 	TimestampTz from;
 	TimestampTz to;				/* the present for open ones */
 	RomPicture *child;			/* or NULL */
+	List	   *after;			/* of a canvas: the steps that it follows
+								 * (NIL: none) */
 	int			node;			/* for diagram: its number */
 } RomPictureStep;
 
@@ -71,7 +73,9 @@ struct RomPicture
 	TimestampTz from;
 	TimestampTz to;
 	List	   *steps;			/* RomPictureStep, in order of their beginning */
-	List	   *marks;			/* RomPictureMark */
+	List	   *marks;			/* RomPictureMark; of a canvas: not used */
+	bool		canvas;			/* the steps are its tasks */
+	List	   *last;			/* of a canvas: the steps after which it ends */
 	bool		cut;			/* there are more */
 };
 

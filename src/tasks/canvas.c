@@ -308,20 +308,29 @@ rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count)
 		" FROM romancy.t_canvas_result WHERE instance_id = $1 AND is_task",
 		1, {UUIDOID}
 	};
-	static RomStatement running = {
-		"SELECT count(*) FROM romancy.t_task WHERE instance_id = $1 AND state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")",
-		1, {UUIDOID}
-	};
-	Datum		values[1];
+	Datum		value = UUIDPGetDatum(id);
 	bool		isnull;
 	RomRowSet	set;
 
-	values[0] = UUIDPGetDatum(id);
-	rom_execute_rows(&set, &ended, values, NULL, 0);
+	rom_execute_rows(&set, &ended, &value, NULL, 0);
 	count->completed = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
 	count->failed = DatumGetInt64(rom_value(&set, 0, 2, &isnull));
-	rom_execute_rows(&set, &running, values, NULL, 0);
-	count->running = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
+}
+
+int64
+rom_canvas_running(const pg_uuid_t *id)
+{
+	static RomStatement running = {
+		"SELECT count(*) FROM romancy.t_task t WHERE t.instance_id = $1 AND (t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")"
+		" OR t.task_id = ANY (ARRAY(SELECT r.id FROM romancy.t_running() r)))",
+		1, {UUIDOID}
+	};
+	Datum		value = UUIDPGetDatum(id);
+	bool		isnull;
+	RomRowSet	set;
+
+	rom_execute_rows(&set, &running, &value, NULL, 0);
+	return DatumGetInt64(rom_value(&set, 0, 1, &isnull));
 }
 
 /*

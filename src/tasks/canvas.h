@@ -16,11 +16,13 @@ typedef struct RomCanvasCount
 {
 	int64		completed;
 	int64		failed;
-	int64		running;
 } RomCanvasCount;
 
-/* Counts the ended and running tasks of a live canvas. Engine scope needed. */
+/* Counts the ended tasks of a live canvas. Engine scope needed. */
 extern void rom_canvas_count(const pg_uuid_t *id, RomCanvasCount *count);
+
+/* The tasks of a canvas that run now, in programs and in the database. Engine scope needed. */
+extern int64 rom_canvas_running(const pg_uuid_t *id);
 
 /*
  * Instances with a group whose members have all ended, at most max; owner: of this role, or NULL: of

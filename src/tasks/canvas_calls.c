@@ -24,6 +24,7 @@
 #include "instances/start.h"
 #include "instances/steer.h"
 #include "steps/child.h"
+#include "tasks/canvas_calls.h"
 #include "tasks/notify.h"
 #include "tasks/signature.h"
 #include "tasks/task.h"
@@ -248,19 +249,9 @@ text_array(Datum *elements, int n)
 	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/*
- * romancy.canvas_tasks(instance_id uuid) -> setof (path, activity, status, attempt, input, result, error, started_at, finished_at)
- *
- * All tasks of a canvas in the order of its signature, then those of on_error and on_success that were started. status: pending (not
- * scheduled yet), ready, running, waiting, paused, completed, failed. Errors: RM002 unknown or not to be seen; RM010 no canvas.
- */
-Datum
-romancy_canvas_tasks(PG_FUNCTION_ARGS)
+uint64
+rom_canvas_calls_tasks(const pg_uuid_t *id, Jsonb *signature, RomRowSet *set)
 {
-	static RomStatement signature = {
-		"SELECT input OPERATOR(pg_catalog.->) 'signature' FROM romancy.t_instance WHERE instance_id = $1",
-		1, {UUIDOID}
-	};
 	static RomStatement select = {
 		"WITH m AS (SELECT u.path, u.activity, u.n FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY u (path, activity, n)),"
 		" t AS (SELECT pg_catalog.substr(t.step, pg_catalog.length(t.activity) + 2) AS path, t.activity,"
@@ -276,15 +267,48 @@ romancy_canvas_tasks(PG_FUNCTION_ARGS)
 		" t.error, t.started_at, t.finished_at FROM m FULL JOIN t ON t.path = m.path ORDER BY m.n, t.started_at, t.path",
 		3, {UUIDOID, TEXTARRAYOID, TEXTARRAYOID}
 	};
+	Members		members = {0};
+	Datum		values[3];
+
+	list_members(&members, signature, "");
+	values[0] = UUIDPGetDatum(id);
+	values[1] = text_array(members.paths, members.count);
+	values[2] = text_array(members.names, members.count);
+	return rom_execute_rows(set, &select, values, NULL, 0);
+}
+
+Jsonb *
+rom_canvas_calls_signature(const pg_uuid_t *id, MemoryContext cxt)
+{
+	static RomStatement signature = {
+		"SELECT input OPERATOR(pg_catalog.->) 'signature' FROM romancy.t_instance WHERE instance_id = $1",
+		1, {UUIDOID}
+	};
+	Datum		value = UUIDPGetDatum(id);
+	bool		isnull;
+	RomRowSet	set;
+
+	if (rom_execute_rows(&set, &signature, &value, NULL, 1) != 1)
+		return NULL;
+	value = rom_value_copy(&set, 0, 1, &isnull, cxt);
+	return isnull ? NULL : DatumGetJsonbP(value);
+}
+
+/*
+ * romancy.canvas_tasks(instance_id uuid) -> setof (path, activity, status, attempt, input, result, error, started_at, finished_at)
+ *
+ * All tasks of a canvas in the order of its signature, then those of on_error and on_success that were started. status: pending (not
+ * scheduled yet), ready, running, waiting, paused, completed, failed. Errors: RM002 unknown or not to be seen; RM010 no canvas.
+ */
+Datum
+romancy_canvas_tasks(PG_FUNCTION_ARGS)
+{
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	pg_uuid_t  *id = rom_arg_uuid(fcinfo, 0, "instance_id");
 	MemoryContext cxt = CurrentMemoryContext;
 	RomInstanceHead head;
-	Members		members = {0};
 	RomEngine	engine;
-	Datum		values[3];
-	Jsonb	   *json;
-	bool		isnull;
+	Jsonb	   *signature;
 	uint64		rows;
 	RomRowSet	set;
 
@@ -295,15 +319,10 @@ romancy_canvas_tasks(PG_FUNCTION_ARGS)
 				 errmsg("the workflow instance is no canvas"),
 				 errhint("See romancy.activity_tasks for the tasks of other workflows.")));
 	InitMaterializedSRF(fcinfo, 0);
-	values[0] = UUIDPGetDatum(id);
 	rom_engine_begin(&engine);
-	rom_execute_rows(&set, &signature, values, NULL, 1);
-	json = DatumGetJsonbP(rom_value_copy(&set, 0, 1, &isnull, cxt));
+	signature = rom_canvas_calls_signature(id, cxt);
 	MemoryContextSwitchTo(cxt);
-	list_members(&members, json, "");
-	values[1] = text_array(members.paths, members.count);
-	values[2] = text_array(members.names, members.count);
-	rows = rom_execute_rows(&set, &select, values, NULL, 0);
+	rows = signature == NULL ? 0 : rom_canvas_calls_tasks(id, signature, &set);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		Datum		row[9];

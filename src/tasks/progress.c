@@ -120,7 +120,7 @@ look(const pg_uuid_t *id, Progress *p, MemoryContext cxt)
 			p->total = total;
 			p->completed = count.completed;
 			p->failed = count.failed;
-			p->running = count.running;
+			p->running = rom_canvas_running(id);
 		}
 	}
 	rom_engine_end(&engine);

@@ -32,7 +32,7 @@ SELECT is((SELECT until FROM romancy.waiting WHERE instance_id = pg_temp.id('lat
 SELECT is(pg_temp.shown('tries'), 'waiting_for_activity retry fails:1 fails attempt 1', 'an activity between attempts');
 SELECT is((SELECT (error ->> 'sqlstate') || ' ' || (error ->> 'message') FROM romancy.waiting WHERE instance_id = pg_temp.id('tries')), 'P1234 no luck', 'with its last error');
 SELECT ok((SELECT until > now() + interval '50 min' FROM romancy.waiting WHERE instance_id = pg_temp.id('tries')), 'and the next attempt');
-SELECT is(pg_temp.shown('spawns'), 'waiting_for_activity activity await_fails:1 await_fails:1 attempt 1', 'the same of a spawned one');
+SELECT is(pg_temp.shown('spawns'), 'waiting_for_activity retry fails:1 fails attempt 1', 'the same of a spawned one');
 SELECT is((SELECT (error ->> 'sqlstate') || ' ' || (error ->> 'message') || (until > now()) FROM romancy.waiting WHERE instance_id = pg_temp.id('spawns')), 'P1234 no lucktrue', 'with its last error and the next attempt');
 SELECT is(pg_temp.shown('asks'), 'waiting_for_activity activity ask:1 ask queue people attempt 0', 'a program''s activity');
 SELECT is(pg_temp.shown('code'), 'running worker queue programs attempt 0', 'a program''s workflow');

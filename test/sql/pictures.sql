@@ -111,4 +111,22 @@ SELECT romancy.grant_usage('regress_looker');
 SET LOCAL ROLE regress_looker;
 \set VERBOSITY sqlstate
 SELECT romancy.diagram(:'id');
+
+RESET ROLE;
+\set VERBOSITY terse
+-- a canvas: its tasks, the steps that follow them, a callback that was called, and tasks that are undone
+SELECT romancy.define_activity('ext', queue => 'nobody');
+SELECT romancy.run_canvas(romancy.chain(romancy.task('ok', '1'), romancy.chord(romancy.group(romancy.task('ok', '2'), romancy.chain(romancy.task('ok', '3'), romancy.task('ext')), romancy.group(), romancy.task('ok', '4')), romancy.task('ok')))) AS id \gset
+CALL romancy.drain() \gset
+SELECT plain(romancy.diagram(:'id'));
+SELECT plain(romancy.timeline(:'id'));
+SELECT romancy.run_canvas(romancy.options(romancy.group(romancy.task('ok', '1'), romancy.task('bad', '2')), on_error => romancy.task('ok'))) AS id \gset
+CALL romancy.drain(advance_time => true) \gset
+SELECT plain(romancy.diagram(:'id'));
+SELECT plain(romancy.timeline(:'id'));
+CREATE FUNCTION paints(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN PERFORM romancy.activity('ok', '0'); RETURN romancy.canvas(romancy.group(romancy.task('ok', '1'), romancy.task('ext'))); END $$;
+SELECT romancy.start_workflow('paints') AS id \gset
+CALL romancy.drain() \gset
+SELECT plain(romancy.diagram(:'id'));
 ROLLBACK;
