@@ -53,7 +53,7 @@ rom_rows_open(RomRows *rows, RomTable *table, const char *index, bool writing)
 	if (writing)
 		rom_table_may_write("UPDATE");
 	rows->table = table;
-	rows->rel = table_open(rom_table_oid(table), mode);
+	rows->rel = rom_table_open(table->name, mode);
 	(void) rom_table_oid(table);	/* it may have changed while we waited for
 									 * the lock */
 	rows->index = open_index(index, mode);

@@ -60,6 +60,37 @@ typedef struct RomTableState
 
 static RomTableState *states = NULL;
 
+Relation
+rom_table_open(const char *name, LOCKMODE mode)
+{
+	Oid			before = InvalidOid;
+
+	for (;;)
+	{
+		Oid			oid = InvalidOid;
+		Relation	rel = NULL;
+
+		if (OidIsValid(rom_extension_oid()))
+			oid = rom_relation_oid(name);
+		if (OidIsValid(oid) && oid != before)
+			rel = try_table_open(oid, mode);
+		if (rel != NULL)
+			return rel;
+
+		/*
+		 * what this session knew was of an extension that is gone; there may
+		 * be a new one
+		 */
+		if (!OidIsValid(oid) || oid == before)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("extension \"romancy\" was dropped"),
+					 errdetail("Another session has dropped it while this statement ran."),
+					 errhint("Run CREATE EXTENSION romancy.")));
+		before = oid;
+	}
+}
+
 /* invalidate: a table or an index may have changed (InvalidOid: any). */
 static void
 invalidate(Datum arg, Oid relid)
@@ -132,8 +163,8 @@ describe(RomTable *table, RomTableState *state)
 	Relation	rel;
 	MemoryContext old;
 
-	state->relid = rom_relation_oid(table->name);
-	rel = table_open(state->relid, AccessShareLock);
+	rel = rom_table_open(table->name, AccessShareLock);
+	state->relid = RelationGetRelid(rel);
 	state->valid = false;
 	state->all_indexes = NIL;
 	state->indexes = NULL;
@@ -188,8 +219,8 @@ open_table(RomTable *table, const char *command)
 	Relation	rel;
 
 	rom_table_may_write(command);
-	rel = table_open(state->relid, RowExclusiveLock);
-	while (!state->valid)
+	rel = rom_table_open(table->name, RowExclusiveLock);
+	while (!state->valid || state->relid != RelationGetRelid(rel))
 		describe(table, state); /* it changed before we had the lock */
 	return rel;
 }
@@ -280,12 +311,14 @@ int64
 rom_table_next_id(const char *sequence)
 {
 	bool		read_only = XactReadOnly;
+	Relation	rel = rom_table_open(sequence, RowExclusiveLock);
 	int64		id;
 
 	/* as in rom_engine_begin(): an error's abort puts it back */
 	if (rom_spi_override_read_only)
 		XactReadOnly = false;
-	id = nextval_internal(rom_relation_oid(sequence), false);
+	id = nextval_internal(RelationGetRelid(rel), false);
+	table_close(rel, NoLock);
 	XactReadOnly = read_only;
 	return id;
 }

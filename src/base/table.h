@@ -14,6 +14,8 @@
 
 #include "access/tableam.h"
 #include "executor/tuptable.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 #define ROM_TABLE_COLUMNS 40
@@ -28,6 +30,12 @@ typedef struct RomTable
 								 * left out that cannot be null */
 	struct RomTableState *state;	/* NULL before the first use */
 } RomTable;
+
+/*
+ * Opens a table or a sequence of schema romancy by its name, as table_open() does. Where DROP EXTENSION of another session has
+ * taken it away meanwhile: error 42704.
+ */
+extern Relation rom_table_open(const char *name, LOCKMODE mode);
 
 /*
  * Inserts one row: values and nulls in the order of table->columns; other

@@ -275,12 +275,16 @@ copied_by(void)
 static bool
 holds_rows(Oid relid, TransactionId copied)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	Relation	rel = try_table_open(relid, AccessShareLock);
+	Snapshot	snapshot;
+	TableScanDesc scan;
 	HeapTuple	tuple;
 	bool		found = false;
 
+	if (rel == NULL)
+		return false;			/* the extension is being dropped */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(rel, snapshot, 0, NULL);
 	while (!found && HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
 		found = !TransactionIdIsValid(copied) ||
 			HeapTupleHeaderXminFrozen(tuple->t_data) ||

@@ -38,6 +38,7 @@
 
 #include "base/clock.h"
 #include "base/spi.h"
+#include "base/table.h"
 #include "run/unused.h"
 
 #define LOCK_UNUSED 0x726f6d55	/* "romU" */
@@ -96,7 +97,7 @@ static Unused tables[] = {
 static FullTransactionId
 oldest_snapshot(const char *table, FullTransactionId next)
 {
-	Relation	rel = table_open(rom_relation_oid(table), AccessShareLock);
+	Relation	rel = rom_table_open(table, AccessShareLock);
 	TransactionId oldest = GetOldestNonRemovableTransactionId(rel);
 	uint32		epoch = EpochFromFullTransactionId(next);
 
