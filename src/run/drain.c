@@ -243,6 +243,7 @@ static int
 run_committed(Drain *d, const pg_uuid_t *id)
 {
 	RomInjected *volatile injected = NULL;
+	ErrorData  *volatile interrupt = NULL;
 	volatile bool careful = false;
 	volatile int turns = 0;
 
@@ -309,6 +310,13 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		if (run->procedure != NULL && run->nsaved > 0)
 		{
 			injected = rom_procedure_run(run->procedure, d->owner, true, d->cxt);
+
+			/*
+			 * what it has done is not known: it is recorded as a failed
+			 * attempt, and then the call fails
+			 */
+			if (injected->failed && rom_limit_is_outside(injected->error))
+				interrupt = injected->error;
 			try = -1;
 			continue;
 		}
@@ -321,6 +329,8 @@ run_committed(Drain *d, const pg_uuid_t *id)
 	}
 	rom_slot_unkeep();
 	rom_throttle_release();
+	if (interrupt != NULL)
+		ThrowErrorData(interrupt);
 	return turns;
 }
 

@@ -579,6 +579,13 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	}
 	if (others_share(turn, edata->sqlerrcode))
 		return ROM_OUTCOME_AGAIN;
+	if (rom_limit_is_outside(edata))
+	{
+		/* no fault of the activity: drain fails, an executor tries it again */
+		if (turn->how.in_session)
+			turn->out.raise_error = edata;
+		return ROM_OUTCOME_AGAIN;
+	}
 	return judge_failure(turn, call, event, &a, activity, edata, &cost);
 }
 

@@ -436,6 +436,15 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
 		leave_to_lane(run, task, owner);
 		torn = true;
 	}
+	else if (rom_limit_is_outside(a.error))
+	{
+		/* no fault of the activity: drain fails, an executor tries it again */
+		rom_throttle_back(mark);
+		if (run->in_session)
+			ThrowErrorData(a.error);
+		rom_slot_forget_interrupt();
+		run->again[run->nagain++] = task->id;
+	}
 	else
 	{
 		rom_limit_reset();

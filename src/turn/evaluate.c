@@ -152,19 +152,6 @@ call_handler(RomTurn *turn, FmgrInfo *flinfo)
 	return rom_context_copy_jsonb(turn, copy);
 }
 
-/*
- * is_interrupted: was the evaluation interrupted from outside (pg_cancel_backend, Ctrl-C,
- * statement_timeout)? Then its result is ignored. A handler may raise 57014 by itself.
- */
-static bool
-is_interrupted(ErrorData *edata)
-{
-	return rom_slot_interrupted() ||
-		(edata != NULL && edata->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-		 rom_limit_fired() == ROM_LIMIT_NONE && edata->funcname != NULL &&
-		 strcmp(edata->funcname, "ProcessInterrupts") == 0);
-}
-
 /* judge decides what an evaluation that ended (returned, or raised edata) means. */
 static RomEvaluation
 judge(RomTurn *turn, ErrorData *edata)
@@ -176,7 +163,7 @@ judge(RomTurn *turn, ErrorData *edata)
 		turn->out.tainted |= rom_limit_torn();
 		return ROM_EVAL_AGAIN;
 	}
-	if (is_interrupted(edata))
+	if (rom_limit_is_outside(edata))
 	{
 		if (edata != NULL && turn->how.in_session)
 			turn->out.raise_error = edata;

@@ -143,3 +143,12 @@ rom_limit_torn(void)
 {
 	return fired_count > TEAR_OUT_AFTER;
 }
+
+bool
+rom_limit_is_outside(const ErrorData *edata)
+{
+	return rom_slot_interrupted() ||
+		(edata != NULL && edata->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		 fired == ROM_LIMIT_NONE && edata->funcname != NULL &&
+		 strcmp(edata->funcname, "ProcessInterrupts") == 0);
+}

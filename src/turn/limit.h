@@ -56,6 +56,12 @@ extern int	rom_limit_fired_count(void);
 /* Has it fired so often that the code was torn out of its language's interpreter, or is about to be? */
 extern bool rom_limit_torn(void);
 
+/*
+ * Was user code interrupted from outside (pg_cancel_backend, Ctrl-C, statement_timeout), whatever it made of that?
+ * edata: the error that it ended with, or NULL. User code may raise 57014 by itself: that is none.
+ */
+extern bool rom_limit_is_outside(const ErrorData *edata);
+
 /* Where errors go when code keeps swallowing cancels: the catch of the evaluation or the attempt; NULL outside one. */
 extern sigjmp_buf *rom_limit_tear_out;
 
