@@ -113,9 +113,12 @@ sign_on(void)
 	SpinLockRelease(&roster->mutex);
 }
 
-/* Sleeps until next, unless told otherwise meanwhile. */
+/*
+ * Sleeps until next, unless told otherwise meanwhile. deadline: the first one that is known; an earlier one has to be told, also
+ * where next is before both, since nothing is planned anew then.
+ */
 static void
-sleep_until(TimestampTz next)
+sleep_until(TimestampTz next, TimestampTz deadline)
 {
 	RomRoster  *roster = rom_roster_get();
 	bool		told;
@@ -123,7 +126,7 @@ sleep_until(TimestampTz next)
 	SpinLockAcquire(&roster->mutex);
 	told = (roster->told & ~ROM_TELL_GROW) != 0;
 	if (!told)
-		roster->launcher_wakes_at = next;
+		roster->launcher_wakes_at = deadline;
 	SpinLockRelease(&roster->mutex);
 
 	if (!told)
@@ -203,6 +206,7 @@ rom_launcher_main(Datum arg)
 	{
 		TimestampTz now;
 		TimestampTz next;
+		TimestampTz deadline;
 		uint32		told;
 
 		if (strcmp(databases, rom_guc_databases) != 0)
@@ -261,9 +265,9 @@ rom_launcher_main(Datum arg)
 		if ((told & ~(ROM_TELL_GROW | ROM_TELL_RING)) != 0 || plan_at <= now)
 			plan_at = rom_staffing_plan();
 
-		next = Min(next, Min(plan_at, grow_at));
+		next = deadline = Min(next, Min(plan_at, grow_at));
 		if (next < DT_NOEND)
 			next = Min(next, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ROM_SETBACK_LOOK_MS));
-		sleep_until(next);
+		sleep_until(next, deadline);
 	}
 }
