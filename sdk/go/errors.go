@@ -88,7 +88,8 @@ func isPassing(err error) bool {
 func codeOf(err error) string {
 	var e *Error
 	if errors.As(err, &e) {
-		if e.SQLState != "" {
+		// (RM007 is what the server makes of a name)
+		if e.SQLState != "" && (e.SQLState != "RM007" || e.Code == "") {
 			return e.SQLState
 		}
 		if e.Code != "" {

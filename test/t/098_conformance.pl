@@ -23,23 +23,10 @@ $http or Test::More->builder->skip('scenario web: this build has no libcurl');
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 sub as { my ($role, $sql) = @_; return sql("SET SESSION AUTHORIZATION sc_$role; $sql") }
 
-sql(slurp_file("$root/sdk/vectors/scenarios.sql"));
+sql(slurp_file("$root/sdk/vectors/$_.sql")) for qw(scenarios masked);
 sql(q{
 	CREATE TABLE counted (who text);
 	GRANT INSERT ON counted TO public;
-	-- a history without what differs from run to run
-	CREATE FUNCTION masked(instance uuid) RETURNS text LANGUAGE sql AS $$
-		SELECT coalesce(string_agg(line, E'\n' ORDER BY step, line), '') FROM (
-			SELECT coalesce(h.activity_id, '~') AS step, format('%s %s %s', h.event_type,
-				regexp_replace(coalesce(h.activity_id, '-'), '[0-9a-f]{8}-[0-9a-f-]{27}', '<id>'),
-				CASE WHEN h.event_type = 'ValueRecorded' THEN '<value>' ELSE
-				regexp_replace(regexp_replace(regexp_replace((CASE WHEN h.event_type IN ('MessagePublished', 'MessageSent', 'EventSent') THEN h.data - 'result'
-					WHEN h.event_type = 'ChannelMessageReceived' THEN h.data #- '{result,id}' ELSE h.data END
-					#- '{error,context}' #- '{retry,total_duration_ms}')::text,
-					'[0-9a-f]{8}-[0-9a-f-]{27}', '<id>', 'g'),
-					'[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.+]+', '<time>', 'g'),
-					'"timestamp": [0-9.]+', '<time>', 'g') END) AS line
-			FROM romancy.get_history(instance) h) x $$;
 });
 
 my @scenarios = (qw(steps parallel saga caught messages generations others leaves), $http ? 'web' : ());

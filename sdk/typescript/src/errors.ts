@@ -85,7 +85,9 @@ export function isPassing(error: unknown): boolean {
 /** The error_code that the server is told: a SQLSTATE, or the error's name. */
 export function codeOf(error: unknown): string {
   const e = error as { sqlstate?: string; code?: string; name?: string };
-  return e?.sqlstate ?? e?.code ?? e?.name ?? "Error";
+  // (RM007 is what the server makes of a name)
+  const state = e?.sqlstate === "RM007" && e.code ? e.code : e?.sqlstate;
+  return state ?? e?.code ?? e?.name ?? "Error";
 }
 
 /** An error's message as a call of romancy takes it. */

@@ -38,6 +38,8 @@ interface Waiter {
   any: boolean;
   timeout?: string;
   label?: string;
+  /** a call that runs a step and waits for it, as a handler's does; gather() and any() wait for what was scheduled */
+  call?: boolean;
   /** resolves the promise of the call when history has what it waits for; false: not yet */
   settle: () => boolean;
 }
@@ -202,11 +204,11 @@ export class Run {
     return this.pending([step], false, () => {
       const event = this.outcome(step);
       return event ? { value: () => convert(event) } : undefined;
-    });
+    }, undefined, undefined, true);
   }
 
   /** A promise that resolves when look() finds something. */
-  pending<T>(ids: string[], any: boolean, look: () => { value: () => T } | undefined, timeout?: string, label?: string): Promise<T> {
+  pending<T>(ids: string[], any: boolean, look: () => { value: () => T } | undefined, timeout?: string, label?: string, call?: boolean): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const settle = () => {
         const found = look();
@@ -218,7 +220,7 @@ export class Run {
         }
         return true;
       };
-      if (!settle()) this.waiters.push({ ids, any, timeout, label, settle });
+      if (!settle()) this.waiters.push({ ids, any, timeout, label, call, settle });
     });
   }
 
@@ -236,7 +238,7 @@ export class Run {
     if (this.waiters.length === 0) return { all: [] };
     const [w] = this.waiters;
     if (this.waiters.length === 1) {
-      if (w.ids.length === 1 && w.ids[0] === last && !w.any) return null;
+      if (w.call && w.ids[0] === last) return null;
       if (!w.any) return { all: w.ids };
       return { any: w.ids, id: w.label, ...(w.timeout === undefined ? {} : { timeout: w.timeout }) };
     }

@@ -76,7 +76,9 @@ def from_database(error: Any) -> RomancyError:
 
 def code_of(error: BaseException) -> str:
     """The error_code that the server is told: a SQLSTATE, or the exception's name."""
-    return getattr(error, "sqlstate", None) or getattr(error, "code", None) or type(error).__name__
+    state, code = getattr(error, "sqlstate", None), getattr(error, "code", None)
+    # (RM007 is what the server makes of a name)
+    return (code if state == "RM007" and code else state) or code or type(error).__name__
 
 
 def message_of(error: BaseException) -> str:
