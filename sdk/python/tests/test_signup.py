@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 import unittest
 
 import romancy
@@ -201,6 +203,67 @@ class CommandLine(unittest.TestCase):
         with contextlib.redirect_stderr(io.StringIO()) as errors:
             self.assertEqual(self.call("show", "00000000-0000-0000-0000-000000000000")[0], 1)
         self.assertIn("no instance", errors.getvalue())
+
+    def sql(self, statement):
+        return app.client().execute(statement).fetchone()
+
+    def until(self, one, status):
+        deadline = time.monotonic() + 60
+        while app.instance(one).status() != status and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.assertEqual(app.instance(one).status(), status)
+
+    def json(self, *args):
+        code, out = self.call("--json", *args)
+        self.assertEqual(code, 0)
+        self.assertNotIn("\033", out)
+        return json.loads(out)
+
+    def test_each_command(self):
+        """An instance in the database, from its start to its end, by the command line alone."""
+        app.client().execute("""
+            create or replace function cli_boom(i jsonb) returns jsonb language plpgsql as $$ begin
+                if not exists (select from cli_mended) then perform romancy.raise_terminal('not yet', error_code => 'NotYet'); end if;
+                return i; end $$;
+            create table if not exists cli_mended ();
+            create or replace function cli_flow(i jsonb) returns jsonb language plpgsql as $$ begin
+                perform romancy.set_progress(1, 4, 'on its way');
+                perform romancy.receive('go');
+                return romancy.activity('cli_boom', i); end $$""")
+        one = str(self.sql("select romancy.start_workflow('cli_flow', '[1]')")[0])
+        self.until(one, "waiting_for_message")
+        self.assertEqual([i["instance_id"] for i in self.json("list", "--workflow", "cli_flow", "--status", "waiting_for_message")], [one])
+        self.assertEqual(self.json("list", "--search", "no such name"), [])
+        self.assertEqual(self.json("show", one)["waiting"]["kind"], "message")
+        code, shown = self.call("show", one)
+        self.assertRegex(shown, r"(?m)^progress +\[#######-+\] 1/4 on its way$")
+        self.assertNotIn("\033", shown)
+        self.assertEqual(self.call("pause", one), (0, "pause %s\n" % one))
+        self.until(one, "paused")
+        self.assertEqual(self.json("show", one)["status"], "paused")
+        self.assertEqual(self.call("resume", one), (0, "resume %s\n" % one))
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            self.assertEqual(self.call("retry", one)[0], 1)
+        self.assertNotEqual(errors.getvalue(), "")
+        app.instance(one).signal("go")
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            self.assertEqual(self.call("result", one, "--timeout", "60 s")[0], 1)
+        self.assertEqual(errors.getvalue(), "romancy: not yet\n")
+        app.client().execute("alter table cli_mended add x int; insert into cli_mended values (1)")
+        self.assertEqual(self.call("retry", one), (0, "retry %s\n" % one))
+        self.assertEqual(self.call("result", one), (0, "[\n  1\n]\n"))
+        kinds = [e["event"] for e in self.json("events", one)]
+        self.assertIn("ChannelMessageReceived", kinds)
+        self.assertEqual(kinds[-1], "WorkflowCompleted")
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            self.assertEqual(self.call("cancel", one)[0], 1)
+        self.assertIn("it is completed", errors.getvalue())
+        app.client().execute("select romancy.schedule('cli', '@yearly', 'cli_flow')")
+        self.assertEqual([s["name"] for s in self.json("schedules")], ["cli"])
+        self.assertIn("cli", self.call("schedules")[1])
+        self.sql("select romancy.start_workflow('cli_flow', start_at => now() + interval '1 day')")
+        self.assertEqual([(r["workflow"], r["status"], r["instances"]) for r in self.json("top", "--once") if r["workflow"] == "cli_flow"],
+                         [("cli_flow", "pending", 1)])
 
 
 class RealWorker(unittest.TestCase):

@@ -300,7 +300,7 @@ export class App {
         await Promise.allSettled([...run.working]);
         await macrotask();
       }
-      if (run.broken) throw run.broken;
+      if (run.broken) throw run.broken as Error;
     } while (run.settle());
     if (state.ended) {
       this.kept.delete(task.instance_id);

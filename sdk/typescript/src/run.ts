@@ -7,7 +7,7 @@
  * pending: the run is kept and goes on where it stopped, or it is begun anew in another process.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
-import { fromDocument, NonDeterminism, RomancyError, type ErrorDocument } from "./errors.js";
+import { fromDocument, NonDeterminism, type ErrorDocument } from "./errors.js";
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json | undefined };
 
@@ -216,7 +216,7 @@ export class Run {
         try {
           resolve(found.value());
         } catch (error) {
-          reject(error as RomancyError);
+          reject(error instanceof Error ? error : new Error(String(error)));
         }
         return true;
       };

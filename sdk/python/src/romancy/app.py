@@ -23,7 +23,7 @@ Json = Any
 class Activity:
     """A function that romancy runs as an activity. Called in a workflow it is a step; elsewhere, the function."""
 
-    def __init__(self, app: "App", function: Callable, name: Optional[str], options: dict):
+    def __init__(self, app: "App", function: Callable[..., Any], name: Optional[str], options: dict[str, Any]):
         self.app, self.function, self.name = app, function, name or function.__name__
         self.options, self.signature = options, Signature(function)
         self.__name__, self.__doc__ = self.name, function.__doc__
@@ -37,14 +37,14 @@ class Activity:
 class Workflow:
     """A function that romancy runs as a workflow."""
 
-    def __init__(self, app: "App", function: Callable, name: Optional[str], options: dict):
+    def __init__(self, app: "App", function: Callable[..., Any], name: Optional[str], options: dict[str, Any]):
         self.app, self.function, self.name = app, function, name or function.__name__
         self.options, self.signature = options, Signature(function)
         self.is_async = inspect.iscoroutinefunction(function)
         self.__name__, self.__doc__ = self.name, function.__doc__
 
     def start(self, *args: Any, key: Optional[str] = None, id: Any = None, at: Any = None, priority: int = 0,  # noqa: A002
-              labels: Optional[dict] = None, conn: Any = None, **kwargs: Any) -> "Instance":
+              labels: Optional[dict[str, Any]] = None, conn: Any = None, **kwargs: Any) -> "Instance":
         """Starts an instance; with conn in that connection's transaction, beside the caller's own data."""
         return self.app.start(self, self.signature.pack(args, kwargs), key=key, id=id, at=at, priority=priority,
                               labels=labels, conn=conn)
@@ -69,16 +69,16 @@ class Instance:
         return self.workflow.signature.result(row[0]) if self.workflow else row[0]
 
     def cancel(self, reason: Optional[str] = None) -> bool:
-        return self.app.query("select romancy.cancel_workflow(%s::uuid, %s::text)", self.id, reason)[0]
+        return bool(self.app.query("select romancy.cancel_workflow(%s::uuid, %s::text)", self.id, reason)[0])
 
     def pause(self) -> bool:
-        return self.app.query("select romancy.pause_workflow(%s::uuid)", self.id)[0]
+        return bool(self.app.query("select romancy.pause_workflow(%s::uuid)", self.id)[0])
 
     def resume(self) -> bool:
-        return self.app.query("select romancy.resume_workflow(%s::uuid)", self.id)[0]
+        return bool(self.app.query("select romancy.resume_workflow(%s::uuid)", self.id)[0])
 
     def retry(self) -> bool:
-        return self.app.query("select romancy.retry_workflow(%s::uuid)", self.id)[0]
+        return bool(self.app.query("select romancy.retry_workflow(%s::uuid)", self.id)[0])
 
     def signal(self, channel: str, data: Any = None, conn: Any = None) -> None:
         """Sends a message that receive(channel) of the instance gets; kept until it does."""
@@ -88,16 +88,16 @@ class Instance:
         row = self.app.query("select status::text from romancy.instances where instance_id = %s::uuid", self.id)
         if row is None:
             raise RomancyError("there is no instance %s" % self.id, "RM002")
-        return row[0]
+        return str(row[0])
 
-    def progress(self) -> dict:
+    def progress(self) -> dict[str, Any]:
         row = self.app.query("select to_jsonb(p) from romancy.get_progress(%s::uuid) p", self.id)
-        return row[0]
+        return dict(row[0])
 
     def value(self, key: str) -> Any:
         return self.app.query("select romancy.get_value(%s::uuid, %s::text)", self.id, key)[0]
 
-    def history(self) -> Iterator[dict]:
+    def history(self) -> Iterator[dict[str, Any]]:
         after = 0
         while True:
             rows = self.app.rows("select seq, event_type, activity_id, data, created_at from romancy.get_history(%s::uuid, %s::bigint)",
@@ -118,14 +118,14 @@ class App:
 
     def __init__(self, conninfo: str = "", queue: str = "default", namespace: Optional[str] = None):
         self.conninfo, self.queue, self.namespace = conninfo, queue, namespace
-        self.activities: dict = {}
-        self.workflows: dict = {}
+        self.activities: dict[str, Any] = {}
+        self.workflows: dict[str, Any] = {}
         self._conn: Any = None
         self._pid = 0
 
     # ------------------------------------------------------------ definitions
 
-    def activity(self, function: Optional[Callable] = None, *, name: Optional[str] = None, retry: Optional[dict] = None,
+    def activity(self, function: Optional[Callable[..., Any]] = None, *, name: Optional[str] = None, retry: Optional[dict[str, Any]] = None,
                  compensation: Any = None, start_to_close: Any = None, schedule_to_start: Any = None, heartbeat: Any = None,
                  max_concurrency: Optional[int] = None, rate_limit: Optional[str] = None) -> Any:
         """Makes a function an activity: run by a worker, at least once, with the server's retries and time limits."""
@@ -133,18 +133,18 @@ class App:
                    "schedule_to_start": schedule_to_start, "heartbeat": heartbeat, "max_concurrency": max_concurrency,
                    "rate_limit": rate_limit}
 
-        def decorate(f: Callable) -> Activity:
+        def decorate(f: Callable[..., Any]) -> Activity:
             made = Activity(self, f, name, options)
             self.activities[made.name] = made
             return made
         return decorate(function) if function is not None else decorate
 
-    def workflow(self, function: Optional[Callable] = None, *, name: Optional[str] = None,
+    def workflow(self, function: Optional[Callable[..., Any]] = None, *, name: Optional[str] = None,
                  execution_timeout: Any = None, retention: Any = None, on_event: Optional[str] = None) -> Any:
         """Makes a function, plain or ``async``, a workflow: replayed, so it does nothing but by activities."""
         options = {"execution_timeout": execution_timeout, "retention": retention, "on_event": on_event}
 
-        def decorate(f: Callable) -> Workflow:
+        def decorate(f: Callable[..., Any]) -> Workflow:
             made = Workflow(self, f, name, options)
             self.workflows[made.name] = made
             return made
@@ -192,16 +192,16 @@ class App:
                 raise
             raise from_database(error) from error
 
-    def rows(self, sql: str, *args: Any) -> List[tuple]:
+    def rows(self, sql: str, *args: Any) -> List[tuple[Any, ...]]:
         try:
-            return self.client().execute(sql, [str(a) if isinstance(a, uuid.UUID) else a for a in args]).fetchall()
+            return list(self.client().execute(sql, [str(a) if isinstance(a, uuid.UUID) else a for a in args]).fetchall())
         except psycopg.Error as error:
             if error.sqlstate is None:
                 raise
             raise from_database(error) from error
 
     def start(self, workflow: Any, input: Any = None, *, key: Optional[str] = None, id: Any = None, at: Any = None,  # noqa: A002
-              priority: int = 0, labels: Optional[dict] = None, conn: Any = None) -> Instance:
+              priority: int = 0, labels: Optional[dict[str, Any]] = None, conn: Any = None) -> Instance:
         """Starts an instance of a workflow of this program, or of any by its name."""
         name = workflow if isinstance(workflow, str) else workflow.name
         row = self.query("select romancy.start_workflow(%s::text, %s::jsonb, instance_id => %s::uuid, idempotency_key => %s::text,"
@@ -210,8 +210,8 @@ class App:
                          None if labels is None else dumps(labels), conn=conn)
         return Instance(self, row[0], None if isinstance(workflow, str) else workflow)
 
-    def run_canvas(self, signature: dict, input: Any = None, *, key: Optional[str] = None, labels: Optional[dict] = None,  # noqa: A002
-                   conn: Any = None) -> Instance:
+    def run_canvas(self, signature: dict[str, Any], input: Any = None, *, key: Optional[str] = None,
+                   labels: Optional[dict[str, Any]] = None, conn: Any = None) -> Instance:
         """Starts a signature of task(), chain(), group(), chord() as an instance."""
         row = self.query("select romancy.run_canvas(%s::jsonb, %s::jsonb, labels => %s::jsonb, idempotency_key => %s::text)",
                          dumps(signature), None if input is None else dumps(input), None if labels is None else dumps(labels),
@@ -230,7 +230,7 @@ class App:
 
     # ------------------------------------------------------------ carrying out
 
-    def run_activity(self, task: dict, beat: Callable[[str], str]) -> Json:
+    def run_activity(self, task: dict[str, Any], beat: Callable[[str], str]) -> Json:
         """Runs the function of an activity's task and gives its result. beat: renews its lease with details, as JSON."""
         activity = self.activities.get(task["activity"])
         if activity is None:
@@ -248,7 +248,7 @@ class App:
         finally:
             current_task.reset(token)
 
-    def serve_activity(self, task: dict, tell: Callable[[str, Any], Any]) -> None:
+    def serve_activity(self, task: dict[str, Any], tell: Callable[[str, Any], Any]) -> None:
         """Runs an activity's task and says how it ended. tell: runs a statement and gives its row.
 
         Raises psycopg's errors of the connection, and LeaseLost.
@@ -256,7 +256,7 @@ class App:
         token = task["token"]
 
         def beat(details: str) -> str:
-            return tell("select romancy.heartbeat_activity(%s::text, %s::jsonb)", (token, None if details == "null" else details))[0]
+            return str(tell("select romancy.heartbeat_activity(%s::text, %s::jsonb)", (token, None if details == "null" else details))[0])
 
         failure: Exception
         try:
@@ -287,7 +287,7 @@ class Parked:
         self.run, self.coroutine = run, coroutine
 
 
-def step_workflow(app: App, conn: Any, task: dict, parked: Optional[Parked] = None) -> Optional[Parked]:
+def step_workflow(app: App, conn: Any, task: dict[str, Any], parked: Optional[Parked] = None) -> Optional[Parked]:
     """Runs a workflow's code as far as it comes and tells the server; gives the coroutine if it waits.
 
     Raises psycopg's errors of the connection, and LeaseLost.
@@ -368,9 +368,10 @@ def read_more(conn: Any, run: Run) -> bool:
     return len(rows) >= 1000
 
 
-def send(conn: Any, run: Run, wait_for: Optional[dict]) -> None:
+def send(conn: Any, run: Run, wait_for: Optional[dict[str, Any]]) -> None:
     """Gives the instance back: what was done, the commands, and what to wait for, in one round trip."""
-    sql, args = "select ", []  # type: ignore[var-annotated]
+    sql = "select "
+    args: list[Any] = []
     if run.records:
         sql += "romancy.record(%s::text, %s::jsonb), "
         args += [run.task["token"], dumps(run.records)]

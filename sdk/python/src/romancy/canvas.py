@@ -7,7 +7,7 @@ from typing import Any, Optional
 from .values import interval, plain
 
 
-def task(target: Any, *args: Any, **kwargs: Any) -> dict:
+def task(target: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """One task: an activity of this program with its arguments, or a name and its input."""
     name = target if isinstance(target, str) else target.name
     if not args and not kwargs:
@@ -16,24 +16,25 @@ def task(target: Any, *args: Any, **kwargs: Any) -> dict:
     return {"task": name, "input": plain(value)}
 
 
-def chain(*signatures: dict) -> dict:
+def chain(*signatures: dict[str, Any]) -> dict[str, Any]:
     """One after the other, each with the result before it."""
     return {"chain": list(signatures)}
 
 
-def group(*signatures: dict) -> dict:
+def group(*signatures: dict[str, Any]) -> dict[str, Any]:
     """All in parallel; a list of results."""
     return {"group": list(signatures)}
 
 
-def chord(header: Any, body: dict) -> dict:
+def chord(header: Any, body: dict[str, Any]) -> dict[str, Any]:
     """A group, or a list of signatures, then a callback with its results."""
     return {"chord": {"header": header, "body": body}}
 
 
-def options(signature: dict, *, retry: Optional[dict] = None, priority: Optional[int] = None, on_error: Optional[dict] = None,
-            immutable: Optional[bool] = None, on_success: Optional[dict] = None, delay: Any = None, timeout: Any = None,
-            expires: Any = None) -> dict:
+def options(signature: dict[str, Any], *, retry: Optional[dict[str, Any]] = None, priority: Optional[int] = None,
+            on_error: Optional[dict[str, Any]] = None,
+            immutable: Optional[bool] = None, on_success: Optional[dict[str, Any]] = None, delay: Any = None, timeout: Any = None,
+            expires: Any = None) -> dict[str, Any]:
     """The signature with options, as romancy.options() takes them."""
     given = {"retry": retry, "priority": priority, "on_error": on_error, "immutable": immutable, "on_success": on_success,
              "delay": interval(delay), "timeout": interval(timeout), "expires": interval(expires)}

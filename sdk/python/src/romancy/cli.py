@@ -31,11 +31,11 @@ def cell(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False)
     if hasattr(value, "strftime"):
-        return value.strftime("%Y-%m-%d %H:%M:%S")
+        return str(value.strftime("%Y-%m-%d %H:%M:%S"))
     return str(value)
 
 
-def table(names: Sequence[str], rows: List[tuple], as_json: bool) -> None:
+def table(names: Sequence[str], rows: List[tuple[Any, ...]], as_json: bool) -> None:
     if as_json:
         print(json.dumps([dict(zip(names, r)) for r in rows], default=str, ensure_ascii=False, indent=2))
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, Type
 
 
 class RomancyError(Exception):
@@ -46,10 +46,10 @@ class Suspended(BaseException):
     """Ends a run that has to wait. No Exception, so that a workflow's ``except Exception`` lets it through."""
 
 
-BY_SQLSTATE = {"RM003": NonDeterminism, "RM006": TimeoutError, "RM008": Cancelled, "RM009": LeaseLost}
+BY_SQLSTATE: dict[str, Type[RomancyError]] = {"RM003": NonDeterminism, "RM006": TimeoutError, "RM008": Cancelled, "RM009": LeaseLost}
 
 
-def from_document(error: Optional[dict], default: type = ActivityError) -> RomancyError:
+def from_document(error: Optional[dict[str, Any]], default: Type[RomancyError] = ActivityError) -> RomancyError:
     """An error as history or a view holds it."""
     error = error or {}
     state = error.get("sqlstate")

@@ -22,7 +22,7 @@ class Handle:
         self.step, self.convert = step, convert
 
 
-class Message(dict):
+class Message(dict[str, Any]):
     """A message: its data by itself in ``data``, with ``id``, ``channel``, ``metadata``, ``sender``."""
 
     @property
@@ -32,7 +32,7 @@ class Message(dict):
 
 def blocking(run: Run, step: str, convert: Callable[[Event], Any]) -> Any:
     """Waits for the last command, as a handler's call waits."""
-    def wait_for() -> Optional[dict]:
+    def wait_for() -> Optional[dict[str, Any]]:
         # scheduled in an earlier run: it is awaited, not asked for again
         return None if run.commands and run.commands[-1]["id"] == step else {"all": [step]}
 
@@ -62,12 +62,12 @@ def call_activity(name: str, value: Any, activity_id: Optional[str] = None, retr
     return blocking(run, step, value_of(convert))
 
 
-def activity(name: str, input: Any = None, activity_id: Optional[str] = None, retry: Optional[dict] = None) -> Any:
+def activity(name: str, input: Any = None, activity_id: Optional[str] = None, retry: Optional[dict[str, Any]] = None) -> Any:
     """Runs an activity by its name: one in the database, of another language, or of a queue."""
     return call_activity(name, input, activity_id, retry)
 
 
-def spawn(target: Any, *args: Any, activity_id: Optional[str] = None, retry: Optional[dict] = None, **kwargs: Any) -> Handle:
+def spawn(target: Any, *args: Any, activity_id: Optional[str] = None, retry: Optional[dict[str, Any]] = None, **kwargs: Any) -> Handle:
     """Schedules an activity (a function of this program, or a name and its input) in parallel."""
     run = require("spawn()")
     if isinstance(target, str):
@@ -80,7 +80,7 @@ def spawn(target: Any, *args: Any, activity_id: Optional[str] = None, retry: Opt
 
 
 def spawn_child(target: Any, *args: Any, activity_id: Optional[str] = None, on_parent_close: Optional[str] = None,
-                version: Optional[int] = None, priority: Optional[int] = None, labels: Optional[dict] = None,
+                version: Optional[int] = None, priority: Optional[int] = None, labels: Optional[dict[str, Any]] = None,
                 execution_timeout: Any = None, **kwargs: Any) -> Handle:
     """Starts another workflow beside this one. on_parent_close: "cancel" or "abandon"."""
     run = require("spawn_child()")
@@ -97,14 +97,14 @@ def child(target: Any, *args: Any, **options: Any) -> Any:
     return blocking(require("child()"), handle.step, value_of(handle.convert))
 
 
-def _workflow(target: Any, args: tuple, kwargs: dict) -> Tuple[str, Any, Callable[[Any], Any]]:
+def _workflow(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tuple[str, Any, Callable[[Any], Any]]:
     if isinstance(target, str):
         return target, plain(args[0]) if args else None, lambda v: v
     return target.name, target.signature.pack(args, kwargs), target.signature.result
 
 
-def http(method: str, url: str, body: Any = None, headers: Optional[dict] = None, timeout: Any = None,
-         activity_id: Optional[str] = None, retry: Optional[dict] = None) -> Any:
+def http(method: str, url: str, body: Any = None, headers: Optional[dict[str, Any]] = None, timeout: Any = None,
+         activity_id: Optional[str] = None, retry: Optional[dict[str, Any]] = None) -> Any:
     """Has the server send an HTTP request, at least once with one Idempotency-Key; gives {"status", "headers", "body"}.
 
     body: sent as JSON (None: none). timeout: of each attempt. A status that is not 2xx raises ActivityError.
@@ -275,7 +275,7 @@ def set_value(key: str, value: Any) -> None:
     run.record("set_value", run.step_id("set_value"), ("ValueSet",), key, key=key, value=plain(value))
 
 
-def set_labels(labels: dict) -> None:
+def set_labels(labels: dict[str, Any]) -> None:
     run = require("set_labels()")
     run.record("set_labels", run.step_id("set_labels"), ("LabelsSet",), labels=labels)
 
@@ -304,14 +304,14 @@ def compensate(target: Any = None, *args: Any, **kwargs: Any) -> Any:
 
 # ---------------------------------------------------------------- carried out by the server, at once
 
-def publish(channel: str, data: Any = None, metadata: Optional[dict] = None) -> None:
+def publish(channel: str, data: Any = None, metadata: Optional[dict[str, Any]] = None) -> None:
     """Sends a message to a channel's subscribers."""
     run = require("publish()")
     run.command("publish", run.step_id("publish_" + channel), ("MessagePublished",), channel=channel, data=plain(data),
                 metadata=metadata)
 
 
-def send_to(instance_id: Any, channel: str, data: Any = None, metadata: Optional[dict] = None) -> None:
+def send_to(instance_id: Any, channel: str, data: Any = None, metadata: Optional[dict[str, Any]] = None) -> None:
     run = require("send_to()")
     run.command("send_to", run.step_id("send_to_%s_%s" % (instance_id, channel)), ("MessageSent",),
                 instance_id=str(instance_id), channel=channel, data=plain(data), metadata=metadata)
@@ -338,7 +338,7 @@ def leave_group(name: str) -> None:
 
 
 def raise_event(type: str, source: str, data: Any = None, *, id: Optional[str] = None, subject: Optional[str] = None,  # noqa: A002
-                datacontenttype: Optional[str] = None, extensions: Optional[dict] = None, instance_id: Any = None) -> None:
+                datacontenttype: Optional[str] = None, extensions: Optional[dict[str, Any]] = None, instance_id: Any = None) -> None:
     """A CloudEvent comes in: wakes wait_event(), starts workflows with that on_event."""
     run = require("raise_event()")
     run.command("raise_event", run.step_id("raise_event_" + type), ("EventRaised",), type=type, source=source, data=plain(data),
@@ -347,7 +347,7 @@ def raise_event(type: str, source: str, data: Any = None, *, id: Optional[str] =
 
 
 def send_event(type: str, source: str, data: Any = None, *, id: Optional[str] = None, subject: Optional[str] = None,  # noqa: A002
-               datacontenttype: Optional[str] = None, extensions: Optional[dict] = None, destination: Optional[str] = None,
+               datacontenttype: Optional[str] = None, extensions: Optional[dict[str, Any]] = None, destination: Optional[str] = None,
                ordering_key: Optional[str] = None) -> None:
     """A CloudEvent goes out, by the outbox, to a destination or to all that ask for its type."""
     run = require("send_event()")
@@ -356,7 +356,7 @@ def send_event(type: str, source: str, data: Any = None, *, id: Optional[str] = 
                 destination=destination, ordering_key=ordering_key)
 
 
-def start(target: Any, *args: Any, key: Optional[str] = None, priority: Optional[int] = None, labels: Optional[dict] = None,
+def start(target: Any, *args: Any, key: Optional[str] = None, priority: Optional[int] = None, labels: Optional[dict[str, Any]] = None,
           version: Optional[int] = None, execution_timeout: Any = None, **kwargs: Any) -> Any:
     """Starts another workflow, which is no child: it goes on by itself. Gives its id."""
     run = require("start()")
@@ -375,13 +375,13 @@ def cancel(instance_id: Any, reason: Optional[str] = None) -> Any:
     return blocking(run, step, value_of(bool))
 
 
-def canvas(signature: dict, input: Any = None, activity_id: Optional[str] = None) -> Any:
+def canvas(signature: dict[str, Any], input: Any = None, activity_id: Optional[str] = None) -> Any:
     """Runs a signature of task(), chain(), group(), chord() and gives its result."""
     handle = spawn_canvas(signature, input, activity_id)
     return blocking(require("canvas()"), handle.step, value_of(handle.convert))
 
 
-def spawn_canvas(signature: dict, input: Any = None, activity_id: Optional[str] = None) -> Handle:
+def spawn_canvas(signature: dict[str, Any], input: Any = None, activity_id: Optional[str] = None) -> Handle:
     """Starts a signature in parallel."""
     run = require("spawn_canvas()")
     step = activity_id or run.step_id("canvas")
@@ -397,14 +397,14 @@ def recur(input: Any = None) -> Any:
 
 
 def workflow_name() -> str:
-    return require("workflow_name()").task["workflow"]
+    return str(require("workflow_name()").task["workflow"])
 
 
 def attempt() -> int:
     """In an activity, the number of this attempt. In a workflow: how often a worker has taken this instance without
     giving it back, and this time."""
     task = current_task.get()
-    return (task or require("attempt()")).task.get("attempt", 1)
+    return int((task or require("attempt()")).task.get("attempt", 1))
 
 
 def instance_id() -> uuid_module.UUID:
@@ -414,7 +414,7 @@ def instance_id() -> uuid_module.UUID:
 
 def step_key() -> str:
     """In an activity: what identifies the step to others, the same on every attempt."""
-    return require_task("step_key()").task["step_key"]
+    return str(require_task("step_key()").task["step_key"])
 
 
 def heartbeat(details: Any = None) -> None:
@@ -460,7 +460,7 @@ def transaction(function: Callable[..., Any], *args: Any, name: Optional[str] = 
     return act()
 
 
-def _transact(run: Run, step: str, name: str, function: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+def _transact(run: Run, step: str, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     conn = run.conn
     with conn.transaction():
         result = plain(function(conn, *args, **kwargs))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextvars
 import json
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
 
 from .errors import NonDeterminism, Suspended, from_document
 
@@ -28,7 +28,7 @@ FAILED = ("ActivityFailed", "ChildWorkflowFailed", "MessageTimeout", "AwaitTimeo
 class Event:
     __slots__ = ("seq", "kind", "data")
 
-    def __init__(self, seq: int, kind: str, data: dict):
+    def __init__(self, seq: int, kind: str, data: dict[str, Any]):
         self.seq, self.kind, self.data = seq, kind, data
 
     def value(self) -> Any:
@@ -41,30 +41,30 @@ class Event:
 class Wait:
     """A coroutine yields this when it has to wait."""
 
-    def __init__(self, wait_for: Optional[dict]):
+    def __init__(self, wait_for: Optional[dict[str, Any]]):
         self.wait_for = wait_for
 
-    def __await__(self):
+    def __await__(self) -> Generator[Wait, None, None]:
         yield self
 
 
 class Run:
     """The state of one run. ``conn``: the worker's connection, for transaction()."""
 
-    def __init__(self, task: dict, conn: Any = None, is_async: bool = False):
+    def __init__(self, task: dict[str, Any], conn: Any = None, is_async: bool = False):
         self.task, self.conn, self.is_async = task, conn, is_async
         self.counts: Dict[str, int] = {}
         self.steps: Dict[str, Event] = {}        # answered in program order, by id
         self.outcomes: Dict[str, Event] = {}     # of scheduled steps
-        self.used: set = set()
+        self.used: set[Any] = set()
         self.last_seq = 0
-        self.records: List[dict] = []
-        self.commands: List[dict] = []
+        self.records: List[dict[str, Any]] = []
+        self.commands: List[dict[str, Any]] = []
         self.absorb(task.get("history") or [])
 
     # ------------------------------------------------------------ history
 
-    def absorb(self, events: List[dict]) -> None:
+    def absorb(self, events: List[dict[str, Any]]) -> None:
         for e in events:
             if e["seq"] <= self.last_seq:
                 continue
@@ -132,7 +132,7 @@ class Run:
             self.commands.append(dict(op=op, id=step, **{k: v for k, v in fields.items() if v is not None}))
         return event
 
-    def suspend(self, wait_for: Optional[dict]) -> Any:
+    def suspend(self, wait_for: Optional[dict[str, Any]]) -> Any:
         """Has to wait: ends the run, or gives the coroutine's awaitable."""
         if self.is_async:
             return Wait(wait_for)
@@ -151,7 +151,7 @@ class Run:
 class Task:
     """An activity that runs here: what its code may want besides its input."""
 
-    def __init__(self, task: dict, beat: Callable[[str], str]):
+    def __init__(self, task: dict[str, Any], beat: Callable[[str], str]):
         self.task, self.beat = task, beat
 
 

@@ -55,7 +55,7 @@ class Session:
         return True
 
     def drain(self, advance_time: bool, most: int) -> int:
-        return self.conn.execute("call romancy.drain(%s::int, %s::boolean, null)", (most, advance_time)).fetchone()[0]
+        return int(self.conn.execute("call romancy.drain(%s::int, %s::boolean, null)", (most, advance_time)).fetchone()[0])
 
     def serve(self) -> int:
         """Takes what the queue has ready, once."""
@@ -71,8 +71,8 @@ class Session:
         return n
 
     def status(self, instance: Instance) -> str:
-        return self.conn.execute("select status::text from romancy.instances where instance_id = %s::uuid",
-                                 (str(instance.id),)).fetchone()[0]
+        return str(self.conn.execute("select status::text from romancy.instances where instance_id = %s::uuid",
+                                     (str(instance.id),)).fetchone()[0])
 
     def result(self, instance: Instance) -> Any:
         """The output of an instance that has ended; raises its error."""

@@ -78,7 +78,7 @@ def typed(value: Any, hint: Any) -> Any:
 class Signature:
     """How a function's arguments become one JSON input: one parameter's value by itself, several as an object."""
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable[..., Any]):
         self.signature = inspect.signature(function)
         try:
             self.hints = typing.get_type_hints(function)
@@ -88,7 +88,7 @@ class Signature:
         self.single = len(self.names) == 1 and \
             self.signature.parameters[self.names[0]].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
 
-    def pack(self, args: tuple, kwargs: dict) -> Any:
+    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         bound = self.signature.bind(*args, **kwargs)
         if not self.names:
             return None
@@ -97,7 +97,7 @@ class Signature:
             return plain(bound.arguments[self.names[0]])
         return plain(dict(bound.arguments))
 
-    def unpack(self, value: Any) -> dict:
+    def unpack(self, value: Any) -> dict[str, Any]:
         """The keyword arguments of an input."""
         if not self.names:
             return {}

@@ -55,8 +55,8 @@ class Worker:
         self.leases: Dict[str, str] = {}          # token -> the statement that renews it
         self.lock = threading.Lock()
         self.parked: "collections.OrderedDict[str, Parked]" = collections.OrderedDict()
-        self.polling: list = []
-        self.unknown: set = set()                 # workflows that it was given and does not have
+        self.polling: list[Any] = []
+        self.unknown: set[Any] = set()                 # workflows that it was given and does not have
 
     # ------------------------------------------------------------ life
 
@@ -113,7 +113,7 @@ class Worker:
         free = 1
         while free < self.concurrency and self.places.acquire(blocking=False):
             free += 1
-        tasks: list = []
+        tasks: list[Any] = []
         try:
             conn = self.conns.get()
             self.polling.append(conn)
@@ -135,7 +135,7 @@ class Worker:
         for task in tasks:
             self.pool.submit(self.guard, serve, task)
 
-    def guard(self, serve: Any, task: dict) -> None:
+    def guard(self, serve: Any, task: dict[str, Any]) -> None:
         try:
             serve(task)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -150,7 +150,7 @@ class Worker:
                 self.leases.pop(task["token"], None)
             self.places.release()
 
-    def give_back(self, task: dict) -> None:
+    def give_back(self, task: dict[str, Any]) -> None:
         """Lets others have a workflow whose connection has broken soon; had the server got what it was told, nothing happens."""
         if "workflow" not in task:
             return
@@ -178,11 +178,11 @@ class Worker:
 
     # ------------------------------------------------------------ serving
 
-    def serve_activity(self, task: dict) -> None:
+    def serve_activity(self, task: dict[str, Any]) -> None:
         self.keep(task["token"], "select romancy.heartbeat_activity(%s::text, null, %s::interval)")
         self.app.serve_activity(task, self.tell)
 
-    def serve_workflow(self, task: dict) -> None:
+    def serve_workflow(self, task: dict[str, Any]) -> None:
         if task["workflow"] not in self.app.workflows:
             # another worker of the queue may know it: it can take the instance in a moment
             if task["workflow"] not in self.unknown:
@@ -219,7 +219,7 @@ class Worker:
                 time.sleep(0.5)
 
 
-def continues(parked: Parked, task: dict) -> bool:
+def continues(parked: Parked, task: dict[str, Any]) -> bool:
     """Has history nothing that the kept run has not seen in this order? A retry may have taken steps back."""
     seqs = {e["seq"] for e in task.get("history") or []}
     seen = parked.run.last_seq
