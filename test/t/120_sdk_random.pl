@@ -26,7 +26,7 @@ my $node = romancy_node('sdk_random', 'max_connections' => 100, 'autovacuum' => 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 sub as { my ($role, $sql) = @_; return sql("SET SESSION AUTHORIZATION rp_$role; $sql") }
 my @languages = sdk_languages();
-sql(slurp_file("$vectors/$_.sql")) for qw(scenarios random masked);
+sql(slurp_file("$vectors/$_.sql")) for qw(scenarios programs masked);
 
 my $named = 0;
 my @simple = (qw(activity activity named parallel map_children child canvas publish set labels values patched sleep timer receive book register compensate boom));
@@ -55,7 +55,7 @@ for my $role ('sql', @languages)
 	as($role, "SELECT romancy.define_activity('book', handler => 'book(jsonb)', compensation => 'undo')");
 	next if $role eq 'sql';
 	$logs{$role} = $node->basedir . "/$role.log";
-	$procs{$role} = sdk_start(sdk_url($node, "rp_$role"), $logs{$role}, sdk_command($role, 'random'));
+	$procs{$role} = sdk_start(sdk_url($node, "rp_$role"), $logs{$role}, sdk_command($role, 'programs'));
 }
 for my $role ('sql', @languages)
 {

@@ -1,11 +1,8 @@
-"""The interpreter of random.sql in Python: as a plain workflow and as an async one. A worker, for ROMANCY_TEST_CONNINFO."""
+"""The interpreter of programs.sql in Python: as a plain workflow and as an async one. A worker, for ROMANCY_TEST_CONNINFO."""
 
 import os
-import sys
 
-sys.path.pop(0)  # this file's name is a module's
-
-import romancy  # noqa: E402
+import romancy
 
 app = romancy.App(os.environ["ROMANCY_TEST_CONNINFO"], queue="random")
 

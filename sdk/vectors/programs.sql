@@ -1,5 +1,5 @@
--- Random programs, as documents (test/t/120_sdk_random.pl makes them), carried out by a handler. The same interpreter stands in random.py, random.mjs and
--- ../go/internal/random/main.go. A program is a list of statements; a number, which the statements change, decides the conditions.
+-- Random programs, as documents (test/t/120_sdk_random.pl makes them), carried out by a handler. The same interpreter stands in programs.py, programs.mjs and
+-- ../go/internal/programs/main.go. A program is a list of statements; a number, which the statements change, decides the conditions.
 -- Needs scenarios.sql.
 CREATE FUNCTION perform(body jsonb, a bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE

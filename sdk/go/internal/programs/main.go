@@ -1,4 +1,4 @@
-// The interpreter of ../../../vectors/random.sql in Go. A worker, for ROMANCY_TEST_CONNINFO.
+// The interpreter of ../../../vectors/programs.sql in Go. A worker, for ROMANCY_TEST_CONNINFO.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// The interpreter of random.sql in TypeScript's library. A worker, for ROMANCY_TEST_CONNINFO; argv[2]: the library.
+// The interpreter of programs.sql in TypeScript's library. A worker, for ROMANCY_TEST_CONNINFO; argv[2]: the library.
 const romancy = await import(process.argv[2]);
 const app = new romancy.App({ connectionString: process.env.ROMANCY_TEST_CONNINFO, queue: "random" });
 
