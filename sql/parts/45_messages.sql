@@ -67,7 +67,8 @@ CREATE TABLE romancy.t_message (
 	event jsonb);
 CREATE INDEX t_message_direct ON romancy.t_message (mailbox, channel, id) WHERE kind = 'd';
 CREATE INDEX t_message_open ON romancy.t_message (namespace, channel, id) WHERE kind = 'o';
-/* IS NOT NULL keeps this index from the queries for the oldest open message: where few rows are expected, they would sort. */
+/* IS NOT NULL keeps this index from the queries for the oldest open message: where few rows are expected, they
+   would sort. A query for broadcast messages that is to use it says xid IS NOT NULL. */
 CREATE INDEX t_message_xid ON romancy.t_message (namespace, channel, xid) WHERE kind <> 'd' AND xid IS NOT NULL;
 CREATE INDEX t_message_published ON romancy.t_message (published_at) WHERE kind = 'o';
 COMMENT ON SEQUENCE romancy.t_message_id_seq IS 'Ids of messages';

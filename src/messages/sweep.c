@@ -314,13 +314,13 @@ clean_channel(int32 namespace, const char *channel, int limit)
 		"DELETE FROM romancy.t_channel c WHERE c.namespace = $3 AND c.channel = $1"
 		" AND NOT EXISTS (SELECT FROM romancy.t_subscription s"
 		"  WHERE s.namespace = $3 AND s.channel = $1 AND s.mode NOT IN ('direct', 'kept'))"
-		" AND NOT EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_BROADCAST ")",
+		" AND NOT EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_BROADCAST " AND m.xid IS NOT NULL)",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
 	static RomStatement note = {
 		"UPDATE romancy.t_channel c SET swept = pg_current_snapshot() WHERE c.namespace = $3 AND c.channel = $1"
 		" AND (c.swept IS NULL OR pg_snapshot_xmin(pg_current_snapshot()) >= pg_snapshot_xmax(c.swept))"
-		" AND EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_BROADCAST ")",
+		" AND EXISTS (SELECT FROM romancy.t_message m WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_BROADCAST " AND m.xid IS NOT NULL)",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
 	Datum		values[3];
@@ -486,7 +486,7 @@ cleanup_next_due(void)
 		"  ORDER BY m.published_at LIMIT 1),"
 		" (SELECT e.received_at FROM romancy.t_received_event e ORDER BY e.received_at LIMIT 1)),"
 		" EXISTS (SELECT FROM romancy.t_channel c WHERE EXISTS (SELECT FROM romancy.t_message m"
-		"  WHERE m.namespace = c.namespace AND m.channel = c.channel AND m.kind = " ROM_SQL_MESSAGE_BROADCAST "))",
+		"  WHERE m.namespace = c.namespace AND m.channel = c.channel AND m.kind = " ROM_SQL_MESSAGE_BROADCAST " AND m.xid IS NOT NULL))",
 		0, {InvalidOid}
 	};
 	TimestampTz due = DT_NOEND;
