@@ -2,7 +2,10 @@
 const romancy = await import(process.argv[2]);
 const app = new romancy.App({ connectionString: process.env.ROMANCY_TEST_CONNINFO, queue: "scenarios" });
 
-const kid = app.workflow("kid", async (i) => romancy.activity("sq", i));
+const kid = app.workflow("kid", async (i) => {
+  if (i === 4) await romancy.receive("never");
+  return romancy.activity("sq", i);
+});
 
 app.workflow("steps", async (i) => {
   const r = await romancy.activity("sq", i);

@@ -22,6 +22,8 @@ def steps(i):
 
 @app.workflow
 def kid(i):
+    if i == 4:
+        romancy.receive("never")
     return romancy.activity("sq", i)
 
 

@@ -22,7 +22,14 @@ BEGIN
 END $$;
 
 -- another workflow, as a child
-CREATE FUNCTION kid(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('sq', i); END $$;
+-- (the fourth waits, until it is cancelled)
+CREATE FUNCTION kid(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	IF i = '4' THEN
+		PERFORM romancy.receive('never');
+	END IF;
+	RETURN romancy.activity('sq', i);
+END $$;
 
 -- in parallel: activities, children, canvases, timers
 CREATE FUNCTION parallel(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$

@@ -178,7 +178,7 @@ no_worker('no preload', qr/^romancy is not in shared_preload_libraries: no worke
 like(logged(), qr/WARNING:  romancy is not loaded at server start, so no worker runs workflows\n.*HINT:  Add romancy to shared_preload_libraries/, 'a start warns, too');
 no_worker('not even a launcher', qr/^the launcher has not started: max_worker_processes \(0\) has to leave it a process, and another to each worker$/,
 	shared_preload_libraries => 'romancy', max_worker_processes => 0);
-no_worker('a launcher only', qr/^work waits for a worker, and there is none to be had: see romancy\.max_workers and max_worker_processes$/,
+no_worker('a launcher only', qr/^work waits for a worker, and there is none to be had: raise max_worker_processes \(now 1\)$/,
 	max_worker_processes => 1, max_logical_replication_workers => 0);
 poll_until(sub { logged() =~ /LOG:  .*out of background worker slots\n.*DETAIL: .*romancy continues with fewer.*\n.*HINT: .*max_worker_processes/ }, 'the log says so');
 no_worker('left out', qr/^romancy\.databases leaves this database out$/, max_worker_processes => 8, 'romancy.databases' => 'another');

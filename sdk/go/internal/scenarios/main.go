@@ -24,7 +24,14 @@ func main() {
 	}
 	defer app.Close()
 
-	romancy.NewWorkflow(app, "kid", func(w *romancy.W, i int) (int, error) { return romancy.Call[int](w, "sq", i) })
+	romancy.NewWorkflow(app, "kid", func(w *romancy.W, i int) (int, error) {
+		if i == 4 {
+			if _, err := romancy.Receive[any](w, "never", 0); err != nil {
+				return 0, err
+			}
+		}
+		return romancy.Call[int](w, "sq", i)
+	})
 
 	romancy.NewWorkflow(app, "steps", func(w *romancy.W, i int) (int, error) {
 		r, err := romancy.Call[int](w, "sq", i)
