@@ -69,11 +69,13 @@ sub run_saga
 	my ($point, $input, $final) = @_;
 	my $file = $node->data_dir . '/point';
 	append_to_file($file, $point) if $point;
-	my $id = $node->safe_psql('postgres', "SELECT romancy.start_workflow('saga', '$input')");
+	my $id = $node->safe_psql('postgres', 'SELECT gen_random_uuid()');
+	# (its process may die before this session has ended)
+	eval { $node->psql('postgres', "SELECT romancy.start_workflow('saga', '$input', instance_id => '$id')") };
 	if ($input eq '"cancel"')
 	{
 		poll_until($node, "SELECT status = 'waiting_for_timer' FROM romancy.instances WHERE instance_id = '$id'", "$point: it sleeps");
-		$node->safe_psql('postgres', "SELECT romancy.cancel_workflow('$id')");
+		eval { $node->psql('postgres', "SELECT romancy.cancel_workflow('$id')") };
 	}
 	if ($point)
 	{
