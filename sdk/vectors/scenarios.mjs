@@ -3,7 +3,7 @@ const romancy = await import(process.argv[2]);
 const app = new romancy.App({ connectionString: process.env.ROMANCY_TEST_CONNINFO, queue: "scenarios" });
 
 const kid = app.workflow("kid", async (i) => {
-  if (i === 4) await romancy.receive("never");
+  if (i === 99) await romancy.receive("never");
   return romancy.activity("sq", i);
 });
 
@@ -66,7 +66,7 @@ app.workflow("generations", async (i) => {
 
 app.workflow("others", async () => {
   romancy.raiseEvent("shop.paid", "/shop", { n: 1 });
-  const id = await romancy.start(kid, 4);
+  const id = await romancy.start(kid, 99);
   await romancy.cancel(id, "too late");
   return "started";
 });

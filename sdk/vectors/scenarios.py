@@ -22,7 +22,7 @@ def steps(i):
 
 @app.workflow
 def kid(i):
-    if i == 4:
+    if i == 99:
         romancy.receive("never")
     return romancy.activity("sq", i)
 
@@ -79,7 +79,7 @@ def generations(i):
 @app.workflow
 async def others(i):
     romancy.raise_event("shop.paid", "/shop", {"n": 1})
-    started = await romancy.start(kid, 4)
+    started = await romancy.start(kid, 99)
     await romancy.cancel(started, "too late")
     return "started"
 

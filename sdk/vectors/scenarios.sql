@@ -22,10 +22,10 @@ BEGIN
 END $$;
 
 -- another workflow, as a child
--- (the fourth waits, until it is cancelled)
+-- (99 waits, until it is cancelled)
 CREATE FUNCTION kid(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
-	IF i = '4' THEN
+	IF i = '99' THEN
 		PERFORM romancy.receive('never');
 	END IF;
 	RETURN romancy.activity('sq', i);
@@ -96,7 +96,7 @@ CREATE FUNCTION others(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE id uuid;
 BEGIN
 	PERFORM romancy.raise_event('shop.paid', '/shop', '{"n": 1}');
-	id := romancy.start_workflow('kid', '4');
+	id := romancy.start_workflow('kid', '99');
 	PERFORM romancy.cancel_workflow(id, 'too late');
 	RETURN '"started"';
 END $$;

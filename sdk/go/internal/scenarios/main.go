@@ -25,7 +25,7 @@ func main() {
 	defer app.Close()
 
 	romancy.NewWorkflow(app, "kid", func(w *romancy.W, i int) (int, error) {
-		if i == 4 {
+		if i == 99 {
 			if _, err := romancy.Receive[any](w, "never", 0); err != nil {
 				return 0, err
 			}
@@ -110,7 +110,7 @@ func main() {
 
 	romancy.NewWorkflow(app, "others", func(w *romancy.W, _ any) (string, error) {
 		w.RaiseEvent("shop.paid", "/shop", map[string]int{"n": 1})
-		id, err := w.StartWorkflow("kid", 4, "")
+		id, err := w.StartWorkflow("kid", 99, "")
 		if err != nil {
 			return "", err
 		}
