@@ -146,7 +146,7 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow,
 			continue;
 		if (worker->owner == owner || worker->state != ROM_WORKER_IDLE)
 			of_database++;
-		if (worker->owner != owner || worker->leave ||
+		if (worker->owner != owner || (worker->leave && !worker->slow) ||
 			worker->state == ROM_WORKER_LEAVING)
 			continue;
 		of_owner++;

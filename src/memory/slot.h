@@ -45,8 +45,8 @@ extern bool rom_slot_current(int number, int *pid, Oid *dbid, Oid *owner,
 							 pg_uuid_t *id, TimestampTz *since);
 extern int	rom_slot_sessions(void);
 
-/* A step's id is cut to this many bytes, with its zero. */
-#define ROM_SLOT_STEP 160
+/* A step's id is cut to this many bytes, with its zero; no id of a handler's step is as long. */
+#define ROM_SLOT_STEP 272
 
 /* The work of a process at the moment. */
 typedef struct RomSlotNow

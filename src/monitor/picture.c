@@ -464,7 +464,7 @@ walk(Walk *w, Jsonb *json, const char *path, List *before)
 	n = JsonContainerSize(&s.members->root);
 	if (s.kind == ROM_SIGNATURE_CHAIN || n == 0)
 		ends = before;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && !w->picture->cut; i++)
 	{
 		char	   *member = psprintf("%s%s%d", path, dot, i);
 		Jsonb	   *signature = rom_signature_member(s.members, i);
@@ -474,7 +474,7 @@ walk(Walk *w, Jsonb *json, const char *path, List *before)
 		else
 			ends = list_concat(ends, walk(w, signature, member, before));
 	}
-	if (s.body != NULL)
+	if (s.body != NULL && !w->picture->cut)
 		ends = walk(w, s.body, psprintf("%s%sbody", path, dot), ends);
 	return ends;
 }

@@ -307,6 +307,8 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		rom_failures_log(&run->failures);
 		turns += run->nsaved;
 		d->held += run->nheld;
+		if (interrupt != NULL)
+			break;				/* recorded; a step that was announced runs later */
 		if (run->procedure != NULL && run->nsaved > 0)
 		{
 			injected = rom_procedure_run(run->procedure, d->owner, true, d->cxt);
@@ -315,7 +317,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 			 * what it has done is not known: it is recorded as a failed
 			 * attempt, and then the call fails
 			 */
-			if (injected->failed && rom_limit_is_outside(injected->error))
+			if (injected->outside)
 				interrupt = injected->error;
 			try = -1;
 			continue;

@@ -93,7 +93,8 @@ note_failure(const RomActivity *activity, const RomCostMark *begun, int sqlerrco
 		return;
 	rom_cost_end(begun, &cost);
 	rom_profile_note(&key, cost.us,
-					 rom_limit_fired() == ROM_LIMIT_BATCH ||
+					 rom_limit_fired() == ROM_LIMIT_BATCH || rom_slot_interrupted() ||
+					 (sqlerrcode == ERRCODE_QUERY_CANCELED && rom_limit_fired() == ROM_LIMIT_NONE) ||
 					 sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 					 sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
 					 sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ?
@@ -446,12 +447,11 @@ resolve(RomTurn *turn, const char *name, RomActivity **result)
 	return outcome;
 }
 
-/* judge_failure turns the error of an attempt into an outcome; interruptions from outside are no failures. */
+/* judge_failure turns the error of an attempt into an outcome. limit: that ended it. The caller has seen to interruptions from outside. */
 static RomOutcome
 judge_failure(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
-			  RomActivity *activity, ErrorData *edata, const RomCost *cost)
+			  RomActivity *activity, ErrorData *edata, RomLimitKind limit, const RomCost *cost)
 {
-	RomLimitKind limit = rom_limit_fired();
 	RomRetryPolicy policy = effective_policy(activity, call);
 
 	if (rom_slot_cancelled() || limit == ROM_LIMIT_BATCH)
@@ -538,7 +538,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		if (!injected->failed)
 			return completed(turn, call, event, activity, &a, injected->result,
 							 injected->measured ? &injected->cost : NULL);
-		return judge_failure(turn, call, event, &a, activity, injected->error,
+		return judge_failure(turn, call, event, &a, activity, injected->error, injected->limit,
 							 injected->measured ? &injected->cost : NULL);
 	}
 	if (turn->how.apart && !rom_activity_quick(activity))
@@ -586,7 +586,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 			turn->out.raise_error = edata;
 		return ROM_OUTCOME_AGAIN;
 	}
-	return judge_failure(turn, call, event, &a, activity, edata, &cost);
+	return judge_failure(turn, call, event, &a, activity, edata, rom_limit_fired(), &cost);
 }
 
 /* activity_inlineable: known, in the database, transactional, and no lock or slot that others wait for is held during the rest of the evaluation. */

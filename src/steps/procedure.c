@@ -306,6 +306,10 @@ rom_procedure_run(RomProcedure *p, Oid owner, bool in_session, MemoryContext cxt
 		run_in_worker(p, owner, outcome, cxt);
 	rom_context_activity = outer;
 	rom_context_set(NULL);
+	/* its limit is no other code's */
+	outcome->limit = rom_limit_fired();
+	outcome->outside = outcome->failed && rom_limit_is_outside(outcome->error);
+	rom_limit_reset();
 	rom_throttle_release();
 	rom_cost_end(&run.begun, &outcome->cost);
 	outcome->measured = true;

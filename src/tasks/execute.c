@@ -398,7 +398,7 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
 		if (injected->measured)
 			task->cost = &injected->cost;
 		if (injected->failed)
-			record_failure(run, &a, owner, rom_limit_fired());
+			record_failure(run, &a, owner, injected->limit);
 		else
 			record_success(run, &a, owner);
 		return true;
@@ -483,7 +483,11 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 
 	for (int i = 0; i < n; i++)
 		if (rom_task_id(&ids[i]))
-			mine[nmine++] = ids[i];
+		{
+			/* one that another process keeps is not locked, either */
+			if (!rom_slot_kept(&ids[i]))
+				mine[nmine++] = ids[i];
+		}
 		else
 			others[nothers++] = ids[i];
 	if (nmine == 0)

@@ -147,6 +147,8 @@ rom_limit_torn(void)
 bool
 rom_limit_is_outside(const ErrorData *edata)
 {
+	if (rom_slot_cancelled())
+		return false;			/* the instance's cancel */
 	return rom_slot_interrupted() ||
 		(edata != NULL && edata->sqlerrcode == ERRCODE_QUERY_CANCELED &&
 		 fired == ROM_LIMIT_NONE && edata->funcname != NULL &&

@@ -21,6 +21,7 @@
 #include "instances/inbox.h"
 #include "instances/instance.h"
 #include "turn/cost.h"
+#include "turn/limit.h"
 
 typedef struct RomTurn RomTurn;
 typedef struct RomCall RomCall;
@@ -171,6 +172,9 @@ typedef struct RomInjected
 	bool		failed;
 	Jsonb	   *result;			/* when not failed */
 	ErrorData  *error;			/* when failed */
+	RomLimitKind limit;			/* that ended it */
+	bool		outside;		/* it was interrupted from outside, in a
+								 * session that drains */
 	TimestampTz started;
 	bool		measured;		/* cost is known */
 	RomCost		cost;

@@ -62,6 +62,13 @@ move_roster(int64 step, TimestampTz now)
 			earlier(&database->stats[sweep].last_run, step);
 		}
 	}
+	for (int i = 0; i < roster->nworkers; i++)
+	{
+		earlier(&roster->workers[i].started_at, step);
+		earlier(&roster->workers[i].serves_since, step);
+		earlier(&roster->workers[i].since, step);
+		earlier(&roster->workers[i].slow_since, step);
+	}
 	roster->told |= ROM_TELL_DATABASE;
 	SpinLockRelease(&roster->mutex);
 }

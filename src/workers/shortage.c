@@ -161,6 +161,7 @@ rom_shortage_end(TimestampTz now)
 		else
 		{
 			database->short_logged = now;
+			next = Min(next, now + LOG_AGAIN);
 			reports[nreports].waiting = waiting[w];
 			reports[nreports++].now = now;
 		}

@@ -1,6 +1,6 @@
 # A cancel from outside while drain runs an activity, of whatever kind: the call fails with it, at once, and does not go on with other work. No
-# attempt is charged, neither there nor to a task that an executor runs. It would catch a drain that takes the cancel for an error of
-# the activity's and runs on, and a step that fails because an operator has cancelled a process.
+# attempt is charged, neither there nor to a task that an executor runs. The cancel of an instance is none of the session's, and a time limit is its own step's.
+# It would catch a drain that takes the cancel for an error of the activity's and runs on, and a step that fails because an operator has cancelled a process.
 use strict;
 use warnings;
 use FindBin;
@@ -51,9 +51,61 @@ for my $workflow (qw(calls maps canvases aparts handler))
 	sql('TRUNCATE go');
 }
 
+# cancel_workflow() ends the instance whose step runs, not the drain of another session
+sql(q{CREATE FUNCTION unwanted(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('once', i); END $$});
+my $id = sql("SELECT romancy.start_workflow('unwanted', '1')");
+my $drain = $node->background_psql('postgres', on_error_stop => 0);
+my $pid = $drain->query_safe('SELECT pg_backend_pid()');
+$drain->query_until(qr/begun/, "\\echo begun\nCALL romancy.drain();\n\\echo it has ended\n");
+poll_until($node, "SELECT state = 'active' AND wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $pid", 'a step runs in drain');
+my $other = sql("SELECT romancy.start_workflow('handler', '2')");
+sql("SELECT romancy.cancel_workflow('$id')");
+poll_until($node, "SELECT status = 'cancelled' FROM romancy.instances WHERE instance_id = '$id'", 'its instance is cancelled');
+sql('INSERT INTO go VALUES (1)');
+$drain->query_until(qr/it has ended/, '');
+is($drain->{stderr}, '', 'drain is not');
+is(sql("SELECT status FROM romancy.instances WHERE instance_id = '$other'"), 'completed', 'it has gone on');
+$drain->quit;
+sql('TRUNCATE go');
+
+# The time limit of a step that is not transactional is no other step's: neither in drain nor in an executor
+sql(q{
+	CREATE FUNCTION naps(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep((i #>> '{}')::float); RETURN i; END $$;
+	SELECT romancy.define_activity('brief', 'naps', transactional => false, start_to_close_timeout => '1 s', retry => '{"max_attempts": 1}');
+	SELECT romancy.define_activity('long', 'naps', retry => '{"max_attempts": 1}');
+	CREATE FUNCTION brief_then_long(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.activity('brief', '0.01');
+		RETURN romancy.activity('long', '1.5');
+	END $$;
+	CREATE FUNCTION spawns(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.await(romancy.spawn('brief', '0.01'));
+		RETURN romancy.await(romancy.spawn('long', '1.5'));
+	END $$;
+	CREATE FUNCTION exceeds(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		BEGIN PERFORM romancy.activity('brief', '30'); EXCEPTION WHEN SQLSTATE 'RM006' THEN NULL; END;
+		RETURN romancy.activity('long', '0.5');
+	END $$;
+});
+sub limits
+{
+	my ($how) = @_;
+	for my $workflow (qw(brief_then_long spawns exceeds))
+	{
+		$id = sql("SELECT romancy.start_workflow('$workflow')");
+		sql('CALL romancy.drain()') if $how eq 'drain';
+		poll_until($node, "SELECT status IN ('completed', 'failed', 'paused') FROM romancy.instances WHERE instance_id = '$id'", "$how, $workflow: it ends");
+		is(sql("SELECT status || coalesce(error ->> 'message', '') FROM romancy.instances WHERE instance_id = '$id'"), 'completed', "$how, $workflow: well");
+	}
+}
+limits('drain');
+
 # tasks that an executor runs
 sql(q{ALTER SYSTEM SET romancy.enabled = on});
 $node->reload;
+limits('executor');
 for my $workflow (qw(calls maps canvases))
 {
 	sql("SELECT count(*) FROM romancy.start_workflows('$workflow', ARRAY['1']::jsonb[])");
