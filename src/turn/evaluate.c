@@ -28,13 +28,16 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "base/clock.h"
+#include "base/compat.h"
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
@@ -208,6 +211,19 @@ judge(RomTurn *turn, ErrorData *edata)
 	return edata ? ROM_EVAL_ERROR : ROM_EVAL_RETURNED;
 }
 
+/*
+ * lacks_usage: was the right to use romancy taken from the instance's owner? Then its handler's error is none of the
+ * program's: the instance waits, paused, for the right.
+ */
+static bool
+lacks_usage(const RomTurn *turn)
+{
+	Oid			schema = get_namespace_oid("romancy", true);
+
+	return OidIsValid(schema) &&
+		rom_namespace_aclcheck(schema, turn->owner, ACL_USAGE) != ACLCHECK_OK;
+}
+
 /* begin forgets what belongs to the evaluation before. handler: the handler runs, and not only its steps (ahead.h). */
 static void
 begin(RomTurn *turn, bool inlined, bool handler)
@@ -323,10 +339,15 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		/* torn out, the handler's own subtransactions are still there */
 		while (GetCurrentTransactionNestLevel() >= turn->eval.nest)
 			RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(turn->cxt);
+		if (result == ROM_EVAL_ERROR && copy->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && lacks_usage(turn))
+		{
+			turn->out.pause_error = rom_error_to_jsonb(copy);
+			result = ROM_EVAL_PAUSE;
+		}
 		if (result == ROM_EVAL_ERROR && turn->replay.cursor < turn->replay.program.count)
 		{
 			/* before, it went on from here */
-			MemoryContextSwitchTo(turn->cxt);
 			rom_call_mismatch(turn, psprintf("its end with an error (%s: %s)",
 											 unpack_sql_state(copy->sqlerrcode), copy->message),
 							  rom_replay_peek(turn), "an error", "");

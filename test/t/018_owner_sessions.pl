@@ -203,6 +203,18 @@ $node->safe_psql('theirs', qq{
 poll_until($node, q{BEGIN; SET LOCAL ROLE postgres; SET LOCAL statement_timeout = 0; SET LOCAL search_path = pg_catalog; SELECT output FROM romancy.instances; COMMIT}, 'in a database whose owner has set what stops sessions', expected => '"tenant"', dbname => 'theirs');
 is($node->safe_psql('theirs', q{BEGIN; SET LOCAL ROLE postgres; SET LOCAL search_path = pg_catalog; SELECT count(*) FROM trap.sprung WHERE who <> 'tenant'; COMMIT}), 0, 'and none but the tenant called what stands in the way');
 
+# The right to use romancy is taken from an owner while an instance waits: it is paused, not failed, and goes on with the right
+delete $ENV{PGOPTIONS};
+sql(q{CREATE ROLE revoked LOGIN; SELECT romancy.grant_usage('revoked'); GRANT USAGE ON SCHEMA o TO revoked});
+sql(q{CREATE FUNCTION o.naps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.sleep('2 s'); RETURN romancy.activity('o.act', $1); END $$});
+my $waits = start_as('revoked', 'naps');
+poll_until($node, "SELECT status = 'waiting_for_timer' FROM romancy.instances WHERE instance_id = '$waits'", 'an instance waits');
+sql("SELECT romancy.revoke_usage('revoked')");
+poll_until($node, "SELECT status IN ('paused', 'failed') FROM romancy.instances WHERE instance_id = '$waits'", 'it wakes without the right');
+is(sql("SELECT status, error ->> 'sqlstate' FROM romancy.instances WHERE instance_id = '$waits'"), 'paused|42501', 'and is paused');
+sql("SELECT romancy.grant_usage('revoked'), romancy.resume_workflow('$waits')");
+poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$waits'", 'with the right it goes on', expected => 'completed');
+
 unlike(slurp_file($node->logfile), qr/TRAP:|was terminated by signal/, 'no process died');
 $node->stop('fast');
 done_testing();
