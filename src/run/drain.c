@@ -308,7 +308,8 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		turns += run->nsaved;
 		d->held += run->nheld;
 		if (interrupt != NULL)
-			break;				/* recorded; a step that was announced runs later */
+			break;				/* recorded; a step that was announced runs
+								 * later */
 		if (run->procedure != NULL && run->nsaved > 0)
 		{
 			injected = rom_procedure_run(run->procedure, d->owner, true, d->cxt);
