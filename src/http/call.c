@@ -105,6 +105,8 @@ make_input(FunctionCallInfo fcinfo)
 		wrong(psprintf("The URL cannot be sent: %s.", why));
 	if (headers != NULL)
 		check_headers(headers);
+	if (!PG_ARGISNULL(2) && strcmp(rom_spec_method(method), "HEAD") == 0)
+		wrong("A HEAD request has no body.");
 	rom_jb_begin(&jb);
 	rom_jb_text(&jb, "method", rom_spec_method(method));
 	rom_jb_text(&jb, "url", rom_url_text(&url));
@@ -112,9 +114,9 @@ make_input(FunctionCallInfo fcinfo)
 	rom_jb_json(&jb, "headers", headers);
 	if (timeout != NULL)
 	{
-		if (!rom_arg_interval_usec(timeout, &us) || us > ROM_HTTP_TIMEOUT_MAX * INT64CONST(1000))
-			wrong("Argument \"timeout\" is longer than an hour.");
-		rom_jb_int(&jb, "timeout_ms", Max(us / 1000, 1));
+		if (!rom_arg_interval_usec(timeout, &us) || us < 1000 || us > ROM_HTTP_TIMEOUT_MAX * INT64CONST(1000))
+			wrong("Argument \"timeout\" is not an interval from a millisecond to an hour.");
+		rom_jb_int(&jb, "timeout_ms", us / 1000);
 	}
 	return rom_jb_end(&jb);
 }

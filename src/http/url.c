@@ -10,7 +10,9 @@
  */
 #include "postgres.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
+#include <netinet/in.h>
 
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
@@ -55,12 +57,14 @@ check_host(const char *at, const char *end, bool pattern, const char **why)
 		return false;
 	if (*at == '[')
 	{
-		if (end - at < 4 || end[-1] != ']')
+		char		address[INET6_ADDRSTRLEN + 1];
+		struct in6_addr parsed;
+
+		if (end[-1] != ']' || end - at - 2 >= sizeof(address))
 			return false;
-		for (at++; at < end - 1; at++)
-			if (!isxdigit((unsigned char) *at) && *at != ':' && *at != '.')
-				return false;
-		return true;
+		memcpy(address, at + 1, end - at - 2);
+		address[end - at - 2] = '\0';
+		return inet_pton(AF_INET6, address, &parsed) == 1;
 	}
 	if (pattern && *at == '*')
 	{

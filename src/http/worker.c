@@ -6,7 +6,7 @@
  * It waits for its latch and for the transport's descriptor together, and holds nothing meanwhile: no transaction, no snapshot, no
  * lock. It runs no code of users and is no owner's session; what a request may reach is decided for the task's owner.
  *
- * It leaves by itself (exit code 0) when nothing was under way for romancy.worker_idle_timeout, or when it is asked to. Any role that may signal it can
+ * It leaves by itself (exit code 0) when it had nothing to do, and nothing to wait for, for romancy.worker_idle_timeout, or when it is asked to. Any role that may signal it can
  * end it; another one is started, and tries again what was under way: its leases end with the process. ERROR: a unit's is logged, and the
  * unit tried again later. DROP DATABASE: workers/utility.c asks it to leave, which it does at once. DROP EXTENSION: waits
  * for the transaction; the next finds it gone.
@@ -83,30 +83,51 @@ typedef struct Duty
 	bool		cancel;
 	bool		inherit;
 	bool		events;			/* there are some to send */
-	TimestampTz claim_at;		/* even if not told before */
+	TimestampTz claim_at;		/* though there is no news */
 	TimestampTz events_at;
 	TimestampTz record_at;
 	TimestampTz settle_at;		/* outcomes of events */
 	TimestampTz not_before;		/* after a unit that failed */
 } Duty;
 
-/* may_leave: is there nothing to do for so long that it is worth while? Events that wait are left to the sweep, which asks for a worker then. */
+/*
+ * owes says whether there is anything that this worker has taken over and not done yet. (What was to be cancelled is under way.) Requests that
+ * limits hold back are known by claim_at or by those under way, so changes of limits need no worker that is not there.
+ */
+static bool
+owes(const Duty *duty)
+{
+	return under_way() > 0 || duty->claim || duty->events || duty->inherit || duty->claim_at != DT_NOEND;
+}
+
+/* leave_events leaves events that wait to the sweep, which asks for a worker when their time has come. */
+static void
+leave_events(const Duty *duty)
+{
+	if (duty->events_at != DT_NOEND)
+		rom_roster_sweep(MyDatabaseId, rom_outbox_sweep(), duty->events_at);
+}
+
+/* may_leave: is there nothing to do for so long that it is worth while? */
 static bool
 may_leave(const Duty *duty, TimestampTz idle_since)
 {
 	int64		idle_us = (int64) rom_guc_worker_idle_timeout * 1000;
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (under_way() > 0 || idle_us <= 0 || idle_since + idle_us > now || duty->events_at <= now + idle_us)
+	if (owes(duty) || idle_us <= 0 || idle_since + idle_us > now || duty->events_at <= now + idle_us)
 		return false;
-	if (duty->events_at != DT_NOEND)
-		rom_roster_sweep(MyDatabaseId, rom_outbox_sweep(), duty->events_at);
+	leave_events(duty);
 	return true;
 }
 
-/* leave leaves, unless there is news and it was not asked to leave. Requests under way are for the next worker, which is asked for. */
+/*
+ * leave leaves, unless there is news and it was not asked to leave. News and the state change under one lock: news before
+ * it is seen here, and news after it finds no worker, so that the launcher starts one. The next worker is asked for where this one owes
+ * something.
+ */
 static void
-leave(bool sent_away)
+leave(bool owing, bool sent_away)
 {
 	RomRoster  *roster = rom_roster_get();
 	RomDatabase *database;
@@ -114,7 +135,7 @@ leave(bool sent_away)
 
 	SpinLockAcquire(&roster->mutex);
 	database = rom_roster_database_locked(roster, MyDatabaseId, false);
-	if (database != NULL && under_way() > 0)
+	if (database != NULL && owing)
 		database->http |= ROM_HTTP_CLAIM | ROM_HTTP_EVENTS;
 	if (!sent_away)
 		go = database == NULL || database->http == 0;
@@ -270,7 +291,7 @@ next_time(const Duty *duty, TimestampTz idle_since)
 
 	if (now)
 		next = duty->not_before != 0 ? Min(next, duty->not_before) : DT_NOBEGIN;
-	if (under_way() == 0 && rom_guc_worker_idle_timeout > 0)
+	if (!owes(duty) && rom_guc_worker_idle_timeout > 0)
 		next = Min(next, idle_since + (int64) rom_guc_worker_idle_timeout * 1000);
 	return next;
 }
@@ -287,7 +308,7 @@ rom_http_worker_main(Datum arg)
 	cycle = AllocSetContextCreate(TopMemoryContext, "romancy HTTP cycle", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(cycle);
 	if (!rom_bgw_check_database())
-		leave(true);
+		leave(false, true);
 	open_transport();
 	idle_since = GetCurrentTimestamp();
 
@@ -298,23 +319,26 @@ rom_http_worker_main(Datum arg)
 
 		rom_bgw_poll();
 		if (rom_bgw_asked_to_leave())
-			leave(true);
+		{
+			leave_events(&duty);
+			leave(owes(&duty), true);
+		}
 		news = take_news();
 		duty.claim |= (news & (ROM_HTTP_CLAIM | ROM_HTTP_LIMITS)) != 0;
 		duty.cancel |= (news & ROM_HTTP_CANCEL) != 0;
 		duty.events |= (news & ROM_HTTP_EVENTS) != 0;
 		if (news != 0 && !rom_bgw_check_database())
-			leave(true);
+			leave(under_way() > 0, true);
 		if (news != 0 || under_way() > 0)
 			rom_bgw_set_state(ROM_WORKER_RUNNING);
 		work(&duty);
 		MemoryContextReset(cycle);
 
-		if (under_way() > 0)
+		if (owes(&duty))
 			idle_since = GetCurrentTimestamp();
 		next = next_time(&duty, idle_since);
 		if (may_leave(&duty, idle_since))
-			leave(false);
+			leave(false, false);
 		if (under_way() == 0 && next > GetCurrentTimestamp())
 			rom_bgw_set_state(ROM_WORKER_IDLE);
 		if (next > GetCurrentTimestamp())

@@ -203,6 +203,23 @@ rom_notify_queue_internal(const char *queue)
 	return queue[0] != '\0' && queue[0] != '@' && rom_notify_queue_name(queue, &namespace)[0] == '@';
 }
 
+/* The news of this transaction for the HTTP worker; freed with the transaction. */
+typedef struct HttpMemo
+{
+	MemoryContextCallback gone;
+	SubTransactionId noted_in;	/* the (sub)transaction that has noted it */
+	uint32		what;
+} HttpMemo;
+
+static HttpMemo *http_memo = NULL;
+
+/* http_memo_gone is called when the transaction's memory goes. */
+static void
+http_memo_gone(void *arg)
+{
+	http_memo = NULL;
+}
+
 /* tell_http is for the commit hook. */
 static void
 tell_http(const void *arg)
@@ -213,7 +230,20 @@ tell_http(const void *arg)
 void
 rom_notify_http(uint32 what)
 {
+	SubTransactionId now = GetCurrentSubTransactionId();
+
+	/* a note for all tasks of a map */
+	if (http_memo == NULL)
+	{
+		http_memo = MemoryContextAllocZero(TopTransactionContext, sizeof(HttpMemo));
+		http_memo->gone.func = http_memo_gone;
+		MemoryContextRegisterResetCallback(TopTransactionContext, &http_memo->gone);
+	}
+	if (http_memo->noted_in == now && (what & ~http_memo->what) == 0)
+		return;
 	rom_wake_call(tell_http, &what, sizeof(what));
+	http_memo->what = http_memo->noted_in == now ? http_memo->what | what : what;
+	http_memo->noted_in = now;
 }
 
 void

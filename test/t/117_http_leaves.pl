@@ -1,0 +1,45 @@
+# The HTTP worker leaves when it is idle, and only then: not while a request waits for a rate limit. No sweep helps: their intervals are an hour. It
+# would catch a worker that forgets what it is to do when it leaves, and calls of http() that are taken and cannot be sent.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyHttp;
+use RomancyTest;
+use Test::More;
+
+has_http() or plan skip_all => 'this build has no libcurl';
+
+my $node = romancy_node('httpleave', 'romancy.worker_idle_timeout' => '200ms', 'max_connections' => 30, 'autovacuum' => 'off',
+	map({ ("romancy.${_}_interval" => '1h') } qw(resumption lock_cleanup activity_timeout timer)));
+my $http = RomancyHttp->new($node);
+my $url = $http->url;
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+sub failed { return ($node->psql('postgres', $_[0]))[2] }
+
+sql(qq{
+	CREATE FUNCTION once(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS \$\$ BEGIN RETURN romancy.activity('it', i); END \$\$;
+	CREATE FUNCTION adhoc(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS \$\$ BEGIN RETURN romancy.http(i->>'method', i->>'url', i->'body', timeout => (i->>'timeout')::interval); END \$\$;
+	SELECT romancy.define_workflow(f, f || '(jsonb)') FROM unnest(ARRAY['once', 'adhoc']) f;
+	SELECT romancy.allow_http('postgres', 'http://*:*/*', private => true);
+});
+my $gone = q{SELECT count(*) = 0 FROM romancy.workers WHERE kind = 'http'};
+
+# a rate limit that is longer than the worker is idle
+my $it = qq{SELECT romancy.define_activity('it', http => '{"url": "$url/echo"}', retry => '{"max_attempts": 1}', rate_limit};
+sql("$it => '1/s')");
+my @ids = split /\n/, sql(q{SELECT romancy.start_workflow('once', to_jsonb(n)) FROM generate_series(1, 3) n});
+sql("CALL romancy.await_result('$_', '60s')") for @ids;
+is(sql(q{SELECT count(*) FROM romancy.instances WHERE status = 'completed'}), 3, 'requests that wait for a rate limit are sent');
+poll_until($node, $gone, 'then the worker leaves');
+
+# what one call may not have
+like(failed(qq{CALL romancy.run_workflow('adhoc', '{"method": "GET", "url": "$url/echo", "timeout": "900 us"}')}), qr/"timeout" is not an interval from a millisecond to an hour/, 'a timeout below a millisecond');
+like(failed(qq{CALL romancy.run_workflow('adhoc', '{"method": "head", "url": "$url/echo", "body": 1}')}), qr/A HEAD request has no body/, 'a body of HEAD');
+like(failed(qq{CALL romancy.run_workflow('adhoc', '{"method": "GET", "url": "http://$_/"}')}), qr/its host is not a name or an address/, "no host: $_") for '[....]', '[::1', '[:::]', '[1.2.3.4]', '[12345::]', '[::1%25lo]';
+poll_until($node, $gone, 'the worker leaves when it is idle');
+$http->stop;
+$node->stop;
+done_testing();
