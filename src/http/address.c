@@ -114,7 +114,9 @@ rom_address_may_connect(const struct sockaddr *address, int private)
 {
 	RomAddressKind kind = rom_address_kind(address);
 
-	return kind == ROM_ADDRESS_PUBLIC || (private && kind == ROM_ADDRESS_PRIVATE);
+	if (kind == ROM_ADDRESS_NEVER)
+		return -1;
+	return kind == ROM_ADDRESS_PUBLIC || private;
 }
 
 PG_FUNCTION_INFO_V1(romancy_http_address);

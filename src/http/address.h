@@ -21,7 +21,7 @@ typedef enum RomAddressKind
 /* The kind of an address. IPv4 addresses within IPv6 ones (mapped, compatible, 6to4, NAT64) count as what they are. Allocates nothing. */
 extern RomAddressKind rom_address_kind(const struct sockaddr *address);
 
-/* May a connection be made to it? For the transport. */
+/* May a connection be made to it? 1: yes; 0: only where private addresses may be reached; -1: never. For the transport. */
 extern int	rom_address_may_connect(const struct sockaddr *address, int private);
 
 #endif							/* ROM_ADDRESS_H */

@@ -250,43 +250,61 @@ body_document(const RomTransportAnswer *answer, Bytes bytes, RomHttpResult as, L
 	return string != NULL ? rom_jb_string_document(string) : binary(answer, bytes, secrets);
 }
 
+/* compare_headers orders headers by name, those of one name as they came: they are elements of one array. */
+static int
+compare_headers(const void *a, const void *b)
+{
+	const RomTransportHeader *x = *(const RomTransportHeader *const *) a;
+	const RomTransportHeader *y = *(const RomTransportHeader *const *) b;
+	int			order = strcmp(x->name, y->name);
+
+	return order != 0 ? order : x < y ? -1 : x > y;
+}
+
+/* push_string adds a string to a document that is made. */
+static void
+push_string(JsonbParseState **state, JsonbIteratorToken token, char *string)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.val = string;
+	v.val.string.len = strlen(string);
+	pushJsonbValue(state, token, &v);
+}
+
 /* header_document is the answer's headers as an object; those of one name are put together, as the protocol has it. */
 static Jsonb *
 header_document(const RomTransportAnswer *answer, List *secrets)
 {
+	const RomTransportHeader **sorted = palloc_array(const RomTransportHeader *, answer->nheaders + 1);
 	JsonbParseState *state = NULL;
-	JsonbValue	v;
+	int			next;
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < answer->nheaders; i++)
+		sorted[i] = &answer->headers[i];
+	qsort(sorted, answer->nheaders, sizeof(RomTransportHeader *), compare_headers);
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < answer->nheaders; i = next)
 	{
 		StringInfoData all;
 		Bytes		bytes;
-		char	   *string;
-		bool		before = false;
+		char	   *name;
+		char	   *value;
 
-		for (int j = 0; j < i; j++)
-			before |= strcmp(answer->headers[i].name, answer->headers[j].name) == 0;
-		if (before)
-			continue;
 		initStringInfo(&all);
-		for (int j = i; j < answer->nheaders; j++)
-			if (strcmp(answer->headers[i].name, answer->headers[j].name) == 0)
-				appendStringInfo(&all, "%s%s", all.len > 0 ? ", " : "", answer->headers[j].value);
+		for (next = i; next < answer->nheaders && strcmp(sorted[i]->name, sorted[next]->name) == 0; next++)
+			appendStringInfo(&all, "%s%s", all.len > 0 ? ", " : "", sorted[next]->value);
 		bytes.data = all.data;
 		bytes.length = all.len;
-		string = to_text(without_secrets(bytes, secrets));
-		bytes.data = answer->headers[i].name;
+		value = to_text(without_secrets(bytes, secrets));
+		bytes.data = sorted[i]->name;
 		bytes.length = strlen(bytes.data);
-		v.type = jbvString;
-		v.val.string.val = to_text(bytes);
-		if (string == NULL || v.val.string.val == NULL)
+		name = to_text(bytes);
+		if (name == NULL || value == NULL)
 			continue;
-		v.val.string.len = strlen(v.val.string.val);
-		pushJsonbValue(&state, WJB_KEY, &v);
-		v.val.string.val = string;
-		v.val.string.len = strlen(string);
-		pushJsonbValue(&state, WJB_VALUE, &v);
+		push_string(&state, WJB_KEY, name);
+		push_string(&state, WJB_VALUE, value);
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
@@ -315,13 +333,20 @@ not_answered(const RomTransportAnswer *answer, const char *label, RomHttpOutcome
 				 "Loopback, private, link-local and reserved addresses may be reached where romancy.allow_http() says private => true.",
 				 false);
 			break;
+		case ROM_TRANSPORT_NEVER:
+			fail(outcome, ERRCODE_INSUFFICIENT_PRIVILEGE,
+				 psprintf("%s: its host has an address that HTTP requests may never go to", label),
+				 "Multicast and broadcast addresses cannot be allowed.", false);
+			break;
 		case ROM_TRANSPORT_BODY_LIMIT:
 			fail(outcome, ERRCODE_ROM_LIMIT,
 				 psprintf("%s: the answer has more than %d bytes", label, rom_guc_http_max_response),
 				 "The limit is romancy.http_max_response, for the body when it is decompressed.", false);
 			break;
 		case ROM_TRANSPORT_HEADER_LIMIT:
-			fail(outcome, ERRCODE_ROM_LIMIT, psprintf("%s: the answer's headers are longer than 64 kB", label), NULL, false);
+			fail(outcome, ERRCODE_ROM_LIMIT,
+				 psprintf("%s: the answer has more than %d headers, or they are longer than %d kB", label, ROM_ANSWER_HEADERS_MAX, ROM_ANSWER_HEADER_BYTES_MAX / 1024),
+				 NULL, false);
 			break;
 		default:
 			fail(outcome, ERRCODE_ROM_EXHAUSTED, psprintf("%s: %s", label, answer->message), NULL, true);

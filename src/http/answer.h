@@ -15,6 +15,10 @@
 #include "http/transport.h"
 #include "tasks/task.h"
 
+/* Headers of an answer, and their bytes, beyond which it is refused. */
+#define ROM_ANSWER_HEADERS_MAX 1000
+#define ROM_ANSWER_HEADER_BYTES_MAX (64 * 1024)
+
 typedef struct RomHttpOutcome
 {
 	Jsonb	   *result;			/* NULL: it failed */

@@ -463,6 +463,7 @@ judge(const Delivery *d, Outcome *o)
 			o->error = psprintf("%s: no answer within the time limit", d->parcel.label);
 			break;
 		case ROM_TRANSPORT_FORBIDDEN:
+		case ROM_TRANSPORT_NEVER:
 			/* nothing was sent: it is the destination that needs a rule */
 			o->how = ROM_SETTLED_RELEASED;
 			o->received = ROM_RECEIVED_LATER;
@@ -470,7 +471,7 @@ judge(const Delivery *d, Outcome *o)
 			o->error = psprintf("%s: its host has an address that HTTP requests may not go to", d->parcel.label);
 			break;
 		case ROM_TRANSPORT_HEADER_LIMIT:
-			o->error = psprintf("%s: the answer's headers are longer than 64 kB", d->parcel.label);
+			o->error = psprintf("%s: the answer has more than %d headers, or they are longer than %d kB", d->parcel.label, ROM_ANSWER_HEADERS_MAX, ROM_ANSWER_HEADER_BYTES_MAX / 1024);
 			break;
 		default:
 			o->error = psprintf("%s: %s", d->parcel.label, answer->message);

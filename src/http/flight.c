@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -41,6 +42,10 @@
 #define CLAIM_MAX 256
 #define RECORD_MAX 256
 
+/* Tasks that are read at a time, and bytes of bodies after which a claim ends: more are claimed when these are sent. */
+#define CLAIM_CHUNK 32
+#define CLAIM_BYTES (16 * 1024 * 1024)
+
 /* Queues of namespaces that one claim looks at. */
 #define QUEUES_MAX 1000
 
@@ -62,6 +67,7 @@ typedef struct Flight
 	RomFlightTag tag;			/* first */
 	dlist_node	node;
 	MemoryContext cxt;			/* holds it */
+	MemoryContext cargo;		/* and what is needed until it is sent */
 	RomToken	token;
 	RomHttpRequest request;
 	void	   *handle;			/* while it is under way */
@@ -133,6 +139,7 @@ discard(Flight *f)
 typedef struct Claim
 {
 	dlist_head	fresh;			/* flights that were made */
+	size_t		bytes;			/* of their bodies */
 	bool		more;
 	TimestampTz retry_at;
 } Claim;
@@ -163,19 +170,65 @@ find_queues(char **names)
 	return (int) rows;
 }
 
-/* make makes the request of a task; an error that is raised is the task's, not the claim's, unless it is one that passes. */
+/* keep copies what lasts of a request that was made in the current context: to the flight, or to its cargo. */
+static void
+keep(Flight *f, const RomHttpRequest *made, const Jsonb *error)
+{
+	RomTransportRequest *send = &f->request.send;
+	const char **headers;
+	int			n = 0;
+	ListCell   *lc;
+
+	MemoryContextSwitchTo(f->cxt);
+	if (error != NULL)
+	{
+		f->request.label = "";
+		f->error = (Jsonb *) datumCopy(PointerGetDatum(error), false, -1);
+		return;
+	}
+	f->request = *made;
+	f->request.label = pstrdup(made->label);
+	f->request.expect = pstrdup(made->expect);
+	f->request.secrets = NIL;
+	foreach(lc, made->secrets)
+	{
+		f->request.secrets = lappend(f->request.secrets, pstrdup(lfirst(lc)));
+	}
+	f->cargo = AllocSetContextCreate(f->cxt, "romancy HTTP request's body", ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(f->cargo);
+	send->method = pstrdup(send->method);
+	send->url = pstrdup(send->url);
+	while (send->headers[n] != NULL)
+		n++;
+	headers = palloc_array(const char *, n + 1);
+	for (int i = 0; i < n; i++)
+		headers[i] = pstrdup(send->headers[i]);
+	headers[n] = NULL;
+	send->headers = headers;
+	if (send->body_length > 0)
+		send->body = memcpy(palloc(send->body_length), send->body, send->body_length);
+}
+
+/*
+ * make makes the request of a task; an error that is raised is the task's, not the claim's, unless it is one that passes. The memory of the making, some
+ * times the body, is freed at once.
+ */
 static void
 make(Flight *f, const RomTask *task)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext making = AllocSetContextCreate(old, "romancy HTTP request's making", ALLOCSET_DEFAULT_SIZES);
+	RomHttpRequest made = {0};
+	Jsonb	   *error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
-		MemoryContextSwitchTo(f->cxt);
-		if (!rom_request_make(task, &f->request, &f->error))
-			f->request.label = "";
+		MemoryContextSwitchTo(making);
+		if (rom_request_make(task, &made, &error))
+			error = NULL;
+		keep(f, &made, error);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -193,6 +246,7 @@ make(Flight *f, const RomTask *task)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
+	MemoryContextDelete(making);
 }
 
 /* board makes a flight of a claimed task. */
@@ -208,6 +262,31 @@ board(Claim *claim, const RomClaimed *claimed)
 	rom_token_read(claimed->token, &f->token);
 	f->token.nowait = true;		/* others' outcomes do not wait for it */
 	make(f, claimed->task);
+	claim->bytes += f->request.send.body_length;
+}
+
+/* claim_chunk claims up to max tasks of a queue, and makes their requests; how many. */
+static int
+claim_chunk(Claim *claim, char *queue, int max)
+{
+	MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "romancy HTTP claim", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(chunk);
+	RomClaimed *claimed = palloc_array(RomClaimed, max);
+	RomClaim	from = {0};
+	int			got;
+
+	from.queue = queue;
+	from.worker_id = "romancy http";
+	from.max = max;
+	from.lease_us = LEASE_US;
+	got = rom_queue_claim(&from, claimed);
+	for (int i = 0; i < got; i++)
+		board(claim, &claimed[i]);
+	claim->more |= got == max;
+	claim->retry_at = Min(claim->retry_at, from.retry_at);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(chunk);
+	return got;
 }
 
 /* claim_unit claims from each queue its share of the room. */
@@ -217,7 +296,6 @@ claim_unit(void *arg)
 	static int	turn = 0;		/* queues take turns */
 	Claim	   *claim = arg;
 	char	  **queues = palloc_array(char *, QUEUES_MAX);
-	RomClaimed *claimed = palloc_array(RomClaimed, CLAIM_MAX);
 	int			room = Min(rom_flight_room(), CLAIM_MAX);
 	int			n = room > 0 ? find_queues(queues) : 0;
 	int			share = n > 0 ? Max(room / n, 1) : 0;
@@ -225,20 +303,23 @@ claim_unit(void *arg)
 
 	for (int i = 0; i < n && room > 0; i++)
 	{
-		RomClaim	from = {0};
+		int			left = Min(share, room);
+		int			want;
 		int			got;
 
-		from.queue = queues[(turn + i) % n];
-		from.worker_id = "romancy http";
-		from.max = Min(share, room);
-		from.lease_us = LEASE_US;
-		got = rom_queue_claim(&from, claimed);
-		for (int j = 0; j < got; j++)
-			board(claim, &claimed[j]);
-		room -= got;
-		any |= got > 0;
-		claim->more |= got == from.max;
-		claim->retry_at = Min(claim->retry_at, from.retry_at);
+		do
+		{
+			if (claim->bytes > CLAIM_BYTES)
+			{
+				claim->more = true;
+				break;
+			}
+			want = Min(left, CLAIM_CHUNK);
+			got = claim_chunk(claim, queues[(turn + i) % n], want);
+			left -= got;
+			room -= got;
+			any |= got > 0;
+		} while (got == want && left > 0);
 	}
 	turn = n > 0 ? (turn + 1) % n : 0;
 	if (any)
@@ -276,6 +357,8 @@ take_off(Flight *f)
 		f->tag.land = land;
 		f->request.send.tag = f;
 		f->handle = transport->send(&f->request.send);
+		MemoryContextDelete(f->cargo);
+		memset(&f->request.send, 0, sizeof(f->request.send));
 		if (f->handle == NULL)
 		{
 			MemoryContext old = MemoryContextSwitchTo(f->cxt);
@@ -502,10 +585,12 @@ rom_flight_collect(void)
 		((RomFlightTag *) answer->tag)->land(answer);
 }
 
-/* record_one records an outcome. */
+/* record_one records an outcome. Its memory, some times the answer's body, is freed at once. */
 static void
 record_one(Flight *f)
 {
+	MemoryContext judging = AllocSetContextCreate(CurrentMemoryContext, "romancy HTTP answer", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(judging);
 	RomHttpOutcome outcome = {.error = f->error,.retry = f->again ? ROM_TASK_RETRY_POLICY : ROM_TASK_RETRY_NEVER};
 
 	if (f->error == NULL)
@@ -515,6 +600,8 @@ record_one(Flight *f)
 	else
 		(void) rom_lease_fail(&f->token, GetUserId(), outcome.error, outcome.retry,
 							  outcome.not_before != 0 ? &outcome.not_before : NULL, true);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(judging);
 }
 
 static void

@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 
 /* Counts changes of this interface: the library and the worker must be of one build. */
-#define ROM_TRANSPORT_VERSION 1
+#define ROM_TRANSPORT_VERSION 2
 
 /* The file, beside romancy's own, and the function in it. */
 #define ROM_TRANSPORT_LIBRARY "romancy_http"
@@ -23,9 +23,13 @@
 
 typedef struct RomTransportSettings
 {
-	/* may a connection be made to this address? */
+	/*
+	 * may a connection be made to this address? 1: yes; 0: not by this
+	 * request; -1: by none
+	 */
 	int			(*may_connect) (const struct sockaddr *address, int private);
-	size_t		max_headers;	/* bytes of an answer's headers */
+	size_t		max_header_bytes;	/* of an answer's headers */
+	int			max_headers;	/* of an answer */
 } RomTransportSettings;
 
 /* A request. Everything is copied. */
@@ -49,9 +53,10 @@ typedef enum RomTransportResult
 {
 	ROM_TRANSPORT_ANSWERED,		/* status, headers and body are there */
 	ROM_TRANSPORT_TIMEOUT,
-	ROM_TRANSPORT_FORBIDDEN,	/* the address must not be reached */
+	ROM_TRANSPORT_FORBIDDEN,	/* the address must not be reached, */
+	ROM_TRANSPORT_NEVER,		/* by any request */
 	ROM_TRANSPORT_BODY_LIMIT,	/* the answer's body, */
-	ROM_TRANSPORT_HEADER_LIMIT, /* or its headers, are too large */
+	ROM_TRANSPORT_HEADER_LIMIT, /* or its headers, are too large, or too many */
 	ROM_TRANSPORT_TLS,			/* no trust, or no handshake */
 	ROM_TRANSPORT_FAILED		/* all else: no name, no connection, cut */
 } RomTransportResult;

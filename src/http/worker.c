@@ -27,6 +27,7 @@
 
 #include "base/compat.h"
 #include "http/address.h"
+#include "http/answer.h"
 #include "http/delivery.h"
 #include "http/flight.h"
 #include "http/guc.h"
@@ -37,9 +38,6 @@
 #include "outbox/sweep.h"
 #include "workers/bgw.h"
 #include "workers/guc.h"
-
-/* Bytes of an answer's headers. */
-#define HEADERS_MAX (64 * 1024)
 
 /* After a unit that failed. */
 #define TRY_AGAIN_MS 1000
@@ -165,7 +163,7 @@ raise_descriptors(void)
 static void
 open_transport(void)
 {
-	RomTransportSettings settings = {rom_address_may_connect, HEADERS_MAX};
+	RomTransportSettings settings = {rom_address_may_connect, ROM_ANSWER_HEADER_BYTES_MAX, ROM_ANSWER_HEADERS_MAX};
 	const char *error = "unknown";
 	int			descriptor;
 

@@ -48,7 +48,7 @@ async def serve(reader, writer):
 			body = await reader.readexactly(int(headers.get('content-length', 0)))
 			key = headers.get('idempotency-key') or (path, headers.get('ce-id', ''), body)
 			seen[key] = seen.get(key, 0) + 1
-			note(method=method, path=path, headers=headers, body=body.decode('latin-1'), n=seen[key])
+			note(method=method, path=path, headers=headers, body=body[:10000].decode('latin-1'), n=seen[key])
 			if not await respond(reader, writer, method, path, headers, body, seen[key]):
 				break
 	except (asyncio.IncompleteReadError, ConnectionError, OSError):
@@ -134,6 +134,8 @@ async def respond(reader, writer, method, path, headers, body, n):
 		while True:
 			send(b'X-More: ' + b'y' * 1000 + b'\r\n')
 			await writer.drain()
+	elif what == 'many-headers':
+		send(answer(200, b'', [('X', str(i)) for i in range(int(arg))]))
 	elif what == 'bomb':
 		send(answer(200, gzip.compress(b'\0' * 50000000), [('Content-Encoding', 'gzip'), ('Content-Type', 'text/plain')]))
 	elif what == 'gzip':

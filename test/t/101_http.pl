@@ -90,7 +90,7 @@ for my $large ('endless', 'bomb')
 {
 	like(declared(qq({"url": "$url/$large"})), qr/the answer has more than 102400 bytes\nHINT:  The limit is romancy.http_max_response/, "$large: an error that names the limit");
 }
-like(declared(qq({"url": "$url/headers"})), qr/headers are longer than 64 kB/, 'headers without end');
+like(declared(qq({"url": "$url/headers"})), qr/or they are longer than 64 kB/, 'headers without end');
 like(declared(qq({"url": "$url/hang", "timeout": "300ms"})), qr/no answer within the time limit/, 'half a header, and then nothing');
 like(declared(qq({"url": "$url/slow/60", "timeout": "300ms"})), qr/no answer within the time limit/, 'an answer that comes too late');
 like(run_it('adhoc', qq({"url": "$url/slow/60", "timeout": "200ms"})), qr/no answer within the time limit/, 'from a handler, too');

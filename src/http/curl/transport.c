@@ -27,7 +27,7 @@
 
 #include <curl/curl.h>
 
-#include "http/transport.h"
+#include "http/curl/transfer.h"
 
 /* Names that are looked up at a time. */
 #define LOOKUPS 8
@@ -39,46 +39,17 @@
 /* A connection has to be there after so long, at the most. */
 #define CONNECT_MS 10000
 
-typedef struct Host
-{
-	struct Host *next;
-	bool		private;
-	bool		asking;			/* a request to it is under way that looks it
-								 * up */
-	long		known_until;	/* seconds of the monotonic clock */
-	char		name[];			/* host:port */
-} Host;
+RomTransportSettings rom_transport_settings;
 
-typedef struct Request
-{
-	struct Request *next;		/* in the list that it is in */
-	CURL	   *easy;
-	struct curl_slist *headers;
-	Host	   *host;
-	bool		sent;			/* given to libcurl */
-	bool		asks;			/* it is the one that looks its host up */
-	bool		private;
-	bool		forbidden;
-	bool		too_long;
-	bool		headers_too_long;
-	bool		headers_complete;
-	size_t		header_bytes;
-	size_t		max_response;
-	size_t		room;			/* of the body */
-	int			header_room;
-	struct timespec begun;
-	long		timeout_ms;
-	RomTransportAnswer *answer;
-} Request;
-
-static RomTransportSettings settings;
 static CURLM *multis[2];		/* [1]: private addresses may be reached */
 static long deadlines[2];		/* milliseconds of the monotonic clock; -1:
 								 * none */
 static int	epoll = -1;
-static Host *hosts;
 static int	lookups;
-static Request *waiting;		/* for the look-up of their host */
+static Request *waiting;		/* for the look-up of their host; first come,
+								 * first served */
+static Request **waiting_end = &waiting;
+static Request *unwatched;		/* are to be ended */
 static Request *ended;
 static sigset_t all_signals;
 
@@ -98,6 +69,7 @@ socket_changed(CURL *easy, curl_socket_t fd, int what, void *userp, void *socket
 {
 	struct epoll_event event = {0};
 	int			which = (int) (intptr_t) userp;
+	Request    *r = NULL;
 
 	if (what == CURL_POLL_REMOVE)
 	{
@@ -106,8 +78,21 @@ socket_changed(CURL *easy, curl_socket_t fd, int what, void *userp, void *socket
 	}
 	event.events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
 	event.data.u64 = (uint64_t) fd << 1 | (unsigned) which;
-	if (epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event) != 0 && errno == ENOENT)
-		(void) epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+	if (epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event) == 0 ||
+		(errno == ENOENT && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0))
+		return 0;
+
+	/*
+	 * A failure told to libcurl would end all requests of the handle. This
+	 * one ends alone, when libcurl has returned.
+	 */
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &r);
+	if (r != NULL && !r->unwatched)
+	{
+		r->unwatched = true;
+		r->next = unwatched;
+		unwatched = r;
+	}
 	return 0;
 }
 
@@ -122,7 +107,7 @@ timer_changed(CURLM *multi, long ms, void *userp)
 static void
 looked_up(Request *r, bool found)
 {
-	if (!r->asks)
+	if (!r->asks || r->host == NULL)
 		return;
 	r->asks = false;
 	r->host->asking = false;
@@ -134,124 +119,20 @@ static curl_socket_t
 open_socket(void *userp, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	Request    *r = userp;
+	int			may;
 
 	looked_up(r, true);
-	if (!settings.may_connect(&address->addr, r->private))
+	may = rom_transport_settings.may_connect(&address->addr, r->private);
+	if (may <= 0)
 	{
 		r->forbidden = true;
+		r->never = may < 0;
 		return CURL_SOCKET_BAD;
 	}
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
-static size_t
-take_body(char *data, size_t size, size_t n, void *userp)
-{
-	Request    *r = userp;
-	RomTransportAnswer *a = r->answer;
-
-	n *= size;
-	if (n > r->max_response - a->length)
-	{
-		r->too_long = true;
-		return CURL_WRITEFUNC_ERROR;
-	}
-	if (a->length + n + 1 > r->room)
-	{
-		size_t		room = r->room < 1024 ? 1024 : r->room;
-		char	   *body;
-
-		while (room < a->length + n + 1)
-			room *= 2;
-		body = realloc(a->body, room);
-		if (body == NULL)
-			return CURL_WRITEFUNC_ERROR;
-		a->body = body;
-		r->room = room;
-	}
-	memcpy(a->body + a->length, data, n);
-	a->length += n;
-	a->body[a->length] = '\0';
-	return n;
-}
-
-static void
-free_headers(RomTransportAnswer *a)
-{
-	for (int i = 0; i < a->nheaders; i++)
-	{
-		free(a->headers[i].name);
-		free(a->headers[i].value);
-	}
-	a->nheaders = 0;
-}
-
-static size_t
-take_header(char *data, size_t size, size_t n, void *userp)
-{
-	Request    *r = userp;
-	RomTransportAnswer *a = r->answer;
-	const char *colon;
-	const char *end;
-	RomTransportHeader *h;
-
-	n *= size;
-	r->header_bytes += n;
-	if (r->header_bytes > settings.max_headers)
-	{
-		r->headers_too_long = true;
-		return 0;
-	}
-	if (n >= 5 && memcmp(data, "HTTP/", 5) == 0)
-	{
-		free_headers(a);		/* those of a 1xx before it */
-		r->headers_complete = false;
-		return n;
-	}
-	if (data[0] == '\r' || data[0] == '\n')
-		r->headers_complete = true;
-	colon = memchr(data, ':', n);
-	if (colon == NULL)
-		return n;
-	if (a->nheaders == r->header_room)
-	{
-		int			room = r->header_room ? r->header_room * 2 : 16;
-
-		h = realloc(a->headers, room * sizeof(RomTransportHeader));
-		if (h == NULL)
-			return 0;
-		a->headers = h;
-		r->header_room = room;
-	}
-	h = &a->headers[a->nheaders];
-	h->name = strndup(data, colon - data);
-	for (colon++, end = data + n; colon < end && isspace((unsigned char) *colon); colon++)
-		;
-	while (end > colon && isspace((unsigned char) end[-1]))
-		end--;
-	h->value = strndup(colon, end - colon);
-	if (h->name == NULL || h->value == NULL)
-	{
-		free(h->name);
-		free(h->value);
-		return 0;
-	}
-	for (char *p = h->name; *p; p++)
-		*p = (char) tolower((unsigned char) *p);
-	a->nheaders++;
-	return n;
-}
-
 /* ---------------------------------------------------------------- requests */
-
-static void
-free_answer(RomTransportAnswer *answer)
-{
-	free_headers(answer);
-	free(answer->headers);
-	free(answer->body);
-	free(answer);
-}
 
 /* free_request frees it, but for its answer. */
 static void
@@ -260,6 +141,8 @@ free_request(Request *r)
 	if (r->sent)
 		curl_multi_remove_handle(multis[r->private], r->easy);
 	looked_up(r, false);
+	if (r->host != NULL)
+		r->host->requests--;
 	curl_easy_cleanup(r->easy);
 	curl_slist_free_all(r->headers);
 	free(r);
@@ -271,9 +154,20 @@ unlink_request(Request **list, Request *r)
 	for (; *list != NULL; list = &(*list)->next)
 		if (*list == r)
 		{
+			if (waiting_end == &r->next)
+				waiting_end = list;
 			*list = r->next;
 			return;
 		}
+}
+
+/* wait_for_host has a request wait, behind those that came before. */
+static void
+wait_for_host(Request *r)
+{
+	r->next = NULL;
+	*waiting_end = r;
+	waiting_end = &r->next;
 }
 
 /* fail ends a request that never got an answer. */
@@ -284,29 +178,6 @@ fail(Request *r, RomTransportResult result, const char *message)
 	snprintf(r->answer->message, sizeof(r->answer->message), "%s", message);
 	r->next = ended;
 	ended = r;
-}
-
-/* find_host finds or makes the entry of the host of a URL. Entries stay as long as the process. */
-static Host *
-find_host(const char *url, bool private)
-{
-	const char *begin = strstr(url, "://");
-	size_t		length;
-	Host	   *host;
-
-	begin = begin ? begin + 3 : url;
-	length = strcspn(begin, "/");
-	for (host = hosts; host != NULL; host = host->next)
-		if (host->private == private && strlen(host->name) == length && memcmp(host->name, begin, length) == 0)
-			return host;
-	host = calloc(1, sizeof(Host) + length + 1);
-	if (host == NULL)
-		return NULL;
-	memcpy(host->name, begin, length);
-	host->private = private;
-	host->next = hosts;
-	hosts = host;
-	return host;
 }
 
 /* start gives a request to libcurl, if its host is known or may be looked up now. */
@@ -337,24 +208,37 @@ start(Request *r)
 static void
 start_waiting(void)
 {
-	Request   **at = &waiting;
+	Request    *r = waiting;
+	Request    *next;
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	while (*at != NULL)
+	waiting = NULL;
+	waiting_end = &waiting;
+	for (; r != NULL; r = next)
 	{
-		Request    *r = *at;
-		Request    *next = r->next;
-
+		next = r->next;
 		if ((now.tv_sec - r->begun.tv_sec) * 1000L + (now.tv_nsec - r->begun.tv_nsec) / 1000000 >= r->timeout_ms)
-		{
-			*at = next;
 			fail(r, ROM_TRANSPORT_TIMEOUT, "the time limit was reached before the name of its host was looked up");
-		}
-		else if (start(r))
-			*at = next;
-		else
-			at = &r->next;
+		else if (!start(r))
+			wait_for_host(r);
+	}
+}
+
+/* end_unwatched ends requests whose sockets cannot be waited for. */
+static void
+end_unwatched(void)
+{
+	Request    *r = unwatched;
+	Request    *next;
+
+	unwatched = NULL;
+	for (; r != NULL; r = next)
+	{
+		next = r->next;
+		curl_multi_remove_handle(multis[r->private], r->easy);
+		r->sent = false;
+		fail(r, ROM_TRANSPORT_FAILED, "the system does not let the server watch another connection");
 	}
 }
 
@@ -405,9 +289,9 @@ set_options(Request *r, const RomTransportRequest *request)
 	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, (long) NAME_SECONDS);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, r);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, rom_receive_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, r);
-	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, rom_receive_header);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, r);
 	if (request->has_body)
 	{
@@ -451,7 +335,9 @@ send_request(const RomTransportRequest *request)
 	r->timeout_ms = request->timeout_ms;
 	clock_gettime(CLOCK_MONOTONIC, &r->begun);
 	r->answer = calloc(1, sizeof(RomTransportAnswer));
-	r->host = find_host(request->url, r->private);
+	r->host = rom_host_find(request->url, r->private, clock_ms() / 1000);
+	if (r->host != NULL)
+		r->host->requests++;
 	r->easy = curl_easy_init();
 	if (r->answer == NULL || r->host == NULL || r->easy == NULL || !add_headers(r, request))
 	{
@@ -464,10 +350,7 @@ send_request(const RomTransportRequest *request)
 		r->answer->tag = request->tag;
 		set_options(r, request);
 		if (!start(r))
-		{
-			r->next = waiting;
-			waiting = r;
-		}
+			wait_for_host(r);
 	}
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	return r;
@@ -482,7 +365,8 @@ cancel_request(void *handle)
 	sigprocmask(SIG_SETMASK, &all_signals, &before);
 	unlink_request(&waiting, r);
 	unlink_request(&ended, r);
-	free_answer(r->answer);
+	unlink_request(&unwatched, r);
+	rom_receive_free(r->answer);
 	free_request(r);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 }
@@ -503,7 +387,7 @@ next_timeout(void)
 	/* those that wait have time limits of their own */
 	if (waiting != NULL && (ms < 0 || ms > 100))
 		ms = 100;
-	return ended != NULL ? 0 : ms;
+	return ended != NULL || unwatched != NULL ? 0 : ms;
 }
 
 /* judge says how a request that libcurl has ended went. */
@@ -524,7 +408,7 @@ judge(Request *r, CURLcode code)
 	else if (code == CURLE_OPERATION_TIMEDOUT)
 		a->result = ROM_TRANSPORT_TIMEOUT;
 	else if (r->forbidden && code == CURLE_COULDNT_CONNECT)
-		a->result = ROM_TRANSPORT_FORBIDDEN;
+		a->result = r->never ? ROM_TRANSPORT_NEVER : ROM_TRANSPORT_FORBIDDEN;
 	else if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CONNECT_ERROR ||
 			 code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_CERTPROBLEM || code == CURLE_SSL_CIPHER)
 		a->result = ROM_TRANSPORT_TLS;
@@ -551,6 +435,8 @@ collect(int which)
 			continue;
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **) &r);
 		judge(r, m->data.result);
+		if (r->unwatched)
+			unlink_request(&unwatched, r);
 		/* of a connection that stood already nothing was looked up */
 		looked_up(r, r->answer->result == ROM_TRANSPORT_ANSWERED);
 		r->next = ended;
@@ -587,6 +473,8 @@ run(void)
 	}
 	if (waiting != NULL)
 		start_waiting();
+	if (unwatched != NULL)
+		end_unwatched();
 	sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -612,7 +500,7 @@ open_transport(const RomTransportSettings *with, const char **error)
 {
 	sigset_t	before;
 
-	settings = *with;
+	rom_transport_settings = *with;
 	sigfillset(&all_signals);
 	/* faults of the process itself come all the same */
 	sigdelset(&all_signals, SIGSEGV);
@@ -627,12 +515,20 @@ open_transport(const RomTransportSettings *with, const char **error)
 	else if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
 	{
 		*error = "libcurl could not be initialized";
+		close(epoll);
 		epoll = -1;
 	}
 	for (int i = 0; i < 2 && epoll >= 0; i++)
 	{
 		multis[i] = curl_multi_init();
 		deadlines[i] = -1;
+		if (multis[i] == NULL)
+		{
+			*error = "out of memory";
+			close(epoll);
+			epoll = -1;
+			break;
+		}
 		curl_multi_setopt(multis[i], CURLMOPT_SOCKETFUNCTION, socket_changed);
 		curl_multi_setopt(multis[i], CURLMOPT_SOCKETDATA, (void *) (intptr_t) i);
 		curl_multi_setopt(multis[i], CURLMOPT_TIMERFUNCTION, timer_changed);
@@ -652,7 +548,7 @@ static const RomTransport transport = {
 	.timeout = next_timeout,
 	.run = run,
 	.next = next_answer,
-	.free_answer = free_answer,
+	.free_answer = rom_receive_free,
 };
 
 extern __attribute__((visibility("default")))
