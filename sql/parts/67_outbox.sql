@@ -31,15 +31,15 @@ CREATE UNIQUE INDEX t_destination_id ON romancy.t_destination (destination_id);
 COMMENT ON SEQUENCE romancy.t_destination_destination_id_seq IS 'Ids of destinations';
 COMMENT ON TABLE romancy.t_destination IS 'Destinations of events';
 
-/* How a destination with a URL is: written by the process that sends, when a request has failed. In no dump. retry_at: nothing is sent before. */
+/* How a destination with a URL is: written by the process that sends, when a request has failed. In no dump. retry_at: nothing is sent before. destination_id: 0 for ''. */
 CREATE TABLE romancy.t_destination_state (
 	namespace int,
-	name text,
+	destination_id int,
 	failures int NOT NULL,	/* in a row */
 	retry_at timestamptz,
 	failed_at timestamptz,
 	error text,
-	PRIMARY KEY (namespace, name));
+	PRIMARY KEY (namespace, destination_id));
 COMMENT ON TABLE romancy.t_destination_state IS 'Failures of destinations with a URL';
 
 /*
@@ -146,10 +146,13 @@ CREATE FUNCTION romancy.resume_destination(name text)
 RETURNS boolean LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_resume_destination';
 COMMENT ON FUNCTION romancy.resume_destination(text) IS 'End a destination''s pause; false when it is not paused';
 
+/* A URL, and what its receiver has answered, is for those who may see the destination: a sender is told the status. */
 CREATE VIEW romancy.outbox WITH (security_barrier) AS
 	SELECT n.name AS namespace, o.id, o.type, o.source, o.created_at AS "time", o.subject, o.datacontenttype, o.data, o.data_binary,
 		o.extensions, o.destination, o.ordering_key,
-		(ARRAY['pending', 'pending', 'published', 'invalid', 'expired', 'dead'])[o.state + 1] AS status, o.attempt, o.error,
+		(ARRAY['pending', 'pending', 'published', 'invalid', 'expired', 'dead'])[o.state + 1] AS status, o.attempt,
+		CASE WHEN o.error NOT LIKE 'POST http%' OR romancy.t_may_read(coalesce(d.owner, '')) THEN o.error
+			ELSE coalesce(pg_catalog.substring(o.error, '^POST \S+: (HTTP \d+)'), 'no answer') END AS error,
 		CASE WHEN o.state = 0 THEN o.due_at END AS next_attempt, CASE WHEN o.state = 1 THEN o.due_at END AS lease_until,
 		CASE WHEN o.state >= 2 THEN o.due_at END AS finished_at, o.owner, o.instance_id
 	FROM romancy.t_outbox o
@@ -172,7 +175,7 @@ COMMENT ON COLUMN romancy.outbox.destination IS 'Where it goes; a row for each d
 COMMENT ON COLUMN romancy.outbox.ordering_key IS 'The next event of this key and destination is given out after this one is final';
 COMMENT ON COLUMN romancy.outbox.status IS 'pending, or final: published, invalid, expired, dead';
 COMMENT ON COLUMN romancy.outbox.attempt IS 'How often it was given out';
-COMMENT ON COLUMN romancy.outbox.error IS 'Of the last attempt that failed';
+COMMENT ON COLUMN romancy.outbox.error IS 'Of the last attempt that failed; of another role''s destination with a URL the status only';
 COMMENT ON COLUMN romancy.outbox.next_attempt IS 'From when on it can be fetched';
 COMMENT ON COLUMN romancy.outbox.lease_until IS 'Until when a program has it';
 COMMENT ON COLUMN romancy.outbox.finished_at IS 'Since when it is final';
@@ -201,7 +204,7 @@ CREATE VIEW romancy.destinations WITH (security_barrier) AS
 		CASE WHEN d.url IS NOT NULL THEN coalesce(s.failures, 0) END AS failures, CASE WHEN s.retry_at > pg_catalog.clock_timestamp() THEN s.retry_at END AS retry_at,
 		s.failed_at, s.error
 	FROM defined d FULL JOIN counts c ON c.destination_id = d.destination_id
-	LEFT JOIN romancy.t_destination_state s ON s.namespace = coalesce(d.namespace, c.namespace) AND s.name = coalesce(d.name, c.name, '')
+	LEFT JOIN romancy.t_destination_state s ON s.namespace = coalesce(d.namespace, c.namespace) AND s.destination_id = coalesce(d.destination_id, c.destination_id)
 		AND (d.name IS NOT NULL OR c.destination_id = 0 AND romancy.t_may_read(''))
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = coalesce(d.namespace, c.namespace);
 REVOKE ALL ON romancy.destinations FROM PUBLIC;

@@ -61,6 +61,7 @@ typedef struct Delivery
 	dlist_node	node;
 	MemoryContext cxt;			/* holds it */
 	RomTarget  *target;
+	TimestampTz defined_at;		/* the destination, as it was then */
 	bool		probe;			/* it is the one that an open breaker lets
 								 * through */
 	RomParcel	parcel;
@@ -73,7 +74,7 @@ typedef struct Delivery
 	void	   *handle;			/* while it is under way */
 	RomTransportAnswer *answer; /* when it has ended, or */
 	char	   *error;			/* why it was not sent: */
-	bool		refused;		/* its event has no form that can be sent */
+	RomSettled	unsent;			/* its event, then */
 	int			tries;			/* to record it, that failed */
 	int			faults;			/* of them, by errors that do not pass */
 	bool		passing;		/* the last one's does */
@@ -171,10 +172,10 @@ try_fill(Delivery *d, const RomRoute *route, RomFormat format, const RomTaken *e
 		edata = rom_error_take();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(d->cxt);
-		if (rom_error_is_passing(edata->sqlerrcode))
+		if (rom_error_is_passing(edata->sqlerrcode) && edata->sqlerrcode != ERRCODE_OUT_OF_MEMORY)
 			ReThrowError(edata);
 		d->error = psprintf("the request cannot be made: %s", edata->message);
-		d->refused = true;
+		d->unsent = edata->sqlerrcode == ERRCODE_OUT_OF_MEMORY ? ROM_SETTLED_FAILED : ROM_SETTLED_INVALID;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
@@ -183,13 +184,15 @@ try_fill(Delivery *d, const RomRoute *route, RomFormat format, const RomTaken *e
 
 /* board makes a delivery of n events that were taken. */
 static void
-board(Claim *claim, RomTarget *t, const RomRoute *route, RomFormat format, const RomTaken *events, int n, bool probe)
+board(Claim *claim, RomTarget *t, TimestampTz defined_at, const RomRoute *route, RomFormat format, const RomTaken *events, int n, bool probe)
 {
 	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "romancy event delivery", ALLOCSET_SMALL_SIZES);
 	Delivery   *d = MemoryContextAllocZero(cxt, sizeof(Delivery));
 
 	d->cxt = cxt;
 	d->target = t;
+	d->defined_at = defined_at;
+	d->unsent = ROM_SETTLED_RELEASED;
 	d->probe = probe;
 	d->parcel.label = "";
 	d->n = n;
@@ -210,22 +213,44 @@ board(Claim *claim, RomTarget *t, const RomRoute *route, RomFormat format, const
 		fill(d, route, format, events);
 }
 
-/* board_all makes deliveries of what was taken, of up to batch events each; how many. */
+/* give_back gives events back that were taken, and that there is no room for. */
+static void
+give_back(const RomTaken *events, int n)
+{
+	RomSettle  *back = palloc0_array(RomSettle, n);
+
+	for (int i = 0; i < n; i++)
+	{
+		back[i].outbox_id = events[i].outbox_id;
+		back[i].fence = events[i].fence;
+	}
+	rom_settle_sent(back, n, ROM_SETTLED_RELEASED, NULL, 0);
+}
+
+/* board_all makes deliveries of what was taken, up to room of up to batch events each, and gives back what is left; how many. */
 static int
-board_all(Claim *claim, RomTarget *t, const RomRoute *route, RomFormat format, const RomTaken *events, int n, int batch, bool probe)
+board_all(Claim *claim, RomTarget *t, const RomReceiver *receiver, const RomRoute *route, RomFormat format, const RomTaken *events, int n, int room,
+		  int batch, bool probe)
 {
 	int			requests = 0;
+	int			begin = 0;
 
-	for (int begin = 0; begin < n; requests++)
+	for (; begin < n && requests < room; requests++)
 	{
 		size_t		bytes = 0;
 		int			end = begin;
 
 		while (end < n && end - begin < batch && (end == begin || bytes + rom_parcel_size(&events[end]) <= BATCH_BYTES))
 			bytes += rom_parcel_size(&events[end++]);
-		board(claim, t, route, format, &events[begin], end - begin, probe);
+		board(claim, t, receiver->defined_at, route, format, &events[begin], end - begin, probe);
 		begin = end;
 	}
+	if (begin < n)
+	{
+		give_back(&events[begin], n - begin);
+		claim->more = true;
+	}
+	t->alone = Max(t->alone - begin, 0);
 	return requests;
 }
 
@@ -263,22 +288,22 @@ take_from(Claim *claim, const RomReceiver *receiver, int room)
 	if (!rom_route_make(receiver, &route, &why))
 	{
 		t->troubled = true;
-		rom_sender_note(t->namespace, t->name, ROM_RECEIVED_LATER, false, rom_now() + UNREACHABLE_US, why);
+		rom_sender_note(t->namespace, t->id, receiver->defined_at, ROM_RECEIVED_LATER, false, rom_now() + UNREACHABLE_US, why);
 		claim->retry_at = Min(claim->retry_at, rom_now() + UNREACHABLE_US);
 		return;
 	}
 	(void) rom_destination_format(receiver->format, &format);
 	batch = format == ROM_FORMAT_BATCH && t->alone == 0 ? receiver->batch_size : 1;
 	take.namespace = receiver->namespace;
-	take.destination = receiver->name;
+	take.id = receiver->id;
+	take.defined_at = receiver->defined_at;
 	take.max = (int) Min((int64) room * batch, ROM_OUTBOX_CALL_MAX);
 	take.deadline = rom_now() + ((int64) rom_guc_http_timeout + LEASE_MORE_MS) * 1000;
 	taken = palloc_array(RomTaken, take.max);
 	got = rom_take_events(&take, taken);
 	if (got == 0)
 		return;
-	rom_target_spend(t, board_all(claim, t, &route, format, taken, got, batch, probe));
-	t->alone = Max(t->alone - got, 0);
+	rom_target_spend(t, board_all(claim, t, receiver, &route, format, taken, got, room, batch, probe));
 	claim->more |= got == take.max;
 }
 
@@ -440,8 +465,10 @@ judge(const Delivery *d, Outcome *o)
 	memset(o, 0, sizeof(Outcome));
 	if (d->error != NULL)
 	{
-		o->how = d->refused ? ROM_SETTLED_INVALID : ROM_SETTLED_RELEASED;
-		o->received = ROM_RECEIVED_WELL;
+		/* which of the events of a batch is meant is found out one by one */
+		o->split = d->unsent != ROM_SETTLED_RELEASED && d->n > 1;
+		o->how = o->split ? ROM_SETTLED_RELEASED : d->unsent;
+		o->received = ROM_RECEIVED_NOTHING;
 		o->error = d->error;
 		return;
 	}
@@ -487,10 +514,10 @@ note(Delivery *d, const Outcome *o)
 
 	d->well = o->received == ROM_RECEIVED_WELL;
 	d->split = o->split;
-	if (d->noted || (o->received == ROM_RECEIVED_WELL && !t->troubled))
+	if (d->noted || o->received == ROM_RECEIVED_NOTHING || (o->received == ROM_RECEIVED_WELL && !t->troubled))
 		return;
 	t->troubled = true;
-	rom_sender_note(t->namespace, t->name, o->received, d->probe, o->not_before, o->received == ROM_RECEIVED_WELL ? NULL : o->error);
+	rom_sender_note(t->namespace, t->id, d->defined_at, o->received, d->probe, o->not_before, o->received == ROM_RECEIVED_WELL ? NULL : o->error);
 }
 
 /* record_one records what came of a delivery. */
@@ -559,11 +586,15 @@ begin_again(Delivery *d)
 		d->events[i].done = d->settled[i];
 }
 
+/* Has a unit run? It is passed over when the extension was dropped: then nothing is left to record. */
+static bool ran;
+
 static void
 record_unit(void *arg)
 {
 	dlist_head *list = arg;
 
+	ran = true;
 	for (Delivery *d = first(list); d != NULL; d = next(list, d))
 		begin_again(d);
 	record_published(list);
@@ -580,6 +611,7 @@ record_one_unit(void *arg)
 {
 	Delivery   *d = arg;
 
+	ran = true;
 	PG_TRY();
 	{
 		begin_again(d);
@@ -617,8 +649,9 @@ static bool
 record_alone(Delivery *d)
 {
 	d->passing = false;
+	ran = false;
 	if (rom_bgw_unit(record_one_unit, d, d->tries > 0))
-		return is_recorded(d);
+		return !ran || is_recorded(d);
 	if (!d->passing)
 		d->faults++;
 	return d->faults >= FAULTS;
@@ -636,14 +669,17 @@ rom_delivery_record(bool *settled)
 	{
 		dlist_head	now;
 		bool		ok;
+		bool		dropped;
 
 		dlist_init(&now);
 		for (int i = 0; i < RECORD_MAX && (d = pop(&landed)) != NULL; i++)
 			dlist_push_tail(&now, &d->node);
+		ran = false;
 		ok = rom_bgw_unit(record_unit, &now, true);
+		dropped = ok && !ran;
 		while ((d = pop(&now)) != NULL)
 		{
-			if (ok ? is_recorded(d) : record_alone(d))
+			if (dropped || (ok ? is_recorded(d) : record_alone(d)))
 			{
 				*settled = true;
 				discard(d);

@@ -38,12 +38,12 @@ rom_target_find(const RomReceiver *receiver)
 	RomTarget  *t;
 
 	for (t = first(); t != NULL; t = next(t))
-		if (t->namespace == receiver->namespace && strcmp(t->name, receiver->name) == 0)
+		if (t->namespace == receiver->namespace && t->id == receiver->id)
 			return t;
-	t = MemoryContextAllocZero(TopMemoryContext, offsetof(RomTarget, name) + strlen(receiver->name) + 1);
+	t = MemoryContextAllocZero(TopMemoryContext, sizeof(RomTarget));
 	t->namespace = receiver->namespace;
 	t->troubled = true;
-	strcpy(t->name, receiver->name);
+	t->id = receiver->id;
 	dlist_push_tail(&targets, &t->node);
 	return t;
 }
@@ -70,11 +70,17 @@ rom_target_forget(void)
 	}
 }
 
-/* bucket_scope is what the bucket of a destination is known by in t_bucket, beside its name. */
+/* bucket_scope and bucket_name are what the bucket of a destination is known by in t_bucket. */
 static char *
 bucket_scope(const RomTarget *t)
 {
 	return psprintf("destination:%d", t->namespace);
+}
+
+static char *
+bucket_name(const RomTarget *t)
+{
+	return psprintf("%d", t->id);
 }
 
 int
@@ -96,7 +102,7 @@ rom_target_tokens(RomTarget *t, const char *rate_limit, int max, TimestampTz *re
 		RomEngine	engine;
 
 		rom_engine_begin(&engine);
-		(void) rom_bucket_rows_read(bucket_scope(t), t->name, &left, &at);
+		(void) rom_bucket_rows_read(bucket_scope(t), bucket_name(t), &left, &at);
 		rom_engine_end(&engine);
 		rom_bucket_begin(&t->bucket, rate, period, left, at);
 	}
@@ -124,6 +130,6 @@ rom_target_spend(RomTarget *t, int requests)
 		return;
 	t->covered = at;
 	rom_engine_begin(&engine);
-	rom_bucket_rows_write(bucket_scope(t), t->name, left, at, t->bucket.period);
+	rom_bucket_rows_write(bucket_scope(t), bucket_name(t), left, at, t->bucket.period);
 	rom_engine_end(&engine);
 }

@@ -17,6 +17,7 @@ typedef struct RomTarget
 {
 	dlist_node	node;
 	int32		namespace;
+	int32		id;				/* of the destination */
 	int			in_flight;
 	bool		troubled;		/* its row may say that it has failed */
 	bool		seen;			/* in the take that goes on */
@@ -24,7 +25,6 @@ typedef struct RomTarget
 								 * was refused */
 	RomBucket	bucket;
 	TimestampTz covered;		/* until when the row of the bucket holds */
-	char		name[FLEXIBLE_ARRAY_MEMBER];
 } RomTarget;
 
 /* Finds or makes the entry of a destination. */

@@ -26,6 +26,7 @@
 #include "memory/ready.h"
 #include "memory/roster.h"
 #include "memory/slot.h"
+#include "outbox/guc.h"
 #include "outbox/sender.h"
 #include "outbox/state.h"
 #include "tasks/poller.h"
@@ -337,11 +338,12 @@ static void
 find_receivers(Attention *attention)
 {
 	static RomStatement select = {
-		"SELECT (SELECT count(*) FROM romancy.t_destination_state s WHERE s.failures >= $1),"
+		"SELECT (SELECT count(*) FROM romancy.t_destination_state s WHERE (s.failures >= $1 OR s.retry_at > $2 AND s.error IS NOT NULL)"
+		" AND (s.destination_id <> 0 OR $3)),"
 		" (SELECT count(*) FROM romancy.t_destination d WHERE d.paused_by = 'romancy')",
-		1, {INT4OID}
+		3, {INT4OID, TIMESTAMPTZOID, BOOLOID}
 	};
-	Datum		values[1] = {Int32GetDatum(ROM_SENDER_BREAKS)};
+	Datum		values[3] = {Int32GetDatum(ROM_SENDER_BREAKS), TimestampTzGetDatum(rom_now()), BoolGetDatum(rom_guc_outbox_url[0] != '\0')};
 	RomEngine	engine;
 	RomRowSet	set;
 	bool		isnull;

@@ -486,6 +486,7 @@ romancy_define_destination(PG_FUNCTION_ARGS)
 	Datum		values[ARGS + 3];
 	bool		nulls[ARGS + 3] = {false};
 	bool		paused;
+	int32		id;
 
 	rom_context_refuse_handler("define_destination");
 	PreventCommandIfReadOnly("romancy.define_destination()");
@@ -503,14 +504,15 @@ romancy_define_destination(PG_FUNCTION_ARGS)
 	values[ARGS + 1] = TimestampTzGetDatum(rom_now());
 	values[ARGS + 2] = CStringGetTextDatum(GetUserNameFromId(role, false));
 	rom_engine_begin(&engine);
-	while (lock_row(namespace, name, role, &paused) == 0)
+	while ((id = lock_row(namespace, name, role, &paused)) == 0)
 	{
 		if (rom_execute(&insert, values, nulls, 0) == 1)
 			break;
 		CHECK_FOR_INTERRUPTS();
 	}
 	rom_execute(&update, values, nulls, 0);
-	rom_sender_forget(namespace, name, false);
+	if (id != 0)
+		rom_sender_forget(namespace, id, false);
 	changed();
 	rom_engine_end(&engine);
 	if (!nulls[ARG_URL])
@@ -572,7 +574,7 @@ romancy_drop_destination(PG_FUNCTION_ARGS)
 					 errmsg("destination \"%s\" has events that are not published yet", name),
 					 errhint("Have them fetched and acknowledged, or drop it with discard => true: they are dead then.")));
 		rom_execute(&delete, values, NULL, 0);
-		rom_sender_forget(namespace, name, true);
+		rom_sender_forget(namespace, id, true);
 		changed();
 	}
 	rom_engine_end(&engine);
@@ -594,6 +596,7 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool pause)
 	bool		nulls[5] = {false, false, !pause, !pause, !pause || PG_ARGISNULL(1)};
 	RomEngine	engine;
 	bool		paused;
+	int32		id;
 
 	rom_context_refuse_handler(function);
 	PreventCommandIfReadOnly(psprintf("romancy.%s()", function));
@@ -604,14 +607,15 @@ set_paused(FunctionCallInfo fcinfo, const char *function, bool pause)
 	values[3] = CStringGetTextDatum(GetUserNameFromId(role, false));
 	values[4] = nulls[4] ? (Datum) 0 : PG_GETARG_DATUM(1);
 	rom_engine_begin(&engine);
-	if (lock_row(namespace, name, role, &paused) == 0)
+	id = lock_row(namespace, name, role, &paused);
+	if (id == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_UNDEFINED),
 				 errmsg("destination \"%s\" does not exist", name)));
 	if (paused != pause)
 		rom_execute(&update, values, nulls, 0);
 	if (paused && !pause)
-		rom_sender_forget(namespace, name, false);
+		rom_sender_forget(namespace, id, false);
 	rom_engine_end(&engine);
 	if (paused && !pause)
 		rom_sender_wake();

@@ -17,9 +17,6 @@
 /* The prefix of the types of the engine's own events. */
 #define ROM_DESTINATION_ENGINE "romancy."
 
-/* The id of that one. */
-#define ROM_DESTINATION_ALWAYS 0
-
 /* How a destination orders events that bring no key. */
 typedef enum RomOrdered
 {

@@ -78,9 +78,9 @@ rom_sender_wake(void)
 
 /* Those that are not paused: $1 romancy.outbox_url, $2 the extension's owner. */
 #define RECEIVERS_SQL \
-	"(SELECT d.destination_id, d.namespace, d.name, d.owner, d.url, d.headers, d.signing_secret, d.format, d.batch_size, d.max_in_flight, d.rate_limit" \
+	"(SELECT d.destination_id, d.namespace, d.updated_at, d.owner, d.url, d.headers, d.signing_secret, d.format, d.batch_size, d.max_in_flight, d.rate_limit" \
 	"  FROM romancy.t_destination d WHERE d.url IS NOT NULL AND d.paused_at IS NULL" \
-	" UNION ALL SELECT 0, n.namespace_id, '', $2, $1, NULL, NULL, 'structured', NULL, NULL, NULL FROM romancy.t_namespace n WHERE $1 <> '')"
+	" UNION ALL SELECT 0, n.namespace_id, '-infinity', $2, $1, NULL, NULL, 'structured', NULL, NULL, NULL FROM romancy.t_namespace n WHERE $1 <> '')"
 
 /* Has destination d an event that is due by now, $3, or is it perhaps the next of its key? */
 #define HAS_DUE_SQL \
@@ -124,9 +124,10 @@ int
 rom_sender_find(RomReceiver *receivers, TimestampTz *next)
 {
 	static RomStatement select = {
-		"SELECT d.namespace, d.name, d.owner, d.url, d.headers, d.signing_secret, d.format, d.batch_size, d.max_in_flight, d.rate_limit,"
-		" s.failures, s.retry_at FROM " RECEIVERS_SQL " d"
-		" LEFT JOIN romancy.t_destination_state s ON s.namespace = d.namespace AND s.name = d.name WHERE " HAS_DUE_SQL " LIMIT $4",
+		"SELECT d.namespace, d.destination_id, d.owner, d.url, d.headers, d.signing_secret, d.format, d.batch_size, d.max_in_flight, d.rate_limit,"
+		" s.failures, s.retry_at, d.updated_at FROM " RECEIVERS_SQL " d"
+		" LEFT JOIN romancy.t_destination_state s ON s.namespace = d.namespace AND s.destination_id = d.destination_id WHERE " HAS_DUE_SQL
+		" ORDER BY (s.retry_at > $3) IS TRUE, pg_catalog.random() LIMIT $4",
 		4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
@@ -149,7 +150,7 @@ rom_sender_find(RomReceiver *receivers, TimestampTz *next)
 		Datum		value;
 
 		r->namespace = DatumGetInt32(rom_value(&set, i, 1, &isnull));
-		r->name = rom_value_text(&set, i, 2, cxt);
+		r->id = DatumGetInt32(rom_value(&set, i, 2, &isnull));
 		r->owner = rom_value_text(&set, i, 3, cxt);
 		r->url = rom_value_text(&set, i, 4, cxt);
 		value = rom_value_copy(&set, i, 5, &isnull, cxt);
@@ -162,6 +163,7 @@ rom_sender_find(RomReceiver *receivers, TimestampTz *next)
 		r->failures = read_int(&set, i, 11, 0);
 		value = rom_value(&set, i, 12, &isnull);
 		r->retry_at = isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+		r->defined_at = DatumGetTimestampTz(rom_value(&set, i, 13, &isnull));
 	}
 	*next = waiting(now);
 	rom_engine_end(&engine);
@@ -187,11 +189,11 @@ static bool
 lock_state(Datum *key, bool *there, int *failures)
 {
 	static RomStatement lock = {
-		"SELECT s.failures FROM romancy.t_destination_state s WHERE s.namespace = $1 AND s.name = $2 FOR UPDATE SKIP LOCKED",
-		2, {INT4OID, TEXTOID}
+		"SELECT s.failures FROM romancy.t_destination_state s WHERE s.namespace = $1 AND s.destination_id = $2 FOR UPDATE SKIP LOCKED",
+		2, {INT4OID, INT4OID}
 	};
 	static RomStatement look = {
-		"SELECT 1 FROM romancy.t_destination_state s WHERE s.namespace = $1 AND s.name = $2", 2, {INT4OID, TEXTOID}
+		"SELECT 1 FROM romancy.t_destination_state s WHERE s.namespace = $1 AND s.destination_id = $2", 2, {INT4OID, INT4OID}
 	};
 	RomRowSet	set;
 	bool		isnull;
@@ -203,15 +205,31 @@ lock_state(Datum *key, bool *there, int *failures)
 	return *there || rom_execute(&look, key, NULL, 1) == 0;
 }
 
-/* pause pauses a destination whose receiver is gone; one that another transaction has locked is left. Engine scope needed. */
+/*
+ * is_current locks a destination against changes, until the end of the transaction. False: it was dropped or defined anew since, or another transaction
+ * changes it: how an earlier receiver is says nothing of it. Engine scope needed.
+ */
+static bool
+is_current(int32 namespace, int32 id, TimestampTz defined_at)
+{
+	static RomStatement lock = {
+		"SELECT 1 FROM romancy.t_destination d WHERE d.namespace = $1 AND d.destination_id = $2 AND d.updated_at = $3 FOR SHARE SKIP LOCKED",
+		3, {INT4OID, INT4OID, TIMESTAMPTZOID}
+	};
+	Datum		values[3] = {Int32GetDatum(namespace), Int32GetDatum(id), TimestampTzGetDatum(defined_at)};
+
+	return id == ROM_DESTINATION_ALWAYS || rom_execute(&lock, values, NULL, 1) > 0;
+}
+
+/* pause_gone pauses a destination whose receiver is gone; one that another transaction has locked is left. Engine scope needed. */
 static void
 pause_gone(Datum *key)
 {
 	static RomStatement update = {
 		"UPDATE romancy.t_destination SET paused_at = $3, paused_by = 'romancy', note = 'the receiver has answered 410 Gone'"
-		" WHERE ctid = ANY (ARRAY(SELECT d.ctid FROM romancy.t_destination d WHERE d.namespace = $1 AND d.name = $2 AND d.paused_at IS NULL"
+		" WHERE ctid = ANY (ARRAY(SELECT d.ctid FROM romancy.t_destination d WHERE d.namespace = $1 AND d.destination_id = $2 AND d.paused_at IS NULL"
 		"  FOR UPDATE SKIP LOCKED)) AND paused_at IS NULL",
-		3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
+		3, {INT4OID, INT4OID, TIMESTAMPTZOID}
 	};
 	Datum		values[3] = {key[0], key[1], TimestampTzGetDatum(rom_now())};
 
@@ -219,22 +237,22 @@ pause_gone(Datum *key)
 }
 
 void
-rom_sender_note(int32 namespace, const char *name, RomReceived how, bool probe, TimestampTz retry_at, const char *error)
+rom_sender_note(int32 namespace, int32 id, TimestampTz defined_at, RomReceived how, bool probe, TimestampTz retry_at, const char *error)
 {
 	static RomStatement forget = {
-		"UPDATE romancy.t_destination_state SET failures = 0, retry_at = NULL WHERE namespace = $1 AND name = $2 AND (failures > 0 OR retry_at IS NOT NULL)",
-		2, {INT4OID, TEXTOID}
+		"UPDATE romancy.t_destination_state SET failures = 0, retry_at = NULL, error = NULL WHERE namespace = $1 AND destination_id = $2"
+		" AND (failures > 0 OR retry_at IS NOT NULL OR error IS NOT NULL)",
+		2, {INT4OID, INT4OID}
 	};
 	static RomStatement insert = {
-		"INSERT INTO romancy.t_destination_state (namespace, name, failures, retry_at, failed_at, error) SELECT $1, $2, $3, $4, $5, $6"
-		" WHERE $2 = '' OR EXISTS (SELECT FROM romancy.t_destination d WHERE d.namespace = $1 AND d.name = $2)",
-		6, {INT4OID, TEXTOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
+		"INSERT INTO romancy.t_destination_state (namespace, destination_id, failures, retry_at, failed_at, error) VALUES ($1, $2, $3, $4, $5, $6)",
+		6, {INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
 	};
 	static RomStatement update = {
-		"UPDATE romancy.t_destination_state SET failures = $3, retry_at = greatest($4, retry_at), failed_at = $5, error = $6 WHERE namespace = $1 AND name = $2",
-		6, {INT4OID, TEXTOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
+		"UPDATE romancy.t_destination_state SET failures = $3, retry_at = greatest($4, retry_at), failed_at = $5, error = $6 WHERE namespace = $1 AND destination_id = $2",
+		6, {INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
 	};
-	Datum		values[6] = {Int32GetDatum(namespace), CStringGetTextDatum(name)};
+	Datum		values[6] = {Int32GetDatum(namespace), Int32GetDatum(id)};
 	bool		nulls[6] = {false};
 	TimestampTz now = rom_now();
 	RomEngine	engine;
@@ -242,7 +260,7 @@ rom_sender_note(int32 namespace, const char *name, RomReceived how, bool probe, 
 	int			failures;
 
 	rom_engine_begin(&engine);
-	if (!lock_state(values, &there, &failures))
+	if (!is_current(namespace, id, defined_at) || !lock_state(values, &there, &failures))
 	{
 		rom_engine_end(&engine);
 		return;
@@ -281,16 +299,16 @@ rom_sender_note(int32 namespace, const char *name, RomReceived how, bool probe, 
 }
 
 void
-rom_sender_forget(int32 namespace, const char *name, bool dropped)
+rom_sender_forget(int32 namespace, int32 id, bool dropped)
 {
 	static RomStatement delete = {
-		"DELETE FROM romancy.t_destination_state WHERE namespace = $1 AND name = $2", 2, {INT4OID, TEXTOID}
+		"DELETE FROM romancy.t_destination_state WHERE namespace = $1 AND destination_id = $2", 2, {INT4OID, INT4OID}
 	};
 	static RomStatement update = {
-		"UPDATE romancy.t_destination_state SET failures = 0, retry_at = NULL, failed_at = NULL, error = NULL WHERE namespace = $1 AND name = $2",
-		2, {INT4OID, TEXTOID}
+		"UPDATE romancy.t_destination_state SET failures = 0, retry_at = NULL, failed_at = NULL, error = NULL WHERE namespace = $1 AND destination_id = $2",
+		2, {INT4OID, INT4OID}
 	};
-	Datum		values[2] = {Int32GetDatum(namespace), CStringGetTextDatum(name)};
+	Datum		values[2] = {Int32GetDatum(namespace), Int32GetDatum(id)};
 
 	rom_execute(dropped ? &delete : &update, values, NULL, 0);
 }
@@ -370,7 +388,7 @@ first_time(void)
 {
 	static RomStatement due = {
 		"SELECT min(coalesce(s.retry_at, $3)) FROM " RECEIVERS_SQL " d"
-		" LEFT JOIN romancy.t_destination_state s ON s.namespace = d.namespace AND s.name = d.name WHERE " HAS_DUE_SQL,
+		" LEFT JOIN romancy.t_destination_state s ON s.namespace = d.namespace AND s.destination_id = d.destination_id WHERE " HAS_DUE_SQL,
 		3, {TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	};
 	TimestampTz now = rom_now();

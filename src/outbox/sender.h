@@ -21,7 +21,8 @@
 typedef struct RomReceiver
 {
 	int32		namespace;
-	char	   *name;			/* "": romancy.outbox_url */
+	int32		id;				/* ROM_DESTINATION_ALWAYS: romancy.outbox_url */
+	TimestampTz defined_at;		/* a later definition is another receiver */
 	char	   *owner;
 	char	   *url;
 	Jsonb	   *headers;		/* NULL: none */
@@ -53,18 +54,19 @@ typedef enum RomReceived
 	ROM_RECEIVED_BADLY,			/* one failure more */
 	ROM_RECEIVED_LATER,			/* it is not to be asked before a time; no
 								 * failure */
-	ROM_RECEIVED_GONE			/* it wants no events any more: the
+	ROM_RECEIVED_GONE,			/* it wants no events any more: the
 								 * destination is paused */
+	ROM_RECEIVED_NOTHING		/* no request was made */
 } RomReceived;
 
 /*
  * Remembers it. probe: it was the one request that an open breaker lets through. retry_at: nothing is sent before (0: as the breaker says). error, unless it went well.
- * A destination that another transaction changes at the moment is left as it is. Enters the engine by itself.
+ * A destination that another transaction changes at the moment, or that was dropped or defined anew since defined_at, is left as it is. Enters the engine by itself.
  */
-extern void rom_sender_note(int32 namespace, const char *name, RomReceived how, bool probe, TimestampTz retry_at, const char *error);
+extern void rom_sender_note(int32 namespace, int32 id, TimestampTz defined_at, RomReceived how, bool probe, TimestampTz retry_at, const char *error);
 
 /* Forgets failures of a destination, and its waiting; dropped: and the row, too. Engine scope needed. */
-extern void rom_sender_forget(int32 namespace, const char *name, bool dropped);
+extern void rom_sender_forget(int32 namespace, int32 id, bool dropped);
 
 /* Ends the leases of events that a process before this one had in hand. Enters the engine by itself. */
 extern void rom_sender_inherit(void);

@@ -37,4 +37,7 @@ typedef enum RomOutboxState
 /* Events that one call may take, or acknowledge. */
 #define ROM_OUTBOX_CALL_MAX 1000
 
+/* The id of the destination that is always there. */
+#define ROM_DESTINATION_ALWAYS 0
+
 #endif							/* ROM_OUTBOX_STATE_H */

@@ -340,6 +340,37 @@ typedef struct Place
 	bool		owns;
 } Place;
 
+/*
+ * place_of_server is the destination that the server takes from, unless it was paused, dropped or defined anew, or is at the moment:
+ * its events go where this definition says, and nowhere else. False: nothing is taken.
+ */
+static bool
+place_of_server(const RomTake *take, Place *place)
+{
+	static RomStatement lock = {
+		"SELECT 1 FROM romancy.t_destination d WHERE d.namespace = $1 AND d.destination_id = $2 AND d.updated_at = $3"
+		" AND d.url IS NOT NULL AND d.paused_at IS NULL FOR SHARE SKIP LOCKED",
+		3, {INT4OID, INT4OID, TIMESTAMPTZOID}
+	};
+	Datum		values[3] = {Int32GetDatum(take->namespace), Int32GetDatum(take->id), TimestampTzGetDatum(take->defined_at)};
+	MemoryContext cxt = CurrentMemoryContext;
+	RomEngine	engine;
+	RomRowSet	set;
+	bool		found = true;
+
+	if (take->id != ROM_DESTINATION_ALWAYS)
+	{
+		rom_engine_begin(&engine);
+		found = execute_latest(&set, &lock, values, NULL) > 0;
+		rom_engine_end(&engine);
+		MemoryContextSwitchTo(cxt);
+	}
+	place->destination = take->id;
+	place->owner = NULL;
+	place->owns = true;
+	return found;
+}
+
 /* find_places lists the destinations to take from; *n of them, in the current context. */
 static Place *
 find_places(const RomTake *take, int *n)
@@ -354,6 +385,12 @@ find_places(const RomTake *take, int *n)
 	bool		isnull;
 
 	*n = 0;
+	if (!OidIsValid(take->caller))
+	{
+		places = palloc_object(Place);
+		*n = place_of_server(take, places) ? 1 : 0;
+		return places;
+	}
 	if (take->destination != NULL && take->destination[0] != '\0')
 	{
 		const RomDestination *destination = rom_destination_find(take->namespace, take->destination);
@@ -371,12 +408,9 @@ find_places(const RomTake *take, int *n)
 	{
 		places[*n].destination = DatumGetInt32(rom_value(&set, i, 1, &isnull));
 		places[*n].owner = rom_value_text(&set, i, 2, cxt);
-		if (OidIsValid(take->caller) &&
-			(DatumGetBool(rom_value(&set, i, 3, &isnull)) || (places[*n].destination == ROM_DESTINATION_ALWAYS && is_sent(NULL))))
+		if (DatumGetBool(rom_value(&set, i, 3, &isnull)) || (places[*n].destination == ROM_DESTINATION_ALWAYS && is_sent(NULL)))
 			continue;			/* the server sends them */
-		/* what is left of a dropped one is for those who sent it */
-		if (OidIsValid(take->caller) || places[*n].owner != NULL || places[*n].destination == ROM_DESTINATION_ALWAYS)
-			(*n)++;
+		(*n)++;
 	}
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(cxt);
@@ -384,7 +418,7 @@ find_places(const RomTake *take, int *n)
 	{
 		RomDestination destination = {.owner = places[i].owner};
 
-		places[i].owns = !OidIsValid(take->caller) || (places[i].owner != NULL && rom_destination_is_owner(&destination, take->caller));
+		places[i].owns = places[i].owner != NULL && rom_destination_is_owner(&destination, take->caller);
 	}
 	return places;
 }

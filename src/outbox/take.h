@@ -16,8 +16,10 @@ typedef struct RomTake
 {
 	int32		namespace;
 	const char *destination;	/* NULL: of all that are not paused */
-	Oid			caller;			/* takes what it may have; InvalidOid: all,
-								 * but what is left of dropped destinations */
+	Oid			caller;			/* takes what it may have; InvalidOid: the
+								 * server, of one destination: */
+	int32		id;				/* its id, and */
+	TimestampTz defined_at;		/* its definition; nothing of a later one */
 	int			max;			/* up to ROM_OUTBOX_CALL_MAX */
 	TimestampTz deadline;		/* end of the lease */
 } RomTake;

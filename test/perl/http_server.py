@@ -110,9 +110,10 @@ async def respond(reader, writer, method, path, headers, body, n):
 		send(answer(200, {'slow': arg}))
 		return False
 	elif what == 'until':			# the test says so: RomancyHttp's let()
-		while not os.path.exists(f'{sys.argv[1]}.{arg}'):
+		name, _, status = arg.partition('/')
+		while not os.path.exists(f'{sys.argv[1]}.{name}'):
 			await asyncio.sleep(0.02)
-		send(answer(200, {'until': arg}))
+		send(answer(int(status or 200), {'until': name}))
 	elif what == 'cut':
 		send(answer(200, b'0123456789', length=100))
 		return False

@@ -340,5 +340,26 @@ SET ROLE ob_none;
 SELECT throws_ok($$ SELECT romancy.send_event('x', '/n') $$, '42501', NULL, 'without a grant nothing');
 RESET ROLE;
 
+-- what a receiver has answered, and its URL, are for the destination's owner
+SET ROLE ob_b;
+SELECT romancy.define_destination('theirs');
+SET ROLE ob_user;
+SELECT lives_ok($$ SELECT romancy.send_event('theirs', '/a', id => 'theirs' || n, destination => 'theirs') FROM generate_series(1, 3) n $$, 'sent to another role''s destination');
+RESET ROLE;
+UPDATE romancy.t_outbox SET error = 'POST https://h.example.com/hidden: HTTP 404: HTTP 999 body' WHERE id = 'theirs1';
+UPDATE romancy.t_outbox SET error = 'POST https://h.example.com/hidden: Could not resolve host: h.example.com' WHERE id = 'theirs2';
+UPDATE romancy.t_outbox SET error = 'a program''s' WHERE id = 'theirs3';
+SET ROLE ob_user;
+SELECT is((SELECT string_agg(error, '; ' ORDER BY id) FROM romancy.outbox WHERE destination = 'theirs'), 'HTTP 404; no answer; a program''s', 'the sender sees the status');
+RESET ROLE;
+SET ROLE ob_b;
+SELECT is((SELECT error FROM romancy.outbox WHERE id = 'theirs1'), 'POST https://h.example.com/hidden: HTTP 404: HTTP 999 body', 'the owner sees all');
+SELECT romancy.drop_destination('theirs', discard => true);
+RESET ROLE;
+UPDATE romancy.t_outbox SET error = 'POST https://h.example.com/hidden: HTTP 404: body' WHERE id = 'theirs1';
+SET ROLE ob_user;
+SELECT is((SELECT error FROM romancy.outbox WHERE id = 'theirs1'), 'HTTP 404', 'nor is it told after the destination was dropped');
+RESET ROLE;
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -244,6 +244,33 @@ poll_until($node, q{SELECT count(*) = 7 AND bool_and(status = 'published') FROM 
 is(sql(q{SELECT romancy.replay_outbox('{"destination": "flaky", "status": "published"}')}), '7', 'replayed');
 poll_until($node, q{SELECT count(*) = 7 AND bool_and(status = 'published') FROM romancy.outbox WHERE type = 'flaky'}, 'they are sent once more');
 
+# ---- a destination that is defined anew, or replaced, has nothing to do with the answers of the one before
+for my $status (410, 503)
+{
+	for my $how ('dropped', 'replaced')
+	{
+		my $name = "anew_${how}_$status";
+		destination($name, "until/$name/$status", $quick);
+		send_events($name, '1, 1');
+		poll_until(sub { grep { $_->{path} eq "/until/$name/$status" } $http->requests }, "$name: a request is under way");
+		sql("SELECT romancy.drop_destination('$name', discard => true)") if $how eq 'dropped';
+		destination($name, 'echo/anew', $quick);
+		$http->let($name);
+		send_events($name, '2, 2');
+		poll_until($node, "SELECT bool_or(status = 'published') FROM romancy.outbox WHERE type = '$name'", "$name: the next event goes out");
+		poll_until($node, "SELECT count(*) = 0 FROM romancy.outbox WHERE type = '$name' AND lease_until IS NOT NULL", "$name: the late answer is in");
+		is(sql("SELECT paused, failures, breaker, error FROM romancy.destinations WHERE name = '$name'"), 'f|0|closed|', "$name: as if it had never come");
+	}
+}
+
+# ---- a sender sees the status of an answer, not another role's URL and what its receiver says
+sql(q{CREATE ROLE mate LOGIN; SELECT romancy.grant_usage('mate', namespace => (SELECT namespace FROM romancy.destinations WHERE name = 'flaky'), define => false)});
+destination('private_path', 'gate/sesame/404');
+sql(q{SET SESSION AUTHORIZATION mate; SELECT romancy.send_event('private_path', '/test')});
+settled('private_path', 'invalid', 'a receiver refuses an event');
+like(sql(q{SELECT error FROM romancy.outbox WHERE type = 'private_path'}), qr/sesame.*HTTP 404: gate of/, 'its owner sees why');
+is(sql(q{SET SESSION AUTHORIZATION mate; SELECT error FROM romancy.outbox WHERE type = 'private_path'}), 'HTTP 404', 'its sender sees the status');
+
 $http->stop;
 $node->stop;
 done_testing();
