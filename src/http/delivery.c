@@ -27,6 +27,7 @@
 #include "http/parcel.h"
 #include "http/route.h"
 #include "http/target.h"
+#include "http/verdict.h"
 #include "outbox/format.h"
 #include "outbox/sender.h"
 #include "outbox/settle.h"
@@ -51,9 +52,6 @@
 /* The delay after the first error, and the longest. */
 #define TRY_AGAIN_MS 200
 #define TRY_AGAIN_MAX_MS 2000
-
-/* A destination to which no request can be made is looked at again after this. */
-#define UNREACHABLE_US (INT64CONST(15) * USECS_PER_SEC)
 
 typedef struct Delivery
 {
@@ -288,8 +286,8 @@ take_from(Claim *claim, const RomReceiver *receiver, int room)
 	if (!rom_route_make(receiver, &route, &why))
 	{
 		t->troubled = true;
-		rom_sender_note(t->namespace, t->id, receiver->defined_at, ROM_RECEIVED_LATER, false, rom_now() + UNREACHABLE_US, why);
-		claim->retry_at = Min(claim->retry_at, rom_now() + UNREACHABLE_US);
+		rom_sender_note(t->namespace, t->id, receiver->defined_at, ROM_RECEIVED_LATER, false, rom_now() + ROM_VERDICT_UNREACHABLE_US, why);
+		claim->retry_at = Min(claim->retry_at, rom_now() + ROM_VERDICT_UNREACHABLE_US);
 		return;
 	}
 	(void) rom_destination_format(receiver->format, &format);
@@ -396,16 +394,6 @@ rom_delivery_inherit(void)
 
 /* ---------------------------------------------------------------- outcomes */
 
-/* The outcome of a request. */
-typedef struct Outcome
-{
-	RomSettled	how;			/* its events */
-	RomReceived received;		/* its destination */
-	TimestampTz not_before;		/* of another attempt; 0 */
-	char	   *error;			/* NULL: none */
-	bool		split;			/* the events of the batch are to go alone */
-} Outcome;
-
 /* land takes an answer. */
 static void
 land(RomTransportAnswer *answer)
@@ -418,129 +406,51 @@ land(RomTransportAnswer *answer)
 	dlist_push_tail(&landed, &d->node);
 }
 
-/* judge_status judges an answer by its status. */
+/* judge says what came of a delivery. */
 static void
-judge_status(const Delivery *d, Outcome *o)
+judge(const Delivery *d, RomVerdict *v)
 {
-	long		status = d->answer->status;
-	const char *after = rom_answer_header(d->answer, "retry-after");
-	char	   *body;
-
-	if (status >= 200 && status < 300)
-	{
-		o->how = ROM_SETTLED_PUBLISHED;
-		o->received = ROM_RECEIVED_WELL;
-		return;
-	}
-	body = rom_answer_begin(d->answer, d->parcel.secrets);
-	o->error = psprintf("%s: HTTP %ld%s%s", d->parcel.label, status, body ? ": " : "", body ? body : "");
-	if (status == 410)
-	{
-		o->how = ROM_SETTLED_RELEASED;
-		o->received = ROM_RECEIVED_GONE;
-	}
-	else if (rom_answer_again(status) || status < 400)
-	{
-		/* a redirect is not followed, and is nothing that the event can help */
-		o->how = ROM_SETTLED_FAILED;
-		o->received = status == 429 ? ROM_RECEIVED_LATER : ROM_RECEIVED_BADLY;
-		if (after != NULL)
-			(void) rom_answer_retry_after(after, rom_now(), &o->not_before);
-	}
-	else
-	{
-		/* which of the events of a batch is meant is found out one by one */
-		o->split = d->n > 1;
-		o->how = o->split ? ROM_SETTLED_RELEASED : ROM_SETTLED_INVALID;
-		o->received = ROM_RECEIVED_WELL;
-	}
-}
-
-/* judge says what came of a request. */
-static void
-judge(const Delivery *d, Outcome *o)
-{
-	const RomTransportAnswer *answer = d->answer;
-
-	memset(o, 0, sizeof(Outcome));
 	if (d->error != NULL)
-	{
-		/* which of the events of a batch is meant is found out one by one */
-		o->split = d->unsent != ROM_SETTLED_RELEASED && d->n > 1;
-		o->how = o->split ? ROM_SETTLED_RELEASED : d->unsent;
-		o->received = ROM_RECEIVED_NOTHING;
-		o->error = d->error;
-		return;
-	}
-
-	/*
-	 * of an answer that is too long the status is known, and all that is
-	 * wanted
-	 */
-	if (answer->result == ROM_TRANSPORT_ANSWERED || (answer->result == ROM_TRANSPORT_BODY_LIMIT && answer->status > 0))
-	{
-		judge_status(d, o);
-		return;
-	}
-	o->how = ROM_SETTLED_FAILED;
-	o->received = ROM_RECEIVED_BADLY;
-	switch (answer->result)
-	{
-		case ROM_TRANSPORT_TIMEOUT:
-			o->error = psprintf("%s: no answer within the time limit", d->parcel.label);
-			break;
-		case ROM_TRANSPORT_FORBIDDEN:
-		case ROM_TRANSPORT_NEVER:
-			/* nothing was sent: it is the destination that needs a rule */
-			o->how = ROM_SETTLED_RELEASED;
-			o->received = ROM_RECEIVED_LATER;
-			o->not_before = rom_now() + UNREACHABLE_US;
-			o->error = psprintf("%s: its host has an address that HTTP requests may not go to", d->parcel.label);
-			break;
-		case ROM_TRANSPORT_HEADER_LIMIT:
-			o->error = psprintf("%s: the answer has more than %d headers, or they are longer than %d kB", d->parcel.label, ROM_ANSWER_HEADERS_MAX, ROM_ANSWER_HEADER_BYTES_MAX / 1024);
-			break;
-		default:
-			o->error = psprintf("%s: %s", d->parcel.label, answer->message);
-			break;
-	}
+		rom_verdict_unsent(d->unsent, d->error, d->n, v);
+	else
+		rom_verdict_answer(d->answer, &d->parcel, d->n, v);
 }
 
 /* note remembers how the destination is, once for each request. */
 static void
-note(Delivery *d, const Outcome *o)
+note(Delivery *d, const RomVerdict *v)
 {
 	RomTarget  *t = d->target;
 
-	d->well = o->received == ROM_RECEIVED_WELL;
-	d->split = o->split;
-	if (d->noted || o->received == ROM_RECEIVED_NOTHING || (o->received == ROM_RECEIVED_WELL && !t->troubled))
+	d->well = v->received == ROM_RECEIVED_WELL;
+	d->split = v->split;
+	if (d->noted || v->received == ROM_RECEIVED_NOTHING || (v->received == ROM_RECEIVED_WELL && !t->troubled))
 		return;
 	t->troubled = true;
-	rom_sender_note(t->namespace, t->id, d->defined_at, o->received, d->probe, o->not_before, o->received == ROM_RECEIVED_WELL ? NULL : o->error);
+	rom_sender_note(t->namespace, t->id, d->defined_at, v->received, d->probe, v->not_before, v->received == ROM_RECEIVED_WELL ? NULL : v->error);
 }
 
 /* record_one records what came of a delivery. */
 static void
 record_one(Delivery *d)
 {
-	Outcome		o;
+	RomVerdict	v;
 
-	judge(d, &o);
-	rom_settle_sent(d->events, d->n, o.how, o.error, o.not_before);
-	note(d, &o);
+	judge(d, &v);
+	rom_settle_sent(d->events, d->n, v.how, v.error, v.not_before);
+	note(d, &v);
 }
 
 /* published says whether a delivery's events were taken by their receiver, so that they can be recorded with others'. */
 static bool
 published(const Delivery *d)
 {
-	Outcome		o;
+	RomVerdict	v;
 
 	if (d->error != NULL)
 		return false;
-	judge(d, &o);
-	return o.how == ROM_SETTLED_PUBLISHED;
+	judge(d, &v);
+	return v.how == ROM_SETTLED_PUBLISHED;
 }
 
 /* record_published records those of a list that were published, in one statement. */
@@ -567,14 +477,14 @@ record_published(dlist_head *list)
 	n = 0;
 	for (Delivery *d = first(list); d != NULL; d = next(list, d))
 	{
-		Outcome		o;
+		RomVerdict	v;
 
 		if (!published(d))
 			continue;
 		memcpy(d->events, &all[n], sizeof(RomSettle) * d->n);
 		n += d->n;
-		judge(d, &o);
-		note(d, &o);
+		judge(d, &v);
+		note(d, &v);
 	}
 }
 
