@@ -45,7 +45,7 @@ COMMENT ON TABLE romancy.t_schedule IS 'Schedules';
 
 /*
  * A run is deleted with its instance. instance_id: the first of its generations; NULL while the run waits for the one
- * before. state: RomRunState in src/schedules/runs.h
+ * before. state: RomRunState in src/schedules/runs.h.
  */
 CREATE TABLE romancy.t_schedule_run (
 	namespace int,
@@ -57,6 +57,18 @@ CREATE TABLE romancy.t_schedule_run (
 CREATE UNIQUE INDEX t_schedule_run_instance ON romancy.t_schedule_run (instance_id) WHERE instance_id IS NOT NULL;
 CREATE INDEX t_schedule_run_live ON romancy.t_schedule_run (namespace, schedule, state, scheduled_at) WHERE state < 2;
 COMMENT ON TABLE romancy.t_schedule_run IS 'Runs of schedules: the times that wait, and the instances of the others';
+
+/* Ends of runs that are not counted yet, because another transaction held the schedule: what is to be added to its counters; failed -1: lives again */
+CREATE TABLE romancy.t_schedule_end (
+	namespace int,
+	schedule text,
+	end_id bigint GENERATED ALWAYS AS IDENTITY,
+	completed smallint NOT NULL,
+	failed smallint NOT NULL,
+	cancelled smallint NOT NULL,
+	PRIMARY KEY (namespace, schedule, end_id));
+COMMENT ON TABLE romancy.t_schedule_end IS 'Ends of runs that their schedules'' counters do not hold yet';
+COMMENT ON SEQUENCE romancy.t_schedule_end_end_id_seq IS 'Order of the ends of runs';
 
 /* started_at: of the server under which the next times were last computed for all schedules: another may know other zones */
 CREATE TABLE romancy.t_schedule_zones (started_at timestamptz PRIMARY KEY);
@@ -114,9 +126,12 @@ CREATE VIEW romancy.schedules WITH (security_barrier) AS
 		CASE WHEN s.paused_at IS NULL THEN s.next_at END AS next_run, s.last_at AS last_run, s.last_run AS last_instance,
 		(SELECT pg_catalog.count(*) FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.state = 1 AND r.state < 2) AS running,
 		(SELECT pg_catalog.count(*) FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.state = 0 AND r.state < 2) AS waiting,
-		s.runs, s.completed, s.failed, s.cancelled, s.failed_in_row, s.missed, s.error
+		s.runs, s.completed + u.completed AS completed, s.failed + u.failed AS failed, s.cancelled + u.cancelled AS cancelled, s.failed_in_row, s.missed, s.error
 	FROM romancy.t_schedule s
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = s.namespace
+	CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.sum(e.completed), 0) AS completed, coalesce(pg_catalog.sum(e.failed), 0) AS failed,
+			coalesce(pg_catalog.sum(e.cancelled), 0) AS cancelled
+		FROM romancy.t_schedule_end e WHERE e.namespace = s.namespace AND e.schedule = s.name) u
 	WHERE romancy.t_may_read(s.owner);
 REVOKE ALL ON romancy.schedules FROM PUBLIC;
 COMMENT ON VIEW romancy.schedules IS 'Schedules of the current role; of all roles for a monitor';

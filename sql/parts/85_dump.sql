@@ -37,6 +37,8 @@ SELECT pg_catalog.pg_extension_config_dump('romancy.t_outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_outbox_outbox_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_schedule', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_schedule_run', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_schedule_end', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_schedule_end_end_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_http_rule', '');
 /* a secret is in no dump: set it again after a restore */
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_secret', 'WHERE false');

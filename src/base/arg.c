@@ -39,6 +39,18 @@ rom_arg_text_opt(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
+char *
+rom_arg_prose_opt(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	char	   *text = rom_arg_text_opt(fcinfo, n);
+
+	if (text !=NULL && strlen(text) > ROM_PROSE_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" must not exceed %d bytes", name, ROM_PROSE_MAX)));
+	return text;
+}
+
 pg_uuid_t *
 rom_arg_uuid(FunctionCallInfo fcinfo, int n, const char *name)
 {

@@ -66,6 +66,12 @@ extern void rom_arg_check_short_name(const char *name, const char *what);
 #define ROM_NAME_MAX 200
 #define ROM_KEY_MAX 2000
 
+/* Longest text that only people read, a description or a note, in bytes. */
+#define ROM_PROSE_MAX 10000
+
+/* Such a text, NULL where it is null. RM012 for one that is too long. */
+extern char *rom_arg_prose_opt(FunctionCallInfo fcinfo, int n, const char *name);
+
 /* An idempotency key, NULL where it is null. RM012 for one that is too long. */
 extern char *rom_arg_key_opt(FunctionCallInfo fcinfo, int n);
 extern void rom_arg_check_key(const char *key, const char *what);

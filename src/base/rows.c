@@ -10,6 +10,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "utils/builtins.h"
@@ -100,6 +101,22 @@ rom_rows_find_text(RomRows *rows, const char *text)
 	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
 						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(text));
 	return find(rows, &key);
+}
+
+bool
+rom_rows_undecided(RomRows *rows, ScanKey key, int nkeys)
+{
+	SnapshotData dirty;
+	IndexScanDesc scan;
+	bool		undecided = false;
+
+	InitDirtySnapshot(dirty);
+	scan = rom_index_beginscan(rows->rel, rows->index, &dirty, nkeys);
+	index_rescan(scan, key, nkeys, NULL, 0);
+	while (!undecided && index_getnext_slot(scan, ForwardScanDirection, rows->slot))
+		undecided = TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax);
+	index_endscan(scan);
+	return undecided;
 }
 
 /* lock locks the row that was found. */

@@ -35,6 +35,12 @@ extern bool rom_rows_find(RomRows *rows, const pg_uuid_t *id);
 extern bool rom_rows_find_text(RomRows *rows, const char *text);
 
 /*
+ * Does another transaction, which has not ended, insert or delete a row with this key? What would insert one waits for it then. Another may
+ * begin to right after the answer.
+ */
+extern bool rom_rows_undecided(RomRows *rows, ScanKey key, int nkeys);
+
+/*
  * Locks the row that was found, for update, waiting for others; rows->slot is its newest
  * version then. False when the row was deleted.
  */

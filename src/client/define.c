@@ -369,7 +369,7 @@ romancy_define_workflow(PG_FUNCTION_ARGS)
 		wrong_definition("workflow", def.name, "The event type is empty.");
 	if (def.on_event != NULL)
 		rom_arg_check_short_name(def.on_event, "on_event");
-	def.description = rom_arg_text_opt(fcinfo, 6);
+	def.description = rom_arg_prose_opt(fcinfo, 6, "description");
 	def.search_path = rom_definition_path();
 	def.owner = GetUserNameFromId(role, false);
 
@@ -509,7 +509,7 @@ romancy_define_activity(PG_FUNCTION_ARGS)
 	values[9] = PG_GETARG_DATUM(9);
 	values[10] = text_datum(rate);
 	values[11] = text_datum(rom_definition_path());
-	values[12] = text_datum(rom_arg_text_opt(fcinfo, 11));
+	values[12] = text_datum(rom_arg_prose_opt(fcinfo, 11, "description"));
 	values[13] = text_datum(GetUserNameFromId(role, false));
 	for (int i = 1; i < 14; i++)
 		nulls[i] = i != 8 && i != 9 && DatumGetPointer(values[i]) == NULL;

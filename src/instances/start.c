@@ -12,16 +12,19 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "base/table.h"
 #include "base/uuid.h"
@@ -276,6 +279,29 @@ claim_key(int32 namespace, const char *owner, const char *name, const char *key,
 			return false;
 		}
 	}
+}
+
+bool
+rom_start_would_wait(const RomStart *start)
+{
+	static RomTable table = {"t_idempotency", 5, {"namespace", "owner", "workflow", "idempotency_key", "instance_id"}};
+	RomRows		rows;
+	ScanKeyData key[4];
+	const char *texts[3] = {
+		GetUserNameFromId(start->owner, false),
+		start->name ? start->name : start->workflow->name,
+		start->idempotency_key
+	};
+	bool		undecided;
+
+	ScanKeyInit(&key[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(start->workflow->namespace));
+	for (int i = 0; i < 3; i++)
+		ScanKeyEntryInitialize(&key[i + 1], 0, i + 2, BTEqualStrategyNumber, InvalidOid,
+							   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(texts[i]));
+	rom_rows_open(&rows, &table, "t_idempotency_pkey", false);
+	undecided = rom_rows_undecided(&rows, key, 4);
+	rom_rows_close(&rows);
+	return undecided;
 }
 
 bool

@@ -50,6 +50,9 @@ typedef struct RomStart
  */
 extern bool rom_start_instance(const RomStart *start, pg_uuid_t *id);
 
+/* Would it wait for another transaction that takes the same idempotency key? Engine scope needed. */
+extern bool rom_start_would_wait(const RomStart *start);
+
 /* Warns, once in a session, where nothing will run what is started because romancy is not preloaded. */
 extern void rom_start_warn(void);
 

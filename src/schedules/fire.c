@@ -35,6 +35,9 @@
 /* Times that are caught up with, where all are to run. */
 #define CATCH_UP_MAX 100
 
+/* Times of a schedule that one batch looks at: counting a million takes seconds, and others wait for the batch. */
+#define TIMES_AT_ONCE 20000
+
 /* A time that is seen so late was not missed: it is run whatever catch_up says. */
 #define GRACE (10 * USECS_PER_SEC)
 
@@ -78,9 +81,12 @@ rom_fire_plan(RomPlan *plan, TimestampTz now)
 	int			max = plan->overlap == ROM_OVERLAP_SKIP || plan->overlap == ROM_OVERLAP_QUEUE ? 1 : CATCH_UP_MAX;
 	int64		n = 0;			/* of times to be run; the last max of them
 								 * are in times[] */
+	int			looked_at = 0;
+	bool		more = false;	/* not all of them were looked at */
 	TimestampTz time;
 	TimestampTz due;
 
+	rom_runs_start_waiting(plan);
 	time = rom_plan_next(plan, plan->after_at);
 	while ((due = rom_plan_due_at(plan, time)) <= now)
 	{
@@ -90,13 +96,26 @@ rom_fire_plan(RomPlan *plan, TimestampTz now)
 			times[n++ % max] = time;
 		plan->after_at = time;
 		time = rom_plan_next(plan, time);
+		more = ++looked_at == TIMES_AT_ONCE;
+		if (more)
+			break;
 		CHECK_FOR_INTERRUPTS();
 	}
 	if (n > max)
 		plan->new_missed[max == 1 ? ROM_MISSED_MERGED : ROM_MISSED_CATCH_UP_LIMIT] += n - max;
-	rom_runs_start_waiting(plan);
+	if (more)
+	{
+		/* those that may be run are looked at again, by the next batch */
+		if (n > 0)
+			plan->after_at = times[Max(n - max, 0) % max] - 1;
+		n = 0;
+	}
 	for (int64 i = Max(n - max, 0); i < n && plan->pause_note == NULL; i++)
-		(void) rom_runs_offer(plan, times[i % max], plan->overlap);
+		if (rom_runs_offer(plan, times[i % max], plan->overlap) == ROM_OFFER_HELD)
+		{
+			plan->after_at = times[i % max] - 1;
+			break;
+		}
 	rom_plan_save(plan, false);
 }
 
@@ -253,6 +272,7 @@ sweep_schedules(const RomSweepArgs *args)
 	RomEngine	engine;
 	TimestampTz next;
 	bool		again = false;
+	int			counted;
 	int			n;
 
 	if (args->part != 0)
@@ -260,18 +280,21 @@ sweep_schedules(const RomSweepArgs *args)
 	rom_engine_begin(&engine);
 	if (zones_are_new())
 		compute_anew();
+	counted = rom_runs_count_ended(NULL, args->limit);
 	plans = palloc_array(RomPlan *, args->limit);
 	n = rom_plan_due(now, NULL, (Datum) 0, args->limit, plans);
+	for (int i = 0; i < n; i++)
+		plans[i]->nowait = true;
 	handle_all(fire, plans, n, now, &again);
-	next = rom_plan_next_due(NULL, (Datum) 0, DT_NOBEGIN);
-	if (n == 0 && next <= now)
+	next = rom_runs_uncounted() ? 0 : rom_plan_next_due(NULL, (Datum) 0, DT_NOBEGIN);
+	if (n == 0 && counted == 0 && next <= now)
 		next = now + held_wait() * 1000;	/* others hold it */
 	else
 		held = 0;
 	if (next < DT_NOEND)
 		rom_wake_sweep(rom_plan_sweep(), Max(next, 0));
 	rom_engine_end(&engine);
-	return n;
+	return n + counted;
 }
 
 static TimestampTz
@@ -281,7 +304,7 @@ next_due(void)
 	TimestampTz due;
 
 	rom_engine_begin(&engine);
-	due = zones_are_new() ? rom_now() : rom_plan_next_due(NULL, (Datum) 0, DT_NOBEGIN);
+	due = zones_are_new() || rom_runs_uncounted() ? rom_now() : rom_plan_next_due(NULL, (Datum) 0, DT_NOBEGIN);
 	rom_engine_end(&engine);
 	return due < 0 ? 0 : due;
 }
@@ -324,6 +347,7 @@ drain_fire(const char *owner, bool once)
 	int			n;
 
 	rom_engine_begin(&engine);
+	(void) rom_runs_count_ended(owner, PAGE);
 	n = rom_plan_due(now, owner, fired_names(), PAGE, plans);
 	handle_all(fire, plans, n, now, &again);
 	for (int i = 0; i < n; i++)

@@ -111,7 +111,7 @@ name_arg(FunctionCallInfo fcinfo)
 	return name;
 }
 
-/* A text and a jsonb argument that may be null, as a Datum. */
+/* An argument that may be null, as a Datum. */
 static Datum
 datum_arg(FunctionCallInfo fcinfo, int n, bool *isnull)
 {
@@ -124,6 +124,17 @@ interval_datum(Interval *interval, bool *isnull)
 {
 	*isnull = interval == NULL;
 	return PointerGetDatum(interval);
+}
+
+/* rom_plan_lock(), for a schedule whose counters hold all runs that have ended. */
+static RomPlan *
+lock_counted(int32 namespace, const char *name, Oid caller)
+{
+	RomPlan    *plan = rom_plan_lock(namespace, name, caller);
+
+	if (plan != NULL && rom_runs_count_ended_of(plan))
+		plan = rom_plan_lock(namespace, name, caller);
+	return plan;
 }
 
 static void no_schedule(const char *name) pg_attribute_noreturn();
@@ -170,11 +181,16 @@ schedule_values(FunctionCallInfo fcinfo, int32 namespace, const char *name, cons
 	TimestampTz now = rom_now();
 	RomCron		cron;
 
+	if (strlen(workflow) > ROM_KEY_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"workflow\" must not exceed %d bytes", ROM_KEY_MAX)));
 	rom_cron_parse(rom_arg_text(fcinfo, 1, "cron"), name, &cron);
 	zone_name = pstrdup(pg_get_timezone_name(rom_zone_find(zone_name)));
 	(void) rom_plan_overlap(overlap);
 	rom_arg_check_payload(rom_arg_jsonb_opt(fcinfo, 3), "input");
 	check_labels(rom_arg_jsonb_opt(fcinfo, 9));
+	(void) rom_arg_prose_opt(fcinfo, 10, "description");
 	(void) rom_definition_resolve(workflow, 0);
 	if (!PG_ARGISNULL(8) && PG_GETARG_INT32(8) < 1)
 		ereport(ERROR,
@@ -221,7 +237,7 @@ romancy_schedule(PG_FUNCTION_ARGS)
 	schedule_values(fcinfo, namespace, name, GetUserNameFromId(role, false), values, nulls);
 	rom_start_warn();
 	rom_engine_begin(&engine);
-	while ((plan = rom_plan_lock(namespace, name, role)) == NULL && rom_execute(&insert_schedule, values, nulls, 0) == 0)
+	while ((plan = lock_counted(namespace, name, role)) == NULL && rom_execute(&insert_schedule, values, nulls, 0) == 0)
 		CHECK_FOR_INTERRUPTS();
 	if (plan != NULL)
 	{
@@ -295,9 +311,10 @@ romancy_pause_schedule(PG_FUNCTION_ARGS)
 	values[1] = CStringGetTextDatum(name);
 	values[2] = TimestampTzGetDatum(rom_now());
 	values[3] = CStringGetTextDatum(GetUserNameFromId(role, false));
+	(void) rom_arg_prose_opt(fcinfo, 1, "note");
 	values[4] = datum_arg(fcinfo, 1, &nulls[4]);
 	rom_engine_begin(&engine);
-	plan = rom_plan_lock(namespace, name, role);
+	plan = lock_counted(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
 	was_paused = plan->paused;
@@ -329,7 +346,7 @@ romancy_resume_schedule(PG_FUNCTION_ARGS)
 	values[0] = Int32GetDatum(namespace);
 	values[1] = CStringGetTextDatum(name);
 	rom_engine_begin(&engine);
-	plan = rom_plan_lock(namespace, name, role);
+	plan = lock_counted(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
 	rom_plan_understand(plan);
@@ -369,7 +386,7 @@ romancy_trigger_schedule(PG_FUNCTION_ARGS)
 	rom_context_refuse_handler("trigger_schedule");
 	namespace = rom_namespace_current();
 	rom_engine_begin(&engine);
-	plan = rom_plan_lock(namespace, name, role);
+	plan = lock_counted(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
 	rom_plan_understand(plan);
@@ -416,19 +433,23 @@ romancy_backfill_schedule(PG_FUNCTION_ARGS)
 				 errmsg("argument \"to_time\" must not be in the future"),
 				 errhint("The schedule runs the times from now on by itself.")));
 	rom_engine_begin(&engine);
-	plan = rom_plan_lock(namespace, name, role);
+	plan = lock_counted(namespace, name, role);
 	if (plan == NULL)
 		no_schedule(name);
 	rom_plan_understand(plan);
 	for (TimestampTz time = rom_plan_next(plan, from - 1); time < to; time = rom_plan_next(plan, time))
 	{
-		RomOffer	offer;
-
 		if (++times > BACKFILL_MAX)
 			ereport(ERROR,
 					(errcode(ERRCODE_ROM_LIMIT),
-					 errmsg("schedule \"%s\" has more than %d times in this range", name, BACKFILL_MAX)));
-		offer = rom_runs_offer(plan, time, overlap);
+					 errmsg("schedule \"%s\" has more than %d times in this range", name, BACKFILL_MAX),
+					 errhint("Nothing was started. Ask for a part of the range at a time.")));
+		CHECK_FOR_INTERRUPTS();
+	}
+	for (TimestampTz time = rom_plan_next(plan, from - 1); time < to; time = rom_plan_next(plan, time))
+	{
+		RomOffer	offer = rom_runs_offer(plan, time, overlap);
+
 		if (plan->error != NULL)
 			rom_error_raise(plan->error);
 		if (offer == ROM_OFFER_STARTED || offer == ROM_OFFER_WAITS)

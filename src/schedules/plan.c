@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -134,7 +135,7 @@ rom_plan_overlap(const char *name)
 			return (RomOverlap) i;
 	ereport(ERROR,
 			(errcode(ERRCODE_ROM_DEFINITION),
-			 errmsg("overlap \"%s\" is not known", name),
+			 errmsg("overlap \"%.*s\" is not known", pg_mbcliplen(name, strlen(name), NAMEDATALEN), name),
 			 errhint("It is one of skip, queue, queue_all, allow, cancel_previous and terminate_previous.")));
 }
 
@@ -383,6 +384,8 @@ rom_plan_save(RomPlan *plan, bool waits)
 
 	if (plan->zone == NULL && !plan->paused && plan->pause_note == NULL)
 		plan->pause_note = psprintf("timezone \"%s\" is not known any more", plan->zone_name);
+	if (plan->again_at != 0)
+		due = plan->again_at;
 	if (plan->paused || plan->pause_note != NULL)
 		due = DT_NOEND;
 	values[0] = CStringGetTextDatum(plan->name);

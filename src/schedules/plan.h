@@ -76,6 +76,10 @@ typedef struct RomPlan
 	pg_uuid_t	last_run;
 	Jsonb	   *error;			/* of the last start that failed */
 	char	   *pause_note;		/* it is to pause itself, because of that */
+	TimestampTz again_at;		/* not 0: it is due then, whatever its time */
+
+	bool		nowait;			/* start nothing of which another transaction
+								 * has the key */
 } RomPlan;
 
 extern const char *rom_plan_overlap_name(RomOverlap overlap);

@@ -11,6 +11,9 @@
  * The row is deleted with the instance. Later generations of a run (recur) are found by the mailbox,
  * which is the first one's id.
  *
+ * The end of a run waits for no other transaction: where another transaction holds the schedule, a session's that edits it or the end of another
+ * run, it adds a row to t_schedule_end, and the sweep counts it when the schedule is free.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -36,6 +39,12 @@
 #include "run/guc.h"
 #include "schedules/runs.h"
 #include "turn/hooks.h"
+
+/* Runs of a schedule that are counted at a time, when another transaction held it at their ends. */
+#define COUNT_MAX 100
+
+/* When a run is tried again of which another transaction has the idempotency key. */
+#define HELD_AGAIN USECS_PER_SEC
 
 /* The first values of statements about a schedule. */
 #define PLAN_KEY(plan) Int32GetDatum((plan)->namespace), CStringGetTextDatum((plan)->name)
@@ -93,17 +102,53 @@ static RomStatement find_run = {
 };
 
 static RomStatement lock_schedule = {
-	"SELECT 1 FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2 FOR UPDATE", 2, {INT4OID, TEXTOID}
+	"SELECT 1 FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2 FOR UPDATE SKIP LOCKED", 2, {INT4OID, TEXTOID}
 };
 
 static RomStatement set_state = {
 	"UPDATE romancy.t_schedule_run SET state = $2 WHERE instance_id = $1", 2, {UUIDOID, INT2OID}
 };
 
-/* $3 to $5: completed, failed, cancelled; one of them is 1 */
-static RomStatement end_run = {
+static RomStatement insert_end = {
+	"INSERT INTO romancy.t_schedule_end (namespace, schedule, completed, failed, cancelled) VALUES ($1, $2, $3, $4, $5)",
+	5, {INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID}
+};
+
+/* The subquery has a lock, so that it is looked up for each of the few names. $2: of this owner alone, or null. */
+static RomStatement lock_uncounted = {
+	"SELECT s.namespace, s.name FROM (SELECT DISTINCT e.namespace, e.schedule FROM romancy.t_schedule_end e) p"
+	" CROSS JOIN LATERAL (SELECT x.namespace, x.name FROM romancy.t_schedule x WHERE x.namespace = p.namespace AND x.name = p.schedule"
+	"  AND ($2 IS NULL OR x.owner = $2) FOR UPDATE SKIP LOCKED) s LIMIT $1",
+	2, {INT4OID, TEXTOID}
+};
+
+static RomStatement select_uncounted = {
+	"SELECT 1 FROM romancy.t_schedule_end LIMIT 1", 0, {InvalidOid}
+};
+
+/* In their order, by which failures are in a row. */
+static RomStatement select_ends = {
+	"SELECT e.end_id, e.completed, e.failed, e.cancelled FROM romancy.t_schedule_end e WHERE e.namespace = $1 AND e.schedule = $2"
+	" ORDER BY e.end_id LIMIT $3",
+	3, {INT4OID, TEXTOID, INT4OID}
+};
+
+static RomStatement delete_end = {
+	"DELETE FROM romancy.t_schedule_end WHERE namespace = $1 AND schedule = $2 AND end_id = $3",
+	3, {INT4OID, TEXTOID, INT8OID}
+};
+
+/* Those of schedules that were dropped are counted nowhere. */
+static RomStatement delete_orphans = {
+	"DELETE FROM romancy.t_schedule_end e"
+	" WHERE NOT EXISTS (SELECT FROM romancy.t_schedule s WHERE s.namespace = e.namespace AND s.name = e.schedule)",
+	0, {InvalidOid}
+};
+
+/* $3 to $5: what is added to completed, failed and cancelled; 1, or -1 for one that lives again */
+static RomStatement count_run = {
 	"UPDATE romancy.t_schedule s SET completed = s.completed + $3, failed = s.failed + $4, cancelled = s.cancelled + $5,"
-	" failed_in_row = CASE WHEN $4 > 0 THEN s.failed_in_row + 1 WHEN $3 > 0 THEN 0 ELSE s.failed_in_row END,"
+	" failed_in_row = CASE WHEN $4 > 0 THEN s.failed_in_row + 1 WHEN $3 > 0 THEN 0 WHEN $4 < 0 THEN greatest(s.failed_in_row - 1, 0) ELSE s.failed_in_row END,"
 	" paused_at = CASE WHEN p.pauses THEN $6 ELSE s.paused_at END,"
 	" paused_by = CASE WHEN p.pauses THEN 'romancy' ELSE s.paused_by END,"
 	" note = CASE WHEN p.pauses THEN pg_catalog.format('%s failed runs in a row', s.failed_in_row + 1) ELSE s.note END,"
@@ -114,12 +159,6 @@ static RomStatement end_run = {
 	"  FROM romancy.t_schedule x WHERE x.namespace = $1 AND x.name = $2) p"
 	" WHERE s.namespace = p.namespace AND s.name = p.name RETURNING s.due_at",
 	6, {INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID}
-};
-
-static RomStatement unfail_run = {
-	"UPDATE romancy.t_schedule SET failed = failed - 1, failed_in_row = greatest(failed_in_row - 1, 0)"
-	" WHERE namespace = $1 AND name = $2",
-	2, {INT4OID, TEXTOID}
 };
 
 /* A first generation may be deleted while a later one lives. */
@@ -243,6 +282,15 @@ try_resolve(const RomPlan *plan, Jsonb **error)
 	return workflow;
 }
 
+/* Removes the row of a run that was not started. */
+static void
+remove_run(const RomPlan *plan, TimestampTz time)
+{
+	Datum		values[3] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
+
+	rom_execute(&delete_run, values, NULL, 0);
+}
+
 /* The labels of a run: the schedule's own, with its name and the time. */
 static Jsonb *
 run_labels(const RomPlan *plan, const char *time)
@@ -259,8 +307,8 @@ run_labels(const RomPlan *plan, const char *time)
 	return rom_jb_with(labels, "scheduled_at", rom_jb_string_document(time));
 }
 
-/* Starts the run whose row is there already; false when its instance is, from an earlier schedule of this name. */
-static bool
+/* Starts the run whose row is there already; ROM_OFFER_THERE when its instance is, from an earlier schedule of this name. */
+static RomOffer
 start_run(RomPlan *plan, TimestampTz time, RomWorkflow *workflow, pg_uuid_t *id)
 {
 	char	   *text = rom_plan_time_text(time);
@@ -276,16 +324,21 @@ start_run(RomPlan *plan, TimestampTz time, RomWorkflow *workflow, pg_uuid_t *id)
 	start.flags = ROM_IS_SCHEDULED;
 	start.has_scheduled_at = true;
 	start.scheduled_at = time;
+	if (plan->nowait && rom_start_would_wait(&start))
+	{
+		plan->again_at = rom_now() + HELD_AGAIN;
+		return ROM_OFFER_HELD;
+	}
 	if (!rom_start_instance(&start, id))
 	{
-		rom_execute(&delete_run, values, NULL, 0);
-		return false;
+		remove_run(plan, time);
+		return ROM_OFFER_THERE;
 	}
 	rom_execute(&set_live, values, NULL, 0);
 	plan->new_runs++;
 	plan->last_at = time;
 	plan->last_run = *id;
-	return true;
+	return ROM_OFFER_STARTED;
 }
 
 /* The run's row is there: starts it, or counts why not. */
@@ -297,16 +350,8 @@ try_start(RomPlan *plan, TimestampTz time)
 	pg_uuid_t	id;
 
 	if (workflow != NULL)
-	{
-		if (!start_run(plan, time, workflow, &id))
-			return ROM_OFFER_THERE;
-		return ROM_OFFER_STARTED;
-	}
-	{
-		Datum		values[3] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
-
-		rom_execute(&delete_run, values, NULL, 0);
-	}
+		return start_run(plan, time, workflow, &id);
+	remove_run(plan, time);
 	plan->error = error;
 	plan->new_missed[ROM_MISSED_ERROR]++;
 	plan->failed_in_row++;
@@ -370,7 +415,13 @@ RomOffer
 rom_runs_offer(RomPlan *plan, TimestampTz time, RomOverlap overlap)
 {
 	if (overlap == ROM_OVERLAP_ALLOW || (rom_runs_waiting(plan) == 0 && !rom_runs_live(plan)))
-		return add_run(plan, time) ? try_start(plan, time) : ROM_OFFER_THERE;
+	{
+		RomOffer	offer = ROM_OFFER_THERE;
+
+		if (add_run(plan, time) && (offer = try_start(plan, time)) == ROM_OFFER_HELD)
+			remove_run(plan, time);
+		return offer;
+	}
 	switch (overlap)
 	{
 		case ROM_OVERLAP_QUEUE:
@@ -394,7 +445,7 @@ rom_runs_start_now(RomPlan *plan, TimestampTz time, pg_uuid_t *id)
 {
 	RomWorkflow *workflow = resolve(plan);
 
-	if (!add_run(plan, time) || !start_run(plan, time, workflow, id))
+	if (!add_run(plan, time) || start_run(plan, time, workflow, id) != ROM_OFFER_STARTED)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("schedule \"%s\" has a run for %s", plan->name, rom_plan_time_text(time))));
@@ -412,77 +463,138 @@ rom_runs_start_waiting(RomPlan *plan)
 
 		if (rom_execute_rows(&set, &select_waiting, values, NULL, 1) == 0)
 			return;
-		(void) try_start(plan, DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull)));
+		if (try_start(plan, DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull))) == ROM_OFFER_HELD)
+			return;
 	}
 }
 
 /*
- * find_and_lock finds the run that an instance is of, by the first of its generations, and locks its schedule: key has
- * its namespace and name. False when it is of none. Whether the schedule is still there, the caller's statements see.
+ * count adds the ends of a run to its schedule's counters, pauses it after too many failures, and makes it due at once when a
+ * run waits. values: its namespace and name, and what is added to completed, failed and cancelled; with room for one more. It is
+ * locked, or gone.
  */
-static bool
-find_and_lock(RomTurn *turn, RomRunState *state, Datum *key)
+static void
+count(Datum *values)
 {
-	Datum		values[1] = {UUIDPGetDatum(&turn->inst->mailbox)};
+	TimestampTz due;
 	bool		isnull;
 	RomRowSet	set;
 
-	if (rom_execute_rows(&set, &find_run, values, NULL, 1) == 0)
-		return false;
-	key[0] = rom_value(&set, 0, 1, &isnull);
-	key[1] = CStringGetTextDatum(rom_value_text(&set, 0, 2, CurrentMemoryContext));
-	*state = (RomRunState) DatumGetInt16(rom_value(&set, 0, 3, &isnull));
-	rom_execute(&lock_schedule, key, NULL, 1);
-	return true;
+	values[5] = TimestampTzGetDatum(rom_now());
+	if (rom_execute_rows(&set, &count_run, values, NULL, 1) == 0)
+		return;
+	due = DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
+	if (!isnull && due == DT_NOBEGIN)
+		rom_wake_sweep(rom_plan_sweep(), 0);
+	rom_execute_free(&set);
 }
 
+/*
+ * run_changed writes a run's new state, and counts what is added to completed, failed and cancelled; or has the sweep do that, where
+ * another transaction holds the schedule. Nothing is done for an instance that is no run, or one whose state is not another.
+ */
 static void
-write_state(RomTurn *turn, RomRunState state)
+run_changed(RomTurn *turn, RomRunState state, int completed, int failed, int cancelled)
 {
-	Datum		values[2] = {UUIDPGetDatum(&turn->inst->mailbox), Int16GetDatum(state)};
+	Datum		row[2] = {UUIDPGetDatum(&turn->inst->mailbox), Int16GetDatum(state)};
+	Datum		values[6];
+	bool		isnull;
+	RomRowSet	set;
 
-	rom_execute(&set_state, values, NULL, 0);
+	if (rom_execute_rows(&set, &find_run, row, NULL, 1) == 0)
+		return;
+	values[0] = rom_value(&set, 0, 1, &isnull);
+	values[1] = CStringGetTextDatum(rom_value_text(&set, 0, 2, CurrentMemoryContext));
+	values[2] = Int64GetDatum(completed);
+	values[3] = Int64GetDatum(failed);
+	values[4] = Int64GetDatum(cancelled);
+	if ((DatumGetInt16(rom_value(&set, 0, 3, &isnull)) == ROM_RUN_ENDED) == (state == ROM_RUN_ENDED))
+		return;
+	rom_execute(&set_state, row, NULL, 0);
+	if (rom_execute(&lock_schedule, values, NULL, 1) > 0)
+		count(values);
+	else
+	{
+		rom_execute(&insert_end, values, NULL, 0);
+		rom_wake_sweep(rom_plan_sweep(), 0);
+	}
 }
 
 /* The end hook: counts the run, pauses the schedule after too many failures, and has what waits started. */
 static void
 run_ended(RomTurn *turn, RomStatus status)
 {
-	RomRunState state;
-	Datum		values[6];
-	bool		isnull;
-	TimestampTz due;
-	RomRowSet	set;
-
-	if (status == ROM_STATUS_RECURRED)
-		return;
-	if (!find_and_lock(turn, &state, values) || state == ROM_RUN_ENDED)
-		return;
-	write_state(turn, ROM_RUN_ENDED);
-	values[2] = Int64GetDatum(status == ROM_STATUS_COMPLETED);
-	values[3] = Int64GetDatum(status == ROM_STATUS_FAILED);
-	values[4] = Int64GetDatum(status == ROM_STATUS_CANCELLED);
-	values[5] = TimestampTzGetDatum(rom_now());
-	if (rom_execute_rows(&set, &end_run, values, NULL, 1) == 0)
-		return;
-	due = DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
-	if (!isnull && due == DT_NOBEGIN)
-		rom_wake_sweep(rom_plan_sweep(), 0);
+	if (status != ROM_STATUS_RECURRED)
+		run_changed(turn, ROM_RUN_ENDED, status == ROM_STATUS_COMPLETED, status == ROM_STATUS_FAILED, status == ROM_STATUS_CANCELLED);
 }
 
 /* The renew hook: a run that has failed lives again. */
 static void
 run_renewed(RomTurn *turn)
 {
-	RomRunState state;
-	Datum		values[2];
+	if (turn->inst->flags & ROM_IS_SCHEDULED)
+		run_changed(turn, ROM_RUN_LIVE, 0, -1, 0);
+}
 
-	if (!(turn->inst->flags & ROM_IS_SCHEDULED))
-		return;
-	if (!find_and_lock(turn, &state, values) || state != ROM_RUN_ENDED)
-		return;
-	write_state(turn, ROM_RUN_LIVE);
-	rom_execute(&unfail_run, values, NULL, 0);
+/* count_of counts the ends of runs of a schedule that the caller has locked; whether there were any. namespace, name: the schedule. */
+static bool
+count_of(Datum namespace, Datum name)
+{
+	Datum		values[6] = {namespace, name, Int32GetDatum(COUNT_MAX)};
+	RomRowSet	set;
+
+	rom_execute_rows(&set, &select_ends, values, NULL, 0);
+	for (uint64 i = 0; i < set.count; i++)
+	{
+		bool		isnull;
+
+		values[2] = rom_value(&set, i, 1, &isnull);
+		rom_execute(&delete_end, values, NULL, 0);
+		for (int c = 2; c <= 4; c++)
+			values[c] = Int64GetDatum(DatumGetInt16(rom_value(&set, i, c, &isnull)));
+		count(values);
+	}
+	rom_execute_free(&set);
+	return set.count > 0;
+}
+
+int
+rom_runs_count_ended(const char *owner, int limit)
+{
+	Datum		values[2] = {Int32GetDatum(limit)};
+	bool		nulls[2] = {false, owner == NULL};
+	RomRowSet	set;
+	int			n;
+
+	if (!rom_runs_uncounted())
+		return 0;
+	if (owner == NULL)
+		rom_execute(&delete_orphans, NULL, NULL, 0);
+	else
+		values[1] = CStringGetTextDatum(owner);
+	n = (int) rom_execute_rows(&set, &lock_uncounted, values, nulls, 0);
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Datum		namespace = rom_value(&set, i, 1, &isnull);
+
+		(void) count_of(namespace, rom_value(&set, i, 2, &isnull));
+		CHECK_FOR_INTERRUPTS();
+	}
+	rom_execute_free(&set);
+	return n;
+}
+
+bool
+rom_runs_count_ended_of(const RomPlan *plan)
+{
+	return count_of(Int32GetDatum(plan->namespace), CStringGetTextDatum(plan->name));
+}
+
+bool
+rom_runs_uncounted(void)
+{
+	return rom_execute(&select_uncounted, NULL, NULL, 1) > 0;
 }
 
 static void

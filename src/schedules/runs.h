@@ -32,7 +32,9 @@ typedef enum RomOffer
 	ROM_OFFER_STARTED,
 	ROM_OFFER_WAITS,
 	ROM_OFFER_MISSED,			/* counted in the plan, with the reason */
-	ROM_OFFER_THERE				/* the time has a run already */
+	ROM_OFFER_THERE,			/* the time has a run already */
+	ROM_OFFER_HELD				/* another transaction has its key; again_at
+								 * of the plan is set */
 } RomOffer;
 
 /* Does a run of the schedule, or a later generation of it, live? */
@@ -49,6 +51,18 @@ extern void rom_runs_start_now(RomPlan *plan, TimestampTz time, pg_uuid_t *id);
 
 /* Starts the run that has waited longest, if none lives. */
 extern void rom_runs_start_waiting(RomPlan *plan);
+
+/*
+ * Counts runs whose end found their schedule held by another transaction, of up to limit schedules that are free now, which it locks; and
+ * has what waits for them started. How many schedules. owner: of this role alone; NULL: of all. The caller has locked none.
+ */
+extern int	rom_runs_count_ended(const char *owner, int limit);
+
+/* The same for a schedule that the caller has locked: whether its row has changed. Of very many runs it counts some, and leaves the rest to the sweep. */
+extern bool rom_runs_count_ended_of(const RomPlan *plan);
+
+/* Is there such a run? */
+extern bool rom_runs_uncounted(void);
 
 /* Forgets the runs that wait. */
 extern void rom_runs_drop_waiting(const RomPlan *plan);

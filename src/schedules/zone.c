@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "mb/pg_wchar.h"
 
 #include "base/errors.h"
 #include "schedules/zone.h"
@@ -67,7 +68,7 @@ rom_zone_find(const char *name)
 	if (zone == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("timezone \"%s\" is not the name of a time zone", name),
+				 errmsg("timezone \"%.*s\" is not the name of a time zone", pg_mbcliplen(name, strlen(name), TZ_STRLEN_MAX), name),
 				 abbreviation ? errdetail("An abbreviation does not tell when its clock changes.") : 0,
 				 errhint("Use a name of view pg_timezone_names, such as Europe/Berlin.")));
 	return zone;

@@ -21,6 +21,7 @@ CREATE FUNCTION again(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
 -- all of a schedule's times lie so much further back
 CREATE PROCEDURE pass(schedule text, by interval) LANGUAGE sql AS $$
 	UPDATE romancy.t_schedule SET after_at = after_at - by, next_at = next_at - by, due_at = due_at - by, anchor = anchor - by WHERE name = schedule $$;
+CREATE FUNCTION error_of(query text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN EXECUTE query; RETURN repeat('none ', 1000); EXCEPTION WHEN OTHERS THEN RETURN sqlerrm; END $$;
 CREATE FUNCTION missed(schedule text) RETURNS jsonb LANGUAGE sql AS $$ SELECT missed FROM romancy.schedules WHERE name = schedule $$;
 CREATE FUNCTION counts(schedule text) RETURNS text LANGUAGE sql AS $$
 	SELECT format('%s runs, %s live, %s wait, %s ok, %s failed, %s cancelled', runs, running, waiting, completed, failed, cancelled) FROM romancy.schedules WHERE name = schedule $$;
@@ -178,7 +179,9 @@ SELECT is(romancy.backfill_schedule('daily', '2026-03-08', '2026-03-08'), 0::big
 SELECT throws_like($$ SELECT romancy.backfill_schedule('daily', '2026-03-08', '2026-03-01') $$, '%"from_time" must not be later%', 'a range that ends before it begins');
 SELECT throws_like($$ SELECT romancy.backfill_schedule('daily', '2026-03-08', clock_timestamp() + interval '1 hour') $$, '%"to_time" must not be in the future', 'one that ends in the future');
 SELECT throws_ok($$ SELECT romancy.backfill_schedule('daily', '2026-03-08', 'infinity') $$, 'RM012');
+SELECT pg_relation_size('romancy.t_schedule_run') AS size \gset
 SELECT throws_ok($$ SELECT romancy.backfill_schedule('daily', '1000-01-01', '2026-03-01') $$, 'RM011');
+SELECT is(pg_relation_size('romancy.t_schedule_run'), :size::bigint, 'too many times are refused before any is started');
 SELECT throws_ok($$ SELECT romancy.backfill_schedule('daily', NULL, '2026-03-01') $$, '22004');
 SELECT romancy.unschedule('daily');
 
@@ -210,6 +213,35 @@ SELECT throws_ok($$ SELECT romancy.schedule('', '* * * * *', 'report') $$, 'RM01
 SELECT throws_ok($$ SELECT romancy.schedule('no', '* * * * *', 'report', pause_on_failure => 0) $$, 'RM012');
 SELECT throws_ok($$ SELECT romancy.schedule('no', '* * * * *', 'report', catch_up => '-1 day') $$, 'RM012');
 SELECT throws_ok($$ SELECT romancy.pause_schedule('none') $$, 'RM001');
+-- each text has its limit, and the error names the argument
+SELECT romancy.schedule('limits', '@every 1h', 'report', description => repeat('d', 10000));
+SELECT ok(romancy.pause_schedule('limits', repeat('n', 10000)), 'a long note');
+SELECT throws_like($$ SELECT romancy.pause_schedule('limits', repeat('n', 10001)) $$, 'argument "note" must not exceed 10000 bytes');
+SELECT throws_ok($$ SELECT romancy.pause_schedule('limits', repeat('n', 10001)) $$, 'RM012');
+SELECT throws_like($$ SELECT romancy.schedule('limits', '@every 1h', 'report', description => repeat('d', 10001)) $$, 'argument "description" must not exceed 10000 bytes');
+SELECT throws_ok($$ SELECT romancy.schedule('limits', '@every 1h', 'report', description => repeat('d', 10001)) $$, 'RM012');
+SELECT throws_like(format('SELECT romancy.define_%s(%L, %L, description => repeat(%L, 10001))', what, 'limits', 'report', 'd'), 'argument "description" must not exceed 10000 bytes', what)
+	FROM unnest(ARRAY['workflow', 'activity']) what;
+SELECT throws_like(format('SELECT romancy.schedule(repeat(%L, 201), %L, %L)', 'x', '@every 1h', 'report'), 'argument "name" must have between 1 and 200 bytes');
+SELECT throws_like($$ SELECT romancy.schedule('limits', repeat('0 0 * * * |', 200), 'report') $$, '%longer than 1000 bytes');
+SELECT throws_ok($$ SELECT romancy.schedule('limits', '@every 1h', 'report', to_jsonb(repeat('i', 2000000))) $$, 'RM011');
+SELECT throws_ok($$ SELECT romancy.schedule('limits', '@every 1h', 'report', labels => jsonb_build_object('l', repeat('l', 2000000))) $$, 'RM011');
+SELECT cmp_ok(length(error), '<', 1000, 'the error for ' || what || ' is short') FROM (VALUES
+	('a workflow', $$ SELECT romancy.schedule('limits', '@every 1h', repeat('w', 2000000)) $$), ('a zone', $$ SELECT romancy.schedule('limits', '@every 1h', 'report', timezone => repeat('z', 2000000)) $$),
+	('an overlap', $$ SELECT romancy.schedule('limits', '@every 1h', 'report', overlap => repeat('o', 2000000)) $$), ('another''s name', $$ SELECT romancy.resume_schedule(repeat('n', 2000000)) $$),
+	('a zone of times', $$ SELECT romancy.schedule_times('@hourly', repeat('z', 2000000)) $$)) x (what, query), error_of(query) error;
+SELECT romancy.unschedule('limits');
+-- very many times that are late are counted by parts, so that others need not wait for them
+SELECT romancy.schedule(kind, '* * * * * *', 'report', overlap => kind, catch_up => age) FROM (VALUES ('allow', NULL::interval), ('skip', NULL), ('queue', '1 min')) x (kind, age);
+CREATE TABLE late AS SELECT name, after_at - interval '14 hours' AS since FROM romancy.t_schedule WHERE cron = '* * * * * *';
+DO $$ BEGIN FOR i IN 1..3 LOOP CALL pass((ARRAY['allow', 'skip', 'queue'])[i], '14 hours'); END LOOP; END $$;
+SELECT romancy.run_sweep('schedules') > 0 AS swept;
+SELECT is(array_agg(s.runs ORDER BY s.name), '{0,0,0}', 'one batch does not get to their end') FROM romancy.schedules s JOIN late USING (name);
+SELECT romancy.run_sweep('schedules') > 0 AS swept, romancy.run_sweep('schedules') > 0 AS swept_again;
+SELECT results_eq($$ SELECT name, runs, (SELECT string_agg(key, ',' ORDER BY key) FROM jsonb_each(missed)), runs + (SELECT sum(value::text::int) FROM jsonb_each(missed) WHERE key <> 'overlap')
+		= extract(epoch FROM date_trunc('second', after_at) - date_trunc('second', since)) FROM romancy.t_schedule JOIN late USING (name) ORDER BY name $$,
+	$$ VALUES ('allow', 100::bigint, 'catch_up_limit', true), ('queue', 1, 'merged,too_old', true), ('skip', 1, 'merged', true) $$, 'some more do, and each time ran or is counted');
+SELECT count(romancy.unschedule(name)) FROM late;
 SELECT throws_ok($$ SELECT romancy.trigger_schedule('none') $$, 'RM001');
 SELECT throws_ok($$ SELECT romancy.schedule_runs('none') $$, 'RM001');
 SELECT throws_ok($$ SELECT romancy.scheduled_at() $$, 'RM004');
