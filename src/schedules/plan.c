@@ -118,7 +118,8 @@ static const char *const missed_names[ROM_MISSED_KINDS] = {
 	[ROM_MISSED_CATCH_UP_LIMIT] = "catch_up_limit",
 	[ROM_MISSED_PAUSED] = "paused",
 	[ROM_MISSED_EDITED] = "edited",
-	[ROM_MISSED_ERROR] = "error"
+	[ROM_MISSED_ERROR] = "error",
+	[ROM_MISSED_KEY_TAKEN] = "key_taken"
 };
 
 const char *

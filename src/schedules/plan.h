@@ -38,6 +38,8 @@ typedef enum RomMissed
 	ROM_MISSED_EDITED,			/* due, but not begun, when the schedule was
 								 * replaced */
 	ROM_MISSED_ERROR,			/* could not be started */
+	ROM_MISSED_KEY_TAKEN,		/* an instance that is no run has its
+								 * idempotency key */
 	ROM_MISSED_KINDS
 } RomMissed;
 

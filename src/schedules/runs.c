@@ -49,14 +49,21 @@
 /* The first values of statements about a schedule. */
 #define PLAN_KEY(plan) Int32GetDatum((plan)->namespace), CStringGetTextDatum((plan)->name)
 
-static RomStatement insert_run = {
-	"INSERT INTO romancy.t_schedule_run (namespace, schedule, scheduled_at, state) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-	4, {INT4OID, TEXTOID, TIMESTAMPTZOID, INT2OID}
+static RomStatement insert_waiting = {
+	"INSERT INTO romancy.t_schedule_run (namespace, schedule, scheduled_at, state) VALUES ($1, $2, $3, " ROM_SQL_RUN_WAITING ")",
+	3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
 };
 
-static RomStatement set_live = {
-	"UPDATE romancy.t_schedule_run SET instance_id = $4, state = " ROM_SQL_RUN_LIVE " WHERE namespace = $1 AND schedule = $2 AND scheduled_at = $3",
+/* One that waited has its row already. */
+static RomStatement insert_live = {
+	"INSERT INTO romancy.t_schedule_run (namespace, schedule, scheduled_at, instance_id, state) VALUES ($1, $2, $3, $4, " ROM_SQL_RUN_LIVE ")"
+	" ON CONFLICT (namespace, schedule, scheduled_at) DO UPDATE SET instance_id = excluded.instance_id, state = excluded.state",
 	4, {INT4OID, TEXTOID, TIMESTAMPTZOID, UUIDOID}
+};
+
+static RomStatement select_run = {
+	"SELECT 1 FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2 AND r.scheduled_at = $3",
+	3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
 };
 
 static RomStatement delete_run = {
@@ -282,9 +289,9 @@ try_resolve(const RomPlan *plan, Jsonb **error)
 	return workflow;
 }
 
-/* Removes the row of a run that was not started. */
+/* Removes the row of a run that waited, and is not started. */
 static void
-remove_run(const RomPlan *plan, TimestampTz time)
+remove_waiting(const RomPlan *plan, TimestampTz time)
 {
 	Datum		values[3] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
 
@@ -307,7 +314,7 @@ run_labels(const RomPlan *plan, const char *time)
 	return rom_jb_with(labels, "scheduled_at", rom_jb_string_document(time));
 }
 
-/* Starts the run whose row is there already; ROM_OFFER_THERE when its instance is, from an earlier schedule of this name. */
+/* Starts the run for a time that has none, or whose run waits. Counts the time as missed where another instance has its key. */
 static RomOffer
 start_run(RomPlan *plan, TimestampTz time, RomWorkflow *workflow, pg_uuid_t *id)
 {
@@ -331,17 +338,18 @@ start_run(RomPlan *plan, TimestampTz time, RomWorkflow *workflow, pg_uuid_t *id)
 	}
 	if (!rom_start_instance(&start, id))
 	{
-		remove_run(plan, time);
-		return ROM_OFFER_THERE;
+		remove_waiting(plan, time);
+		plan->new_missed[ROM_MISSED_KEY_TAKEN]++;
+		return ROM_OFFER_MISSED;
 	}
-	rom_execute(&set_live, values, NULL, 0);
+	rom_execute(&insert_live, values, NULL, 0);
 	plan->new_runs++;
 	plan->last_at = time;
 	plan->last_run = *id;
 	return ROM_OFFER_STARTED;
 }
 
-/* The run's row is there: starts it, or counts why not. */
+/* The same, where what the schedule starts is resolved first: starts the run, or counts why not. */
 static RomOffer
 try_start(RomPlan *plan, TimestampTz time)
 {
@@ -351,7 +359,7 @@ try_start(RomPlan *plan, TimestampTz time)
 
 	if (workflow != NULL)
 		return start_run(plan, time, workflow, &id);
-	remove_run(plan, time);
+	remove_waiting(plan, time);
 	plan->error = error;
 	plan->new_missed[ROM_MISSED_ERROR]++;
 	plan->failed_in_row++;
@@ -360,13 +368,22 @@ try_start(RomPlan *plan, TimestampTz time)
 	return ROM_OFFER_MISSED;
 }
 
-/* Adds the row of a run; false when the time has one. */
+/* Does the time have a run? */
 static bool
-add_run(const RomPlan *plan, TimestampTz time)
+has_run(const RomPlan *plan, TimestampTz time)
 {
-	Datum		values[4] = {PLAN_KEY(plan), TimestampTzGetDatum(time), Int16GetDatum(ROM_RUN_WAITING)};
+	Datum		values[3] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
 
-	return rom_execute(&insert_run, values, NULL, 0) == 1;
+	return rom_execute(&select_run, values, NULL, 1) > 0;
+}
+
+/* Adds the row of a run that waits. The time has none. */
+static void
+add_waiting(const RomPlan *plan, TimestampTz time)
+{
+	Datum		values[3] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
+
+	rom_execute(&insert_waiting, values, NULL, 0);
 }
 
 /* Asks what lives to end. */
@@ -408,20 +425,17 @@ wait_for_previous(RomPlan *plan, TimestampTz time, int may_wait)
 		plan->new_missed[ROM_MISSED_QUEUE_FULL]++;
 		return ROM_OFFER_MISSED;
 	}
-	return add_run(plan, time) ? ROM_OFFER_WAITS : ROM_OFFER_THERE;
+	add_waiting(plan, time);
+	return ROM_OFFER_WAITS;
 }
 
 RomOffer
 rom_runs_offer(RomPlan *plan, TimestampTz time, RomOverlap overlap)
 {
+	if (has_run(plan, time))
+		return ROM_OFFER_THERE;
 	if (overlap == ROM_OVERLAP_ALLOW || (rom_runs_waiting(plan) == 0 && !rom_runs_live(plan)))
-	{
-		RomOffer	offer = ROM_OFFER_THERE;
-
-		if (add_run(plan, time) && (offer = try_start(plan, time)) == ROM_OFFER_HELD)
-			remove_run(plan, time);
-		return offer;
-	}
+		return try_start(plan, time);
 	switch (overlap)
 	{
 		case ROM_OVERLAP_QUEUE:
@@ -433,7 +447,8 @@ rom_runs_offer(RomPlan *plan, TimestampTz time, RomOverlap overlap)
 			end_previous(plan, time, overlap == ROM_OVERLAP_CANCEL_PREVIOUS ? ROM_INBOX_CANCEL : ROM_INBOX_TERMINATE);
 			plan->new_missed[ROM_MISSED_SUPERSEDED] += rom_runs_waiting(plan);
 			rom_runs_drop_waiting(plan);
-			return add_run(plan, time) ? ROM_OFFER_WAITS : ROM_OFFER_THERE;
+			add_waiting(plan, time);
+			return ROM_OFFER_WAITS;
 		default:
 			plan->new_missed[ROM_MISSED_OVERLAP]++;
 			return ROM_OFFER_MISSED;
@@ -445,7 +460,9 @@ rom_runs_start_now(RomPlan *plan, TimestampTz time, pg_uuid_t *id)
 {
 	RomWorkflow *workflow = resolve(plan);
 
-	if (!add_run(plan, time) || start_run(plan, time, workflow, id) != ROM_OFFER_STARTED)
+	while (has_run(plan, time))
+		time++;					/* the clock was set back, or has stood still */
+	if (start_run(plan, time, workflow, id) != ROM_OFFER_STARTED)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("schedule \"%s\" has a run for %s", plan->name, rom_plan_time_text(time))));

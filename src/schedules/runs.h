@@ -46,7 +46,7 @@ extern int	rom_runs_waiting(const RomPlan *plan);
 /* A time has come: starts its run, or does what overlap says while another one lives. */
 extern RomOffer rom_runs_offer(RomPlan *plan, TimestampTz time, RomOverlap overlap);
 
-/* Starts a run whatever lives, and returns its instance. Errors are raised. */
+/* Starts a run whatever lives, for that time or the next microsecond that has none, and gives its instance. Errors are raised. */
 extern void rom_runs_start_now(RomPlan *plan, TimestampTz time, pg_uuid_t *id);
 
 /* Starts the run that has waited longest, if none lives. */

@@ -176,6 +176,13 @@ SELECT is(statuses('daily'), 'pending,pending,pending,pending,waiting,waiting,wa
 CALL settle();
 SELECT is(statuses('daily'), 'completed,completed,completed,completed,completed,completed,completed', 'all have run');
 SELECT is(romancy.backfill_schedule('daily', '2026-03-08', '2026-03-08'), 0::bigint, 'nothing between');
+-- what is asked for again neither ends what runs for those times nor is counted
+SELECT romancy.schedule('daily', '0 4 * * *', 'waits', timezone => 'Asia/Tokyo');
+SELECT is(romancy.backfill_schedule('daily', '2026-04-01', '2026-04-03'), 2::bigint, 'two days');
+SELECT is((SELECT string_agg(romancy.backfill_schedule('daily', '2026-04-01', '2026-04-03', overlap)::text, ' ')
+	FROM unnest(ARRAY['skip', 'queue', 'queue_all', 'allow', 'cancel_previous', 'terminate_previous']) overlap), '0 0 0 0 0 0', 'the same two');
+CALL settle();
+SELECT is(counts('daily') || missed('daily'), '9 runs, 2 live, 0 wait, 7 ok, 0 failed, 0 cancelled{}', 'they live, and no time is counted as missed');
 SELECT throws_like($$ SELECT romancy.backfill_schedule('daily', '2026-03-08', '2026-03-01') $$, '%"from_time" must not be later%', 'a range that ends before it begins');
 SELECT throws_like($$ SELECT romancy.backfill_schedule('daily', '2026-03-08', clock_timestamp() + interval '1 hour') $$, '%"to_time" must not be in the future', 'one that ends in the future');
 SELECT throws_ok($$ SELECT romancy.backfill_schedule('daily', '2026-03-08', 'infinity') $$, 'RM012');
@@ -252,6 +259,24 @@ SELECT is((SELECT error->>'sqlstate' FROM romancy.instances WHERE instance_id = 
 SELECT romancy.start_workflow('report') AS id \gset
 CALL settle();
 SELECT is((SELECT output->'handler' FROM romancy.instances WHERE instance_id = :'id'), 'null', 'null in an instance that is no schedule''s');
+
+-- an instance that another session's own call has started under the key of a time: the time is counted
+SELECT romancy.schedule('taken', '@every 1h', 'report'), romancy.schedule('taken2', '@every 1h', 'waits', overlap => 'queue');
+CALL pass('taken2', '1 hour');
+CALL settle();
+SELECT romancy.start_workflow(workflow, idempotency_key => format('schedule:%s:%s', name, to_char((next_run - interval '1 h') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))) IS NOT NULL AS started
+	FROM romancy.schedules WHERE name = 'taken';
+SELECT romancy.start_workflow(workflow, idempotency_key => format('schedule:%s:%s', name, to_char((next_run - interval '61 min') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))) IS NOT NULL AS started
+	FROM romancy.schedules WHERE name = 'taken2';
+CALL pass('taken', '1 hour');
+CALL pass('taken2', '61 min');
+CALL settle();
+SELECT is(counts('taken') || missed('taken'), '0 runs, 0 live, 0 wait, 0 ok, 0 failed, 0 cancelled{"key_taken": 1}', 'at its time');
+SELECT is(counts('taken2') || missed('taken2'), '1 runs, 1 live, 1 wait, 0 ok, 0 failed, 0 cancelled{}', 'or when it has waited');
+SELECT romancy.send_to(live('taken2'), 'go', '1');
+CALL settle();
+SELECT is(counts('taken2') || missed('taken2'), '1 runs, 0 live, 0 wait, 1 ok, 0 failed, 0 cancelled{"key_taken": 1}', 'and its turn comes');
+SELECT is((SELECT sum(romancy.unschedule(name)::int) FROM unnest(ARRAY['taken', 'taken2']) name), 2::bigint, 'dropped');
 
 -- one that cannot be handled holds up no other
 SELECT romancy.schedule('broken', '@every 1h', 'report'), romancy.schedule('sound', '@every 1h', 'report');
