@@ -119,6 +119,25 @@ rom_address_may_connect(const struct sockaddr *address, int private)
 	return kind == ROM_ADDRESS_PUBLIC || private;
 }
 
+bool
+rom_address_host_is_private(const char *host)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
+	size_t		length = strlen(host);
+	char		address[INET6_ADDRSTRLEN + 1];
+
+	if (strcmp(host, "localhost") == 0 || (length > 10 && strcmp(host + length - 10, ".localhost") == 0))
+		return true;
+	if (host[0] == '[' && length - 2 < sizeof(address))
+	{
+		memcpy(address, host + 1, length - 2);
+		address[length - 2] = '\0';
+		return inet_pton(AF_INET6, address, &in6.sin6_addr) == 1 && rom_address_kind((struct sockaddr *) &in6) == ROM_ADDRESS_PRIVATE;
+	}
+	return inet_aton(host, &in.sin_addr) != 0 && rom_address_kind((struct sockaddr *) &in) == ROM_ADDRESS_PRIVATE;
+}
+
 PG_FUNCTION_INFO_V1(romancy_http_address);
 
 /* romancy.t_http_address(address text) -> text: public, private or never. RM012: it is no address. */

@@ -8,6 +8,7 @@
 #ifndef ROM_ADDRESS_H
 #define ROM_ADDRESS_H
 
+#include <stdbool.h>
 #include <sys/socket.h>
 
 typedef enum RomAddressKind
@@ -23,5 +24,8 @@ extern RomAddressKind rom_address_kind(const struct sockaddr *address);
 
 /* May a connection be made to it? 1: yes; 0: only where private addresses may be reached; -1: never. For the transport. */
 extern int	rom_address_may_connect(const struct sockaddr *address, int private);
+
+/* Is a URL's host a private address as it is written, in any notation, or "localhost"? Looks no name up. */
+extern bool rom_address_host_is_private(const char *host);
 
 #endif							/* ROM_ADDRESS_H */

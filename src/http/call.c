@@ -19,6 +19,7 @@
 #include "base/jb.h"
 #include "defs/activity_definition.h"
 #include "defs/retry.h"
+#include "http/header.h"
 #include "http/library.h"
 #include "http/spec.h"
 #include "http/url.h"
@@ -65,6 +66,7 @@ check_headers(Jsonb *headers)
 	JsonbIteratorToken token;
 	JsonbValue	v;
 	char	   *name = NULL;
+	const char *why;
 
 	if (!JB_ROOT_IS_OBJECT(headers))
 		wrong("Argument \"headers\" is not a JSON object.");
@@ -79,11 +81,23 @@ check_headers(Jsonb *headers)
 		}
 		else if (token == WJB_VALUE && v.type != jbvString)
 			wrong(psprintf("Header \"%s\" is not a string.", name));
-		else if (token == WJB_VALUE)
-			for (int i = 0; i < v.val.string.len; i++)
-				if ((unsigned char) v.val.string.val[i] < 0x20 || v.val.string.val[i] == 0x7f)
-					wrong(psprintf("Header \"%s\" has a control character.", name));
+		else if (token == WJB_VALUE && !rom_header_check(pnstrdup(v.val.string.val, v.val.string.len), false, &why))
+			wrong(psprintf("Argument \"headers\" cannot be sent: header \"%s\": %s.", name, why));
 	}
+}
+
+/* check_body raises RM012 for a body in which a secret is meant to stand: it would be sent as it is. */
+static void
+check_body(Jsonb *body)
+{
+	JsonbIterator *it = JsonbIteratorInit(&body->root);
+	JsonbIteratorToken token;
+	JsonbValue	v;
+
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+		if ((token == WJB_VALUE || token == WJB_ELEM) && v.type == jbvString &&
+			memmem(v.val.string.val, v.val.string.len, "{{secret:", 9) != NULL)
+			wrong("Argument \"body\" has a part {{secret:name}}: secrets may stand in headers only.");
 }
 
 /* make_input makes the step's input: the request. */
@@ -101,10 +115,14 @@ make_input(FunctionCallInfo fcinfo)
 
 	if (rom_spec_method(method) == NULL)
 		wrong(psprintf("There is no method \"%s\".", method));
+	if (strpbrk(text, "{}") != NULL)
+		wrong("Argument \"url\" has a brace: parts in braces are filled in only in the URL of an activity's definition.");
 	if (!rom_url_parse(text, &url, &why))
 		wrong(psprintf("The URL cannot be sent: %s.", why));
 	if (headers != NULL)
 		check_headers(headers);
+	if (!PG_ARGISNULL(2))
+		check_body(PG_GETARG_JSONB_P(2));
 	if (!PG_ARGISNULL(2) && strcmp(rom_spec_method(method), "HEAD") == 0)
 		wrong("A HEAD request has no body.");
 	rom_jb_begin(&jb);

@@ -4,7 +4,7 @@
  *		Templates of headers, filled in.
  *
  * {path} is a value of the input and {{secret:name}} a secret. A value of an input can never end a
- * header: control characters are refused.
+ * header: control characters are refused. A text that looks like a secret and is none is refused, too: it is a mistake.
  *
  *-------------------------------------------------------------------------
  */
@@ -72,14 +72,19 @@ rom_header_fill(const char *template, RomHeaderFilling *with)
 		const char *end = secret ? strstr(p, "}}") : strchr(p, '}');
 		int			skip = secret ? 9 : 1;
 
-		if (*p != '{' || (!secret && with->url != NULL && with->input == NULL))
+		if (!secret && (strncmp(p, "{{", 2) == 0 || strncmp(p, "{secret:", 8) == 0))
+		{
+			*with->why = "a part in braces is no secret, which would be {{secret:name}}";
+			return NULL;
+		}
+		if (*p != '{' || (!secret && !with->values))
 		{
 			appendStringInfoChar(&to, *p);
 			continue;
 		}
-		if (end == NULL || end == p + skip || (!secret && p[1] == '{'))
+		if (end == NULL || end == p + skip)
 		{
-			*with->why = "a brace in it is not closed, or has nothing in it that is known";
+			*with->why = "a brace in it is not closed, or has nothing in it";
 			return NULL;
 		}
 		if (!fill_part(&to, pnstrdup(p + skip, end - p - skip), secret, with))
@@ -95,9 +100,9 @@ rom_header_fill(const char *template, RomHeaderFilling *with)
 }
 
 bool
-rom_header_check(const char *template, const char **why)
+rom_header_check(const char *template, bool values, const char **why)
 {
-	RomHeaderFilling with = {.why = why};
+	RomHeaderFilling with = {.values = values,.why = why};
 
 	return rom_header_fill(template, &with) != NULL;
 }

@@ -15,7 +15,9 @@
 /* The values that a template is filled with. url NULL: nothing, it is only checked. */
 typedef struct RomHeaderFilling
 {
-	Jsonb	   *input;			/* NULL: braces mean nothing but secrets */
+	bool		values;			/* {path} is a value of the input; else it is
+								 * nothing but text */
+	Jsonb	   *input;
 	int32		namespace;
 	const RomUrl *url;
 	bool		clear;			/* secrets may go without TLS */
@@ -26,7 +28,7 @@ typedef struct RomHeaderFilling
 /* A header's value, in the current context; NULL with *why where it cannot be made. Reads secrets: enters the engine by itself. */
 extern char *rom_header_fill(const char *template, RomHeaderFilling *with);
 
-/* Checks a template; false with *why, a phrase. */
-extern bool rom_header_check(const char *template, const char **why);
+/* Checks a template, of which no secret is read. values: {path} in it is a value of an input. False with *why, a phrase. */
+extern bool rom_header_check(const char *template, bool values, const char **why);
 
 #endif							/* ROM_HTTP_HEADER_H */

@@ -18,6 +18,7 @@
 #include "base/arg.h"
 #include "base/errors.h"
 #include "base/spi.h"
+#include "http/address.h"
 #include "http/reach.h"
 #include "turn/context.h"
 
@@ -69,8 +70,9 @@ rom_reach_refusal(const char *role, const RomUrl *url)
 						  psprintf("workflows of role \"%s\" may not send HTTP requests to \"%s\"", role,
 								   pnstrdup(rom_url_text(url), strcspn(rom_url_text(url), "?"))),
 						  NULL,
-						  psprintf("The owner of extension \"romancy\" can allow it, with romancy.allow_http(%s, %s).",
-								   quote_literal_cstr(quote_identifier(role)), quote_literal_cstr(rom_url_text(&pattern))),
+						  psprintf("The owner of extension \"romancy\" can allow it, with romancy.allow_http(%s, %s%s).",
+								   quote_literal_cstr(quote_identifier(role)), quote_literal_cstr(rom_url_text(&pattern)),
+								   rom_address_host_is_private(url->host) ? ", private => true" : ""),
 						  NULL);
 }
 
@@ -128,8 +130,8 @@ pattern_arg(FunctionCallInfo fcinfo)
  * romancy.allow_http(role regrole, url_pattern text, private boolean) -> void
  *
  * Lets the workflows of the role, and of roles that have its privileges, send requests to URLs that match. private (null:
- * false): also where the address is loopback, private, link-local or reserved. For the extension's owner. Errors: 42501 for
- * others, RM012 for what is no pattern, RM004 in a workflow.
+ * false): also where the address is loopback, private, link-local or reserved. A rule that is there is replaced; a notice says so where that
+ * takes private addresses away. For the extension's owner. Errors: 42501 for others, RM012 for what is no pattern, RM004 in a workflow.
  */
 Datum
 romancy_allow_http(PG_FUNCTION_ARGS)
@@ -139,16 +141,28 @@ romancy_allow_http(PG_FUNCTION_ARGS)
 		" ON CONFLICT (role, url_pattern) DO UPDATE SET private = excluded.private",
 		3, {TEXTOID, TEXTOID, BOOLOID}
 	};
+	static RomStatement select = {
+		"SELECT 1 FROM romancy.t_http_rule WHERE role = $1 AND url_pattern = $2 AND private",
+		2, {TEXTOID, TEXTOID}
+	};
 	RomEngine	engine;
 	Datum		values[3];
+	bool		private;
+	bool		was_private;
 
 	check_owner("allow_http");
 	values[0] = CStringGetTextDatum(role_arg(fcinfo));
 	values[1] = CStringGetTextDatum(pattern_arg(fcinfo));
-	values[2] = BoolGetDatum(rom_arg_bool_opt(fcinfo, 2, false));
+	private = rom_arg_bool_opt(fcinfo, 2, false);
+	values[2] = BoolGetDatum(private);
 	rom_engine_begin(&engine);
+	was_private = rom_execute(&select, values, NULL, 1) > 0;
 	rom_execute(&upsert, values, NULL, 0);
 	rom_engine_end(&engine);
+	if (was_private && !private)
+		ereport(NOTICE,
+				(errmsg("workflows of role \"%s\" may not reach private addresses by \"%s\" any more", TextDatumGetCString(values[0]), TextDatumGetCString(values[1])),
+				 errhint("To allow them, call romancy.allow_http() with private => true.")));
 	PG_RETURN_VOID();
 }
 

@@ -291,7 +291,7 @@ to_send(const RomTask *task, const RomHttpSpec *spec, Jsonb *body, bool call, co
 {
 	RomTransportRequest *send = &request->send;
 	Jsonb	   *input = task->input ? task->input : rom_jb_null_document();
-	RomHeaderFilling with = {call ? NULL : input, namespace, url, private, &request->secrets, why};
+	RomHeaderFilling with = {!call, input, namespace, url, private, &request->secrets, why};
 	const char *type = NULL;
 	int			timeout_ms = spec->timeout_ms > 0 ? spec->timeout_ms : rom_guc_http_timeout;
 

@@ -116,7 +116,7 @@ read_headers(Jsonb *headers, RomHttpSpec *spec, const char **why)
 			return false;
 		}
 		spec->values[spec->nheaders] = pnstrdup(v.val.string.val, v.val.string.len);
-		if (!rom_header_check(spec->values[spec->nheaders], why))
+		if (!rom_header_check(spec->values[spec->nheaders], true, why))
 		{
 			*why = psprintf("Header \"%s\" is wrong: %s.", spec->names[spec->nheaders], *why);
 			return false;

@@ -357,6 +357,11 @@ rom_url_expand(const char *template, Jsonb *input, const char **why)
 			appendStringInfoChar(&to, *at);
 			continue;
 		}
+		if (at[1] == '{' || strncmp(at, "{secret:", 8) == 0)
+		{
+			*why = "a part in braces is no path into an input (secrets may stand in headers only)";
+			return NULL;
+		}
 		end = strchr(at, '}');
 		if (end == NULL || end == at + 1)
 		{

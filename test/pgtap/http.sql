@@ -2,7 +2,7 @@
 -- It would catch an input that leads out of a URL's path or adds a header, an address that is taken for a public one, and a rule that lets too much through.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(147);
+SELECT plan(176);
 SET LOCAL client_min_messages = warning;
 
 -- addresses
@@ -63,6 +63,7 @@ CREATE ROLE http_group;
 CREATE ROLE http_other;
 GRANT http_group TO http_user;
 SELECT romancy.grant_usage('http_user');
+GRANT CREATE ON SCHEMA public TO http_user;
 SELECT romancy.grant_usage('http_other', namespace => 'http_user');
 SELECT throws_ok($$SELECT romancy.define_activity('a', http => '{"url": "https://api.example.com/"}')$$, '42501', NULL, 'nothing may be reached, by a superuser neither');
 SELECT romancy.allow_http('http_group', 'HTTPS://API.example.com/v1/*');
@@ -79,10 +80,43 @@ FROM (VALUES
 	('{"url": "https://api.example.com/v1/", "method": "CONNECT"}', 'RM012'), ('{"url": "https://api.example.com/v1/", "timeout": "2 hours"}', 'RM012'),
 	('{"url": "https://api.example.com/v1/", "expect": "200,"}', 'RM012'), ('{"url": "https://api.example.com/v1/", "headers": {"Host": "x"}}', 'RM012'),
 	('{"url": "https://api.example.com/v1/", "headers": {"X": "a\r\nY: b"}}', 'RM012'), ('{"url": "https://api.example.com/v1/", "headers": {"X y": "a"}}', 'RM012'),
+	('{"url": "https://api.example.com/v1/", "headers": {"A": "{{secrt:k}}"}}', 'RM012'), ('{"url": "https://api.example.com/v1/", "headers": {"A": "Bearer {secret:k}"}}', 'RM012'),
+	('{"url": "https://api.example.com/v1/{{secret:k}}"}', 'RM012'), ('{"url": "https://api.example.com/v1/{secret:k}"}', 'RM012'), ('{"url": "https://api.example.com/v1/", "body": "{{input}}"}', 'RM012'),
 	('{"url": "https://api.example.com/v1/", "headers": {"Idempotency-Key": "a"}}', 'RM012'), ('{"url": "https://api.example.com/v1/", "headers": {"X": 1}}', 'RM012')) v (h, s);
 SELECT throws_ok($$SELECT romancy.define_activity('b', queue => 'q', http => '{"url": "https://api.example.com/v1/"}')$$, 'RM012', NULL, 'a request has no queue');
 SELECT throws_ok($$SELECT * FROM romancy.fetch_activities('@http', 'me')$$, 'RM012', NULL, 'no program fetches requests');
 SELECT throws_ok($$SELECT romancy.http('GET', 'https://api.example.com/v1/')$$, 'RM004', NULL, 'http() is for handlers');
+
+-- what looks like a secret and is none: the error says where
+SELECT throws_ok($$SELECT romancy.define_activity('b', http => '{"url": "https://api.example.com/v1/", "headers": {"X-Key": "{{secrets:k}}"}}')$$, 'RM012', 'invalid HTTP request of activity "b"', 'a mistyped secret in a header');
+SELECT throws_ok(format('SELECT romancy.define_destination(''d'', ''https://api.example.com/v1/'', headers => %L)', h), 'RM012', 'argument "headers" cannot be used', 'of a destination: ' || h)
+FROM (VALUES ('{"A": "{{secrt:k}}"}'), ('{"A": "{{ secret:k }}"}'), ('{"A": "x {secret:k}"}'), ('{"A": "{{k}}"}'), ('{"A": "{{secret:k"}')) v (h);
+CREATE FUNCTION http_calls(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM romancy.http('POST', i ->> 'url', i -> 'body', i -> 'headers');
+	RETURN '"sent"';
+EXCEPTION WHEN SQLSTATE 'RM012' THEN
+	DECLARE
+		why text;
+	BEGIN
+		GET STACKED DIAGNOSTICS why = PG_EXCEPTION_DETAIL;
+		RETURN to_jsonb(why);
+	END;
+END $$;
+SELECT romancy.define_workflow('http_calls', 'http_calls(jsonb)');
+CREATE FUNCTION said(i jsonb) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	id uuid := romancy.start_workflow('http_calls', i);
+	t bigint;
+BEGIN
+	CALL romancy.drain(turns => t);
+	RETURN (SELECT output #>> '{}' FROM romancy.instances WHERE instance_id = id);
+END $$;
+SELECT matches(said(i::jsonb || '{"url": "https://api.example.com/v1/"}' || i::jsonb), why, 'http(): ' || i)
+FROM (VALUES
+	('{"headers": {"A": "{{secrt:k}}"}}', '^Argument "headers".*header "A"'), ('{"headers": {"A": "{{ secret:k }}"}}', '^Argument "headers".*header "A"'), ('{"headers": {"A": "{secret:k}"}}', '^Argument "headers".*header "A"'),
+	('{"headers": {"A": "a\r\nb"}}', 'header "A": it has a control character'), ('{"url": "https://api.example.com/v1/{id}"}', '^Argument "url" has a brace'), ('{"url": "https://api.example.com/v1/{{secret:k}}"}', '^Argument "url" has a brace'),
+	('{"body": {"a": ["{{secret:k}}"]}}', '^Argument "body".*headers only')) v (i, why);
 
 -- secrets
 SELECT lives_ok($$SELECT romancy.set_secret('k', 'very-secret-value', 'API.example.com')$$, 'a secret is set');
@@ -97,6 +131,12 @@ SELECT is((SELECT count(*) FROM romancy.http_rules), 0::bigint, 'it does not see
 SET LOCAL ROLE http_user;
 SELECT lives_ok($$SELECT romancy.drop_secret('k')$$, 'its owner drops it');
 RESET ROLE;
+
+-- private addresses: the refusal says how they are allowed
+CREATE FUNCTION hint_of(q text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE h text; BEGIN EXECUTE q; RETURN 'none'; EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS h = PG_EXCEPTION_HINT; RETURN h; END $$;
+SELECT is(hint_of(format('SELECT romancy.define_activity(''b'', http => %L)', jsonb_build_object('url', u))) LIKE '%, private => true).', p, 'does the hint say private => true? ' || u)
+FROM (VALUES ('http://127.0.0.1:8080/x', true), ('http://localhost/x', true), ('http://a.localhost/x', true), ('http://[::1]/', true), ('http://2130706433/', true), ('http://0x7f.1/', true), ('http://10.1.2.3/', true),
+	('http://[::ffff:10.1.2.3]/', true), ('http://8.8.8.8/', false), ('http://[2606:4700::1111]/', false), ('https://notlocalhost/', false)) v (u, p);
 SELECT is(romancy.deny_http('http_group', 'https://api.example.com/v1/*') + romancy.deny_http('http_group'), 1::bigint, 'a rule is taken back');
 SELECT throws_ok($$SELECT romancy.allow_http('http_user', 'https://h/*/x')$$, 'RM012', NULL, 'a pattern has one asterisk, at the end');
 SELECT * FROM finish();

@@ -138,6 +138,10 @@ sql(qq{CREATE ROLE narrow; SELECT romancy.grant_usage('narrow'), romancy.allow_h
 like(adhoc('echo'), qr/"status": 200/, 'a connection stands');
 my $id = sql(qq{SET ROLE narrow; SELECT romancy.start_workflow('adhoc', '{"url": "$url/echo"}')});
 like(($node->psql('postgres', "CALL romancy.await_result('$id', '60s')"))[2], qr/has an address that HTTP requests may not go to/, 'and is not used for a role without the right');
+# a rule that is given again without private takes it back, and says so
+like(($node->psql('postgres', q{SELECT romancy.allow_http('postgres', 'http://127.0.0.1:*/*')}))[2],
+	qr{NOTICE:  workflows of role "postgres" may not reach private addresses by "http://127.0.0.1:\*/\*" any more\nHINT:.*private => true}, 'a notice says that private addresses may not be reached any more');
+is(($node->psql('postgres', q{SELECT romancy.allow_http('postgres', 'http://127.0.0.1:*/*')}))[2], '', 'once');
 sql(q{SELECT romancy.deny_http('postgres')});
 like(adhoc('echo'), qr/workflows of role "postgres" may not send HTTP requests to "\Q$url\E\/echo"\nHINT:  The owner of extension "romancy" can allow it, with romancy.allow_http\('postgres'/, 'what is not allowed any more is not sent');
 
