@@ -35,7 +35,6 @@
 #include "http/worker.h"
 #include "memory/guc.h"
 #include "memory/roster.h"
-#include "outbox/sweep.h"
 #include "workers/bgw.h"
 #include "workers/guc.h"
 
@@ -69,6 +68,7 @@ take_news(void)
 	{
 		news = database->http;
 		database->http = 0;
+		database->http_at = DT_NOEND;	/* this worker knows by itself */
 	}
 	SpinLockRelease(&roster->mutex);
 	return news;
@@ -90,42 +90,37 @@ typedef struct Duty
 
 /*
  * owes says whether there is anything that this worker has taken over and not done yet. (What was to be cancelled is under way.) Requests that
- * limits hold back are known by claim_at or by those under way, so changes of limits need no worker that is not there.
+ * limits hold back are known by claim_at or by those under way, so changes of limits need a worker only where one has left with such a time.
  */
 static bool
 owes(const Duty *duty)
 {
-	return under_way() > 0 || duty->claim || duty->events || duty->inherit || duty->claim_at != DT_NOEND;
+	return under_way() > 0 || duty->claim || duty->events || duty->inherit;
 }
 
-/* leave_events leaves events that wait to the sweep, which asks for a worker when their time has come. */
-static void
-leave_events(const Duty *duty)
+/* later is when there is something to do next, as far as the worker knows. */
+static TimestampTz
+later(const Duty *duty)
 {
-	if (duty->events_at != DT_NOEND)
-		rom_roster_sweep(MyDatabaseId, rom_outbox_sweep(), duty->events_at);
+	return Min(duty->claim_at, duty->events_at);
 }
 
 /* may_leave: is there nothing to do for so long that it is worth while? */
 static bool
-may_leave(const Duty *duty, TimestampTz idle_since)
+may_leave(const Duty *duty, TimestampTz idle_since, TimestampTz now)
 {
 	int64		idle_us = (int64) rom_guc_worker_idle_timeout * 1000;
-	TimestampTz now = GetCurrentTimestamp();
 
-	if (owes(duty) || idle_us <= 0 || idle_since + idle_us > now || duty->events_at <= now + idle_us)
-		return false;
-	leave_events(duty);
-	return true;
+	return !owes(duty) && idle_us > 0 && idle_since + idle_us <= now && later(duty) > idle_since + 2 * idle_us;
 }
 
 /*
  * leave leaves, unless there is news and it was not asked to leave. News and the state change under one lock: news before
- * it is seen here, and news after it finds no worker, so that the launcher starts one. The next worker is asked for where this one owes
- * something.
+ * it is seen here, and news after it finds no worker, so that the launcher starts one. The next worker is asked for: now where this one
+ * owes something, else for the time of what waits (duty NULL: never).
  */
 static void
-leave(bool owing, bool sent_away)
+leave(const Duty *duty, bool sent_away)
 {
 	RomRoster  *roster = rom_roster_get();
 	RomDatabase *database;
@@ -133,8 +128,12 @@ leave(bool owing, bool sent_away)
 
 	SpinLockAcquire(&roster->mutex);
 	database = rom_roster_database_locked(roster, MyDatabaseId, false);
-	if (database != NULL && owing)
-		database->http |= ROM_HTTP_CLAIM | ROM_HTTP_EVENTS;
+	if (database != NULL && duty != NULL)
+	{
+		if (owes(duty) || (duty->claim_at != DT_NOEND && (database->http & ROM_HTTP_LIMITS)))
+			database->http |= ROM_HTTP_CLAIM | ROM_HTTP_EVENTS;
+		database->http_at = Min(database->http_at, later(duty));
+	}
 	if (!sent_away)
 		go = database == NULL || database->http == 0;
 	if (go)
@@ -289,7 +288,7 @@ next_time(const Duty *duty, TimestampTz idle_since)
 
 	if (now)
 		next = duty->not_before != 0 ? Min(next, duty->not_before) : DT_NOBEGIN;
-	if (!owes(duty) && rom_guc_worker_idle_timeout > 0)
+	if (may_leave(duty, idle_since, DT_NOEND))
 		next = Min(next, idle_since + (int64) rom_guc_worker_idle_timeout * 1000);
 	return next;
 }
@@ -306,7 +305,7 @@ rom_http_worker_main(Datum arg)
 	cycle = AllocSetContextCreate(TopMemoryContext, "romancy HTTP cycle", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(cycle);
 	if (!rom_bgw_check_database())
-		leave(false, true);
+		leave(NULL, true);
 	open_transport();
 	idle_since = GetCurrentTimestamp();
 
@@ -317,16 +316,13 @@ rom_http_worker_main(Datum arg)
 
 		rom_bgw_poll();
 		if (rom_bgw_asked_to_leave())
-		{
-			leave_events(&duty);
-			leave(owes(&duty), true);
-		}
+			leave(&duty, true);
 		news = take_news();
 		duty.claim |= (news & (ROM_HTTP_CLAIM | ROM_HTTP_LIMITS)) != 0;
 		duty.cancel |= (news & ROM_HTTP_CANCEL) != 0;
 		duty.events |= (news & ROM_HTTP_EVENTS) != 0;
 		if (news != 0 && !rom_bgw_check_database())
-			leave(under_way() > 0, true);
+			leave(under_way() > 0 ? &duty : NULL, true);
 		if (news != 0 || under_way() > 0)
 			rom_bgw_set_state(ROM_WORKER_RUNNING);
 		work(&duty);
@@ -335,8 +331,8 @@ rom_http_worker_main(Datum arg)
 		if (owes(&duty))
 			idle_since = GetCurrentTimestamp();
 		next = next_time(&duty, idle_since);
-		if (may_leave(&duty, idle_since))
-			leave(false, false);
+		if (may_leave(&duty, idle_since, GetCurrentTimestamp()))
+			leave(&duty, false);
 		if (under_way() == 0 && next > GetCurrentTimestamp())
 			rom_bgw_set_state(ROM_WORKER_IDLE);
 		if (next > GetCurrentTimestamp())

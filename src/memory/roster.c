@@ -122,6 +122,7 @@ rom_roster_database_locked(RomRoster *roster, Oid dbid, bool create)
 	memset(place, 0, sizeof(RomDatabase));
 	place->dbid = dbid;
 	place->scheduler_at = DT_NOEND;
+	place->http_at = DT_NOEND;
 	place->horizon = DT_NOEND;
 	for (i = 0; i < ROM_SWEEP_MAX; i++)
 		place->sweep_at[i] = DT_NOEND;
@@ -228,6 +229,9 @@ rom_roster_http(Oid dbid, uint32 what)
 			if (worker->pid != 0)
 				add_latch(&latches, worker->procno);
 		}
+		/* requests that limits hold back wait for that time */
+		if (!there && (what & ROM_HTTP_LIMITS) && database->http_at != DT_NOEND)
+			database->http |= what |= ROM_HTTP_CLAIM;
 		/* one that is leaving tells the launcher when it has gone */
 		if (!there && (what & (ROM_HTTP_CLAIM | ROM_HTTP_EVENTS)))
 			rom_roster_tell_locked(roster, ROM_TELL_START, &latches);

@@ -132,6 +132,8 @@ typedef struct RomDatabase
 	bool		refill;			/* there is room for them */
 	uint32		http;			/* what an HTTP worker is to look at:
 								 * ROM_HTTP_... */
+	TimestampTz http_at;		/* an HTTP worker is needed then, though there
+								 * is no news */
 	TimestampTz http_since;		/* the launcher saw that one is needed; 0:
 								 * none */
 

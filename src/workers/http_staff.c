@@ -5,7 +5,8 @@
  *
  * A database has one HTTP worker at the most. It waits for the answers of others, so it has a place of its own,
  * beyond romancy.max_workers, and no turn waits for one. Where these places are short, an HTTP worker that has
- * nothing under way is asked to leave; one that has leaves when it is idle.
+ * nothing under way is asked to leave; one that has leaves when it is idle. Where max_worker_processes is used up, any
+ * idle worker is.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,7 +40,7 @@ has_worker(RomRoster *roster, Oid dbid)
 	return false;
 }
 
-/* find_lacks lists the databases that need a worker now; *next: when a database whose workers have failed may have one again. */
+/* find_lacks lists the databases that need a worker now; *next: when another one may need one. */
 static int
 find_lacks(RomRoster *roster, TimestampTz now, Lack *lacks, TimestampTz *next)
 {
@@ -50,10 +51,14 @@ find_lacks(RomRoster *roster, TimestampTz now, Lack *lacks, TimestampTz *next)
 	{
 		RomDatabase *database = &roster->databases[i];
 
-		if (!OidIsValid(database->dbid) || !(database->http & (ROM_HTTP_CLAIM | ROM_HTTP_EVENTS)) || !rom_guc_enabled ||
-			!database->served || database->dropped || database->barred != 0 ||
+		if (!OidIsValid(database->dbid) || !rom_guc_enabled || !database->served || database->dropped || database->barred != 0 ||
 			database->refusal != ROM_REFUSAL_NONE || has_worker(roster, database->dbid))
 			continue;
+		if (!(database->http & (ROM_HTTP_CLAIM | ROM_HTTP_EVENTS)) && database->http_at > now)
+		{
+			*next = Min(*next, database->http_at);
+			continue;
+		}
 		if (database->http_since == 0)
 			database->http_since = now;
 		if (database->blocked_until[ROM_WORKER_HTTP] > now)
@@ -68,27 +73,46 @@ find_lacks(RomRoster *roster, TimestampTz now, Lack *lacks, TimestampTz *next)
 	return n;
 }
 
-/* make_room asks an HTTP worker to leave that has nothing under way. */
+/* usefulness orders idle workers: the lowest is asked to leave first. */
+static int
+usefulness(RomWorkerKind kind)
+{
+	return kind == ROM_WORKER_HTTP ? 0 : kind == ROM_WORKER_EXECUTOR ? 1 : 2;
+}
+
+/* make_room asks an idle worker to leave, unless one is leaving already: an HTTP worker, or (processes) any, which holds a process. */
 static void
-make_room(RomRoster *roster)
+make_room(RomRoster *roster, bool processes, TimestampTz now)
 {
 	RomLatches	latches;
+	int			best = -1;
 
 	latches.count = 0;
 	SpinLockAcquire(&roster->mutex);
-	for (int i = roster->nplaces; i < roster->nworkers; i++)
+	for (int i = processes ? 0 : roster->nplaces; i < roster->nworkers; i++)
 	{
 		RomWorker  *worker = &roster->workers[i];
 
-		if (worker->state != ROM_WORKER_IDLE || worker->leave)
-			continue;
-		worker->leave = true;
-		if (worker->pid != 0)
-			latches.procnos[latches.count++] = worker->procno;
-		break;
+		if (worker->state == ROM_WORKER_LEAVING || (worker->state == ROM_WORKER_IDLE && worker->leave))
+		{
+			best = -1;
+			break;
+		}
+		if (worker->state == ROM_WORKER_IDLE &&
+			(best < 0 || usefulness(worker->kind) < usefulness(roster->workers[best].kind)))
+			best = i;
+	}
+	if (best >= 0)
+	{
+		roster->workers[best].leave = true;
+		if (roster->workers[best].pid != 0)
+			latches.procnos[latches.count++] = roster->workers[best].procno;
 	}
 	SpinLockRelease(&roster->mutex);
+	if (best < 0)
+		return;
 	rom_roster_set_latches(&latches);
+	rom_places_asked(best, now);
 }
 
 static int
@@ -118,8 +142,7 @@ rom_http_staff_plan(TimestampTz now)
 		params.dbid = lacks[i].dbid;
 		if (rom_places_wait_until() <= now && rom_places_start(&params, now) >= 0)
 			continue;
-		if (rom_places_wait_until() <= now)
-			make_room(roster);
+		make_room(roster, rom_places_wait_until() > now, now);
 		return Min(next, Max(rom_places_wait_until(), now + LOOK_AGAIN_US));
 	}
 	return next;

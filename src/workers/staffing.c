@@ -388,7 +388,7 @@ ask_to_leave(int i)
  * makes room; for an additional scheduler, none.
  */
 static void
-make_room(Oid dbid, const Need *need)
+make_room(Oid dbid, const Need *need, RomShortage of)
 {
 	int			best = -1;
 	int			best_score = 0;
@@ -405,8 +405,9 @@ make_room(Oid dbid, const Need *need)
 		bool		idle = worker->state == ROM_WORKER_IDLE;
 		int			score;
 
-		if (worker->state == ROM_WORKER_FREE || worker->kind == ROM_WORKER_HTTP ||
-			worker->state == ROM_WORKER_STARTING ||
+		/* an HTTP worker holds a process, but no place of ours */
+		if (worker->state == ROM_WORKER_FREE || worker->state == ROM_WORKER_STARTING ||
+			(worker->kind == ROM_WORKER_HTTP && (of != ROM_SHORT_OF_PROCESSES || !idle)) ||
 			(OidIsValid(dbid) && (worker->dbid != dbid ||
 								  worker->kind != ROM_WORKER_EXECUTOR)))
 			continue;
@@ -449,7 +450,7 @@ make_room(Oid dbid, const Need *need)
 		}
 
 		if (idle)
-			score = worker->kind == ROM_WORKER_EXECUTOR ? 4 : 3;
+			score = worker->kind == ROM_WORKER_HTTP ? 5 : worker->kind == ROM_WORKER_EXECUTOR ? 4 : 3;
 		else
 			score = siblings(worker) > 1 ? 2 : 1;
 		if (score > best_score ||
@@ -474,7 +475,7 @@ lack(const Need *need, Oid dbid, RomShortage of)
 {
 	if (need->kind == ROM_WORKER_EXECUTOR)
 		rom_shortage_add(need->dbid, need->owner, need->stands_since, of);
-	make_room(dbid, need);
+	make_room(dbid, need, of);
 	return false;
 }
 

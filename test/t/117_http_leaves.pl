@@ -1,5 +1,6 @@
-# The HTTP worker leaves when it is idle, and only then: not while a request waits for a rate limit. No sweep helps: their intervals are an hour. It
-# would catch a worker that forgets what it is to do when it leaves, and calls of http() that are taken and cannot be sent.
+# The HTTP worker leaves when it is idle, also while a request waits for a rate limit, and another one is there in time. Where the server has no more
+# processes, an idle one leaves for the worker of another database. No sweep helps: their intervals are an hour. It would catch a worker that forgets
+# what it is to do when it leaves, one that stays though others wait for its process, and calls of http() that are taken and cannot be sent.
 use strict;
 use warnings;
 use FindBin;
@@ -35,6 +36,17 @@ sql("CALL romancy.await_result('$_', '60s')") for @ids;
 is(sql(q{SELECT count(*) FROM romancy.instances WHERE status = 'completed'}), 3, 'requests that wait for a rate limit are sent');
 poll_until($node, $gone, 'then the worker leaves');
 
+# it does not stay for one that is much longer, nor is it missed when the limit changes
+sql("$it => '1/m')");
+@ids = split /\n/, sql(q{SELECT romancy.start_workflow('once', to_jsonb(n)) FROM generate_series(1, 2) n});
+poll_until($node, q{SELECT count(*) = 4 FROM romancy.instances WHERE status = 'completed'}, 'one is sent at once');
+poll_until($node, $gone, 'the worker leaves while the other waits for a minute');
+is(sql(q{SELECT count(*) FROM romancy.activity_tasks}), 1, 'which waits');
+sql("$it => '1000/s')");
+sql("CALL romancy.await_result('$_', '60s')") for @ids;
+is(sql(q{SELECT count(*) FROM romancy.instances WHERE status = 'completed'}), 5, 'the new limit lets it go');
+poll_until($node, $gone, 'and the worker leaves');
+
 # what one call may not have
 like(failed(qq{CALL romancy.run_workflow('adhoc', '{"method": "GET", "url": "$url/echo", "timeout": "900 us"}')}), qr/"timeout" is not an interval from a millisecond to an hour/, 'a timeout below a millisecond');
 like(failed(qq{CALL romancy.run_workflow('adhoc', '{"method": "head", "url": "$url/echo", "body": 1}')}), qr/A HEAD request has no body/, 'a body of HEAD');
@@ -42,4 +54,21 @@ like(failed(qq{CALL romancy.run_workflow('adhoc', '{"method": "GET", "url": "htt
 poll_until($node, $gone, 'the worker leaves when it is idle');
 $http->stop;
 $node->stop;
+
+# four processes for three databases: the launcher, and an executor and an HTTP worker of one database at a time; idle ones stay for an hour
+my $tight = romancy_node('httptight', 'romancy.worker_idle_timeout' => '1h', 'max_worker_processes' => 4, 'max_logical_replication_workers' => 0, 'max_connections' => 30);
+$http = RomancyHttp->new($tight);
+$url = $http->url;
+for my $db (qw(a b c a))
+{
+	$tight->safe_psql('postgres', "CREATE DATABASE $db") if $tight->safe_psql('postgres', "SELECT count(*) FROM pg_database WHERE datname = '$db'") eq '0';
+	$tight->safe_psql($db, qq{
+		CREATE EXTENSION romancy;
+		CREATE FUNCTION adhoc(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS \$\$ BEGIN RETURN romancy.http('GET', i->>'url')->'status'; END \$\$;
+		SELECT romancy.define_workflow('adhoc', 'adhoc(jsonb)'), romancy.allow_http('postgres', 'http://*:*/*', private => true)}) if $tight->safe_psql($db, q{SELECT count(*) FROM pg_extension WHERE extname = 'romancy'}) eq '0';
+	my ($rc, $out, $err) = $tight->psql($db, qq{CALL romancy.run_workflow('adhoc', '{"url": "$url/echo"}', timeout => '60s')});
+	is($out, 200, "database $db gets an HTTP worker: those of others are idle") or diag($err);
+}
+$http->stop;
+$tight->stop;
 done_testing();
