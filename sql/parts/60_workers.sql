@@ -1,8 +1,13 @@
 /*
  * The worker processes: views of their work, and calls that steer them.
  */
+/*
+ * pg_restore, and the scripts of pg_dump, set xmloption in their sessions, which no other session does. The rows that come after are those of another
+ * database, and the row of t_control that says so may come last: so this one says it from the beginning, with a system identifier that no cluster has.
+ */
 INSERT INTO romancy.t_control (system_identifier, database_oid, xids_of, timeline)
-SELECT c.system_identifier, d.oid, c.system_identifier,
+SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_settings s WHERE s.name = 'xmloption' AND s.source = 'session') THEN 0 ELSE c.system_identifier END,
+	d.oid, c.system_identifier,
 	/* that of now; the control file's is that of the last checkpoint */
 	('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int
 FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d

@@ -5,7 +5,8 @@
  *
  * A row of t_control names the cluster and the database. Where it names others,
  * the tables came with a copy, and nothing of it runs until an administrator
- * adopts it. So they did where the cluster has since been restored to a point in time: the history of its timeline says so. A copy that brought no work needs none of that.
+ * adopts it. So they did where the cluster has since been restored to a point in time: the history of its timeline says so. A copy that brought no work needs none of that,
+ * but for a dump, whose row of t_control may be restored after its work.
  *
  * Rows that were restored from a dump of another cluster hold transaction ids
  * that may be given out here once more, or never. They are replaced when they
@@ -339,10 +340,24 @@ holds_work(void)
 	return found;
 }
 
+/* Was the extension created by the restore of a dump (sql/parts/60_workers.sql), whose rows may be yet to come? */
+static bool
+is_dump(void)
+{
+	static RomStatement stmt = {"SELECT 1 FROM romancy.t_control WHERE system_identifier = 0", 0, {0}};
+	RomEngine	engine;
+	bool		found;
+
+	rom_engine_begin(&engine);
+	found = rom_execute(&stmt, NULL, NULL, 1) > 0;
+	rom_engine_end(&engine);
+	return found;
+}
+
 bool
 rom_control_adopt_empty(void)
 {
-	if (holds_work())
+	if (is_dump() || holds_work())
 		return false;
 	rom_control_adopt();
 	return true;

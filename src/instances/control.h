@@ -16,7 +16,8 @@ extern void rom_control_adopt(void);
 
 /*
  * The same, if no table of the extension holds anything that came with the
- * copy: a template, or a dump of one without work. False if one does.
+ * copy: a template without work. False if one does, or where a restored dump
+ * may still bring some.
  */
 extern bool rom_control_adopt_empty(void);
 

@@ -1,5 +1,5 @@
-# Running workflows are dumped and restored: with psql, pg_restore (in parallel, too),
-# into another database of the same cluster and into another cluster. Nothing is lost;
+# Running workflows are dumped and restored: with psql, pg_restore (in parallel, too, and
+# with the row that says whose they are at the end), into another database of the same cluster and into another cluster. Nothing is lost;
 # the restored copy runs nothing until it is adopted, whenever its workers look; the
 # original goes on. It would catch work that is done twice, by original and copy.
 use strict;
@@ -67,12 +67,22 @@ $node->command_ok([ 'pg_dump', '-Fd', '-f', "$dir/folder", '-d', $node->connstr(
 my $original = sql($kept);
 
 my $other = romancy_node('restored', @conf, _extension => 0);
-my %where = (plain => [ $node, 'copy1' ], parallel => [ $node, 'copy2' ], cluster => [ $other, 'postgres' ]);
-sql("CREATE DATABASE $_") for qw(copy1 copy2);
+my %where = (plain => [ $node, 'copy1' ], parallel => [ $node, 'copy2' ], cluster => [ $other, 'postgres' ], last => [ $node, 'copy3' ]);
+sql("CREATE DATABASE $_") for qw(copy1 copy2 copy3);
 my $begin = time;
 $node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/plain.sql", '-d', $node->connstr('copy1') ], 'restored by psql');
 $node->command_ok([ 'pg_restore', '-j2', '-d', $node->connstr('copy2'), "$dir/folder" ], 'by pg_restore -j2');
 $other->command_ok([ 'pg_restore', '-1', '-d', $other->connstr('postgres'), "$dir/folder" ], 'into another cluster');
+# as pg_restore -j may do it: first the instances, and when workers have looked the row of t_control
+my ($list) = run_command([ 'pg_restore', '-l', "$dir/folder" ]);
+my ($control, @rest) = sort { ($b =~ /TABLE DATA romancy t_control/) <=> ($a =~ /TABLE DATA romancy t_control/) } split /\n/, $list;
+append_to_file("$dir/first", join("\n", @rest) . "\n");
+append_to_file("$dir/last", "$control\n");
+my $log_at = -s $node->logfile;
+$node->command_ok([ 'pg_restore', '-d', $node->connstr('copy3'), '-L', "$dir/first", "$dir/folder" ], 'by pg_restore, but for one row');
+poll_until(sub { return slurp_file($node->logfile, $log_at) =~ /workers do not run in database "copy3"/ }, 'workers have looked, and left');
+is(sql(q{SELECT romancy.health()->>'adopted'}, 'copy3'), 'false', 'it is a copy from the beginning');
+$node->command_ok([ 'pg_restore', '-d', $node->connstr('copy3'), '-L', "$dir/last", "$dir/folder" ], 'and that row');
 # until well after everything in them is due, with workers that look all the time
 poll_until($node, q{SELECT count(*) = 31 FROM romancy.instances WHERE status = 'completed'}, 'the original goes on');
 sql(q{SELECT romancy.run_sweep(name) FROM romancy.sweeps}, @{ $where{$_} }[1, 0]) for keys %where;
