@@ -66,7 +66,29 @@ type activityCode struct {
 	options activityOptions
 }
 
-type workflowCode func(*W) (json.RawMessage, error)
+type workflowCode struct {
+	run     func(*W) (json.RawMessage, error)
+	options workflowOptions
+}
+
+type workflowOptions struct {
+	executionTimeout, retention time.Duration
+	onEvent                     string
+}
+
+// WorkflowOption of a workflow.
+type WorkflowOption func(*workflowOptions)
+
+// ExecutionTimeout limits the whole of an instance.
+func ExecutionTimeout(d time.Duration) WorkflowOption {
+	return func(o *workflowOptions) { o.executionTimeout = d }
+}
+
+// Retention is how long a finished instance is kept.
+func Retention(d time.Duration) WorkflowOption { return func(o *workflowOptions) { o.retention = d } }
+
+// OnEvent starts an instance for each CloudEvent of a type; its input is the event's data.
+func OnEvent(kind string) WorkflowOption { return func(o *workflowOptions) { o.onEvent = kind } }
 
 // App holds the workflows and activities of one program, on one queue.
 type App struct {
@@ -154,8 +176,8 @@ type Workflow[I, O any] struct {
 }
 
 // NewWorkflow makes a function a workflow: replayed, so it does nothing but by activities.
-func NewWorkflow[I, O any](a *App, name string, f func(*W, I) (O, error)) Workflow[I, O] {
-	a.workflows[name] = func(w *W) (json.RawMessage, error) {
+func NewWorkflow[I, O any](a *App, name string, f func(*W, I) (O, error), options ...WorkflowOption) Workflow[I, O] {
+	code := workflowCode{run: func(w *W) (json.RawMessage, error) {
 		input, err := decode[I](w.task.Input)
 		if err != nil {
 			return nil, fmt.Errorf("input: %w", err)
@@ -165,13 +187,18 @@ func NewWorkflow[I, O any](a *App, name string, f func(*W, I) (O, error)) Workfl
 			return nil, err
 		}
 		return encode(output), nil
+	}}
+	for _, o := range options {
+		o(&code.options)
 	}
+	a.workflows[name] = code
 	return Workflow[I, O]{name, a}
 }
 
 // StartOptions of an instance.
 type StartOptions struct {
 	Key      string // idempotency key
+	ID       string // of the instance; default: a new one
 	Labels   map[string]any
 	Priority int
 	At       time.Time
@@ -190,9 +217,12 @@ func (x Workflow[I, O]) Start(ctx context.Context, input I, o StartOptions) (Ins
 	if o.Tx != nil {
 		q = o.Tx
 	}
-	var key, at, labels any
+	var key, id, at, labels any
 	if o.Key != "" {
 		key = o.Key
+	}
+	if o.ID != "" {
+		id = o.ID
 	}
 	if !o.At.IsZero() {
 		at = o.At
@@ -210,7 +240,7 @@ func (x Workflow[I, O]) Start(ctx context.Context, input I, o StartOptions) (Ins
 	}
 	i := Instance[O]{app: x.app}
 	err = q.QueryRow(ctx, "select romancy.start_workflow($1::text, $2::jsonb, idempotency_key => $3::text, start_at => $4::timestamptz,"+
-		" priority => $5::int, labels => $6::jsonb)::text", x.Name, string(raw), key, at, o.Priority, labels).Scan(&i.ID)
+		" priority => $5::int, labels => $6::jsonb, instance_id => $7::uuid)::text", x.Name, string(raw), key, at, o.Priority, labels, id).Scan(&i.ID)
 	return i, fromDatabase(err)
 }
 
@@ -250,6 +280,56 @@ func (i Instance[O]) Cancel(ctx context.Context, reason string) (bool, error) {
 	return done, fromDatabase(err)
 }
 
+// steer calls one of the functions that take an instance and say whether they did something.
+func (i Instance[O]) steer(ctx context.Context, sql string) (bool, error) {
+	var done bool
+	err := i.app.Pool.QueryRow(ctx, sql, i.ID).Scan(&done)
+	return done, fromDatabase(err)
+}
+
+// Pause pauses the instance; false: it was not in a state for it.
+func (i Instance[O]) Pause(ctx context.Context) (bool, error) {
+	return i.steer(ctx, "select romancy.pause_workflow($1::uuid)")
+}
+
+// Resume takes Pause back, or tries again what the server paused.
+func (i Instance[O]) Resume(ctx context.Context) (bool, error) {
+	return i.steer(ctx, "select romancy.resume_workflow($1::uuid)")
+}
+
+// Retry runs a failed instance again from its failed step.
+func (i Instance[O]) Retry(ctx context.Context) (bool, error) {
+	return i.steer(ctx, "select romancy.retry_workflow($1::uuid)")
+}
+
+// Progress is how far an instance is. Numbers that are not known are 0.
+type Progress struct {
+	Total, Completed, Failed, Running int64
+	Percent                           float64
+	Note                              string
+}
+
+// Progress says how far the instance is.
+func (i Instance[O]) Progress(ctx context.Context) (Progress, error) {
+	var raw string
+	var p Progress
+	err := i.app.Pool.QueryRow(ctx, "select to_jsonb(p)::text from romancy.get_progress($1::uuid) p", i.ID).Scan(&raw)
+	if err != nil {
+		return p, fromDatabase(err)
+	}
+	return p, json.Unmarshal([]byte(raw), &p)
+}
+
+// Value decodes into result what the workflow last put under key with SetValue; false: nothing.
+func (i Instance[O]) Value(ctx context.Context, key string, result any) (bool, error) {
+	var raw *string
+	err := i.app.Pool.QueryRow(ctx, "select romancy.get_value($1::uuid, $2::text)::text", i.ID, key).Scan(&raw)
+	if err != nil || raw == nil {
+		return false, fromDatabase(err)
+	}
+	return true, json.Unmarshal([]byte(*raw), result)
+}
+
 // Status is the instance's status.
 func (i Instance[O]) Status(ctx context.Context) (string, error) {
 	var status string
@@ -283,8 +363,12 @@ func optional(d time.Duration) any {
 	return interval(d)
 }
 
-// Define tells the database what this program defines. A worker does it when it starts.
+// Define tells the database what this program defines. A worker does it when it starts. It is an error where the server does not speak this
+// library's protocol.
 func (a *App) Define(ctx context.Context, q Querier) error {
+	if err := checkProtocol(ctx, q); err != nil {
+		return err
+	}
 	var ignored any
 	for name, code := range a.activities {
 		o := code.options
@@ -313,8 +397,14 @@ func (a *App) Define(ctx context.Context, q Querier) error {
 			return fromDatabase(err)
 		}
 	}
-	for name := range a.workflows {
-		if err := q.QueryRow(ctx, "select romancy.define_workflow($1::text, queue => $2::text)::text", name, a.options.Queue).Scan(&ignored); err != nil {
+	for name, code := range a.workflows {
+		var event any
+		if code.options.onEvent != "" {
+			event = code.options.onEvent
+		}
+		if err := q.QueryRow(ctx, "select romancy.define_workflow($1::text, queue => $2::text, execution_timeout => $3::interval,"+
+			" retention => $4::interval, on_event => $5::text)::text", name, a.options.Queue, optional(code.options.executionTimeout),
+			optional(code.options.retention), event).Scan(&ignored); err != nil {
 			return fromDatabase(err)
 		}
 	}
@@ -328,6 +418,14 @@ type ActivityInfo struct {
 	Attempt     int             // from 1
 	LastDetails json.RawMessage // what an attempt before this one gave to Heartbeat last
 	beat        func(details any) (string, error)
+	ask         func(result any, sql string) error
+}
+
+// ScheduledAt is the time that a schedule's run is for; nil in other instances. It asks the server.
+func (t *ActivityInfo) ScheduledAt() (*time.Time, error) {
+	var at *time.Time
+	err := t.ask(&at, "select romancy.scheduled_at($1::text)")
+	return at, err
 }
 
 type taskKey struct{}
@@ -369,6 +467,7 @@ type teller func(result any, sql string, args ...any) error
 // serveActivity runs an activity's task and says how it ended.
 func (a *App) serveActivity(ctx context.Context, tell teller, t activityTask) error {
 	ctx = context.WithValue(ctx, taskKey{}, &ActivityInfo{InstanceID: t.InstanceID, StepKey: t.StepKey, Attempt: t.Attempt, LastDetails: t.LastDetails,
+		ask: func(result any, sql string) error { return tell(result, sql, t.Token) },
 		beat: func(details any) (string, error) {
 			var state string
 			var raw any
@@ -392,8 +491,13 @@ func (a *App) serveActivity(ctx context.Context, tell teller, t activityTask) er
 	} else if errors.Is(failure, ErrLeaseLost) {
 		return failure
 	}
-	return tell(nil, "select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)", t.Token, messageOf(failure),
-		codeOf(failure), detailOf(failure), isTerminal(failure))
+	const sql = "select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)"
+	err := tell(nil, sql, t.Token, messageOf(failure), codeOf(failure), detailOf(failure), isTerminal(failure))
+	if err == nil || isPassing(err) {
+		return err
+	}
+	// a detail that no document can hold, or that is too large
+	return tell(nil, sql, t.Token, short(messageOf(failure), 1000), "error", nil, isTerminal(failure))
 }
 
 // runActivity runs an activity's function; a panic is an error.
@@ -466,7 +570,7 @@ func (a *App) stepWorkflow(ctx context.Context, q Querier, task workflowTask) er
 	}
 	var waits *wait
 	if fresh {
-		waits = w.start(a.workflows[task.Workflow])
+		waits = w.start(a.workflows[task.Workflow].run)
 	} else {
 		waits = w.goOn()
 	}
@@ -514,6 +618,15 @@ func (a *App) end(ctx context.Context, q Querier, w *W) error {
 
 // fail ends the instance as failed, after what was done; RM003 pauses it.
 func fail(ctx context.Context, q Querier, w *W, err error) error {
+	refusal := tellFailure(ctx, q, w, err)
+	if refusal == nil || isPassing(refusal) {
+		return refusal
+	}
+	// what was done, or the detail, is what no document can hold, or too large
+	return execute(ctx, q, "select romancy.fail_workflow($1::text, $2::text, $3::text, null)", w.task.Token, short(messageOf(err), 1000), "error")
+}
+
+func tellFailure(ctx context.Context, q Querier, w *W, err error) error {
 	if len(w.records) > 0 && !errors.Is(err, ErrNonDeterminism) {
 		return execute(ctx, q, "select romancy.record($1::text, $5::jsonb), romancy.fail_workflow($1::text, $2::text, $3::text, $4::jsonb)",
 			w.task.Token, messageOf(err), codeOf(err), detailOf(err), string(encode(w.records)))

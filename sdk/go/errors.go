@@ -1,8 +1,10 @@
 package romancy
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -61,14 +63,40 @@ func fromDatabase(err error) error {
 	switch pg.Code {
 	case "RM007":
 		e.Code = pg.ConstraintName
-	case "3F000", "42883", "42P01":
-		e.Message = "this database lacks extension romancy, or has an older one: " + pg.Message
-		e.Hint = "Run CREATE EXTENSION romancy (or ALTER EXTENSION romancy UPDATE) in it."
+	case "3F000":
+		e.Message = "this database lacks extension romancy: " + pg.Message
+		e.Hint = "Run CREATE EXTENSION romancy in it."
+	case "42883", "42P01":
+		e.Message = tooOld + ": " + pg.Message
+		e.Hint = update
 	case "42501":
 		e.Message = "the role may not use romancy: " + pg.Message
 		e.Hint = "Run SELECT romancy.grant_usage('role') as the extension's owner."
 	}
 	return e
+}
+
+// protocol is the version that this library speaks; romancy.protocol() says what the server does.
+const (
+	protocol = 1
+	tooOld   = "extension romancy of this database is too old for this library"
+	update   = "Install a newer romancy on the server and run ALTER EXTENSION romancy UPDATE in the database."
+)
+
+// checkProtocol is an error where the server does not speak this library's protocol.
+func checkProtocol(ctx context.Context, q Querier) error {
+	var oldest, newest int
+	if err := q.QueryRow(ctx, "select oldest, newest from romancy.protocol()").Scan(&oldest, &newest); err != nil {
+		return fromDatabase(err)
+	}
+	switch {
+	case protocol > newest:
+		return &Error{SQLState: "RM010", Hint: update, Message: fmt.Sprintf("%s: it speaks protocol %d, the library %d", tooOld, newest, protocol)}
+	case protocol < oldest:
+		return &Error{SQLState: "RM010", Hint: "Install a newer version of this library.",
+			Message: fmt.Sprintf("extension romancy of this database is too new for this library: it speaks no protocol before %d, the library %d", oldest, protocol)}
+	}
+	return nil
 }
 
 // isPassing: is this no fault of what was asked for? The connection is broken, the server busy, the lease lost.
@@ -92,8 +120,8 @@ func codeOf(err error) string {
 		if e.SQLState != "" && (e.SQLState != "RM007" || e.Code == "") {
 			return e.SQLState
 		}
-		if e.Code != "" {
-			return e.Code
+		if code := short(strings.ReplaceAll(e.Code, "\x00", ""), 200); code != "" {
+			return code
 		}
 	}
 	return "error"
@@ -101,13 +129,19 @@ func codeOf(err error) string {
 
 func messageOf(err error) string {
 	text := strings.ReplaceAll(err.Error(), "\x00", "")
-	if len(text) > 10000 {
-		text = strings.ToValidUTF8(text[:10000], "")
-	}
+	text = short(text, 10000)
 	if text == "" {
 		text = "error"
 	}
 	return text
+}
+
+// short is at most so many bytes of a text, as PostgreSQL can hold them.
+func short(text string, most int) string {
+	if len(text) > most {
+		text = text[:most]
+	}
+	return strings.ToValidUTF8(text, "")
 }
 
 func detailOf(err error) any {

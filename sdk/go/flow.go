@@ -49,7 +49,7 @@ func (h Handle[T]) id() string { return h.step }
 // Waitable is any Handle.
 type Waitable interface{ id() string }
 
-// CallOption of one call of an activity.
+// CallOption of one call.
 type CallOption func(step *string, command object)
 
 // ActivityID gives the step's id, in place of name:n.
@@ -70,6 +70,76 @@ func Call[O any](w *W, name string, input any, options ...CallOption) (O, error)
 func Spawn[O any](w *W, name string, input any, options ...CallOption) Handle[O] {
 	raw := encode(input)
 	command := object{"op": "activity", "name": name, "input": raw}
+	step := w.given(name, command, options)
+	w.command(step, activityKinds, name, raw, command)
+	return Handle[O]{step}
+}
+
+// Map runs an activity for each input, at most most at a time (0: all at once), and gives their results in order. When some fail the others
+// run on; then the first error in order is given.
+func Map[O, I any](w *W, name string, inputs []I, most int) ([]O, error) {
+	handles := make([]Handle[O], 0, len(inputs))
+	pending := func() []string {
+		var ids []string
+		for _, h := range handles {
+			if w.outcome(h.step) == nil {
+				ids = append(ids, h.step)
+			}
+		}
+		return ids
+	}
+	for _, input := range inputs {
+		// (replay schedules what was scheduled)
+		for most > 0 && w.unused() == "" {
+			ids := pending()
+			if len(ids) < most {
+				break
+			}
+			w.suspend(object{"any": ids})
+		}
+		handles = append(handles, Spawn[O](w, name, input))
+	}
+	return All(w, handles)
+}
+
+// OnParentClose of a child: "cancel" or "abandon".
+func OnParentClose(policy string) CallOption {
+	return func(_ *string, command object) { command["on_parent_close"] = policy }
+}
+
+// Version of the workflow that is started.
+func Version(n int) CallOption { return func(_ *string, command object) { command["version"] = n } }
+
+// Priority of the workflow that is started.
+func Priority(n int) CallOption { return func(_ *string, command object) { command["priority"] = n } }
+
+// Labels of the workflow that is started.
+func Labels(labels map[string]any) CallOption {
+	return func(_ *string, command object) { command["labels"] = labels }
+}
+
+// TimeLimit of the workflow that is started: its execution_timeout.
+func TimeLimit(d time.Duration) CallOption {
+	return func(_ *string, command object) { command["execution_timeout"] = interval(d) }
+}
+
+// NewID gives the id of an instance that StartWorkflow starts.
+func NewID(id string) CallOption {
+	return func(_ *string, command object) { command["instance_id"] = id }
+}
+
+// StartAt has an instance that StartWorkflow starts begin later.
+func StartAt(at time.Time) CallOption {
+	return func(_ *string, command object) { command["start_at"] = at.UTC().Format(time.RFC3339Nano) }
+}
+
+// Metadata of a message.
+func Metadata(value any) CallOption {
+	return func(_ *string, command object) { command["metadata"] = encode(value) }
+}
+
+// given applies options to a command, and gives the step's id, counted where none is given.
+func (w *W) given(name string, command object, options []CallOption) string {
 	step := ""
 	for _, o := range options {
 		o(&step, command)
@@ -77,20 +147,21 @@ func Spawn[O any](w *W, name string, input any, options ...CallOption) Handle[O]
 	if step == "" {
 		step = w.stepID(name)
 	}
-	w.command(step, activityKinds, name, raw, command)
-	return Handle[O]{step}
+	return step
 }
 
 // Child runs another workflow and gives its result.
-func Child[O any](w *W, name string, input any) (O, error) {
-	h := SpawnChild[O](w, name, input)
+func Child[O any](w *W, name string, input any, options ...CallOption) (O, error) {
+	h := SpawnChild[O](w, name, input, options...)
 	return finished[O](w.blocking(h.step))
 }
 
 // SpawnChild starts another workflow beside this one.
-func SpawnChild[O any](w *W, name string, input any) Handle[O] {
-	step, raw := w.stepID(name), encode(input)
-	w.command(step, childKinds, name, raw, object{"op": "child", "name": name, "input": raw})
+func SpawnChild[O any](w *W, name string, input any, options ...CallOption) Handle[O] {
+	raw := encode(input)
+	command := object{"op": "child", "name": name, "input": raw}
+	step := w.given(name, command, options)
+	w.command(step, childKinds, name, raw, command)
 	return Handle[O]{step}
 }
 
@@ -248,7 +319,13 @@ type Response[T any] struct {
 
 // HTTP has the server send a request, at least once with one Idempotency-Key. A status that is not 2xx is an error.
 func HTTP[T any](w *W, r Request, options ...CallOption) (Response[T], error) {
-	o, step := object{"op": "http", "method": r.Method, "url": r.URL}, ""
+	h := SpawnHTTP[T](w, r, options...)
+	return finished[Response[T]](w.blocking(h.step))
+}
+
+// SpawnHTTP has the server send a request in parallel.
+func SpawnHTTP[T any](w *W, r Request, options ...CallOption) Handle[Response[T]] {
+	o := object{"op": "http", "method": r.Method, "url": r.URL}
 	if r.Body != nil {
 		o["body"] = encode(r.Body)
 	}
@@ -258,17 +335,12 @@ func HTTP[T any](w *W, r Request, options ...CallOption) (Response[T], error) {
 	if r.Timeout > 0 {
 		o["timeout"] = interval(r.Timeout)
 	}
-	for _, option := range options {
-		option(&step, o)
-	}
-	if step == "" {
-		step = w.stepID("http")
-	}
+	step := w.given("http", o, options)
 	w.command(step, activityKinds, "", nil, o)
 	if e := w.steps[step]; e != nil && e.EventType != "CallFailed" {
 		w.sameRequest(step, r, e.data().Input)
 	}
-	return finished[Response[T]](w.blocking(step))
+	return Handle[Response[T]]{step}
 }
 
 // sameRequest ends the run where history holds another request for the step.
@@ -304,16 +376,18 @@ func (w *W) SpawnTimer(d time.Duration) Handle[struct{}] {
 }
 
 // Sleep is durable: no process waits.
-func (w *W) Sleep(d time.Duration) {
-	step := w.stepID("sleep")
-	w.command(step, timerKinds, "", nil, object{"op": "timer", "duration": interval(d)})
+func (w *W) Sleep(d time.Duration, options ...CallOption) {
+	o := object{"op": "timer", "duration": interval(d)}
+	step := w.given("sleep", o, options)
+	w.command(step, timerKinds, "", nil, o)
 	w.blocking(step)
 }
 
 // SleepUntil is durable, too.
-func (w *W) SleepUntil(until time.Time) {
-	step := w.stepID("sleep_until")
-	w.command(step, timerKinds, "", nil, object{"op": "timer", "until": until.UTC().Format(time.RFC3339Nano)})
+func (w *W) SleepUntil(until time.Time, options ...CallOption) {
+	o := object{"op": "timer", "until": until.UTC().Format(time.RFC3339Nano)}
+	step := w.given("sleep_until", o, options)
+	w.command(step, timerKinds, "", nil, o)
 	w.blocking(step)
 }
 
@@ -322,18 +396,19 @@ type Message[T any] struct {
 	ID       int64           `json:"id"`
 	Channel  string          `json:"channel"`
 	Data     T               `json:"data"`
+	Binary   []byte          `json:"data_binary"` // where bytes were sent
 	Metadata json.RawMessage `json:"metadata"`
 	Sender   string          `json:"sender"`
 }
 
 // Receive gives the oldest message of a channel that was sent to this instance (or published, once subscribed); past the timeout
 // (0: none) ErrTimeout.
-func Receive[T any](w *W, channel string, timeout time.Duration) (Message[T], error) {
-	step := w.stepID("receive_" + channel)
+func Receive[T any](w *W, channel string, timeout time.Duration, options ...CallOption) (Message[T], error) {
 	o := object{"op": "receive", "channel": channel}
 	if timeout > 0 {
 		o["timeout"] = interval(timeout)
 	}
+	step := w.given("receive_"+channel, o, options)
 	w.command(step, receiveKinds, "", nil, o)
 	return finished[Message[T]](w.blocking(step))
 }
@@ -435,14 +510,25 @@ func (w *W) Compensate() (int, error) {
 }
 
 // Publish sends a message to a channel's subscribers.
-func (w *W) Publish(channel string, data any) {
-	w.command(w.stepID("publish_"+channel), "MessagePublished", "", nil, object{"op": "publish", "channel": channel, "data": encode(data)})
+func (w *W) Publish(channel string, data any, options ...CallOption) {
+	o := payload(object{"op": "publish", "channel": channel}, data)
+	w.command(w.given("publish_"+channel, o, options), "MessagePublished", "", nil, o)
 }
 
 // SendTo sends a message to one instance.
-func (w *W) SendTo(instanceID, channel string, data any) {
-	w.command(w.stepID("send_to_"+instanceID+"_"+channel), "MessageSent", "", nil,
-		object{"op": "send_to", "instance_id": instanceID, "channel": channel, "data": encode(data)})
+func (w *W) SendTo(instanceID, channel string, data any, options ...CallOption) {
+	o := payload(object{"op": "send_to", "instance_id": instanceID, "channel": channel}, data)
+	w.command(w.given("send_to_"+instanceID+"_"+channel, o, options), "MessageSent", "", nil, o)
+}
+
+// payload adds what a message or an event carries: JSON, or bytes.
+func payload(o object, data any) object {
+	if b, ok := data.([]byte); ok {
+		o["data_binary"] = b // encoding/json writes base64
+	} else {
+		o["data"] = encode(data)
+	}
+	return o
 }
 
 // Subscribe subscribes in mode "broadcast", "competing" or "direct".
@@ -466,17 +552,49 @@ func (w *W) LeaveGroup(name string) {
 }
 
 // RaiseEvent has a CloudEvent come in: it wakes WaitEvent, and starts workflows with that on_event.
-func (w *W) RaiseEvent(kind, source string, data any) {
-	w.command(w.stepID("raise_event_"+kind), "EventRaised", "", nil, object{"op": "raise_event", "type": kind, "source": source, "data": encode(data)})
+func (w *W) RaiseEvent(kind, source string, data any, options ...EventOptions) {
+	o := payload(object{"op": "raise_event", "type": kind, "source": source}, data)
+	for _, e := range options {
+		e.add(o)
+		if e.InstanceID != "" {
+			o["instance_id"] = e.InstanceID
+		}
+		if !e.Time.IsZero() {
+			o["event_time"] = e.Time.UTC().Format(time.RFC3339Nano)
+		}
+	}
+	w.command(w.stepID("raise_event_"+kind), "EventRaised", "", nil, o)
+}
+
+// EventOptions are the attributes of a CloudEvent. InstanceID: it is for this instance alone.
+type EventOptions struct {
+	ID, Subject, DataContentType, InstanceID string
+	Extensions                               map[string]any
+	Time                                     time.Time
+}
+
+func (e EventOptions) add(o object) {
+	for key, value := range map[string]string{"event_id": e.ID, "subject": e.Subject, "datacontenttype": e.DataContentType} {
+		if value != "" {
+			o[key] = value
+		}
+	}
+	if e.Extensions != nil {
+		o["extensions"] = e.Extensions
+	}
 }
 
 // SendOptions of SendEvent. OrderingKey: the next event of this key is sent after the one before.
-type SendOptions struct{ ID, Subject, Destination, OrderingKey string }
+type SendOptions struct {
+	ID, Subject, DataContentType, Destination, OrderingKey string
+	Extensions                                             map[string]any
+}
 
 // SendEvent has a CloudEvent go out, by the outbox, to a destination or to all that ask for its type.
 func (w *W) SendEvent(kind, source string, data any, options SendOptions) {
-	o := object{"op": "send_event", "type": kind, "source": source, "data": encode(data)}
-	for key, value := range map[string]string{"event_id": options.ID, "subject": options.Subject, "destination": options.Destination, "ordering_key": options.OrderingKey} {
+	o := payload(object{"op": "send_event", "type": kind, "source": source}, data)
+	EventOptions{ID: options.ID, Subject: options.Subject, DataContentType: options.DataContentType, Extensions: options.Extensions}.add(o)
+	for key, value := range map[string]string{"destination": options.Destination, "ordering_key": options.OrderingKey} {
 		if value != "" {
 			o[key] = value
 		}
@@ -485,12 +603,12 @@ func (w *W) SendEvent(kind, source string, data any, options SendOptions) {
 }
 
 // WaitEvent waits for a CloudEvent of a type; past the timeout (0: none) ErrTimeout. The whole event is given.
-func WaitEvent[T any](w *W, kind string, timeout time.Duration) (Event[T], error) {
-	step := w.stepID("receive_" + kind)
+func WaitEvent[T any](w *W, kind string, timeout time.Duration, options ...CallOption) (Event[T], error) {
 	o := object{"op": "event", "type": kind}
 	if timeout > 0 {
 		o["timeout"] = interval(timeout)
 	}
+	step := w.given("receive_"+kind, o, options)
 	w.command(step, "EventReceived ChannelMessageReceived MessageTimeout", "", nil, o)
 	return finished[Event[T]](w.blocking(step))
 }
@@ -502,15 +620,16 @@ type Event[T any] struct {
 	Source  string `json:"source"`
 	Subject string `json:"subject"`
 	Data    T      `json:"data"`
+	Binary  []byte `json:"data_binary"` // where bytes were sent
 }
 
 // StartWorkflow starts another workflow, which is no child: it goes on by itself. key: its idempotency key, or "". Gives its id.
-func (w *W) StartWorkflow(name string, input any, key string) (string, error) {
-	step := w.stepID("start_workflow")
+func (w *W) StartWorkflow(name string, input any, key string, options ...CallOption) (string, error) {
 	o := object{"op": "start", "name": name, "input": encode(input)}
 	if key != "" {
 		o["idempotency_key"] = key
 	}
+	step := w.given("start_workflow", o, options)
 	w.command(step, "WorkflowStarted", "", nil, o)
 	return finished[string](w.blocking(step))
 }
@@ -539,6 +658,9 @@ func (w *W) InstanceID() string { return w.task.InstanceID }
 
 // WorkflowName is the workflow's name.
 func (w *W) WorkflowName() string { return w.task.Workflow }
+
+// ScheduledAt is the time that a schedule's run is for; nil in other instances.
+func (w *W) ScheduledAt() *time.Time { return w.task.ScheduledAt }
 
 // Attempt counts how often a worker has taken this instance without giving it back, and this time.
 func (w *W) Attempt() int { return w.task.Attempt }

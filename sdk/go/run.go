@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // history event, as the server gives it.
@@ -51,6 +52,8 @@ type workflowTask struct {
 	Attempt    int             `json:"attempt"`
 	Input      json.RawMessage `json:"input"`
 	History    []event         `json:"history"`
+	// ScheduledAt is null in instances that are no schedule's
+	ScheduledAt *time.Time `json:"scheduled_at"`
 }
 
 // object is one record or command.

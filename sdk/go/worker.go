@@ -16,7 +16,8 @@ import (
 
 // WorkerOptions of Run.
 type WorkerOptions struct {
-	Concurrency int           // tasks at a time; default 10
+	Concurrency int           // tasks at a time; default 10, at least 2 where it has both workflows and activities
+	Prefetch    int           // how many more it takes at once, of each of the two, to wait here for a place; they are given back when it stops
 	Lease       time.Duration // renewed at a third; default a minute
 	Log         *slog.Logger  // default slog.Default()
 }
@@ -37,6 +38,9 @@ type worker struct {
 func (a *App) Run(ctx context.Context, o WorkerOptions) error {
 	if o.Concurrency < 1 {
 		o.Concurrency = 10
+	}
+	if o.Concurrency == 1 && len(a.activities) > 0 && len(a.workflows) > 0 {
+		o.Concurrency = 2 // a poll holds a place, so that what it brings can begin
 	}
 	if o.Lease <= 0 {
 		o.Lease = time.Minute
@@ -94,28 +98,61 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 	case <-ctx.Done():
 		return nil
 	}
-	sql := "call romancy.poll_activities($1::text, $2::text, 1, $3::interval, '20 s', null)"
+	sql, renewal := "call romancy.poll_activities($1::text, $2::text, $4::int, $3::interval, '20 s', null)", "select romancy.heartbeat_activity($1::text, null, $2::interval)"
 	if kind == "workflows" {
-		sql = "call romancy.poll_workflows($1::text, $2::text, 1, $3::interval, '20 s', null)"
+		sql, renewal = "call romancy.poll_workflows($1::text, $2::text, $4::int, $3::interval, '20 s', null)", "select romancy.extend_lease($1::text, $2::interval)"
 	}
 	raw, err := w.wait(ctx, sql)
 	var tasks []json.RawMessage
+	var heads []activityTask
 	if err == nil {
 		err = json.Unmarshal([]byte(raw), &tasks)
 	}
-	if len(tasks) == 0 {
+	if err == nil {
+		err = json.Unmarshal([]byte(raw), &heads)
+	}
+	if err != nil || len(tasks) == 0 {
 		<-w.places
 		return err
 	}
-	w.busy.Add(1)
-	go func() {
-		defer w.busy.Done()
-		defer func() { <-w.places }()
-		for _, task := range tasks {
-			w.serve(kind, task)
+	w.mu.Lock()
+	for _, head := range heads {
+		w.leases[head.Token] = renewal
+	}
+	w.mu.Unlock()
+	for n, task := range tasks {
+		if n > 0 {
+			select {
+			case w.places <- struct{}{}:
+			case <-ctx.Done():
+			}
 		}
-	}()
+		if ctx.Err() != nil {
+			w.release(kind, heads[n:])
+			return nil // nothing is begun any more: places do not matter
+		}
+		w.busy.Add(1)
+		go func(task json.RawMessage, head activityTask) {
+			defer w.busy.Done()
+			defer func() { <-w.places }()
+			w.serve(kind, task, head)
+		}(task, heads[n])
+	}
 	return nil
+}
+
+// release gives back what was not begun; others can take it at once.
+func (w *worker) release(kind string, heads []activityTask) {
+	for _, head := range heads {
+		w.drop(head.Token)
+		sql := "select romancy.release_activity($1::text)"
+		if kind == "workflows" {
+			sql = "select romancy.extend_lease($1::text, '1 ms'::interval)"
+		}
+		if err := w.tell(nil, sql, head.Token); err != nil {
+			w.o.Log.Warn("romancy: a task could not be given back", "error", err) // its lease ends, and another takes it
+		}
+	}
 }
 
 // wait makes a poll and gives its tasks. When the worker stops the server is told to cancel it, until it has ended: a connection that
@@ -145,7 +182,7 @@ func (w *worker) wait(ctx context.Context, sql string) (string, error) {
 		}
 	}()
 	raw := "[]"
-	err = conn.QueryRow(context.Background(), sql, w.app.options.Queue, w.name, interval(w.o.Lease)).Scan(&raw)
+	err = conn.QueryRow(context.Background(), sql, w.app.options.Queue, w.name, interval(w.o.Lease), 1+w.o.Prefetch).Scan(&raw)
 	close(ended)
 	<-cancelled
 	if ctx.Err() != nil {
@@ -157,20 +194,8 @@ func (w *worker) wait(ctx context.Context, sql string) (string, error) {
 	return raw, err
 }
 
-func (w *worker) serve(kind string, raw json.RawMessage) {
-	var head activityTask
+func (w *worker) serve(kind string, raw json.RawMessage, head activityTask) {
 	ctx := context.Background()
-	if err := json.Unmarshal(raw, &head); err != nil {
-		w.o.Log.Error("romancy: a task could not be read", "error", err)
-		return
-	}
-	renewal := "select romancy.heartbeat_activity($1::text, null, $2::interval)"
-	if kind == "workflows" {
-		renewal = "select romancy.extend_lease($1::text, $2::interval)"
-	}
-	w.mu.Lock()
-	w.leases[head.Token] = renewal
-	w.mu.Unlock()
 	defer w.drop(head.Token)
 	var err error
 	if kind == "activities" {
@@ -215,7 +240,7 @@ func (w *worker) serveWorkflow(ctx context.Context, raw json.RawMessage) error {
 	if err := json.Unmarshal(raw, &task); err != nil {
 		return err
 	}
-	if w.app.workflows[task.Workflow] == nil {
+	if _, ok := w.app.workflows[task.Workflow]; !ok {
 		// another worker of the queue may know it: it can take the instance in a moment
 		w.mu.Lock()
 		if !w.unknown[task.Workflow] {
@@ -223,6 +248,7 @@ func (w *worker) serveWorkflow(ctx context.Context, raw json.RawMessage) error {
 		}
 		w.unknown[task.Workflow] = true
 		w.mu.Unlock()
+		w.drop(task.Token)
 		return w.tell(nil, "select romancy.extend_lease($1::text, $2::interval)", task.Token, interval(time.Duration(200+mathrand.Intn(800))*time.Millisecond))
 	}
 	err := w.app.stepWorkflow(ctx, w.app.Pool, task)

@@ -1,6 +1,7 @@
 // The scenarios of scenarios.sql in TypeScript's library. A worker, for ROMANCY_TEST_CONNINFO; argv[2]: the library.
 const romancy = await import(process.argv[2]);
-const app = new romancy.App({ connectionString: process.env.ROMANCY_TEST_CONNINFO, queue: "scenarios" });
+import { readFileSync } from "node:fs";
+const app = new romancy.App({ connectionString: process.env.ROMANCY_TEST_CONNINFO, queue: process.env.ROMANCY_TEST_QUEUE ?? "scenarios" });
 
 const kid = app.workflow("kid", async (i) => {
   if (i === 99) await romancy.receive("never");
@@ -80,6 +81,63 @@ app.workflow("web", async (url) => {
     return [r.status, r.body];
   }
 });
+
+app.workflow("more", async () => {
+  const m = await romancy.map("sq", [1, 2, 3, 4, 5], { maxParallel: 2 });
+  await romancy.sleep(10, { activityId: "nap" });
+  await romancy.sleepUntil(new Date("2001-01-01T00:00:00Z"), { activityId: "past" });
+  const timedOut = (error) => {
+    if (!(error instanceof romancy.TimeoutError)) throw error;
+  };
+  await romancy.receive("nothing", { timeout: 10, activityId: "ear" }).catch(timedOut);
+  await romancy.waitEvent("no.such", { timeout: 10, activityId: "eye" }).catch(timedOut);
+  romancy.raiseEvent("shop.seen", "/shop", { n: 1 }, { id: `e-${romancy.instanceId()}`, subject: "s", time: new Date("2026-01-01T00:00:00Z") });
+  const id = await romancy.start(kid, 99, { at: new Date("2126-01-01T00:00:00Z"), priority: 3, labels: { l: 1 } });
+  await romancy.cancel(id, "too early");
+  const c = await romancy.child(kid, 3, { activityId: "own_kid", onParentClose: "abandon", labels: { l: 2 }, priority: 2 });
+  romancy.sendTo(romancy.instanceId(), "self", new Uint8Array([0, 255]), { m: 1 });
+  const b = (await romancy.receive("self")).data;
+  return [m, c, b[1], (await romancy.scheduledAt()) === null, romancy.workflowName()];
+});
+
+// (promises of calls run in parallel as well as handles do)
+app.workflow("web_parallel", async (url) => {
+  const r = await Promise.all([
+    romancy.http("POST", `${url}/status/201`, { body: { a: 1 } }),
+    romancy.activity("sq", 3),
+    romancy.http("GET", `${url}/status/202`, { timeout: "30 s", activityId: "mine" }),
+  ]);
+  return [r[0].status, r[1], r[2].status];
+});
+
+for (const name of JSON.parse(readFileSync(new URL("hostile.json", import.meta.url), "utf8"))) {
+  const square = app.activity(name, (i) => i * i);
+  app.workflow(`W${name}`, async (n) => {
+    const a = await romancy.activity(square, 3);
+    const h = await romancy.gather([romancy.spawn(square, 2), romancy.spawn(square, 4)]);
+    romancy.subscribe(n);
+    romancy.joinGroup(n);
+    romancy.publish(n, "x");
+    const m = await romancy.receive(n);
+    romancy.setValue(n, a);
+    romancy.setLabels({ [n]: n });
+    const k = romancy.patched(n) ? await romancy.child(kid, 3, { activityId: `kid of ${n}` }) : null;
+    romancy.compensate(square, 1);
+    return [n, a, h, m.data, k];
+  });
+}
+
+const circle = {};
+circle.self = circle;
+app.workflow("unfit", async (i) => [() => 1n, () => circle, () => "\0", () => romancy.activity("sq", 1n)][i]());
+app.workflow("unfit_error", async () => {
+  throw new romancy.RomancyError("no \0 good", { sqlstate: "X", code: "co\0de", detail: { d: "\0" } });
+});
+const unfit = app.activity("unfit_activity", (i) => {
+  if (i === 0) return 1n;
+  throw new romancy.Terminal("no \0 good", { code: "co\0de", detail: { d: "\0" } });
+});
+app.workflow("unfit_step", async (i) => romancy.activity(unfit, i));
 
 app.workflow("leaves", async () => {
   romancy.publish("news", 1);

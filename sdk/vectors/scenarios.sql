@@ -115,6 +115,52 @@ BEGIN
 	RETURN NULL;
 END $$;
 
+-- what has options: ids of the program's own, a limit of what runs at once, instants, bytes
+CREATE FUNCTION more(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE m jsonb; c jsonb; id uuid; b romancy.message;
+BEGIN
+	m := romancy.map('sq', '[1, 2, 3, 4, 5]', 2);
+	PERFORM romancy.sleep('10 ms', 'nap');
+	PERFORM romancy.sleep_until('2001-01-01 00:00:00Z', 'past');
+	BEGIN PERFORM romancy.receive('nothing', '10 ms', 'ear'); EXCEPTION WHEN SQLSTATE 'RM006' THEN NULL; END;
+	BEGIN PERFORM romancy.wait_event('no.such', '10 ms', 'eye'); EXCEPTION WHEN SQLSTATE 'RM006' THEN NULL; END;
+	PERFORM romancy.raise_event('shop.seen', '/shop', '{"n": 1}', id => 'e-' || romancy.instance_id(), subject => 's', event_time => '2026-01-01 00:00:00Z');
+	id := romancy.start_workflow('kid', '99', start_at => '2126-01-01 00:00:00Z', priority => 3, labels => '{"l": 1}');
+	PERFORM romancy.cancel_workflow(id, 'too early');
+	c := romancy.call_workflow('kid', '3', 'own_kid', 'abandon', labels => '{"l": 2}', priority => 2);
+	PERFORM romancy.send_to(romancy.instance_id(), 'self', metadata => '{"m": 1}', data_binary => '\x00ff');
+	b := romancy.receive('self');
+	RETURN jsonb_build_array(m, c, get_byte(b.data_binary, 1), romancy.scheduled_at() IS NULL, romancy.workflow_name());
+END $$;
+
+-- requests beside an activity, in parallel; the input is a server's URL
+CREATE FUNCTION web_parallel(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE r jsonb[];
+BEGIN
+	r := romancy.await_all(ARRAY[romancy.spawn_http('POST', (i #>> '{}') || '/status/201', '{"a": 1}'), romancy.spawn('sq', '3'),
+		romancy.spawn_http('GET', (i #>> '{}') || '/status/202', timeout => '30 s', activity_id => 'mine')]);
+	RETURN jsonb_build_array(r[1]->'status', r[2], r[3]->'status');
+END $$;
+
+-- names that mean something to a shell, to SQL, to a format, to JavaScript; activity and workflow are of the program. The input: the name.
+CREATE FUNCTION hostile(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE n text := i #>> '{}'; a jsonb; h jsonb[]; m romancy.message; k jsonb;
+BEGIN
+	a := romancy.activity(n, '3');
+	h := romancy.await_all(ARRAY[romancy.spawn(n, '2'), romancy.spawn(n, '4')]);
+	PERFORM romancy.subscribe(n);
+	PERFORM romancy.join_group(n);
+	PERFORM romancy.publish(n, '"x"');
+	m := romancy.receive(n);
+	PERFORM romancy.set_value(n, a);
+	PERFORM romancy.set_labels(jsonb_build_object(n, n));
+	IF romancy.patched(n) THEN
+		k := romancy.call_workflow('kid', '3', 'kid of ' || n);
+	END IF;
+	PERFORM romancy.register_compensation(n, '1');
+	RETURN jsonb_build_array(n, a, h, m.data, k);
+END $$;
+
 -- the last thing in the code is a command that nothing waits for
 CREATE FUNCTION leaves(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,7 +1,8 @@
 /* Workflow code that runs outside: the storage operations of a replay engine. */
 CREATE TYPE romancy.workflow_task AS (
 	token text, instance_id uuid, workflow text, version int, status text,
-	input jsonb, attempt int, deadline timestamptz, history jsonb, namespace text);
+	input jsonb, attempt int, deadline timestamptz, history jsonb, namespace text,
+	scheduled_at timestamptz);
 COMMENT ON TYPE romancy.workflow_task IS 'A claimed workflow instance, as romancy.fetch_workflows returns it';
 
 CREATE FUNCTION romancy.t_outside(input jsonb) RETURNS jsonb
@@ -60,3 +61,7 @@ COMMENT ON FUNCTION romancy.fail_workflow(text, text, text, jsonb) IS 'A claimed
 CREATE FUNCTION romancy.extend_lease(token text, extend interval)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_extend_lease';
 COMMENT ON FUNCTION romancy.extend_lease(text, interval) IS 'Renew the lease of a claimed instance';
+
+CREATE FUNCTION romancy.protocol(OUT oldest int, OUT newest int)
+RETURNS record LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'romancy_protocol';
+COMMENT ON FUNCTION romancy.protocol() IS 'The versions of the protocol between programs and the server that this server speaks';

@@ -106,6 +106,10 @@ CREATE FUNCTION romancy.scheduled_at()
 RETURNS timestamptz LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'romancy_scheduled_at';
 COMMENT ON FUNCTION romancy.scheduled_at() IS 'The time that the running instance of a schedule was meant for; null in others';
 
+CREATE FUNCTION romancy.scheduled_at(token text)
+RETURNS timestamptz LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_scheduled_at_of';
+COMMENT ON FUNCTION romancy.scheduled_at(text) IS 'The same, for a program that holds a task of the instance';
+
 CREATE FUNCTION romancy.schedule_times(cron text, timezone text DEFAULT 'UTC', after timestamptz DEFAULT now(), n int DEFAULT 10)
 RETURNS SETOF timestamptz LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_schedule_times';
 COMMENT ON FUNCTION romancy.schedule_times(text, text, timestamptz, int) IS 'The next times of a cron expression';
@@ -170,5 +174,5 @@ COMMENT ON COLUMN romancy.schedules.error IS 'Of the last start, if it failed';
 
 REVOKE ALL ON FUNCTION romancy.schedule(text, text, text, jsonb, text, text, interval, interval, int, jsonb, text),
 	romancy.unschedule(text), romancy.pause_schedule(text, text), romancy.resume_schedule(text), romancy.trigger_schedule(text),
-	romancy.backfill_schedule(text, timestamptz, timestamptz, text), romancy.schedule_runs(text, int), romancy.scheduled_at(),
+	romancy.backfill_schedule(text, timestamptz, timestamptz, text), romancy.schedule_runs(text, int), romancy.scheduled_at(), romancy.scheduled_at(text),
 	romancy.schedule_times(text, text, timestamptz, int), romancy.describe_schedule(text) FROM PUBLIC;

@@ -45,6 +45,12 @@ RETURNS jsonb LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_http';
 COMMENT ON FUNCTION romancy.http(text, text, jsonb, jsonb, interval, text, jsonb)
 	IS 'In a workflow: send an HTTP request, at least once, and return status, headers and body of its answer';
 
+CREATE FUNCTION romancy.spawn_http(method text, url text, body jsonb DEFAULT NULL, headers jsonb DEFAULT NULL, timeout interval DEFAULT NULL,
+	activity_id text DEFAULT NULL, retry jsonb DEFAULT NULL)
+RETURNS text LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'romancy_spawn_http';
+COMMENT ON FUNCTION romancy.spawn_http(text, text, jsonb, jsonb, interval, text, jsonb)
+	IS 'In a workflow: send an HTTP request in parallel and return its handle';
+
 CREATE FUNCTION romancy.t_http_address(address text)
 RETURNS text LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'romancy_http_address';
 COMMENT ON FUNCTION romancy.t_http_address(text) IS 'Internal: public, private or never: may a request go to this address?';

@@ -34,6 +34,9 @@ extern void rom_activity_definition_tell(int32 namespace, const char *queue);
 #define ROM_QUEUE_HTTP "@http"
 #define ROM_QUEUE_HTTP_CALL "@call"
 
+/* The name of the activity of a request of romancy.http(): no definition can have it. */
+#define ROM_ACTIVITY_HTTP_CALL "@http"
+
 /*
  * Raises an error where http is no request that the current user may define as activity name. The room http registers how; until
  * then, RM010.

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * call.c
- *		romancy.http(): a request that a handler sends without a definition.
+ *		romancy.http() and spawn_http(): a request that a handler sends without a definition.
  *
  * It is a step whose input is all of the request. Its task is in a queue of its own, ROM_QUEUE_HTTP_CALL, by which the
  * worker knows it; its activity has a name that no definition can have.
@@ -30,15 +30,24 @@
 #include "turn/turn.h"
 
 PG_FUNCTION_INFO_V1(romancy_http);
+PG_FUNCTION_INFO_V1(romancy_spawn_http);
+
+/* request_activity fills in what stands for a definition. */
+static void
+request_activity(RomTurn *turn, RomActivity *activity)
+{
+	memset(activity, 0, sizeof(RomActivity));
+	activity->namespace = turn->inst->namespace;
+	activity->name = ROM_ACTIVITY_HTTP_CALL;
+	activity->queue = ROM_QUEUE_HTTP_CALL;
+}
 
 static RomOutcome
 http_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
-	RomActivity activity = {0};
+	RomActivity activity;
 
-	activity.namespace = turn->inst->namespace;
-	activity.name = "@http";
-	activity.queue = ROM_QUEUE_HTTP_CALL;
+	request_activity(turn, &activity);
 	return rom_spawn_queued(turn, call, event, &activity);
 }
 
@@ -139,6 +148,21 @@ make_input(FunctionCallInfo fcinfo)
 	return rom_jb_end(&jb);
 }
 
+/* read_retry reads the argument retry; RM012 where it is none. May be NULL. */
+static Jsonb *
+read_retry(FunctionCallInfo fcinfo)
+{
+	Jsonb	   *retry = rom_arg_jsonb_opt(fcinfo, 6);
+	RomRetryPolicy check;
+
+	if (retry != NULL)
+	{
+		rom_retry_defaults(&check);
+		rom_retry_overlay(&check, retry, "retry");
+	}
+	return retry;
+}
+
 /*
  * romancy.http(method text, url text, body jsonb, headers jsonb, timeout interval, activity_id text, retry jsonb) -> jsonb
  *
@@ -162,16 +186,32 @@ romancy_http(PG_FUNCTION_ARGS)
 	call.step = rom_arg_text_opt(fcinfo, 5);
 	if (rom_replay_peek(turn) == NULL)
 		rom_library_require();
-	if (!PG_ARGISNULL(6))
-	{
-		RomRetryPolicy check;
-
-		rom_retry_defaults(&check);
-		rom_retry_overlay(&check, PG_GETARG_JSONB_P(6), "retry");
-		call.options = rom_context_copy_jsonb(turn, PG_GETARG_JSONB_P(6));
-	}
+	call.options = rom_context_copy_jsonb(turn, read_retry(fcinfo));
 	event = rom_call_step(&call);
 	if (event->type == ROM_EVENT_ACTIVITY_FAILED)
 		rom_error_raise(event->result);
 	PG_RETURN_JSONB_P(event->result);
+}
+
+/*
+ * romancy.spawn_http(method text, url text, body jsonb, headers jsonb, timeout interval, activity_id text, retry jsonb) -> text
+ *
+ * Schedules the same request in parallel; the handle is its activity id. Errors: RM004, RM012, RM010, as of romancy.http().
+ */
+Datum
+romancy_spawn_http(PG_FUNCTION_ARGS)
+{
+	RomTurn    *turn = rom_context_require("spawn_http()");
+	RomActivity activity;
+	Jsonb	   *input;
+	Jsonb	   *retry;
+
+	if (turn->eval.unwinding)
+		rom_context_unwind(turn);
+	input = make_input(fcinfo);
+	retry = read_retry(fcinfo);
+	if (rom_replay_peek(turn) == NULL)
+		rom_library_require();
+	request_activity(turn, &activity);
+	PG_RETURN_TEXT_P(cstring_to_text(rom_spawn_step(turn, &activity, "http", input, rom_arg_text_opt(fcinfo, 5), retry)));
 }

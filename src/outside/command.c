@@ -102,6 +102,7 @@ check_arg(Jsonb *command, const RomOpArg *arg, const char *what)
 	char	   *text;
 	Interval	interval;
 	pg_uuid_t	uuid;
+	TimestampTz at;
 	int64		us;
 
 	if (value == NULL)
@@ -151,6 +152,10 @@ check_arg(Jsonb *command, const RomOpArg *arg, const char *what)
 			if (rom_jb_get_int(command, arg->key, PG_INT64_MIN) < PG_INT32_MIN ||
 				rom_jb_get_int(command, arg->key, PG_INT64_MAX) > PG_INT32_MAX)
 				bad(what, arg->key, "an integer");
+			break;
+		case ROM_OP_ARG_INSTANT:
+			if (text == NULL || !rom_arg_input_timestamptz(text, &at) || TIMESTAMP_NOT_FINITE(at))
+				bad(what, arg->key, "an instant, as text");
 			break;
 		case ROM_OP_ARG_TIME:
 		case ROM_OP_ARG_STEP:
@@ -346,12 +351,14 @@ argument(Jsonb *command, const RomOpArg *arg, Datum *value, Oid *type)
 {
 	static const Oid types[] = {
 		[ROM_OP_ARG_TEXT] = TEXTOID,[ROM_OP_ARG_JSONB] = JSONBOID,[ROM_OP_ARG_INTERVAL] = INTERVALOID,[ROM_OP_ARG_UUID] = UUIDOID,
-		[ROM_OP_ARG_BYTEA] = BYTEAOID,[ROM_OP_ARG_INT] = INT4OID,[ROM_OP_ARG_TIME] = TIMESTAMPTZOID,[ROM_OP_ARG_STEP] = TEXTOID,
+		[ROM_OP_ARG_BYTEA] = BYTEAOID,[ROM_OP_ARG_INT] = INT4OID,[ROM_OP_ARG_TIME] = TIMESTAMPTZOID,
+		[ROM_OP_ARG_INSTANT] = TIMESTAMPTZOID,[ROM_OP_ARG_STEP] = TEXTOID,
 	};
 	char	   *text = rom_jb_get_text(command, arg->key);
 	Jsonb	   *json;
 	Interval   *interval;
 	pg_uuid_t  *uuid;
+	TimestampTz at;
 
 	*type = types[arg->type];
 	switch (arg->type)
@@ -366,6 +373,12 @@ argument(Jsonb *command, const RomOpArg *arg, Datum *value, Oid *type)
 			return member(command, arg->key) != NULL;
 		case ROM_OP_ARG_TIME:
 			*value = TimestampTzGetDatum(rom_jb_get_time(command, arg->key));
+			return true;
+		case ROM_OP_ARG_INSTANT:
+			at = 0;
+			if (text == NULL || !rom_arg_input_timestamptz(text, &at))
+				return false;
+			*value = TimestampTzGetDatum(at);
 			return true;
 		case ROM_OP_ARG_INTERVAL:
 			interval = palloc_object(Interval);

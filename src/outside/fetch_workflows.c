@@ -25,6 +25,8 @@ typedef struct WorkflowOf
 	char	   *status;
 	Jsonb	   *input;
 	char	   *namespace;
+	TimestampTz scheduled_at;	/* of a schedule's run */
+	bool		has_scheduled_at;
 } WorkflowOf;
 
 /* workflow_of reads the instance of a workflow task, in the current context. */
@@ -32,7 +34,7 @@ static void
 workflow_of(RomTask *task, WorkflowOf *w)
 {
 	static RomStatement select = {
-		"SELECT i.workflow, d.version, i.status::text, i.input, n.name FROM romancy.t_instance i"
+		"SELECT i.workflow, d.version, i.status::text, i.input, n.name, i.scheduled_at FROM romancy.t_instance i"
 		" JOIN romancy.t_workflow d ON d.def_id = i.def_id"
 		" JOIN romancy.t_namespace n ON n.namespace_id = i.namespace WHERE i.instance_id = $1",
 		1, {UUIDOID}
@@ -55,6 +57,10 @@ workflow_of(RomTask *task, WorkflowOf *w)
 		value = rom_value_copy(&set, 0, 4, &isnull, cxt);
 		w->input = isnull ? NULL : DatumGetJsonbP(value);
 		w->namespace = rom_value_text(&set, 0, 5, cxt);
+		value = rom_value(&set, 0, 6, &isnull);
+		w->has_scheduled_at = !isnull;
+		if (!isnull)
+			w->scheduled_at = DatumGetTimestampTz(value);
 	}
 	rom_engine_end(&engine);
 	MemoryContextSwitchTo(cxt);
@@ -79,6 +85,8 @@ fill_workflow(RomClaimed *claimed, Datum *values, bool *nulls)
 	values[7] = TimestampTzGetDatum(claimed->deadline);
 	values[8] = PointerGetDatum(rom_program_history(task));
 	values[9] = CStringGetTextDatum(w.namespace);
+	values[10] = TimestampTzGetDatum(w.scheduled_at);
+	nulls[10] = !w.has_scheduled_at;
 }
 
 PG_FUNCTION_INFO_V1(romancy_fetch_workflows);
@@ -121,6 +129,10 @@ workflow_json(RomClaimed *claimed)
 		rom_jb_null(&jb, "input");
 	rom_jb_int(&jb, "attempt", task->attempt);
 	rom_jb_time(&jb, "deadline", claimed->deadline);
+	if (w.has_scheduled_at)
+		rom_jb_time(&jb, "scheduled_at", w.scheduled_at);
+	else
+		rom_jb_null(&jb, "scheduled_at");
 	return rom_jb_end(&jb);
 }
 

@@ -19,7 +19,9 @@ typedef enum RomOpArgType
 	ROM_OP_ARG_UUID,
 	ROM_OP_ARG_BYTEA,			/* base64 in the command */
 	ROM_OP_ARG_INT,
-	ROM_OP_ARG_TIME,			/* an instant */
+	ROM_OP_ARG_TIME,			/* the end of a timer, which romancy.suspend()
+								 * has computed */
+	ROM_OP_ARG_INSTANT,			/* an instant, as text */
 	ROM_OP_ARG_STEP,			/* the command's id, as text */
 } RomOpArgType;
 

@@ -2,7 +2,7 @@
  *
  * program.c
  *		The calls of a program that runs workflow code: read_history, record_...,
- *		suspend_..., complete_workflow, fail_workflow, extend_lease.
+ *		suspend_..., complete_workflow, fail_workflow, extend_lease, scheduled_at(token).
  *
  * Each is fenced by the token of the instance's task (outside.c). Steps are
  * recorded in history here; a command is stored in the task, for the executor
@@ -448,6 +448,46 @@ romancy_extend_lease(PG_FUNCTION_ARGS)
 	rom_lease_extend(c.task, lease_us, NULL);
 	rom_engine_end(&c.engine);
 	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(romancy_scheduled_at_of);
+
+/*
+ * romancy.scheduled_at(token text) -> timestamptz: the time that the schedule's run is for of which the token holds a task, an activity's
+ * or its workflow's; null in instances that are no schedule's. RM009 when the lease was lost
+ */
+Datum
+romancy_scheduled_at_of(PG_FUNCTION_ARGS)
+{
+	static RomStatement select = {
+		"SELECT scheduled_at FROM romancy.t_instance WHERE instance_id = $1",
+		1, {UUIDOID}
+	};
+	Oid			caller = GetUserId();
+	RomToken	token;
+	RomTask    *task;
+	Datum		values[1];
+	Datum		result = (Datum) 0;
+	bool		isnull = true;
+	RomEngine	engine;
+	RomRowSet	set;
+
+	rom_lease_refuse(fcinfo);
+	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
+	rom_engine_begin(&engine);
+	task = rom_lease_lock(&token, caller);
+	if (task == NULL)
+	{
+		lost();
+		PG_RETURN_NULL();
+	}
+	values[0] = UUIDPGetDatum(&task->instance_id);
+	if (rom_execute_rows(&set, &select, values, NULL, 1) > 0)
+		result = rom_value(&set, 0, 1, &isnull);
+	rom_engine_end(&engine);
+	if (isnull)
+		PG_RETURN_NULL();
+	return result;
 }
 
 /*

@@ -14,7 +14,9 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -40,6 +42,10 @@
 #include "turn/carry.h"
 #include "turn/replay.h"
 #include "turn/turn.h"
+
+/* The versions of the protocol that this server speaks. */
+#define ROM_PROTOCOL_OLDEST 1
+#define ROM_PROTOCOL_NEWEST 1
 
 /* Most events of one call. */
 #define EVENTS_MAX 10000
@@ -452,4 +458,24 @@ romancy_suspend(PG_FUNCTION_ARGS)
 	rom_program_enter(fcinfo, &p, false);
 	rom_program_command(&p, command);
 	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(romancy_protocol);
+
+/*
+ * romancy.protocol() -> (oldest int, newest int)
+ *
+ * The versions of the protocol that this server speaks. A program that was written for another one says so, and does not begin. A
+ * version counts on when a program written for it would not do right with the next.
+ */
+Datum
+romancy_protocol(PG_FUNCTION_ARGS)
+{
+	Datum		values[2] = {Int32GetDatum(ROM_PROTOCOL_OLDEST), Int32GetDatum(ROM_PROTOCOL_NEWEST)};
+	bool		nulls[2] = {false, false};
+	TupleDesc	tupdesc;
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls));
 }

@@ -16,7 +16,7 @@
 #include "tasks/queue.h"
 
 /* Most columns of a row that a fetch function returns. */
-#define ROM_FETCH_COLUMNS 10
+#define ROM_FETCH_COLUMNS 11
 
 /* Fills in the columns of a claimed task's row; nulls begin as false. */
 typedef void (*RomFetchFill) (RomClaimed *claimed, Datum *values, bool *nulls);

@@ -83,8 +83,9 @@ spawn_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 static void
 spawn_deferred(RomTurn *turn, RomEvent *event)
 {
-	RomTask    *task = new_task(turn, base_name(event), event->step, event->input);
 	char	   *queue = rom_jb_get_text(event->detail, "queue");
+	bool		request = queue != NULL && strcmp(queue, ROM_QUEUE_HTTP_CALL) == 0;
+	RomTask    *task = new_task(turn, request ? ROM_ACTIVITY_HTTP_CALL : base_name(event), event->step, event->input);
 
 	task->queue = queue ? rom_notify_queue_stored(turn->inst->namespace, queue) : "";
 	task->close_us = rom_jb_get_int(event->detail, "start_to_close_us", 0);
@@ -162,10 +163,9 @@ spawn_detail(RomActivity *activity, Jsonb *retry)
 	return rom_jb_end(&jb);
 }
 
-/* spawn schedules one activity and returns its handle, which lives as long as the turn. */
-static char *
-spawn(RomTurn *turn, RomActivity *activity, const char *name, Jsonb *input,
-	  const char *step, Jsonb *retry)
+char *
+rom_spawn_step(RomTurn *turn, RomActivity *activity, const char *name, Jsonb *input,
+			   const char *step, Jsonb *retry)
 {
 	RomCall		call = {0};
 
@@ -203,9 +203,9 @@ romancy_spawn(PG_FUNCTION_ARGS)
 		rom_retry_defaults(&check);
 		rom_retry_overlay(&check, retry, "retry");
 	}
-	PG_RETURN_TEXT_P(cstring_to_text(spawn(turn, resolve(turn, name), name,
-										   rom_arg_jsonb_opt(fcinfo, 1),
-										   rom_arg_text_opt(fcinfo, 2), retry)));
+	PG_RETURN_TEXT_P(cstring_to_text(rom_spawn_step(turn, resolve(turn, name), name,
+													rom_arg_jsonb_opt(fcinfo, 1),
+													rom_arg_text_opt(fcinfo, 2), retry)));
 }
 
 /* An activity's outcome as an event, of an inbox item. */
@@ -410,9 +410,9 @@ romancy_map(PG_FUNCTION_ARGS)
 		}
 		if (activity == NULL)
 			activity = resolve(turn, name);
-		handles[i] = spawn(turn, activity, name,
-						   JsonbValueToJsonb(getIthJsonbValueFromContainer(&inputs->root, i)),
-						   NULL, NULL);
+		handles[i] = rom_spawn_step(turn, activity, name,
+									JsonbValueToJsonb(getIthJsonbValueFromContainer(&inputs->root, i)),
+									NULL, NULL);
 	}
 	npending = pending_handles(turn, handles, n, pending);
 	if (npending > 0)

@@ -16,6 +16,12 @@
  */
 extern RomOutcome rom_spawn_queued(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activity);
 
+/*
+ * Schedules one step in parallel and returns its handle, which lives as long as the turn. activity: where it runs; on replay NULL.
+ * name: of the step, as history shows it. step: its id; NULL: name:n. retry: of this step; may be NULL.
+ */
+extern char *rom_spawn_step(RomTurn *turn, RomActivity *activity, const char *name, Jsonb *input, const char *step, Jsonb *retry);
+
 /* Registers with the engine; called once from _PG_init. */
 extern void rom_spawn_init(void);
 

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/jb.h"
+#include "defs/activity_definition.h"
 #include "instances/event.h"
 #include "turn/call.h"
 #include "turn/context.h"
@@ -41,11 +42,21 @@ typedef struct AwaitOptions
 	char	  **handles;
 } AwaitOptions;
 
+/* is_request: was the step scheduled by spawn_http()? No definition is behind its name. */
+static bool
+is_request(RomTurn *turn, const char *step)
+{
+	RomEvent   *scheduled = rom_replay_scheduled(turn, step);
+	char	   *queue = scheduled && scheduled->detail ? rom_jb_get_text(scheduled->detail, "queue") : NULL;
+
+	return queue != NULL && strcmp(queue, ROM_QUEUE_HTTP_CALL) == 0;
+}
+
 /* append_outcome appends the outcome of a scheduled step; an activity's with what undoes it. */
 static void
 append_outcome(RomTurn *turn, RomEvent *outcome)
 {
-	if (outcome->type == ROM_EVENT_ACTIVITY_COMPLETED)
+	if (outcome->type == ROM_EVENT_ACTIVITY_COMPLETED && !is_request(turn, outcome->step))
 		rom_saga_note_scheduled(turn, outcome);
 	rom_replay_append(turn, outcome);
 }

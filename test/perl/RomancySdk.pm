@@ -122,7 +122,7 @@ sub sdk_example
 sub sdk_built { return "$built/$_[0]" }
 
 # sdk_env(): what such a program finds in its environment
-sub sdk_env { return (PYTHONPATH => "$root/sdk/python/src", PYTHONDONTWRITEBYTECODE => 1) }
+sub sdk_env { return (PYTHONPATH => "$root/sdk/python/src", PYTHONDONTWRITEBYTECODE => 1, ROMANCY_TEST_VECTORS => "$root/sdk/vectors") }
 
 # sdk_url($node, $user): a connection string that all libraries take
 sub sdk_url

@@ -1,7 +1,7 @@
 /** The application: definitions, client calls, and the worker. */
 import { setImmediate as macrotask } from "node:timers/promises";
 import pg from "pg";
-import { codeOf, fromDatabase, fromDocument, isPassing, LeaseLost, messageOf, NonDeterminism, RomancyError, Terminal, type ErrorDocument } from "./errors.js";
+import { checkProtocol, codeOf, fromDatabase, fromDocument, isPassing, LeaseLost, messageOf, NonDeterminism, RomancyError, Terminal, type ErrorDocument } from "./errors.js";
 import { interval, type Duration, type Named } from "./flow.js";
 import type { Signature } from "./canvas.js";
 import { BrokenOff, current, currentTask, Run, type ActivityTask, type HistoryEvent, type Queryable, type WorkflowTask } from "./run.js";
@@ -53,7 +53,24 @@ export type { Queryable };
 
 type Code = (input: any) => Promise<any>;
 
-const text = (value: unknown): string => JSON.stringify(value ?? null);
+/** A value as JSON. */
+function text(value: unknown): string {
+  try {
+    return JSON.stringify(value ?? null) ?? "null";
+  } catch (error) {
+    throw new Terminal(`this is no value that JSON can hold: ${messageOf(error)}`, { code: "TypeError" });
+  }
+}
+
+/** The detail of an error as JSON; null where there is none, or none that can be told. */
+function detailOf(error: unknown): string | null {
+  const detail = (error as { detail?: unknown } | null | undefined)?.detail;
+  try {
+    return detail === undefined ? null : text(detail);
+  } catch {
+    return null;
+  }
+}
 const duration = (value: Duration | undefined): string | null => (value === undefined ? null : interval(value));
 
 /** A workflow instance. */
@@ -100,6 +117,22 @@ export class Instance<O = any> {
     return (await this.app.row("select to_jsonb(p) as p from romancy.get_progress($1::uuid) p", [this.id])).p;
   }
 
+  /** Its history, oldest first. */
+  async *history(): AsyncGenerator<HistoryEvent & { created_at: Date }> {
+    let after = 0;
+    for (;;) {
+      const rows = await this.app.rows(
+        "select seq, event_type, activity_id, data, created_at from romancy.get_history($1::uuid, $2::bigint)",
+        [this.id, after],
+      );
+      for (const row of rows) {
+        after = Number(row.seq);
+        yield { ...row, seq: after };
+      }
+      if (rows.length < 1000) return;
+    }
+  }
+
   async value(key: string): Promise<any> {
     return (await this.app.row("select romancy.get_value($1::uuid, $2::text) as v", [this.id, key])).v;
   }
@@ -109,7 +142,8 @@ export class Instance<O = any> {
 interface Kept {
   run: Run;
   end: Promise<void>;
-  state: { ended: boolean; output?: unknown; error?: unknown };
+  /** output: as JSON */
+  state: { ended: boolean; output?: string; error?: unknown };
 }
 
 /** Workflows and activities of one program, on one queue. */
@@ -143,8 +177,12 @@ export class App {
     return { workflowName: name, start: (input: I, o: StartOptions = {}) => this.start<O>(name, input, o) };
   }
 
-  /** Tells the database what this program defines. A worker does it when it starts. */
+  /**
+   * Tells the database what this program defines. A worker does it when it starts. Throws MissingExtension where the server does not
+   * speak this library's protocol.
+   */
   async define(client?: Queryable): Promise<void> {
+    checkProtocol(await this.row("select oldest, newest from romancy.protocol()", [], client));
     for (const [name, { options: o }] of this.activities) {
       const compensation = typeof o.compensation === "string" ? o.compensation : o.compensation?.activityName;
       await this.row(
@@ -178,10 +216,15 @@ export class App {
 
   /** Runs a statement and gives its first row; errors are romancy's. */
   async row(sql: string, values: unknown[], client?: Queryable): Promise<any> {
+    return (await this.rows(sql, values, client))[0];
+  }
+
+  /** Runs a statement and gives its rows; errors are romancy's. */
+  async rows(sql: string, values: unknown[], client?: Queryable): Promise<any[]> {
     try {
       const target = client ?? (await this.connect());
       try {
-        return (await target.query(sql, values)).rows[0];
+        return (await target.query(sql, values)).rows;
       } finally {
         if (!client) (target as pg.PoolClient).release();
       }
@@ -255,7 +298,7 @@ export class App {
     try {
       const activity = this.activities.get(task.activity);
       if (!activity) throw new Terminal(`this worker has no activity "${task.activity}"`, { sqlstate: "RM001" });
-      const result = text(await currentTask.run({ task, beat }, () => activity.code(task.input)));
+      const result = text(await currentTask.run({ task, beat, ask: tell }, () => activity.code(task.input)));
       try {
         await tell("select romancy.complete_activity($1::text, $2::jsonb)", [task.token, result]);
         return;
@@ -267,14 +310,15 @@ export class App {
       if (failure !== undefined || error instanceof LeaseLost) throw error;
       failure = error;
     }
-    const detail = (failure as { detail?: unknown }).detail;
-    await tell("select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)", [
-      task.token,
-      messageOf(failure),
-      codeOf(failure),
-      detail === undefined ? null : text(detail),
-      failure instanceof Terminal || failure instanceof TypeError,
-    ]);
+    const sql = "select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)";
+    const terminal = failure instanceof Terminal || failure instanceof TypeError;
+    try {
+      await tell(sql, [task.token, messageOf(failure), codeOf(failure), detailOf(failure), terminal]);
+    } catch (error) {
+      if (isPassing(fromDatabase(error))) throw error;
+      // a detail that no document can hold, or that is too large
+      await tell(sql, [task.token, messageOf(failure).slice(0, 1000), "error", null, terminal]);
+    }
   }
 
   /** Runs a workflow's code as far as it comes and tells the server. */
@@ -315,7 +359,7 @@ export class App {
         // commands that nothing waits for are carried out first; the code is run again and ends again
         if (run.commands.length > 0 && !(state.error instanceof NonDeterminism)) await this.suspend(client, run, { all: [] });
         else if ("error" in state) await this.fail(client, run, state.error);
-        else await this.finish(client, run, state.output);
+        else await this.finish(client, run, state.output!);
       } catch (error) {
         await this.refused(client, run, error);
       }
@@ -345,7 +389,7 @@ export class App {
     const state: Kept["state"] = { ended: false };
     const end = current.run(run, async () => {
       try {
-        state.output = await workflow.code(task.input);
+        state.output = text(await workflow.code(task.input));
       } catch (error) {
         state.error = error;
       }
@@ -378,14 +422,14 @@ export class App {
     run.sent++;
   }
 
-  private async finish(client: Queryable, run: Run, output: unknown): Promise<void> {
+  private async finish(client: Queryable, run: Run, output: string): Promise<void> {
     if (run.records.length > 0)
       await client.query("select romancy.record($1::text, $2::jsonb), romancy.complete_workflow($1::text, $3::jsonb)", [
         run.task.token,
         text(run.records),
-        text(output),
+        output,
       ]);
-    else await client.query("select romancy.complete_workflow($1::text, $2::jsonb)", [run.task.token, text(output)]);
+    else await client.query("select romancy.complete_workflow($1::text, $2::jsonb)", [run.task.token, output]);
   }
 
   /** A call that the server refuses (a payload that is too large, say) is the workflow's error. */
@@ -398,8 +442,17 @@ export class App {
 
   /** Ends the instance as failed; RM003 pauses it. */
   private async fail(client: Queryable, run: Run, error: unknown): Promise<void> {
-    const detail = (error as RomancyError)?.detail;
-    const values = [run.task.token, messageOf(error), codeOf(error), detail === undefined ? null : text(detail)];
+    try {
+      await this.tellFailure(client, run, error, [run.task.token, messageOf(error), codeOf(error), detailOf(error)]);
+    } catch (refused) {
+      if (isPassing(fromDatabase(refused))) throw refused;
+      // what was done, or the detail, is what no document can hold, or too large
+      run.records = [];
+      await this.tellFailure(client, run, error, [run.task.token, messageOf(error).slice(0, 1000), "error", null]);
+    }
+  }
+
+  private async tellFailure(client: Queryable, run: Run, error: unknown, values: (string | null)[]): Promise<void> {
     if (run.records.length > 0 && !(error instanceof NonDeterminism))
       await client.query(
         "select romancy.record($1::text, $5::jsonb), romancy.fail_workflow($1::text, $2::text, $3::text, $4::jsonb)",

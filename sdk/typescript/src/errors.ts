@@ -37,8 +37,12 @@ export class NonDeterminism extends RomancyError {}
 export class Terminal extends RomancyError {}
 /** RM009: another worker has the task now, or its instance is over. */
 export class LeaseLost extends RomancyError {}
-/** The database has no extension romancy, or one that is too old, or the role may not use it. */
+/** The database has no extension romancy, or one that is too old or too new, or the role may not use it. */
 export class MissingExtension extends RomancyError {}
+
+/** the version that this library speaks; romancy.protocol() says what the server does */
+const PROTOCOL = 1;
+const UPDATE = "Install a newer romancy on the server and run ALTER EXTENSION romancy UPDATE in the database.";
 
 type ErrorClass = new (message: string, document: ErrorDocument) => RomancyError;
 
@@ -63,11 +67,13 @@ export function fromDatabase(error: unknown): unknown {
   // (EPIPE has five letters, too: an error of the server has a severity)
   if (typeof state !== "string" || e.severity === undefined || /^(08|57P)/.test(state)) return error;
   const document: ErrorDocument = { sqlstate: state, message: e.message, detail: e.detail, hint: e.hint };
-  if (state === "3F000" || state === "42883" || state === "42P01")
-    return new MissingExtension(`this database lacks extension romancy, or has an older one: ${e.message}`, {
+  if (state === "3F000")
+    return new MissingExtension(`this database lacks extension romancy: ${e.message}`, {
       ...document,
-      hint: "Run CREATE EXTENSION romancy (or ALTER EXTENSION romancy UPDATE) in it.",
+      hint: "Run CREATE EXTENSION romancy in it.",
     });
+  if (state === "42883" || state === "42P01")
+    return new MissingExtension(`extension romancy of this database is too old for this library: ${e.message}`, { ...document, hint: UPDATE });
   if (state === "42501")
     return new MissingExtension(`the role may not use romancy: ${e.message}`, {
       ...document,
@@ -75,6 +81,21 @@ export function fromDatabase(error: unknown): unknown {
     });
   if (state === "RM007") document.code = e.constraint;
   return fromDocument(document);
+}
+
+/** Throws where the server does not speak this library's protocol. */
+export function checkProtocol({ oldest, newest }: { oldest: number; newest: number }): void {
+  const which = "extension romancy of this database is too";
+  if (PROTOCOL > newest)
+    throw new MissingExtension(`${which} old for this library: it speaks protocol ${newest}, the library ${PROTOCOL}`, {
+      sqlstate: "RM010",
+      hint: UPDATE,
+    });
+  if (PROTOCOL < oldest)
+    throw new MissingExtension(`${which} new for this library: it speaks no protocol before ${oldest}, the library ${PROTOCOL}`, {
+      sqlstate: "RM010",
+      hint: "Install a newer version of this library.",
+    });
 }
 
 /** Is this no fault of what was asked for: the connection is broken, the server busy, the lease lost? */
@@ -87,11 +108,11 @@ export function codeOf(error: unknown): string {
   const e = error as { sqlstate?: string; code?: string; name?: string };
   // (RM007 is what the server makes of a name)
   const state = e?.sqlstate === "RM007" && e.code ? e.code : e?.sqlstate;
-  return state ?? e?.code ?? e?.name ?? "Error";
+  return String(state ?? e?.code ?? e?.name ?? "Error").replaceAll("\0", "").slice(0, 200) || "Error";
 }
 
 /** An error's message as a call of romancy takes it. */
 export function messageOf(error: unknown): string {
   const text = error instanceof Error ? error.message || error.name : String(error);
-  return text.replaceAll("\0", "").slice(0, 10000);
+  return text.replaceAll("\0", "").slice(0, 10000) || "Error";
 }

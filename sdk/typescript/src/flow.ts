@@ -12,8 +12,16 @@ const RECEIVE = ["ReceiveScheduled", "ChannelMessageReceived", "MessageTimeout"]
 /** Milliseconds, or an interval as PostgreSQL reads it ("3 days"). */
 export type Duration = number | string;
 
-export interface ActivityOptions {
+export interface StepOptions {
+  /** the step's id, in place of name:n */
   activityId?: string;
+}
+
+export interface WaitOptions extends StepOptions {
+  timeout?: Duration;
+}
+
+export interface ActivityOptions extends StepOptions {
   retry?: Record<string, unknown>;
 }
 
@@ -29,6 +37,7 @@ export interface ChildOptions {
 export interface Message<T = any> {
   id: number;
   channel: string;
+  /** a Buffer, where bytes were sent */
   data: T;
   metadata?: unknown;
   sender?: string;
@@ -78,6 +87,27 @@ export function spawn<I, O>(target: string | Named<I, O>, input?: I, options: Ac
   const step = options.activityId ?? run.stepId(name);
   run.command("activity", step, ACTIVITY, name, { name, input: input ?? null, retry: options.retry });
   return new Handle<O>(step);
+}
+
+/**
+ * Runs an activity for each input, at most maxParallel at a time; their results, in order. When some fail the others run on; then the first
+ * error in order is thrown.
+ */
+export async function map<I, O>(target: string | Named<I, O>, inputs: Iterable<I>, options: { maxParallel?: number } = {}): Promise<O[]> {
+  const run = require("map()");
+  const most = options.maxParallel ?? Infinity;
+  if (most < 1) throw new RangeError("maxParallel must be greater than zero");
+  const handles: Handle<O>[] = [];
+  const pending = () => handles.filter((h) => !run.outcome(h.step)).map((h) => h.step);
+  for (const input of inputs) {
+    // (replay schedules what was scheduled)
+    while (run.unused() === undefined && pending().length >= most) {
+      const before = pending().length;
+      await run.pending(pending(), true, () => (pending().length < before ? { value: () => undefined } : undefined));
+    }
+    handles.push(spawn(target, input));
+  }
+  return gather(handles);
 }
 
 /** Starts another workflow beside this one. */
@@ -166,6 +196,13 @@ export interface HttpResponse<T = any> {
 
 /** Has the server send an HTTP request, at least once with one Idempotency-Key. A status that is not 2xx is an ActivityError. */
 export function http<T = any>(method: string, url: string, options: HttpOptions = {}): Promise<HttpResponse<T>> {
+  const { step } = spawnHttp<T>(method, url, options);
+  const run = require("http()");
+  return run.wait(step, (event) => run.value(event) as HttpResponse<T>);
+}
+
+/** The same in parallel. */
+export function spawnHttp<T = any>(method: string, url: string, options: HttpOptions = {}): Handle<HttpResponse<T>> {
   const run = require("http()");
   const step = options.activityId ?? run.stepId("http");
   const { body, headers, retry } = options;
@@ -177,7 +214,7 @@ export function http<T = any>(method: string, url: string, options: HttpOptions 
   const same = (a: unknown, b: unknown) => canonical(a) === canonical(b);
   if (held && !(held.method === method.toUpperCase() && same(held.body, body) && same(held.headers, headers) && held.url.endsWith(path)))
     run.differs(`the program asks for "${step}" as ${method} ${url}; history holds ${held.method} ${held.url}, or with another body or headers`);
-  return run.wait(step, (event) => run.value(event) as HttpResponse<T>);
+  return new Handle<HttpResponse<T>>(step);
 }
 
 /** A timer as a handle. */
@@ -193,37 +230,47 @@ export function spawnReceive<T = any>(channel: string): Handle<Message<T>> {
   const run = require("spawnReceive()");
   const step = run.stepId(`receive_${channel}`);
   run.command("receive", step, RECEIVE, undefined, { channel });
-  return new Handle<Message<T>>(step);
+  return new Handle<Message<T>>(step, message);
+}
+
+/** What a message or an event carries, as keys of a command: JSON, or bytes. */
+function payload(data: unknown): { data?: unknown; data_binary?: string } {
+  return data instanceof Uint8Array ? { data_binary: Buffer.from(data).toString("base64") } : { data: data ?? null };
+}
+
+function message<T>(held: any): Message<T> {
+  const { data_binary: binary, ...rest } = held;
+  return binary == null ? held : { ...rest, data: Buffer.from(binary, "base64") };
 }
 
 /** Durable: no process waits. */
-export function sleep(duration: Duration): Promise<void> {
+export function sleep(duration: Duration, options: StepOptions = {}): Promise<void> {
   const run = require("sleep()");
-  const step = run.stepId("sleep");
+  const step = options.activityId ?? run.stepId("sleep");
   run.command("timer", step, TIMER, undefined, { duration: interval(duration) });
   return run.wait(step, () => undefined);
 }
 
-export function sleepUntil(until: Date): Promise<void> {
+export function sleepUntil(until: Date, options: StepOptions = {}): Promise<void> {
   const run = require("sleepUntil()");
-  const step = run.stepId("sleep_until");
+  const step = options.activityId ?? run.stepId("sleep_until");
   run.command("timer", step, TIMER, undefined, { until: until.toISOString() });
   return run.wait(step, () => undefined);
 }
 
 /** The oldest message of a channel that was sent to this instance (or published, once subscribed). */
-export function receive<T = any>(channel: string, options: { timeout?: Duration } = {}): Promise<Message<T>> {
+export function receive<T = any>(channel: string, options: WaitOptions = {}): Promise<Message<T>> {
   const run = require("receive()");
-  const step = run.stepId(`receive_${channel}`);
+  const step = options.activityId ?? run.stepId(`receive_${channel}`);
   const timeout = options.timeout === undefined ? undefined : interval(options.timeout);
   run.command("receive", step, RECEIVE, undefined, { channel, timeout });
-  return run.wait(step, (event) => run.value(event) as Message<T>);
+  return run.wait(step, (event) => message<T>(run.value(event)));
 }
 
 /** A CloudEvent of a type. */
-export function waitEvent<T = any>(type: string, options: { timeout?: Duration } = {}): Promise<T> {
+export function waitEvent<T = any>(type: string, options: WaitOptions = {}): Promise<T> {
   const run = require("waitEvent()");
-  const step = run.stepId(`receive_${type}`);
+  const step = options.activityId ?? run.stepId(`receive_${type}`);
   const timeout = options.timeout === undefined ? undefined : interval(options.timeout);
   run.command("event", step, ["EventReceived", "ChannelMessageReceived", "MessageTimeout"], undefined, { type, timeout });
   return run.wait(step, (event) => run.value(event) as T);
@@ -350,7 +397,7 @@ export function compensate(target?: string | Named<any, any>, input?: unknown): 
 
 export function publish(channel: string, data?: unknown, metadata?: unknown): void {
   const run = require("publish()");
-  run.command("publish", run.stepId(`publish_${channel}`), ["MessagePublished"], undefined, { channel, data: data ?? null, metadata });
+  run.command("publish", run.stepId(`publish_${channel}`), ["MessagePublished"], undefined, { channel, ...payload(data), metadata });
 }
 
 export function sendTo(instanceId: string, channel: string, data?: unknown, metadata?: unknown): void {
@@ -358,7 +405,7 @@ export function sendTo(instanceId: string, channel: string, data?: unknown, meta
   run.command("send_to", run.stepId(`send_to_${instanceId}_${channel}`), ["MessageSent"], undefined, {
     instance_id: instanceId,
     channel,
-    data: data ?? null,
+    ...payload(data),
     metadata,
   });
 }
@@ -389,6 +436,7 @@ export interface EventOptions {
   datacontenttype?: string;
   extensions?: Record<string, unknown>;
   instanceId?: string;
+  time?: Date;
 }
 
 /** A CloudEvent comes in: wakes waitEvent(), starts workflows with that onEvent. */
@@ -397,7 +445,8 @@ export function raiseEvent(type: string, source: string, data?: unknown, options
   run.command("raise_event", run.stepId(`raise_event_${type}`), ["EventRaised"], undefined, {
     type,
     source,
-    data: data ?? null,
+    ...payload(data),
+    event_time: options.time?.toISOString(),
     event_id: options.id,
     subject: options.subject,
     datacontenttype: options.datacontenttype,
@@ -406,7 +455,7 @@ export function raiseEvent(type: string, source: string, data?: unknown, options
   });
 }
 
-export interface SendOptions extends Omit<EventOptions, "instanceId"> {
+export interface SendOptions extends Omit<EventOptions, "instanceId" | "time"> {
   destination?: string;
   /** the next event of this key is sent after the one before */
   orderingKey?: string;
@@ -418,7 +467,7 @@ export function sendEvent(type: string, source: string, data?: unknown, options:
   run.command("send_event", run.stepId(`send_event_${type}`), ["EventSent"], undefined, {
     type,
     source,
-    data: data ?? null,
+    ...payload(data),
     event_id: options.id,
     subject: options.subject,
     datacontenttype: options.datacontenttype,
@@ -432,7 +481,15 @@ export function sendEvent(type: string, source: string, data?: unknown, options:
 export function start<I>(
   target: string | Named<I, any>,
   input?: I,
-  options: { key?: string; priority?: number; labels?: Record<string, unknown>; version?: number } = {},
+  options: {
+    key?: string;
+    id?: string;
+    at?: Date;
+    priority?: number;
+    labels?: Record<string, unknown>;
+    version?: number;
+    executionTimeout?: Duration;
+  } = {},
 ): Promise<string> {
   const run = require("start()");
   const name = nameOf(target, "workflowName");
@@ -441,6 +498,9 @@ export function start<I>(
     name,
     input: input ?? null,
     idempotency_key: options.key,
+    instance_id: options.id,
+    start_at: options.at?.toISOString(),
+    execution_timeout: options.executionTimeout === undefined ? undefined : interval(options.executionTimeout),
     priority: options.priority,
     labels: options.labels,
     version: options.version,
@@ -486,6 +546,15 @@ export async function heartbeat(details?: unknown): Promise<void> {
 /** In an activity: what an attempt before this one gave to heartbeat() last. */
 export function lastDetails<T = any>(): T | undefined {
   return (requireTask("lastDetails()").task.last_details ?? undefined) as T | undefined;
+}
+
+/** The time that a schedule's run is for; null in other instances. In an activity, too. */
+export async function scheduledAt(): Promise<Date | null> {
+  const activity = currentTask.getStore();
+  const value: unknown = activity
+    ? (await activity.ask("select romancy.scheduled_at($1::text) as at", [activity.task.token])).at
+    : require("scheduledAt()").task.scheduled_at;
+  return value == null ? null : new Date(value as string);
 }
 
 export function workflowName(): string {

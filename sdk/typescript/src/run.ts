@@ -30,6 +30,7 @@ export interface WorkflowTask {
   namespace?: string;
   attempt?: number;
   input: any;
+  scheduled_at?: string | null;
   history?: HistoryEvent[];
 }
 
@@ -68,7 +69,7 @@ export interface ActivityTask {
   last_details?: any;
 }
 
-export const currentTask = new AsyncLocalStorage<{ task: ActivityTask; beat: (details: string | null) => Promise<string> }>();
+export const currentTask = new AsyncLocalStorage<{ task: ActivityTask; beat: (details: string | null) => Promise<string>; ask: (sql: string, values: unknown[]) => Promise<any> }>();
 
 /** A document with sorted keys: the server stores jsonb, which keeps no order. */
 export function canonical(value: unknown): string {

@@ -9,16 +9,24 @@ import type { ActivityTask, WorkflowTask } from "./run.js";
 export interface WorkerOptions {
   /** tasks at a time; default 10 */
   concurrency?: number;
+  /** how many more it takes at once, of workflows and of activities, to wait here for a place; they are given back when it stops; default 0 */
+  prefetch?: number;
   /** seconds, renewed at a third; default 60 */
   lease?: number;
   /** where warnings go; default console.error */
   log?: (message: string) => void;
 }
 
+const RENEWAL = {
+  activities: "select romancy.heartbeat_activity($1::text, null, $2::interval)",
+  workflows: "select romancy.extend_lease($1::text, $2::interval)",
+};
+
 /** Takes workflows and activities of an app's queue. */
 export class Worker {
   private readonly name = `${hostname()}/${process.pid}`;
   private readonly concurrency: number;
+  private readonly prefetch: number;
   private readonly lease: number;
   private readonly log: (message: string) => void;
   private stopping = false;
@@ -28,12 +36,17 @@ export class Worker {
   /** workflows that it was given and does not have */
   private unknown = new Set<string>();
   private wakeUp: (() => void) | undefined;
+  private ended: () => void = () => undefined;
+  private readonly stopped = new Promise<void>((resolve) => {
+    this.ended = resolve;
+  });
 
   constructor(
     private readonly app: App,
     options: WorkerOptions = {},
   ) {
     this.concurrency = Math.max(1, options.concurrency ?? 10);
+    this.prefetch = Math.max(0, options.prefetch ?? 0);
     this.lease = options.lease ?? 60;
     this.log = options.log ?? ((message) => console.error(`romancy: ${message}`));
   }
@@ -60,6 +73,7 @@ export class Worker {
   /** Takes nothing more. */
   async stop(): Promise<void> {
     this.stopping = true;
+    this.ended();
     this.wakeUp?.();
     while (this.polling.size > 0) {
       for (const client of this.polling) this.cancel(client);
@@ -116,16 +130,17 @@ export class Worker {
 
   private async pollOnce(kind: "activities" | "workflows"): Promise<void> {
     const client = await this.app.connect();
+    let tasks: any[] = [];
     let broken: Error | undefined;
     this.polling.add(client);
     try {
       if (this.stopping) return;
       const sql =
         kind === "activities"
-          ? "call romancy.poll_activities($1::text, $2::text, 1, $3::interval, '20 s', null)"
-          : "call romancy.poll_workflows($1::text, $2::text, 1, $3::interval, '20 s', null)";
-      const result = await client.query(sql, [this.app.queue, this.name, `${this.lease} s`]);
-      for (const task of result.rows[0].tasks) this.begin(kind, task);
+          ? "call romancy.poll_activities($1::text, $2::text, $4::int, $3::interval, '20 s', null)"
+          : "call romancy.poll_workflows($1::text, $2::text, $4::int, $3::interval, '20 s', null)";
+      const result = await client.query(sql, [this.app.queue, this.name, `${this.lease} s`, 1 + this.prefetch]);
+      tasks = result.rows[0].tasks;
     } catch (error) {
       if ((error as { code?: string }).code !== "57014") broken = error as Error;
       throw error;
@@ -133,6 +148,23 @@ export class Worker {
       this.polling.delete(client);
       // a cancel request that comes late hits no statement
       client.release(broken ?? this.stopping);
+    }
+    for (const task of tasks) this.leases.set(task.token, RENEWAL[kind]);
+    for (const task of tasks) {
+      while (this.busy.size >= this.concurrency && !this.stopping) await Promise.race([...this.busy, this.stopped]);
+      if (this.stopping) await this.release(kind, task.token);
+      else this.begin(kind, task);
+    }
+  }
+
+  /** Gives back what was not begun; others can take it at once. */
+  private async release(kind: "activities" | "workflows", token: string): Promise<void> {
+    this.leases.delete(token);
+    try {
+      if (kind === "activities") await this.tell("select romancy.release_activity($1::text)", [token]);
+      else await this.tell("select romancy.extend_lease($1::text, '1 ms'::interval)", [token]);
+    } catch (error) {
+      this.log(`a task could not be given back: ${messageOf(error)}`); // its lease ends, and another takes it
     }
   }
 
@@ -164,7 +196,6 @@ export class Worker {
   }
 
   private async serveActivity(task: ActivityTask): Promise<void> {
-    this.leases.set(task.token, "select romancy.heartbeat_activity($1::text, null, $2::interval)");
     await this.app.serveActivity(task, (sql, values) => this.tell(sql, values));
   }
 
@@ -173,10 +204,10 @@ export class Worker {
       // another worker of the queue may know it: it can take the instance in a moment
       if (!this.unknown.has(task.workflow)) this.log(`this worker has no workflow "${task.workflow}": it leaves that to others`);
       this.unknown.add(task.workflow);
+      this.leases.delete(task.token);
       await this.tell("select romancy.extend_lease($1::text, $2::interval)", [task.token, `${200 + 800 * Math.random()} ms`]);
       return;
     }
-    this.leases.set(task.token, "select romancy.extend_lease($1::text, $2::interval)");
     try {
       await this.app.stepWorkflow(this.app.pool, task);
     } catch (error) {

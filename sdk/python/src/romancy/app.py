@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple
 import psycopg
 
 from . import flow
-from .errors import LeaseLost, NonDeterminism, RomancyError, Suspended, Terminal, code_of, from_database, message_of
+from .errors import LeaseLost, NonDeterminism, RomancyError, Suspended, Terminal, check_protocol, code_of, from_database, message_of
 from .run import Run, Task, Wait, current, current_task
 from .values import Signature, dumps, interval, plain
 
@@ -151,7 +151,11 @@ class App:
         return decorate(function) if function is not None else decorate
 
     def define(self, conn: Any = None) -> None:
-        """Tells the database what this program defines. A worker does it when it starts."""
+        """Tells the database what this program defines. A worker does it when it starts.
+
+        Raises MissingExtension where the server does not speak this library's protocol.
+        """
+        check_protocol(*self.query("select oldest, newest from romancy.protocol()", conn=conn))
         for a in self.activities.values():
             o = a.options
             comp = o["compensation"]
@@ -221,21 +225,26 @@ class App:
     def instance(self, instance_id: Any) -> Instance:
         return Instance(self, instance_id)
 
-    def run(self, concurrency: int = 10, define: bool = True, lease: float = 60.0) -> None:
-        """Works until SIGTERM or SIGINT: takes workflows and activities of the queue, for a lease (seconds) that is renewed."""
+    def run(self, concurrency: int = 10, define: bool = True, lease: float = 60.0, prefetch: int = 0) -> None:
+        """Works until SIGTERM or SIGINT: takes workflows and activities of the queue, for a lease (seconds) that is renewed.
+
+        concurrency: tasks at a time; at least 2 where it has both workflows and activities.
+        prefetch: how many more it takes at once, of each of the two, to wait here for a place. They are given back when it stops.
+        """
         from .worker import Worker
         if define:
             self.define()
-        Worker(self, concurrency, lease).run()
+        Worker(self, concurrency, lease, prefetch).run()
 
     # ------------------------------------------------------------ carrying out
 
-    def run_activity(self, task: dict[str, Any], beat: Callable[[str], str]) -> Json:
-        """Runs the function of an activity's task and gives its result. beat: renews its lease with details, as JSON."""
+    def run_activity(self, task: dict[str, Any], beat: Callable[[str], str], ask: Callable[[str, Any], Any]) -> Json:
+        """Runs the function of an activity's task and gives its result. beat: renews its lease with details, as JSON; ask:
+        runs a statement and gives its row."""
         activity = self.activities.get(task["activity"])
         if activity is None:
             raise Terminal('this worker has no activity "%s"' % task["activity"], "RM001")
-        token = current_task.set(Task(task, beat))
+        token = current_task.set(Task(task, beat, ask))
         try:
             result = activity.function(**activity.signature.unpack(task["input"]))
             if inspect.isawaitable(result):
@@ -260,7 +269,7 @@ class App:
 
         failure: Exception
         try:
-            result = dumps(self.run_activity(task, beat))
+            result = dumps(self.run_activity(task, beat, tell))
         except LeaseLost:
             raise
         except Exception as error:
@@ -275,9 +284,15 @@ class App:
                     raise
                 failure = from_database(error)  # a result that is too large, say
         detail = getattr(failure, "detail", None)
-        tell("select romancy.fail_activity(%s::text, %s::text, %s::text, %s::jsonb, %s::boolean)",
-             (token, message_of(failure), code_of(failure), None if detail is None else dumps(detail),
-              isinstance(failure, (Terminal, TypeError))))
+        sql = "select romancy.fail_activity(%s::text, %s::text, %s::text, %s::jsonb, %s::boolean)"
+        terminal = isinstance(failure, (Terminal, TypeError))
+        try:
+            tell(sql, (token, message_of(failure), code_of(failure), None if detail is None else dumps(detail), terminal))
+        except (psycopg.Error, TypeError, ValueError) as error:
+            if isinstance(error, psycopg.Error) and not is_refusal(error):
+                raise
+            # a detail that no document can hold, or that is too large
+            tell(sql, (token, message_of(failure)[:1000], "error", None, terminal))
 
 
 class Parked:
@@ -311,18 +326,18 @@ def step_workflow(app: App, conn: Any, task: dict[str, Any], parked: Optional[Pa
         elif what == "error":
             fail(conn, run, value)
         else:
-            finish(conn, run, "select romancy.complete_workflow(%s::text, %s::jsonb)", dumps(value))
-    except psycopg.Error as error:
-        if not is_refusal(error):
+            finish(conn, run, "select romancy.complete_workflow(%s::text, %s::jsonb)", value)
+    except (psycopg.Error, TypeError, ValueError) as error:
+        if isinstance(error, psycopg.Error) and not is_refusal(error):
             raise
-        # what the server does not take (a payload that is too large, say) is the workflow's error
+        # what JSON cannot hold, or the server does not take (a payload that is too large, say), is the workflow's error
         run.records = []
         fail(conn, run, error)
     return None
 
 
 def evaluate(workflow: "Workflow", run: Run, coroutine: Any) -> Tuple[str, Any, Any]:
-    """Runs the code as far as it comes: ("wait", wait_for), ("end", output) or ("error", exception), and its coroutine.
+    """Runs the code as far as it comes: ("wait", wait_for), ("end", output as JSON) or ("error", exception), and its coroutine.
 
     Raises psycopg's errors of the connection, which a transaction() may meet.
     """
@@ -342,7 +357,7 @@ def evaluate(workflow: "Workflow", run: Run, coroutine: Any) -> Tuple[str, Any, 
         else:
             output = workflow.function(**workflow.signature.unpack(run.task["input"]))
         run.finish()
-        return "end", output, None
+        return "end", dumps(output), None
     except Suspended as suspended:
         return "wait", suspended.args[0] if suspended.args else None, None
     except psycopg.Error as error:
@@ -406,5 +421,12 @@ def fail(conn: Any, run: Run, error: Exception) -> None:
     if isinstance(error, NonDeterminism):
         run.records = []
     detail = getattr(error, "detail", None)
-    finish(conn, run, "select romancy.fail_workflow(%s::text, %s::text, %s::text, %s::jsonb)", message_of(error),
-           code_of(error), None if detail is None else dumps(detail))
+    sql = "select romancy.fail_workflow(%s::text, %s::text, %s::text, %s::jsonb)"
+    try:
+        finish(conn, run, sql, message_of(error), code_of(error), None if detail is None else dumps(detail))
+    except (psycopg.Error, TypeError, ValueError) as refused:
+        if isinstance(refused, psycopg.Error) and not is_refusal(refused):
+            raise
+        # what was done, or the detail, is what no document can hold, or too large
+        run.records = []
+        finish(conn, run, sql, message_of(error)[:1000], "error", None)

@@ -39,12 +39,14 @@ class LeaseLost(RomancyError):
 
 
 class MissingExtension(RomancyError):
-    """The database has no extension romancy, or one that is too old, or the role may not use it."""
+    """The database has no extension romancy, or one that is too old or too new, or the role may not use it."""
 
 
 class Suspended(BaseException):
     """Ends a run that has to wait. No Exception, so that a workflow's ``except Exception`` lets it through."""
 
+
+PROTOCOL = 1  # the version that this library speaks; romancy.protocol() says what the server does
 
 BY_SQLSTATE: dict[str, Type[RomancyError]] = {"RM003": NonDeterminism, "RM006": TimeoutError, "RM008": Cancelled, "RM009": LeaseLost}
 
@@ -64,9 +66,11 @@ def from_database(error: Any) -> RomancyError:
     message = (diag.message_primary if diag and diag.message_primary else str(error))
     detail = diag.message_detail if diag else None
     hint = diag.message_hint if diag else None
-    if state in ("3F000", "42883", "42P01"):
-        return MissingExtension("this database lacks extension romancy, or has an older one: " + message, state,
-                                hint="Run CREATE EXTENSION romancy (or ALTER EXTENSION romancy UPDATE) in it.")
+    if state == "3F000":
+        return MissingExtension("this database lacks extension romancy: " + message, state, hint="Run CREATE EXTENSION romancy in it.")
+    if state in ("42883", "42P01"):
+        return MissingExtension("extension romancy of this database is too old for this library: " + message, state,
+                                hint="Install a newer romancy on the server and run ALTER EXTENSION romancy UPDATE in the database.")
     if state == "42501":
         return MissingExtension("the role may not use romancy: " + message, state,
                                 hint="Run SELECT romancy.grant_usage('role') as the extension's owner.")
@@ -74,13 +78,29 @@ def from_database(error: Any) -> RomancyError:
     return BY_SQLSTATE.get(state or "", ActivityError)(message, state, code, detail, hint)
 
 
+def check_protocol(oldest: int, newest: int) -> None:
+    """Raises an error where the server does not speak this library's protocol."""
+    if PROTOCOL > newest:
+        raise MissingExtension("extension romancy of this database is too old for this library: it speaks protocol %d, the library %d"
+                               % (newest, PROTOCOL), "RM010",
+                               hint="Install a newer romancy on the server and run ALTER EXTENSION romancy UPDATE in the database.")
+    if PROTOCOL < oldest:
+        raise MissingExtension("extension romancy of this database is too new for this library: it speaks no protocol before %d,"
+                               " the library %d" % (oldest, PROTOCOL), "RM010", hint="Install a newer version of this library.")
+
+
 def code_of(error: BaseException) -> str:
     """The error_code that the server is told: a SQLSTATE, or the exception's name."""
     state, code = getattr(error, "sqlstate", None), getattr(error, "code", None)
     # (RM007 is what the server makes of a name)
-    return (code if state == "RM007" and code else state) or code or type(error).__name__
+    return clean((code if state == "RM007" and code else state) or code or type(error).__name__, 200)
 
 
 def message_of(error: BaseException) -> str:
     """An exception's message as a call of romancy takes it."""
-    return (str(error) or type(error).__name__).replace("\0", "")[:10000]
+    return clean(str(error) or type(error).__name__, 10000)
+
+
+def clean(text: Any, most: int) -> str:
+    """A text that PostgreSQL can hold."""
+    return str(text).replace("\0", "")[:most].encode("utf-8", "replace").decode() or "error"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import random as random_module
 import uuid as uuid_module
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple
 
 from .errors import Cancelled, LeaseLost, TimeoutError, from_document
 from .run import Event, Run, current_task, require, require_task
-from .values import dumps, interval, plain
+from .values import dumps, interval, padded, plain
 
 ACTIVITY = ("ActivityCompleted", "ActivityFailed")
 CHILD = ("ChildWorkflowCompleted", "ChildWorkflowFailed", "ChildWorkflowScheduled")
@@ -23,11 +24,12 @@ class Handle:
 
 
 class Message(dict[str, Any]):
-    """A message: its data by itself in ``data``, with ``id``, ``channel``, ``metadata``, ``sender``."""
+    """A message: its data by itself in ``data`` (bytes, where bytes were sent), with ``id``, ``channel``, ``metadata``, ``sender``."""
 
     @property
     def data(self) -> Any:
-        return self.get("data")
+        binary = self.get("data_binary")
+        return self.get("data") if binary is None else base64.b64decode(binary)
 
 
 def blocking(run: Run, step: str, convert: Callable[[Event], Any]) -> Any:
@@ -65,6 +67,37 @@ def call_activity(name: str, value: Any, activity_id: Optional[str] = None, retr
 def activity(name: str, input: Any = None, activity_id: Optional[str] = None, retry: Optional[dict[str, Any]] = None) -> Any:
     """Runs an activity by its name: one in the database, of another language, or of a queue."""
     return call_activity(name, input, activity_id, retry)
+
+
+def map(target: Any, inputs: Iterable[Any], max_parallel: Optional[int] = None) -> Any:  # noqa: A001
+    """Runs an activity for each input, at most max_parallel at a time; their results, in order. When some fail the others
+    run on; then the first error in order is raised."""
+    run = require("map()")
+    todo, handles = list(inputs), []  # type: List[Any], List[Handle]
+    if max_parallel is not None and max_parallel < 1:
+        raise ValueError("max_parallel must be greater than zero")
+
+    def full() -> Optional[dict[str, Any]]:
+        """What has to end before the next can begin. Replay schedules what was scheduled."""
+        if max_parallel is None or _any(s not in run.used for s in run.steps):
+            return None
+        pending = [h.step for h in handles if run.outcome(h.step) is None]
+        return {"any": pending} if len(pending) >= max_parallel else None
+
+    if run.is_async:
+        async def work() -> Any:
+            for value in todo:
+                while (wait_for := full()) is not None:
+                    await run.suspend(wait_for)
+                handles.append(spawn(target, value))
+            return await gather(*handles)
+        return work()
+    for value in todo:
+        wait_for = full()
+        if wait_for is not None:
+            run.suspend(wait_for)
+        handles.append(spawn(target, value))
+    return gather(*handles)
 
 
 def spawn(target: Any, *args: Any, activity_id: Optional[str] = None, retry: Optional[dict[str, Any]] = None, **kwargs: Any) -> Handle:
@@ -110,8 +143,19 @@ def http(method: str, url: str, body: Any = None, headers: Optional[dict[str, An
     body: sent as JSON (None: none). timeout: of each attempt. A status that is not 2xx raises ActivityError.
     """
     run = require("http()")
+    return blocking(run, _request(run, ACTIVITY, method, url, body, headers, timeout, activity_id, retry), value_of(lambda v: v))
+
+
+def spawn_http(method: str, url: str, body: Any = None, headers: Optional[dict[str, Any]] = None, timeout: Any = None,
+               activity_id: Optional[str] = None, retry: Optional[dict[str, Any]] = None) -> Handle:
+    """Has the server send an HTTP request in parallel."""
+    return Handle(_request(require("spawn_http()"), ("ActivityScheduled",), method, url, body, headers, timeout, activity_id, retry))
+
+
+def _request(run: Run, kinds: Tuple[str, ...], method: str, url: str, body: Any, headers: Optional[dict[str, Any]], timeout: Any,
+             activity_id: Optional[str], retry: Optional[dict[str, Any]]) -> str:
     step = activity_id or run.step_id("http")
-    event = run.command("http", step, ACTIVITY, method=method, url=url, body=plain(body), headers=headers,
+    event = run.command("http", step, kinds, method=method, url=url, body=plain(body), headers=headers,
                         timeout=interval(timeout), retry=retry)
     held = event.data.get("input") if event is not None else None
     if held is not None:
@@ -121,7 +165,7 @@ def http(method: str, url: str, body: Any = None, headers: Optional[dict[str, An
                 or not held.get("url", "").endswith(path):
             run.differs('the program asks for "%s" as %s %s; history holds %s %s, or with another body or headers'
                         % (step, method, url, held.get("method"), held.get("url")))
-    return blocking(run, step, value_of(lambda v: v))
+    return step
 
 
 def spawn_timer(duration: Any) -> Handle:
@@ -138,33 +182,33 @@ def spawn_receive(channel: str) -> Handle:
     return Handle(step, Message)
 
 
-def sleep(duration: Any) -> Any:
+def sleep(duration: Any, activity_id: Optional[str] = None) -> Any:
     """Seconds, a timedelta, or a text such as "3 days". Durable: no process waits."""
     run = require("sleep()")
-    step = run.step_id("sleep")
+    step = activity_id or run.step_id("sleep")
     run.command("timer", step, ("TimerExpired",), duration=interval(duration))
     return blocking(run, step, lambda event: None)
 
 
-def sleep_until(until: datetime.datetime) -> Any:
+def sleep_until(until: datetime.datetime, activity_id: Optional[str] = None) -> Any:
     run = require("sleep_until()")
-    step = run.step_id("sleep_until")
+    step = activity_id or run.step_id("sleep_until")
     run.command("timer", step, ("TimerExpired",), until=until.isoformat())
     return blocking(run, step, lambda event: None)
 
 
-def receive(channel: str, timeout: Any = None) -> Any:
+def receive(channel: str, timeout: Any = None, activity_id: Optional[str] = None) -> Any:
     """The oldest message of a channel that was sent to this instance (or published, once subscribed)."""
     run = require("receive()")
-    step = run.step_id("receive_" + channel)
+    step = activity_id or run.step_id("receive_" + channel)
     run.command("receive", step, ("ChannelMessageReceived", "MessageTimeout"), channel=channel, timeout=interval(timeout))
     return blocking(run, step, value_of(Message))
 
 
-def wait_event(type: str, timeout: Any = None) -> Any:
+def wait_event(type: str, timeout: Any = None, activity_id: Optional[str] = None) -> Any:
     """A CloudEvent of a type."""
     run = require("wait_event()")
-    step = run.step_id("receive_" + type)
+    step = activity_id or run.step_id("receive_" + type)
     run.command("event", step, ("EventReceived", "ChannelMessageReceived", "MessageTimeout"), type=type,
                 timeout=interval(timeout))
     return blocking(run, step, value_of(lambda v: v))
@@ -238,7 +282,7 @@ def now() -> datetime.datetime:
     run = require("now()")
     value = datetime.datetime.now(datetime.timezone.utc)
     known, event = run.record("now", run.step_id("workflow_now"), ("ValueRecorded",), value=value.isoformat())
-    return datetime.datetime.fromisoformat(event.value().replace("Z", "+00:00")) if known else value
+    return datetime.datetime.fromisoformat(padded(event.value())) if known else value
 
 
 def random() -> float:
@@ -304,17 +348,24 @@ def compensate(target: Any = None, *args: Any, **kwargs: Any) -> Any:
 
 # ---------------------------------------------------------------- carried out by the server, at once
 
+def payload(data: Any) -> dict[str, Any]:
+    """The keys of a command for what a message or an event carries: JSON, or bytes."""
+    if isinstance(data, (bytes, bytearray)):
+        return {"data_binary": base64.b64encode(data).decode()}
+    return {"data": plain(data)}
+
+
 def publish(channel: str, data: Any = None, metadata: Optional[dict[str, Any]] = None) -> None:
     """Sends a message to a channel's subscribers."""
     run = require("publish()")
-    run.command("publish", run.step_id("publish_" + channel), ("MessagePublished",), channel=channel, data=plain(data),
-                metadata=metadata)
+    run.command("publish", run.step_id("publish_" + channel), ("MessagePublished",), channel=channel, metadata=metadata,
+                **payload(data))
 
 
 def send_to(instance_id: Any, channel: str, data: Any = None, metadata: Optional[dict[str, Any]] = None) -> None:
     run = require("send_to()")
     run.command("send_to", run.step_id("send_to_%s_%s" % (instance_id, channel)), ("MessageSent",),
-                instance_id=str(instance_id), channel=channel, data=plain(data), metadata=metadata)
+                instance_id=str(instance_id), channel=channel, metadata=metadata, **payload(data))
 
 
 def subscribe(channel: str, mode: str = "broadcast") -> None:
@@ -338,11 +389,13 @@ def leave_group(name: str) -> None:
 
 
 def raise_event(type: str, source: str, data: Any = None, *, id: Optional[str] = None, subject: Optional[str] = None,  # noqa: A002
-                datacontenttype: Optional[str] = None, extensions: Optional[dict[str, Any]] = None, instance_id: Any = None) -> None:
+                time: Optional[datetime.datetime] = None, datacontenttype: Optional[str] = None,
+                extensions: Optional[dict[str, Any]] = None, instance_id: Any = None) -> None:
     """A CloudEvent comes in: wakes wait_event(), starts workflows with that on_event."""
     run = require("raise_event()")
-    run.command("raise_event", run.step_id("raise_event_" + type), ("EventRaised",), type=type, source=source, data=plain(data),
-                event_id=id, subject=subject, datacontenttype=datacontenttype, extensions=extensions,
+    run.command("raise_event", run.step_id("raise_event_" + type), ("EventRaised",), type=type, source=source, **payload(data),
+                event_id=id, subject=subject, event_time=None if time is None else time.isoformat(), datacontenttype=datacontenttype,
+                extensions=extensions,
                 instance_id=None if instance_id is None else str(instance_id))
 
 
@@ -351,19 +404,21 @@ def send_event(type: str, source: str, data: Any = None, *, id: Optional[str] = 
                ordering_key: Optional[str] = None) -> None:
     """A CloudEvent goes out, by the outbox, to a destination or to all that ask for its type."""
     run = require("send_event()")
-    run.command("send_event", run.step_id("send_event_" + type), ("EventSent",), type=type, source=source, data=plain(data),
+    run.command("send_event", run.step_id("send_event_" + type), ("EventSent",), type=type, source=source, **payload(data),
                 event_id=id, subject=subject, datacontenttype=datacontenttype, extensions=extensions,
                 destination=destination, ordering_key=ordering_key)
 
 
-def start(target: Any, *args: Any, key: Optional[str] = None, priority: Optional[int] = None, labels: Optional[dict[str, Any]] = None,
+def start(target: Any, *args: Any, key: Optional[str] = None, id: Any = None, at: Optional[datetime.datetime] = None,  # noqa: A002
+          priority: Optional[int] = None, labels: Optional[dict[str, Any]] = None,
           version: Optional[int] = None, execution_timeout: Any = None, **kwargs: Any) -> Any:
     """Starts another workflow, which is no child: it goes on by itself. Gives its id."""
     run = require("start()")
     name, value, _ = _workflow(target, args, kwargs)
     step = run.step_id("start_workflow")
     run.command("start", step, ("WorkflowStarted",), name=name, input=value, idempotency_key=key, priority=priority,
-                labels=labels, version=version, execution_timeout=interval(execution_timeout))
+                instance_id=None if id is None else str(id), start_at=None if at is None else at.isoformat(), labels=labels,
+                version=version, execution_timeout=interval(execution_timeout))
     return blocking(run, step, value_of(uuid_module.UUID))
 
 
@@ -394,6 +449,16 @@ def recur(input: Any = None) -> Any:
     run = require("recur()")
     run.command("recur", run.step_id("recur"), ("WorkflowRecurred",), input=plain(input))
     return run.suspend(None)
+
+
+def scheduled_at() -> Optional[datetime.datetime]:
+    """The time that a schedule's run is for; None in other instances. In an activity, too."""
+    task = current_task.get()
+    if task is not None:
+        value = task.ask("select to_jsonb(romancy.scheduled_at(%s::text))", (task.task["token"],))[0]
+    else:
+        value = require("scheduled_at()").task.get("scheduled_at")
+    return None if value is None else datetime.datetime.fromisoformat(padded(value))
 
 
 def workflow_name() -> str:

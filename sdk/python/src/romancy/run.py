@@ -151,8 +151,8 @@ class Run:
 class Task:
     """An activity that runs here: what its code may want besides its input."""
 
-    def __init__(self, task: dict[str, Any], beat: Callable[[str], str]):
-        self.task, self.beat = task, beat
+    def __init__(self, task: dict[str, Any], beat: Callable[[str], str], ask: Callable[[str, Any], Any]):
+        self.task, self.beat, self.ask = task, beat, ask
 
 
 current_task: "contextvars.ContextVar[Optional[Task]]" = contextvars.ContextVar("romancy_task", default=None)

@@ -8,6 +8,7 @@ import decimal
 import enum
 import inspect
 import json
+import re
 import typing
 import uuid
 from typing import Any, Callable
@@ -36,8 +37,19 @@ def plain(value: Any) -> Any:
     raise TypeError("%s is no value that JSON can hold" % type(value).__name__)
 
 
+def padded(time: str) -> str:
+    """A time as PostgreSQL writes it, as fromisoformat() of Python 3.9 reads it: with six digits of a second or none."""
+    match = re.fullmatch(r"(.*:\d\d)\.(\d+)(.*)", time)
+    if match:
+        time = match.group(1) + "." + match.group(2).ljust(6, "0")[:6] + match.group(3)
+    time = time.replace("Z", "+00:00")
+    return time + ":00" if re.search(r"[+-]\d\d$", time[10:]) else time
+
+
 def dumps(value: Any) -> str:
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text.encode()  # (half of a surrogate pair is a ValueError)
+    return text
 
 
 def typed(value: Any, hint: Any) -> Any:
@@ -65,7 +77,7 @@ def typed(value: Any, hint: Any) -> Any:
     if issubclass(hint, enum.Enum):
         return hint(value)
     if hint is datetime.datetime:
-        return datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))
+        return datetime.datetime.fromisoformat(padded(value))
     if hint is datetime.date:
         return datetime.date.fromisoformat(value)
     if hint is datetime.timedelta:

@@ -21,6 +21,8 @@ log = logging.getLogger("romancy")
 
 PARKED = 10000   # coroutines kept
 WAIT = "20 s"    # of one poll
+RENEWAL = {"poll_activities": "select romancy.heartbeat_activity(%s::text, null, %s::interval)",
+           "poll_workflows": "select romancy.extend_lease(%s::text, %s::interval)"}
 
 
 class Connections:
@@ -43,10 +45,12 @@ class Connections:
 
 
 class Worker:
-    """Takes workflows and activities of an app's queue, up to ``concurrency`` at a time."""
+    """Takes workflows and activities of an app's queue, up to ``concurrency`` at a time; ``prefetch`` more of each wait here."""
 
-    def __init__(self, app: App, concurrency: int = 10, lease: float = 60.0):
-        self.app, self.concurrency, self.lease = app, max(1, concurrency), lease
+    def __init__(self, app: App, concurrency: int = 10, lease: float = 60.0, prefetch: int = 0):
+        # (a poll holds a place, so that what it brings can begin)
+        self.concurrency = max(2 if app.activities and app.workflows else 1, concurrency)
+        self.app, self.lease, self.prefetch = app, lease, max(0, prefetch)
         self.name = "%s/%d" % (socket.gethostname(), os.getpid())
         self.stopping = threading.Event()
         self.places = threading.Semaphore(self.concurrency)
@@ -110,9 +114,6 @@ class Worker:
 
     def poll_once(self, call: str, serve: Any) -> None:
         self.places.acquire()
-        free = 1
-        while free < self.concurrency and self.places.acquire(blocking=False):
-            free += 1
         tasks: list[Any] = []
         try:
             conn = self.conns.get()
@@ -122,18 +123,36 @@ class Worker:
                     sql = "call romancy.poll_activities(%s::text, %s::text, %s::int, %s::interval, %s::interval, null)" \
                         if call == "poll_activities" else \
                         "call romancy.poll_workflows(%s::text, %s::text, %s::int, %s::interval, %s::interval, null)"
-                    # one place is waited with; the others would be kept from the other kind of task
-                    for _ in range(free - 1):
-                        self.places.release()
-                    free = 1
-                    tasks = conn.execute(sql, (self.app.queue, self.name, 1, "%f s" % self.lease, WAIT)).fetchone()[0]
+                    # the other places are free for the other kind of task
+                    tasks = conn.execute(sql, (self.app.queue, self.name, 1 + self.prefetch, "%f s" % self.lease, WAIT)).fetchone()[0]
             finally:
                 self.polling.remove(conn)
         finally:
-            for _ in range(free - len(tasks)):
+            if not tasks:
                 self.places.release()
         for task in tasks:
+            self.keep(task["token"], RENEWAL[call])
+        for n, task in enumerate(tasks):
+            while n > 0 and not self.stopping.is_set() and not self.places.acquire(timeout=0.2):
+                pass
+            if self.stopping.is_set():
+                self.release(tasks[n:], call)
+                self.places.release()
+                return
             self.pool.submit(self.guard, serve, task)
+
+    def release(self, tasks: list[Any], call: str) -> None:
+        """Gives back what was not begun; others can take it at once."""
+        for task in tasks:
+            with self.lock:
+                self.leases.pop(task["token"], None)
+            try:
+                if call == "poll_activities":
+                    self.tell("select romancy.release_activity(%s::text)", (task["token"],))
+                else:
+                    self.tell("select romancy.extend_lease(%s::text, '1 ms'::interval)", (task["token"],))
+            except psycopg.Error as error:
+                log.debug("a task could not be given back: %s", error)
 
     def guard(self, serve: Any, task: dict[str, Any]) -> None:
         try:
@@ -179,7 +198,6 @@ class Worker:
     # ------------------------------------------------------------ serving
 
     def serve_activity(self, task: dict[str, Any]) -> None:
-        self.keep(task["token"], "select romancy.heartbeat_activity(%s::text, null, %s::interval)")
         self.app.serve_activity(task, self.tell)
 
     def serve_workflow(self, task: dict[str, Any]) -> None:
@@ -188,10 +206,11 @@ class Worker:
             if task["workflow"] not in self.unknown:
                 self.unknown.add(task["workflow"])
                 log.warning('this worker has no workflow "%s": it leaves that to others', task["workflow"])
+            with self.lock:
+                self.leases.pop(task["token"], None)
             self.conns.get().execute("select romancy.extend_lease(%s::text, %s::interval)",
                                      (task["token"], "%f s" % random.uniform(0.2, 1.0)))
             return
-        self.keep(task["token"], "select romancy.extend_lease(%s::text, %s::interval)")
         with self.lock:
             parked = self.parked.pop(task["instance_id"], None)
         if parked is not None and not continues(parked, task):
