@@ -1,6 +1,6 @@
 // The interpreter of programs.sql in TypeScript's library. A worker, for ROMANCY_TEST_CONNINFO; argv[2]: the library.
 const romancy = await import(process.argv[2]);
-const app = new romancy.App({ connectionString: process.env.ROMANCY_TEST_CONNINFO, queue: "random" });
+const app = new romancy.App({ connectionString: process.env.ROMANCY_TEST_CONNINFO, queue: process.env.ROMANCY_TEST_QUEUE ?? "random" });
 
 const kid = app.workflow("kid", async (i) => romancy.activity("sq", i));
 const upTo = (n) => Array.from({ length: n }, (_, g) => g + 1);

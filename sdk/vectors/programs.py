@@ -4,7 +4,7 @@ import os
 
 import romancy
 
-app = romancy.App(os.environ["ROMANCY_TEST_CONNINFO"], queue="random")
+app = romancy.App(os.environ["ROMANCY_TEST_CONNINFO"], queue=os.environ.get("ROMANCY_TEST_QUEUE", "random"))
 
 
 @app.workflow

@@ -323,8 +323,8 @@ export class App {
 
   /** Runs a workflow's code as far as it comes and tells the server. */
   async stepWorkflow(client: Queryable, task: WorkflowTask): Promise<void> {
-    const kept = this.take(task) ?? this.begin(task);
-    const { run, state } = kept;
+    const before = this.take(task);
+    const run = before?.run ?? new Run(task);
     run.task = task;
     run.transact = (code) => this.transact(client, code);
     run.absorb(task.history ?? []);
@@ -337,6 +337,9 @@ export class App {
       page = result.rows as HistoryEvent[];
       run.absorb(page);
     }
+    // the code begins when all of history is there
+    const kept = before ?? this.begin(run);
+    const { state } = kept;
     do {
       run.settle();
       await macrotask(); // what can go on has gone on
@@ -383,9 +386,9 @@ export class App {
     return kept.run.lastSeq === 0 || history.some((e) => Number(e.seq) === kept.run.lastSeq) ? kept : undefined;
   }
 
-  private begin(task: WorkflowTask): Kept {
+  private begin(run: Run): Kept {
+    const { task } = run;
     const workflow = this.workflows.get(task.workflow)!;
-    const run = new Run(task);
     const state: Kept["state"] = { ended: false };
     const end = current.run(run, async () => {
       try {

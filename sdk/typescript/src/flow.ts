@@ -233,7 +233,7 @@ export function spawnReceive<T = any>(channel: string): Handle<Message<T>> {
   return new Handle<Message<T>>(step, message);
 }
 
-/** What a message or an event carries, as keys of a command: JSON, or bytes. */
+/** The keys of a command for what a message or an event carries: JSON, or bytes. */
 function payload(data: unknown): { data?: unknown; data_binary?: string } {
   return data instanceof Uint8Array ? { data_binary: Buffer.from(data).toString("base64") } : { data: data ?? null };
 }

@@ -112,7 +112,11 @@ func perform(w *romancy.W, body []statement, a int) (int, error) {
 
 func main() {
 	ctx := context.Background()
-	app, err := romancy.New(ctx, os.Getenv("ROMANCY_TEST_CONNINFO"), romancy.Options{Queue: "random"})
+	queue := os.Getenv("ROMANCY_TEST_QUEUE")
+	if queue == "" {
+		queue = "random"
+	}
+	app, err := romancy.New(ctx, os.Getenv("ROMANCY_TEST_CONNINFO"), romancy.Options{Queue: queue})
 	if err != nil {
 		log.Fatal(err)
 	}

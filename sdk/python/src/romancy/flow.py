@@ -78,7 +78,7 @@ def map(target: Any, inputs: Iterable[Any], max_parallel: Optional[int] = None) 
         raise ValueError("max_parallel must be greater than zero")
 
     def full() -> Optional[dict[str, Any]]:
-        """What has to end before the next can begin. Replay schedules what was scheduled."""
+        """Names what has to end before the next can begin. Replay schedules what was scheduled."""
         if max_parallel is None or _any(s not in run.used for s in run.steps):
             return None
         pending = [h.step for h in handles if run.outcome(h.step) is None]
