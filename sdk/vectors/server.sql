@@ -6,7 +6,7 @@ CREATE SCHEMA romancy;
 CREATE TABLE romancy.turn (
 	lane text, n int, worker text, instance_id uuid NOT NULL, workflow text NOT NULL, input jsonb, history jsonb NOT NULL,
 	given boolean NOT NULL DEFAULT false, done boolean NOT NULL DEFAULT false, PRIMARY KEY (lane, n));
--- What was called in a turn, in order.
+-- The calls of a turn, in order.
 CREATE TABLE romancy.answer (id bigserial PRIMARY KEY, token text NOT NULL, call jsonb NOT NULL);
 CREATE TABLE romancy.spoken (oldest int NOT NULL, newest int NOT NULL);
 INSERT INTO romancy.spoken VALUES (1, 1);
@@ -65,7 +65,7 @@ CREATE FUNCTION romancy.fail_workflow(token text, message text, error_code text 
 CREATE FUNCTION romancy.extend_lease(token text, extend interval) RETURNS void LANGUAGE sql AS $$
 	SELECT romancy.note(token, jsonb_build_object('extend', extend), false) $$;
 
--- What a program has to say, without the differences that mean nothing: nulls, values that it makes up, and how an interval is written.
+-- plain(call): the call without the differences that mean nothing: nulls, values that it makes up, and how an interval is written.
 CREATE FUNCTION romancy.plain(call jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
 	SELECT jsonb_object_agg(key, CASE WHEN key IN ('record', 'suspend') THEN
 		(SELECT coalesce(jsonb_agg(jsonb_strip_nulls(e
