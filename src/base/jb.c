@@ -303,3 +303,41 @@ rom_jb_document_int(Jsonb *value)
 	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
 											 NumericGetDatum(v.val.numeric)));
 }
+
+/* A text has at most so many times the bytes of a document, and so many more: but for numbers like 1e100000, whose digits the document leaves out. */
+#define TEXT_TIMES 8
+#define TEXT_MORE (1024 * 1024)
+
+/* The longest number: digits before and after the point (numeric.c, NUMERIC_WEIGHT_MAX and NUMERIC_DSCALE_MAX), sign and point. */
+#define NUMBER_MAX (131072 + 16383 + 2)
+
+/* numbers_size is the size of all numbers of a document as text. Stops above max. */
+static Size
+numbers_size(Jsonb *document, Size max)
+{
+	JsonbIterator *it = JsonbIteratorInit(&document->root);
+	JsonbIteratorToken token;
+	JsonbValue	v;
+	Size		size = 0;
+
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE && size <= max)
+	{
+		char	   *text;
+
+		if ((token != WJB_VALUE && token != WJB_ELEM) || v.type != jbvNumeric)
+			continue;
+		text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric)));
+		size += strlen(text);
+		pfree(text);
+	}
+	return size;
+}
+
+bool
+rom_jb_swells(Jsonb *document)
+{
+	Size		max = (Size) VARSIZE(document) * TEXT_TIMES + TEXT_MORE;
+
+	/* a number of the document has at least 8 bytes */
+	return VARSIZE(document) / 8 * NUMBER_MAX > TEXT_MORE && numbers_size(document, max) > max;
+}

@@ -43,6 +43,9 @@ extern Jsonb *rom_jb_null_document(void);
 extern Jsonb *rom_jb_string_document(const char *value);
 extern bool rom_jb_is_null(Jsonb *jb);
 
+/* Has the document numbers that take a multiple of its own size as text, like 1e100000? */
+extern bool rom_jb_swells(Jsonb *document);
+
 /* Members of an object; NULL / fallback / DT_NOEND when absent or of another type. Results are copies. */
 extern char *rom_jb_get_text(Jsonb *jb, const char *key);
 extern int64 rom_jb_get_int(Jsonb *jb, const char *key, int64 fallback);

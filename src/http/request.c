@@ -95,6 +95,11 @@ make_body(Jsonb *value, RomHttpEncoding encoding, RomTransportRequest *send, con
 	bytea	   *bytes;
 
 	send->has_body = 1;
+	if (rom_jb_swells(value))
+	{
+		*why = "the body's numbers are too long as text";
+		return false;
+	}
 	switch (encoding)
 	{
 		case ROM_HTTP_JSON:

@@ -15,6 +15,8 @@
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
+#include "base/errors.h"
+#include "base/jb.h"
 #include "messages/message.h"
 #include "outbox/format.h"
 
@@ -41,10 +43,15 @@ type_of(const RomTaken *event)
 	return event->data != NULL ? "application/json" : event->binary != NULL ? "application/octet-stream" : NULL;
 }
 
-/* json_text is a JSON document as text. */
+/* json_text is a JSON document as text; RM011 when that is far longer than the document. */
 static char *
 json_text(Jsonb *document)
 {
+	if (rom_jb_swells(document))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_LIMIT),
+				 errmsg("the event's numbers are too long"),
+				 errdetail("As text they take a multiple of its data's %d bytes.", (int) VARSIZE(document))));
 	return JsonbToCString(NULL, &document->root, VARSIZE(document));
 }
 

@@ -93,7 +93,8 @@ SKIP: {
 	is(join(' ', sort keys %{ { map { $_ => 1 } @signed } }), '/empty/batch:11 /empty/binary:00 /empty/structured:10', 'signed with each key of the secret');
 	is(join(' ', sort keys %{ { map { join('', map { $_ ? 1 : 0 } @$_{qw(forged late other)}) => 1 } grep { exists $_->{forged} } @read } }), '000', 'a changed body, an old time and another id fail');
 	is($_->{headers}{'webhook-id'}, 'all', 'the id is the event\'s') for grep { $_->{path} eq '/empty/structured' && $_->{body} =~ /"id":"all"/ } @got;
-	isnt($got[0]{headers}{'webhook-id'} // '', 'batch', 'and a batch has one of its own');
+	my %ids = map { $_->{headers}{'webhook-id'} => 1 } grep { $_->{path} eq '/empty/batch' } @got;
+	is(scalar(grep { /^batch_[0-9a-f]{32}$/ } keys %ids), 2, 'and each batch has one of its own');
 }
 
 # ---- answers
@@ -135,6 +136,13 @@ destination('mixed', 'refuses/poison', q{, format => 'batch'});
 sql(q{SELECT count(romancy.send_event('mixed', '/test', to_jsonb(CASE WHEN n = 3 THEN 'poison' ELSE n::text END))) FROM generate_series(1, 6) n});
 poll_until($node, q{SELECT string_agg(status || ' ' || attempt, ',' ORDER BY "time") FROM romancy.outbox WHERE type = 'mixed'}, 'only the wrong event is invalid',
 	expected => 'published 1,published 1,invalid 1,published 1,published 1,published 1');
+
+# numbers whose digits are a multiple of the event's bytes would take the worker's memory: such an event is invalid, its batch is sent without it
+destination('swollen', 'echo', q{, format => 'batch'});
+sql(q{SELECT count(romancy.send_event('swollen', '/test', CASE WHEN n = 3 THEN (SELECT jsonb_agg(1e131071) FROM generate_series(1, 100)) ELSE to_jsonb(n) END)) FROM generate_series(1, 6) n});
+poll_until($node, q{SELECT string_agg(status, ',' ORDER BY "time") FROM romancy.outbox WHERE type = 'swollen'}, 'an event with numbers of 13 MB is invalid',
+	expected => 'published,published,invalid,published,published,published');
+like(sql(q{SELECT string_agg(error, '; ') FROM romancy.outbox WHERE type = 'swollen'}), qr/^the request cannot be made: the event's numbers are too long$/, 'its error says so');
 
 # 410 pauses
 destination('gone', 'gate/gone/410');
@@ -241,8 +249,10 @@ poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE kind = 'http'
 is(sql(q{SELECT string_agg(DISTINCT status, ',') FROM romancy.outbox WHERE type = 'slow'}), 'dead', 'late answers change nothing');
 send_events('flaky', '7, 7');
 poll_until($node, q{SELECT count(*) = 7 AND bool_and(status = 'published') FROM romancy.outbox WHERE type = 'flaky'}, 'an event calls it again');
+$http->forget;
 is(sql(q{SELECT romancy.replay_outbox('{"destination": "flaky", "status": "published"}')}), '7', 'replayed');
-poll_until($node, q{SELECT count(*) = 7 AND bool_and(status = 'published') FROM romancy.outbox WHERE type = 'flaky'}, 'they are sent once more');
+poll_until($node, q{SELECT count(*) = 7 AND bool_and(status = 'published') FROM romancy.outbox WHERE type = 'flaky'}, 'they are published once more');
+cmp_ok(scalar(grep { $_->{path} eq '/flaky' } $http->requests), '>=', 7, 'and sent once more');
 
 # ---- a destination that is defined anew, or replaced, has nothing to do with the answers of the one before
 for my $status (410, 503)

@@ -96,6 +96,8 @@ like(declared(qq({"url": "$url/slow/60", "timeout": "300ms"})), qr/no answer wit
 like(run_it('adhoc', qq({"url": "$url/slow/60", "timeout": "200ms"})), qr/no answer within the time limit/, 'from a handler, too');
 
 # inputs
+like(declared(qq({"url": "$url/echo", "encoding": "$_->[0]"$_->[1]}), '{"f": {' . join(',', map { qq("k$_": 1e131071) } 1 .. 100) . '}}'), qr/cannot be made\nDETAIL:  The reason: the body's numbers are too long/,
+	"numbers whose digits would take the worker's memory: $_->[0]") for [ 'json', '' ], [ 'form', ', "body": "input.f"' ];
 like(declared(qq({"url": "$url/echo/{id}"}), '{"id": "../x"}'), qr/cannot be made\nDETAIL:  The reason: its path has a segment/, 'an input that would lead out of the path');
 like(declared(qq({"url": "$url/echo", "headers": {"X-It": "{id}"}}), '{"id": "a\r\nX-Evil: 1"}'), qr/control character/, 'an input that would add a header');
 $http->forget;
