@@ -327,6 +327,7 @@ numbers_size(Jsonb *document, Size max)
 		if ((token != WJB_VALUE && token != WJB_ELEM) || v.type != jbvNumeric)
 			continue;
 		text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric)));
+
 		size += strlen(text);
 		pfree(text);
 	}

@@ -26,6 +26,7 @@
 #include "http/guc.h"
 #include "http/parcel.h"
 #include "http/route.h"
+#include "http/share.h"
 #include "http/target.h"
 #include "http/verdict.h"
 #include "outbox/format.h"
@@ -48,6 +49,9 @@
 
 /* An outcome that cannot be recorded so often, for errors that do not pass, is left to the lease's end. */
 #define FAULTS 6
+
+/* One that cannot be recorded so often (some seconds), as another transaction has a row of it, keeps no place from other requests. */
+#define HELD_TRIES 6
 
 /* The delay after the first error, and the longest. */
 #define TRY_AGAIN_MS 200
@@ -73,6 +77,7 @@ typedef struct Delivery
 	RomTransportAnswer *answer; /* when it has ended, or */
 	char	   *error;			/* why it was not sent: */
 	RomSettled	unsent;			/* its event, then */
+	RomSharePlace place;
 	int			tries;			/* to record it, that failed */
 	int			faults;			/* of them, by errors that do not pass */
 	bool		passing;		/* the last one's does */
@@ -121,9 +126,12 @@ discard(Delivery *d)
 {
 	if (d->answer != NULL)
 		transport->free_answer(d->answer);
-	d->target->in_flight--;
+	if (d->place == ROM_SHARE_TAKEN)
+		d->target->in_flight--;
+	else
+		d->target->held--;
 	count--;
-	rom_flight_others(-1);
+	rom_share_end(d->target->namespace, &d->place);
 	MemoryContextDelete(d->cxt);
 }
 
@@ -204,7 +212,7 @@ board(Claim *claim, RomTarget *t, TimestampTz defined_at, const RomRoute *route,
 	dlist_push_tail(&claim->fresh, &d->node);
 	t->in_flight++;
 	count++;
-	rom_flight_others(1);
+	rom_share_begin(t->namespace, &d->place);
 	if (careful)
 		try_fill(d, route, format, events);
 	else
@@ -317,10 +325,11 @@ claim_unit(void *arg)
 	int			n = rom_sender_find(receivers, &next);
 
 	claim->retry_at = Min(claim->retry_at, next);
+	rom_share_look();
 	rom_target_unsee();
 	for (int i = 0; i < n; i++)
 	{
-		int			room = Min(rom_flight_room(), CLAIM_MAX - (count - before));
+		int			room = Min(rom_share_room_of(receivers[(turn + i) % n].namespace), CLAIM_MAX - (count - before));
 
 		if (room > 0)
 			take_from(claim, &receivers[(turn + i) % n], room);
@@ -359,7 +368,7 @@ rom_delivery_claim(bool *more, TimestampTz *retry_at)
 
 	*more = false;
 	*retry_at = DT_NOEND;
-	if (rom_flight_room() <= 0)
+	if (rom_share_room() <= 0)
 		return true;
 	dlist_init(&claim.fresh);
 	ok = rom_bgw_unit(claim_unit, &claim, false);
@@ -567,6 +576,22 @@ record_alone(Delivery *d)
 	return d->faults >= FAULTS;
 }
 
+/* hold gives up the place of a delivery whose outcome cannot be recorded. False: it is to be left to the lease's end. */
+static bool
+hold(Delivery *d)
+{
+	bool		took = d->place == ROM_SHARE_TAKEN;
+
+	if (!rom_share_hold(d->target->namespace, &d->place))
+		return false;
+	if (took)
+	{
+		d->target->in_flight--;
+		d->target->held++;
+	}
+	return true;
+}
+
 TimestampTz
 rom_delivery_record(bool *settled)
 {
@@ -595,7 +620,11 @@ rom_delivery_record(bool *settled)
 				discard(d);
 				continue;
 			}
-			d->tries++;
+			if (++d->tries >= HELD_TRIES && !hold(d))
+			{
+				discard(d);
+				continue;
+			}
 			dlist_push_tail(&left, &d->node);
 		}
 		rom_bgw_poll();

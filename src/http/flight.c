@@ -31,10 +31,12 @@
 #include "http/flight.h"
 #include "http/guc.h"
 #include "http/request.h"
+#include "http/share.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
 #include "tasks/fetch.h"
 #include "tasks/lease.h"
+#include "tasks/notify.h"
 #include "tasks/queue.h"
 #include "workers/bgw.h"
 
@@ -58,6 +60,9 @@
  */
 #define FAULTS 3
 
+/* An outcome that cannot be recorded so often (some seconds), as another transaction has a row of it, keeps no place from other requests. */
+#define HELD_TRIES 6
+
 /* The delay after the first error, and the longest: outcomes that can be recorded wait for it, too. */
 #define TRY_AGAIN_MS 200
 #define TRY_AGAIN_MAX_MS 2000
@@ -74,6 +79,8 @@ typedef struct Flight
 	RomTransportAnswer *answer; /* when it has ended, or */
 	Jsonb	   *error;			/* why it was not sent */
 	bool		again;			/* that may be otherwise at the next attempt */
+	int32		namespace;
+	RomSharePlace place;
 	int			tries;			/* to record it, or to give it up, that failed */
 	int			faults;			/* of them, by errors that do not pass */
 	bool		passing;		/* the last one's does */
@@ -85,19 +92,6 @@ static dlist_head landed = DLIST_STATIC_INIT(landed);	/* to be recorded */
 static dlist_head given_up = DLIST_STATIC_INIT(given_up);	/* closed; their leases
 															 * are to end */
 static int	count = 0;
-static int	others = 0;			/* requests under way that are none of tasks */
-
-int
-rom_flight_room(void)
-{
-	return rom_guc_http_max_in_flight - count - others;
-}
-
-void
-rom_flight_others(int n)
-{
-	others += n;
-}
 
 void
 rom_flight_init(const RomTransport *with)
@@ -131,6 +125,7 @@ discard(Flight *f)
 	if (f->answer != NULL)
 		transport->free_answer(f->answer);
 	count--;
+	rom_share_end(f->namespace, &f->place);
 	MemoryContextDelete(f->cxt);
 }
 
@@ -251,7 +246,7 @@ make(Flight *f, const RomTask *task)
 
 /* board makes a flight of a claimed task. */
 static void
-board(Claim *claim, const RomClaimed *claimed)
+board(Claim *claim, int32 namespace, const RomClaimed *claimed)
 {
 	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "romancy HTTP request", ALLOCSET_SMALL_SIZES);
 	Flight	   *f = MemoryContextAllocZero(cxt, sizeof(Flight));
@@ -259,6 +254,8 @@ board(Claim *claim, const RomClaimed *claimed)
 	f->cxt = cxt;
 	dlist_push_tail(&claim->fresh, &f->node);
 	count++;
+	f->namespace = namespace;
+	rom_share_begin(namespace, &f->place);
 	rom_token_read(claimed->token, &f->token);
 	f->token.nowait = true;		/* others' outcomes do not wait for it */
 	make(f, claimed->task);
@@ -267,7 +264,7 @@ board(Claim *claim, const RomClaimed *claimed)
 
 /* claim_chunk claims up to max tasks of a queue, and makes their requests; how many. */
 static int
-claim_chunk(Claim *claim, char *queue, int max)
+claim_chunk(Claim *claim, char *queue, int32 namespace, int max)
 {
 	MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "romancy HTTP claim", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(chunk);
@@ -281,7 +278,7 @@ claim_chunk(Claim *claim, char *queue, int max)
 	from.lease_us = LEASE_US;
 	got = rom_queue_claim(&from, claimed);
 	for (int i = 0; i < got; i++)
-		board(claim, &claimed[i]);
+		board(claim, namespace, &claimed[i]);
 	claim->more |= got == max;
 	claim->retry_at = Min(claim->retry_at, from.retry_at);
 	MemoryContextSwitchTo(old);
@@ -296,16 +293,24 @@ claim_unit(void *arg)
 	static int	turn = 0;		/* queues take turns */
 	Claim	   *claim = arg;
 	char	  **queues = palloc_array(char *, QUEUES_MAX);
-	int			room = Min(rom_flight_room(), CLAIM_MAX);
+	int			room = Min(rom_share_room(), CLAIM_MAX);
 	int			n = room > 0 ? find_queues(queues) : 0;
 	int			share = n > 0 ? Max(room / n, 1) : 0;
 	bool		any = false;
 
+	rom_share_look();
 	for (int i = 0; i < n && room > 0; i++)
 	{
-		int			left = Min(share, room);
+		char	   *queue = queues[(turn + i) % n];
+		int32		namespace;
+		int			left;
 		int			want;
 		int			got;
+
+		(void) rom_notify_queue_name(queue, &namespace);
+		left = Min(share, Min(room, rom_share_room_of(namespace)));
+		if (left <= 0)
+			continue;
 
 		do
 		{
@@ -315,7 +320,7 @@ claim_unit(void *arg)
 				break;
 			}
 			want = Min(left, CLAIM_CHUNK);
-			got = claim_chunk(claim, queues[(turn + i) % n], want);
+			got = claim_chunk(claim, queue, namespace, want);
 			left -= got;
 			room -= got;
 			any |= got > 0;
@@ -379,7 +384,7 @@ rom_flight_claim(bool *more, TimestampTz *retry_at)
 
 	*more = false;
 	*retry_at = DT_NOEND;
-	if (rom_flight_room() <= 0)
+	if (rom_share_room() <= 0)
 		return true;
 	dlist_init(&claim.fresh);
 	ok = rom_bgw_unit(claim_unit, &claim, false);
@@ -629,6 +634,8 @@ record_alone(Flight *f)
 	MemoryContext old;
 
 	if (try_one(record_one_unit, f) || f->faults >= 2 * FAULTS)
+		return true;
+	if (f->tries >= HELD_TRIES && !rom_share_hold(f->namespace, &f->place))
 		return true;
 	if (f->faults == FAULTS && !f->passing)
 	{

@@ -26,10 +26,6 @@ extern void rom_flight_init(const RomTransport *transport);
 /* Requests that are under way, or whose outcome is to be recorded. */
 extern int	rom_flight_count(void);
 
-/* Room for more requests, of any kind; others than those of tasks are counted by rom_flight_others(), which adds n. */
-extern int	rom_flight_room(void);
-extern void rom_flight_others(int n);
-
 /* Ends the leases that a worker before this one held: what it had in hand is tried again. False: it failed. */
 extern bool rom_flight_inherit(void);
 

@@ -63,7 +63,7 @@ rom_target_forget(void)
 	for (RomTarget *t = first(); t != NULL; t = after)
 	{
 		after = next(t);
-		if (t->in_flight > 0 || t->seen)
+		if (t->in_flight > 0 || t->held > 0 || t->seen)
 			continue;
 		dlist_delete(&t->node);
 		pfree(t);

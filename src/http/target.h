@@ -19,6 +19,7 @@ typedef struct RomTarget
 	int32		namespace;
 	int32		id;				/* of the destination */
 	int			in_flight;
+	int			held;			/* requests whose outcome cannot be recorded */
 	bool		troubled;		/* its row may say that it has failed */
 	bool		seen;			/* in the take that goes on */
 	int			alone;			/* so many events go alone: a batch with them

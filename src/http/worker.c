@@ -32,6 +32,7 @@
 #include "http/flight.h"
 #include "http/guc.h"
 #include "http/library.h"
+#include "http/share.h"
 #include "http/worker.h"
 #include "memory/guc.h"
 #include "memory/roster.h"
@@ -219,7 +220,7 @@ send_events(Duty *duty)
 {
 	bool		ok;
 
-	if (duty->inherit || !duty->events || rom_flight_room() <= 0)
+	if (duty->inherit || !duty->events || rom_share_room() <= 0)
 		return true;
 	ok = rom_delivery_claim(&duty->events, &duty->events_at);
 	duty->events |= !ok;
@@ -246,6 +247,8 @@ work(Duty *duty)
 		duty->events_at = DT_NOEND;
 	}
 	record(duty);
+	if (rom_share_freed())
+		duty->claim = duty->events = true;
 	if (duty->not_before > now)
 		return;
 	if (duty->inherit)
@@ -259,7 +262,7 @@ work(Duty *duty)
 		failed |= duty->cancel;
 	}
 	/* what is claimed is not to be taken for a former worker's */
-	if (!duty->inherit && duty->claim && rom_flight_room() > 0)
+	if (!duty->inherit && duty->claim && rom_share_room() > 0)
 	{
 		bool		ok;
 
@@ -284,7 +287,7 @@ static TimestampTz
 next_time(const Duty *duty, TimestampTz idle_since)
 {
 	TimestampTz next = Min(Min(duty->claim_at, duty->record_at), Min(duty->events_at, duty->settle_at));
-	bool		now = duty->inherit || duty->cancel || ((duty->claim || duty->events) && rom_flight_room() > 0);
+	bool		now = duty->inherit || duty->cancel || ((duty->claim || duty->events) && rom_share_room() > 0);
 
 	if (now)
 		next = duty->not_before != 0 ? Min(next, duty->not_before) : DT_NOBEGIN;
