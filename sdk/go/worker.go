@@ -16,7 +16,7 @@ import (
 
 // WorkerOptions of Run.
 type WorkerOptions struct {
-	Concurrency int           // tasks at a time; default 10, at least 2 where it has both workflows and activities
+	Concurrency int           // tasks at a time; default 10
 	Prefetch    int           // how many more it takes at once, of each of the two, to wait here for a place; they are given back when it stops
 	Lease       time.Duration // renewed at a third; default a minute
 	Log         *slog.Logger  // default slog.Default()
@@ -38,9 +38,6 @@ type worker struct {
 func (a *App) Run(ctx context.Context, o WorkerOptions) error {
 	if o.Concurrency < 1 {
 		o.Concurrency = 10
-	}
-	if o.Concurrency == 1 && len(a.activities) > 0 && len(a.workflows) > 0 {
-		o.Concurrency = 2 // a poll holds a place, so that what it brings can begin
 	}
 	if o.Lease <= 0 {
 		o.Lease = time.Minute
@@ -93,11 +90,11 @@ func (w *worker) poll(ctx context.Context, kind string) {
 }
 
 func (w *worker) pollOnce(ctx context.Context, kind string) error {
-	select {
-	case w.places <- struct{}{}:
-	case <-ctx.Done():
+	// it begins when a place is free, and holds none: the other kind of task may need it
+	if !w.place(ctx) {
 		return nil
 	}
+	<-w.places
 	sql, renewal := "call romancy.poll_activities($1::text, $2::text, $4::int, $3::interval, '20 s', null)", "select romancy.heartbeat_activity($1::text, null, $2::interval)"
 	if kind == "workflows" {
 		sql, renewal = "call romancy.poll_workflows($1::text, $2::text, $4::int, $3::interval, '20 s', null)", "select romancy.extend_lease($1::text, $2::interval)"
@@ -112,7 +109,6 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 		err = json.Unmarshal([]byte(raw), &heads)
 	}
 	if err != nil || len(tasks) == 0 {
-		<-w.places
 		return err
 	}
 	w.mu.Lock()
@@ -121,15 +117,9 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 	}
 	w.mu.Unlock()
 	for n, task := range tasks {
-		if n > 0 {
-			select {
-			case w.places <- struct{}{}:
-			case <-ctx.Done():
-			}
-		}
-		if ctx.Err() != nil {
+		if !w.place(ctx) {
 			w.release(kind, heads[n:])
-			return nil // nothing is begun any more: places do not matter
+			return nil
 		}
 		w.busy.Add(1)
 		go func(task json.RawMessage, head activityTask) {
@@ -139,6 +129,20 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 		}(task, heads[n])
 	}
 	return nil
+}
+
+// place waits for a place and takes it; false: the worker stops.
+func (w *worker) place(ctx context.Context) bool {
+	select {
+	case w.places <- struct{}{}:
+		if ctx.Err() == nil {
+			return true
+		}
+		<-w.places
+		return false
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // release gives back what was not begun; others can take it at once.

@@ -1,8 +1,8 @@
-/** The activities, or the workflow, of tests of workers: worker.mjs LIBRARY activities|workflows QUEUE, for ROMANCY_TEST_CONNINFO. */
+/** The activities, or the workflow, of tests of workers: worker.mjs LIBRARY activities|workflows|held QUEUE, for ROMANCY_TEST_CONNINFO. */
 import { setTimeout as delay } from "node:timers/promises";
 
 const [library, kind, queue] = process.argv.slice(2);
-const { App, activity, attempt, heartbeat, instanceId, lastDetails, sleep, stepKey, Terminal } = await import(library);
+const { App, activity, attempt, heartbeat, instanceId, lastDetails, scheduledAt, sleep, stepKey, Terminal } = await import(library);
 const app = new App({ connectionString: process.env.ROMANCY_TEST_CONNINFO, queue });
 
 if (kind === "activities") {
@@ -27,6 +27,19 @@ if (kind === "activities") {
     },
     { retry: { initial_interval: "20ms" } },
   );
+} else if (kind === "held") {
+  // ends when the test lets go of a lock
+  app.activity(
+    "held",
+    async (i) => {
+      await app.row("select pg_advisory_xact_lock_shared(42)", []);
+      return i;
+    },
+    { retry: { max_attempts: 1 } },
+  );
+  const seconds = (at) => (at ? at.getTime() / 1000 : 0);
+  const meantFor = app.activity("meant_for", async () => seconds(await scheduledAt()));
+  app.workflow("planned", async () => [seconds(await scheduledAt()), await activity(meantFor)]);
 } else {
   app.workflow("greet", async (i) => {
     const text = `Hello, ${i.name}`;
@@ -35,5 +48,8 @@ if (kind === "activities") {
   });
 }
 
-await app.run();
+await app.run({
+  concurrency: Number(process.env.ROMANCY_TEST_CONCURRENCY ?? 10),
+  prefetch: Number(process.env.ROMANCY_TEST_PREFETCH ?? 0),
+});
 await app.end();

@@ -1,4 +1,4 @@
-"""The activities, or the workflow, of tests of workers: worker.py activities|workflows QUEUE, for ROMANCY_TEST_CONNINFO."""
+"""The activities, or the workflow, of tests of workers: worker.py activities|workflows|held QUEUE, for ROMANCY_TEST_CONNINFO."""
 
 import os
 import sys
@@ -30,6 +30,23 @@ if kind == "activities":
         if before is None:
             raise ValueError("begun, not done")
         return dict(before, key=romancy.step_key().split("/")[-1], same=str(romancy.instance_id()) in romancy.step_key())
+elif kind == "held":
+    @app.activity(retry={"max_attempts": 1})
+    def held(i: int) -> int:
+        """Ends when the test lets go of a lock."""
+        with app.connect() as conn:
+            conn.execute("select pg_advisory_xact_lock_shared(42)")
+        return i
+
+    @app.activity
+    def meant_for() -> int:
+        at = romancy.scheduled_at()
+        return int(at.timestamp()) if at else 0
+
+    @app.workflow
+    def planned(i: None) -> list:
+        at = romancy.scheduled_at()
+        return [int(at.timestamp()) if at else 0, meant_for()]
 else:
     @app.workflow
     def greet(i: dict) -> dict:
@@ -38,4 +55,4 @@ else:
         return {"text": romancy.activity("upper", text) if i.get("upper") else text}
 
 if __name__ == "__main__":
-    app.run()
+    app.run(concurrency=int(os.environ.get("ROMANCY_TEST_CONCURRENCY", 10)), prefetch=int(os.environ.get("ROMANCY_TEST_PREFETCH", 0)))

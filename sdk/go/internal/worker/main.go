@@ -1,4 +1,4 @@
-// The activities, or the workflow, of tests of workers: worker activities|workflows QUEUE, for ROMANCY_TEST_CONNINFO.
+// The activities, or the workflow, of tests of workers: worker activities|workflows|held QUEUE, for ROMANCY_TEST_CONNINFO.
 package main
 
 import (
@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,18 @@ type job struct {
 type guest struct {
 	Name  string
 	Upper bool
+}
+
+func seconds(at *time.Time) int64 {
+	if at == nil {
+		return 0
+	}
+	return at.Unix()
+}
+
+func number(variable string) int {
+	n, _ := strconv.Atoi(os.Getenv(variable))
+	return n
 }
 
 func main() {
@@ -58,6 +71,19 @@ func main() {
 			result := map[string]any{"key": info.StepKey[strings.LastIndex(info.StepKey, "/")+1:], "same": strings.Contains(info.StepKey, info.InstanceID)}
 			return result, json.Unmarshal(info.LastDetails, &result)
 		}, romancy.Retry(map[string]any{"initial_interval": "20ms"}))
+	} else if os.Args[1] == "held" {
+		// ends when the test lets go of a lock
+		romancy.NewActivity(app, "held", func(ctx context.Context, i int) (int, error) {
+			_, err := app.Pool.Exec(ctx, "select pg_advisory_xact_lock_shared(42)")
+			return i, err
+		}, romancy.Retry(map[string]any{"max_attempts": 1}))
+		meantFor := romancy.NewActivity(app, "meant_for", func(ctx context.Context, _ any) (int64, error) {
+			at, err := romancy.InfoOf(ctx).ScheduledAt()
+			return seconds(at), err
+		})
+		romancy.NewWorkflow(app, "planned", func(w *romancy.W, _ any) ([]int64, error) {
+			return []int64{seconds(w.ScheduledAt()), romancy.Must(meantFor.Call(w, nil))}, nil
+		})
 	} else {
 		romancy.NewWorkflow(app, "greet", func(w *romancy.W, g guest) (map[string]string, error) {
 			text := "Hello, " + g.Name
@@ -68,7 +94,7 @@ func main() {
 			return map[string]string{"text": text}, nil
 		})
 	}
-	if err = app.Run(ctx, romancy.WorkerOptions{}); err != nil {
+	if err = app.Run(ctx, romancy.WorkerOptions{Concurrency: number("ROMANCY_TEST_CONCURRENCY"), Prefetch: number("ROMANCY_TEST_PREFETCH")}); err != nil {
 		log.Fatal(err)
 	}
 }

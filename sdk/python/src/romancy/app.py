@@ -228,7 +228,7 @@ class App:
     def run(self, concurrency: int = 10, define: bool = True, lease: float = 60.0, prefetch: int = 0) -> None:
         """Works until SIGTERM or SIGINT: takes workflows and activities of the queue, for a lease (seconds) that is renewed.
 
-        concurrency: tasks at a time; at least 2 where it has both workflows and activities.
+        concurrency: tasks at a time.
         prefetch: how many more it takes at once, of each of the two, to wait here for a place. They are given back when it stops.
         """
         from .worker import Worker

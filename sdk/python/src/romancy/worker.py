@@ -48,9 +48,7 @@ class Worker:
     """Takes workflows and activities of an app's queue, up to ``concurrency`` at a time; ``prefetch`` more of each wait here."""
 
     def __init__(self, app: App, concurrency: int = 10, lease: float = 60.0, prefetch: int = 0):
-        # (a poll holds a place, so that what it brings can begin)
-        self.concurrency = max(2 if app.activities and app.workflows else 1, concurrency)
-        self.app, self.lease, self.prefetch = app, lease, max(0, prefetch)
+        self.app, self.concurrency, self.lease, self.prefetch = app, max(1, concurrency), lease, max(0, prefetch)
         self.name = "%s/%d" % (socket.gethostname(), os.getpid())
         self.stopping = threading.Event()
         self.places = threading.Semaphore(self.concurrency)
@@ -113,33 +111,35 @@ class Worker:
             pause = min(pause * 2, 30)
 
     def poll_once(self, call: str, serve: Any) -> None:
-        self.places.acquire()
+        # it begins when a place is free, and holds none: the other kind of task may need it
+        if not self.place():
+            return
+        self.places.release()
         tasks: list[Any] = []
+        conn = self.conns.get()
+        self.polling.append(conn)
         try:
-            conn = self.conns.get()
-            self.polling.append(conn)
-            try:
-                if not self.stopping.is_set():
-                    sql = "call romancy.poll_activities(%s::text, %s::text, %s::int, %s::interval, %s::interval, null)" \
-                        if call == "poll_activities" else \
-                        "call romancy.poll_workflows(%s::text, %s::text, %s::int, %s::interval, %s::interval, null)"
-                    # the other places are free for the other kind of task
-                    tasks = conn.execute(sql, (self.app.queue, self.name, 1 + self.prefetch, "%f s" % self.lease, WAIT)).fetchone()[0]
-            finally:
-                self.polling.remove(conn)
+            if not self.stopping.is_set():
+                sql = "call romancy.poll_activities(%s::text, %s::text, %s::int, %s::interval, %s::interval, null)" \
+                    if call == "poll_activities" else \
+                    "call romancy.poll_workflows(%s::text, %s::text, %s::int, %s::interval, %s::interval, null)"
+                tasks = conn.execute(sql, (self.app.queue, self.name, 1 + self.prefetch, "%f s" % self.lease, WAIT)).fetchone()[0]
         finally:
-            if not tasks:
-                self.places.release()
+            self.polling.remove(conn)
         for task in tasks:
             self.keep(task["token"], RENEWAL[call])
         for n, task in enumerate(tasks):
-            while n > 0 and not self.stopping.is_set() and not self.places.acquire(timeout=0.2):
-                pass
-            if self.stopping.is_set():
+            if not self.place():
                 self.release(tasks[n:], call)
-                self.places.release()
                 return
             self.pool.submit(self.guard, serve, task)
+
+    def place(self) -> bool:
+        """Waits for a place and takes it; false: the worker stops."""
+        while not self.stopping.is_set():
+            if self.places.acquire(timeout=0.2):
+                return True
+        return False
 
     def release(self, tasks: list[Any], call: str) -> None:
         """Gives back what was not begun; others can take it at once."""
