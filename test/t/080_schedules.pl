@@ -184,5 +184,8 @@ for (1 .. 50) { $before = $after; usleep(200_000); $after = $look->(); last if $
 my $end = time + ($ENV{ROMANCY_IDLE_SECONDS} // 20);
 usleep(500_000) while time < $end;
 is($look->(), $after, 'no transaction and no WAL');
+# a deadline that is later than the launcher's next look at the clock (30 s at most), and earlier than all that it knows
+sql(q{SELECT romancy.schedule('near', to_char(now() + interval '35 s', 'FMSS FMMI FMHH24 FMDD FMMM *'), 'run', '"near"')});
+poll_until($node, q{SELECT count(*) = 1 FROM ran WHERE schedule = 'near'}, 'the launcher is told of a nearer time', dbname => 'postgres');
 $node->stop;
 done_testing();

@@ -1,6 +1,6 @@
 # Every SQL block of README.md and doc/*.md runs as it stands, pasted in order into a database of its document's own, and no workflow that
-# it starts is paused or fails. A comment <!-- fragment --> before a block says that it is a part of something; <!-- given: SQL --> names what the
-# reader has. It would catch an example that lacks a function, and one that drifted from the API.
+# it starts is paused or fails. A line that ends in a comment "-- shows X" shows the row X, with | between columns. A comment <!-- fragment --> before a block says that it is a part of something; <!-- given: SQL --> names what the
+# reader has. It would catch an example that lacks a function, one that drifted from the API, and one that shows what a reader does not see.
 use strict;
 use warnings;
 use FindBin;
@@ -35,6 +35,8 @@ for my $file ('README.md', map { s{^\Q$top\E/}{}r } sort glob("$top/doc/*.md"))
 			$node->safe_psql($db, $given) if defined $given;
 			my ($rc, $out, $err) = $node->psql($db, $block, on_error_stop => 1);
 			is($rc, 0, "$file:$line runs") or diag($err);
+			my $rest = "\n$out\n";
+			for my $shown ($block =~ /-- shows (.+)$/mg) { ok($rest =~ s/^.*?\n\Q$shown\E(?=\n)//s, "$file:$line shows $shown") or diag($rest) }
 			$run++;
 		}
 	}
