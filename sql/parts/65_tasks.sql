@@ -38,6 +38,7 @@ CREATE TABLE romancy.t_task (
 	step text NOT NULL,
 	limit_key text,
 	worker_id text,
+	callback boolean,	/* the server that it was sent to has taken it, and completes it by a call: the lease is of no process */
 	input jsonb,
 	retry jsonb,
 	errors jsonb,

@@ -409,7 +409,7 @@ inherit_unit(void *arg)
 {
 	static RomStatement over = {
 		"UPDATE romancy.t_task SET due_at = '-infinity' WHERE task_id IN (SELECT t.task_id FROM romancy.t_task t"
-		" WHERE t.due_at IS NOT NULL AND t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")"
+		" WHERE t.due_at IS NOT NULL AND t.callback IS NOT TRUE AND t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")"
 		" AND pg_catalog.split_part(t.queue, '/', 2) IN ('" ROM_QUEUE_HTTP "', '" ROM_QUEUE_HTTP_CALL "')"
 		" ORDER BY t.task_id FOR UPDATE)",
 		0, {0}
@@ -598,9 +598,13 @@ record_one(Flight *f)
 	MemoryContext old = MemoryContextSwitchTo(judging);
 	RomHttpOutcome outcome = {.error = f->error,.retry = f->again ? ROM_TASK_RETRY_POLICY : ROM_TASK_RETRY_NEVER};
 
-	if (f->error == NULL)
+	bool		taken = f->error == NULL && f->request.callback && f->answer->result == ROM_TRANSPORT_ANSWERED && f->answer->status == 202;
+
+	if (f->error == NULL && !taken)
 		rom_answer_judge(f->answer, f->request.label, f->request.secrets, f->request.result, f->request.expect, &outcome);
-	if (outcome.result != NULL)
+	if (taken)
+		(void) rom_lease_hand_over(&f->token, GetUserId());
+	else if (outcome.result != NULL)
 		(void) rom_lease_complete(&f->token, GetUserId(), outcome.result);
 	else
 		(void) rom_lease_fail(&f->token, GetUserId(), outcome.error, outcome.retry,

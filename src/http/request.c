@@ -27,6 +27,7 @@
 #include "messages/message.h"
 #include "tasks/fetch.h"
 #include "tasks/notify.h"
+#include "tasks/token.h"
 
 /* ---------------------------------------------------------------- parts of a request */
 
@@ -176,17 +177,29 @@ trace_header(const RomTask *task)
 	return to.data;
 }
 
+/* callback_header is the token by which the server completes the step; one that the server sends back is kept out of everything, as secrets are. */
+static char *
+callback_header(const RomTask *task, List **secrets)
+{
+	char	   *token = rom_token_make(&task->id, task->attempt, task->fence);
+
+	*secrets = lappend(*secrets, token);
+	return psprintf("Romancy-Callback: %s", token);
+}
+
 /* add_headers makes the request's headers. */
 static bool
 add_headers(const RomTask *task, const RomHttpSpec *spec, const char *type, RomHeaderFilling *with, RomTransportRequest *send)
 {
-	const char **headers = palloc_array(const char *, spec->nheaders + 6);
+	const char **headers = palloc_array(const char *, spec->nheaders + 7);
 	bool		has_type = false;
 	bool		has_agent = false;
 	int			n = 0;
 
 	headers[n++] = key_header(task);
 	headers[n++] = trace_header(task);
+	if (spec->callback)
+		headers[n++] = callback_header(task, with->secrets);
 	for (int i = 0; i < spec->nheaders; i++)
 	{
 		char	   *value = rom_header_fill(spec->values[i], with);
@@ -324,6 +337,7 @@ to_send(const RomTask *task, const RomHttpSpec *spec, Jsonb *body, bool call, co
 	request->label = psprintf("%s %s", send->method, pnstrdup(send->url, strcspn(send->url, "?")));
 	request->result = spec->result;
 	request->expect = spec->expect;
+	request->callback = spec->callback;
 	return true;
 }
 

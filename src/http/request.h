@@ -22,6 +22,8 @@ typedef struct RomHttpRequest
 								 * everything */
 	RomHttpResult result;
 	char	   *expect;
+	bool		callback;		/* a 202 leaves the step to a call of
+								 * complete_activity() */
 } RomHttpRequest;
 
 /*

@@ -39,7 +39,7 @@ rom_spec_header_name(const char *name)
 	/* what the connection, or the engine, says itself */
 	static const char *const others[] = {
 		"host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect",
-		"proxy-authorization", "proxy-connection", "idempotency-key", "traceparent", "accept-encoding"
+		"proxy-authorization", "proxy-connection", "idempotency-key", "romancy-callback", "traceparent", "accept-encoding"
 	};
 
 	for (int i = 0; i < lengthof(others); i++)
@@ -233,6 +233,14 @@ rom_spec_read(Jsonb *http, RomHttpSpec *spec, const char **why)
 					*why = "Key \"headers\" is not an object of strings.";
 				return false;
 			}
+			continue;
+		}
+		if (strcmp(key, "callback") == 0)
+		{
+			*why = "Key \"callback\" is not true or false.";
+			if (v.type != jbvBool)
+				return false;
+			spec->callback = v.val.boolean;
 			continue;
 		}
 		body_said |= strcmp(key, "body") == 0;

@@ -43,6 +43,8 @@ typedef struct RomHttpSpec
 	int			timeout_ms;		/* 0: romancy.http_timeout */
 	RomHttpResult result;
 	char	   *expect;			/* "2xx", "200,404" */
+	bool		callback;		/* a 202 leaves the step to a call of
+								 * complete_activity() */
 } RomHttpSpec;
 
 /* Reads and checks the document; false with *why, a sentence. Raises nothing for what is wrong with it. In the current context. */

@@ -321,7 +321,7 @@ rom_lease_extend(RomTask *task, int64 lease_us, Jsonb *details)
 {
 	static RomStatement update = {
 		"UPDATE romancy.t_task t SET beat_at = $2, lease_us = $3, details = coalesce($4, t.details),"
-		" due_at = least($2 + $3 * interval '1 microsecond',"
+		" due_at = least(CASE WHEN t.callback THEN 'infinity' ELSE $2 + $3 * interval '1 microsecond' END,"
 		" t.claimed_at + t.close_us * interval '1 microsecond', $2 + t.beat_us * interval '1 microsecond')"
 		" WHERE t.task_id = $1 RETURNING t.due_at",
 		4, {UUIDOID, TIMESTAMPTZOID, INT8OID, JSONBOID}
@@ -339,6 +339,36 @@ rom_lease_extend(RomTask *task, int64 lease_us, Jsonb *details)
 	ItemPointerSetInvalid(&task->locked);
 	rom_wake_sweep(rom_sweep_find("lock_cleanup"),
 				   DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull)));
+}
+
+bool
+rom_lease_hand_over(const RomToken *token, Oid caller)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task t SET callback = true, due_at = least('infinity', t.claimed_at + t.close_us * interval '1 microsecond')"
+		" WHERE t.task_id = $1 RETURNING t.due_at",
+		1, {UUIDOID}
+	};
+	RomEngine	engine;
+	RomTask    *task;
+	RomRowSet	set;
+	Datum		values[1];
+	bool		isnull;
+	bool		done;
+
+	rom_engine_begin(&engine);
+	task = rom_lease_lock(token, caller);
+	done = task != NULL && task->live && !task->unwanted;
+	if (done)
+	{
+		values[0] = UUIDPGetDatum(&task->id);
+		rom_execute_rows(&set, &update, values, NULL, 0);
+		rom_wake_sweep(rom_sweep_find("lock_cleanup"), DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull)));
+	}
+	else if (task != NULL && !task->live)
+		rom_task_delete(task);
+	rom_engine_end(&engine);
+	return done;
 }
 
 void

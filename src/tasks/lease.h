@@ -33,6 +33,12 @@ extern bool rom_lease_complete(const RomToken *token, Oid caller, Jsonb *result)
 extern bool rom_lease_fail(const RomToken *token, Oid caller, Jsonb *error, RomTaskRetry retry,
 						   const TimestampTz *retry_at, bool at_least);
 
+/*
+ * The attempt goes on at a server that has taken it, which holds the token and will complete it: the lease lasts until then, or until
+ * start_to_close_timeout is over, and is of no process any more. False as rom_lease_complete().
+ */
+extern bool rom_lease_hand_over(const RomToken *token, Oid caller);
+
 /* The request under way has been given up, since its instance is over or compensates: a compensation need not wait for it. */
 extern void rom_lease_abandon(const RomToken *token, Oid caller);
 

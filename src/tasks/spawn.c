@@ -284,7 +284,7 @@ static List *
 in_flight(RomTurn *turn)
 {
 	static RomStatement select = {
-		"SELECT t.step, t.activity, a.compensation, t.input, t.due_at, t.state, t.task_id, t.queue, t.limit_key"
+		"SELECT t.step, t.activity, a.compensation, t.input, t.due_at, t.state, t.task_id, t.queue, t.limit_key, t.callback"
 		" FROM romancy.t_task t JOIN romancy.t_activity a ON a.namespace = $2 AND a.name = t.activity"
 		" WHERE t.instance_id = $1 AND t.kind IN (" ROM_SQL_TASK_ACTIVITY ", " ROM_SQL_TASK_CANVAS ") AND t.state <> " ROM_SQL_TASK_DEAD " AND t.queue <> ''"
 		" AND a.compensation IS NOT NULL"
@@ -316,6 +316,8 @@ in_flight(RomTurn *turn)
 		value = rom_value(&set, i, 5, &isnull);
 		f->until = isnull ? DT_NOEND : DatumGetTimestampTz(value);
 		f->over = !rom_task_leased(DatumGetInt16(rom_value(&set, i, 6, &isnull))) || f->until <= rom_now();
+		/* a server that completes it by a call is not waited for */
+		f->over |= DatumGetBool(rom_value(&set, i, 10, &isnull)) && !isnull;
 		list = lappend(list, f);
 		if (!f->over)
 			rom_notify_unwanted(rom_value_text(&set, i, 8, cxt));

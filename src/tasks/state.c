@@ -15,6 +15,8 @@
 #include "utils/builtins.h"
 
 #include "base/clock.h"
+#include "memory/sweep.h"
+#include "memory/wake.h"
 #include "tasks/state.h"
 
 /* optional_text and its kin set a parameter that may be null. */
@@ -223,9 +225,9 @@ RomTask *
 rom_state_leave(const pg_uuid_t *instance_id, int *n)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_LEFT " WHERE instance_id = $1"
+		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_LEFT ", due_at = CASE WHEN callback THEN '-infinity' ELSE due_at END WHERE instance_id = $1"
 		" AND state = " ROM_SQL_TASK_RUNNING " AND queue <> '' AND kind <> " ROM_SQL_TASK_WORKFLOW
-		" RETURNING queue, activity, limit_key",
+		" RETURNING queue, activity, limit_key, callback",
 		1, {UUIDOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
@@ -233,6 +235,7 @@ rom_state_leave(const pg_uuid_t *instance_id, int *n)
 	RomRowSet	set;
 	uint64		rows;
 	RomTask    *tasks;
+	bool		isnull;
 
 	values[0] = UUIDPGetDatum(instance_id);
 	rows = rom_execute_rows(&set, &update, values, NULL, 0);
@@ -244,6 +247,9 @@ rom_state_leave(const pg_uuid_t *instance_id, int *n)
 		tasks[i].queue = rom_value_text(&set, i, 1, cxt);
 		tasks[i].activity = rom_value_text(&set, i, 2, cxt);
 		tasks[i].limit_key = rom_value_text(&set, i, 3, cxt);
+		/* its lease may be without end */
+		if (DatumGetBool(rom_value(&set, i, 4, &isnull)) && !isnull)
+			rom_wake_sweep(rom_sweep_find("lock_cleanup"), rom_now());
 	}
 	*n = (int) rows;
 	return tasks;
@@ -254,7 +260,7 @@ rom_state_release(const RomTask *task)
 {
 	static RomStatement update = {
 		"UPDATE romancy.t_task SET state = $2, attempt = attempt - 1, due_at = NULL, fence = NULL, claimed_at = NULL,"
-		" beat_at = NULL, worker_id = NULL, started_at = CASE WHEN attempt > 1 THEN started_at END WHERE task_id = $1",
+		" beat_at = NULL, worker_id = NULL, callback = NULL, started_at = CASE WHEN attempt > 1 THEN started_at END WHERE task_id = $1",
 		2, {UUIDOID, INT2OID}
 	};
 	Datum		values[2];
@@ -269,7 +275,7 @@ rom_state_fail(const RomTask *task, TimestampTz due, int32 attempt, TimestampTz 
 {
 	static RomStatement update = {
 		"UPDATE romancy.t_task SET state = $2, due_at = $3, attempt = $4, started_at = $5, errors = $6,"
-		" fence = NULL, claimed_at = NULL, worker_id = NULL, held_at = NULL, held_until = NULL WHERE task_id = $1",
+		" fence = NULL, claimed_at = NULL, worker_id = NULL, callback = NULL, held_at = NULL, held_until = NULL WHERE task_id = $1",
 		6, {UUIDOID, INT2OID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID, JSONBOID}
 	};
 	Datum		values[6];

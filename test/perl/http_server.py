@@ -114,6 +114,10 @@ async def respond(reader, writer, method, path, headers, body, n):
 		while not os.path.exists(f'{sys.argv[1]}.{name}'):
 			await asyncio.sleep(0.02)
 		send(answer(int(status or 200), {'until': name}))
+	elif what == 'accept':			# 202, where a name is given when the test says so
+		while arg and not os.path.exists(f'{sys.argv[1]}.{arg}'):
+			await asyncio.sleep(0.02)
+		send(answer(202, headers.get('romancy-callback', '').encode(), [('Content-Type', 'text/plain')]))
 	elif what == 'cut':
 		send(answer(200, b'0123456789', length=100))
 		return False
