@@ -38,6 +38,7 @@ CREATE TABLE romancy.t_destination_state (
 	failures int NOT NULL,	/* in a row */
 	retry_at timestamptz,
 	failed_at timestamptz,
+	refused boolean,	/* it waits for a rule of allow_http, or for a secret */
 	error text,
 	PRIMARY KEY (namespace, destination_id));
 COMMENT ON TABLE romancy.t_destination_state IS 'Failures of destinations with a URL';

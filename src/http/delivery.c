@@ -294,7 +294,7 @@ take_from(Claim *claim, const RomReceiver *receiver, int room)
 	if (!rom_route_make(receiver, &route, &why))
 	{
 		t->troubled = true;
-		rom_sender_note(t->namespace, t->id, receiver->defined_at, ROM_RECEIVED_LATER, false, rom_now() + ROM_VERDICT_UNREACHABLE_US, why);
+		rom_sender_note(t->namespace, t->id, receiver->defined_at, ROM_RECEIVED_REFUSED, false, rom_now() + ROM_VERDICT_UNREACHABLE_US, why);
 		claim->retry_at = Min(claim->retry_at, rom_now() + ROM_VERDICT_UNREACHABLE_US);
 		return;
 	}

@@ -20,6 +20,7 @@
 #include "base/spi.h"
 #include "http/address.h"
 #include "http/reach.h"
+#include "outbox/sender.h"
 #include "turn/context.h"
 
 PG_FUNCTION_INFO_V1(romancy_allow_http);
@@ -159,6 +160,7 @@ romancy_allow_http(PG_FUNCTION_ARGS)
 	was_private = rom_execute(&select, values, NULL, 1) > 0;
 	rom_execute(&upsert, values, NULL, 0);
 	rom_engine_end(&engine);
+	rom_sender_allowed();
 	if (was_private && !private)
 		ereport(NOTICE,
 				(errmsg("workflows of role \"%s\" may not reach private addresses by \"%s\" any more", TextDatumGetCString(values[0]), TextDatumGetCString(values[1])),

@@ -20,6 +20,7 @@
 #include "base/spi.h"
 #include "defs/namespace.h"
 #include "http/secret.h"
+#include "outbox/sender.h"
 #include "turn/context.h"
 
 PG_FUNCTION_INFO_V1(romancy_set_secret);
@@ -172,6 +173,7 @@ romancy_set_secret(PG_FUNCTION_ARGS)
 			break;
 	}
 	rom_engine_end(&engine);
+	rom_sender_allowed();
 	PG_RETURN_VOID();
 }
 

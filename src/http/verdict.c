@@ -87,9 +87,11 @@ rom_verdict_answer(const RomTransportAnswer *answer, const RomParcel *parcel, in
 		case ROM_TRANSPORT_NEVER:
 			/* nothing was sent: it is the destination that needs a rule */
 			v->how = ROM_SETTLED_RELEASED;
-			v->received = ROM_RECEIVED_LATER;
+			v->received = ROM_RECEIVED_REFUSED;
 			v->not_before = rom_now() + ROM_VERDICT_UNREACHABLE_US;
-			v->error = psprintf("%s: its host has an address that HTTP requests may not go to", parcel->label);
+			v->error = psprintf("%s: its host has an address that HTTP requests may %s", parcel->label,
+								answer->result == ROM_TRANSPORT_NEVER ? "never go to" :
+								"not go to: a private one, which romancy.allow_http() with private => true allows");
 			break;
 		case ROM_TRANSPORT_HEADER_LIMIT:
 			v->error = psprintf("%s: the answer has more than %d headers, or they are longer than %d kB", parcel->label, ROM_ANSWER_HEADERS_MAX, ROM_ANSWER_HEADER_BYTES_MAX / 1024);

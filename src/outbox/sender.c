@@ -240,20 +240,20 @@ void
 rom_sender_note(int32 namespace, int32 id, TimestampTz defined_at, RomReceived how, bool probe, TimestampTz retry_at, const char *error)
 {
 	static RomStatement forget = {
-		"UPDATE romancy.t_destination_state SET failures = 0, retry_at = NULL, error = NULL WHERE namespace = $1 AND destination_id = $2"
+		"UPDATE romancy.t_destination_state SET failures = 0, retry_at = NULL, refused = NULL, error = NULL WHERE namespace = $1 AND destination_id = $2"
 		" AND (failures > 0 OR retry_at IS NOT NULL OR error IS NOT NULL)",
 		2, {INT4OID, INT4OID}
 	};
 	static RomStatement insert = {
-		"INSERT INTO romancy.t_destination_state (namespace, destination_id, failures, retry_at, failed_at, error) VALUES ($1, $2, $3, $4, $5, $6)",
-		6, {INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
+		"INSERT INTO romancy.t_destination_state (namespace, destination_id, failures, retry_at, failed_at, error, refused) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+		7, {INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, BOOLOID}
 	};
 	static RomStatement update = {
-		"UPDATE romancy.t_destination_state SET failures = $3, retry_at = greatest($4, retry_at), failed_at = $5, error = $6 WHERE namespace = $1 AND destination_id = $2",
-		6, {INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
+		"UPDATE romancy.t_destination_state SET failures = $3, retry_at = greatest($4, retry_at), failed_at = $5, error = $6, refused = $7 WHERE namespace = $1 AND destination_id = $2",
+		7, {INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, BOOLOID}
 	};
-	Datum		values[6] = {Int32GetDatum(namespace), Int32GetDatum(id)};
-	bool		nulls[6] = {false};
+	Datum		values[7] = {Int32GetDatum(namespace), Int32GetDatum(id)};
+	bool		nulls[7] = {false};
 	TimestampTz now = rom_now();
 	RomEngine	engine;
 	bool		there;
@@ -294,7 +294,23 @@ rom_sender_note(int32 namespace, int32 id, TimestampTz defined_at, RomReceived h
 	values[4] = TimestampTzGetDatum(now);
 	nulls[5] = error == NULL;
 	values[5] = error != NULL ? CStringGetTextDatum(error) : (Datum) 0;
+	values[6] = BoolGetDatum(how == ROM_RECEIVED_REFUSED);
 	rom_execute(there ? &update : &insert, values, nulls, 0);
+	rom_engine_end(&engine);
+}
+
+void
+rom_sender_allowed(void)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_destination_state SET retry_at = NULL, refused = NULL WHERE refused",
+		0, {0}
+	};
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	if (rom_execute(&update, NULL, NULL, 0) > 0)
+		rom_sender_wake();
 	rom_engine_end(&engine);
 }
 
@@ -305,7 +321,7 @@ rom_sender_forget(int32 namespace, int32 id, bool dropped)
 		"DELETE FROM romancy.t_destination_state WHERE namespace = $1 AND destination_id = $2", 2, {INT4OID, INT4OID}
 	};
 	static RomStatement update = {
-		"UPDATE romancy.t_destination_state SET failures = 0, retry_at = NULL, failed_at = NULL, error = NULL WHERE namespace = $1 AND destination_id = $2",
+		"UPDATE romancy.t_destination_state SET failures = 0, retry_at = NULL, failed_at = NULL, refused = NULL, error = NULL WHERE namespace = $1 AND destination_id = $2",
 		2, {INT4OID, INT4OID}
 	};
 	Datum		values[2] = {Int32GetDatum(namespace), Int32GetDatum(id)};

@@ -54,6 +54,8 @@ typedef enum RomReceived
 	ROM_RECEIVED_BADLY,			/* one failure more */
 	ROM_RECEIVED_LATER,			/* it is not to be asked before a time; no
 								 * failure */
+	ROM_RECEIVED_REFUSED,		/* nothing may be sent to it before a time: a
+								 * rule or a secret lacks; no failure */
 	ROM_RECEIVED_GONE,			/* it wants no events any more: the
 								 * destination is paused */
 	ROM_RECEIVED_NOTHING		/* no request was made */
@@ -64,6 +66,9 @@ typedef enum RomReceived
  * A destination that another transaction changes at the moment, or that was dropped or defined anew since defined_at, is left as it is. Enters the engine by itself.
  */
 extern void rom_sender_note(int32 namespace, int32 id, TimestampTz defined_at, RomReceived how, bool probe, TimestampTz retry_at, const char *error);
+
+/* A rule or a secret was given: destinations that were refused for lack of one are looked at again at the commit. Enters the engine by itself. */
+extern void rom_sender_allowed(void);
 
 /* Forgets failures of a destination, and its waiting; dropped: and the row, too. Engine scope needed. */
 extern void rom_sender_forget(int32 namespace, int32 id, bool dropped);

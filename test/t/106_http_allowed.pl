@@ -1,0 +1,47 @@
+# Events of a destination that must not be reached, or whose secret is gone, wait; the rule or the secret that they lack lets them go at its
+# commit. It would catch a wait that goes on after it, and one that a call which is rolled back ends.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyHttp;
+use RomancyTest;
+use Test::More;
+
+has_http() or plan skip_all => 'this build has no libcurl';
+
+my $node = romancy_node('httpallow', 'max_connections' => 30, 'autovacuum' => 'off', 'romancy.outbox_interval' => '1h');
+my $http = RomancyHttp->new($node);
+my $url = $http->url;
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+my $allow = "romancy.allow_http('postgres', '$url/*', private => true)";
+sql(qq{SELECT $allow; SELECT romancy.set_secret('k', 'a-secret', '127.0.0.1');
+	SELECT romancy.define_destination('d', url => '$url/echo', headers => '{"X-Key": "{{secret:k}}"}', event_types => '{d}');
+	SELECT romancy.define_destination('e', url => '$url/echo', event_types => '{e}')});
+
+my $n = 0;
+# holds($name, $take, $why, $give, $what): after $take an event to this destination waits for $why, until $give
+sub holds
+{
+	my ($name, $take, $why, $give, $what) = @_;
+	sql("SELECT $take; SELECT romancy.send_event('$name', '/test')");
+	poll_until($node, "SELECT error LIKE '%$why%' AND retry_at IS NOT NULL FROM romancy.destinations WHERE name = '$name'", "$what: the event waits");
+	sql("BEGIN; SELECT $give; ROLLBACK");
+	is(sql("SELECT retry_at IS NOT NULL FROM romancy.destinations WHERE name = '$name'"), 't', "$what: a call that is rolled back changes nothing");
+	is(sql("BEGIN; SELECT $give; SELECT retry_at IS NULL FROM romancy.destinations WHERE name = '$name'; COMMIT") =~ s/\n//gr, 't', "$what: one that is not lets it go");
+	$n++;
+	poll_until($node, "SELECT count(*) = $n FROM romancy.outbox WHERE status = 'published'", "$what: it is sent");
+	is(sql(q{SELECT max(attempt) FROM romancy.outbox}), '1', "$what: in its first attempt");
+	return;
+}
+holds('d', q{romancy.deny_http('postgres')}, 'may not send HTTP requests', $allow, 'a rule');
+holds('d', q{romancy.drop_secret('k')}, 'there is no secret', q{romancy.set_secret('k', 'another', '127.0.0.1')}, 'a secret');
+holds('e', "romancy.allow_http('postgres', '$url/*')", 'with private => true', $allow, 'a private address');
+is(scalar($http->requests), 3, 'each was sent once');
+
+$http->stop;
+$node->stop;
+done_testing();
