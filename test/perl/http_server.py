@@ -64,6 +64,22 @@ async def gone(reader, path):
 	note(closed=path)
 
 
+def nearly_right(rng):
+	"""An answer with a few bytes, or pieces, that are wrong."""
+	pieces = [b'HTTP/1.1 ', rng.choice([b'200', b'202', b'404', b'429', b'503', b'103', b'99999', b'-1']), b' OK\r\n']
+	headers = [b'Content-Type: application/json\r\n', b'Content-Type: text/plain; charset=x\r\n', b'Retry-After: 1\r\n', b'Retry-After: Sun, 29-Nov-26 08:00:30 GMT\r\n', b'Content-Encoding: gzip\r\n',
+		b'Transfer-Encoding: chunked\r\n', b'Content-Length: 7\r\n', b'Content-Length: 99999999999999999999\r\n', b'X:\r\n', b': y\r\n', b' folded\r\n', b'X-\xff\x80: \xe4\x00\r\n', b'X: ' + b'y' * 500 + b'\r\n']
+	pieces += rng.choices(headers, k=rng.randrange(8))
+	pieces += [b'\r\n', rng.choice([b'{"a": [1]}', b'{"a": ', b'5\r\nabcde\r\n0\r\n\r\n', b'fffffffff\r\nx', b'\x1f\x8b\x08\x00\x00', gzip.compress(b'{}'), b'\xff\x00\xfe', '"\u00fc\\u0000"'.encode()])]
+	if rng.random() < 0.3:
+		pieces.insert(rng.randrange(len(pieces)), rng.choice(pieces))
+	data = bytearray(b''.join(pieces))
+	for _ in range(rng.randrange(6)):
+		at = rng.randrange(len(data))
+		data[at:at + rng.randrange(3)] = bytes(rng.randrange(256) for _ in range(rng.randrange(3)))
+	return bytes(data)
+
+
 async def respond(reader, writer, method, path, headers, body, n):
 	"""Answers a request. False: close the connection."""
 	what, _, arg = path[1:].partition('?')[0].partition('/')
@@ -118,6 +134,9 @@ async def respond(reader, writer, method, path, headers, body, n):
 		while arg and not os.path.exists(f'{sys.argv[1]}.{arg}'):
 			await asyncio.sleep(0.02)
 		send(answer(202, headers.get('romancy-callback', '').encode(), [('Content-Type', 'text/plain')]))
+	elif what == 'fuzz':			# an answer that is nearly right; the argument is the seed
+		send(nearly_right(random.Random(arg)))
+		return False
 	elif what == 'cut':
 		send(answer(200, b'0123456789', length=100))
 		return False

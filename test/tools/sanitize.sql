@@ -68,6 +68,57 @@ SELECT romancy.fail_activity(token, 'no', 'E', '{"d": 1}', true) FROM romancy.fe
 SELECT romancy.pause_workflow(instance_id), romancy.resume_workflow(instance_id), romancy.cancel_workflow(instance_id, 'enough') FROM romancy.instances WHERE workflow = 'sleeps';
 SELECT romancy.run_canvas(romancy.chord(romancy.group(romancy.task('note', '1'), romancy.task('note', '2')), romancy.task('note')));
 SELECT romancy.run_sweep(name) FROM romancy.sweeps;
+
+-- parsers of the HTTP room, with random texts: an error is RM012, a URL that is taken is its own one form, a wait is a day at most
+DO $$
+DECLARE
+	seed float8 := (extract(epoch FROM clock_timestamp())::bigint % 1000000) / 1000000.0;
+	urls text[] := ARRAY['https://', 'http://', 'HTTP://', 'h', 'example.com', '[::1]', '[', '::', ']', '127.1', ':80', ':0', ':', '/', '//', '..', '.', '%2e', '%', '%zz', '{a}', '{b.c}', '{', '}', '{}', '{{secret:k}}', '{secret:', '?', '#', '@', '*', E'\\', 'ü',
+		E'\t', E'\x01', ' ', ';', repeat('x', 300), '-', '_', '&='];
+	waits text[] := ARRAY['Sun', 'Sunday', ',', ' ', '29', '-', 'Nov', '2026', '26', '08', ':', '00', '30', 'GMT', '9999999999', '0', 'x', 'ü', E'\t', '99', 'Feb', '31'];
+	doc jsonb := '{"a": "x/../y", "b": {"c": ".."}}';
+	s text;
+	t text;
+BEGIN
+	PERFORM setseed(seed);
+	FOR n IN 1..2500 LOOP
+		s := (SELECT string_agg(urls[1 + floor(random() * cardinality(urls))::int], '') FROM generate_series(1, 1 + floor(random() * 10)::int));
+		IF random() < 0.6 THEN s := 'https://h' || s; END IF;
+		BEGIN
+			CASE n % 4
+				WHEN 0 THEN
+					PERFORM romancy.allow_http('postgres', s, true);
+				WHEN 1 THEN
+					PERFORM romancy.t_http_address(s);
+				WHEN 2 THEN
+					PERFORM romancy.define_activity('fuzz', http => jsonb_build_object('url', 'https://h/', 'headers', jsonb_build_object('A', s)));
+				ELSE
+					t := romancy.t_http_url(s, doc);
+					ASSERT romancy.t_http_url(t, '{}') = t, 'one form of ' || s;
+			END CASE;
+		EXCEPTION WHEN SQLSTATE 'RM012' OR insufficient_privilege THEN
+			NULL;
+		END;
+		s := (SELECT string_agg(waits[1 + floor(random() * cardinality(waits))::int], '') FROM generate_series(1, 1 + floor(random() * 14)::int));
+		ASSERT coalesce(romancy.t_http_retry_after(s, now()) BETWEEN '0' AND '24 h', true), 'a wait of ' || s;
+	END LOOP;
+EXCEPTION WHEN OTHERS THEN
+	RAISE EXCEPTION 'seed %, text "%": %', seed, s, SQLERRM;
+END $$;
+\if :{?url}
+-- the HTTP worker, with a server that misbehaves: answers of all kinds, and such that are nearly right
+CREATE FUNCTION requests(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN romancy.http('POST', i ->> 'url', i, '{"X-Key": "{{secret:k}}"}', '3 s', retry => '{"max_attempts": 2, "initial_interval": "10ms"}');
+EXCEPTION WHEN OTHERS THEN
+	RETURN to_jsonb(SQLERRM);
+END $$;
+SELECT romancy.define_workflow('requests', 'requests(jsonb)'), romancy.allow_http('postgres', :'url' || '/*', private => true), romancy.set_secret('k', 'tiger-in-the-tank', '127.0.0.1');
+SELECT romancy.define_destination('posted', url => :'url' || '/flaky', event_types => '{posted}', format => 'batch', headers => '{"X-Key": "{{secret:k}}"}', retry => '{"initial_interval": "10ms"}');
+SELECT count(romancy.start_workflow('requests', jsonb_build_object('url', :'url' || '/' || p))) FROM unnest('{echo,text,binary,typed,empty,notjson,status/404,status/302,flaky,later/0,later-date/1,cut,half-header,hang,endless,headers,many-headers/1100,bomb,gzip,moved,early,closes}'::text[]) p;
+SELECT count(romancy.start_workflow('requests', jsonb_build_object('url', :'url' || '/fuzz/' || n || '-' || extract(epoch FROM now())::bigint))) FROM generate_series(1, 100) n;
+SELECT count(romancy.send_event('posted', '/test', to_jsonb(n))) FROM generate_series(1, 20) n;
+\endif
 DO $$
 BEGIN
 	FOR i IN 1..600 LOOP
