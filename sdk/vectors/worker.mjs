@@ -1,8 +1,8 @@
-/** The activities, or the workflow, of tests of workers: worker.mjs LIBRARY activities|workflows|held QUEUE, for ROMANCY_TEST_CONNINFO. */
+/** The activities, or the workflow, of tests of workers: worker.mjs LIBRARY activities|workflows|held|bench QUEUE, for ROMANCY_TEST_CONNINFO. */
 import { setTimeout as delay } from "node:timers/promises";
 
 const [library, kind, queue] = process.argv.slice(2);
-const { App, activity, attempt, heartbeat, instanceId, lastDetails, scheduledAt, sleep, stepKey, Terminal } = await import(library);
+const { App, activity, attempt, heartbeat, instanceId, lastDetails, receive, scheduledAt, sleep, stepKey, Terminal } = await import(library);
 const app = new App({ connectionString: process.env.ROMANCY_TEST_CONNINFO, queue });
 
 if (kind === "activities") {
@@ -40,6 +40,10 @@ if (kind === "activities") {
   const seconds = (at) => (at ? at.getTime() / 1000 : 0);
   const meantFor = app.activity("meant_for", async () => seconds(await scheduledAt()));
   app.workflow("planned", async () => [seconds(await scheduledAt()), await activity(meantFor)]);
+} else if (kind === "bench") {
+  const one = app.activity("one", (i) => i + 1);
+  app.workflow("three", async (i) => activity(one, await activity(one, await activity(one, i))));
+  app.workflow("parked", () => receive("never"));
 } else {
   app.workflow("greet", async (i) => {
     const text = `Hello, ${i.name}`;

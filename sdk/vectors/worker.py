@@ -1,4 +1,4 @@
-"""The activities, or the workflow, of tests of workers: worker.py activities|workflows|held QUEUE, for ROMANCY_TEST_CONNINFO."""
+"""The activities, or the workflow, of tests of workers: worker.py activities|workflows|held|bench QUEUE, for ROMANCY_TEST_CONNINFO."""
 
 import os
 import sys
@@ -47,6 +47,18 @@ elif kind == "held":
     def planned(i: None) -> list:
         at = romancy.scheduled_at()
         return [int(at.timestamp()) if at else 0, meant_for()]
+elif kind == "bench":
+    @app.activity
+    def one(i: int) -> int:
+        return i + 1
+
+    @app.workflow
+    async def three(i: int) -> int:
+        return await one(await one(await one(i)))
+
+    @app.workflow
+    async def parked(i: int) -> None:
+        await romancy.receive("never")
 else:
     @app.workflow
     def greet(i: dict) -> dict:

@@ -1,4 +1,4 @@
-// The activities, or the workflow, of tests of workers: worker activities|workflows|held QUEUE, for ROMANCY_TEST_CONNINFO.
+// The activities, or the workflow, of tests of workers: worker activities|workflows|held|bench QUEUE, for ROMANCY_TEST_CONNINFO.
 package main
 
 import (
@@ -84,6 +84,12 @@ func main() {
 		romancy.NewWorkflow(app, "planned", func(w *romancy.W, _ any) ([]int64, error) {
 			return []int64{seconds(w.ScheduledAt()), romancy.Must(meantFor.Call(w, nil))}, nil
 		})
+	} else if os.Args[1] == "bench" {
+		one := romancy.NewActivity(app, "one", func(_ context.Context, i int) (int, error) { return i + 1, nil })
+		romancy.NewWorkflow(app, "three", func(w *romancy.W, i int) (int, error) {
+			return romancy.Must(one.Call(w, romancy.Must(one.Call(w, romancy.Must(one.Call(w, i)))))), nil
+		})
+		romancy.NewWorkflow(app, "parked", func(w *romancy.W, _ any) (any, error) { return romancy.Receive[any](w, "never", 0) })
 	} else {
 		romancy.NewWorkflow(app, "greet", func(w *romancy.W, g guest) (map[string]string, error) {
 			text := "Hello, " + g.Name
