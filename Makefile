@@ -3,7 +3,7 @@
 #   make && make install            build and install for the PostgreSQL that pg_config names
 #   make test                       everything that is tested, on a throw-away cluster (test/run)
 #   make test KINDS="regress tap" ONLY=pattern PG_CONFIG=/path/to/pg_config
-#   make demo, make bench           examples/orders/demo.sh, bench/run
+#   make demo, demo-http, bench     examples/orders/demo.sh, examples/payments/demo.sh, bench/run
 #   make soak SOAK_MINUTES=30       mixed load, kills, DDL, long transactions (test/soak)
 #   make oracle                     20,000 cron expressions in twelve zones against cronsim
 #   make fuzz FUZZ_SECONDS=1800     every function with odd arguments, everywhere (test/t/094_fuzz.pl)
@@ -19,7 +19,7 @@ MODULE_big = romancy
 
 # These goals start scripts that install what is missing, PGXS among it, and
 # that build in a copy of the tree: they must work where there is no pg_config.
-SCRIPTED = test demo bench soak oracle fuzz programs sanitize coverage indent check-indent
+SCRIPTED = test demo demo-http bench soak oracle fuzz programs sanitize coverage indent check-indent
 .PHONY: $(SCRIPTED)
 
 export KINDS ONLY
@@ -28,6 +28,8 @@ test:
 	@PG_CONFIG='$(PG_CONFIG)' WERROR='$(or $(WERROR),1)' test/run
 demo:
 	@PG_CONFIG='$(PG_CONFIG)' test/tools/with-deps examples/orders/demo.sh
+demo-http:
+	@PG_CONFIG='$(PG_CONFIG)' test/tools/with-deps examples/payments/demo.sh
 bench:
 	@PG_CONFIG='$(PG_CONFIG)' test/tools/with-deps bench/run
 soak:
