@@ -19,6 +19,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -28,6 +30,7 @@
 
 #include "base/arg.h"
 #include "base/clock.h"
+#include "base/compat.h"
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
@@ -217,6 +220,17 @@ owner_oid(const RomPlan *plan)
 	return owner;
 }
 
+/* Raises the error for an owner from whom the right to use romancy was taken: nothing starts on its behalf any more. */
+static void
+check_usage(Oid owner)
+{
+	if (rom_namespace_aclcheck(get_namespace_oid("romancy", false), owner, ACL_USAGE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" may not use romancy", GetUserNameFromId(owner, false)),
+				 errhint("Use romancy.grant_usage, or drop the schedule.")));
+}
+
 /* Resolves the workflow's name as the schedule's owner, now. No code of users runs. */
 static RomWorkflow *
 resolve(const RomPlan *plan)
@@ -228,6 +242,7 @@ resolve(const RomPlan *plan)
 
 	rom_arg_check_payload(plan->input, "input");
 	rom_arg_check_payload(plan->labels, "labels");
+	check_usage(owner);
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	workflow = rom_definition_resolve_in(plan->namespace, plan->workflow, 0, plan->search_path);

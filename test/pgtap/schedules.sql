@@ -369,6 +369,20 @@ SELECT ok(romancy.pause_schedule('shared', 'for the night'), 'a superuser names 
 SELECT is((SELECT paused_by || note FROM romancy.schedules WHERE namespace = 'schedule_shop'), current_user || 'for the night', 'who, and why');
 SELECT ok(romancy.unschedule('shared'), 'dropped');
 SET LOCAL romancy.namespace = '';
+-- nothing starts on behalf of a role from which the right to use romancy was taken; when it is given back the next time runs
+CREATE ROLE schedule_dave;
+SELECT romancy.grant_usage('schedule_dave');
+SET LOCAL ROLE schedule_dave;
+SELECT romancy.schedule('daves', '@every 1h', 'report');
+RESET ROLE;
+SELECT romancy.revoke_usage('schedule_dave');
+CALL pass('daves', '1 hour');
+SELECT romancy.run_sweep('schedules') > 0 AS swept;
+SELECT is((SELECT runs || ' ' || missed || ' ' || (error->>'sqlstate') FROM romancy.schedules WHERE name = 'daves'), '0 {"error": 1} 42501', 'a right that was taken');
+SELECT romancy.grant_usage('schedule_dave');
+CALL pass('daves', '1 hour');
+SELECT romancy.run_sweep('schedules') > 0 AS swept;
+SELECT is((SELECT runs || ' ' || missed FROM romancy.schedules WHERE name = 'daves'), '1 {"error": 1}', 'and given back');
 CREATE FUNCTION whoami(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(current_user::text); END $$;
 SET LOCAL ROLE schedule_alice;
 SELECT romancy.schedule('mine', '0 0 * * *', 'whoami');
