@@ -68,7 +68,7 @@ sub build
 		@commands = (
 			[ 'cp', '-r', "$root/sdk/go", "$built/go" ],
 			[ 'mkdir', "$built/bin.new" ],
-			[ 'go', 'build', '-C', "$built/go", '-o', "$built/bin.new/", './examples/...', './internal/...' ],
+			[ 'go', 'build', '-C', "$built/go", ($ENV{ROMANCY_SDK_COVERAGE} ? ('-cover', '-coverpkg=./...') : ()), '-o', "$built/bin.new/", './examples/...', './internal/...' ],
 			[ 'mv', "$built/bin.new", "$built/bin" ]);
 	}
 	for my $command (@commands)
@@ -100,11 +100,18 @@ sub sdk_languages
 	return sort keys %have;
 }
 
+# python(): the command of Python; with test/tools/sdk-coverage what it runs is counted
+sub python
+{
+	my $counts = $ENV{ROMANCY_SDK_COVERAGE} or return ('/usr/bin/python3');
+	return ("$ENV{ROMANCY_PYTHON_TOOLS}/coverage/bin/coverage", 'run', '-p', "--data-file=$counts/python/data", "--source=$root/sdk/python/src");
+}
+
 # sdk_command($language, $name, @args): the command that runs program $name of sdk/vectors (in Go: of sdk/go/internal)
 sub sdk_command
 {
 	my ($language, $name, @args) = @_;
-	return ('/usr/bin/python3', "$root/sdk/vectors/$name.py", @args) if $language eq 'python';
+	return (python(), "$root/sdk/vectors/$name.py", @args) if $language eq 'python';
 	return ('node', "$root/sdk/vectors/$name.mjs", "$built/ts/dist/index.js", @args) if $language eq 'typescript';
 	return ("$built/bin/$name", @args);
 }
@@ -113,7 +120,7 @@ sub sdk_command
 sub sdk_example
 {
 	my ($language, $name) = @_;
-	return ('/usr/bin/python3', "$root/sdk/python/examples/$name.py") if $language eq 'python';
+	return (python(), "$root/sdk/python/examples/$name.py") if $language eq 'python';
 	return ('node', "$built/user/$name.js") if $language eq 'typescript';
 	return ("$built/bin/$name");
 }
