@@ -58,11 +58,12 @@ CREATE UNIQUE INDEX t_schedule_run_instance ON romancy.t_schedule_run (instance_
 CREATE INDEX t_schedule_run_live ON romancy.t_schedule_run (namespace, schedule, state, scheduled_at) WHERE state < 2;
 COMMENT ON TABLE romancy.t_schedule_run IS 'Runs of schedules: the times that wait, and the instances of the others';
 
-/* Ends of runs that are not counted yet, because another transaction held the schedule: what is to be added to its counters; failed -1: lives again */
+/* Ends of runs that are not counted yet, because another transaction held the schedule: what is to be added to its counters; failed -1: lives again. created_at: of the schedule */
 CREATE TABLE romancy.t_schedule_end (
 	namespace int,
 	schedule text,
 	end_id bigint GENERATED ALWAYS AS IDENTITY,
+	created_at timestamptz NOT NULL,
 	completed smallint NOT NULL,
 	failed smallint NOT NULL,
 	cancelled smallint NOT NULL,
@@ -135,7 +136,7 @@ CREATE VIEW romancy.schedules WITH (security_barrier) AS
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = s.namespace
 	CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.sum(e.completed), 0) AS completed, coalesce(pg_catalog.sum(e.failed), 0) AS failed,
 			coalesce(pg_catalog.sum(e.cancelled), 0) AS cancelled
-		FROM romancy.t_schedule_end e WHERE e.namespace = s.namespace AND e.schedule = s.name) u
+		FROM romancy.t_schedule_end e WHERE e.namespace = s.namespace AND e.schedule = s.name AND e.created_at = s.created_at) u
 	WHERE romancy.t_may_read(s.owner);
 REVOKE ALL ON romancy.schedules FROM PUBLIC;
 COMMENT ON VIEW romancy.schedules IS 'Schedules of the current role; of all roles for a monitor';

@@ -120,7 +120,8 @@ static RomStatement set_state = {
 };
 
 static RomStatement insert_end = {
-	"INSERT INTO romancy.t_schedule_end (namespace, schedule, completed, failed, cancelled) VALUES ($1, $2, $3, $4, $5)",
+	"INSERT INTO romancy.t_schedule_end (namespace, schedule, created_at, completed, failed, cancelled)"
+	" SELECT $1, $2, s.created_at, $3, $4, $5 FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2",
 	5, {INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID}
 };
 
@@ -136,9 +137,10 @@ static RomStatement select_uncounted = {
 	"SELECT 1 FROM romancy.t_schedule_end LIMIT 1", 0, {InvalidOid}
 };
 
-/* In their order, by which failures are in a row. */
+/* In their order, by which failures are in a row. Column 5: of this schedule; it is not when one of its name was dropped. */
 static RomStatement select_ends = {
-	"SELECT e.end_id, e.completed, e.failed, e.cancelled FROM romancy.t_schedule_end e WHERE e.namespace = $1 AND e.schedule = $2"
+	"SELECT e.end_id, e.completed, e.failed, e.cancelled, e.created_at = s.created_at FROM romancy.t_schedule_end e"
+	" JOIN romancy.t_schedule s ON s.namespace = e.namespace AND s.name = e.schedule WHERE e.namespace = $1 AND e.schedule = $2"
 	" ORDER BY e.end_id LIMIT $3",
 	3, {INT4OID, TEXTOID, INT4OID}
 };
@@ -574,6 +576,7 @@ count_of(Datum namespace, Datum name)
 {
 	Datum		values[6] = {namespace, name, Int32GetDatum(COUNT_MAX)};
 	RomRowSet	set;
+	bool		any;
 
 	rom_execute_rows(&set, &select_ends, values, NULL, 0);
 	for (uint64 i = 0; i < set.count; i++)
@@ -582,12 +585,15 @@ count_of(Datum namespace, Datum name)
 
 		values[2] = rom_value(&set, i, 1, &isnull);
 		rom_execute(&delete_end, values, NULL, 0);
+		if (!DatumGetBool(rom_value(&set, i, 5, &isnull)))
+			continue;
 		for (int c = 2; c <= 4; c++)
 			values[c] = Int64GetDatum(DatumGetInt16(rom_value(&set, i, c, &isnull)));
 		count(values);
 	}
+	any = set.count > 0;
 	rom_execute_free(&set);
-	return set.count > 0;
+	return any;
 }
 
 int

@@ -394,5 +394,18 @@ SET LOCAL ROLE schedule_alice;
 CALL settle();
 RESET ROLE;
 SELECT is((SELECT owner || output::text FROM romancy.instances WHERE instance_id = :'id'), 'schedule_alice"schedule_alice"', 'it runs as who created it, also after a superuser''s edit');
+
+-- a run that ends after its schedule was dropped is not counted by the next of its name
+CREATE FUNCTION waits_go(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN (romancy.receive('go')).data; END $$;
+SET LOCAL romancy.namespace = '';
+SELECT romancy.schedule('again', '@every 1h', 'waits_go');
+SELECT romancy.trigger_schedule('again') AS id \gset
+CALL settle();
+SELECT ok(romancy.unschedule('again'), 'dropped while its run lives');
+SELECT romancy.send_to(:'id', 'go', '1') IS NOT NULL AS sent \gset
+CALL settle();
+SELECT is((SELECT status FROM romancy.instances WHERE instance_id = :'id'), 'completed', 'the run ends');
+SELECT romancy.schedule('again', '@every 1h', 'waits_go');
+SELECT is((SELECT (runs, completed, failed, cancelled)::text FROM romancy.schedules WHERE name = 'again'), '(0,0,0,0)', 'the schedule that is defined anew does not count it');
 SELECT * FROM finish();
 ROLLBACK;
