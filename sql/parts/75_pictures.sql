@@ -7,3 +7,7 @@ COMMENT ON FUNCTION romancy.diagram(uuid, text) IS 'An instance as a graph, in t
 CREATE FUNCTION romancy.timeline(instance_id uuid)
 RETURNS text LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_timeline';
 COMMENT ON FUNCTION romancy.timeline(uuid) IS 'An instance as a text Gantt chart';
+
+CREATE FUNCTION romancy.spans(instance_id uuid)
+RETURNS jsonb LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_spans';
+COMMENT ON FUNCTION romancy.spans(uuid) IS 'An instance and its children as traces, in the JSON encoding of OTLP';

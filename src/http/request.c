@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "utils/acl.h"
@@ -18,6 +17,7 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/trace.h"
 #include "base/version.h"
 #include "defs/activity_definition.h"
 #include "http/guc.h"
@@ -167,13 +167,12 @@ static char *
 trace_header(const RomTask *task)
 {
 	StringInfoData to;
-	uint64		span = hash_bytes_extended((const unsigned char *) task->step, strlen(task->step), task->attempt);
 
 	initStringInfo(&to);
 	appendStringInfoString(&to, "traceparent: 00-");
 	for (int i = 0; i < UUID_LEN; i++)
 		appendStringInfo(&to, "%02x", task->instance_id.data[i]);
-	appendStringInfo(&to, "-%016llx-01", (unsigned long long) (span != 0 ? span : 1));
+	appendStringInfo(&to, "-%016llx-01", (unsigned long long) rom_trace_span(task->step, task->attempt));
 	return to.data;
 }
 

@@ -32,7 +32,8 @@
 #include "tasks/state.h"
 
 static RomStatement select_instance = {
-	"SELECT workflow, status, error, coalesce(started_at, created_at), finished_at, wait, flags & " ROM_SQL_IS_CANVAS " <> 0"
+	"SELECT workflow, status, error, coalesce(started_at, created_at), finished_at, wait, flags & " ROM_SQL_IS_CANVAS " <> 0,"
+	" owner, parent_id::text, parent_step, continued_from::text"
 	" FROM romancy.t_instance WHERE instance_id = $1",
 	1, {UUIDOID}
 };
@@ -199,6 +200,7 @@ end_step(RomPictureStep *step, RomEvent *event)
 		int64		ms = rom_jb_get_int(retry, "total_duration_ms", 0);
 
 		step->attempts = (int) rom_jb_get_int(retry, "total_attempts", 1);
+		step->errors = rom_jb_get_json(retry, "errors");
 		if (!step->parallel)
 			step->from = Min(step->from, event->at - ms * 1000);
 	}
@@ -337,6 +339,10 @@ read_row(RomPicture *picture, Jsonb **wait)
 		value = rom_value_copy(&set, 0, 6, &isnull, cxt);
 		*wait = isnull ? NULL : (Jsonb *) DatumGetPointer(value);
 		picture->canvas = DatumGetBool(rom_value(&set, 0, 7, &isnull));
+		picture->owner = rom_value_text(&set, 0, 8, cxt);
+		picture->parent = rom_value_text(&set, 0, 9, cxt);
+		picture->parent_step = rom_value_text(&set, 0, 10, cxt);
+		picture->continued_from = rom_value_text(&set, 0, 11, cxt);
 	}
 	rom_engine_end(&engine);
 	return found;
@@ -587,6 +593,15 @@ read_picture(const pg_uuid_t *id, int depth)
 			step->note = "not awaited";
 	}
 	return picture;
+}
+
+RomPicture *
+rom_picture_find(const pg_uuid_t *id)
+{
+	RomPicture *picture = read_picture(id, 0);
+
+	/* another role's looks like none at all */
+	return picture != NULL && rom_instance_may_read(picture->owner) ? picture : NULL;
 }
 
 RomPicture *

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * picture.h
- *		The steps that diagram and timeline draw: an instance's, with those of
+ *		The steps that diagram, timeline and spans show: an instance's, with those of
  *		its children.
  *
  *-------------------------------------------------------------------------
@@ -10,6 +10,7 @@
 #define ROM_PICTURE_H
 
 #include "nodes/pg_list.h"
+#include "utils/jsonb.h"
 
 #include "instances/instance.h"
 
@@ -46,6 +47,9 @@ typedef struct RomPictureStep
 	char	   *note;			/* what went wrong, or what is waited for; or
 								 * NULL */
 	int			attempts;		/* 1 unless there were more */
+	Jsonb	   *errors;			/* of attempts that failed, the last ones,
+								 * each {attempt, sqlstate, message, at}; or
+								 * NULL */
 	bool		parallel;		/* spawned */
 	TimestampTz from;
 	TimestampTz to;				/* the present for open ones */
@@ -68,6 +72,10 @@ struct RomPicture
 	pg_uuid_t	id;
 	char	   *id_text;
 	char	   *workflow;
+	char	   *owner;
+	char	   *parent;			/* the instance whose child it is, or NULL */
+	char	   *parent_step;	/* the parent's step, or NULL */
+	char	   *continued_from; /* the instance that it continues, or NULL */
 	RomStatus	status;
 	char	   *error;			/* message, or NULL */
 	TimestampTz from;
@@ -81,6 +89,9 @@ struct RomPicture
 
 /* Reads it, in the current context. RM002 when there is none or the current user may not see it. */
 extern RomPicture *rom_picture_read(const pg_uuid_t *id);
+
+/* The same, but NULL where that would raise RM002. */
+extern RomPicture *rom_picture_find(const pg_uuid_t *id);
 
 /* The name of a step in a picture. */
 extern char *rom_picture_label(const RomPictureStep *step);

@@ -13,7 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "base/arg.h"
-#include "monitor/picture.h"
+#include "monitor/timeline.h"
 
 PG_FUNCTION_INFO_V1(romancy_timeline);
 
@@ -113,17 +113,9 @@ put_steps(StringInfo out, const Scale *scale, const RomPicture *picture, int ind
 		appendStringInfo(out, "%*s... and more\n", indent, "");
 }
 
-/*
- * romancy.timeline(instance_id uuid) -> text
- *
- * A chart for a fixed-width font: a line for each step and its children's, with
- * "#" activities, "=" children, "." timers and messages, "~" compensations, "x" where
- * one failed and ">" where one is still open. Errors: RM002.
- */
-Datum
-romancy_timeline(PG_FUNCTION_ARGS)
+char *
+rom_timeline_text(RomPicture *picture)
 {
-	RomPicture *picture = rom_picture_read(rom_arg_uuid(fcinfo, 0, "instance_id"));
 	Scale		scale = {picture->from, picture->to};
 	StringInfoData out;
 
@@ -135,5 +127,20 @@ romancy_timeline(PG_FUNCTION_ARGS)
 	appendStringInfo(&out, "\nfrom %s, %s\n", timestamptz_to_str(picture->from),
 					 rom_picture_span(picture->to - picture->from));
 	put_steps(&out, &scale, picture, 0);
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
+	return out.data;
+}
+
+/*
+ * romancy.timeline(instance_id uuid) -> text
+ *
+ * A chart for a fixed-width font: a line for each step and its children's, with
+ * "#" activities, "=" children, "." timers and messages, "~" compensations, "x" where
+ * one failed and ">" where one is still open. Errors: RM002.
+ */
+Datum
+romancy_timeline(PG_FUNCTION_ARGS)
+{
+	RomPicture *picture = rom_picture_read(rom_arg_uuid(fcinfo, 0, "instance_id"));
+
+	PG_RETURN_TEXT_P(cstring_to_text(rom_timeline_text(picture)));
 }

@@ -65,7 +65,7 @@ RESET ROLE;
 SELECT is(as_role('mallory', format('SELECT count(*) FROM romancy.%I v WHERE mallory_leak(v::text)', c.relname)), '0', 'it sees nothing in ' || c.relname)
 	FROM pg_class c WHERE c.relnamespace = 'romancy'::regnamespace AND c.relkind = 'v' ORDER BY c.relname;
 SELECT is(state_of('mallory', format(sql, :'wait_id')), 'RM002', 'RM002: ' || sql) FROM unnest(ARRAY[
-	'SELECT count(*) FROM romancy.get_history(%L)', 'SELECT romancy.get_value(%L, ''secret'')', 'SELECT romancy.get_result(%L)', 'SELECT romancy.diagram(%L)', 'SELECT romancy.timeline(%L)',
+	'SELECT count(*) FROM romancy.get_history(%L)', 'SELECT romancy.get_value(%L, ''secret'')', 'SELECT romancy.get_result(%L)', 'SELECT romancy.diagram(%L)', 'SELECT romancy.timeline(%L)', 'SELECT romancy.spans(%L)',
 	'SELECT romancy.get_progress(%L)', 'SELECT count(*) FROM romancy.get_archived_history(%L)']) AS sql;
 SELECT is(state_of('mallory', format('SELECT romancy.get_result(%L)', :'done_id')), 'RM002', 'nor the result of an ended one');
 SELECT is(state_of('mallory', 'SELECT count(*) FROM romancy.' || relname), '42501', 'cannot read ' || relname)

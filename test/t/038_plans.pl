@@ -128,7 +128,7 @@ my @calls = map { my $i = $_; (
 	"SELECT romancy.start_workflow('again', '1')", "SELECT romancy.start_workflow('asks', '1')",
 	"SELECT romancy.publish('channel $i', '1')", "SELECT romancy.publish('channel " . ($i + 1) . "', '1')", "SELECT romancy.publish('nowhere', '1')", "SELECT romancy.publish('long', '1')", "SELECT romancy.raise_event('t', 's', '1', id => 'event $i')",
 	"SELECT count(*) FROM romancy.group_members('group $i')", "SELECT count(*) FROM romancy.fetch_activities('q0', 'w', 10)", "SELECT count(*) FROM romancy.fetch_activities('q1', 'w', 10)",
-	"SELECT count(*) FROM romancy.fetch_workflows('q0', 'w', 10)", "SELECT romancy.health()",
+	"SELECT count(*) FROM romancy.fetch_workflows('q0', 'w', 10)", "SELECT romancy.health()", q{SELECT romancy.t_report_live()},
 	"SELECT romancy.send_event('d$i.x', '/s', '1'), romancy.send_event('d$i.x', '/s', '1', id => 'sent $i', ordering_key => 'k')",
 	"SELECT romancy.ack_outbox(array_agg(token)) FROM romancy.fetch_outbox(10, '1 min', 'd1')", "SELECT romancy.ack_outbox(array_agg(id)) FROM romancy.fetch_outbox(10, '1 min', 'd$i')", "SELECT romancy.nack_outbox(token, 'x') FROM romancy.fetch_outbox(3, '1 min')",
 	map { "SELECT romancy.run_sweep('$_')" } split /\n/, $node->safe_psql('postgres', 'SELECT name FROM romancy.sweeps')) } 1 .. 8;

@@ -54,6 +54,7 @@ my @calls = (
 	q{SELECT romancy.run_canvas(romancy.task('work'))},
 	q{SELECT romancy.get_progress(:'id')},
 	q{SELECT romancy.timeline(:'id')},
+	q{SELECT romancy.spans(:'id')},
 	q{SELECT romancy.health()},
 	q{SELECT romancy.delete_workflow(:'id')},
 	q{SELECT romancy.grant_usage('dropped_role')});

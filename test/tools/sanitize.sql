@@ -131,7 +131,8 @@ SELECT workflow, status, count(*) FROM romancy.instances GROUP BY 1, 2 ORDER BY 
 SELECT count(*) FROM romancy.instances i, romancy.get_history(i.instance_id);
 SELECT count(*) FROM romancy.list_instances('{"status": "completed"}', 5);
 SELECT count(*) FROM romancy.workers; SELECT count(*) FROM romancy.waiting; SELECT count(*) FROM romancy.sweeps;
-SELECT length(romancy.diagram(instance_id)), length(romancy.timeline(instance_id)) FROM romancy.instances WHERE workflow = 'steps' LIMIT 1;
+SELECT length(romancy.html_report()) > 0;
+SELECT length(romancy.diagram(instance_id)), length(romancy.timeline(instance_id)), length(romancy.spans(instance_id)::text) FROM romancy.instances WHERE workflow = 'steps' LIMIT 1;
 SELECT romancy.retry_workflow(instance_id) FROM romancy.instances WHERE status = 'failed' AND workflow = 'outsides' LIMIT 1;
 SELECT romancy.delete_workflow(instance_id) FROM romancy.instances WHERE workflow = 'steps' AND status = 'completed';
 CALL romancy.drain();
