@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More ();
 use Time::HiRes qw(usleep time);
 
-our @EXPORT = qw(sdk_languages sdk_command sdk_example sdk_env sdk_url sdk_start sdk_stop);
+our @EXPORT = qw(sdk_languages sdk_command sdk_example sdk_env sdk_url sdk_start sdk_ended sdk_stop);
 
 my $root = "$FindBin::RealBin/../..";
 my $built;    # folder of what is built
@@ -147,11 +147,13 @@ sub sdk_start
 	return IPC::Run::start(\@command, '<', '/dev/null', '>>', $log, '2>>', $log);
 }
 
-# sdk_stop(@procs): asks them to stop; how each of them did: "ended", "died", or "runs" where it does not
-sub sdk_stop
+# sdk_stop(@procs): asks them to stop, and waits as sdk_ended() does
+sub sdk_stop { my (@procs) = @_; $_->signal('TERM') for @procs; return sdk_ended(@procs) }
+
+# sdk_ended(@procs): waits for their end; how each of them did: "ended", "died", or "runs" where it does not
+sub sdk_ended
 {
 	my (@procs) = @_;
-	$_->signal('TERM') for @procs;
 	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 	my @how;
 	for my $proc (@procs)
