@@ -29,25 +29,13 @@ typedef struct FaninEntry
 	int64		left;
 } FaninEntry;
 
-static RomWays table = {.sets = 512,.ways = 8,.key = sizeof(FaninKey),.entry = sizeof(FaninEntry)};
-
-static Size
-shmem_size(void)
-{
-	return rom_ways_size(&table);
-}
-
-static void
-shmem_attach(void *place, bool found)
-{
-	rom_ways_attach(&table, place, found);
-}
-
-static void
-purge(Oid dbid)
-{
-	rom_ways_purge(&table, dbid);
-}
+static RomWays table = {
+	.name = "romancy fanin",
+	.sets = 512,
+	.ways = 8,
+	.key = sizeof(FaninKey),
+	.entry = sizeof(FaninEntry),
+};
 
 static FaninKey
 make_key(const pg_uuid_t *id)
@@ -112,12 +100,5 @@ rom_fanin_forget(const pg_uuid_t *key)
 void
 rom_fanin_init(void)
 {
-	static const RomShmemPart part = {
-		.name = "romancy fanin",
-		.size = shmem_size,
-		.attach = shmem_attach,
-		.purge = purge,
-	};
-
-	rom_shmem_register(&part);
+	rom_shmem_register_table(&table, NULL);
 }

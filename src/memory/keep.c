@@ -43,7 +43,7 @@ header_make(const RomKeep *keep, FileHeader *header)
 	header->magic = keep->magic;
 	header->format = keep->format;
 	header->server = PG_VERSION_NUM / 100;
-	header->size = keep->size;
+	header->size = keep->table->entry;
 	INIT_CRC32C(header->crc);
 }
 
@@ -76,14 +76,14 @@ save(int code, Datum arg)
 		goto failed;
 	header_make(keep, &header);
 	ok = fwrite(&header, sizeof(header), 1, file) == 1;
-	for (uint32 i = 0; i < keep->capacity; i++)
+	for (uint32 i = 0; i < rom_ways_places(keep->table); i++)
 	{
-		const void *entry = keep->entry(i);
+		const void *entry = rom_ways_kept(keep->table, i);
 
 		if (entry == NULL)
 			continue;
-		ok = ok && fwrite(entry, keep->size, 1, file) == 1;
-		COMP_CRC32C(header.crc, entry, keep->size);
+		ok = ok && fwrite(entry, header.size, 1, file) == 1;
+		COMP_CRC32C(header.crc, entry, header.size);
 		header.count++;
 	}
 	FIN_CRC32C(header.crc);
@@ -110,27 +110,27 @@ load(const RomKeep *keep)
 
 	if (file == NULL)
 		return;
-	entry = palloc(keep->size);
 	header_make(keep, &wanted);
+	entry = palloc(wanted.size);
 	INIT_CRC32C(crc);
 	ok = fread(&header, sizeof(header), 1, file) == 1 &&
 		header.magic == wanted.magic && header.format == wanted.format &&
 		header.server == wanted.server && header.size == wanted.size &&
-		header.count <= keep->capacity;
+		header.count <= rom_ways_places(keep->table);
 	for (uint32 i = 0; ok && i < header.count; i++)
 	{
-		ok = fread(entry, keep->size, 1, file) == 1;
+		ok = fread(entry, wanted.size, 1, file) == 1;
 		if (ok)
-			COMP_CRC32C(crc, entry, keep->size);
+			COMP_CRC32C(crc, entry, wanted.size);
 	}
 	FIN_CRC32C(crc);
 	ok = ok && EQ_CRC32C(crc, header.crc) &&
 		fseek(file, sizeof(header), SEEK_SET) == 0;
 	for (uint32 i = 0; ok && i < header.count; i++)
 	{
-		if (fread(entry, keep->size, 1, file) != 1)
+		if (fread(entry, wanted.size, 1, file) != 1)
 			break;
-		keep->put(entry);
+		rom_ways_put_back(keep->table, entry);
 	}
 	FreeFile(file);
 	pfree(entry);

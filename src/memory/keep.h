@@ -8,21 +8,15 @@
 #ifndef ROM_KEEP_H
 #define ROM_KEEP_H
 
-#include "c.h"
+#include "memory/ways.h"
 
-/* A table of entries of one size that is kept in a file. Static, filled in by the table's owner. */
+/* Where a table is kept. Static, filled in by the table's owner. */
 typedef struct RomKeep
 {
+	const RomWays *table;
 	const char *file;			/* below the data directory */
 	uint32		magic;
 	uint32		format;			/* raised with every change of an entry */
-	uint32		size;			/* of an entry, bytes */
-	uint32		capacity;		/* entries at the most */
-
-	/* entry number n, or NULL when that place is free */
-	const void *(*entry) (uint32 n);
-	/* puts an entry that was read into the table */
-	void		(*put) (const void *entry);
 } RomKeep;
 
 /*

@@ -30,25 +30,13 @@ typedef struct ProgressEntry
 	RomProgress progress;
 } ProgressEntry;
 
-static RomWays table = {.sets = 512,.ways = 8,.key = sizeof(ProgressKey),.entry = sizeof(ProgressEntry)};
-
-static Size
-shmem_size(void)
-{
-	return rom_ways_size(&table);
-}
-
-static void
-shmem_attach(void *place, bool found)
-{
-	rom_ways_attach(&table, place, found);
-}
-
-static void
-purge(Oid dbid)
-{
-	rom_ways_purge(&table, dbid);
-}
+static RomWays table = {
+	.name = "romancy progress",
+	.sets = 512,
+	.ways = 8,
+	.key = sizeof(ProgressKey),
+	.entry = sizeof(ProgressEntry),
+};
 
 static ProgressKey
 make_key(const pg_uuid_t *id)
@@ -125,12 +113,5 @@ rom_progress_document(const RomProgress *progress, const char *note)
 void
 rom_progress_init(void)
 {
-	static const RomShmemPart part = {
-		.name = "romancy progress",
-		.size = shmem_size,
-		.attach = shmem_attach,
-		.purge = purge,
-	};
-
-	rom_shmem_register(&part);
+	rom_shmem_register_table(&table, NULL);
 }

@@ -33,59 +33,98 @@
 
 #include "memory/shmem.h"
 
-/* Parts, in the order in which they registered. */
 #define PARTS_MAX 24
 
-static const RomShmemPart *parts[PARTS_MAX];
+/* Either what a file registered, or a table. */
+typedef struct Part
+{
+	const RomShmemPart *own;
+	RomWays    *table;
+	const RomKeep *keep;		/* the table's, or NULL */
+} Part;
+
+/* In the order in which they registered. */
+static Part parts[PARTS_MAX];
 static int	n_parts = 0;
 
 static shmem_request_hook_type prev_request_hook = NULL;
 static shmem_startup_hook_type prev_startup_hook = NULL;
 static bool available = false;
 
+static Size
+size_of(const Part *part)
+{
+	return part->table != NULL ? rom_ways_size(part->table) : part->own->size();
+}
+
+static void
+attach(const Part *part)
+{
+	bool		found;
+	void	   *place = ShmemInitStruct(part->table != NULL ? part->table->name : part->own->name,
+										size_of(part), &found);
+
+	if (part->table == NULL)
+	{
+		part->own->attach(place, found);
+		return;
+	}
+	rom_ways_attach(part->table, place, found);
+	if (part->keep != NULL && !found)
+		rom_keep_attach(part->keep);
+}
+
 static void
 request(void)
 {
-	int			i;
-
 	if (prev_request_hook)
 		prev_request_hook();
 
-	for (i = 0; i < n_parts; i++)
+	for (int i = 0; i < n_parts; i++)
 	{
-		RequestAddinShmemSpace(MAXALIGN(parts[i]->size()));
-		if (parts[i]->tranche != NULL)
-			RequestNamedLWLockTranche(parts[i]->tranche, 1);
+		const RomShmemPart *own = parts[i].own;
+
+		RequestAddinShmemSpace(MAXALIGN(size_of(&parts[i])));
+		if (own != NULL && own->tranche != NULL)
+			RequestNamedLWLockTranche(own->tranche, 1);
 	}
 }
 
 static void
 startup(void)
 {
-	int			i;
-
 	if (prev_startup_hook)
 		prev_startup_hook();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	for (i = 0; i < n_parts; i++)
-	{
-		bool		found;
-		void	   *place = ShmemInitStruct(parts[i]->name, parts[i]->size(),
-											&found);
-
-		parts[i]->attach(place, found);
-	}
+	for (int i = 0; i < n_parts; i++)
+		attach(&parts[i]);
 	available = true;
 	LWLockRelease(AddinShmemInitLock);
+}
+
+/* add makes the next one, all of it NULL. */
+static Part *
+add(void)
+{
+	if (n_parts == PARTS_MAX)
+		elog(ERROR, "too many parts of shared memory");
+	return &parts[n_parts++];
 }
 
 void
 rom_shmem_register(const RomShmemPart *part)
 {
-	if (n_parts == PARTS_MAX)
-		elog(ERROR, "too many parts of shared memory");
-	parts[n_parts++] = part;
+	add()->own = part;
+}
+
+void
+rom_shmem_register_table(RomWays *table, const RomKeep *keep)
+{
+	Part	   *part = add();
+
+	part->table = table;
+	part->keep = keep;
 }
 
 void
@@ -107,6 +146,10 @@ void
 rom_shmem_purge(Oid dbid)
 {
 	for (int i = 0; i < n_parts; i++)
-		if (parts[i]->purge != NULL)
-			parts[i]->purge(dbid);
+	{
+		if (parts[i].table != NULL)
+			rom_ways_purge(parts[i].table, dbid);
+		else if (parts[i].own->purge != NULL)
+			parts[i].own->purge(dbid);
+	}
 }

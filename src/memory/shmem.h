@@ -8,7 +8,8 @@
 #ifndef ROM_SHMEM_H
 #define ROM_SHMEM_H
 
-#include "postgres_ext.h"
+#include "memory/keep.h"
+#include "memory/ways.h"
 
 /* A part of it: what one file keeps there. */
 typedef struct RomShmemPart
@@ -33,6 +34,9 @@ typedef struct RomShmemPart
 
 /* Registers a part, which stays where it is; called from _PG_init. */
 extern void rom_shmem_register(const RomShmemPart *part);
+
+/* Registers a table as a part of its own; keep, which may be NULL, says in which file it outlives a clean restart. */
+extern void rom_shmem_register_table(RomWays *table, const RomKeep *keep);
 
 /* Installs the hooks; called from _PG_init while libraries are preloaded. */
 extern void rom_shmem_init(void);

@@ -13,13 +13,9 @@
 
 #include "port/pg_bitutils.h"
 
-#include "memory/keep.h"
 #include "memory/shmem.h"
 #include "memory/stat.h"
 #include "memory/ways.h"
-
-#define SETS 128
-#define WAYS 8
 
 typedef struct StatEntry
 {
@@ -27,45 +23,21 @@ typedef struct StatEntry
 	RomStat		stat;			/* begins with its key */
 } StatEntry;
 
-static RomWays table = {.sets = SETS,.ways = WAYS,.key = sizeof(RomStatKey),.entry = sizeof(StatEntry)};
-
-static Size
-shmem_size(void)
-{
-	return rom_ways_size(&table);
-}
-
-/* kept_entry and put_entry are RomKeep's. */
-static const void *
-kept_entry(uint32 n)
-{
-	return rom_ways_kept(&table, n);
-}
-
-static void
-put_entry(const void *entry)
-{
-	rom_ways_put_back(&table, entry);
-}
+static RomWays table = {
+	.name = "romancy statistics",
+	.sets = 128,
+	.ways = 8,
+	.key = sizeof(RomStatKey),
+	.entry = sizeof(StatEntry),
+};
 
 /* Raise the format's number with every change of RomStat, or of the meaning of its numbers. */
 static const RomKeep keep = {
+	.table = &table,
 	.file = "pg_stat/romancy.stat",
 	.magic = 0x526f6d53,
 	.format = 2,
-	.size = sizeof(StatEntry),
-	.capacity = SETS * WAYS,
-	.entry = kept_entry,
-	.put = put_entry,
 };
-
-static void
-shmem_attach(void *place, bool found)
-{
-	rom_ways_attach(&table, place, found);
-	if (!found)
-		rom_keep_attach(&keep);
-}
 
 int
 rom_stat_bucket(int64 us)
@@ -164,12 +136,5 @@ rom_stat_forget(Oid dbid)
 void
 rom_stat_init(void)
 {
-	static const RomShmemPart part = {
-		.name = "romancy statistics",
-		.size = shmem_size,
-		.attach = shmem_attach,
-		.purge = rom_stat_forget,
-	};
-
-	rom_shmem_register(&part);
+	rom_shmem_register_table(&table, &keep);
 }

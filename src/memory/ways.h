@@ -32,6 +32,7 @@ typedef struct RomWay
 /* A table. Static, filled in by its owner but for area. */
 typedef struct RomWays
 {
+	const char *name;			/* as pg_shmem_allocations shows it */
 	uint32		sets;
 	uint32		ways;			/* entries of a set */
 	Size		key;			/* bytes */
@@ -44,7 +45,7 @@ typedef struct RomWaysSet RomWaysSet;
 /* The holder of what belongs to a namespace of this database. */
 extern uint64 rom_ways_holder(int32 namespace);
 
-/* For RomShmemPart: the size of a table, and its filling. */
+/* For rom_shmem_register_table(): the size of a table, and its filling. */
 extern Size rom_ways_size(const RomWays *ways);
 extern void rom_ways_attach(RomWays *ways, void *place, bool found);
 

@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include "memory/keep.h"
 #include "memory/shmem.h"
 #include "memory/ways.h"
 #include "steps/profile.h"
@@ -46,45 +45,22 @@ typedef struct Profile
 	float		trouble;		/* share of runs that went wrong, of late */
 } Profile;
 
-static RomWays table = {.sets = 256,.ways = 8,.key = sizeof(RomProfileKey),.entry = sizeof(Profile)};
+static RomWays table = {
+	.name = "romancy profiles",
+	.sets = 256,
+	.ways = 8,
+	.key = sizeof(RomProfileKey),
+	.entry = sizeof(Profile),
+};
 
 /* ------------------------------------------------------------ over a restart */
 
-static const void *
-kept_entry(uint32 n)
-{
-	return rom_ways_kept(&table, n);
-}
-
-static void
-put_entry(const void *entry)
-{
-	rom_ways_put_back(&table, entry);
-}
-
 static const RomKeep keep = {
+	.table = &table,
 	.file = "pg_stat/romancy.profile",
 	.magic = 0x526f6d70,
 	.format = 2,
-	.size = sizeof(Profile),
-	.capacity = 256 * 8,
-	.entry = kept_entry,
-	.put = put_entry,
 };
-
-static Size
-shmem_size(void)
-{
-	return rom_ways_size(&table);
-}
-
-static void
-shmem_attach(void *place, bool found)
-{
-	rom_ways_attach(&table, place, found);
-	if (!found)
-		rom_keep_attach(&keep);
-}
 
 /* ------------------------------------------------------------ reading and writing */
 
@@ -154,12 +130,5 @@ rom_profile_forget(Oid dbid)
 void
 rom_profile_init(void)
 {
-	static const RomShmemPart part = {
-		.name = "romancy profiles",
-		.size = shmem_size,
-		.attach = shmem_attach,
-		.purge = rom_profile_forget,
-	};
-
-	rom_shmem_register(&part);
+	rom_shmem_register_table(&table, &keep);
 }

@@ -72,25 +72,13 @@ typedef struct Front
 	Pass		passes[PASSES];
 } Front;
 
-static RomWays table = {.sets = 64,.ways = 4,.key = sizeof(FrontKey),.entry = sizeof(Front)};
-
-static Size
-shmem_size(void)
-{
-	return rom_ways_size(&table);
-}
-
-static void
-shmem_attach(void *place, bool found)
-{
-	rom_ways_attach(&table, place, found);
-}
-
-static void
-purge(Oid dbid)
-{
-	rom_ways_purge(&table, dbid);
-}
+static RomWays table = {
+	.name = "romancy fronts",
+	.sets = 64,
+	.ways = 4,
+	.key = sizeof(FrontKey),
+	.entry = sizeof(Front),
+};
 
 /* compare orders places as the index does. */
 static int
@@ -243,12 +231,5 @@ rom_front_reset(const char *queue)
 void
 rom_front_init(void)
 {
-	static const RomShmemPart part = {
-		.name = "romancy fronts",
-		.size = shmem_size,
-		.attach = shmem_attach,
-		.purge = purge,
-	};
-
-	rom_shmem_register(&part);
+	rom_shmem_register_table(&table, NULL);
 }

@@ -25,25 +25,13 @@ typedef struct PollerEntry
 	RomPoller	poller;			/* begins with its key */
 } PollerEntry;
 
-static RomWays table = {.sets = 128,.ways = 8,.key = sizeof(RomPollerKey),.entry = sizeof(PollerEntry)};
-
-static Size
-shmem_size(void)
-{
-	return rom_ways_size(&table);
-}
-
-static void
-shmem_attach(void *place, bool found)
-{
-	rom_ways_attach(&table, place, found);
-}
-
-static void
-purge(Oid dbid)
-{
-	rom_ways_purge(&table, dbid);
-}
+static RomWays table = {
+	.name = "romancy pollers",
+	.sets = 128,
+	.ways = 8,
+	.key = sizeof(RomPollerKey),
+	.entry = sizeof(PollerEntry),
+};
 
 /* cut copies a name, and no part of a character. */
 static void
@@ -154,12 +142,5 @@ rom_poller_since(const char *queue, TimestampTz since)
 void
 rom_poller_init(void)
 {
-	static const RomShmemPart part = {
-		.name = "romancy pollers",
-		.size = shmem_size,
-		.attach = shmem_attach,
-		.purge = purge,
-	};
-
-	rom_shmem_register(&part);
+	rom_shmem_register_table(&table, NULL);
 }

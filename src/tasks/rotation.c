@@ -31,25 +31,13 @@ typedef struct Turn
 	char		last[ROM_ROTATION_KEY_MAX + 1];
 } Turn;
 
-static RomWays table = {.sets = 64,.ways = 4,.key = sizeof(uint64),.entry = sizeof(Turn)};
-
-static Size
-shmem_size(void)
-{
-	return rom_ways_size(&table);
-}
-
-static void
-shmem_attach(void *place, bool found)
-{
-	rom_ways_attach(&table, place, found);
-}
-
-static void
-purge(Oid dbid)
-{
-	rom_ways_purge(&table, dbid);
-}
+static RomWays table = {
+	.name = "romancy rotation",
+	.sets = 64,
+	.ways = 4,
+	.key = sizeof(uint64),
+	.entry = sizeof(Turn),
+};
 
 /* lock_turn finds or makes a queue's, and locks its set; rom_ways_unlock() of the result's ends that. */
 static Turn *
@@ -57,7 +45,7 @@ lock_turn(const RomRotation *queue, RomWaysSet **set)
 {
 	/* without shared memory: one of the session's own */
 	if (table.area == NULL)
-		shmem_attach(MemoryContextAlloc(TopMemoryContext, shmem_size()), false);
+		rom_ways_attach(&table, MemoryContextAlloc(TopMemoryContext, rom_ways_size(&table)), false);
 	*set = rom_ways_lock(&table, &queue->key);
 	return rom_ways_make(&table, *set, &queue->key, rom_ways_holder(queue->namespace));
 }
@@ -113,12 +101,5 @@ rom_rotation_looked(const RomRotation *queue, int64 took)
 void
 rom_rotation_init(void)
 {
-	static const RomShmemPart part = {
-		.name = "romancy rotation",
-		.size = shmem_size,
-		.attach = shmem_attach,
-		.purge = purge,
-	};
-
-	rom_shmem_register(&part);
+	rom_shmem_register_table(&table, NULL);
 }
