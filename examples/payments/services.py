@@ -8,6 +8,7 @@ another, which refuses connections until SIGUSR1. FOLDER/ports has both ports; e
 service did or answered. Each service does a thing once for an Idempotency-Key, whatever happens to its answer.
 """
 import base64
+import ctypes
 import hashlib
 import hmac
 import json
@@ -17,6 +18,9 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+if sys.platform == 'linux':					# ends with the demo, also where that is killed: prctl(PR_SET_PDEATHSIG)
+	ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 folder = sys.argv[1]
 API_KEY = os.environ['API_KEY']				# what the shop has to show

@@ -7,11 +7,13 @@ Listens on 127.0.0.1 and ::1, on a port that it writes to PORTFILE. The path say
 connection that the client closes before its answer is complete, is a line of JSON in LOGFILE.
 """
 import asyncio
+import ctypes
 import email.utils
 import gzip
 import json
 import os
 import random
+import signal
 import sys
 import time
 
@@ -191,6 +193,9 @@ async def main():
 	os.rename(sys.argv[1] + '.new', sys.argv[1])
 	await server.serve_forever()
 
+
+if sys.platform == 'linux':		# ends with its parent, also where that is killed: prctl(PR_SET_PDEATHSIG)
+	ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 import resource
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -199,6 +199,28 @@ deps_pool() {
 	timeout 300 "$(dirname "${BASH_SOURCE[0]}")/pg-unpacked" pool "$cache" >&2
 }
 
+# deps_nginx: nginx, which only TAP tests run; sets and exports ROMANCY_NGINX, its program. Unpacked and not installed, for its package starts a service.
+deps_nginx() {
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/romancy/nginx try
+	[[ $(id -u) != 0 ]] || cache=/var/cache/romancy/nginx
+	export ROMANCY_NGINX=$cache/usr/sbin/nginx
+	! "$ROMANCY_NGINX" -v 2>/dev/null || return 0
+	if ROMANCY_NGINX=$(PATH=$PATH:/usr/sbin command -v nginx); then
+		return 0
+	fi
+	ROMANCY_NGINX=$cache/usr/sbin/nginx
+	command -v apt-get >/dev/null && command -v dpkg >/dev/null || return 1
+	echo "unpacking: nginx, into $cache" >&2
+	try=$(mktemp -d)
+	chmod 755 "$try"
+	# (the lists may be old, or none)
+	(cd "$try" && { apt-get -qq -o APT::Sandbox::User="$(id -un)" download nginx || { [[ $(id -u) == 0 ]] && apt-get -qq update && apt-get -qq -o APT::Sandbox::User="$(id -un)" download nginx; }; }) </dev/null >&2 &&
+		mkdir -p "$cache" && dpkg -x "$try"/nginx_*.deb "$cache" && chmod -R a+rX "$cache"
+	rm -rf "$try"
+	[[ -x $ROMANCY_NGINX ]] || return 1
+	"$ROMANCY_NGINX" -v 2>/dev/null || { [[ $(id -u) == 0 ]] && apt_install libpcre2-8-0 libssl3; }
+}
+
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
 	set -euo pipefail
 	deps_ensure

@@ -33,7 +33,7 @@ rom_host_find(const char *url, bool private, long now)
 	at = &hosts[hash % HOST_LISTS];
 	while ((host = *at) != NULL)
 	{
-		if (host->private == private && strlen(host->name) == length && memcmp(host->name, begin, length) == 0)
+		if (host->private == private && host->tls == (strncmp(url, "https:", 6) == 0) && strlen(host->name) == length && memcmp(host->name, begin, length) == 0)
 			return host;
 		if (host->requests == 0 && host->known_until <= now)
 		{
@@ -48,6 +48,7 @@ rom_host_find(const char *url, bool private, long now)
 		return NULL;
 	memcpy(host->name, begin, length);
 	host->private = private;
+	host->tls = strncmp(url, "https:", 6) == 0;
 	*at = host;
 	return host;
 }

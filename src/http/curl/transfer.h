@@ -15,6 +15,16 @@
 
 #include "http/transport.h"
 
+/* How many requests a connection to a host carries. */
+typedef enum HostProtocol
+{
+	HOST_UNKNOWN = 0,
+	HOST_SINGLE,				/* one at a time: HTTP/1.1 */
+	HOST_MANY					/* many: HTTP/2 */
+} HostProtocol;
+
+typedef struct Request Request;
+
 typedef struct Host
 {
 	struct Host *next;
@@ -22,11 +32,17 @@ typedef struct Host
 	bool		private;
 	bool		asking;			/* a request to it is under way that looks it
 								 * up */
+	bool		tls;
+	HostProtocol protocol;		/* with TLS */
+	bool		connecting;		/* a request waits for a connection that may
+								 * carry those behind it */
+	int			connected;		/* requests that have a connection, */
+	Request    *first;			/* and the list of them */
 	long		known_until;	/* seconds of the monotonic clock */
 	char		name[];			/* host:port */
 } Host;
 
-typedef struct Request
+struct Request
 {
 	struct Request *next;		/* in the list that it is in */
 	CURL	   *easy;
@@ -34,6 +50,12 @@ typedef struct Request
 	Host	   *host;
 	bool		sent;			/* given to libcurl */
 	bool		asks;			/* it is the one that looks its host up */
+	bool		connects;		/* it is the one that waits for a connection */
+	bool		opened;			/* a connection of its own, */
+	bool		connected;		/* or any, is there: */
+	int			port;			/* its own end; and the next one that has a
+								 * connection */
+	Request    *sibling;
 	bool		private;
 	bool		forbidden;
 	bool		never;			/* for any request */
@@ -48,7 +70,7 @@ typedef struct Request
 	struct timespec begun;
 	long		timeout_ms;
 	RomTransportAnswer *answer;
-} Request;
+};
 
 extern RomTransportSettings rom_transport_settings;
 

@@ -10,6 +10,10 @@
  * are looked up at a time, each once: the other requests to that host wait until there is a connection, or none. All signals are
  * blocked in calls of libcurl, so that its threads never get one of PostgreSQL's.
  *
+ * A connection of HTTP/2 carries many requests. libcurl (7.88) has the others wait for a host's first connection, but once that is full it
+ * opens one for each request. So one request at a time waits for a connection of a host with TLS, unless the host is known to take
+ * one request at a time.
+ *
  *-------------------------------------------------------------------------
  */
 #include <ctype.h>
@@ -115,6 +119,37 @@ looked_up(Request *r, bool found)
 	r->host->known_until = found ? clock_ms() / 1000 + NAME_SECONDS - NAME_EARLY : 0;
 }
 
+/* got_connection: the request has a connection, or (found false) will have none; the others need not wait. */
+static void
+got_connection(Request *r, bool found)
+{
+	Host	   *host = r->host;
+
+	if (host == NULL)
+		return;
+	if (found && !r->connected)
+	{
+		/* one that is in use took it, too */
+		if (host->protocol == HOST_UNKNOWN && !r->opened && host->connected > 0)
+			host->protocol = HOST_MANY;
+		r->connected = true;
+		host->connected++;
+		r->sibling = host->first;
+		host->first = r;
+	}
+	if (r->connects)
+		host->connecting = r->connects = false;
+}
+
+/* before_request is called by libcurl when a request has its connection. */
+static int
+before_request(void *userp, char *to, char *from, int to_port, int from_port)
+{
+	got_connection(userp, true);
+	((Request *) userp)->port = from_port;
+	return CURL_PREREQFUNC_OK;
+}
+
 static curl_socket_t
 open_socket(void *userp, curlsocktype purpose, struct curl_sockaddr *address)
 {
@@ -122,6 +157,10 @@ open_socket(void *userp, curlsocktype purpose, struct curl_sockaddr *address)
 	int			may;
 
 	looked_up(r, true);
+	/* the connection that is in use takes no other */
+	if (r->host->protocol == HOST_UNKNOWN && r->host->connected > 0)
+		r->host->protocol = HOST_SINGLE;
+	r->opened = true;
 	may = rom_transport_settings.may_connect(&address->addr, r->private);
 	if (may <= 0)
 	{
@@ -134,15 +173,47 @@ open_socket(void *userp, curlsocktype purpose, struct curl_sockaddr *address)
 
 /* ---------------------------------------------------------------- requests */
 
-/* free_request frees it, but for its answer. */
+/*
+ * tell_peer has libcurl send what it has to say on the connection of a request that was taken from it. Since 7.88 it does not say at once that a stream of HTTP/2 is
+ * given up (https://github.com/curl/curl/issues/17611), so the server would go on with its work. A change of another stream's window sends both.
+ */
 static void
-free_request(Request *r)
+tell_peer(const Request *r)
 {
+	for (Request *other = r->host->first; other != NULL; other = other->sibling)
+		if (other != r && other->port == r->port && curl_easy_pause(other->easy, CURLPAUSE_RECV) == CURLE_OK)
+		{
+			(void) curl_easy_pause(other->easy, CURLPAUSE_CONT);
+			return;
+		}
+}
+
+/* free_request frees it, but for its answer. given_up: it may be under way. */
+static void
+free_request(Request *r, bool given_up)
+{
+	bool		tell = given_up && r->sent && r->connected && r->host->tls;
+
+	/* of a connection that has no other request nothing is left */
+	if (tell)
+		curl_easy_setopt(r->easy, CURLOPT_FORBID_REUSE, 1L);
 	if (r->sent)
 		curl_multi_remove_handle(multis[r->private], r->easy);
+	if (tell)
+		tell_peer(r);
 	looked_up(r, false);
+	got_connection(r, false);
 	if (r->host != NULL)
 		r->host->requests--;
+	if (r->connected)
+	{
+		Request   **at = &r->host->first;
+
+		while (*at != r)
+			at = &(*at)->sibling;
+		*at = r->sibling;
+		r->host->connected--;
+	}
 	curl_easy_cleanup(r->easy);
 	curl_slist_free_all(r->headers);
 	free(r);
@@ -180,20 +251,27 @@ fail(Request *r, RomTransportResult result, const char *message)
 	ended = r;
 }
 
-/* start gives a request to libcurl, if its host is known or may be looked up now. */
+/* start gives a request to libcurl, if its host is known or may be looked up now, and no other one waits for a connection that may do for both. */
 static bool
 start(Request *r)
 {
+	Host	   *host = r->host;
+	bool		alone = host->tls && host->protocol != HOST_SINGLE;
+	bool		asks = host->known_until <= clock_ms() / 1000;
 	struct timespec now;
 	long		left;
 
-	if (r->host->known_until <= clock_ms() / 1000)
+	if ((alone && host->connecting) || (asks && (host->asking || lookups >= LOOKUPS)))
+		return false;
+	if (asks)
 	{
-		if (r->host->asking || lookups >= LOOKUPS)
-			return false;
-		r->host->asking = r->asks = true;
+		host->asking = r->asks = true;
 		lookups++;
 	}
+	if (alone)
+		host->connecting = r->connects = true;
+	/* the handshake tells what a connection takes */
+	curl_easy_setopt(r->easy, CURLOPT_PIPEWAIT, alone ? 1L : 0L);
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	left = r->timeout_ms - (now.tv_sec - r->begun.tv_sec) * 1000L - (now.tv_nsec - r->begun.tv_nsec) / 1000000;
 	curl_easy_setopt(r->easy, CURLOPT_TIMEOUT_MS, left > 1 ? left : 1L);
@@ -204,10 +282,11 @@ start(Request *r)
 	return true;
 }
 
-/* start_waiting starts those that waited for a look-up, and ends those that have waited too long. */
-static void
+/* start_waiting starts those that waited for a look-up or a connection, and ends those that have waited too long. Has it started any? */
+static bool
 start_waiting(void)
 {
+	bool		any = false;
 	Request    *r = waiting;
 	Request    *next;
 	struct timespec now;
@@ -219,10 +298,13 @@ start_waiting(void)
 	{
 		next = r->next;
 		if ((now.tv_sec - r->begun.tv_sec) * 1000L + (now.tv_nsec - r->begun.tv_nsec) / 1000000 >= r->timeout_ms)
-			fail(r, ROM_TRANSPORT_TIMEOUT, "the time limit was reached before the name of its host was looked up");
-		else if (!start(r))
+			fail(r, ROM_TRANSPORT_TIMEOUT, "the time limit was reached before its host was looked up and connected");
+		else if (start(r))
+			any = true;
+		else
 			wait_for_host(r);
 	}
+	return any;
 }
 
 /* end_unwatched ends requests whose sockets cannot be waited for. */
@@ -266,19 +348,8 @@ set_options(Request *r, const RomTransportRequest *request)
 		curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
 		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 	}
-
-	/*
-	 * With TLS, the handshake tells whether a connection can have several
-	 * requests; others wait for it. Without TLS they would wait for the first
-	 * answer.
-	 */
-	if (strncmp(request->url, "https:", 6) == 0)
-	{
-		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
-		curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
-	}
-	else
-		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	/* (without TLS the first answer tells whether the server has HTTP/2) */
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, r->host->tls ? (long) CURL_HTTP_VERSION_2TLS : (long) CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 #if LIBCURL_VERSION_NUM >= 0x075700
@@ -289,6 +360,8 @@ set_options(Request *r, const RomTransportRequest *request)
 	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, (long) NAME_SECONDS);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, r);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, r);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, rom_receive_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, r);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, rom_receive_header);
@@ -342,7 +415,7 @@ send_request(const RomTransportRequest *request)
 	if (r->answer == NULL || r->host == NULL || r->easy == NULL || !add_headers(r, request))
 	{
 		free(r->answer);
-		free_request(r);
+		free_request(r, false);
 		r = NULL;
 	}
 	else
@@ -367,7 +440,7 @@ cancel_request(void *handle)
 	unlink_request(&ended, r);
 	unlink_request(&unwatched, r);
 	rom_receive_free(r->answer);
-	free_request(r);
+	free_request(r, true);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -421,6 +494,28 @@ judge(Request *r, CURLcode code)
 	snprintf(a->message, sizeof(a->message), "%s", message);
 }
 
+/* learn notes what an answer, or none, tells of its host. */
+static void
+learn(Request *r)
+{
+	long		version = 0;
+
+	/* of a connection that stood already nothing was looked up */
+	looked_up(r, r->answer->result == ROM_TRANSPORT_ANSWERED);
+	if (r->answer->result == ROM_TRANSPORT_ANSWERED && curl_easy_getinfo(r->easy, CURLINFO_HTTP_VERSION, &version) == CURLE_OK)
+		r->host->protocol = version >= CURL_HTTP_VERSION_2_0 ? HOST_MANY : HOST_SINGLE;
+	else if (r->connects)
+
+		/*
+		 * those behind it have the same trouble, and need not have it one
+		 * after the other
+		 */
+		r->host->protocol = HOST_SINGLE;
+	got_connection(r, false);
+	if (r->answer->result != ROM_TRANSPORT_ANSWERED && r->connected && r->host->tls)
+		tell_peer(r);
+}
+
 static void
 collect(int which)
 {
@@ -437,8 +532,7 @@ collect(int which)
 		judge(r, m->data.result);
 		if (r->unwatched)
 			unlink_request(&unwatched, r);
-		/* of a connection that stood already nothing was looked up */
-		looked_up(r, r->answer->result == ROM_TRANSPORT_ANSWERED);
+		learn(r);
 		r->next = ended;
 		ended = r;
 	}
@@ -462,17 +556,23 @@ run(void)
 
 		curl_multi_socket_action(multis[events[i].data.u64 & 1], (curl_socket_t) (events[i].data.u64 >> 1), mask, &running);
 	}
-	for (int i = 0; i < 2; i++)
+
+	/*
+	 * each that is started may have its connection at once, and let the next
+	 * one go
+	 */
+	do
 	{
-		if (deadlines[i] >= 0 && deadlines[i] <= clock_ms())
+		for (int i = 0; i < 2; i++)
 		{
-			deadlines[i] = -1;
-			curl_multi_socket_action(multis[i], CURL_SOCKET_TIMEOUT, 0, &running);
+			if (deadlines[i] >= 0 && deadlines[i] <= clock_ms())
+			{
+				deadlines[i] = -1;
+				curl_multi_socket_action(multis[i], CURL_SOCKET_TIMEOUT, 0, &running);
+			}
+			collect(i);
 		}
-		collect(i);
-	}
-	if (waiting != NULL)
-		start_waiting();
+	} while (waiting != NULL && start_waiting());
 	if (unwatched != NULL)
 		end_unwatched();
 	sigprocmask(SIG_SETMASK, &before, NULL);
@@ -490,7 +590,7 @@ next_answer(void)
 	sigprocmask(SIG_SETMASK, &all_signals, &before);
 	ended = r->next;
 	answer = r->answer;
-	free_request(r);
+	free_request(r, false);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	return answer;
 }
