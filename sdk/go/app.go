@@ -98,6 +98,19 @@ type App struct {
 	workflows  map[string]workflowCode
 	mu         sync.Mutex
 	kept       map[string]*W // runs that wait, by instance
+	waits      *pgxpool.Pool // for calls that wait, so that they keep no other from its turn
+	session    Querier       // of a test, in whose transaction client calls are made
+}
+
+// client is where a call of a client is made: in the transaction that it names, in that of a test, or by itself.
+func (a *App) client(tx Querier) Querier {
+	switch {
+	case tx != nil:
+		return tx
+	case a.session != nil:
+		return a.session
+	}
+	return a.Pool
 }
 
 // New makes an App of a connection string. Nothing is prepared, so it works behind a pool in transaction mode.
@@ -120,10 +133,15 @@ func New(ctx context.Context, conninfo string, options Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	waits, err := pgxpool.NewWithConfig(ctx, config.Copy())
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
 	if options.Queue == "" {
 		options.Queue = "default"
 	}
-	return &App{Pool: pool, options: options, activities: map[string]activityCode{}, workflows: map[string]workflowCode{},
+	return &App{Pool: pool, waits: waits, options: options, activities: map[string]activityCode{}, workflows: map[string]workflowCode{},
 		kept: map[string]*W{}}, nil
 }
 
@@ -131,6 +149,7 @@ func New(ctx context.Context, conninfo string, options Options) (*App, error) {
 func (a *App) Close() {
 	a.forget()
 	a.Pool.Close()
+	a.waits.Close()
 }
 
 func (a *App) forget() {
@@ -213,10 +232,7 @@ type Instance[O any] struct {
 
 // Start starts an instance.
 func (x Workflow[I, O]) Start(ctx context.Context, input I, o StartOptions) (Instance[O], error) {
-	var q Querier = x.app.Pool
-	if o.Tx != nil {
-		q = o.Tx
-	}
+	q := x.app.client(o.Tx)
 	var key, id, at, labels any
 	if o.Key != "" {
 		key = o.Key
@@ -251,20 +267,21 @@ func (i Instance[O]) Result(ctx context.Context, timeout time.Duration) (O, erro
 	if timeout > 0 {
 		limit = interval(timeout)
 	}
-	err := i.app.Pool.QueryRow(ctx, "call romancy.await_result($1::uuid, $2::interval, null)", i.ID, limit).Scan(&raw)
+	var q Querier = i.app.waits
+	if i.app.session != nil {
+		q = i.app.session
+	}
+	err := q.QueryRow(ctx, "call romancy.await_result($1::uuid, $2::interval, null)", i.ID, limit).Scan(&raw)
 	if err != nil || raw == nil {
 		var zero O
-		return zero, fromDatabase(err)
+		return zero, fromInstance(err)
 	}
 	return decode[O](json.RawMessage(*raw))
 }
 
 // Signal sends a message that Receive of the instance gets; kept until it does.
 func (i Instance[O]) Signal(ctx context.Context, channel string, data any, tx Querier) error {
-	var q Querier = i.app.Pool
-	if tx != nil {
-		q = tx
-	}
+	q := i.app.client(tx)
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return err
@@ -276,14 +293,14 @@ func (i Instance[O]) Signal(ctx context.Context, channel string, data any, tx Qu
 // Cancel cancels the instance; false: it was not live.
 func (i Instance[O]) Cancel(ctx context.Context, reason string) (bool, error) {
 	var done bool
-	err := i.app.Pool.QueryRow(ctx, "select romancy.cancel_workflow($1::uuid, $2::text)", i.ID, reason).Scan(&done)
+	err := i.app.client(nil).QueryRow(ctx, "select romancy.cancel_workflow($1::uuid, $2::text)", i.ID, reason).Scan(&done)
 	return done, fromDatabase(err)
 }
 
 // steer calls one of the functions that take an instance and say whether they did something.
 func (i Instance[O]) steer(ctx context.Context, sql string) (bool, error) {
 	var done bool
-	err := i.app.Pool.QueryRow(ctx, sql, i.ID).Scan(&done)
+	err := i.app.client(nil).QueryRow(ctx, sql, i.ID).Scan(&done)
 	return done, fromDatabase(err)
 }
 
@@ -313,7 +330,7 @@ type Progress struct {
 func (i Instance[O]) Progress(ctx context.Context) (Progress, error) {
 	var raw string
 	var p Progress
-	err := i.app.Pool.QueryRow(ctx, "select to_jsonb(p)::text from romancy.get_progress($1::uuid) p", i.ID).Scan(&raw)
+	err := i.app.client(nil).QueryRow(ctx, "select to_jsonb(p)::text from romancy.get_progress($1::uuid) p", i.ID).Scan(&raw)
 	if err != nil {
 		return p, fromDatabase(err)
 	}
@@ -323,7 +340,7 @@ func (i Instance[O]) Progress(ctx context.Context) (Progress, error) {
 // Value decodes into result what the workflow last put under key with SetValue; false: nothing.
 func (i Instance[O]) Value(ctx context.Context, key string, result any) (bool, error) {
 	var raw *string
-	err := i.app.Pool.QueryRow(ctx, "select romancy.get_value($1::uuid, $2::text)::text", i.ID, key).Scan(&raw)
+	err := i.app.client(nil).QueryRow(ctx, "select romancy.get_value($1::uuid, $2::text)::text", i.ID, key).Scan(&raw)
 	if err != nil || raw == nil {
 		return false, fromDatabase(err)
 	}
@@ -333,16 +350,13 @@ func (i Instance[O]) Value(ctx context.Context, key string, result any) (bool, e
 // Status is the instance's status.
 func (i Instance[O]) Status(ctx context.Context) (string, error) {
 	var status string
-	err := i.app.Pool.QueryRow(ctx, "select status::text from romancy.instances where instance_id = $1::uuid", i.ID).Scan(&status)
+	err := i.app.client(nil).QueryRow(ctx, "select status::text from romancy.instances where instance_id = $1::uuid", i.ID).Scan(&status)
 	return status, fromDatabase(err)
 }
 
 // RunCanvas starts a signature of Task, Chain, Group, Chord as an instance.
 func RunCanvas[O any](ctx context.Context, a *App, signature Signature, input any, tx Querier) (Instance[O], error) {
-	var q Querier = a.Pool
-	if tx != nil {
-		q = tx
-	}
+	q := a.client(tx)
 	i := Instance[O]{app: a}
 	document, err := json.Marshal(signature)
 	if err != nil {
@@ -411,113 +425,6 @@ func (a *App) Define(ctx context.Context, q Querier) error {
 	return nil
 }
 
-// ActivityInfo is what an activity may want besides its input; InfoOf gives it.
-type ActivityInfo struct {
-	InstanceID  string
-	StepKey     string          // identifies the step to others; the same on every attempt
-	Attempt     int             // from 1
-	LastDetails json.RawMessage // what an attempt before this one gave to Heartbeat last
-	beat        func(details any) (string, error)
-	ask         func(result any, sql string) error
-}
-
-// ScheduledAt is the time that a schedule's run is for; nil in other instances. It asks the server.
-func (t *ActivityInfo) ScheduledAt() (*time.Time, error) {
-	var at *time.Time
-	err := t.ask(&at, "select romancy.scheduled_at($1::text)")
-	return at, err
-}
-
-type taskKey struct{}
-
-// InfoOf gives the info of the activity that runs with ctx; nil elsewhere.
-func InfoOf(ctx context.Context) *ActivityInfo {
-	t, _ := ctx.Value(taskKey{}).(*ActivityInfo)
-	return t
-}
-
-// Heartbeat renews the lease and keeps details for the next attempt (nil: none). ErrCancelled: the result is not wanted any more;
-// ErrLeaseLost: another worker has the task.
-func (t *ActivityInfo) Heartbeat(details any) error {
-	state, err := t.beat(details)
-	switch {
-	case err != nil:
-		return err
-	case state == "cancel_requested":
-		return &Error{SQLState: "RM008", Message: "the instance of this activity is over"}
-	case state == "lost":
-		return &Error{SQLState: "RM009", Message: "another worker has this activity now"}
-	}
-	return nil
-}
-
-type activityTask struct {
-	Token       string          `json:"token"`
-	Activity    string          `json:"activity"`
-	InstanceID  string          `json:"instance_id"`
-	StepKey     string          `json:"step_key"`
-	Attempt     int             `json:"attempt"`
-	Input       json.RawMessage `json:"input"`
-	LastDetails json.RawMessage `json:"last_details"`
-}
-
-// teller runs a statement, and scans its row where there is something to scan into.
-type teller func(result any, sql string, args ...any) error
-
-// serveActivity runs an activity's task and says how it ended.
-func (a *App) serveActivity(ctx context.Context, tell teller, t activityTask) error {
-	ctx = context.WithValue(ctx, taskKey{}, &ActivityInfo{InstanceID: t.InstanceID, StepKey: t.StepKey, Attempt: t.Attempt, LastDetails: t.LastDetails,
-		ask: func(result any, sql string) error { return tell(result, sql, t.Token) },
-		beat: func(details any) (string, error) {
-			var state string
-			var raw any
-			if details != nil {
-				text, err := json.Marshal(details)
-				if err != nil {
-					return "", err
-				}
-				raw = string(text)
-			}
-			err := tell(&state, "select romancy.heartbeat_activity($1::text, $2::jsonb)", t.Token, raw)
-			return state, err
-		}})
-	result, failure := a.runActivity(ctx, t.Activity, t.Input)
-	if failure == nil {
-		err := tell(nil, "select romancy.complete_activity($1::text, $2::jsonb)", t.Token, string(result))
-		if err == nil || isPassing(err) {
-			return err
-		}
-		failure = err // a result that is too large, say
-	} else if errors.Is(failure, ErrLeaseLost) {
-		return failure
-	}
-	const sql = "select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)"
-	err := tell(nil, sql, t.Token, messageOf(failure), codeOf(failure), detailOf(failure), isTerminal(failure))
-	if err == nil || isPassing(err) {
-		return err
-	}
-	// a detail that no document can hold, or that is too large
-	return tell(nil, sql, t.Token, short(messageOf(failure), 1000), "error", nil, isTerminal(failure))
-}
-
-// runActivity runs an activity's function; a panic is an error.
-func (a *App) runActivity(ctx context.Context, name string, input json.RawMessage) (raw json.RawMessage, err error) {
-	code, ok := a.activities[name]
-	if !ok {
-		return nil, Fail("RM001", fmt.Sprintf("this worker has no activity %q", name))
-	}
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
-		}
-	}()
-	result, err := code.run(ctx, input)
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(result)
-}
-
 // take gives the kept run of an instance, if history has nothing that it has not seen in this order.
 func (a *App) take(task *workflowTask) *W {
 	a.mu.Lock()
@@ -551,6 +458,7 @@ func (a *App) stepWorkflow(ctx context.Context, q Querier, task workflowTask) er
 	for page := len(task.History); page >= 1000; {
 		rows, err := q.Query(ctx, "select seq, event_type, activity_id, data::text from romancy.read_history($1::text, $2::bigint)", task.Token, w.lastSeq)
 		if err != nil {
+			w.drop(fresh)
 			return err
 		}
 		events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (event, error) {
@@ -563,6 +471,7 @@ func (a *App) stepWorkflow(ctx context.Context, q Querier, task workflowTask) er
 			return e, err
 		})
 		if err != nil {
+			w.drop(fresh)
 			return err
 		}
 		w.absorb(events)

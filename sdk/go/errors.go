@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -50,8 +51,32 @@ func fromDocument(raw json.RawMessage) *Error {
 	return e
 }
 
+// ofExtension: does a message name what is the extension's? A table of the user's that is not there, say, is not.
+var ofExtension = regexp.MustCompile(`\bromancy\b`)
+
 // fromDatabase makes an error of pgx one of ours; errors of the connection stay as they are.
 func fromDatabase(err error) error {
+	err = fromInstance(err)
+	e, ok := err.(*Error)
+	if !ok || !ofExtension.MatchString(e.Message) {
+		return err
+	}
+	switch {
+	case e.SQLState == "3F000":
+		e.Message = "this database lacks extension romancy: " + e.Message
+		e.Hint = "Run CREATE EXTENSION romancy in it."
+	case e.SQLState == "42883" || e.SQLState == "42P01":
+		e.Message = tooOld + ": " + e.Message
+		e.Hint = update
+	case e.SQLState == "42501" && e.Hint == "":
+		e.Message = "the role may not use romancy: " + e.Message
+		e.Hint = "Run SELECT romancy.grant_usage('role') as the extension's owner."
+	}
+	return e
+}
+
+// fromInstance is the same for an error that may be an instance's, and then says nothing of the extension.
+func fromInstance(err error) error {
 	var pg *pgconn.PgError
 	if err == nil || !errors.As(err, &pg) || strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "57P") {
 		return err
@@ -60,18 +85,8 @@ func fromDatabase(err error) error {
 	if pg.Detail != "" {
 		e.Detail, _ = json.Marshal(pg.Detail)
 	}
-	switch pg.Code {
-	case "RM007":
+	if pg.Code == "RM007" {
 		e.Code = pg.ConstraintName
-	case "3F000":
-		e.Message = "this database lacks extension romancy: " + pg.Message
-		e.Hint = "Run CREATE EXTENSION romancy in it."
-	case "42883", "42P01":
-		e.Message = tooOld + ": " + pg.Message
-		e.Hint = update
-	case "42501":
-		e.Message = "the role may not use romancy: " + pg.Message
-		e.Hint = "Run SELECT romancy.grant_usage('role') as the extension's owner."
 	}
 	return e
 }
@@ -123,6 +138,10 @@ func codeOf(err error) string {
 		if code := short(strings.ReplaceAll(e.Code, "\x00", ""), 200); code != "" {
 			return code
 		}
+	}
+	var sql interface{ SQLState() string } // an error of a statement of the program's
+	if errors.As(err, &sql) {
+		return sql.SQLState()
 	}
 	return "error"
 }

@@ -212,6 +212,9 @@ func All[T any](w *W, handles []Handle[T]) ([]T, error) {
 
 // Any gives the place of the first that ends; its result is Await's. Past the timeout (0: none) ErrTimeout. The others go on.
 func Any(w *W, timeout time.Duration, handles ...Waitable) (int, error) {
+	if len(handles) == 0 {
+		return -1, errors.New("Any needs at least one handle") //nolint:staticcheck // the function's name
+	}
 	label := w.stepID("await_any")
 	w.used[label] = true
 	ids := make([]string, len(handles))
@@ -277,15 +280,28 @@ func Transaction[O any](w *W, name string, code func(pgx.Tx) (O, error)) (O, err
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
 	result, err := code(tx)
+	var raw json.RawMessage
+	if err == nil {
+		raw, err = json.Marshal(result)
+	}
 	if err != nil {
 		// what the server did not refuse, and did not do: the workflow's code learns nothing of it
 		var e *pgconn.PgError
 		if tx.Conn().IsClosed() || errors.As(err, &e) && isPassing(fromDatabase(e)) {
 			w.breakOff(err)
 		}
-		return zero, fromDatabase(err)
+		// the failure is part of history, so that the code sees in every run what it saw in the first
+		failure := object{"message": messageOf(err), "code": codeOf(err)}
+		if detail := detailOf(err); detail != nil {
+			failure["detail"] = json.RawMessage(detail.(string))
+		}
+		_ = tx.Rollback(ctx)
+		w.records = append(w.records, object{"op": "activity", "id": step, "name": name, "input": nil, "error": failure})
+		for w.steps[step] == nil {
+			w.suspend(object{"all": []string{}})
+		}
+		return finished[O](w.steps[step])
 	}
-	raw := encode(result)
 	events := append(append([]object{}, w.records...), object{"op": "activity", "id": step, "name": name, "input": nil, "result": raw})
 	err = execute(ctx, tx, "select romancy.record($1::text, $2::jsonb)", w.task.Token, string(encode(events)))
 	if err == nil {

@@ -110,8 +110,11 @@ func newProgram(t testing.TB) *program {
 }
 
 func TestMain(m *testing.M) {
-	if os.Getenv("ROMANCY_TEST_WORKER") != "" {
-		p := newProgram(&testing.B{})
+	if which := os.Getenv("ROMANCY_TEST_WORKER"); which != "" {
+		p := newProgram(&testing.B{}).App
+		if which == "faults" {
+			p = newFaults(&testing.B{}).App
+		}
 		if err := p.Run(context.Background(), WorkerOptions{Concurrency: 4, Lease: 3 * time.Second}); err != nil {
 			panic(err)
 		}

@@ -85,6 +85,10 @@ type W struct {
 	output json.RawMessage
 	err    error
 	ended  bool
+	// over: the run is given up or broken off; the code's deferred functions do nothing more
+	over bool
+	// changed: in what the code differs from history, whatever it recovered from
+	changed *Error
 }
 
 func newW(task workflowTask) *W {
@@ -135,8 +139,19 @@ func Must[T any](value T, err error) T {
 }
 
 func (w *W) differs(format string, args ...any) {
-	panic(stop{&Error{SQLState: "RM003", Message: fmt.Sprintf(format, args...),
-		Hint: "Run the former program, or guard the change with Patched; then call romancy.resume_workflow()."}})
+	w.changed = &Error{SQLState: "RM003", Message: fmt.Sprintf(format, args...),
+		Hint: "Run the former program, or guard the change with Patched; then call romancy.resume_workflow()."}
+	panic(stop{w.changed})
+}
+
+// goesOn ends the goroutine of a run that is over, and ends anew one whose program differs from history.
+func (w *W) goesOn() {
+	if w.over {
+		runtime.Goexit()
+	}
+	if w.changed != nil {
+		panic(stop{w.changed})
+	}
 }
 
 func (w *W) stepID(name string) string {
@@ -163,6 +178,7 @@ func same(a, b json.RawMessage) bool {
 // known is the event that answers a call, of one of these kinds, this name and this input (nil: not compared); nil past
 // the end of history.
 func (w *W) known(step, kinds, name string, input json.RawMessage) *event {
+	w.goesOn()
 	if w.used[step] {
 		w.differs("activity_id %q is used twice", step)
 	}
@@ -223,6 +239,7 @@ func (w *W) outcome(step string) *event {
 
 // suspend has the code wait.
 func (w *W) suspend(document any) {
+	w.goesOn()
 	w.yield <- &wait{document: document}
 	if !<-w.resume {
 		runtime.Goexit() // given up: it is begun anew elsewhere
@@ -231,7 +248,7 @@ func (w *W) suspend(document any) {
 
 // breakOff ends the run in a way that its code does not learn of; it is begun anew later.
 func (w *W) breakOff(err error) {
-	w.ended = true
+	w.ended, w.over = true, true
 	w.yield <- &wait{broken: err}
 	runtime.Goexit()
 }
@@ -255,20 +272,25 @@ func (w *W) start(code func(*W) (json.RawMessage, error)) *wait {
 	go func() {
 		normal := false
 		defer func() {
-			if r := recover(); r != nil {
-				if s, ok := r.(stop); ok {
-					w.err = s.err
-				} else {
-					w.err = fmt.Errorf("panic: %v", r)
-				}
+			r := recover()
+			if w.over {
+				return
+			}
+			if s, ok := r.(stop); ok {
+				w.err = s.err
+			} else if r != nil {
+				w.err = fmt.Errorf("panic: %v", r)
 			} else if !normal {
-				return // given up
+				w.err = errors.New("runtime.Goexit was called in the workflow")
+			}
+			if w.changed != nil {
+				w.err = w.changed
 			}
 			w.ended = true
 			w.yield <- nil
 		}()
 		w.output, w.err = code(w)
-		if left := w.unused(); w.err == nil && left != "" {
+		if left := w.unused(); w.err == nil && w.changed == nil && left != "" {
 			w.differs("the program ends; history goes on with %q", left)
 		}
 		normal = true
@@ -285,9 +307,17 @@ func (w *W) goOn() *wait {
 	return <-w.yield
 }
 
+// drop gives up a run that had begun before.
+func (w *W) drop(fresh bool) {
+	if !fresh {
+		w.giveUp()
+	}
+}
+
 // giveUp ends the goroutine of code that waits.
 func (w *W) giveUp() {
 	if !w.ended {
+		w.over = true
 		w.resume <- false
 	}
 }

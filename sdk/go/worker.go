@@ -30,7 +30,7 @@ type worker struct {
 	busy   sync.WaitGroup
 	mu     sync.Mutex
 	leases map[string]string // token -> the statement that renews it
-	// workflows that it was given and does not have
+	// what it was given and does not have
 	unknown map[string]bool
 }
 
@@ -125,7 +125,7 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 		go func(task json.RawMessage, head activityTask) {
 			defer w.busy.Done()
 			defer func() { <-w.places }()
-			w.serve(kind, task, head)
+			w.serve(ctx, kind, task, head)
 		}(task, heads[n])
 	}
 	return nil
@@ -198,11 +198,34 @@ func (w *worker) wait(ctx context.Context, sql string) (string, error) {
 	return raw, err
 }
 
-func (w *worker) serve(kind string, raw json.RawMessage, head activityTask) {
+// leave gives back an activity that this worker does not have: another one of the queue can take it in a moment, and no attempt is counted.
+func (w *worker) leave(stopping context.Context, what string, head activityTask) {
+	w.warnUnknown(what, head.Activity)
+	select {
+	case <-stopping.Done():
+	case <-time.After(time.Duration(200+mathrand.Intn(800)) * time.Millisecond):
+	}
+	w.release("activities", []activityTask{head})
+}
+
+func (w *worker) warnUnknown(what, name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.unknown[what+name] {
+		w.o.Log.Warn("romancy: this worker does not have it, and leaves it to others", what, name)
+	}
+	w.unknown[what+name] = true
+}
+
+func (w *worker) serve(stopping context.Context, kind string, raw json.RawMessage, head activityTask) {
 	ctx := context.Background()
 	defer w.drop(head.Token)
 	var err error
 	if kind == "activities" {
+		if _, ok := w.app.activities[head.Activity]; !ok {
+			w.leave(stopping, "activity", head)
+			return
+		}
 		err = w.app.serveActivity(ctx, w.tell, head)
 	} else {
 		err = w.serveWorkflow(ctx, raw)
@@ -246,12 +269,7 @@ func (w *worker) serveWorkflow(ctx context.Context, raw json.RawMessage) error {
 	}
 	if _, ok := w.app.workflows[task.Workflow]; !ok {
 		// another worker of the queue may know it: it can take the instance in a moment
-		w.mu.Lock()
-		if !w.unknown[task.Workflow] {
-			w.o.Log.Warn("romancy: this worker has no such workflow, and leaves it to others", "workflow", task.Workflow)
-		}
-		w.unknown[task.Workflow] = true
-		w.mu.Unlock()
+		w.warnUnknown("workflow", task.Workflow)
 		w.drop(task.Token)
 		return w.tell(nil, "select romancy.extend_lease($1::text, $2::interval)", task.Token, interval(time.Duration(200+mathrand.Intn(800))*time.Millisecond))
 	}

@@ -3,6 +3,7 @@ import { setImmediate as macrotask } from "node:timers/promises";
 import pg from "pg";
 import { checkProtocol, codeOf, fromDatabase, fromDocument, isPassing, LeaseLost, messageOf, NonDeterminism, RomancyError, Terminal, type ErrorDocument } from "./errors.js";
 import { interval, type Duration, type Named } from "./flow.js";
+import { detailOf, text } from "./json.js";
 import type { Signature } from "./canvas.js";
 import { BrokenOff, current, currentTask, Run, type ActivityTask, type HistoryEvent, type Queryable, type WorkflowTask } from "./run.js";
 import { Worker, type WorkerOptions } from "./worker.js";
@@ -53,24 +54,12 @@ export type { Queryable };
 
 type Code = (input: any) => Promise<any>;
 
-/** A value as JSON. */
-function text(value: unknown): string {
-  try {
-    return JSON.stringify(value ?? null) ?? "null";
-  } catch (error) {
-    throw new Terminal(`this is no value that JSON can hold: ${messageOf(error)}`, { code: "TypeError" });
-  }
+/** The detail of an error as JSON; null where there is none, or none that can be told. */
+function detailText(error: unknown): string | null {
+  const detail = detailOf(error);
+  return detail === undefined ? null : text(detail);
 }
 
-/** The detail of an error as JSON; null where there is none, or none that can be told. */
-function detailOf(error: unknown): string | null {
-  const detail = (error as { detail?: unknown } | null | undefined)?.detail;
-  try {
-    return detail === undefined ? null : text(detail);
-  } catch {
-    return null;
-  }
-}
 const duration = (value: Duration | undefined): string | null => (value === undefined ? null : interval(value));
 
 /** A workflow instance. */
@@ -82,8 +71,7 @@ export class Instance<O = any> {
 
   /** Waits for the end and gives the output; throws the instance's error, TimeoutError past the timeout. */
   async result(timeout?: Duration): Promise<O> {
-    const row = await this.app.row("call romancy.await_result($1::uuid, $2::interval, null)", [this.id, duration(timeout)]);
-    return row.result as O;
+    return (await this.app.awaitResult(this.id, duration(timeout))) as O;
   }
 
   async cancel(reason?: string): Promise<boolean> {
@@ -150,6 +138,10 @@ interface Kept {
 export class App {
   readonly queue: string;
   readonly pool: pg.Pool;
+  /** for calls that wait, so that they keep no other from its turn */
+  private readonly waits: pg.Pool;
+  /** of a test, in whose transaction client calls are made */
+  session: Queryable | undefined;
   readonly activities = new Map<string, { code: Code; options: ActivityDefinition }>();
   readonly workflows = new Map<string, { code: Code; options: WorkflowDefinition }>();
   /** runs that wait, by instance */
@@ -157,10 +149,15 @@ export class App {
 
   constructor(readonly options: AppOptions = {}) {
     this.queue = options.queue ?? "default";
-    this.pool = new pg.Pool({ connectionString: options.connectionString, max: 20 });
-    // a connection has broken, idle or in use: the statement under way fails, and another connection is opened
-    this.pool.on("error", () => undefined);
-    this.pool.on("connect", (client) => client.on("error", () => undefined));
+    const pool = (): pg.Pool => {
+      const made = new pg.Pool({ connectionString: options.connectionString, max: 20 });
+      // a connection has broken, idle or in use: the statement under way fails, and another connection is opened
+      made.on("error", () => undefined);
+      made.on("connect", (client) => client.on("error", () => undefined));
+      return made;
+    };
+    this.pool = pool();
+    this.waits = pool();
   }
 
   // ------------------------------------------------------------ definitions
@@ -222,20 +219,49 @@ export class App {
   /** Runs a statement and gives its rows; errors are romancy's. */
   async rows(sql: string, values: unknown[], client?: Queryable): Promise<any[]> {
     try {
-      const target = client ?? (await this.connect());
+      if (client) return (await client.query(sql, values)).rows;
+      if (this.session) return await this.inSession(this.session, sql, values);
+      const target = await this.connect();
       try {
         return (await target.query(sql, values)).rows;
       } finally {
-        if (!client) (target as pg.PoolClient).release();
+        target.release();
       }
     } catch (error) {
       throw fromDatabase(error);
     }
   }
 
+  /** Runs a statement in a test's transaction; an error takes nothing else of it back. */
+  async inSession(session: Queryable, sql: string, values: unknown[]): Promise<any[]> {
+    await session.query("savepoint romancy_call");
+    try {
+      const { rows } = await session.query(sql, values);
+      await session.query("release savepoint romancy_call");
+      return rows;
+    } catch (error) {
+      await session.query("rollback to savepoint romancy_call");
+      throw error;
+    }
+  }
+
+  /** Waits for an instance's end; its errors are the instance's. */
+  async awaitResult(id: string, timeout: string | null): Promise<unknown> {
+    try {
+      const target = this.session ?? (await this.connect(this.waits));
+      try {
+        return (await target.query("call romancy.await_result($1::uuid, $2::interval, null)", [id, timeout])).rows[0].result;
+      } finally {
+        if (target !== this.session) (target as pg.PoolClient).release();
+      }
+    } catch (error) {
+      throw fromDatabase(error, true);
+    }
+  }
+
   /** A connection of the pool, in the app's namespace. */
-  async connect(): Promise<pg.PoolClient> {
-    const client = await this.pool.connect();
+  async connect(pool = this.pool): Promise<pg.PoolClient> {
+    const client = await pool.connect();
     if (this.options.namespace)
       await client.query("select set_config('romancy.namespace', $1::text, false)", [this.options.namespace]);
     return client;
@@ -285,13 +311,17 @@ export class App {
   }
 
   async end(): Promise<void> {
-    await this.pool.end();
+    await Promise.all([this.pool.end(), this.waits.end()]);
   }
 
   // ------------------------------------------------------------ carrying out
 
   /** Runs an activity's task and says how it ended. tell: runs a statement and gives its row. */
-  async serveActivity(task: ActivityTask, tell: (sql: string, values: unknown[]) => Promise<any>): Promise<void> {
+  async serveActivity(
+    task: ActivityTask,
+    tell: (sql: string, values: unknown[]) => Promise<any>,
+    log: (message: string) => void = () => undefined,
+  ): Promise<void> {
     const beat = async (details: string | null) =>
       (await tell("select romancy.heartbeat_activity($1::text, $2::jsonb) as state", [task.token, details])).state as string;
     let failure: unknown;
@@ -300,7 +330,8 @@ export class App {
       if (!activity) throw new Terminal(`this worker has no activity "${task.activity}"`, { sqlstate: "RM001" });
       const result = text(await currentTask.run({ task, beat, ask: tell }, () => activity.code(task.input)));
       try {
-        await tell("select romancy.complete_activity($1::text, $2::jsonb)", [task.token, result]);
+        const { kept } = await tell("select romancy.complete_activity($1::text, $2::jsonb) as kept", [task.token, result]);
+        if (!kept) log(`activity ${task.activity}: its result came when its lease was lost or its instance over`);
         return;
       } catch (error) {
         failure = fromDatabase(error); // a result that is too large, say
@@ -313,7 +344,7 @@ export class App {
     const sql = "select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)";
     const terminal = failure instanceof Terminal || failure instanceof TypeError;
     try {
-      await tell(sql, [task.token, messageOf(failure), codeOf(failure), detailOf(failure), terminal]);
+      await tell(sql, [task.token, messageOf(failure), codeOf(failure), detailText(failure), terminal]);
     } catch (error) {
       if (isPassing(fromDatabase(error))) throw error;
       // a detail that no document can hold, or that is too large
@@ -349,6 +380,16 @@ export class App {
       }
       if (run.broken) throw run.broken as Error;
     } while (run.settle());
+    if (!state.ended && !run.changed && run.isStuck()) {
+      // it would wait for ever, or go on at a time that no replay knows
+      state.error = new TypeError("a workflow may await romancy's calls only: what reads, waits or computes belongs in an activity");
+      state.ended = true;
+    }
+    if (run.changed) {
+      // whatever the code made of it
+      state.error = run.changed;
+      state.ended = true;
+    }
     if (state.ended) {
       this.kept.delete(task.instance_id);
       if (!("error" in state)) {
@@ -392,9 +433,10 @@ export class App {
     const state: Kept["state"] = { ended: false };
     const end = current.run(run, async () => {
       try {
-        state.output = text(await workflow.code(task.input));
+        const output = text(await workflow.code(task.input));
+        if (!state.ended) state.output = output;
       } catch (error) {
-        state.error = error;
+        if (!state.ended) state.error = error;
       }
       state.ended = true;
     });
@@ -446,7 +488,7 @@ export class App {
   /** Ends the instance as failed; RM003 pauses it. */
   private async fail(client: Queryable, run: Run, error: unknown): Promise<void> {
     try {
-      await this.tellFailure(client, run, error, [run.task.token, messageOf(error), codeOf(error), detailOf(error)]);
+      await this.tellFailure(client, run, error, [run.task.token, messageOf(error), codeOf(error), detailText(error)]);
     } catch (refused) {
       if (isPassing(fromDatabase(refused))) throw refused;
       // what was done, or the detail, is what no document can hold, or too large

@@ -60,21 +60,26 @@ export function fromDocument(document: ErrorDocument | null | undefined): Romanc
   return new kind(d.message ?? "unknown error", d);
 }
 
-/** An error of pg as one of ours; errors of the connection stay as they are. */
-export function fromDatabase(error: unknown): unknown {
+/**
+ * An error of pg as one of ours; errors of the connection stay as they are. own: it may be an instance's, and then says nothing of the
+ * extension.
+ */
+export function fromDatabase(error: unknown, own = false): unknown {
   const e = error as { code?: string; severity?: string; message?: string; detail?: string; hint?: string; constraint?: string };
   const state = e?.code;
   // (EPIPE has five letters, too: an error of the server has a severity)
   if (typeof state !== "string" || e.severity === undefined || /^(08|57P)/.test(state)) return error;
   const document: ErrorDocument = { sqlstate: state, message: e.message, detail: e.detail, hint: e.hint };
-  if (state === "3F000")
+  // (a table of the user's that is not there, say, is none of ours)
+  const ours = !own && /\bromancy\b/.test(e.message ?? "");
+  if (ours && state === "3F000")
     return new MissingExtension(`this database lacks extension romancy: ${e.message}`, {
       ...document,
       hint: "Run CREATE EXTENSION romancy in it.",
     });
-  if (state === "42883" || state === "42P01")
+  if (ours && (state === "42883" || state === "42P01"))
     return new MissingExtension(`extension romancy of this database is too old for this library: ${e.message}`, { ...document, hint: UPDATE });
-  if (state === "42501")
+  if (ours && state === "42501" && !e.hint)
     return new MissingExtension(`the role may not use romancy: ${e.message}`, {
       ...document,
       hint: "Run SELECT romancy.grant_usage('role') as the extension's owner.",
@@ -105,14 +110,20 @@ export function isPassing(error: unknown): boolean {
 
 /** The error_code that the server is told: a SQLSTATE, or the error's name. */
 export function codeOf(error: unknown): string {
-  const e = error as { sqlstate?: string; code?: string; name?: string };
+  const e = error as { sqlstate?: unknown; code?: unknown; name?: unknown } | null | undefined;
+  // (exceptions of others have numbers there)
+  const [state, code, name] = [e?.sqlstate, e?.code, e?.name].map((x) => (typeof x === "string" && x !== "" ? x : undefined));
   // (RM007 is what the server makes of a name)
-  const state = e?.sqlstate === "RM007" && e.code ? e.code : e?.sqlstate;
-  return String(state ?? e?.code ?? e?.name ?? "Error").replaceAll("\0", "").slice(0, 200) || "Error";
+  return ((state === "RM007" ? code : state) ?? code ?? name ?? "Error").replaceAll("\0", "").slice(0, 200) || "Error";
 }
 
 /** An error's message as a call of romancy takes it. */
 export function messageOf(error: unknown): string {
-  const text = error instanceof Error ? error.message || error.name : String(error);
+  let text = "Error";
+  try {
+    text = error instanceof Error ? error.message || error.name : String(error);
+  } catch {
+    // an object without a text
+  }
   return text.replaceAll("\0", "").slice(0, 10000) || "Error";
 }

@@ -1,6 +1,7 @@
 /** The calls of a workflow. Everything that waits gives a promise; await nothing else in a workflow. */
 import { randomUUID } from "node:crypto";
-import { Cancelled, fromDocument, LeaseLost, type ErrorDocument } from "./errors.js";
+import { Cancelled, codeOf, fromDocument, LeaseLost, messageOf, type ErrorDocument } from "./errors.js";
+import { detailOf, text } from "./json.js";
 import type { Signature } from "./canvas.js";
 import { BrokenOff, canonical, currentTask, require, requireTask, type HistoryEvent, type Queryable, type Run } from "./run.js";
 
@@ -162,8 +163,8 @@ export async function transaction<T>(name: string, code: (client: Queryable) => 
   const work = run.transact!(async (client) => {
     const result = (await code(client)) ?? null;
     const events = [...run.records, { op: "activity", id: step, name, input, result }];
-    await client.query("select romancy.record($1::text, $2::jsonb)", [run.task.token, JSON.stringify(events)]);
-    return JSON.parse(JSON.stringify(result)) as T;
+    await client.query("select romancy.record($1::text, $2::jsonb)", [run.task.token, text(events)]);
+    return JSON.parse(text(result)) as T;
   });
   run.working.add(work);
   try {
@@ -171,12 +172,20 @@ export async function transaction<T>(name: string, code: (client: Queryable) => 
     run.records = [];
     return result;
   } catch (error) {
-    if (!(error instanceof BrokenOff)) throw error;
-    run.broken = error.cause;
-    return new Promise<never>(() => undefined);
+    if (error instanceof BrokenOff) {
+      run.broken = error.cause;
+      return new Promise<never>(() => undefined);
+    }
+    // the failure is part of history, so that the code sees in every run what it saw in the first
+    const failure = { message: messageOf(error), code: codeOf(error), detail: detailOf(error) };
+    run.records.push({ op: "activity", id: step, name, input, error: failure });
   } finally {
     run.working.delete(work);
   }
+  return run.pending([], false, () => {
+    const failed = run.steps.get(step);
+    return failed && { value: () => run.value(failed) as T };
+  });
 }
 
 export interface HttpOptions extends ActivityOptions {
@@ -292,6 +301,7 @@ export function gather<const H extends readonly Handle<any>[]>(handles: H): Prom
 /** The first that ends, with its result; TimeoutError past the timeout. The others go on. */
 export function any<T>(handles: readonly Handle<T>[], options: { timeout?: Duration } = {}): Promise<{ handle: Handle<T>; result: T }> {
   const run = require("any()");
+  if (handles.length === 0) return Promise.reject(new RangeError("any() needs at least one handle"));
   const label = run.stepId("await_any");
   run.used.add(label);
   const look = () => {
@@ -538,7 +548,7 @@ export function stepKey(): string {
  * result is not wanted any more, LeaseLost when another worker has the task.
  */
 export async function heartbeat(details?: unknown): Promise<void> {
-  const state = await requireTask("heartbeat()").beat(details === undefined ? null : JSON.stringify(details));
+  const state = await requireTask("heartbeat()").beat(details === undefined ? null : text(details));
   if (state === "cancel_requested") throw new Cancelled("the instance of this activity is over", { sqlstate: "RM008" });
   if (state === "lost") throw new LeaseLost("another worker has this activity now", { sqlstate: "RM009" });
 }

@@ -100,6 +100,9 @@ export class Run {
   /** why the run cannot go on: a transaction's connection has broken */
   broken: unknown;
 
+  /** in what the code differs from history, whatever it caught */
+  changed: NonDeterminism | undefined;
+
   constructor(public task: WorkflowTask) {
     this.absorb(task.history ?? []);
   }
@@ -123,10 +126,11 @@ export class Run {
   }
 
   differs(what: string): never {
-    throw new NonDeterminism(what, {
+    this.changed = new NonDeterminism(what, {
       sqlstate: "RM003",
       hint: "Run the former program, or guard the change with patched(); then call romancy.resume_workflow().",
     });
+    throw this.changed;
   }
 
   stepId(name: string): string {
@@ -210,7 +214,7 @@ export class Run {
 
   /** A promise that resolves when look() finds something. */
   pending<T>(ids: string[], any: boolean, look: () => { value: () => T } | undefined, timeout?: string, label?: string, call?: boolean): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
+    const promise = new Promise<T>((resolve, reject) => {
       const settle = () => {
         const found = look();
         if (!found) return false;
@@ -223,6 +227,14 @@ export class Run {
       };
       if (!settle()) this.waiters.push({ ids, any, timeout, label, call, settle });
     });
+    // the code may await it later, or not at all: that is no error of the program
+    promise.catch(() => undefined);
+    return promise;
+  }
+
+  /** Does the code wait, and for nothing of ours? */
+  isStuck(): boolean {
+    return this.waiters.length === 0 && this.commands.length === 0 && this.records.length === 0 && !this.ending;
   }
 
   /** Resolves what history answers now; true when the code can go on. */

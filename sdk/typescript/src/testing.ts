@@ -65,15 +65,7 @@ export class Session {
 
   /** Runs a statement; an error takes nothing else of the transaction back. */
   private async tell(sql: string, values: unknown[]): Promise<any> {
-    await this.client.query("savepoint romancy_tell");
-    try {
-      const row = (await this.client.query(sql, values)).rows[0];
-      await this.client.query("release savepoint romancy_tell");
-      return row;
-    } catch (error) {
-      await this.client.query("rollback to savepoint romancy_tell");
-      throw error;
-    }
+    return (await this.app.inSession(this.client, sql, values))[0];
   }
 
   private async waitForRetry(): Promise<boolean> {
@@ -96,8 +88,10 @@ export async function session(app: App, test: (session: Session) => Promise<void
   try {
     await client.query("begin");
     await app.define(client);
+    app.session = client; // (client calls that name no client are made in this transaction, too)
     await test(new Session(app, client));
   } finally {
+    app.session = undefined;
     await client.query("rollback");
     app.kept.clear();
     client.release();

@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import type { App } from "./app.js";
 import { fromDatabase, isPassing, messageOf } from "./errors.js";
-import type { ActivityTask, WorkflowTask } from "./run.js";
+import { current, currentTask, type ActivityTask, type WorkflowTask } from "./run.js";
 
 export interface WorkerOptions {
   /** tasks at a time; default 10 */
@@ -33,7 +33,7 @@ export class Worker {
   private busy = new Set<Promise<void>>();
   private leases = new Map<string, string>();
   private polling = new Set<pg.PoolClient>();
-  /** workflows that it was given and does not have */
+  /** what it was given and does not have */
   private unknown = new Set<string>();
   private wakeUp: (() => void) | undefined;
   private ended: () => void = () => undefined;
@@ -56,6 +56,7 @@ export class Worker {
     const stop = () => void this.stop();
     process.on("SIGTERM", stop);
     process.on("SIGINT", stop);
+    process.on("unhandledRejection", this.unhandled);
     const renewal = setInterval(() => void this.renew(), (this.lease * 1000) / 3);
     try {
       await Promise.all([
@@ -67,8 +68,22 @@ export class Worker {
       clearInterval(renewal);
       process.off("SIGTERM", stop);
       process.off("SIGINT", stop);
+      process.off("unhandledRejection", this.unhandled);
     }
   }
+
+  /**
+   * A promise of a workflow's or an activity's code has failed and nothing waits for it (yet). Node would end the process, and with it all
+   * that other instances do here; the next worker would end in the same place. Other rejections end it as they do without a worker.
+   */
+  private readonly unhandled = (reason: unknown): void => {
+    const where = current.getStore()?.task.workflow ?? currentTask.getStore()?.task.activity;
+    if (where !== undefined) this.log(`${where}: a promise failed that nothing waits for: ${messageOf(reason)}`);
+    else if (process.listenerCount("unhandledRejection") === 1)
+      setImmediate(() => {
+        throw reason;
+      });
+  };
 
   /** Takes nothing more. */
   async stop(): Promise<void> {
@@ -196,14 +211,26 @@ export class Worker {
   }
 
   private async serveActivity(task: ActivityTask): Promise<void> {
-    await this.app.serveActivity(task, (sql, values) => this.tell(sql, values));
+    if (this.app.activities.has(task.activity)) {
+      await this.app.serveActivity(task, (sql, values) => this.tell(sql, values), this.log);
+      return;
+    }
+    // another worker of the queue may know it: it can take the task in a moment, and no attempt is counted
+    this.warnUnknown("activity", task.activity);
+    await Promise.race([delay(200 + 800 * Math.random()), this.stopped]);
+    await this.release("activities", task.token);
+  }
+
+  private warnUnknown(what: string, name: string): void {
+    const both = `${what} "${name}"`;
+    if (!this.unknown.has(both)) this.log(`this worker has no ${both}: it leaves that to others`);
+    this.unknown.add(both);
   }
 
   private async serveWorkflow(task: WorkflowTask): Promise<void> {
     if (!this.app.workflows.has(task.workflow)) {
       // another worker of the queue may know it: it can take the instance in a moment
-      if (!this.unknown.has(task.workflow)) this.log(`this worker has no workflow "${task.workflow}": it leaves that to others`);
-      this.unknown.add(task.workflow);
+      this.warnUnknown("workflow", task.workflow);
       this.leases.delete(task.token);
       await this.tell("select romancy.extend_lease($1::text, $2::interval)", [task.token, `${200 + 800 * Math.random()} ms`]);
       return;

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
+import threading
 import uuid
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import psycopg
 
 from . import flow
-from .errors import LeaseLost, NonDeterminism, RomancyError, Suspended, Terminal, check_protocol, code_of, from_database, message_of
+from .errors import (
+    LeaseLost,
+    NonDeterminism,
+    RomancyError,
+    Suspended,
+    Terminal,
+    check_protocol,
+    code_of,
+    detail_of,
+    from_database,
+    is_refusal,
+    message_of,
+)
 from .run import Run, Task, Wait, current, current_task
 from .values import Signature, dumps, interval, plain
 
@@ -65,7 +79,7 @@ class Instance:
 
     def result(self, timeout: Any = None) -> Any:
         """Waits for the end and gives the output; raises the instance's error, TimeoutError past the timeout."""
-        row = self.app.query("call romancy.await_result(%s::uuid, %s::interval, null)", self.id, interval(timeout))
+        row = self.app.query("call romancy.await_result(%s::uuid, %s::interval, null)", self.id, interval(timeout), own=True)
         return self.workflow.signature.result(row[0]) if self.workflow else row[0]
 
     def cancel(self, reason: Optional[str] = None) -> bool:
@@ -122,6 +136,8 @@ class App:
         self.workflows: dict[str, Any] = {}
         self._conn: Any = None
         self._pid = 0
+        self._idle: List[Any] = []        # connections for client calls
+        self._session: Any = None         # of a test, in whose transaction client calls are made
 
     # ------------------------------------------------------------ definitions
 
@@ -182,27 +198,57 @@ class App:
         return conn
 
     def client(self) -> Any:
-        """The connection of this process for client calls."""
+        """A connection of this process, for calls of the program's own."""
         if self._conn is None or self._conn.closed or self._pid != os.getpid():
-            self._conn, self._pid = self.connect(), os.getpid()
+            self._conn, self._idle, self._pid = self.connect(), [], os.getpid()
         return self._conn
 
-    def query(self, sql: str, *args: Any, conn: Any = None) -> Any:
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Any]:
+        """A connection for one call: a call that waits keeps no other thread from its turn."""
+        if self._session is not None:
+            with self._session.transaction():
+                yield self._session
+            return
+        if self._pid != os.getpid():
+            self._conn, self._idle, self._pid = None, [], os.getpid()
         try:
-            cur = (conn or self.client()).execute(sql, [str(a) if isinstance(a, uuid.UUID) else a for a in args])
-            return cur.fetchone() if cur.description else None
-        except psycopg.Error as error:
-            if error.sqlstate is None or isinstance(error, psycopg.OperationalError) and not error.sqlstate.startswith("RM"):
-                raise
-            raise from_database(error) from error
+            conn = self._idle.pop()
+        except IndexError:
+            conn = None
+        if conn is None or conn.closed:
+            conn = self.connect()
+        try:
+            yield conn
+        finally:
+            if len(self._idle) < 10 and not conn.closed:
+                self._idle.append(conn)
+            else:
+                conn.close()
 
-    def rows(self, sql: str, *args: Any) -> List[tuple[Any, ...]]:
+    def close(self) -> None:
+        """Closes the connections of client calls; a later call opens one again."""
+        for conn in [*self._idle, self._conn]:
+            if conn is not None and self._pid == os.getpid():
+                conn.close()
+        self._conn, self._idle = None, []
+
+    def query(self, sql: str, *args: Any, conn: Any = None, own: bool = False) -> Any:
+        """Runs a statement and gives its first row; errors are romancy's. own: the error may be an instance's."""
+        rows = self.rows(sql, *args, conn=conn, own=own)
+        return rows[0] if rows else None
+
+    def rows(self, sql: str, *args: Any, conn: Any = None, own: bool = False) -> List[tuple[Any, ...]]:
+        given = [str(a) if isinstance(a, uuid.UUID) else a for a in args]
         try:
-            return list(self.client().execute(sql, [str(a) if isinstance(a, uuid.UUID) else a for a in args]).fetchall())
+            with self.lent() if conn is None else contextlib.nullcontext(conn) as used:
+                cur = used.execute(sql, given)
+                return list(cur.fetchall()) if cur.description else []
         except psycopg.Error as error:
-            if error.sqlstate is None:
+            # (57014 may be an instance's, too)
+            if not is_refusal(error) and not (error.sqlstate or "").startswith("RM"):
                 raise
-            raise from_database(error) from error
+            raise from_database(error, own) from error
 
     def start(self, workflow: Any, input: Any = None, *, key: Optional[str] = None, id: Any = None, at: Any = None,  # noqa: A002
               priority: int = 0, labels: Optional[dict[str, Any]] = None, conn: Any = None) -> Instance:
@@ -267,32 +313,40 @@ class App:
         def beat(details: str) -> str:
             return str(tell("select romancy.heartbeat_activity(%s::text, %s::jsonb)", (token, None if details == "null" else details))[0])
 
-        failure: Exception
+        failure: BaseException
         try:
             result = dumps(self.run_activity(task, beat, tell))
         except LeaseLost:
             raise
-        except Exception as error:
+        except BaseException as error:  # sys.exit() and a cancelled coroutine are none of Exception's
+            if asked_to_end(error):
+                raise
             log.info("activity %s failed", task["activity"], exc_info=True)
             failure = error
         else:
             try:
-                tell("select romancy.complete_activity(%s::text, %s::jsonb)", (token, result))
+                if not tell("select romancy.complete_activity(%s::text, %s::jsonb)", (token, result))[0]:
+                    log.warning("activity %s: its result came when its lease was lost or its instance over", task["activity"])
                 return
             except psycopg.Error as error:
                 if not is_refusal(error):
                     raise
                 failure = from_database(error)  # a result that is too large, say
-        detail = getattr(failure, "detail", None)
+        detail = detail_of(failure)
         sql = "select romancy.fail_activity(%s::text, %s::text, %s::text, %s::jsonb, %s::boolean)"
         terminal = isinstance(failure, (Terminal, TypeError))
         try:
             tell(sql, (token, message_of(failure), code_of(failure), None if detail is None else dumps(detail), terminal))
-        except (psycopg.Error, TypeError, ValueError) as error:
-            if isinstance(error, psycopg.Error) and not is_refusal(error):
+        except psycopg.Error as error:
+            if not is_refusal(error):
                 raise
             # a detail that no document can hold, or that is too large
             tell(sql, (token, message_of(failure)[:1000], "error", None, terminal))
+
+
+def asked_to_end(error: BaseException) -> bool:
+    """Is this the interrupt of a terminal? It comes to the main thread alone."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 class Parked:
@@ -320,7 +374,7 @@ def step_workflow(app: App, conn: Any, task: dict[str, Any], parked: Optional[Pa
         if what == "wait":
             send(conn, run, value)
             return Parked(run, coroutine) if coroutine is not None else None
-        if run.commands and not isinstance(value, NonDeterminism):
+        if run.commands and not (what == "error" and isinstance(value, NonDeterminism)):
             # they are carried out before the end: the code is run again and comes here again
             send(conn, run, {"all": []})
         elif what == "error":
@@ -332,7 +386,7 @@ def step_workflow(app: App, conn: Any, task: dict[str, Any], parked: Optional[Pa
             raise
         # what JSON cannot hold, or the server does not take (a payload that is too large, say), is the workflow's error
         run.records = []
-        fail(conn, run, error)
+        fail(conn, run, from_database(error) if isinstance(error, psycopg.Error) else error)
     return None
 
 
@@ -353,27 +407,28 @@ def evaluate(workflow: "Workflow", run: Run, coroutine: Any) -> Tuple[str, Any, 
             else:
                 if not isinstance(wait, Wait):
                     raise TypeError("a workflow may await romancy's calls only, not %r" % (wait,))
-                return "wait", wait.wait_for, coroutine
+                if run.over is None:
+                    return "wait", wait.wait_for, coroutine
         else:
             output = workflow.function(**workflow.signature.unpack(run.task["input"]))
-        run.finish()
-        return "end", dumps(output), None
-    except Suspended as suspended:
-        return "wait", suspended.args[0] if suspended.args else None, None
-    except psycopg.Error as error:
-        if not is_refusal(error):
-            raise
-        return "error", error, None
-    except Exception as error:  # the workflow's own error, or one that it did not catch
-        return "error", error, None
+        if run.over is None:
+            run.finish()
+            return "end", dumps(output), None
+    except BaseException as error:  # the workflow's own error, or one that it did not catch
+        if run.over is None:
+            if asked_to_end(error):
+                raise
+            if isinstance(error, RuntimeError) and "event loop" in str(error):
+                error = TypeError("a workflow may await romancy's calls only: %s" % error)
+            return "error", from_database(error) if isinstance(error, psycopg.Error) else error, None
     finally:
         current.reset(token)
-
-
-def is_refusal(error: psycopg.Error) -> bool:
-    """Has the server refused the statement? Otherwise the connection is broken, the server busy, or the lease lost."""
-    state = error.sqlstate
-    return state is not None and state != "RM009" and state[:2] not in ("08", "40", "53", "55", "57", "58")
+    # what ended the run counts, whatever the code made of it
+    if isinstance(run.over, Suspended):
+        return "wait", run.over.args[0] if run.over.args else None, None
+    if isinstance(run.over, psycopg.Error):
+        raise run.over
+    return "error", run.over, None
 
 
 def read_more(conn: Any, run: Run) -> bool:
@@ -413,14 +468,14 @@ def finish(conn: Any, run: Run, sql: str, *args: Any) -> None:
         execute(conn, sql, (run.task["token"],) + args)
 
 
-def fail(conn: Any, run: Run, error: Exception) -> None:
+def fail(conn: Any, run: Run, error: BaseException) -> None:
     """Ends the instance as failed; RM003 pauses it."""
     if getattr(error, "sqlstate", None) == "RM009":
         raise error
     run.commands = []
     if isinstance(error, NonDeterminism):
         run.records = []
-    detail = getattr(error, "detail", None)
+    detail = detail_of(error)
     sql = "select romancy.fail_workflow(%s::text, %s::text, %s::text, %s::jsonb)"
     try:
         finish(conn, run, sql, message_of(error), code_of(error), None if detail is None else dumps(detail))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from typing import Any, List, Optional, Sequence
@@ -29,15 +30,26 @@ def cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False)
+        return harmless(json.dumps(value, ensure_ascii=False))
     if hasattr(value, "strftime"):
         return str(value.strftime("%Y-%m-%d %H:%M:%S"))
-    return str(value)
+    return harmless(str(value))
+
+
+def harmless(text: str) -> str:
+    """A text without what a terminal would obey: other roles choose names and payloads."""
+    return re.sub("[\x00-\x1f\x7f-\x9f]", lambda m: "\\x%02x" % ord(m[0]) if m[0] != "\n" else m[0], text)
+
+
+def say_json(value: Any) -> None:
+    """Prints a document; to a terminal, too, it may hold what a terminal obeys."""
+    text = json.dumps(value, default=str, ensure_ascii=False, indent=2)
+    print(re.sub("[\x7f-\x9f]", lambda m: "\\u%04x" % ord(m[0]), text))
 
 
 def table(names: Sequence[str], rows: List[tuple[Any, ...]], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([dict(zip(names, r)) for r in rows], default=str, ensure_ascii=False, indent=2))
+        say_json([dict(zip(names, r)) for r in rows])
         return
     texts = [[cell(v).replace("\n", " ")[:60] for v in row] for row in rows]
     widths = [max([len(n)] + [len(t[i]) for t in texts]) for i, n in enumerate(names)]
@@ -63,7 +75,7 @@ def run_show(app: App, args: argparse.Namespace) -> None:
     wait = app.query("select to_jsonb(w) from romancy.waiting w where instance_id = %s::uuid", args.id)
     shown = dict(row[0], waiting=wait[0] if wait else None)
     if args.json:
-        print(json.dumps(shown, ensure_ascii=False, indent=2))
+        say_json(shown)
         return
     for key, value in shown.items():
         if value is not None:
@@ -80,11 +92,11 @@ def progress_bar(app: App, instance_id: str) -> str:
         return ""
     width = 30
     full = int(width * min(1.0, (p[1] or 0) / p[0]))
-    return "[%s%s] %s/%s %s" % ("#" * full, "-" * (width - full), p[1], p[0], p[3] or "")
+    return "[%s%s] %s/%s %s" % ("#" * full, "-" * (width - full), p[1], p[0], harmless(p[3] or ""))
 
 
 def run_result(app: App, args: argparse.Namespace) -> None:
-    print(json.dumps(app.instance(args.id).result(args.timeout), ensure_ascii=False, indent=2))
+    say_json(app.instance(args.id).result(args.timeout))
 
 
 def run_steer(app: App, args: argparse.Namespace) -> None:
@@ -110,11 +122,12 @@ def run_top(app: App, args: argparse.Namespace) -> None:
     while True:
         rows = app.rows("select workflow, status::text, count(*), min(created_at) from romancy.instances"
                         " where finished_at is null group by 1, 2 order by 3 desc limit 40")
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not args.json:
             print("\033[H\033[2J", end="")
         table(["workflow", "status", "instances", "oldest"], rows, args.json)
         if args.once or not sys.stdout.isatty():
             return
+        sys.stdout.flush()
         time.sleep(args.every)
 
 
@@ -123,8 +136,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-d", "--dsn", default="", help="connection string (default: the PG* environment variables)")
     p.add_argument("--namespace", help="namespace of the session")
     p.add_argument("--json", action="store_true", help="print JSON")
-    sub = p.add_subparsers(dest="command", required=True)
-    c = sub.add_parser("list", help="instances, newest first")
+    # the same after the command
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-d", "--dsn", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    common.add_argument("--namespace", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+    commands = p.add_subparsers(dest="command", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, parents=[common])
+    c = add("list", "instances, newest first")
     c.add_argument("--status")
     c.add_argument("--workflow")
     c.add_argument("--search")
@@ -133,20 +154,20 @@ def parser() -> argparse.ArgumentParser:
     for name, run, text in (("show", run_show, "one instance, and what it waits for"), ("events", run_events, "its history"),
                             ("retry", run_steer, "run a failed one again"), ("pause", run_steer, "pause it"),
                             ("resume", run_steer, "let it go on")):
-        c = sub.add_parser(name, help=text)
+        c = add(name, text)
         c.add_argument("id")
         c.set_defaults(run=run)
-    c = sub.add_parser("result", help="wait for the end and print the output")
+    c = add("result", "wait for the end and print the output")
     c.add_argument("id")
     c.add_argument("--timeout")
     c.set_defaults(run=run_result)
-    c = sub.add_parser("cancel", help="cancel it")
+    c = add("cancel", "cancel it")
     c.add_argument("id")
     c.add_argument("--reason")
     c.set_defaults(run=run_steer)
-    c = sub.add_parser("schedules", help="all schedules")
+    c = add("schedules", "all schedules")
     c.set_defaults(run=run_schedules)
-    c = sub.add_parser("top", help="live instances by workflow and status")
+    c = add("top", "live instances by workflow and status")
     c.add_argument("--every", type=float, default=2.0, help="seconds between two looks")
     c.add_argument("--once", action="store_true")
     c.set_defaults(run=run_top)
@@ -155,14 +176,27 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parser().parse_args(argv)
+    app = App(args.dsn, namespace=args.namespace)
     try:
-        args.run(App(args.dsn, namespace=args.namespace), args)
+        args.run(app, args)
+        sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except RomancyError as error:
         shown = error
+    except ValueError as error:  # what is no id of an instance
+        shown = RomancyError(str(error))
     except psycopg.Error as error:
         shown = from_database(error)
-    print("romancy: %s%s" % (shown, "\nhint: %s" % shown.hint if shown.hint else ""), file=sys.stderr)
+    finally:
+        app.close()
+    hint = "\nhint: %s" % shown.hint if shown.hint else ""
+    print("romancy: %s" % harmless("%s%s" % (str(shown).strip() or "the database gives no reason", hint)), file=sys.stderr)
     return 1
 
 

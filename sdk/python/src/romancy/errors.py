@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any, Optional, Type
+
+import psycopg
+
+from .values import plain
 
 
 class RomancyError(Exception):
@@ -59,19 +65,29 @@ def from_document(error: Optional[dict[str, Any]], default: Type[RomancyError] =
         error.get("message") or "unknown error", state, error.get("code"), error.get("detail"), error.get("hint"))
 
 
-def from_database(error: Any) -> RomancyError:
-    """An error of psycopg as one of ours."""
+def is_refusal(error: psycopg.Error) -> bool:
+    """Has the server refused the statement? Otherwise the connection is broken, the server busy, or the lease lost."""
+    state = error.sqlstate
+    if state is None:  # psycopg's own: values that it cannot send, or a connection that is gone
+        return isinstance(error, (psycopg.DataError, psycopg.NotSupportedError))
+    return state != "RM009" and state[:2] not in ("08", "40", "53", "55", "57", "58")
+
+
+def from_database(error: Any, own: bool = False) -> RomancyError:
+    """An error of psycopg as one of ours. own: it may be an instance's, and then says nothing of the extension."""
     diag = getattr(error, "diag", None)
     state = getattr(error, "sqlstate", None)
     message = (diag.message_primary if diag and diag.message_primary else str(error))
     detail = diag.message_detail if diag else None
     hint = diag.message_hint if diag else None
-    if state == "3F000":
+    if own or not re.search(r"\bromancy\b", message):
+        pass  # a table of the user's that is not there, say
+    elif state == "3F000":
         return MissingExtension("this database lacks extension romancy: " + message, state, hint="Run CREATE EXTENSION romancy in it.")
-    if state in ("42883", "42P01"):
+    elif state in ("42883", "42P01"):
         return MissingExtension("extension romancy of this database is too old for this library: " + message, state,
                                 hint="Install a newer romancy on the server and run ALTER EXTENSION romancy UPDATE in the database.")
-    if state == "42501":
+    elif state == "42501" and not hint:
         return MissingExtension("the role may not use romancy: " + message, state,
                                 hint="Run SELECT romancy.grant_usage('role') as the extension's owner.")
     code = None if state and state[:2].isalnum() and state != "RM007" else (diag.constraint_name if diag else None)
@@ -92,6 +108,8 @@ def check_protocol(oldest: int, newest: int) -> None:
 def code_of(error: BaseException) -> str:
     """The error_code that the server is told: a SQLSTATE, or the exception's name."""
     state, code = getattr(error, "sqlstate", None), getattr(error, "code", None)
+    if not isinstance(code, str) or isinstance(error, SystemExit):
+        code = None  # (exceptions of others have numbers or methods there)
     # (RM007 is what the server makes of a name)
     return clean((code if state == "RM007" and code else state) or code or type(error).__name__, 200)
 
@@ -99,6 +117,16 @@ def code_of(error: BaseException) -> str:
 def message_of(error: BaseException) -> str:
     """An exception's message as a call of romancy takes it."""
     return clean(str(error) or type(error).__name__, 10000)
+
+
+def detail_of(error: BaseException) -> Any:
+    """An exception's detail; None where there is none, or none that JSON can hold."""
+    try:
+        detail = plain(getattr(error, "detail", None))
+        json.dumps(detail, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return detail
 
 
 def clean(text: Any, most: int) -> str:

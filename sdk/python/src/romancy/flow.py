@@ -8,11 +8,16 @@ import random as random_module
 import uuid as uuid_module
 from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple
 
-from .errors import Cancelled, LeaseLost, TimeoutError, from_document
+import psycopg
+
+from .errors import Cancelled, LeaseLost, TimeoutError, code_of, detail_of, from_database, from_document, is_refusal, message_of
 from .run import Event, Run, current_task, require, require_task
 from .values import dumps, interval, padded, plain
 
-ACTIVITY = ("ActivityCompleted", "ActivityFailed")
+# (a coroutine that is not awaited at once is scheduled beside others, as spawn() does)
+ACTIVITY = ("ActivityScheduled", "ActivityCompleted", "ActivityFailed")
+TIMER = ("TimerScheduled", "TimerExpired")
+RECEIVE = ("ReceiveScheduled", "ChannelMessageReceived", "MessageTimeout")
 CHILD = ("ChildWorkflowCompleted", "ChildWorkflowFailed", "ChildWorkflowScheduled")
 
 
@@ -186,14 +191,14 @@ def sleep(duration: Any, activity_id: Optional[str] = None) -> Any:
     """Seconds, a timedelta, or a text such as "3 days". Durable: no process waits."""
     run = require("sleep()")
     step = activity_id or run.step_id("sleep")
-    run.command("timer", step, ("TimerExpired",), duration=interval(duration))
+    run.command("timer", step, TIMER, duration=interval(duration))
     return blocking(run, step, lambda event: None)
 
 
 def sleep_until(until: datetime.datetime, activity_id: Optional[str] = None) -> Any:
     run = require("sleep_until()")
     step = activity_id or run.step_id("sleep_until")
-    run.command("timer", step, ("TimerExpired",), until=until.isoformat())
+    run.command("timer", step, TIMER, until=until.isoformat())
     return blocking(run, step, lambda event: None)
 
 
@@ -201,7 +206,7 @@ def receive(channel: str, timeout: Any = None, activity_id: Optional[str] = None
     """The oldest message of a channel that was sent to this instance (or published, once subscribed)."""
     run = require("receive()")
     step = activity_id or run.step_id("receive_" + channel)
-    run.command("receive", step, ("ChannelMessageReceived", "MessageTimeout"), channel=channel, timeout=interval(timeout))
+    run.command("receive", step, RECEIVE, channel=channel, timeout=interval(timeout))
     return blocking(run, step, value_of(Message))
 
 
@@ -242,6 +247,8 @@ _any = any
 def any(handles: Sequence[Handle], timeout: Any = None) -> Any:  # noqa: A001
     """(handle, result) of the first that ends; TimeoutError past the timeout. The others go on."""
     run = require("any()")
+    if not handles:
+        raise ValueError("any() needs at least one handle")
     step = run.step_id("await_any")
     over = run.steps.get(step)
     if over is not None:
@@ -512,25 +519,44 @@ def transaction(function: Callable[..., Any], *args: Any, name: Optional[str] = 
     step = run.step_id(name)
     event = run.known(step, ACTIVITY, name)
     if not run.is_async:
-        if event is None and run.commands:
+        if event is not None:
+            return event.value()
+        if run.commands:
             run.suspend({"all": []})
-        return event.value() if event is not None else _transact(run, step, name, function, args, kwargs)
+        done, result = _transact(run, step, name, function, args, kwargs)
+        return result if done else run.suspend({"all": []})
 
     async def act() -> Any:
         if event is not None:
             return event.value()
         if run.commands:
             await run.suspend({"all": []})
-        return _transact(run, step, name, function, args, kwargs)
+        done, result = _transact(run, step, name, function, args, kwargs)
+        while not done and run.outcome(step) is None:
+            await run.suspend({"all": []})
+        return result if done else run.outcome(step).value()  # type: ignore[union-attr]
     return act()
 
 
-def _transact(run: Run, step: str, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _transact(run: Run, step: str, name: str, function: Callable[..., Any], args: tuple[Any, ...],
+              kwargs: dict[str, Any]) -> Tuple[bool, Any]:
+    """Runs the transaction: (True, result), or (False, None): it failed. The failure is recorded then, so that the code sees in
+    every run what it saw in the first, and it is taken from history in the first, too."""
     conn = run.conn
-    with conn.transaction():
-        result = plain(function(conn, *args, **kwargs))
-        records = run.records + [{"op": "activity", "id": step, "name": name, "input": plain(list(args)) or None,
-                                  "result": result}]
-        conn.execute("select romancy.record(%s::text, %s::jsonb)", (run.task["token"], dumps(records)))
+    record = {"op": "activity", "id": step, "name": name, "input": plain(list(args)) or None}
+    run.inside = True
+    try:
+        with conn.transaction():
+            result = plain(function(conn, *args, **kwargs))
+            records = run.records + [dict(record, result=result)]
+            conn.execute("select romancy.record(%s::text, %s::jsonb)", (run.task["token"], dumps(records)))
+    except Exception as error:
+        if isinstance(error, psycopg.Error) and not is_refusal(error):
+            run.end(error)
+        failure = from_database(error) if isinstance(error, psycopg.Error) else error
+        run.records.append(dict(record, error={"message": message_of(failure), "code": code_of(failure), "detail": detail_of(failure)}))
+        return False, None
+    finally:
+        run.inside = False
     run.records = []
-    return result
+    return True, result

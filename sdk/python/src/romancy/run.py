@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import contextvars
 import json
-from typing import Any, Callable, Dict, Generator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, List, NoReturn, Optional, Tuple
 
 from .errors import NonDeterminism, Suspended, from_document
+from .values import same
 
 ANY = object()  # an input that is not compared
 
@@ -60,6 +61,8 @@ class Run:
         self.last_seq = 0
         self.records: List[dict[str, Any]] = []
         self.commands: List[dict[str, Any]] = []
+        self.over: Optional[BaseException] = None  # what ended this run: no "except" or "finally" of the code changes that
+        self.inside = False                        # a transaction()
         self.absorb(task.get("history") or [])
 
     # ------------------------------------------------------------ history
@@ -80,8 +83,13 @@ class Run:
                 self.steps[step] = event
 
     def differs(self, what: str) -> None:
-        raise NonDeterminism(what, "RM003", hint="Run the former program, or guard the change with patched(); "
-                                                 "then call romancy.resume_workflow().")
+        self.end(NonDeterminism(what, "RM003", hint="Run the former program, or guard the change with patched(); "
+                                                    "then call romancy.resume_workflow()."))
+
+    def end(self, error: BaseException) -> NoReturn:
+        """Ends the run, however much of the code catches."""
+        self.over = error
+        raise error
 
     def step_id(self, name: str) -> str:
         n = self.counts[name] = self.counts.get(name, 0) + 1
@@ -104,7 +112,7 @@ class Run:
         held = event.data.get("name") or step.rsplit(":", 1)[0]
         if name is not None and held != name:
             self.differs('the program asks for "%s" as "%s"; history holds "%s"' % (name, step, held))
-        if input is not ANY and event.data.get("input") != input:
+        if input is not ANY and not same(event.data.get("input"), input):
             self.differs('the program asks for "%s" with another input than history holds: %s, %s'
                          % (step, json.dumps(input)[:500], json.dumps(event.data.get("input"))[:500]))
         return event
@@ -136,7 +144,7 @@ class Run:
         """Has to wait: ends the run, or gives the coroutine's awaitable."""
         if self.is_async:
             return Wait(wait_for)
-        raise Suspended(wait_for)
+        self.end(Suspended(wait_for))
 
     def outcome(self, step: str) -> Optional[Event]:
         """The outcome of a step that may take time, or None."""
@@ -169,4 +177,8 @@ def require(what: str) -> Run:
     run = current.get()
     if run is None:
         raise RuntimeError("%s can only be called from a running workflow" % what)
+    if run.over is not None:
+        raise run.over
+    if run.inside:
+        raise RuntimeError("%s cannot be called inside transaction()" % what)
     return run

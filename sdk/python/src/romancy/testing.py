@@ -94,7 +94,9 @@ def session(app: App, conninfo: Optional[str] = None) -> Iterator[Session]:
             app.define(conn)
         except psycopg.Error as error:
             raise from_database(error) from error
+        app._session = conn  # (client calls that name no connection are made in this transaction, too)
         yield Session(app, conn)
     finally:
+        app._session = None
         conn.rollback()
         conn.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import datetime
 import decimal
@@ -9,29 +10,45 @@ import enum
 import inspect
 import json
 import re
+import types
 import typing
 import uuid
 from typing import Any, Callable
 
+UNIONS = (typing.Union, getattr(types, "UnionType", typing.Union))
+
 
 def plain(value: Any) -> Any:
     """A value as what JSON can hold: dataclasses and Pydantic models as objects, times and uuids as text."""
+    try:
+        return _plain(value)
+    except RecursionError:
+        raise ValueError(DEEP) from None
+
+
+DEEP = "the value is nested too deeply for JSON, or holds itself"
+
+
+def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(v) for v in value]
+        return {str(k.value if isinstance(k, enum.Enum) else k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        # (in an order that is the same in every process)
+        return sorted((_plain(v) for v in value), key=lambda v: json.dumps(v, sort_keys=True))
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
         return value.total_seconds()
     if isinstance(value, enum.Enum):
-        return plain(value.value)
+        return _plain(value.value)
     if isinstance(value, (uuid.UUID, decimal.Decimal)):
         return str(value)
     raise TypeError("%s is no value that JSON can hold" % type(value).__name__)
@@ -47,25 +64,45 @@ def padded(time: str) -> str:
 
 
 def dumps(value: Any) -> str:
-    text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise ValueError(DEEP) from None
     text.encode()  # (half of a surrogate pair is a ValueError)
     return text
+
+
+def same(held: Any, asked: Any) -> bool:
+    """Is a document of history the one that the program has? (1e23 comes back as an integer, which is not quite that number.)"""
+    if isinstance(held, dict) and isinstance(asked, dict):
+        return held.keys() == asked.keys() and all(same(v, asked[k]) for k, v in held.items())
+    if isinstance(held, list) and isinstance(asked, list):
+        return len(held) == len(asked) and all(map(same, held, asked))
+    if isinstance(held, float) or isinstance(asked, float):
+        try:
+            return float(held) == float(asked)
+        except (TypeError, ValueError, OverflowError):
+            return False
+    return bool(held == asked)
 
 
 def typed(value: Any, hint: Any) -> Any:
     """A JSON value as the annotated type, where that is one of those that plain() writes."""
     if value is None or hint is None or hint is Any or hint is inspect.Parameter.empty:
         return value
-    origin = typing.get_origin(hint)
+    origin = typing.get_origin(hint) or hint
     args = typing.get_args(hint)
-    if origin is typing.Union:
+    if origin in UNIONS:
         rest = [a for a in args if a is not type(None)]
         return typed(value, rest[0]) if len(rest) == 1 else value
-    if origin in (list, tuple, set) and args and isinstance(value, list):
-        made = [typed(v, args[0]) for v in value]
-        return made if origin is list else origin(made)
-    if origin is dict and len(args) == 2 and isinstance(value, dict):
-        return {k: typed(v, args[1]) for k, v in value.items()}
+    if isinstance(value, list) and isinstance(origin, type) and issubclass(origin, collections.abc.Collection):
+        if origin is tuple and args and args[-1] is not Ellipsis:
+            made = [typed(v, h) for v, h in zip(value, args)] + value[len(args):]
+        else:
+            made = [typed(v, args[0] if args else None) for v in value]
+        return origin(made) if origin in (tuple, set, frozenset) else set(made) if origin is collections.abc.Set else made
+    if isinstance(value, dict) and len(args) == 2:
+        return {typed_key(k, args[0]): typed(v, args[1]) for k, v in value.items()}
     if not isinstance(hint, type):
         return value
     if hasattr(hint, "model_validate"):
@@ -78,13 +115,18 @@ def typed(value: Any, hint: Any) -> Any:
         return hint(value)
     if hint is datetime.datetime:
         return datetime.datetime.fromisoformat(padded(value))
-    if hint is datetime.date:
-        return datetime.date.fromisoformat(value)
+    if hint in (datetime.date, datetime.time):
+        return hint.fromisoformat(value)
     if hint is datetime.timedelta:
         return datetime.timedelta(seconds=value)
     if hint in (uuid.UUID, decimal.Decimal):
         return hint(value)
     return value
+
+
+def typed_key(key: str, hint: Any) -> Any:
+    """A key of an object as the annotated type."""
+    return hint(key) if hint in (int, float) else typed(key, hint)
 
 
 class Signature:

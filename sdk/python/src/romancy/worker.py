@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import logging
 import os
 import random
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict
 
 import psycopg
+from psycopg.types.json import set_json_loads
 
 from .app import App, Parked, step_workflow
 
@@ -23,6 +25,20 @@ PARKED = 10000   # coroutines kept
 WAIT = "20 s"    # of one poll
 RENEWAL = {"poll_activities": "select romancy.heartbeat_activity(%s::text, null, %s::interval)",
            "poll_workflows": "select romancy.extend_lease(%s::text, %s::interval)"}
+
+
+class Unreadable:
+    """A document that Python's parser refuses: it is nested too deeply."""
+
+    def __init__(self, text: Any):
+        self.text = text.decode() if isinstance(text, bytes) else text
+
+
+def loads(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        return Unreadable(text)
 
 
 class Connections:
@@ -35,6 +51,7 @@ class Connections:
         conn = getattr(self.local, "conn", None)
         if conn is None or conn.closed:
             conn = self.local.conn = self.app.connect()
+            set_json_loads(loads, conn)
         return conn
 
     def drop(self) -> None:
@@ -106,6 +123,8 @@ class Worker:
                 log.warning("connection: %s", error)
             except psycopg.Error as error:
                 log.error("%s: %s", call, error)
+            except Exception:  # whatever it is, the worker goes on
+                log.exception("%s", call)
             self.conns.drop()
             self.stopping.wait(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 30)
@@ -126,6 +145,8 @@ class Worker:
                 tasks = conn.execute(sql, (self.app.queue, self.name, 1 + self.prefetch, "%f s" % self.lease, WAIT)).fetchone()[0]
         finally:
             self.polling.remove(conn)
+        if isinstance(tasks, Unreadable):
+            tasks = self.readable(conn, call, tasks)
         for task in tasks:
             self.keep(task["token"], RENEWAL[call])
         for n, task in enumerate(tasks):
@@ -133,6 +154,18 @@ class Worker:
                 self.release(tasks[n:], call)
                 return
             self.pool.submit(self.guard, serve, task)
+
+    def readable(self, conn: Any, call: str, tasks: Unreadable) -> list[Any]:
+        """The tasks that this program can read; each of the others has failed, then."""
+        sql = "select romancy.fail_activity(%s::text, %s::text, 'Unreadable', null, true)" \
+            if call == "poll_activities" else "select romancy.fail_workflow(%s::text, %s::text, 'Unreadable', null)"
+        rest = []
+        for token, task in conn.execute("select t->>'token', t from jsonb_array_elements(%s::jsonb) t", (tasks.text,)).fetchall():
+            if isinstance(task, Unreadable):
+                self.tell(sql, (token, "the input, or what history holds, is nested too deeply for this program"))
+            else:
+                rest.append(task)
+        return rest
 
     def place(self) -> bool:
         """Waits for a place and takes it; false: the worker stops."""
@@ -161,7 +194,7 @@ class Worker:
             log.warning("connection: %s", error)
             self.conns.drop()
             self.give_back(task)
-        except Exception as error:
+        except BaseException as error:
             if getattr(error, "sqlstate", None) != "RM009":
                 log.exception("a task could not be served")
         finally:
@@ -186,6 +219,8 @@ class Worker:
             try:
                 return self.conns.get().execute(sql, args).fetchone()
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                if getattr(error, "sqlstate", None) == "RM009":
+                    raise
                 log.warning("connection: %s", error)
                 self.conns.drop()
                 time.sleep(pause * random.uniform(0.5, 1.5))
@@ -198,14 +233,23 @@ class Worker:
     # ------------------------------------------------------------ serving
 
     def serve_activity(self, task: dict[str, Any]) -> None:
-        self.app.serve_activity(task, self.tell)
+        if task["activity"] in self.app.activities:
+            self.app.serve_activity(task, self.tell)
+            return
+        # another worker of the queue may know it: it can take the task in a moment, and no attempt is counted
+        self.warn_unknown("activity", task["activity"])
+        self.stopping.wait(random.uniform(0.2, 1.0))
+        self.release([task], "poll_activities")
+
+    def warn_unknown(self, what: str, name: str) -> None:
+        if (what, name) not in self.unknown:
+            self.unknown.add((what, name))
+            log.warning('this worker has no %s "%s": it leaves that to others', what, name)
 
     def serve_workflow(self, task: dict[str, Any]) -> None:
         if task["workflow"] not in self.app.workflows:
             # another worker of the queue may know it: it can take the instance in a moment
-            if task["workflow"] not in self.unknown:
-                self.unknown.add(task["workflow"])
-                log.warning('this worker has no workflow "%s": it leaves that to others', task["workflow"])
+            self.warn_unknown("workflow", task["workflow"])
             with self.lock:
                 self.leases.pop(task["token"], None)
             self.conns.get().execute("select romancy.extend_lease(%s::text, %s::interval)",
@@ -234,6 +278,8 @@ class Worker:
                 except psycopg.Error as error:
                     if error.sqlstate is None or not error.sqlstate.startswith("RM"):
                         self.conns.drop()
+                except Exception:  # whatever it is, the other leases are renewed
+                    log.exception("a lease could not be renewed")
             if self.stopping.is_set():
                 time.sleep(0.5)
 

@@ -1,0 +1,327 @@
+package romancy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Mistakes of a newcomer's program, and accidents that it meets: in test sessions, and with a real worker.
+
+type faults struct {
+	*App
+	done    []string
+	version int
+	runs    int
+}
+
+func newFaults(t testing.TB) *faults {
+	app, err := New(context.Background(), os.Getenv("ROMANCY_TEST_URL"), Options{Queue: "go_faults"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &faults{App: app, version: 1}
+	NewActivity(app, "go_note", func(_ context.Context, text string) (string, error) {
+		f.done = append(f.done, text)
+		return text, nil
+	})
+	once := Retry(map[string]any{"max_attempts": 1})
+	NewActivity(app, "go_odd", func(ctx context.Context, what string) (any, error) {
+		switch what {
+		case "exit":
+			runtime.Goexit()
+		case "panic":
+			panic("at the disco")
+		case "nil":
+			var p *faults
+			return p.version, nil
+		case "NaN":
+			return math.NaN(), nil
+		case "channel":
+			return make(chan int), nil
+		case "sql":
+			_, err := app.Pool.Exec(ctx, "select 1/0")
+			return nil, fmt.Errorf("counting: %w", err)
+		}
+		return nil, nil
+	}, once)
+	// a call in a deferred function, where the code waits
+	NewWorkflow(app, "go_tidy", func(w *W, _ any) (string, error) {
+		defer func() { _, _ = Call[string](w, "go_note", "after") }()
+		if _, err := Call[string](w, "go_note", "before"); err != nil {
+			return "", err
+		}
+		_, err := Receive[any](w, "go", 0)
+		return "tidy", err
+	})
+	NewWorkflow(app, "go_hides_change", func(w *W, _ any) (result string, err error) {
+		defer func() {
+			if recover() != nil {
+				result = "hidden"
+			}
+		}()
+		if _, err := Call[string](w, "go_note", fmt.Sprint(f.version)); err != nil {
+			return "", err
+		}
+		_, err = Receive[any](w, "go", 0)
+		return "done", err
+	})
+	NewWorkflow(app, "go_transaction_fails", func(w *W, _ any) (map[string]string, error) {
+		_, err := Transaction(w, "declined", func(pgx.Tx) (any, error) {
+			f.runs++
+			return nil, Fail("Declined", "no money")
+		})
+		var e *Error
+		if !errors.As(err, &e) {
+			return nil, fmt.Errorf("another error: %w", err)
+		}
+		if _, err := Receive[any](w, "go", 0); err != nil {
+			return nil, err
+		}
+		note, err := Call[string](w, "go_note", "went on")
+		return map[string]string{"seen": e.Message, "code": e.Code, "note": note}, err
+	})
+	NewWorkflow(app, "go_transaction_typo", func(w *W, _ any) (any, error) {
+		return Transaction(w, "typo", func(tx pgx.Tx) (any, error) {
+			_, err := tx.Exec(context.Background(), "select * from no_such_table")
+			return nil, err
+		})
+	})
+	NewWorkflow(app, "go_calls_odd", func(w *W, what string) (any, error) { return Call[any](w, "go_odd", what) })
+	NewWorkflow(app, "go_exits", func(*W, any) (any, error) {
+		runtime.Goexit()
+		return nil, nil
+	})
+	NewWorkflow(app, "go_sets", func(w *W, _ any) (any, error) {
+		w.SetValue("x", math.Inf(1))
+		return nil, nil
+	})
+	NewWorkflow(app, "go_nothing", func(w *W, _ any) (string, error) {
+		results, err := All[int](w, nil)
+		if err != nil || len(results) != 0 {
+			return "", fmt.Errorf("results %v, %w", results, err)
+		}
+		_, err = Any(w, 0)
+		return err.Error(), nil
+	})
+	return f
+}
+
+// through gives the result of an instance that is sent "go" when it waits.
+func (f *faults) through(name string, input any) (result any, err error) {
+	ctx := context.Background()
+	err = f.Test(ctx, func(s *Session) error {
+		instance, err := Workflow[any, any]{name, f.App}.Start(ctx, input, StartOptions{})
+		if err == nil {
+			err = s.Run(ctx, false)
+		}
+		if err != nil {
+			return err
+		}
+		if status, err := instance.Status(ctx); err != nil || status == "waiting_for_message" {
+			f.forget() // as in another process
+			if err = errors.Join(err, instance.Signal(ctx, "go", 1, nil), s.Run(ctx, false)); err != nil {
+				return err
+			}
+		}
+		result, err = Outcome(ctx, s, instance)
+		return err
+	})
+	return result, err
+}
+
+func TestFaults(t *testing.T) {
+	f := newFaults(t)
+	defer f.Close()
+	ctx := context.Background()
+	want := func(t *testing.T, name string, input any, expected any) {
+		t.Helper()
+		if result, err := f.through(name, input); err != nil || fmt.Sprint(result) != fmt.Sprint(expected) {
+			t.Errorf("%s: %v, %v; expected %v", name, result, err, expected)
+		}
+	}
+	fails := func(t *testing.T, name string, input any, state, code, message string) {
+		t.Helper()
+		_, err := f.through(name, input)
+		var e *Error
+		if !errors.As(err, &e) || e.SQLState != state || e.Code != code || !strings.Contains(e.Message, message) {
+			t.Errorf("%s(%v): %#v", name, input, err)
+		}
+	}
+	t.Run("a deferred call runs when the function is left, and not when it waits", func(t *testing.T) {
+		want(t, "go_tidy", nil, "tidy")
+		if got := strings.Join(f.done, " "); got != "before after" {
+			t.Error(got)
+		}
+		before := runtime.NumGoroutine()
+		for i := 0; i < 20; i++ {
+			want(t, "go_tidy", nil, "tidy")
+		}
+		for i := 0; i < 100 && runtime.NumGoroutine() > before+2; i++ {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if after := runtime.NumGoroutine(); after > before+2 {
+			t.Errorf("%d goroutines are left of runs that were given up", after-before)
+		}
+	})
+	t.Run("a changed program is paused whatever it recovers from", func(t *testing.T) {
+		err := f.Test(ctx, func(s *Session) error {
+			instance, err := Workflow[any, any]{"go_hides_change", f.App}.Start(ctx, nil, StartOptions{})
+			if err != nil {
+				return err
+			}
+			if _, err = s.drain(ctx, 100, false); err == nil {
+				_, err = s.serve(ctx)
+			}
+			f.forget()
+			f.version = 2
+			err = errors.Join(err, s.Run(ctx, false))
+			if status, _ := instance.Status(ctx); status != "paused" {
+				t.Errorf("it is %s", status)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("an error of a transaction is part of history", func(t *testing.T) {
+		want(t, "go_transaction_fails", nil, map[string]string{"code": "Declined", "note": "went on", "seen": "no money"})
+		if f.runs != 1 {
+			t.Errorf("%d runs", f.runs)
+		}
+	})
+	t.Run("a typo in a statement is no missing extension", func(t *testing.T) {
+		fails(t, "go_transaction_typo", nil, "42P01", "", `relation "no_such_table" does not exist`)
+	})
+	t.Run("however an activity ends, it is told", func(t *testing.T) {
+		fails(t, "go_calls_odd", "exit", "RM007", "error", "runtime.Goexit")
+		fails(t, "go_calls_odd", "panic", "RM007", "error", "panic: at the disco")
+		fails(t, "go_calls_odd", "nil", "RM007", "error", "nil pointer")
+		fails(t, "go_calls_odd", "NaN", "RM007", "error", "NaN")
+		fails(t, "go_calls_odd", "channel", "RM007", "error", "chan int")
+		fails(t, "go_calls_odd", "sql", "22012", "", "counting: ERROR: division by zero")
+		fails(t, "go_exits", nil, "RM007", "error", "runtime.Goexit")
+		fails(t, "go_sets", nil, "RM007", "error", "+Inf")
+	})
+	t.Run("nothing to wait for", func(t *testing.T) { want(t, "go_nothing", nil, "Any needs at least one handle") })
+}
+
+func TestFaultsOfClients(t *testing.T) {
+	f := newFaults(t)
+	defer f.Close()
+	ctx := context.Background()
+	sql := func(statement string) {
+		t.Helper()
+		if _, err := f.Pool.Exec(ctx, statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := func(app *App, name string, input any) Instance[any] {
+		t.Helper()
+		instance, err := Workflow[any, any]{name, app}.Start(ctx, input, StartOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return instance
+	}
+	t.Run("a refusal keeps its own hint", func(t *testing.T) {
+		sql("create or replace function no_table(i jsonb) returns jsonb language sql as 'select i'")
+		sql("create role go_definer")
+		sql("select romancy.grant_usage('go_definer')")
+		other, err := New(ctx, os.Getenv("ROMANCY_TEST_URL"), Options{Namespace: "go_definer"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = other.Pool.Exec(ctx, "select romancy.define_workflow('no_table', 'no_table(jsonb)')"); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Workflow[any, any]{"no_table", other}.Start(ctx, nil, StartOptions{})
+		var e *Error
+		if !errors.As(err, &e) || e.SQLState != "42501" || !strings.Contains(e.Hint, "SET ROLE") || strings.Contains(e.Message, "may not use") {
+			t.Errorf("%#v", err)
+		}
+		other.Close()
+		sql("select romancy.revoke_usage('go_definer')")
+		sql("drop role go_definer")
+	})
+	t.Run("an instance that failed for a missing table", func(t *testing.T) {
+		sql("create or replace function no_table(i jsonb) returns jsonb language plpgsql as $$ begin return to_jsonb((select count(*) from no_such_table)); end $$")
+		_, err := start(f.App, "no_table", nil).Result(ctx, time.Minute)
+		var e *Error
+		if !errors.As(err, &e) || e.SQLState != "42P01" || e.Message != `relation "no_such_table" does not exist` {
+			t.Errorf("%#v", err)
+		}
+	})
+	t.Run("calls that wait keep no other from its turn", func(t *testing.T) {
+		if err := f.Define(ctx, f.Pool); err != nil {
+			t.Fatal(err)
+		}
+		instance := start(f.App, "go_tidy", nil)
+		var waits sync.WaitGroup
+		for i := 0; i < 25; i++ {
+			waits.Add(1)
+			go func() {
+				defer waits.Done()
+				_, _ = instance.Result(ctx, 15*time.Second)
+			}()
+		}
+		time.Sleep(300 * time.Millisecond)
+		begun := time.Now()
+		if _, err := instance.Status(ctx); err != nil || time.Since(begun) > 5*time.Second {
+			t.Errorf("%v after %v", err, time.Since(begun))
+		}
+		if _, err := instance.Cancel(ctx, ""); err != nil {
+			t.Error(err)
+		}
+		waits.Wait()
+	})
+	t.Run("a task that this worker does not have is left to another", func(t *testing.T) {
+		other, err := New(ctx, os.Getenv("ROMANCY_TEST_URL"), Options{Queue: "go_faults"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		NewActivity(other, "go_elsewhere", func(context.Context, any) (string, error) { return "done elsewhere", nil })
+		NewWorkflow(other, "go_left", func(w *W, _ any) (string, error) { return Call[string](w, "go_elsewhere", nil) })
+		if err := other.Define(ctx, other.Pool); err != nil {
+			t.Fatal(err)
+		}
+		left := start(other, "go_left", nil)
+		program := exec.Command(os.Args[0], "-test.run", "^$")
+		program.Env = append(os.Environ(), "ROMANCY_TEST_WORKER=faults")
+		program.Stderr = os.Stderr
+		if err := program.Start(); err != nil {
+			t.Fatal(err)
+		}
+		tidy := start(f.App, "go_tidy", nil)
+		if err := tidy.Signal(ctx, "go", nil, nil); err != nil {
+			t.Error(err)
+		}
+		if result, err := tidy.Result(ctx, time.Minute); err != nil || result != "tidy" {
+			t.Error(result, err)
+		}
+		stop, done := context.WithCancel(ctx)
+		ended := make(chan error)
+		go func() { ended <- other.Run(stop, WorkerOptions{Lease: 3 * time.Second}) }()
+		if result, err := left.Result(ctx, time.Minute); err != nil || result != "done elsewhere" {
+			t.Error(result, err)
+		}
+		done()
+		_ = program.Process.Signal(syscall.SIGTERM)
+		if err := errors.Join(<-ended, program.Wait()); err != nil {
+			t.Error(err)
+		}
+	})
+}

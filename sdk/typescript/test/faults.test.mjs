@@ -1,0 +1,241 @@
+// Mistakes of a newcomer's program, and accidents that it meets: in test sessions, and with a real worker.
+import assert from "node:assert/strict";
+import { spawn as start } from "node:child_process";
+import { once } from "node:events";
+import { after, describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import * as romancy from "../dist/index.js";
+
+const options = { connectionString: process.env.ROMANCY_TEST_URL, queue: "ts_faults" };
+const app = new romancy.App(options);
+let version = 1;
+let runs = 0;
+const done = [];
+
+const note = app.activity("ts_note", (text) => {
+  done.push(text);
+  return text;
+});
+const odd = app.activity(
+  "ts_odd",
+  (what) => {
+    if (what === "null") throw null;
+    if (what === "text") throw "just a text";
+    if (what === "bare") throw Object.create(null);
+    if (what === "number") throw Object.assign(new Error("has a number"), { code: 404 });
+    if (what === "NaN") return NaN;
+    if (what === "Map") return new Map([[1, 2]]);
+    if (what === "BigInt") return { n: 1n };
+    if (what === "circle") {
+      const circle = {};
+      circle.self = circle;
+      return circle;
+    }
+    return null;
+  },
+  { retry: { max_attempts: 1 } },
+);
+const fails = app.activity("ts_faults_fail", () => {
+  throw new romancy.Terminal("declined", { code: "Declined" });
+});
+const floats = app.activity("ts_floats", async () => {
+  void Promise.reject(new Error("nobody waits for me"));
+  await delay(20);
+  return "done";
+});
+
+const hidesChange = app.workflow("ts_hides_change", async () => {
+  try {
+    await romancy.activity(note, version === 1 ? "one" : "two");
+  } catch {
+    return "hidden";
+  }
+  await romancy.receive("go");
+  return "done";
+});
+const transactionFails = app.workflow("ts_transaction_fails", async () => {
+  let seen;
+  try {
+    await romancy.transaction("declined", async () => {
+      runs++;
+      throw new TypeError("declined");
+    });
+  } catch (error) {
+    seen = [error.message, error.code];
+  }
+  await romancy.receive("go");
+  return { seen, note: await romancy.activity(note, "went on") };
+});
+const transactionTypo = app.workflow("ts_transaction_typo", () => romancy.transaction("typo", (client) => client.query("select * from no_such_table")));
+const callsOdd = app.workflow("ts_calls_odd", (what) => romancy.activity(odd, what));
+const throwsNull = app.workflow("ts_throws_null", async () => {
+  throw null;
+});
+const sets = app.workflow("ts_sets", async (what) => {
+  romancy.setValue("x", what === "NaN" ? [Infinity] : { set: new Set([1]) });
+});
+const foreign = app.workflow("ts_foreign", async () => {
+  await delay(5);
+  return "slept";
+});
+const never = app.workflow("ts_never", () => new Promise(() => undefined));
+const late = app.workflow("ts_late", async () => {
+  const first = romancy.activity(fails);
+  await romancy.sleep("100 ms");
+  try {
+    await first;
+  } catch (error) {
+    return error.code;
+  }
+});
+const later = app.workflow("ts_later", async () => {
+  const helper = async () => romancy.activity(fails);
+  const first = helper();
+  await romancy.sleep("100 ms");
+  return first;
+});
+const callsFloats = app.workflow("ts_calls_floats", () => romancy.activity(floats));
+const nothing = app.workflow("ts_nothing", async () => {
+  const results = await romancy.gather([]);
+  try {
+    await romancy.any([]);
+  } catch (error) {
+    return [results, error.message];
+  }
+});
+const waits = app.workflow("ts_waits", async () => {
+  await romancy.receive("go");
+  return "went";
+});
+
+async function runThrough(workflow, input) {
+  let result;
+  await romancy.session(app, async (s) => {
+    const instance = await workflow.start(input, { client: s.client });
+    await s.run({ advanceTime: true });
+    if ((await s.status(instance)) === "waiting_for_message") {
+      app.kept.clear(); // as in another process
+      await instance.signal("go", 1, s.client);
+      await s.run({ advanceTime: true });
+    }
+    result = await s.result(instance);
+  });
+  return result;
+}
+
+if (process.argv[2] === "worker") {
+  await app.run({ concurrency: 4, lease: 3 });
+  await app.end();
+} else {
+  describe("faults in sessions", () => {
+    it("a changed program is paused whatever it catches", async () => {
+      await romancy.session(app, async (s) => {
+        version = 1;
+        const instance = await hidesChange.start(null, { client: s.client });
+        await s.drain(false, 100);
+        await s.serve();
+        app.kept.clear();
+        version = 2;
+        await s.run();
+        version = 1;
+        assert.equal(await s.status(instance), "paused");
+      });
+    });
+    it("an error of a transaction is part of history", async () => {
+      assert.deepEqual(await runThrough(transactionFails), { seen: ["declined", "TypeError"], note: "went on" });
+      assert.equal(runs, 1);
+    });
+    it("a typo in a statement is no missing extension", async () => {
+      await assert.rejects(runThrough(transactionTypo), { sqlstate: "42P01", message: 'relation "no_such_table" does not exist' });
+    });
+    it("whatever is thrown is an error", async () => {
+      await assert.rejects(runThrough(callsOdd, "null"), { code: "Error", message: "null" });
+      await assert.rejects(runThrough(callsOdd, "text"), { code: "Error", message: "just a text" });
+      await assert.rejects(runThrough(callsOdd, "bare"), { code: "Error" });
+      await assert.rejects(runThrough(callsOdd, "number"), { code: "Error", message: "has a number" });
+      await assert.rejects(runThrough(throwsNull), { message: "null" });
+    });
+    it("what JSON cannot hold is an error, and not something else", async () => {
+      for (const what of ["NaN", "Map", "BigInt", "circle"]) await assert.rejects(runThrough(callsOdd, what), { code: "TypeError" }, what);
+      for (const what of ["NaN", "Set"]) await assert.rejects(runThrough(sets, what), { code: "TypeError" }, what);
+      for (const value of [NaN, -Infinity, { a: [new Map()] }, new Set(), 1n]) await assert.rejects(app.start("ts_waits", value), /JSON can hold/);
+    });
+    it("a promise that is not romancy's is refused", async () => {
+      await assert.rejects(runThrough(foreign), /may await romancy's calls only/);
+      await assert.rejects(runThrough(never), /may await romancy's calls only/);
+    });
+    it("nothing to wait for", async () => {
+      assert.deepEqual(await runThrough(nothing), [[], "any() needs at least one handle"]);
+    });
+    it("a session is where client calls go", async () => {
+      let instance;
+      await romancy.session(app, async (s) => {
+        instance = await waits.start();
+        await s.run();
+        await instance.signal("go");
+        await s.run();
+        assert.equal(await instance.status(), "completed");
+      });
+      await assert.rejects(instance.status(), /there is no instance/);
+    });
+  });
+
+  describe("faults of clients", () => {
+    after(() => app.end());
+    it("a refusal keeps its own hint", async () => {
+      await app.pool.query("create or replace function no_table(i jsonb) returns jsonb language sql as 'select i'; create role ts_definer; select romancy.grant_usage('ts_definer')");
+      const other = new romancy.App({ ...options, namespace: "ts_definer" });
+      try {
+        await other.row("select romancy.define_workflow('no_table', 'no_table(jsonb)')", []);
+        await assert.rejects(other.start("no_table"), (error) => error.sqlstate === "42501" && /SET ROLE/.test(error.hint));
+      } finally {
+        await other.end();
+        await app.pool.query("select romancy.revoke_usage('ts_definer'); drop role ts_definer");
+      }
+    });
+    it("an instance that failed for a missing table", async () => {
+      await app.pool.query(
+        "create or replace function no_table(i jsonb) returns jsonb language plpgsql as $$ begin return to_jsonb((select count(*) from no_such_table)); end $$",
+      );
+      const failed = await app.start("no_table");
+      await assert.rejects(failed.result("60 s"), { sqlstate: "42P01", message: 'relation "no_such_table" does not exist' });
+    });
+    it("calls that wait keep no other from its turn", async () => {
+      await app.define();
+      const instance = await waits.start();
+      const waiting = Array.from({ length: 25 }, () => instance.result("15 s").catch((error) => error));
+      await delay(300);
+      const begun = Date.now();
+      await instance.status();
+      assert.ok(Date.now() - begun < 5000);
+      await instance.cancel();
+      for (const error of await Promise.all(waiting)) assert.ok(error instanceof romancy.RomancyError);
+    });
+    it("a worker lives on, whatever its programs do", async () => {
+      const other = new romancy.App(options);
+      const elsewhere = other.activity("ts_elsewhere", () => "done elsewhere");
+      const left = other.workflow("ts_left", () => romancy.activity(elsewhere));
+      await other.define();
+      const waiting = await left.start();
+      const program = start(process.execPath, [fileURLToPath(import.meta.url), "worker"], { stdio: "inherit", env: { ...process.env, NODE_TEST_CONTEXT: "" } });
+      const ended = once(program, "exit");
+      try {
+        assert.equal(await (await callsFloats.start()).result("60 s"), "done");
+        assert.equal(await (await late.start()).result("60 s"), "Declined");
+        await assert.rejects((await later.start()).result("60 s"), { code: "Declined" });
+        assert.equal(await (await callsFloats.start()).result("60 s"), "done");
+        assert.equal(program.exitCode, null);
+        let attempts = 0;
+        const worker = other.run({ lease: 3, log: () => attempts++ });
+        assert.equal(await waiting.result("60 s"), "done elsewhere");
+        process.emit("SIGTERM");
+        await worker;
+      } finally {
+        program.kill("SIGTERM");
+        assert.deepEqual(await ended, [0, null]);
+        await other.end();
+      }
+    });
+  });
+}
