@@ -86,7 +86,7 @@ COMMENT ON FUNCTION romancy.canvas_tasks(uuid) IS 'All tasks of a canvas, with t
 
 CREATE FUNCTION romancy.cancel_task(instance_id uuid, path text) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_cancel_task';
-COMMENT ON FUNCTION romancy.cancel_task(uuid, text) IS 'End one task of a canvas, as failed with RM008; false if it has ended or runs in the database now';
+COMMENT ON FUNCTION romancy.cancel_task(uuid, text) IS 'End one task of a canvas, as failed with RM008, whether it runs or not; false if it is not scheduled yet or has ended';
 
 CREATE FUNCTION romancy.get_progress(instance_id uuid, OUT total bigint, OUT completed bigint, OUT failed bigint, OUT running bigint, OUT percent numeric, OUT note text, OUT eta timestamptz)
 LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_get_progress';

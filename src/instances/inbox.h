@@ -20,6 +20,7 @@
 #define ROM_SQL_INBOX_TERMINATE	"2"
 #define ROM_SQL_INBOX_PAUSE		"3"
 #define ROM_SQL_INBOX_RESUME	"4"
+#define ROM_SQL_INBOX_CANCEL_TASK	"8"
 
 typedef enum RomInboxKind
 {
@@ -31,8 +32,10 @@ typedef enum RomInboxKind
 								 * elsewhere */
 	ROM_INBOX_CHILD = 6,		/* a child ended: result or error; detail
 								 * {instance_id, status} */
-	ROM_INBOX_SIGNAL = 7		/* something arrived that the waiting
+	ROM_INBOX_SIGNAL = 7,		/* something arrived that the waiting
 								 * primitive looks up itself */
+	ROM_INBOX_CANCEL_TASK = 8	/* of a canvas: its task of this step is to
+								 * end */
 } RomInboxKind;
 
 typedef struct RomInboxItem

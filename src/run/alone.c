@@ -160,6 +160,8 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				injected->failed = true;
 				injected->error = error;
 			}
+			else
+				injected = given;
 			careful = true;
 			continue;
 		}

@@ -52,6 +52,9 @@
 /* So many are looked for at a time: each look reads all that are due, for their priority. */
 #define FIND_MAX 256
 
+/* Attempts at a turn of one instance. */
+#define TRIES 5
+
 /* A drain under way. */
 typedef struct Drain
 {
@@ -238,6 +241,53 @@ run_block(Drain *d, const pg_uuid_t *ids, int n)
 	return turns;
 }
 
+/* run_apart runs a step that is not transactional; NULL: it was cancelled, with its instance or by itself, which the next turn sees. */
+static RomInjected *
+run_apart(Drain *d, const pg_uuid_t *id, RomProcedure *procedure)
+{
+	RomInjected *outcome;
+
+	rom_slot_begin(id, 1);
+	rom_slot_member_begin(0);
+	outcome = rom_procedure_run(procedure, d->owner, true, d->cxt);
+	if (outcome->failed && rom_slot_cancelled())
+		outcome = NULL;
+	rom_slot_member_end();
+	rom_slot_end();
+	return outcome;
+}
+
+/*
+ * begin_anew takes the error of a turn, and the turn's transaction away. (SPI_rollback() would act on a connection that the error
+ * left behind.)
+ */
+static ErrorData *
+begin_anew(Drain *d)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(d->cxt);
+	edata = rom_error_take();
+	rom_borrowed_reset();
+	AbortCurrentTransaction();
+	StartTransactionCommand();
+	MemoryContextSwitchTo(d->cxt);
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	return edata;
+}
+
+/* commit_failure makes a failed commit the failure of the step that ran last. */
+static RomInjected *
+commit_failure(Drain *d, const RomRun *run, ErrorData *edata)
+{
+	RomInjected *outcome = MemoryContextAllocZero(d->cxt, sizeof(RomInjected));
+
+	outcome->step = run->last_step;
+	outcome->failed = true;
+	outcome->error = edata;
+	return outcome;
+}
+
 /* run_committed runs turns of one instance in a transaction that is committed. */
 static int
 run_committed(Drain *d, const pg_uuid_t *id)
@@ -247,15 +297,16 @@ run_committed(Drain *d, const pg_uuid_t *id)
 	volatile bool careful = false;
 	volatile int turns = 0;
 
-	for (volatile int try = 0; try < 5; try++)
+	for (volatile int try = 0; try < TRIES; try++)
 	{
 		RomRun	   *run = MemoryContextAllocZero(d->cxt, sizeof(RomRun));
+		RomInjected *given = injected;
 		volatile bool committing = false;
 		volatile bool failed = false;
 
 		run->in_session = run->solo = true;
 		run->careful = careful;
-		run->injected = injected;
+		run->injected = given;
 		injected = NULL;
 		rom_slot_begin(id, 1);
 		PG_TRY();
@@ -276,27 +327,37 @@ run_committed(Drain *d, const pg_uuid_t *id)
 			MemoryContextSwitchTo(d->cxt);
 			rom_limit_reset();
 			rom_slot_member_end();
+			failed = true;
 			if (!committing)
 			{
-				rom_slot_end();
-				PG_RE_THROW();
+				if (given == NULL || try == TRIES - 1)
+				{
+					rom_slot_end();
+					PG_RE_THROW();
+				}
+
+				/*
+				 * what the step has done is done: its outcome has to be
+				 * recorded
+				 */
+				edata = begin_anew(d);
+				if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED && interrupt == NULL)
+					interrupt = edata;
+				injected = given;
 			}
-			edata = CopyErrorData();
-			FlushErrorState();
-			failed = true;		/* SPI_commit() has rolled back and begun anew */
-			if (careful && run->last_step == NULL)
+			else
 			{
-				rom_slot_end();
-				ReThrowError(edata);
+				edata = CopyErrorData();
+				FlushErrorState();	/* SPI_commit() has rolled back and begun
+									 * anew */
+				if (careful && run->last_step == NULL)
+				{
+					rom_slot_end();
+					ReThrowError(edata);
+				}
+				injected = careful ? commit_failure(d, run, edata) : given;
+				careful = true;
 			}
-			if (careful)
-			{
-				injected = MemoryContextAllocZero(d->cxt, sizeof(RomInjected));
-				injected->step = run->last_step;
-				injected->failed = true;
-				injected->error = edata;
-			}
-			careful = true;
 		}
 		PG_END_TRY();
 		rom_slot_end();
@@ -312,14 +373,14 @@ run_committed(Drain *d, const pg_uuid_t *id)
 								 * later */
 		if (run->procedure != NULL && run->nsaved > 0)
 		{
-			injected = rom_procedure_run(run->procedure, d->owner, true, d->cxt);
+			injected = run_apart(d, id, run->procedure);
 
 			/*
 			 * what it has done is not known: it is recorded as a failed
 			 * attempt, and then the call fails
 			 */
-			if (injected->outside)
-				interrupt = injected->error;
+			if (injected != NULL)
+				interrupt = injected->interrupt;
 			try = -1;
 			continue;
 		}

@@ -156,7 +156,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 		rom_limit_unheed_cancel(&cancels);
 
 		/* a limit or a cancel that the code caught counts all the same */
-		if (rom_limit_fired() != ROM_LIMIT_NONE || rom_slot_cancelled())
+		if (rom_limit_fired() != ROM_LIMIT_NONE || rom_slot_cancelled() || rom_limit_is_outside(NULL))
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("canceling activity \"%s\"", run->name)));
@@ -533,6 +533,8 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		RomInjected *injected = turn->how.injected;
 
 		turn->how.injected = NULL;
+		if (turn->how.careful)
+			turn->out.commit_now = true;
 		/* it has run, once: nothing that comes after may take that back */
 		turn->out.commit_now |= turn->how.apart;
 		if (!injected->failed)
@@ -583,7 +585,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	{
 		/* no fault of the activity: drain fails, an executor tries it again */
 		if (turn->how.in_session)
-			turn->out.raise_error = edata;
+			turn->out.raise_error = rom_limit_outside_error(edata);
 		return ROM_OUTCOME_AGAIN;
 	}
 	return judge_failure(turn, call, event, &a, activity, edata, rom_limit_fired(), &cost);

@@ -308,7 +308,9 @@ rom_procedure_run(RomProcedure *p, Oid owner, bool in_session, MemoryContext cxt
 	rom_context_set(NULL);
 	/* its limit is no other code's */
 	outcome->limit = rom_limit_fired();
-	outcome->outside = outcome->failed && rom_limit_is_outside(outcome->error);
+	MemoryContextSwitchTo(cxt);
+	if (in_session && rom_limit_is_outside(outcome->error))
+		outcome->interrupt = rom_limit_outside_error(outcome->error);
 	rom_limit_reset();
 	rom_throttle_release();
 	rom_cost_end(&run.begun, &outcome->cost);

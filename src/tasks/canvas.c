@@ -32,6 +32,7 @@
 #include "memory/fanin.h"
 #include "memory/waiter.h"
 #include "memory/wake.h"
+#include "tasks/cancel.h"
 #include "tasks/canvas.h"
 #include "tasks/frames.h"
 #include "tasks/quota.h"
@@ -244,6 +245,7 @@ canvas_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		MemoryContextSwitchTo(cxt);
 		if (rom_call_waited(turn, call) == NULL)
 			turn->inst->flags |= ROM_HAS_TASKS;
+		rom_cancel_apply(turn, rom_call_waited(turn, call) == NULL);
 		if (rom_call_waited(turn, call) != NULL)
 			close_joins(&canvas);
 		else if (turn->replay.history.count == 0 || !rom_revive_canvas(&canvas))

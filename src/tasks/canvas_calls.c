@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * canvas_calls.c
- *		Canvas: the SQL calls that start signatures, and that show and end their tasks.
+ *		Canvas: the SQL calls that start signatures, and that show their tasks.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,7 +25,6 @@
 #include "instances/steer.h"
 #include "steps/child.h"
 #include "tasks/canvas_calls.h"
-#include "tasks/notify.h"
 #include "tasks/signature.h"
 #include "tasks/task.h"
 #include "turn/context.h"
@@ -36,7 +35,6 @@ PG_FUNCTION_INFO_V1(romancy_run_canvas);
 PG_FUNCTION_INFO_V1(romancy_canvas);
 PG_FUNCTION_INFO_V1(romancy_spawn_canvas);
 PG_FUNCTION_INFO_V1(romancy_canvas_tasks);
-PG_FUNCTION_INFO_V1(romancy_cancel_task);
 
 /* resolve_name is a RomSignatureVisit: the name of a task must mean something under the path in arg. */
 static void
@@ -334,50 +332,4 @@ romancy_canvas_tasks(PG_FUNCTION_ARGS)
 	}
 	rom_engine_end(&engine);
 	return (Datum) 0;
-}
-
-/*
- * romancy.cancel_task(instance_id uuid, path text) -> boolean
- *
- * Ends one task of a canvas as failed with RM008: it has not begun, waits for its next attempt, or is with a program, whose lease is lost.
- * False where there is no such task, it has ended, or an attempt of it runs in the database now. Errors: RM002 unknown, or another role's.
- */
-Datum
-romancy_cancel_task(PG_FUNCTION_ARGS)
-{
-	static RomStatement take = {
-		"SELECT " ROM_TASK_COLUMNS " FROM romancy.t_task t WHERE t.instance_id = $1 AND t.kind = " ROM_SQL_TASK_CANVAS
-		" AND pg_catalog.substr(t.step, pg_catalog.length(t.activity) + 2) = $2 AND t.state IN (" ROM_SQL_TASK_READY ", " ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_WAITING ", " ROM_SQL_TASK_PARKED ") LIMIT 1 FOR UPDATE SKIP LOCKED",
-		2, {UUIDOID, TEXTOID}
-	};
-	pg_uuid_t  *id = rom_arg_uuid(fcinfo, 0, "instance_id");
-	char	   *path = rom_arg_text(fcinfo, 1, "path");
-	MemoryContext cxt = CurrentMemoryContext;
-	RomInstanceHead head;
-	RomEngine	engine;
-	Datum		values[2];
-	RomTask    *task = NULL;
-	RomRetryPolicy policy;
-	RomRowSet	set;
-
-	rom_context_refuse_handler("cancel_task");
-	rom_steer_head(id, true, &head);
-	values[0] = UUIDPGetDatum(id);
-	values[1] = CStringGetTextDatum(path);
-	rom_engine_begin(&engine);
-	if (rom_execute_rows(&set, &take, values, NULL, 1) == 1)
-	{
-		MemoryContextSwitchTo(cxt);
-		task = rom_task_read(&set, 0);
-		policy = rom_task_policy(task);
-		policy.pause = false;
-		MemoryContextSwitchTo(cxt);
-		if (task->state == ROM_TASK_RUNNING)
-			rom_notify_unwanted(task->queue);
-		rom_task_fail(task, head.owner, &policy,
-					  rom_error_make(ERRCODE_ROM_CANCELLED, psprintf("task \"%s\" was cancelled", path), NULL, NULL, NULL),
-					  ROM_TASK_RETRY_NEVER);
-	}
-	rom_engine_end(&engine);
-	PG_RETURN_BOOL(task != NULL);
 }

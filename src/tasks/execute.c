@@ -38,6 +38,7 @@
 #include "steps/activity.h"
 #include "steps/attempt.h"
 #include "steps/throttle.h"
+#include "tasks/cancel.h"
 #include "tasks/canvas.h"
 #include "tasks/execute.h"
 #include "tasks/park.h"
@@ -51,7 +52,8 @@
 	"SELECT " ROM_TASK_COLUMNS "," \
 	" (SELECT CASE WHEN i.wait ? 'saga' THEN 2 WHEN i.status = 'paused' THEN 1 ELSE 0 END" \
 	" FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)," \
-	" (SELECT i.settings FROM romancy.t_instance i WHERE i.instance_id = t.instance_id)" \
+	" (SELECT i.settings FROM romancy.t_instance i WHERE i.instance_id = t.instance_id)," \
+	" " ROM_CANCEL_REQUESTED \
 	" FROM romancy.t_task t WHERE t.task_id = ANY ($1) AND t.owner = $2 FOR UPDATE OF t"
 
 /*
@@ -94,6 +96,7 @@ claim(const pg_uuid_t *ids, int n, Oid owner, bool wait, RomTask **tasks)
 		found[i]->paused = !isnull && DatumGetInt32(state) == 1;
 		state = rom_value(&set, i, ROM_TASK_NCOLUMNS + 2, &isnull);
 		found[i]->settings = isnull ? 0 : DatumGetInt32(state);
+		found[i]->cancelled = DatumGetBool(rom_value(&set, i, ROM_TASK_NCOLUMNS + 3, &isnull));
 	}
 	for (int i = 0; i < n; i++)
 		for (uint64 j = 0; j < rows; j++)
@@ -360,11 +363,49 @@ leave_paused(RomTask *task, Oid owner)
 	rom_engine_end(&engine);
 }
 
+/* end_cancelled ends a task that cancel_task() was to end. */
+static void
+end_cancelled(RomRun *run, RomTask *task, Oid owner)
+{
+	RomEngine	engine;
+	MemoryContext old = CurrentMemoryContext;
+
+	rom_engine_begin(&engine);
+	MemoryContextSwitchTo(old);
+	rom_cancel_end(task, owner);
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(old);
+	run->nsaved++;
+}
+
+/* is_cancelled: was it to be ended when it was claimed, or by an activity that ran since then in this transaction? */
+static bool
+is_cancelled(RomTask *task, uint64 made)
+{
+	RomEngine	engine;
+
+	if (task->kind == ROM_TASK_CANVAS && made != rom_cancel_made())
+	{
+		rom_engine_begin(&engine);
+		task->cancelled = rom_cancel_requested(task);
+		rom_engine_end(&engine);
+	}
+	return task->cancelled;
+}
+
 /* has_outcome: did its non-transactional activity run between two transactions? */
 static bool
 has_outcome(RomRun *run, RomTask *task)
 {
 	return run->injected != NULL && strcmp(run->injected->step, task->step) == 0;
+}
+
+/* forget_outcome: it was ended while its activity ran. */
+static void
+forget_outcome(RomRun *run, RomTask *task)
+{
+	if (has_outcome(run, task))
+		run->injected = NULL;
 }
 
 /* leave_to_lane has a task run later, alone. */
@@ -441,7 +482,7 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
 		/* no fault of the activity: drain fails, an executor tries it again */
 		rom_throttle_back(mark);
 		if (run->in_session)
-			ThrowErrorData(a.error);
+			ThrowErrorData(rom_limit_outside_error(a.error));
 		rom_slot_forget_interrupt();
 		run->again[run->nagain++] = task->id;
 	}
@@ -480,6 +521,7 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 	int			nmine = 0;
 	int			nothers = 0;
 	int			count;
+	uint64		made;
 
 	for (int i = 0; i < n; i++)
 		if (rom_task_id(&ids[i]))
@@ -492,7 +534,9 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 			others[nothers++] = ids[i];
 	if (nmine == 0)
 		return nothers;
+	made = rom_cancel_made();
 	count = claim(mine, nmine, owner, run->injected != NULL, tasks);
+	rom_cancel_claimed(mine, nmine);
 	for (int i = 0, t = 0; i < nmine; i++)
 	{
 		RomTask    *task = t < count ? tasks[t] : NULL;
@@ -509,6 +553,8 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 			run->again[run->nagain++] = task->id;
 		else if (!task->live)
 			drop(task);
+		else if (task->state == ROM_TASK_DEAD)
+			forget_outcome(run, task);
 		else if (task->ending && task->kind != ROM_TASK_COMPENSATION && task->queue[0] == '\0' && !has_outcome(run, task))
 		{
 			/* its instance waits for this */
@@ -518,6 +564,8 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 		else if (has_outcome(run, task))
 			(void) run_task(run, task, owner, 0, false);	/* parked meanwhile,
 															 * perhaps */
+		else if (is_cancelled(task, made))
+			end_cancelled(run, task, owner);
 		else if (task->paused)
 			leave_paused(task, owner);
 		else if (task->state == ROM_TASK_WAITING && task->due_at > now)
@@ -527,7 +575,7 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 			if (task->state == ROM_TASK_WAITING)
 				make_ready(task, owner);
 		}
-		else if (task->state == ROM_TASK_DEAD || task->state == ROM_TASK_PARKED)
+		else if (task->state == ROM_TASK_PARKED)
 			continue;
 		else
 		{
@@ -543,6 +591,7 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));
 	}
 	run->full = full;
+	rom_cancel_claimed(NULL, 0);
 	return nothers;
 }
 

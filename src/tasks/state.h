@@ -123,6 +123,7 @@ typedef struct RomTask
 	bool		paused;			/* its instance is paused (execute.c) */
 	bool		ending;			/* its instance waits for its parts before it
 								 * ends (execute.c) */
+	bool		cancelled;		/* cancel_task() asks for its end (execute.c) */
 	bool		unwanted;		/* its instance is final, or compensates and
 								 * will undo it (lease.c) */
 } RomTask;

@@ -141,13 +141,16 @@ static Jsonb *
 call_handler(RomTurn *turn, FmgrInfo *flinfo)
 {
 	LOCAL_FCINFO(fcinfo, 1);
+	ErrorContextCallback cancels;
 	Datum		result;
 	Jsonb	   *copy;
 
 	InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = PointerGetDatum(turn->inst->input);
 	fcinfo->args[0].isnull = turn->inst->input == NULL;
+	rom_limit_heed_outside(&cancels);
 	result = FunctionCallInvoke(fcinfo);
+	rom_limit_unheed_cancel(&cancels);
 	if (fcinfo->isnull)
 		copy = rom_jb_null_document();
 	else
@@ -168,8 +171,8 @@ judge(RomTurn *turn, ErrorData *edata)
 	}
 	if (rom_limit_is_outside(edata))
 	{
-		if (edata != NULL && turn->how.in_session)
-			turn->out.raise_error = edata;
+		if (turn->how.in_session)
+			turn->out.raise_error = rom_limit_outside_error(edata);
 		return ROM_EVAL_AGAIN;
 	}
 	switch (rom_limit_fired())

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "utils/memutils.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -30,6 +31,9 @@ static TimeoutId timeout_id;
 static RomLimit current = {ROM_LIMIT_NONE, DT_NOEND};
 static volatile sig_atomic_t fired = ROM_LIMIT_NONE;
 static volatile sig_atomic_t fired_count = 0;
+
+/* The cancel from outside of user code in a session that was raised since the last reset; the code may have caught it. */
+static ErrorData *outside = NULL;
 
 sigjmp_buf *rom_limit_tear_out = NULL;
 
@@ -86,25 +90,66 @@ rom_limit_restore(RomLimit limit)
 		enable_timeout_every(timeout_id, limit.at, REFIRE_MS);
 }
 
+/* is_interrupt: was the error raised for a signal, and not by user code? */
+static bool
+is_interrupt(const ErrorData *edata)
+{
+	return edata->sqlerrcode == ERRCODE_QUERY_CANCELED && edata->funcname != NULL &&
+		strcmp(edata->funcname, "ProcessInterrupts") == 0;
+}
+
+/* note_outside keeps the error that is being raised, if it is a cancel from outside. (An executor's signal handler sees those.) */
+static void
+note_outside(void *arg)
+{
+	MemoryContext old;
+	ErrorData  *edata;
+
+	if (outside != NULL || MyBackendType != B_BACKEND || geterrcode() != ERRCODE_QUERY_CANCELED ||
+		fired != ROM_LIMIT_NONE || rom_slot_cancelled())
+		return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	edata = CopyErrorData();
+	if (edata->elevel >= ERROR && is_interrupt(edata))
+		outside = edata;
+	else
+		FreeErrorData(edata);
+	MemoryContextSwitchTo(old);
+}
+
 /* cancel_again is called whenever an error is raised. */
 static void
 cancel_again(void *arg)
 {
 	RomLimit	again = {ROM_LIMIT_CANCEL, DT_NOEND};
 
+	note_outside(arg);
 	if (fired != ROM_LIMIT_NONE || current.kind == ROM_LIMIT_CANCEL || !rom_slot_cancelled())
 		return;
 	again.at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFIRE_MS);
 	rom_limit_restore(again);
 }
 
-void
-rom_limit_heed_cancel(ErrorContextCallback *callback)
+/* push has function called whenever an error is raised. */
+static void
+push(ErrorContextCallback *callback, void (*function) (void *))
 {
-	callback->callback = cancel_again;
+	callback->callback = function;
 	callback->arg = NULL;
 	callback->previous = error_context_stack;
 	error_context_stack = callback;
+}
+
+void
+rom_limit_heed_cancel(ErrorContextCallback *callback)
+{
+	push(callback, cancel_again);
+}
+
+void
+rom_limit_heed_outside(ErrorContextCallback *callback)
+{
+	push(callback, note_outside);
 }
 
 void
@@ -124,6 +169,9 @@ rom_limit_reset(void)
 		QueryCancelPending = false;
 	fired = ROM_LIMIT_NONE;
 	fired_count = 0;
+	if (outside != NULL)
+		FreeErrorData(outside);
+	outside = NULL;
 }
 
 RomLimitKind
@@ -149,8 +197,21 @@ rom_limit_is_outside(const ErrorData *edata)
 {
 	if (rom_slot_cancelled())
 		return false;			/* the instance's cancel */
-	return rom_slot_interrupted() ||
-		(edata != NULL && edata->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-		 fired == ROM_LIMIT_NONE && edata->funcname != NULL &&
-		 strcmp(edata->funcname, "ProcessInterrupts") == 0);
+	return rom_slot_interrupted() || outside != NULL ||
+		(edata != NULL && fired == ROM_LIMIT_NONE && is_interrupt(edata));
+}
+
+ErrorData *
+rom_limit_outside_error(ErrorData *edata)
+{
+	ErrorData  *copy;
+
+	if (outside == NULL)
+		return edata;
+	copy = palloc0_object(ErrorData);
+	copy->elevel = ERROR;
+	copy->sqlerrcode = outside->sqlerrcode;
+	copy->message = pstrdup(outside->message);
+	copy->assoc_context = CurrentMemoryContext;
+	return copy;
 }

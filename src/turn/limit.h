@@ -42,6 +42,8 @@ extern void rom_limit_restore(RomLimit before);
  * raised, which the code may catch, the cancel comes again as a limit does. heed's argument lives until unheed.
  */
 extern void rom_limit_heed_cancel(ErrorContextCallback *callback);
+extern void rom_limit_heed_outside(ErrorContextCallback *callback); /* notes cancels from
+																	 * outside only */
 extern void rom_limit_unheed_cancel(const ErrorContextCallback *callback);
 
 /* Disarms, forgets what fired, and clears a cancel that is still pending because of it. */
@@ -61,6 +63,9 @@ extern bool rom_limit_torn(void);
  * edata: the error that it ended with, or NULL. User code may raise 57014 by itself: that is none.
  */
 extern bool rom_limit_is_outside(const ErrorData *edata);
+
+/* That interruption as an error, in the current context: edata, or in a session the cancel that the code has caught. */
+extern ErrorData *rom_limit_outside_error(ErrorData *edata);
 
 /* Where errors go when code keeps swallowing cancels: the catch of the evaluation or the attempt; NULL outside one. */
 extern sigjmp_buf *rom_limit_tear_out;

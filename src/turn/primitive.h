@@ -173,8 +173,8 @@ typedef struct RomInjected
 	Jsonb	   *result;			/* when not failed */
 	ErrorData  *error;			/* when failed */
 	RomLimitKind limit;			/* that ended it */
-	bool		outside;		/* it was interrupted from outside, in a
-								 * session that drains */
+	ErrorData  *interrupt;		/* the cancel that came meanwhile, for the
+								 * session that drains; or NULL */
 	TimestampTz started;
 	bool		measured;		/* cost is known */
 	RomCost		cost;

@@ -1,6 +1,7 @@
 # A cancel from outside while drain runs an activity, of whatever kind: the call fails with it, at once, and does not go on with other work. No
 # attempt is charged, neither there nor to a task that an executor runs. The cancel of an instance is none of the session's, and a time limit is its own step's.
-# It would catch a drain that takes the cancel for an error of the activity's and runs on, and a step that fails because an operator has cancelled a process.
+# A cancel that the code catches, in each language, comes through all the same, and the outcome of a step that is not transactional is recorded.
+# It would catch a drain that takes the cancel for an error of the activity's and runs on, a step with effects that runs twice, and a step that fails because an operator has cancelled a process.
 use strict;
 use warnings;
 use FindBin;
@@ -68,6 +69,103 @@ is(sql("SELECT status FROM romancy.instances WHERE instance_id = '$other'"), 'co
 $drain->quit;
 sql('TRUNCATE go');
 
+# The code catches the cancel, in each language: drain ends all the same, and nothing that the step did is kept. (What is not transactional has run once.)
+my %catches = (plpgsql => q{BEGIN INSERT INTO ran VALUES (i); BEGIN PERFORM pg_sleep(nap()); EXCEPTION WHEN query_canceled THEN NULL; END; RETURN i; END});
+$catches{plperl} = q{spi_exec_query(q(INSERT INTO ran VALUES ('1'))); eval { spi_exec_query('SELECT pg_sleep(nap())') }; return $_[0];} if has_plperl('a cancel that it catches');
+$catches{plpython3u} = qq{plpy.execute("INSERT INTO ran VALUES ('1')")\ntry: plpy.execute('SELECT pg_sleep(nap())')\nexcept Exception: pass\nreturn i} if has_plpython('a cancel that it catches');
+sql(q{CREATE TABLE ran (i jsonb); CREATE FUNCTION nap() RETURNS int LANGUAGE sql AS 'SELECT CASE WHEN EXISTS (SELECT FROM go) THEN 0 ELSE 1000 END'});
+for my $language (sort keys %catches)
+{
+	sql("CREATE EXTENSION IF NOT EXISTS $language; CREATE OR REPLACE FUNCTION caught(i jsonb) RETURNS jsonb LANGUAGE $language AS \$\$" . ($language eq 'plpgsql' ? '' : "\n") . $catches{$language} . '$$');
+	sql(q{CREATE OR REPLACE FUNCTION catcher(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN CASE i #>> '{}' WHEN 'call' THEN romancy.activity('caught', '1') WHEN 'spawn' THEN romancy.await(romancy.spawn('caught', '1')) WHEN 'apart' THEN romancy.activity('caught_apart', '1') END; END $$;
+		SELECT romancy.define_activity('caught_apart', 'caught', transactional => false)});
+	for my $how (qw(call spawn apart))
+	{
+		$id = sql("SELECT romancy.start_workflow('catcher', '\"$how\"')");
+		my ($out, $err) = ('', '');
+		$node->psql('postgres', "SET statement_timeout = '300ms'; CALL romancy.drain()", stdout => \$out, stderr => \$err, timeout => $PostgreSQL::Test::Utils::timeout_default);
+		like($err, qr/ERROR:  canceling statement due to statement timeout/, "$language, $how: drain ends with the cancel that the code has caught");
+		is(sql('SELECT count(*) FROM ran'), $how eq 'apart' ? '1' : '0', "$language, $how: and its step is undone, unless it ran apart");
+		if ($how eq 'apart')
+		{
+			sql('CALL romancy.drain()');
+			is(sql("SELECT status FROM romancy.instances WHERE instance_id = '$id'"), 'completed', "$language, $how: its outcome was recorded");
+			is(sql('SELECT count(*) FROM ran'), '1', "$language, $how: and it did not run again");
+		}
+		sql("SELECT romancy.cancel_workflow('$id'); INSERT INTO go VALUES (1)");
+		sql('CALL romancy.drain()');
+		sql('TRUNCATE go; TRUNCATE ran');
+	}
+}
+sql(q{CREATE FUNCTION catching(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN BEGIN PERFORM pg_sleep(nap()); EXCEPTION WHEN query_canceled THEN NULL; END; RETURN i; END $$});
+$id = sql(q{SELECT romancy.start_workflow('catching', '1')});
+{
+	my ($out, $err) = ('', '');
+	$node->psql('postgres', "SET statement_timeout = '300ms'; CALL romancy.drain()", stdout => \$out, stderr => \$err, timeout => $PostgreSQL::Test::Utils::timeout_default);
+	like($err, qr/ERROR:  canceling statement due to statement timeout/, 'a handler: drain ends with the cancel that it has caught');
+	sql("SELECT romancy.cancel_workflow('$id'); INSERT INTO go VALUES (1)");
+	sql('CALL romancy.drain()');
+	sql('TRUNCATE go');
+}
+
+# The cancel comes when a step that is not transactional has run, and its outcome is to be recorded: it is
+for my $how (qw(call spawn))
+{
+	sql(q{CREATE OR REPLACE FUNCTION noted(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+		BEGIN INSERT INTO ran VALUES (i); WHILE NOT EXISTS (SELECT FROM go) LOOP PERFORM pg_sleep(0.02); END LOOP; RETURN i; END $$;
+		SELECT romancy.define_activity('noted', 'noted', transactional => false);
+		CREATE OR REPLACE FUNCTION notes(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN CASE i #>> '{}' WHEN 'call' THEN romancy.activity('noted', '1') ELSE romancy.await(romancy.spawn('noted', '1')) END; END $$});
+	$id = sql("SELECT romancy.start_workflow('notes', '\"$how\"')");
+	$drain = $node->background_psql('postgres', on_error_stop => 0);
+	$pid = $drain->query_safe('SELECT pg_backend_pid()');
+	$drain->query_until(qr/begun/, "\\echo begun\nCALL romancy.drain();\n\\echo it has ended\n");
+	poll_until($node, "SELECT state = 'active' AND wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $pid", "$how: a step runs apart");
+	my $locks = $node->background_psql('postgres');
+	$locks->query_safe("BEGIN; SELECT FROM romancy.t_instance WHERE instance_id = '$id' FOR UPDATE; SELECT FROM romancy.t_task WHERE instance_id = '$id' FOR UPDATE");
+	sql('INSERT INTO go VALUES (1)');
+	poll_until($node, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid", "$how: the row is locked when its outcome is to be recorded");
+	sql("SELECT pg_cancel_backend($pid)");
+	$locks->query_safe('COMMIT');
+	$drain->query_until(qr/it has ended/, '');
+	like($drain->{stderr}, qr/ERROR:  canceling statement due to user request/, "$how: the drain is cancelled");
+	$drain->{stderr} = '';
+	$drain->quit;
+	$locks->quit;
+	sql('CALL romancy.drain()');
+	is(sql("SELECT status || (SELECT count(*) FROM ran) FROM romancy.instances WHERE instance_id = '$id'"), 'completed1', "$how: its outcome was recorded, and it ran once");
+	sql('TRUNCATE go; TRUNCATE ran');
+}
+
+# The commit that records it fails for what a later step has deferred: it ran once, in drain and in an executor
+sql(q{
+	CREATE TABLE parent (i int PRIMARY KEY);
+	CREATE TABLE deferred (i int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+	CREATE FUNCTION once_apart(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO ran VALUES (i); RETURN i; END $$;
+	SELECT romancy.define_activity('once_apart', 'once_apart', transactional => false);
+	CREATE FUNCTION defers(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO deferred VALUES (7); RETURN i; END $$;
+	SELECT romancy.define_activity('defers', 'defers', retry => '{"max_attempts": 1}');
+	CREATE FUNCTION apart_then_deferred(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.activity('once_apart', i);
+		BEGIN PERFORM romancy.activity('defers'); EXCEPTION WHEN foreign_key_violation THEN RETURN '"refused"'; END;
+		RETURN NULL;
+	END $$;
+});
+sub apart_then_deferred
+{
+	my ($how) = @_;
+	for (1 .. 3)
+	{
+		$id = sql(q{SELECT romancy.start_workflow('apart_then_deferred', '1')});
+		sql('CALL romancy.drain()') if $how eq 'drain';
+		poll_until($node, "SELECT output FROM romancy.instances WHERE instance_id = '$id'", "$how: the commit that records a step fails for another", expected => '"refused"');
+		is(sql('SELECT count(*) FROM ran'), '1', "$how: the step ran once");
+		sql('TRUNCATE ran');
+	}
+	return;
+}
+apart_then_deferred('drain');
+
 # The time limit of a step that is not transactional is no other step's: neither in drain nor in an executor
 sql(q{
 	CREATE FUNCTION naps(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep((i #>> '{}')::float); RETURN i; END $$;
@@ -106,6 +204,7 @@ limits('drain');
 sql(q{ALTER SYSTEM SET romancy.enabled = on});
 $node->reload;
 limits('executor');
+apart_then_deferred('executor');
 for my $workflow (qw(calls maps canvases))
 {
 	sql("SELECT count(*) FROM romancy.start_workflows('$workflow', ARRAY['1']::jsonb[])");
