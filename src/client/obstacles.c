@@ -18,6 +18,7 @@
 #include "base/version.h"
 #include "client/obstacles.h"
 #include "instances/control.h"
+#include "instances/instance.h"
 #include "memory/guc.h"
 #include "memory/roster.h"
 #include "memory/shmem.h"
@@ -29,6 +30,12 @@ typedef struct Facts
 	bool		full;			/* no place or no process for a worker, and
 								 * work waits for one */
 	int			failures;		/* of workers of this database, in a row */
+	int			nfailing;
+	struct
+	{
+		Oid			owner;
+		int			count;
+	}			failing[ROM_FAILING_OWNERS];	/* of executors */
 	RomShortage short_of;		/* what work waits for */
 } Facts;
 
@@ -50,7 +57,14 @@ read_facts(RomRoster *roster, RomObstacles *found, Facts *facts)
 	{
 		facts->short_of = database->short_of;
 		for (int i = 0; i < ROM_WORKER_KINDS; i++)
-			facts->failures += database->failures[i];
+			facts->failures += database->failing[i].count;
+	}
+	for (int i = 0; i < ROM_FAILING_OWNERS; i++)
+	{
+		if (roster->failing_owners[i].dbid != MyDatabaseId)
+			continue;
+		facts->failing[facts->nfailing].owner = roster->failing_owners[i].owner;
+		facts->failing[facts->nfailing++].count = roster->failing_owners[i].failing.count;
 	}
 	SpinLockRelease(&roster->mutex);
 }
@@ -60,6 +74,35 @@ rom_obstacles_add(RomObstacles *found, char *text)
 {
 	if (found->count < lengthof(found->texts))
 		found->texts[found->count++] = text;
+}
+
+/*
+ * add_failing_owners adds that executors of the caller's fail. Of the others whom the caller may read, the one whose have failed
+ * most often is no obstacle to the caller's workflows.
+ */
+static void
+add_failing_owners(RomObstacles *found, const Facts *facts)
+{
+	int			most = 0;
+
+	for (int i = 0; i < facts->nfailing; i++)
+	{
+		char	   *name = GetUserNameFromId(facts->failing[i].owner, true);
+		char	   *text;
+
+		if (name == NULL || !rom_instance_may_read(name))
+			continue;
+		text = psprintf("workers of role \"%s\" have failed %d times in a row: see the server's log",
+						name, facts->failing[i].count);
+
+		if (facts->failing[i].owner == GetUserId())
+			rom_obstacles_add(found, text);
+		else if (facts->failing[i].count > most)
+		{
+			most = facts->failing[i].count;
+			found->others = text;
+		}
+	}
 }
 
 /*
@@ -125,6 +168,7 @@ rom_obstacles_find(RomObstacles *found)
 	if (facts.failures > 0)
 		rom_obstacles_add(found, psprintf("workers of this database have failed %d times in a row: see the server's log",
 										  facts.failures));
+	add_failing_owners(found, &facts);
 }
 
 char *

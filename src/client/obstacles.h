@@ -13,6 +13,8 @@ typedef struct RomObstacles
 	char	   *texts[16];		/* a sentence each, without a period */
 	int			count;
 
+	char	   *others;			/* of other owners' workers; NULL: nothing */
+
 	/* other facts that were found */
 	bool		preloaded;
 	bool		launcher;

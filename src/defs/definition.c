@@ -495,7 +495,7 @@ too_many_resolved(const RomNameKey *key)
 					rom_namespace_name(key->namespace)),
 			 errdetail("Each name counts once for each function and search_path that it was started with; the limit is %d.",
 					   ROM_UNDEFINED_MAX),
-			 errhint("Define workflow \"%s\" with romancy.define_workflow(). Those that no instance needs go within days, or by romancy.run_sweep('retention').",
+			 errhint("Define workflow \"%s\" with romancy.define_workflow(). Those that no instance needs go within days, or when a superuser calls romancy.run_sweep('retention').",
 					 key->name)));
 }
 

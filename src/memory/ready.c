@@ -510,6 +510,8 @@ rom_ready_enter_slow(void)
 	if (roster == NULL || my_place < 0)
 		return true;
 	me = &roster->workers[my_place];
+	if (*(volatile bool *) &me->leave)
+		return false;			/* its place is wanted */
 	if (me->slow)
 		return true;
 	outcome_init(&outcome);

@@ -240,6 +240,79 @@ rom_roster_http(Oid dbid, uint32 what)
 	rom_roster_set_latches(&latches);
 }
 
+RomFailing *
+rom_roster_failing_locked(RomRoster *roster, RomWorkerKind kind, Oid dbid, Oid owner, bool create)
+{
+	int			free = -1;
+	int			oldest = 0;
+
+	if (kind != ROM_WORKER_EXECUTOR)
+	{
+		RomDatabase *database = rom_roster_database_locked(roster, dbid, false);
+
+		return database == NULL ? NULL : &database->failing[kind];
+	}
+	for (int i = 0; i < ROM_FAILING_OWNERS; i++)
+	{
+		if (roster->failing_owners[i].dbid == dbid && roster->failing_owners[i].owner == owner)
+			return &roster->failing_owners[i].failing;
+		if (!OidIsValid(roster->failing_owners[i].dbid))
+			free = i;
+		else if (roster->failing_owners[i].failing.blocked_until < roster->failing_owners[oldest].failing.blocked_until)
+			oldest = i;
+	}
+	if (!create)
+		return NULL;
+	if (free < 0)
+		free = oldest;
+	roster->failing_owners[free].dbid = dbid;
+	roster->failing_owners[free].owner = owner;
+	roster->failing_owners[free].failing.count = 0;
+	roster->failing_owners[free].failing.blocked_until = 0;
+	return &roster->failing_owners[free].failing;
+}
+
+void
+rom_roster_healthy(const RomWorker *worker)
+{
+	RomRoster  *roster = roster_area;
+	RomDatabase *database;
+
+	SpinLockAcquire(&roster->mutex);
+	if (worker->kind == ROM_WORKER_EXECUTOR)
+	{
+		for (int i = 0; i < ROM_FAILING_OWNERS; i++)
+			if (roster->failing_owners[i].dbid == worker->dbid && roster->failing_owners[i].owner == worker->owner)
+				roster->failing_owners[i].dbid = InvalidOid;
+	}
+	else if ((database = rom_roster_database_locked(roster, worker->dbid, false)) != NULL)
+		database->failing[worker->kind].count = 0;
+	SpinLockRelease(&roster->mutex);
+}
+
+TimestampTz
+rom_roster_blocked_until(RomWorkerKind kind, Oid dbid, Oid owner)
+{
+	RomRoster  *roster = roster_area;
+	RomFailing *failing;
+	TimestampTz until;
+
+	SpinLockAcquire(&roster->mutex);
+	failing = rom_roster_failing_locked(roster, kind, dbid, owner, false);
+	until = failing == NULL ? 0 : failing->blocked_until;
+	SpinLockRelease(&roster->mutex);
+	return until;
+}
+
+/* forget_owners forgets whose executors have failed in a database. */
+static void
+forget_owners(RomRoster *roster, Oid dbid)
+{
+	for (int i = 0; i < ROM_FAILING_OWNERS; i++)
+		if (roster->failing_owners[i].dbid == dbid)
+			roster->failing_owners[i].dbid = InvalidOid;
+}
+
 void
 rom_roster_scan(Oid dbid, bool announce)
 {
@@ -261,8 +334,8 @@ rom_roster_scan(Oid dbid, bool announce)
 			database->epoch++;
 			database->scan_after = 0;
 			database->scan_failures = 0;
-			memset(database->failures, 0, sizeof(database->failures));
-			memset(database->blocked_until, 0, sizeof(database->blocked_until));
+			memset(database->failing, 0, sizeof(database->failing));
+			forget_owners(roster, dbid);
 		}
 		database->scan = true;
 		if (!rom_roster_wake_scheduler_locked(roster, dbid, &latches) ||

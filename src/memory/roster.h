@@ -85,6 +85,16 @@ typedef struct RomSweepStat
 	int64		errors;
 } RomSweepStat;
 
+/* Ends of workers in a row that went wrong, and when the next may start. */
+typedef struct RomFailing
+{
+	int			count;
+	TimestampTz blocked_until;
+} RomFailing;
+
+/* Owners whose executors fail: more than that are not remembered. */
+#define ROM_FAILING_OWNERS 64
+
 /* Why no worker runs in a database. */
 typedef enum RomRefusal
 {
@@ -137,12 +147,7 @@ typedef struct RomDatabase
 	TimestampTz http_since;		/* the launcher saw that one is needed; 0:
 								 * none */
 
-	/*
-	 * by kind of worker: ends in a row that went wrong, and when the next may
-	 * start
-	 */
-	int			failures[ROM_WORKER_KINDS];
-	TimestampTz blocked_until[ROM_WORKER_KINDS];
+	RomFailing	failing[ROM_WORKER_KINDS];	/* executors: see failing_owners */
 	TimestampTz sweep_at[ROM_SWEEP_MAX];	/* asked for by notes */
 	RomSweepStat stats[ROM_SWEEP_MAX];
 } RomDatabase;
@@ -189,6 +194,17 @@ typedef struct RomRoster
 		Oid			owner;
 	}			pending[ROM_MAX_PENDING];
 
+	/*
+	 * Executors run code of their owner's, who can end them, too: their
+	 * failures hold up no other owner.
+	 */
+	struct
+	{
+		Oid			dbid;		/* invalid: the entry is free */
+		Oid			owner;
+		RomFailing	failing;
+	}			failing_owners[ROM_FAILING_OWNERS];
+
 	bool		databases_full; /* some did not find a place */
 	int			ndatabases;		/* places used so far */
 	RomDatabase databases[ROM_MAX_DATABASES];
@@ -219,6 +235,19 @@ extern void rom_roster_tell_locked(RomRoster *roster, uint32 what,
 								   RomLatches *latches);
 extern RomDatabase *rom_roster_database_locked(RomRoster *roster, Oid dbid,
 											   bool create);
+
+/*
+ * The failures of a kind of worker in a database; of executors, those of one owner. NULL: the database is not
+ * known, or none have failed, unless create.
+ */
+extern RomFailing *rom_roster_failing_locked(RomRoster *roster, RomWorkerKind kind,
+											 Oid dbid, Oid owner, bool create);
+
+/* A worker runs as it should: forgets its failures and those of its like. */
+extern void rom_roster_healthy(const RomWorker *worker);
+
+/* When the next worker of this kind, database and owner may start. */
+extern TimestampTz rom_roster_blocked_until(RomWorkerKind kind, Oid dbid, Oid owner);
 
 /*
  * Something is ready for owner in dbid (slow: it is not known to be quick): claims an idle executor

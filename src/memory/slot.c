@@ -5,11 +5,9 @@
  *
  * A slot is written by its owner and read by others under its mutex.
  *
- * Cancel. Each turn of a member has a number of its own in its slot. The
- * canceller's commit hook writes the number into cancel_turn and sends SIGINT,
- * both under the slot's mutex: so when rom_slot_member_end() has had the mutex
- * the signal is there, and one system call lets it in. After that no signal
- * of this turn is on its way, and the next member cannot be hit by it.
+ * Cancel. Each turn of a member has a number of its own in its slot. The canceller's commit hook writes the number
+ * into cancel_turn and sends SIGINT, both under the slot's mutex: so when rom_slot_member_end() has had the mutex the
+ * signal is there, and one system call lets it in. No signal of this turn is on its way then, or hits the next member.
  *
  * The file. A record per slot, written in place at each rom_slot_begin() and
  * rom_slot_member_begin(), and emptied when the process rests or leaves in order. A process that is told to leave at
@@ -113,8 +111,6 @@ add_suspect(Oid dbid, const pg_uuid_t *id)
 static void
 shmem_attach(void *place, bool found)
 {
-	int			i;
-
 	area = place;
 	if (found)
 		return;
@@ -122,7 +118,7 @@ shmem_attach(void *place, bool found)
 	SpinLockInit(&area->suspect_mutex);
 	area->nexecutors = rom_guc_max_workers;
 	area->nslots = rom_guc_max_workers + SESSION_SLOTS;
-	for (i = 0; i < area->nslots; i++)
+	for (int i = 0; i < area->nslots; i++)
 	{
 		SpinLockInit(&area->slots[i].mutex);
 		area->slots[i].member = -1;
@@ -359,14 +355,13 @@ rom_slot_end(void)
 	RomReadyItem items[ROM_BATCH_MAX];
 	uint32		again;
 	int			n = 0;
-	int			i;
 
 	if (mine == NULL || mine->count == 0)
 		return;
 	SpinLockAcquire(&mine->mutex);
 	again = mine->again;
 	mine->again = 0;
-	for (i = 0; i < mine->count; i++)
+	for (int i = 0; i < mine->count; i++)
 		if (again & (1U << i))
 			items[n++].id = mine->ids[i];
 	mine->count = 0;
@@ -437,41 +432,58 @@ rom_slot_rest(void)
 static int
 position(const Slot *slot, const pg_uuid_t *id)
 {
-	int			i;
-
 	if (slot->dbid != MyDatabaseId)
 		return -1;
-	for (i = 0; i < slot->count; i++)
+	for (int i = 0; i < slot->count; i++)
 		if (memcmp(slot->ids[i].data, id->data, UUID_LEN) == 0)
 			return i;
 	return -1;
 }
 
+/* lock_runner finds the slot that runs the instance, and locks it; NULL: there is none. but_mine: this process is not meant. */
+static Slot *
+lock_runner(const pg_uuid_t *id, bool but_mine, int *pos)
+{
+	for (int i = 0; area != NULL && i < area->nslots; i++)
+	{
+		Slot	   *slot = &area->slots[i];
+
+		if (slot->pid == 0 || slot->count == 0 || (but_mine && slot == mine))
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		*pos = position(slot, id);
+		if (*pos >= 0)
+			return slot;
+		SpinLockRelease(&slot->mutex);
+	}
+	return NULL;
+}
+
 bool
 rom_slot_mark_again(const pg_uuid_t *id)
 {
-	bool		found = false;
-	int			i;
+	int			pos;
+	Slot	   *slot = lock_runner(id, true, &pos);
 
-	if (area == NULL)
+	if (slot == NULL)
 		return false;
-	for (i = 0; i < area->nslots && !found; i++)
-	{
-		Slot	   *slot = &area->slots[i];
-		int			pos;
+	slot->again |= 1U << pos;
+	SpinLockRelease(&slot->mutex);
+	return true;
+}
 
-		if (slot->pid == 0 || slot == mine)
-			continue;
-		SpinLockAcquire(&slot->mutex);
-		pos = position(slot, id);
-		if (pos >= 0)
-		{
-			slot->again |= 1U << pos;
-			found = true;
-		}
-		SpinLockRelease(&slot->mutex);
-	}
-	return found;
+bool
+rom_slot_interrupt(int number)
+{
+	Slot	   *slot = &area->slots[number];
+	bool		may;
+
+	SpinLockAcquire(&slot->mutex);
+	may = slot->pid != 0 && slot->member >= 0 && !slot->kept;
+	if (may)
+		(void) kill(slot->pid, SIGINT);
+	SpinLockRelease(&slot->mutex);
+	return may;
 }
 
 void
@@ -602,21 +614,12 @@ rom_slot_now(int n, RomSlotNow *now)
 bool
 rom_slot_busy(const pg_uuid_t *id)
 {
-	bool		found = false;
+	int			pos;
+	Slot	   *slot = lock_runner(id, false, &pos);
 
-	if (area == NULL)
-		return false;
-	for (int i = 0; i < area->nslots && !found; i++)
-	{
-		Slot	   *slot = &area->slots[i];
-
-		if (slot->count == 0)
-			continue;
-		SpinLockAcquire(&slot->mutex);
-		found = position(slot, id) >= 0;
+	if (slot != NULL)
 		SpinLockRelease(&slot->mutex);
-	}
-	return found;
+	return slot != NULL;
 }
 
 int
@@ -649,9 +652,7 @@ rom_slot_running(pg_uuid_t **ids)
 static int
 find_suspect(const pg_uuid_t *id)
 {
-	int			i;
-
-	for (i = 0; i < area->nsuspects; i++)
+	for (int i = 0; i < area->nsuspects; i++)
 		if (area->suspects[i].dbid == MyDatabaseId &&
 			memcmp(area->suspects[i].id.data, id->data, UUID_LEN) == 0)
 			return i;

@@ -40,6 +40,12 @@ extern void rom_slot_sigquit(SIGNAL_ARGS);
 /* For the commit hook: interrupts the process that runs a turn of this instance, if any. Does not raise. */
 extern void rom_slot_cancel(const pg_uuid_t *id);
 
+/*
+ * For the launcher: interrupts what the executor of this place runs, as pg_cancel_backend() does; it is run again. False: it runs
+ * nothing, or a procedure, which must not run twice. Does not raise.
+ */
+extern bool rom_slot_interrupt(int number);
+
 /* For view workers: what the process of this place runs now; false for nothing. number: as above, or -1 - n for session n. */
 extern bool rom_slot_current(int number, int *pid, Oid *dbid, Oid *owner,
 							 pg_uuid_t *id, TimestampTz *since);

@@ -107,7 +107,7 @@ static RomStatement select_paused = {
 /* Findings that need an operator although workflows run: a text each. */
 typedef struct Attention
 {
-	char	   *texts[QUEUES_MAX + 10];
+	char	   *texts[QUEUES_MAX + 11];
 	int			count;
 } Attention;
 
@@ -407,6 +407,8 @@ romancy_health(PG_FUNCTION_ARGS)
 		attention.texts[attention.count++] =
 			psprintf("%s" INT64_FORMAT " instance%s tried again after errors of the engine: see romancy.waiting, error ? 'tries'",
 					 retried >= OVERDUE_MAX ? "at least " : "", retried, retried == 1 ? " is" : "s are");
+	if (found.others != NULL)
+		attention.texts[attention.count++] = found.others;
 	find_silent_queues(&attention);
 	find_schedules(&attention);
 	find_outbox(&attention);

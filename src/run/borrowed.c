@@ -11,6 +11,12 @@
  * ends with SET CONSTRAINTS ALL IMMEDIATE there (steps/activity.c), and a turn that leaves any of these is an error
  * of the drain, which rolls it back.
  *
+ * A rollback does not undo everything: prepared statements are what they were made last, and what was dropped is
+ * gone. Code could drop one of the session's and make its own of the same name, which the session would execute as
+ * itself. So commands on what belongs to the session, and not to a transaction, are refused while that code runs, by
+ * a hook on utility commands, and the drain ends with that error, also where the code caught it. A cursor of the session's can be read through functions of languages, too,
+ * by its name alone: while one is open, the code does not run at all.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -19,6 +25,8 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/portal.h"
 
 #include "base/session.h"
 #include "base/spi.h"
@@ -29,6 +37,113 @@ static Oid	its_owner = InvalidOid;
 static int64 cursors = 0;
 static int64 statements = 0;
 static int	temporary = 0;
+static const char *called = NULL;	/* a command that was refused */
+static ProcessUtility_hook_type prev_hook = NULL;
+
+/* session_command names a command that changes or reads what the session has; NULL: it is another one. */
+static const char *
+session_command(Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_PrepareStmt:
+			return "PREPARE";
+		case T_DeallocateStmt:
+			return "DEALLOCATE";
+		case T_DiscardStmt:
+			return "DISCARD";
+		case T_FetchStmt:
+			return ((FetchStmt *) node)->ismove ? "MOVE" : "FETCH";
+		case T_ClosePortalStmt:
+			return "CLOSE";
+		case T_ListenStmt:
+			return "LISTEN";
+		case T_UnlistenStmt:
+			return "UNLISTEN";
+		case T_LoadStmt:
+			return "LOAD";
+		case T_DeclareCursorStmt:
+			return (((DeclareCursorStmt *) node)->options & CURSOR_OPT_HOLD) ? "DECLARE CURSOR ... WITH HOLD" : NULL;
+		default:
+			return NULL;
+	}
+}
+
+/* refuse raises the error: the workflow called, or left, what. */
+static void
+refuse(const char *verb, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("a workflow of role \"%s\" %s %s in a session of role \"%s\"",
+					GetUserNameFromId(its_owner, false), verb, what,
+					GetUserNameFromId(GetSessionUserId(), false)),
+			 errdetail("It would take effect when the session is not that role's any more."),
+			 errhint("Call romancy.drain() in a session of the workflow's owner (SET ROLE does not make one), or let the workers run it.")));
+}
+
+static void
+hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+	 ProcessUtilityContext context, ParamListInfo params,
+	 QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	const char *command = active ? session_command(pstmt->utilityStmt) : NULL;
+
+	if (command != NULL)
+	{
+		called = command;
+		refuse("called", command);
+	}
+	if (prev_hook)
+		prev_hook(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params,
+								env, dest, qc);
+}
+
+/* watch installs the hook, once: also where the library is not preloaded. */
+static void
+watch(void)
+{
+	static bool watching = false;
+
+	if (watching)
+		return;
+	watching = true;
+	prev_hook = ProcessUtility_hook;
+	ProcessUtility_hook = hook;
+}
+
+/* refuse_cursors raises an error when a cursor of the session's could be read; the one that runs cannot. */
+static void
+refuse_cursors(Oid owner)
+{
+	static RomStatement stmt = {
+		"SELECT name FROM pg_catalog.pg_cursors", 0
+	};
+	RomEngine	engine;
+	uint64		rows;
+	bool		open = false;
+	RomRowSet	set;
+
+	rom_engine_begin(&engine);
+	rows = rom_execute_rows(&set, &stmt, NULL, NULL, 0);
+	for (uint64 i = 0; i < rows && !open; i++)
+	{
+		char	   *name = rom_value_text(&set, i, 1, CurrentMemoryContext);
+		Portal		portal = GetPortalByName(name);
+
+		open = PortalIsValid(portal) && portal->status == PORTAL_READY;
+	}
+	rom_engine_end(&engine);
+	if (open)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("a workflow of role \"%s\" does not run while a cursor of role \"%s\" is open",
+						GetUserNameFromId(owner, false), GetUserNameFromId(GetSessionUserId(), false)),
+				 errdetail("It could read the cursor's rows."),
+				 errhint("Close the cursor first.")));
+}
 
 /* count reads how many holdable cursors and prepared statements the session has. */
 static void
@@ -70,18 +185,12 @@ is_deferred(void)
 	return found;
 }
 
-/* refuse raises the error. what: what was left. */
+/* fail has the drain end with the error. */
 static void
-refuse(const char *what)
+fail(const char *verb, const char *what)
 {
 	rom_borrowed_reset();
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("a workflow of role \"%s\" left %s in a session of role \"%s\"",
-					GetUserNameFromId(its_owner, false), what,
-					GetUserNameFromId(GetSessionUserId(), false)),
-			 errdetail("It would take effect when the session is not that role's any more."),
-			 errhint("Call romancy.drain() in a session of the workflow's owner (SET ROLE does not make one), or let the workers run it.")));
+	refuse(verb, what);
 }
 
 void
@@ -90,8 +199,13 @@ rom_borrowed_begin(Oid owner)
 	active = !rom_session_is(owner);
 	if (!active)
 		return;
-	its_owner = owner;
+	active = false;
+	called = NULL;
+	refuse_cursors(owner);
 	count(&cursors, &statements);
+	watch();
+	its_owner = owner;
+	active = true;
 	temporary = MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE;
 	MyXactFlags &= ~XACT_FLAGS_ACCESSEDTEMPNAMESPACE;
 }
@@ -104,15 +218,17 @@ rom_borrowed_end(void)
 
 	if (!active)
 		return;
+	if (called != NULL)
+		fail("called", called);
 	if (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE)
-		refuse("temporary objects");
+		fail("left", "temporary objects");
 	count(&ncursors, &nstatements);
 	if (ncursors != cursors)
-		refuse("a cursor WITH HOLD");
+		fail("left", "a cursor WITH HOLD");
 	if (nstatements != statements)
-		refuse("a prepared statement");
+		fail("left", "a prepared statement");
 	if (is_deferred())
-		refuse("a deferred trigger");
+		fail("left", "a deferred trigger");
 	rom_borrowed_reset();
 }
 

@@ -336,7 +336,7 @@ too_many(const char *owner)
 	return rom_error_make(ERRCODE_ROM_LIMIT,
 						  psprintf("workflows of role \"%s\" have begun with too many different settings", owner),
 						  psprintf("Time zone, formats and languages are kept for each instance; the limit is %d different sets of them.", ROWS_MAX),
-						  "Let it have fewer different ones (ALTER ROLE ... SET), and resume the instance when others were deleted and romancy.run_sweep('retention') has run.",
+						  "Let it have fewer different ones (ALTER ROLE ... SET), and resume the instance when others were deleted and the sweep of retention has run.",
 						  NULL);
 }
 

@@ -118,8 +118,9 @@ release_place(int code, Datum arg)
 	database = rom_roster_database_locked(roster, me->dbid, false);
 	if (database != NULL && code != 0)
 	{
-		database->blocked_until[me->kind] =
-			now + backoff_usecs(++database->failures[me->kind], jitter);
+		RomFailing *failing = rom_roster_failing_locked(roster, me->kind, me->dbid, me->owner, true);
+
+		failing->blocked_until = now + backoff_usecs(++failing->count, jitter);
 		if (me->kind == ROM_WORKER_SCHEDULER)
 		{
 			/* it may have died over one */
@@ -381,14 +382,7 @@ rom_bgw_asked_to_leave(void)
 void
 rom_bgw_healthy(void)
 {
-	RomRoster  *roster = rom_roster_get();
-	RomDatabase *database;
-
-	SpinLockAcquire(&roster->mutex);
-	database = rom_roster_database_locked(roster, me->dbid, false);
-	if (database != NULL)
-		database->failures[me->kind] = 0;
-	SpinLockRelease(&roster->mutex);
+	rom_roster_healthy(me);
 }
 
 /* The result of check_unit(). */

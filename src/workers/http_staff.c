@@ -61,9 +61,9 @@ find_lacks(RomRoster *roster, TimestampTz now, Lack *lacks, TimestampTz *next)
 		}
 		if (database->http_since == 0)
 			database->http_since = now;
-		if (database->blocked_until[ROM_WORKER_HTTP] > now)
+		if (database->failing[ROM_WORKER_HTTP].blocked_until > now)
 		{
-			*next = Min(*next, database->blocked_until[ROM_WORKER_HTTP]);
+			*next = Min(*next, database->failing[ROM_WORKER_HTTP].blocked_until);
 			continue;
 		}
 		lacks[n].dbid = database->dbid;

@@ -18,6 +18,7 @@
 
 #include "base/backoff.h"
 #include "memory/guc.h"
+#include "memory/slot.h"
 #include "workers/places.h"
 
 #define MS INT64CONST(1000)
@@ -71,6 +72,28 @@ rom_places_asked_at(int place)
 	return places[place].asked_at;
 }
 
+int
+rom_places_siblings(const RomWorker *workers, int n, const RomWorker *worker, bool stay)
+{
+	int			count = 0;
+
+	for (int i = 0; i < n; i++)
+		if (workers[i].state != ROM_WORKER_FREE &&
+			!(stay && workers[i].state == ROM_WORKER_LEAVING) &&
+			workers[i].kind == ROM_WORKER_EXECUTOR &&
+			workers[i].dbid == worker->dbid &&
+			workers[i].owner == worker->owner)
+			count++;
+	return count;
+}
+
+bool
+rom_places_tear_out(int place, TimestampTz now)
+{
+	places[place].asked_at = now;
+	return rom_slot_interrupt(place);
+}
+
 void
 rom_places_worker_left(TimestampTz now)
 {
@@ -101,10 +124,10 @@ free_place(int i, TimestampTz now, bool failed)
 		database = rom_roster_database_locked(roster, worker->dbid, false);
 		if (database != NULL && failed)
 		{
-			int			failures = ++database->failures[worker->kind];
+			RomFailing *failing = rom_roster_failing_locked(roster, worker->kind, worker->dbid, worker->owner, true);
 
-			database->blocked_until[worker->kind] =
-				now + Min(failures, 60) * 1000 * MS;
+			failing->count++;
+			failing->blocked_until = now + Min(failing->count, 60) * 1000 * MS;
 		}
 
 		/* the work for which it was started is still to be done */

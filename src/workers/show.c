@@ -241,11 +241,23 @@ sweep_names(void)
 	return names.data;
 }
 
+/* require_operator refuses what concerns all roles to all but superusers and the extension's owner. what: completes "permission denied to". */
+static void
+require_operator(const char *what)
+{
+	if (!superuser() && !has_privs_of_role(GetUserId(), rom_extension_owner()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to %s", what),
+				 errhint("Only a superuser or the owner of extension \"romancy\" may do this.")));
+}
+
 /*
  * romancy.run_sweep(name text) -> bigint
  *
  * Runs a batch of a sweep in the caller's transaction, without its lock:
- * a session could hold that for ever.
+ * a session could hold that for ever. The batch has rows of all roles, which
+ * are locked until that transaction ends: so not every role may do it.
  */
 Datum
 romancy_run_sweep(PG_FUNCTION_ARGS)
@@ -262,6 +274,7 @@ romancy_run_sweep(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the name of a sweep must not be null")));
 	rom_context_refuse_handler("run_sweep");
+	require_operator("run sweeps");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	sweep = rom_sweep_find(name);
 	if (sweep < 0)
@@ -283,11 +296,7 @@ Datum
 romancy_adopt_database(PG_FUNCTION_ARGS)
 {
 	rom_context_refuse_handler("adopt_database");
-	if (!superuser() && !has_privs_of_role(GetUserId(), rom_extension_owner()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to adopt the database"),
-				 errhint("Only a superuser or the owner of extension \"romancy\" may do this.")));
+	require_operator("adopt the database");
 	rom_control_adopt();
 	PG_RETURN_VOID();
 }

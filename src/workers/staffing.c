@@ -60,7 +60,6 @@ typedef struct Known
 	bool		schedulers_due; /* all its schedulers are needed now */
 	bool		scheduler_lacks;	/* one of them is still to come */
 	TimestampTz waiting_since;
-	TimestampTz blocked_until[ROM_WORKER_KINDS];
 	int			executors;
 	int			slow;			/* of them in steps that are not quick */
 } Known;
@@ -168,8 +167,6 @@ look(bool again)
 		else if (database->waiting_since == 0)
 			database->waiting_since = plan->now;
 		known->waiting_since = database->waiting_since;
-		memcpy(known->blocked_until, database->blocked_until,
-			   sizeof(known->blocked_until));
 		known->schedulers_due = known->served &&
 			(known->needs_scheduler || known->scheduler_at <= plan->now);
 	}
@@ -343,20 +340,11 @@ by_need(const void *a, const void *b)
 	return x->since < y->since ? -1 : x->since > y->since;
 }
 
-/* How many executors of the same owner are there? */
+/* How many executors of the same owner are there? stay: of those that are not on their way out. */
 static int
-siblings(const RomWorker *worker)
+siblings(const RomWorker *worker, bool stay)
 {
-	int			n = 0;
-	int			i;
-
-	for (i = 0; i < plan->nworkers; i++)
-		if (plan->workers[i].state != ROM_WORKER_FREE &&
-			plan->workers[i].kind == ROM_WORKER_EXECUTOR &&
-			plan->workers[i].dbid == worker->dbid &&
-			plan->workers[i].owner == worker->owner)
-			n++;
-	return n;
+	return rom_places_siblings(plan->workers, plan->nworkers, worker, stay);
 }
 
 /* Asks a worker to leave. */
@@ -385,7 +373,8 @@ ask_to_leave(int i)
 /*
  * Asks the worker that is needed least to leave. dbid: only executors of this database are asked;
  * otherwise any worker. For an additional executor, only an executor that has been idle for a while
- * makes room; for an additional scheduler, none.
+ * makes room; for an additional scheduler, none. When only long steps are left, one of an owner that has
+ * several is torn out: it was asked to leave before, and is run again from its begin.
  */
 static void
 make_room(Oid dbid, const Need *need, RomShortage of)
@@ -393,6 +382,7 @@ make_room(Oid dbid, const Need *need, RomShortage of)
 	int			best = -1;
 	int			best_score = 0;
 	int			leaving = 0;
+	int			torn = -1;
 	int			i;
 
 	if (need->more && need->kind != ROM_WORKER_EXECUTOR)
@@ -416,6 +406,8 @@ make_room(Oid dbid, const Need *need, RomShortage of)
 			/* a worker in a long turn does not count: others may end sooner */
 			if (!worker->leave || rom_places_asked_at(i) + TENURE > plan->now)
 				leaving++;
+			else if (!need->more && worker->slow && siblings(worker, true) > 1)
+				torn = i;
 			continue;
 		}
 		if (!idle && worker->kind == ROM_WORKER_SCHEDULER)
@@ -425,7 +417,7 @@ make_room(Oid dbid, const Need *need, RomShortage of)
 			continue;
 		if (need->kind == ROM_WORKER_EXECUTOR && worker->kind == ROM_WORKER_EXECUTOR)
 		{
-			int			its = siblings(worker);
+			int			its = siblings(worker, false);
 			TimestampTz rested = worker->since + (its > 1 ? TENURE : REST_OF_LAST);
 
 			/*
@@ -452,7 +444,7 @@ make_room(Oid dbid, const Need *need, RomShortage of)
 		if (idle)
 			score = worker->kind == ROM_WORKER_HTTP ? 5 : worker->kind == ROM_WORKER_EXECUTOR ? 4 : 3;
 		else
-			score = siblings(worker) > 1 ? 2 : 1;
+			score = siblings(worker, false) > 1 ? 2 : 1;
 		if (score > best_score ||
 			(score == best_score &&
 			 worker->started_at < plan->workers[best].started_at))
@@ -463,10 +455,12 @@ make_room(Oid dbid, const Need *need, RomShortage of)
 	}
 
 	/* room is being made for those before us in the line only, or for us, too */
-	if (leaving >= ++plan->unserved || best < 0)
+	if (leaving >= ++plan->unserved)
 		return;
-
-	ask_to_leave(best);
+	if (torn >= 0 && (best < 0 || plan->workers[best].slow) && rom_places_tear_out(torn, plan->now))
+		plan->workers[torn].state = ROM_WORKER_LEAVING;
+	else if (best >= 0)
+		ask_to_leave(best);
 }
 
 /* A need finds no place, of all or of dbid's executors: a worker may be asked to leave for it. Returns false. */
@@ -485,13 +479,15 @@ serve(const Need *need)
 {
 	Known	   *known = find_known(need->dbid);
 	RomWorkerParams params;
+	TimestampTz blocked_until;
 	int			place;
 
 	if (known == NULL || !known->served)
 		return false;
-	if (known->blocked_until[need->kind] > plan->now)
+	blocked_until = rom_roster_blocked_until(need->kind, need->dbid, need->owner);
+	if (blocked_until > plan->now)
 	{
-		plan->next = Min(plan->next, known->blocked_until[need->kind]);
+		plan->next = Min(plan->next, blocked_until);
 		return false;
 	}
 	if (rom_places_wait_until() > plan->now)

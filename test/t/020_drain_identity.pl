@@ -80,7 +80,7 @@ sub nothing_gained
 	return;
 }
 
-my %left = (temporary => 'temporary objects', 'temporary function' => 'temporary objects', holdable => 'a cursor WITH HOLD', prepared => 'a prepared statement', twice => 'a deferred trigger');
+my %left = (temporary => 'left temporary objects', 'temporary function' => 'left temporary objects', holdable => 'called DECLARE CURSOR ... WITH HOLD', prepared => 'called PREPARE', twice => 'left a deferred trigger');
 for my $prepare ('SET ROLE intruder', 'SET SESSION AUTHORIZATION intruder')
 {
 	for my $block (0, 1)
@@ -92,7 +92,7 @@ for my $prepare ('SET ROLE intruder', 'SET SESSION AUTHORIZATION intruder')
 			{
 				next if $workflow eq 'spawned' && $how eq 'settings';
 				my $out = drain($workflow, $how, $prepare, $block, 'postgres');
-				if ($left{$how}) { like($out, qr/left $left{$how} in a session of role/, "$where: $workflow that leaves $how is refused"); }
+				if ($left{$how}) { like($out, qr/$left{$how} in a session of role/, "$where: $workflow that leaves $how is refused"); }
 				else { unlike($out, qr/ERROR/, "$where: $workflow with $how runs"); cmp_ok(sql(q{SELECT count(*) FROM i.seen WHERE what = 'activity'}), '>=', $how eq 'settings' ? 0 : 1, "$where: it did"); }
 				nothing_gained("$where: $workflow, $how");
 			}
