@@ -20,6 +20,12 @@ value(q{
 	SELECT romancy.define_activity('closing', queue => 'closing', retry => '{"max_attempts": 1}', start_to_close_timeout => '3 s');
 	CREATE FUNCTION naps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(86400); RETURN 'true'; END $$;
 	SELECT romancy.define_activity('naps', 'naps(jsonb)', retry => '{"max_attempts": 1}', start_to_close_timeout => '3 s');
+	SELECT romancy.define_activity('naps apart', 'naps(jsonb)', transactional => false, retry => '{"max_attempts": 1}', start_to_close_timeout => '3 s');
+	CREATE PROCEDURE naps_and_commits(a jsonb, INOUT r jsonb) LANGUAGE plpgsql AS $$ BEGIN COMMIT; PERFORM pg_sleep(86400); r := 'true'; END $$;
+	SELECT romancy.define_activity('procedure', 'naps_and_commits(jsonb, jsonb)', transactional => false, retry => '{"max_attempts": 1}', start_to_close_timeout => '3 s');
+	CREATE FUNCTION swallows(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN BEGIN PERFORM pg_sleep(86400); EXCEPTION WHEN query_canceled THEN NULL; END; RETURN 'true'; END $$;
+	SELECT romancy.define_activity('swallows', 'swallows(jsonb)', retry => '{"max_attempts": 1}', start_to_close_timeout => '3 s');
+	CREATE FUNCTION spawns(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn($1#>>'{}')); END $$;
 	CREATE FUNCTION again(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN IF romancy.attempt() = 1 THEN RAISE 'again'; END IF; RETURN 'true'; END $$;
 	SELECT romancy.define_activity('again', 'again(jsonb)', retry => '{"initial_interval": "3s", "jitter": 0}');
 	CREATE FUNCTION act(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity($1#>>'{}'); END $$;
@@ -27,7 +33,7 @@ value(q{
 	CREATE FUNCTION receives(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.receive('nothing', '3 s'); RETURN 'true'; END $$;
 	CREATE FUNCTION later(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN 'true'; END $$;
 	CREATE FUNCTION forever(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.sleep('1 day'); RETURN 'true'; END $$;
-	SELECT romancy.define_workflow(w, w || '(jsonb)') FROM unnest('{act,sleeps,receives,forever}'::text[]) w;
+	SELECT romancy.define_workflow(w, w || '(jsonb)') FROM unnest('{act,spawns,sleeps,receives,forever}'::text[]) w;
 });
 
 # Each step with a deadline, how it is started, and how it ends
@@ -37,11 +43,20 @@ my %deadlines = (
 	'schedule_to_start' => [ q{start_workflow('act', '"unfetched"')}, 'failed' ],
 	'start_to_close, outside' => [ q{start_workflow('act', '"closing"')}, 'failed' ],
 	'start_to_close, in the database' => [ q{start_workflow('act', '"naps"')}, 'failed' ],
+	'start_to_close, not transactional' => [ q{start_workflow('act', '"naps apart"')}, 'failed' ],
+	'start_to_close, a procedure after its commit' => [ q{start_workflow('act', '"procedure"')}, 'failed' ],
+	'start_to_close, code that catches the cancel' => [ q{start_workflow('act', '"swallows"')}, 'failed' ],
+	'start_to_close, spawned' => [ q{start_workflow('spawns', '"naps"')}, 'failed' ],
+	'start_to_close, spawned and not transactional' => [ q{start_workflow('spawns', '"naps apart"')}, 'failed' ],
+	'start_to_close, in a canvas' => [ q{run_canvas(romancy.task('naps'))}, 'failed' ],
 	'a retry' => [ q{start_workflow('act', '"again"')}, 'completed' ],
 	'a timer' => [ q{start_workflow('sleeps')}, 'completed' ],
 	'a receive' => [ q{start_workflow('receives')}, 'failed' ],
 	'an execution_timeout' => [ q{start_workflow('forever', execution_timeout => '3 s')}, 'failed' ],
 	'a delayed start' => [ q{start_workflow('later', start_at => clock_timestamp() + interval '3 s')}, 'completed' ]);
+
+# Those that an executor serves while it runs the step: there is no such step in the states without one
+my @in_database = grep { /^start_to_close, (?!outside)/ } keys %deadlines;
 
 # begin starts one of each, and claims the tasks that are to be claimed. Returns the ids.
 sub begin
@@ -68,6 +83,7 @@ sub over
 	for my $what (sort keys %ids)
 	{
 		poll_until($node, qq{SELECT status FROM romancy.instances WHERE instance_id = '$ids{$what}'}, "$state: $what", expected => $deadlines{$what}[1]);
+		is(value(qq{SELECT error ->> 'sqlstate' FROM romancy.instances WHERE instance_id = '$ids{$what}'}), 'RM006', "$state: $what, by the limit") if $what =~ /^start_to_close/;
 	}
 	is(value('SELECT count(*) FROM romancy.instances WHERE finished_at IS NULL'), '0', "$state: nothing is left");
 }
@@ -84,7 +100,7 @@ over('as they come', begin('as they come'));
 
 # Only the launcher is there
 conf(0, 'romancy.worker_idle_timeout' => '10ms');
-my %ids = begin('no worker', 'start_to_close, in the database');
+my %ids = begin('no worker', @in_database);
 poll_until($node, kinds(), 'the workers have left', expected => '');
 over('no worker', %ids);
 
@@ -96,14 +112,14 @@ over('an executor in the only place', %ids);
 
 # One place, taken by a scheduler that rests: a sweep needs it each second
 conf(0, 'romancy.channel_cleanup_interval' => '1s');
-%ids = begin('a scheduler in the only place', 'start_to_close, in the database');
+%ids = begin('a scheduler in the only place', @in_database);
 value(q{SELECT pg_terminate_backend(pid) FROM romancy.workers WHERE kind = 'executor'});
 poll_until($node, kinds(), 'it is there alone', expected => 'scheduler');
 over('a scheduler in the only place', %ids);
 
-# Just after a crash restart, when shared memory knows nothing
+# Just after a crash restart, when shared memory knows nothing; the steps in the database are run again
 conf(1, 'romancy.max_workers' => 4, 'romancy.channel_cleanup_interval' => '1h');
-%ids = begin('after a crash', 'start_to_close, in the database');
+%ids = begin('after a crash');
 $node->kill9;
 start_again($node);
 over('after a crash', %ids);
