@@ -34,6 +34,7 @@
 #include "outbox/guc.h"
 #include "run/guc.h"
 #include "run/scan.h"
+#include "outside/seen.h"
 #include "schedules/floor.h"
 #include "schedules/guc.h"
 #include "steps/floor.h"
@@ -75,6 +76,7 @@ _PG_init(void)
 	rom_scan_init();
 	rom_steps_init();
 	rom_tasks_init();
+	rom_seen_init();
 	rom_messages_init();
 	rom_outbox_init();
 	rom_schedules_init();

@@ -1,7 +1,7 @@
 /*
  * Canvas: tasks put together by signatures, which are plain jsonb. An instance
  * of romancy.t_canvas runs one. The successors of a task stand in its own row
- * (t_task.next), so that a chain goes on without a turn of the instance; only
+ * (t_task.next), those of a long chain in rows of their own, so that a chain goes on without a turn of the instance; only
  * the end of a group is a turn's work.
  */
 CREATE TABLE romancy.t_canvas_join (
@@ -16,6 +16,15 @@ CREATE TABLE romancy.t_canvas_join (
 CREATE INDEX t_canvas_join_instance ON romancy.t_canvas_join (instance_id);
 CREATE INDEX t_canvas_join_open ON romancy.t_canvas_join (instance_id) WHERE NOT failed;
 COMMENT ON TABLE romancy.t_canvas_join IS 'Groups of a canvas that have not ended, or that have failed, and their successors';
+
+/* place: from 0 in the whole chain; those before the first task are missing. Rows are never changed. */
+CREATE TABLE romancy.t_canvas_chain (
+	instance_id uuid,
+	chain_id uuid,
+	place int,
+	signature jsonb NOT NULL,
+	PRIMARY KEY (instance_id, chain_id, place));
+COMMENT ON TABLE romancy.t_canvas_chain IS 'Signatures of long chains of canvases that have not ended, or that have failed';
 
 /* join_id: of a task whose result went on to the next one, an id that no group has. No row is updated: no group has a hot one. */
 CREATE TABLE romancy.t_canvas_result (

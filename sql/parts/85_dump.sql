@@ -30,6 +30,7 @@ SELECT pg_catalog.pg_extension_config_dump('romancy.t_queue', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_bucket', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_bucket_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_canvas_join', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_canvas_chain', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_canvas_result', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_destination', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_destination_destination_id_seq', '');

@@ -19,7 +19,6 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/numeric.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
@@ -35,6 +34,7 @@
 #include "memory/wake.h"
 #include "outside/command.h"
 #include "outside/program.h"
+#include "outside/seen.h"
 #include "tasks/lease.h"
 #include "tasks/task.h"
 #include "turn/call.h"
@@ -160,73 +160,14 @@ name_arg(FunctionCallInfo fcinfo, int n)
 	return name;
 }
 
-/* superseded_of lists what retry_workflow has taken back, or is NULL. */
-static Jsonb *
-superseded_of(RomProgram *c)
-{
-	return c->task->next ? rom_jb_get_json(c->task->next, "superseded") : NULL;
-}
-
-/* is_superseded: is the event of this number in that list? */
-static bool
-is_superseded(Jsonb *list, int64 seq)
-{
-	JsonbValue	v;
-
-	if (list == NULL)
-		return false;
-	v.type = jbvNumeric;
-	v.val.numeric = int64_to_numeric(seq);
-	return findJsonbValueFromContainer(&list->root, JB_FARRAY, &v) != NULL;
-}
-
-bool
-rom_program_is_superseded(RomProgram *c, int64 seq)
-{
-	return is_superseded(superseded_of(c), seq);
-}
-
-/* is_used: does history hold the step, by an event that no retry has taken back? */
-static bool
-is_used(RomProgram *c, const char *step)
-{
-	static RomStatement find = {
-		"SELECT 1 FROM romancy.t_history h, LATERAL pg_catalog.unnest(romancy.t_events_unpack(h.events)) e"
-		" WHERE h.instance_id = $1 AND e.step = $2 LIMIT 1",
-		2, {UUIDOID, TEXTOID}
-	};
-
-	/* events are numbered up to their row's last_seq */
-	static RomStatement number = {
-		"SELECT h.last_seq - pg_catalog.cardinality(romancy.t_events_unpack(h.events)) + e.i FROM romancy.t_history h,"
-		" LATERAL pg_catalog.unnest(romancy.t_events_unpack(h.events))"
-		" WITH ORDINALITY AS e(kind, step, name, input, result, detail, at, i)"
-		" WHERE h.instance_id = $1 AND e.step = $2",
-		2, {UUIDOID, TEXTOID}
-	};
-	Datum		values[2];
-	uint64		rows;
-	bool		isnull;
-	RomRowSet	set;
-
-	values[0] = UUIDPGetDatum(&c->task->instance_id);
-	values[1] = CStringGetTextDatum(step);
-	if (rom_execute(&find, values, NULL, 1) == 0)
-		return false;
-	if (c->task->next == NULL)
-		return true;
-	rows = rom_execute_rows(&set, &number, values, NULL, 0);
-	for (uint64 i = 0; i < rows; i++)
-		if (!is_superseded(superseded_of(c), DatumGetInt64(rom_value(&set, i, 1, &isnull))))
-			return true;
-	return false;
-}
-
 /* check_unused: RM003 for an activity id that history holds. */
 static void
 check_unused(RomProgram *c, const char *step)
 {
-	if (is_used(c, step))
+	RomSeen		look;
+
+	rom_seen_begin(&look, c->task, c->last_seq);
+	if (rom_seen_find(&look, step) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_REPLAY),
 				 errmsg("activity_id \"%s\" is used twice in workflow \"%s\"", step, c->task->activity),
@@ -502,7 +443,7 @@ read_page(RomTask *task, int64 after, int size, RomEventList *page, MemoryContex
 		" ORDER BY last_seq LIMIT $3",
 		3, {UUIDOID, INT8OID, INT8OID}
 	};
-	Jsonb	   *without = task->next ? rom_jb_get_json(task->next, "superseded") : NULL;
+	Jsonb	   *without = rom_seen_superseded(task);
 
 	/* a page is full though some are left out */
 	int64		nread = size + (without ? JsonContainerSize(&without->root) : 0);
@@ -523,7 +464,7 @@ read_page(RomTask *task, int64 after, int size, RomEventList *page, MemoryContex
 					  DatumGetInt64(rom_value(&set, i, 1, &isnull)), &list, cxt);
 	}
 	for (int i = 0; i < list.count && page->count < size; i++)
-		if (list.events[i]->seq > after && !is_superseded(without, list.events[i]->seq))
+		if (list.events[i]->seq > after && !rom_seen_is_superseded(without, list.events[i]->seq))
 			rom_event_list_add(page, list.events[i], cxt);
 }
 

@@ -41,9 +41,6 @@ extern void rom_program_command(RomProgram *c, Jsonb *command);
 /* The same with a command that pauses the instance with error. */
 extern void rom_program_pause(RomProgram *c, Jsonb *error);
 
-/* Has retry_workflow taken back the event of this number? */
-extern bool rom_program_is_superseded(RomProgram *c, int64 seq);
-
 /* Appends the events of list (at least one) to history. compensations: one of them registers a compensation. RM011 when history is full. */
 extern void rom_program_append(RomProgram *c, RomEventList *list, bool compensations);
 

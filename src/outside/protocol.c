@@ -35,6 +35,7 @@
 #include "memory/progress.h"
 #include "outside/command.h"
 #include "outside/program.h"
+#include "outside/seen.h"
 #include "steps/report.h"
 #include "tasks/lease.h"
 #include "tasks/task.h"
@@ -58,16 +59,6 @@ typedef struct Record
 	RomProgress progress;
 	char	   *note;
 } Record;
-
-/* A step that history holds. */
-typedef struct Known
-{
-	char		step[ROM_STEP_KEY];
-	int32		type;
-	int64		seq;
-	char	   *name;
-	Jsonb	   *input;
-} Known;
 
 /* text_of is a member that must be a text of at most ROM_NAME_MAX bytes. */
 static char *
@@ -237,60 +228,9 @@ read_records(Jsonb *events, int *count)
 	return records;
 }
 
-/* find_known reads what history holds of the steps of the records, without what a retry has taken back. */
-static HTAB *
-find_known(RomProgram *p, Record *records, int n)
-{
-	static RomStatement find = {
-		"SELECT e.kind, e.step, e.name, e.input,"
-		" h.last_seq - pg_catalog.cardinality(romancy.t_events_unpack(h.events)) + e.i FROM romancy.t_history h,"
-		" LATERAL pg_catalog.unnest(romancy.t_events_unpack(h.events))"
-		" WITH ORDINALITY AS e(kind, step, name, input, result, detail, at, i)"
-		" WHERE h.instance_id = $1 AND e.step = ANY ($2)",
-		2, {UUIDOID, TEXTARRAYOID}
-	};
-	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "romancy known steps", ALLOCSET_DEFAULT_SIZES);
-	HTAB	   *table = rom_replay_make_table("romancy known steps", sizeof(Known), cxt);
-	Datum	   *steps = palloc_array(Datum, n + 1);
-	int			nsteps = 0;
-	Datum		values[2];
-	uint64		rows;
-	bool		isnull;
-	RomRowSet	set;
-
-	for (int i = 0; i < n; i++)
-		if (records[i].event.step != NULL)
-			steps[nsteps++] = CStringGetTextDatum(records[i].event.step);
-	if (nsteps == 0 || p->last_seq == 0)
-		return table;
-	values[0] = UUIDPGetDatum(&p->task->instance_id);
-	values[1] = PointerGetDatum(construct_array(steps, nsteps, TEXTOID, -1, false, TYPALIGN_INT));
-	rows = rom_execute_rows(&set, &find, values, NULL, 0);
-	for (uint64 i = 0; i < rows; i++)
-	{
-		int64		seq = DatumGetInt64(rom_value(&set, i, 5, &isnull));
-		char	   *step = rom_value_text(&set, i, 2, cxt);
-		Known	   *known;
-		bool		found;
-		Datum		input;
-
-		if (rom_program_is_superseded(p, seq) || strlen(step) >= ROM_STEP_KEY)
-			continue;
-		known = hash_search(table, step, HASH_ENTER, &found);
-		if (found && known->seq < seq)
-			continue;			/* the step's announcement comes first */
-		known->seq = seq;
-		known->type = DatumGetInt16(rom_value(&set, i, 1, &isnull));
-		known->name = rom_value_text(&set, i, 3, cxt);
-		input = rom_value_copy(&set, i, 4, &isnull, cxt);
-		known->input = isnull ? NULL : DatumGetJsonbP(input);
-	}
-	return table;
-}
-
 /* differs says in what a step that history holds is another one than the record's, or is NULL. */
 static const char *
-differs(const RomEvent *event, const Known *known)
+differs(const RomEvent *event, const RomEvent *known)
 {
 	char	   *name = known->name;
 
@@ -317,7 +257,7 @@ differs(const RomEvent *event, const Known *known)
 
 /* pause_for has the executor pause the instance: the program records another step than history holds. */
 static void
-pause_for(RomProgram *p, const RomEvent *event, const Known *known, const char *what)
+pause_for(RomProgram *p, const RomEvent *event, const RomEvent *known, const char *what)
 {
 	Jsonb	   *error = rom_command_mismatch(p->task->activity, known->seq, what,
 											 psprintf("records %s \"%s\"", rom_event_name(event->type), event->step),
@@ -409,17 +349,17 @@ Datum
 romancy_record(PG_FUNCTION_ARGS)
 {
 	RomProgram	p;
+	RomSeen		look;
 	Record	   *records;
-	HTAB	   *known;
 	int			n;
 
 	records = read_records(rom_arg_jsonb(fcinfo, 1, "events"), &n);
 	rom_program_enter(fcinfo, &p, true);
-	known = find_known(&p, records, n);
+	rom_seen_begin(&look, p.task, p.last_seq);
 	for (int i = 0; i < n; i++)
 	{
 		RomEvent   *event = &records[i].event;
-		Known	   *k = event->step ? hash_search(known, event->step, HASH_FIND, NULL) : NULL;
+		RomEvent   *k = event->step ? rom_seen_find(&look, event->step) : NULL;
 		const char *what;
 
 		if (k == NULL)

@@ -34,6 +34,7 @@
 #include "memory/wake.h"
 #include "tasks/cancel.h"
 #include "tasks/canvas.h"
+#include "tasks/chain.h"
 #include "tasks/frames.h"
 #include "tasks/quota.h"
 #include "tasks/revive.h"
@@ -362,7 +363,10 @@ canvas_end(RomTurn *turn, RomStatus status)
 	turn->inst->progress = rom_jb_end(&jb);
 	MemoryContextSwitchTo(old);
 	if (status != ROM_STATUS_FAILED)
+	{
 		rom_execute(&delete_joins, &id, NULL, 0);
+		rom_chain_forget(PointerGetDatum(construct_array(&id, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
+	}
 }
 
 /* canvas_close has each end of a task wake an instance that waits to be undone, or to end: the counts of groups do not matter any more. */

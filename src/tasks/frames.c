@@ -6,11 +6,12 @@
  * The successors of a task are a list of frames, innermost first, in its row
  * (t_task.next):
  *
- *	{"t": "chain", "s": [signature...], "p", "i", "o"}	the rest of a chain
+ *	{"t": "chain", ...}						the rest of a chain (chain.c)
  *	{"t": "join", "j": id, "i": member, "q"}	a member of a group: the end; q: of
  *											an on_error, and not counted
  *	{"t": "error", "s": signature, "of": signature, "p", "h"}	an on_error; h: of a
- *											chord's header, not of its callback
+ *											chord's header, not of its callback; "c" in place of
+ *											"of": it is kept by chain.c
  *	{"t": "raise", "e": error}				after an on_error: go on failing
  *	{"t": "success", "s": signature, "p"}	an on_success
  *	{"t": "return", "v": result}			after an on_success: go on with that, however that ended
@@ -42,6 +43,7 @@
 #include "instances/instance.h"
 #include "memory/fanin.h"
 #include "memory/wake.h"
+#include "tasks/chain.h"
 #include "tasks/frames.h"
 #include "tasks/notify.h"
 #include "tasks/quota.h"
@@ -73,16 +75,19 @@ tail(Jsonb *array, int without)
 	return rom_jb_array(rest, Max(n - without, 0));
 }
 
-/* error_frame has on_error come when the signature at path fails. */
+/* error_frame has on_error come when the signature at path fails. Each task of a chain has the frame, so a long signature is kept once. */
 static Jsonb *
-error_frame(Jsonb *on_error, Jsonb *signature, const char *path, bool header)
+error_frame(RomCanvas *canvas, Jsonb *on_error, Jsonb *signature, const char *path, bool header)
 {
 	RomJb		frame;
 
 	rom_jb_begin(&frame);
 	rom_jb_text(&frame, "t", "error");
 	rom_jb_json(&frame, "s", on_error);
-	rom_jb_json(&frame, "of", signature);
+	if (VARSIZE(signature) > ROM_CHAIN_SHORT)
+		rom_jb_text(&frame, "c", rom_chain_keep(&canvas->id, signature));
+	else
+		rom_jb_json(&frame, "of", signature);
 	rom_jb_text(&frame, "p", path);
 	if (header)
 		rom_jb_bool(&frame, "h", true);
@@ -260,30 +265,20 @@ start_task(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
  * recursion and a copy of the rest.
  */
 static void
-start_chain(RomCanvas *canvas, Jsonb *members, int index, Jsonb *previous, Jsonb *next,
+start_chain(RomCanvas *canvas, const RomChain *chain, Jsonb *previous, Jsonb *next,
 			Jsonb *options, const char *path)
 {
-	int			n = JsonContainerSize(&members->root);
 	int			skip = 0;
+	Jsonb	   *member = rom_chain_member(chain, 0);
 
-	while (skip < n - 1 && rom_signature_is_empty(rom_signature_member(members, skip)))
-		skip++;
+	while (skip < chain->count - 1 && rom_signature_is_empty(member))
+		member = rom_chain_member(chain, ++skip);
 	if (skip > 0)
 		previous = rom_jb_array(NULL, 0);
-	if (n > skip + 1)
-	{
-		RomJb		frame;
-
-		rom_jb_begin(&frame);
-		rom_jb_text(&frame, "t", "chain");
-		rom_jb_json(&frame, "s", tail(members, skip + 1));
-		rom_jb_text(&frame, "p", path);
-		rom_jb_int(&frame, "i", index + skip + 1);
-		rom_jb_json(&frame, "o", options);
-		next = push(rom_jb_end(&frame), next);
-	}
-	rom_frames_start(canvas, rom_signature_member(members, skip), previous, next, options,
-					 psprintf("%s%s%d", path, path[0] ? "." : "", index + skip));
+	if (chain->count > skip + 1)
+		next = push(rom_chain_frame(chain, skip + 1, path, options), next);
+	rom_frames_start(canvas, member, previous, next, options,
+					 psprintf("%s%s%d", path, path[0] ? "." : "", chain->first + skip));
 }
 
 /* start_group makes a join and starts its members. body: a chord's callback, or NULL. */
@@ -318,10 +313,10 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 		return;
 	}
 	if (s->body != NULL && on_error_of(rom_jb_get_json(s->body, "options")) != NULL)
-		next = push(error_frame(on_error_of(rom_jb_get_json(s->body, "options")), s->body,
+		next = push(error_frame(canvas, on_error_of(rom_jb_get_json(s->body, "options")), s->body,
 								psprintf("%s%sbody", path, path[0] ? "." : ""), true), next);
 	if (on_error_of(header) != NULL)
-		next = push(error_frame(on_error_of(header), s->header,
+		next = push(error_frame(canvas, on_error_of(header), s->header,
 								psprintf("%s%sheader", path, path[0] ? "." : ""), true), next);
 	rom_uuid_v7(&join);
 	join_text = rom_uuid_text(&join);
@@ -385,6 +380,7 @@ rom_frames_start(RomCanvas *canvas, Jsonb *json, Jsonb *previous, Jsonb *next,
 	RomSignature s;
 	Jsonb	   *options;
 	int64		delay = canvas->delay_us;
+	RomChain	chain;
 
 	check_stack_depth();
 	rom_signature_read(json, &s);
@@ -393,14 +389,15 @@ rom_frames_start(RomCanvas *canvas, Jsonb *json, Jsonb *previous, Jsonb *next,
 	if (s.options != NULL && rom_jb_get_json(s.options, "on_success") != NULL)
 		next = push(success_frame(rom_jb_get_json(s.options, "on_success"), path), next);
 	if (on_error_of(s.options) != NULL)
-		next = push(error_frame(on_error_of(s.options), json, path, false), next);
+		next = push(error_frame(canvas, on_error_of(s.options), json, path, false), next);
 	switch (s.kind)
 	{
 		case ROM_SIGNATURE_TASK:
 			start_task(canvas, &s, previous, next, options, path);
 			break;
 		case ROM_SIGNATURE_CHAIN:
-			start_chain(canvas, s.members, 0, previous, next, options, path);
+			rom_chain_begin(&chain, &canvas->id, s.members);
+			start_chain(canvas, &chain, previous, next, options, path);
 			break;
 		case ROM_SIGNATURE_GROUP:
 		case ROM_SIGNATURE_CHORD:
@@ -453,11 +450,15 @@ end_row(RomCanvas *canvas, const pg_uuid_t *join, int member, bool is_task,
 	rom_table_insert(&table, values, nulls);
 }
 
-/* error_input is what an on_error gets. */
+/* error_input is what the on_error of a frame gets. */
 static Jsonb *
-error_input(Jsonb *error, Jsonb *signature)
+error_input(RomCanvas *canvas, Jsonb *error, Jsonb *frame)
 {
+	Jsonb	   *signature = rom_jb_get_json(frame, "of");
 	RomJb		jb;
+
+	if (signature == NULL)
+		signature = rom_chain_kept(&canvas->id, rom_jb_get_text(frame, "c"));
 
 	rom_jb_begin(&jb);
 	rom_jb_json(&jb, "error", error);
@@ -562,11 +563,13 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 		}
 		else if (strcmp(type, "chain") == 0 && error == NULL)
 		{
+			RomChain	chain;
+
 			next = tail(next, i + 1);
 			if (!may_start(canvas))
 				return;
-			start_chain(canvas, rom_jb_get_json(frame, "s"), rom_jb_get_int(frame, "i", 0),
-						result, next, options, path);
+			rom_chain_read(&chain, &canvas->id, frame);
+			start_chain(canvas, &chain, result, next, options, path);
 			return;
 		}
 		else if (strcmp(type, "error") == 0 && error != NULL)
@@ -580,7 +583,7 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 			rom_jb_text(&jb, "t", "raise");
 			rom_jb_json(&jb, "e", error);
 			rom_frames_start(canvas, rom_jb_get_json(frame, "s"),
-							 error_input(error, rom_jb_get_json(frame, "of")),
+							 error_input(canvas, error, frame),
 							 push(rom_jb_end(&jb), next), NULL,
 							 psprintf("%s%son_error", path, path[0] ? "." : ""));
 			return;

@@ -5,7 +5,7 @@
  *
  * Everything that failed in a canvas failed because of tasks that are dead now:
  * their groups, and the groups of which these were members. So of a failed
- * canvas its dead tasks, its failed groups and all rows of t_canvas_result are
+ * canvas its dead tasks, its failed groups, the rests of its chains and all rows of t_canvas_result are
  * kept, and undoing the failure is to delete the rows with an error, to open
  * the failed groups again and to start the dead tasks again, whose rows hold
  * their successors. Tasks that an on_error has started are not part of that:
@@ -25,6 +25,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "memory/fanin.h"
+#include "tasks/chain.h"
 #include "tasks/revive.h"
 #include "tasks/task.h"
 
@@ -178,4 +179,5 @@ rom_revive_forget(Datum ids)
 	values[0] = ids;
 	rom_execute(&delete_results, values, NULL, 0);
 	rom_execute(&delete_joins, values, NULL, 0);
+	rom_chain_forget(ids);
 }

@@ -317,6 +317,7 @@ struct RomTurn
 	RomTurnWait wait;
 	struct RomSaga *saga;		/* its compensations run before it ends
 								 * (saga.h), or NULL */
+	struct RomRegistry *registry;	/* registry.c's, or NULL */
 	RomTurnHow	how;
 	RomTurnSpent spent;
 	RomTurnOut	out;

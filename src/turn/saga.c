@@ -34,20 +34,12 @@
 #include "memory/slot.h"
 #include "turn/carry.h"
 #include "turn/context.h"
+#include "turn/registry.h"
 #include "turn/replay.h"
 #include "turn/saga.h"
 
 /* The end of a task wakes a canvas that waits to be undone; if that is lost, it looks after this many milliseconds. */
 #define GATHER_MS 10000
-
-/* One that is registered. */
-typedef struct Registered
-{
-	RomEvent   *event;
-	char	   *name;			/* of the compensating activity */
-	bool		done;			/* it ran, */
-	bool		failed;			/* and failed for good: the effect is there */
-} Registered;
 
 static RomInFlightHook in_flight = NULL;
 static const RomPrimitive *activity_primitive = NULL;
@@ -118,95 +110,24 @@ rom_saga_step_id(const char *step)
 	return psprintf("%ccompensation_%s", ROM_STEP_ENGINE, step);
 }
 
-/* registered_name says what an event registers, or NULL. */
-static char *
-registered_name(RomEvent *event)
-{
-	if (event->type == ROM_EVENT_ACTIVITY_COMPLETED && event->detail != NULL)
-		return rom_jb_get_text(event->detail, "compensation");
-	/* a fork's, that ran for the original */
-	if (event->type == ROM_EVENT_COMPENSATION_REGISTERED &&
-		!rom_jb_get_bool(event->detail, "done", false))
-		return event->name;
-	return NULL;
-}
-
 bool
 rom_saga_registers(RomEvent *event)
 {
-	return registered_name(event) != NULL;
-}
-
-/*
- * registered lists what history registers, in order, in the current context. A
- * step that was run again after retry_workflow stands there twice; the latest is
- * struck first, because it ran first.
- */
-static Registered *
-registered(RomTurn *turn, int *count)
-{
-	RomEventList *history = &turn->replay.history;
-	Registered *list = palloc(sizeof(Registered) * Max(history->count, 1));
-	int			n = 0;
-
-	for (int i = 0; i < history->count; i++)
-	{
-		RomEvent   *event = history->events[i];
-		char	   *name = registered_name(event);
-
-		if (name != NULL)
-		{
-			list[n].event = event;
-			list[n].name = name;
-			list[n].failed = false;
-			list[n++].done = false;
-		}
-		else if (event->type == ROM_EVENT_COMPENSATION_EXECUTED ||
-				 event->type == ROM_EVENT_COMPENSATION_FAILED)
-		{
-			for (int j = n - 1; j >= 0; j--)
-				if (!list[j].done && event->step != NULL &&
-					strcmp(list[j].event->step, event->step) == 0)
-				{
-					list[j].done = true;
-					list[j].failed = event->type == ROM_EVENT_COMPENSATION_FAILED;
-					break;
-				}
-		}
-	}
-	*count = n;
-	return list;
-}
-
-/* next_registered returns the last compensation that has not run, or NULL. */
-static Registered *
-next_registered(RomTurn *turn)
-{
-	int			n;
-	Registered *list = registered(turn, &n);
-
-	for (int i = n - 1; i >= 0; i--)
-		if (!list[i].done)
-			return &list[i];
-	return NULL;
+	return rom_registry_name(event) != NULL;
 }
 
 bool
 rom_saga_has_undone(RomTurn *turn, RomEvent *event)
 {
-	int			n;
-	Registered *list = registered(turn, &n);
+	RomRegistered *r = rom_registry_of(turn, event);
 
-	for (int i = 0; i < n; i++)
-		if (list[i].event == event)
-			return list[i].done && !list[i].failed;
-	return false;
+	return r != NULL && r->done && !r->failed;
 }
 
 bool
 rom_saga_pending(RomTurn *turn)
 {
-	return next_registered(turn) != NULL;
+	return rom_registry_last(turn) != NULL;
 }
 
 /* ------------------------------------------------------------ the saga of an instance */
@@ -324,7 +245,7 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 						 turn->wait.before->detail ?
 						 rom_jb_get_json(turn->wait.before->detail, "input") : NULL);
 	}
-	begin = turn->saga != NULL || next_registered(turn) != NULL ||
+	begin = turn->saga != NULL || rom_registry_last(turn) != NULL ||
 		(turn->wait.before != NULL && strcmp(turn->wait.before->kind, "activity") == 0) ||
 		(turn->inst->flags & ROM_HAS_TASKS) != 0;
 
@@ -428,7 +349,7 @@ compensation_input(RomTurn *turn, RomEvent *event)
 
 /* crossed_off is the history row of a compensation that ran, made of the event that its activity left. */
 static RomEvent *
-crossed_off(RomTurn *turn, Registered *r, RomEvent *event)
+crossed_off(RomTurn *turn, RomRegistered *r, RomEvent *event)
 {
 	bool		failed = event->type == ROM_EVENT_ACTIVITY_FAILED;
 	RomEvent   *done = rom_replay_event(turn, failed ? ROM_EVENT_COMPENSATION_FAILED :
@@ -469,15 +390,7 @@ rom_saga_on_gather(RomGatherHook hook)
 bool
 rom_saga_has(RomTurn *turn, const char *step)
 {
-	for (int i = 0; i < turn->replay.history.count; i++)
-	{
-		RomEvent   *event = turn->replay.history.events[i];
-
-		if (event->type == ROM_EVENT_COMPENSATION_REGISTERED && event->step != NULL &&
-			strcmp(event->step, step) == 0)
-			return true;
-	}
-	return false;
+	return rom_registry_has(turn, step);
 }
 
 /* gather_canvas registers what a canvas has to undo; true while some of it still runs. */
@@ -624,16 +537,19 @@ RomOutcome
 rom_saga_step(RomTurn *turn)
 {
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
-	Registered *r = next_registered(turn);
+	RomRegistered *last = rom_registry_last(turn);
+	RomRegistered one;
+	RomRegistered *r = &one;
 	RomOutcome	outcome;
 	RomCall		call = {0};
 	RomEvent   *event;
 
-	if (r == NULL)
+	if (last == NULL)
 	{
 		MemoryContextSwitchTo(old);
 		return ROM_OUTCOME_END;
 	}
+	one = *last;
 	call.primitive = activity_primitive;
 	call.name = call.step_base = r->name;
 	call.step = rom_saga_step_id(r->event->step);

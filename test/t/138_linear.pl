@@ -1,0 +1,112 @@
+# The thousandth step, and the thousandth task of a chain, cost what the tenth does: record_activity reads as many
+# pages, and the rows of a chain's tasks stay as small. A session remembers no more of a history than was committed:
+# after a rollback, a savepoint's, too, another session's steps and a retry, record() and record_activity find what is
+# there. A long chain with an on_error that fails halfway hands its signature to the on_error, continues from there by retry_workflow, also after a kill and a
+# restart, and leaves no row behind. It would catch a search of the whole history at each step, the rest of a chain in each
+# row, and a step that is taken for recorded, or for new, since its transaction was rolled back.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyTest;
+use Test::More;
+
+my $node = romancy_node('linear', 'autovacuum' => 'off', 'romancy.resumption_interval' => '1s');
+
+# new_program(): starts an instance of a workflow whose code is a program, and claims it; its token and id
+sub new_program
+{
+	my $id = $node->safe_psql('postgres', q{SELECT romancy.start_workflow('prog')});
+	poll_until($node, "SELECT EXISTS (SELECT FROM romancy.t_task WHERE instance_id = '$id' AND state = 0)", 'a program can have it');
+	my $token = $node->safe_psql('postgres', q{SELECT token FROM romancy.fetch_workflows('prog_q', 'w', 1, '1 h')});
+	return ($token, $id);
+}
+
+# pages($session, $sql): how many pages a statement reads
+sub pages
+{
+	my ($session, $sql) = @_;
+	my $plan = $session->query_safe("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) $sql");
+	my ($hit) = $plan =~ /shared hit=(\d+)/;
+	my ($read) = $plan =~ /read=(\d+)/;
+	return ($hit // 0) + ($read // 0);
+}
+
+$node->safe_psql('postgres', q{
+	SELECT romancy.define_workflow('prog', queue => 'prog_q');
+	CREATE TABLE switch (broken boolean);
+	INSERT INTO switch VALUES (true);
+	CREATE TABLE told (n int);
+	CREATE FUNCTION inc(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(coalesce((i ->> 'previous')::int, 0) + 1); END $$;
+	CREATE FUNCTION break(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		IF (SELECT broken FROM switch) THEN RAISE EXCEPTION 'broken'; END IF;
+		RETURN inc(i);
+	END $$;
+	CREATE FUNCTION tell(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO told VALUES (jsonb_array_length(i -> 'signature' -> 'chain'));
+		RETURN NULL;
+	END $$;
+	SELECT romancy.define_activity('break', 'break(jsonb)', retry => '{"max_attempts": 1}');
+});
+
+# Steps
+my ($token, $id) = new_program();
+my $session = $node->background_psql('postgres', on_error_stop => 0);
+my $of = sub { my ($n, $result) = @_; return "SELECT romancy.record_activity('$token', 's:$n', 'act', '$n', '" . ($result // $n) . "')" };
+$session->query_safe(qq{SELECT count(*) FROM (SELECT romancy.record_activity('$token', 's:' || i, 'act', to_jsonb(i), to_jsonb(i)) FROM generate_series(1, 10) i) x});
+my $few = pages($session, $of->(11));
+$session->query_safe(qq{DO \$\$ BEGIN FOR i IN 12 .. 4000 LOOP PERFORM romancy.record_activity('$token', 's:' || i, 'act', to_jsonb(i), to_jsonb(i)); COMMIT; END LOOP; END \$\$});
+$session->query_safe($of->(4001));
+my $many = pages($session, $of->(4002));
+cmp_ok($many, '<=', $few + 40, "step 4,002 reads about as many pages as step 11 ($many, $few)");
+
+my $held = 'is used twice';
+my $again = sub { my ($n) = @_; my ($rc, undef, $err) = $node->psql('postgres', $of->($n)); return $err };
+like($again->(7), qr/$held/, 'another session finds a step');
+$session->query($of->(4000));
+like($session->{stderr}, qr/$held/, 'and so does this one');
+$session->{stderr} = '';
+$session->query_safe('BEGIN; ' . $of->(5001) . '; SAVEPOINT a; ' . $of->(5002) . '; ROLLBACK TO a; ' . $of->(5002) . '; ROLLBACK;');
+is($node->safe_psql('postgres', $of->(5001) . '; ' . $of->(5002)), "\n", 'rolled back, the steps are new to another session');
+for my $n (5001, 5002)
+{
+	$session->query($of->($n));
+	like($session->{stderr}, qr/$held/, "that it recorded $n this one finds");
+	$session->{stderr} = '';
+}
+$session->query_safe('BEGIN; ' . $of->(5003) . '; ROLLBACK;');
+$session->query_safe($of->(5003));
+is($node->safe_psql('postgres', "SELECT count(*), count(DISTINCT activity_id) FROM romancy.t_history h, unnest(romancy.t_events_unpack(h.events)) e(kind, activity_id, name, input, result, detail, at) WHERE instance_id = '$id' AND activity_id LIKE 's:%'"),
+	'4005|4005', 'each step is there once');
+$session->query_safe(qq{SELECT romancy.record('$token', '[{"op": "activity", "id": "s:4000", "name": "act", "input": 4000, "result": 0}, {"op": "activity", "id": "t:1", "name": "act", "result": 1}]')});
+is($node->safe_psql('postgres', "SELECT last_seq - (SELECT count(*) FROM romancy.t_history h, unnest(romancy.t_events_unpack(h.events))) FROM romancy.t_instance h WHERE instance_id = '$id'"), '0', 'record() adds what is missing');
+$session->query_safe(qq{SELECT romancy.fail_workflow('$token', 'no', 'X')});
+poll_until($node, "SELECT status = 'failed' FROM romancy.instances WHERE instance_id = '$id'", 'it failed');
+$node->safe_psql('postgres', "SELECT romancy.retry_workflow('$id')");
+poll_until($node, "SELECT EXISTS (SELECT FROM romancy.t_task WHERE instance_id = '$id' AND state = 0)", 'a program can have it again');
+$token = $session->query_safe(q{SELECT token FROM romancy.fetch_workflows('prog_q', 'w', 1, '1 h')});
+$session->query($of->(4000));
+like($session->{stderr}, qr/$held/, 'what succeeded before the retry is there');
+$session->quit;
+
+# A chain
+my $n = 400;
+my $chain = $node->safe_psql('postgres', qq{SELECT romancy.run_canvas(romancy.options(romancy.chain(VARIADIC array(
+	SELECT romancy.task(CASE i WHEN 300 THEN 'break' ELSE 'inc' END, jsonb_build_object('x', md5(i::text))) FROM generate_series(1, $n) i)), on_error => romancy.task('tell')))});
+poll_until($node, "SELECT status = 'failed' FROM romancy.instances WHERE instance_id = '$chain'", 'the chain failed halfway');
+is($node->safe_psql('postgres', 'SELECT * FROM told'), $n, 'its on_error got the whole signature');
+cmp_ok($node->safe_psql('postgres', "SELECT max(pg_column_size(next)) FROM romancy.t_task WHERE instance_id = '$chain'"), '<', 1000, 'its dead task carries no copy of the rest');
+$node->kill9;
+start_again($node);
+$node->safe_psql('postgres', "UPDATE switch SET broken = false; SELECT romancy.retry_workflow('$chain')");
+poll_until($node, "SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$chain'", 'it continues from there');
+is($node->safe_psql('postgres', "SELECT romancy.get_result('$chain')"), $n, 'with the result before');
+is($node->safe_psql('postgres', "SELECT count(*) FROM romancy.t_canvas_result WHERE instance_id = '$chain' AND is_task"), $n, 'each task ran once');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM romancy.t_canvas_chain'), 0, 'and no row of the chain is left');
+
+$node->stop;
+done_testing();
