@@ -1,6 +1,6 @@
 # Tables in shared memory that are not limits have room for each namespace: one that asks for more entries than there are takes its own, and what
 # another has stays: the progress of an instance that runs, the programs that poll, the statistics of a workflow, the number of ends that an
-# instance waits for, the key that is next, the mark of a queue. It would catch a table in which the newest entry takes the place of the oldest, whatever namespace that belongs to.
+# instance waits for, the key that is next, the mark of a queue, what is known of the duration of a step. It would catch a table in which the newest entry takes the place of the oldest, whatever namespace that belongs to.
 use strict;
 use warnings;
 use FindBin;
@@ -20,6 +20,8 @@ sql(q{
 	CREATE FUNCTION gate(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN PERFORM romancy.set_progress(3, 10, 'under way'); PERFORM pg_advisory_xact_lock(114); RETURN '1'; END $$;
 	CREATE FUNCTION gated(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('gate'); END $$;
+	CREATE FUNCTION twice(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('once'); PERFORM romancy.activity('once'); RETURN '1'; END $$;
+	CREATE FUNCTION marks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.map('marked', (SELECT jsonb_agg(n) FROM generate_series(1, 3000) n)); END $$;
 	-- waits for n tasks of a queue at once
 	CREATE FUNCTION waits(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	DECLARE handles text[];
@@ -55,6 +57,36 @@ poll_until($node, q{SELECT count(*) = 6 FROM romancy.t_task WHERE queue LIKE '%/
 sub next_key { return as('shop', q{SELECT input ->> 'k' FROM romancy.fetch_activities('keyed', 'w', 1, '1h')}) }
 is(next_key(), 'a', 'the first key has its turn');
 
+# steps that are known to be quick are committed together, others apart
+sub commits
+{
+	my $id = as('shop', q{SELECT romancy.start_workflow('twice')});
+	poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'a workflow of two steps ends', expected => 'completed');
+	return sql("SELECT count(DISTINCT xmin::text) FROM romancy.t_history WHERE instance_id = '$id'");
+}
+my $first = commits();
+commits() for 1 .. 5;
+cmp_ok(commits(), '<', 2, 'two steps that are known to be quick share a commit');
+cmp_ok($first, '>', 1, '(others have one each)');
+
+# claimed tasks leave dead entries in the index while a snapshot may see them; a claim begins after those
+as('shop', q{SELECT romancy.define_activity('marked', queue => 'marked'); SELECT count(*) FROM romancy.start_workflows('marks', array(SELECT '1'::jsonb FROM generate_series(1, 4)))});
+poll_until($node, q{SELECT count(*) = 12000 FROM romancy.t_task WHERE queue LIKE '%/marked'}, 'tasks of a queue are ready');
+my $snapshot = $node->background_psql('postgres');
+$snapshot->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()');
+as('shop', q{SELECT count(*) FROM romancy.fetch_activities('marked', 'w', 1000, '1h')}) for 1 .. 11;
+
+# blocks that a claim touches; before it the session has claimed from another queue
+sub blocks
+{
+	my ($queue) = @_;
+	return as('shop', qq{SELECT count(*) FROM romancy.fetch_activities('another', 'w', 1, '1h');
+		EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, FORMAT JSON) SELECT count(*) FROM romancy.fetch_activities('$queue', 'w', 1, '1h')}) =~ /"Shared Hit Blocks": (\d+)/ ? $1 : die;
+}
+# (now and then a claim reads the whole index, as the first of these does)
+my @marked = sort { $a <=> $b } map { blocks('marked') } 1 .. 4;
+my ($known, $whole) = @marked[0, -1];
+
 # ---------------------------------------------------------------- the flood
 as('hog', q{SELECT count(*) FROM romancy.start_workflows('reports', array(SELECT '1'::jsonb FROM generate_series(1, 12000)))});
 as('hog', q{SELECT count(*) FROM generate_series(1, 4000) n, romancy.fetch_activities('idle', 'w' || n, 1)});
@@ -71,6 +103,19 @@ is(sql($progress), '3 10 under way', 'progress is shown');
 is(sql($poller), 1, 'the program is known');
 is(sql($started), 1, 'statistics count on');
 is(next_key(), 'b', 'the next key has its turn');
+cmp_ok(commits(), '<', 2, 'steps that were known to be quick are');
+# (every now and then a claim reads the whole index: the least of some is compared)
+my $least = 1e9;
+for (1 .. 5)
+{
+	blocks('marked');
+	as('hog', q{SELECT count(*) FROM generate_series(1, 1000) n, romancy.fetch_activities('m' || n, 'w', 1)});
+	my $n = blocks('marked');
+	$least = $n if $n < $least;
+}
+note("blocks of a claim after each flood, at least: $least; before: @marked");
+cmp_ok($least, '<', ($known + $whole) / 2, "a claim begins at the queue's mark");
+$snapshot->quit;
 my $turns = q{SELECT turns FROM romancy.stat_workflows WHERE workflow = 'waits' AND owner = 'shop'};
 my $before = sql($turns);
 for my $n (1 .. 40)
