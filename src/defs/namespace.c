@@ -266,6 +266,25 @@ granted(Oid user, bool by_name, MemoryContext cxt)
 	return list;
 }
 
+bool
+rom_namespace_may_use(int32 id, Oid role)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	bool		may = superuser_arg(role);
+	RomEngine	engine;
+	ListCell   *cell;
+	List	   *list;
+
+	if (may)
+		return true;
+	rom_engine_begin(&engine);
+	list = granted(role, true, cxt);
+	rom_engine_end(&engine);
+	foreach(cell, list)
+		may |= ((const Granted *) lfirst(cell))->id == id;
+	return may;
+}
+
 static const Granted *
 find_granted(const List *list, const char *name)
 {

@@ -41,6 +41,9 @@ extern int32 rom_namespace_require_define(const char *function);
  */
 extern List *rom_namespace_granted(void);
 
+/* May a role use romancy in a namespace: by a grant to it, or to a role that it is a member of, or as a superuser? Enters the engine by itself. */
+extern bool rom_namespace_may_use(int32 id, Oid role);
+
 /* Its name, NULL where there is none of that id. Cached, lives until the next call with the same id after a change. Enters the engine by itself. */
 extern const char *rom_namespace_name(int32 id);
 

@@ -111,13 +111,58 @@ typedef struct Bytes
 	size_t		length;
 } Bytes;
 
+/* as_latin1 is a text as it comes back from a server that takes a header's bytes for characters of Latin-1; NULL: the same. */
+static char *
+as_latin1(const char *text)
+{
+	StringInfoData to;
+	bool		changed = false;
+
+	initStringInfo(&to);
+	for (const char *p = text; *p != '\0'; p++)
+	{
+		unsigned char c = (unsigned char) *p;
+
+		changed |= c >= 0x80;
+		if (c < 0x80)
+			appendStringInfoChar(&to, c);
+		else
+		{
+			appendStringInfoChar(&to, 0xC0 | (c >> 6));
+			appendStringInfoChar(&to, 0x80 | (c & 0x3F));
+		}
+	}
+	return changed ? to.data : NULL;
+}
+
+/* longer orders texts, the longest first. */
+static int
+longer(const ListCell *a, const ListCell *b)
+{
+	size_t		la = strlen(lfirst(a));
+	size_t		lb = strlen(lfirst(b));
+
+	return la > lb ? -1 : la < lb;
+}
+
 /* without_secrets is the bytes without the values of the request's secrets, which a server may send back. */
 static Bytes
 without_secrets(Bytes bytes, List *secrets)
 {
+	List	   *forms = NIL;
 	ListCell   *lc;
 
 	foreach(lc, secrets)
+	{
+		char	   *other = as_latin1(lfirst(lc));
+
+		forms = lappend(forms, lfirst(lc));
+		if (other != NULL)
+			forms = lappend(forms, other);
+	}
+	/* one may begin with another */
+	list_sort(forms, longer);
+	foreach(lc, forms)
 	{
 		const char *secret = lfirst(lc);
 		size_t		length = strlen(secret);

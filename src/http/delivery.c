@@ -22,7 +22,7 @@
 #include "base/errors.h"
 #include "http/answer.h"
 #include "http/delivery.h"
-#include "http/flight.h"
+#include "http/landing.h"
 #include "http/guc.h"
 #include "http/parcel.h"
 #include "http/route.h"
@@ -40,6 +40,9 @@
 /* Requests that one take makes, and whose outcome one transaction records. */
 #define CLAIM_MAX 256
 #define RECORD_MAX 256
+
+/* Late ones that are tried in one pass, each in a transaction of its own. */
+#define LATE_MAX 64
 
 /* Bytes of the events of one request of a batch, unless a single one has more. */
 #define BATCH_BYTES (1024 * 1024)
@@ -81,11 +84,13 @@ typedef struct Delivery
 	int			tries;			/* to record it, that failed */
 	int			faults;			/* of them, by errors that do not pass */
 	bool		passing;		/* the last one's does */
+	TimestampTz try_at;			/* after one that failed */
 } Delivery;
 
 static const RomTransport *transport = NULL;
 static dlist_head flying = DLIST_STATIC_INIT(flying);
 static dlist_head landed = DLIST_STATIC_INIT(landed);	/* to be recorded */
+static dlist_head late = DLIST_STATIC_INIT(late);	/* could not be */
 static int	count = 0;
 
 void
@@ -126,7 +131,7 @@ discard(Delivery *d)
 {
 	if (d->answer != NULL)
 		transport->free_answer(d->answer);
-	if (d->place == ROM_SHARE_TAKEN)
+	if (d->place.taken)
 		d->target->in_flight--;
 	else
 		d->target->held--;
@@ -576,65 +581,89 @@ record_alone(Delivery *d)
 	return d->faults >= FAULTS;
 }
 
-/* hold gives up the place of a delivery whose outcome cannot be recorded. False: it is to be left to the lease's end. */
-static bool
-hold(Delivery *d)
+/* keep_late keeps a delivery that could not be recorded for another try; one that has failed often gives up its place. */
+static void
+keep_late(Delivery *d)
 {
-	bool		took = d->place == ROM_SHARE_TAKEN;
+	int			delay = Min(TRY_AGAIN_MS << Min(d->tries, 4), TRY_AGAIN_MAX_MS);
 
-	if (!rom_share_hold(d->target->namespace, &d->place))
-		return false;
-	if (took)
+	if (++d->tries >= HELD_TRIES && d->place.taken)
 	{
-		d->target->in_flight--;
-		d->target->held++;
+		rom_share_hold(d->target->namespace, &d->place, d->answer != NULL ? d->answer->length : 0);
+		if (d->place.held)
+		{
+			d->target->in_flight--;
+			d->target->held++;
+		}
 	}
-	return true;
+	d->try_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
+	dlist_push_tail(&late, &d->node);
+}
+
+/* settle frees deliveries that were recorded; the others are tried one by one, and kept if they fail again. True: any was. */
+static bool
+settle(dlist_head *list, bool recorded, bool dropped)
+{
+	Delivery   *d;
+	bool		any = false;
+
+	while ((d = pop(list)) != NULL)
+	{
+		if (dropped || (recorded ? is_recorded(d) : record_alone(d)))
+		{
+			any = true;
+			discard(d);
+		}
+		else
+			keep_late(d);
+	}
+	return any;
+}
+
+/* record_late tries some of those that are late again. Returns when to do so next. */
+static TimestampTz
+record_late(bool *settled)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz again = DT_NOEND;
+	Delivery   *after;
+	dlist_head	due;
+	int			n = 0;
+
+	dlist_init(&due);
+	for (Delivery *d = first(&late); d != NULL; d = after)
+	{
+		after = next(&late, d);
+		if (d->try_at > now || n >= LATE_MAX)
+			continue;
+		n++;
+		dlist_delete(&d->node);
+		dlist_push_tail(&due, &d->node);
+	}
+	*settled |= settle(&due, false, false);
+	for (Delivery *d = first(&late); d != NULL; d = next(&late, d))
+		again = Min(again, d->try_at);
+	/* those that are to wait for their turn let others go first */
+	return Max(again, TimestampTzPlusMilliseconds(now, TRY_AGAIN_MS));
 }
 
 TimestampTz
 rom_delivery_record(bool *settled)
 {
-	dlist_head	left;
-	TimestampTz again = DT_NOEND;
 	Delivery   *d;
 
-	dlist_init(&left);
 	while (!dlist_is_empty(&landed))
 	{
 		dlist_head	now;
 		bool		ok;
-		bool		dropped;
 
 		dlist_init(&now);
 		for (int i = 0; i < RECORD_MAX && (d = pop(&landed)) != NULL; i++)
 			dlist_push_tail(&now, &d->node);
 		ran = false;
 		ok = rom_bgw_unit(record_unit, &now, true);
-		dropped = ok && !ran;
-		while ((d = pop(&now)) != NULL)
-		{
-			if (dropped || (ok ? is_recorded(d) : record_alone(d)))
-			{
-				*settled = true;
-				discard(d);
-				continue;
-			}
-			if (++d->tries >= HELD_TRIES && !hold(d))
-			{
-				discard(d);
-				continue;
-			}
-			dlist_push_tail(&left, &d->node);
-		}
+		*settled |= settle(&now, ok, ok && !ran);
 		rom_bgw_poll();
 	}
-	while ((d = pop(&left)) != NULL)
-	{
-		int			delay = Min(TRY_AGAIN_MS << Min(d->tries - 1, 4), TRY_AGAIN_MAX_MS);
-
-		dlist_push_tail(&landed, &d->node);
-		again = Min(again, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay));
-	}
-	return again;
+	return dlist_is_empty(&late) ? DT_NOEND : record_late(settled);
 }

@@ -1,11 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * flight.c
- *		Requests under way: from the claim of their tasks to the record of their outcome.
+ *		Requests under way: from the claim of their tasks to their answers.
  *
- * A claim commits, and is on disk, before its requests are sent. Up to RECORD_MAX outcomes are recorded in one transaction;
- * when it fails, each one in its own, so that one that cannot be recorded does not keep the others. An error that passes
- * (rom_error_is_passing()) is no fault of the request's: it is tried again until it has passed. A request has memory of
+ * A claim commits, and is on disk, before its requests are sent. landing.c records outcomes. A request has memory of
  * its own, which lives until its outcome is recorded.
  *
  *-------------------------------------------------------------------------
@@ -27,22 +25,20 @@
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "defs/activity_definition.h"
-#include "http/answer.h"
 #include "http/flight.h"
 #include "http/guc.h"
+#include "http/landing.h"
 #include "http/request.h"
 #include "http/share.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
 #include "tasks/fetch.h"
-#include "tasks/lease.h"
 #include "tasks/notify.h"
 #include "tasks/queue.h"
 #include "workers/bgw.h"
 
-/* Claimed, or recorded, in one transaction. */
+/* Claimed in one transaction. */
 #define CLAIM_MAX 256
-#define RECORD_MAX 256
 
 /* Tasks that are read at a time, and bytes of bodies after which a claim ends: more are claimed when these are sent. */
 #define CLAIM_CHUNK 32
@@ -54,79 +50,33 @@
 /* A lease outlasts the longest request; it ends with the process. */
 #define LEASE_US (INT64CONST(70) * 60 * USECS_PER_SEC)
 
-/*
- * An outcome that cannot be recorded so often, for errors that do not pass, is recorded as a failure; twice as often: it is
- * left to the lease's end.
- */
-#define FAULTS 3
-
-/* An outcome that cannot be recorded so often (some seconds), as another transaction has a row of it, keeps no place from other requests. */
-#define HELD_TRIES 6
-
-/* The delay after the first error, and the longest: outcomes that can be recorded wait for it, too. */
-#define TRY_AGAIN_MS 200
-#define TRY_AGAIN_MAX_MS 2000
-
-typedef struct Flight
-{
-	RomFlightTag tag;			/* first */
-	dlist_node	node;
-	MemoryContext cxt;			/* holds it */
-	MemoryContext cargo;		/* and what is needed until it is sent */
-	RomToken	token;
-	RomHttpRequest request;
-	void	   *handle;			/* while it is under way */
-	RomTransportAnswer *answer; /* when it has ended, or */
-	Jsonb	   *error;			/* why it was not sent */
-	bool		again;			/* that may be otherwise at the next attempt */
-	int32		namespace;
-	RomSharePlace place;
-	int			tries;			/* to record it, or to give it up, that failed */
-	int			faults;			/* of them, by errors that do not pass */
-	bool		passing;		/* the last one's does */
-} Flight;
-
 static const RomTransport *transport = NULL;
 static dlist_head flying = DLIST_STATIC_INIT(flying);
-static dlist_head landed = DLIST_STATIC_INIT(landed);	/* to be recorded */
-static dlist_head given_up = DLIST_STATIC_INIT(given_up);	/* closed; their leases
-															 * are to end */
-static int	count = 0;
 
 void
 rom_flight_init(const RomTransport *with)
 {
 	transport = with;
+	rom_landing_init(with);
 }
 
 int
 rom_flight_count(void)
 {
-	return count;
+	return rom_landing_count();
 }
 
 /* first and next walk through a list of flights; NULL at its end. A flight may leave the list when next has been asked for. */
-static Flight *
+static RomFlight *
 first(dlist_head *list)
 {
-	return dlist_is_empty(list) ? NULL : dlist_container(Flight, node, dlist_head_node(list));
+	return dlist_is_empty(list) ? NULL : dlist_container(RomFlight, node, dlist_head_node(list));
 }
 
-static Flight *
-next(dlist_head *list, Flight *f)
+static RomFlight *
+next(dlist_head *list, RomFlight *f)
 {
-	return dlist_has_next(list, &f->node) ? dlist_container(Flight, node, dlist_next_node(list, &f->node)) : NULL;
-}
-
-/* discard frees what is left of a flight that is in no list. */
-static void
-discard(Flight *f)
-{
-	if (f->answer != NULL)
-		transport->free_answer(f->answer);
-	count--;
-	rom_share_end(f->namespace, &f->place);
-	MemoryContextDelete(f->cxt);
+	return dlist_has_next(list, &f->node) ? dlist_container(RomFlight, node, dlist_next_node(list, &f->node)) : NULL;
 }
 
 /* ---------------------------------------------------------------- claims */
@@ -167,7 +117,7 @@ find_queues(char **names)
 
 /* keep copies what lasts of a request that was made in the current context: to the flight, or to its cargo. */
 static void
-keep(Flight *f, const RomHttpRequest *made, const Jsonb *error)
+keep(RomFlight *f, const RomHttpRequest *made, const Jsonb *error)
 {
 	RomTransportRequest *send = &f->request.send;
 	const char **headers;
@@ -209,7 +159,7 @@ keep(Flight *f, const RomHttpRequest *made, const Jsonb *error)
  * times the body, is freed at once.
  */
 static void
-make(Flight *f, const RomTask *task)
+make(RomFlight *f, const RomTask *task)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -248,14 +198,9 @@ make(Flight *f, const RomTask *task)
 static void
 board(Claim *claim, int32 namespace, const RomClaimed *claimed)
 {
-	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "romancy HTTP request", ALLOCSET_SMALL_SIZES);
-	Flight	   *f = MemoryContextAllocZero(cxt, sizeof(Flight));
+	RomFlight  *f = rom_landing_new(namespace);
 
-	f->cxt = cxt;
 	dlist_push_tail(&claim->fresh, &f->node);
-	count++;
-	f->namespace = namespace;
-	rom_share_begin(namespace, &f->place);
 	rom_token_read(claimed->token, &f->token);
 	f->token.nowait = true;		/* others' outcomes do not wait for it */
 	make(f, claimed->task);
@@ -333,20 +278,20 @@ claim_unit(void *arg)
 
 /* supersede gives up the request of an earlier attempt of the same task, whose time was over. */
 static void
-supersede(const Flight *by)
+supersede(const RomFlight *by)
 {
-	Flight	   *after;
+	RomFlight  *after;
 
 	if (by->token.attempt == 1)
 		return;
-	for (Flight *f = first(&flying); f != NULL; f = after)
+	for (RomFlight *f = first(&flying); f != NULL; f = after)
 	{
 		after = next(&flying, f);
 		if (memcmp(&f->token.task_id, &by->token.task_id, sizeof(pg_uuid_t)) != 0)
 			continue;
 		transport->cancel(f->handle);
 		dlist_delete(&f->node);
-		discard(f);
+		rom_landing_discard(f);
 	}
 }
 
@@ -354,7 +299,7 @@ static void land(RomTransportAnswer *answer);
 
 /* take_off sends a request. */
 static void
-take_off(Flight *f)
+take_off(RomFlight *f)
 {
 	if (f->error == NULL)
 	{
@@ -373,7 +318,10 @@ take_off(Flight *f)
 			MemoryContextSwitchTo(old);
 		}
 	}
-	dlist_push_tail(f->error == NULL ? &flying : &landed, &f->node);
+	if (f->error == NULL)
+		dlist_push_tail(&flying, &f->node);
+	else
+		rom_landing_take(f);
 }
 
 bool
@@ -390,12 +338,12 @@ rom_flight_claim(bool *more, TimestampTz *retry_at)
 	ok = rom_bgw_unit(claim_unit, &claim, false);
 	while (!dlist_is_empty(&claim.fresh))
 	{
-		Flight	   *f = dlist_container(Flight, node, dlist_pop_head_node(&claim.fresh));
+		RomFlight  *f = dlist_container(RomFlight, node, dlist_pop_head_node(&claim.fresh));
 
 		if (ok)
 			take_off(f);
 		else
-			discard(f);
+			rom_landing_discard(f);
 	}
 	*more = claim.more;
 	*retry_at = claim.retry_at;
@@ -460,78 +408,27 @@ unwanted_unit(void *arg)
 	rom_engine_end(&engine);
 }
 
-/* one_unit does for a flight what act says, and notes whether its error passes. */
-static void
-one_unit(void (*act) (Flight *), Flight *f)
-{
-	PG_TRY();
-	{
-		act(f);
-	}
-	PG_CATCH();
-	{
-		f->passing = rom_error_is_passing(geterrcode());
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-}
-
-/* try_one runs the unit of one flight. False: it failed, and is to be tried again later. */
-static bool
-try_one(RomUnit unit, Flight *f)
-{
-	f->passing = false;
-	if (rom_bgw_unit(unit, f, f->tries > 0))
-		return true;
-	f->tries++;
-	if (!f->passing)
-		f->faults++;
-	return false;
-}
-
-static void
-abandon(Flight *f)
-{
-	rom_lease_abandon(&f->token, GetUserId());
-}
-
-static void
-abandon_one_unit(void *arg)
-{
-	one_unit(abandon, arg);
-}
-
-static void
-abandon_unit(void *arg)
-{
-	dlist_head *list = arg;
-
-	for (Flight *f = first(list); f != NULL; f = next(list, f))
-		abandon(f);
-}
-
 static int
 compare_ids(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(pg_uuid_t));
 }
 
-/* close_unwanted closes the connections of the requests that are not wanted any more. */
-static bool
-close_unwanted(void)
+bool
+rom_flight_cancel(void)
 {
 	Unwanted	unwanted = {0};
-	Flight	   *after;
+	RomFlight  *after;
 
 	if (dlist_is_empty(&flying))
 		return true;
-	unwanted.ids = palloc_array(pg_uuid_t, count);
-	for (Flight *f = first(&flying); f != NULL; f = next(&flying, f))
+	unwanted.ids = palloc_array(pg_uuid_t, rom_landing_count());
+	for (RomFlight *f = first(&flying); f != NULL; f = next(&flying, f))
 		unwanted.ids[unwanted.n++] = f->token.task_id;
 	if (!rom_bgw_unit(unwanted_unit, &unwanted, false))
 		return false;
 	qsort(unwanted.ids, unwanted.n, sizeof(pg_uuid_t), compare_ids);
-	for (Flight *f = first(&flying); f != NULL; f = after)
+	for (RomFlight *f = first(&flying); f != NULL; f = after)
 	{
 		after = next(&flying, f);
 		if (unwanted.n == 0 ||
@@ -540,45 +437,24 @@ close_unwanted(void)
 		transport->cancel(f->handle);
 		f->handle = NULL;
 		dlist_delete(&f->node);
-		dlist_push_tail(&given_up, &f->node);
+		f->given_up = true;
+		rom_landing_take(f);
 	}
 	return true;
 }
 
-bool
-rom_flight_cancel(void)
-{
-	Flight	   *after;
-	bool		all;
-
-	if (!close_unwanted())
-		return false;
-	if (dlist_is_empty(&given_up))
-		return true;
-	all = rom_bgw_unit(abandon_unit, &given_up, true);
-	for (Flight *f = first(&given_up); f != NULL; f = after)
-	{
-		after = next(&given_up, f);
-		if (!all && !try_one(abandon_one_unit, f) && f->faults < FAULTS)
-			continue;
-		dlist_delete(&f->node);
-		discard(f);
-	}
-	return dlist_is_empty(&given_up);
-}
-
-/* ---------------------------------------------------------------- outcomes */
+/* ---------------------------------------------------------------- answers */
 
 /* land takes the answer of a flight. */
 static void
 land(RomTransportAnswer *answer)
 {
-	Flight	   *f = answer->tag;
+	RomFlight  *f = answer->tag;
 
 	f->answer = answer;
 	f->handle = NULL;
 	dlist_delete(&f->node);
-	dlist_push_tail(&landed, &f->node);
+	rom_landing_take(f);
 }
 
 void
@@ -588,111 +464,4 @@ rom_flight_collect(void)
 
 	while ((answer = transport->next()) != NULL)
 		((RomFlightTag *) answer->tag)->land(answer);
-}
-
-/* record_one records an outcome. Its memory, some times the answer's body, is freed at once. */
-static void
-record_one(Flight *f)
-{
-	MemoryContext judging = AllocSetContextCreate(CurrentMemoryContext, "romancy HTTP answer", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(judging);
-	RomHttpOutcome outcome = {.error = f->error,.retry = f->again ? ROM_TASK_RETRY_POLICY : ROM_TASK_RETRY_NEVER};
-
-	bool		taken = f->error == NULL && f->request.callback && f->answer->result == ROM_TRANSPORT_ANSWERED && f->answer->status == 202;
-
-	if (f->error == NULL && !taken)
-		rom_answer_judge(f->answer, f->request.label, f->request.secrets, f->request.result, f->request.expect, &outcome);
-	if (taken)
-		(void) rom_lease_hand_over(&f->token, GetUserId());
-	else if (outcome.result != NULL)
-		(void) rom_lease_complete(&f->token, GetUserId(), outcome.result);
-	else
-		(void) rom_lease_fail(&f->token, GetUserId(), outcome.error, outcome.retry,
-							  outcome.not_before != 0 ? &outcome.not_before : NULL, true);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(judging);
-}
-
-static void
-record_unit(void *arg)
-{
-	dlist_head *batch = arg;
-
-	for (Flight *f = first(batch); f != NULL; f = next(batch, f))
-	{
-		CHECK_FOR_INTERRUPTS();
-		record_one(f);
-	}
-}
-
-static void
-record_one_unit(void *arg)
-{
-	one_unit(record_one, arg);
-}
-
-/* record_alone records an outcome in a transaction of its own. False: to be tried again. */
-static bool
-record_alone(Flight *f)
-{
-	MemoryContext old;
-
-	if (try_one(record_one_unit, f) || f->faults >= 2 * FAULTS)
-		return true;
-	if (f->tries >= HELD_TRIES && !rom_share_hold(f->namespace, &f->place))
-		return true;
-	if (f->faults == FAULTS && !f->passing)
-	{
-		old = MemoryContextSwitchTo(f->cxt);
-		f->error = rom_error_make(ERRCODE_ROM_EXHAUSTED,
-								  psprintf("%s: the answer cannot be recorded", f->request.label),
-								  "The server's log says why.", NULL, NULL);
-		MemoryContextSwitchTo(old);
-	}
-	return false;
-}
-
-/* batch moves up to RECORD_MAX flights that have landed into a list. */
-static void
-batch(dlist_head *to)
-{
-	dlist_init(to);
-	for (int i = 0; i < RECORD_MAX && !dlist_is_empty(&landed); i++)
-		dlist_push_tail(to, dlist_pop_head_node(&landed));
-}
-
-TimestampTz
-rom_flight_record(void)
-{
-	dlist_head	left;
-	TimestampTz again = DT_NOEND;
-
-	dlist_init(&left);
-	while (!dlist_is_empty(&landed))
-	{
-		dlist_head	now;
-		bool		ok;
-
-		batch(&now);
-		ok = rom_bgw_unit(record_unit, &now, true);
-		while (!dlist_is_empty(&now))
-		{
-			Flight	   *f = dlist_container(Flight, node, dlist_pop_head_node(&now));
-
-			if (ok || record_alone(f))
-				discard(f);
-			else
-				dlist_push_tail(&left, &f->node);
-		}
-		rom_bgw_poll();
-	}
-	while (!dlist_is_empty(&left))
-	{
-		Flight	   *f = dlist_container(Flight, node, dlist_pop_head_node(&left));
-		int			delay = Min(TRY_AGAIN_MS << Min(f->tries - 1, 4), TRY_AGAIN_MAX_MS);
-
-		dlist_push_tail(&landed, &f->node);
-		again = Min(again, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay));
-	}
-	return again;
 }

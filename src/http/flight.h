@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * flight.h
- *		Requests under way: from the claim of their tasks to the record of their outcome.
+ *		Requests under way: from the claim of their tasks to their answers.
  *
  * Only the HTTP worker has any. Nothing of a transaction is held between these calls.
  *
@@ -13,12 +13,6 @@
 #include "datatype/timestamp.h"
 
 #include "http/transport.h"
-
-/* The beginning of the tag of each request: takes its answer. */
-typedef struct RomFlightTag
-{
-	void		(*land) (RomTransportAnswer *answer);
-} RomFlightTag;
 
 /* Begins with the transport that sends them. */
 extern void rom_flight_init(const RomTransport *transport);
@@ -40,8 +34,5 @@ extern bool rom_flight_cancel(void);
 
 /* Takes the answers that have come. */
 extern void rom_flight_collect(void);
-
-/* Records outcomes. Returns when to try again: DT_NOEND if all are recorded. */
-extern TimestampTz rom_flight_record(void);
 
 #endif							/* ROM_HTTP_FLIGHT_H */

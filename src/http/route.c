@@ -15,6 +15,7 @@
 #include "utils/acl.h"
 
 #include "base/errors.h"
+#include "defs/namespace.h"
 #include "http/header.h"
 #include "http/library.h"
 #include "http/reach.h"
@@ -109,6 +110,11 @@ rom_route_make(const RomReceiver *receiver, RomRoute *route, const char **why)
 	if (!rom_url_parse(receiver->url, &url, why))
 	{
 		*why = psprintf("the URL cannot be used: %s", *why);
+		return false;
+	}
+	if (OidIsValid(owner) && !rom_namespace_may_use(receiver->namespace, owner))
+	{
+		*why = psprintf("role \"%s\" may not use romancy here any more: romancy.grant_usage() lets it", receiver->owner);
 		return false;
 	}
 	if (!OidIsValid(owner) || !rom_reach_allowed(owner, &url, false, &route->private))

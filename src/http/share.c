@@ -21,6 +21,10 @@
 /* A namespace alone leaves an eighth of the places. */
 #define KEEPS 7
 
+/* Outcomes that are held, for each place, and the bytes of their answers: the others keep their places. */
+#define HELD_FOR_PLACE 16
+#define HELD_BYTES (64 * 1024 * 1024)
+
 typedef struct Share
 {
 	int32		namespace;		/* key */
@@ -30,6 +34,7 @@ typedef struct Share
 static HTAB *shares = NULL;
 static int	taken = 0;
 static int	held = 0;
+static size_t held_bytes = 0;
 static bool several = false;	/* namespaces */
 static bool refused = false;
 static bool freed = false;
@@ -106,30 +111,33 @@ rom_share_begin(int32 namespace, RomSharePlace *place)
 {
 	share_of(namespace, true)->taken++;
 	taken++;
-	*place = ROM_SHARE_TAKEN;
+	place->taken = true;
 }
 
 void
 rom_share_end(int32 namespace, RomSharePlace *place)
 {
-	if (*place == ROM_SHARE_TAKEN)
+	if (place->taken)
 		let_go(namespace);
-	else if (*place == ROM_SHARE_HELD)
+	if (place->held)
+	{
 		held--;
-	*place = ROM_SHARE_NONE;
+		held_bytes -= place->bytes;
+	}
+	memset(place, 0, sizeof(*place));
 }
 
-bool
-rom_share_hold(int32 namespace, RomSharePlace *place)
+void
+rom_share_hold(int32 namespace, RomSharePlace *place, size_t bytes)
 {
-	if (*place != ROM_SHARE_TAKEN)
-		return true;
-	if (held >= rom_guc_http_max_in_flight)
-		return false;
+	if (!place->taken || held >= HELD_FOR_PLACE * rom_guc_http_max_in_flight || held_bytes + bytes > HELD_BYTES)
+		return;
 	let_go(namespace);
 	held++;
-	*place = ROM_SHARE_HELD;
-	return true;
+	held_bytes += bytes;
+	place->taken = false;
+	place->held = true;
+	place->bytes = bytes;
 }
 
 bool

@@ -11,13 +11,13 @@
 #define ROM_HTTP_SHARE_H
 
 /* The place of a request. */
-typedef enum RomSharePlace
+typedef struct RomSharePlace
 {
-	ROM_SHARE_NONE = 0,
-	ROM_SHARE_TAKEN,			/* it is under way, or its outcome is to be
+	bool		taken;			/* it is under way, or its outcome is to be
 								 * recorded */
-	ROM_SHARE_HELD				/* another transaction keeps its outcome from
-								 * being recorded: it takes no place */
+	bool		held;			/* another transaction keeps its outcome from
+								 * being recorded: it takes no place, */
+	size_t		bytes;			/* but so much memory */
 } RomSharePlace;
 
 /* Room for more requests. */
@@ -34,8 +34,8 @@ extern int	rom_share_room_of(int32 namespace);
 extern void rom_share_begin(int32 namespace, RomSharePlace *place);
 extern void rom_share_end(int32 namespace, RomSharePlace *place);
 
-/* A request whose outcome cannot be recorded for long gives up its place. False: there are too many of them, it is to be given up. */
-extern bool rom_share_hold(int32 namespace, RomSharePlace *place);
+/* A request whose outcome, with an answer of so many bytes, cannot be recorded for long gives up its place, unless there are too many of them. */
+extern void rom_share_hold(int32 namespace, RomSharePlace *place, size_t bytes);
 
 /* Has a place become free since one was refused that had room but for its namespace's share? Asked once. */
 extern bool rom_share_freed(void);

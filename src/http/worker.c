@@ -31,6 +31,7 @@
 #include "http/delivery.h"
 #include "http/flight.h"
 #include "http/guc.h"
+#include "http/landing.h"
 #include "http/library.h"
 #include "http/share.h"
 #include "http/worker.h"
@@ -199,17 +200,14 @@ wait(long ms)
 	rom_bgw_poll();
 }
 
-/* record records outcomes; those whose time has not come are left, unless all is to be. */
+/* record records outcomes; those that could not be are left until their time has come. */
 static void
 record(Duty *duty)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	bool		settled = false;
 
-	if (duty->record_at <= now || duty->record_at == DT_NOEND)
-		duty->record_at = rom_flight_record();
-	if (duty->settle_at <= now || duty->settle_at == DT_NOEND)
-		duty->settle_at = rom_delivery_record(&settled);
+	duty->record_at = rom_landing_record();
+	duty->settle_at = rom_delivery_record(&settled);
 	/* the next of their keys, and others, may go now */
 	duty->events |= settled;
 }

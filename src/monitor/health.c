@@ -274,6 +274,39 @@ find_shortage(Attention *attention)
 					 waited / USECS_PER_SEC, rom_roster_shortage_setting(of));
 }
 
+/* find_http_shortage adds that requests or events of this database have waited for an HTTP worker for romancy.worker_wait_warning, and why. */
+static void
+find_http_shortage(Attention *attention)
+{
+	RomRoster  *roster = rom_roster_get();
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz since = 0;
+	RomDatabase *database;
+	int64		waited;
+	int			busy = 0;
+
+	if (roster == NULL || rom_guc_worker_wait_warning == 0)
+		return;
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, false);
+	if (database != NULL)
+		since = database->http_since;
+	for (int i = roster->nplaces; i < roster->nworkers; i++)
+		busy += roster->workers[i].state != ROM_WORKER_FREE;
+	SpinLockRelease(&roster->mutex);
+	waited = since != 0 ? now - since : 0;
+	if (since == 0 || waited < (int64) rom_guc_worker_wait_warning * 1000)
+		return;
+	if (busy >= roster->nworkers - roster->nplaces)
+		attention->texts[attention->count++] =
+			psprintf("HTTP requests or events have waited for a worker for " INT64_FORMAT " seconds: other databases have all of the %d HTTP workers (view romancy.workers)",
+					 waited / USECS_PER_SEC, busy);
+	else
+		attention->texts[attention->count++] =
+			psprintf("HTTP requests or events have waited for a worker for " INT64_FORMAT " seconds: raise max_worker_processes, or end what runs",
+					 waited / USECS_PER_SEC);
+}
+
 /*
  * list_occupants says who occupies the places for workers, of all databases, and for how long; who has been there for
  * longest is the first.
@@ -413,6 +446,7 @@ romancy_health(PG_FUNCTION_ARGS)
 	find_schedules(&attention);
 	find_outbox(&attention);
 	find_shortage(&attention);
+	find_http_shortage(&attention);
 	find_receivers(&attention);
 
 	rom_jb_begin(&jb);

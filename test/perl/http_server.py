@@ -129,8 +129,10 @@ async def respond(reader, writer, method, path, headers, body, n):
 		return False
 	elif what == 'until':			# the test says so: RomancyHttp's let()
 		name, _, status = arg.partition('/')
-		while not os.path.exists(f'{sys.argv[1]}.{name}'):
+		left = asyncio.ensure_future(gone(reader, path))
+		while not os.path.exists(f'{sys.argv[1]}.{name}') and not left.done():
 			await asyncio.sleep(0.02)
+		left.cancel()
 		send(answer(int(status or 200), {'until': name}))
 	elif what == 'accept':			# 202, where a name is given when the test says so
 		while arg and not os.path.exists(f'{sys.argv[1]}.{arg}'):

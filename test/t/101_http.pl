@@ -116,6 +116,9 @@ like(declared(qq({"url": "$url/echo", "headers": {"Authorization": "{{secret:oth
 like(declared(qq({"url": "$url/echo", "headers": {"Authorization": "{{secret:none}}"}})), qr/there is no secret "none"/, 'an unknown secret');
 sql(q{SELECT romancy.set_secret('quoted', 'ti"ger\in', '127.0.0.1')});
 unlike(declared(qq({"url": "$url/echo", "headers": {"Authorization": "{{secret:quoted}}"}})), qr/ger/, 'also one that JSON writes with escapes');
+sql(q{SELECT romancy.set_secret('longer', 'tiger-in-the-tank-and-lion', '127.0.0.1'), romancy.set_secret('umlaut', 'tigür-größe', '127.0.0.1')});
+unlike(declared(qq({"url": "$url/echo", "headers": {"X-A": "{{secret:k}}", "X-B": "{{secret:longer}}"}})), qr/lion/, 'also one that begins with another');
+like(declared(qq({"url": "$url/echo", "headers": {"X-A": "{{secret:umlaut}}"}})), qr/"x-a": "\[secret\]"/, 'also as a server reads its bytes as Latin-1');
 unlike(declared(qq({"url": "$url/typed", "headers": {"Authorization": "{{secret:k}}"}})), qr/tiger/, 'also in the type of an answer that is no text');
 like(run_it('adhoc', qq({"url": "$url/echo", "headers": {"Authorization": "{{secret:k}}"}})), qr/\[secret\]/, 'from a handler');
 is(sql(q{SELECT count(*) FROM romancy.instances i, romancy.get_history(i.instance_id) h WHERE h::text || i::text LIKE '%tiger%'}), '0', 'it is in no history');

@@ -1,4 +1,4 @@
-# Events of a destination that must not be reached, or whose secret is gone, wait; the rule or the secret that they lack lets them go at its
+# Events of a destination that must not be reached, whose secret is gone, or whose owner may not use romancy any more, wait; the rule or the secret that they lack lets them go at its
 # commit. It would catch a wait that goes on after it, and one that a call which is rolled back ends.
 use strict;
 use warnings;
@@ -41,6 +41,15 @@ holds('d', q{romancy.deny_http('postgres')}, 'may not send HTTP requests', $allo
 holds('d', q{romancy.drop_secret('k')}, 'there is no secret', q{romancy.set_secret('k', 'another', '127.0.0.1')}, 'a secret');
 holds('e', "romancy.allow_http('postgres', '$url/*')", 'with private => true', $allow, 'a private address');
 is(scalar($http->requests), 3, 'each was sent once');
+
+# a destination of a role that may not use romancy any more gets nothing of what others send
+sql(qq{CREATE ROLE mate LOGIN; SELECT romancy.grant_usage('mate', namespace => 'postgres'), romancy.allow_http('mate', '$url/*', private => true);
+	SET SESSION AUTHORIZATION mate; SELECT romancy.define_destination('m', url => '$url/echo/mate', event_types => '{m}'); RESET SESSION AUTHORIZATION;
+	SELECT romancy.revoke_usage('mate', namespace => 'postgres'); SELECT romancy.send_event('m', '/test')});
+poll_until($node, q{SELECT error LIKE 'role "mate" may not use romancy%' FROM romancy.destinations WHERE name = 'm'}, 'the event waits while its owner has no grant');
+sql(q{SELECT romancy.grant_usage('mate', namespace => 'postgres')});
+poll_until($node, q{SELECT status = 'published' FROM romancy.outbox WHERE type = 'm'}, 'it is sent when the grant is back');
+is(scalar(grep { $_->{path} eq '/echo/mate' } $http->requests), 1, 'once');
 
 $http->stop;
 $node->stop;
