@@ -176,6 +176,7 @@ CREATE TABLE romancy.t_instance (
 	last_seq bigint NOT NULL DEFAULT 0,
 	body_hash bigint,
 	output jsonb,
+	output_seq bigint,
 	events romancy.t_events,
 	error jsonb,
 	wait jsonb,

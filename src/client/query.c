@@ -44,7 +44,7 @@ PG_FUNCTION_INFO_V1(romancy_get_value);
 
 static RomStatement list_statements[] =
 ROM_FILTER_STATEMENTS("SELECT i.instance_id, n.name, i.workflow, w.version,"
-					  " romancy.t_shown_status(i.instance_id, i.status), i.input, i.output, i.error, w.queue, i.owner,"
+					  " romancy.t_shown_status(i.instance_id, i.status), i.input, " ROM_SQL_OUTPUT ", i.error, w.queue, i.owner,"
 					  " i.priority, i.labels, i.idempotency_key, i.parent_id,"
 					  " i.continued_from, i.created_at, i.started_at, i.updated_at,"
 					  " i.finished_at FROM romancy.t_instance i"
@@ -62,7 +62,7 @@ static RomStatement select_archive = {
 };
 
 static RomStatement select_output = {
-	"SELECT output FROM romancy.t_instance WHERE instance_id = $1", 1, {UUIDOID}
+	"SELECT " ROM_SQL_OUTPUT " FROM romancy.t_instance i WHERE instance_id = $1", 1, {UUIDOID}
 };
 
 static RomStatement select_value = {

@@ -29,6 +29,7 @@
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "client/obstacles.h"
+#include "instances/history.h"
 #include "instances/instance.h"
 #include "instances/start.h"
 #include "instances/steer.h"
@@ -60,13 +61,13 @@ typedef struct Outcome
 	"EXISTS (SELECT FROM romancy.t_inbox b WHERE b.instance_id = i.instance_id AND b.kind IN (" ROM_SQL_INBOX_CANCEL ", " ROM_SQL_INBOX_TERMINATE ", " ROM_SQL_INBOX_RESUME "))"
 
 static RomStatement select_outcome = {
-	"SELECT instance_id, status, output, error, xmin, owner, " STEERED
+	"SELECT instance_id, status, " ROM_SQL_OUTPUT ", error, xmin, owner, " STEERED
 	" FROM romancy.t_instance i WHERE instance_id = $1",
 	1, {UUIDOID}
 };
 
 static RomStatement select_successor = {
-	"SELECT instance_id, status, output, error, xmin, owner, " STEERED
+	"SELECT instance_id, status, " ROM_SQL_OUTPUT ", error, xmin, owner, " STEERED
 	" FROM romancy.t_instance i WHERE continued_from = $1",
 	1, {UUIDOID}
 };

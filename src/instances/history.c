@@ -144,3 +144,17 @@ rom_history_move(const pg_uuid_t *id)
 
 	rom_execute(&copy, values, NULL, 0);
 }
+
+int64
+rom_history_find_result(const RomEventList *list, const Jsonb *result)
+{
+	for (int i = list->count - 1; i >= 0; i--)
+	{
+		const RomEvent *event = list->events[i];
+
+		if (event->seq > 0 && event->result != NULL && VARSIZE(event->result) == VARSIZE(result) &&
+			memcmp(event->result, result, VARSIZE(result)) == 0)
+			return event->seq;
+	}
+	return 0;
+}

@@ -50,4 +50,17 @@ extern Datum rom_history_pack(RomEventList *list, int from, Size limit,
 /* Moves the events in the row of an instance, which is to live again, to t_history. Engine scope needed. */
 extern void rom_history_move(const pg_uuid_t *id);
 
+/*
+ * The output of an instance, for a statement that reads t_instance as i. A large one that is a step's result, too, is written
+ * once, with the step: output_seq is the number of that event. View instances has the same.
+ */
+#define ROM_SQL_OUTPUT \
+	"CASE WHEN i.output_seq IS NULL THEN i.output ELSE" \
+	" (SELECT (u.e[pg_catalog.cardinality(u.e) - (h.last_seq - i.output_seq)::int]).result" \
+	" FROM romancy.t_history h, LATERAL (SELECT romancy.t_events_unpack(h.events)) u (e)" \
+	" WHERE h.instance_id = i.instance_id AND h.last_seq >= i.output_seq ORDER BY h.last_seq LIMIT 1) END"
+
+/* The number of a stored event of the list whose result has the same bytes; 0: none. */
+extern int64 rom_history_find_result(const RomEventList *list, const Jsonb *result);
+
 #endif							/* ROM_HISTORY_H */

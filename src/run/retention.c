@@ -31,7 +31,7 @@
 /* When an output expires, and which have a time for it: as in index t_instance_expires. UTC, because an index needs what no setting changes. */
 #define EXPIRES "((finished_at AT TIME ZONE 'UTC') + result_expires)"
 #define HAS_EXPIRY \
-	"output IS NOT NULL AND result_expires IS NOT NULL AND finished_at IS NOT NULL"
+	"(output IS NOT NULL OR output_seq IS NOT NULL) AND result_expires IS NOT NULL AND finished_at IS NOT NULL"
 
 /* romancy.retention, NULL when it is off. */
 static Datum
@@ -231,7 +231,7 @@ int64
 rom_retention_expire(const RomSweepArgs *args)
 {
 	static RomStatement stmt = {
-		"UPDATE romancy.t_instance SET output = NULL WHERE instance_id IN"
+		"UPDATE romancy.t_instance SET output = NULL, output_seq = NULL WHERE instance_id IN"
 		" (SELECT instance_id FROM romancy.t_instance"
 		"  WHERE " EXPIRES " <= ($1 AT TIME ZONE 'UTC') AND " HAS_EXPIRY
 		"  ORDER BY " EXPIRES " LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING instance_id",

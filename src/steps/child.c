@@ -27,6 +27,7 @@
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "instances/event.h"
+#include "instances/history.h"
 #include "instances/start.h"
 #include "memory/wake.h"
 #include "steps/child.h"
@@ -69,8 +70,8 @@ static RomStatement select_children = {
 
 /* The last generation of the last child of a step; a turn of it that is under way ends first, and tells or sees a live parent. */
 static RomStatement select_former = {
-	"SELECT instance_id, status, output, priority, labels, deadline - created_at"
-	" FROM romancy.t_instance WHERE parent_id = $1 AND parent_step = $2"
+	"SELECT instance_id, status, " ROM_SQL_OUTPUT ", priority, labels, deadline - created_at"
+	" FROM romancy.t_instance i WHERE parent_id = $1 AND parent_step = $2"
 	" ORDER BY created_at DESC, instance_id DESC LIMIT 1 FOR SHARE",
 	2, {UUIDOID, TEXTOID}
 };

@@ -117,10 +117,10 @@ static void
 save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 {
 	static RomTable columns = {
-		"t_instance", 17, {
+		"t_instance", 18, {
 			"status", "wake_at", "wait", "output", "error", "started_at", "updated_at",
 			"finished_at", "body_hash", "last_seq", "flags", "labels", "progress",
-			"resume_status", "crashes", "events", "settings"
+			"resume_status", "crashes", "events", "settings", "output_seq"
 		}, true
 	};
 	RomInstance *inst = turn->inst;
@@ -128,8 +128,9 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 	Jsonb	   *wait = !final && (turn->wait.now || turn->saga) ?
 		wait_to_jsonb(turn->wait.now, turn->saga) : NULL;
 	Jsonb	   *labels = turn->out.labels ? turn->out.labels : inst->labels;
-	Datum		values[17];
-	bool		nulls[17] = {0};
+	Datum		values[18];
+	bool		nulls[18] = {0};
+	int64		output_seq = 0;
 	RomRows		rows;
 
 	if (inst->started_at == 0)
@@ -140,7 +141,10 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 	values[2] = PointerGetDatum(wait);
 	nulls[2] = wait == NULL;
 	values[3] = PointerGetDatum(turn->out.output);
-	nulls[3] = turn->out.output == NULL;
+	/* a large one that is a step's result, too, is written with that alone */
+	if (turn->out.output != NULL && events == (Datum) 0 && VARSIZE(turn->out.output) >= ROW_BYTES)
+		output_seq = rom_history_find_result(&turn->replay.history, turn->out.output);
+	nulls[3] = turn->out.output == NULL || output_seq > 0;
 	values[4] = PointerGetDatum(turn->out.error);
 	nulls[4] = turn->out.error == NULL;
 	values[5] = TimestampTzGetDatum(inst->started_at);
@@ -162,6 +166,8 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 	nulls[15] = events == (Datum) 0;
 	values[16] = Int32GetDatum(inst->settings);
 	nulls[16] = inst->settings == 0;
+	values[17] = Int64GetDatum(output_seq);
+	nulls[17] = output_seq == 0;
 	rom_rows_open(&rows, &columns, "t_instance_pkey", true);
 	if (rom_rows_find(&rows, &inst->id))
 	{

@@ -1,5 +1,5 @@
 -- A large output is written once: it stands with the instance, and its last event shows it from there, until it has
--- expired. It would catch an output that is in history as well, or one that get_history does not show.
+-- expired; one that is a step's result, too, stands with the step, for all that read it. It would catch an output that is written twice, and a reader that does not find it.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT no_plan();
@@ -15,7 +15,47 @@ SELECT is((SELECT data -> 'result' FROM romancy.get_history(:'id') WHERE event_t
 SELECT is((SELECT data -> 'result' FROM romancy.get_history(:'id', 1, 1)), romancy.get_result(:'id'), 'on a page of its own, too');
 SELECT is((SELECT data -> 'result' FROM romancy.get_history(:'small') WHERE event_type = 'WorkflowCompleted'), romancy.get_result(:'small'), 'a small one as well');
 SELECT is((SELECT string_agg(event_type, ',' ORDER BY seq) FROM romancy.get_history(:'id')), 'ActivityCompleted,WorkflowCompleted', 'nothing is lost of a page');
-UPDATE romancy.t_instance SET output = NULL WHERE instance_id = :'id';
+
+-- the same document as a step's result: in one place, of whatever kind the step is and in whatever turn it was
+SELECT is((SELECT output::text FROM romancy.t_instance WHERE instance_id = :'id'), NULL, 'not with the instance a second time');
+CREATE FUNCTION got(uuid) RETURNS text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', length(romancy.get_result($1) #>> '{}'), (SELECT length(output #>> '{}') FROM romancy.instances WHERE instance_id = $1),
+		(SELECT length(output #>> '{}') FROM romancy.list_instances() WHERE instance_id = $1),
+		(SELECT length(data #>> '{result}') FROM romancy.get_history($1) WHERE event_type = 'WorkflowCompleted'),
+		(SELECT sum(octet_length(events::text)) / 320000 FROM romancy.t_history WHERE instance_id = $1), (SELECT count(output) FROM romancy.t_instance WHERE instance_id = $1)) $$;
+CREATE FUNCTION spawns_it(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT romancy.await(romancy.spawn('large', $1)) $$;
+CREATE FUNCTION calls_it(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT romancy.call_workflow('returns_it', $1) $$;
+CREATE FUNCTION later(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE a jsonb = romancy.activity('large', $1);
+BEGIN
+	PERFORM romancy.sleep('1 ms');
+	FOR i IN 1 .. 300 LOOP PERFORM romancy.activity('large', '1'); END LOOP;
+	RETURN a;
+END $$;
+CREATE FUNCTION other(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('large', $1); RETURN to_jsonb(repeat('x', 320000)); END $$;
+SELECT romancy.start_workflow('spawns_it', '10000') AS spawned \gset
+SELECT romancy.start_workflow('calls_it', '10000') AS called \gset
+SELECT romancy.start_workflow('later', '10000') AS later \gset
+SELECT romancy.start_workflow('other', '10000') AS other \gset
+SELECT romancy.run_canvas(romancy.task('large', '10000')) AS canvas \gset
+CALL romancy.drain(advance_time => true);
+SELECT is(got(:'id'), '320000 320000 320000 320000 1 0', 'an activity''s result: all find it with the step');
+SELECT is(got(:'spawned'), '320000 320000 320000 320000 1 0', 'a spawned one''s');
+SELECT is(got(:'called'), '320000 320000 320000 320000 1 0', 'a child''s');
+SELECT is(got(:'later'), '320000 320000 320000 320000 1 0', 'of an earlier turn, among many events');
+SELECT is(got(:'other'), '320000 320000 320000 320000 1 1', 'another document stands with the instance');
+SELECT is(got(:'canvas'), '320000 320000 320000 320000 1 0', 'a canvas''s');
+SELECT is((SELECT count(*) FROM romancy.instances WHERE output = romancy.get_result(:'id')), 6::bigint, 'and it can be searched for');
+SELECT is((SELECT romancy.get_result(romancy.fork_workflow(:'later', 'sleep:1'))), NULL, 'a fork');
+CALL romancy.drain(advance_time => true);
+SELECT is((SELECT string_agg(length(output #>> '{}')::text, ' ') FROM romancy.instances WHERE workflow = 'later'), '320000 320000', 'gets it, too');
+
+-- it expires
+UPDATE romancy.t_instance SET result_expires = '1 s', finished_at = now() - interval '1 min' WHERE instance_id IN (:'later', :'spawned', :'other');
+SELECT is(romancy.run_sweep('retention') > 0, true, 'it expires');
+SELECT throws_ok(format('SELECT romancy.get_result(%L)', :'later'), 'RM010', NULL, 'then it is gone');
+SELECT is((SELECT count(output) FROM romancy.instances WHERE instance_id IN (:'later', :'spawned', :'other')), 0::bigint, 'for all');
+UPDATE romancy.t_instance SET output = NULL, output_seq = NULL WHERE instance_id = :'id';
 SELECT is((SELECT data FROM romancy.get_history(:'id') WHERE event_type = 'WorkflowCompleted'), '{}', 'expired, it is gone from there');
 SELECT * FROM finish();
 ROLLBACK;
