@@ -16,7 +16,19 @@ type ActivityInfo struct {
 	Attempt     int             // from 1
 	LastDetails json.RawMessage // what an attempt before this one gave to Heartbeat last
 	beat        func(details any) (string, error)
-	ask         func(result any, sql string) error
+	ask         func(result any, sql string, args ...any) error
+}
+
+// Progress says how far the instance is; total 0: unknown. Others see it with get_progress().
+func (t *ActivityInfo) Progress(done, total int64, note string) error {
+	var most, text any
+	if total > 0 {
+		most = total
+	}
+	if note != "" {
+		text = note
+	}
+	return t.ask(nil, "select romancy.report_progress($1::text, $2::bigint, $3::bigint, $4::text)", done, most, text)
 }
 
 // ScheduledAt is the time that a schedule's run is for; nil in other instances. It asks the server.
@@ -65,7 +77,9 @@ type teller func(result any, sql string, args ...any) error
 // serveActivity runs an activity's task and says how it ended.
 func (a *App) serveActivity(ctx context.Context, tell teller, t activityTask) error {
 	ctx = context.WithValue(ctx, taskKey{}, &ActivityInfo{InstanceID: t.InstanceID, StepKey: t.StepKey, Attempt: t.Attempt, LastDetails: t.LastDetails,
-		ask: func(result any, sql string) error { return tell(result, sql, t.Token) },
+		ask: func(result any, sql string, args ...any) error {
+			return tell(result, sql, append([]any{t.Token}, args...)...)
+		},
 		beat: func(details any) (string, error) {
 			var state string
 			var raw any

@@ -115,6 +115,19 @@ func newFaults(t testing.TB) *faults {
 		_, err = Any(w, 0)
 		return err.Error(), nil
 	})
+	NewActivity(app, "go_measures", func(ctx context.Context, x int64) (any, error) { return nil, InfoOf(ctx).Progress(x, 4, "measured") })
+	NewWorkflow(app, "go_messages", func(w *W, _ any) (string, error) {
+		sent := []Handle[int64]{w.Publish("news", 1), w.SendTo(w.InstanceID(), "go", 0)}
+		ids, err := All(w, sent)
+		if err != nil {
+			return "", err
+		}
+		first, own := Must(Receive[int](w, "go", 0)), Must(Receive[int](w, "go", 0))
+		Must(Call[any](w, "go_measures", 3))
+		started := Must(StartMany(w, "go_tidy", []int{1, 2, 3}))
+		return fmt.Sprint(first.Data, own.Data, " ", first.Publisher, " ", own.Publisher, " ", first.Sender == w.InstanceID(), own.Sender == "", ids[0] > 0, ids[1] == first.ID,
+			len(started), started[0] != started[1]), nil
+	})
 	return f
 }
 
@@ -214,6 +227,13 @@ func TestFaults(t *testing.T) {
 		fails(t, "go_calls_odd", "sql", "22012", "", "counting: ERROR: division by zero")
 		fails(t, "go_exits", nil, "RM007", "error", "runtime.Goexit")
 		fails(t, "go_sets", nil, "RM007", "error", "+Inf")
+	})
+	t.Run("who published, and which ids", func(t *testing.T) {
+		var me string
+		if err := f.Pool.QueryRow(ctx, "select current_user::text").Scan(&me); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "go_messages", nil, fmt.Sprintf("0 1 %s %s true true true true 3 true", me, me))
 	})
 	t.Run("nothing to wait for", func(t *testing.T) { want(t, "go_nothing", nil, "Any needs at least one handle") })
 }

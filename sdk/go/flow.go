@@ -414,7 +414,9 @@ type Message[T any] struct {
 	Data     T               `json:"data"`
 	Binary   []byte          `json:"data_binary"` // where bytes were sent
 	Metadata json.RawMessage `json:"metadata"`
-	Sender   string          `json:"sender"`
+	Sender   string          `json:"sender"` // the instance that sent it
+	// Publisher is the role that published it
+	Publisher string `json:"publisher"`
 }
 
 // Receive gives the oldest message of a channel that was sent to this instance (or published, once subscribed); past the timeout
@@ -525,16 +527,22 @@ func (w *W) Compensate() (int, error) {
 	return finished[int](w.blocking(step))
 }
 
-// Publish sends a message to a channel's subscribers.
-func (w *W) Publish(channel string, data any, options ...CallOption) {
-	o := payload(object{"op": "publish", "channel": channel}, data)
-	w.command(w.given("publish_"+channel, o, options), "MessagePublished", "", nil, o)
+// effect schedules what the server does at once; the handle's result is what the call gives in a handler.
+func effect[T any](w *W, step, kinds string, o object) Handle[T] {
+	w.command(step, kinds, "", nil, o)
+	return Handle[T]{step}
 }
 
-// SendTo sends a message to one instance.
-func (w *W) SendTo(instanceID, channel string, data any, options ...CallOption) {
+// Publish sends a message to a channel's subscribers. The handle's result is the message's id, for a workflow that wants to know it.
+func (w *W) Publish(channel string, data any, options ...CallOption) Handle[int64] {
+	o := payload(object{"op": "publish", "channel": channel}, data)
+	return effect[int64](w, w.given("publish_"+channel, o, options), "MessagePublished", o)
+}
+
+// SendTo sends a message to one instance; a handle as Publish gives it.
+func (w *W) SendTo(instanceID, channel string, data any, options ...CallOption) Handle[int64] {
 	o := payload(object{"op": "send_to", "instance_id": instanceID, "channel": channel}, data)
-	w.command(w.given("send_to_"+instanceID+"_"+channel, o, options), "MessageSent", "", nil, o)
+	return effect[int64](w, w.given("send_to_"+instanceID+"_"+channel, o, options), "MessageSent", o)
 }
 
 // payload adds what a message or an event carries: JSON, or bytes.
@@ -567,78 +575,6 @@ func (w *W) LeaveGroup(name string) {
 	w.command(w.stepID("leave_group_"+name), "GroupLeft", "", nil, object{"op": "leave_group", "name": name})
 }
 
-// RaiseEvent has a CloudEvent come in: it wakes WaitEvent, and starts workflows with that on_event.
-func (w *W) RaiseEvent(kind, source string, data any, options ...EventOptions) {
-	o := payload(object{"op": "raise_event", "type": kind, "source": source}, data)
-	for _, e := range options {
-		e.add(o)
-		if e.InstanceID != "" {
-			o["instance_id"] = e.InstanceID
-		}
-		if !e.Time.IsZero() {
-			o["event_time"] = e.Time.UTC().Format(time.RFC3339Nano)
-		}
-	}
-	w.command(w.stepID("raise_event_"+kind), "EventRaised", "", nil, o)
-}
-
-// EventOptions are the attributes of a CloudEvent. InstanceID: it is for this instance alone.
-type EventOptions struct {
-	ID, Subject, DataContentType, InstanceID string
-	Extensions                               map[string]any
-	Time                                     time.Time
-}
-
-func (e EventOptions) add(o object) {
-	for key, value := range map[string]string{"event_id": e.ID, "subject": e.Subject, "datacontenttype": e.DataContentType} {
-		if value != "" {
-			o[key] = value
-		}
-	}
-	if e.Extensions != nil {
-		o["extensions"] = e.Extensions
-	}
-}
-
-// SendOptions of SendEvent. OrderingKey: the next event of this key is sent after the one before.
-type SendOptions struct {
-	ID, Subject, DataContentType, Destination, OrderingKey string
-	Extensions                                             map[string]any
-}
-
-// SendEvent has a CloudEvent go out, by the outbox, to a destination or to all that ask for its type.
-func (w *W) SendEvent(kind, source string, data any, options SendOptions) {
-	o := payload(object{"op": "send_event", "type": kind, "source": source}, data)
-	EventOptions{ID: options.ID, Subject: options.Subject, DataContentType: options.DataContentType, Extensions: options.Extensions}.add(o)
-	for key, value := range map[string]string{"destination": options.Destination, "ordering_key": options.OrderingKey} {
-		if value != "" {
-			o[key] = value
-		}
-	}
-	w.command(w.stepID("send_event_"+kind), "EventSent", "", nil, o)
-}
-
-// WaitEvent waits for a CloudEvent of a type; past the timeout (0: none) ErrTimeout. The whole event is given.
-func WaitEvent[T any](w *W, kind string, timeout time.Duration, options ...CallOption) (Event[T], error) {
-	o := object{"op": "event", "type": kind}
-	if timeout > 0 {
-		o["timeout"] = interval(timeout)
-	}
-	step := w.given("receive_"+kind, o, options)
-	w.command(step, "EventReceived ChannelMessageReceived MessageTimeout", "", nil, o)
-	return finished[Event[T]](w.blocking(step))
-}
-
-// Event is what WaitEvent gives.
-type Event[T any] struct {
-	ID      string `json:"id"`
-	Type    string `json:"type"`
-	Source  string `json:"source"`
-	Subject string `json:"subject"`
-	Data    T      `json:"data"`
-	Binary  []byte `json:"data_binary"` // where bytes were sent
-}
-
 // StartWorkflow starts another workflow, which is no child: it goes on by itself. key: its idempotency key, or "". Gives its id.
 func (w *W) StartWorkflow(name string, input any, key string, options ...CallOption) (string, error) {
 	o := object{"op": "start", "name": name, "input": encode(input)}
@@ -648,6 +584,15 @@ func (w *W) StartWorkflow(name string, input any, key string, options ...CallOpt
 	step := w.given("start_workflow", o, options)
 	w.command(step, "WorkflowStarted", "", nil, o)
 	return finished[string](w.blocking(step))
+}
+
+// StartMany starts an instance of a workflow for each input, all in one round trip, and gives their ids, in order.
+func StartMany[I any](w *W, name string, inputs []I) ([]string, error) {
+	handles := make([]Handle[string], len(inputs))
+	for i, input := range inputs {
+		handles[i] = effect[string](w, w.stepID("start_workflow"), "WorkflowStarted", object{"op": "start", "name": name, "input": encode(input)})
+	}
+	return All(w, handles)
 }
 
 // CancelWorkflow cancels another instance; true if it was live.

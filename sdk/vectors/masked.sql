@@ -6,7 +6,7 @@ CREATE FUNCTION masked(instance uuid) RETURNS text LANGUAGE sql AS $$
 			regexp_replace(coalesce(h.activity_id, '-'), '[0-9a-f]{8}-[0-9a-f-]{27}', '<id>'),
 			CASE WHEN h.event_type = 'ValueRecorded' THEN '<value>' ELSE
 			regexp_replace(regexp_replace(regexp_replace((CASE WHEN h.event_type IN ('MessagePublished', 'MessageSent', 'EventSent') THEN h.data - 'result'
-				WHEN h.event_type = 'ChannelMessageReceived' THEN h.data #- '{result,id}' ELSE h.data END
+				WHEN h.event_type = 'ChannelMessageReceived' THEN h.data #- '{result,id}' #- '{result,publisher}' ELSE h.data END
 				#- '{error,context}' #- '{retry,total_duration_ms}')::text,
 				'[0-9a-f]{8}-[0-9a-f-]{27}', '<id>', 'g'),
 				'[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.+]+', '<time>', 'g'),

@@ -9,9 +9,12 @@ CREATE TYPE romancy.message AS (
 	data_binary bytea,
 	metadata jsonb,
 	sender uuid,
+	publisher text,
 	published_at timestamptz);
 REVOKE ALL ON TYPE romancy.message FROM PUBLIC;
 COMMENT ON TYPE romancy.message IS 'A message as romancy.receive gives it';
+COMMENT ON COLUMN romancy.message.sender IS 'The instance that sent it, null: none did';
+COMMENT ON COLUMN romancy.message.publisher IS 'The role that published it, with the name that it had then';
 
 CREATE TYPE romancy.event AS (
 	id text,

@@ -61,6 +61,7 @@ CREATE TABLE romancy.t_message (
 	channel text NOT NULL,
 	mailbox uuid,
 	sender uuid,
+	publisher text,
 	data jsonb,
 	metadata jsonb,
 	data_binary bytea,

@@ -62,6 +62,10 @@ CREATE FUNCTION romancy.extend_lease(token text, extend interval)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_extend_lease';
 COMMENT ON FUNCTION romancy.extend_lease(text, interval) IS 'Renew the lease of a claimed instance';
 
+CREATE FUNCTION romancy.report_progress(token text, done bigint, total bigint DEFAULT NULL, note text DEFAULT NULL)
+RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_report_progress';
+COMMENT ON FUNCTION romancy.report_progress(text, bigint, bigint, text) IS 'Report progress, seen by others at once, from a program that holds a task of the instance';
+
 CREATE FUNCTION romancy.protocol(OUT oldest int, OUT newest int)
 RETURNS record LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'romancy_protocol';
 COMMENT ON FUNCTION romancy.protocol() IS 'The versions of the protocol between programs and the server that this server speaks';

@@ -112,6 +112,7 @@ rom_message_read(const RomRowSet *set, uint64 row, RomMessage *message)
 	message->event = get_varlena(set, row, 6);
 	message->sender = get_varlena(set, row, 7);
 	message->published_at = DatumGetTimestampTz(rom_value(set, row, 8, &isnull));
+	message->publisher = rom_value_text(set, row, 9, CurrentMemoryContext);
 }
 
 Jsonb *
@@ -134,6 +135,7 @@ rom_message_to_jsonb(const RomMessage *message)
 				message->metadata ? message->metadata : message->event);
 	if (message->sender != NULL)
 		rom_jb_text(&jb, "sender", rom_uuid_text(message->sender));
+	rom_jb_text(&jb, "publisher", message->publisher);
 	rom_jb_time(&jb, "published_at", message->published_at);
 	return rom_jb_end(&jb);
 }
@@ -223,8 +225,8 @@ make_tuple(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 Datum
 rom_message_datum(FunctionCallInfo fcinfo, Jsonb *message)
 {
-	Datum		values[7];
-	bool		nulls[7] = {false};
+	Datum		values[8];
+	bool		nulls[8] = {false};
 	char	   *sender = rom_jb_get_text(message, "sender");
 
 	values[0] = Int64GetDatum(rom_jb_get_int(message, "id", 0));
@@ -235,7 +237,8 @@ rom_message_datum(FunctionCallInfo fcinfo, Jsonb *message)
 	nulls[5] = sender == NULL;
 	values[5] = sender ?
 		DirectFunctionCall1(uuid_in, CStringGetDatum(sender)) : (Datum) 0;
-	set_time(message, "published_at", 6, values, nulls);
+	set_text(message, "publisher", 6, values, nulls);
+	set_time(message, "published_at", 7, values, nulls);
 	return make_tuple(fcinfo, values, nulls);
 }
 

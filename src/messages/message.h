@@ -40,11 +40,12 @@ typedef struct RomMessage
 	Jsonb	   *event;			/* of a CloudEvent: its attributes, without
 								 * data */
 	const pg_uuid_t *sender;
+	const char *publisher;		/* the role that published it */
 	TimestampTz published_at;
 } RomMessage;
 
 /* Columns of t_message that rom_message_read() wants, in this order. */
-#define ROM_MESSAGE_COLUMNS "id, channel, data, data_binary, metadata, event, sender, published_at"
+#define ROM_MESSAGE_COLUMNS "id, channel, data, data_binary, metadata, event, sender, published_at, publisher"
 
 /* Reads a row of such columns into the current context. */
 extern void rom_message_read(const RomRowSet *set, uint64 row, RomMessage *message);

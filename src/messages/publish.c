@@ -46,13 +46,13 @@ static int64
 insert_message(const RomPublish *p, int32 namespace, char kind, const pg_uuid_t *mailbox)
 {
 	static RomTable table = {
-		"t_message", 12, {"id", "published_at", "xid", "kind", "channel", "mailbox",
-		"sender", "data", "metadata", "data_binary", "event", "namespace"}
+		"t_message", 13, {"id", "published_at", "xid", "kind", "channel", "mailbox",
+		"sender", "data", "metadata", "data_binary", "event", "namespace", "publisher"}
 	};
 	const pg_uuid_t *sender = rom_message_sender();
 	int64		id = rom_table_next_id("t_message_id_seq");
-	Datum		values[12];
-	bool		nulls[12] = {false};
+	Datum		values[13];
+	bool		nulls[13] = {false};
 
 	values[0] = Int64GetDatum(id);
 	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -73,6 +73,7 @@ insert_message(const RomPublish *p, int32 namespace, char kind, const pg_uuid_t 
 	values[10] = PointerGetDatum(p->event);
 	nulls[10] = p->event == NULL;
 	values[11] = Int32GetDatum(namespace);
+	values[12] = CStringGetTextDatum(GetUserNameFromId(p->publisher, false));
 	rom_table_insert(&table, values, nulls);
 	return id;
 }
@@ -210,7 +211,7 @@ publish_to_instance(const RomPublish *p, int32 namespace, bool missing_ok)
 }
 
 int64
-rom_publish(const RomPublish *p, bool missing_ok)
+rom_publish(RomPublish *p, bool missing_ok)
 {
 	RomEngine	engine;
 	RomMode		mode;
@@ -221,6 +222,7 @@ rom_publish(const RomPublish *p, bool missing_ok)
 		PreventCommandIfReadOnly("romancy.publish()");
 	PreventCommandIfParallelMode("romancy.publish()");
 	namespace = rom_namespace_current();
+	p->publisher = GetUserId();
 	/* the xid before the look, see subscription.c */
 	(void) GetTopTransactionId();
 	rom_crossing_send(rom_channel_key(namespace, p->channel), rom_messages_sweep());

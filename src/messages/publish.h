@@ -21,12 +21,13 @@ typedef struct RomPublish
 	Jsonb	   *metadata;
 	bytea	   *binary;
 	Jsonb	   *event;			/* attributes of a CloudEvent */
+	Oid			publisher;		/* filled in by rom_publish() */
 } RomPublish;
 
 /*
  * Sends it, in the transaction under way, and notes whom to wake. Returns the message's id, or 0 when
  * the target is unknown or finished and missing_ok (else RM002, RM010). Enters the engine by itself.
  */
-extern int64 rom_publish(const RomPublish *publish, bool missing_ok);
+extern int64 rom_publish(RomPublish *publish, bool missing_ok);
 
 #endif							/* ROM_PUBLISH_H */

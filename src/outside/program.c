@@ -35,6 +35,7 @@
 #include "outside/command.h"
 #include "outside/program.h"
 #include "outside/seen.h"
+#include "steps/report.h"
 #include "tasks/lease.h"
 #include "tasks/task.h"
 #include "turn/call.h"
@@ -388,6 +389,46 @@ romancy_extend_lease(PG_FUNCTION_ARGS)
 	rom_program_enter(fcinfo, &c, false);
 	rom_lease_extend(c.task, lease_us, NULL);
 	rom_engine_end(&c.engine);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(romancy_report_progress);
+
+/*
+ * romancy.report_progress(token text, done bigint, total bigint, note text): set_progress() for a program that holds a task of the instance,
+ * an activity's or its workflow's. RM009 when the lease was lost
+ */
+Datum
+romancy_report_progress(PG_FUNCTION_ARGS)
+{
+	static RomStatement select = {
+		"SELECT namespace FROM romancy.t_instance WHERE instance_id = $1",
+		1, {UUIDOID}
+	};
+	Oid			caller = GetUserId();
+	RomProgress progress = {0};
+	char	   *note = rom_arg_text_opt(fcinfo, 3);
+	RomToken	token;
+	RomTask    *task;
+	Datum		values[1];
+	bool		isnull;
+	RomEngine	engine;
+	RomRowSet	set;
+
+	rom_lease_refuse(fcinfo);
+	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
+	rom_report_read(fcinfo, 1, &progress);
+	rom_engine_begin(&engine);
+	task = rom_lease_lock(&token, caller);
+	if (task == NULL)
+	{
+		lost();
+		PG_RETURN_VOID();
+	}
+	values[0] = UUIDPGetDatum(&task->instance_id);
+	if (rom_execute_rows(&set, &select, values, NULL, 1) > 0)
+		rom_report_put(&task->instance_id, DatumGetInt32(rom_value(&set, 0, 1, &isnull)), &progress, note);
+	rom_engine_end(&engine);
 	PG_RETURN_VOID();
 }
 

@@ -32,6 +32,21 @@ rom_report_put(const pg_uuid_t *id, int32 namespace, RomProgress *progress, cons
 	rom_waiter_notify(rom_waiter_key(ROM_INSTANCE_PROGRESS_KEY, id, sizeof(pg_uuid_t)));
 }
 
+void
+rom_report_read(FunctionCallInfo fcinfo, int n, RomProgress *progress)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"done\" must not be null")));
+	progress->done = PG_GETARG_INT64(n);
+	progress->total = rom_arg_int64_opt(fcinfo, n + 1, -1);
+	if (progress->done < 0 || (!PG_ARGISNULL(n + 1) && progress->total < 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("arguments \"done\" and \"total\" must not be negative")));
+}
+
 /*
  * was_said: has the handler said this before? In a turn before; or in an evaluation of this turn that came further, and was given up. Notes
  * that it has, otherwise.
@@ -67,16 +82,7 @@ romancy_set_progress(PG_FUNCTION_ARGS)
 	RomProgress progress = {0};
 	char	   *note = rom_arg_text_opt(fcinfo, 2);
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"done\" must not be null")));
-	progress.done = PG_GETARG_INT64(0);
-	progress.total = rom_arg_int64_opt(fcinfo, 1, -1);
-	if (progress.done < 0 || (!PG_ARGISNULL(1) && progress.total < 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("arguments \"done\" and \"total\" must not be negative")));
+	rom_report_read(fcinfo, 0, &progress);
 	if (rom_context_in_handler() && (turn->eval.unwinding || was_said(turn)))
 		PG_RETURN_VOID();
 	rom_report_put(&running->id, running->namespace, &progress, note);

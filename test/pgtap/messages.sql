@@ -53,8 +53,36 @@ SELECT is((SELECT kind || ' ' || step || ' ' || name FROM romancy.waiting WHERE 
 SELECT start('sender', 'sender', jsonb_build_object('to', id('whole')));
 SELECT run();
 SELECT is(romancy.get_result(id('whole')) - 'id' - 'published_at', jsonb_build_object('channel', 'w', 'data', NULL, 'data_binary', '\x00ff',
-	'metadata', '{"k": [1]}'::jsonb, 'sender', id('sender')), 'a message with metadata, binary data and sender');
+	'metadata', '{"k": [1]}'::jsonb, 'sender', id('sender'), 'publisher', current_user), 'a message with metadata, binary data, sender and publisher');
 SELECT is((SELECT data->'result'->>'data_binary' FROM romancy.get_history(id('whole')) WHERE event_type = 'ChannelMessageReceived'), 'AP8=', 'base64 in history');
+
+-- the publisher: the role that calls, of a session, of a function with its owner's rights, of an instance; of an event that comes in, too
+CREATE ROLE messages_clerk;
+SELECT romancy.grant_usage('messages_clerk', namespace => current_user::text, define => false);
+CREATE FUNCTION definers(instance uuid) RETURNS bigint LANGUAGE sql SECURITY DEFINER AS $$ SELECT romancy.send_to($1, 'p') $$;
+CREATE FUNCTION publishers(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE r jsonb := '[]';
+BEGIN
+	FOR i IN 1 .. 4 LOOP
+		r := r || to_jsonb((romancy.receive('p')).publisher);
+	END LOOP;
+	RETURN r || to_jsonb(romancy.await(romancy.spawn_receive('p'))->>'publisher');
+END $$;
+CREATE FUNCTION to_p(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(romancy.send_to((input->>0)::uuid, 'p')); END $$;
+SELECT start('publishers', 'publishers');
+SELECT set_config('messages.test', id('publishers')::text, true);
+SET LOCAL ROLE messages_clerk;
+SELECT lives_ok($$ SELECT romancy.send_to(current_setting('messages.test')::uuid, 'p') $$, 'sent by another role of the namespace');
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION definers(uuid) TO messages_clerk;
+SET LOCAL ROLE messages_clerk;
+SELECT lives_ok($$ SELECT definers(current_setting('messages.test')::uuid) $$, 'sent by a function with the rights of its owner');
+RESET ROLE;
+SELECT lives_ok($$ SELECT romancy.send_to(id('publishers'), 'p') $$, 'sent by its own role');
+SELECT romancy.raise_event('p', 'source', instance_id => id('publishers')) IS NOT NULL AS raised;
+SELECT start('to_p', 'to_p', jsonb_build_array(id('publishers')));
+SELECT run();
+SELECT is(romancy.get_result(id('publishers')), jsonb_build_array('messages_clerk', current_user, current_user, current_user, current_user), 'each message names its publisher');
 
 -- broadcast: each subscriber, what is published after it subscribed
 SELECT is(romancy.publish('b', '"too early"') > 0, true, 'published with nobody there');

@@ -56,7 +56,7 @@ SELECT romancy.send_to(id('gil'), 'msg.mail', '{"k": "v"}', '{"from": "us"}', '\
 SELECT romancy.send_to(id('gil'), 'msg.mail') > 0 AS sent;
 CALL romancy.drain();
 SELECT * FROM shown WHERE name = 'gil';
-SELECT event_type, activity_id, (data->'result') - ARRAY['id', 'published_at'] AS message FROM romancy.get_history(id('gil')) WHERE event_type LIKE '%Message%';
+SELECT event_type, activity_id, (data->'result') - ARRAY['id', 'publisher', 'published_at'] AS message FROM romancy.get_history(id('gil')) WHERE event_type LIKE '%Message%';
 
 -- the timeout
 SELECT start('hal', '{"channel": "never", "timeout": "1 min"}');

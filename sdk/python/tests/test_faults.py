@@ -184,6 +184,25 @@ def nothing_to_wait_for(x: int) -> list:
     return []
 
 
+@app.activity
+def measures(x: int) -> str:
+    romancy.progress(x, 4, "measured")
+    return romancy.step_key()
+
+
+@app.workflow
+def messages(x: int) -> dict:
+    sent = romancy.publish("news", 1)
+    to_self = romancy.send_to(romancy.instance_id(), "go", 0)
+    ids = romancy.gather(sent, to_self)
+    first, own = romancy.receive("go"), romancy.receive("go")
+    measures(3)
+    started = romancy.start_many(tidy, range(3))
+    return {"data": [first.data, own.data], "publisher": [first["publisher"], own["publisher"]],
+            "sender": [first["sender"], own.get("sender")],
+            "ids": [ids[0] > 0, ids[1] == first["id"]], "started": len(set(started))}
+
+
 class Sessions(unittest.TestCase):
     def setUp(self):
         done.clear()
@@ -285,6 +304,18 @@ class Sessions(unittest.TestCase):
             s.run()
             self.assertEqual(instance.status(), "completed")
         self.assertEqual(app.rows("select 1 from romancy.instances where instance_id = %s::uuid", instance.id), [])
+
+    def test_who_published_and_which_ids(self):
+        me = app.query("select current_user::text")[0]
+        with romancy.testing.session(app) as s:
+            instance = messages.start(1)
+            s.run()
+            instance.signal("go", 1)
+            s.run()
+            self.assertEqual(s.result(instance), {"data": [0, 1], "publisher": [me, me], "sender": [str(instance.id), None],
+                                                  "ids": [True, True], "started": 3})
+            self.assertEqual(instance.progress()["note"], "measured")
+            self.assertEqual(app.query("select count(*) from romancy.instances where workflow = 'tidy'")[0], 3)
 
 
 class Colour(enum.Enum):

@@ -41,7 +41,10 @@ export interface Message<T = any> {
   /** a Buffer, where bytes were sent */
   data: T;
   metadata?: unknown;
+  /** the instance that sent it */
   sender?: string;
+  /** the role that published it */
+  publisher?: string;
   published_at?: string;
 }
 
@@ -379,10 +382,16 @@ export function setLabels(labels: Record<string, unknown>): void {
   run.record("set_labels", run.stepId("set_labels"), ["LabelsSet"], undefined, { labels });
 }
 
-/** How far the workflow is; others see it with get_progress(). */
-export function progress(done: number, total?: number, note?: string): void {
+/** How far the workflow is; others see it with get_progress(). In an activity, too, where the promise says that the server has it. */
+export function progress(done: number, total?: number, note?: string): Promise<void> | undefined {
+  const activity = currentTask.getStore();
+  if (activity) {
+    const sql = "select romancy.report_progress($1::text, $2::bigint, $3::bigint, $4::text)";
+    return activity.ask(sql, [activity.task.token, done, total ?? null, note ?? null]).then(() => undefined);
+  }
   const run = require("progress()");
   if (run.unused() === undefined) run.records.push({ op: "progress", done, total, note });
+  return undefined;
 }
 
 /** With an activity: registers it to undo what was done. Without: runs now what is registered. */
@@ -405,19 +414,20 @@ export function compensate(target?: string | Named<any, any>, input?: unknown): 
 
 // ---------------------------------------------------------------- carried out by the server, at once
 
-export function publish(channel: string, data?: unknown, metadata?: unknown): void {
+/** Sends a message to a channel's subscribers. The handle's result is the message's id, for a workflow that wants to know it. */
+export function publish(channel: string, data?: unknown, metadata?: unknown): Handle<number> {
   const run = require("publish()");
-  run.command("publish", run.stepId(`publish_${channel}`), ["MessagePublished"], undefined, { channel, ...payload(data), metadata });
+  const step = run.stepId(`publish_${channel}`);
+  run.command("publish", step, ["MessagePublished"], undefined, { channel, ...payload(data), metadata });
+  return new Handle<number>(step);
 }
 
-export function sendTo(instanceId: string, channel: string, data?: unknown, metadata?: unknown): void {
+/** Sends a message to one instance; a handle as publish() gives it. */
+export function sendTo(instanceId: string, channel: string, data?: unknown, metadata?: unknown): Handle<number> {
   const run = require("sendTo()");
-  run.command("send_to", run.stepId(`send_to_${instanceId}_${channel}`), ["MessageSent"], undefined, {
-    instance_id: instanceId,
-    channel,
-    ...payload(data),
-    metadata,
-  });
+  const step = run.stepId(`send_to_${instanceId}_${channel}`);
+  run.command("send_to", step, ["MessageSent"], undefined, { instance_id: instanceId, channel, ...payload(data), metadata });
+  return new Handle<number>(step);
 }
 
 export function subscribe(channel: string, mode: "broadcast" | "competing" | "direct" = "broadcast"): void {
@@ -449,10 +459,11 @@ export interface EventOptions {
   time?: Date;
 }
 
-/** A CloudEvent comes in: wakes waitEvent(), starts workflows with that onEvent. */
-export function raiseEvent(type: string, source: string, data?: unknown, options: EventOptions = {}): void {
+/** A CloudEvent comes in: wakes waitEvent(), starts workflows with that onEvent. The handle's result is the event's id. */
+export function raiseEvent(type: string, source: string, data?: unknown, options: EventOptions = {}): Handle<string> {
   const run = require("raiseEvent()");
-  run.command("raise_event", run.stepId(`raise_event_${type}`), ["EventRaised"], undefined, {
+  const step = run.stepId(`raise_event_${type}`);
+  run.command("raise_event", step, ["EventRaised"], undefined, {
     type,
     source,
     ...payload(data),
@@ -463,6 +474,7 @@ export function raiseEvent(type: string, source: string, data?: unknown, options
     extensions: options.extensions,
     instance_id: options.instanceId,
   });
+  return new Handle<string>(step);
 }
 
 export interface SendOptions extends Omit<EventOptions, "instanceId" | "time"> {
@@ -471,10 +483,11 @@ export interface SendOptions extends Omit<EventOptions, "instanceId" | "time"> {
   orderingKey?: string;
 }
 
-/** A CloudEvent goes out, by the outbox, to a destination or to all that ask for its type. */
-export function sendEvent(type: string, source: string, data?: unknown, options: SendOptions = {}): void {
+/** A CloudEvent goes out, by the outbox, to a destination or to all that ask for its type. The handle's result is the event's id. */
+export function sendEvent(type: string, source: string, data?: unknown, options: SendOptions = {}): Handle<string> {
   const run = require("sendEvent()");
-  run.command("send_event", run.stepId(`send_event_${type}`), ["EventSent"], undefined, {
+  const step = run.stepId(`send_event_${type}`);
+  run.command("send_event", step, ["EventSent"], undefined, {
     type,
     source,
     ...payload(data),
@@ -485,6 +498,19 @@ export function sendEvent(type: string, source: string, data?: unknown, options:
     destination: options.destination,
     ordering_key: options.orderingKey,
   });
+  return new Handle<string>(step);
+}
+
+/** Starts an instance of a workflow for each input, all in one round trip. Gives their ids, in order. */
+export function startMany<I>(target: string | Named<I, any>, inputs: Iterable<I>): Promise<string[]> {
+  const run = require("startMany()");
+  const name = nameOf(target, "workflowName");
+  const handles = Array.from(inputs, (input) => {
+    const step = run.stepId("start_workflow");
+    run.command("start", step, ["WorkflowStarted"], undefined, { name, input: input ?? null });
+    return new Handle<string>(step);
+  });
+  return gather(handles);
 }
 
 /** Starts another workflow, which is no child: it goes on by itself. Gives its id. */

@@ -104,6 +104,20 @@ const nothing = app.workflow("ts_nothing", async () => {
     return [results, error.message];
   }
 });
+const measures = app.activity("ts_measures", async (x) => {
+  await romancy.progress(x, 4, "measured");
+});
+const messages = app.workflow("ts_messages", async () => {
+  const sent = romancy.publish("news", 1);
+  const toSelf = romancy.sendTo(romancy.instanceId(), "go", 0);
+  const ids = await romancy.gather([sent, toSelf]);
+  const first = await romancy.receive("go");
+  const own = await romancy.receive("go");
+  await romancy.activity(measures, 3);
+  const started = await romancy.startMany(waits, [1, 2, 3]);
+  return { data: [first.data, own.data], publisher: [first.publisher, own.publisher], sender: [first.sender, own.sender ?? null],
+    ids: [ids[0] > 0, ids[1] === first.id], started: new Set(started).size };
+});
 const waits = app.workflow("ts_waits", async () => {
   await romancy.receive("go");
   return "went";
@@ -167,6 +181,18 @@ if (process.argv[2] === "worker") {
     });
     it("nothing to wait for", async () => {
       assert.deepEqual(await runThrough(nothing), [[], "any() needs at least one handle"]);
+    });
+    it("who published, and which ids", async () => {
+      const { rows } = await app.pool.query("select current_user::text as me");
+      const { me } = rows[0];
+      await romancy.session(app, async (s) => {
+        const instance = await messages.start();
+        await s.run();
+        await instance.signal("go", 1);
+        await s.run();
+        assert.deepEqual(await s.result(instance), { data: [0, 1], publisher: [me, me], sender: [instance.id, null], ids: [true, true], started: 3 });
+        assert.equal((await instance.progress()).note, "measured");
+      });
     });
     it("a session is where client calls go", async () => {
       let instance;

@@ -49,6 +49,7 @@ from .flow import (
     spawn_receive,
     spawn_timer,
     start,
+    start_many,
     step_key,
     subscribe,
     transaction,
@@ -66,7 +67,7 @@ __all__ = [
     "receive", "recur", "send_event",
     "scheduled_at", "send_to", "set_labels", "set_value", "sleep", "sleep_until", "spawn", "spawn_canvas", "spawn_child", "spawn_http",
     "spawn_receive", "spawn_timer",
-    "start", "step_key", "subscribe", "transaction", "unsubscribe", "uuid", "wait_event", "workflow_name",
+    "start", "start_many", "step_key", "subscribe", "transaction", "unsubscribe", "uuid", "wait_event", "workflow_name",
     "chain", "chord", "group", "options", "task",
     "ActivityError", "Cancelled", "LeaseLost", "MissingExtension", "NonDeterminism", "RomancyError", "Terminal", "TimeoutError",
 ]

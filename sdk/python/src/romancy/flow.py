@@ -29,7 +29,8 @@ class Handle:
 
 
 class Message(dict[str, Any]):
-    """A message: its data by itself in ``data`` (bytes, where bytes were sent), with ``id``, ``channel``, ``metadata``, ``sender``."""
+    """A message: its data by itself in ``data`` (bytes, where bytes were sent), with ``id``, ``channel``, ``metadata``, ``sender``
+    (an instance) and ``publisher`` (a role)."""
 
     @property
     def data(self) -> Any:
@@ -332,7 +333,11 @@ def set_labels(labels: dict[str, Any]) -> None:
 
 
 def progress(done: int, total: Optional[int] = None, note: Optional[str] = None) -> None:
-    """How far the workflow is; others see it with get_progress()."""
+    """How far the workflow is; others see it with get_progress(). In an activity, too."""
+    task = current_task.get()
+    if task is not None:
+        task.ask("select romancy.report_progress(%s::text, %s::bigint, %s::bigint, %s::text)", (task.task["token"], done, total, note))
+        return
     run = require("progress()")
     if not _any(s not in run.used for s in run.steps):
         report = {"op": "progress", "done": done, "total": total, "note": note}
@@ -362,17 +367,20 @@ def payload(data: Any) -> dict[str, Any]:
     return {"data": plain(data)}
 
 
-def publish(channel: str, data: Any = None, metadata: Optional[dict[str, Any]] = None) -> None:
-    """Sends a message to a channel's subscribers."""
+def publish(channel: str, data: Any = None, metadata: Optional[dict[str, Any]] = None) -> Handle:
+    """Sends a message to a channel's subscribers. The handle's result is the message's id, for a workflow that wants to know it."""
     run = require("publish()")
-    run.command("publish", run.step_id("publish_" + channel), ("MessagePublished",), channel=channel, metadata=metadata,
-                **payload(data))
+    step = run.step_id("publish_" + channel)
+    run.command("publish", step, ("MessagePublished",), channel=channel, metadata=metadata, **payload(data))
+    return Handle(step)
 
 
-def send_to(instance_id: Any, channel: str, data: Any = None, metadata: Optional[dict[str, Any]] = None) -> None:
+def send_to(instance_id: Any, channel: str, data: Any = None, metadata: Optional[dict[str, Any]] = None) -> Handle:
+    """Sends a message to one instance; a handle as publish() gives it."""
     run = require("send_to()")
-    run.command("send_to", run.step_id("send_to_%s_%s" % (instance_id, channel)), ("MessageSent",),
-                instance_id=str(instance_id), channel=channel, metadata=metadata, **payload(data))
+    step = run.step_id("send_to_%s_%s" % (instance_id, channel))
+    run.command("send_to", step, ("MessageSent",), instance_id=str(instance_id), channel=channel, metadata=metadata, **payload(data))
+    return Handle(step)
 
 
 def subscribe(channel: str, mode: str = "broadcast") -> None:
@@ -397,23 +405,39 @@ def leave_group(name: str) -> None:
 
 def raise_event(type: str, source: str, data: Any = None, *, id: Optional[str] = None, subject: Optional[str] = None,  # noqa: A002
                 time: Optional[datetime.datetime] = None, datacontenttype: Optional[str] = None,
-                extensions: Optional[dict[str, Any]] = None, instance_id: Any = None) -> None:
-    """A CloudEvent comes in: wakes wait_event(), starts workflows with that on_event."""
+                extensions: Optional[dict[str, Any]] = None, instance_id: Any = None) -> Handle:
+    """A CloudEvent comes in: wakes wait_event(), starts workflows with that on_event. The handle's result is the event's id."""
     run = require("raise_event()")
-    run.command("raise_event", run.step_id("raise_event_" + type), ("EventRaised",), type=type, source=source, **payload(data),
+    step = run.step_id("raise_event_" + type)
+    run.command("raise_event", step, ("EventRaised",), type=type, source=source, **payload(data),
                 event_id=id, subject=subject, event_time=None if time is None else time.isoformat(), datacontenttype=datacontenttype,
                 extensions=extensions,
                 instance_id=None if instance_id is None else str(instance_id))
+    return Handle(step)
 
 
 def send_event(type: str, source: str, data: Any = None, *, id: Optional[str] = None, subject: Optional[str] = None,  # noqa: A002
                datacontenttype: Optional[str] = None, extensions: Optional[dict[str, Any]] = None, destination: Optional[str] = None,
-               ordering_key: Optional[str] = None) -> None:
-    """A CloudEvent goes out, by the outbox, to a destination or to all that ask for its type."""
+               ordering_key: Optional[str] = None) -> Handle:
+    """A CloudEvent goes out, by the outbox, to a destination or to all that ask for its type. The handle's result is the event's id."""
     run = require("send_event()")
-    run.command("send_event", run.step_id("send_event_" + type), ("EventSent",), type=type, source=source, **payload(data),
+    step = run.step_id("send_event_" + type)
+    run.command("send_event", step, ("EventSent",), type=type, source=source, **payload(data),
                 event_id=id, subject=subject, datacontenttype=datacontenttype, extensions=extensions,
                 destination=destination, ordering_key=ordering_key)
+    return Handle(step)
+
+
+def start_many(target: Any, inputs: Iterable[Any]) -> Any:
+    """Starts an instance of a workflow for each input, all in one round trip. Gives their ids, in order."""
+    run = require("start_many()")
+    handles = []
+    for value in inputs:
+        name, packed, _ = _workflow(target, (value,), {})
+        step = run.step_id("start_workflow")
+        run.command("start", step, ("WorkflowStarted",), name=name, input=packed)
+        handles.append(Handle(step, uuid_module.UUID))
+    return gather(*handles)
 
 
 def start(target: Any, *args: Any, key: Optional[str] = None, id: Any = None, at: Optional[datetime.datetime] = None,  # noqa: A002
