@@ -91,6 +91,23 @@ my $said = as_role('postgres', q{BEGIN; DECLARE my_cursor CURSOR FOR SELECT what
 unlike($said, qr/read: a secret/, 'no cursor of the session is read');
 like($said, qr/42501: a workflow of role "evil" does not run while a cursor of role "postgres" is open/, 'the check is refused') or diag($said);
 
+# --- a function of another's that starts a workflow: with a namespace of its own, its caller's does not matter
+$node->safe_psql('postgres', q{SELECT romancy.grant_usage('evil', namespace => 'both'), romancy.grant_usage('good', namespace => 'both')});
+as_role('good', q{
+	CREATE FUNCTION fulfils(jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT to_jsonb(current_user || '' runs its own'')';
+	SET romancy.namespace = good; SELECT romancy.define_workflow('fulfil', handler => 'fulfils(jsonb)');
+	CREATE FUNCTION ordered() RETURNS uuid LANGUAGE sql SECURITY DEFINER SET search_path = good SET romancy.namespace = good AS $$ SELECT romancy.start_workflow('fulfil') $$;
+	GRANT USAGE ON SCHEMA good TO public});
+as_role('evil', q{
+	CREATE FUNCTION fulfils(jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT to_jsonb(current_user || '' runs code of evil'')';
+	SET romancy.namespace = both; SELECT romancy.define_workflow('fulfil', handler => 'fulfils(jsonb)')});
+for my $namespace (qw(both evil good nonesuch))
+{
+	like(as_role('evil', "SET romancy.namespace = $namespace; SELECT good.ordered()"), qr/^[0-9a-f-]{36}$/m, "evil calls it in namespace $namespace");
+}
+poll_until($node, q{SELECT count(*) = 4 AND bool_and(output = '"good runs its own"') FROM romancy.instances WHERE owner = 'good' AND status = 'completed'}, 'its own workflow runs, each time');
+$node->safe_psql('postgres', q{SELECT romancy.revoke_usage('evil', namespace => 'both'), romancy.revoke_usage('good', namespace => 'both')});
+
 # --- workers that an owner ends, or that end by themselves, are the owner's failures
 as_role('evil', q{
 	CREATE FUNCTION ends(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10); RETURN '1'; END $$;
