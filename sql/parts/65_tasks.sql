@@ -38,7 +38,7 @@ CREATE TABLE romancy.t_task (
 	step text NOT NULL,
 	limit_key text,
 	worker_id text,
-	callback boolean,	/* the server that it was sent to has taken it, and completes it by a call: the lease is of no process */
+	callback boolean,	/* false: the HTTP worker holds it; true: the server that it was sent to has taken it, and completes it by a call: the lease is of no process */
 	input jsonb,
 	retry jsonb,
 	errors jsonb,
@@ -103,8 +103,12 @@ CREATE TABLE romancy.t_queue (
 	rate_limit text,
 	per_key text,
 	paused boolean NOT NULL DEFAULT false,
-	notify text);
-COMMENT ON TABLE romancy.t_queue IS 'Limits, pauses and channels of queues; a queue without a row has none';
+	notify text,
+	push_url text,	/* its activities are sent there */
+	headers jsonb,	/* of these requests */
+	signing_secret text);	/* a name in t_secret */
+CREATE INDEX t_queue_pushed ON romancy.t_queue (name) WHERE push_url IS NOT NULL;
+COMMENT ON TABLE romancy.t_queue IS 'Limits, pauses, URLs and channels of queues; a queue without a row has none';
 
 /*
  * The contents of a bucket, or, of a fast one, the least that it will have. Rows are added; the newest
@@ -124,9 +128,11 @@ CREATE INDEX t_bucket_full ON romancy.t_bucket (full_at);
 CREATE INDEX t_activity_limited ON romancy.t_activity (queue) WHERE max_concurrency IS NOT NULL OR rate_limit IS NOT NULL;
 CREATE INDEX t_task_keyed ON romancy.t_task (queue, limit_key, (- priority::bigint), task_id) WHERE state = 0 AND limit_key IS NOT NULL;
 
-CREATE FUNCTION romancy.set_queue(name text, max_concurrency int DEFAULT NULL, rate_limit text DEFAULT NULL, per_key text DEFAULT NULL, notify text DEFAULT NULL)
+CREATE FUNCTION romancy.set_queue(name text, max_concurrency int DEFAULT NULL, rate_limit text DEFAULT NULL, per_key text DEFAULT NULL, push_url text DEFAULT NULL,
+	notify text DEFAULT NULL, headers jsonb DEFAULT NULL, signing_secret text DEFAULT NULL)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_set_queue';
-COMMENT ON FUNCTION romancy.set_queue(text, int, text, text, text) IS 'Set a queue''s limits, and the channel to NOTIFY when there is something to fetch; null: none';
+COMMENT ON FUNCTION romancy.set_queue(text, int, text, text, text, text, jsonb, text)
+	IS 'Set a queue''s limits, the URL that its activities are sent to, and the channel to NOTIFY when there is something to fetch; null: none';
 
 CREATE FUNCTION romancy.pause_queue(name text)
 RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_pause_queue';
@@ -214,7 +220,8 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 		coalesce(q.paused, false) AS paused, coalesce(c.ready, 0) AS ready,
 		coalesce(c.running, 0) AS running, coalesce(c.waiting, 0) AS waiting,
 		coalesce(c.dead, 0) AS dead, c.oldest_ready, q.notify,
-		coalesce(d.definitions, 0) AS definitions, coalesce(p.pollers, 0) AS pollers, p.last_poll
+		coalesce(d.definitions, 0) AS definitions, coalesce(p.pollers, 0) AS pollers, p.last_poll,
+		q.push_url IS NOT NULL AS pushed, o.push_url, o.headers, o.signing_secret, o.owner
 	FROM romancy.t_queue q
 	FULL JOIN (SELECT pg_catalog.ltrim(t.queue, '@') AS queue,
 			count(*) FILTER (WHERE t.state = 0) AS ready,
@@ -232,6 +239,7 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 			max(p.last_poll) AS last_poll
 		FROM romancy.t_pollers() p GROUP BY 1) p ON p.queue = coalesce(q.name, c.queue, d.queue)
 	CROSS JOIN LATERAL (SELECT coalesce(q.name, c.queue, d.queue) AS stored) x
+	LEFT JOIN LATERAL (SELECT q.push_url, q.headers, q.signing_secret, q.owner WHERE romancy.t_may_read(q.owner)) o ON true
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = pg_catalog.split_part(x.stored, '/', 1)::int
 	WHERE c.queue IS NOT NULL OR romancy.t_may_read(q.owner) OR d.mine;
 COMMENT ON VIEW romancy.queues IS 'Queues with limits, definitions or tasks: limits, how many tasks there are, and who polls';
@@ -250,3 +258,8 @@ COMMENT ON COLUMN romancy.queues.notify IS 'The channel that is notified of task
 COMMENT ON COLUMN romancy.queues.definitions IS 'Activities and workflows that are defined with it; 0: perhaps a misspelt name';
 COMMENT ON COLUMN romancy.queues.pollers IS 'Programs that wait for its tasks now or have polled in the last minute';
 COMMENT ON COLUMN romancy.queues.last_poll IS 'When a program polled last, since the server started';
+COMMENT ON COLUMN romancy.queues.pushed IS 'Whether its activities are served by a URL: no program polls them';
+COMMENT ON COLUMN romancy.queues.push_url IS 'The URL that its activities are sent to, for those who see the owner''s';
+COMMENT ON COLUMN romancy.queues.headers IS 'Headers of these requests, likewise';
+COMMENT ON COLUMN romancy.queues.signing_secret IS 'The secret that signs these requests, likewise';
+COMMENT ON COLUMN romancy.queues.owner IS 'The role that set it first, likewise';

@@ -73,7 +73,7 @@ pre { background: #f8f9fa; padding: 8px; overflow-x: auto }
 		FROM (SELECT * FROM romancy.stat_activities ORDER BY seconds DESC LIMIT 200) s))
 	|| romancy.t_report_table('Queues', ARRAY['namespace', 'queue', 'paused', 'ready', 'running', 'waiting', 'given up', 'oldest ready', 'definitions', 'pollers', 'last poll'],
 		(SELECT array_agg(ARRAY[q.namespace, q.name, q.paused::text, q.ready::text, q.running::text, q.waiting::text, q.dead::text,
-			to_char(q.oldest_ready AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), q.definitions::text, q.pollers::text, to_char(q.last_poll AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')]
+			to_char(q.oldest_ready AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), q.definitions::text, CASE WHEN q.pushed THEN 'URL' ELSE q.pollers::text END, to_char(q.last_poll AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')]
 			ORDER BY q.namespace, q.name) FROM romancy.queues q))
 	|| romancy.t_report_table('Schedules', ARRAY['namespace', 'schedule', 'cron', 'time zone', 'workflow', 'paused by', 'next run', 'last run', 'runs', 'completed', 'failed', 'error'],
 		(SELECT array_agg(ARRAY[s.namespace, s.name, s.cron, s.timezone, s.workflow, CASE WHEN s.paused THEN coalesce(s.paused_by, '?') END,

@@ -24,12 +24,13 @@
 #include "base/errors.h"
 #include "base/spi.h"
 #include "base/uuid.h"
-#include "defs/activity_definition.h"
 #include "http/flight.h"
 #include "http/guc.h"
 #include "http/landing.h"
+#include "http/push.h"
 #include "http/request.h"
 #include "http/share.h"
+#include "http/source.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
 #include "tasks/fetch.h"
@@ -44,8 +45,11 @@
 #define CLAIM_CHUNK 32
 #define CLAIM_BYTES (16 * 1024 * 1024)
 
-/* Queues of namespaces that one claim looks at. */
-#define QUEUES_MAX 1000
+/* Chunks of one transaction, each of which is a subtransaction. */
+#define CHUNKS_MAX 30
+
+/* Queues of a namespace whose tasks cannot be claimed, after which one claim looks at no more of it. */
+#define FAULTY_MAX 10
 
 /* A lease outlasts the longest request; it ends with the process. */
 #define LEASE_US (INT64CONST(70) * 60 * USECS_PER_SEC)
@@ -87,43 +91,15 @@ typedef struct Claim
 	size_t		bytes;			/* of their bodies */
 	bool		more;
 	TimestampTz retry_at;
+	int32		faulty;			/* namespace of the last queue whose tasks
+								 * could not be claimed */
+	int			faults;			/* so many of that namespace */
 } Claim;
-
-/* find_queues finds the queues that have requests to send; their names, in the current context. Engine scope is entered. */
-static int
-find_queues(char **names)
-{
-	static RomStatement select = {
-		"SELECT n.namespace_id || q.name FROM romancy.t_namespace n"
-		" CROSS JOIN (VALUES ('/" ROM_QUEUE_HTTP "'), ('/" ROM_QUEUE_HTTP_CALL "')) q (name)"
-		" WHERE EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = n.namespace_id || q.name AND t.state = " ROM_SQL_TASK_READY ")"
-		" LIMIT $1",
-		1, {INT4OID}
-	};
-	MemoryContext cxt = CurrentMemoryContext;
-	Datum		values[1] = {Int32GetDatum(QUEUES_MAX)};
-	RomEngine	engine;
-	RomRowSet	set;
-	uint64		rows;
-
-	rom_engine_begin(&engine);
-	rows = rom_execute_rows(&set, &select, values, NULL, 0);
-	for (uint64 i = 0; i < rows; i++)
-		names[i] = rom_value_text(&set, i, 1, cxt);
-	rom_engine_end(&engine);
-	MemoryContextSwitchTo(cxt);
-	return (int) rows;
-}
 
 /* keep copies what lasts of a request that was made in the current context: to the flight, or to its cargo. */
 static void
 keep(RomFlight *f, const RomHttpRequest *made, const Jsonb *error)
 {
-	RomTransportRequest *send = &f->request.send;
-	const char **headers;
-	int			n = 0;
-	ListCell   *lc;
-
 	MemoryContextSwitchTo(f->cxt);
 	if (error != NULL)
 	{
@@ -131,27 +107,8 @@ keep(RomFlight *f, const RomHttpRequest *made, const Jsonb *error)
 		f->error = (Jsonb *) datumCopy(PointerGetDatum(error), false, -1);
 		return;
 	}
-	f->request = *made;
-	f->request.label = pstrdup(made->label);
-	f->request.expect = pstrdup(made->expect);
-	f->request.secrets = NIL;
-	foreach(lc, made->secrets)
-	{
-		f->request.secrets = lappend(f->request.secrets, pstrdup(lfirst(lc)));
-	}
 	f->cargo = AllocSetContextCreate(f->cxt, "romancy HTTP request's body", ALLOCSET_SMALL_SIZES);
-	MemoryContextSwitchTo(f->cargo);
-	send->method = pstrdup(send->method);
-	send->url = pstrdup(send->url);
-	while (send->headers[n] != NULL)
-		n++;
-	headers = palloc_array(const char *, n + 1);
-	for (int i = 0; i < n; i++)
-		headers[i] = pstrdup(send->headers[i]);
-	headers[n] = NULL;
-	send->headers = headers;
-	if (send->body_length > 0)
-		send->body = memcpy(palloc(send->body_length), send->body, send->body_length);
+	rom_request_copy(&f->request, made, f->cargo);
 }
 
 /*
@@ -159,7 +116,7 @@ keep(RomFlight *f, const RomHttpRequest *made, const Jsonb *error)
  * times the body, is freed at once.
  */
 static void
-make(RomFlight *f, const RomTask *task)
+make(RomFlight *f, const RomSource *source, const RomTask *task)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -171,7 +128,7 @@ make(RomFlight *f, const RomTask *task)
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(making);
-		if (rom_request_make(task, &made, &error))
+		if (source->url != NULL ? rom_push_make(source, task, &made, &error) : rom_request_make(task, &made, &error))
 			error = NULL;
 		keep(f, &made, error);
 		ReleaseCurrentSubTransaction();
@@ -196,20 +153,20 @@ make(RomFlight *f, const RomTask *task)
 
 /* board makes a flight of a claimed task. */
 static void
-board(Claim *claim, int32 namespace, const RomClaimed *claimed)
+board(Claim *claim, const RomSource *source, const RomClaimed *claimed)
 {
-	RomFlight  *f = rom_landing_new(namespace);
+	RomFlight  *f = rom_landing_new(source->namespace);
 
 	dlist_push_tail(&claim->fresh, &f->node);
 	rom_token_read(claimed->token, &f->token);
 	f->token.nowait = true;		/* others' outcomes do not wait for it */
-	make(f, claimed->task);
+	make(f, source, claimed->task);
 	claim->bytes += f->request.send.body_length;
 }
 
 /* claim_chunk claims up to max tasks of a queue, and makes their requests; how many. */
 static int
-claim_chunk(Claim *claim, char *queue, int32 namespace, int max)
+claim_chunk(Claim *claim, const RomSource *source, int max)
 {
 	MemoryContext chunk = AllocSetContextCreate(CurrentMemoryContext, "romancy HTTP claim", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(chunk);
@@ -217,17 +174,64 @@ claim_chunk(Claim *claim, char *queue, int32 namespace, int max)
 	RomClaim	from = {0};
 	int			got;
 
-	from.queue = queue;
+	from.queue = source->queue;
 	from.worker_id = "romancy http";
 	from.max = max;
 	from.lease_us = LEASE_US;
+	from.caller = source->owner;
+	from.sends = true;
 	got = rom_queue_claim(&from, claimed);
 	for (int i = 0; i < got; i++)
-		board(claim, namespace, &claimed[i]);
+		board(claim, source, &claimed[i]);
 	claim->more |= got == max;
 	claim->retry_at = Min(claim->retry_at, from.retry_at);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(chunk);
+	return got;
+}
+
+/* claim_apart does the same in a subtransaction: an error of one queue, which its role can bring about, is not to keep the others' tasks. */
+static int
+claim_apart(Claim *claim, const RomSource *source, int max)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	size_t		bytes = claim->bytes;
+	int			before = rom_landing_count();
+	volatile int got = 0;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(old);
+		got = claim_chunk(claim, source, max);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(old);
+		edata = rom_error_take();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(old);
+		if (rom_error_is_passing(edata->sqlerrcode))
+			ReThrowError(edata);
+		while (rom_landing_count() > before)
+		{
+			RomFlight  *f = dlist_container(RomFlight, node, dlist_tail_node(&claim->fresh));
+
+			dlist_delete(&f->node);
+			rom_landing_discard(f);
+		}
+		claim->bytes = bytes;
+		claim->faults = claim->faulty == source->namespace ? claim->faults + 1 : 1;
+		claim->faulty = source->namespace;
+		claim->retry_at = Min(claim->retry_at, rom_source_faulty(source, edata));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = owner;
 	return got;
 }
 
@@ -237,42 +241,38 @@ claim_unit(void *arg)
 {
 	static int	turn = 0;		/* queues take turns */
 	Claim	   *claim = arg;
-	char	  **queues = palloc_array(char *, QUEUES_MAX);
+	RomSource  *sources = NULL;
 	int			room = Min(rom_share_room(), CLAIM_MAX);
-	int			n = room > 0 ? find_queues(queues) : 0;
-	int			share = n > 0 ? Max(room / n, 1) : 0;
-	bool		any = false;
+	int			all = room;
+	int			n = room > 0 ? rom_source_find(&sources) : 0;
+	int			chunks = 0;
 
 	rom_share_look();
 	for (int i = 0; i < n && room > 0; i++)
 	{
-		char	   *queue = queues[(turn + i) % n];
-		int32		namespace;
-		int			left;
+		const RomSource *source = &sources[(turn + i) % n];
+		int			left = Min(Max(all / source->sharers, 1), Min(room, rom_share_room_of(source->namespace)));
 		int			want;
-		int			got;
+		int			got = 0;
 
-		(void) rom_notify_queue_name(queue, &namespace);
-		left = Min(share, Min(room, rom_share_room_of(namespace)));
-		if (left <= 0)
+		if (left <= 0 || (claim->faulty == source->namespace && claim->faults >= FAULTY_MAX))
 			continue;
-
 		do
 		{
-			if (claim->bytes > CLAIM_BYTES)
+			if (claim->bytes > CLAIM_BYTES || chunks == CHUNKS_MAX)
 			{
 				claim->more = true;
 				break;
 			}
 			want = Min(left, CLAIM_CHUNK);
-			got = claim_chunk(claim, queue, namespace, want);
+			got = claim_apart(claim, source, want);
 			left -= got;
 			room -= got;
-			any |= got > 0;
+			chunks += got > 0;
 		} while (got == want && left > 0);
 	}
 	turn = n > 0 ? (turn + 1) % n : 0;
-	if (any)
+	if (chunks > 0)
 		rom_fetch_outlast();
 }
 
@@ -357,8 +357,7 @@ inherit_unit(void *arg)
 {
 	static RomStatement over = {
 		"UPDATE romancy.t_task SET due_at = '-infinity' WHERE task_id IN (SELECT t.task_id FROM romancy.t_task t"
-		" WHERE t.due_at IS NOT NULL AND t.callback IS NOT TRUE AND t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")"
-		" AND pg_catalog.split_part(t.queue, '/', 2) IN ('" ROM_QUEUE_HTTP "', '" ROM_QUEUE_HTTP_CALL "')"
+		" WHERE t.due_at IS NOT NULL AND NOT t.callback AND t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")"
 		" ORDER BY t.task_id FOR UPDATE)",
 		0, {0}
 	};

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "http/floor.h"
+#include "http/push.h"
 #include "http/route.h"
 #include "http/spec.h"
 
@@ -16,4 +17,5 @@ rom_http_init(void)
 {
 	rom_spec_init();
 	rom_route_init();
+	rom_push_init();
 }

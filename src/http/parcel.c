@@ -28,6 +28,19 @@ batch_id(const RomTaken *events, int n)
 	return psprintf("batch_%s", rom_sign_digest(to.data, to.len));
 }
 
+int
+rom_parcel_sign(const char *keys, const char *id, const char *body, size_t length, const char **headers)
+{
+	int64		seconds = GetCurrentTimestamp() / USECS_PER_SEC + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400);
+
+	if (keys == NULL)
+		return 0;
+	headers[0] = psprintf("webhook-id: %s", id);
+	headers[1] = psprintf("webhook-timestamp: " INT64_FORMAT, seconds);
+	headers[2] = psprintf("webhook-signature: %s", rom_sign_message(keys, id, seconds, body, length));
+	return ROM_PARCEL_SIGNED;
+}
+
 void
 rom_parcel_make(const RomRoute *route, RomFormat format, const RomTaken *events, int n_events, RomParcel *parcel)
 {
@@ -37,7 +50,7 @@ rom_parcel_make(const RomRoute *route, RomFormat format, const RomTaken *events,
 	int			n = 0;
 
 	rom_format_events(format, events, n_events, &formatted);
-	headers = palloc_array(const char *, route->nheaders + formatted.nheaders + 6);
+	headers = palloc_array(const char *, route->nheaders + formatted.nheaders + 3 + ROM_PARCEL_SIGNED);
 	for (int i = 0; i < formatted.nheaders; i++)
 		headers[n++] = formatted.headers[i];
 	for (int i = 0; i < route->nheaders; i++)
@@ -46,15 +59,8 @@ rom_parcel_make(const RomRoute *route, RomFormat format, const RomTaken *events,
 	headers[n++] = formatted.content_type ? psprintf("Content-Type: %s", formatted.content_type) : "Content-Type:";
 	if (!route->has_agent)
 		headers[n++] = "User-Agent: romancy/" ROM_VERSION;
-	if (route->keys != NULL)
-	{
-		char	   *id = format == ROM_FORMAT_BATCH ? batch_id(events, n_events) : rom_format_header(events[0].id);
-		int64		seconds = GetCurrentTimestamp() / USECS_PER_SEC + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400);
-
-		headers[n++] = psprintf("webhook-id: %s", id);
-		headers[n++] = psprintf("webhook-timestamp: " INT64_FORMAT, seconds);
-		headers[n++] = psprintf("webhook-signature: %s", rom_sign_message(route->keys, id, seconds, formatted.body, formatted.length));
-	}
+	n += rom_parcel_sign(route->keys, format == ROM_FORMAT_BATCH ? batch_id(events, n_events) : rom_format_header(events[0].id),
+						 formatted.body, formatted.length, headers + n);
 	headers[n] = NULL;
 	send->method = "POST";
 	send->url = pstrdup(route->url);

@@ -25,4 +25,10 @@ extern void rom_parcel_make(const RomRoute *route, RomFormat format, const RomTa
 /* About how many bytes an event has in a request. */
 extern size_t rom_parcel_size(const RomTaken *event);
 
+/* Headers that sign a request. */
+#define ROM_PARCEL_SIGNED 3
+
+/* Signs a body by Standard Webhooks: adds the headers, and says how many they are. keys: of RomRoute; NULL: it is not signed. id: what all attempts have in common. */
+extern int	rom_parcel_sign(const char *keys, const char *id, const char *body, size_t length, const char **headers);
+
 #endif							/* ROM_HTTP_PARCEL_H */

@@ -87,9 +87,8 @@ string_of(Jsonb *value)
 	return pnstrdup(scalar.val.string.val, scalar.val.string.len);
 }
 
-/* make_body makes the request's body of a value; *type: its content type. */
-static bool
-make_body(Jsonb *value, RomHttpEncoding encoding, RomTransportRequest *send, const char **type, const char **why)
+bool
+rom_request_body(Jsonb *value, RomHttpEncoding encoding, RomTransportRequest *send, const char **type, const char **why)
 {
 	StringInfoData to;
 	char	   *string;
@@ -141,17 +140,13 @@ make_body(Jsonb *value, RomHttpEncoding encoding, RomTransportRequest *send, con
 	return true;
 }
 
-/*
- * key_header is what all attempts of a step have in common. The step's name may be anything that a user gave: all but printable ASCII is
- * percent-encoded.
- */
-static char *
-key_header(const RomTask *task)
+/* The step's name may be anything that a user gave. */
+char *
+rom_request_key(const RomTask *task)
 {
 	StringInfoData to;
 
 	initStringInfo(&to);
-	appendStringInfoString(&to, "Idempotency-Key: ");
 	for (const char *p = to_utf8(rom_fetch_step_key(task)); *p; p++)
 	{
 		if (*p > 0x20 && *p < 0x7f && *p != '%')
@@ -162,9 +157,8 @@ key_header(const RomTask *task)
 	return to.data;
 }
 
-/* trace_header names the instance as the trace and the attempt as the span. */
-static char *
-trace_header(const RomTask *task)
+char *
+rom_request_trace(const RomTask *task)
 {
 	StringInfoData to;
 
@@ -176,9 +170,8 @@ trace_header(const RomTask *task)
 	return to.data;
 }
 
-/* callback_header is the token by which the server completes the step; one that the server sends back is kept out of everything, as secrets are. */
-static char *
-callback_header(const RomTask *task, List **secrets)
+char *
+rom_request_callback(const RomTask *task, List **secrets)
 {
 	char	   *token = rom_token_make(&task->id, task->attempt, task->fence);
 
@@ -195,10 +188,10 @@ add_headers(const RomTask *task, const RomHttpSpec *spec, const char *type, RomH
 	bool		has_agent = false;
 	int			n = 0;
 
-	headers[n++] = key_header(task);
-	headers[n++] = trace_header(task);
+	headers[n++] = psprintf("Idempotency-Key: %s", rom_request_key(task));
+	headers[n++] = rom_request_trace(task);
 	if (spec->callback)
-		headers[n++] = callback_header(task, with->secrets);
+		headers[n++] = rom_request_callback(task, with->secrets);
 	for (int i = 0; i < spec->nheaders; i++)
 	{
 		char	   *value = rom_header_fill(spec->values[i], with);
@@ -291,9 +284,8 @@ call_spec(Jsonb *call, RomHttpSpec *spec, Jsonb **body, const char **why)
 	return true;
 }
 
-/* failed makes the error of a request that cannot be made of its input. */
-static bool
-failed(const RomTask *task, const char *why, Jsonb **error)
+bool
+rom_request_failed(const RomTask *task, const char *why, Jsonb **error)
 {
 	*error = rom_error_make(ERRCODE_ROM_DEFINITION,
 							psprintf("the HTTP request of step \"%s\" cannot be made", task->step),
@@ -323,7 +315,7 @@ to_send(const RomTask *task, const RomHttpSpec *spec, Jsonb *body, bool call, co
 			return false;
 		}
 	}
-	if (spec->has_body && !make_body(body, spec->encoding, send, &type, why))
+	if (spec->has_body && !rom_request_body(body, spec->encoding, send, &type, why))
 		return false;
 	if (!add_headers(task, spec, type, &with, send))
 		return false;
@@ -357,18 +349,50 @@ rom_request_make(const RomTask *task, RomHttpRequest *request, Jsonb **error)
 	memset(request, 0, sizeof(RomHttpRequest));
 	http = call ? NULL : find_definition(namespace, task->activity);
 	if (!call && http == NULL)
-		return failed(task, "the activity is not defined as an HTTP request any more", error);
+		return rom_request_failed(task, "the activity is not defined as an HTTP request any more", error);
 	if (call ? !call_spec(task->input, &spec, &body, &why) : !rom_spec_read(http, &spec, &why))
-		return failed(task, why, error);
+		return rom_request_failed(task, why, error);
 	string = call ? spec.url : rom_url_expand(spec.url, task->input ? task->input : rom_jb_null_document(), &why);
 	if (string == NULL || !rom_url_parse(string, &url, &why))
-		return failed(task, why, error);
+		return rom_request_failed(task, why, error);
 	if (!OidIsValid(owner) || !rom_reach_allowed(owner, &url, false, &private))
 	{
 		*error = rom_reach_refusal(task->owner, &url);
 		return false;
 	}
 	if (!to_send(task, &spec, body, call, &url, private, namespace, request, &why))
-		return failed(task, why, error);
+		return rom_request_failed(task, why, error);
 	return true;
+}
+
+void
+rom_request_copy(RomHttpRequest *to, const RomHttpRequest *from, MemoryContext cargo)
+{
+	RomTransportRequest *send = &to->send;
+	const char **headers;
+	MemoryContext old;
+	int			n = 0;
+	ListCell   *lc;
+
+	*to = *from;
+	to->label = pstrdup(from->label);
+	to->expect = pstrdup(from->expect);
+	to->secrets = NIL;
+	foreach(lc, from->secrets)
+	{
+		to->secrets = lappend(to->secrets, pstrdup(lfirst(lc)));
+	}
+	old = MemoryContextSwitchTo(cargo);
+	send->method = pstrdup(send->method);
+	send->url = pstrdup(send->url);
+	while (send->headers[n] != NULL)
+		n++;
+	headers = palloc_array(const char *, n + 1);
+	for (int i = 0; i < n; i++)
+		headers[i] = pstrdup(send->headers[i]);
+	headers[n] = NULL;
+	send->headers = headers;
+	if (send->body_length > 0)
+		send->body = memcpy(palloc(send->body_length), send->body, send->body_length);
+	MemoryContextSwitchTo(old);
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * route.c
- *		The way to a destination: its URL, headers and signing keys, and whether requests may go there.
+ *		The way to a destination, or to the URL of a queue: its URL, headers and signing keys, and whether requests may go there.
  *
  * A definition is checked with the rights of the role that defines; each request with those of the destination's owner, by the
  * rules and secrets of that moment.
@@ -27,7 +27,7 @@
 
 #define HEADERS_MAX 50
 
-/* header_name: may a destination have a header of this name? */
+/* header_name: may a request that may be signed have a header of this name? */
 static bool
 header_name(const char *name)
 {
@@ -65,7 +65,7 @@ fill_headers(Jsonb *headers, RomHeaderFilling *with, RomRoute *route)
 		if (!header_name(name) || v.type != jbvString)
 		{
 			*with->why = header_name(name) ? psprintf("header \"%s\" is not a string", name) :
-				psprintf("a destination may not have a header \"%s\" of its own", name);
+				psprintf("these requests may not have a header \"%s\" of their own", name);
 			return false;
 		}
 		value = rom_header_fill(pnstrdup(v.val.string.val, v.val.string.len), with);
@@ -95,18 +95,39 @@ find_keys(const char *name, const RomHeaderFilling *with, RomRoute *route)
 	return rom_sign_check(route->keys, with->why);
 }
 
+/* begin begins to make a route. */
+static void
+begin(int32 namespace, const RomUrl *url, bool private, RomRoute *route, RomHeaderFilling *with, const char **why)
+{
+	memset(route, 0, sizeof(RomRoute));
+	memset(with, 0, sizeof(RomHeaderFilling));
+	route->private = private;
+	with->namespace = namespace;
+	with->url = url;
+	with->clear = private;
+	with->secrets = &route->secrets;
+	with->why = why;
+}
+
+bool
+rom_route_fill(int32 namespace, const RomUrl *url, bool private, Jsonb *headers, const char *signing_secret, RomRoute *route, const char **why)
+{
+	RomHeaderFilling with;
+
+	begin(namespace, url, private, route, &with, why);
+	route->url = rom_url_text(url);
+	route->label = psprintf("POST %s", pnstrdup(route->url, strcspn(route->url, "?")));
+	return fill_headers(headers, &with, route) && find_keys(signing_secret, &with, route);
+}
+
 bool
 rom_route_make(const RomReceiver *receiver, RomRoute *route, const char **why)
 {
-	RomHeaderFilling with = {0};
 	Oid			owner = get_role_oid(receiver->owner, true);
 	RomUrl		url;
+	bool		private;
 
 	memset(route, 0, sizeof(RomRoute));
-	with.namespace = receiver->namespace;
-	with.url = &url;
-	with.secrets = &route->secrets;
-	with.why = why;
 	if (!rom_url_parse(receiver->url, &url, why))
 	{
 		*why = psprintf("the URL cannot be used: %s", *why);
@@ -117,20 +138,17 @@ rom_route_make(const RomReceiver *receiver, RomRoute *route, const char **why)
 		*why = psprintf("role \"%s\" may not use romancy here any more: romancy.grant_usage() lets it", receiver->owner);
 		return false;
 	}
-	if (!OidIsValid(owner) || !rom_reach_allowed(owner, &url, false, &route->private))
+	if (!OidIsValid(owner) || !rom_reach_allowed(owner, &url, false, &private))
 	{
 		*why = psprintf("role \"%s\" may not send HTTP requests to \"%s\": romancy.allow_http() lets it", receiver->owner,
 						pnstrdup(rom_url_text(&url), strcspn(rom_url_text(&url), "?")));
 		return false;
 	}
-	with.clear = route->private;
-	route->url = rom_url_text(&url);
-	route->label = psprintf("POST %s", pnstrdup(route->url, strcspn(route->url, "?")));
-	return fill_headers(receiver->headers, &with, route) && find_keys(receiver->signing_secret, &with, route);
+	return rom_route_fill(receiver->namespace, &url, private, receiver->headers, receiver->signing_secret, route, why);
 }
 
-static void
-wrong(const char *argument, const char *why)
+void
+rom_route_wrong(const char *argument, const char *why)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_ROM_DEFINITION),
@@ -138,29 +156,34 @@ wrong(const char *argument, const char *why)
 			 errdetail("The reason: %s.", why)));
 }
 
+void
+rom_route_check(int32 namespace, const RomUrl *url, bool private, Jsonb *headers, const char *signing_secret)
+{
+	RomHeaderFilling with;
+	RomRoute	route;
+	const char *why = "";
+
+	begin(namespace, url, private, &route, &with, &why);
+	if (!fill_headers(headers, &with, &route))
+		rom_route_wrong("headers", why);
+	if (!find_keys(signing_secret, &with, &route))
+		rom_route_wrong("signing_secret", why);
+}
+
 /* check is RomDestinationCheck. */
 static void
 check(int32 namespace, const char *text, Jsonb *headers, const char *signing_secret)
 {
-	RomHeaderFilling with = {0};
-	RomRoute	route = {0};
 	RomUrl		url;
 	const char *why = "";
+	bool		private;
 
 	if (!rom_url_parse(text, &url, &why))
-		wrong("url", why);
+		rom_route_wrong("url", why);
 	rom_library_require();
-	if (!rom_reach_allowed(GetUserId(), &url, false, &route.private))
+	if (!rom_reach_allowed(GetUserId(), &url, false, &private))
 		rom_reach_refuse(GetUserId(), &url);
-	with.namespace = namespace;
-	with.url = &url;
-	with.clear = route.private;
-	with.secrets = &route.secrets;
-	with.why = &why;
-	if (!fill_headers(headers, &with, &route))
-		wrong("headers", why);
-	if (!find_keys(signing_secret, &with, &route))
-		wrong("signing_secret", why);
+	rom_route_check(namespace, &url, private, headers, signing_secret);
 }
 
 void

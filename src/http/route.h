@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * route.h
- *		The way to a destination: its URL, headers and signing keys, and whether requests may go there.
+ *		The way to a destination, or to the URL of a queue: its URL, headers and signing keys, and whether requests may go there.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,6 +31,19 @@ typedef struct RomRoute
  * by itself.
  */
 extern bool rom_route_make(const RomReceiver *receiver, RomRoute *route, const char **why);
+
+/*
+ * The same to a URL that may be reached; private: also where its address is. headers, signing_secret (the name of a secret): NULL: none. False with *why, a phrase. Enters the
+ * engine by itself.
+ */
+extern bool rom_route_fill(int32 namespace, const RomUrl *url, bool private, Jsonb *headers, const char *signing_secret, RomRoute *route,
+						   const char **why);
+
+/* Checks headers and signing_secret for such a URL. Raises RM012. Enters the engine by itself. */
+extern void rom_route_check(int32 namespace, const RomUrl *url, bool private, Jsonb *headers, const char *signing_secret);
+
+/* Raises RM012 for an argument of a definition; why: a phrase. */
+extern void rom_route_wrong(const char *argument, const char *why) pg_attribute_noreturn();
 
 /* Registers the check of definitions; called once from rom_http_init(). */
 extern void rom_route_init(void);

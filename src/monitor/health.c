@@ -113,7 +113,7 @@ typedef struct Attention
 
 /*
  * find_silent_queues adds the queues whose next task has been ready for a while and which no program has polled, nor has a
- * task of under a lease.
+ * task of under a lease; of those that are served by a URL, which are not polled, the ones whose owner may not have that task.
  */
 static void
 find_silent_queues(Attention *attention)
@@ -124,10 +124,13 @@ find_silent_queues(Attention *attention)
 		" UNION ALL SELECT (SELECT t.queue FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_READY " AND t.queue > q.queue ORDER BY t.queue LIMIT 1)"
 		" FROM q WHERE q.queue IS NOT NULL)"
 		" SELECT q.queue, EXISTS (SELECT FROM romancy.t_activity a WHERE a.namespace || '/' || a.queue = q.queue)"
-		" OR EXISTS (SELECT FROM romancy.t_workflow w WHERE w.is_current AND '@' || w.namespace || '/' || w.queue = q.queue)"
-		" FROM q, LATERAL (SELECT t.created_at FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_READY " AND t.queue = q.queue"
+		" OR EXISTS (SELECT FROM romancy.t_workflow w WHERE w.is_current AND '@' || w.namespace || '/' || w.queue = q.queue), u.owner"
+		" FROM q LEFT JOIN romancy.t_queue u ON u.name = q.queue AND u.push_url IS NOT NULL"
+		" LEFT JOIN pg_catalog.pg_roles r ON r.rolname = u.owner,"
+		" LATERAL (SELECT t.created_at, t.owner FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_READY " AND t.queue = q.queue"
 		" ORDER BY (- t.priority::bigint), t.task_id LIMIT 1) t"
 		" WHERE t.created_at < $1 AND pg_catalog.split_part(q.queue, '/', 2) NOT LIKE '@%' AND NOT EXISTS (SELECT FROM romancy.t_queue p WHERE p.name = pg_catalog.ltrim(q.queue, '@') AND p.paused)"
+		" AND (u.name IS NULL OR r.oid IS NULL OR NOT romancy.t_may_access(t.owner, r.oid, true))"
 		" AND NOT EXISTS (SELECT FROM romancy.t_task t WHERE t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ") AND t.queue = q.queue AND t.due_at > $2)"
 		" LIMIT $3",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
@@ -150,12 +153,14 @@ find_silent_queues(Attention *attention)
 		bool		isnull;
 		char	   *queue = rom_value_text(&set, i, 1, cxt);
 		bool		defined = DatumGetBool(rom_value(&set, i, 2, &isnull));
+		char	   *pushed_by = rom_value_text(&set, i, 3, cxt);
 		MemoryContext old;
 
-		if (rom_poller_since(queue, since))
+		if (pushed_by == NULL && rom_poller_since(queue, since))
 			continue;
 		old = MemoryContextSwitchTo(cxt);
-		attention->texts[attention->count++] =
+		attention->texts[attention->count++] = pushed_by != NULL ?
+			psprintf("tasks of queue \"%s\" wait, and role \"%s\", whose URL serves it, may not have them", strchr(queue, '/') + 1, pushed_by) :
 			psprintf("tasks of queue \"%s\" wait, and no program polls it%s",
 					 strchr(queue, '/') ? strchr(queue, '/') + 1 : queue,
 					 defined ? "" : "; nothing is defined for it");

@@ -33,7 +33,7 @@
 
 /* The tasks of a canvas that have not ended. $1: its id. */
 #define LIVE_TASKS \
-	"SELECT " ROM_TASK_COLUMNS " FROM romancy.t_task t WHERE t.instance_id = $1 AND t.kind = " ROM_SQL_TASK_CANVAS \
+	"SELECT " ROM_TASK_COLUMNS ", t.callback IS FALSE FROM romancy.t_task t WHERE t.instance_id = $1 AND t.kind = " ROM_SQL_TASK_CANVAS \
 	" AND t.state IN (" ROM_SQL_TASK_READY ", " ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_WAITING ", " ROM_SQL_TASK_PARKED ")"
 
 /* Of those, one by its path; or by its step. */
@@ -77,6 +77,7 @@ find(RomStatement *select, const pg_uuid_t *id, const char *text, MemoryContext 
 	Datum		values[2];
 	RomTask    *task = NULL;
 	RomRowSet	set;
+	bool		isnull;
 
 	values[0] = UUIDPGetDatum(id);
 	values[1] = CStringGetTextDatum(text);
@@ -85,6 +86,7 @@ find(RomStatement *select, const pg_uuid_t *id, const char *text, MemoryContext 
 		MemoryContext old = MemoryContextSwitchTo(cxt);
 
 		task = rom_task_read(&set, 0);
+		task->sent = DatumGetBool(rom_value(&set, 0, ROM_TASK_NCOLUMNS + 1, &isnull));
 		MemoryContextSwitchTo(old);
 	}
 	return task;
@@ -107,7 +109,7 @@ rom_cancel_end(RomTask *task, Oid owner)
 	MemoryContextSwitchTo(cxt);
 	policy.pause = false;
 	if (task->state == ROM_TASK_RUNNING)
-		rom_notify_unwanted(task->queue);
+		rom_notify_unwanted(task);
 	rom_task_fail(task, owner, &policy,
 				  rom_error_make(ERRCODE_ROM_CANCELLED,
 								 psprintf("task \"%s\" was cancelled", task->step + strlen(task->activity) + 1),

@@ -55,6 +55,8 @@ read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
 	claim->worker_id = rom_arg_text(fcinfo, 1, "worker_id");
 	claim->max = rom_arg_int32_opt(fcinfo, 2, 1);
 	claim->lease_us = rom_lease_arg(fcinfo, 3, "lease");
+	claim->caller = InvalidOid;
+	claim->sends = false;
 	claim->until = claim->booked = 0;
 	if (strlen(claim->worker_id) > ROM_NAME_MAX)
 		ereport(ERROR,
@@ -142,9 +144,8 @@ romancy_fetch_activities(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* activity_json is the same as an object. */
-static Jsonb *
-activity_json(RomClaimed *claimed)
+Jsonb *
+rom_fetch_activity(RomClaimed *claimed)
 {
 	RomTask    *task = claimed->task;
 	RomJb		jb;
@@ -291,5 +292,5 @@ PG_FUNCTION_INFO_V1(romancy_poll_activities);
 Datum
 romancy_poll_activities(PG_FUNCTION_ARGS)
 {
-	return rom_fetch_poll(fcinfo, "poll_activities", "", activity_json);
+	return rom_fetch_poll(fcinfo, "poll_activities", "", rom_fetch_activity);
 }

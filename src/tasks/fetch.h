@@ -39,6 +39,9 @@ extern void rom_fetch_rows(FunctionCallInfo fcinfo, const char *function, const 
 extern Datum rom_fetch_poll(FunctionCallInfo fcinfo, const char *procedure, const char *prefix,
 							RomFetchJson json);
 
+/* A claimed activity as poll_activities gives it: the columns of type activity_task as an object. */
+extern Jsonb *rom_fetch_activity(RomClaimed *claimed);
+
 /* The result of romancy.step_key() in the activity, in the current context. */
 extern char *rom_fetch_step_key(const RomTask *task);
 

@@ -345,14 +345,14 @@ bool
 rom_lease_hand_over(const RomToken *token, Oid caller)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task t SET callback = true, due_at = least('infinity', t.claimed_at + t.close_us * interval '1 microsecond')"
-		" WHERE t.task_id = $1 RETURNING t.due_at",
-		1, {UUIDOID}
+		"UPDATE romancy.t_task t SET callback = true, beat_at = $2, due_at = least('infinity', t.claimed_at + t.close_us * interval '1 microsecond',"
+		" $2 + t.beat_us * interval '1 microsecond') WHERE t.task_id = $1 RETURNING t.due_at",
+		2, {UUIDOID, TIMESTAMPTZOID}
 	};
 	RomEngine	engine;
 	RomTask    *task;
 	RomRowSet	set;
-	Datum		values[1];
+	Datum		values[2];
 	bool		isnull;
 	bool		done;
 
@@ -362,6 +362,7 @@ rom_lease_hand_over(const RomToken *token, Oid caller)
 	if (done)
 	{
 		values[0] = UUIDPGetDatum(&task->id);
+		values[1] = TimestampTzGetDatum(rom_now());
 		rom_execute_rows(&set, &update, values, NULL, 0);
 		rom_wake_sweep(rom_sweep_find("lock_cleanup"), DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull)));
 	}

@@ -39,11 +39,12 @@
 /* Queues that one run is told of. */
 #define KEYS_MAX 200
 
-/* The channel that this transaction has looked up last; freed with the transaction. */
+/* The queue that this transaction has looked up last; freed with the transaction. */
 typedef struct Memo
 {
 	MemoryContextCallback gone;
 	bool		has_channel;
+	bool		pushed;			/* its activities are served by a URL */
 	SubTransactionId asked_in;	/* the (sub)transaction that has asked already */
 	char		queue[FLEXIBLE_ARRAY_MEMBER];
 } Memo;
@@ -74,15 +75,22 @@ static void
 look_up(const char *queue)
 {
 	static RomStatement select = {
-		"SELECT 1 FROM romancy.t_queue WHERE name = $1 AND notify IS NOT NULL",
+		"SELECT notify IS NOT NULL, push_url IS NOT NULL FROM romancy.t_queue WHERE name = $1 AND (notify IS NOT NULL OR push_url IS NOT NULL)",
 		1, {TEXTOID}
 	};
 	Datum		values[1];
 	Memo	   *m;
+	RomRowSet	set;
+	bool		isnull;
 
 	values[0] = CStringGetTextDatum(queue);
 	m = MemoryContextAlloc(TopTransactionContext, offsetof(Memo, queue) + strlen(queue) + 1);
-	m->has_channel = rom_execute(&select, values, NULL, 1) > 0;
+	m->has_channel = m->pushed = false;
+	if (rom_execute_rows(&set, &select, values, NULL, 1) > 0)
+	{
+		m->has_channel = DatumGetBool(rom_value(&set, 0, 1, &isnull));
+		m->pushed = DatumGetBool(rom_value(&set, 0, 2, &isnull));
+	}
 	m->asked_in = InvalidSubTransactionId;
 	strcpy(m->queue, queue);
 	m->gone.func = memo_gone;
@@ -101,15 +109,20 @@ ask_all(const void *arg)
 void
 rom_notify_ask(const char *queue)
 {
+	bool		workflows;
+
 	if (rom_notify_queue_internal(queue))
 	{
 		rom_notify_http(ROM_HTTP_CLAIM);
 		return;
 	}
-	if (queue[0] == '@')
+	workflows = queue[0] == ROM_QUEUE_WORKFLOWS[0];
+	if (workflows)
 		queue++;
 	if (memo == NULL || strcmp(memo->queue, queue) != 0)
 		look_up(queue);
+	if (memo->pushed && !workflows)
+		rom_notify_http(ROM_HTTP_CLAIM);
 	if (!memo->has_channel || memo->asked_in == GetCurrentSubTransactionId())
 		return;
 	memo->asked_in = GetCurrentSubTransactionId();
@@ -132,7 +145,7 @@ sweep_notify(const RomSweepArgs *args)
 	static RomStatement select = {
 		"SELECT q.notify, q.name FROM romancy.t_queue q WHERE q.notify IS NOT NULL AND NOT q.paused"
 		" AND ($1 IS NULL OR q.name = ANY ($1))"
-		" AND (EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = q.name AND t.state = " ROM_SQL_TASK_READY ")"
+		" AND ((q.push_url IS NULL AND EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = q.name AND t.state = " ROM_SQL_TASK_READY "))"
 		" OR EXISTS (SELECT FROM romancy.t_task t WHERE t.queue = '@' || q.name AND t.state = " ROM_SQL_TASK_READY "))",
 		1, {TEXTARRAYOID}
 	};
@@ -254,9 +267,9 @@ rom_notify_ready(const char *queue)
 }
 
 void
-rom_notify_unwanted(const char *queue)
+rom_notify_unwanted(const RomTask *task)
 {
-	if (rom_notify_queue_internal(queue))
+	if (task->sent)
 		rom_notify_http(ROM_HTTP_CANCEL);
 }
 

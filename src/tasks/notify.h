@@ -8,13 +8,15 @@
 #ifndef ROM_NOTIFY_H
 #define ROM_NOTIFY_H
 
+#include "tasks/state.h"
+
 /*
- * After this transaction's commit a worker is to notify the queue's channel, if it has one.
+ * After this transaction's commit a worker is to notify the queue's channel, if it has one, and the HTTP worker is to look, if it is served by a URL.
  * queue: as stored in t_task. Engine scope needed; executes a statement of its own.
  */
 extern void rom_notify_ask(const char *queue);
 
-/* A channel was set: this transaction has to read channels again. */
+/* A channel or a URL was set: this transaction has to read them again. */
 extern void rom_notify_forget(void);
 
 /* Registers the sweep; called once from _PG_init. */
@@ -42,7 +44,7 @@ extern bool rom_notify_queue_internal(const char *queue);
 /* After this transaction's commit the HTTP worker of the database is to look at something: ROM_HTTP_... of memory/roster.h. */
 extern void rom_notify_http(uint32 what);
 
-/* A task under way of this queue may not be wanted any more: if it is a request, the HTTP worker looks. */
-extern void rom_notify_unwanted(const char *queue);
+/* A task under way may not be wanted any more: if it is a request, the HTTP worker looks. */
+extern void rom_notify_unwanted(const RomTask *task);
 
 #endif							/* ROM_NOTIFY_H */

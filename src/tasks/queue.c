@@ -23,6 +23,7 @@
 
 #include "base/clock.h"
 #include "base/compat.h"
+#include "base/errors.h"
 #include "base/rows.h"
 #include "base/spi.h"
 #include "instances/instance.h"
@@ -117,7 +118,7 @@ lease_row(Claiming *c, RomRows *rows, RomTask *task)
 		task->due_at = Min(task->due_at, c->now + task->close_us);
 	if (task->beat_us > 0)
 		task->due_at = Min(task->due_at, c->now + task->beat_us);
-	result = rom_state_claim(rows, task, c->claim->worker_id, c->now);
+	result = rom_state_claim(rows, task, c->claim->worker_id, c->claim->sends, c->now);
 	if (result != TM_Ok && result != TM_BeingModified)
 		c->missed = true;
 	return result == TM_Ok;
@@ -410,6 +411,19 @@ promote(const RomClaim *claim)
 	return true;
 }
 
+/* refuse raises RM010 for a program that fetches from a queue whose activities are served by a URL. */
+static void
+refuse(const char *queue)
+{
+	int32		namespace;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_ROM_STATE),
+			 errmsg("queue \"%s\" is served by a URL", rom_notify_queue_name(queue, &namespace)),
+			 errdetail("The server sends its activities there, so no program can fetch them."),
+			 errhint("romancy.set_queue() without push_url lets programs fetch.")));
+}
+
 int
 rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 {
@@ -418,7 +432,7 @@ rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 	TimestampTz first_due = DT_NOEND;
 
 	c.claim = claim;
-	c.caller = GetUserId();
+	c.caller = OidIsValid(claim->caller) ? claim->caller : GetUserId();
 	c.claimed = claimed;
 	c.cxt = CurrentMemoryContext;
 	c.now = rom_now();
@@ -435,7 +449,10 @@ rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 	PreventCommandDuringRecovery("a fetch");
 	rom_engine_begin(&engine);
 	c.quota = rom_quota_open(claim);
-	if (!rom_quota_paused(c.quota))
+	if (rom_quota_pushed(c.quota) && !claim->sends)
+		refuse(claim->queue);
+	/* a queue without a URL, or any more, is not for the HTTP worker */
+	if (!rom_quota_paused(c.quota) && (!claim->sends || rom_quota_pushed(c.quota) || rom_notify_queue_internal(claim->queue)))
 	{
 		void		(*from_queue) (Claiming *) = rom_quota_per_key(c.quota) ? claim_keyed : claim_ready;
 

@@ -22,7 +22,10 @@ typedef struct RomClaimed
 /* Most tasks of one fetch. */
 #define ROM_CLAIM_MAX 1000
 
-/* Claims up to claim->max tasks for the current user; returns how many, allocated in the current context. Enters the engine. */
+/*
+ * Claims up to claim->max tasks for the current user, or claim->caller; returns how many, allocated in the current context. Enters the
+ * engine. RM010: a program (not claim->sends) claims from a queue that is served by a URL.
+ */
 extern int	rom_queue_claim(RomClaim *claim, RomClaimed *claimed);
 
 #endif							/* ROM_QUEUE_H */

@@ -78,6 +78,7 @@ struct RomQuota
 {
 	RomClaim   *claim;
 	bool		paused;
+	bool		pushed;			/* to a URL */
 	bool		counts;			/* turns of workflow code do not */
 	bool		recounted;		/* by this claim */
 	char	   *per_key;
@@ -110,21 +111,23 @@ static void
 read_queue(RomQuota *q, const char *queue)
 {
 	static RomTable queues = {
-		"t_queue", 4, {"paused", "max_concurrency", "rate_limit", "per_key"}, true
+		"t_queue", 5, {"paused", "max_concurrency", "rate_limit", "per_key", "push_url"}, true
 	};
 	RomRows		rows;
-	Datum		values[4];
-	bool		nulls[4];
+	Datum		values[5];
+	bool		nulls[5];
 
 	rom_rows_open(&rows, &queues, "t_queue_pkey", false);
 	if (rom_rows_find_text(&rows, queue))
 	{
-		for (int i = 0; i < 4; i++)
+		for (int i = 0; i < lengthof(values); i++)
 			values[i] = rom_rows_column(&rows, i, &nulls[i]);
 		q->paused = DatumGetBool(values[0]);
 		set_limits(&q->limits, values[1], nulls[1], values[2], nulls[2]);
 		if (!nulls[3])
 			q->per_key = TextDatumGetCString(values[3]);
+		/* (the turns of workflow code are polled) */
+		q->pushed = !nulls[4] && q->counts;
 	}
 	rom_rows_close(&rows);
 }
@@ -197,6 +200,12 @@ bool
 rom_quota_paused(const RomQuota *quota)
 {
 	return quota->paused;
+}
+
+bool
+rom_quota_pushed(const RomQuota *quota)
+{
+	return quota->pushed;
 }
 
 const char *

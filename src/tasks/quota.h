@@ -18,6 +18,9 @@ typedef struct RomClaim
 	char	   *worker_id;
 	int			max;
 	int64		lease_us;
+	Oid			caller;			/* a member of the owners of what it gets;
+								 * InvalidOid: the current user */
+	bool		sends;			/* it is the HTTP worker's */
 	TimestampTz until;			/* it waits until then; 0: it does not */
 	TimestampTz booked;			/* in and out: it has booked the token of then
 								 * of a rate limit; 0: none */
@@ -40,6 +43,9 @@ typedef enum RomQuotaAnswer
 extern RomQuota *rom_quota_open(RomClaim *claim);
 
 extern bool rom_quota_paused(const RomQuota *quota);
+
+/* Are the queue's activities served by a URL? */
+extern bool rom_quota_pushed(const RomQuota *quota);
 
 /* The path into the input whose values are the queue's keys; NULL when it has none. */
 extern const char *rom_quota_per_key(const RomQuota *quota);

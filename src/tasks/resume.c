@@ -32,8 +32,9 @@ ask_http(void)
 	static RomStatement find = {
 		"SELECT 1 WHERE EXISTS (SELECT FROM romancy.t_namespace n CROSS JOIN (VALUES ('/" ROM_QUEUE_HTTP "'), ('/" ROM_QUEUE_HTTP_CALL "')) q (name)"
 		" JOIN romancy.t_task t ON t.queue = n.namespace_id || q.name WHERE t.state = " ROM_SQL_TASK_READY ")"
-		" OR EXISTS (SELECT FROM romancy.t_task t WHERE t.due_at IS NOT NULL AND t.callback IS NOT TRUE AND t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")"
-		" AND pg_catalog.split_part(t.queue, '/', 2) IN ('" ROM_QUEUE_HTTP "', '" ROM_QUEUE_HTTP_CALL "'))",
+		" OR EXISTS (SELECT FROM romancy.t_queue q JOIN romancy.t_task t ON t.queue = q.name WHERE q.push_url IS NOT NULL AND NOT q.paused"
+		" AND t.state = " ROM_SQL_TASK_READY ")"
+		" OR EXISTS (SELECT FROM romancy.t_task t WHERE t.due_at IS NOT NULL AND NOT t.callback AND t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT "))",
 		0, {0}
 	};
 

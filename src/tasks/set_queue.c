@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * set_queue.c
- *		What is set for a queue: limits, pauses, and a channel to notify.
+ *		What is set for a queue: limits, pauses, a URL that serves it, and a channel to notify.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,7 +21,19 @@
 #include "tasks/notify.h"
 #include "tasks/queue.h"
 #include "tasks/quota.h"
+#include "tasks/set_queue.h"
 #include "turn/context.h"
+
+/* Queues of a namespace that may be served by a URL: the HTTP worker looks at each. */
+#define PUSHED_MAX 1000
+
+static RomQueueCheck check_url = NULL;
+
+void
+rom_set_queue_on_url(RomQueueCheck check)
+{
+	check_url = check;
+}
 
 /* check_name reads the name of a queue of the namespace, and gives it as it is stored. */
 static char *
@@ -97,7 +109,7 @@ drop_default(const char *name)
 {
 	static RomStatement stmt = {
 		"DELETE FROM romancy.t_queue WHERE name = $1 AND NOT paused AND max_concurrency IS NULL"
-		" AND rate_limit IS NULL AND per_key IS NULL AND notify IS NULL",
+		" AND rate_limit IS NULL AND per_key IS NULL AND notify IS NULL AND push_url IS NULL",
 		1, {TEXTOID}
 	};
 	Datum		value = CStringGetTextDatum(name);
@@ -105,38 +117,91 @@ drop_default(const char *name)
 	rom_execute(&stmt, &value, NULL, 0);
 }
 
+/* check_pushed raises RM011 where the namespace of the queue has too many others that are served by a URL. Engine scope needed. */
+static void
+check_pushed(const char *stored)
+{
+	static RomStatement select = {
+		"SELECT count(*) FROM romancy.t_queue WHERE push_url IS NOT NULL AND name <> $1"
+		" AND pg_catalog.split_part(name, '/', 1) = pg_catalog.split_part($1, '/', 1)",
+		1, {TEXTOID}
+	};
+	Datum		value = CStringGetTextDatum(stored);
+	RomRowSet	set;
+	bool		isnull;
+
+	rom_execute_rows(&set, &select, &value, NULL, 1);
+	if (DatumGetInt64(rom_value(&set, 0, 1, &isnull)) >= PUSHED_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_LIMIT),
+				 errmsg("too many queues of the namespace are served by a URL"),
+				 errdetail("There may be %d of them.", PUSHED_MAX)));
+}
+
+/* The arguments of set_queue(), from 0, which are the columns of t_queue, too. */
+enum
+{
+	ARG_NAME,
+	ARG_MAX_CONCURRENCY,
+	ARG_RATE_LIMIT,
+	ARG_PER_KEY,
+	ARG_PUSH_URL,
+	ARG_NOTIFY,
+	ARG_HEADERS,
+	ARG_SIGNING_SECRET,
+	ARGS
+};
+
+/* check_push checks the URL, and what there is only with one. */
+static void
+check_push(FunctionCallInfo fcinfo, int32 namespace, const char *owner)
+{
+	char	   *url = rom_arg_text_opt(fcinfo, ARG_PUSH_URL);
+
+	if (url != NULL)
+		check_url(namespace, owner, url, rom_arg_jsonb_opt(fcinfo, ARG_HEADERS), rom_arg_text_opt(fcinfo, ARG_SIGNING_SECRET));
+	else if (!PG_ARGISNULL(ARG_HEADERS) || !PG_ARGISNULL(ARG_SIGNING_SECRET))
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_DEFINITION),
+				 errmsg("argument \"%s\" needs \"push_url\"", PG_ARGISNULL(ARG_HEADERS) ? "signing_secret" : "headers")));
+}
+
 PG_FUNCTION_INFO_V1(romancy_set_queue);
 
 /*
- * romancy.set_queue(name text, max_concurrency int, rate_limit text, per_key text, notify text)
+ * romancy.set_queue(name text, max_concurrency int, rate_limit text, per_key text, push_url text, notify text, headers jsonb, signing_secret text)
  *
- * Replaces the queue's limits and the channel that is notified when there is something to fetch. Errors:
- * RM012; 42501 not the queue's owner; RM004 in a handler.
+ * Replaces the queue's limits, the URL that its activities are sent to, with the headers and the signature of these requests, and the channel that is notified
+ * when there is something to fetch. Errors: RM012; 42501 not the queue's owner, or the owner may not reach the URL; RM011 too many queues with a URL; RM010 no
+ * libcurl; RM004 in a handler.
  */
 Datum
 romancy_set_queue(PG_FUNCTION_ARGS)
 {
 	static RomStatement upsert = {
-		"INSERT INTO romancy.t_queue (name, owner, max_concurrency, rate_limit, per_key, notify) VALUES ($1, $2, $3, $4, $5, $6)"
-		" ON CONFLICT (name) DO UPDATE SET max_concurrency = excluded.max_concurrency,"
-		" rate_limit = excluded.rate_limit, per_key = excluded.per_key, notify = excluded.notify",
-		6, {TEXTOID, TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID}
+		"INSERT INTO romancy.t_queue (name, max_concurrency, rate_limit, per_key, push_url, notify, headers, signing_secret, owner)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+		" ON CONFLICT (name) DO UPDATE SET max_concurrency = excluded.max_concurrency, rate_limit = excluded.rate_limit, per_key = excluded.per_key,"
+		" push_url = excluded.push_url, notify = excluded.notify, headers = excluded.headers, signing_secret = excluded.signing_secret",
+		ARGS + 1, {TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID}
 	};
 	char	   *name;
-	char	   *rate = rom_arg_text_opt(fcinfo, 2);
-	char	   *per_key = rom_arg_text_opt(fcinfo, 3);
-	char	   *notify = rom_arg_text_opt(fcinfo, 4);
+	char	   *rate = rom_arg_text_opt(fcinfo, ARG_RATE_LIMIT);
+	char	   *per_key = rom_arg_text_opt(fcinfo, ARG_PER_KEY);
+	char	   *notify = rom_arg_text_opt(fcinfo, ARG_NOTIFY);
 	char	   *before;
 	char	   *owner;
 	int			count;
 	int64		period;
+	int32		namespace;
 	RomEngine	engine;
-	Datum		values[6];
-	bool		nulls[6] = {false, false, PG_ARGISNULL(1), rate == NULL, per_key == NULL, notify == NULL};
+	Datum		values[ARGS + 1];
+	bool		nulls[ARGS + 1] = {0};
 
 	rom_context_refuse_handler("set_queue");
-	name = check_name(fcinfo, rom_namespace_require_define("set_queue"));
-	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
+	namespace = rom_namespace_require_define("set_queue");
+	name = check_name(fcinfo, namespace);
+	if (!PG_ARGISNULL(ARG_MAX_CONCURRENCY) && PG_GETARG_INT32(ARG_MAX_CONCURRENCY) < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"max_concurrency\" must be greater than zero"),
@@ -158,13 +223,17 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 				 errmsg("argument \"notify\" must be a channel's name of 1 to %d bytes", NAMEDATALEN - 1),
 				 errhint("Programs LISTEN to it; the payload is the queue's name.")));
 	owner = check_owner(name, &before);
-	values[0] = CStringGetTextDatum(name);
-	values[1] = CStringGetTextDatum(owner);
-	values[2] = nulls[2] ? (Datum) 0 : PG_GETARG_DATUM(1);
-	values[3] = rate ? CStringGetTextDatum(rate) : (Datum) 0;
-	values[4] = per_key ? CStringGetTextDatum(per_key) : (Datum) 0;
-	values[5] = notify ? CStringGetTextDatum(notify) : (Datum) 0;
+	check_push(fcinfo, namespace, owner);
+	for (int i = ARG_MAX_CONCURRENCY; i < ARGS; i++)
+	{
+		nulls[i] = PG_ARGISNULL(i);
+		values[i] = PG_GETARG_DATUM(i);
+	}
+	values[ARG_NAME] = CStringGetTextDatum(name);
+	values[ARGS] = CStringGetTextDatum(owner);
 	rom_engine_begin(&engine);
+	if (!nulls[ARG_PUSH_URL])
+		check_pushed(name);
 	rom_execute(&upsert, values, nulls, 0);
 	drop_default(name);
 	note_unused(name);

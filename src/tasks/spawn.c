@@ -24,6 +24,7 @@
 #include "base/uuid.h"
 #include "defs/activity_definition.h"
 #include "instances/event.h"
+#include "memory/roster.h"
 #include "memory/slot.h"
 #include "memory/wake.h"
 #include "steps/activity.h"
@@ -306,6 +307,7 @@ in_flight(RomTurn *turn)
 		MemoryContext old = MemoryContextSwitchTo(cxt);
 		RomInFlight *f = palloc0_object(RomInFlight);
 		Datum		value;
+		bool		callback;
 		bool		isnull;
 
 		f->step = rom_value_text(&set, i, 1, cxt);
@@ -317,10 +319,11 @@ in_flight(RomTurn *turn)
 		f->until = isnull ? DT_NOEND : DatumGetTimestampTz(value);
 		f->over = !rom_task_leased(DatumGetInt16(rom_value(&set, i, 6, &isnull))) || f->until <= rom_now();
 		/* a server that completes it by a call is not waited for */
-		f->over |= DatumGetBool(rom_value(&set, i, 10, &isnull)) && !isnull;
+		callback = DatumGetBool(rom_value(&set, i, 10, &isnull));
+		f->over |= !isnull && callback;
 		list = lappend(list, f);
-		if (!f->over)
-			rom_notify_unwanted(rom_value_text(&set, i, 8, cxt));
+		if (!f->over && !isnull)
+			rom_notify_http(ROM_HTTP_CANCEL);
 		if (f->over)
 		{
 			RomTask		task = {.kind = ROM_TASK_ACTIVITY,.activity = f->activity};
@@ -519,7 +522,7 @@ leave(RomTurn *turn)
 	for (int i = 0; i < n; i++)
 	{
 		rom_task_ended(&tasks[i]);
-		rom_notify_unwanted(tasks[i].queue);
+		rom_notify_unwanted(&tasks[i]);
 	}
 }
 

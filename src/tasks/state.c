@@ -85,16 +85,16 @@ rom_state_insert(const RomTask *task, TimestampTz start_by)
 }
 
 TM_Result
-rom_state_claim(RomRows *rows, const RomTask *task, const char *worker_id, TimestampTz now)
+rom_state_claim(RomRows *rows, const RomTask *task, const char *worker_id, bool sends, TimestampTz now)
 {
 	static RomTable columns = {
-		"t_task", 10, {
+		"t_task", 11, {
 			"state", "attempt", "started_at", "claimed_at", "beat_at", "fence", "lease_us",
-			"worker_id", "due_at", "limit_key"
+			"worker_id", "due_at", "limit_key", "callback"
 		}, true
 	};
-	Datum		values[10];
-	bool		nulls[10] = {0};
+	Datum		values[11];
+	bool		nulls[11] = {0};
 	TM_Result	result;
 
 	values[0] = Int16GetDatum(ROM_TASK_RUNNING);
@@ -106,6 +106,8 @@ rom_state_claim(RomRows *rows, const RomTask *task, const char *worker_id, Times
 	values[7] = CStringGetTextDatum(worker_id);
 	values[8] = TimestampTzGetDatum(task->due_at);
 	optional_text(values, nulls, 9, task->limit_key);
+	values[10] = BoolGetDatum(false);
+	nulls[10] = !sends;
 	result = rom_table_update(&columns, rows->slot, values, nulls, rows->snapshot, false);
 	/* locked: by this transaction, or by others */
 	if (result == TM_BeingModified && rom_rows_try_lock(rows))
@@ -235,6 +237,7 @@ rom_state_leave(const pg_uuid_t *instance_id, int *n)
 	RomRowSet	set;
 	uint64		rows;
 	RomTask    *tasks;
+	bool		callback;
 	bool		isnull;
 
 	values[0] = UUIDPGetDatum(instance_id);
@@ -248,7 +251,9 @@ rom_state_leave(const pg_uuid_t *instance_id, int *n)
 		tasks[i].activity = rom_value_text(&set, i, 2, cxt);
 		tasks[i].limit_key = rom_value_text(&set, i, 3, cxt);
 		/* its lease may be without end */
-		if (DatumGetBool(rom_value(&set, i, 4, &isnull)) && !isnull)
+		callback = DatumGetBool(rom_value(&set, i, 4, &isnull));
+		tasks[i].sent = !isnull && !callback;
+		if (!isnull && callback)
 			rom_wake_sweep(rom_sweep_find("lock_cleanup"), rom_now());
 	}
 	*n = (int) rows;

@@ -117,6 +117,7 @@ typedef struct RomTask
 								 * has locked it and knows */
 	bool		live;			/* its instance is not final (where the
 								 * statement reads it) */
+	bool		sent;			/* the HTTP worker holds its lease (likewise) */
 	RomCost    *cost;			/* of the attempt that has just ended, where
 								 * it is known, or NULL */
 	int32		settings;		/* of its instance (execute.c) */
@@ -138,9 +139,9 @@ extern void rom_state_insert(const RomTask *task, TimestampTz start_by);
 
 /*
  * Gives the row that a scan has found to a program: state RUNNING, with the attempt, the times, the fence and the limit key
- * that task holds. TM_BeingModified: others have it locked.
+ * that task holds; sends: to the HTTP worker. TM_BeingModified: others have it locked.
  */
-extern TM_Result rom_state_claim(RomRows *rows, const RomTask *task, const char *worker_id, TimestampTz now);
+extern TM_Result rom_state_claim(RomRows *rows, const RomTask *task, const char *worker_id, bool sends, TimestampTz now);
 
 /* Makes tasks of a queue (name as stored) ready whose next attempt is due; returns whether there were any. */
 extern bool rom_state_promote(const char *queue, TimestampTz now);
