@@ -35,7 +35,7 @@ bench:
 soak:
 	@PG_CONFIG='$(PG_CONFIG)' SOAK_MINUTES='$(or $(SOAK_MINUTES),30)' test/soak
 oracle:
-	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=081_cron_oracle ROMANCY_CRON_EXPRESSIONS='$(or $(EXPRESSIONS),20000)' test/run
+	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=081_cron_oracle TAP_TIMEOUT=$(or $(TAP_TIMEOUT),7200) ROMANCY_CRON_EXPRESSIONS='$(or $(EXPRESSIONS),20000)' test/run
 fuzz:
 	@PG_CONFIG='$(PG_CONFIG)' KINDS=tap ONLY=^094_fuzz FUZZ_SEED='$(or $(FUZZ_SEED),$$(date +%s))' FUZZ_SECONDS='$(or $(FUZZ_SECONDS),1800)' TAP_TIMEOUT=$$(($(or $(FUZZ_SECONDS),1800) + 900)) test/run
 programs:

@@ -44,18 +44,19 @@ CREATE INDEX t_schedule_attention ON romancy.t_schedule (namespace, name) WHERE 
 COMMENT ON TABLE romancy.t_schedule IS 'Schedules';
 
 /*
- * A run is deleted with its instance. instance_id: the first of its generations; NULL while the run waits for the one
- * before. state: RomRunState in src/schedules/runs.h.
+ * A run is deleted with its instance. created_at: of the schedule; one of its name may have been dropped before. instance_id: the
+ * first of its generations; NULL while the run waits for the one before. state: RomRunState in src/schedules/runs.h.
  */
 CREATE TABLE romancy.t_schedule_run (
 	namespace int,
 	schedule text,
+	created_at timestamptz,
 	scheduled_at timestamptz,
 	instance_id uuid,
 	state smallint NOT NULL,
-	PRIMARY KEY (namespace, schedule, scheduled_at));
+	PRIMARY KEY (namespace, schedule, created_at, scheduled_at));
 CREATE UNIQUE INDEX t_schedule_run_instance ON romancy.t_schedule_run (instance_id) WHERE instance_id IS NOT NULL;
-CREATE INDEX t_schedule_run_live ON romancy.t_schedule_run (namespace, schedule, state, scheduled_at) WHERE state < 2;
+CREATE INDEX t_schedule_run_live ON romancy.t_schedule_run (namespace, schedule, created_at, state, scheduled_at) WHERE state < 2;
 COMMENT ON TABLE romancy.t_schedule_run IS 'Runs of schedules: the times that wait, and the instances of the others';
 
 /* Ends of runs that are not counted yet, because another transaction held the schedule: what is to be added to its counters; failed -1: lives again. created_at: of the schedule */
@@ -129,8 +130,8 @@ CREATE VIEW romancy.schedules WITH (security_barrier) AS
 		s.description, s.owner, s.search_path, s.created_at, s.updated_at,
 		s.paused_at IS NOT NULL AS paused, s.paused_at, s.paused_by, s.note,
 		CASE WHEN s.paused_at IS NULL THEN s.next_at END AS next_run, s.last_at AS last_run, s.last_run AS last_instance,
-		(SELECT pg_catalog.count(*) FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.state = 1 AND r.state < 2) AS running,
-		(SELECT pg_catalog.count(*) FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.state = 0 AND r.state < 2) AS waiting,
+		(SELECT pg_catalog.count(*) FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.created_at = s.created_at AND r.state = 1 AND r.state < 2) AS running,
+		(SELECT pg_catalog.count(*) FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.created_at = s.created_at AND r.state = 0 AND r.state < 2) AS waiting,
 		s.runs, s.completed + u.completed AS completed, s.failed + u.failed AS failed, s.cancelled + u.cancelled AS cancelled, s.failed_in_row, s.missed, s.error
 	FROM romancy.t_schedule s
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = s.namespace

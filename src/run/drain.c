@@ -68,6 +68,8 @@ typedef struct Drain
 	int64		held;			/* of them, only to wait for a slot that
 								 * another process holds */
 	TimestampTz looked_at;		/* instances that were due by then were found */
+	int			fired;			/* sources that handled something at the last
+								 * look */
 	pg_uuid_t	arrived[FIND_MAX];	/* for which something had come, and who
 									 * were run */
 	int			narrived;
@@ -111,8 +113,7 @@ find_ready(Drain *d, pg_uuid_t *ids, int max, bool tasks)
 	bool		isnull;
 	RomRowSet	set;
 
-	if (source != NULL)
-		(void) source->fire(d->owner_name, d->max_turns == 0);
+	d->fired = source != NULL ? source->fire(d->owner_name, d->max_turns == 0) : 0;
 	rom_engine_begin(&engine);
 	d->looked_at = rom_now();
 
@@ -157,7 +158,8 @@ find_ready(Drain *d, pg_uuid_t *ids, int max, bool tasks)
 
 /*
  * advance moves the clock to the owner's next timer; false when there is none. The next one after
- * what find_ready() looked at, that is: it may be due by now, without any help.
+ * what find_ready() looked at, that is: it may be due by now, without any help. Sources that would start nothing
+ * again (a schedule whose run lives on) are no reason to advance; but where there is one, their times on the way are not left out.
  */
 static bool
 advance(Drain *d)
@@ -183,8 +185,8 @@ advance(Drain *d)
 	}
 	if (rom_run_hook() != NULL)
 		due = Min(due, rom_run_hook()->next_due(d->owner_name, d->looked_at));
-	if (source != NULL)
-		due = Min(due, source->next_due(d->owner_name, d->looked_at));
+	if (source != NULL && (due != DT_NOEND || source->next_due(d->owner_name, d->looked_at, true) != DT_NOEND))
+		due = Min(due, source->next_due(d->owner_name, d->looked_at, false));
 	rom_engine_end(&engine);
 	if (due == DT_NOEND)
 		return false;
@@ -441,19 +443,23 @@ look(Drain *d, pg_uuid_t *ids, int max, bool tasks)
 	return n;
 }
 
-/* look_later advances the clock to what is due next, and finds it. False: nothing is. */
+/* look_later advances the clock to what is due next, and finds it: past times at which a source starts nothing. False: nothing is. */
 static bool
 look_later(Drain *d, pg_uuid_t *ids, int max, int *n)
 {
 	bool		advanced;
 
-	if (!d->in_block)
-		PushActiveSnapshot(GetTransactionSnapshot());
-	advanced = advance(d);
-	if (!d->in_block)
-		PopActiveSnapshot();
-	if (advanced)
-		*n = look(d, ids, max, true);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!d->in_block)
+			PushActiveSnapshot(GetTransactionSnapshot());
+		advanced = advance(d);
+		if (!d->in_block)
+			PopActiveSnapshot();
+		if (advanced)
+			*n = look(d, ids, max, true);
+	} while (advanced && *n == 0 && d->fired > 0);
 	return advanced;
 }
 
@@ -516,6 +522,8 @@ drain(Drain *d)
 			turns = run_found(d, ids, n);
 		}
 		d->turns += turns;
+		if (turns > 0 && source != NULL)
+			source->ran();
 
 		/* others that run the work they wait for use the wall clock */
 		if (advanced)

@@ -23,10 +23,17 @@ typedef struct RomDrainSource
 	int			(*fire) (const char *owner, bool once);
 
 	/*
-	 * When there is something next, after an instant; DT_NOEND: never. In
-	 * engine scope.
+	 * Turns were run: a source that has started nothing since the last ones
+	 * may start something now.
 	 */
-	TimestampTz (*next_due) (const char *owner, TimestampTz after);
+	void		(*ran) (void);
+
+	/*
+	 * When there is something next, after an instant; DT_NOEND: never.
+	 * hopeful: of sources alone that did not start nothing since turns were
+	 * run last. In engine scope.
+	 */
+	TimestampTz (*next_due) (const char *owner, TimestampTz after, bool hopeful);
 } RomDrainSource;
 
 /* Registered once, from _PG_init. */

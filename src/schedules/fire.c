@@ -311,30 +311,68 @@ next_due(void)
 
 /* ---------------------------------------------------------------- drain */
 
-/* Stored names of the schedules that fired in this drain, where each may fire once. */
-static List *fired = NIL;
-static MemoryContext fired_cxt = NULL;
+/* Names of schedules, as rom_plan_stored_name() writes them. */
+typedef struct Names
+{
+	List	   *names;
+	MemoryContext cxt;
+} Names;
+
+/* Those that fired in this drain, where each may fire once; those that fired and started nothing, since turns were run last. */
+static Names fired;
+static Names barren;
+
+static void
+names_clear(Names *names)
+{
+	names->names = NIL;
+	if (names->cxt == NULL)
+		names->cxt = AllocSetContextCreate(TopMemoryContext, "romancy drained schedules", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(names->cxt);
+}
+
+static void
+names_add(Names *names, const RomPlan *plan)
+{
+	char	   *name = rom_plan_stored_name(plan);
+	MemoryContext old;
+	ListCell   *cell;
+
+	foreach(cell, names->names)
+		if (strcmp((char *) lfirst(cell), name) == 0)
+		return;
+	old = MemoryContextSwitchTo(names->cxt);
+	names->names = lappend(names->names, pstrdup(name));
+	MemoryContextSwitchTo(old);
+}
+
+/* Both as one text[]; NULL adds none. */
+static Datum
+names_array(const Names *a, const Names *b)
+{
+	Datum	   *elements = palloc_array(Datum, list_length(a->names) + (b ? list_length(b->names) : 0) + 1);
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, a->names)
+		elements[n++] = CStringGetTextDatum((char *) lfirst(cell));
+	if (b != NULL)
+		foreach(cell, b->names)
+			elements[n++] = CStringGetTextDatum((char *) lfirst(cell));
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
 
 static void
 drain_begin(void)
 {
-	fired = NIL;
-	if (fired_cxt == NULL)
-		fired_cxt = AllocSetContextCreate(TopMemoryContext, "romancy drained schedules", ALLOCSET_SMALL_SIZES);
-	MemoryContextReset(fired_cxt);
+	names_clear(&fired);
+	names_clear(&barren);
 }
 
-/* The names as text[]. */
-static Datum
-fired_names(void)
+static void
+drain_ran(void)
 {
-	Datum	   *elements = palloc_array(Datum, Max(list_length(fired), 1));
-	int			n = 0;
-	ListCell   *cell;
-
-	foreach(cell, fired)
-		elements[n++] = CStringGetTextDatum((char *) lfirst(cell));
-	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+	names_clear(&barren);
 }
 
 static int
@@ -342,30 +380,32 @@ drain_fire(const char *owner, bool once)
 {
 	TimestampTz now = rom_now();
 	RomPlan    *plans[PAGE];
+	TimestampTz was_after[PAGE];
 	RomEngine	engine;
 	bool		again = false;
 	int			n;
 
 	rom_engine_begin(&engine);
 	(void) rom_runs_count_ended(owner, PAGE);
-	n = rom_plan_due(now, owner, fired_names(), PAGE, plans);
+	n = rom_plan_due(now, owner, names_array(&fired, NULL), PAGE, plans);
+	for (int i = 0; i < n; i++)
+		was_after[i] = plans[i]->after_at;
 	handle_all(fire, plans, n, now, &again);
 	for (int i = 0; i < n; i++)
-		if (once && plans[i]->new_runs > 0)
-		{
-			MemoryContext old = MemoryContextSwitchTo(fired_cxt);
-
-			fired = lappend(fired, rom_plan_stored_name(plans[i]));
-			MemoryContextSwitchTo(old);
-		}
+	{
+		if (once && (plans[i]->new_runs > 0 || plans[i]->after_at != was_after[i]))
+			names_add(&fired, plans[i]);
+		if (plans[i]->new_runs == 0)
+			names_add(&barren, plans[i]);
+	}
 	rom_engine_end(&engine);
 	return n;
 }
 
 static TimestampTz
-drain_next_due(const char *owner, TimestampTz after)
+drain_next_due(const char *owner, TimestampTz after, bool hopeful)
 {
-	return rom_plan_next_due(owner, fired_names(), after);
+	return rom_plan_next_due(owner, names_array(&fired, hopeful ? &barren : NULL), after);
 }
 
 void
@@ -381,6 +421,7 @@ rom_fire_init(void)
 	static const RomDrainSource source = {
 		.begin = drain_begin,
 		.fire = drain_fire,
+		.ran = drain_ran,
 		.next_due = drain_next_due
 	};
 

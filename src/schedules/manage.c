@@ -82,7 +82,7 @@ static RomStatement select_scheduled_at = {
 };
 
 static RomStatement select_owner = {
-	"SELECT s.owner FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2", 2, {INT4OID, TEXTOID}
+	"SELECT s.owner, s.created_at FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2", 2, {INT4OID, TEXTOID}
 };
 
 /* f: the first generation, i: the last one */
@@ -90,13 +90,13 @@ static RomStatement select_runs = {
 	"SELECT r.scheduled_at, coalesce(f.started_at, i.started_at), CASE WHEN r.instance_id IS NULL THEN 'waiting'"
 	" ELSE romancy.t_shown_status(i.instance_id, i.status)::text END, i.error,"
 	" coalesce(i.finished_at, pg_catalog.clock_timestamp()) - coalesce(f.started_at, i.started_at), i.instance_id"
-	" FROM (SELECT r.* FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2"
+	" FROM (SELECT r.* FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2 AND r.created_at = $4"
 	"  ORDER BY r.scheduled_at DESC LIMIT $3) r"
 	" LEFT JOIN romancy.t_instance f ON f.instance_id = r.instance_id"
 	" LEFT JOIN LATERAL (SELECT i.* FROM romancy.t_instance i WHERE i.instance_id = r.instance_id AND i.status <> 'recurred'"
 	"  UNION ALL SELECT i.* FROM romancy.t_instance i WHERE i.mailbox = r.instance_id AND i.status <> 'recurred' LIMIT 1) i ON true"
 	" ORDER BY r.scheduled_at DESC",
-	3, {INT4OID, TEXTOID, INT4OID}
+	4, {INT4OID, TEXTOID, INT4OID, TIMESTAMPTZOID}
 };
 
 static char *
@@ -474,7 +474,8 @@ romancy_schedule_runs(PG_FUNCTION_ARGS)
 	int32		n = rom_arg_int32_opt(fcinfo, 1, 20);
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Oid			role = GetUserId();
-	Datum		values[3];
+	Datum		values[4];
+	bool		isnull;
 	uint64		rows;
 	RomEngine	engine;
 	RomRowSet	set;
@@ -492,6 +493,7 @@ romancy_schedule_runs(PG_FUNCTION_ARGS)
 	if (rom_execute_rows(&set, &select_owner, values, NULL, 1) == 0 ||
 		!rom_instance_may_access(rom_value_text(&set, 0, 1, CurrentMemoryContext), role, false))
 		no_schedule(name);
+	values[3] = rom_value(&set, 0, 2, &isnull);
 	rows = rom_execute_rows(&set, &select_runs, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{

@@ -32,7 +32,7 @@
 
 #define PLAN_COLUMNS \
 	" s.name, s.owner, s.search_path, s.cron, s.timezone, s.workflow, s.overlap, s.input, s.labels, s.catch_up, s.jitter," \
-	" s.pause_on_failure, s.anchor, s.after_at, s.paused_at, s.failed_in_row, s.missed, s.namespace, s.next_at "
+	" s.pause_on_failure, s.anchor, s.after_at, s.paused_at, s.failed_in_row, s.missed, s.namespace, s.next_at, s.created_at "
 
 /* As rom_plan_stored_name() writes it. */
 #define STORED_NAME_SQL "(s.namespace || '/' || s.name)"
@@ -212,6 +212,7 @@ read_plan(const RomRowSet *set, uint64 row, MemoryContext cxt)
 	plan->next_at = DatumGetTimestampTz(rom_value(set, row, 19, &isnull));
 	if (isnull)
 		plan->next_at = DT_NOEND;
+	plan->created_at = DatumGetTimestampTz(rom_value(set, row, 20, &isnull));
 	return plan;
 }
 

@@ -58,6 +58,8 @@ typedef struct RomPlan
 	Interval   *catch_up;		/* NULL: without end */
 	Interval   *jitter;			/* NULL: none */
 	int			pause_on_failure;	/* 0: never */
+	TimestampTz created_at;		/* tells it from others of its name, which
+								 * were dropped */
 	TimestampTz anchor;
 	TimestampTz after_at;		/* times up to it are settled */
 	TimestampTz next_at;		/* the first one after it, as it was computed

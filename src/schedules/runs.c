@@ -49,29 +49,30 @@
 /* When a run is tried again of which another transaction has the idempotency key. */
 #define HELD_AGAIN USECS_PER_SEC
 
-/* The first values of statements about a schedule. */
-#define PLAN_KEY(plan) Int32GetDatum((plan)->namespace), CStringGetTextDatum((plan)->name)
+/* The first values of statements about a schedule's runs: those of one of its name that was dropped are not its. */
+#define PLAN_KEY(plan) Int32GetDatum((plan)->namespace), CStringGetTextDatum((plan)->name), TimestampTzGetDatum((plan)->created_at)
+#define OF_PLAN_SQL "namespace = $1 AND r.schedule = $2 AND r.created_at = $3"
 
 static RomStatement insert_waiting = {
-	"INSERT INTO romancy.t_schedule_run (namespace, schedule, scheduled_at, state) VALUES ($1, $2, $3, " ROM_SQL_RUN_WAITING ")",
-	3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
+	"INSERT INTO romancy.t_schedule_run (namespace, schedule, created_at, scheduled_at, state) VALUES ($1, $2, $3, $4, " ROM_SQL_RUN_WAITING ")",
+	4, {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
 /* One that waited has its row already. */
 static RomStatement insert_live = {
-	"INSERT INTO romancy.t_schedule_run (namespace, schedule, scheduled_at, instance_id, state) VALUES ($1, $2, $3, $4, " ROM_SQL_RUN_LIVE ")"
-	" ON CONFLICT (namespace, schedule, scheduled_at) DO UPDATE SET instance_id = excluded.instance_id, state = excluded.state",
-	4, {INT4OID, TEXTOID, TIMESTAMPTZOID, UUIDOID}
+	"INSERT INTO romancy.t_schedule_run (namespace, schedule, created_at, scheduled_at, instance_id, state) VALUES ($1, $2, $3, $4, $5, " ROM_SQL_RUN_LIVE ")"
+	" ON CONFLICT (namespace, schedule, created_at, scheduled_at) DO UPDATE SET instance_id = excluded.instance_id, state = excluded.state",
+	5, {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID}
 };
 
 static RomStatement select_run = {
-	"SELECT 1 FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2 AND r.scheduled_at = $3",
-	3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
+	"SELECT 1 FROM romancy.t_schedule_run r WHERE r." OF_PLAN_SQL " AND r.scheduled_at = $4",
+	4, {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
 static RomStatement delete_run = {
-	"DELETE FROM romancy.t_schedule_run WHERE namespace = $1 AND schedule = $2 AND scheduled_at = $3",
-	3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
+	"DELETE FROM romancy.t_schedule_run r WHERE r." OF_PLAN_SQL " AND r.scheduled_at = $4",
+	4, {INT4OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
 /* A run's row says that it lives; its instance has the last word. */
@@ -81,9 +82,9 @@ static RomStatement delete_run = {
 	"  AND i.wake_at IS NOT NULL))"
 
 static RomStatement select_live = {
-	"SELECT 1 FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND " LIVE_SQL
+	"SELECT 1 FROM romancy.t_schedule_run r WHERE r." OF_PLAN_SQL " AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND " LIVE_SQL
 	" LIMIT 1",
-	2, {INT4OID, TEXTOID}
+	3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
 };
 
 /* The live generations of its live runs. */
@@ -92,27 +93,28 @@ static RomStatement select_generations = {
 	" LATERAL (SELECT i.instance_id, i.owner, i.priority, i.wake_at FROM romancy.t_instance i WHERE i.instance_id = r.instance_id"
 	"  UNION ALL SELECT i.instance_id, i.owner, i.priority, i.wake_at FROM romancy.t_instance i"
 	"  WHERE i.mailbox = r.instance_id AND i.status <> 'recurred') i"
-	" WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND i.wake_at IS NOT NULL",
-	2, {INT4OID, TEXTOID}
+	" WHERE r." OF_PLAN_SQL " AND r.state = " ROM_SQL_RUN_LIVE " AND r.state < " ROM_SQL_RUN_ENDED " AND i.wake_at IS NOT NULL",
+	3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
 };
 
 static RomStatement select_waiting = {
-	"SELECT r.scheduled_at FROM romancy.t_schedule_run r WHERE r.namespace = $1 AND r.schedule = $2 AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED
+	"SELECT r.scheduled_at FROM romancy.t_schedule_run r WHERE r." OF_PLAN_SQL " AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED
 	" ORDER BY r.scheduled_at",
-	2, {INT4OID, TEXTOID}
+	3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
 };
 
 static RomStatement delete_waiting = {
-	"DELETE FROM romancy.t_schedule_run WHERE namespace = $1 AND schedule = $2 AND state = " ROM_SQL_RUN_WAITING " AND state < " ROM_SQL_RUN_ENDED,
-	2, {INT4OID, TEXTOID}
+	"DELETE FROM romancy.t_schedule_run r WHERE r." OF_PLAN_SQL " AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED,
+	3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
 };
 
 static RomStatement find_run = {
-	"SELECT r.namespace, r.schedule, r.state FROM romancy.t_schedule_run r WHERE r.instance_id = $1", 1, {UUIDOID}
+	"SELECT r.namespace, r.schedule, r.created_at, r.state FROM romancy.t_schedule_run r WHERE r.instance_id = $1", 1, {UUIDOID}
 };
 
 static RomStatement lock_schedule = {
-	"SELECT 1 FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2 FOR UPDATE SKIP LOCKED", 2, {INT4OID, TEXTOID}
+	"SELECT 1 FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2 AND s.created_at = $3 FOR UPDATE SKIP LOCKED",
+	3, {INT4OID, TEXTOID, TIMESTAMPTZOID}
 };
 
 static RomStatement set_state = {
@@ -121,8 +123,8 @@ static RomStatement set_state = {
 
 static RomStatement insert_end = {
 	"INSERT INTO romancy.t_schedule_end (namespace, schedule, created_at, completed, failed, cancelled)"
-	" SELECT $1, $2, s.created_at, $3, $4, $5 FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2",
-	5, {INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID}
+	" SELECT $1, $2, $3, $4, $5, $6 FROM romancy.t_schedule s WHERE s.namespace = $1 AND s.name = $2 AND s.created_at = $3",
+	6, {INT4OID, TEXTOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}
 };
 
 /* The subquery has a lock, so that it is looked up for each of the few names. $2: of this owner alone, or null. */
@@ -139,7 +141,7 @@ static RomStatement select_uncounted = {
 
 /* In their order, by which failures are in a row. Column 5: of this schedule; it is not when one of its name was dropped. */
 static RomStatement select_ends = {
-	"SELECT e.end_id, e.completed, e.failed, e.cancelled, e.created_at = s.created_at FROM romancy.t_schedule_end e"
+	"SELECT e.end_id, e.completed, e.failed, e.cancelled, e.created_at = s.created_at, e.created_at FROM romancy.t_schedule_end e"
 	" JOIN romancy.t_schedule s ON s.namespace = e.namespace AND s.name = e.schedule WHERE e.namespace = $1 AND e.schedule = $2"
 	" ORDER BY e.end_id LIMIT $3",
 	3, {INT4OID, TEXTOID, INT4OID}
@@ -157,20 +159,25 @@ static RomStatement delete_orphans = {
 	0, {InvalidOid}
 };
 
-/* $3 to $5: what is added to completed, failed and cancelled; 1, or -1 for one that lives again */
+/* $4 to $6: what is added to completed, failed and cancelled; 1, or -1 for one that lives again */
 static RomStatement count_run = {
-	"UPDATE romancy.t_schedule s SET completed = s.completed + $3, failed = s.failed + $4, cancelled = s.cancelled + $5,"
-	" failed_in_row = CASE WHEN $4 > 0 THEN s.failed_in_row + 1 WHEN $3 > 0 THEN 0 WHEN $4 < 0 THEN greatest(s.failed_in_row - 1, 0) ELSE s.failed_in_row END,"
-	" paused_at = CASE WHEN p.pauses THEN $6 ELSE s.paused_at END,"
+	"UPDATE romancy.t_schedule s SET completed = s.completed + $4, failed = s.failed + $5, cancelled = s.cancelled + $6,"
+	" failed_in_row = CASE WHEN $5 > 0 THEN s.failed_in_row + 1 WHEN $4 > 0 THEN 0 WHEN $5 < 0 THEN greatest(s.failed_in_row - 1, 0) ELSE s.failed_in_row END,"
+	" paused_at = CASE WHEN p.pauses THEN $7 ELSE s.paused_at END,"
 	" paused_by = CASE WHEN p.pauses THEN 'romancy' ELSE s.paused_by END,"
 	" note = CASE WHEN p.pauses THEN pg_catalog.format('%s failed runs in a row', s.failed_in_row + 1) ELSE s.note END,"
 	" due_at = CASE WHEN p.pauses OR s.paused_at IS NOT NULL THEN NULL"
-	"  WHEN EXISTS (SELECT FROM romancy.t_schedule_run r WHERE r.namespace = s.namespace AND r.schedule = s.name AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED ")"
+	"  WHEN EXISTS (SELECT FROM romancy.t_schedule_run r WHERE r." OF_PLAN_SQL " AND r.state = " ROM_SQL_RUN_WAITING " AND r.state < " ROM_SQL_RUN_ENDED ")"
 	"  THEN '-infinity' ELSE s.due_at END"
-	" FROM (SELECT x.namespace, x.name, $4 > 0 AND x.paused_at IS NULL AND x.failed_in_row + 1 >= x.pause_on_failure IS TRUE AS pauses"
-	"  FROM romancy.t_schedule x WHERE x.namespace = $1 AND x.name = $2) p"
+	" FROM (SELECT x.namespace, x.name, $5 > 0 AND x.paused_at IS NULL AND x.failed_in_row + 1 >= x.pause_on_failure IS TRUE AS pauses"
+	"  FROM romancy.t_schedule x WHERE x.namespace = $1 AND x.name = $2 AND x.created_at = $3) p"
 	" WHERE s.namespace = p.namespace AND s.name = p.name RETURNING s.due_at",
-	6, {INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID}
+	7, {INT4OID, TEXTOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID}
+};
+
+/* Is the instance that has the key of a time the run for it? Of a schedule of that name which was dropped, then. */
+static RomStatement select_its_run = {
+	"SELECT 1 FROM romancy.t_instance i WHERE i.instance_id = $1 AND i.scheduled_at = $2", 2, {UUIDOID, TIMESTAMPTZOID}
 };
 
 /* A first generation may be deleted while a later one lives. */
@@ -183,7 +190,7 @@ static RomStatement delete_runs = {
 bool
 rom_runs_live(const RomPlan *plan)
 {
-	Datum		values[2] = {PLAN_KEY(plan)};
+	Datum		values[3] = {PLAN_KEY(plan)};
 
 	return rom_execute(&select_live, values, NULL, 1) > 0;
 }
@@ -191,7 +198,7 @@ rom_runs_live(const RomPlan *plan)
 int
 rom_runs_waiting(const RomPlan *plan)
 {
-	Datum		values[2] = {PLAN_KEY(plan)};
+	Datum		values[3] = {PLAN_KEY(plan)};
 	RomRowSet	set;
 	int			n = (int) rom_execute_rows(&set, &select_waiting, values, NULL, 0);
 
@@ -202,7 +209,7 @@ rom_runs_waiting(const RomPlan *plan)
 void
 rom_runs_drop_waiting(const RomPlan *plan)
 {
-	Datum		values[2] = {PLAN_KEY(plan)};
+	Datum		values[3] = {PLAN_KEY(plan)};
 
 	rom_execute(&delete_waiting, values, NULL, 0);
 }
@@ -310,7 +317,7 @@ try_resolve(const RomPlan *plan, Jsonb **error)
 static void
 remove_waiting(const RomPlan *plan, TimestampTz time)
 {
-	Datum		values[3] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
+	Datum		values[4] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
 
 	rom_execute(&delete_run, values, NULL, 0);
 }
@@ -331,12 +338,15 @@ run_labels(const RomPlan *plan, const char *time)
 	return rom_jb_with(labels, "scheduled_at", rom_jb_string_document(time));
 }
 
-/* Starts the run for a time that has none, or whose run waits. Counts the time as missed where another instance has its key. */
+/*
+ * Starts the run for a time that has none, or whose run waits. Counts the time as missed where another instance has its key, unless that was
+ * the run for it before the schedule was dropped and defined anew.
+ */
 static RomOffer
 start_run(RomPlan *plan, TimestampTz time, RomWorkflow *workflow, pg_uuid_t *id)
 {
 	char	   *text = rom_plan_time_text(time);
-	Datum		values[4] = {PLAN_KEY(plan), TimestampTzGetDatum(time), UUIDPGetDatum(id)};
+	Datum		values[5] = {PLAN_KEY(plan), TimestampTzGetDatum(time), UUIDPGetDatum(id)};
 	RomStart	start = {0};
 
 	start.workflow = workflow;
@@ -355,7 +365,11 @@ start_run(RomPlan *plan, TimestampTz time, RomWorkflow *workflow, pg_uuid_t *id)
 	}
 	if (!rom_start_instance(&start, id))
 	{
+		Datum		run[2] = {UUIDPGetDatum(id), TimestampTzGetDatum(time)};
+
 		remove_waiting(plan, time);
+		if (rom_execute(&select_its_run, run, NULL, 1) > 0)
+			return ROM_OFFER_THERE;
 		plan->new_missed[ROM_MISSED_KEY_TAKEN]++;
 		return ROM_OFFER_MISSED;
 	}
@@ -389,7 +403,7 @@ try_start(RomPlan *plan, TimestampTz time)
 static bool
 has_run(const RomPlan *plan, TimestampTz time)
 {
-	Datum		values[3] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
+	Datum		values[4] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
 
 	return rom_execute(&select_run, values, NULL, 1) > 0;
 }
@@ -398,7 +412,7 @@ has_run(const RomPlan *plan, TimestampTz time)
 static void
 add_waiting(const RomPlan *plan, TimestampTz time)
 {
-	Datum		values[3] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
+	Datum		values[4] = {PLAN_KEY(plan), TimestampTzGetDatum(time)};
 
 	rom_execute(&insert_waiting, values, NULL, 0);
 }
@@ -407,7 +421,7 @@ add_waiting(const RomPlan *plan, TimestampTz time)
 static void
 end_previous(const RomPlan *plan, TimestampTz time, RomInboxKind kind)
 {
-	Datum		values[2] = {PLAN_KEY(plan)};
+	Datum		values[3] = {PLAN_KEY(plan)};
 	RomRowSet	set;
 	int			n = (int) rom_execute_rows(&set, &select_generations, values, NULL, 0);
 	RomJb		jb;
@@ -488,7 +502,7 @@ rom_runs_start_now(RomPlan *plan, TimestampTz time, pg_uuid_t *id)
 void
 rom_runs_start_waiting(RomPlan *plan)
 {
-	Datum		values[2] = {PLAN_KEY(plan)};
+	Datum		values[3] = {PLAN_KEY(plan)};
 	RomRowSet	set;
 
 	while (plan->pause_note == NULL && !rom_runs_live(plan))
@@ -504,7 +518,7 @@ rom_runs_start_waiting(RomPlan *plan)
 
 /*
  * count adds the ends of a run to its schedule's counters, pauses it after too many failures, and makes it due at once when a
- * run waits. values: its namespace and name, and what is added to completed, failed and cancelled; with room for one more. It is
+ * run waits. values: its namespace, name and creation, and what is added to completed, failed and cancelled; with room for one more. It is
  * locked, or gone.
  */
 static void
@@ -514,7 +528,7 @@ count(Datum *values)
 	bool		isnull;
 	RomRowSet	set;
 
-	values[5] = TimestampTzGetDatum(rom_now());
+	values[6] = TimestampTzGetDatum(rom_now());
 	if (rom_execute_rows(&set, &count_run, values, NULL, 1) == 0)
 		return;
 	due = DatumGetTimestampTz(rom_value(&set, 0, 1, &isnull));
@@ -525,13 +539,14 @@ count(Datum *values)
 
 /*
  * run_changed writes a run's new state, and counts what is added to completed, failed and cancelled; or has the sweep do that, where
- * another transaction holds the schedule. Nothing is done for an instance that is no run, or one whose state is not another.
+ * another transaction holds the schedule. Nothing is done for an instance that is no run, or one whose state is not another; and nothing
+ * is counted where the schedule was dropped, also if there is a new one of its name.
  */
 static void
 run_changed(RomTurn *turn, RomRunState state, int completed, int failed, int cancelled)
 {
 	Datum		row[2] = {UUIDPGetDatum(&turn->inst->mailbox), Int16GetDatum(state)};
-	Datum		values[6];
+	Datum		values[7];
 	bool		isnull;
 	RomRowSet	set;
 
@@ -539,10 +554,11 @@ run_changed(RomTurn *turn, RomRunState state, int completed, int failed, int can
 		return;
 	values[0] = rom_value(&set, 0, 1, &isnull);
 	values[1] = CStringGetTextDatum(rom_value_text(&set, 0, 2, CurrentMemoryContext));
-	values[2] = Int64GetDatum(completed);
-	values[3] = Int64GetDatum(failed);
-	values[4] = Int64GetDatum(cancelled);
-	if ((DatumGetInt16(rom_value(&set, 0, 3, &isnull)) == ROM_RUN_ENDED) == (state == ROM_RUN_ENDED))
+	values[2] = rom_value(&set, 0, 3, &isnull);
+	values[3] = Int64GetDatum(completed);
+	values[4] = Int64GetDatum(failed);
+	values[5] = Int64GetDatum(cancelled);
+	if ((DatumGetInt16(rom_value(&set, 0, 4, &isnull)) == ROM_RUN_ENDED) == (state == ROM_RUN_ENDED))
 		return;
 	rom_execute(&set_state, row, NULL, 0);
 	if (rom_execute(&lock_schedule, values, NULL, 1) > 0)
@@ -574,7 +590,7 @@ run_renewed(RomTurn *turn)
 static bool
 count_of(Datum namespace, Datum name)
 {
-	Datum		values[6] = {namespace, name, Int32GetDatum(COUNT_MAX)};
+	Datum		values[7] = {namespace, name, Int32GetDatum(COUNT_MAX)};
 	RomRowSet	set;
 	bool		any;
 
@@ -587,8 +603,9 @@ count_of(Datum namespace, Datum name)
 		rom_execute(&delete_end, values, NULL, 0);
 		if (!DatumGetBool(rom_value(&set, i, 5, &isnull)))
 			continue;
+		values[2] = rom_value(&set, i, 6, &isnull);
 		for (int c = 2; c <= 4; c++)
-			values[c] = Int64GetDatum(DatumGetInt16(rom_value(&set, i, c, &isnull)));
+			values[c + 1] = Int64GetDatum(DatumGetInt16(rom_value(&set, i, c, &isnull)));
 		count(values);
 	}
 	any = set.count > 0;
