@@ -207,10 +207,16 @@ rom_arg_is_step(void)
 	return is_step != NULL && is_step();
 }
 
+bool
+rom_arg_payload_fits(const Jsonb *jb)
+{
+	return jb == NULL || VARSIZE(jb) <= rom_guc_max_payload_size;
+}
+
 void
 rom_arg_check_payload(const Jsonb *jb, const char *argument)
 {
-	if (jb == NULL || VARSIZE(jb) <= rom_guc_max_payload_size || rom_arg_is_step())
+	if (rom_arg_payload_fits(jb) || rom_arg_is_step())
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_ROM_LIMIT),

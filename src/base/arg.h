@@ -52,6 +52,9 @@ extern bool rom_arg_timestamp_opt(FunctionCallInfo fcinfo, int n,
  */
 extern void rom_arg_check_payload(const Jsonb *jb, const char *argument);
 
+/* Would rom_arg_check_payload() accept it? */
+extern bool rom_arg_payload_fits(const Jsonb *jb);
+
 /* Says whether the call that is being checked is a step of a running handler; turn/context.c registers the answer. */
 extern bool rom_arg_is_step(void);
 extern void rom_arg_on_step(bool (*hook) (void));

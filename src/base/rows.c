@@ -104,7 +104,7 @@ rom_rows_find_text(RomRows *rows, const char *text)
 }
 
 bool
-rom_rows_undecided(RomRows *rows, ScanKey key, int nkeys)
+rom_rows_undecided(RomRows *rows, ScanKey key, int nkeys, bool *none)
 {
 	SnapshotData dirty;
 	IndexScanDesc scan;
@@ -113,8 +113,12 @@ rom_rows_undecided(RomRows *rows, ScanKey key, int nkeys)
 	InitDirtySnapshot(dirty);
 	scan = rom_index_beginscan(rows->rel, rows->index, &dirty, nkeys);
 	index_rescan(scan, key, nkeys, NULL, 0);
+	*none = true;
 	while (!undecided && index_getnext_slot(scan, ForwardScanDirection, rows->slot))
+	{
 		undecided = TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax);
+		*none = false;
+	}
 	index_endscan(scan);
 	return undecided;
 }

@@ -36,9 +36,9 @@ extern bool rom_rows_find_text(RomRows *rows, const char *text);
 
 /*
  * Does another transaction, which has not ended, insert or delete a row with this key? What would insert one waits for it then. Another may
- * begin to right after the answer.
+ * begin to right after the answer. *none: no transaction has one, or has begun to.
  */
-extern bool rom_rows_undecided(RomRows *rows, ScanKey key, int nkeys);
+extern bool rom_rows_undecided(RomRows *rows, ScanKey key, int nkeys, bool *none);
 
 /*
  * Locks the row that was found, for update, waiting for others; rows->slot is its newest

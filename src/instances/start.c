@@ -83,6 +83,8 @@ static RomStatement insert_instances = {
 	JSONBOID, INTERVALOID, INT4OID}
 };
 
+static RomTable key_table = {"t_idempotency", 5, {"namespace", "owner", "workflow", "idempotency_key", "instance_id"}};
+
 static RomStatement insert_key = {
 	"INSERT INTO romancy.t_idempotency"
 	" (owner, workflow, idempotency_key, instance_id, namespace) VALUES ($1, $2, $3, $5, $4)"
@@ -282,9 +284,8 @@ claim_key(int32 namespace, const char *owner, const char *name, const char *key,
 }
 
 bool
-rom_start_would_wait(const RomStart *start)
+rom_start_would_wait(const RomStart *start, bool *is_free)
 {
-	static RomTable table = {"t_idempotency", 5, {"namespace", "owner", "workflow", "idempotency_key", "instance_id"}};
 	RomRows		rows;
 	ScanKeyData key[4];
 	const char *texts[3] = {
@@ -298,10 +299,21 @@ rom_start_would_wait(const RomStart *start)
 	for (int i = 0; i < 3; i++)
 		ScanKeyEntryInitialize(&key[i + 1], 0, i + 2, BTEqualStrategyNumber, InvalidOid,
 							   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(texts[i]));
-	rom_rows_open(&rows, &table, "t_idempotency_pkey", false);
-	undecided = rom_rows_undecided(&rows, key, 4);
+	rom_rows_open(&rows, &key_table, "t_idempotency_pkey", false);
+	undecided = rom_rows_undecided(&rows, key, 4, is_free);
 	rom_rows_close(&rows);
 	return undecided;
+}
+
+/* insert_free_key takes an idempotency key that no instance has. Engine scope needed. */
+static void
+insert_free_key(const RomStart *start, const char *owner, const char *name, const pg_uuid_t *id)
+{
+	Datum		values[5] = {Int32GetDatum(start->workflow->namespace), CStringGetTextDatum(owner), CStringGetTextDatum(name),
+	CStringGetTextDatum(start->idempotency_key), UUIDPGetDatum(id)};
+	bool		nulls[5] = {false};
+
+	rom_table_insert(&key_table, values, nulls);
 }
 
 bool
@@ -332,7 +344,9 @@ rom_start_instance(const RomStart *start, pg_uuid_t *id)
 	else
 	{
 		rom_engine_begin(&engine);
-		if (start->idempotency_key != NULL)
+		if (start->key_is_free)
+			insert_free_key(start, owner, name, id);
+		else if (start->idempotency_key != NULL)
 			is_new = claim_key(start->workflow->namespace, owner, name, start->idempotency_key, id);
 		if (is_new)
 			insert_row(start, owner, name, id, start_at, deadline);

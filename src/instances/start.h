@@ -24,6 +24,8 @@ typedef struct RomStart
 	bool		has_id;
 	pg_uuid_t	id;
 	const char *idempotency_key;
+	bool		key_is_free;	/* as rom_start_would_wait() has just found;
+								 * 23505 where that has changed */
 	bool		has_start_at;
 	TimestampTz start_at;
 	int32		priority;
@@ -50,8 +52,8 @@ typedef struct RomStart
  */
 extern bool rom_start_instance(const RomStart *start, pg_uuid_t *id);
 
-/* Would it wait for another transaction that takes the same idempotency key? Engine scope needed. */
-extern bool rom_start_would_wait(const RomStart *start);
+/* Would it wait for another transaction that takes the same idempotency key? *is_free: no instance has it. Engine scope needed. */
+extern bool rom_start_would_wait(const RomStart *start, bool *is_free);
 
 /* Warns, once in a session, where nothing will run what is started because romancy is not preloaded. */
 extern void rom_start_warn(void);

@@ -28,6 +28,7 @@
 #include "memory/sweep.h"
 #include "memory/wake.h"
 #include "run/drain.h"
+#include "schedules/ends.h"
 #include "schedules/fire.h"
 #include "schedules/guc.h"
 #include "schedules/runs.h"
@@ -74,8 +75,9 @@ too_old(const RomPlan *plan, TimestampTz time, TimestampTz now)
 	return now - time > Max(limit, GRACE);
 }
 
-void
-rom_fire_plan(RomPlan *plan, TimestampTz now)
+/* fire_plan settles the times of a schedule that are due; its row is to be saved then. */
+static void
+fire_plan(RomPlan *plan, TimestampTz now)
 {
 	TimestampTz times[CATCH_UP_MAX];
 	int			max = plan->overlap == ROM_OVERLAP_SKIP || plan->overlap == ROM_OVERLAP_QUEUE ? 1 : CATCH_UP_MAX;
@@ -116,7 +118,6 @@ rom_fire_plan(RomPlan *plan, TimestampTz now)
 			plan->after_at = times[i % max] - 1;
 			break;
 		}
-	rom_plan_save(plan, false);
 }
 
 /* Has every schedule's next time been computed since the server started? */
@@ -136,6 +137,13 @@ zones_are_new(void)
 
 /* Handles a schedule; *again: that was not possible, and has to be tried later. */
 typedef void (*Handler) (RomPlan *plan, TimestampTz now, bool *again);
+
+static void
+fire(RomPlan *plan, TimestampTz now, bool *again)
+{
+	rom_plan_understand(plan);
+	fire_plan(plan, now);
+}
 
 /*
  * try_all handles n schedules in a subtransaction, which it rolls back on an error: false then. An error that may
@@ -157,6 +165,8 @@ try_all(Handler handle, RomPlan **plans, int n, TimestampTz now, bool *again, Er
 			handle(plans[i], now, again);
 			CHECK_FOR_INTERRUPTS();
 		}
+		if (handle == fire)
+			rom_plan_save_all(plans, n);
 		ReleaseCurrentSubTransaction();
 		ok = true;
 	}
@@ -173,13 +183,6 @@ try_all(Handler handle, RomPlan **plans, int n, TimestampTz now, bool *again, Er
 	if (!ok && rom_runs_passes((*edata)->sqlerrcode))
 		ReThrowError(*edata);
 	return ok;
-}
-
-static void
-fire(RomPlan *plan, TimestampTz now, bool *again)
-{
-	rom_plan_understand(plan);
-	rom_fire_plan(plan, now);
 }
 
 /*
@@ -199,6 +202,7 @@ handle_all(Handler handle, RomPlan **plans, int n, TimestampTz now, bool *again)
 	for (int i = 0; i < n; i++)
 	{
 		*plans[i] = saved[i];
+		plans[i]->quiet = false;	/* what was found may be why */
 		if (try_all(handle, &plans[i], 1, now, again, &edata))
 			continue;
 		*plans[i] = saved[i];
@@ -280,13 +284,15 @@ sweep_schedules(const RomSweepArgs *args)
 	rom_engine_begin(&engine);
 	if (zones_are_new())
 		compute_anew();
-	counted = rom_runs_count_ended(NULL, args->limit);
+	counted = rom_ends_count(NULL, args->limit);
 	plans = palloc_array(RomPlan *, args->limit);
 	n = rom_plan_due(now, NULL, (Datum) 0, args->limit, plans);
+	rom_runs_look(plans, n);
 	for (int i = 0; i < n; i++)
 		plans[i]->nowait = true;
 	handle_all(fire, plans, n, now, &again);
-	next = rom_runs_uncounted() ? 0 : rom_plan_next_due(NULL, (Datum) 0, DT_NOBEGIN);
+	/* after a full batch there are more, most likely: the look is spared */
+	next = n == args->limit || rom_ends_uncounted() ? 0 : rom_plan_next_due(NULL, (Datum) 0, DT_NOBEGIN);
 	if (n == 0 && counted == 0 && next <= now)
 		next = now + held_wait() * 1000;	/* others hold it */
 	else
@@ -304,7 +310,7 @@ next_due(void)
 	TimestampTz due;
 
 	rom_engine_begin(&engine);
-	due = zones_are_new() || rom_runs_uncounted() ? rom_now() : rom_plan_next_due(NULL, (Datum) 0, DT_NOBEGIN);
+	due = zones_are_new() || rom_ends_uncounted() ? rom_now() : rom_plan_next_due(NULL, (Datum) 0, DT_NOBEGIN);
 	rom_engine_end(&engine);
 	return due < 0 ? 0 : due;
 }
@@ -386,8 +392,9 @@ drain_fire(const char *owner, bool once)
 	int			n;
 
 	rom_engine_begin(&engine);
-	(void) rom_runs_count_ended(owner, PAGE);
+	(void) rom_ends_count(owner, PAGE);
 	n = rom_plan_due(now, owner, names_array(&fired, NULL), PAGE, plans);
+	rom_runs_look(plans, n);
 	for (int i = 0; i < n; i++)
 		was_after[i] = plans[i]->after_at;
 	handle_all(fire, plans, n, now, &again);

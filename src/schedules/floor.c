@@ -8,13 +8,13 @@
  */
 #include "postgres.h"
 
+#include "schedules/ends.h"
 #include "schedules/fire.h"
 #include "schedules/floor.h"
-#include "schedules/runs.h"
 
 void
 rom_schedules_init(void)
 {
 	rom_fire_init();
-	rom_runs_init();
+	rom_ends_init();
 }

@@ -27,7 +27,7 @@
 #include "instances/start.h"
 #include "memory/wake.h"
 #include "schedules/cron.h"
-#include "schedules/fire.h"
+#include "schedules/ends.h"
 #include "schedules/next.h"
 #include "schedules/runs.h"
 #include "schedules/zone.h"
@@ -132,7 +132,7 @@ lock_counted(int32 namespace, const char *name, Oid caller)
 {
 	RomPlan    *plan = rom_plan_lock(namespace, name, caller);
 
-	if (plan != NULL && rom_runs_count_ended_of(plan))
+	if (plan != NULL && rom_ends_count_of(plan))
 		plan = rom_plan_lock(namespace, name, caller);
 	return plan;
 }

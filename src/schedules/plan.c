@@ -14,8 +14,10 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "base/arg.h"
@@ -32,7 +34,7 @@
 
 #define PLAN_COLUMNS \
 	" s.name, s.owner, s.search_path, s.cron, s.timezone, s.workflow, s.overlap, s.input, s.labels, s.catch_up, s.jitter," \
-	" s.pause_on_failure, s.anchor, s.after_at, s.paused_at, s.failed_in_row, s.missed, s.namespace, s.next_at, s.created_at "
+	" s.pause_on_failure, s.anchor, s.after_at, s.paused_at, s.failed_in_row, s.missed, s.namespace, s.next_at, s.created_at, s.ctid "
 
 /* As rom_plan_stored_name() writes it. */
 #define STORED_NAME_SQL "(s.namespace || '/' || s.name)"
@@ -82,15 +84,33 @@ static RomStatement select_next_of = {
 	3, {TIMESTAMPTZOID, TEXTOID, TEXTARRAYOID}
 };
 
+/* Both statements set the same, from values in the order of save_values(). */
+#define SAVED_SQL \
+	" after_at = v.after_at, next_at = v.next_at, due_at = v.due_at, runs = s.runs + v.runs, failed = s.failed + v.failed," \
+	" failed_in_row = v.failed_in_row, missed = v.missed, last_at = greatest(s.last_at, v.last_at)," \
+	" last_run = CASE WHEN v.last_at >= coalesce(s.last_at, v.last_at) THEN v.last_run ELSE s.last_run END," \
+	" error = CASE WHEN v.error IS NULL AND v.runs > 0 THEN NULL ELSE coalesce(v.error, s.error) END," \
+	" paused_at = coalesce(s.paused_at, v.paused_at), paused_by = CASE WHEN v.paused_at IS NULL THEN s.paused_by ELSE 'romancy' END," \
+	" note = coalesce(v.note, s.note)"
+
+#define SAVED_COLUMNS \
+	"after_at, next_at, due_at, runs, failed, failed_in_row, missed, last_at, last_run, error, paused_at, note"
+
+#define SAVED_VALUES 12
+
 static RomStatement update_plan = {
-	"UPDATE romancy.t_schedule SET after_at = $2, next_at = $3, due_at = $4, runs = runs + $5, failed = failed + $6,"
-	" failed_in_row = $7, missed = $8, last_at = greatest(last_at, $9),"
-	" last_run = CASE WHEN $9 >= coalesce(last_at, $9) THEN $10 ELSE last_run END,"
-	" error = CASE WHEN $11 IS NULL AND $5 > 0 THEN NULL ELSE coalesce($11, error) END,"
-	" paused_at = coalesce(paused_at, $12), paused_by = CASE WHEN $12 IS NULL THEN paused_by ELSE 'romancy' END,"
-	" note = coalesce($13, note) WHERE name = $1 AND namespace = $14",
-	14, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT4OID, JSONBOID,
-	TIMESTAMPTZOID, UUIDOID, JSONBOID, TIMESTAMPTZOID, TEXTOID, INT4OID}
+	"UPDATE romancy.t_schedule s SET" SAVED_SQL
+	" FROM (SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) v (" SAVED_COLUMNS ") WHERE s.name = $13 AND s.namespace = $14",
+	14, {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT4OID, JSONBOID,
+	TIMESTAMPTZOID, UUIDOID, JSONBOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID}
+};
+
+/* By the rows' places, which stay what they are while the caller has the rows locked: no index is read. */
+static RomStatement update_plans = {
+	"UPDATE romancy.t_schedule s SET" SAVED_SQL
+	" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) v (" SAVED_COLUMNS ", tid) WHERE s.ctid = v.tid",
+	13, {TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, JSONBARRAYOID,
+	TIMESTAMPTZARRAYOID, UUIDARRAYOID, JSONBARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TIDARRAYOID}
 };
 
 static RomStatement stop_plan = {
@@ -213,6 +233,7 @@ read_plan(const RomRowSet *set, uint64 row, MemoryContext cxt)
 	if (isnull)
 		plan->next_at = DT_NOEND;
 	plan->created_at = DatumGetTimestampTz(rom_value(set, row, 20, &isnull));
+	plan->tid = *(ItemPointer) DatumGetPointer(rom_value(set, row, 21, &isnull));
 	return plan;
 }
 
@@ -376,11 +397,10 @@ merged_missed(const RomPlan *plan)
 	return rom_jb_end(&jb);
 }
 
-void
-rom_plan_save(RomPlan *plan, bool waits)
+/* save_values gives what has changed, in the order of SAVED_COLUMNS; and asks for the sweep by the time that the schedule is due next. */
+static void
+save_values(RomPlan *plan, bool waits, Datum *values, bool *nulls)
 {
-	Datum		values[14];
-	bool		nulls[14] = {false};
 	TimestampTz next = rom_plan_next(plan, plan->after_at);
 	TimestampTz due = waits ? DT_NOBEGIN : rom_plan_due_at(plan, next);
 
@@ -390,28 +410,80 @@ rom_plan_save(RomPlan *plan, bool waits)
 		due = plan->again_at;
 	if (plan->paused || plan->pause_note != NULL)
 		due = DT_NOEND;
-	values[0] = CStringGetTextDatum(plan->name);
-	values[1] = TimestampTzGetDatum(plan->after_at);
-	values[2] = TimestampTzGetDatum(next);
-	nulls[2] = next == DT_NOEND;
-	values[3] = TimestampTzGetDatum(due);
-	nulls[3] = due == DT_NOEND;
-	values[4] = Int64GetDatum(plan->new_runs);
-	values[5] = Int64GetDatum(plan->new_failed);
-	values[6] = Int32GetDatum(plan->failed_in_row);
-	values[7] = PointerGetDatum(merged_missed(plan));
-	values[8] = TimestampTzGetDatum(plan->last_at);
-	values[9] = UUIDPGetDatum(&plan->last_run);
-	nulls[8] = nulls[9] = plan->new_runs == 0;
-	values[10] = PointerGetDatum(plan->error);
-	nulls[10] = plan->error == NULL;
-	values[11] = TimestampTzGetDatum(rom_now());
-	values[12] = (Datum) 0;
-	nulls[11] = nulls[12] = plan->pause_note == NULL;
+	memset(nulls, 0, SAVED_VALUES * sizeof(bool));
+	values[0] = TimestampTzGetDatum(plan->after_at);
+	values[1] = TimestampTzGetDatum(next);
+	nulls[1] = next == DT_NOEND;
+	values[2] = TimestampTzGetDatum(due);
+	nulls[2] = due == DT_NOEND;
+	values[3] = Int64GetDatum(plan->new_runs);
+	values[4] = Int64GetDatum(plan->new_failed);
+	values[5] = Int32GetDatum(plan->failed_in_row);
+	values[6] = PointerGetDatum(merged_missed(plan));
+	values[7] = TimestampTzGetDatum(plan->last_at);
+	values[8] = UUIDPGetDatum(&plan->last_run);
+	nulls[7] = nulls[8] = plan->new_runs == 0;
+	values[9] = PointerGetDatum(plan->error);
+	nulls[9] = plan->error == NULL;
+	values[10] = TimestampTzGetDatum(rom_now());
+	values[11] = (Datum) 0;
+	nulls[10] = nulls[11] = plan->pause_note == NULL;
 	if (plan->pause_note != NULL)
-		values[12] = CStringGetTextDatum(plan->pause_note);
-	values[13] = Int32GetDatum(plan->namespace);
-	rom_execute(&update_plan, values, nulls, 0);
+		values[11] = CStringGetTextDatum(plan->pause_note);
 	if (due != DT_NOEND)
 		rom_wake_sweep(rom_plan_sweep(), Max(due, 0));
+}
+
+void
+rom_plan_save(RomPlan *plan, bool waits)
+{
+	Datum		values[SAVED_VALUES + 2];
+	bool		nulls[SAVED_VALUES + 2] = {false};
+
+	save_values(plan, waits, values, nulls);
+	values[SAVED_VALUES] = CStringGetTextDatum(plan->name);
+	values[SAVED_VALUES + 1] = Int32GetDatum(plan->namespace);
+	rom_execute(&update_plan, values, nulls, 0);
+}
+
+void
+rom_plan_save_all(RomPlan **plans, int n)
+{
+	Datum		arrays[SAVED_VALUES + 1];
+	Datum	   *columns[SAVED_VALUES + 1];
+	bool	   *column_nulls[SAVED_VALUES + 1];
+	int			lbs[1] = {1};
+
+	if (n == 0)
+		return;
+	for (int c = 0; c <= SAVED_VALUES; c++)
+	{
+		columns[c] = palloc_array(Datum, n);
+		column_nulls[c] = palloc0_array(bool, n);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[SAVED_VALUES];
+		bool		nulls[SAVED_VALUES];
+
+		save_values(plans[i], false, values, nulls);
+		for (int c = 0; c < SAVED_VALUES; c++)
+		{
+			columns[c][i] = values[c];
+			column_nulls[c][i] = nulls[c];
+		}
+		columns[SAVED_VALUES][i] = PointerGetDatum(&plans[i]->tid);
+	}
+	for (int c = 0; c <= SAVED_VALUES; c++)
+	{
+		Oid			type = get_element_type(update_plans.argtypes[c]);
+		int16		length;
+		bool		by_value;
+		char		align;
+
+		get_typlenbyvalalign(type, &length, &by_value, &align);
+		arrays[c] = PointerGetDatum(construct_md_array(columns[c], column_nulls[c], 1, &n, lbs, type, length, by_value, align));
+	}
+	if (rom_execute(&update_plans, arrays, NULL, 0) != n)
+		elog(ERROR, "unexpected number of schedules");
 }

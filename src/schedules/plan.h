@@ -8,6 +8,7 @@
 #ifndef ROM_PLAN_H
 #define ROM_PLAN_H
 
+#include "storage/itemptr.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -82,6 +83,12 @@ typedef struct RomPlan
 	char	   *pause_note;		/* it is to pause itself, because of that */
 	TimestampTz again_at;		/* not 0: it is due then, whatever its time */
 
+	bool		quiet;			/* none of its runs lives or waits, and no
+								 * time after after_at has one; what was found
+								 * since it was locked (rom_runs_look()) */
+	ItemPointerData tid;		/* of its row, as long as it is locked and not
+								 * written */
+
 	bool		nowait;			/* start nothing of which another transaction
 								 * has the key */
 } RomPlan;
@@ -137,6 +144,9 @@ extern int64 rom_plan_count(const RomPlan *plan, TimestampTz after, TimestampTz 
  * start now. A schedule whose zone does not exist any more pauses itself. Engine scope needed.
  */
 extern void rom_plan_save(RomPlan *plan, bool waits);
+
+/* The same for many that rom_plan_due() has locked, and that were not written since; no run of them waits. */
+extern void rom_plan_save_all(RomPlan **plans, int n);
 
 /* Its name with the namespace: no two schedules of the database have the same. */
 extern char *rom_plan_stored_name(const RomPlan *plan);

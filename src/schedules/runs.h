@@ -17,6 +17,9 @@
 #define ROM_SQL_RUN_LIVE	"1"
 #define ROM_SQL_RUN_ENDED	"2"
 
+/* Conditions on a row r of t_schedule_run: of the schedule with this namespace, name and creation. */
+#define ROM_SQL_RUNS_OF		"namespace = $1 AND r.schedule = $2 AND r.created_at = $3"
+
 typedef enum RomRunState
 {
 	ROM_RUN_WAITING = 0,		/* -> live [rom_runs_start_waiting] */
@@ -37,6 +40,12 @@ typedef enum RomOffer
 								 * of the plan is set */
 } RomOffer;
 
+/*
+ * Finds out which of the schedules that were just locked are quiet: their next run needs no statement that looks for others. Of
+ * those alone that are started before the transaction's end, or an error.
+ */
+extern void rom_runs_look(RomPlan **plans, int n);
+
 /* Does a run of the schedule, or a later generation of it, live? */
 extern bool rom_runs_live(const RomPlan *plan);
 
@@ -52,25 +61,10 @@ extern void rom_runs_start_now(RomPlan *plan, TimestampTz time, pg_uuid_t *id);
 /* Starts the run that has waited longest, if none lives. */
 extern void rom_runs_start_waiting(RomPlan *plan);
 
-/*
- * Counts runs whose end found their schedule held by another transaction, of up to limit schedules that are free now, which it locks; and
- * has what waits for them started. How many schedules. owner: of this role alone; NULL: of all. The caller has locked none.
- */
-extern int	rom_runs_count_ended(const char *owner, int limit);
-
-/* The same for a schedule that the caller has locked: whether its row has changed. Of very many runs it counts some, and leaves the rest to the sweep. */
-extern bool rom_runs_count_ended_of(const RomPlan *plan);
-
-/* Is there such a run? */
-extern bool rom_runs_uncounted(void);
-
 /* Forgets the runs that wait. */
 extern void rom_runs_drop_waiting(const RomPlan *plan);
 
 /* May an error of this SQLSTATE be over at the next try, without help from outside? */
 extern bool rom_runs_passes(int sqlerrcode);
-
-/* Registers what happens when a run ends, is retried, and is deleted. */
-extern void rom_runs_init(void);
 
 #endif							/* ROM_RUNS_H */
