@@ -1,7 +1,8 @@
 /*
  * Base tables of the engine. They are not API: views and types own the plain
  * names, these begin with t_. No foreign keys (they would take row locks that
- * block), no triggers. Only the executor that holds an instance's row lock
+ * block), no triggers. Autovacuum's settings: those whose rows come and go are vacuumed when a
+ * hundredth of their rows, and 2,000, are dead; doc/operations.md says why. Only the executor that holds an instance's row lock
  * changes its row; all others put a request into its inbox.
  */
 CREATE TYPE romancy.t_status AS ENUM (
@@ -187,7 +188,7 @@ CREATE TABLE romancy.t_instance (
 	parent_step text,
 	parent_close text,
 	idempotency_key text,
-	input jsonb) WITH (fillfactor = 40);
+	input jsonb) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX t_instance_wake ON romancy.t_instance (wake_at, instance_id) WHERE wake_at IS NOT NULL;
 CREATE INDEX t_instance_created ON romancy.t_instance (created_at, instance_id);
 CREATE INDEX t_instance_status ON romancy.t_instance (status, created_at, instance_id)
@@ -239,7 +240,7 @@ CREATE TABLE romancy.t_inbox (
 	error jsonb,
 	detail jsonb,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-	PRIMARY KEY (instance_id, id));
+	PRIMARY KEY (instance_id, id)) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 COMMENT ON SEQUENCE romancy.t_inbox_id_seq IS 'Order in which things have arrived';
 COMMENT ON TABLE romancy.t_inbox IS 'Requests and results that have arrived for instances; their next turn applies them';
 

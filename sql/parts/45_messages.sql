@@ -65,7 +65,7 @@ CREATE TABLE romancy.t_message (
 	data jsonb,
 	metadata jsonb,
 	data_binary bytea,
-	event jsonb);
+	event jsonb) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX t_message_direct ON romancy.t_message (mailbox, channel, id) WHERE kind = 'd';
 CREATE INDEX t_message_open ON romancy.t_message (namespace, channel, id) WHERE kind = 'o';
 /* IS NOT NULL keeps this index from the queries for the oldest open message: where few rows are expected, they
@@ -81,7 +81,7 @@ CREATE TABLE romancy.t_delivery (
 	channel text,
 	message_id bigint,
 	received boolean NOT NULL DEFAULT false,
-	PRIMARY KEY (mailbox, channel, message_id));
+	PRIMARY KEY (mailbox, channel, message_id)) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 COMMENT ON TABLE romancy.t_delivery IS 'Broadcast messages that a subscriber has not received yet';
 
 CREATE TABLE romancy.t_received_event (

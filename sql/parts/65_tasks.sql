@@ -43,7 +43,7 @@ CREATE TABLE romancy.t_task (
 	retry jsonb,
 	errors jsonb,
 	details jsonb,
-	next jsonb) WITH (fillfactor = 80);
+	next jsonb) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX t_task_ready ON romancy.t_task (queue, (- priority::bigint), task_id) WHERE state = 0;
 CREATE INDEX t_task_due ON romancy.t_task (state, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX t_task_held ON romancy.t_task (held_until) WHERE held_until IS NOT NULL AND state = 0;
@@ -120,7 +120,7 @@ CREATE TABLE romancy.t_bucket (
 	key text NOT NULL,
 	tokens double precision NOT NULL,
 	at timestamptz NOT NULL,
-	full_at timestamptz NOT NULL);
+	full_at timestamptz NOT NULL) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 COMMENT ON SEQUENCE romancy.t_bucket_id_seq IS 'Numbers of the rows of romancy.t_bucket';
 COMMENT ON TABLE romancy.t_bucket IS 'Rate limits of queues and activities: the tokens that were left';
 CREATE INDEX t_bucket_newest ON romancy.t_bucket (scope, key, at);

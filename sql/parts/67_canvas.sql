@@ -12,7 +12,7 @@ CREATE TABLE romancy.t_canvas_join (
 	path text NOT NULL,
 	body jsonb,
 	options jsonb,
-	next jsonb NOT NULL);
+	next jsonb NOT NULL) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX t_canvas_join_instance ON romancy.t_canvas_join (instance_id);
 CREATE INDEX t_canvas_join_open ON romancy.t_canvas_join (instance_id) WHERE NOT failed;
 COMMENT ON TABLE romancy.t_canvas_join IS 'Groups of a canvas that have not ended, or that have failed, and their successors';
@@ -23,7 +23,7 @@ CREATE TABLE romancy.t_canvas_chain (
 	chain_id uuid,
 	place int,
 	signature jsonb NOT NULL,
-	PRIMARY KEY (instance_id, chain_id, place));
+	PRIMARY KEY (instance_id, chain_id, place)) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 COMMENT ON TABLE romancy.t_canvas_chain IS 'Signatures of long chains of canvases that have not ended, or that have failed';
 
 /* join_id: of a task whose result went on to the next one, an id that no group has. No row is updated: no group has a hot one. */

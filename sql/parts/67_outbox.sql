@@ -71,7 +71,7 @@ CREATE TABLE romancy.t_outbox (
 	data_binary bytea,
 	extensions jsonb,
 	replayed_at timestamptz,
-	error text) WITH (fillfactor = 70);
+	error text) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 CREATE UNIQUE INDEX t_outbox_event ON romancy.t_outbox (namespace, id, source, destination, owner);
 CREATE INDEX t_outbox_plain ON romancy.t_outbox (namespace, destination_id, owner, due_at, outbox_id) WHERE state < 2 AND key_hash IS NULL;
 CREATE INDEX t_outbox_keyed ON romancy.t_outbox (namespace, destination_id, owner, key_hash, ordering_key, outbox_id) WHERE state < 2 AND key_hash IS NOT NULL;

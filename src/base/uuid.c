@@ -10,10 +10,37 @@
 #include <time.h>
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/fmgrprotos.h"
 
 #include "base/uuid.h"
+
+/*
+ * take_random gives n random bytes, of which many are made at a time: a call of the library's for eight costs about
+ * as much as one for a thousand. Bytes that were given away are not kept, and a process uses none of another's.
+ */
+static void
+take_random(unsigned char *bytes, int n)
+{
+	static unsigned char pool[1024];
+	static int	left = 0;
+	static int	pid = 0;
+
+	if (left < n || pid != MyProcPid)
+	{
+		left = 0;
+		if (!pg_strong_random(pool, sizeof(pool)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		left = sizeof(pool);
+		pid = MyProcPid;
+	}
+	left -= n;
+	memcpy(bytes, pool + left, n);
+	explicit_bzero(pool + left, n);
+}
 
 /*
  * The twelve bits after the milliseconds are the fraction of the millisecond,
@@ -38,10 +65,7 @@ rom_uuid_v7(pg_uuid_t *id)
 
 	ms = ticks / 4096;
 	fraction = ticks % 4096;
-	if (!pg_strong_random(&id->data[8], 8))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	take_random(&id->data[8], 8);
 	for (int i = 0; i < 6; i++)
 		id->data[i] = (unsigned char) (ms >> (40 - 8 * i));
 	id->data[6] = 0x70 | (unsigned char) (fraction >> 8);
