@@ -1,5 +1,5 @@
 # Events of a destination that must not be reached, whose secret is gone, or whose owner may not use romancy any more, wait; the rule or the secret that they lack lets them go at its
-# commit. It would catch a wait that goes on after it, and one that a call which is rolled back ends.
+# commit. It would catch a wait that goes on after it, one that a call which is rolled back ends, and failures that outlive their destination.
 use strict;
 use warnings;
 use FindBin;
@@ -50,6 +50,22 @@ poll_until($node, q{SELECT error LIKE 'role "mate" may not use romancy%' FROM ro
 sql(q{SELECT romancy.grant_usage('mate', namespace => 'postgres')});
 poll_until($node, q{SELECT status = 'published' FROM romancy.outbox WHERE type = 'm'}, 'it is sent when the grant is back');
 is(scalar(grep { $_->{path} eq '/echo/mate' } $http->requests), 1, 'once');
+
+# a destination that is defined anew, resumed or dropped forgets the failures of its receiver
+my $quick = q{retry => '{"initial_interval": "10 ms", "max_interval": "20 ms", "max_attempts": 0}'};
+my %forget = (defined => qq{romancy.define_destination('defined', url => '$url/echo/forget', event_types => '{defined}', $quick)}, resumed => q{romancy.pause_destination('resumed'), romancy.resume_destination('resumed')},
+	dropped => q{romancy.drop_destination('dropped', discard => true)});
+for my $how (sort keys %forget)
+{
+	sql(qq{SELECT romancy.define_destination('$how', url => '$url/gate/$how', event_types => '{$how}', $quick); SELECT romancy.send_event('$how', '/test') FROM generate_series(1, 6)});
+	poll_until($node, "SELECT breaker = 'open' AND retry_at > clock_timestamp() AND error IS NOT NULL FROM romancy.destinations WHERE name = '$how'", "$how: the breaker is open");
+	my $id = sql("SELECT destination_id FROM romancy.t_destination WHERE name = '$how'");
+	is(sql("BEGIN; SELECT NULL FROM (SELECT $forget{$how}) x; SELECT coalesce(string_agg(concat_ws(' ', failures, retry_at, error), ','), 'none') FROM romancy.t_destination_state WHERE destination_id = $id; ROLLBACK") =~ s/\n//gr,
+		$how eq 'dropped' ? 'none' : '0', "$how: nothing is known of it any more");
+	$http->let($how);
+	sql("SELECT $forget{$how}");
+	poll_until($node, "SELECT bool_and(status = 'published') FROM romancy.outbox WHERE type = '$how'", "$how: the events are sent") if $how ne 'dropped';
+}
 
 $http->stop;
 $node->stop;
