@@ -173,7 +173,9 @@ deps_go() {
 	mkdir -p "$cache/go" "$cache/go-build"
 	export GOMODCACHE=$cache/go GOCACHE=$cache/go-build
 	(cd "${BASH_SOURCE[0]%/*}/../../sdk/go" && export GOTOOLCHAIN=local GOFLAGS=-buildvcs=false &&
-		go vet ./... </dev/null >&2 && go test -c -o /dev/null . </dev/null >&2) || return 1
+		go vet ./... </dev/null >&2 && go test -c -o /dev/null . </dev/null >&2 &&
+		# the go.mod files of all that it depends on, which a module that uses it asks for
+		go mod graph </dev/null >/dev/null) || return 1
 	# the linter, of a version that the compiler allows
 	[[ -x $cache/go-bin/staticcheck ]] || (export GOTOOLCHAIN=local GOBIN=$cache/go-bin && go install honnef.co/go/tools/cmd/staticcheck@latest </dev/null >&2) || true
 	export ROMANCY_GO_TOOLS=$cache/go-bin
@@ -188,7 +190,7 @@ deps_pool() {
 	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/romancy/pool p
 	[[ $(id -u) != 0 ]] || cache=/var/cache/romancy/pool
 	export ROMANCY_PGBOUNCER=$cache/usr/sbin
-	[[ ! -x $ROMANCY_PGBOUNCER/pgbouncer ]] || return 0
+	! "$ROMANCY_PGBOUNCER/pgbouncer" --version >/dev/null 2>&1 || return 0
 	if p=$(PATH=$PATH:/usr/sbin command -v pgbouncer) && [[ $("$p" --version) != *" 1."1[0-8].* ]]; then
 		ROMANCY_PGBOUNCER=${p%/*}
 		return 0
@@ -196,7 +198,12 @@ deps_pool() {
 	command -v patchelf >/dev/null || [[ $(id -u) != 0 ]] || apt_install patchelf
 	echo "unpacking: pgbouncer, into $cache" >&2
 	mkdir -p "$(dirname "$cache")"
-	timeout 300 "$(dirname "${BASH_SOURCE[0]}")/pg-unpacked" pool "$cache" >&2
+	# one at a time: another run may need it as well
+	(
+		flock 9
+		"$ROMANCY_PGBOUNCER/pgbouncer" --version >/dev/null 2>&1 ||
+			timeout 300 "$(dirname "${BASH_SOURCE[0]}")/pg-unpacked" pool "$cache" >&2
+	) 9>"$cache.lock"
 }
 
 # deps_nginx: nginx, which only TAP tests run; sets and exports ROMANCY_NGINX, its program. Unpacked and not installed, for its package starts a service.
