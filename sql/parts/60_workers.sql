@@ -72,7 +72,7 @@ REVOKE ALL ON romancy.sweeps FROM PUBLIC;
 
 CREATE FUNCTION romancy.run_sweep(name text) RETURNS bigint
 AS 'MODULE_PATHNAME', 'romancy_run_sweep' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION romancy.run_sweep(text) IS 'Runs one batch of a sweep now, of all roles; the number of rows it handled. For a superuser or the extension''s owner';
+COMMENT ON FUNCTION romancy.run_sweep(text) IS 'Runs one batch of a sweep now, of all roles; the number of rows it handled. A scheduler does it, unless the caller is a superuser or the extension''s owner';
 REVOKE ALL ON FUNCTION romancy.run_sweep(text) FROM PUBLIC;
 
 CREATE FUNCTION romancy.adopt_database() RETURNS void

@@ -18,6 +18,9 @@
 #define ROM_SWEEP_MAX 24		/* sweeps */
 #define ROM_SWEEP_PARTS 4		/* entries of one name */
 
+/* A letter for rom_waiter_key(): sessions wait for a run of a sweep, by its number. */
+#define ROM_SWEEP_KEY 's'
+
 /* The arguments of a batch. */
 typedef struct RomSweepArgs
 {

@@ -23,8 +23,10 @@
 #include "instances/instance.h"
 #include "memory/guc.h"
 #include "memory/roster.h"
+#include "memory/shmem.h"
 #include "memory/slot.h"
 #include "memory/sweep.h"
+#include "memory/waiter.h"
 #include "memory/wake.h"
 #include "turn/context.h"
 #include "workers/bgw.h"
@@ -37,6 +39,9 @@ PG_FUNCTION_INFO_V1(romancy_announce);
 
 #define WORKER_COLUMNS 9
 #define SWEEP_COLUMNS 10
+
+/* So long a role that is no operator waits for a scheduler in run_sweep(), milliseconds. */
+#define SWEEP_WAIT_MS 10000
 
 /* A row of view workers. */
 typedef struct WorkerRow
@@ -241,23 +246,73 @@ sweep_names(void)
 	return names.data;
 }
 
-/* require_operator refuses what concerns all roles to all but superusers and the extension's owner. what: completes "permission denied to". */
-static void
-require_operator(const char *what)
+/* May the caller do what concerns all roles: is it a superuser, or the extension's owner? */
+static bool
+is_operator(void)
 {
-	if (!superuser() && !has_privs_of_role(GetUserId(), rom_extension_owner()))
+	return superuser() || has_privs_of_role(GetUserId(), rom_extension_owner());
+}
+
+/* runs_of reads how often a sweep has been run in this database, or tried, and how many rows the last run had. */
+static int64
+runs_of(int sweep, int64 *rows)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+	int64		runs = 0;
+
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, false);
+	if (database != NULL)
+	{
+		RomSweepStat *stat = &database->stats[sweep];
+
+		runs = stat->runs + stat->errors;
+		*rows = stat->rows;
+	}
+	SpinLockRelease(&roster->mutex);
+	return runs;
+}
+
+/* ask_scheduler has a scheduler run a sweep at once, waits until it has, and returns how many rows it handled. */
+static int64
+ask_scheduler(int sweep)
+{
+	TimestampTz until = GetCurrentTimestamp() + SWEEP_WAIT_MS * INT64CONST(1000);
+	int64		rows = 0;
+	int64		before;
+	volatile bool ran = false;
+
+	before = runs_of(sweep, &rows);
+	PG_TRY();
+	{
+		rom_waiter_register(rom_waiter_key(ROM_SWEEP_KEY, &sweep, sizeof(sweep)));
+		rom_roster_sweep(MyDatabaseId, sweep, GetCurrentTimestamp());
+		do
+			ran = runs_of(sweep, &rows) != before;
+		while (!ran && rom_waiter_sleep(until));
+	}
+	PG_FINALLY();
+	{
+		rom_waiter_unregister();
+	}
+	PG_END_TRY();
+	if (!ran)
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to %s", what),
-				 errhint("Only a superuser or the owner of extension \"romancy\" may do this.")));
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no scheduler has run sweep \"%s\" for %d seconds", rom_sweep_name(sweep), SWEEP_WAIT_MS / 1000),
+				 errdetail("It is asked to, and does as soon as it can."),
+				 errhint("romancy.health() says why. A superuser or the owner of extension \"romancy\" runs it in this session.")));
+	return rows;
 }
 
 /*
  * romancy.run_sweep(name text) -> bigint
  *
- * Runs a batch of a sweep in the caller's transaction, without its lock:
- * a session could hold that for ever. The batch has rows of all roles, which
- * are locked until that transaction ends: so not every role may do it.
+ * Runs a batch of a sweep in the caller's transaction, without its lock: a session could hold that for ever. The
+ * batch has rows of all roles, which are locked until that transaction ends: so for a role that is no operator a
+ * scheduler runs it, in a transaction of its own, and the call waits for that. (Where no workers run there is none, and
+ * nothing that a lock would hold up.)
  */
 Datum
 romancy_run_sweep(PG_FUNCTION_ARGS)
@@ -274,7 +329,6 @@ romancy_run_sweep(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the name of a sweep must not be null")));
 	rom_context_refuse_handler("run_sweep");
-	require_operator("run sweeps");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	sweep = rom_sweep_find(name);
 	if (sweep < 0)
@@ -282,6 +336,8 @@ romancy_run_sweep(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("sweep \"%s\" does not exist", name),
 				 errhint("There are: %s.", sweep_names())));
+	if (rom_shmem_available() && rom_guc_enabled && !is_operator())
+		PG_RETURN_INT64(ask_scheduler(sweep));
 	args.limit = rom_guc_sweep_batch_size;
 	args.part = 0;
 	args.nparts = 1;
@@ -296,7 +352,11 @@ Datum
 romancy_adopt_database(PG_FUNCTION_ARGS)
 {
 	rom_context_refuse_handler("adopt_database");
-	require_operator("adopt the database");
+	if (!is_operator())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to adopt the database"),
+				 errhint("Only a superuser or the owner of extension \"romancy\" may do this.")));
 	rom_control_adopt();
 	PG_RETURN_VOID();
 }

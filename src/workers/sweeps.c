@@ -26,6 +26,7 @@
 #include "memory/guc.h"
 #include "memory/roster.h"
 #include "memory/sweep.h"
+#include "memory/waiter.h"
 #include "workers/bgw.h"
 #include "workers/sweeps.h"
 
@@ -166,6 +167,7 @@ record_run(const Run *run, bool ok, TimestampTz started)
 		stat->next_due = mine[run->sweep].next_run;
 	}
 	SpinLockRelease(&roster->mutex);
+	rom_waiter_notify(rom_waiter_key(ROM_SWEEP_KEY, &run->sweep, sizeof(run->sweep)));
 }
 
 /* Runs a sweep once. share: of our part alone. */

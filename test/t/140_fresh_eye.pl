@@ -31,12 +31,20 @@ $node->safe_psql('postgres', q{
 });
 
 # --- a sweep handles rows of all owners, and what it has handled is locked until the caller's transaction ends
+#     (the schedule is due in an hour, and its clock is put back: no scheduler knows of it before the sweep)
+as_role('good', q{CREATE FUNCTION nightly(jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $1'; SELECT romancy.schedule('hourly', '@every 1h', 'nightly')});
 for my $role (qw(evil watch))
 {
-	my @refused = grep { as_role($role, "SELECT romancy.run_sweep('$_')") =~ /42501: permission denied to run sweeps/ } split /\n/,
-	  $node->safe_psql('postgres', 'SELECT name FROM romancy.sweeps');
-	is(scalar @refused, $node->safe_psql('postgres', 'SELECT count(*) FROM romancy.sweeps'), "$role runs no sweep of what all roles have");
+	my $session = $node->background_psql('postgres', extra_params => [ '-U', $role ]);
+
+	$node->safe_psql('postgres', q{UPDATE romancy.t_schedule SET next_at = now() - interval '1 second', due_at = now() - interval '1 second'});
+	$session->query_safe(q{BEGIN});
+	like($session->query_safe(q{SELECT romancy.run_sweep('schedules')}), qr/^1$/, "$role has the schedules swept");
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM romancy.t_schedule WHERE next_at > now()}), '1', 'which is committed');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT FROM romancy.t_schedule FOR UPDATE SKIP LOCKED) t}), '1', 'and holds no row while their transaction is open');
+	$session->quit;
 }
+is(as_role('evil', q{SELECT romancy.run_sweep('nonsense')}) =~ /42704: sweep "nonsense" does not exist/, 1, 'a sweep that does not exist');
 is($node->safe_psql('postgres', q{SELECT romancy.run_sweep('schedules')}), '0', 'a superuser does');
 
 is($node->safe_psql('postgres', q{CREATE ROLE member IN ROLE postgres; GRANT USAGE ON SCHEMA romancy TO member; GRANT EXECUTE ON FUNCTION romancy.run_sweep TO member; SET ROLE member; SELECT romancy.run_sweep('schedules')}),
