@@ -53,7 +53,10 @@ for my $ext (sdk_languages())
 	$id = sql(q{SELECT romancy.start_workflow('one', '{"name": "nobody"}')});
 	# it is left to others, and no attempt is counted
 	poll_until($node, "SELECT count(*) > 0 FROM (SELECT 1 WHERE pg_read_file('$logs[0]') ~ 'nobody') x", "$ext: an activity that the worker does not know is named in its log");
-	poll_until($node, "SELECT status = 'ready' AND attempt = 0 FROM romancy.activity_tasks WHERE instance_id = '$id'", "$ext: it is left to others");
+	my $taken = "FROM romancy.activity_tasks WHERE instance_id = '$id' AND status = 'running' AND claimed_at > ";
+	poll_until($node, "SELECT count(*) = 1 $taken '-infinity'", "$ext: the worker is given it again");
+	my $at = sql("SELECT coalesce(min(claimed_at), now()) $taken '-infinity'");
+	poll_until($node, "SELECT count(*) = 1 $taken '$at' AND attempt = 1", "$ext: and again, in its first attempt");
 	sql("SELECT romancy.cancel_workflow('$id')");
 
 	# what the server does not take is the activity's error, or the workflow's; no worker dies of it
