@@ -94,8 +94,24 @@
 /* 16: the server's settings are in a hash table (3057465acf) */
 #if PG_VERSION_NUM >= 160000
 #define rom_guc_variables(n) get_guc_variables(n)
+#define ROM_GUC_LIST_IS_MADE true	/* for each call */
 #else
 #define rom_guc_variables(n) (*(n) = GetNumConfigOptions(), get_guc_variables())
+#define ROM_GUC_LIST_IS_MADE false
+#endif
+
+/* 16: a process's locks are in lists of another kind (12605414a7) */
+#if PG_VERSION_NUM >= 160000
+#define rom_first_proclock(list) \
+	(dlist_is_empty(list) ? NULL : dlist_head_element(PROCLOCK, procLink, (list)))
+#define rom_next_proclock(list, lock) \
+	(dlist_has_next((list), &(lock)->procLink) ? \
+	 dlist_container(PROCLOCK, procLink, dlist_next_node((list), &(lock)->procLink)) : NULL)
+#else
+#define rom_first_proclock(list) \
+	((PROCLOCK *) SHMQueueNext((list), (list), offsetof(PROCLOCK, procLink)))
+#define rom_next_proclock(list, lock) \
+	((PROCLOCK *) SHMQueueNext((list), &(lock)->procLink, offsetof(PROCLOCK, procLink)))
 #endif
 
 /* 16: an update tells which indexes need entries (19d8e2308b) */

@@ -33,7 +33,9 @@
 #include "instances/instance.h"
 #include "instances/start.h"
 #include "instances/steer.h"
+#include "memory/shmem.h"
 #include "memory/waiter.h"
+#include "run/eager.h"
 #include "turn/context.h"
 #include "turn/primitive.h"
 
@@ -303,25 +305,55 @@ look_between(const pg_uuid_t *id, Outcome *outcome, MemoryContext cxt)
 	SPI_commit();
 }
 
+/* register_for has this session woken by the instance's end. */
+static void
+register_for(const pg_uuid_t *id)
+{
+	rom_waiter_register(rom_waiter_key(ROM_INSTANCE_END_KEY, id, sizeof(pg_uuid_t)));
+}
+
+/* was_told takes the outcome from the wake-up that the end of the instance has sent; false: it has to be looked up. */
+static bool
+was_told(const pg_uuid_t *id, Outcome *outcome, MemoryContext cxt)
+{
+	RomTold		told;
+	Jsonb	   *document;
+
+	if (!rom_waiter_told(id, &told))
+		return false;
+	document = MemoryContextAlloc(cxt, told.len);
+	memcpy(document, told.data, told.len);
+	outcome->id = *id;
+	outcome->status = told.what;
+	if (outcome->status == ROM_STATUS_COMPLETED)
+		outcome->output = document;
+	else
+		outcome->error = document;
+	return true;
+}
+
 /*
  * wait_for_end waits until the instance has ended, and gives how; RM006 after
  * until. One that the engine has paused does not end by itself: its error is raised.
- * Called connected to SPI in non-atomic mode, and commits.
+ * own: the caller has started it, and has registered for its end before that was
+ * committed. Called connected to SPI in non-atomic mode, and commits.
  */
 static void
-wait_for_end(const pg_uuid_t *id, TimestampTz until, Outcome *outcome,
+wait_for_end(const pg_uuid_t *id, TimestampTz until, bool own, Outcome *outcome,
 			 MemoryContext cxt)
 {
 	TimestampTz warn_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WARN_MS);
 	bool		warned = false;
 
+	memset(outcome, 0, sizeof(*outcome));
 	outcome->id = *id;
+	if (own && rom_waiter_sleep(Min(until, warn_at)) && was_told(id, outcome, cxt))
+		return;
 	for (;;)
 	{
 		pg_uuid_t	waiting_for = outcome->id;
 
-		rom_waiter_register(rom_waiter_key(ROM_INSTANCE_END_KEY, &waiting_for,
-										   sizeof(pg_uuid_t)));
+		register_for(&waiting_for);
 		look_between(&waiting_for, outcome, cxt);
 		if (ROM_STATUS_IS_FINAL(outcome->status))
 			return;
@@ -349,13 +381,13 @@ wait_for_end(const pg_uuid_t *id, TimestampTz until, Outcome *outcome,
 
 /* await waits for an instance, commits included, and gives its result or raises how it ended. */
 static Jsonb *
-await(const pg_uuid_t *id, TimestampTz until, MemoryContext cxt)
+await(const pg_uuid_t *id, TimestampTz until, bool own, MemoryContext cxt)
 {
 	Outcome		outcome;
 
 	PG_TRY();
 	{
-		wait_for_end(id, until, &outcome, cxt);
+		wait_for_end(id, until, own, &outcome, cxt);
 	}
 	PG_CATCH();
 	{
@@ -434,45 +466,111 @@ romancy_await_result(PG_FUNCTION_ARGS)
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();
-	result = await(&id, until, cxt);
+	result = await(&id, until, false, cxt);
 	SPI_finish();
 	MemoryContextSwitchTo(cxt);
 	PG_RETURN_DATUM(result_row(tupdesc, result));
+}
+
+/* Run is an instance that run_workflow starts. */
+typedef struct Run
+{
+	RomStartRequest request;
+	pg_uuid_t	id;
+	bool		own;			/* new, and this session registered for its
+								 * end */
+	Jsonb	   *result;			/* it has run to its end here; else NULL */
+} Run;
+
+/*
+ * start starts the instance, and commits. eager: it may run in this transaction.
+ * Called connected to SPI in non-atomic mode.
+ */
+static void
+start(Run *run, bool eager, MemoryContext cxt)
+{
+	RomStart	new;
+	RomEager	turn = {0};
+	volatile bool failed = false;
+	bool		is_new;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rom_start_warn();
+	rom_start_resolve(&run->request, NULL, &new);
+	if (eager && rom_eager_possible(new.workflow))
+		new.here = MemoryContextAllocZero(cxt, sizeof(RomInstance));
+	is_new = rom_start_instance(&new, &run->id);
+	eager = is_new && new.here != NULL;
+	if (eager)
+		rom_eager_run(new.here, &turn, cxt);
+	PopActiveSnapshot();
+	run->own = is_new && turn.output == NULL && rom_shmem_available();
+	if (run->own)
+		register_for(&run->id);
+	if (!eager)
+	{
+		SPI_commit();
+		return;
+	}
+	PG_TRY();
+	{
+		SPI_commit();
+	}
+	PG_CATCH();
+	{
+		/* SPI_commit() has rolled back and begun anew */
+		MemoryContextSwitchTo(cxt);
+		turn.interrupt = rom_eager_interrupt();
+		failed = true;
+	}
+	PG_END_TRY();
+	rom_eager_end(&turn);
+	if (failed)
+		start(run, false, cxt);
+	else
+		run->result = turn.output;
+	if (turn.interrupt != NULL)
+		ThrowErrorData(turn.interrupt);
 }
 
 /*
  * call romancy.run_workflow(name text, input jsonb, idempotency_key text, timeout
  * interval, inout result jsonb)
  *
- * Starts an instance, commits, and waits for its end as await_result does. At the timeout (null:
- * never) the instance continues. Errors: those of start_workflow and of await_result.
+ * Starts an instance, commits, and waits for its end as await_result does; a quick one runs here (run/eager.c). At the
+ * timeout (null: never) the instance continues. Errors: those of start_workflow and of await_result.
  */
 Datum
 romancy_run_workflow(PG_FUNCTION_ARGS)
 {
 	MemoryContext cxt = CurrentMemoryContext;
-	RomStartRequest request = {0};
-	pg_uuid_t	id;
+	Run			run = {0};
 	TimestampTz until;
 	TupleDesc	tupdesc;
-	Jsonb	   *result;
+	bool		eager = !SPI_inside_nonatomic_context();
 
 	check_can_commit(fcinfo, "run_workflow");
-	request.name = rom_arg_text(fcinfo, 0, "name");
-	request.input = rom_arg_jsonb_opt(fcinfo, 1);
-	request.idempotency_key = rom_arg_key_opt(fcinfo, 2);
+	run.request.name = rom_arg_text(fcinfo, 0, "name");
+	run.request.input = rom_arg_jsonb_opt(fcinfo, 1);
+	run.request.idempotency_key = rom_arg_key_opt(fcinfo, 2);
 	until = timeout_arg(fcinfo, 3);
 	tupdesc = result_descriptor(fcinfo);
 
-	PushActiveSnapshot(GetTransactionSnapshot());
-	rom_start_warn();
-	rom_start_request(&request, NULL, &id);
-	PopActiveSnapshot();
-
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	SPI_commit();
-	result = await(&id, until, cxt);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		start(&run, eager, cxt);
+		if (run.result == NULL)
+			run.result = await(&run.id, until, run.own, cxt);
+	}
+	PG_CATCH();
+	{
+		rom_waiter_unregister();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	SPI_finish();
 	MemoryContextSwitchTo(cxt);
-	PG_RETURN_DATUM(result_row(tupdesc, result));
+	PG_RETURN_DATUM(result_row(tupdesc, run.result));
 }

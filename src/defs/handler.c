@@ -14,8 +14,10 @@
 
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/proclang.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
@@ -220,6 +222,21 @@ rom_handler_lookup(const char *name, const char *path)
 			break;
 	}
 	return result;
+}
+
+bool
+rom_handler_stateless(Oid funcid)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
+	Oid			language = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		language = ((Form_pg_proc) GETSTRUCT(tuple))->prolang;
+		ReleaseSysCache(tuple);
+	}
+	return OidIsValid(language) &&
+		(language == SQLlanguageId || language == get_language_oid("plpgsql", true));
 }
 
 int64

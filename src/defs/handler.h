@@ -36,4 +36,10 @@ extern Oid	rom_handler_find(const char *signature);
 /* Hash of a function's current body (prosrc, and prosqlbody), 0 when it was dropped. */
 extern int64 rom_handler_body_hash(Oid funcid);
 
+/*
+ * Is the function of a language that keeps no state of its own in the session: SQL or PL/pgSQL? It does not find there
+ * then what other calls have left.
+ */
+extern bool rom_handler_stateless(Oid funcid);
+
 #endif							/* ROM_HANDLER_H */

@@ -202,13 +202,13 @@ refuse_continued(const pg_uuid_t *id)
 /* insert_row writes the instance's row. Engine scope needed for an id from outside. */
 static void
 insert_row(const RomStart *start, const char *owner, const char *name,
-		   const pg_uuid_t *id, TimestampTz start_at, TimestampTz deadline)
+		   const pg_uuid_t *id, TimestampTz created_at, TimestampTz start_at, TimestampTz deadline)
 {
 	Datum		v[24];
 	bool		n[24] = {false};
 
 	v[0] = UUIDPGetDatum(id);
-	v[1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	v[1] = TimestampTzGetDatum(created_at);
 	v[2] = TimestampTzGetDatum(start_at);
 	v[3] = TimestampTzGetDatum(deadline);
 	n[3] = deadline == DT_NOEND;
@@ -316,6 +316,30 @@ insert_free_key(const RomStart *start, const char *owner, const char *name, cons
 	rom_table_insert(&key_table, values, nulls);
 }
 
+/* fill_instance fills start->here with what insert_row() has written. */
+static void
+fill_instance(const RomStart *start, const char *owner, const char *name, const pg_uuid_t *id,
+			  TimestampTz created_at, TimestampTz start_at, TimestampTz deadline)
+{
+	RomInstance *inst = start->here;
+
+	memset(inst, 0, sizeof(*inst));
+	inst->id = inst->mailbox = *id;
+	inst->def_id = start->workflow->def_id;
+	inst->namespace = start->workflow->namespace;
+	inst->priority = start->priority;
+	inst->status = inst->resume_status = ROM_STATUS_PENDING;
+	inst->flags = start->flags;
+	inst->depth = start->depth;
+	inst->owner_name = pstrdup(owner);
+	inst->workflow = pstrdup(name);
+	inst->input = start->input;
+	inst->labels = start->labels;
+	inst->created_at = created_at;
+	inst->wake_at = start_at;
+	inst->deadline = deadline;
+}
+
 bool
 rom_start_instance(const RomStart *start, pg_uuid_t *id)
 {
@@ -330,6 +354,10 @@ rom_start_instance(const RomStart *start, pg_uuid_t *id)
 	bool		is_new = true;
 	RomEngine	engine;
 
+	/* what runs in this transaction may look at its now() */
+	TimestampTz created_at = start->here != NULL ? GetCurrentTransactionStartTimestamp() :
+		GetCurrentTimestamp();
+
 	rom_namespace_check_owner(start->workflow->namespace, start->owner);
 	if (!(start->flags & ROM_IS_CANVAS))
 		rom_arg_check_payload(start->input, "input");
@@ -340,7 +368,7 @@ rom_start_instance(const RomStart *start, pg_uuid_t *id)
 		rom_uuid_v7(id);
 
 	if (start->idempotency_key == NULL && !start->has_id)
-		insert_row(start, owner, name, id, start_at, deadline);
+		insert_row(start, owner, name, id, created_at, start_at, deadline);
 	else
 	{
 		rom_engine_begin(&engine);
@@ -349,34 +377,43 @@ rom_start_instance(const RomStart *start, pg_uuid_t *id)
 		else if (start->idempotency_key != NULL)
 			is_new = claim_key(start->workflow->namespace, owner, name, start->idempotency_key, id);
 		if (is_new)
-			insert_row(start, owner, name, id, start_at, deadline);
+			insert_row(start, owner, name, id, created_at, start_at, deadline);
 		rom_engine_end(&engine);
 	}
-	if (is_new)
+	if (is_new && start->here != NULL)
+		fill_instance(start, owner, name, id, created_at, start_at, deadline);
+	else if (is_new)
 		wake(id, start->owner, start->priority, start_at, now);
 	return is_new;
+}
+
+void
+rom_start_resolve(const RomStartRequest *request, const char *path, RomStart *start)
+{
+	memset(start, 0, sizeof(*start));
+	start->workflow = path ?
+		rom_definition_resolve_in(rom_namespace_current(), request->name, request->version, path) :
+		rom_definition_resolve(request->name, request->version);
+	start->name = request->name;
+	start->owner = GetUserId();
+	start->input = request->input;
+	start->has_id = request->has_id;
+	start->id = request->id;
+	start->idempotency_key = request->idempotency_key;
+	start->has_start_at = request->has_start_at;
+	start->start_at = request->start_at;
+	start->priority = request->priority;
+	start->labels = request->labels;
+	start->execution_timeout = request->execution_timeout;
 }
 
 bool
 rom_start_request(const RomStartRequest *request, const char *path,
 				  pg_uuid_t *id)
 {
-	RomStart	start = {0};
+	RomStart	start;
 
-	start.workflow = path ?
-		rom_definition_resolve_in(rom_namespace_current(), request->name, request->version, path) :
-		rom_definition_resolve(request->name, request->version);
-	start.name = request->name;
-	start.owner = GetUserId();
-	start.input = request->input;
-	start.has_id = request->has_id;
-	start.id = request->id;
-	start.idempotency_key = request->idempotency_key;
-	start.has_start_at = request->has_start_at;
-	start.start_at = request->start_at;
-	start.priority = request->priority;
-	start.labels = request->labels;
-	start.execution_timeout = request->execution_timeout;
+	rom_start_resolve(request, path, &start);
 	return rom_start_instance(&start, id);
 }
 

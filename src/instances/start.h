@@ -13,6 +13,7 @@
 #include "utils/uuid.h"
 
 #include "defs/definition.h"
+#include "instances/instance.h"
 
 /* All that a new instance can be given; zeroed where nothing is. */
 typedef struct RomStart
@@ -42,6 +43,9 @@ typedef struct RomStart
 	const Interval *result_expires;
 	bool		has_scheduled_at;
 	TimestampTz scheduled_at;	/* of a schedule's run: the time it is for */
+	RomInstance *here;			/* no wake-up is noted: the caller runs it, or
+								 * notes one (rom_wake_ready()). Gets what the
+								 * new row says. NULL: others run it */
 } RomStart;
 
 /*
@@ -74,7 +78,10 @@ typedef struct RomStartRequest
 	Interval   *execution_timeout;
 } RomStartRequest;
 
-/* Resolves the request's name for the current user, under path (NULL: the session's), and starts it. */
+/* Resolves the request's name for the current user, under path (NULL: the session's), and makes of it what rom_start_instance() takes. */
+extern void rom_start_resolve(const RomStartRequest *request, const char *path, RomStart *start);
+
+/* Both of them. */
 extern bool rom_start_request(const RomStartRequest *request,
 							  const char *path, pg_uuid_t *id);
 

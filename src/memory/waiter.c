@@ -5,7 +5,7 @@
  *
  * A place per process, by its number, in the list of the bucket that its key
  * falls into. The commit hook looks at one bucket, mostly empty, and takes
- * its mutex only when it is not.
+ * its mutex only when it is not. Its news is copied into the place.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,6 +43,8 @@ typedef struct Waiter
 	uint64		key;
 	int			next;
 	bool		woken;
+	bool		is_told;
+	RomTold		told;
 } Waiter;
 
 typedef struct Waiters
@@ -110,7 +112,7 @@ rom_waiter_register(uint64 key)
 	bucket = &area->buckets[key % BUCKETS];
 	SpinLockAcquire(&bucket->mutex);
 	waiter->key = key;
-	waiter->woken = false;
+	waiter->woken = waiter->is_told = false;
 	waiter->next = bucket->first;
 	bucket->first = ROM_PROC_NUMBER();
 	registered = true;
@@ -205,9 +207,9 @@ rom_waiter_notify(uint64 key)
 	rom_waiter_notify_some(key, INT_MAX);
 }
 
-/* notify wakes some of a bucket that wait for key, or, with any, for whatever it be. */
+/* notify wakes some of a bucket that wait for key, or, with any, for whatever it be. told: or NULL. */
 static void
-notify(Bucket *bucket, bool any, uint64 key, int number)
+notify(Bucket *bucket, bool any, uint64 key, int number, const RomTold *told)
 {
 	int			procnos[CHUNK];
 	int			n;
@@ -231,6 +233,9 @@ notify(Bucket *bucket, bool any, uint64 key, int number)
 			if ((any || area->waiters[i].key == key) && !area->waiters[i].woken)
 			{
 				area->waiters[i].woken = true;
+				area->waiters[i].is_told = told != NULL;
+				if (told != NULL)
+					memcpy(&area->waiters[i].told, told, offsetof(RomTold, data) + told->len);
 				procnos[n++] = i;
 			}
 		}
@@ -245,14 +250,40 @@ void
 rom_waiter_notify_some(uint64 key, int number)
 {
 	if (area != NULL)
-		notify(&area->buckets[key % BUCKETS], false, key, number);
+		notify(&area->buckets[key % BUCKETS], false, key, number, NULL);
+}
+
+void
+rom_waiter_tell(uint64 key, const RomTold *told)
+{
+	if (area != NULL)
+		notify(&area->buckets[key % BUCKETS], false, key, INT_MAX, told);
+}
+
+bool
+rom_waiter_told(const pg_uuid_t *id, RomTold *told)
+{
+	Waiter	   *waiter;
+	Bucket	   *bucket;
+	bool		is_told;
+
+	if (area == NULL || !registered)
+		return false;
+	waiter = &area->waiters[ROM_PROC_NUMBER()];
+	bucket = &area->buckets[waiter->key % BUCKETS];
+	SpinLockAcquire(&bucket->mutex);
+	is_told = waiter->is_told && memcmp(&waiter->told.id, id, sizeof(*id)) == 0;
+	if (is_told)
+		memcpy(told, &waiter->told, offsetof(RomTold, data) + waiter->told.len);
+	SpinLockRelease(&bucket->mutex);
+	return is_told;
 }
 
 void
 rom_waiter_notify_all(void)
 {
 	for (int i = 0; area != NULL && i < BUCKETS; i++)
-		notify(&area->buckets[i], true, 0, INT_MAX);
+		notify(&area->buckets[i], true, 0, INT_MAX, NULL);
 }
 
 void

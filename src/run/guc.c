@@ -19,6 +19,7 @@
 #include "run/guc.h"
 
 int			rom_guc_activity_timeout_interval = 10000;
+bool		rom_guc_eager_runs = true;
 bool		rom_guc_log_failures = true;
 int			rom_guc_max_concurrent_resumptions = 10;
 int			rom_guc_message_timeout_interval = 5000;
@@ -37,6 +38,13 @@ rom_run_guc_init(void)
 							10000, 10, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomBoolVariable("romancy.eager_runs",
+							 "Runs a quick workflow in the session that calls run_workflow, and not in an executor.",
+							 "Only where it comes to the same: in a session of the workflow's owner, for versions that are known to be quick and not to wait.",
+							 &rom_guc_eager_runs,
+							 true,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 	DefineCustomBoolVariable("romancy.log_failures",
 							 "Writes a line to the log for each instance that fails or is paused by the engine.",
 							 "With the SQLSTATE and the message of its error, never with payloads.",

@@ -11,6 +11,7 @@
 #include "utils/guc.h"
 
 extern int	rom_guc_activity_timeout_interval;
+extern bool rom_guc_eager_runs;
 extern bool rom_guc_log_failures;
 extern int	rom_guc_max_concurrent_resumptions;
 extern int	rom_guc_message_timeout_interval;

@@ -66,27 +66,50 @@ rom_run_hook(void)
 	return run_hook;
 }
 
-/* profile_key says what the profile of the turns of an instance's version is kept under. */
+/* profile_key says what the profile of turns, or of first turns, of a version is kept under. */
 static RomProfileKey
-profile_key(const RomInstance *inst)
+profile_key(RomProfileKind kind, int32 namespace, int32 def_id)
 {
 	RomProfileKey key;
 
 	key.dbid = MyDatabaseId;
-	key.namespace = inst->namespace;
-	key.kind = ROM_PROFILE_WORKFLOW;
-	key.object = inst->def_id;
+	key.namespace = namespace;
+	key.kind = kind;
+	key.object = def_id;
 	key.body = rom_extension_oid(); /* versions are numbered anew by the next
 									 * one */
 	return key;
+}
+
+void
+rom_run_note_first(const RomInstance *inst, int64 us, bool ended)
+{
+	RomProfileKey key = profile_key(ROM_PROFILE_FIRST, inst->namespace, inst->def_id);
+
+	rom_profile_note(&key, us, ended ? ROM_PROFILE_OK : ROM_PROFILE_FAILED);
+}
+
+bool
+rom_run_ends_at_once(const RomWorkflow *workflow, int64 us)
+{
+	RomProfileKey key = profile_key(ROM_PROFILE_FIRST, workflow->namespace, workflow->def_id);
+
+	return rom_profile_quick(&key, us);
 }
 
 /* note_turn adds a turn to the profile of its version, unless a slow step or a cancel made it what it was. */
 static void
 note_turn(const RomTurn *turn, RomTurnEnd end, int64 us, bool disturbed)
 {
-	RomProfileKey key = profile_key(turn->inst);
+	RomProfileKey key = profile_key(ROM_PROFILE_WORKFLOW, turn->inst->namespace, turn->inst->def_id);
 
+	/*
+	 * a first turn that is to run again is noted then; one in the session
+	 * that starts it, by that
+	 */
+	if (turn->inst->started_at == 0 && !turn->how.eager && (end == ROM_TURN_SAVE || turn->out.slow_next))
+		rom_run_note_first(turn->inst, us,
+						   end == ROM_TURN_SAVE && turn->out.status == ROM_STATUS_COMPLETED && !turn->out.slow_ran);
 	if (turn->out.slow_ran || (end == ROM_TURN_AGAIN && !disturbed))
 		return;
 	rom_profile_note(&key, us, disturbed ? ROM_PROFILE_DISTURBED : ROM_PROFILE_OK);
@@ -96,7 +119,7 @@ note_turn(const RomTurn *turn, RomTurnEnd end, int64 us, bool disturbed)
 static bool
 is_slow(const RomInstance *inst)
 {
-	RomProfileKey key = profile_key(inst);
+	RomProfileKey key = profile_key(ROM_PROFILE_WORKFLOW, inst->namespace, inst->def_id);
 
 	return rom_profile_slow(&key, SLOW_TURN_US);
 }
@@ -151,7 +174,8 @@ begin_turn(RomInstance *inst, Oid owner, RomRun *run)
 
 	turn->how.solo = run->solo;
 	turn->how.careful = run->careful;
-	turn->how.apart = !run->in_session;
+	turn->how.apart = !run->in_session || run->eager;
+	turn->how.eager = run->eager;
 	turn->how.slow_done = run->slow_done;
 	turn->how.in_session = run->in_session;
 	turn->how.in_block = run->in_block;
@@ -446,4 +470,22 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 	rom_distributed_begin();
 	run_members(run, owner, ids, n);
 	rom_turnstile_settle(ids, n);
+}
+
+bool
+rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, Jsonb **output)
+{
+	RomTurn    *turn = begin_turn(inst, owner, run);
+	RomTurnEnd	end;
+
+	rom_distributed_begin();
+	end = run_member(turn, 0, true, false, NULL);
+	run->tainted = turn->out.tainted;
+	run->interrupt = turn->out.raise_error;
+	if (end != ROM_TURN_SAVE || turn->out.status != ROM_STATUS_COMPLETED || turn->out.slow_ran || run->tainted ||
+		run->interrupt != NULL)
+		return false;
+	save_turn(turn);
+	*output = turn->out.output;
+	return true;
 }

@@ -22,6 +22,8 @@ typedef struct RomRun
 	bool		in_session;		/* a drain */
 	bool		in_block;		/* a drain in a transaction block: nothing
 								 * commits */
+	bool		eager;			/* the session that starts the one member runs
+								 * it */
 	bool		slow_done;		/* solo: the transactions before had a step
 								 * that is not quick */
 	RomInjected *injected;		/* outcome for the one member */
@@ -44,6 +46,7 @@ typedef struct RomRun
 	bool		full;			/* after what a hook ran: no further member
 								 * begins */
 	bool		tainted;
+	ErrorData  *interrupt;		/* eager: a cancel from outside; or NULL */
 	RomProcedure *procedure;	/* solo: to be run after the commit */
 	char	   *last_step;		/* careful: the activity that ran last */
 	List	   *failures;		/* what the log is to tell (failures.h) */
@@ -55,6 +58,19 @@ typedef struct RomRun
  * raised: the caller rolls back.
  */
 extern void rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n);
+
+/*
+ * rom_run_eager runs the first turn of an instance that the transaction has just inserted, in a subtransaction of
+ * the caller's, and saves it if that has completed the instance: *output, in the current context. False: the caller
+ * rolls it back.
+ */
+extern bool rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, Jsonb **output);
+
+/* A first turn of the version took us microseconds; ended: and its instance was completed by it, by steps that are quick. */
+extern void rom_run_note_first(const RomInstance *inst, int64 us, bool ended);
+
+/* Do first turns of the version nearly always do that, and take less than us microseconds usually? */
+extern bool rom_run_ends_at_once(const RomWorkflow *workflow, int64 us);
 
 /*
  * Other work that goes through the ready queue: tasks of a room above. Registered once, from

@@ -33,6 +33,7 @@
 #include "base/jb.h"
 #include "base/session.h"
 #include "base/spi.h"
+#include "defs/handler.h"
 #include "instances/event.h"
 #include "memory/ready.h"
 #include "memory/slot.h"
@@ -603,6 +604,16 @@ activity_inlineable(RomTurn *turn, RomCall *call)
 	if (activity->queue != NULL || !activity->transactional ||
 		activity->throttle.max_concurrency > 0)
 		return false;
+
+	if (turn->how.eager)
+	{
+		rom_context_end(turn, ROM_EVAL_ABANDONED);	/* if it raises */
+		(void) rom_activity_definition_handler(activity, turn->owner);
+		turn->eval.end = ROM_EVAL_RETURNED;
+		turn->eval.unwinding = false;
+		if (!rom_handler_stateless(activity->handler_oid))
+			return false;
+	}
 
 	/*
 	 * an activity that this process has not called yet is resolved step by

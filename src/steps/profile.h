@@ -17,7 +17,9 @@
 typedef enum RomProfileKind
 {
 	ROM_PROFILE_ACTIVITY,		/* object: its function */
-	ROM_PROFILE_WORKFLOW		/* object: its version (def_id) */
+	ROM_PROFILE_WORKFLOW,		/* object: its version (def_id) */
+	ROM_PROFILE_FIRST			/* first turns of a version; one that does not
+								 * end its instance has failed */
 } RomProfileKind;
 
 /* The kind of object that a profile describes. */

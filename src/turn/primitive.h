@@ -248,6 +248,9 @@ typedef struct RomTurnHow
 	bool		in_session;		/* drain */
 	bool		in_block;		/* drain in a transaction block: nothing
 								 * commits */
+	bool		eager;			/* in the session that starts the instance: to
+								 * its end at once, inside the evaluation, or
+								 * not at all */
 	bool		careful;		/* commit after every activity */
 	bool		checks;			/* nothing is carried out: the evaluation ends
 								 * where history does (check_replay) */

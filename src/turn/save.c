@@ -218,6 +218,45 @@ keep_report(RomTurn *turn)
 	MemoryContextSwitchTo(old);
 }
 
+/* End is what the commit hook tells the sessions that wait for an instance's end. */
+typedef struct End
+{
+	uint64		key;
+	RomTold		told;
+} End;
+
+/* tell is called by the commit hook. */
+static void
+tell(const void *arg)
+{
+	const End  *end = arg;
+
+	rom_waiter_tell(end->key, &end->told);
+}
+
+/* wake_waiting wakes, at the commit, the sessions that wait for the instance's end, and tells them the outcome if it is small. */
+static void
+wake_waiting(RomTurn *turn)
+{
+	const pg_uuid_t *id = &turn->inst->id;
+	uint64		key = rom_waiter_key(ROM_INSTANCE_END_KEY, id, sizeof(*id));
+	Jsonb	   *outcome = turn->out.status == ROM_STATUS_COMPLETED ? turn->out.output : turn->out.error;
+	End			end;
+
+	if (!ROM_STATUS_IS_FINAL(turn->out.status) || turn->out.status == ROM_STATUS_RECURRED ||
+		outcome == NULL || VARSIZE(outcome) > ROM_TOLD_MAX)
+	{
+		rom_wake_key(key);
+		return;
+	}
+	end.key = key;
+	end.told.id = *id;
+	end.told.what = turn->out.status;
+	end.told.len = VARSIZE(outcome);
+	memcpy(end.told.data, outcome, end.told.len);
+	rom_wake_call(tell, &end, offsetof(End, told) + offsetof(RomTold, data) + end.told.len);
+}
+
 void
 rom_save_turn(RomTurn *turn)
 {
@@ -258,7 +297,7 @@ rom_save_turn(RomTurn *turn)
 		if (turn->wait.fan_in > 1 && turn->wait.now != NULL && !final)
 			rom_fanin_set(&inst->id, inst->namespace, turn->wait.fan_in);
 		if (final || (turn->out.status == ROM_STATUS_PAUSED && turn->out.error != NULL))
-			rom_wake_key(rom_waiter_key(ROM_INSTANCE_END_KEY, &inst->id, sizeof(pg_uuid_t)));
+			wake_waiting(turn);
 		else if (turn->out.wake_at <= now && turn->out.slow_next &&
 				 (!turn->how.solo || turn->how.slow_done))
 			rom_wake_slow(&inst->id, turn->owner, inst->priority);

@@ -599,7 +599,12 @@ rom_turn_run(RomTurn *turn, bool wrap)
 	rom_failure_schedule_again(turn);
 	rom_schedule_absorb(turn);
 
-	if (rom_evaluate_through(turn))
+	if (!rom_evaluate_through(turn))
+	{
+		if (turn->how.eager)
+			return ROM_TURN_AGAIN;
+	}
+	else
 	{
 		Jsonb	   *output;
 		ErrorData  *edata;
@@ -644,7 +649,7 @@ rom_turn_run(RomTurn *turn, bool wrap)
 				break;
 		}
 		turn->out.fail_error = NULL;
-		return step_by_step(turn, flinfo, wrap);
+		return turn->how.eager ? ROM_TURN_AGAIN : step_by_step(turn, flinfo, wrap);
 	}
 	end = step_by_step(turn, flinfo, wrap);
 	if (end == ROM_TURN_SAVE && turn->out.status == ROM_STATUS_COMPLETED && !has_failures(turn))

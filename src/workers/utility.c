@@ -39,6 +39,7 @@
 #include "memory/crossing.h"
 #include "memory/roster.h"
 #include "memory/wake.h"
+#include "run/clean.h"
 #include "tasks/ledger.h"
 #include "workers/utility.h"
 
@@ -312,6 +313,7 @@ hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 {
 	Meaning		meaning;
 
+	rom_clean_check(pstmt->utilityStmt);
 	if (rom_roster_get() == NULL || !IsTransactionState())
 	{
 		run(pstmt, query, read_only_tree, context, params, env, dest, qc);

@@ -1,0 +1,318 @@
+/*-------------------------------------------------------------------------
+ *
+ * clean.c
+ *		A client's session in the state of an executor's, for the length of a turn.
+ *
+ * An instance that runs in the session that starts it (eager.c) must come to the
+ * same end as in an executor, which is a fresh session of the owner's. All that a
+ * session has of its own is therefore either put aside, or the instance is left
+ * to an executor:
+ *
+ * - settings that were SET have, meanwhile, the values with which the session
+ *   began; a session that began with other ones than its role's (sent by the
+ *   client when it connected) runs nothing, but for those that the engine pins;
+ * - a temporary schema, an open cursor, an advisory lock: it runs nothing;
+ * - prepared statements, LISTEN, holdable cursors, LOAD and other commands that
+ *   work on the session itself are refused meanwhile, by the hook of utility
+ *   commands; the turn is then rolled back and left to an executor;
+ * - messages go to the log, and never to the client.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+
+#include "base/compat.h"
+#include "base/session.h"
+#include "run/clean.h"
+#include "turn/context.h"
+
+/* A session with more settings of its own runs nothing. */
+#define ASIDE_MAX 32
+
+/*
+ * Microseconds: the transaction, whose begin is now() for the code, may have begun so long before the statement. (By
+ * the extended protocol it begins when the statement is parsed.)
+ */
+#define JUST_BEGUN	1000000
+
+/*
+ * Settings that are looked at by other means, or pinned: role and session_authorization by the users, client_encoding
+ * by its value, those of the transaction by its properties. A transaction_timeout has been armed and stays.
+ */
+static const char *const others[] = {
+	"application_name", "client_encoding", "role", "seed", "session_authorization", "transaction_deferrable",
+	"transaction_isolation", "transaction_read_only", "transaction_timeout"
+};
+
+/* The values that executors have, whatever the role's settings say. */
+static const struct
+{
+	const char *name;
+	const char *value;
+	int		   *variable;		/* NULL: a text, always set */
+}			pins[] = {
+	{"application_name", "romancy executor", NULL},
+	{"idle_in_transaction_session_timeout", "0", &IdleInTransactionSessionTimeout},
+	{"idle_session_timeout", "0", &IdleSessionTimeout},
+	{"lock_timeout", "0", &LockTimeout},
+	{"statement_timeout", "0", &StatementTimeout},
+};
+
+/* Settings that rom_clean_possible() found to have values of the session's own. */
+static struct config_generic *aside[ASIDE_MAX];
+static int	naside = 0;
+
+static bool active = false;
+static bool broken = false;
+static int	guc_level = 0;
+static CommandDest outer_dest;
+static const char *outer_query;
+static emit_log_hook_type outer_log_hook = NULL;
+
+/* ---------------------------------------------------------------- is it possible? */
+
+/* variables gets the server's settings. Where the list is made anew for each call, it is only after one was added. */
+static struct config_generic **
+variables(int *n)
+{
+	static struct config_generic **all = NULL;
+	static int	number = 0;
+	static Size known = 0;
+	Size		size = ROM_GUC_LIST_IS_MADE ? EstimateGUCStateSpace() : 0;
+
+	if (!ROM_GUC_LIST_IS_MADE)
+		return rom_guc_variables(n);
+	if (all == NULL || size != known)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+		struct config_generic **before = all;
+
+		all = rom_guc_variables(&number);
+		known = size;
+		if (before != NULL)
+			pfree(before);
+		MemoryContextSwitchTo(old);
+	}
+	*n = number;
+	return all;
+}
+
+/* is_other: is the setting one of others[]? */
+static bool
+is_other(const struct config_generic *setting)
+{
+	for (int i = 0; i < lengthof(others); i++)
+		if (strcmp(setting->name, others[i]) == 0)
+			return true;
+	return false;
+}
+
+/* is_pinned: has it a value of its own in executors, whatever it is here? */
+static bool
+is_pinned(const struct config_generic *setting)
+{
+	for (int i = 0; i < lengthof(pins); i++)
+		if (strcmp(setting->name, pins[i].name) == 0)
+			return true;
+	return false;
+}
+
+/* find_aside notes the settings that have to be put aside; false where that cannot be done. */
+static bool
+find_aside(void)
+{
+	int			n;
+	struct config_generic **all = variables(&n);
+
+	naside = 0;
+	for (int i = 0; i < n; i++)
+	{
+		struct config_generic *setting = all[i];
+
+		if (setting->source <= PGC_S_DATABASE_USER && setting->reset_source <= PGC_S_DATABASE_USER)
+			continue;
+		if (setting->context <= PGC_SIGHUP || is_other(setting) || is_pinned(setting))
+			continue;
+		if (setting->reset_source > PGC_S_DATABASE_USER ||
+			(setting->flags & (GUC_CUSTOM_PLACEHOLDER | GUC_NO_RESET_ALL)) != 0 || naside == ASIDE_MAX)
+			return false;
+		aside[naside++] = setting;
+	}
+	return pg_get_client_encoding() == GetDatabaseEncoding();
+}
+
+/* is_its_own: are all users of the session the current one? */
+static bool
+is_its_own(void)
+{
+	Oid			userid;
+	int			sec_context;
+
+	GetUserIdAndSecContext(&userid, &sec_context);
+	return sec_context == 0 && rom_session_is(userid) && GetOuterUserId() == userid &&
+		!OidIsValid(GetCurrentRoleId());
+}
+
+/* has_temporary: has the session a temporary schema? */
+static bool
+has_temporary(void)
+{
+	Oid			namespace;
+	Oid			toast;
+
+	GetTempNamespaceState(&namespace, &toast);
+	return OidIsValid(namespace);
+}
+
+/* holds_advisory_lock: does this process hold one, for its session or its transaction? */
+static bool
+holds_advisory_lock(void)
+{
+	bool		found = false;
+
+	for (int i = 0; i < NUM_LOCK_PARTITIONS && !found; i++)
+	{
+		/*
+		 * without the lock: what is ours and no lock on a relation is put
+		 * there by us
+		 */
+		if (rom_first_proclock(&MyProc->myProcLocks[i]) == NULL)
+			continue;
+		LWLockAcquire(LockHashPartitionLockByIndex(i), LW_SHARED);
+		for (PROCLOCK *lock = rom_first_proclock(&MyProc->myProcLocks[i]); lock != NULL && !found;
+			 lock = rom_next_proclock(&MyProc->myProcLocks[i], lock))
+			found = lock->holdMask != 0 && lock->tag.myLock->tag.locktag_type == LOCKTAG_ADVISORY;
+		LWLockRelease(LockHashPartitionLockByIndex(i));
+	}
+	return found;
+}
+
+bool
+rom_clean_possible(void)
+{
+	return MyBackendType == B_BACKEND && !active && is_its_own() &&
+	/* a statement of its own, at its beginning */
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		GetCurrentTransactionNestLevel() == 1 &&
+		GetCurrentStatementStartTimestamp() - GetCurrentTransactionStartTimestamp() < JUST_BEGUN &&
+		XactIsoLevel == XACT_READ_COMMITTED && !XactReadOnly && !XactDeferrable &&
+		!has_temporary() && ThereAreNoReadyPortals() && !holds_advisory_lock() &&
+	/* PL/Python does not bear it that a function is torn out */
+		*find_rendezvous_variable("plpython_version_bitmask") == NULL &&
+		find_aside();
+}
+
+/* ---------------------------------------------------------------- for the length of a turn */
+
+/* tell_client has the last message of a process that ends meanwhile reach its client. */
+static void
+tell_client(ErrorData *edata)
+{
+	if (edata->elevel >= FATAL)
+	{
+		whereToSendOutput = outer_dest;
+		edata->output_to_client = true;
+	}
+	if (outer_log_hook != NULL)
+		outer_log_hook(edata);
+}
+
+/* set_to gives a setting a value until rom_clean_leave(). */
+static void
+set_to(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+rom_clean_enter(void)
+{
+	guc_level = NewGUCNestLevel();
+	for (int i = 0; i < naside; i++)
+		set_to(aside[i]->name, GetConfigOptionResetString(aside[i]->name));
+	for (int i = 0; i < lengthof(pins); i++)
+		if (pins[i].variable == NULL || *pins[i].variable != 0)
+			set_to(pins[i].name, pins[i].value);
+	active = true;
+	broken = false;
+	outer_dest = whereToSendOutput;
+	outer_query = debug_query_string;
+	outer_log_hook = emit_log_hook;
+	emit_log_hook = tell_client;
+	whereToSendOutput = DestNone;
+	debug_query_string = NULL;
+}
+
+void
+rom_clean_leave(bool rolled_back)
+{
+	if (!active)
+		return;
+	active = false;
+	whereToSendOutput = outer_dest;
+	debug_query_string = outer_query;
+	emit_log_hook = outer_log_hook;
+	if (!rolled_back)
+		AtEOXact_GUC(false, guc_level);
+}
+
+bool
+rom_clean_broken(void)
+{
+	return broken;
+}
+
+/* is_harmless: does the command leave the session as it is, when its transaction is over? */
+static bool
+is_harmless(const Node *command)
+{
+	switch (nodeTag(command))
+	{
+		case T_VariableSetStmt:
+			return ((const VariableSetStmt *) command)->kind != VAR_RESET_ALL;
+		case T_CallStmt:
+		case T_ConstraintsSetStmt:
+		case T_DoStmt:
+		case T_LockStmt:
+		case T_NotifyStmt:
+		case T_TruncateStmt:
+			return true;
+		default:
+			return false;
+	}
+}
+
+void
+rom_clean_check(const Node *command)
+{
+	if (!active || is_harmless(command))
+		return;
+	broken = true;
+	if (rom_context_turn != NULL)
+		rom_context_end(rom_context_turn, ROM_EVAL_ABANDONED);
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("this command runs in an executor only")));
+}
+
+void
+rom_clean_scrub(void)
+{
+	/* it held none before */
+	LockReleaseAll(USER_LOCKMETHOD, true);
+}

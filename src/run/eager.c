@@ -1,0 +1,231 @@
+/*-------------------------------------------------------------------------
+ *
+ * eager.c
+ *		The first turn of an instance in the session, and the transaction, that
+ *		starts it.
+ *
+ * A workflow that takes less time than the hand-over to an executor, the wait for
+ * it and a second commit is run by "call run_workflow" itself, where it comes to
+ * the same end as in an executor: the session is its owner's and in the state of
+ * an executor's (clean.c), executors would run it, and first turns of its version
+ * are known to be quick and to complete their instances.
+ *
+ * It is a bet. The turn runs in a subtransaction, all of it inside the evaluation.
+ * If it does not complete the instance, in ROM_BATCH_LIMIT_MS and without an error,
+ * the subtransaction is rolled back, and the instance is woken as after any start:
+ * an executor begins with it as if nothing had been. Failures, waits, retries,
+ * pauses and compensations are thus never decided here. If the commit fails, the
+ * caller starts the instance once more, without the bet.
+ *
+ * A cancel of the statement (pg_cancel_backend, statement_timeout) rolls the turn
+ * back as well, and is raised when the start is committed: as for a client that
+ * waits, the instance goes on. A process that is terminated has started nothing.
+ * No other session can steer the instance before the commit, for it does not see
+ * it; nor does a crash leave anything of it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "base/errors.h"
+#include "base/spi.h"
+#include "defs/handler.h"
+#include "instances/control.h"
+#include "memory/guc.h"
+#include "memory/roster.h"
+#include "memory/wake.h"
+#include "run/clean.h"
+#include "run/eager.h"
+#include "run/guc.h"
+#include "run/run.h"
+#include "turn/context.h"
+#include "turn/limit.h"
+
+/* Microseconds: a first turn that takes longer usually is left to an executor. */
+#define QUICK_US	5000
+
+/*
+ * is_served: do executors run in this database? The version of the extension and the adoption are looked at when there
+ * is news of either, as executors do (workers/bgw.c).
+ */
+static bool
+is_served(void)
+{
+	static bool checked = false;
+	static bool matches = false;
+	static uint32 checked_epoch = 0;
+	static Oid	checked_extension = InvalidOid;
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+	uint32		epoch = 0;
+	bool		served;
+
+	if (roster == NULL || !rom_guc_enabled || RecoveryInProgress())
+		return false;
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, false);
+	served = database != NULL && roster->launcher_pid != 0 && database->listed && database->served &&
+		database->refusal == ROM_REFUSAL_NONE && !database->dropped && database->barred == 0;
+	if (served)
+	{
+		RomFailing *failing = rom_roster_failing_locked(roster, ROM_WORKER_EXECUTOR, MyDatabaseId, GetUserId(), false);
+
+		served = failing == NULL || failing->count == 0;
+		epoch = database->epoch;
+	}
+	SpinLockRelease(&roster->mutex);
+	if (!served)
+		return false;
+	if (!checked || epoch != checked_epoch || rom_extension_oid() != checked_extension)
+	{
+		char	   *version;
+
+		matches = rom_control_version_matches(&version) && rom_control_matches();
+		checked = true;
+		checked_epoch = epoch;
+		checked_extension = rom_extension_oid();
+	}
+	return matches;
+}
+
+bool
+rom_eager_possible(const RomWorkflow *workflow)
+{
+	return rom_guc_eager_runs && workflow->queue == NULL && rom_context_turn == NULL &&
+		rom_run_ends_at_once(workflow, QUICK_US) && is_served() && rom_clean_possible();
+}
+
+/* fire_deferred runs what is deferred to the commit, while the session is clean. */
+static void
+fire_deferred(void)
+{
+	ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
+
+	stmt->constraints = NIL;
+	stmt->deferred = false;
+	AfterTriggerSetState(stmt);
+}
+
+/* run_turn runs the turn; NULL: it has not completed the instance. */
+static Jsonb *
+run_turn(RomInstance *inst, RomEager *eager)
+{
+	RomRun		run;
+	Oid			owner = GetUserId();
+	Jsonb	   *output = NULL;
+
+	/* its language keeps nothing in the session */
+	if (!rom_handler_stateless(rom_definition_handler(rom_definition_by_id(inst->def_id), owner)->fn_oid))
+		return NULL;
+	memset(&run, 0, sizeof(run));
+	run.solo = run.in_session = run.eager = true;
+	if (!rom_run_eager(&run, inst, owner, &output))
+		output = NULL;
+	eager->tainted = run.tainted;
+	eager->interrupt = run.interrupt;
+	if (output != NULL)
+		fire_deferred();
+	if (rom_clean_broken() || (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0)
+		output = NULL;
+	return output;
+}
+
+/* is_interrupt: is it a cancel of the statement, and not a limit of the turn's? */
+static bool
+is_interrupt(const ErrorData *edata)
+{
+	return edata->sqlerrcode == ERRCODE_QUERY_CANCELED && edata->funcname != NULL &&
+		strcmp(edata->funcname, "ProcessInterrupts") == 0;
+}
+
+ErrorData *
+rom_eager_interrupt(void)
+{
+	ErrorData  *edata = CopyErrorData();
+
+	FlushErrorState();
+	return is_interrupt(edata) ? edata : NULL;
+}
+
+void
+rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner resowner = CurrentResourceOwner;
+	Jsonb	   *volatile output = NULL;
+	TimestampTz start = GetCurrentTimestamp();
+	RomInstance mine = *inst;
+	int			nest;
+
+	memset(eager, 0, sizeof(*eager));
+	CommandCounterIncrement();
+	BeginInternalSubTransaction(NULL);
+	nest = GetCurrentTransactionNestLevel();
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		rom_clean_enter();
+		output = run_turn(&mine, eager);
+		rom_clean_leave(false);
+		PopActiveSnapshot();
+		if (output != NULL)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		HOLD_INTERRUPTS();
+		rom_clean_leave(true);
+		MemoryContextSwitchTo(cxt);
+		edata = CopyErrorData();
+		FlushErrorState();
+		while (GetCurrentTransactionNestLevel() >= nest)
+			RollbackAndReleaseCurrentSubTransaction();
+		elog(DEBUG1, "an instance is left to an executor: %s", edata->message);
+		if (is_interrupt(edata) && rom_limit_fired() == ROM_LIMIT_NONE)
+			eager->interrupt = edata;
+		rom_limit_reset();
+		output = NULL;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = resowner;
+
+	/* a limit of the turn's may have come in the same moment */
+	if (eager->interrupt == NULL && get_timeout_indicator(STATEMENT_TIMEOUT, false))
+		InterruptPending = QueryCancelPending = true;
+	eager->output = output;
+	if (output == NULL)
+		rom_wake_ready(&inst->id, GetUserId(), inst->priority);
+	if (eager->interrupt == NULL)
+		rom_run_note_first(inst, GetCurrentTimestamp() - start, output != NULL);
+}
+
+void
+rom_eager_end(const RomEager *eager)
+{
+	rom_clean_scrub();
+	if (eager->tainted && *find_rendezvous_variable("plpython_version_bitmask") != NULL)
+		ereport(FATAL,
+				(errcode(ERRCODE_ROM_LIMIT),
+				 errmsg("terminating connection because a workflow's handler did not let itself be unwound"),
+				 errdetail("PL/Python cannot be used any more in a session in which that happened."),
+				 errhint("Do not catch query_canceled (57014) in a handler.")));
+}

@@ -1,0 +1,321 @@
+# A quick workflow that run_workflow runs in its caller's session, in the transaction that starts it, leaves what an executor would have left: history, row, values, statistics, effects, and
+# the settings and users that its code sees. All else (a failure, a wait, a slow step, a lock, a command that works on the session, a cancel, a commit that fails) is an executor's as ever, and
+# nothing of the first try is visible; the session keeps what is its own. Where the session is not its owner's alone, or not as fresh as an executor, nothing runs there.
+# It would catch a run under another's rights or settings, one that is seen twice or not at all, a start that is lost with a cancel, and a session that a workflow has changed.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RomancyTest;
+use Test::More;
+
+my $node = romancy_node('eager', 'autovacuum' => 'off', 'restart_after_crash' => 'on', 'romancy.executors' => 2, 'max_worker_processes' => 12, 'log_min_messages' => 'notice');
+my $perl = has_plperl('a nested function in it');
+my $python = has_plpython('a nested function in it');
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+# output and errors of statements, each in a transaction of its own, as a role (owner of the workflows)
+sub as { my ($role, $sql) = @_; my (undef, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql", on_error_stop => 0, extra_params => [ '-U', $role ]); return wantarray ? ($out, $err) : $out }
+
+sql(q{
+	CREATE ROLE shop LOGIN; CREATE ROLE boss LOGIN SUPERUSER; GRANT CREATE ON SCHEMA public TO shop;
+	SELECT romancy.grant_usage('shop');
+	ALTER ROLE shop SET work_mem = '5MB';
+});
+sql('CREATE EXTENSION plperl; CREATE EXTENSION plperlu') if $perl;
+sql('CREATE EXTENSION plpython3u; CREATE FUNCTION public.py(text) RETURNS text LANGUAGE plpython3u AS $$ return plpy.execute("SELECT concat_ws(\' \', current_user, session_user) u")[0]["u"] $$') if $python;
+sql('CREATE FUNCTION public.pl(text) RETURNS text LANGUAGE plperlu AS $pl$ kill 9, $$ if $_[0] eq "kill"; return spi_exec_query("SELECT concat_ws(\' \', current_user, session_user) u")->{rows}[0]{u} $pl$') if $perl;
+as('shop', q{
+	CREATE TABLE clients (pid int);
+	CREATE TABLE ran (n text, pid int, users text, settings jsonb);
+	CREATE SEQUENCE tries;	-- which no rollback takes back
+	CREATE TABLE late (n text, fails boolean);
+	CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO ran VALUES ('late ' || NEW.n, pg_backend_pid(), concat_ws(' ', current_user, session_user), jsonb_build_object('search_path', current_setting('search_path')));
+		IF NEW.fails THEN RAISE foreign_key_violation USING MESSAGE = 'this commit fails'; END IF;
+		RETURN NULL;
+	END $$;
+	CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late();
+	-- an activity that does what its input says, and notes where and how it ran
+	CREATE FUNCTION act(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	DECLARE here boolean := EXISTS (SELECT FROM clients WHERE pid = pg_backend_pid());
+	BEGIN
+		PERFORM nextval('tries');
+		INSERT INTO ran VALUES (i->>'n', pg_backend_pid(), concat_ws(' ', current_user, session_user, current_setting('role'), current_setting('is_superuser')),
+			(SELECT jsonb_object_agg(name, setting) FROM pg_settings WHERE name IN ('TimeZone', 'DateStyle', 'search_path', 'work_mem', 'statement_timeout', 'lock_timeout', 'application_name', 'client_min_messages',
+				'extra_float_digits', 'row_security', 'transaction_isolation', 'romancy.namespace', 'enable_seqscan')) || jsonb_build_object('query', current_query(), 'statements', (SELECT count(*) FROM pg_prepared_statements WHERE from_sql)));
+		RAISE NOTICE 'to the log, %', i->>'n';
+		RAISE INFO 'and this';
+		IF i ? 'if_here' AND here THEN EXECUTE i->>'if_here'; END IF;
+		IF i ? 'do' THEN EXECUTE i->>'do'; END IF;
+		IF i ? 'fails' THEN RAISE EXCEPTION 'no %', i->>'n' USING ERRCODE = i->>'fails', HINT = 'none'; END IF;
+		RETURN i->'n';
+	END $$;
+	CREATE FUNCTION two(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	DECLARE r jsonb;
+	BEGIN
+		r := romancy.activity('act', i, retry => '{"max_attempts": 2, "initial_interval": "10 ms"}');
+		IF i ? 'waits' THEN PERFORM romancy.sleep('20 ms'); END IF;
+		IF i ? 'handler' THEN RAISE EXCEPTION 'its own' USING ERRCODE = 'XX123'; END IF;
+		RETURN jsonb_build_array(r, romancy.activity('plain', jsonb_build_object('n', r)));
+	END $$;
+	CREATE FUNCTION plain(i jsonb) RETURNS jsonb LANGUAGE sql VOLATILE AS $$ SELECT i $$;
+	CREATE FUNCTION much(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.workflow_now(), romancy.workflow_uuid(), romancy.set_value('k', i), romancy.set_labels('{"a": 1}'), romancy.set_progress(1, 2, 'half');
+		PERFORM romancy.publish('news', i), romancy.start_workflow('plain_flow', '"child"', idempotency_key => 'by ' || (i->>'n'));
+		RETURN romancy.activity('act', i);
+	END $$;
+	CREATE FUNCTION plain_flow(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('plain', i); END $$;
+	SELECT romancy.define_activity('act', 'act'), romancy.define_activity('plain', 'plain'), romancy.define_workflow('plain_flow', 'plain_flow'), romancy.define_workflow('two', 'two'), romancy.define_workflow('much', 'much');
+});
+
+my $n = 0;
+# call($workflow, $input, before => ..., after => ..., role => ...): runs it in a new session; its output, where it ran ('here', 'there', '' nowhere), its errors
+sub call
+{
+	my ($workflow, $input, %how) = @_;
+	my ($out, $err) = as($how{role} // 'shop', ($how{before} // '') . "\n"
+		. "INSERT INTO public.clients VALUES (pg_backend_pid());\n\\echo <\n" . ($how{call} // "CALL romancy.run_workflow('$workflow', \$j\$$input\$j\$, timeout => '120 s');") . "\n\\echo >\n" . ($how{after} // ''));
+	my ($result) = $out =~ /<\n(.*?)\n?>/s;
+	my ($name) = $input =~ /"n": "([^"]*)"/;
+	my $where = $how{killed} ? '' : sql("SELECT coalesce(string_agg(DISTINCT CASE WHEN pid IN (SELECT pid FROM clients) THEN 'here' ELSE 'there' END, ' '), '') FROM ran WHERE n = '$name'");
+	my ($after) = $out =~ />\n(.*)/s;
+	return ($result // '', $where, $err, $after // '');
+}
+# here($workflow, {input}, ...): call(), until one has run here (on a machine with too much to do, what is quick may take long)
+sub here
+{
+	my ($workflow, $input, %how) = @_;
+	my @got;
+	for (1 .. 60) { @got = call($workflow, input(%$input), %how); last if $got[1] eq 'here' }
+	return @got;
+}
+# meets($error, ...): call(), until it ends with this error
+sub meets
+{
+	my ($error, $workflow, $input, %how) = @_;
+	my @got;
+	for (1 .. 60) { @got = call($workflow, input(%$input), %how); last if $got[2] =~ $error }
+	return @got;
+}
+sub input { my (%more) = @_; $n++; return qq({"n": "$n") . join('', map { qq(, "$_": ) . ($more{$_} =~ /^true$/ ? 'true' : '"' . $more{$_} =~ s/"/\\"/gr . '"') } sort keys %more) . '}' }
+# a version is known to be quick after some runs: until one of them runs here
+sub warm { my ($workflow, %how) = @_; local $Test::Builder::Level = $Test::Builder::Level + 1; return poll_until(sub { my (undef, $where) = call($workflow, input(), %how); $where eq 'here' }, "$workflow: after some runs it runs here") }
+sub status { my ($name) = @_; return sql("SELECT coalesce(string_agg(status || ' ' || coalesce(error->>'sqlstate', ''), ', '), '') FROM romancy.instances WHERE input->>'n' = '$name'") }
+
+# ---------------------------------------------------------------- the same as in an executor
+warm('two');
+warm('much');
+# what is left of the instance whose input has this name, without its times and ids
+sub traces
+{
+	my ($name) = @_;
+	my $text = sql(qq{
+		SELECT to_jsonb(i) - '{instance_id,created_at,started_at,updated_at,finished_at}'::text[], romancy.get_value(instance_id, 'k'), romancy.get_result(instance_id),
+			(SELECT jsonb_agg(to_jsonb(h) - 'created_at' ORDER BY seq) FROM romancy.get_history(instance_id) h), created_at <= started_at AND started_at <= finished_at AND updated_at >= started_at,
+			(SELECT jsonb_agg(to_jsonb(r) - 'pid') FROM public.ran r WHERE n = '$name'), (SELECT count(*) FROM romancy.instances c WHERE idempotency_key = 'by $name')
+		FROM romancy.instances i WHERE input->>'n' = '$name'});
+	$text =~ s/"[0-9a-f]{8}-[0-9a-f-]{27}"/<uuid>/g;
+	$text =~ s/"\d{4}-\d\d-\d\dT[^"]*"/<time>/g;
+	$text =~ s/"result": \d+/"result": <id>/g;
+	return $text =~ s/"\Q$name\E"|by \Q$name\E/<n>/gr =~ s/\bno \Q$name\E\b|to the log, \Q$name\E/<n>/gr;
+}
+sub counts { return sql(q{SELECT concat_ws(' ', (SELECT sum(started) || ' ' || sum(completed) || ' ' || sum(turns) FROM romancy.stat_workflows WHERE workflow = 'two'), (SELECT sum(calls) || ' ' || sum(failures) || ' ' || sum(retries) FROM romancy.stat_activities WHERE activity = 'act'))}) }
+sub difference { my @a = split / /, $_[0]; my @b = split / /, $_[1]; return join ' ', map { $b[$_] - $a[$_] } 0 .. $#a }
+my $set = q{SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'German'; SET search_path = pg_catalog, public; SET work_mem = '9MB'; SET statement_timeout = '100 s'; SET lock_timeout = '99 s'; SET enable_seqscan = off; SET client_min_messages = debug1; SET extra_float_digits = 3;};
+for my $workflow (qw(two much))
+{
+	my %left;
+	my %counted;
+	for my $setting (qw(off on))
+	{
+		sql("ALTER SYSTEM SET romancy.eager_runs = $setting");
+		$node->reload;
+		poll_until($node, "SELECT current_setting('romancy.eager_runs') = '$setting'", "eager_runs is $setting");
+		my $before = counts();
+		my ($result, $where, $err);
+		for (1 .. 60) { $before = counts(); ($result, $where, $err) = call($workflow, input(), before => $set); last if $setting eq 'off' || $where eq 'here' }
+		is($where, $setting eq 'on' ? 'here' : 'there', "$workflow, eager_runs $setting: where it ran");
+		unlike($err, qr/to the log|and this/, 'its messages do not reach the client');
+		$left{$setting} = traces($n);
+		$counted{$setting} = difference($before, counts());
+	}
+	is($left{on}, $left{off}, "$workflow: row, history, values, settings and users are the same");
+	is($counted{on}, $counted{off}, "$workflow: so are the statistics") if $workflow eq 'two';
+}
+like($node->logfile && slurp_file($node->logfile), qr/to the log, $n/, 'the log has the messages');
+
+# ---------------------------------------------------------------- the session stays as it is
+my (undef, $where, $err, $after) = here('two', {do => q(SELECT set_config('TimeZone', 'Asia/Tokyo', false), set_config('my.own', 'x', false), set_config('application_name', 'evil', false))}, before => q{SET application_name = 'mine'; SET TimeZone = 'Africa/Cairo';},
+	after => q{SHOW TimeZone; SHOW application_name; SELECT coalesce(current_setting('my.own', true), ''); SHOW work_mem});
+is($where, 'here', 'code that sets settings runs here');
+is($after, "Africa/Cairo\nmine\n\n5MB", 'and they are the session\'s own afterwards');
+(undef, $where, undef, $after) = here('two', {do => q(SELECT pg_advisory_lock(77))}, after => q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()});
+is("$where $after", 'here 0', 'an advisory lock is released');
+for my $do (q(PREPARE evil AS SELECT 1), q(LISTEN evil), q(CREATE TEMP TABLE ran (n text, pid int, users text, settings jsonb)), q(DECLARE evil CURSOR WITH HOLD FOR SELECT 1), q(DISCARD ALL), q(DEALLOCATE ALL), q(RESET ALL), q(UNLISTEN *), q(EXECUTE mine), q(LOAD 'plpgsql'))
+{
+	my ($result, $where, $err, $after) = call('two', input(if_here => $do), before => q{PREPARE mine AS SELECT 1; LISTEN mine;},
+		after => q{SELECT (SELECT string_agg(name, ' ') FROM pg_prepared_statements WHERE from_sql), (SELECT string_agg(c, ' ') FROM pg_listening_channels() c), (SELECT count(*) FROM pg_cursors WHERE is_holdable), pg_my_temp_schema()});
+	is("$result $where $after", qq(["$n", {"n": "$n"}] there mine|mine|0|0), "$do: left to an executor, and nothing is left in the session");
+}
+
+# ---------------------------------------------------------------- left to an executor, as if nothing had been
+my $tries = sql('SELECT last_value FROM public.tries');
+my $result;
+($result, $where, $err) = call('two', input(fails => '22012'));
+like($err, qr/22012: no $n\n.*HINT:  none/s, 'a failure is the instance\'s');
+is(sql("SELECT h.data->'retry'->>'total_attempts' FROM romancy.instances i, romancy.get_history(instance_id) h WHERE input->>'n' = '$n' AND event_type = 'ActivityFailed'"), 2, 'with its attempts');
+cmp_ok(sql('SELECT last_value FROM public.tries') - $tries, '>=', 2, 'which were made');
+is(sql("SELECT count(*) FROM public.ran WHERE n = '$n'"), 0, 'without any trace');
+($result, $where, $err) = call('two', input(if_here => q(SELECT 1 / 0)));
+is("$result $where", qq(["$n", {"n": "$n"}] there), 'an error that is none in an executor');
+like($err, qr/^$/, 'is not seen');
+($result, $where, $err) = call('two', input(handler => 'true'));
+like($err, qr/XX123: its own/, 'a handler\'s error');
+is(status($n), 'failed XX123', 'it has failed');
+is(sql("SELECT count(*) FROM public.ran WHERE n = '$n'"), 1, 'its activity ran once');
+is(join(' ', (call('two', input(waits => 'true')))[0, 1]), qq(["$n", {"n": "$n"}] there), 'a wait');
+is(join(' ', (call('two', input(do => 'SELECT pg_sleep(0.4)')))[0, 1]), qq(["$n", {"n": "$n"}] there), 'a step that is slow this time');
+sql('ALTER SYSTEM SET romancy.eager_runs = on');
+warm('two');
+
+# locks of others: it waits in an executor
+my $other = $node->background_psql('postgres');
+$other->query_safe('BEGIN; LOCK TABLE public.late IN ACCESS EXCLUSIVE MODE');
+my $waiting = $node->background_psql('postgres', extra_params => [ '-U', 'shop' ]);
+$waiting->query_until(qr/begun/, "INSERT INTO clients VALUES (pg_backend_pid());\n\\echo begun\nCALL romancy.run_workflow('two', \$j\$" . input(do => q(INSERT INTO late VALUES ('locked', false))) . "\$j\$);\n");
+poll_until($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND backend_type = 'romancy executor'}, 'an executor waits for the lock');
+$other->query_safe('COMMIT');
+poll_until($node, "SELECT count(*) = 1 FROM romancy.instances WHERE input->>'n' = '$n' AND status = 'completed'", 'and goes on');
+$waiting->quit;
+$other->quit;
+warm('two');
+
+# commits that fail, and what is deferred to them
+(undef, $where) = here('two', {do => qq(INSERT INTO late VALUES ('fine', false))}, before => 'SET search_path = pg_catalog, public;');
+is($where, 'here', 'what is deferred runs');
+is(sql(q{SELECT string_agg(DISTINCT users || ' ' || (settings->>'search_path'), ', ') FROM public.ran WHERE n = 'late fine'}), 'shop shop "$user", public', 'as the owner, with the path of a fresh session');
+(undef, undef, $err) = call('two', input(do => qq(INSERT INTO late VALUES ('broken', true))));
+like($err, qr/23503: this commit fails/, 'a deferred trigger that fails is the activity\'s error');
+is(status($n) . ' ' . sql(q{SELECT count(*) FROM public.ran WHERE n = 'late broken'}), 'failed 23503 0', 'which fails the instance');
+
+# ---------------------------------------------------------------- cancelled, terminated, killed
+warm('two');
+(undef, undef, $err) = meets(qr/57014/, 'two', {if_here => 'SELECT pg_sleep(0.09)'}, before => q{SET statement_timeout = '40 ms';});
+like($err, qr/57014: canceling statement due to statement timeout/, 'a statement_timeout ends the call');
+poll_until($node, "SELECT count(*) = 1 FROM romancy.instances WHERE input->>'n' = '$n' AND status = 'completed'", 'the instance goes on in an executor');
+is(sql("SELECT count(*) FROM public.ran WHERE n = '$n' AND pid NOT IN (SELECT pid FROM public.clients)"), 1, 'and has run once');
+warm('two');
+(undef, undef, $err) = meets(qr/57014/, 'two', {if_here => 'SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(0.05)'});
+like($err, qr/57014: canceling statement due to user request/, 'a cancel likewise');
+poll_until($node, "SELECT count(*) = 1 FROM romancy.instances WHERE input->>'n' = '$n' AND status = 'completed'", 'it goes on, too');
+warm('two');
+(undef, undef, $err) = meets(qr/57P01/, 'two', {if_here => 'SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(1)'});
+like($err, qr/57P01: terminating connection due to administrator command/, 'the client of a session that is terminated is told');
+is(status($n), '', 'and has started nothing');
+SKIP: {
+	skip 'no PL/Perl', 3 if !$perl;
+	sql('GRANT EXECUTE ON FUNCTION public.pl(text) TO shop');
+	(undef, undef, $err) = meets(qr/server closed|terminating/, 'two', {if_here => q(SELECT public.pl('kill'))}, killed => 1);
+	like($err, qr/server closed the connection|terminating connection/, 'a session that is killed');
+	poll_until($node, 'SELECT true', 'after which the server restarts');
+	is(status($n) . sql("SELECT count(*) FROM public.ran WHERE n = '$n'"), '0', 'has started nothing');
+}
+warm('two');
+warm('much');
+
+# ---------------------------------------------------------------- sessions in which nothing runs
+my %not = (
+	'SET ROLE' => { role => 'boss', before => 'SET ROLE shop;' },
+	'SET SESSION AUTHORIZATION' => { role => 'boss', before => 'SET SESSION AUTHORIZATION shop;' },
+	'SET ROLE to itself' => { before => 'SET ROLE shop;' },
+	'a temporary table' => { before => 'CREATE TEMP TABLE act (i int);' },
+	'a cursor' => { before => 'BEGIN; DECLARE mine CURSOR WITH HOLD FOR SELECT 1; COMMIT;' },
+	'an advisory lock' => { before => 'SELECT pg_advisory_lock(1);' },
+	'a setting of its own' => { before => q{SET my.tenant = 'a';} },
+	'a setting since it began' => { before => q{\setenv PGOPTIONS '-c DateStyle=German'} . "\n\\c\n" },
+	'another isolation' => { before => 'SET default_transaction_isolation = serializable;' },
+	'another encoding' => { before => q{SET client_encoding = 'LATIN1';} },
+);
+for my $what (sort keys %not)
+{
+	my ($result, $where) = call('two', input(), %{ $not{$what} });
+	is("$result $where", qq(["$n", {"n": "$n"}] there), "$what: nothing runs here");
+}
+# inside another procedure, there is more than one statement
+as('shop', 'CREATE PROCEDURE outer_one(n text) LANGUAGE plpgsql AS $$ DECLARE r jsonb; BEGIN CALL romancy.run_workflow(\'two\', jsonb_build_object(\'n\', n), result => r); END $$');
+my $in = input();
+(undef, $where) = call('two', $in, call => "CALL outer_one('$n');");
+is($where, 'there', 'in a procedure: nothing runs here');
+sql('ALTER SYSTEM SET romancy.enabled = off');
+$node->reload;
+poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.workers WHERE kind = 'executor')}, 'workers are off');
+$in = input();
+(undef, $where, $err) = call('two', $in, call => "CALL romancy.run_workflow('two', '$in', timeout => '100 ms');");
+like($err, qr/RM006/, 'then nothing runs');
+is($where, '', 'nor here');
+sql('ALTER SYSTEM RESET romancy.enabled');
+$node->reload;
+poll_until($node, "SELECT count(*) = 1 FROM romancy.instances WHERE input->>'n' = '$n' AND status = 'completed'", 'until they are on again');
+# a copy that was not adopted
+sql('UPDATE romancy.t_control SET system_identifier = 1');
+$in = input();
+(undef, $where) = call('two', $in, call => "CALL romancy.run_workflow('two', '$in', timeout => '100 ms');");
+isnt($where, 'here', 'a copy that was not adopted: nothing runs here');
+sql('SELECT romancy.adopt_database()');
+poll_until($node, "SELECT count(*) = 1 FROM romancy.instances WHERE input->>'n' = '$n' AND status = 'completed'", 'until it is adopted');
+# steps that an executor runs under limits, or apart
+for my $definition (q(max_concurrency => 5), q(transactional => false))
+{
+	as('shop', "SELECT romancy.define_activity('act', 'act', $definition)");
+	is(join(' ', (call('two', input()))[0, 1]), qq(["$n", {"n": "$n"}] there), "$definition: not here");
+}
+as('shop', q{SELECT romancy.define_activity('act', 'act', rate_limit => '2/h')});
+is(join(' ', (call('two', input()))[0]), qq(["$n", {"n": "$n"}]), 'under a rate limit') for 1 .. 2;
+$in = input();
+(undef, undef, $err) = call('two', $in, call => "CALL romancy.run_workflow('two', '$in', timeout => '300 ms');");
+like($err, qr/RM006.*waiting_for_activity/s, 'which holds for all of them together');
+as('shop', q{SELECT romancy.define_activity('act', 'act')});
+
+# ---------------------------------------------------------------- whose code runs
+warm('two');
+for my $statement ('SET ROLE postgres', 'SET SESSION AUTHORIZATION postgres', 'ALTER ROLE shop SUPERUSER', 'SET ROLE boss', 'RESET SESSION AUTHORIZATION; SET ROLE boss')
+{
+	my (undef, $where, $err) = call('two', input(do => $statement));
+	isnt($err, '', "$statement: refused");
+	is(sql("SELECT count(*) FROM public.ran WHERE n = '$n'"), 0, 'with all that came before it');
+	is(as('shop', 'SELECT current_user, session_user, rolsuper FROM pg_roles WHERE rolname = current_user'), 'shop|shop|f', 'nothing was gained');
+}
+warm('two');
+for my $language (($perl ? 'pl' : ()), ($python ? 'py' : ()))
+{
+	sql("GRANT EXECUTE ON FUNCTION public.$language(text) TO shop");
+	my ($result, undef, $err) = call('two', input(do => qq(INSERT INTO public.ran SELECT 'nested $language', 0, public.$language('who'))));
+	is($result, qq(["$n", {"n": "$n"}]), "a function of another language in it ($language)");
+	is(sql(qq{SELECT string_agg(DISTINCT users, ', ') FROM public.ran WHERE n = 'nested $language'}), 'shop shop', 'runs as the owner');
+}
+is(sql(q{SELECT string_agg(DISTINCT users, ', ') FROM public.ran WHERE users LIKE 'shop shop %'}), 'shop shop none off', 'all code ran as the owner, in a session of the owner\'s');
+is(sql(q{SELECT count(*) FROM romancy.instances WHERE status NOT IN ('completed', 'failed') AND workflow <> 'two'}), 0, 'nothing is left over');
+
+# ---------------------------------------------------------------- by the extended protocol
+my $script = $node->basedir . '/extended.sql';
+append_to_file($script, "INSERT INTO clients VALUES (pg_backend_pid());\nCALL romancy.run_workflow('two', '{\"n\": \"by pgbench\"}');\n");
+for my $mode (qw(extended prepared))
+{
+	poll_until(sub {
+		sql(q{DELETE FROM public.ran WHERE n = 'by pgbench'});
+		$node->run_log([ 'pgbench', '-n', '-M', $mode, '-U', 'shop', '-t', '5', '-f', $script, 'postgres' ]);
+		return sql(q{SELECT count(*) > 0 FROM public.ran WHERE n = 'by pgbench' AND pid IN (SELECT pid FROM public.clients)}) eq 't';
+	}, "protocol $mode: it runs here, too");
+}
+
+# ---------------------------------------------------------------- once for a key
+$in = input();
+my ($first, $second) = map { (call('two', $in, call => "CALL romancy.run_workflow('two', '$in', 'the key');"))[0] } 1 .. 2;
+is("$first, $second", qq(["$n", {"n": "$n"}], ["$n", {"n": "$n"}]), 'a key that was used gives the result of then');
+is(sql("SELECT count(*) FROM public.ran WHERE n = '$n'"), 1, 'it ran once');
+
+done_testing();
