@@ -182,6 +182,14 @@ rom_retention_sweep(const RomSweepArgs *args)
 
 		ids = palloc(args->limit * sizeof(Datum));
 		n = find_over(&pos, args, now, before, ids, &full);
+		if (n == 0 && !full)
+		{
+			/* those that were started while the clock was ahead */
+			Position	ahead = {now + ROM_AHEAD_MIN};
+			bool		more;
+
+			n = find_over(&ahead, args, now, DT_NOEND, ids, &more);
+		}
 		if (n > 0)
 			n = lock_finished(ids, n);
 		if (n > 0)
