@@ -322,13 +322,15 @@ export class App {
     tell: (sql: string, values: unknown[]) => Promise<any>,
     log: (message: string) => void = () => undefined,
   ): Promise<void> {
+    // what the activity's code asks for: errors are romancy's
+    const ask = (sql: string, values: unknown[]) => tell(sql, values).catch((error: unknown) => Promise.reject(fromDatabase(error) as Error));
     const beat = async (details: string | null) =>
-      (await tell("select romancy.heartbeat_activity($1::text, $2::jsonb) as state", [task.token, details])).state as string;
+      (await ask("select romancy.heartbeat_activity($1::text, $2::jsonb) as state", [task.token, details])).state as string;
     let failure: unknown;
     try {
       const activity = this.activities.get(task.activity);
       if (!activity) throw new Terminal(`this worker has no activity "${task.activity}"`, { sqlstate: "RM001" });
-      const result = text(await currentTask.run({ task, beat, ask: tell }, () => activity.code(task.input)));
+      const result = text(await currentTask.run({ task, beat, ask }, () => activity.code(task.input)));
       try {
         const { kept } = await tell("select romancy.complete_activity($1::text, $2::jsonb) as kept", [task.token, result]);
         if (!kept) log(`activity ${task.activity}: its result came when its lease was lost or its instance over`);

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { Cancelled, codeOf, fromDocument, LeaseLost, messageOf, type ErrorDocument } from "./errors.js";
 import { detailOf, text } from "./json.js";
 import type { Signature } from "./canvas.js";
-import { BrokenOff, canonical, currentTask, require, requireTask, type HistoryEvent, type Queryable, type Run } from "./run.js";
+import { BrokenOff, canonical, currentTask, inside, require, requireTask, type HistoryEvent, type Queryable, type Run } from "./run.js";
 
 const ACTIVITY = ["ActivityScheduled", "ActivityCompleted", "ActivityFailed"];
 const CHILD = ["ChildWorkflowScheduled", "ChildWorkflowCompleted", "ChildWorkflowFailed"];
@@ -155,7 +155,7 @@ export function spawnCanvas<T = any>(signature: Signature, input?: unknown, opti
 
 /**
  * Runs code in a transaction of the worker's connection, with its record: exactly once. The calls that the workflow has
- * scheduled before it are carried out first.
+ * scheduled before it are carried out first, and so are its transactions that began before. The code makes no call of romancy.
  */
 export async function transaction<T>(name: string, code: (client: Queryable) => Promise<T>, input: unknown = null): Promise<T> {
   const run = require("transaction()");
@@ -163,28 +163,28 @@ export async function transaction<T>(name: string, code: (client: Queryable) => 
   const event = run.known(step, ACTIVITY, name, { value: input });
   if (event) return run.value(event) as T;
   await run.flush();
-  const work = run.transact!(async (client) => {
-    const result = (await code(client)) ?? null;
-    const events = [...run.records, { op: "activity", id: step, name, input, result }];
-    await client.query("select romancy.record($1::text, $2::jsonb)", [run.task.token, text(events)]);
-    return JSON.parse(text(result)) as T;
-  });
-  run.working.add(work);
-  try {
-    const result = await work;
-    run.records = [];
-    return result;
-  } catch (error) {
-    if (error instanceof BrokenOff) {
-      run.broken = error.cause;
-      return new Promise<never>(() => undefined);
+  const record = { op: "activity", id: step, name, input };
+  const done = await run.inTurn(async () => {
+    if (run.broken) return undefined;
+    let taken: Record<string, unknown>[] = [];
+    try {
+      return await run.transact!(async (client) => {
+        const result: unknown = JSON.parse(text((await inside.run(true, () => code(client))) ?? null));
+        // (calls beside this one may add others meanwhile)
+        taken = run.records;
+        run.records = [];
+        await client.query("select romancy.record($1::text, $2::jsonb)", [run.task.token, text([...taken, { ...record, result }])]);
+        return { result: result as T };
+      });
+    } catch (error) {
+      run.records = [...taken, ...run.records];
+      if (error instanceof BrokenOff) run.broken = error.cause;
+      // the failure is part of history, so that the code sees in every run what it saw in the first
+      else run.records.push({ ...record, error: { message: messageOf(error), code: codeOf(error), detail: detailOf(error) } });
+      return undefined;
     }
-    // the failure is part of history, so that the code sees in every run what it saw in the first
-    const failure = { message: messageOf(error), code: codeOf(error), detail: detailOf(error) };
-    run.records.push({ op: "activity", id: step, name, input, error: failure });
-  } finally {
-    run.working.delete(work);
-  }
+  });
+  if (done) return done.result;
   return run.pending([], false, () => {
     const failed = run.steps.get(step);
     return failed && { value: () => run.value(failed) as T };

@@ -58,6 +58,9 @@ const FAILED = new Set(["ActivityFailed", "ChildWorkflowFailed", "MessageTimeout
 
 export const current = new AsyncLocalStorage<Run>();
 
+/** true in the code of a transaction */
+export const inside = new AsyncLocalStorage<boolean>();
+
 /** An activity's task, and how to renew its lease with details (JSON, or null) for the next attempt. */
 export interface ActivityTask {
   token: string;
@@ -96,6 +99,8 @@ export class Run {
   readonly working = new Set<Promise<unknown>>();
   /** runs code in a transaction of the worker's connection */
   transact: (<T>(code: (client: Queryable) => Promise<T>) => Promise<T>) | undefined;
+  /** the end of the last of the transactions, which run one after the other: history holds them in the order of the calls */
+  private transacted: Promise<unknown> = Promise.resolve();
 
   /** why the run cannot go on: a transaction's connection has broken */
   broken: unknown;
@@ -181,6 +186,14 @@ export class Run {
 
   // ------------------------------------------------------------ calls
 
+  /** Runs work here once what began so before it has ended; the turn waits for its end. */
+  inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const promise = this.transacted.then(work).finally(() => this.working.delete(promise));
+    this.working.add(promise);
+    this.transacted = promise.catch(() => undefined);
+    return promise;
+  }
+
   record(op: string, step: string, kinds: string[], name: string | undefined, fields: Record<string, unknown>): HistoryEvent | undefined {
     const event = this.known(step, kinds, name);
     if (!event) this.records.push({ op, id: step, ...fields });
@@ -248,7 +261,8 @@ export class Run {
   waitFor(): Record<string, unknown> | null {
     if (this.ending) return null;
     const last = this.commands.at(-1)?.id;
-    if (this.waiters.length === 0) return { all: [] };
+    // (a call that waits for no step goes on when the server has what is sent now)
+    if (this.waiters.length === 0 || this.waiters.some((x) => x.ids.length === 0)) return { all: [] };
     const [w] = this.waiters;
     if (this.waiters.length === 1) {
       if (w.call && w.ids[0] === last) return null;
@@ -270,5 +284,6 @@ export function requireTask(what: string) {
 export function require(what: string): Run {
   const run = current.getStore();
   if (!run) throw new Error(`${what} can only be called from a running workflow`);
+  if (inside.getStore()) throw new Error(`${what} cannot be called inside transaction()`);
   return run;
 }

@@ -22,6 +22,9 @@ const RENEWAL = {
   workflows: "select romancy.extend_lease($1::text, $2::interval)",
 };
 
+/** activities that the program does not have, of which a worker keeps so many for a moment, without a place */
+const SET_ASIDE = 100;
+
 /** Takes workflows and activities of an app's queue. */
 export class Worker {
   private readonly name = `${hostname()}/${process.pid}`;
@@ -35,6 +38,8 @@ export class Worker {
   private polling = new Set<pg.PoolClient>();
   /** what it was given and does not have */
   private unknown = new Set<string>();
+  /** activities that it does not have, until they are given back */
+  private aside = new Set<Promise<void>>();
   private wakeUp: (() => void) | undefined;
   private ended: () => void = () => undefined;
   private readonly stopped = new Promise<void>((resolve) => {
@@ -63,7 +68,7 @@ export class Worker {
         this.app.activities.size > 0 ? this.poll("activities") : undefined,
         this.app.workflows.size > 0 ? this.poll("workflows") : undefined,
       ]);
-      await Promise.all(this.busy);
+      await Promise.all([...this.busy, ...this.aside]);
     } finally {
       clearInterval(renewal);
       process.off("SIGTERM", stop);
@@ -186,7 +191,8 @@ export class Worker {
   private begin(kind: "activities" | "workflows", task: any): void {
     const work = (kind === "activities" ? this.serveActivity(task as ActivityTask) : this.serveWorkflow(task as WorkflowTask))
       .catch((error: unknown) => {
-        if ((error as { code?: string }).code !== "RM009") this.log(messageOf(error));
+        const e = error as { code?: string; sqlstate?: string };
+        if (e.code !== "RM009" && e.sqlstate !== "RM009") this.log(messageOf(error));
       })
       .finally(() => {
         this.leases.delete(task.token);
@@ -217,6 +223,14 @@ export class Worker {
     }
     // another worker of the queue may know it: it can take the task in a moment, and no attempt is counted
     this.warnUnknown("activity", task.activity);
+    const left = this.leave(task).finally(() => this.aside.delete(left));
+    this.aside.add(left);
+    // (the place is for what this worker has)
+    if (this.aside.size > SET_ASIDE) await left;
+  }
+
+  /** Gives an activity back in a moment. */
+  private async leave(task: ActivityTask): Promise<void> {
     await Promise.race([delay(200 + 800 * Math.random()), this.stopped]);
     await this.release("activities", task.token);
   }

@@ -118,6 +118,63 @@ const messages = app.workflow("ts_messages", async () => {
   return { data: [first.data, own.data], publisher: [first.publisher, own.publisher], sender: [first.sender, own.sender ?? null],
     ids: [ids[0] > 0, ids[1] === first.id], started: new Set(started).size };
 });
+const refusal = async (call) => {
+  try {
+    await call();
+  } catch (error) {
+    return error.message;
+  }
+};
+const inside = app.workflow("ts_inside", async () => {
+  const refused = await romancy.transaction("within", async () => [
+    await refusal(() => romancy.activity(note, "inside")),
+    await refusal(() => romancy.uuid()),
+    await refusal(() => romancy.transaction("more", async () => 1)),
+    await refusal(() => romancy.instanceId()),
+  ]);
+  let thrown;
+  try {
+    await romancy.transaction("waits", () => romancy.receive("go"));
+  } catch (error) {
+    thrown = error.message;
+  }
+  return [...refused, thrown, await romancy.activity(note, "outside")];
+});
+const two = async (client) => (await client.query("select 1 + 1 as two")).rows[0].two;
+const declined = async () => {
+  runs++;
+  throw new TypeError("declined");
+};
+const pair = app.workflow("ts_pair", async () => {
+  romancy.setValue("before", 1);
+  let begin;
+  const recording = new Promise((resolve) => (begin = resolve));
+  const results = await Promise.allSettled([
+    romancy.transaction("good", async (client) => {
+      const value = await two(client);
+      const { query } = client;
+      client.query = (sql, values) => (begin(), query(sql, values)); // the record's is the next
+      return value;
+    }),
+    romancy.transaction("bad", () => recording.then(declined)),
+    romancy.transaction("quick", two),
+  ]);
+  return results.map((r) => r.value ?? r.reason.message);
+});
+const besides = app.workflow("ts_besides", async (what) => {
+  const message = romancy.receive("go");
+  if (what === "race") return Promise.race([message, romancy.transaction("bad", declined)]);
+  return Promise.all([message, romancy.transaction("counts", async (client) => (runs++, two(client)))]);
+});
+const asks = app.activity("ts_asks", async (what) => {
+  try {
+    await (what === "progress" ? romancy.progress(1, 2) : what === "at" ? romancy.scheduledAt() : romancy.heartbeat());
+  } catch (error) {
+    done.push([what, error instanceof romancy.LeaseLost, error.sqlstate]);
+    throw error;
+  }
+});
+const callsAsks = app.workflow("ts_calls_asks", (what) => romancy.activity(asks, what));
 const waits = app.workflow("ts_waits", async () => {
   await romancy.receive("go");
   return "went";
@@ -179,6 +236,51 @@ if (process.argv[2] === "worker") {
       await assert.rejects(runThrough(foreign), /may await romancy's calls only/);
       await assert.rejects(runThrough(never), /may await romancy's calls only/);
     });
+    it("no call is made inside a transaction", { timeout: 60_000 }, async () => {
+      const refused = ["activity()", "uuid()", "transaction()", "instanceId()", "receive()"].map((what) => `${what} cannot be called inside transaction()`);
+      assert.deepEqual(await runThrough(inside), [...refused, "outside"]);
+    });
+    it("transactions beside each other lose no record and send none twice", { timeout: 60_000 }, async () => {
+      runs = 0;
+      await romancy.session(app, async (s) => {
+        const instance = await pair.start();
+        await s.run({ most: 200 });
+        assert.deepEqual(await s.result(instance), [2, "declined", 2]);
+        const steps = [];
+        for await (const event of instance.history()) if (event.activity_id) steps.push(event.activity_id);
+        assert.deepEqual(steps, ["set_value:1", "good:1", "bad:1", "quick:1"]);
+      });
+      assert.equal(runs, 1);
+    });
+    it("a transaction waits for no message, nor does its failure", { timeout: 60_000 }, async () => {
+      runs = 0;
+      await romancy.session(app, async (s) => {
+        const race = await besides.start("race");
+        const both = await besides.start("all");
+        await s.run({ most: 200 });
+        assert.equal(runs, 2);
+        assert.equal(await s.status(both), "waiting_for_message");
+        await assert.rejects(s.result(race), { message: "declined" });
+        await both.signal("go", 1);
+        await s.run({ most: 200 });
+        assert.equal((await s.result(both))[1], 2);
+      });
+    });
+    it("what an activity asks when its lease is lost", async () => {
+      done.length = 0;
+      for (const what of ["beat", "progress", "at"])
+        await romancy.session(app, async (s) => {
+          await callsAsks.start(what);
+          await s.drain(false, 100);
+          const workflows = await s.client.query("select to_jsonb(t) as task from romancy.fetch_workflows('ts_faults', 'test', 1) t");
+          await app.stepWorkflow(s.client, workflows.rows[0].task);
+          await s.drain(false, 100);
+          const { rows } = await s.client.query("select to_jsonb(t) as task from romancy.fetch_activities('ts_faults', 'test', 1) t");
+          await s.client.query("select romancy.release_activity($1::text)", [rows[0].task.token]);
+          await assert.rejects(app.serveActivity(rows[0].task, (sql, values) => s.tell(sql, values)), romancy.LeaseLost);
+        });
+      assert.deepEqual(done, ["beat", "progress", "at"].map((what) => [what, true, "RM009"]));
+    });
     it("nothing to wait for", async () => {
       assert.deepEqual(await runThrough(nothing), [[], "any() needs at least one handle"]);
     });
@@ -238,6 +340,29 @@ if (process.argv[2] === "worker") {
       await instance.cancel();
       for (const error of await Promise.all(waiting)) assert.ok(error instanceof romancy.RomancyError);
     });
+    it("what a worker does not have takes no place from what it has", { timeout: 120_000 }, async () => {
+      const own = new romancy.App({ ...options, queue: "ts_places" });
+      own.activity("ts_own", () => "served");
+      await own.define();
+      await own.row("select romancy.define_activity('ts_nobodys', queue => 'ts_places')", []);
+      const others = await own.runCanvas(romancy.group(...Array.from({ length: 6 }, () => romancy.task("ts_nobodys"))));
+      const held = async () =>
+        (await own.rows("select status::text from romancy.activity_tasks where queue = 'ts_places' and activity = 'ts_nobodys'", [])).map((row) => row.status);
+      while ((await held()).length < 6) await delay(20);
+      const served = await own.runCanvas(romancy.task("ts_own"));
+      const lines = [];
+      const worker = own.run({ concurrency: 2, log: (line) => lines.push(line) });
+      try {
+        assert.equal(await served.result("30 s"), "served");
+      } finally {
+        process.emit("SIGTERM");
+        await worker;
+      }
+      assert.deepEqual(await held(), Array(6).fill("ready")); // all of it was given back
+      await others.cancel();
+      assert.deepEqual(lines, ['this worker has no activity "ts_nobodys": it leaves that to others']);
+      await own.end();
+    });
     it("a worker lives on, whatever its programs do", async () => {
       const other = new romancy.App(options);
       const elsewhere = other.activity("ts_elsewhere", () => "done elsewhere");
@@ -248,6 +373,8 @@ if (process.argv[2] === "worker") {
       const ended = once(program, "exit");
       try {
         assert.equal(await (await callsFloats.start()).result("60 s"), "done");
+        assert.deepEqual(await (await pair.start()).result("60 s"), [2, "declined", 2]);
+        assert.equal((await (await inside.start()).result("60 s")).at(-1), "outside");
         assert.equal(await (await late.start()).result("60 s"), "Declined");
         await assert.rejects((await later.start()).result("60 s"), { code: "Declined" });
         assert.equal(await (await callsFloats.start()).result("60 s"), "done");
