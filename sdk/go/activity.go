@@ -93,27 +93,29 @@ func (a *App) serveActivity(ctx context.Context, tell teller, t activityTask) er
 			err := tell(&state, "select romancy.heartbeat_activity($1::text, $2::jsonb)", t.Token, raw)
 			return state, err
 		}})
-	result, failure := a.runActivity(ctx, t.Activity, t.Input)
-	if failure == nil {
-		var kept bool
-		err := tell(&kept, "select romancy.complete_activity($1::text, $2::jsonb)", t.Token, string(result))
-		if err == nil && !kept {
-			return fmt.Errorf("%w: activity %q", errLate, t.Activity)
+	const sql = "select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)"
+	return safely(func() error {
+		result, failure := a.runActivity(ctx, t.Activity, t.Input)
+		if failure == nil {
+			var kept bool
+			err := tell(&kept, "select romancy.complete_activity($1::text, $2::jsonb)", t.Token, string(result))
+			if err == nil && !kept {
+				return fmt.Errorf("%w: activity %q", errLate, t.Activity)
+			}
+			if err == nil || isPassing(err) {
+				return err
+			}
+			failure = err // a result that is too large, say
+		} else if errors.Is(failure, ErrLeaseLost) {
+			return failure
 		}
+		err := tell(nil, sql, t.Token, messageOf(failure), codeOf(failure), detailOf(failure), isTerminal(failure))
 		if err == nil || isPassing(err) {
 			return err
 		}
-		failure = err // a result that is too large, say
-	} else if errors.Is(failure, ErrLeaseLost) {
-		return failure
-	}
-	const sql = "select romancy.fail_activity($1::text, $2::text, $3::text, $4::jsonb, $5::boolean)"
-	err := tell(nil, sql, t.Token, messageOf(failure), codeOf(failure), detailOf(failure), isTerminal(failure))
-	if err == nil || isPassing(err) {
-		return err
-	}
-	// a detail that no document can hold, or that is too large
-	return tell(nil, sql, t.Token, short(messageOf(failure), 1000), "error", nil, isTerminal(failure))
+		// a detail that no document can hold, or that is too large
+		return tell(nil, sql, t.Token, short(messageOf(failure), 1000), "error", nil, isTerminal(failure))
+	}, func(err accident) error { return tell(nil, sql, t.Token, messageOf(err), "error", nil, false) })
 }
 
 var errLate = errors.New("a result came when the lease was lost or the instance over")

@@ -448,10 +448,22 @@ func (a *App) take(task *workflowTask) *W {
 
 // stepWorkflow runs a workflow's code as far as it comes and tells the server.
 func (a *App) stepWorkflow(ctx context.Context, q Querier, task workflowTask) error {
+	var begun *W
+	return safely(func() error { return a.runWorkflow(ctx, q, task, &begun) }, func(err accident) error {
+		if begun != nil {
+			begun.giveUp()
+		}
+		return execute(ctx, q, "select romancy.fail_workflow($1::text, $2::text, 'error', null)", task.Token, messageOf(err))
+	})
+}
+
+func (a *App) runWorkflow(ctx context.Context, q Querier, task workflowTask, begun **W) error {
 	w := a.take(&task)
 	fresh := w == nil
 	if fresh {
 		w = newW(task)
+	} else {
+		*begun = w
 	}
 	w.task, w.q = task, q
 	w.absorb(task.History)
@@ -479,6 +491,7 @@ func (a *App) stepWorkflow(ctx context.Context, q Querier, task workflowTask) er
 	}
 	var waits *wait
 	if fresh {
+		*begun = w
 		waits = w.start(a.workflows[task.Workflow].run)
 	} else {
 		waits = w.goOn()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"runtime/debug"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -163,9 +164,10 @@ func short(text string, most int) string {
 	return strings.ToValidUTF8(text, "")
 }
 
+// detailOf is the error's detail, or nil; a program's may be no JSON.
 func detailOf(err error) any {
 	var e *Error
-	if errors.As(err, &e) && len(e.Detail) > 0 {
+	if errors.As(err, &e) && len(e.Detail) > 0 && json.Valid(e.Detail) {
 		return string(e.Detail)
 	}
 	return nil
@@ -174,4 +176,19 @@ func detailOf(err error) any {
 func isTerminal(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Terminal
+}
+
+// accident is a panic in what serves a task, such as an error of the program's whose Error() panics.
+type accident struct{ text string }
+
+func (a accident) Error() string { return a.text }
+
+// safely runs what serves a task, and has told say what it panicked with: the task fails, and the process lives on.
+func safely(serve func() error, told func(accident) error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = told(accident{fmt.Sprintf("panic: %v\n%s", r, debug.Stack())})
+		}
+	}()
+	return serve()
 }

@@ -4,6 +4,7 @@ import "time"
 
 // RaiseEvent has a CloudEvent come in: it wakes WaitEvent, and starts workflows with that on_event. The handle's result is the event's id.
 func (w *W) RaiseEvent(kind, source string, data any, options ...EventOptions) Handle[string] {
+	w.outside("RaiseEvent")
 	o := payload(object{"op": "raise_event", "type": kind, "source": source}, data)
 	for _, e := range options {
 		e.add(o)
@@ -43,6 +44,7 @@ type SendOptions struct {
 
 // SendEvent has a CloudEvent go out, by the outbox, to a destination or to all that ask for its type. The handle's result is the event's id.
 func (w *W) SendEvent(kind, source string, data any, options SendOptions) Handle[string] {
+	w.outside("SendEvent")
 	o := payload(object{"op": "send_event", "type": kind, "source": source}, data)
 	EventOptions{ID: options.ID, Subject: options.Subject, DataContentType: options.DataContentType, Extensions: options.Extensions}.add(o)
 	for key, value := range map[string]string{"destination": options.Destination, "ordering_key": options.OrderingKey} {
@@ -55,6 +57,7 @@ func (w *W) SendEvent(kind, source string, data any, options SendOptions) Handle
 
 // WaitEvent waits for a CloudEvent of a type; past the timeout (0: none) ErrTimeout. The whole event is given.
 func WaitEvent[T any](w *W, kind string, timeout time.Duration, options ...CallOption) (Event[T], error) {
+	w.outside("WaitEvent")
 	o := object{"op": "event", "type": kind}
 	if timeout > 0 {
 		o["timeout"] = interval(timeout)

@@ -26,6 +26,11 @@ type faults struct {
 	runs    int
 }
 
+// odd is an error whose Error() panics where it is a nil pointer.
+type odd struct{ text string }
+
+func (o *odd) Error() string { return o.text }
+
 func newFaults(t testing.TB) *faults {
 	app, err := New(context.Background(), os.Getenv("ROMANCY_TEST_URL"), Options{Queue: "go_faults"})
 	if err != nil {
@@ -50,6 +55,9 @@ func newFaults(t testing.TB) *faults {
 			return math.NaN(), nil
 		case "channel":
 			return make(chan int), nil
+		case "no error":
+			var none *odd
+			return nil, none
 		case "sql":
 			_, err := app.Pool.Exec(ctx, "select 1/0")
 			return nil, fmt.Errorf("counting: %w", err)
@@ -106,6 +114,101 @@ func newFaults(t testing.TB) *faults {
 	NewWorkflow(app, "go_sets", func(w *W, _ any) (any, error) {
 		w.SetValue("x", math.Inf(1))
 		return nil, nil
+	})
+	// what is not encoded where it is given
+	NewWorkflow(app, "go_holds", func(w *W, what string) (any, error) {
+		nan := map[string]any{"x": math.NaN()}
+		switch what {
+		case "labels":
+			w.SetLabels(nan)
+		case "labels of a child":
+			return Child[any](w, "go_nothing", nil, Labels(map[string]any{"x": make(chan int)}))
+		case "retry":
+			return Call[any](w, "go_note", "x", RetryPolicy(map[string]any{"max_attempts": math.Inf(1)}))
+		case "raised":
+			w.RaiseEvent("x", "/x", nil, EventOptions{Extensions: nan})
+		case "sent":
+			w.SendEvent("x", "/x", nil, SendOptions{Extensions: map[string]any{"x": func() {}}})
+		case "no error":
+			var none *odd
+			return nil, none
+		case "detail of the end":
+			return nil, &Error{Code: "Declined", Message: "no money", Detail: []byte("{")}
+		}
+		_, err := Transaction(w, "declined", func(pgx.Tx) (any, error) {
+			return nil, &Error{Code: "Declined", Message: "no money", Detail: []byte("{")}
+		})
+		return nil, err
+	})
+	// what the server refuses after the code of a transaction
+	NewWorkflow(app, "go_transaction_refused", func(w *W, what string) (string, error) {
+		_, err := Transaction(w, "refused", func(tx pgx.Tx) (result string, err error) {
+			f.runs++
+			ctx := context.Background()
+			switch what {
+			case "swallowed":
+				_, _ = tx.Exec(ctx, "select 1/0")
+			case "too large":
+				result = strings.Repeat("x", 2000000)
+			case "ended":
+				err = tx.Rollback(ctx)
+			case "deferred":
+				_, err = tx.Exec(ctx, "insert into go_pairs values (1, 2)")
+			case "panic":
+				panic("at the disco")
+			case "must":
+				Must(tx.Exec(ctx, "select 1/0"))
+			}
+			return result, err
+		})
+		var e *Error
+		if !errors.As(err, &e) {
+			return "", fmt.Errorf("another error: %w", err)
+		}
+		note := Must(Call[string](w, "go_note", "went on"))
+		Must(Receive[any](w, "go", 0))
+		return fmt.Sprint(e.SQLState, " ", e.Message, ", ", note), nil
+	})
+	NewWorkflow(app, "go_inside", func(w *W, what string) (string, error) {
+		_, err := Transaction(w, "inside", func(pgx.Tx) (any, error) {
+			switch what {
+			case "UUID":
+				w.UUID()
+			case "Now":
+				w.Now()
+			case "Call":
+				return Call[any](w, "go_note", "inside")
+			case "Sleep":
+				w.Sleep(time.Second)
+			case "Receive":
+				return Receive[any](w, "go", 0)
+			case "SetValue":
+				w.SetValue("x", 1)
+			case "Progress":
+				w.Progress(1, 2, "")
+			case "Patched":
+				w.Patched("x")
+			case "All":
+				return All[any](w, nil)
+			case "Transaction":
+				return Transaction(w, "again", func(pgx.Tx) (any, error) { return nil, nil })
+			}
+			return nil, nil
+		})
+		if err == nil {
+			return "no error", nil
+		}
+		Must(Receive[any](w, "go", 0))
+		return err.Error() + " " + Must(Call[string](w, "go_note", "after")), nil
+	})
+	NewWorkflow(app, "go_many_left", func(w *W, _ any) (string, error) {
+		for i := 0; i < 50; i++ {
+			Spawn[any](w, "go_of_others", i)
+		}
+		for i := 0; i < 60; i++ {
+			Must(Call[string](w, "go_note", "in its turn"))
+		}
+		return "in its turn", nil
 	})
 	NewWorkflow(app, "go_nothing", func(w *W, _ any) (string, error) {
 		results, err := All[int](w, nil)
@@ -228,6 +331,37 @@ func TestFaults(t *testing.T) {
 		fails(t, "go_exits", nil, "RM007", "error", "runtime.Goexit")
 		fails(t, "go_sets", nil, "RM007", "error", "+Inf")
 	})
+	t.Run("what JSON cannot hold is the error of the call that has it", func(t *testing.T) {
+		fails(t, "go_holds", "labels", "RM007", "error", "NaN")
+		fails(t, "go_holds", "labels of a child", "RM007", "error", "chan int")
+		fails(t, "go_holds", "retry", "RM007", "error", "+Inf")
+		fails(t, "go_holds", "raised", "RM007", "error", "NaN")
+		fails(t, "go_holds", "sent", "RM007", "error", "func()")
+		fails(t, "go_holds", "detail of the transaction", "RM007", "Declined", "no money")
+		fails(t, "go_holds", "detail of the end", "RM007", "Declined", "no money")
+	})
+	t.Run("an error that panics is told", func(t *testing.T) {
+		fails(t, "go_holds", "no error", "RM007", "error", "panic: runtime error: invalid memory address")
+		fails(t, "go_calls_odd", "no error", "RM007", "error", "panic: runtime error: invalid memory address")
+	})
+	t.Run("what a transaction's record or its end refuses is part of history", func(t *testing.T) {
+		for what, expected := range map[string]string{
+			"swallowed": "25P02 current transaction is aborted, commands ignored until end of transaction block",
+			"too large": `RM011 payload "result" is too large`, "ended": "RM007 tx is closed", "panic": "RM007 panic: at the disco",
+			"must": "22012 ERROR: division by zero (SQLSTATE 22012)",
+		} {
+			f.runs = 0
+			result, err := f.through("go_transaction_refused", what)
+			if text := fmt.Sprint(result); err != nil || f.runs != 1 || !strings.HasPrefix(text, expected) || !strings.HasSuffix(text, ", went on") {
+				t.Errorf("%s: %v, %v, %d runs", what, result, err, f.runs)
+			}
+		}
+	})
+	t.Run("nothing is called inside a transaction", func(t *testing.T) {
+		for _, what := range []string{"UUID", "Now", "Call", "Sleep", "Receive", "SetValue", "Progress", "Patched", "All", "Transaction"} {
+			want(t, "go_inside", what, what+"() cannot be called inside Transaction() after")
+		}
+	})
 	t.Run("who published, and which ids", func(t *testing.T) {
 		var me string
 		if err := f.Pool.QueryRow(ctx, "select current_user::text").Scan(&me); err != nil {
@@ -343,5 +477,76 @@ func TestFaultsOfClients(t *testing.T) {
 		if err := errors.Join(<-ended, program.Wait()); err != nil {
 			t.Error(err)
 		}
+	})
+	// worker runs f's worker while do does
+	worker := func(t *testing.T, o WorkerOptions, do func()) {
+		t.Helper()
+		if err := f.Define(ctx, f.Pool); err != nil {
+			t.Fatal(err)
+		}
+		stop, done := context.WithCancel(ctx)
+		ended := make(chan error)
+		go func() { ended <- f.Run(stop, o) }()
+		do()
+		done()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Run("a worker lives on whatever an instance gives it", func(t *testing.T) {
+		worker(t, WorkerOptions{Concurrency: 2, Lease: 3 * time.Second}, func() {
+			for _, odd := range [][2]string{{"go_holds", "labels"}, {"go_holds", "raised"}, {"go_holds", "no error"}, {"go_calls_odd", "no error"}} {
+				_, err := start(f.App, odd[0], odd[1]).Result(ctx, time.Minute)
+				var e *Error
+				if !errors.As(err, &e) || e.SQLState != "RM007" {
+					t.Errorf("%v: %#v", odd, err)
+				}
+			}
+			if result, err := start(f.App, "go_nothing", nil).Result(ctx, time.Minute); err != nil || result == nil {
+				t.Error(result, err)
+			}
+		})
+	})
+	t.Run("what COMMIT refuses is part of history", func(t *testing.T) {
+		sql("drop table if exists go_pairs")
+		sql("create table go_pairs (id int primary key, other int references go_pairs deferrable initially deferred)")
+		f.runs = 0
+		worker(t, WorkerOptions{Concurrency: 2, Lease: 3 * time.Second}, func() {
+			instance := start(f.App, "go_transaction_refused", "deferred")
+			for until := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+				if status, err := instance.Status(ctx); err != nil || status == "waiting_for_message" || time.Now().After(until) {
+					break
+				}
+			}
+			f.forget() // as in another process
+			if err := instance.Signal(ctx, "go", nil, nil); err != nil {
+				t.Error(err)
+			}
+			result, err := instance.Result(ctx, time.Minute)
+			if text := fmt.Sprint(result); err != nil || f.runs != 1 || !strings.HasPrefix(text, "23503 ") || !strings.HasSuffix(text, ", went on") {
+				t.Errorf("%v, %v, %d runs", result, err, f.runs)
+			}
+		})
+		sql("drop table go_pairs")
+	})
+	t.Run("tasks that are left to others take no places", func(t *testing.T) {
+		other, err := New(ctx, os.Getenv("ROMANCY_TEST_URL"), Options{Queue: "go_faults"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		NewActivity(other, "go_of_others", func(context.Context, any) (any, error) { return nil, nil })
+		if err := other.Define(ctx, other.Pool); err != nil {
+			t.Fatal(err)
+		}
+		worker(t, WorkerOptions{Concurrency: 1, Lease: 30 * time.Second}, func() {
+			instance := start(f.App, "go_many_left", nil)
+			if result, err := instance.Result(ctx, 20*time.Second); err != nil || result != "in its turn" {
+				t.Error(result, err)
+			}
+			if _, err := instance.Cancel(ctx, ""); err != nil {
+				t.Error(err)
+			}
+		})
 	})
 }

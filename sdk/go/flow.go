@@ -62,12 +62,14 @@ func RetryPolicy(policy map[string]any) CallOption {
 
 // Call runs an activity by its name: one in the database, of another language, or of a queue.
 func Call[O any](w *W, name string, input any, options ...CallOption) (O, error) {
+	w.outside("Call")
 	h := Spawn[O](w, name, input, options...)
 	return finished[O](w.blocking(h.step))
 }
 
 // Spawn schedules an activity in parallel.
 func Spawn[O any](w *W, name string, input any, options ...CallOption) Handle[O] {
+	w.outside("Spawn")
 	raw := encode(input)
 	command := object{"op": "activity", "name": name, "input": raw}
 	step := w.given(name, command, options)
@@ -78,6 +80,7 @@ func Spawn[O any](w *W, name string, input any, options ...CallOption) Handle[O]
 // Map runs an activity for each input, at most most at a time (0: all at once), and gives their results in order. When some fail the others
 // run on; then the first error in order is given.
 func Map[O, I any](w *W, name string, inputs []I, most int) ([]O, error) {
+	w.outside("Map")
 	handles := make([]Handle[O], 0, len(inputs))
 	pending := func() []string {
 		var ids []string
@@ -152,12 +155,14 @@ func (w *W) given(name string, command object, options []CallOption) string {
 
 // Child runs another workflow and gives its result.
 func Child[O any](w *W, name string, input any, options ...CallOption) (O, error) {
+	w.outside("Child")
 	h := SpawnChild[O](w, name, input, options...)
 	return finished[O](w.blocking(h.step))
 }
 
 // SpawnChild starts another workflow beside this one.
 func SpawnChild[O any](w *W, name string, input any, options ...CallOption) Handle[O] {
+	w.outside("SpawnChild")
 	raw := encode(input)
 	command := object{"op": "child", "name": name, "input": raw}
 	step := w.given(name, command, options)
@@ -176,6 +181,7 @@ func finished[O any](e *event) (O, error) {
 
 // Await waits for one step and gives its result.
 func Await[T any](w *W, h Handle[T]) (T, error) {
+	w.outside("Await")
 	for w.outcome(h.step) == nil {
 		w.suspend(object{"all": []string{h.step}})
 	}
@@ -184,6 +190,7 @@ func Await[T any](w *W, h Handle[T]) (T, error) {
 
 // All gives the results of all, in their order, or the first error in that order.
 func All[T any](w *W, handles []Handle[T]) ([]T, error) {
+	w.outside("All")
 	ids := make([]string, len(handles))
 	for i, h := range handles {
 		ids[i] = h.step
@@ -212,6 +219,7 @@ func All[T any](w *W, handles []Handle[T]) ([]T, error) {
 
 // Any gives the place of the first that ends; its result is Await's. Past the timeout (0: none) ErrTimeout. The others go on.
 func Any(w *W, timeout time.Duration, handles ...Waitable) (int, error) {
+	w.outside("Any")
 	if len(handles) == 0 {
 		return -1, errors.New("Any needs at least one handle") //nolint:staticcheck // the function's name
 	}
@@ -245,12 +253,14 @@ func Any(w *W, timeout time.Duration, handles ...Waitable) (int, error) {
 
 // Canvas runs a signature of Task, Chain, Group, Chord and gives its result.
 func Canvas[O any](w *W, signature Signature, input any) (O, error) {
+	w.outside("Canvas")
 	h := SpawnCanvas[O](w, signature, input)
 	return finished[O](w.blocking(h.step))
 }
 
 // SpawnCanvas starts a signature in parallel.
 func SpawnCanvas[O any](w *W, signature Signature, input any) Handle[O] {
+	w.outside("SpawnCanvas")
 	step := w.stepID("canvas")
 	o := object{"op": "canvas", "signature": encode(signature)}
 	if input != nil {
@@ -261,9 +271,9 @@ func SpawnCanvas[O any](w *W, signature Signature, input any) Handle[O] {
 }
 
 // Transaction runs code in a transaction of the worker's connection, with its record: exactly once. The calls that the workflow
-// has scheduled before it are carried out first.
+// has scheduled before it are carried out first. The code makes no call of w; its error, and that of COMMIT, is part of history.
 func Transaction[O any](w *W, name string, code func(pgx.Tx) (O, error)) (O, error) {
-	var zero O
+	w.outside("Transaction")
 	step := w.stepID(name)
 	if e := w.known(step, activityKinds, name, encode(nil)); e != nil {
 		return finished[O](e)
@@ -279,42 +289,62 @@ func Transaction[O any](w *W, name string, code func(pgx.Tx) (O, error)) (O, err
 		w.breakOff(err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
-	result, err := code(tx)
+	result, err := within(w, tx, code)
+	broken := tx.Conn().IsClosed()
 	var raw json.RawMessage
 	if err == nil {
 		raw, err = json.Marshal(result)
 	}
+	record := func(key string, value any) object {
+		return object{"op": "activity", "id": step, "name": name, "input": nil, key: value}
+	}
 	if err != nil {
-		// what the server did not refuse, and did not do: the workflow's code learns nothing of it
 		var e *pgconn.PgError
-		if tx.Conn().IsClosed() || errors.As(err, &e) && isPassing(fromDatabase(e)) {
-			w.breakOff(err)
+		broken = broken || errors.As(err, &e) && isPassing(fromDatabase(e))
+	} else {
+		events := append(append([]object{}, w.records...), record("result", raw))
+		err = execute(ctx, tx, "select romancy.record($1::text, $2::jsonb)", w.task.Token, string(encode(events)))
+		if err == nil {
+			err = fromDatabase(tx.Commit(ctx))
 		}
-		// the failure is part of history, so that the code sees in every run what it saw in the first
-		failure := object{"message": messageOf(err), "code": codeOf(err)}
-		if detail := detailOf(err); detail != nil {
-			failure["detail"] = json.RawMessage(detail.(string))
-		}
-		_ = tx.Rollback(ctx)
-		w.records = append(w.records, object{"op": "activity", "id": step, "name": name, "input": nil, "error": failure})
-		for w.steps[step] == nil {
-			w.suspend(object{"all": []string{}})
-		}
-		return finished[O](w.steps[step])
+		// (the code may have ended the transaction itself)
+		broken = broken || err != nil && isPassing(err) && !errors.Is(err, pgx.ErrTxClosed) && !errors.Is(err, pgx.ErrTxCommitRollback)
 	}
-	events := append(append([]object{}, w.records...), object{"op": "activity", "id": step, "name": name, "input": nil, "result": raw})
-	err = execute(ctx, tx, "select romancy.record($1::text, $2::jsonb)", w.task.Token, string(encode(events)))
 	if err == nil {
-		err = fromDatabase(tx.Commit(ctx))
+		w.records = nil
+		return decode[O](raw)
 	}
-	if err != nil && isPassing(err) {
+	if broken {
+		// what the server did not refuse, and did not do: the workflow's code learns nothing of it
 		w.breakOff(err)
 	}
-	if err != nil {
-		return zero, err
+	// the failure is part of history, so that the code sees in every run what it saw in the first
+	failure := object{"message": messageOf(err), "code": codeOf(err)}
+	if detail := detailOf(err); detail != nil {
+		failure["detail"] = json.RawMessage(detail.(string))
 	}
-	w.records = nil
-	return decode[O](raw)
+	_ = tx.Rollback(ctx)
+	w.records = append(w.records, record("error", failure))
+	for w.steps[step] == nil {
+		w.suspend(object{"all": []string{}})
+	}
+	return finished[O](w.steps[step])
+}
+
+// within runs the code of a Transaction; a panic is its error.
+func within[O any](w *W, tx pgx.Tx, code func(pgx.Tx) (O, error)) (result O, err error) {
+	w.inside = true
+	defer func() {
+		w.inside = false
+		if r := recover(); r != nil {
+			if s, ok := r.(stop); ok {
+				err = s.err
+			} else {
+				err = fmt.Errorf("panic: %v", r)
+			}
+		}
+	}()
+	return code(tx)
 }
 
 // Request is what HTTP sends.
@@ -335,12 +365,14 @@ type Response[T any] struct {
 
 // HTTP has the server send a request, at least once with one Idempotency-Key. A status that is not 2xx is an error.
 func HTTP[T any](w *W, r Request, options ...CallOption) (Response[T], error) {
+	w.outside("HTTP")
 	h := SpawnHTTP[T](w, r, options...)
 	return finished[Response[T]](w.blocking(h.step))
 }
 
 // SpawnHTTP has the server send a request in parallel.
 func SpawnHTTP[T any](w *W, r Request, options ...CallOption) Handle[Response[T]] {
+	w.outside("SpawnHTTP")
 	o := object{"op": "http", "method": r.Method, "url": r.URL}
 	if r.Body != nil {
 		o["body"] = encode(r.Body)
@@ -386,6 +418,7 @@ func (w *W) sameRequest(step string, r Request, input json.RawMessage) {
 
 // SpawnTimer gives a timer as a handle.
 func (w *W) SpawnTimer(d time.Duration) Handle[struct{}] {
+	w.outside("SpawnTimer")
 	step := w.stepID("spawn_timer")
 	w.command(step, timerKinds, "", nil, object{"op": "timer", "duration": interval(d)})
 	return Handle[struct{}]{step}
@@ -393,6 +426,7 @@ func (w *W) SpawnTimer(d time.Duration) Handle[struct{}] {
 
 // Sleep is durable: no process waits.
 func (w *W) Sleep(d time.Duration, options ...CallOption) {
+	w.outside("Sleep")
 	o := object{"op": "timer", "duration": interval(d)}
 	step := w.given("sleep", o, options)
 	w.command(step, timerKinds, "", nil, o)
@@ -401,6 +435,7 @@ func (w *W) Sleep(d time.Duration, options ...CallOption) {
 
 // SleepUntil is durable, too.
 func (w *W) SleepUntil(until time.Time, options ...CallOption) {
+	w.outside("SleepUntil")
 	o := object{"op": "timer", "until": until.UTC().Format(time.RFC3339Nano)}
 	step := w.given("sleep_until", o, options)
 	w.command(step, timerKinds, "", nil, o)
@@ -422,6 +457,7 @@ type Message[T any] struct {
 // Receive gives the oldest message of a channel that was sent to this instance (or published, once subscribed); past the timeout
 // (0: none) ErrTimeout.
 func Receive[T any](w *W, channel string, timeout time.Duration, options ...CallOption) (Message[T], error) {
+	w.outside("Receive")
 	o := object{"op": "receive", "channel": channel}
 	if timeout > 0 {
 		o["timeout"] = interval(timeout)
@@ -433,6 +469,7 @@ func Receive[T any](w *W, channel string, timeout time.Duration, options ...Call
 
 // SpawnReceive gives the next message of a channel as a handle.
 func SpawnReceive[T any](w *W, channel string) Handle[Message[T]] {
+	w.outside("SpawnReceive")
 	step := w.stepID("receive_" + channel)
 	w.command(step, receiveKinds, "", nil, object{"op": "receive", "channel": channel})
 	return Handle[Message[T]]{step}
@@ -440,6 +477,7 @@ func SpawnReceive[T any](w *W, channel string) Handle[Message[T]] {
 
 // Now is the time, recorded: the same in every replay.
 func (w *W) Now() time.Time {
+	w.outside("Now")
 	now := time.Now().UTC().Round(time.Microsecond)
 	if e := w.record(w.stepID("workflow_now"), "ValueRecorded", "", object{"op": "now", "value": now.Format(time.RFC3339Nano)}); e != nil {
 		raw, _ := e.value()
@@ -453,6 +491,7 @@ func (w *W) Now() time.Time {
 
 // Random is a number in [0, 1), recorded.
 func (w *W) Random() float64 {
+	w.outside("Random")
 	value := mathrand.Float64()
 	if e := w.record(w.stepID("workflow_random"), "ValueRecorded", "", object{"op": "random", "value": value}); e != nil {
 		raw, _ := e.value()
@@ -463,6 +502,7 @@ func (w *W) Random() float64 {
 
 // UUID is a random UUID, recorded.
 func (w *W) UUID() string {
+	w.outside("UUID")
 	var b [16]byte
 	_, _ = rand.Read(b[:])
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
@@ -476,6 +516,7 @@ func (w *W) UUID() string {
 
 // Patched is true for instances that reach this point first under the new code.
 func (w *W) Patched(change string) bool {
+	w.outside("Patched")
 	step := w.stepID("patched_" + change)
 	if w.steps[step] != nil {
 		w.used[step] = true
@@ -491,16 +532,19 @@ func (w *W) Patched(change string) bool {
 
 // SetValue stores what others read with get_value().
 func (w *W) SetValue(key string, value any) {
+	w.outside("SetValue")
 	w.record(w.stepID("set_value"), "ValueSet", key, object{"op": "set_value", "key": key, "value": encode(value)})
 }
 
 // SetLabels replaces the instance's labels.
 func (w *W) SetLabels(labels map[string]any) {
+	w.outside("SetLabels")
 	w.record(w.stepID("set_labels"), "LabelsSet", "", object{"op": "set_labels", "labels": labels})
 }
 
 // Progress says how far the workflow is; total 0: unknown.
 func (w *W) Progress(done, total int64, note string) {
+	w.outside("Progress")
 	if w.unused() != "" {
 		return
 	}
@@ -516,12 +560,14 @@ func (w *W) Progress(done, total int64, note string) {
 
 // OnFailure registers an activity that undoes what was done, if the instance does not complete.
 func (w *W) OnFailure(activity string, input any) {
+	w.outside("OnFailure")
 	w.record(w.stepID("register_compensation"), "CompensationRegistered", activity,
 		object{"op": "register_compensation", "activity": activity, "input": encode(input)})
 }
 
 // Compensate runs now what is registered, and gives how many succeeded.
 func (w *W) Compensate() (int, error) {
+	w.outside("Compensate")
 	step := w.stepID("compensate")
 	w.command(step, "Compensated", "", nil, object{"op": "compensate"})
 	return finished[int](w.blocking(step))
@@ -535,12 +581,14 @@ func effect[T any](w *W, step, kinds string, o object) Handle[T] {
 
 // Publish sends a message to a channel's subscribers. The handle's result is the message's id, for a workflow that wants to know it.
 func (w *W) Publish(channel string, data any, options ...CallOption) Handle[int64] {
+	w.outside("Publish")
 	o := payload(object{"op": "publish", "channel": channel}, data)
 	return effect[int64](w, w.given("publish_"+channel, o, options), "MessagePublished", o)
 }
 
 // SendTo sends a message to one instance; a handle as Publish gives it.
 func (w *W) SendTo(instanceID, channel string, data any, options ...CallOption) Handle[int64] {
+	w.outside("SendTo")
 	o := payload(object{"op": "send_to", "instance_id": instanceID, "channel": channel}, data)
 	return effect[int64](w, w.given("send_to_"+instanceID+"_"+channel, o, options), "MessageSent", o)
 }
@@ -557,26 +605,31 @@ func payload(o object, data any) object {
 
 // Subscribe subscribes in mode "broadcast", "competing" or "direct".
 func (w *W) Subscribe(channel, mode string) {
+	w.outside("Subscribe")
 	w.command(w.stepID("subscribe_"+channel), "ChannelSubscribed", "", nil, object{"op": "subscribe", "channel": channel, "mode": mode})
 }
 
 // Unsubscribe takes Subscribe back.
 func (w *W) Unsubscribe(channel string) {
+	w.outside("Unsubscribe")
 	w.command(w.stepID("unsubscribe_"+channel), "ChannelUnsubscribed", "", nil, object{"op": "unsubscribe", "channel": channel})
 }
 
 // JoinGroup makes the instance a member of a group until it ends.
 func (w *W) JoinGroup(name string) {
+	w.outside("JoinGroup")
 	w.command(w.stepID("join_group_"+name), "GroupJoined", "", nil, object{"op": "join_group", "name": name})
 }
 
 // LeaveGroup takes JoinGroup back.
 func (w *W) LeaveGroup(name string) {
+	w.outside("LeaveGroup")
 	w.command(w.stepID("leave_group_"+name), "GroupLeft", "", nil, object{"op": "leave_group", "name": name})
 }
 
 // StartWorkflow starts another workflow, which is no child: it goes on by itself. key: its idempotency key, or "". Gives its id.
 func (w *W) StartWorkflow(name string, input any, key string, options ...CallOption) (string, error) {
+	w.outside("StartWorkflow")
 	o := object{"op": "start", "name": name, "input": encode(input)}
 	if key != "" {
 		o["idempotency_key"] = key
@@ -588,6 +641,7 @@ func (w *W) StartWorkflow(name string, input any, key string, options ...CallOpt
 
 // StartMany starts an instance of a workflow for each input, all in one round trip, and gives their ids, in order.
 func StartMany[I any](w *W, name string, inputs []I) ([]string, error) {
+	w.outside("StartMany")
 	handles := make([]Handle[string], len(inputs))
 	for i, input := range inputs {
 		handles[i] = effect[string](w, w.stepID("start_workflow"), "WorkflowStarted", object{"op": "start", "name": name, "input": encode(input)})
@@ -597,6 +651,7 @@ func StartMany[I any](w *W, name string, inputs []I) ([]string, error) {
 
 // CancelWorkflow cancels another instance; true if it was live.
 func (w *W) CancelWorkflow(instanceID, reason string) (bool, error) {
+	w.outside("CancelWorkflow")
 	step := w.stepID("cancel_workflow")
 	o := object{"op": "cancel", "instance_id": instanceID}
 	if reason != "" {
@@ -608,6 +663,7 @@ func (w *W) CancelWorkflow(instanceID, reason string) (bool, error) {
 
 // Recur ends this instance and goes on in a new one with another input. It does not return.
 func (w *W) Recur(input any) {
+	w.outside("Recur")
 	w.command(w.stepID("recur"), "WorkflowRecurred", "", nil, object{"op": "recur", "input": encode(input)})
 	for {
 		w.suspend(nil)

@@ -59,6 +59,17 @@ type workflowTask struct {
 // object is one record or command.
 type object map[string]any
 
+// encoded has every member as JSON, so that what JSON cannot hold is an error of the call that has it, in the workflow's goroutine.
+func (o object) encoded() {
+	for key, value := range o {
+		switch value.(type) {
+		case string, int, json.RawMessage: // as it is; what is raw comes from encode()
+		default:
+			o[key] = encode(value)
+		}
+	}
+}
+
 // wait is what the code waits for; nil members: see waitFor.
 type wait struct {
 	document any   // wait_for
@@ -85,6 +96,8 @@ type W struct {
 	output json.RawMessage
 	err    error
 	ended  bool
+	// inside: the code of a Transaction runs
+	inside bool
 	// over: the run is given up or broken off; the code's deferred functions do nothing more
 	over bool
 	// changed: in what the code differs from history, whatever it recovered from
@@ -136,6 +149,14 @@ func Must[T any](value T, err error) T {
 		panic(stop{err})
 	}
 	return value
+}
+
+// outside refuses a call that the code of a Transaction makes: it would wait with the transaction open, or history would have it before
+// the transaction, where a replay, which does not run that code, does not ask for it.
+func (w *W) outside(call string) {
+	if w.inside {
+		panic(stop{fmt.Errorf("%s() cannot be called inside Transaction()", call)})
+	}
 }
 
 func (w *W) differs(format string, args ...any) {
@@ -211,6 +232,7 @@ func (w *W) known(step, kinds, name string, input json.RawMessage) *event {
 }
 
 func (w *W) record(step, kinds, name string, o object) *event {
+	o.encoded()
 	e := w.known(step, kinds, name, nil)
 	if e == nil {
 		o["id"] = step
@@ -220,6 +242,7 @@ func (w *W) record(step, kinds, name string, o object) *event {
 }
 
 func (w *W) command(step, kinds, name string, input json.RawMessage, o object) {
+	o.encoded()
 	if w.known(step, kinds, name, input) == nil {
 		o["id"] = step
 		w.commands = append(w.commands, o)

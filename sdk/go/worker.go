@@ -32,7 +32,11 @@ type worker struct {
 	leases map[string]string // token -> the statement that renews it
 	// what it was given and does not have
 	unknown map[string]bool
+	aside   chan struct{} // one for each activity that it does not have, and gives back in a moment
 }
+
+// setAside is how many activities that it does not have a worker keeps for a moment, without a place.
+const setAside = 100
 
 // Run works until ctx is done, or SIGTERM or SIGINT: it takes workflows and activities of the queue. Work under way is finished.
 func (a *App) Run(ctx context.Context, o WorkerOptions) error {
@@ -52,7 +56,7 @@ func (a *App) Run(ctx context.Context, o WorkerOptions) error {
 	defer done()
 	host, _ := os.Hostname()
 	w := &worker{app: a, o: o, name: fmt.Sprintf("%s/%d", host, os.Getpid()), places: make(chan struct{}, o.Concurrency),
-		leases: map[string]string{}, unknown: map[string]bool{}}
+		leases: map[string]string{}, unknown: map[string]bool{}, aside: make(chan struct{}, setAside)}
 	renewal, stopRenewal := context.WithCancel(context.Background())
 	defer stopRenewal()
 	go w.renew(renewal)
@@ -117,6 +121,10 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 	}
 	w.mu.Unlock()
 	for n, task := range tasks {
+		if _, ok := w.app.activities[heads[n].Activity]; kind == "activities" && !ok {
+			w.leave(ctx, heads[n])
+			continue
+		}
 		if !w.place(ctx) {
 			w.release(kind, heads[n:])
 			return nil
@@ -125,7 +133,7 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 		go func(task json.RawMessage, head activityTask) {
 			defer w.busy.Done()
 			defer func() { <-w.places }()
-			w.serve(ctx, kind, task, head)
+			w.serve(kind, task, head)
 		}(task, heads[n])
 	}
 	return nil
@@ -198,14 +206,26 @@ func (w *worker) wait(ctx context.Context, sql string) (string, error) {
 	return raw, err
 }
 
-// leave gives back an activity that this worker does not have: another one of the queue can take it in a moment, and no attempt is counted.
-func (w *worker) leave(stopping context.Context, what string, head activityTask) {
-	w.warnUnknown(what, head.Activity)
+// leave sets an activity aside that this worker does not have, and gives it back in a moment: another one of the queue may have it, and no
+// attempt is counted. Meanwhile this worker takes other tasks, unless so many are set aside that it waits for one of them.
+func (w *worker) leave(ctx context.Context, head activityTask) {
+	w.warnUnknown("activity", head.Activity)
 	select {
-	case <-stopping.Done():
-	case <-time.After(time.Duration(200+mathrand.Intn(800)) * time.Millisecond):
+	case w.aside <- struct{}{}:
+	case <-ctx.Done():
+		w.release("activities", []activityTask{head})
+		return
 	}
-	w.release("activities", []activityTask{head})
+	w.busy.Add(1)
+	go func() {
+		defer w.busy.Done()
+		defer func() { <-w.aside }()
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(200+mathrand.Intn(800)) * time.Millisecond):
+		}
+		w.release("activities", []activityTask{head})
+	}()
 }
 
 func (w *worker) warnUnknown(what, name string) {
@@ -217,15 +237,11 @@ func (w *worker) warnUnknown(what, name string) {
 	w.unknown[what+name] = true
 }
 
-func (w *worker) serve(stopping context.Context, kind string, raw json.RawMessage, head activityTask) {
+func (w *worker) serve(kind string, raw json.RawMessage, head activityTask) {
 	ctx := context.Background()
 	defer w.drop(head.Token)
 	var err error
 	if kind == "activities" {
-		if _, ok := w.app.activities[head.Activity]; !ok {
-			w.leave(stopping, "activity", head)
-			return
-		}
 		err = w.app.serveActivity(ctx, w.tell, head)
 	} else {
 		err = w.serveWorkflow(ctx, raw)
