@@ -18,11 +18,15 @@ import typing
 import unittest
 import uuid
 
+import psycopg
+
 import romancy
 import romancy.cli
 import romancy.testing
 from romancy import App
+from romancy.run import require_task
 from romancy.values import Signature, plain
+from romancy.worker import Worker
 
 CONNINFO = os.environ.get("ROMANCY_TEST_CONNINFO", "")
 HERE = os.path.dirname(os.path.abspath(__file__))  # (where no file is named as the library)
@@ -203,6 +207,26 @@ def messages(x: int) -> dict:
             "ids": [ids[0] > 0, ids[1] == first["id"]], "started": len(set(started))}
 
 
+@app.activity
+def loses_its_lease(x: int) -> None:
+    app.query("select romancy.release_activity(%s::text)", require_task("the test").task["token"])
+    for call in (lambda: romancy.progress(1), romancy.scheduled_at, romancy.heartbeat):
+        try:
+            call()
+        except Exception as error:
+            done.append((type(error), error.sqlstate))
+    raise romancy.Cancelled("enough")
+
+
+@app.activity(retry={"max_attempts": 1})
+def refused(x: int) -> None:
+    for call in (lambda: romancy.progress(-1), lambda: romancy.heartbeat("\0")):
+        try:
+            call()
+        except Exception as error:
+            done.append((type(error), error.sqlstate))
+
+
 class Sessions(unittest.TestCase):
     def setUp(self):
         done.clear()
@@ -318,6 +342,18 @@ class Sessions(unittest.TestCase):
             self.assertEqual(app.query("select count(*) from romancy.instances where workflow = 'tidy'")[0], 3)
 
 
+    def test_the_servers_answers_to_an_activity_are_romancys(self):
+        with romancy.testing.session(app) as s:
+            app.run_canvas(romancy.task("refused", 1))
+            s.run()
+            self.assertEqual(done, [(romancy.ActivityError, "22023"), (romancy.ActivityError, "22P05")])
+            done.clear()
+            app.run_canvas(romancy.task("loses_its_lease", 1))
+            s.drain(False, 100)
+            s.serve()
+            self.assertEqual(done, [(romancy.LeaseLost, "RM009")] * 3)
+
+
 class Colour(enum.Enum):
     RED = "red"
 
@@ -374,13 +410,61 @@ class Client(unittest.TestCase):
     def test_a_call_that_waits_keeps_no_other_from_its_turn(self):
         app.define()
         instance = tidy.start(1)
-        waits = threading.Thread(target=lambda: self.assertRaises(romancy.TimeoutError, instance.result, "10 s"), daemon=True)
-        waits.start()
-        time.sleep(0.5)
-        begun = time.monotonic()
+        errors = []
+
+        def wait():
+            try:
+                instance.result("60 s")
+            except Exception as error:
+                errors.append(type(error))
+        threads = [threading.Thread(target=wait, daemon=True) for _ in range(12)]
+        for t in threads:
+            t.start()
+        with contextlib.closing(app.connect()) as watch:
+            while watch.execute("select count(*) from pg_stat_activity where state = 'active'"
+                                " and query like 'call romancy.await_result%'").fetchone()[0] < len(threads):
+                self.assertEqual(errors, [])
+                time.sleep(0.05)
         self.assertIn(instance.status(), ("pending", "running"))
-        self.assertLess(time.monotonic() - begun, 5)
+        self.assertEqual(errors, [])  # (they wait still)
         instance.cancel()
+        for t in threads:
+            t.join(60)
+        self.assertEqual(errors, [romancy.Cancelled] * len(threads))
+
+    def test_connections_that_a_restart_has_broken_fail_one_call(self):
+        one = App(CONNINFO)
+        with one.lent() as a, one.lent() as b, one.lent() as c:
+            pids = [conn.info.backend_pid for conn in (a, b, c)]
+        app.query("select pg_terminate_backend(p) from unnest(%s::int[]) p", pids)
+        while app.query("select exists (select from pg_stat_activity where pid = any(%s::int[]))", pids)[0]:
+            time.sleep(0.05)
+        failed = 0
+        for _ in range(5):
+            try:
+                one.query("select 1")
+            except psycopg.OperationalError:
+                failed += 1
+        one.close()
+        self.assertEqual(failed, 1)
+
+    def test_the_error_of_an_instance_is_romancys_whatever_it_is(self):
+        one = App(CONNINFO, queue="faults_codes")
+
+        @one.workflow(name="faults_codes")
+        def codes(x: int) -> None:
+            pass
+        one.define()
+        for code, kind in (("40001", romancy.ActivityError), ("53100", romancy.ActivityError), ("55P03", romancy.ActivityError),
+                           ("57014", romancy.ActivityError), ("58030", romancy.ActivityError), ("RM006", romancy.TimeoutError),
+                           ("57P01", psycopg.OperationalError), ("08006", psycopg.OperationalError)):
+            instance = codes.start(1)
+            [task] = one.query("call romancy.poll_workflows('faults_codes', 'test', 1, null, '60 s', null)")[0]
+            one.query("select romancy.fail_workflow(%s::text, 'declined', %s::text)", task["token"], code)
+            with self.assertRaises(kind) as caught:
+                instance.result("60 s")
+            self.assertEqual((caught.exception.sqlstate, str(caught.exception).split("\n")[0]), (code, "declined"))
+        one.close()
 
     def test_errors_of_the_server_are_romancys(self):
         with self.assertRaises(romancy.RomancyError):
@@ -482,7 +566,40 @@ class CommandLine(unittest.TestCase):
         self.assertNotIn("Traceback", p.communicate(timeout=60)[1])
 
 
+@contextlib.contextmanager
+def working(one, **options):
+    """A worker of the app, in a thread."""
+    worker = Worker(one, **options)
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        thread.join(90)
+        assert not thread.is_alive()
+
+
 class RealWorker(unittest.TestCase):
+    def test_tasks_that_this_worker_cannot_take_hold_no_place(self):
+        own, other = App(CONNINFO, queue="faults_places"), App(CONNINFO, queue="faults_places")
+        attempts = []
+        own.activity(name="faults_own")(lambda x: x)
+        other.activity(name="faults_strange", retry={"max_attempts": 1})(lambda x: attempts.append(romancy.attempt()))
+        own.define()
+        other.define()
+        strange = [own.run_canvas(romancy.options(romancy.task("faults_strange", n), priority=9)) for n in range(8)]
+        ours = own.run_canvas(romancy.task("faults_own", 1))
+        with working(own, concurrency=2, lease=3):
+            self.assertEqual(ours.result("60 s"), 1)
+        # it has given all of them back
+        self.assertEqual(own.query("select count(*), min(status), max(status), max(attempt) from romancy.activity_tasks"
+                                   " where queue = 'faults_places'"), (8, "ready", "ready", 0))
+        with working(other, concurrency=2, lease=3):
+            for instance in strange:
+                instance.result("60 s")
+        self.assertEqual(attempts, [1] * 8)
+
     def test_documents_and_tasks_that_this_worker_cannot_take_do_no_harm(self):
         other = App(CONNINFO, queue="faults")
         other.activity(name="of_another_program")(lambda x: "done elsewhere")

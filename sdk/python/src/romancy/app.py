@@ -221,7 +221,11 @@ class App:
         try:
             yield conn
         finally:
-            if len(self._idle) < 10 and not conn.closed:
+            if conn.closed:  # its server was started again, say: the others have broken, too, and each would fail a call
+                broken, self._idle = self._idle, []
+                for other in broken:
+                    other.close()
+            elif len(self._idle) < 10:
                 self._idle.append(conn)
             else:
                 conn.close()
@@ -245,8 +249,10 @@ class App:
                 cur = used.execute(sql, given)
                 return list(cur.fetchall()) if cur.description else []
         except psycopg.Error as error:
-            # (57014 may be an instance's, too)
-            if not is_refusal(error) and not (error.sqlstate or "").startswith("RM"):
+            state = error.sqlstate or ""
+            # (an instance may have failed with any, 40001 or 57014, say)
+            instances = own and state != "" and not state.startswith(("08", "57P"))
+            if not is_refusal(error) and not state.startswith("RM") and not instances:
                 raise
             raise from_database(error, own) from error
 
@@ -310,12 +316,20 @@ class App:
         """
         token = task["token"]
 
+        def ask(sql: str, args: Any) -> Any:
+            try:
+                return tell(sql, args)
+            except psycopg.Error as error:
+                if not is_refusal(error) and error.sqlstate != "RM009":
+                    raise
+                raise from_database(error) from error
+
         def beat(details: str) -> str:
-            return str(tell("select romancy.heartbeat_activity(%s::text, %s::jsonb)", (token, None if details == "null" else details))[0])
+            return str(ask("select romancy.heartbeat_activity(%s::text, %s::jsonb)", (token, None if details == "null" else details))[0])
 
         failure: BaseException
         try:
-            result = dumps(self.run_activity(task, beat, tell))
+            result = dumps(self.run_activity(task, beat, ask))
         except LeaseLost:
             raise
         except BaseException as error:  # sys.exit() and a cancelled coroutine are none of Exception's

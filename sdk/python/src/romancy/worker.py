@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import heapq
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from .app import App, Parked, step_workflow
 log = logging.getLogger("romancy")
 
 PARKED = 10000   # coroutines kept
+SET_ASIDE = 100  # activities that the program does not have, kept for a moment, without a place
 WAIT = "20 s"    # of one poll
 RENEWAL = {"poll_activities": "select romancy.heartbeat_activity(%s::text, null, %s::interval)",
            "poll_workflows": "select romancy.extend_lease(%s::text, %s::interval)"}
@@ -75,7 +77,9 @@ class Worker:
         self.lock = threading.Lock()
         self.parked: "collections.OrderedDict[str, Parked]" = collections.OrderedDict()
         self.polling: list[Any] = []
-        self.unknown: set[Any] = set()                 # workflows that it was given and does not have
+        self.unknown: set[Any] = set()                 # what it was given and does not have
+        self.aside: list[tuple[float, str]] = []       # when which activity that it does not have is given back
+        self.leaving = threading.Condition()
 
     # ------------------------------------------------------------ life
 
@@ -86,6 +90,7 @@ class Worker:
                 signal.signal(number, lambda *_: threading.Thread(target=self.stop, daemon=True).start())
         threads = [threading.Thread(target=self.renew, daemon=True)]
         if self.app.activities:
+            threads.append(threading.Thread(target=self.give_up, daemon=True))
             threads.append(threading.Thread(target=self.poll, args=("poll_activities", self.serve_activity), daemon=True))
         if self.app.workflows:
             threads.append(threading.Thread(target=self.poll, args=("poll_workflows", self.serve_workflow), daemon=True))
@@ -134,6 +139,9 @@ class Worker:
         if not self.place():
             return
         self.places.release()
+        with self.leaving:
+            while call == "poll_activities" and len(self.aside) >= SET_ASIDE and not self.stopping.is_set():
+                self.leaving.wait(0.5)
         tasks: list[Any] = []
         conn = self.conns.get()
         self.polling.append(conn)
@@ -149,9 +157,14 @@ class Worker:
             tasks = self.readable(conn, call, tasks)
         for task in tasks:
             self.keep(task["token"], RENEWAL[call])
+        if call == "poll_activities":
+            for task in tasks:
+                if task["activity"] not in self.app.activities:
+                    self.leave(task)
+            tasks = [task for task in tasks if task["activity"] in self.app.activities]
         for n, task in enumerate(tasks):
             if not self.place():
-                self.release(tasks[n:], call)
+                self.release([left["token"] for left in tasks[n:]], call)
                 return
             self.pool.submit(self.guard, serve, task)
 
@@ -174,18 +187,49 @@ class Worker:
                 return True
         return False
 
-    def release(self, tasks: list[Any], call: str) -> None:
+    def release(self, tokens: list[str], call: str) -> None:
         """Gives back what was not begun; others can take it at once."""
-        for task in tasks:
-            with self.lock:
-                self.leases.pop(task["token"], None)
+        with self.lock:
+            for token in tokens:
+                self.leases.pop(token, None)
+        statements: list[tuple[str, Any]] = [("select count(romancy.release_activity(t)) from unnest(%s::text[]) t", (tokens,))]
+        if call == "poll_workflows":
+            statements = [("select romancy.extend_lease(%s::text, '1 ms'::interval)", (token,)) for token in tokens]
+        for sql, args in statements:
             try:
-                if call == "poll_activities":
-                    self.tell("select romancy.release_activity(%s::text)", (task["token"],))
-                else:
-                    self.tell("select romancy.extend_lease(%s::text, '1 ms'::interval)", (task["token"],))
+                self.tell(sql, args)
             except psycopg.Error as error:
                 log.debug("a task could not be given back: %s", error)
+
+    def leave(self, task: dict[str, Any]) -> None:
+        """Sets an activity aside that this worker does not have, and gives it back in a moment: another worker of the queue may have
+        it. No attempt is counted; meanwhile this worker takes other tasks."""
+        self.warn_unknown("activity", task["activity"])
+        with self.leaving:
+            if not self.stopping.is_set():
+                heapq.heappush(self.aside, (time.monotonic() + random.uniform(0.2, 1.0), task["token"]))
+                self.leaving.notify_all()
+                return
+        self.release([task["token"]], "poll_activities")
+
+    def give_up(self) -> None:
+        """Gives back what leave() has set aside, each in its moment; all of it when the worker stops."""
+        while True:
+            with self.leaving:
+                stops, now = self.stopping.is_set(), time.monotonic()
+                due = []
+                while self.aside and (stops or self.aside[0][0] <= now):
+                    due.append(heapq.heappop(self.aside)[1])
+                if not due:
+                    if stops:
+                        return
+                    self.leaving.wait(min(0.5, self.aside[0][0] - now) if self.aside else 0.5)
+                    continue
+                self.leaving.notify_all()
+            try:
+                self.release(due, "poll_activities")
+            except Exception:  # whatever it is, the others are given back
+                log.exception("activities could not be given back")
 
     def guard(self, serve: Any, task: dict[str, Any]) -> None:
         try:
@@ -233,13 +277,7 @@ class Worker:
     # ------------------------------------------------------------ serving
 
     def serve_activity(self, task: dict[str, Any]) -> None:
-        if task["activity"] in self.app.activities:
-            self.app.serve_activity(task, self.tell)
-            return
-        # another worker of the queue may know it: it can take the task in a moment, and no attempt is counted
-        self.warn_unknown("activity", task["activity"])
-        self.stopping.wait(random.uniform(0.2, 1.0))
-        self.release([task], "poll_activities")
+        self.app.serve_activity(task, self.tell)
 
     def warn_unknown(self, what: str, name: str) -> None:
         if (what, name) not in self.unknown:
