@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -423,23 +422,31 @@ func TestFaultsOfClients(t *testing.T) {
 			t.Fatal(err)
 		}
 		instance := start(f.App, "go_tidy", nil)
-		var waits sync.WaitGroup
-		for i := 0; i < 25; i++ {
-			waits.Add(1)
+		ended := make(chan error, 25)
+		for i := 0; i < cap(ended); i++ {
 			go func() {
-				defer waits.Done()
-				_, _ = instance.Result(ctx, 15*time.Second)
+				_, err := instance.Result(ctx, time.Minute)
+				ended <- err
 			}()
 		}
-		time.Sleep(300 * time.Millisecond)
-		begun := time.Now()
-		if _, err := instance.Status(ctx); err != nil || time.Since(begun) > 5*time.Second {
-			t.Errorf("%v after %v", err, time.Since(begun))
+		// (the pool for calls that wait has 20 connections)
+		for active := 0; active < 20 && len(ended) == 0; time.Sleep(50 * time.Millisecond) {
+			err := f.Pool.QueryRow(ctx, "select count(*) from pg_stat_activity where state = 'active' and query like 'call romancy.await_result%'").Scan(&active)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := instance.Status(ctx); err != nil || len(ended) > 0 {
+			t.Errorf("%v, when %d calls had ended", err, len(ended))
 		}
 		if _, err := instance.Cancel(ctx, ""); err != nil {
 			t.Error(err)
 		}
-		waits.Wait()
+		for i := 0; i < cap(ended); i++ {
+			if err := <-ended; !errors.Is(err, ErrCancelled) {
+				t.Errorf("%#v", err)
+			}
+		}
 	})
 	t.Run("a task that this worker does not have is left to another", func(t *testing.T) {
 		other, err := New(ctx, os.Getenv("ROMANCY_TEST_URL"), Options{Queue: "go_faults"})
