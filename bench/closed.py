@@ -29,8 +29,8 @@ call romancy.run_workflow('three_steps', jsonb_build_object('n', :n));
                                 ("eager", "run_workflow in its session")):
                 out += [metric(f"{label}, {clients} clients", median([r[name][0] for r in rows]), "calls/s",
                                runs=[round(r[name][0], 1) for r in rows]),
-                        metric(f"the same, p50 and p99: {median([r[name][1] for r in rows]):.2f} ms and",
-                               median([r[name][2] for r in rows]), "ms")]
+                        metric(f"{label}, {clients} clients, p50", median([r[name][1] for r in rows]), "ms"),
+                        metric(f"{label}, {clients} clients, p99", median([r[name][2] for r in rows]), "ms")]
             for name, label in (("handed over", "by executors"), ("eager", "in its session")):
                 out.append(metric(f"ratio to the hand-written function, {label}, {clients} clients",
                                   median([r[name][0] / r["hand"][0] for r in rows]), aim=1.0 if name == "eager" else None,

@@ -36,21 +36,30 @@ def noise(metric):
     return statistics.median(abs(r - middle) for r in runs) / abs(middle)
 
 
+def figures(run):
+    """((benchmark, metric, its place among those of the same name), (benchmark's record, metric's)) of a run."""
+    seen = {}
+    for r in run:
+        for m in r["metrics"]:
+            name = (r["name"], m["metric"])
+            seen[name] = seen.get(name, 0) + 1
+            yield name + (seen[name],), (r, m)
+
+
 def changes(old, new):
     """(benchmark's title, metric, old value, new value, change, noise or None, sign) of all figures that both have. change > 0: more."""
-    before = {(r["name"], m["metric"]): (r, m) for r in old for m in r["metrics"]}
+    before = dict(figures(old))
     out = []
-    for r in new:
-        for m in r["metrics"]:
-            r0, m0 = before.get((r["name"], m["metric"]), (None, None))
-            if m0 is None or r0.get("scale") != r.get("scale") or not isinstance(m["value"], (int, float)) \
-                    or not isinstance(m0["value"], (int, float)) or not m0["value"]:
-                continue
-            if m.get("unit") and r0.get("machine") != r.get("machine"):
-                continue        # only ratios mean something on another machine
-            both = [noise(m0), noise(m)]
-            n = None if None in both else sum(x * x for x in both) ** 0.5
-            out.append((r["title"], m, m0["value"], m["value"], m["value"] / m0["value"] - 1, n, better(m)))
+    for key, (r, m) in figures(new):
+        r0, m0 = before.get(key, (None, None))
+        if m0 is None or r0.get("scale") != r.get("scale") or not isinstance(m["value"], (int, float)) \
+                or not isinstance(m0["value"], (int, float)) or not m0["value"]:
+            continue
+        if m.get("unit") and r0.get("machine") != r.get("machine"):
+            continue        # only ratios mean something on another machine
+        both = [noise(m0), noise(m)]
+        n = None if None in both else sum(x * x for x in both) ** 0.5
+        out.append((r["title"], m, m0["value"], m["value"], m["value"] / m0["value"] - 1, n, better(m)))
     return out
 
 

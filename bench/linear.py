@@ -87,7 +87,7 @@ def register(g):
         setting("romancy.enabled", "off")
         wait_until("select count(*) = 0 from romancy.workers where kind in ('executor', 'scheduler')", 60)
         psql("truncate romancy.t_message, romancy.t_delivery, romancy.t_subscription, romancy.t_channel, romancy.t_task, "
-             "romancy.t_canvas_join, romancy.t_canvas_result")
+             "romancy.t_canvas_join, romancy.t_canvas_result, romancy.t_canvas_chain")
         g["empty"]()
         setting("romancy.enabled", "on")
 

@@ -16,6 +16,8 @@ class Server:
         self.port_file = os.path.join(self.folder.name, "port")
         self.run = subprocess.Popen([sys.executable, os.path.join(root, "test/perl/http_server.py"), self.port_file, os.path.join(self.folder.name, "log")])
         while not os.path.exists(self.port_file):
+            if self.run.poll() is not None:
+                raise RuntimeError(f"test/perl/http_server.py has ended with {self.run.returncode}")
             time.sleep(0.02)
         with open(self.port_file, encoding="ascii") as f:
             self.url = f"http://127.0.0.1:{f.read().strip()}"

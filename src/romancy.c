@@ -32,6 +32,7 @@
 #include "monitor/stats.h"
 #include "outbox/floor.h"
 #include "outbox/guc.h"
+#include "run/eager.h"
 #include "run/guc.h"
 #include "run/scan.h"
 #include "outside/seen.h"
@@ -74,6 +75,7 @@ _PG_init(void)
 	rom_context_init();
 	rom_distributed_init();
 	rom_scan_init();
+	rom_eager_init();
 	rom_steps_init();
 	rom_tasks_init();
 	rom_seen_init();

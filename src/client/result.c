@@ -505,15 +505,17 @@ start(Run *run, bool eager, MemoryContext cxt)
 		rom_eager_run(new.here, &turn, cxt);
 	PopActiveSnapshot();
 	run->own = is_new && turn.output == NULL && rom_shmem_available();
-	if (run->own)
-		register_for(&run->id);
 	if (!eager)
 	{
+		if (run->own)
+			register_for(&run->id);
 		SPI_commit();
 		return;
 	}
 	PG_TRY();
 	{
+		if (run->own)
+			register_for(&run->id);
 		SPI_commit();
 	}
 	PG_CATCH();

@@ -8,8 +8,10 @@
 #ifndef ROM_HTTP_ROUTE_H
 #define ROM_HTTP_ROUTE_H
 
-#include "http/url.h"
 #include "nodes/pg_list.h"
+
+#include "base/errors.h"
+#include "http/url.h"
 #include "outbox/sender.h"
 
 typedef struct RomRoute

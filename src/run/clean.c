@@ -73,8 +73,8 @@ static const struct
 	{"statement_timeout", "0", &StatementTimeout},
 };
 
-/* Settings that rom_clean_possible() found to have values of the session's own. */
-static struct config_generic *aside[ASIDE_MAX];
+/* Names of the settings that rom_clean_possible() found to have values of the session's own. */
+static char *aside[ASIDE_MAX];
 static int	naside = 0;
 
 static bool active = false;
@@ -86,30 +86,29 @@ static emit_log_hook_type outer_log_hook = NULL;
 
 /* ---------------------------------------------------------------- is it possible? */
 
-/* variables gets the server's settings. Where the list is made anew for each call, it is only after one was added. */
-static struct config_generic **
-variables(int *n)
+/*
+ * state_changed: has any setting changed since the last call? Compared is what parallel workers would be sent: all that have not
+ * their default values. The settings themselves are not kept, for a placeholder is freed when its variable is defined.
+ */
+static bool
+state_changed(void)
 {
-	static struct config_generic **all = NULL;
-	static int	number = 0;
-	static Size known = 0;
-	Size		size = ROM_GUC_LIST_IS_MADE ? EstimateGUCStateSpace() : 0;
+	static char *known = NULL;
+	static Size known_size = 0;
+	Size		size = EstimateGUCStateSpace();
+	char	   *state = MemoryContextAllocZero(TopMemoryContext, size);
 
-	if (!ROM_GUC_LIST_IS_MADE)
-		return rom_guc_variables(n);
-	if (all == NULL || size != known)
+	SerializeGUCState(size, state);
+	if (size == known_size && memcmp(state, known, size) == 0)
 	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-		struct config_generic **before = all;
-
-		all = rom_guc_variables(&number);
-		known = size;
-		if (before != NULL)
-			pfree(before);
-		MemoryContextSwitchTo(old);
+		pfree(state);
+		return false;
 	}
-	*n = number;
-	return all;
+	if (known != NULL)
+		pfree(known);
+	known = state;
+	known_size = size;
+	return true;
 }
 
 /* is_other: is the setting one of others[]? */
@@ -132,28 +131,50 @@ is_pinned(const struct config_generic *setting)
 	return false;
 }
 
-/* find_aside notes the settings that have to be put aside; false where that cannot be done. */
+/* must_aside: has the setting a value of the session's own? */
+static bool
+must_aside(const struct config_generic *setting)
+{
+	return (setting->source > PGC_S_DATABASE_USER || setting->reset_source > PGC_S_DATABASE_USER) &&
+		setting->context > PGC_SIGHUP && !is_other(setting) && !is_pinned(setting);
+}
+
+/* note_aside notes the settings that have to be put aside; false where that cannot be done. */
+static bool
+note_aside(void)
+{
+	int			n;
+	struct config_generic **all = rom_guc_variables(&n);
+	bool		possible = true;
+
+	while (naside > 0)
+		pfree(aside[--naside]);
+	for (int i = 0; i < n && possible; i++)
+	{
+		if (!must_aside(all[i]))
+			continue;
+		possible = all[i]->reset_source <= PGC_S_DATABASE_USER &&
+			(all[i]->flags & (GUC_CUSTOM_PLACEHOLDER | GUC_NO_RESET_ALL)) == 0 && naside < ASIDE_MAX;
+		if (possible)
+			aside[naside++] = MemoryContextStrdup(TopMemoryContext, all[i]->name);
+	}
+	if (ROM_GUC_LIST_IS_MADE)
+		pfree(all);
+	return possible;
+}
+
+/* find_aside is note_aside() where a setting has changed. */
 static bool
 find_aside(void)
 {
-	int			n;
-	struct config_generic **all = variables(&n);
+	static bool possible = false;
 
-	naside = 0;
-	for (int i = 0; i < n; i++)
+	if (state_changed())
 	{
-		struct config_generic *setting = all[i];
-
-		if (setting->source <= PGC_S_DATABASE_USER && setting->reset_source <= PGC_S_DATABASE_USER)
-			continue;
-		if (setting->context <= PGC_SIGHUP || is_other(setting) || is_pinned(setting))
-			continue;
-		if (setting->reset_source > PGC_S_DATABASE_USER ||
-			(setting->flags & (GUC_CUSTOM_PLACEHOLDER | GUC_NO_RESET_ALL)) != 0 || naside == ASIDE_MAX)
-			return false;
-		aside[naside++] = setting;
+		possible = false;
+		possible = note_aside();
 	}
-	return pg_get_client_encoding() == GetDatabaseEncoding();
+	return possible && pg_get_client_encoding() == GetDatabaseEncoding();
 }
 
 /* is_its_own: are all users of the session the current one? */
@@ -223,7 +244,7 @@ rom_clean_possible(void)
 static void
 tell_client(ErrorData *edata)
 {
-	if (edata->elevel >= FATAL)
+	if (active && edata->elevel >= FATAL)
 	{
 		whereToSendOutput = outer_dest;
 		edata->output_to_client = true;
@@ -244,7 +265,7 @@ rom_clean_enter(void)
 {
 	guc_level = NewGUCNestLevel();
 	for (int i = 0; i < naside; i++)
-		set_to(aside[i]->name, GetConfigOptionResetString(aside[i]->name));
+		set_to(aside[i], GetConfigOptionResetString(aside[i]));
 	for (int i = 0; i < lengthof(pins); i++)
 		if (pins[i].variable == NULL || *pins[i].variable != 0)
 			set_to(pins[i].name, pins[i].value);
@@ -266,7 +287,9 @@ rom_clean_leave(bool rolled_back)
 	active = false;
 	whereToSendOutput = outer_dest;
 	debug_query_string = outer_query;
-	emit_log_hook = outer_log_hook;
+	if (emit_log_hook == tell_client)
+		emit_log_hook = outer_log_hook; /* else a library was loaded
+										 * meanwhile, which calls ours */
 	if (!rolled_back)
 		AtEOXact_GUC(false, guc_level);
 }

@@ -27,12 +27,16 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
@@ -45,6 +49,7 @@
 #include "instances/control.h"
 #include "memory/guc.h"
 #include "memory/roster.h"
+#include "memory/shmem.h"
 #include "memory/wake.h"
 #include "run/clean.h"
 #include "run/eager.h"
@@ -55,6 +60,74 @@
 
 /* Microseconds: a first turn that takes longer usually is left to an executor. */
 #define QUICK_US	5000
+
+/*
+ * For each processor so many sessions are in an eager run, or its commit, at the same time: what comes beyond them is left to
+ * the executors, where one commit serves many instances. (bench A, two processors: with 8 clients twice as many calls
+ * per second as by executors, with 64 half as many.)
+ */
+#define PER_PROCESSOR 4
+
+static pg_atomic_uint32 *under_way = NULL;	/* in shared memory */
+static bool counted = false;	/* is this session among them? */
+
+static Size
+shmem_size(void)
+{
+	return sizeof(pg_atomic_uint32);
+}
+
+static void
+shmem_attach(void *place, bool found)
+{
+	under_way = place;
+	if (!found)
+		pg_atomic_init_u32(under_way, 0);
+}
+
+/* uncount takes this session off the count; also when the process exits. */
+static void
+uncount(int code, Datum arg)
+{
+	if (!counted)
+		return;
+	counted = false;
+	pg_atomic_fetch_sub_u32(under_way, 1);
+}
+
+/* count_in counts this session among those that are in a run; false: there are as many as may be. */
+static bool
+count_in(void)
+{
+	static uint32 most = 0;
+
+	if (most == 0)
+	{
+		on_shmem_exit(uncount, (Datum) 0);
+		most = Max(sysconf(_SC_NPROCESSORS_ONLN), 1) * PER_PROCESSOR;
+	}
+	if (counted)
+		return true;
+	if (pg_atomic_fetch_add_u32(under_way, 1) >= most)
+	{
+		pg_atomic_fetch_sub_u32(under_way, 1);
+		return false;
+	}
+	counted = true;
+	return true;
+}
+
+void
+rom_eager_init(void)
+{
+	static const RomShmemPart part = {
+		.name = "romancy eager runs",
+		.size = shmem_size,
+		.attach = shmem_attach,
+	};
+
+	rom_shmem_register(&part);
+}
 
 /*
  * is_served: do executors run in this database? The version of the extension and the adoption are looked at when there
@@ -166,10 +239,16 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 	ResourceOwner resowner = CurrentResourceOwner;
 	Jsonb	   *volatile output = NULL;
 	TimestampTz start = GetCurrentTimestamp();
+	volatile bool begun = false;	/* else what goes wrong is the session's */
 	RomInstance mine = *inst;
 	int			nest;
 
 	memset(eager, 0, sizeof(*eager));
+	if (!count_in())
+	{
+		rom_wake_ready(&inst->id, GetUserId(), inst->priority);
+		return;
+	}
 	CommandCounterIncrement();
 	BeginInternalSubTransaction(NULL);
 	nest = GetCurrentTransactionNestLevel();
@@ -178,6 +257,7 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
 		rom_clean_enter();
+		begun = true;
 		output = run_turn(&mine, eager);
 		rom_clean_leave(false);
 		PopActiveSnapshot();
@@ -214,13 +294,14 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 	eager->output = output;
 	if (output == NULL)
 		rom_wake_ready(&inst->id, GetUserId(), inst->priority);
-	if (eager->interrupt == NULL)
+	if (eager->interrupt == NULL && begun)
 		rom_run_note_first(inst, GetCurrentTimestamp() - start, output != NULL);
 }
 
 void
 rom_eager_end(const RomEager *eager)
 {
+	uncount(0, (Datum) 0);
 	rom_clean_scrub();
 	if (eager->tainted && *find_rendezvous_variable("plpython_version_bitmask") != NULL)
 		ereport(FATAL,

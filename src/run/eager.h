@@ -42,4 +42,7 @@ extern ErrorData *rom_eager_interrupt(void);
 /* rom_eager_end is to be called when the transaction is over, whatever way. */
 extern void rom_eager_end(const RomEager *eager);
 
+/* Registers the part of shared memory; called once from _PG_init. */
+extern void rom_eager_init(void);
+
 #endif							/* ROM_EAGER_H */

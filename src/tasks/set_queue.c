@@ -83,6 +83,19 @@ check_owner(const char *name, char **per_key)
 	return owner ? owner : GetUserNameFromId(GetUserId(), false);
 }
 
+/* save writes a queue's row of the owner that check_owner() gave; an error where another role has made the queue meanwhile. */
+static void
+save(RomStatement *upsert, Datum *values, const bool *nulls, const char *name)
+{
+	int32		namespace;
+
+	if (rom_execute(upsert, values, nulls, 0) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("queue \"%s\" was set by another role meanwhile", rom_notify_queue_name(name, &namespace)),
+				 errhint("Try again.")));
+}
+
 /* note_unused tells of a queue that nothing is defined for: its name may be mistyped. Engine scope needed. */
 static void
 note_unused(const char *stored)
@@ -182,7 +195,8 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 		"INSERT INTO romancy.t_queue (name, max_concurrency, rate_limit, per_key, push_url, notify, headers, signing_secret, owner)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 		" ON CONFLICT (name) DO UPDATE SET max_concurrency = excluded.max_concurrency, rate_limit = excluded.rate_limit, per_key = excluded.per_key,"
-		" push_url = excluded.push_url, notify = excluded.notify, headers = excluded.headers, signing_secret = excluded.signing_secret",
+		" push_url = excluded.push_url, notify = excluded.notify, headers = excluded.headers, signing_secret = excluded.signing_secret"
+		" WHERE t_queue.owner = excluded.owner",
 		ARGS + 1, {TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID}
 	};
 	char	   *name;
@@ -234,7 +248,7 @@ romancy_set_queue(PG_FUNCTION_ARGS)
 	rom_engine_begin(&engine);
 	if (!nulls[ARG_PUSH_URL])
 		check_pushed(name);
-	rom_execute(&upsert, values, nulls, 0);
+	save(&upsert, values, nulls, name);
 	drop_default(name);
 	note_unused(name);
 	rom_notify_forget();
@@ -251,7 +265,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 {
 	static RomStatement upsert = {
 		"INSERT INTO romancy.t_queue (name, owner, paused) VALUES ($1, $2, $3)"
-		" ON CONFLICT (name) DO UPDATE SET paused = excluded.paused",
+		" ON CONFLICT (name) DO UPDATE SET paused = excluded.paused WHERE t_queue.owner = excluded.owner",
 		3, {TEXTOID, TEXTOID, BOOLOID}
 	};
 	char	   *name;
@@ -267,7 +281,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	values[1] = CStringGetTextDatum(owner);
 	values[2] = BoolGetDatum(paused);
 	rom_engine_begin(&engine);
-	rom_execute(&upsert, values, NULL, 0);
+	save(&upsert, values, NULL, name);
 	drop_default(name);
 	note_unused(name);
 	if (!paused)

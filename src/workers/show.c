@@ -189,32 +189,38 @@ milliseconds_interval(int64 usecs)
 	return IntervalPGetDatum(interval);
 }
 
+/* stat_of reads what is known of the runs of a sweep in this database. */
+static RomSweepStat
+stat_of(int sweep)
+{
+	RomRoster  *roster = rom_roster_get();
+	RomDatabase *database;
+	RomSweepStat stat;
+
+	memset(&stat, 0, sizeof(stat));
+	if (roster == NULL)
+		return stat;
+	SpinLockAcquire(&roster->mutex);
+	database = rom_roster_database_locked(roster, MyDatabaseId, false);
+	if (database != NULL)
+		stat = database->stats[sweep];
+	SpinLockRelease(&roster->mutex);
+	return stat;
+}
+
 /* romancy.t_sweeps(): name, interval, last_run, rows, total_rows, runs, duration, next_due, skipped, errors */
 Datum
 romancy_sweeps(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	RomRoster  *roster = rom_roster_get();
-	int			i;
 
 	InitMaterializedSRF(fcinfo, 0);
-	for (i = 0; i < rom_sweep_count(); i++)
+	for (int i = 0; i < rom_sweep_count(); i++)
 	{
 		Datum		values[SWEEP_COLUMNS];
 		bool		nulls[SWEEP_COLUMNS] = {false};
-		RomSweepStat stat;
+		RomSweepStat stat = stat_of(i);
 
-		memset(&stat, 0, sizeof(stat));
-		if (roster != NULL)
-		{
-			RomDatabase *database;
-
-			SpinLockAcquire(&roster->mutex);
-			database = rom_roster_database_locked(roster, MyDatabaseId, false);
-			if (database != NULL)
-				stat = database->stats[i];
-			SpinLockRelease(&roster->mutex);
-		}
 		values[0] = CStringGetTextDatum(rom_sweep_name(i));
 		values[1] = milliseconds_interval((int64) rom_sweep_interval(i) * 1000);
 		values[2] = TimestampTzGetDatum(stat.last_run);
@@ -253,43 +259,35 @@ is_operator(void)
 	return superuser() || has_privs_of_role(GetUserId(), rom_extension_owner());
 }
 
-/* runs_of reads how often a sweep has been run in this database, or tried, and how many rows the last run had. */
-static int64
-runs_of(int sweep, int64 *rows)
+/*
+ * has_run: has a run of a sweep, begun since then, ended in this database, failed, or left the work to one that was under
+ * way? *rows: what it handled.
+ */
+static bool
+has_run(int sweep, TimestampTz since, const RomSweepStat *before, int64 *rows)
 {
-	RomRoster  *roster = rom_roster_get();
-	RomDatabase *database;
-	int64		runs = 0;
+	RomSweepStat stat = stat_of(sweep);
 
-	SpinLockAcquire(&roster->mutex);
-	database = rom_roster_database_locked(roster, MyDatabaseId, false);
-	if (database != NULL)
-	{
-		RomSweepStat *stat = &database->stats[sweep];
-
-		runs = stat->runs + stat->errors;
-		*rows = stat->rows;
-	}
-	SpinLockRelease(&roster->mutex);
-	return runs;
+	*rows = stat.last_run >= since ? stat.rows : 0;
+	return stat.last_run >= since || stat.errors != before->errors || stat.skipped != before->skipped;
 }
 
 /* ask_scheduler has a scheduler run a sweep at once, waits until it has, and returns how many rows it handled. */
 static int64
 ask_scheduler(int sweep)
 {
-	TimestampTz until = GetCurrentTimestamp() + SWEEP_WAIT_MS * INT64CONST(1000);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until = now + SWEEP_WAIT_MS * INT64CONST(1000);
+	RomSweepStat before = stat_of(sweep);
 	int64		rows = 0;
-	int64		before;
 	volatile bool ran = false;
 
-	before = runs_of(sweep, &rows);
 	PG_TRY();
 	{
 		rom_waiter_register(rom_waiter_key(ROM_SWEEP_KEY, &sweep, sizeof(sweep)));
-		rom_roster_sweep(MyDatabaseId, sweep, GetCurrentTimestamp());
+		rom_roster_sweep(MyDatabaseId, sweep, now);
 		do
-			ran = runs_of(sweep, &rows) != before;
+			ran = has_run(sweep, now, &before, &rows);
 		while (!ran && rom_waiter_sleep(until));
 	}
 	PG_FINALLY();
@@ -299,7 +297,7 @@ ask_scheduler(int sweep)
 	PG_END_TRY();
 	if (!ran)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				(errcode(ERRCODE_ROM_TIMEOUT),
 				 errmsg("no scheduler has run sweep \"%s\" for %d seconds", rom_sweep_name(sweep), SWEEP_WAIT_MS / 1000),
 				 errdetail("It is asked to, and does as soon as it can."),
 				 errhint("romancy.health() says why. A superuser or the owner of extension \"romancy\" runs it in this session.")));

@@ -3,9 +3,11 @@ package RomancyNginx;
 
 use strict;
 use warnings;
+use IO::Socket::INET;
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Time::HiRes qw(usleep);
 
 # are nginx and openssl there? Else: why the test is skipped.
 sub lacks
@@ -55,6 +57,14 @@ sub new
 		. "log_format test '\$server_port \$connection \$server_protocol \$status \$request_uri'; access_log $dir/access.log test;\n$servers}\n");
 	# (it ends with the test, also where that is killed)
 	$self->{run} = IPC::Run::start([ 'setpriv', '--pdeathsig', 'KILL', $ENV{ROMANCY_NGINX}, '-p', $dir, '-c', "$dir/nginx.conf", '-e', "$dir/error.log" ], '<', '/dev/null', '>', "$dir/out", '2>&1');
+	for my $port (values %{ $self->{port} })
+	{
+		until (IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port))
+		{
+			die "nginx does not run: " . slurp_file("$dir/out") . $self->error_log unless $self->{run}->pumpable;
+			usleep(20_000);
+		}
+	}
 	return $self;
 }
 

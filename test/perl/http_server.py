@@ -133,6 +133,7 @@ async def respond(reader, writer, method, path, headers, body, n):
 		while not os.path.exists(f'{sys.argv[1]}.{name}') and not left.done():
 			await asyncio.sleep(0.02)
 		left.cancel()
+		await asyncio.wait([left])		# else it still reads when the next request is to be read
 		send(answer(int(status or 200), {'until': name}))
 	elif what == 'accept':			# 202, where a name is given when the test says so
 		while arg and not os.path.exists(f'{sys.argv[1]}.{arg}'):

@@ -236,6 +236,8 @@ my %not = (
 	'a cursor' => { before => 'BEGIN; DECLARE mine CURSOR WITH HOLD FOR SELECT 1; COMMIT;' },
 	'an advisory lock' => { before => 'SELECT pg_advisory_lock(1);' },
 	'a setting of its own' => { before => q{SET my.tenant = 'a';} },
+	# (of the same length: the estimate of what parallel workers are sent does not change)
+	'a setting of its own, after another' => { before => q{SET my.one = 'a'; RESET my.one; CALL romancy.run_workflow('two', '{"n": "other"}'); SET my.two = 'a'; CALL romancy.run_workflow('two', '{"n": "other"}'); RESET my.two; SET my.six = 'a';} },
 	'a setting since it began' => { before => q{\setenv PGOPTIONS '-c DateStyle=German'} . "\n\\c\n" },
 	'another isolation' => { before => 'SET default_transaction_isolation = serializable;' },
 	'another encoding' => { before => q{SET client_encoding = 'LATIN1';} },

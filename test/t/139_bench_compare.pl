@@ -53,6 +53,11 @@ my $other = saved('other', 'two', [ 'rate', 100, 'tasks/s', '99, 100, 101' ], [ 
 is($rc, 0, 'on another machine');
 like($out, qr/1 figures, 0 slower/, 'ratios alone are compared');
 
+my $alike = saved('alike', 'one', [ 'ratio', 0.5, '', '0.5, 0.5, 0.51' ], [ 'ratio', 0.9, '', '0.89, 0.9, 0.91' ]);
+($rc, $out) = compare($alike, $alike);
+is($rc, 0, 'two figures of one name are compared each with its own');
+like($out, qr/2 figures, 0 slower, 0 quicker/, 'and neither has changed');
+
 my $once = saved('once', 'one', [ 'rate', 900, 'tasks/s', '900' ]);
 ($rc, $out) = compare($old, $once);
 is($rc, 0, 'a figure that was measured once proves nothing');

@@ -206,9 +206,14 @@ deps_pool() {
 	) 9>"$cache.lock"
 }
 
+# deps_faketime: the library that sets the clock of one program, which only TAP tests and the soak use
+deps_faketime() {
+	compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null && apt_install libfaketime; }
+}
+
 # deps_nginx: nginx, which only TAP tests run; sets and exports ROMANCY_NGINX, its program. Unpacked and not installed, for its package starts a service.
 deps_nginx() {
-	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/romancy/nginx try
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache}/romancy/nginx
 	[[ $(id -u) != 0 ]] || cache=/var/cache/romancy/nginx
 	export ROMANCY_NGINX=$cache/usr/sbin/nginx
 	! "$ROMANCY_NGINX" -v 2>/dev/null || return 0
@@ -217,11 +222,23 @@ deps_nginx() {
 	fi
 	ROMANCY_NGINX=$cache/usr/sbin/nginx
 	command -v apt-get >/dev/null && command -v dpkg >/dev/null || return 1
+	mkdir -p "$(dirname "$cache")"
+	# one at a time: another run may need it as well
+	(
+		flock 9
+		! "$ROMANCY_NGINX" -v 2>/dev/null || exit 0
+		unpack_nginx "$cache"
+	) 9>"$cache.lock"
+}
+
+# unpack_nginx FOLDER: deps_nginx's, alone
+unpack_nginx() {
+	local cache=$1 try
 	echo "unpacking: nginx, into $cache" >&2
 	try=$(mktemp -d)
 	chmod 755 "$try"
 	# (the lists may be old, or none)
-	(cd "$try" && { apt-get -qq -o APT::Sandbox::User="$(id -un)" download nginx || { [[ $(id -u) == 0 ]] && apt-get -qq update && apt-get -qq -o APT::Sandbox::User="$(id -un)" download nginx; }; }) </dev/null >&2 &&
+	(cd "$try" && { timeout 300 apt-get -qq -o APT::Sandbox::User="$(id -un)" download nginx || { [[ $(id -u) == 0 ]] && timeout 300 apt-get -qq update && timeout 300 apt-get -qq -o APT::Sandbox::User="$(id -un)" download nginx; }; }) </dev/null >&2 &&
 		mkdir -p "$cache" && dpkg -x "$try"/nginx_*.deb "$cache" && chmod -R a+rX "$cache"
 	rm -rf "$try"
 	[[ -x $ROMANCY_NGINX ]] || return 1
