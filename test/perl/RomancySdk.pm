@@ -147,8 +147,28 @@ sub sdk_start
 	return IPC::Run::start(\@command, '<', '/dev/null', '>>', $log, '2>>', $log);
 }
 
-# sdk_stop(@procs): asks them to stop, and waits as sdk_ended() does
-sub sdk_stop { my (@procs) = @_; $_->signal('TERM') for @procs; return sdk_ended(@procs) }
+# catches_term($proc): has the program asked for SIGTERM? One that is being started is ended by it.
+sub catches_term
+{
+	my ($proc) = @_;
+	for my $kid (@{ $proc->{KIDS} })
+	{
+		open my $fh, '<', "/proc/$kid->{PID}/status" or next;
+		my ($caught) = join('', <$fh>) =~ /^SigCgt:\s*([0-9a-f]+)/m;
+		return 0 unless hex(substr($caught // '0', -4)) & 1 << 14;
+	}
+	return 1;
+}
+
+# sdk_stop(@procs): asks them to stop, when they can be asked, and waits as sdk_ended() does
+sub sdk_stop
+{
+	my (@procs) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	for my $proc (@procs) { usleep(20_000) while $proc->pumpable && !catches_term($proc) && time < $deadline }
+	$_->signal('TERM') for @procs;
+	return sdk_ended(@procs);
+}
 
 # sdk_ended(@procs): waits for their end; how each of them did: "ended", "died", or "runs" where it does not
 sub sdk_ended
