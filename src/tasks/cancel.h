@@ -12,10 +12,13 @@
 #include "tasks/task.h"
 #include "turn/turn.h"
 
-/* For a statement that reads t_task as t: was it asked to end this task? (boolean) */
+/*
+ * For a statement that reads t_task as t: was it asked to end this task? (boolean) Not with EXISTS, which the planner of 18 turns
+ * into a hash of all of t_inbox.
+ */
 #define ROM_CANCEL_REQUESTED \
-	"(t.kind = " ROM_SQL_TASK_CANVAS " AND EXISTS (SELECT FROM romancy.t_inbox b WHERE b.instance_id = t.instance_id" \
-	" AND b.kind = " ROM_SQL_INBOX_CANCEL_TASK " AND b.step = t.step))"
+	"(t.kind = " ROM_SQL_TASK_CANVAS " AND (SELECT true FROM romancy.t_inbox b WHERE b.instance_id = t.instance_id" \
+	" AND b.kind = " ROM_SQL_INBOX_CANCEL_TASK " AND b.step = t.step LIMIT 1) IS NOT NULL)"
 
 /* Ends the task, whose row this transaction has locked, as failed with RM008; the request goes. Engine scope needed. */
 extern void rom_cancel_end(RomTask *task, Oid owner);
