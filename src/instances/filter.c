@@ -9,6 +9,7 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "optimizer/cost.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -286,10 +287,30 @@ uint64
 rom_filter_execute(RomRowSet *set, RomStatement *statements, const RomFilter *filter,
 				   const RomFilterPos *pos, Oid role, bool steer, int64 limit)
 {
+	RomStatement *statement = choose(statements, filter);
+	bool		sort = enable_sort;
 	Parameters	p;
+	volatile uint64 rows = 0;
 
 	bind(&p, filter, pos, role, steer, limit);
-	return rom_execute_rows(set, choose(statements, filter), p.values, p.nulls, 0);
+
+	/*
+	 * An index has the rows in this order. A plan that sorts would read all
+	 * of a status for each page. (There is none for running ones, which are
+	 * few, and for labels.)
+	 */
+	if (statement != &statements[ROM_FILTER_NOW] && statement != &statements[ROM_FILTER_LABELS])
+		enable_sort = false;
+	PG_TRY();
+	{
+		rows = rom_execute_rows(set, statement, p.values, p.nulls, 0);
+	}
+	PG_FINALLY();
+	{
+		enable_sort = sort;
+	}
+	PG_END_TRY();
+	return rows;
 }
 
 Portal

@@ -74,6 +74,7 @@
 	ROM_FILTER_STATEMENT(head, "true"), \
 	ROM_FILTER_STATEMENT(head, "i.labels @> $7") \
 }
+#define ROM_FILTER_NOW 1
 #define ROM_FILTER_ANY 12
 #define ROM_FILTER_LABELS 13
 #define ROM_FILTER_NSTATEMENTS 14
