@@ -529,7 +529,7 @@ rom_ready_enter_slow(void)
 	/* whatever waits now, we do not come for it soon */
 	if (may && queue != NULL && queue->count[ROM_DUE_QUICK] + queue->count[ROM_DUE_SLOW] > 0)
 	{
-		RomReadyItem rest;
+		RomReadyItem rest = {0};
 
 		rest.dbid = me->dbid;
 		rest.owner = me->owner;

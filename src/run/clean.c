@@ -99,7 +99,7 @@ state_changed(void)
 	char	   *state = MemoryContextAllocZero(TopMemoryContext, size);
 
 	SerializeGUCState(size, state);
-	if (size == known_size && memcmp(state, known, size) == 0)
+	if (known != NULL && size == known_size && memcmp(state, known, size) == 0)
 	{
 		pfree(state);
 		return false;
