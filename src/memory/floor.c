@@ -16,6 +16,7 @@
 #include "memory/roster.h"
 #include "memory/slot.h"
 #include "memory/stat.h"
+#include "memory/suspect.h"
 #include "memory/waiter.h"
 #include "memory/wake.h"
 
@@ -25,6 +26,7 @@ rom_memory_init(void)
 	rom_roster_init();
 	rom_ready_init();
 	rom_slot_init();
+	rom_suspect_init();
 	rom_waiter_init();
 	rom_progress_init();
 	rom_fanin_init();

@@ -8,6 +8,8 @@
  * Cancel. Each turn of a member has a number of its own in its slot. The canceller's commit hook writes the number
  * into cancel_turn and sends SIGINT, both under the slot's mutex: so when rom_slot_member_end() has had the mutex the
  * signal is there, and one system call lets it in. No signal of this turn is on its way then, or hits the next member.
+ * A member whose turn has not begun has, perhaps, been read before the cancel: a bit has its turn cancelled at the begin.
+ * So has a step that is not transactional, between the transaction that announced it and its begin.
  *
  * The file. A record per slot, written in place at each rom_slot_begin() and
  * rom_slot_member_begin(), and emptied when the process rests or leaves in order. A process that is told to leave at
@@ -40,10 +42,10 @@
 #include "memory/roster.h"
 #include "memory/shmem.h"
 #include "memory/slot.h"
+#include "memory/suspect.h"
 #include "memory/waiter.h"
 
 #define SESSION_SLOTS 64
-#define SUSPECTS_MAX 1024
 
 typedef struct Slot
 {
@@ -61,22 +63,18 @@ typedef struct Slot
 	bool		told;
 	char		step[ROM_SLOT_STEP];
 	uint32		again;			/* bit per instance: to be run again */
+	uint32		cancelled;		/* bit per instance: cancelled while it was
+								 * not its turn */
 	bool		kept;			/* kept_id is run outside of any transaction
 								 * that locks it */
 	bool		kept_again;		/* it has to run again after that */
+	bool		kept_cancelled; /* it was cancelled since then */
 	pg_uuid_t	kept_id;
 	pg_uuid_t	ids[ROM_BATCH_MAX];
 } Slot;
 
 typedef struct Slots
 {
-	slock_t		suspect_mutex;
-	int			nsuspects;
-	struct
-	{
-		pg_uuid_t	id;
-		Oid			dbid;
-	}			suspects[SUSPECTS_MAX];
 	int			nexecutors;
 	int			nslots;
 	Slot		slots[FLEXIBLE_ARRAY_MEMBER];
@@ -98,16 +96,6 @@ shmem_size(void)
 							 sizeof(Slot)));
 }
 
-/* add_suspect adds what was under way when the server went down. */
-static void
-add_suspect(Oid dbid, const pg_uuid_t *id)
-{
-	if (area->nsuspects == SUSPECTS_MAX)
-		return;
-	area->suspects[area->nsuspects].id = *id;
-	area->suspects[area->nsuspects++].dbid = dbid;
-}
-
 static void
 shmem_attach(void *place, bool found)
 {
@@ -115,7 +103,6 @@ shmem_attach(void *place, bool found)
 	if (found)
 		return;
 	memset(area, 0, shmem_size());
-	SpinLockInit(&area->suspect_mutex);
 	area->nexecutors = rom_guc_max_workers;
 	area->nslots = rom_guc_max_workers + SESSION_SLOTS;
 	for (int i = 0; i < area->nslots; i++)
@@ -123,7 +110,6 @@ shmem_attach(void *place, bool found)
 		SpinLockInit(&area->slots[i].mutex);
 		area->slots[i].member = -1;
 	}
-	rom_inflight_read(add_suspect);
 }
 
 void
@@ -135,17 +121,6 @@ rom_slot_sigquit(SIGNAL_ARGS)
 		SignalHandlerForCrashExit(postgres_signal_arg);
 	else
 		quickdie(postgres_signal_arg);
-}
-
-/* Adds an instance to the suspects; when the list is full, it is left out. */
-void
-rom_slot_add_suspect(const pg_uuid_t *id)
-{
-	if (area == NULL)
-		return;
-	SpinLockAcquire(&area->suspect_mutex);
-	add_suspect(MyDatabaseId, id);
-	SpinLockRelease(&area->suspect_mutex);
 }
 
 /*
@@ -160,7 +135,7 @@ release(int code, Datum arg)
 		return;
 	AbortOutOfAnyTransaction();
 	if (code != 0 && mine->member >= 0 && !told_to_die)
-		rom_slot_add_suspect(&mine->ids[mine->member]);
+		rom_suspect_add(&mine->ids[mine->member]);
 	rom_slot_detach();
 }
 
@@ -236,6 +211,14 @@ rom_slot_detach(void)
 	SpinLockRelease(&slot->mutex);
 }
 
+/* is_kept: does slot keep this one (rom_slot_keep())? Under its mutex. */
+static bool
+is_kept(const Slot *slot, const pg_uuid_t *id)
+{
+	return slot->kept && slot->dbid == MyDatabaseId &&
+		memcmp(slot->kept_id.data, id->data, UUID_LEN) == 0;
+}
+
 void
 rom_slot_begin(const pg_uuid_t *ids, int n)
 {
@@ -246,6 +229,8 @@ rom_slot_begin(const pg_uuid_t *ids, int n)
 	memcpy(mine->ids, ids, n * sizeof(pg_uuid_t));
 	mine->count = n;
 	mine->again = 0;
+	mine->cancelled = n == 1 && is_kept(mine, ids) && mine->kept_cancelled ? 1 : 0;
+	mine->kept_cancelled = false;
 	SpinLockRelease(&mine->mutex);
 	rom_inflight_write(mine - area->slots, mine->dbid, mine->ids, mine->count);
 }
@@ -254,6 +239,7 @@ void
 rom_slot_member_begin(int i)
 {
 	TimestampTz now;
+	bool		cancelled;
 
 	if (mine == NULL)
 		return;
@@ -261,9 +247,17 @@ rom_slot_member_begin(int i)
 	SpinLockAcquire(&mine->mutex);
 	mine->member = i;
 	mine->turn++;
+	cancelled = (mine->cancelled & (1U << i)) != 0;
+	if (cancelled)
+	{
+		mine->cancelled &= ~(1U << i);
+		mine->cancel_turn = mine->turn;
+	}
 	mine->since = now;
 	mine->told = false;
 	SpinLockRelease(&mine->mutex);
+	if (cancelled)
+		InterruptPending = QueryCancelPending = true;
 	if (mine->count > 1)		/* one alone is at fault in any case */
 		rom_inflight_member(mine - area->slots, mine->member);
 }
@@ -378,6 +372,8 @@ rom_slot_keep(const pg_uuid_t *id)
 	SpinLockAcquire(&mine->mutex);
 	mine->kept = true;
 	mine->kept_id = *id;
+	/* the turn that announced its step has, perhaps, not looked at the signal */
+	mine->kept_cancelled = mine->count == 1 && (mine->cancel_turn == mine->turn || mine->cancelled != 0);
 	SpinLockRelease(&mine->mutex);
 }
 
@@ -392,7 +388,7 @@ rom_slot_unkeep(void)
 	SpinLockAcquire(&mine->mutex);
 	again = mine->kept_again;
 	item.id = mine->kept_id;
-	mine->kept = mine->kept_again = false;
+	mine->kept = mine->kept_again = mine->kept_cancelled = false;
 	SpinLockRelease(&mine->mutex);
 	put_ready(&item, again ? 1 : 0);
 	rom_waiter_notify(rom_slot_owner_key(mine->owner));
@@ -412,8 +408,7 @@ rom_slot_kept(const pg_uuid_t *id)
 		if (!slot->kept || slot == mine)
 			continue;
 		SpinLockAcquire(&slot->mutex);
-		found = slot->kept && slot->dbid == MyDatabaseId &&
-			memcmp(slot->kept_id.data, id->data, UUID_LEN) == 0;
+		found = is_kept(slot, id);
 		if (found)
 			slot->kept_again = true;
 		SpinLockRelease(&slot->mutex);
@@ -494,12 +489,17 @@ rom_slot_cancel(const pg_uuid_t *id)
 	for (int i = 0; i < area->nslots; i++)
 	{
 		Slot	   *slot = &area->slots[i];
+		int			pos;
 
 		if (slot->pid == 0 || slot == mine)
 			continue;
 		SpinLockAcquire(&slot->mutex);
-		if (slot->member >= 0 && slot->cancel_turn != slot->turn &&
-			position(slot, id) == slot->member)
+		pos = position(slot, id);
+		if (is_kept(slot, id))
+			slot->kept_cancelled = true;
+		if (pos >= 0 && pos != slot->member)
+			slot->cancelled |= 1U << pos;
+		else if (pos >= 0 && slot->cancel_turn != slot->turn)
 		{
 			slot->cancel_turn = slot->turn;
 			(void) kill(slot->pid, SIGINT);
@@ -646,45 +646,6 @@ rom_slot_running(pg_uuid_t **ids)
 		SpinLockRelease(&slot->mutex);
 	}
 	return n;
-}
-
-/* Place among the suspects, or -1. */
-static int
-find_suspect(const pg_uuid_t *id)
-{
-	for (int i = 0; i < area->nsuspects; i++)
-		if (area->suspects[i].dbid == MyDatabaseId &&
-			memcmp(area->suspects[i].id.data, id->data, UUID_LEN) == 0)
-			return i;
-	return -1;
-}
-
-bool
-rom_slot_suspect(const pg_uuid_t *id)
-{
-	bool		found;
-
-	/* nearly always none; they only become fewer */
-	if (area == NULL || area->nsuspects == 0)
-		return false;
-	SpinLockAcquire(&area->suspect_mutex);
-	found = find_suspect(id) >= 0;
-	SpinLockRelease(&area->suspect_mutex);
-	return found;
-}
-
-void
-rom_slot_clear_suspect(const pg_uuid_t *id)
-{
-	int			i;
-
-	if (area == NULL || area->nsuspects == 0)
-		return;
-	SpinLockAcquire(&area->suspect_mutex);
-	i = find_suspect(id);
-	if (i >= 0)
-		area->suspects[i] = area->suspects[--area->nsuspects];
-	SpinLockRelease(&area->suspect_mutex);
 }
 
 void

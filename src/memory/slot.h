@@ -121,15 +121,6 @@ extern uint64 rom_slot_owner_key(Oid owner);
 /* All such instances of this database, and those that are kept (rom_slot_keep()); how many, in a palloc'd array. */
 extern int	rom_slot_running(pg_uuid_t **ids);
 
-/* Did a turn of this instance die with its process before the last crash restart? */
-extern bool rom_slot_suspect(const pg_uuid_t *id);
-
-/* Makes it one: it has to be run alone, and step by step. */
-extern void rom_slot_add_suspect(const pg_uuid_t *id);
-
-/* It ran to the end of a turn: no longer a suspect. */
-extern void rom_slot_clear_suspect(const pg_uuid_t *id);
-
 /* Registers the part of shared memory; called once from _PG_init. */
 extern void rom_slot_init(void);
 

@@ -25,6 +25,7 @@
 #include "base/uuid.h"
 #include "memory/ready.h"
 #include "memory/slot.h"
+#include "memory/suspect.h"
 #include "run/alone.h"
 #include "run/run.h"
 #include "run/transaction.h"
@@ -89,7 +90,7 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 	bool		slow_done = false;
 	int			turns = 0;
 
-	if (rom_slot_suspect(id))
+	if (rom_suspect_is(id))
 		mark_suspect(id);
 	for (int try = 0; try < SOLO_TRIES; try++)
 	{
@@ -108,7 +109,7 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 			turns += run.nsaved;
 			rom_trouble_over(id);
 			if (run.nalone == 0 || !*tainted)
-				rom_slot_clear_suspect(id);
+				rom_suspect_clear(id);
 			if (run.procedure != NULL && run.nsaved > 0)
 			{
 				rom_slot_begin(id, 1);

@@ -20,6 +20,7 @@
 
 #include "memory/ready.h"
 #include "memory/slot.h"
+#include "memory/suspect.h"
 #include "run/alone.h"
 #include "run/batch.h"
 #include "run/run.h"
@@ -84,7 +85,7 @@ rom_batch_run(Oid owner, const pg_uuid_t *ids, int n, bool slow, bool *tainted)
 			twice |= memcmp(&batch[j], &ids[i], sizeof(pg_uuid_t)) == 0;
 		if (twice)
 			continue;
-		if (!slow && rom_slot_suspect(&ids[i]))
+		if (!slow && rom_suspect_is(&ids[i]))
 			suspects[nsuspects++] = ids[i];
 		else
 			batch[nbatch++] = ids[i];

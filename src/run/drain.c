@@ -39,6 +39,7 @@
 #include "instances/inbox.h"
 #include "memory/hold.h"
 #include "memory/slot.h"
+#include "memory/suspect.h"
 #include "memory/waiter.h"
 #include "run/batch.h"
 #include "run/borrowed.h"
@@ -235,7 +236,7 @@ run_block(Drain *d, const pg_uuid_t *ids, int n)
 			d->held += run.nheld;
 			if (run.nalone == 0)
 			{
-				rom_slot_clear_suspect(&ids[i]);
+				rom_suspect_clear(&ids[i]);
 				break;
 			}
 		}
@@ -388,7 +389,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		}
 		if (run->nalone == 0)
 		{
-			rom_slot_clear_suspect(id);
+			rom_suspect_clear(id);
 			break;
 		}
 		injected = run->injected;

@@ -167,24 +167,11 @@ rom_cancel_apply(RomTurn *turn, bool revived)
 			item->taken = true;
 			rom_cancel_end(task, turn->owner);
 		}
-		else
-		{
-			RomTask    *held = task != NULL ? task : find(&look, &turn->inst->id, item->step, cxt);
-
-			if (held == NULL)
-				item->taken = true;
-			else
-			{
-				/*
-				 * the signal is lost that came after the claim and before the
-				 * step had begun
-				 */
-				rom_wake_cancel(&held->id);
-				if (task == NULL || !rom_slot_mark_again(&held->id))
-					rom_wake_at(&turn->inst->id, turn->owner, turn->inst->priority,
-								TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100));
-			}
-		}
+		else if (task == NULL && find(&look, &turn->inst->id, item->step, cxt) == NULL)
+			item->taken = true;
+		else if (task == NULL || !rom_slot_mark_again(&task->id))
+			rom_wake_at(&turn->inst->id, turn->owner, turn->inst->priority,
+						TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100));
 		MemoryContextSwitchTo(cxt);
 	}
 }

@@ -42,6 +42,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "memory/slot.h"
+#include "memory/suspect.h"
 #include "memory/xact.h"
 #include "turn/ahead.h"
 #include "turn/call.h"
@@ -186,7 +187,7 @@ judge(RomTurn *turn, ErrorData *edata)
 			{
 				/* again in another process: alone, and step by step */
 				turn->out.tainted = true;
-				rom_slot_add_suspect(&turn->inst->id);
+				rom_suspect_add(&turn->inst->id);
 				return ROM_EVAL_AGAIN;
 			}
 			/* in an inlined activity: it fails by itself, step by step */
@@ -436,7 +437,7 @@ rom_evaluate_through(RomTurn *turn)
 	HintEntry  *hint;
 	bool		found;
 
-	if (turn->how.careful || turn->how.injected != NULL || rom_slot_suspect(&turn->inst->id))
+	if (turn->how.careful || turn->how.injected != NULL || rom_suspect_is(&turn->inst->id))
 		return false;
 	if (rom_guc_turn_mode == ROM_TURN_MODE_STEP)
 		return false;

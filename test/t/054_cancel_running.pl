@@ -176,6 +176,53 @@ for my $workflow (qw(calls spawned))
 	is(sql(q{SELECT romancy.complete_activity(token, '7') FROM romancy.fetch_activities('manned', 'w')}), 't', "$workflow: begun in time");
 	poll_until($node, "SELECT output FROM romancy.instances WHERE instance_id = '$id'", "$workflow: its result", expected => '7');
 }
+# ---- at any moment, also between the claim of an instance or a task and the begin of its step: it waits there for those that were claimed with it
+sql(q{
+	CREATE FUNCTION long(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep($1::float); RETURN $1; END $$;
+	CREATE FUNCTION long_called(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('long', $1); END $$;
+	CREATE FUNCTION long_spawned(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn('long', $1)); END $$;
+	CREATE FUNCTION apart_called(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('long_apart', $1); END $$;
+	CREATE FUNCTION apart_spawned(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn('long_apart', $1)); END $$;
+	SELECT romancy.define_activity('long_apart', 'long(jsonb)', transactional => false);
+});
+for my $workflow (qw(long_called long_spawned))
+{
+	sql(qq{DO \$\$
+		DECLARE last uuid[];
+		BEGIN
+			FOR i IN 1 .. 50 LOOP
+				PERFORM romancy.start_workflow('$workflow', '0.001') FROM generate_series(1, 20);
+				last := array(SELECT romancy.start_workflow('$workflow', '1000') FROM generate_series(1, 2));
+				COMMIT;
+				PERFORM pg_sleep(0.05 * random());
+				PERFORM romancy.cancel_workflow(id) FROM unnest(last) id;
+				COMMIT;
+			END LOOP;
+		END \$\$});
+	poll_until($node, "SELECT string_agg(DISTINCT status::text, ', ') FROM romancy.instances WHERE workflow = '$workflow' AND input = '1000'", "$workflow: cancelled at any moment, each ends", expected => 'cancelled');
+}
+# a step that is not transactional begins after a commit, which takes 0.1 s here: many of the cancels come between the two
+$node->append_conf('postgresql.conf', "fsync = on\ncommit_siblings = 0\ncommit_delay = 100000");
+$node->reload;
+for my $workflow (qw(apart_called apart_spawned))
+{
+	sql(qq{SET synchronous_commit = off;
+		DO \$\$
+		BEGIN
+			FOR i IN 1 .. 3 LOOP
+				CREATE TEMP TABLE many AS SELECT romancy.start_workflow('$workflow', '1000') AS id FROM generate_series(1, 2);
+				COMMIT;
+				FOR i IN 1 .. 2 LOOP
+					PERFORM pg_sleep(0.1 * random());
+					PERFORM romancy.cancel_workflow(id) FROM many OFFSET i - 1 LIMIT 1;
+					COMMIT;
+				END LOOP;
+				DROP TABLE many;
+				COMMIT;
+			END LOOP;
+		END \$\$});
+	poll_until($node, "SELECT string_agg(DISTINCT status::text, ', ') FROM romancy.instances WHERE workflow = '$workflow'", "$workflow: cancelled at any moment, each ends", expected => 'cancelled');
+}
 $holder->quit;
 $node->stop;
 done_testing();
