@@ -83,7 +83,6 @@ put_back(int code, Datum arg)
 static bool
 rest(int place, TimestampTz idle_since)
 {
-	TimestampTz end = DT_NOEND;
 	TimestampTz until;
 
 	if (!rom_ready_rest(place, false, &until))
@@ -92,11 +91,11 @@ rest(int place, TimestampTz idle_since)
 	rom_slot_rest();
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
-	if (rom_guc_worker_idle_timeout > 0)
-		end = idle_since + (int64) rom_guc_worker_idle_timeout * 1000;
-
 	for (;;)
 	{
+		/* (each time: a reload may have changed it) */
+		TimestampTz end = rom_guc_worker_idle_timeout > 0 ?
+			idle_since + (int64) rom_guc_worker_idle_timeout * 1000 : DT_NOEND;
 		long		ms = rom_bgw_milliseconds(Min(end, until));
 
 		if (rom_bgw_asked_to_leave())

@@ -1,7 +1,7 @@
 # With a place for one worker a lease ends in time, although an executor rests in that place and no scheduler
 # is there; romancy.executors, lowered by a reload, sends the surplus away after what they are doing; and owners who share the
-# places keep their executors. It would catch a deadline that waits for a worker's idle timeout, executors that outlive the
-# setting, and owners who send each other's executors away in turn.
+# places keep their executors. It would catch a deadline that waits for a worker's idle timeout, executors that outlive a
+# setting that was lowered, and owners who send each other's executors away in turn.
 use strict;
 use warnings;
 use FindBin;
@@ -39,6 +39,9 @@ $holder->query_safe('SELECT pg_advisory_unlock(1)');
 $holder->quit;
 poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, 'all end');
 poll_until($node, q{SELECT count(*) FROM romancy.workers WHERE kind = 'executor'}, 'one executor is left', expected => '1');
+value(q{ALTER SYSTEM SET romancy.worker_idle_timeout = '100 ms'}); value('SELECT pg_reload_conf()');
+poll_until($node, q{SELECT count(*) FROM romancy.workers WHERE kind <> 'launcher'}, 'a shorter idle timeout holds for those who rest already', expected => '0');
+value('ALTER SYSTEM RESET romancy.worker_idle_timeout');
 
 # One owner has always more work than executors, another one a little quick work again and again: each keeps its executors
 $node->append_conf('postgresql.conf', "romancy.executors = 4\n");
