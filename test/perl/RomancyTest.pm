@@ -9,7 +9,7 @@ use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(romancy_node romancy_conf poll_until make_due start_again has_plperl has_plpython);
 
@@ -38,7 +38,7 @@ sub romancy_node
 	my $preload = delete $conf{_preload} // 1;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
-	$node->init(@$init);
+	init($node, @$init);
 	my $base = romancy_conf();
 	$base =~ s/^shared_preload_libraries.*\n//m unless $preload;
 	$node->append_conf('postgresql.conf', $base);
@@ -52,6 +52,33 @@ sub romancy_node
 	return $node;
 }
 
+# init($node, @args): $node->init. Before 17 the module runs initdb for each cluster; here it copies
+# what test/run has made once, as that of 17 does.
+sub init
+{
+	my ($node, @args) = @_;
+	my $run = \&PostgreSQL::Test::Utils::system_or_bail;
+
+	no warnings 'redefine';
+	local *PostgreSQL::Test::Utils::system_or_bail = sub {
+		my ($program, $option, $folder, @more) = @_;
+		@_ = ('cp', '-RPp', $ENV{INITDB_TEMPLATE}, $folder) if $ENV{INITDB_TEMPLATE} && "$program $option @more" eq 'initdb -D -A trust -N';
+		goto &$run;
+	};
+	$node->init(@args);
+	return;
+}
+
+# pause($begun): between two looks at what is waited for since $begun. A long wait is looked at less
+# often, since each look starts a psql and the machine has other tests to run.
+sub pause
+{
+	my ($begun) = @_;
+	my $tenth = (time - $begun) / 10;
+	usleep(1_000_000 * ($tenth < 0.05 ? 0.05 : $tenth > 0.5 ? 0.5 : $tenth));
+	return;
+}
+
 # poll_until($node, $sql, $what, %opt): waits until the query gives 't' (or
 # $opt{expected}), in database postgres (or $opt{dbname}); one test named $what.
 # A server that is down or restarting is waited for as well: an error is no answer.
@@ -59,7 +86,8 @@ sub romancy_node
 sub poll_until
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	my $begun = time;
+	my $deadline = $begun + $PostgreSQL::Test::Utils::timeout_default;
 
 	if (ref $_[0] eq 'CODE')
 	{
@@ -67,7 +95,7 @@ sub poll_until
 		until ($condition->())
 		{
 			return fail($what) if time > $deadline;
-			usleep(50_000);
+			pause($begun);
 		}
 		return pass($what);
 	}
@@ -84,7 +112,7 @@ sub poll_until
 		} or $err = $@;
 		return pass($what // $sql) if $err eq '' && $out eq $expected;
 		last if time > $deadline;
-		usleep(50_000);
+		pause($begun);
 	}
 	diag("waited in vain for '$expected' from: $sql\nlast output: $out\nlast error: $err");
 	return fail($what // $sql);

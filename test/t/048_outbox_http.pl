@@ -2,6 +2,7 @@
 # verifies them, and the states of events when the receiver fails, limits, refuses, hangs, cuts or is gone. It would catch an event that a receiver
 # cannot read, a signature that holds for another body, an event that is lost or sent out of its key's order, one that is sent while its destination must not be
 # reached, and a transaction that is held while a receiver takes its time.
+# Takes 45 s.
 use strict;
 use warnings;
 use FindBin;

@@ -2,6 +2,7 @@
 # rolled back, prepared, killed or there before the limit was set. Many claim, end and roll back at once: never more run than
 # may, and nothing is stuck. It would catch a place that is lost or given twice, and a bucket that a restart or
 # a set_queue() with the same limits fills.
+# Takes 40 s.
 use strict;
 use warnings;
 use FindBin;

@@ -1,6 +1,7 @@
 # Each kind of deadline is served in each state of the workers: none, only executors, only a scheduler, places for one, and just after a
 # crash restart. All sweeps that could find it late are an hour away, and idle workers do not leave by themselves (but where
 # there are to be none). It would catch a deadline that waits for a sweep or for a worker's idle timeout.
+# Takes 60 s.
 use strict;
 use warnings;
 use RomancyTest;

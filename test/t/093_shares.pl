@@ -1,6 +1,7 @@
 # Accounts of limits in shared memory: a namespace that takes as many as it can get is refused more (RM011), and leaves room for others;
 # tasks of an instance that has ended free theirs at once, while their programs still hold the leases. It would catch a table that one
 # namespace fills for all, a claim that gets nothing and is not told why, and places that wait for a lease's end.
+# Takes 50 s.
 use strict;
 use warnings;
 use FindBin;

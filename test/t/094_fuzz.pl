@@ -5,6 +5,7 @@
 #
 # It runs for FUZZ_SECONDS (60) with the same statements each time, 'make fuzz' for FUZZ_SECONDS=1800 with others. FUZZ_SEED repeats a run; what other sessions do
 # meanwhile is not repeated.
+# Takes 60 s.
 use strict;
 use warnings;
 use FindBin;

@@ -5,6 +5,7 @@
 #
 # It runs for PROGRAMS_SECONDS (40) with the same programs each time, 'make programs' for PROGRAMS_SECONDS=600 with others. PROGRAMS_SEED repeats
 # a run's programs; when which of them is cancelled or killed is not repeated.
+# Takes 40 s.
 use strict;
 use warnings;
 use FindBin;
