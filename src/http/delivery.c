@@ -41,9 +41,6 @@
 #define CLAIM_MAX 256
 #define RECORD_MAX 256
 
-/* Late ones that are tried in one pass, each in a transaction of its own. */
-#define LATE_MAX 64
-
 /* Bytes of the events of one request of a batch, unless a single one has more. */
 #define BATCH_BYTES (1024 * 1024)
 
@@ -53,17 +50,10 @@
 /* An outcome that cannot be recorded so often, for errors that do not pass, is left to the lease's end. */
 #define FAULTS 6
 
-/* One that cannot be recorded so often (some seconds), as another transaction has a row of it, keeps no place from other requests. */
-#define HELD_TRIES 6
-
-/* The delay after the first error, and the longest. */
-#define TRY_AGAIN_MS 200
-#define TRY_AGAIN_MAX_MS 2000
-
 typedef struct Delivery
 {
 	RomFlightTag tag;			/* first */
-	dlist_node	node;
+	RomLate		late;
 	MemoryContext cxt;			/* holds it */
 	RomTarget  *target;
 	TimestampTz defined_at;		/* the destination, as it was then */
@@ -81,16 +71,15 @@ typedef struct Delivery
 	char	   *error;			/* why it was not sent: */
 	RomSettled	unsent;			/* its event, then */
 	RomSharePlace place;
-	int			tries;			/* to record it, that failed */
-	int			faults;			/* of them, by errors that do not pass */
-	bool		passing;		/* the last one's does */
-	TimestampTz try_at;			/* after one that failed */
 } Delivery;
 
 static const RomTransport *transport = NULL;
 static dlist_head flying = DLIST_STATIC_INIT(flying);
 static dlist_head landed = DLIST_STATIC_INIT(landed);	/* to be recorded */
-static dlist_head late = DLIST_STATIC_INIT(late);	/* could not be */
+static bool record_alone(RomLate *entry);
+static void hold(RomLate *entry);
+static void discard(RomLate *entry);
+static RomLateList late = {record_alone, hold, discard, DLIST_STATIC_INIT(late.entries)};
 static int	count = 0;
 
 void
@@ -105,30 +94,38 @@ rom_delivery_count(void)
 	return count;
 }
 
-/* pop takes the first of a list of deliveries out of it; NULL: it is empty. */
+/* delivery_of is the delivery of an entry of a list. */
+static Delivery *
+delivery_of(RomLate *entry)
+{
+	return entry == NULL ? NULL : (Delivery *) ((char *) entry - offsetof(Delivery, late));
+}
+
+/* pop, first and next are rom_late_pop() and its kin. */
 static Delivery *
 pop(dlist_head *list)
 {
-	return dlist_is_empty(list) ? NULL : dlist_container(Delivery, node, dlist_pop_head_node(list));
+	return delivery_of(rom_late_pop(list));
 }
 
-/* first and next walk through a list of deliveries; NULL at its end. */
 static Delivery *
 first(dlist_head *list)
 {
-	return dlist_is_empty(list) ? NULL : dlist_container(Delivery, node, dlist_head_node(list));
+	return delivery_of(rom_late_first(list));
 }
 
 static Delivery *
 next(dlist_head *list, Delivery *d)
 {
-	return dlist_has_next(list, &d->node) ? dlist_container(Delivery, node, dlist_next_node(list, &d->node)) : NULL;
+	return delivery_of(rom_late_next(list, &d->late));
 }
 
 /* discard frees what is left of a delivery that is in no list. */
 static void
-discard(Delivery *d)
+discard(RomLate *entry)
 {
+	Delivery   *d = delivery_of(entry);
+
 	if (d->answer != NULL)
 		transport->free_answer(d->answer);
 	if (d->place.taken)
@@ -197,7 +194,7 @@ try_fill(Delivery *d, const RomRoute *route, RomFormat format, const RomTaken *e
 static void
 board(Claim *claim, RomTarget *t, TimestampTz defined_at, const RomRoute *route, RomFormat format, const RomTaken *events, int n, bool probe)
 {
-	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "romancy event delivery", ALLOCSET_SMALL_SIZES);
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "romancy event delivery", ALLOCSET_SMALL_SIZES);
 	Delivery   *d = MemoryContextAllocZero(cxt, sizeof(Delivery));
 
 	d->cxt = cxt;
@@ -214,10 +211,16 @@ board(Claim *claim, RomTarget *t, TimestampTz defined_at, const RomRoute *route,
 		d->events[i].outbox_id = events[i].outbox_id;
 		d->events[i].fence = events[i].fence;
 	}
-	dlist_push_tail(&claim->fresh, &d->node);
+
+	/*
+	 * for want of memory this raises an error: only what is counted after it
+	 * is for discard(), and the memory is the caller's until then
+	 */
+	rom_share_begin(t->namespace, &d->place);
+	MemoryContextSetParent(cxt, TopMemoryContext);
+	dlist_push_tail(&claim->fresh, &d->late.node);
 	t->in_flight++;
 	count++;
-	rom_share_begin(t->namespace, &d->place);
 	if (careful)
 		try_fill(d, route, format, events);
 	else
@@ -361,7 +364,7 @@ take_off(Delivery *d)
 		if (d->handle == NULL)
 			d->error = "out of memory";
 	}
-	dlist_push_tail(d->error == NULL ? &flying : &landed, &d->node);
+	dlist_push_tail(d->error == NULL ? &flying : &landed, &d->late.node);
 }
 
 bool
@@ -382,9 +385,10 @@ rom_delivery_claim(bool *more, TimestampTz *retry_at)
 		if (ok)
 			take_off(d);
 		else
-			discard(d);
+			discard(&d->late);
 	}
 	careful = !ok;
+	rom_target_settle(ok);
 	if (ok)
 		rom_target_forget();
 	*more = claim.more;
@@ -416,8 +420,8 @@ land(RomTransportAnswer *answer)
 
 	d->answer = answer;
 	d->handle = NULL;
-	dlist_delete(&d->node);
-	dlist_push_tail(&landed, &d->node);
+	dlist_delete(&d->late.node);
+	dlist_push_tail(&landed, &d->late.node);
 }
 
 /* judge says what came of a delivery. */
@@ -533,26 +537,18 @@ record_unit(void *arg)
 static void
 record_one_unit(void *arg)
 {
-	Delivery   *d = arg;
+	Delivery   *d = delivery_of(arg);
 
 	ran = true;
-	PG_TRY();
-	{
-		begin_again(d);
-		record_one(d);
-	}
-	PG_CATCH();
-	{
-		d->passing = rom_error_is_passing(geterrcode());
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	begin_again(d);
+	record_one(d);
 }
 
 /* is_recorded takes down what a transaction has committed. True: all of it. */
 static bool
-is_recorded(Delivery *d)
+is_recorded(RomLate *entry)
 {
+	Delivery   *d = delivery_of(entry);
 	bool		all = true;
 
 	for (int i = 0; i < d->n; i++)
@@ -568,83 +564,37 @@ is_recorded(Delivery *d)
 	return all;
 }
 
+/* is_dropped is for those that the extension was dropped under. */
+static bool
+is_dropped(RomLate *entry)
+{
+	return true;
+}
+
 /* record_alone records a delivery in a transaction of its own. False: to be tried again. */
 static bool
-record_alone(Delivery *d)
+record_alone(RomLate *entry)
 {
-	d->passing = false;
 	ran = false;
-	if (rom_bgw_unit(record_one_unit, d, d->tries > 0))
-		return !ran || is_recorded(d);
-	if (!d->passing)
-		d->faults++;
-	return d->faults >= FAULTS;
+	if (rom_late_unit(record_one_unit, entry))
+		return !ran || is_recorded(entry);
+	return entry->faults >= FAULTS;
 }
 
-/* keep_late keeps a delivery that could not be recorded for another try; one that has failed often gives up its place. */
+/* hold takes the place of a delivery from it, which is late. */
 static void
-keep_late(Delivery *d)
+hold(RomLate *entry)
 {
-	int			delay = Min(TRY_AGAIN_MS << Min(d->tries, 4), TRY_AGAIN_MAX_MS);
+	Delivery   *d = delivery_of(entry);
 
-	if (++d->tries >= HELD_TRIES && d->place.taken)
+	if (!d->place.taken)
+		return;
+	rom_share_hold(d->target->namespace, &d->place, d->answer != NULL ? d->answer->length : 0);
+	if (d->place.held)
 	{
-		rom_share_hold(d->target->namespace, &d->place, d->answer != NULL ? d->answer->length : 0);
-		if (d->place.held)
-		{
-			d->target->in_flight--;
-			d->target->held++;
-		}
+		d->target->in_flight--;
+		d->target->held++;
 	}
-	d->try_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
-	dlist_push_tail(&late, &d->node);
-}
-
-/* settle frees deliveries that were recorded; the others are tried one by one, and kept if they fail again. True: any was. */
-static bool
-settle(dlist_head *list, bool recorded, bool dropped)
-{
-	Delivery   *d;
-	bool		any = false;
-
-	while ((d = pop(list)) != NULL)
-	{
-		if (dropped || (recorded ? is_recorded(d) : record_alone(d)))
-		{
-			any = true;
-			discard(d);
-		}
-		else
-			keep_late(d);
-	}
-	return any;
-}
-
-/* record_late tries some of those that are late again. Returns when to do so next. */
-static TimestampTz
-record_late(bool *settled)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz again = DT_NOEND;
-	Delivery   *after;
-	dlist_head	due;
-	int			n = 0;
-
-	dlist_init(&due);
-	for (Delivery *d = first(&late); d != NULL; d = after)
-	{
-		after = next(&late, d);
-		if (d->try_at > now || n >= LATE_MAX)
-			continue;
-		n++;
-		dlist_delete(&d->node);
-		dlist_push_tail(&due, &d->node);
-	}
-	*settled |= settle(&due, false, false);
-	for (Delivery *d = first(&late); d != NULL; d = next(&late, d))
-		again = Min(again, d->try_at);
-	/* those that are to wait for their turn let others go first */
-	return Max(again, TimestampTzPlusMilliseconds(now, TRY_AGAIN_MS));
 }
 
 TimestampTz
@@ -659,11 +609,11 @@ rom_delivery_record(bool *settled)
 
 		dlist_init(&now);
 		for (int i = 0; i < RECORD_MAX && (d = pop(&landed)) != NULL; i++)
-			dlist_push_tail(&now, &d->node);
+			dlist_push_tail(&now, &d->late.node);
 		ran = false;
 		ok = rom_bgw_unit(record_unit, &now, true);
-		*settled |= settle(&now, ok, ok && !ran);
+		*settled |= rom_late_settle(&late, &now, !ok ? record_alone : ran ? is_recorded : is_dropped);
 		rom_bgw_poll();
 	}
-	return dlist_is_empty(&late) ? DT_NOEND : record_late(settled);
+	return rom_late_again(&late, settled);
 }

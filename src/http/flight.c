@@ -70,19 +70,6 @@ rom_flight_count(void)
 	return rom_landing_count();
 }
 
-/* first and next walk through a list of flights; NULL at its end. A flight may leave the list when next has been asked for. */
-static RomFlight *
-first(dlist_head *list)
-{
-	return dlist_is_empty(list) ? NULL : dlist_container(RomFlight, node, dlist_head_node(list));
-}
-
-static RomFlight *
-next(dlist_head *list, RomFlight *f)
-{
-	return dlist_has_next(list, &f->node) ? dlist_container(RomFlight, node, dlist_next_node(list, &f->node)) : NULL;
-}
-
 /* ---------------------------------------------------------------- claims */
 
 typedef struct Claim
@@ -157,7 +144,7 @@ board(Claim *claim, const RomSource *source, const RomClaimed *claimed)
 {
 	RomFlight  *f = rom_landing_new(source->namespace);
 
-	dlist_push_tail(&claim->fresh, &f->node);
+	dlist_push_tail(&claim->fresh, &f->late.node);
 	rom_token_read(claimed->token, &f->token);
 	f->token.nowait = true;		/* others' outcomes do not wait for it */
 	make(f, source, claimed->task);
@@ -219,9 +206,9 @@ claim_apart(Claim *claim, const RomSource *source, int max)
 			ReThrowError(edata);
 		while (rom_landing_count() > before)
 		{
-			RomFlight  *f = dlist_container(RomFlight, node, dlist_tail_node(&claim->fresh));
+			RomFlight  *f = dlist_container(RomFlight, late.node, dlist_tail_node(&claim->fresh));
 
-			dlist_delete(&f->node);
+			dlist_delete(&f->late.node);
 			rom_landing_discard(f);
 		}
 		claim->bytes = bytes;
@@ -284,13 +271,13 @@ supersede(const RomFlight *by)
 
 	if (by->token.attempt == 1)
 		return;
-	for (RomFlight *f = first(&flying); f != NULL; f = after)
+	for (RomFlight *f = rom_landing_first(&flying); f != NULL; f = after)
 	{
-		after = next(&flying, f);
+		after = rom_landing_next(&flying, f);
 		if (memcmp(&f->token.task_id, &by->token.task_id, sizeof(pg_uuid_t)) != 0)
 			continue;
 		transport->cancel(f->handle);
-		dlist_delete(&f->node);
+		dlist_delete(&f->late.node);
 		rom_landing_discard(f);
 	}
 }
@@ -319,7 +306,7 @@ take_off(RomFlight *f)
 		}
 	}
 	if (f->error == NULL)
-		dlist_push_tail(&flying, &f->node);
+		dlist_push_tail(&flying, &f->late.node);
 	else
 		rom_landing_take(f);
 }
@@ -338,7 +325,7 @@ rom_flight_claim(bool *more, TimestampTz *retry_at)
 	ok = rom_bgw_unit(claim_unit, &claim, false);
 	while (!dlist_is_empty(&claim.fresh))
 	{
-		RomFlight  *f = dlist_container(RomFlight, node, dlist_pop_head_node(&claim.fresh));
+		RomFlight  *f = dlist_container(RomFlight, late.node, dlist_pop_head_node(&claim.fresh));
 
 		if (ok)
 			take_off(f);
@@ -352,27 +339,90 @@ rom_flight_claim(bool *more, TimestampTz *retry_at)
 
 /* ---------------------------------------------------------------- leases of a worker before */
 
+/* Leases of a worker before that could not be ended yet, as another transaction has their tasks. Claims of this worker have other fences. */
+typedef struct Left
+{
+	bool		all;			/* of any task; else of these: */
+	int			n;
+	pg_uuid_t  *ids;
+	int64	   *fences;
+} Left;
+
+static Left left = {.all = true};
+
+/* The tasks under a lease of a worker before; $1, $2: of these alone, or null. */
+#define BEFORE_SQL \
+	" FROM romancy.t_task t WHERE t.due_at > '-infinity' AND NOT t.callback AND t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")" \
+	" AND ($1 IS NULL OR (t.task_id = ANY ($1) AND t.fence = ANY ($2)))"
+
+/* inherit_unit ends leases, but for those of tasks that another transaction has: it lists them. */
 static void
 inherit_unit(void *arg)
 {
 	static RomStatement over = {
-		"UPDATE romancy.t_task SET due_at = '-infinity' WHERE task_id IN (SELECT t.task_id FROM romancy.t_task t"
-		" WHERE t.due_at IS NOT NULL AND NOT t.callback AND t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ")"
-		" ORDER BY t.task_id FOR UPDATE)",
-		0, {0}
+		"UPDATE romancy.t_task SET due_at = '-infinity' WHERE task_id IN (SELECT t.task_id" BEFORE_SQL " ORDER BY t.task_id FOR UPDATE SKIP LOCKED)",
+		2, {UUIDARRAYOID, INT8ARRAYOID}
 	};
+	static RomStatement held = {
+		"SELECT t.task_id, t.fence" BEFORE_SQL, 2, {UUIDARRAYOID, INT8ARRAYOID}
+	};
+	Left	   *found = arg;
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[2] = {0};
+	bool		nulls[2] = {left.all, left.all};
 	RomEngine	engine;
+	RomRowSet	set;
+	bool		isnull;
 
+	if (!left.all)
+	{
+		Datum	   *fences = palloc_array(Datum, left.n);
+
+		for (int i = 0; i < left.n; i++)
+			fences[i] = Int64GetDatum(left.fences[i]);
+		values[0] = rom_uuid_array(left.ids, left.n);
+		values[1] = PointerGetDatum(construct_array(fences, left.n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	}
 	rom_engine_begin(&engine);
-	if (rom_execute(&over, NULL, NULL, 0) > 0)
+	if (rom_execute(&over, values, nulls, 0) > 0)
 		rom_wake_sweep(rom_sweep_find("lock_cleanup"), rom_now());
+	found->n = (int) rom_execute_rows(&set, &held, values, nulls, 0);
+	found->ids = MemoryContextAlloc(TopMemoryContext, sizeof(pg_uuid_t) * (found->n + 1));
+	found->fences = MemoryContextAlloc(TopMemoryContext, sizeof(int64) * (found->n + 1));
+	for (int i = 0; i < found->n; i++)
+	{
+		found->ids[i] = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		found->fences[i] = DatumGetInt64(rom_value(&set, i, 2, &isnull));
+	}
 	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+}
+
+/* free_left frees the lists of leases. */
+static void
+free_left(Left *list)
+{
+	if (list->ids != NULL)
+		pfree(list->ids);
+	if (list->fences != NULL)
+		pfree(list->fences);
 }
 
 bool
-rom_flight_inherit(void)
+rom_flight_inherit(bool *held)
 {
-	return rom_bgw_unit(inherit_unit, NULL, false);
+	Left		found = {0};
+
+	*held = false;
+	if (!rom_bgw_unit(inherit_unit, &found, false))
+	{
+		free_left(&found);
+		return false;
+	}
+	free_left(&left);
+	left = found;
+	*held = left.n > 0;
+	return true;
 }
 
 /* ---------------------------------------------------------------- cancels */
@@ -422,20 +472,20 @@ rom_flight_cancel(void)
 	if (dlist_is_empty(&flying))
 		return true;
 	unwanted.ids = palloc_array(pg_uuid_t, rom_landing_count());
-	for (RomFlight *f = first(&flying); f != NULL; f = next(&flying, f))
+	for (RomFlight *f = rom_landing_first(&flying); f != NULL; f = rom_landing_next(&flying, f))
 		unwanted.ids[unwanted.n++] = f->token.task_id;
 	if (!rom_bgw_unit(unwanted_unit, &unwanted, false))
 		return false;
 	qsort(unwanted.ids, unwanted.n, sizeof(pg_uuid_t), compare_ids);
-	for (RomFlight *f = first(&flying); f != NULL; f = after)
+	for (RomFlight *f = rom_landing_first(&flying); f != NULL; f = after)
 	{
-		after = next(&flying, f);
+		after = rom_landing_next(&flying, f);
 		if (unwanted.n == 0 ||
 			bsearch(&f->token.task_id, unwanted.ids, unwanted.n, sizeof(pg_uuid_t), compare_ids) == NULL)
 			continue;
 		transport->cancel(f->handle);
 		f->handle = NULL;
-		dlist_delete(&f->node);
+		dlist_delete(&f->late.node);
 		f->given_up = true;
 		rom_landing_take(f);
 	}
@@ -452,7 +502,7 @@ land(RomTransportAnswer *answer)
 
 	f->answer = answer;
 	f->handle = NULL;
-	dlist_delete(&f->node);
+	dlist_delete(&f->late.node);
 	rom_landing_take(f);
 }
 

@@ -20,8 +20,11 @@ extern void rom_flight_init(const RomTransport *transport);
 /* Requests that are under way, or whose outcome is to be recorded. */
 extern int	rom_flight_count(void);
 
-/* Ends the leases that a worker before this one held: what it had in hand is tried again. False: it failed. */
-extern bool rom_flight_inherit(void);
+/*
+ * Ends the leases that a worker before this one held: what it had in hand is tried again. *held: but for some, whose tasks another transaction
+ * has; to be called again. False: it failed.
+ */
+extern bool rom_flight_inherit(bool *held);
 
 /*
  * Claims tasks, as many as there is room for, and sends their requests. *more: there may be more now; *retry_at: when to claim again though

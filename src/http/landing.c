@@ -4,8 +4,7 @@
  *		Requests that have ended: the record of their outcomes, and the end of leases of those that were given up.
  *
  * Up to RECORD_MAX are recorded in one transaction; when it fails, each one in its own, so that one that cannot be recorded does not keep the
- * others. One that fails then is late: it is tried again from time to time, a few in a pass, while new outcomes go past. An error that passes
- * (rom_error_is_passing()) is no fault of the request's: it is tried again until it has passed.
+ * others. One that fails then is late (late.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -23,25 +22,18 @@
 /* Recorded in one transaction. */
 #define RECORD_MAX 256
 
-/* Late ones that are tried in one pass, each in a transaction of its own. */
-#define LATE_MAX 64
-
 /*
  * An outcome that cannot be recorded so often, for errors that do not pass, is recorded as a failure; twice as often: it is
  * left to the lease's end.
  */
 #define FAULTS 3
 
-/* An outcome that cannot be recorded so often (some seconds), as another transaction has a row of it, keeps no place from other requests. */
-#define HELD_TRIES 6
-
-/* The delay after the first error, and the longest. */
-#define TRY_AGAIN_MS 200
-#define TRY_AGAIN_MAX_MS 2000
-
 static const RomTransport *transport = NULL;
 static dlist_head landed = DLIST_STATIC_INIT(landed);	/* to be recorded */
-static dlist_head late = DLIST_STATIC_INIT(late);	/* could not be */
+static bool record_alone(RomLate *entry);
+static void hold(RomLate *entry);
+static void discard(RomLate *entry);
+static RomLateList late = {record_alone, hold, discard, DLIST_STATIC_INIT(late.entries)};
 static int	count = 0;
 
 void
@@ -59,13 +51,19 @@ rom_landing_count(void)
 RomFlight *
 rom_landing_new(int32 namespace)
 {
-	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "romancy HTTP request", ALLOCSET_SMALL_SIZES);
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "romancy HTTP request", ALLOCSET_SMALL_SIZES);
 	RomFlight  *f = MemoryContextAllocZero(cxt, sizeof(RomFlight));
 
 	f->cxt = cxt;
-	count++;
 	f->namespace = namespace;
+
+	/*
+	 * for want of memory this raises an error: only what is counted after it
+	 * is for rom_landing_discard(), and the memory is the caller's until then
+	 */
 	rom_share_begin(namespace, &f->place);
+	MemoryContextSetParent(cxt, TopMemoryContext);
+	count++;
 	return f;
 }
 
@@ -82,20 +80,26 @@ rom_landing_discard(RomFlight *f)
 void
 rom_landing_take(RomFlight *f)
 {
-	dlist_push_tail(&landed, &f->node);
+	dlist_push_tail(&landed, &f->late.node);
 }
 
-/* first and next walk through a list of flights; NULL at its end. A flight may leave the list when next has been asked for. */
+/* flight_of is the flight of an entry of a list. */
 static RomFlight *
-first(dlist_head *list)
+flight_of(RomLate *entry)
 {
-	return dlist_is_empty(list) ? NULL : dlist_container(RomFlight, node, dlist_head_node(list));
+	return entry == NULL ? NULL : (RomFlight *) ((char *) entry - offsetof(RomFlight, late));
 }
 
-static RomFlight *
-next(dlist_head *list, RomFlight *f)
+RomFlight *
+rom_landing_first(dlist_head *list)
 {
-	return dlist_has_next(list, &f->node) ? dlist_container(RomFlight, node, dlist_next_node(list, &f->node)) : NULL;
+	return flight_of(rom_late_first(list));
+}
+
+RomFlight *
+rom_landing_next(dlist_head *list, RomFlight *f)
+{
+	return flight_of(rom_late_next(list, &f->late));
 }
 
 /* record_outcome records an answer, or an error. Its memory, some times the answer's body, is freed at once. */
@@ -135,7 +139,7 @@ record_unit(void *arg)
 {
 	dlist_head *batch = arg;
 
-	for (RomFlight *f = first(batch); f != NULL; f = next(batch, f))
+	for (RomFlight *f = rom_landing_first(batch); f != NULL; f = rom_landing_next(batch, f))
 	{
 		CHECK_FOR_INTERRUPTS();
 		record_one(f);
@@ -145,35 +149,23 @@ record_unit(void *arg)
 static void
 record_one_unit(void *arg)
 {
-	RomFlight  *f = arg;
-
-	PG_TRY();
-	{
-		record_one(f);
-	}
-	PG_CATCH();
-	{
-		f->passing = rom_error_is_passing(geterrcode());
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	record_one(flight_of(arg));
 }
 
 /* record_alone records an outcome in a transaction of its own. False: to be tried again. */
 static bool
-record_alone(RomFlight *f)
+record_alone(RomLate *entry)
 {
-	MemoryContext old;
+	RomFlight  *f = flight_of(entry);
 
-	f->passing = false;
-	if (rom_bgw_unit(record_one_unit, f, f->tries > 0))
+	if (rom_late_unit(record_one_unit, entry))
 		return true;
-	f->tries++;
-	if (!f->passing && ++f->faults >= 2 * FAULTS)
+	if (!entry->passing && entry->faults >= 2 * FAULTS)
 		return true;
-	if (f->faults == FAULTS && !f->passing)
+	if (!entry->passing && entry->faults == FAULTS)
 	{
-		old = MemoryContextSwitchTo(f->cxt);
+		MemoryContext old = MemoryContextSwitchTo(f->cxt);
+
 		f->error = rom_error_make(ERRCODE_ROM_EXHAUSTED,
 								  psprintf("%s: the answer cannot be recorded", f->request.label),
 								  "The server's log says why.", NULL, NULL);
@@ -182,63 +174,32 @@ record_alone(RomFlight *f)
 	return false;
 }
 
-/* keep_late keeps a request that could not be recorded for another try. */
-static void
-keep_late(RomFlight *f)
+/* is_recorded is for those that were recorded together. */
+static bool
+is_recorded(RomLate *entry)
 {
-	int			delay = Min(TRY_AGAIN_MS << Min(f->tries - 1, 4), TRY_AGAIN_MAX_MS);
-
-	if (f->tries >= HELD_TRIES)
-		rom_share_hold(f->namespace, &f->place, f->answer != NULL ? f->answer->length : 0);
-	f->try_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
-	dlist_push_tail(&late, &f->node);
+	return true;
 }
 
-/* settle frees requests that were recorded; the others are tried one by one, and kept if they fail again. */
 static void
-settle(dlist_head *list, bool recorded)
+hold(RomLate *entry)
 {
-	while (!dlist_is_empty(list))
-	{
-		RomFlight  *f = dlist_container(RomFlight, node, dlist_pop_head_node(list));
+	RomFlight  *f = flight_of(entry);
 
-		if (recorded || record_alone(f))
-			rom_landing_discard(f);
-		else
-			keep_late(f);
-	}
+	rom_share_hold(f->namespace, &f->place, f->answer != NULL ? f->answer->length : 0);
 }
 
-/* record_late tries some of those that are late again. Returns when to do so next. */
-static TimestampTz
-record_late(void)
+static void
+discard(RomLate *entry)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz again = DT_NOEND;
-	RomFlight  *after;
-	dlist_head	due;
-	int			n = 0;
-
-	dlist_init(&due);
-	for (RomFlight *f = first(&late); f != NULL; f = after)
-	{
-		after = next(&late, f);
-		if (f->try_at > now || n >= LATE_MAX)
-			continue;
-		n++;
-		dlist_delete(&f->node);
-		dlist_push_tail(&due, &f->node);
-	}
-	settle(&due, false);
-	for (RomFlight *f = first(&late); f != NULL; f = next(&late, f))
-		again = Min(again, f->try_at);
-	/* those that are to wait for their turn let others go first */
-	return Max(again, TimestampTzPlusMilliseconds(now, TRY_AGAIN_MS));
+	rom_landing_discard(flight_of(entry));
 }
 
 TimestampTz
 rom_landing_record(void)
 {
+	bool		any = false;
+
 	while (!dlist_is_empty(&landed))
 	{
 		dlist_head	now;
@@ -246,8 +207,8 @@ rom_landing_record(void)
 		dlist_init(&now);
 		for (int i = 0; i < RECORD_MAX && !dlist_is_empty(&landed); i++)
 			dlist_push_tail(&now, dlist_pop_head_node(&landed));
-		settle(&now, rom_bgw_unit(record_unit, &now, true));
+		rom_late_settle(&late, &now, rom_bgw_unit(record_unit, &now, true) ? is_recorded : record_alone);
 		rom_bgw_poll();
 	}
-	return dlist_is_empty(&late) ? DT_NOEND : record_late();
+	return rom_late_again(&late, &any);
 }

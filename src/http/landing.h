@@ -14,6 +14,7 @@
 #include "lib/ilist.h"
 #include "utils/jsonb.h"
 
+#include "http/late.h"
 #include "http/request.h"
 #include "http/share.h"
 #include "http/transport.h"
@@ -28,7 +29,7 @@ typedef struct RomFlightTag
 typedef struct RomFlight
 {
 	RomFlightTag tag;			/* first */
-	dlist_node	node;
+	RomLate		late;
 	MemoryContext cxt;			/* holds it */
 	MemoryContext cargo;		/* and what is needed until it is sent */
 	RomToken	token;
@@ -40,11 +41,11 @@ typedef struct RomFlight
 	bool		given_up;		/* it was closed: its lease is to end */
 	int32		namespace;
 	RomSharePlace place;
-	int			tries;			/* to record it that failed, */
-	int			faults;			/* by errors that do not pass */
-	bool		passing;		/* the last one's does */
-	TimestampTz try_at;			/* after one that failed */
 } RomFlight;
+
+/* Walk through a list of flights; NULL at its end. A flight may leave the list when the next has been asked for. */
+extern RomFlight *rom_landing_first(dlist_head *list);
+extern RomFlight *rom_landing_next(dlist_head *list, RomFlight *flight);
 
 /* Begins with the transport that answers come from. */
 extern void rom_landing_init(const RomTransport *transport);

@@ -124,12 +124,30 @@ rom_target_spend(RomTarget *t, int requests)
 
 	if (t->bucket.rate == 0)
 		return;
+	t->spent = true;
+	t->before = t->bucket;
 	for (int i = 0; i < requests; i++)
 		write |= rom_bucket_take(&t->bucket, now, t->covered, &left, &at);
 	if (!write)
 		return;
-	t->covered = at;
+	t->covers = at;
 	rom_engine_begin(&engine);
 	rom_bucket_rows_write(bucket_scope(t), bucket_name(t), left, at, t->bucket.period);
 	rom_engine_end(&engine);
+}
+
+void
+rom_target_settle(bool committed)
+{
+	for (RomTarget *t = first(); t != NULL; t = next(t))
+	{
+		if (!t->spent)
+			continue;
+		if (committed)
+			t->covered = Max(t->covered, t->covers);
+		else
+			t->bucket = t->before;
+		t->covers = t->covered;
+		t->spent = false;
+	}
 }

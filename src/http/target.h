@@ -25,7 +25,10 @@ typedef struct RomTarget
 	int			alone;			/* so many events go alone: a batch with them
 								 * was refused */
 	RomBucket	bucket;
-	TimestampTz covered;		/* until when the row of the bucket holds */
+	TimestampTz covered;		/* until when the row of the bucket holds, */
+	TimestampTz covers;			/* and will, when the take has committed */
+	RomBucket	before;			/* the bucket before that take has spent */
+	bool		spent;			/* that it has */
 } RomTarget;
 
 /* Finds or makes the entry of a destination. */
@@ -41,7 +44,10 @@ extern void rom_target_forget(void);
  */
 extern int	rom_target_tokens(RomTarget *target, const char *rate_limit, int max, TimestampTz *retry_at);
 
-/* Takes tokens for requests. */
+/* Takes tokens for requests, once in a take. */
 extern void rom_target_spend(RomTarget *target, int requests);
+
+/* The take has ended: one that was rolled back has written no bucket, and sends nothing. */
+extern void rom_target_settle(bool committed);
 
 #endif							/* ROM_HTTP_TARGET_H */

@@ -81,7 +81,8 @@ typedef struct Duty
 {
 	bool		claim;
 	bool		cancel;
-	bool		inherit;
+	bool		inherit;		/* leases of a worker before, */
+	TimestampTz inherit_at;		/* those that other transactions had */
 	bool		events;			/* there are some to send */
 	TimestampTz claim_at;		/* though there is no news */
 	TimestampTz events_at;
@@ -97,7 +98,7 @@ typedef struct Duty
 static bool
 owes(const Duty *duty)
 {
-	return under_way() > 0 || duty->claim || duty->events || duty->inherit;
+	return under_way() > 0 || duty->claim || duty->events || duty->inherit || duty->inherit_at != DT_NOEND;
 }
 
 /* later is when there is something to do next, as far as the worker knows. */
@@ -225,6 +226,21 @@ send_events(Duty *duty)
 	return ok;
 }
 
+/*
+ * inherit_flights ends leases of a worker before; the rest waits for other transactions, while this worker does not: inherit_at. DT_NOBEGIN: it
+ * failed.
+ */
+static void
+inherit_flights(Duty *duty, TimestampTz now)
+{
+	bool		held = false;
+
+	if (!rom_flight_inherit(&held))
+		duty->inherit_at = DT_NOBEGIN;
+	else
+		duty->inherit_at = held ? TimestampTzPlusMilliseconds(now, TRY_AGAIN_MS) : DT_NOEND;
+}
+
 /* work does what is to be done, and can be done without waiting for a server. */
 static void
 work(Duty *duty)
@@ -251,8 +267,14 @@ work(Duty *duty)
 		return;
 	if (duty->inherit)
 	{
-		duty->inherit = !rom_flight_inherit() || !rom_delivery_inherit();
+		inherit_flights(duty, now);
+		duty->inherit = duty->inherit_at == DT_NOBEGIN || !rom_delivery_inherit();
 		failed |= duty->inherit;
+	}
+	else if (duty->inherit_at <= now)
+	{
+		inherit_flights(duty, now);
+		failed |= duty->inherit_at == DT_NOBEGIN;
 	}
 	if (duty->cancel)
 	{
@@ -284,7 +306,7 @@ work(Duty *duty)
 static TimestampTz
 next_time(const Duty *duty, TimestampTz idle_since)
 {
-	TimestampTz next = Min(Min(duty->claim_at, duty->record_at), Min(duty->events_at, duty->settle_at));
+	TimestampTz next = Min(Min(duty->claim_at, duty->record_at), Min(Min(duty->events_at, duty->settle_at), duty->inherit_at));
 	bool		now = duty->inherit || duty->cancel || ((duty->claim || duty->events) && rom_share_room() > 0);
 
 	if (now)
@@ -299,7 +321,7 @@ rom_http_worker_main(Datum arg)
 {
 	RomWorkerParams params;
 	MemoryContext cycle;
-	Duty		duty = {.claim = true,.inherit = true,.events = true,.claim_at = DT_NOEND,.events_at = DT_NOEND,.record_at = DT_NOEND,.settle_at = DT_NOEND};
+	Duty		duty = {.claim = true,.inherit = true,.events = true,.inherit_at = DT_NOEND,.claim_at = DT_NOEND,.events_at = DT_NOEND,.record_at = DT_NOEND,.settle_at = DT_NOEND};
 	TimestampTz idle_since;
 
 	rom_bgw_attach(&params);

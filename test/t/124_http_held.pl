@@ -76,6 +76,18 @@ others('its lease cannot be ended');
 sql('DROP TRIGGER refuse ON romancy.t_task');
 poll_until($node, "SELECT status = 'cancelled' FROM romancy.instances WHERE instance_id = '$id'", 'it ends when it can');
 
+# a worker that takes over what another had in hand
+($id) = begin('inherited', 1);
+poll_until(sub { sent('inherited') == 1 }, 'one more');
+hold($id);
+sql(q{SELECT pg_terminate_backend(pid) FROM romancy.workers WHERE kind = 'http'});
+others('its worker has ended');
+is(sent('inherited'), 1, 'it is not sent again while another transaction has it');
+$holder->query_safe('ROLLBACK');
+poll_until(sub { sent('inherited') == 2 }, 'it is then');
+$http->let('inherited');
+poll_until($node, "SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$id'", 'and recorded');
+
 $holder->query_safe('BEGIN');
 for my $round (1 .. 3)
 {
@@ -88,7 +100,7 @@ for my $round (1 .. 3)
 others('many outcomes');
 $holder->query_safe('ROLLBACK');
 $holder->quit;
-poll_until($node, q{SELECT count(*) = 13 FROM romancy.instances WHERE workflow = 'once' AND status = 'completed'}, 'all are recorded when they can be');
+poll_until($node, q{SELECT count(*) = 14 FROM romancy.instances WHERE workflow = 'once' AND status = 'completed'}, 'all are recorded when they can be');
 is(sent('many1') + sent('many2') + sent('many3'), 12, 'each was sent once');
 
 $http->stop;
