@@ -11,6 +11,7 @@ use RomancyHttp;
 use RomancyNginx;
 use RomancyTest;
 use Test::More;
+use Time::HiRes qw(time);
 
 has_http() or plan skip_all => 'this build has no libcurl';
 plan skip_all => RomancyNginx::lacks() if RomancyNginx::lacks();
@@ -93,6 +94,14 @@ poll_until($node, "SELECT status = 'failed' FROM romancy.instances WHERE instanc
 like(sql("SELECT error FROM romancy.instances WHERE instance_id = '$id'"), qr/RM006/, 'is no answer in time');
 poll_until($node, q{SELECT count(*) = 0 FROM romancy.activity_tasks WHERE status <> 'dead'}, 'for none of them');
 $silent->close;
+
+# one that times out alone on its connection
+$http->forget;
+my $alone = time;
+my $last = start($nginx->url('h2'), 'slow/50', 1, '1s');
+poll_until($node, "SELECT status IN ('completed', 'failed') FROM romancy.instances WHERE instance_id = '$last'", 'one alone times out');
+poll_until(sub { grep { $_->{closed} =~ m{^/slow/50} } $http->closed }, 'the server hears of it');
+cmp_ok(time - $alone, '<', 30, 'at once');
 
 $nginx->stop;
 $http->stop;

@@ -175,17 +175,39 @@ open_socket(void *userp, curlsocktype purpose, struct curl_sockaddr *address)
 
 /*
  * tell_peer has libcurl send what it has to say on the connection of a request that was taken from it. Since 7.88 it does not say at once that a stream of HTTP/2 is
- * given up (https://github.com/curl/curl/issues/17611), so the server would go on with its work. A change of another stream's window sends both.
+ * given up (https://github.com/curl/curl/issues/17611), so the server would go on with its work. A change of another stream's window sends both. False: there is no other
+ * request on it.
  */
-static void
+static bool
 tell_peer(const Request *r)
 {
+	bool		others = false;
+
 	for (Request *other = r->host->first; other != NULL; other = other->sibling)
-		if (other != r && other->port == r->port && curl_easy_pause(other->easy, CURLPAUSE_RECV) == CURLE_OK)
+	{
+		if (other == r || other->port != r->port)
+			continue;
+		others = true;
+		if (curl_easy_pause(other->easy, CURLPAUSE_RECV) == CURLE_OK)
 		{
 			(void) curl_easy_pause(other->easy, CURLPAUSE_CONT);
-			return;
+			return true;
 		}
+	}
+	return others;
+}
+
+/*
+ * hang_up ends the connection of a request that has ended without an answer, and was the only one on it: libcurl keeps it, and would send what it has to say when it uses
+ * it again. It then finds that it has ended, and makes another.
+ */
+static void
+hang_up(const Request *r)
+{
+	curl_socket_t descriptor = CURL_SOCKET_BAD;
+
+	if (curl_easy_getinfo(r->easy, CURLINFO_ACTIVESOCKET, &descriptor) == CURLE_OK && descriptor != CURL_SOCKET_BAD)
+		(void) shutdown(descriptor, SHUT_RDWR);
 }
 
 /* free_request frees it, but for its answer. given_up: it may be under way. */
@@ -200,7 +222,7 @@ free_request(Request *r, bool given_up)
 	if (r->sent)
 		curl_multi_remove_handle(multis[r->private], r->easy);
 	if (tell)
-		tell_peer(r);
+		(void) tell_peer(r);
 	looked_up(r, false);
 	got_connection(r, false);
 	if (r->host != NULL)
@@ -512,8 +534,8 @@ learn(Request *r)
 		 */
 		r->host->protocol = HOST_SINGLE;
 	got_connection(r, false);
-	if (r->answer->result != ROM_TRANSPORT_ANSWERED && r->connected && r->host->tls)
-		tell_peer(r);
+	if (r->answer->result != ROM_TRANSPORT_ANSWERED && r->connected && r->host->tls && !tell_peer(r))
+		hang_up(r);
 }
 
 static void
