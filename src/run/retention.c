@@ -161,7 +161,8 @@ lock_finished(Datum *ids, int n)
 int64
 rom_retention_sweep(const RomSweepArgs *args)
 {
-	static Position next;		/* of this process's pass */
+	static Position next;		/* of this process's pass, */
+	static Position next_ahead; /* and of its look at what is ahead */
 	Position	pos;
 	RomEngine	engine;
 	TimestampTz now = rom_now();
@@ -188,7 +189,13 @@ rom_retention_sweep(const RomSweepArgs *args)
 			Position	ahead = {now + ROM_AHEAD_MIN};
 			bool		more;
 
+			if (!args->manual && next_ahead.created_at > ahead.created_at)
+				ahead = next_ahead;
 			n = find_over(&ahead, args, now, DT_NOEND, ids, &more);
+			if (!args->manual && more)
+				next_ahead = ahead;
+			else if (!args->manual)
+				memset(&next_ahead, 0, sizeof(next_ahead));
 		}
 		if (n > 0)
 			n = lock_finished(ids, n);

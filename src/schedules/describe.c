@@ -274,6 +274,24 @@ rule_text(const RomCronRule *rule)
 	return text.data;
 }
 
+/* A period is told in one unit while there are fewer than so many of it, else in several. */
+#define UNITS_MAX 100
+
+/* seconds_text is a number of seconds with their fraction. */
+static char *
+seconds_text(int64 usec)
+{
+	char	   *text = psprintf(INT64_FORMAT ".%06d", usec / USECS_PER_SEC, (int) (usec % USECS_PER_SEC));
+	size_t		length = strlen(text);
+
+	while (text[length - 1] == '0')
+		length--;
+	if (text[length - 1] == '.')
+		length--;
+	text[		length] = '\0';
+	return text;
+}
+
 static char *
 period_text(int64 period)
 {
@@ -284,16 +302,31 @@ period_text(int64 period)
 	}			units[] = {
 		{USECS_PER_DAY, "day"}, {USECS_PER_HOUR, "hour"}, {USECS_PER_MINUTE, "minute"}, {USECS_PER_SEC, "second"}
 	};
+	Phrase		phrase;
 
 	for (int i = 0; i < lengthof(units); i++)
-		if (period % units[i].usec == 0)
-		{
-			int64		n = period / units[i].usec;
+	{
+		int64		n = period / units[i].usec;
 
-			return n == 1 ? psprintf("every %s", units[i].name) :
-				psprintf("every " INT64_FORMAT " %ss", n, units[i].name);
-		}
-	return psprintf("every " INT64_FORMAT " microseconds", period);
+		if (period % units[i].usec == 0 && n == 1)
+			return psprintf("every %s", units[i].name);
+		if (period % units[i].usec == 0 && (n < UNITS_MAX || i == 0))
+			return psprintf("every " INT64_FORMAT " %ss", n, units[i].name);
+	}
+	if (period < UNITS_MAX * USECS_PER_SEC)
+		return psprintf("every %s seconds", seconds_text(period));
+	phrase_begin(&phrase);
+	for (int i = 0; i < lengthof(units); i++)
+	{
+		bool		last = i == lengthof(units) - 1;
+		int64		part = last ? period : period / units[i].usec * units[i].usec;
+
+		if (part > 0)
+			phrase_add(&phrase, psprintf("%s %s%s", last ? seconds_text(part) : psprintf(INT64_FORMAT, part / units[i].usec), units[i].name,
+										 part == units[i].usec ? "" : "s"));
+		period -= part;
+	}
+	return psprintf("every %s", phrase_end(&phrase));
 }
 
 char *

@@ -71,8 +71,8 @@ static RomStatement delete_end = {
 
 /* Those of schedules that were dropped are counted nowhere. */
 static RomStatement delete_orphans = {
-	"DELETE FROM romancy.t_schedule_end e"
-	" WHERE NOT EXISTS (SELECT FROM romancy.t_schedule s WHERE s.namespace = e.namespace AND s.name = e.schedule)",
+	"DELETE FROM romancy.t_schedule_end WHERE ctid = ANY (ARRAY(SELECT e.ctid FROM romancy.t_schedule_end e"
+	" WHERE NOT EXISTS (SELECT FROM romancy.t_schedule s WHERE s.namespace = e.namespace AND s.name = e.schedule) FOR UPDATE SKIP LOCKED))",
 	0, {InvalidOid}
 };
 

@@ -77,7 +77,7 @@ SELECT count(*) FROM romancy.schedule_times('H/20 4 * * *', 'UTC', '2026-01-01',
 SELECT count(*) FROM romancy.schedule_times('* * * * *', n => 0);
 
 SELECT e, romancy.describe_schedule(e) FROM unnest(ARRAY['30 2 * * *', '0 6,18 * * 1-5', '*/15 9-17 * * MON-FRI', '* * * * *', '5 * * * *', '0 0 LW,L-3 * *',
-	'0 0 &13 * 5', '0 0 1,15 * FRI', '*/10 * * * * *', '30 0 12 * * *', '@yearly', '@weekly', '@every 90s|5 4 * * *', '7 */8 15W 1-3 *', '0 9 * * SAT,SUN', '0 0 1 * 1#2,3#-2,5L']) e;
+	'0 0 &13 * 5', '0 0 1,15 * FRI', '*/10 * * * * *', '30 0 12 * * *', '@yearly', '@weekly', '@every 90s|5 4 * * *', '7 */8 15W 1-3 *', '0 9 * * SAT,SUN', '0 0 1 * 1#2,3#-2,5L', '@every 1.5s', '@every 1s', '@every 1h30m', '@every 1h1s', '@every 26h5m30.25s', '@every 61.000001s', '@every 120h']) e;
 
 -- errors
 CREATE FUNCTION wrong(cron text, zone text = 'UTC') RETURNS text LANGUAGE plpgsql AS $$

@@ -114,6 +114,19 @@ is(sql('SELECT count(*) >= 4, max(n) <= 10 FROM (SELECT count(*) AS n FROM gone 
 set(retention_interval => '1h');
 sql('DROP TRIGGER is_gone ON romancy.t_instance');
 
+# what was started while the clock was ahead: the look at it goes on behind the live ones, which are more than one look sees
+set(sweep_batch_size => 1);
+my @ahead = split /\n/, sql(q{SELECT romancy.start_workflow('nap', '"1 hour"') FROM generate_series(1, 25)});
+my $over = sql(q{SELECT romancy.start_workflow('shortlived')});
+poll_until($node, "SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$over'", 'one is over');
+sql("UPDATE romancy.t_instance SET created_at = created_at + CASE instance_id WHEN '$over' THEN interval '2 days' ELSE '1 day' END WHERE instance_id IN ('$over', '" . join("', '", @ahead) . "')");
+set(retention_interval => '50ms');
+poll_until($node, "SELECT count(*) = 0 FROM romancy.instances WHERE instance_id = '$over'", 'retention: also one behind many live ones of a time ahead');
+set(retention_interval => '1h', sweep_batch_size => 10);
+sql("SELECT romancy.terminate_workflow('$_')") for @ahead;
+poll_until($node, "SELECT count(*) = 0 FROM romancy.instances WHERE workflow = 'nap' AND created_at > now() + interval '1 hour' AND finished_at IS NULL", 'they are ended');
+sql('DELETE FROM romancy.t_instance WHERE created_at > now()');
+
 # --- limits: rows of a batch, and instances that resumption hands out
 
 set(enabled => 'off');

@@ -160,6 +160,18 @@ sql(q{SELECT pass('gone', '1 hour'); SELECT romancy.run_sweep('schedules')});
 is(sql(q{SELECT missed || (error->>'message') FROM (SELECT missed::text, error FROM romancy.schedules WHERE name = 'gone') s}), '{"error": 1}role "gone" does not exist', 'counted, with the reason');
 is(sql(q{SET romancy.namespace = 'gone'; SELECT romancy.unschedule('gone')}), 't', 'a superuser drops it');
 
+# ---- an owner that is renamed: its schedule, its grants and its instances are those of the name
+sql(q{CREATE ROLE named; SELECT romancy.grant_usage('named'); GRANT CREATE ON SCHEMA public TO named});
+sql(q{SET ROLE named; CREATE FUNCTION whose(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(current_user); END $$; SELECT romancy.schedule('named', '@every 1h', 'whose')});
+sql(q{ALTER ROLE named RENAME TO other; SELECT pass('named', '1 hour'); SELECT romancy.run_sweep('schedules')});
+is(sql(q{SELECT missed || (error->>'message') || paused FROM (SELECT missed::text, error, paused FROM romancy.schedules WHERE name = 'named') s}), '{"error": 1}role "named" does not existfalse', 'a renamed owner: counted, with the reason');
+my ($rc, $out, $err) = $node->psql('postgres', q{SET ROLE other; SELECT romancy.start_workflow('whose')});
+like($err, qr/no namespace is granted to role "other"/, 'the new name has no grant');
+is(sql(q{SELECT romancy.grant_usage('other', namespace => 'named'); SET ROLE other; CALL romancy.run_workflow('whose')}), "\n\"other\"", 'it is in the namespace when it has');
+sql(q{SELECT romancy.revoke_usage('other'); ALTER ROLE other RENAME TO named; SELECT romancy.grant_usage('named'); SELECT pass('named', '1 hour'); SELECT romancy.run_sweep('schedules')});
+poll_until($node, q{SELECT count(*) = 1 FROM romancy.instances WHERE owner = 'named' AND status = 'completed' AND output = '"named"'}, 'with the name back it runs again, as its owner');
+sql(q{SET romancy.namespace = 'named'; SELECT romancy.unschedule('named'); DROP OWNED BY named; DROP ROLE named});
+
 # ---- dump and restore: the copy runs nothing before it is adopted, and then catches up
 sql(q{SELECT romancy.schedule('dumped', '@every 1h', 'run', '"dumped"'); SELECT romancy.trigger_schedule('dumped')});
 poll_until($node, q{SELECT count(*) = 1 FROM ran WHERE schedule = 'dumped'}, 'it ran');
