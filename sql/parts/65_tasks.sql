@@ -162,6 +162,11 @@ AS 'MODULE_PATHNAME', 'romancy_pollers' LANGUAGE C VOLATILE STRICT PARALLEL REST
 COMMENT ON FUNCTION romancy.t_pollers() IS 'Internal: for views pollers and queues';
 REVOKE ALL ON FUNCTION romancy.t_pollers() FROM PUBLIC;
 
+CREATE FUNCTION romancy.t_senders()
+RETURNS bigint LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'romancy_senders';
+COMMENT ON FUNCTION romancy.t_senders() IS 'Internal: for view queues: processes that send the tasks of queues with a push_url';
+REVOKE ALL ON FUNCTION romancy.t_senders() FROM PUBLIC;
+
 CREATE VIEW romancy.pollers WITH (security_barrier) AS
 SELECT n.name AS namespace, pg_catalog.substr(p.queue, pg_catalog.strpos(p.queue, '/') + 1) AS queue, CASE WHEN p.queue LIKE '@%' THEN 'workflows' ELSE 'activities' END AS kind,
 	p.worker_id, p.owner, p.pid, p.waiting, p.since, p.last_poll, p.polls, p.tasks
@@ -220,7 +225,7 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 		coalesce(q.paused, false) AS paused, coalesce(c.ready, 0) AS ready,
 		coalesce(c.running, 0) AS running, coalesce(c.waiting, 0) AS waiting,
 		coalesce(c.dead, 0) AS dead, c.oldest_ready, q.notify,
-		coalesce(d.definitions, 0) AS definitions, coalesce(p.pollers, 0) AS pollers, p.last_poll,
+		coalesce(d.definitions, 0) AS definitions, CASE WHEN q.push_url IS NOT NULL THEN h.pollers ELSE coalesce(p.pollers, 0) END AS pollers, p.last_poll,
 		q.push_url IS NOT NULL AS pushed, o.push_url, o.headers, o.signing_secret, o.owner
 	FROM romancy.t_queue q
 	FULL JOIN (SELECT pg_catalog.ltrim(t.queue, '@') AS queue,
@@ -238,6 +243,7 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 	LEFT JOIN (SELECT pg_catalog.ltrim(p.queue, '@') AS queue, count(*) FILTER (WHERE p.waiting OR p.last_poll > pg_catalog.now() - '1 minute'::interval) AS pollers,
 			max(p.last_poll) AS last_poll
 		FROM romancy.t_pollers() p GROUP BY 1) p ON p.queue = coalesce(q.name, c.queue, d.queue)
+	CROSS JOIN (SELECT romancy.t_senders() AS pollers) h
 	CROSS JOIN LATERAL (SELECT coalesce(q.name, c.queue, d.queue) AS stored) x
 	LEFT JOIN LATERAL (SELECT q.push_url, q.headers, q.signing_secret, q.owner WHERE romancy.t_may_read(q.owner)) o ON true
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = pg_catalog.split_part(x.stored, '/', 1)::int
@@ -256,7 +262,7 @@ COMMENT ON COLUMN romancy.queues.dead IS 'Tasks that were given up';
 COMMENT ON COLUMN romancy.queues.oldest_ready IS 'When the oldest task to be fetched was scheduled';
 COMMENT ON COLUMN romancy.queues.notify IS 'The channel that is notified of tasks';
 COMMENT ON COLUMN romancy.queues.definitions IS 'Activities and workflows that are defined with it; 0: perhaps a misspelt name';
-COMMENT ON COLUMN romancy.queues.pollers IS 'Programs that wait for its tasks now or have polled in the last minute';
+COMMENT ON COLUMN romancy.queues.pollers IS 'Programs that wait for its tasks now or have polled in the last minute; of one with a push_url: 1 while the process that sends its tasks runs, else 0';
 COMMENT ON COLUMN romancy.queues.last_poll IS 'When a program polled last, since the server started';
 COMMENT ON COLUMN romancy.queues.pushed IS 'Whether its activities are served by a URL: no program polls them';
 COMMENT ON COLUMN romancy.queues.push_url IS 'The URL that its activities are sent to, for those who see the owner''s';

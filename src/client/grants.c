@@ -41,6 +41,8 @@
 #include "base/errors.h"
 #include "base/spi.h"
 #include "defs/namespace.h"
+#include "memory/sweep.h"
+#include "memory/wake.h"
 #include "turn/context.h"
 
 PG_FUNCTION_INFO_V1(romancy_grant_usage);
@@ -69,7 +71,7 @@ is_internal(const char *name)
 static bool
 is_for_views(const char *name)
 {
-	static const char *const names[] = {"t_canvas", "t_events_pack", "t_events_unpack", "t_in_turn", "t_live", "t_may_read", "t_namespace_current", "t_outside", "t_pollers", "t_report_chart", "t_report_escape", "t_report_live", "t_report_table", "t_running", "t_shown_status", "t_stat", "t_status_name", "t_sweeps", "t_workers"};
+	static const char *const names[] = {"t_canvas", "t_events_pack", "t_events_unpack", "t_in_turn", "t_live", "t_may_read", "t_namespace_current", "t_outside", "t_pollers", "t_report_chart", "t_report_escape", "t_report_live", "t_report_table", "t_running", "t_senders", "t_shown_status", "t_stat", "t_status_name", "t_sweeps", "t_workers"};
 
 	for (int i = 0; i < lengthof(names); i++)
 		if (strcmp(name, names[i]) == 0)
@@ -278,6 +280,8 @@ romancy_grant_usage(PG_FUNCTION_ARGS)
 	rom_namespace_grant(role->rolename, namespace, rom_arg_bool_opt(fcinfo, 3, true));
 	rom_engine_end(&engine);
 	change_all(true, role, rom_arg_bool_opt(fcinfo, 1, false));
+	/* what waits for a role that may do it has it looked for */
+	rom_wake_sweep(rom_sweep_find("resumption"), 0);
 	PG_RETURN_VOID();
 }
 

@@ -21,12 +21,14 @@
 #include "base/uuid.h"
 #include "defs/namespace.h"
 #include "instances/instance.h"
+#include "memory/roster.h"
 #include "memory/slot.h"
 #include "tasks/poller.h"
 
 PG_FUNCTION_INFO_V1(romancy_running);
 PG_FUNCTION_INFO_V1(romancy_in_turn);
 PG_FUNCTION_INFO_V1(romancy_pollers);
+PG_FUNCTION_INFO_V1(romancy_senders);
 
 /* may_see marks those of n instances that the current user may see. */
 static void
@@ -167,4 +169,21 @@ romancy_pollers(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/* romancy.t_senders() -> bigint: processes of this database that send requests. */
+Datum
+romancy_senders(PG_FUNCTION_ARGS)
+{
+	RomRoster  *roster = rom_roster_get();
+	int64		n = 0;
+
+	if (roster == NULL)
+		PG_RETURN_INT64(0);
+	SpinLockAcquire(&roster->mutex);
+	for (int i = 0; i < roster->nworkers; i++)
+		if (roster->workers[i].state != ROM_WORKER_FREE && roster->workers[i].kind == ROM_WORKER_HTTP && roster->workers[i].dbid == MyDatabaseId)
+			n++;
+	SpinLockRelease(&roster->mutex);
+	PG_RETURN_INT64(n);
 }

@@ -71,8 +71,12 @@ scan(RomScanPlace *place, int limit)
 	values[1] = UUIDPGetDatum(&place->id);
 	values[2] = Int32GetDatum(limit);
 	rom_engine_begin(&engine);
-	if (place->rank == PG_INT64_MIN)
-		ask_http();
+
+	/*
+	 * in every batch: the sweep may have been asked for (new rights) in the
+	 * middle of a pass
+	 */
+	ask_http();
 	rows = rom_execute_rows(&set, &ready, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{

@@ -36,8 +36,10 @@
 #include "utils/wait_event.h"
 
 #include "base/compat.h"
+#include "base/spi.h"
 #include "memory/crossing.h"
 #include "memory/roster.h"
+#include "memory/sweep.h"
 #include "memory/wake.h"
 #include "run/clean.h"
 #include "tasks/ledger.h"
@@ -57,6 +59,7 @@ typedef struct Meaning
 	bool		force;			/* at once */
 	bool		list;			/* databases come, go, or change */
 	bool		announce;		/* the extension, or its work, changes */
+	bool		rights;			/* a role may have more rights than before */
 } Meaning;
 
 /* May the current user do this to the database? template: copy it. */
@@ -151,7 +154,15 @@ understand(Node *node, Meaning *meaning)
 											 "template", "template1"), true);
 			meaning->list = true;
 			break;
+		case T_GrantRoleStmt:
+			meaning->rights = ((GrantRoleStmt *) node)->is_grant;
+			break;
+		case T_AlterRoleStmt:
+		case T_CreateRoleStmt:
+			meaning->rights = true;
+			break;
 		case T_RenameStmt:
+			meaning->rights = ((RenameStmt *) node)->renameType == OBJECT_ROLE;
 			if (((RenameStmt *) node)->renameType == OBJECT_DATABASE)
 			{
 				meaning->empty = to_empty(((RenameStmt *) node)->subname, false);
@@ -342,6 +353,9 @@ hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		rom_wake_list();
 	if (meaning.announce)
 		rom_wake_announce();
+	/* (no statement of ours is to fail with such a command) */
+	if (meaning.rights && OidIsValid(rom_extension_oid()))
+		rom_wake_sweep(rom_sweep_find("resumption"), 0);
 }
 
 void

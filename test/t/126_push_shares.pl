@@ -14,7 +14,7 @@ use Test::More;
 has_http() or plan skip_all => 'this build has no libcurl';
 
 my $node = romancy_node('pushshares', 'max_connections' => 30, 'autovacuum' => 'off', 'romancy.http_timeout' => '10min', 'romancy.http_max_in_flight' => 8,
-	'romancy.resumption_interval' => '1s', 'fsync' => 'off');
+	'romancy.resumption_interval' => '1h', 'fsync' => 'off');
 my $http = RomancyHttp->new($node);
 my $url = $http->url;
 sub sql { return $node->safe_psql('postgres', $_[0]) }
@@ -107,6 +107,8 @@ my @ids = map { start('ann', qq({"a": "n$_"})) } 1 .. 20;
 poll_until(sub { under_way('slow') == 7 }, 'a namespace with many queues has all places but the last ones');
 looked();
 is(under_way('slow'), 7, 'the others send meanwhile');
+is(as('ann', q{SELECT count(*) || ' ' || min(pollers) || ' ' || max(pollers) FROM romancy.queues WHERE name ~ '^n\\d' AND ready + running > 0}), '20 1 1', 'the views count what serves them');
+like(as('ann', q{SELECT romancy.metrics()}), qr/romancy_queue_pollers\{namespace="ann",queue="n20"\} 1\n/, 'so do the metrics');
 $http->let("slow$_") for 1 .. 20;
 outcome('ann', $_) for @ids;
 is(under_way('slow'), 20, 'then all are sent');
