@@ -127,6 +127,29 @@ find_over(Position *pos, const RomSweepArgs *args, TimestampTz now,
 	return n;
 }
 
+/*
+ * without_held takes those out of ids of which another transaction has a task: a program that ends one after its instance's end. A scheduler, which
+ * serves all roles, does not wait for it; the next pass finds them.
+ */
+static int
+without_held(Datum *ids, int n)
+{
+	static RomStatement stmt = {
+		"WITH l AS MATERIALIZED (SELECT task_id FROM romancy.t_task WHERE instance_id = ANY ($1) FOR UPDATE SKIP LOCKED)"
+		" SELECT u.id FROM pg_catalog.unnest($1) u (id) WHERE NOT EXISTS (SELECT FROM romancy.t_task t WHERE t.instance_id = u.id"
+		" AND NOT EXISTS (SELECT FROM l WHERE l.task_id = t.task_id))",
+		1, {UUIDARRAYOID}
+	};
+	Datum		value = PointerGetDatum(construct_array(ids, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+	RomRowSet	set;
+	int			rows = (int) rom_execute_rows(&set, &stmt, &value, NULL, 0);
+	bool		isnull;
+
+	for (int i = 0; i < rows; i++)
+		ids[i] = rom_value_copy(&set, i, 1, &isnull, CurrentMemoryContext);
+	return rows;
+}
+
 /* Locks those of ids that are still finished and that no other transaction holds. */
 static int
 lock_finished(Datum *ids, int n)
@@ -199,6 +222,8 @@ rom_retention_sweep(const RomSweepArgs *args)
 		}
 		if (n > 0)
 			n = lock_finished(ids, n);
+		if (n > 0)
+			n = without_held(ids, n);
 		if (n > 0)
 			deleted = rom_delete_instances(
 										   PointerGetDatum(construct_array(ids, n, UUIDOID, UUID_LEN,

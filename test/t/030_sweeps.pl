@@ -127,6 +127,23 @@ sql("SELECT romancy.terminate_workflow('$_')") for @ahead;
 poll_until($node, "SELECT count(*) = 0 FROM romancy.instances WHERE workflow = 'nap' AND created_at > now() + interval '1 hour' AND finished_at IS NULL", 'they are ended');
 sql('DELETE FROM romancy.t_instance WHERE created_at > now()');
 
+# one of whose tasks a program has in an open transaction: it stays until that ends, and keeps the scheduler from nothing
+sql(q{SELECT romancy.define_workflow('heldback', 'external(jsonb)', retention => '0.1 s')});
+my $heldback = sql(q{SELECT romancy.start_workflow('heldback')});
+my $held;
+poll_until(sub { $held = sql(q{SELECT token FROM romancy.fetch_activities('q', 'holds', 1, '1h')}) }, 'a program has its task');
+sql("SELECT romancy.terminate_workflow('$heldback')");
+my $program = $node->background_psql('postgres', on_error_stop => 1);
+$program->query_safe("BEGIN; SELECT romancy.complete_activity('$held', '1')");
+$over = sql(q{SELECT romancy.start_workflow('shortlived')});
+set(retention_interval => '50ms');
+poll_until($node, "SELECT count(*) = 0 FROM romancy.instances WHERE instance_id = '$over'", 'retention: past an instance of which another transaction has a task');
+is(sql("SELECT count(*) FROM romancy.instances WHERE instance_id = '$heldback'"), '1', 'which stays');
+$program->query_safe('COMMIT');
+$program->quit;
+poll_until($node, "SELECT count(*) = 0 FROM romancy.instances WHERE instance_id = '$heldback'", 'until that has ended');
+set(retention_interval => '1h');
+
 # --- limits: rows of a batch, and instances that resumption hands out
 
 set(enabled => 'off');
