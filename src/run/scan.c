@@ -60,22 +60,23 @@ owner_oid(const char *name)
 	return oid;
 }
 
-/* Notes row row of the result: wake_at, instance_id, owner, priority. */
+/* Notes row row of the result: wake_at, instance_id, owner, priority; unless its owner is one of but. */
 static void
-note_row(const RomRowSet *set, uint64 row, RomScanPos *pos)
+note_row(const RomRowSet *set, uint64 row, RomScanPos *pos, List *but)
 {
 	bool		isnull;
 	char	   *name = rom_value_text(set, row, 3, CurrentMemoryContext);
+	Oid			owner = owner_oid(name);
 
 	pos->wake_at = DatumGetTimestampTz(rom_value(set, row, 1, &isnull));
 	pos->id = *DatumGetUUIDP(rom_value(set, row, 2, &isnull));
-	rom_wake_at(&pos->id, owner_oid(name),
-				DatumGetInt32(rom_value(set, row, 4, &isnull)), pos->wake_at);
+	if (!list_member_oid(but, owner))
+		rom_wake_at(&pos->id, owner, DatumGetInt32(rom_value(set, row, 4, &isnull)), pos->wake_at);
 	pfree(name);
 }
 
 int
-rom_scan_wake(RomScanPos *pos, int limit)
+rom_scan_wake(RomScanPos *pos, int limit, List *but)
 {
 	static RomStatement stmt = {
 		"SELECT wake_at, instance_id, owner, priority"
@@ -96,7 +97,7 @@ rom_scan_wake(RomScanPos *pos, int limit)
 	values[2] = Int32GetDatum(limit);
 	rows = rom_execute_rows(&set, &stmt, values, NULL, 0);
 	for (i = 0; i < rows; i++)
-		note_row(&set, i, pos);
+		note_row(&set, i, pos, but);
 	rom_engine_end(&engine);
 	return (int) rows;
 }
@@ -128,7 +129,7 @@ rom_scan_ahead(RomScanPos *pos, int limit)
 	rows = rom_execute_rows(&set, &stmt, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		note_row(&set, i, pos);
+		note_row(&set, i, pos, NIL);
 		pos->wake_at = DatumGetTimestampTz(rom_value(&set, i, 5, &isnull));
 	}
 	rom_engine_end(&engine);
@@ -235,7 +236,7 @@ sweep_due(DueSweep *sweep, const RomSweepArgs *args, int limit)
 
 		if (DatumGetBool(rom_value(&set, i, 5, &isnull)))
 		{
-			note_row(&set, i, &pos);
+			note_row(&set, i, &pos, NIL);
 			noted++;
 		}
 		else

@@ -13,6 +13,7 @@
 #define ROM_SCAN_H
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "utils/uuid.h"
 
 /* Position of a scan over (wake_at, instance_id). */
@@ -24,9 +25,10 @@ typedef struct RomScanPos
 
 /*
  * Live instances in order of wake_at after pos, at most limit: those due by
- * now are noted as ready, others as deadlines. Returns how many rows it saw, and moves pos.
+ * now are noted as ready, others as deadlines. but: owners (oids) whose instances are left out. Returns how many rows it
+ * saw, and moves pos.
  */
-extern int	rom_scan_wake(RomScanPos *pos, int limit);
+extern int	rom_scan_wake(RomScanPos *pos, int limit, List *but);
 
 /*
  * Live instances that were written at a time that lies ahead, by a clock that has been set back since: each is

@@ -47,14 +47,20 @@
 /* How long a scan waits for room in the queues before it looks again. */
 #define ROOM_MS 50
 
+/* An owner with so many instances in its queue needs no more of them while there is little room. */
+#define MANY 4096
+
+static int	nparts = 1;			/* that the sweeps are shared among */
+
 /*
  * Takes the order to scan, cleared before the scan that it asks for. from: where to begin. ahead:
  * rows that were written by a clock that was ahead are looked for, too, which reads all sleeping
  * instances: once after a start of the server, and after each time that the clock is set back.
- * False: there is none, or not before *next.
+ * others: one for others than the owners with a backlog, who need the whole of it later. False: there is none, or not
+ * before *next.
  */
 static bool
-take_scan(TimestampTz *from, bool *ahead, TimestampTz *next)
+take_scan(bool others, TimestampTz *from, bool *ahead, TimestampTz *next)
 {
 	RomRoster  *roster = rom_roster_get();
 	TimestampTz now = GetCurrentTimestamp();
@@ -79,10 +85,10 @@ take_scan(TimestampTz *from, bool *ahead, TimestampTz *next)
 		}
 		if (asked)
 		{
-			*ahead = *from == DT_NOBEGIN && !database->looked_ahead;
+			*ahead = !others && *from == DT_NOBEGIN && !database->looked_ahead;
 			if (*ahead)
 				database->looked_ahead = true;
-			database->scan = false;
+			database->scan &= others;
 			database->refill = false;
 			database->horizon = DT_NOEND;
 		}
@@ -141,6 +147,7 @@ typedef struct ScanPass
 	RomScanPos	pos;
 	pg_uuid_t	after;
 	RomScanPlace place;
+	List	   *but;			/* owners whose instances are left out */
 	int			rows;
 } ScanPass;
 
@@ -149,7 +156,7 @@ scan_wake(void *arg)
 {
 	ScanPass   *scan = arg;
 
-	scan->rows = rom_scan_wake(&scan->pos, SCAN_BATCH);
+	scan->rows = rom_scan_wake(&scan->pos, SCAN_BATCH, scan->but);
 }
 
 static void
@@ -176,55 +183,157 @@ scan_other(void *arg)
 	scan->rows = rom_scan_hook() (&scan->place, SCAN_BATCH);
 }
 
-/*
- * Waits until the queues have room. Idle meanwhile: if there is no other place
- * for the executors that make room, the launcher takes ours. False: we have to leave.
- */
-static bool
-wait_for_room(void)
-{
-	while (!rom_ready_room() && !rom_bgw_asked_to_leave())
-	{
-		rom_bgw_set_state(ROM_WORKER_IDLE);
-		rom_bgw_wait(ROOM_MS);
-		rom_bgw_set_state(ROM_WORKER_RUNNING);
-	}
-	return !rom_bgw_asked_to_leave();
-}
-
 /* A batch of a scan: reads rows and hands out what they ask for. False: it failed, or we have to leave. */
 static bool
 scan_batch(RomUnit unit, ScanPass *scan)
 {
 	scan->rows = 0;
-	if (!wait_for_room() || !rom_bgw_unit(unit, scan, false))
+	if (rom_bgw_asked_to_leave() || !rom_bgw_unit(unit, scan, false))
 		return false;
 	rom_ready_pump();
 	rom_bgw_poll();
 	return true;
 }
 
-/* Finds work in the tables and puts it into the ready queues. False: it was incomplete. */
-static bool
-scan_database(TimestampTz from, bool ahead)
+/* with_many lists the owners that have many instances in their queue. */
+static List *
+with_many(void)
 {
-	ScanPass	scan;
+	RomReadyQueue *queues = palloc_array(RomReadyQueue, ROM_READY_QUEUES);
+	int			n = rom_ready_list(queues);
+	List	   *owners = NIL;
 
-	memset(&scan, 0, sizeof(scan));
-	scan.pos.wake_at = from;
+	for (int i = 0; i < n; i++)
+		if (queues[i].dbid == MyDatabaseId && queues[i].quick + queues[i].slow >= MANY)
+			owners = lappend_oid(owners, queues[i].owner);
+	pfree(queues);
+	return owners;
+}
+
+/* scan_others scans on for the owners that have not many in their queue, whether there is room or not. */
+static bool
+scan_others(RomScanPos pos)
+{
+	ScanPass	scan = {0};
+	bool		done;
+
+	scan.pos = pos;
+	scan.but = with_many();
 	do
-	{
-		if (!scan_batch(scan_wake, &scan))
-			return false;
-	} while (scan.rows >= SCAN_BATCH && scan.pos.wake_at < horizon());
+		done = scan_batch(scan_wake, &scan);
+	while (done && scan.rows >= SCAN_BATCH && scan.pos.wake_at < horizon());
+	list_free(scan.but);
+	return done;
+}
 
-	memset(&scan, 0, sizeof(scan));
+/* scan_all_inbox scans the inboxes. */
+static bool
+scan_all_inbox(void)
+{
+	ScanPass	scan = {0};
+
 	do
 	{
 		if (!scan_batch(scan_inbox, &scan))
 			return false;
 	} while (scan.rows >= SCAN_BATCH);
+	return true;
+}
 
+/*
+ * others_if_asked does, while the queues are full, as much of a scan that is asked for as others than the owners with a
+ * backlog need; it is asked for again and again then, and takes at most a tenth of the time. False: nothing was to do, or it failed.
+ */
+static bool
+others_if_asked(TimestampTz *next)
+{
+	static TimestampTz not_before = 0;
+	static int64 pause = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	RomScanPos	pos = {0};
+	bool		ahead;
+	bool		done;
+
+	if (not_before > now && not_before <= now + pause)
+	{
+		*next = Min(*next, not_before);
+		return false;
+	}
+	if (!take_scan(true, &pos.wake_at, &ahead, next))
+		return false;
+	done = scan_others(pos) && scan_all_inbox();
+	pause = Max(USECS_PER_SEC, 10 * (GetCurrentTimestamp() - now));
+	not_before = GetCurrentTimestamp() + pause;
+	*next = Min(*next, not_before);
+	if (!done)
+		end_scan(false, !rom_bgw_asked_to_leave());
+	return done;
+}
+
+/*
+ * wait_for_room waits until the queues have room: as long as an owner's backlog takes. All else goes on, the sweeps and
+ * what others need. Idle meanwhile: if there is no other place for the executors that make room, the launcher takes
+ * ours. False: we have to leave.
+ */
+static bool
+wait_for_room(void)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "romancy scheduler wait", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	bool		room;
+
+	/* when sweeps are shared anew, the main loop has to see to it */
+	while (!(room = rom_ready_room()) && !rom_bgw_asked_to_leave() && rom_guc_schedulers == nparts)
+	{
+		TimestampTz next = DT_NOEND;
+
+		(void) rom_sweeps_run(&next);
+		(void) others_if_asked(&next);
+		rom_bgw_set_state(ROM_WORKER_IDLE);
+		rom_bgw_wait(ROOM_MS);
+		rom_bgw_set_state(ROM_WORKER_RUNNING);
+		MemoryContextReset(cxt);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+	return room;
+}
+
+/* scan_instances scans the instances from a time on. No other owner waits until one that has many has room for them. */
+static bool
+scan_instances(ScanPass *scan, bool *waits)
+{
+	do
+	{
+		if (!rom_ready_room() && !*waits)
+		{
+			*waits = true;
+			return scan_others(scan->pos);
+		}
+		if (*waits && !wait_for_room())
+			return false;
+		if (!scan_batch(scan_wake, scan))
+			return false;
+	} while (scan->rows >= SCAN_BATCH && scan->pos.wake_at < horizon());
+	return true;
+}
+
+/*
+ * Finds work in the tables and puts it into the ready queues. Where there is no room for all of it, what can be begun
+ * with comes first, and then the rest. False: it was incomplete.
+ */
+static bool
+scan_database(TimestampTz from, bool ahead)
+{
+	ScanPass	instances = {0};
+	ScanPass	scan = {0};
+	bool		waits = false;
+
+	instances.pos.wake_at = from;
+	if (!scan_instances(&instances, &waits))
+		return false;
+	if (!scan_all_inbox())
+		return false;
 	do
 	{
 		if (rom_scan_hook() == NULL)
@@ -233,20 +342,23 @@ scan_database(TimestampTz from, bool ahead)
 			return false;
 	} while (scan.rows >= SCAN_BATCH);
 
+	if (from == DT_NOBEGIN && rom_arrival() != NULL)
+		rom_arrival()->scan();
+	if (from == DT_NOBEGIN)
+		rom_sweeps_ask();
+	if (waits && !scan_instances(&instances, &waits))
+		return false;
+
 	/* last, since it may take long */
 	memset(&scan, 0, sizeof(scan));
 	scan.pos.wake_at = DT_NOBEGIN;
 	while (ahead)
 	{
-		if (!scan_batch(scan_ahead, &scan))
+		if (!wait_for_room() || !scan_batch(scan_ahead, &scan))
 			return false;
 		if (scan.rows < SCAN_BATCH)
 			break;
 	}
-	if (from == DT_NOBEGIN && rom_arrival() != NULL)
-		rom_arrival()->scan();
-	if (from == DT_NOBEGIN)
-		rom_sweeps_ask();
 	return true;
 }
 
@@ -323,7 +435,9 @@ scan_if_asked(TimestampTz *next)
 	 * while much is queued, a scan would find the same again; the launcher
 	 * wakes us
 	 */
-	if (!rom_ready_low() || !take_scan(&from, &ahead, next))
+	if (!rom_ready_low())
+		return others_if_asked(next);
+	if (!take_scan(false, &from, &ahead, next))
 		return false;
 	done = scan_database(from, ahead);
 	end_scan(done, !done && !rom_bgw_asked_to_leave());
@@ -340,7 +454,6 @@ rom_scheduler_main(Datum arg)
 	RomWorkerParams params;
 	MemoryContext cycle;
 	TimestampTz busy_at;
-	int			nparts;
 
 	rom_bgw_attach(&params);
 	cycle = AllocSetContextCreate(TopMemoryContext, "romancy scheduler cycle",
