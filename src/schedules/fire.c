@@ -45,6 +45,10 @@
 /* Schedules that a drain, or a look after the start of the server, handles at a time. */
 #define PAGE 100
 
+/* So many roles whose schedules fill a batch are passed over, so that those of the others are in it as well; so often. */
+#define HOGS_MAX 8
+#define BESIDES_US (USECS_PER_SEC / 2)
+
 /* Delay until a row that another transaction holds is looked at again; it grows with each look, up to a second. */
 #define HELD_MS 20
 #define HELD_MAX_MS 1000
@@ -267,6 +271,31 @@ held_wait(void)
 	return Min(HELD_MS << (held - 1), HELD_MAX_MS);
 }
 
+/*
+ * take_due locks and reads the schedules of a batch: the nearest; and where these fill it, now and then the nearest of roles
+ * that are not among them, which else would wait for all that is due of those. *full: there are more, most likely.
+ */
+static int
+take_due(TimestampTz now, int limit, RomPlan **plans, bool *full)
+{
+	static TimestampTz looked = 0;
+	int			n = rom_plan_due(now, NULL, (Datum) 0, limit, plans);
+
+	*full = n == limit;
+	if (!*full || (looked <= now && now < looked + BESIDES_US))
+		return n;
+	looked = now;
+	for (int i = 0; i < HOGS_MAX; i++)
+	{
+		int			found = rom_plan_due_besides(now, limit, plans, n);
+
+		n += found;
+		if (found < limit)
+			break;
+	}
+	return n;
+}
+
 /* sweep_schedules is a batch of the sweep. */
 static int64
 sweep_schedules(const RomSweepArgs *args)
@@ -276,6 +305,7 @@ sweep_schedules(const RomSweepArgs *args)
 	RomEngine	engine;
 	TimestampTz next;
 	bool		again = false;
+	bool		full;
 	int			counted;
 	int			n;
 
@@ -285,14 +315,14 @@ sweep_schedules(const RomSweepArgs *args)
 	if (zones_are_new())
 		compute_anew();
 	counted = rom_ends_count(NULL, args->limit);
-	plans = palloc_array(RomPlan *, args->limit);
-	n = rom_plan_due(now, NULL, (Datum) 0, args->limit, plans);
+	plans = palloc_array(RomPlan *, args->limit * (HOGS_MAX + 1));
+	n = take_due(now, args->limit, plans, &full);
 	rom_runs_look(plans, n);
 	for (int i = 0; i < n; i++)
 		plans[i]->nowait = true;
 	handle_all(fire, plans, n, now, &again);
 	/* after a full batch there are more, most likely: the look is spared */
-	next = n == args->limit || rom_ends_uncounted() ? 0 : rom_plan_next_due(NULL, (Datum) 0, DT_NOBEGIN);
+	next = full || rom_ends_uncounted() ? 0 : rom_plan_next_due(NULL, (Datum) 0, DT_NOBEGIN);
 	if (n == 0 && counted == 0 && next <= now)
 		next = now + held_wait() * 1000;	/* others hold it */
 	else

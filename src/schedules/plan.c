@@ -45,6 +45,12 @@ static RomStatement select_due = {
 	2, {TIMESTAMPTZOID, INT4OID}
 };
 
+static RomStatement select_due_besides = {
+	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.due_at <= $1 AND s.owner <> ALL ($3)"
+	" ORDER BY s.due_at, s.namespace, s.name LIMIT $2 FOR UPDATE SKIP LOCKED",
+	3, {TIMESTAMPTZOID, INT4OID, TEXTARRAYOID}
+};
+
 static RomStatement select_due_of = {
 	"SELECT" PLAN_COLUMNS "FROM romancy.t_schedule s WHERE s.due_at <= $1 AND s.owner = $3"
 	" AND (s.due_at = '-infinity' OR " STORED_NAME_SQL " <> ALL ($4))"
@@ -262,6 +268,27 @@ rom_plan_due(TimestampTz now, const char *owner, Datum besides, int limit, RomPl
 		plans[i] = read_plan(&set, i, cxt);
 	rom_execute_free(&set);
 	return n;
+}
+
+int
+rom_plan_due_besides(TimestampTz now, int limit, RomPlan **plans, int n)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum	   *owners = palloc_array(Datum, n);
+	Datum		values[3] = {TimestampTzGetDatum(now), Int32GetDatum(limit)};
+	int			count = 0;
+	int			found;
+	RomRowSet	set;
+
+	for (int i = 0; i < n; i++)
+		if (i == 0 || strcmp(plans[i]->owner, plans[i - 1]->owner) != 0)
+			owners[count++] = CStringGetTextDatum(plans[i]->owner);
+	values[2] = PointerGetDatum(construct_array(owners, count, TEXTOID, -1, false, TYPALIGN_INT));
+	found = (int) rom_execute_rows(&set, &select_due_besides, values, NULL, 0);
+	for (int i = 0; i < found; i++)
+		plans[n + i] = read_plan(&set, i, cxt);
+	rom_execute_free(&set);
+	return found;
 }
 
 int

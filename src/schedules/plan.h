@@ -106,6 +106,9 @@ extern RomOverlap rom_plan_overlap(const char *name);
  */
 extern int	rom_plan_due(TimestampTz now, const char *owner, Datum besides, int limit, RomPlan **plans);
 
+/* Likewise, of all roles but the owners of the first n plans, behind which they are put. */
+extern int	rom_plan_due_besides(TimestampTz now, int limit, RomPlan **plans, int n);
+
 /*
  * Reads, without locks, up to limit schedules that are not paused, by namespace and name, from the one after "last" on (NULL: from the first on); how
  * many. Their expressions are not yet understood. Engine scope needed.

@@ -1,6 +1,6 @@
-# One role's backlog, of more than the queues in memory hold and of steps that do not end, keeps nothing from the others: their schedules fire, a start of ten thousand in one transaction
+# One role's backlog, of more than the queues in memory hold and of steps that do not end, keeps nothing from the others: their schedules fire, also where thousands of one role are due before, a start of ten thousand in one transaction
 # (more than a transaction's notes hold) runs to its end, and after a crash their timers and starts are found behind the backlog's. It would catch a scan that waits for room, for as long as the
-# backlog takes, while no sweep runs, and work of others that is found only when the backlog is gone.
+# backlog takes, while no sweep runs, schedules that are served strictly by time, and work of others that is found only when the backlog is gone.
 use strict;
 use warnings;
 use FindBin;
@@ -33,6 +33,15 @@ sub ticks
 	return poll_until($node, "SELECT ($count) >= $before + $n", $what);
 }
 ticks(1, 'a schedule fires');
+
+# five thousand schedules of one role are due before one of another's
+as('hog', q{SELECT count(romancy.schedule('s' || i, '0 * * * *', 'quick')) FROM generate_series(1, 5000) i});
+as('shop', q{SELECT romancy.schedule('hourly', '0 * * * *', 'quick')});
+value(q{UPDATE romancy.t_schedule SET after_at = now() - interval '70 min', next_at = now() - interval '10 min', due_at = now() - CASE owner WHEN 'hog' THEN interval '9 min' ELSE '8 min' END WHERE name <> 'ticks'});
+value(q{SELECT romancy.run_sweep('schedules')});
+poll_until($node, q{SELECT count(*) = 5001 FROM romancy.instances WHERE labels->>'schedule' <> 'ticks'}, 'all fire');
+cmp_ok(value(q{SELECT count(*) FROM romancy.instances h, romancy.instances s WHERE s.labels->>'schedule' = 'hourly' AND h.owner = 'hog' AND h.created_at < s.created_at}), '<', 2500, 'that one is not the last');
+
 as('hog', q{SELECT count(*) FROM romancy.start_workflows('days', array_fill('1'::jsonb, ARRAY[40000]))});
 poll_until($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND usename = 'hog'}, 'a backlog of steps that do not end');
 ticks(5, 'it fires beside it');
