@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More ();
 use Time::HiRes qw(usleep time);
 
-our @EXPORT = qw(sdk_languages sdk_command sdk_example sdk_env sdk_url sdk_start sdk_ended sdk_stop);
+our @EXPORT = qw(sdk_alone sdk_languages sdk_command sdk_example sdk_env sdk_url sdk_start sdk_ended sdk_stop);
 
 my $root = "$FindBin::RealBin/../..";
 my $built;    # folder of what is built
@@ -78,6 +78,9 @@ sub build
 	}
 	return;
 }
+
+# sdk_alone(): is this the server that tests of the libraries' sources and packages run with? They are the same with each; 15 without assertions is the quickest.
+sub sdk_alone { return qx{pg_config --version} =~ /PostgreSQL 15/ && qx{pg_config --configure} !~ /--enable-cassert/ }
 
 # sdk_languages(): those of "python", "typescript" and "go" that can run here, built. Each of the others counts as a skipped
 # test, so that the summary of the run names it.

@@ -15,7 +15,7 @@ use RomancySdk;
 use RomancyTest;
 use Test::More;
 
-plan skip_all => 'the libraries depend little on the server: this runs with 15' unless qx{pg_config --version} =~ /PostgreSQL 15/;
+plan skip_all => 'the server is none of ours but for its errors: this runs with 15, without assertions' unless sdk_alone();
 
 my $vectors = "$FindBin::RealBin/../../sdk/vectors";
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
