@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use RomancyTest;
 use Test::More;
 
-my $node = romancy_node('eager', 'autovacuum' => 'off', 'restart_after_crash' => 'on', 'romancy.executors' => 2, 'max_worker_processes' => 12, 'log_min_messages' => 'notice');
+my $node = romancy_node('eager', 'autovacuum' => 'off', 'restart_after_crash' => 'on', 'romancy.executors' => 2, 'max_worker_processes' => 12, 'max_connections' => 100, 'wal_level' => 'replica', 'max_wal_senders' => 2, 'log_min_messages' => 'notice');
 my $perl = has_plperl('a nested function in it');
 my $python = has_plpython('a nested function in it');
 sub sql { return $node->safe_psql('postgres', $_[0]) }
@@ -30,6 +30,8 @@ as('shop', q{
 	CREATE TABLE clients (pid int);
 	CREATE TABLE ran (n text, pid int, users text, settings jsonb);
 	CREATE SEQUENCE tries;	-- which no rollback takes back
+	CREATE SEQUENCE tries_here;
+	SELECT nextval('tries'), nextval('tries_here');
 	CREATE TABLE late (n text, fails boolean);
 	CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN
@@ -43,6 +45,7 @@ as('shop', q{
 	DECLARE here boolean := EXISTS (SELECT FROM clients WHERE pid = pg_backend_pid());
 	BEGIN
 		PERFORM nextval('tries');
+		IF here THEN PERFORM nextval('tries_here'); END IF;
 		INSERT INTO ran VALUES (i->>'n', pg_backend_pid(), concat_ws(' ', current_user, session_user, current_setting('role'), current_setting('is_superuser')),
 			(SELECT jsonb_object_agg(name, setting) FROM pg_settings WHERE name IN ('TimeZone', 'DateStyle', 'search_path', 'work_mem', 'statement_timeout', 'lock_timeout', 'application_name', 'client_min_messages',
 				'extra_float_digits', 'row_security', 'transaction_isolation', 'romancy.namespace', 'enable_seqscan')) || jsonb_build_object('query', current_query(), 'statements', (SELECT count(*) FROM pg_prepared_statements WHERE from_sql)));
@@ -73,17 +76,18 @@ as('shop', q{
 });
 
 my $n = 0;
-# call($workflow, $input, before => ..., after => ..., role => ...): runs it in a new session; its output, where it ran ('here', 'there', '' nowhere), its errors
+# call($workflow, $input, before => ..., after => ..., role => ...): runs it in a new session; its output, where it ran ('here', 'there', '' nowhere), its errors, the output of what is after it, and
+# how many times its activity act was begun here
 sub call
 {
 	my ($workflow, $input, %how) = @_;
 	my ($out, $err) = as($how{role} // 'shop', ($how{before} // '') . "\n"
-		. "INSERT INTO public.clients VALUES (pg_backend_pid());\n\\echo <\n" . ($how{call} // "CALL romancy.run_workflow('$workflow', \$j\$$input\$j\$, timeout => '120 s');") . "\n\\echo >\n" . ($how{after} // ''));
+		. "INSERT INTO public.clients VALUES (pg_backend_pid());\nSELECT last_value AS tries FROM public.tries_here \\gset\n\\echo <\n" . ($how{call} // "CALL romancy.run_workflow('$workflow', \$j\$$input\$j\$, timeout => '120 s');") . "\n\\echo >\nSELECT last_value - :tries FROM public.tries_here;\n" . ($how{after} // ''));
 	my ($result) = $out =~ /<\n(.*?)\n?>/s;
 	my ($name) = $input =~ /"n": "([^"]*)"/;
 	my $where = $how{killed} ? '' : sql("SELECT coalesce(string_agg(DISTINCT CASE WHEN pid IN (SELECT pid FROM clients) THEN 'here' ELSE 'there' END, ' '), '') FROM ran WHERE n = '$name'");
-	my ($after) = $out =~ />\n(.*)/s;
-	return ($result // '', $where, $err, $after // '');
+	my ($tries, $after) = $out =~ />\n(\d+)\n?(.*)/s;
+	return ($result // '', $where, $err, $after // '', $tries // 0);
 }
 # here($workflow, {input}, ...): call(), until one has run here (on a machine with too much to do, what is quick may take long)
 sub here
@@ -91,6 +95,16 @@ sub here
 	my ($workflow, $input, %how) = @_;
 	my @got;
 	for (1 .. 60) { @got = call($workflow, input(%$input), %how); last if $got[1] eq 'here' }
+	return @got;
+}
+# left($workflow, {input}, ...): warm(), call(), until one was begun here
+sub left
+{
+	my ($workflow, $input, %how) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my @got;
+	for (1 .. 60) { warm($workflow); @got = call($workflow, input(%$input), %how); last if $got[4] == 1 }
+	is($got[4], 1, 'it was begun here');
 	return @got;
 }
 # meets($error, ...): call(), until it ends with this error
@@ -146,7 +160,7 @@ for my $workflow (qw(two much))
 	is($left{on}, $left{off}, "$workflow: row, history, values, settings and users are the same");
 	is($counted{on}, $counted{off}, "$workflow: so are the statistics") if $workflow eq 'two';
 }
-like($node->logfile && slurp_file($node->logfile), qr/to the log, $n/, 'the log has the messages');
+like(slurp_file($node->logfile), qr/to the log, $n$/m, 'the log has the messages');
 
 # ---------------------------------------------------------------- the session stays as it is
 my (undef, $where, $err, $after) = here('two', {do => q(SELECT set_config('TimeZone', 'Asia/Tokyo', false), set_config('my.own', 'x', false), set_config('application_name', 'evil', false))}, before => q{SET application_name = 'mine'; SET TimeZone = 'Africa/Cairo';},
@@ -157,29 +171,26 @@ is($after, "Africa/Cairo\nmine\n\n5MB", 'and they are the session\'s own afterwa
 is("$where $after", 'here 0', 'an advisory lock is released');
 for my $do (q(PREPARE evil AS SELECT 1), q(LISTEN evil), q(CREATE TEMP TABLE ran (n text, pid int, users text, settings jsonb)), q(DECLARE evil CURSOR WITH HOLD FOR SELECT 1), q(DISCARD ALL), q(DEALLOCATE ALL), q(RESET ALL), q(UNLISTEN *), q(EXECUTE mine), q(LOAD 'plpgsql'))
 {
-	my ($result, $where, $err, $after) = call('two', input(if_here => $do), before => q{PREPARE mine AS SELECT 1; LISTEN mine;},
+	my ($result, $where, $err, $after) = left('two', {if_here => $do}, before => q{PREPARE mine AS SELECT 1; LISTEN mine;},
 		after => q{SELECT (SELECT string_agg(name, ' ') FROM pg_prepared_statements WHERE from_sql), (SELECT string_agg(c, ' ') FROM pg_listening_channels() c), (SELECT count(*) FROM pg_cursors WHERE is_holdable), pg_my_temp_schema()});
 	is("$result $where $after", qq(["$n", {"n": "$n"}] there mine|mine|0|0), "$do: left to an executor, and nothing is left in the session");
 }
 
 # ---------------------------------------------------------------- left to an executor, as if nothing had been
-my $tries = sql('SELECT last_value FROM public.tries');
 my $result;
-($result, $where, $err) = call('two', input(fails => '22012'));
+($result, $where, $err) = left('two', {fails => '22012'});
 like($err, qr/22012: no $n\n.*HINT:  none/s, 'a failure is the instance\'s');
 is(sql("SELECT h.data->'retry'->>'total_attempts' FROM romancy.instances i, romancy.get_history(instance_id) h WHERE input->>'n' = '$n' AND event_type = 'ActivityFailed'"), 2, 'with its attempts');
-cmp_ok(sql('SELECT last_value FROM public.tries') - $tries, '>=', 2, 'which were made');
 is(sql("SELECT count(*) FROM public.ran WHERE n = '$n'"), 0, 'without any trace');
-($result, $where, $err) = call('two', input(if_here => q(SELECT 1 / 0)));
+($result, $where, $err) = left('two', {if_here => q(SELECT 1 / 0)});
 is("$result $where", qq(["$n", {"n": "$n"}] there), 'an error that is none in an executor');
 like($err, qr/^$/, 'is not seen');
-($result, $where, $err) = call('two', input(handler => 'true'));
+($result, $where, $err) = left('two', {handler => 'true'});
 like($err, qr/XX123: its own/, 'a handler\'s error');
 is(status($n), 'failed XX123', 'it has failed');
 is(sql("SELECT count(*) FROM public.ran WHERE n = '$n'"), 1, 'its activity ran once');
-is(join(' ', (call('two', input(waits => 'true')))[0, 1]), qq(["$n", {"n": "$n"}] there), 'a wait');
-is(join(' ', (call('two', input(do => 'SELECT pg_sleep(0.4)')))[0, 1]), qq(["$n", {"n": "$n"}] there), 'a step that is slow this time');
-sql('ALTER SYSTEM SET romancy.eager_runs = on');
+is(join(' ', (left('two', {waits => 'true'}))[0, 1]), qq(["$n", {"n": "$n"}] there), 'a wait');
+is(join(' ', (left('two', {do => 'SELECT pg_sleep(0.4)'}))[0, 1]), qq(["$n", {"n": "$n"}] there), 'a step that is slow this time');
 warm('two');
 
 # locks of others: it waits in an executor
@@ -198,7 +209,7 @@ warm('two');
 (undef, $where) = here('two', {do => qq(INSERT INTO late VALUES ('fine', false))}, before => 'SET search_path = pg_catalog, public;');
 is($where, 'here', 'what is deferred runs');
 is(sql(q{SELECT string_agg(DISTINCT users || ' ' || (settings->>'search_path'), ', ') FROM public.ran WHERE n = 'late fine'}), 'shop shop "$user", public', 'as the owner, with the path of a fresh session');
-(undef, undef, $err) = call('two', input(do => qq(INSERT INTO late VALUES ('broken', true))));
+(undef, undef, $err) = left('two', {do => qq(INSERT INTO late VALUES ('broken', true))});
 like($err, qr/23503: this commit fails/, 'a deferred trigger that fails is the activity\'s error');
 is(status($n) . ' ' . sql(q{SELECT count(*) FROM public.ran WHERE n = 'late broken'}), 'failed 23503 0', 'which fails the instance');
 
@@ -244,42 +255,51 @@ my %not = (
 );
 for my $what (sort keys %not)
 {
-	my ($result, $where) = call('two', input(), %{ $not{$what} });
-	is("$result $where", qq(["$n", {"n": "$n"}] there), "$what: nothing runs here");
+	warm('two');
+	my ($result, $where, undef, undef, $tries) = call('two', input(), %{ $not{$what} });
+	is("$result $where $tries", qq(["$n", {"n": "$n"}] there 0), "$what: nothing runs here");
 }
 # inside another procedure, there is more than one statement
 as('shop', 'CREATE PROCEDURE outer_one(n text) LANGUAGE plpgsql AS $$ DECLARE r jsonb; BEGIN CALL romancy.run_workflow(\'two\', jsonb_build_object(\'n\', n), result => r); END $$');
+warm('two');
 my $in = input();
-(undef, $where) = call('two', $in, call => "CALL outer_one('$n');");
-is($where, 'there', 'in a procedure: nothing runs here');
+(undef, $where, undef, undef, my $tries) = call('two', $in, call => "CALL outer_one('$n');");
+is("$where $tries", 'there 0', 'in a procedure: nothing runs here');
+warm('two');
 sql('ALTER SYSTEM SET romancy.enabled = off');
 $node->reload;
 poll_until($node, q{SELECT NOT EXISTS (SELECT FROM romancy.workers WHERE kind = 'executor')}, 'workers are off');
 $in = input();
-(undef, $where, $err) = call('two', $in, call => "CALL romancy.run_workflow('two', '$in', timeout => '100 ms');");
+(undef, $where, $err, undef, $tries) = call('two', $in, call => "CALL romancy.run_workflow('two', '$in', timeout => '100 ms');");
 like($err, qr/RM006/, 'then nothing runs');
-is($where, '', 'nor here');
+is("$where $tries", ' 0', 'nor here');
 sql('ALTER SYSTEM RESET romancy.enabled');
 $node->reload;
 poll_until($node, "SELECT count(*) = 1 FROM romancy.instances WHERE input->>'n' = '$n' AND status = 'completed'", 'until they are on again');
 # a copy that was not adopted
+warm('two');
 sql('UPDATE romancy.t_control SET system_identifier = 1');
 $in = input();
-(undef, $where) = call('two', $in, call => "CALL romancy.run_workflow('two', '$in', timeout => '100 ms');");
-isnt($where, 'here', 'a copy that was not adopted: nothing runs here');
+(undef, $where, undef, undef, $tries) = call('two', $in, call => "CALL romancy.run_workflow('two', '$in', timeout => '100 ms');");
+like("$where $tries", qr/^(there)? 0$/, 'a copy that was not adopted: nothing runs here');
 sql('SELECT romancy.adopt_database()');
 poll_until($node, "SELECT count(*) = 1 FROM romancy.instances WHERE input->>'n' = '$n' AND status = 'completed'", 'until it is adopted');
 # steps that an executor runs under limits, or apart
 for my $definition (q(max_concurrency => 5), q(transactional => false))
 {
+	as('shop', q{SELECT romancy.define_activity('act', 'act')});
+	warm('two');
 	as('shop', "SELECT romancy.define_activity('act', 'act', $definition)");
-	is(join(' ', (call('two', input()))[0, 1]), qq(["$n", {"n": "$n"}] there), "$definition: not here");
+	is(join(' ', (call('two', input()))[0, 1, 4]), qq(["$n", {"n": "$n"}] there 0), "$definition: not here");
 }
 as('shop', q{SELECT romancy.define_activity('act', 'act', rate_limit => '2/h')});
 is(join(' ', (call('two', input()))[0]), qq(["$n", {"n": "$n"}]), 'under a rate limit') for 1 .. 2;
 $in = input();
-(undef, undef, $err) = call('two', $in, call => "CALL romancy.run_workflow('two', '$in', timeout => '300 ms');");
-like($err, qr/RM006.*waiting_for_activity/s, 'which holds for all of them together');
+(undef, $where, undef, undef, $tries) = call('two', $in, call => "SELECT romancy.start_workflow('two', '$in');");
+poll_until($node, "SELECT status FROM romancy.instances WHERE input->>'n' = '$n'", 'the third waits', expected => 'waiting_for_activity');
+(undef, $where, $err, undef, $tries) = call('two', input(), call => "CALL romancy.run_workflow('two', '$in', timeout => '300 ms');");
+is("$where $tries", ' 0', 'which holds for all of them together');
+like($err, qr/RM006/, 'and the fourth');
 as('shop', q{SELECT romancy.define_activity('act', 'act')});
 
 # ---------------------------------------------------------------- whose code runs
@@ -315,9 +335,38 @@ for my $mode (qw(extended prepared))
 }
 
 # ---------------------------------------------------------------- once for a key
-$in = input();
-my ($first, $second) = map { (call('two', $in, call => "CALL romancy.run_workflow('two', '$in', 'the key');"))[0] } 1 .. 2;
-is("$first, $second", qq(["$n", {"n": "$n"}], ["$n", {"n": "$n"}]), 'a key that was used gives the result of then');
-is(sql("SELECT count(*) FROM public.ran WHERE n = '$n'"), 1, 'it ran once');
+my @with_key;
+for (1 .. 60) { warm('two'); $in = input(); @with_key = call('two', $in, call => "CALL romancy.run_workflow('two', '$in', 'key $n');"); last if $with_key[1] eq 'here' }
+is(join(' ', @with_key[0, 1, 4]), qq(["$n", {"n": "$n"}] here 1), 'one with a key runs here');
+my $named = $n;
+is(join(' ', (call('two', input(), call => "CALL romancy.run_workflow('two', '$in', 'key $named');"))[0, 4]), qq(["$named", {"n": "$named"}] 0), 'a key that was used gives the result of then, and nothing runs');
+is(sql("SELECT count(*) FROM public.ran WHERE n = '$named'"), 1, 'it ran once');
+
+# ---------------------------------------------------------------- four sessions per processor at the same time, with their commits; what comes beyond them is an executor's
+SKIP: {
+	chomp(my $most = 4 * `getconf _NPROCESSORS_ONLN`);
+	skip "$most sessions", 1 if $most > 32;
+	my $many = $node->basedir . '/many.sql';
+	append_to_file($many, "CALL romancy.run_workflow('two', '{\"n\": \"many\"}');\n");
+	my ($out, $err) = ('', '');
+	my $pgbench = IPC::Run::start([ 'pgbench', '-n', '-h', $node->host, '-p', $node->port, '-U', 'shop', '-c', $most + 3, '-T', 600, '-f', $many, 'postgres' ], '<', \'', '>', \$out, '2>', \$err);
+	my $seen = 0;
+
+	# now and then commits wait for a standby that does not exist: who has run a workflow then holds a lock on its table
+	for (1 .. 40)
+	{
+		sql(q{ALTER SYSTEM SET synchronous_standby_names = 'none'});
+		$node->reload;
+		$node->poll_query_until('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query ~ 'CALL.*many'}, $most + 3) or last;
+		my $n = sql(q{SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE relation = 'public.ran'::regclass AND locktype = 'relation' AND mode = 'RowExclusiveLock' AND query ~ 'CALL.*many'});
+		$seen = $n if $n > $seen;
+		sql(q{ALTER SYSTEM RESET synchronous_standby_names});
+		$node->reload;
+		last if $seen >= $most;
+	}
+	is($seen, $most, "no more than $most sessions run one at a time");
+	$pgbench->signal('TERM');
+	eval { $pgbench->finish };
+}
 
 done_testing();

@@ -31,7 +31,48 @@ for my $bytes (0, 1, 900, 960, 980, 985, 990, 995, 1000, 1005, 2000, 100000)
 is(call(q('null_one')), 'null', 'JSON null');
 is(call(q('again', '3')), '"the last"', 'the output of the last generation');
 like(call(q('differs', '1')), qr/RM001.*paused/s, 'one that the engine pauses');
-like(call(q('waits', '1', timeout => '100 ms')), qr/RM006.*waiting_for_message/s, 'a timeout');
+like(call(q('waits', '1', timeout => '100 ms')), qr/RM006/, 'a timeout');
+poll_until($node, q{SELECT status FROM romancy.instances WHERE workflow = 'waits'}, 'after which it goes on', expected => 'waiting_for_message');
+my (undef, undef, $late) = $node->psql('postgres', q{SELECT instance_id FROM romancy.instances WHERE workflow = 'waits' \gset
+\set VERBOSITY verbose
+CALL romancy.await_result(:'instance_id', timeout => '100 ms');});
+like($late, qr/RM006.*waiting_for_message/s, 'a timeout of await_result, which says what it waits for');
+
+# no look: the end is heard while another session has the table to itself, which is so from the commit of the end on
+sql(q{
+	CREATE FUNCTION gate(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(137); IF i ? 'fails' THEN RAISE EXCEPTION 'no luck'; END IF; RETURN i; END $$;
+});
+my $holder = $node->background_psql('postgres');
+my $locker = $node->background_psql('postgres');
+my $locker_pid = $locker->query_safe('SELECT pg_backend_pid()');
+for my $how (['{"is": "fine"}', qr/"is": "fine"/], ['{"fails": 1}', qr/no luck/])
+{
+	my $looked = 1;
+
+	# (a caller that waits for a second looks what keeps it waiting: on a machine with too much to do, that may be so)
+	for (1 .. 20)
+	{
+		my $caller = $node->background_psql('postgres', on_error_stop => 0);
+		my $pid = $caller->query_safe('SELECT pg_backend_pid()');
+		$holder->query_safe('SELECT pg_advisory_lock(137)');
+		$caller->query_until(qr/begun/, "\\echo begun\nCALL romancy.run_workflow('gate', '$how->[0]');\n\\echo it has ended\n");
+		$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 137 AND NOT granted}) or die 'no handler runs';
+		$locker->query_until(qr/begun/, "\\echo begun\nBEGIN; LOCK TABLE romancy.t_instance;\n\\echo it is locked\n");
+		$node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $locker_pid") or die 'no session waits for the table';
+		$holder->query_safe('SELECT pg_advisory_unlock(137)');
+		$locker->query_until(qr/it is locked/, '');
+		$node->poll_query_until('postgres', "SELECT state = 'idle' OR wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid") or die 'the caller does nothing';
+		$looked = sql("SELECT count(*) FROM pg_locks WHERE pid = $pid AND NOT granted");
+		$locker->query_safe('ROLLBACK');
+		my $out = $caller->query_until(qr/it has ended/, '');
+		like($out . $caller->{stderr}, $how->[1], 'the caller has its outcome') or last;
+		$caller->{stderr} = '';
+		$caller->quit;
+		last if !$looked;
+	}
+	is($looked, 0, "without a look at the table: $how->[0]");
+}
+$_->quit for $holder, $locker;
 
 # others end it while the caller sleeps
 for my $end (['cancel_workflow(instance_id, \'not wanted\')', qr/RM008.*not wanted/s], ['send_to(instance_id, \'go\', \'"gone"\')', qr/"gone"/], ['terminate_workflow(instance_id, \'over\')', qr/RM008.*over/s])
