@@ -139,6 +139,7 @@ sub start_again
 	until ($node->start(fail_ok => 1))
 	{
 		die 'the server does not start again' if time > $deadline;
+		$node->{_pid} = undef;	# of the old postmaster, which is not gone yet
 		usleep(100_000);
 	}
 	return;

@@ -41,7 +41,7 @@ sub answer
 sub under_way { my ($name) = @_; return scalar grep { exists $_->{path} && $_->{path} =~ m{^/until/$name\b} } $http->requests }
 
 # ---- whom to trust
-my $untrusted = qr/RM007: GET https:.*certificate|SSL/;
+my $untrusted = qr/RM007: GET https:.*(certificate|SSL)/;
 like(answer($nginx->url('h2') . '/echo'), $untrusted, 'a CA that nobody has named is not trusted');
 sql("ALTER SYSTEM SET romancy.http_ca_file = '" . $nginx->ca . "'; SELECT pg_reload_conf()");
 poll_until($node, q{SHOW romancy.http_ca_file}, 'the CA is named', expected => $nginx->ca);

@@ -1,8 +1,8 @@
-# The thousandth step, and the thousandth task of a chain, cost what the tenth does: record_activity reads as many
-# pages, and the rows of a chain's tasks stay as small. A session remembers no more of a history than was committed:
+# The thousandth step, and the thousandth task of a chain, cost what the tenth does: record_activity, record and suspend_timer read as many
+# pages, and the rows of a chain's tasks stay as small; so does the thousandth compensation of a saga, in processor time. A session remembers no more of a history than was committed:
 # after a rollback, a savepoint's, too, another session's steps and a retry, record() and record_activity find what is
 # there. A long chain with an on_error that fails halfway hands its signature to the on_error, continues from there by retry_workflow, also after a kill and a
-# restart, and leaves no row behind. It would catch a search of the whole history at each step, the rest of a chain in each
+# restart, and leaves no row behind. It would catch a search of the whole history at each step or each compensation, the rest of a chain in each
 # row, and a step that is taken for recorded, or for new, since its transaction was rolled back.
 use strict;
 use warnings;
@@ -14,6 +14,8 @@ use RomancyTest;
 use Test::More;
 
 my $node = romancy_node('linear', 'autovacuum' => 'off', 'romancy.resumption_interval' => '1s');
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
 
 # new_program(): starts an instance of a workflow whose code is a program, and claims it; its token and id
 sub new_program
@@ -62,7 +64,21 @@ my $few = pages($session, $of->(11));
 $session->query_safe(qq{DO \$\$ BEGIN FOR i IN 12 .. 4000 LOOP PERFORM romancy.record_activity('$token', 's:' || i, 'act', to_jsonb(i), to_jsonb(i)); COMMIT; END LOOP; END \$\$});
 $session->query_safe($of->(4001));
 my $many = pages($session, $of->(4002));
-cmp_ok($many, '<=', $few + 40, "step 4,002 reads about as many pages as step 11 ($many, $few)");
+cmp_ok($many, '<=', $few + 10, "step 4,002 reads about as many pages as step 11 ($many, $few)");
+
+# the same for record() and suspend_timer(), of two other instances
+my %read;
+# (the first makes the plans)
+for my $steps (20, 10, 4000)
+{
+	my ($other) = new_program();
+	my $record = sub { my ($from, $to) = @_; return qq{SELECT romancy.record('$other', (SELECT jsonb_agg(jsonb_build_object('op', 'activity', 'id', 'r:' || i, 'name', 'act', 'input', i, 'result', i)) FROM generate_series($from, $to) i))} };
+	my $suspend = qq{SELECT romancy.suspend_timer('$other', 'sleep:1', now() + interval '1 h')};
+	$session->query_safe($record->($_, $_ + 9)) for map { 10 * $_ + 1 } 0 .. $steps / 10 - 1;
+	$read{record}{$steps} = pages($session, $record->($steps + 1, $steps + 1));
+	$read{suspend_timer}{$steps} = pages($session, $suspend);
+}
+cmp_ok($read{$_}{4000}, '<=', $read{$_}{10} + 10, "$_() of step 4,001 reads about as many pages as of step 11 ($read{$_}{4000}, $read{$_}{10})") for sort keys %read;
 
 my $held = 'is used twice';
 my $again = sub { my ($n) = @_; my ($rc, undef, $err) = $node->psql('postgres', $of->($n)); return $err };
@@ -83,7 +99,7 @@ $session->query_safe($of->(5003));
 is($node->safe_psql('postgres', "SELECT count(*), count(DISTINCT activity_id) FROM romancy.t_history h, unnest(romancy.t_events_unpack(h.events)) e(kind, activity_id, name, input, result, detail, at) WHERE instance_id = '$id' AND activity_id LIKE 's:%'"),
 	'4005|4005', 'each step is there once');
 $session->query_safe(qq{SELECT romancy.record('$token', '[{"op": "activity", "id": "s:4000", "name": "act", "input": 4000, "result": 0}, {"op": "activity", "id": "t:1", "name": "act", "result": 1}]')});
-is($node->safe_psql('postgres', "SELECT last_seq - (SELECT count(*) FROM romancy.t_history h, unnest(romancy.t_events_unpack(h.events))) FROM romancy.t_instance h WHERE instance_id = '$id'"), '0', 'record() adds what is missing');
+is($node->safe_psql('postgres', "SELECT last_seq - (SELECT count(*) FROM romancy.t_history h, unnest(romancy.t_events_unpack(h.events)) WHERE h.instance_id = i.instance_id) FROM romancy.t_instance i WHERE instance_id = '$id'"), '0', 'record() adds what is missing');
 $session->query_safe(qq{SELECT romancy.fail_workflow('$token', 'no', 'X')});
 poll_until($node, "SELECT status = 'failed' FROM romancy.instances WHERE instance_id = '$id'", 'it failed');
 $node->safe_psql('postgres', "SELECT romancy.retry_workflow('$id')");
@@ -92,6 +108,38 @@ $token = $session->query_safe(q{SELECT token FROM romancy.fetch_workflows('prog_
 $session->query($of->(4000));
 like($session->{stderr}, qr/$held/, 'what succeeded before the retry is there');
 $session->quit;
+
+# A saga, in a session whose processor time is read
+sql(q{
+	CREATE SEQUENCE undone;
+	CREATE FUNCTION undo(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN nextval('undone'); END $$;
+	CREATE FUNCTION saga(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR n IN 1 .. i::int LOOP PERFORM romancy.register_compensation('undo', i); END LOOP;
+		PERFORM romancy.receive('never');
+		RETURN NULL;
+	END $$});
+my %spent;
+for my $n (1000, 4000)
+{
+	my $saga = sql("SELECT romancy.start_workflow('saga', '$n')");
+	poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$saga'", "a saga of $n waits", expected => 'waiting_for_message');
+	sql(q{ALTER SYSTEM SET romancy.enabled = off});
+	$node->reload;
+	poll_until($node, q{SELECT count(*) FROM romancy.workers WHERE kind = 'executor'}, 'no executor', expected => '0');
+	sql("SELECT setval('undone', 1, false); SELECT romancy.cancel_workflow('$saga')");
+	my $drain = $node->background_psql('postgres');
+	my $pid = $drain->query_safe('SELECT pg_backend_pid()');
+	my $ticks = sub { my @stat = split ' ', slurp_file("/proc/$pid/stat") =~ s/^.*\) //r; return $stat[11] + $stat[12] };
+	my $before = $ticks->();
+	$drain->query_safe('CALL romancy.drain()');
+	$spent{$n} = $ticks->() - $before;
+	$drain->quit;
+	is(sql("SELECT status FROM romancy.instances WHERE instance_id = '$saga'") . ' ' . sql('SELECT last_value FROM undone'), "cancelled $n", "$n compensations ran");
+	sql(q{ALTER SYSTEM RESET romancy.enabled});
+	$node->reload;
+}
+cmp_ok($spent{4000}, '<', 6 * $spent{1000} + 10, "four times the compensations take about four times the processor's time ($spent{4000}, $spent{1000} ticks)");
 
 # A chain
 my $n = 400;

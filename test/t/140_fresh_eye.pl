@@ -39,12 +39,12 @@ for my $role (qw(evil watch))
 
 	$node->safe_psql('postgres', q{UPDATE romancy.t_schedule SET next_at = now() - interval '1 second', due_at = now() - interval '1 second'});
 	$session->query_safe(q{BEGIN});
-	like($session->query_safe(q{SELECT romancy.run_sweep('schedules')}), qr/^1$/, "$role has the schedules swept");
+	is($session->query_safe(q{SELECT romancy.run_sweep('schedules')}), '1', "$role has the schedules swept");
 	is($node->safe_psql('postgres', q{SELECT count(*) FROM romancy.t_schedule WHERE next_at > now()}), '1', 'which is committed');
 	is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT FROM romancy.t_schedule FOR UPDATE SKIP LOCKED) t}), '1', 'and holds no row while their transaction is open');
 	$session->quit;
 }
-is(as_role('evil', q{SELECT romancy.run_sweep('nonsense')}) =~ /42704: sweep "nonsense" does not exist/, 1, 'a sweep that does not exist');
+like(as_role('evil', q{SELECT romancy.run_sweep('nonsense')}), qr/42704: sweep "nonsense" does not exist/, 'a sweep that does not exist');
 is($node->safe_psql('postgres', q{SELECT romancy.run_sweep('schedules')}), '0', 'a superuser does');
 
 is($node->safe_psql('postgres', q{CREATE ROLE member IN ROLE postgres; GRANT USAGE ON SCHEMA romancy TO member; GRANT EXECUTE ON FUNCTION romancy.run_sweep TO member; SET ROLE member; SELECT romancy.run_sweep('schedules')}),
@@ -55,17 +55,19 @@ as_role('evil', q{
 	CREATE TABLE stolen (what text, who text); GRANT ALL ON stolen TO public; GRANT USAGE ON SCHEMA evil TO public;
 	CREATE FUNCTION fine(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('step', $1); PERFORM romancy.sleep('1 day'); RETURN '1'; END $$;
 	CREATE FUNCTION step(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN '1'; END $$;
+	CREATE SEQUENCE tried;	-- which no rollback takes back
 	CREATE FUNCTION gained() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN 'code of evil runs as ' || current_user; END $$;
-	-- each of these is tried by itself; what it says goes to the log
 	CREATE FUNCTION try(statement text) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN EXECUTE statement; EXCEPTION WHEN OTHERS THEN NULL; END $$;
+	CREATE TABLE trick (statement text);
+	INSERT INTO trick VALUES ('SELECT 1');
 	CREATE FUNCTION tricks() RETURNS void LANGUAGE plpgsql AS $$
 	DECLARE c refcursor; r text; n text;
 	BEGIN
-		PERFORM evil.try(s) FROM unnest(ARRAY['DEALLOCATE mine', 'PREPARE mine AS SELECT evil.gained()',
-			'DISCARD TEMP', 'DISCARD PLANS', 'LISTEN evil', 'UNLISTEN *', 'CLOSE ALL', 'DECLARE held CURSOR WITH HOLD FOR SELECT evil.gained()']) s;
+		PERFORM evil.try('SELECT nextval(''evil.tried'')');
+		PERFORM evil.try(statement) FROM evil.trick;
 		FOR n IN SELECT name FROM pg_cursors WHERE name = 'my_cursor' LOOP
-			BEGIN c := n; FETCH c INTO r; RAISE EXCEPTION 'read: %', r USING errcode = 'ZZ001'; EXCEPTION WHEN OTHERS THEN IF sqlstate = 'ZZ001' THEN PERFORM set_config('evil.read', sqlerrm, false); RAISE WARNING '%', sqlerrm; END IF; END;
+			BEGIN c := n; FETCH c INTO r; RAISE EXCEPTION 'read: %', r USING errcode = 'ZZ001'; EXCEPTION WHEN OTHERS THEN IF sqlstate = 'ZZ001' THEN RAISE WARNING '%', sqlerrm; END IF; END;
 		END LOOP;
 	END $$;
 	CREATE FUNCTION handler(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.tricks(); PERFORM romancy.activity('step', $1); PERFORM romancy.sleep('1 day'); RETURN '1'; END $$;
@@ -84,15 +86,21 @@ my $after = q{
 	SELECT 'listens: ' || c FROM pg_listening_channels() c;
 	SELECT 'temporary: ' || a FROM my_temp;};
 my $before = q{LISTEN mine; CREATE TEMP TABLE my_temp AS SELECT 'mine' AS a; PREPARE mine AS SELECT 'my statement';};
-for my $how (q{SELECT * FROM romancy.check_replay('checked');}, q{SELECT * FROM romancy.check_replay('checked', 'evil.handler(jsonb)');},
-	q{SET romancy.namespace = 'evil'; SET ROLE evil; SET search_path = evil; SELECT romancy.start_workflow('acting') IS NOT NULL; CALL romancy.drain(); RESET ROLE;})
+my $drain = q{SET romancy.namespace = 'evil'; SET ROLE evil; SET search_path = evil; SELECT romancy.start_workflow('acting') IS NOT NULL; CALL romancy.drain(); RESET ROLE;};
+# (the first command that is refused ends the evaluation, so each is tried by itself)
+for my $trick ('DEALLOCATE mine', 'PREPARE mine AS SELECT evil.gained()', 'PREPARE yours AS SELECT evil.gained()', 'DISCARD TEMP', 'DISCARD PLANS', 'LISTEN evil', 'UNLISTEN *', 'CLOSE ALL', 'DECLARE held CURSOR WITH HOLD FOR SELECT evil.gained()')
 {
-	my $said = as_role('postgres', $node->safe_psql('postgres', q{SELECT ''}) . "$before $how $after");
-	unlike($said, qr/code of evil/, "no code of another's is left behind: $how");
-	like($said, qr/my statement/, 'a prepared statement is what it was');
-	like($said, qr/statements: mine$/m, 'and the only one');
-	like($said, qr/listens: mine$/m, 'the session listens to what it did');
-	like($said, qr/temporary: mine$/m, 'and has its temporary table') or diag($said);
+	$node->safe_psql('postgres', "UPDATE evil.trick SET statement = \$\$$trick\$\$");
+	my ($command) = $trick =~ /^(\w+)/;
+	for my $how (q{SELECT * FROM romancy.check_replay('checked');}, q{SELECT * FROM romancy.check_replay('checked', 'evil.handler(jsonb)');}, $drain)
+	{
+		my $tried = $node->safe_psql('postgres', q{SELECT last_value + is_called::int FROM evil.tried});
+		my $said = as_role('postgres', "$before $how $after");
+		cmp_ok($node->safe_psql('postgres', q{SELECT last_value + is_called::int FROM evil.tried}), '>', $tried, "$trick, in drain: it is tried") if $how eq $drain;
+		like($said, qr/42501: a workflow of role "evil" called $command/, "$trick: refused") if $how ne $drain;
+		unlike($said, qr/code of evil/, "$trick: no code of another's is left behind: $how");
+		like($said, qr/^my statement\nstatements: mine\n\nlistens: mine\ntemporary: mine$/m, "$trick: statements, cursors, channels and tables of the session are what they were") or diag($said);
+	}
 }
 # an open cursor is read by those who know its name, whatever they may read themselves
 my $said = as_role('postgres', q{BEGIN; DECLARE my_cursor CURSOR FOR SELECT what FROM public.secret; SELECT * FROM romancy.check_replay('checked', 'evil.handler(jsonb)')});
