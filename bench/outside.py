@@ -129,7 +129,7 @@ def register(g):
             subprocess.run(["psql", "-Xqd", "other", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-c", "create extension romancy", "-c",
                             f"select romancy.allow_http(current_user::regrole, '{server.url}/*', private => true), romancy.define_destination('d', url => '{server.url}/until/never', event_types => '{{*}}', max_in_flight => {n})",
                             "-c", f"select count(romancy.send_event('t', '/s')) from generate_series(1, {n})"], check=True)
-            time.sleep(2)
+            wait_until(f"\\c other\nselect fetched = {n} from romancy.destinations where name = 'd'", 120)
             out.append(metric("DROP DATABASE with as many under way", took("drop database other"), "s"))
             before = time.monotonic()
             subprocess.run(["pg_ctl", "-m", "fast", "-w", "stop"], check=True, stdout=subprocess.DEVNULL)
