@@ -521,8 +521,12 @@ start(Run *run, bool eager, MemoryContext cxt)
 	PG_CATCH();
 	{
 		/* SPI_commit() has rolled back and begun anew */
+		ErrorData  *interrupt;
+
 		MemoryContextSwitchTo(cxt);
-		turn.interrupt = rom_eager_interrupt();
+		interrupt = rom_eager_interrupt();
+		if (turn.interrupt == NULL)
+			turn.interrupt = interrupt;
 		failed = true;
 	}
 	PG_END_TRY();

@@ -82,7 +82,7 @@ static bool broken = false;
 static int	guc_level = 0;
 static CommandDest outer_dest;
 static const char *outer_query;
-static emit_log_hook_type outer_log_hook = NULL;
+static emit_log_hook_type prev_log_hook = NULL;
 
 /* ---------------------------------------------------------------- is it possible? */
 
@@ -249,8 +249,24 @@ tell_client(ErrorData *edata)
 		whereToSendOutput = outer_dest;
 		edata->output_to_client = true;
 	}
-	if (outer_log_hook != NULL)
-		outer_log_hook(edata);
+	if (prev_log_hook != NULL)
+		prev_log_hook(edata);
+}
+
+/*
+ * watch_log installs the hook, once and for good: a library that the turn loads may install its own, which calls ours. To
+ * take ours out and put it in again before the next turn would make the two call each other.
+ */
+static void
+watch_log(void)
+{
+	static bool watching = false;
+
+	if (watching)
+		return;
+	watching = true;
+	prev_log_hook = emit_log_hook;
+	emit_log_hook = tell_client;
 }
 
 /* set_to gives a setting a value until rom_clean_leave(). */
@@ -273,8 +289,7 @@ rom_clean_enter(void)
 	broken = false;
 	outer_dest = whereToSendOutput;
 	outer_query = debug_query_string;
-	outer_log_hook = emit_log_hook;
-	emit_log_hook = tell_client;
+	watch_log();
 	whereToSendOutput = DestNone;
 	debug_query_string = NULL;
 }
@@ -287,9 +302,6 @@ rom_clean_leave(bool rolled_back)
 	active = false;
 	whereToSendOutput = outer_dest;
 	debug_query_string = outer_query;
-	if (emit_log_hook == tell_client)
-		emit_log_hook = outer_log_hook; /* else a library was loaded
-										 * meanwhile, which calls ours */
 	if (!rolled_back)
 		AtEOXact_GUC(false, guc_level);
 }

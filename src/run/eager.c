@@ -33,10 +33,11 @@
 #include "access/xlog.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "port/atomics.h"
-#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
@@ -51,6 +52,7 @@
 #include "memory/roster.h"
 #include "memory/shmem.h"
 #include "memory/wake.h"
+#include "memory/xact.h"
 #include "run/clean.h"
 #include "run/eager.h"
 #include "run/guc.h"
@@ -70,6 +72,8 @@
 
 static pg_atomic_uint32 *under_way = NULL;	/* in shared memory */
 static bool counted = false;	/* is this session among them? */
+static volatile sig_atomic_t cancelled = false; /* by a signal, since the run
+												 * began */
 
 static Size
 shmem_size(void)
@@ -85,9 +89,9 @@ shmem_attach(void *place, bool found)
 		pg_atomic_init_u32(under_way, 0);
 }
 
-/* uncount takes this session off the count; also when the process exits. */
+/* uncount takes this session off the count at the end of its transaction, whatever has ended it. */
 static void
-uncount(int code, Datum arg)
+uncount(bool commit)
 {
 	if (!counted)
 		return;
@@ -102,10 +106,7 @@ count_in(void)
 	static uint32 most = 0;
 
 	if (most == 0)
-	{
-		on_shmem_exit(uncount, (Datum) 0);
 		most = Max(sysconf(_SC_NPROCESSORS_ONLN), 1) * PER_PROCESSOR;
-	}
 	if (counted)
 		return true;
 	if (pg_atomic_fetch_add_u32(under_way, 1) >= most)
@@ -125,8 +126,14 @@ rom_eager_init(void)
 		.size = shmem_size,
 		.attach = shmem_attach,
 	};
+	static const RomXactPart end = {
+		.name = "eager runs under way",
+		.order = ROM_XACT_GIVE_BACK,
+		.after_locks = uncount,
+	};
 
 	rom_shmem_register(&part);
+	rom_xact_register(&end);
 }
 
 /*
@@ -191,6 +198,14 @@ fire_deferred(void)
 	AfterTriggerSetState(stmt);
 }
 
+/* settle says, when the turn is saved and what it deferred has run, whether it stays. */
+static bool
+settle(void)
+{
+	fire_deferred();
+	return !rom_clean_broken() && (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) == 0;
+}
+
 /* run_turn runs the turn; NULL: it has not completed the instance. */
 static Jsonb *
 run_turn(RomInstance *inst, RomEager *eager)
@@ -204,23 +219,19 @@ run_turn(RomInstance *inst, RomEager *eager)
 		return NULL;
 	memset(&run, 0, sizeof(run));
 	run.solo = run.in_session = run.eager = true;
-	if (!rom_run_eager(&run, inst, owner, &output))
+	if (!rom_run_eager(&run, inst, owner, settle, &output))
 		output = NULL;
 	eager->tainted = run.tainted;
 	eager->interrupt = run.interrupt;
-	if (output != NULL)
-		fire_deferred();
-	if (rom_clean_broken() || (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0)
-		output = NULL;
 	return output;
 }
 
-/* is_interrupt: is it a cancel of the statement, and not a limit of the turn's? */
-static bool
-is_interrupt(const ErrorData *edata)
+/* note_cancel is the handler of SIGINT meanwhile: a limit of the turn's, which is forgotten when it is over, does not take the cancel with it. */
+static void
+note_cancel(SIGNAL_ARGS)
 {
-	return edata->sqlerrcode == ERRCODE_QUERY_CANCELED && edata->funcname != NULL &&
-		strcmp(edata->funcname, "ProcessInterrupts") == 0;
+	cancelled = true;
+	StatementCancelHandler(postgres_signal_arg);
 }
 
 ErrorData *
@@ -229,7 +240,7 @@ rom_eager_interrupt(void)
 	ErrorData  *edata = CopyErrorData();
 
 	FlushErrorState();
-	return is_interrupt(edata) ? edata : NULL;
+	return rom_limit_is_interrupt(edata) ? edata : NULL;
 }
 
 void
@@ -249,6 +260,8 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 		rom_wake_ready(&inst->id, GetUserId(), inst->priority);
 		return;
 	}
+	cancelled = false;
+	pqsignal(SIGINT, note_cancel);
 	CommandCounterIncrement();
 	BeginInternalSubTransaction(NULL);
 	nest = GetCurrentTransactionNestLevel();
@@ -278,7 +291,7 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 		while (GetCurrentTransactionNestLevel() >= nest)
 			RollbackAndReleaseCurrentSubTransaction();
 		elog(DEBUG1, "an instance is left to an executor: %s", edata->message);
-		if (is_interrupt(edata) && rom_limit_fired() == ROM_LIMIT_NONE)
+		if (rom_limit_is_interrupt(edata) && rom_limit_fired() == ROM_LIMIT_NONE)
 			eager->interrupt = edata;
 		rom_limit_reset();
 		output = NULL;
@@ -288,8 +301,10 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = resowner;
 
+	pqsignal(SIGINT, StatementCancelHandler);
+
 	/* a limit of the turn's may have come in the same moment */
-	if (eager->interrupt == NULL && get_timeout_indicator(STATEMENT_TIMEOUT, false))
+	if (eager->interrupt == NULL && (cancelled || get_timeout_indicator(STATEMENT_TIMEOUT, false)))
 		InterruptPending = QueryCancelPending = true;
 	eager->output = output;
 	if (output == NULL)
@@ -301,7 +316,6 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 void
 rom_eager_end(const RomEager *eager)
 {
-	uncount(0, (Datum) 0);
 	rom_clean_scrub();
 	if (eager->tainted && *find_rendezvous_variable("plpython_version_bitmask") != NULL)
 		ereport(FATAL,

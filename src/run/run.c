@@ -308,9 +308,12 @@ place_of(const pg_uuid_t *id, const pg_uuid_t *ids, int n)
 	return 0;
 }
 
-/* save_turn saves a turn, and tells the observer of it. */
-static void
-save_turn(RomTurn *turn)
+/*
+ * save_turn saves a turn, and tells the observer of it. settle: has the last word, or NULL; false: the turn will be rolled back, and
+ * the observer, which knows no subtransactions, is told nothing.
+ */
+static bool
+save_turn(RomTurn *turn, bool (*settle) (void))
 {
 	bool		first = turn->inst->started_at == 0;
 	bool		was_final = ROM_STATUS_IS_FINAL(turn->inst->status) && !turn->out.changed;
@@ -322,8 +325,11 @@ save_turn(RomTurn *turn)
 	rom_cost_begin(&mark);
 	rom_save_turn(turn);
 	rom_cost_end(&mark, &turn->spent.cost);
+	if (settle != NULL && !settle())
+		return false;
 	if (rom_observe_get() != NULL && !was_final)
 		rom_observe_get()->turn(turn, first, ROM_STATUS_IS_FINAL(turn->out.status));
+	return true;
 }
 
 /* run_members does what rom_run_members() says. */
@@ -440,7 +446,7 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 
 		if (!save[i])
 			continue;
-		save_turn(turn);
+		(void) save_turn(turn, NULL);
 		rom_failures_note(&run->failures, turn);
 		run->nsaved++;
 		if (turn->out.slow_next && (!run->solo || turn->how.slow_done))
@@ -473,7 +479,7 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 }
 
 bool
-rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, Jsonb **output)
+rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, bool (*settle) (void), Jsonb **output)
 {
 	RomTurn    *turn = begin_turn(inst, owner, run);
 	RomTurnEnd	end;
@@ -485,7 +491,8 @@ rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, Jsonb **output)
 	if (end != ROM_TURN_SAVE || turn->out.status != ROM_STATUS_COMPLETED || turn->out.slow_ran || run->tainted ||
 		run->interrupt != NULL)
 		return false;
-	save_turn(turn);
+	if (!save_turn(turn, settle))
+		return false;
 	*output = turn->out.output;
 	return true;
 }

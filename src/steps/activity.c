@@ -149,7 +149,7 @@ rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
 	{
 		rom_context_activity = run;
 		rom_context_push(&code, &turn->inst->id, turn->inst->workflow, run->step);
-		rom_limit_heed_cancel(&cancels);
+		rom_limit_heed_cancel(&cancels, true);
 		InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
 		fcinfo->args[0].value = PointerGetDatum(input);
 		fcinfo->args[0].isnull = input == NULL;

@@ -173,7 +173,7 @@ invoke(RomProcedure *p, MemoryContext cxt)
 	limit.at = p->limit;
 	(void) rom_limit_arm(&limit, 1);
 	rom_context_push(&code, &p->running.id, p->running.workflow, p->step);
-	rom_limit_heed_cancel(&cancels);
+	rom_limit_heed_cancel(&cancels, false);
 	result = p->is_procedure ? call_portal(p, cxt) : call_function(p, cxt);
 	rom_limit_unheed_cancel(&cancels);
 	rom_context_pop(&code);

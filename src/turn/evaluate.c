@@ -172,6 +172,7 @@ judge(RomTurn *turn, ErrorData *edata)
 	}
 	if (rom_limit_is_outside(edata))
 	{
+		turn->out.tainted |= rom_limit_torn();
 		if (turn->how.in_session)
 			turn->out.raise_error = rom_limit_outside_error(edata);
 		return ROM_EVAL_AGAIN;
@@ -179,7 +180,8 @@ judge(RomTurn *turn, ErrorData *edata)
 	switch (rom_limit_fired())
 	{
 		case ROM_LIMIT_NONE:
-		case ROM_LIMIT_CANCEL:	/* (while the slot is cancelled, see above) */
+		case ROM_LIMIT_CANCEL:	/* (while the slot is cancelled or
+								 * interrupted, see above) */
 			break;
 		case ROM_LIMIT_BATCH:
 		case ROM_LIMIT_ACTIVITY:

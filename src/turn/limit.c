@@ -90,9 +90,8 @@ rom_limit_restore(RomLimit limit)
 		enable_timeout_every(timeout_id, limit.at, REFIRE_MS);
 }
 
-/* is_interrupt: was the error raised for a signal, and not by user code? */
-static bool
-is_interrupt(const ErrorData *edata)
+bool
+rom_limit_is_interrupt(const ErrorData *edata)
 {
 	return edata->sqlerrcode == ERRCODE_QUERY_CANCELED && edata->funcname != NULL &&
 		strcmp(edata->funcname, "ProcessInterrupts") == 0;
@@ -110,46 +109,47 @@ note_outside(void *arg)
 		return;
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	edata = CopyErrorData();
-	if (edata->elevel >= ERROR && is_interrupt(edata))
+	if (edata->elevel >= ERROR && rom_limit_is_interrupt(edata))
 		outside = edata;
 	else
 		FreeErrorData(edata);
 	MemoryContextSwitchTo(old);
 }
 
-/* cancel_again is called whenever an error is raised. */
+/* cancel_again is called whenever an error is raised. arg: whether interrupts count, too. */
 static void
 cancel_again(void *arg)
 {
 	RomLimit	again = {ROM_LIMIT_CANCEL, DT_NOEND};
 
-	note_outside(arg);
-	if (fired != ROM_LIMIT_NONE || current.kind == ROM_LIMIT_CANCEL || !rom_slot_cancelled())
+	note_outside(NULL);
+	if (fired != ROM_LIMIT_NONE || current.kind == ROM_LIMIT_CANCEL ||
+		!(rom_slot_cancelled() || (arg != NULL && rom_slot_interrupted())))
 		return;
 	again.at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFIRE_MS);
 	rom_limit_restore(again);
 }
 
-/* push has function called whenever an error is raised. */
+/* push has function called with arg whenever an error is raised. */
 static void
-push(ErrorContextCallback *callback, void (*function) (void *))
+push(ErrorContextCallback *callback, void (*function) (void *), void *arg)
 {
 	callback->callback = function;
-	callback->arg = NULL;
+	callback->arg = arg;
 	callback->previous = error_context_stack;
 	error_context_stack = callback;
 }
 
 void
-rom_limit_heed_cancel(ErrorContextCallback *callback)
+rom_limit_heed_cancel(ErrorContextCallback *callback, bool interrupts)
 {
-	push(callback, cancel_again);
+	push(callback, cancel_again, interrupts ? callback : NULL);
 }
 
 void
 rom_limit_heed_outside(ErrorContextCallback *callback)
 {
-	push(callback, note_outside);
+	push(callback, note_outside, NULL);
 }
 
 void
@@ -198,7 +198,7 @@ rom_limit_is_outside(const ErrorData *edata)
 	if (rom_slot_cancelled())
 		return false;			/* the instance's cancel */
 	return rom_slot_interrupted() || outside != NULL ||
-		(edata != NULL && fired == ROM_LIMIT_NONE && is_interrupt(edata));
+		(edata != NULL && fired == ROM_LIMIT_NONE && rom_limit_is_interrupt(edata));
 }
 
 ErrorData *

@@ -19,8 +19,8 @@ typedef enum RomLimitKind
 	ROM_LIMIT_ACTIVITY,			/* start_to_close_timeout */
 	ROM_LIMIT_BATCH,			/* others' uncommitted work waits in the same
 								 * transaction */
-	ROM_LIMIT_CANCEL			/* the turn was cancelled, and the code has
-								 * caught that */
+	ROM_LIMIT_CANCEL			/* the turn was cancelled or interrupted, and
+								 * the code has caught that */
 } RomLimitKind;
 
 typedef struct RomLimit
@@ -39,9 +39,10 @@ extern void rom_limit_restore(RomLimit before);
 
 /*
  * Around code that is to be cancelled until it ends: when the turn has been cancelled and an error is
- * raised, which the code may catch, the cancel comes again as a limit does. heed's argument lives until unheed.
+ * raised, which the code may catch, the cancel comes again as a limit does. heed's argument lives until unheed. interrupts:
+ * also when its executor was interrupted (rom_slot_interrupted()), for code that is run again in that case.
  */
-extern void rom_limit_heed_cancel(ErrorContextCallback *callback);
+extern void rom_limit_heed_cancel(ErrorContextCallback *callback, bool interrupts);
 extern void rom_limit_heed_outside(ErrorContextCallback *callback); /* notes cancels from
 																	 * outside only */
 extern void rom_limit_unheed_cancel(const ErrorContextCallback *callback);
@@ -63,6 +64,9 @@ extern bool rom_limit_torn(void);
  * edata: the error that it ended with, or NULL. User code may raise 57014 by itself: that is none.
  */
 extern bool rom_limit_is_outside(const ErrorData *edata);
+
+/* Was the error raised for a signal or a timeout (57014), and not by user code? */
+extern bool rom_limit_is_interrupt(const ErrorData *edata);
 
 /* That interruption as an error, in the current context: edata, or in a session the cancel that the code has caught. */
 extern ErrorData *rom_limit_outside_error(ErrorData *edata);

@@ -38,7 +38,9 @@ typedef struct Place
 {
 	BackgroundWorkerHandle *handle;
 	uint32		generation;		/* of the worker it is for */
-	TimestampTz asked_at;		/* when it was asked to leave */
+	TimestampTz asked_at;		/* when it was asked to leave, or its step
+								 * interrupted */
+	bool		torn;			/* its step was interrupted, so that it leaves */
 } Place;
 
 static Place *places = NULL;
@@ -79,7 +81,7 @@ rom_places_siblings(const RomWorker *workers, int n, const RomWorker *worker, bo
 
 	for (int i = 0; i < n; i++)
 		if (workers[i].state != ROM_WORKER_FREE &&
-			!(stay && workers[i].state == ROM_WORKER_LEAVING) &&
+			!(stay && (workers[i].state == ROM_WORKER_LEAVING || places[i].torn)) &&
 			workers[i].kind == ROM_WORKER_EXECUTOR &&
 			workers[i].dbid == worker->dbid &&
 			workers[i].owner == worker->owner)
@@ -88,10 +90,37 @@ rom_places_siblings(const RomWorker *workers, int n, const RomWorker *worker, bo
 }
 
 bool
-rom_places_tear_out(int place, TimestampTz now)
+rom_places_torn(int place)
 {
-	places[place].asked_at = now;
-	return rom_slot_interrupt(place);
+	return places[place].torn;
+}
+
+/* by_asked: those that were asked to leave longest ago come first. */
+static int
+by_asked(const void *a, const void *b)
+{
+	TimestampTz x = places[*(const int *) a].asked_at;
+	TimestampTz y = places[*(const int *) b].asked_at;
+
+	return x < y ? -1 : x > y;
+}
+
+/* (A step that must not run twice is no attempt: it stands in no other's way, now or in the next plan.) */
+int
+rom_places_tear_out(int *candidates, int n, TimestampTz now)
+{
+	qsort(candidates, n, sizeof(int), by_asked);
+	for (int i = 0; i < n; i++)
+	{
+		Place	   *place = &places[candidates[i]];
+
+		if (!rom_slot_interrupt(candidates[i]))
+			continue;
+		place->asked_at = now;
+		place->torn = true;
+		return candidates[i];
+	}
+	return -1;
 }
 
 void
@@ -276,6 +305,7 @@ rom_places_start(RomWorkerParams *params, TimestampTz now)
 		pfree(places[i].handle);
 	places[i].generation = params->generation;
 	places[i].asked_at = 0;
+	places[i].torn = false;
 	places[i].handle = rom_bgw_register(params);
 	if (places[i].handle == NULL)
 	{

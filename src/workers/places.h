@@ -21,14 +21,17 @@ extern TimestampTz rom_places_reap(RomWorker *workers, TimestampTz now);
 /* Starts a worker: fills in its place and generation, and returns the place. -1: none is free, or no process can be started. */
 extern int	rom_places_start(RomWorkerParams *params, TimestampTz now);
 
-/* How many of these workers are executors of worker's owner? stay: not of those that are leaving. */
+/* How many of these workers are executors of worker's owner? stay: not of those that are leaving, or torn out. */
 extern int	rom_places_siblings(const RomWorker *workers, int n, const RomWorker *worker, bool stay);
 
 /*
- * Interrupts the step of a worker that was asked to leave, so that it leaves at once; another runs the step again. False: that step
- * must not run twice.
+ * Interrupts the step of one of n workers that were asked to leave, so that it leaves at once; another runs the step again. It is
+ * the one that was asked longest ago of those whose step may run twice. Returns its place; -1: there is none. Reorders candidates.
  */
-extern bool rom_places_tear_out(int place, TimestampTz now);
+extern int	rom_places_tear_out(int *candidates, int n, TimestampTz now);
+
+/* Was the worker's step interrupted so? (Its code may still be ending.) */
+extern bool rom_places_torn(int place);
 
 /* No start is tried before, since max_worker_processes was used up. */
 extern TimestampTz rom_places_wait_until(void);

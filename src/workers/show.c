@@ -260,8 +260,8 @@ is_operator(void)
 }
 
 /*
- * has_run: has a run of a sweep, begun since then, ended in this database, failed, or left the work to one that was under
- * way? *rows: what it handled.
+ * has_run: has a run of a sweep, begun since then, ended in this database, or left the work to one that was under
+ * way? *rows: what it handled. Raises an error when one has failed, and none was completed.
  */
 static bool
 has_run(int sweep, TimestampTz since, const RomSweepStat *before, int64 *rows)
@@ -269,7 +269,15 @@ has_run(int sweep, TimestampTz since, const RomSweepStat *before, int64 *rows)
 	RomSweepStat stat = stat_of(sweep);
 
 	*rows = stat.last_run >= since ? stat.rows : 0;
-	return stat.last_run >= since || stat.errors != before->errors || stat.skipped != before->skipped;
+	if (stat.last_run >= since || stat.skipped != before->skipped)
+		return true;
+	if (stat.errors != before->errors)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("sweep \"%s\" failed", rom_sweep_name(sweep)),
+				 errdetail("A scheduler ran it, and tries it again later and later."),
+				 errhint("The error is in the server's log.")));
+	return false;
 }
 
 /* ask_scheduler has a scheduler run a sweep at once, waits until it has, and returns how many rows it handled. */
@@ -327,6 +335,8 @@ romancy_run_sweep(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the name of a sweep must not be null")));
 	rom_context_refuse_handler("run_sweep");
+	PreventCommandIfReadOnly("romancy.run_sweep()");
+	PreventCommandDuringRecovery("romancy.run_sweep()");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	sweep = rom_sweep_find(name);
 	if (sweep < 0)

@@ -95,6 +95,7 @@ typedef struct Staffing
 	int			nplaces;		/* of them for executors and schedulers */
 	int			total;			/* places taken */
 	bool		executor_rests; /* one of them by an idle worker */
+	int		   *torn;			/* room for as many places */
 	RomWorker	workers[FLEXIBLE_ARRAY_MEMBER];
 } Staffing;
 
@@ -109,6 +110,7 @@ rom_staffing_init(void)
 	plan = MemoryContextAllocZero(TopMemoryContext,
 								  offsetof(Staffing, workers) +
 								  roster->nworkers * sizeof(RomWorker));
+	plan->torn = MemoryContextAlloc(TopMemoryContext, roster->nworkers * sizeof(int));
 	rom_places_init(roster->nworkers);
 }
 
@@ -373,8 +375,8 @@ ask_to_leave(int i)
 /*
  * Asks the worker that is needed least to leave. dbid: only executors of this database are asked;
  * otherwise any worker. For an additional executor, only an executor that has been idle for a while
- * makes room; for an additional scheduler, none. When only long steps are left, one of an owner that has
- * several is torn out: it was asked to leave before, and is run again from its begin.
+ * makes room; for an additional scheduler, none. When only long steps are left, and the need is a scheduler or an owner's
+ * first executor, one of an owner that has several is torn out: it was asked to leave before, and is run again from its begin.
  */
 static void
 make_room(Oid dbid, const Need *need, RomShortage of)
@@ -382,7 +384,8 @@ make_room(Oid dbid, const Need *need, RomShortage of)
 	int			best = -1;
 	int			best_score = 0;
 	int			leaving = 0;
-	int			torn = -1;
+	int			ntorn = 0;
+	bool		first = !need->more && (need->kind != ROM_WORKER_EXECUTOR || need->has == 0);
 	int			i;
 
 	if (need->more && need->kind != ROM_WORKER_EXECUTOR)
@@ -406,8 +409,8 @@ make_room(Oid dbid, const Need *need, RomShortage of)
 			/* a worker in a long turn does not count: others may end sooner */
 			if (!worker->leave || rom_places_asked_at(i) + TENURE > plan->now)
 				leaving++;
-			else if (!need->more && worker->slow && siblings(worker, true) > 1)
-				torn = i;
+			else if (first && worker->slow && siblings(worker, true) + rom_places_torn(i) > 1)
+				plan->torn[ntorn++] = i;
 			continue;
 		}
 		if (!idle && worker->kind == ROM_WORKER_SCHEDULER)
@@ -457,8 +460,9 @@ make_room(Oid dbid, const Need *need, RomShortage of)
 	/* room is being made for those before us in the line only, or for us, too */
 	if (leaving >= ++plan->unserved)
 		return;
-	if (torn >= 0 && (best < 0 || plan->workers[best].slow) && rom_places_tear_out(torn, plan->now))
-		plan->workers[torn].state = ROM_WORKER_LEAVING;
+	i = best < 0 || plan->workers[best].slow ? rom_places_tear_out(plan->torn, ntorn, plan->now) : -1;
+	if (i >= 0)
+		plan->workers[i].state = ROM_WORKER_LEAVING;
 	else if (best >= 0)
 		ask_to_leave(best);
 }

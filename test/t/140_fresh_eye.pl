@@ -44,6 +44,11 @@ for my $role (qw(evil watch))
 	is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT FROM romancy.t_schedule FOR UPDATE SKIP LOCKED) t}), '1', 'and holds no row while their transaction is open');
 	$session->quit;
 }
+$node->safe_psql('postgres', q{CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$not now$$; END'; CREATE TRIGGER refuses BEFORE UPDATE ON romancy.t_schedule EXECUTE FUNCTION refuses();
+	ALTER TABLE romancy.t_schedule DISABLE TRIGGER refuses; UPDATE romancy.t_schedule SET next_at = now() - interval '1 second', due_at = now() - interval '1 second'; ALTER TABLE romancy.t_schedule ENABLE TRIGGER refuses});
+like(as_role('evil', q{SELECT romancy.run_sweep('schedules')}), qr/RM010: sweep "schedules" failed/, 'a sweep that fails is an error');
+$node->safe_psql('postgres', q{DROP TRIGGER refuses ON romancy.t_schedule; SELECT romancy.run_sweep('schedules')});
+like(as_role('evil', q{BEGIN READ ONLY; SELECT romancy.run_sweep('schedules')}), qr/25006: cannot execute romancy.run_sweep\(\) in a read-only transaction/, 'nor does a read-only transaction have it run');
 like(as_role('evil', q{SELECT romancy.run_sweep('nonsense')}), qr/42704: sweep "nonsense" does not exist/, 'a sweep that does not exist');
 is($node->safe_psql('postgres', q{SELECT romancy.run_sweep('schedules')}), '0', 'a superuser does');
 

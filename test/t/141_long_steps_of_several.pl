@@ -1,7 +1,7 @@
 # Steps that last for a day, of several roles: each of them costs its role one place as soon as others wait, also where a role has taken several places
 # before the others came. So as long as there is one place more than such roles, workflows of another role run, and so do the sweeps and the schedules. A step that is torn out for that is run
 # again from its begin, without an attempt being counted; a step that is not transactional is never run twice for it. It would catch a role that has taken
-# what was free and keeps it.
+# what was free and keeps it, also by code that catches the interruption, or by steps that are never run twice.
 use strict;
 use warnings;
 use FindBin;
@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use RomancyTest;
 use Test::More;
 
-my $node = romancy_node('several', 'max_worker_processes' => 16, 'romancy.max_workers' => 6, 'romancy.executors' => 4, 'romancy.timer_interval' => '100ms');
+my $node = romancy_node('several', 'max_worker_processes' => 16, 'romancy.max_workers' => 6, 'romancy.executors' => 4, 'romancy.timer_interval' => '100ms', 'romancy.eager_runs' => 'off');
 sub value { return $node->safe_psql('postgres', $_[0]) }
 sub as_role { return $node->safe_psql('postgres', $_[1], extra_params => [ '-U', $_[0] ]) }
 sub sleeping { return "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND usename = '$_[0]'" }
@@ -67,5 +67,22 @@ is(value(sleeping('long1')), '4', 'and are not interrupted');
 value(q{SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE owner = 'long3'});
 poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE owner = 'quick' AND finished_at IS NULL}, 'with a place that is free, the other role goes on');
 is(value(q{SELECT last_value FROM began}), '6', 'each step has begun once');
+value(q{SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NULL});
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, 'all end');
+
+# One that may be torn out is, though others that may not be were asked before it, and have the places after it. (Places are filled in their order.)
+$node->append_conf('postgresql.conf', "romancy.worker_idle_timeout = '300ms'");
+$node->restart;
+value(q{CREATE FUNCTION may(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('once_more'); END $$;
+	CREATE FUNCTION once_more(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN LOOP BEGIN PERFORM pg_sleep(86400); EXCEPTION WHEN query_canceled THEN RAISE LOG 'not now'; END; END LOOP; END $$});
+as_role('quick', q{CALL romancy.run_workflow('notes')});
+as_role('long1', q{SELECT romancy.define_activity('once_more', handler => 'once_more'); SELECT romancy.start_workflow('days') FROM generate_series(1, 3)});
+poll_until($node, sleeping('long1'), 'steps that may not be torn out', expected => 3);
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE owner = 'quick'}, 'a place before theirs is free');
+as_role('long1', q{SELECT romancy.start_workflow('may')});
+poll_until($node, sleeping('long1'), 'and one that may, whose code catches it', expected => 4);
+as_role($_, q{SELECT romancy.start_workflow('days')}) for qw(long2 long3);
+poll_until($node, sleeping($_), "$_ has a place", expected => 1) for qw(long2 long3);
+is(as_role('quick', q{CALL romancy.run_workflow('notes', timeout => '60 s')}), '"quick"', 'another role has its place');
 $node->stop('fast');
 done_testing();
