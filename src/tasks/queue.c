@@ -189,9 +189,44 @@ begin_scan(RomRows *rows, const char *queue, const RomFrontPass *pass)
 	return scan;
 }
 
-/* look_at examines the row version that was found: is it dead, however the transactions under way end; may the claim take it? */
+/* A scan of index entries, those of dead rows, too. */
+typedef struct Entries
+{
+	IndexScanDesc scan;
+	bool		gone;			/* were all row versions of the last entry
+								 * dead to everybody? */
+} Entries;
+
+/*
+ * next_entry reads the next row version into the slot; false: there is none. An entry whose row versions are dead to everybody is
+ * marked in the index, so that later claims pass it without a look at the table, and the next insert into its page may remove it.
+ * The server does so itself in scans with an MVCC snapshot (index_fetch_heap() in indexam.c), which cannot see dead rows.
+ */
 static bool
-look_at(Claiming *c, RomRows *rows, bool *dead)
+next_entry(Entries *entries, TupleTableSlot *slot)
+{
+	IndexScanDesc scan = entries->scan;
+
+	for (;;)
+	{
+		if (!scan->xs_heap_continue)
+		{
+			scan->kill_prior_tuple = entries->gone;
+			if (index_getnext_tid(scan, ForwardScanDirection) == NULL)
+				return false;
+			entries->gone = true;
+		}
+		if (index_fetch_heap(scan, slot))
+			return true;
+	}
+}
+
+/*
+ * look_at examines the row version that was found: is it dead, however the transactions under way end; may the claim take it?
+ * gone: unset where a snapshot may still need the version.
+ */
+static bool
+look_at(Claiming *c, RomRows *rows, bool *dead, bool *gone)
 {
 	Buffer		buffer = ((BufferHeapTupleTableSlot *) rows->slot)->buffer;
 	HeapTuple	tuple = ExecFetchSlotHeapTuple(rows->slot, false, NULL);
@@ -205,6 +240,9 @@ look_at(Claiming *c, RomRows *rows, bool *dead)
 	visible = result != HEAPTUPLE_DEAD &&
 		HeapTupleSatisfiesVisibility(tuple, rows->snapshot, buffer);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (result != HEAPTUPLE_DEAD &&
+		(result != HEAPTUPLE_RECENTLY_DEAD || !GlobalVisTestIsRemovableXid(GlobalVisTestFor(rows->rel), dead_after)))
+		*gone = false;
 	if (visible && *dead)
 		c->missed = true;
 	return visible && !*dead && may_take(c, rows);
@@ -220,18 +258,17 @@ claim_pass(Claiming *c, RomFrontPass *pass)
 {
 	RomFrontKey key;
 	RomRows		rows;
-	IndexScanDesc scan;
+	Entries		entries = {0};
 	bool		moving = true;
 	bool		moved = false;
 
 	c->missed = false;
 	rom_rows_open(&rows, &rom_task_table, "t_task_ready", true);
-	scan = begin_scan(&rows, c->claim->queue, pass);
-	while (c->count < c->claim->max && c->answer != ROM_QUOTA_HELD &&
-		   index_getnext_slot(scan, ForwardScanDirection, rows.slot))
+	entries.scan = begin_scan(&rows, c->claim->queue, pass);
+	while (c->count < c->claim->max && c->answer != ROM_QUOTA_HELD && next_entry(&entries, rows.slot))
 	{
 		bool		dead;
-		bool		wanted = look_at(c, &rows, &dead);
+		bool		wanted = look_at(c, &rows, &dead, &entries.gone);
 		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
@@ -245,7 +282,7 @@ claim_pass(Claiming *c, RomFrontPass *pass)
 		if (wanted && !is_held(c, &rows))
 			take(c, &rows);
 	}
-	index_endscan(scan);
+	index_endscan(entries.scan);
 	rom_rows_close(&rows);
 	CommandCounterIncrement();
 	rom_front_end(pass, c->claim->queue, moved ? &key : NULL);
@@ -299,24 +336,24 @@ begin_keys(RomRows *rows, const char *queue, const char *from, const char *until
 static char *
 next_key(Claiming *c, RomRows *rows, const char *from, const char *until)
 {
-	IndexScanDesc scan = begin_keys(rows, c->claim->queue, from, until);
+	Entries		entries = {begin_keys(rows, c->claim->queue, from, until), false};
 	int			before = c->count;
 	char	   *key = NULL;
 
 	c->answer = ROM_QUOTA_ADMITTED;
 	while (c->count == before && c->answer != ROM_QUOTA_HELD && c->answer != ROM_QUOTA_HELD_KEY &&
-		   index_getnext_slot(scan, ForwardScanDirection, rows->slot))
+		   next_entry(&entries, rows->slot))
 	{
 		bool		dead;
 		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!look_at(c, rows, &dead) || is_held(c, rows))
+		if (!look_at(c, rows, &dead, &entries.gone) || is_held(c, rows))
 			continue;
 		key = TextDatumGetCString(rom_rows_column(rows, ROM_TASK_LIMIT_KEY, &isnull));
 		take(c, rows);
 	}
-	index_endscan(scan);
+	index_endscan(entries.scan);
 	return key;
 }
 

@@ -55,6 +55,31 @@ $node->safe_psql('postgres', q{
 	SELECT romancy.define_activity('break', 'break(jsonb)', retry => '{"max_attempts": 1}');
 });
 
+# A queue with keys: the entries of tasks that have ended are passed without a look at their rows
+$node->safe_psql('postgres', q{
+	SELECT romancy.define_activity('keyed', queue => 'keyed');
+	SELECT romancy.set_queue('keyed', per_key => 'k');
+	SELECT romancy.run_canvas(romancy.group(VARIADIC ARRAY(SELECT romancy.task('keyed', '{"k": 1}') FROM generate_series(1, 1000))));
+});
+poll_until($node, q{SELECT count(*) FROM romancy.t_task WHERE queue LIKE '%keyed'}, 'a thousand tasks with one key', expected => 1000);
+{
+	my $worker = $node->background_psql('postgres');
+	my $claim = q{SELECT romancy.complete_activity(token, '1') FROM romancy.fetch_activities('keyed', 'w', 1, '1 h')};
+	my $some = sub { my ($n) = @_; return qq{DO \$\$ BEGIN FOR i IN 1 .. $n LOOP PERFORM romancy.complete_activity(token, '1') FROM romancy.fetch_activities('keyed', 'w', 1, '1 h'); COMMIT; END LOOP; END \$\$} };
+	# how many entries of the index a claim is given
+	my $entries = sub {
+		my $read = q{SELECT pg_stat_get_xact_tuples_returned('romancy.t_task_keyed'::regclass)};
+		my ($before, undef, $after) = split /\n/, $worker->query_safe("BEGIN; $read; $claim; $read; COMMIT");
+		return $after - $before;
+	};
+	$worker->query_safe($some->(20));
+	my $early = $entries->();
+	$worker->query_safe($some->(900));
+	my $late = $entries->();
+	cmp_ok($late, '<=', $early + 25, "the 922nd claim is given about as many entries of the index as the 21st ($late, $early)");
+	$worker->quit;
+}
+
 # Steps
 my ($token, $id) = new_program();
 my $session = $node->background_psql('postgres', on_error_stop => 0);
