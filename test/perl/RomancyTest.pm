@@ -53,12 +53,16 @@ sub romancy_node
 }
 
 # init($node, @args): $node->init. Before 17 the module runs initdb for each cluster; here it copies
-# what test/run has made once, as that of 17 does.
+# what test/run has made once, as that of 17 does. Only the first cluster of a test is a copy: the identifier
+# of a server tells it from others, so two of a test have two.
+my $copied = 0;
 sub init
 {
 	my ($node, @args) = @_;
 	my $run = \&PostgreSQL::Test::Utils::system_or_bail;
 
+	local $ENV{INITDB_TEMPLATE} = $ENV{INITDB_TEMPLATE};
+	delete $ENV{INITDB_TEMPLATE} if $copied++;
 	no warnings 'redefine';
 	local *PostgreSQL::Test::Utils::system_or_bail = sub {
 		my ($program, $option, $folder, @more) = @_;
