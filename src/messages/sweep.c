@@ -307,7 +307,7 @@ clean_channel(int32 namespace, const char *channel, int limit)
 		"  LATERAL (SELECT x.message_id FROM romancy.t_delivery x WHERE x.mailbox = s.mailbox"
 		"   AND x.channel = $1 AND NOT x.received ORDER BY x.message_id LIMIT 1) d"
 		"  WHERE s.namespace = $3 AND s.channel = $1), 9223372036854775807)"
-		" ORDER BY m.xid LIMIT $2))",
+		" ORDER BY m.xid LIMIT $2 FOR UPDATE OF m SKIP LOCKED))",
 		3, {TEXTOID, INT4OID, INT4OID}
 	};
 	static RomStatement remove = {
@@ -416,7 +416,7 @@ clean_direct(const RomSweepArgs *args)
 		4, {UUIDOID, TEXTOID, INT8OID, INT4OID}
 	};
 	static RomStatement remove = {
-		"DELETE FROM romancy.t_message WHERE id = $1", 1, {INT8OID}
+		"DELETE FROM romancy.t_message WHERE id = ANY (ARRAY(SELECT m.id FROM romancy.t_message m WHERE m.id = $1 FOR UPDATE SKIP LOCKED))", 1, {INT8OID}
 	};
 	static pg_uuid_t pos_mailbox;
 	static char pos_channel[ROM_SHORT_NAME_MAX + 1] = "";
@@ -448,8 +448,7 @@ clean_direct(const RomSweepArgs *args)
 		if (!DatumGetBool(rom_value(&set, i, 4, &isnull)))
 			continue;
 		values[0] = Int64GetDatum(pos_id);
-		rom_execute(&remove, values, NULL, 0);
-		deleted++;
+		deleted += (int64) rom_execute(&remove, values, NULL, 0);
 	}
 	if (rows < (uint64) window)
 	{

@@ -127,6 +127,20 @@ sql("SELECT romancy.terminate_workflow('$_')") for @ahead;
 poll_until($node, "SELECT count(*) = 0 FROM romancy.instances WHERE workflow = 'nap' AND created_at > now() + interval '1 hour' AND finished_at IS NULL", 'they are ended');
 sql('DELETE FROM romancy.t_instance WHERE created_at > now()');
 
+# messages to instances that have ended, one of which is just being deleted by a session: the others go
+my @ended = split /\n/, sql(q{SELECT romancy.start_workflow('nap', '"1 hour"') FROM generate_series(1, 2)});
+sql("SELECT romancy.terminate_workflow('$_')") for @ended;
+poll_until($node, "SELECT count(*) = 2 FROM romancy.instances WHERE status = 'cancelled' AND instance_id IN ('$ended[0]', '$ended[1]')", 'two have ended');
+sql("INSERT INTO romancy.t_message (namespace, kind, channel, mailbox, data) SELECT namespace, 'd', 'late', instance_id, '1' FROM romancy.t_instance WHERE instance_id IN ('$ended[0]', '$ended[1]')");
+my $session = $node->background_psql('postgres', on_error_stop => 1);
+$session->query_safe("BEGIN; SELECT romancy.delete_workflow('$ended[0]')");
+set(channel_cleanup_interval => '50ms');
+poll_until($node, "SELECT count(*) = 0 FROM romancy.t_message WHERE mailbox = '$ended[1]'", 'channel_cleanup: past a message that another transaction deletes');
+$session->query_safe('ROLLBACK');
+$session->quit;
+poll_until($node, "SELECT count(*) = 0 FROM romancy.t_message WHERE mailbox = '$ended[0]'", 'which goes when that is over');
+set(channel_cleanup_interval => '1h');
+
 # one of whose tasks a program has in an open transaction: it stays until that ends, and keeps the scheduler from nothing
 sql(q{SELECT romancy.define_workflow('heldback', 'external(jsonb)', retention => '0.1 s')});
 my $heldback = sql(q{SELECT romancy.start_workflow('heldback')});
