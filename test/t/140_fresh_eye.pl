@@ -135,6 +135,11 @@ as_role('evil', q{
 	SELECT count(*) FROM romancy.start_workflows('ends', array(SELECT '1'::jsonb FROM generate_series(1, 40)));
 });
 poll_until(sub { my $log = slurp_file($node->logfile); 8 <= (() = $log =~ /"romancy executor" \(PID \d+\) exited with exit code 1/g) }, 'workers of evil end');
+# (four run at a time, at most: of eight, some began after a delay of a second, less a quarter, or more)
+my @ended = map { my ($h, $m, $s) = split /:/; 3600 * $h + 60 * $m + $s } slurp_file($node->logfile) =~ /^\S+ ([\d:.]+) .*"romancy executor" \(PID \d+\) exited with exit code 1/mg;
+my $between = $ended[7] - $ended[0];
+$between += 86400 if $between < 0;
+cmp_ok($between, '>=', 0.7, 'and those after them have to wait');
 as_role('good', q{CREATE FUNCTION quick(jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT ''{"it": "ran"}''::jsonb'});
 $said = as_role('good', q{CALL romancy.run_workflow('quick', '1', timeout => '30s')});
 like($said, qr/"ran"/, q{another owner's workflow runs});
