@@ -436,15 +436,6 @@ rom_namespace_current(void)
 }
 
 int32
-rom_namespace_find(void)
-{
-	int32		id = running_namespace ? running_namespace() : ROM_NAMESPACE_NONE;
-	bool		define;
-
-	return id != ROM_NAMESPACE_NONE ? id : resolve(true, &define);
-}
-
-int32
 rom_namespace_require_define(const char *function)
 {
 	int32		running = running_namespace ? running_namespace() : ROM_NAMESPACE_NONE;
@@ -602,8 +593,11 @@ rom_namespace_revoke(const char *role, const char *name)
 Datum
 romancy_namespace_current(PG_FUNCTION_ARGS)
 {
-	int32		id = rom_namespace_find();
+	int32		id = running_namespace ? running_namespace() : ROM_NAMESPACE_NONE;
+	bool		define;
 
+	if (id == ROM_NAMESPACE_NONE)
+		id = resolve(true, &define);
 	if (id == ROM_NAMESPACE_NONE)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(rom_namespace_name(id)));

@@ -29,9 +29,6 @@
  */
 extern int32 rom_namespace_current(void);
 
-/* The same, ROM_NAMESPACE_NONE instead of an error. Inserts nothing. */
-extern int32 rom_namespace_find(void);
-
 /* The same as rom_namespace_current() for a call that defines or sets something: 42501 naming the function where the grant does not say "define". */
 extern int32 rom_namespace_require_define(const char *function);
 

@@ -8,14 +8,15 @@
  * and activities cannot change the user (turn/identity.c), and procedures, which could, are refused. But code can be
  * left behind to run later, when the session is itself again: deferred triggers and holdable cursors run at a commit,
  * a temporary table hides another of its name, a prepared statement takes another's name. Each activity therefore
- * ends with SET CONSTRAINTS ALL IMMEDIATE there (steps/activity.c), and a turn that leaves any of these is an error
- * of the drain, which rolls it back.
+ * ends with SET CONSTRAINTS ALL IMMEDIATE there (steps/activity.c), and a turn that leaves a deferred trigger or a
+ * temporary object is an error of the drain, which rolls it back.
  *
  * A rollback does not undo everything: prepared statements are what they were made last, and what was dropped is
  * gone. Code could drop one of the session's and make its own of the same name, which the session would execute as
- * itself. So commands on what belongs to the session, and not to a transaction, are refused while that code runs, by
- * a hook on utility commands, and the drain ends with that error, also where the code caught it. A cursor of the session's can be read through functions of languages, too,
- * by its name alone: while one is open, the code does not run at all.
+ * itself. So commands on what belongs to the session, and not to a transaction (command.c), are refused while that code runs, by
+ * a hook on utility commands, and the drain ends with that error, also where the code caught it. So it leaves no prepared statement
+ * and no holdable cursor. A cursor of the session's can be read through functions of languages, too, by its name alone: while one is
+ * open, the code does not run at all.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,43 +32,13 @@
 #include "base/session.h"
 #include "base/spi.h"
 #include "run/borrowed.h"
+#include "run/command.h"
 
 static bool active = false;
 static Oid	its_owner = InvalidOid;
-static int64 cursors = 0;
-static int64 statements = 0;
 static int	temporary = 0;
 static const char *called = NULL;	/* a command that was refused */
 static ProcessUtility_hook_type prev_hook = NULL;
-
-/* session_command names a command that changes or reads what the session has; NULL: it is another one. */
-static const char *
-session_command(Node *node)
-{
-	switch (nodeTag(node))
-	{
-		case T_PrepareStmt:
-			return "PREPARE";
-		case T_DeallocateStmt:
-			return "DEALLOCATE";
-		case T_DiscardStmt:
-			return "DISCARD";
-		case T_FetchStmt:
-			return ((FetchStmt *) node)->ismove ? "MOVE" : "FETCH";
-		case T_ClosePortalStmt:
-			return "CLOSE";
-		case T_ListenStmt:
-			return "LISTEN";
-		case T_UnlistenStmt:
-			return "UNLISTEN";
-		case T_LoadStmt:
-			return "LOAD";
-		case T_DeclareCursorStmt:
-			return (((DeclareCursorStmt *) node)->options & CURSOR_OPT_HOLD) ? "DECLARE CURSOR ... WITH HOLD" : NULL;
-		default:
-			return NULL;
-	}
-}
 
 /* refuse raises the error: the workflow called, or left, what. */
 static void
@@ -87,12 +58,10 @@ hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	 ProcessUtilityContext context, ParamListInfo params,
 	 QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
-	const char *command = active ? session_command(pstmt->utilityStmt) : NULL;
-
-	if (command != NULL)
+	if (active && rom_command_reach(pstmt->utilityStmt) == ROM_COMMAND_SESSION)
 	{
-		called = command;
-		refuse("called", command);
+		called = CreateCommandName(pstmt->utilityStmt);
+		refuse("called", called);
 	}
 	if (prev_hook)
 		prev_hook(pstmt, query, read_only_tree, context, params, env, dest, qc);
@@ -145,25 +114,6 @@ refuse_cursors(Oid owner)
 				 errhint("Close the cursor first.")));
 }
 
-/* count reads how many holdable cursors and prepared statements the session has. */
-static void
-count(int64 *ncursors, int64 *nstatements)
-{
-	static RomStatement stmt = {
-		"SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_cursors WHERE is_holdable),"
-		" (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements)", 0
-	};
-	RomEngine	engine;
-	bool		isnull;
-	RomRowSet	set;
-
-	rom_engine_begin(&engine);
-	rom_execute_rows(&set, &stmt, NULL, NULL, 1);
-	*ncursors = DatumGetInt64(rom_value(&set, 0, 1, &isnull));
-	*nstatements = DatumGetInt64(rom_value(&set, 0, 2, &isnull));
-	rom_engine_end(&engine);
-}
-
 /* is_deferred: does a trigger wait for the end of the transaction? */
 static bool
 is_deferred(void)
@@ -202,7 +152,6 @@ rom_borrowed_begin(Oid owner)
 	active = false;
 	called = NULL;
 	refuse_cursors(owner);
-	count(&cursors, &statements);
 	watch();
 	its_owner = owner;
 	active = true;
@@ -213,20 +162,12 @@ rom_borrowed_begin(Oid owner)
 void
 rom_borrowed_end(void)
 {
-	int64		ncursors;
-	int64		nstatements;
-
 	if (!active)
 		return;
 	if (called != NULL)
 		fail("called", called);
 	if (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE)
 		fail("left", "temporary objects");
-	count(&ncursors, &nstatements);
-	if (ncursors != cursors)
-		fail("left", "a cursor WITH HOLD");
-	if (nstatements != statements)
-		fail("left", "a prepared statement");
 	if (is_deferred())
 		fail("left", "a deferred trigger");
 	rom_borrowed_reset();

@@ -26,7 +26,6 @@
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "tcop/dest.h"
@@ -39,6 +38,7 @@
 #include "base/compat.h"
 #include "base/session.h"
 #include "run/clean.h"
+#include "run/command.h"
 #include "turn/context.h"
 
 /* A session with more settings of its own runs nothing. */
@@ -312,30 +312,10 @@ rom_clean_broken(void)
 	return broken;
 }
 
-/* is_harmless: does the command leave the session as it is, when its transaction is over? */
-static bool
-is_harmless(const Node *command)
-{
-	switch (nodeTag(command))
-	{
-		case T_VariableSetStmt:
-			return ((const VariableSetStmt *) command)->kind != VAR_RESET_ALL;
-		case T_CallStmt:
-		case T_ConstraintsSetStmt:
-		case T_DoStmt:
-		case T_LockStmt:
-		case T_NotifyStmt:
-		case T_TruncateStmt:
-			return true;
-		default:
-			return false;
-	}
-}
-
 void
 rom_clean_check(const Node *command)
 {
-	if (!active || is_harmless(command))
+	if (!active || rom_command_reach(command) == ROM_COMMAND_TRANSACTION)
 		return;
 	broken = true;
 	if (rom_context_turn != NULL)

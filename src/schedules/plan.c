@@ -148,12 +148,6 @@ static const char *const missed_names[ROM_MISSED_KINDS] = {
 	[ROM_MISSED_KEY_TAKEN] = "key_taken"
 };
 
-const char *
-rom_plan_overlap_name(RomOverlap overlap)
-{
-	return overlap_names[overlap];
-}
-
 RomOverlap
 rom_plan_overlap(const char *name)
 {

@@ -93,9 +93,7 @@ typedef struct RomPlan
 								 * has the key */
 } RomPlan;
 
-extern const char *rom_plan_overlap_name(RomOverlap overlap);
-
-/* RM012 for a name that is none. */
+/* The rule of this name; RM012 for a name that is none. */
 extern RomOverlap rom_plan_overlap(const char *name);
 
 /*

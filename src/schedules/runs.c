@@ -159,8 +159,9 @@ rom_runs_look(RomPlan **plans, int n)
 	rom_execute_free(&set);
 }
 
-bool
-rom_runs_live(const RomPlan *plan)
+/* is_live: does a run of the schedule, or a later generation of it, live? */
+static bool
+is_live(const RomPlan *plan)
 {
 	Datum		values[3] = {PLAN_KEY(plan)};
 
@@ -344,7 +345,6 @@ start_run(RomPlan *plan, TimestampTz time, RomWorkflow *workflow, pg_uuid_t *id)
 	start.flags = ROM_IS_SCHEDULED;
 	start.has_scheduled_at = true;
 	start.scheduled_at = time;
-	start.key_is_free = false;
 	if ((plan->nowait || plan->quiet) && rom_start_would_wait(&start, &start.key_is_free) && plan->nowait)
 	{
 		plan->again_at = rom_now() + HELD_AGAIN;
@@ -461,7 +461,7 @@ rom_runs_offer(RomPlan *plan, TimestampTz time, RomOverlap overlap)
 {
 	if (!plan->quiet && has_run(plan, time))
 		return ROM_OFFER_THERE;
-	if (plan->quiet || overlap == ROM_OVERLAP_ALLOW || (rom_runs_waiting(plan) == 0 && !rom_runs_live(plan)))
+	if (plan->quiet || overlap == ROM_OVERLAP_ALLOW || (rom_runs_waiting(plan) == 0 && !is_live(plan)))
 		return try_start(plan, time);
 	switch (overlap)
 	{
@@ -501,7 +501,7 @@ rom_runs_start_waiting(RomPlan *plan)
 	Datum		values[3] = {PLAN_KEY(plan)};
 	RomRowSet	set;
 
-	while (!plan->quiet && plan->pause_note == NULL && !rom_runs_live(plan))
+	while (!plan->quiet && plan->pause_note == NULL && !is_live(plan))
 	{
 		bool		isnull;
 

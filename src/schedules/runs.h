@@ -46,8 +46,6 @@ typedef enum RomOffer
  */
 extern void rom_runs_look(RomPlan **plans, int n);
 
-/* Does a run of the schedule, or a later generation of it, live? */
-extern bool rom_runs_live(const RomPlan *plan);
 
 /* How many wait. */
 extern int	rom_runs_waiting(const RomPlan *plan);
