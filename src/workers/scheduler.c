@@ -210,34 +210,30 @@ with_many(void)
 	return owners;
 }
 
-/* scan_others scans on for the owners that have not many in their queue, whether there is room or not. */
+/* goes_on: is there more behind the batch that was read last? */
 static bool
-scan_others(RomScanPos pos)
+goes_on(RomUnit unit, const ScanPass *scan)
 {
-	ScanPass	scan = {0};
-	bool		done;
-
-	scan.pos = pos;
-	scan.but = with_many();
-	do
-		done = scan_batch(scan_wake, &scan);
-	while (done && scan.rows >= SCAN_BATCH && scan.pos.wake_at < horizon());
-	list_free(scan.but);
-	return done;
+	return scan->rows >= SCAN_BATCH && (unit != scan_wake || scan->pos.wake_at < horizon());
 }
 
-/* scan_all_inbox scans the inboxes. */
+/*
+ * scan_others scans on, whether there is room or not: owners that have many in their queue are left out, or find no room;
+ * the others do.
+ */
 static bool
-scan_all_inbox(void)
+scan_others(RomUnit unit, ScanPass scan)
 {
-	ScanPass	scan = {0};
+	bool		done;
 
+	if (unit == scan_other && rom_scan_hook() == NULL)
+		return true;
+	scan.but = with_many();
 	do
-	{
-		if (!scan_batch(scan_inbox, &scan))
-			return false;
-	} while (scan.rows >= SCAN_BATCH);
-	return true;
+		done = scan_batch(unit, &scan);
+	while (done && goes_on(unit, &scan));
+	list_free(scan.but);
+	return done;
 }
 
 /*
@@ -250,7 +246,8 @@ others_if_asked(TimestampTz *next)
 	static TimestampTz not_before = 0;
 	static int64 pause = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	RomScanPos	pos = {0};
+	ScanPass	instances = {0};
+	ScanPass	scan = {0};
 	bool		ahead;
 	bool		done;
 
@@ -259,9 +256,9 @@ others_if_asked(TimestampTz *next)
 		*next = Min(*next, not_before);
 		return false;
 	}
-	if (!take_scan(true, &pos.wake_at, &ahead, next))
+	if (!take_scan(true, &instances.pos.wake_at, &ahead, next))
 		return false;
-	done = scan_others(pos) && scan_all_inbox();
+	done = scan_others(scan_wake, instances) && scan_others(scan_inbox, scan) && scan_others(scan_other, scan);
 	pause = Max(USECS_PER_SEC, 10 * (GetCurrentTimestamp() - now));
 	not_before = GetCurrentTimestamp() + pause;
 	*next = Min(*next, not_before);
@@ -299,22 +296,36 @@ wait_for_room(void)
 	return room;
 }
 
-/* scan_instances scans the instances from a time on. No other owner waits until one that has many has room for them. */
+/*
+ * scan_first scans as far as there is room, and then on for the others, so that no owner waits until one that has many has
+ * room for them. *waits: the scan has to go on from where it is.
+ */
 static bool
-scan_instances(ScanPass *scan, bool *waits)
+scan_first(RomUnit unit, ScanPass *scan, bool *waits)
+{
+	*waits = false;
+	if (unit == scan_other && rom_scan_hook() == NULL)
+		return true;
+	do
+	{
+		*waits = !rom_ready_room();
+		if (*waits)
+			return scan_others(unit, *scan);
+		if (!scan_batch(unit, scan))
+			return false;
+	} while (goes_on(unit, scan));
+	return true;
+}
+
+/* scan_rest scans what scan_first() has left, when there is room. */
+static bool
+scan_rest(RomUnit unit, ScanPass *scan)
 {
 	do
 	{
-		if (!rom_ready_room() && !*waits)
-		{
-			*waits = true;
-			return scan_others(scan->pos);
-		}
-		if (*waits && !wait_for_room())
+		if (!wait_for_room() || !scan_batch(unit, scan))
 			return false;
-		if (!scan_batch(scan_wake, scan))
-			return false;
-	} while (scan->rows >= SCAN_BATCH && scan->pos.wake_at < horizon());
+	} while (goes_on(unit, scan));
 	return true;
 }
 
@@ -325,41 +336,26 @@ scan_instances(ScanPass *scan, bool *waits)
 static bool
 scan_database(TimestampTz from, bool ahead)
 {
-	ScanPass	instances = {0};
+	static const RomUnit units[] = {scan_wake, scan_inbox, scan_other};
+	ScanPass	scans[lengthof(units)] = {{{0}}};
+	bool		waits[lengthof(units)];
 	ScanPass	scan = {0};
-	bool		waits = false;
 
-	instances.pos.wake_at = from;
-	if (!scan_instances(&instances, &waits))
-		return false;
-	if (!scan_all_inbox())
-		return false;
-	do
-	{
-		if (rom_scan_hook() == NULL)
-			break;
-		if (!scan_batch(scan_other, &scan))
+	scans[0].pos.wake_at = from;
+	for (int i = 0; i < lengthof(units); i++)
+		if (!scan_first(units[i], &scans[i], &waits[i]))
 			return false;
-	} while (scan.rows >= SCAN_BATCH);
-
 	if (from == DT_NOBEGIN && rom_arrival() != NULL)
 		rom_arrival()->scan();
 	if (from == DT_NOBEGIN)
 		rom_sweeps_ask();
-	if (waits && !scan_instances(&instances, &waits))
-		return false;
+	for (int i = 0; i < lengthof(units); i++)
+		if (waits[i] && !scan_rest(units[i], &scans[i]))
+			return false;
 
 	/* last, since it may take long */
-	memset(&scan, 0, sizeof(scan));
 	scan.pos.wake_at = DT_NOBEGIN;
-	while (ahead)
-	{
-		if (!wait_for_room() || !scan_batch(scan_ahead, &scan))
-			return false;
-		if (scan.rows < SCAN_BATCH)
-			break;
-	}
-	return true;
+	return !ahead || scan_rest(scan_ahead, &scan);
 }
 
 /* When executors were last busy in this database. */

@@ -1,5 +1,5 @@
 # One role's backlog, of more than the queues in memory hold and of steps that do not end, keeps nothing from the others: their schedules fire, also where thousands of one role are due before, a start of ten thousand in one transaction
-# (more than a transaction's notes hold) runs to its end, and after a crash their timers and starts are found behind the backlog's. It would catch a scan that waits for room, for as long as the
+# (more than a transaction's notes hold) and a map over thousands run to their end, and after a crash their timers and starts are found behind the backlog's. It would catch a scan that waits for room, for as long as the
 # backlog takes, while no sweep runs, schedules that are served strictly by time, and work of others that is found only when the backlog is gone.
 use strict;
 use warnings;
@@ -21,6 +21,7 @@ value(q{
 	CREATE FUNCTION day(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(86400); RETURN 'true'; END $$;
 	CREATE FUNCTION days(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('day'); END $$;
 	CREATE FUNCTION quick(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN i; END $$;
+	CREATE FUNCTION maps(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(jsonb_array_length(romancy.map('quick', i))); END $$;
 	CREATE FUNCTION sleeps(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.sleep('3 s'); RETURN i; END $$;
 });
 as('shop', q{SELECT romancy.schedule('ticks', '* * * * * *', 'quick')});
@@ -47,6 +48,8 @@ poll_until($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event =
 ticks(5, 'it fires beside it');
 as('shop', q{SELECT count(*) FROM romancy.start_workflows('quick', array_fill('"many"'::jsonb, ARRAY[10000]))});
 poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE input = '"many"' AND status <> 'completed'}, 'ten thousand of one transaction run');
+as('shop', q{SELECT romancy.start_workflow('maps', (SELECT jsonb_agg(i) FROM generate_series(1, 6000) i))});
+poll_until($node, q{SELECT count(*) = 1 FROM romancy.instances WHERE workflow = 'maps' AND output = '6000'}, 'and a map over six thousand');
 as('shop', q{SELECT romancy.start_workflow('sleeps')});
 poll_until($node, q{SELECT count(*) = 1 FROM romancy.instances WHERE workflow = 'sleeps' AND status = 'waiting_for_timer'}, 'one sleeps');
 as('shop', q{SELECT romancy.start_workflow('quick', '"late"', start_at => now() + interval '3 s')});
