@@ -66,13 +66,14 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 			WHEN i.wait IS NULL THEN 'turn'
 			WHEN i.wait ->> 'kind' IN ('activity', 'compensate') AND t.state = 2 THEN 'retry'
 			WHEN i.wait ->> 'kind' IN ('activity', 'compensate') AND t.state = 1 AND t.is_request THEN 'request'
+			WHEN i.wait ->> 'kind' = 'receive' THEN 'message'
 			ELSE i.wait ->> 'kind' END AS kind,
-		coalesce(r.step, CASE WHEN i.wait ->> 'kind' = 'activity' AND i.status <> 'paused' THEN coalesce(t.step, i.wait ->> 'step')
-			WHEN i.wait ->> 'kind' <> 'worker' THEN i.wait ->> 'step' END) AS step,
+		coalesce(r.step, CASE WHEN i.wait ->> 'kind' = 'activity' AND i.status <> 'paused' THEN t.step END,
+			CASE WHEN i.wait ->> 'kind' <> 'worker' THEN coalesce(i.wait #>> '{detail,awaited}', i.wait ->> 'step') END) AS step,
 		CASE WHEN i.wait ->> 'kind' = 'worker' THEN NULL
 			WHEN r.step <> i.wait ->> 'step' THEN CASE WHEN r.step = t.step THEN t.activity END
 			WHEN i.wait ->> 'kind' = 'activity' AND i.status <> 'paused' AND t.step <> i.wait ->> 'step' THEN t.activity
-			ELSE i.wait ->> 'name' END AS name,
+			ELSE coalesce(i.wait #>> '{detail,awaited_name}', i.wait ->> 'name') END AS name,
 		coalesce(r.since, p.at, CASE WHEN t.state = 1 AND t.is_request THEN t.claimed_at END, (i.wait ->> 'since')::timestamptz,
 			CASE WHEN i.status = 'pending' THEN i.created_at ELSE i.updated_at END) AS since,
 		CASE WHEN r.pid IS NOT NULL OR i.status = 'paused' THEN NULL
@@ -80,9 +81,13 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 			WHEN i.wait IS NULL THEN CASE WHEN i.wake_at > pg_catalog.clock_timestamp() THEN nullif(i.wake_at, 'infinity') END
 			WHEN t.state = 1 AND t.is_request THEN t.claimed_at + t.time_limit
 			ELSE coalesce((i.wait ->> 'until')::timestamptz, t.due_at) END AS until,
-		coalesce((i.error ->> 'tries')::int, (i.wait #>> '{detail,attempt}')::int, t.attempt) AS attempt,
+		CASE WHEN i.error ? 'tries' THEN (i.error ->> 'tries')::int
+			WHEN r.step = t.step THEN t.attempt
+			WHEN r.pid IS NULL OR r.step = i.wait ->> 'step'
+			THEN coalesce((i.wait #>> '{detail,attempt}')::int - (i.wait #> '{detail,held_at}' IS NOT NULL)::int, t.attempt) END AS attempt,
 		CASE WHEN i.status IN ('paused', 'compensating') THEN i.error
-			ELSE coalesce(i.error, i.wait #> '{detail,errors,-1}', t.errors -> -1) END AS error,
+			ELSE coalesce(i.error, i.wait #> '{detail,errors,-1}' || CASE WHEN r.step <> i.wait ->> 'step' THEN pg_catalog.jsonb_build_object('step', i.wait ->> 'step') ELSE '{}' END,
+				t.errors -> -1 || CASE WHEN r.step <> t.step THEN pg_catalog.jsonb_build_object('step', t.step) ELSE '{}' END) END AS error,
 		CASE WHEN i.status = 'paused' THEN CASE WHEN i.error IS NULL THEN p.detail ->> 'by' ELSE 'romancy' END END AS paused_by,
 		t.queue, t.worker_id, r.pid, i.owner, i.created_at
 	FROM romancy.t_instance i
@@ -116,9 +121,9 @@ COMMENT ON COLUMN romancy.waiting.kind IS 'running; paused; start (its first tur
 COMMENT ON COLUMN romancy.waiting.step IS 'The step that runs or is waited for (of several, one that has failed before, or the oldest); null while the handler itself runs';
 COMMENT ON COLUMN romancy.waiting.name IS 'The activity, channel, event type or workflow that it waits for';
 COMMENT ON COLUMN romancy.waiting.since IS 'Since when it waits, is paused, runs this step, or a request is under way';
-COMMENT ON COLUMN romancy.waiting.until IS 'When it goes on at the latest: a timer, a start, a timeout, the next attempt, the end of a program''s lease, a request''s time limit; null: no time';
-COMMENT ON COLUMN romancy.waiting.attempt IS 'Attempts of the activity so far; turns that failed in the engine itself, where error has tries';
-COMMENT ON COLUMN romancy.waiting.error IS 'Why it is paused or compensates; or the last error of an activity, or of the engine itself (then it has tries), that is tried again';
+COMMENT ON COLUMN romancy.waiting.until IS 'When it goes on at the latest: a timer, a start, a timeout, the next attempt, the end of a program''s lease, a request''s time limit; held by max_concurrency or rate_limit, when it asks again; null: no time';
+COMMENT ON COLUMN romancy.waiting.attempt IS 'Attempts so far of the activity whose step is shown; turns that failed in the engine itself, where error has tries';
+COMMENT ON COLUMN romancy.waiting.error IS 'Why it is paused or compensates; or the last error of an activity, or of the engine itself (then it has tries), that is tried again; it has step where another step than that runs meanwhile';
 COMMENT ON COLUMN romancy.waiting.paused_by IS 'The role that paused it; romancy: the engine, because of the error';
 COMMENT ON COLUMN romancy.waiting.queue IS 'The queue of the task that it waits for; null: the database itself';
 COMMENT ON COLUMN romancy.waiting.worker_id IS 'The program that has claimed that task';

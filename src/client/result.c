@@ -244,11 +244,14 @@ how_it_stands(const pg_uuid_t *id, MemoryContext cxt)
 		"SELECT pg_catalog.concat('It is ', w.status,"
 		" CASE WHEN w.kind = 'running' THEN ', and runs ' || coalesce('step \"' || w.step || '\"', 'its handler')"
 		" WHEN w.kind = 'paused' THEN ', by ' || w.paused_by"
-		" WHEN w.step IS NOT NULL THEN ', at step \"' || w.step || '\" (' || w.kind || ')' END,"
+		" WHEN w.kind = 'worker' THEN ', for programs of queue \"' || w.queue || '\"'"
+		" WHEN w.step IS NOT NULL THEN pg_catalog.concat(', at step \"', w.step, '\" (', w.kind, ', queue \"' || w.queue || '\"', ')') END,"
 		" ' since ' || pg_catalog.to_char(w.since at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC',"
 		" CASE WHEN w.attempt > 0 THEN ', attempts: ' || w.attempt END, '.',"
 		" CASE WHEN w.error IS NOT NULL THEN ' Its last error is ' || (w.error OPERATOR(pg_catalog.->>) 'sqlstate') || ': '"
-		" || (w.error OPERATOR(pg_catalog.->>) 'message') || '.' END)"
+		" || (w.error OPERATOR(pg_catalog.->>) 'message') || '.' END,"
+		" CASE WHEN EXISTS (SELECT FROM romancy.queues q WHERE q.name = w.queue AND q.namespace = w.namespace AND q.pollers = 0 AND NOT q.pushed)"
+		" THEN ' No program polls queue \"' || w.queue || '\".' END)"
 		" FROM romancy.waiting w WHERE w.instance_id = $1",
 		1, {UUIDOID}
 	};

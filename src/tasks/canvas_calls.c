@@ -254,7 +254,8 @@ rom_canvas_calls_tasks(const pg_uuid_t *id, Jsonb *signature, RomRowSet *set)
 		"WITH m AS (SELECT u.path, u.activity, u.n FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY u (path, activity, n)),"
 		" t AS (SELECT pg_catalog.substr(t.step, pg_catalog.length(t.activity) + 2) AS path, t.activity,"
 		"  CASE WHEN r.pid IS NOT NULL THEN 'running' ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 6 THEN 'running'"
-		"  WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' END END AS status, t.attempt, t.input, NULL::jsonb AS result,"
+		"  WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' END END AS status,"
+		"  CASE WHEN r.pid IS NOT NULL AND t.state IN (" ROM_SQL_TASK_READY ", " ROM_SQL_TASK_WAITING ") THEN t.attempt + 1 ELSE t.attempt END AS attempt, t.input, NULL::jsonb AS result,"
 		"  t.errors OPERATOR(pg_catalog.->) -1 AS error, coalesce(r.since, t.started_at) AS started_at, NULL::timestamptz AS finished_at"
 		"  FROM romancy.t_task t LEFT JOIN romancy.t_running() r ON r.id = t.task_id"
 		"  WHERE t.instance_id = $1 AND t.kind = " ROM_SQL_TASK_CANVAS " AND t.state <> " ROM_SQL_TASK_DEAD

@@ -138,6 +138,7 @@ await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	TimestampTz limit = options->until;
 	bool		news = false;
 	int			pending = 0;
+	RomEvent   *first = NULL;	/* of those that have not ended */
 	RomOutcome	outcome;
 	RomJb		jb;
 
@@ -166,6 +167,7 @@ await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 			continue;			/* it ends but once */
 		if (pending++ == 0)
 		{
+			first = scheduled;
 			status = kind->waiting;
 			kind_name = kind->wait_kind;
 		}
@@ -181,6 +183,15 @@ await_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	rom_jb_begin(&jb);
 	rom_jb_time(&jb, "limit", limit);
 	rom_jb_int(&jb, "pending", pending);
+	if (first != NULL && strcmp(kind_name, "activity") != 0)
+	{
+		/*
+		 * for view waiting, which finds an activity's task: the wait's own
+		 * step and name are those of the call of await
+		 */
+		rom_jb_text(&jb, "awaited", first->step);
+		rom_jb_text(&jb, "awaited_name", first->name ? first->name : pnstrdup(first->step, strcspn(first->step, ":")));
+	}
 	outcome = rom_call_wait(turn, call, status, kind_name, Min(due, limit), rom_jb_end(&jb));
 	if (!options->any)
 		turn->wait.fan_in = pending;

@@ -1,5 +1,5 @@
 # Running and waiting work, in one look: view waiting, pg_stat_activity, activity_tasks, pollers and queues,
-# with workers that run. It would catch a step that runs and is not shown, and a queue whose silence does not show.
+# with workers that run. It would catch a step that runs and is not shown, and a queue whose silence does not show, and an attempt or an error that is not of the step beside it.
 use strict;
 use warnings;
 use FindBin;
@@ -44,6 +44,42 @@ is(row("SELECT t.status || ' ' || (t.pid = w.pid) || ' ' || w.status FROM romanc
 go('maps');
 poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'and it ends', expected => 'completed');
 
+# what is awaited has the step and the name that the handler gave it
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION parent(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.call_workflow('listens'); END $$;
+	CREATE FUNCTION listens(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn_receive('news')); END $$;
+});
+$id = row(q{SELECT romancy.start_workflow('parent')});
+poll_until($node, q{SELECT string_agg(kind || ' ' || step || ' ' || name, ', ' ORDER BY workflow DESC) FROM romancy.waiting}, 'a child, and a message',
+	expected => 'workflow listens:1 listens, message receive_news:1 news');
+row("SELECT romancy.cancel_workflow('$id')");
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.waiting}, 'and they end');
+
+# a step that has failed, while another runs: nothing of one is shown as the other's
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION refuses(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no luck'; END $$;
+	CREATE FUNCTION pair(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN RETURN to_jsonb(romancy.await_all(array[romancy.spawn('refuses', retry => '{"initial_interval": "1h", "max_interval": "1h", "max_duration": null}'), romancy.spawn('holds', i)])); END $$;
+});
+$id = start('pair');
+poll_until($node, "SELECT concat_ws(' ', kind, step, coalesce(attempt, 0), error ->> 'step', error ->> 'message') FROM romancy.waiting WHERE instance_id = '$id'",
+	'the step that runs, and the error of the other', expected => 'running holds:1 0 refuses:1 no luck');
+go('pair');
+poll_until($node, "SELECT concat_ws(' ', kind, step, attempt, error ->> 'step', error ->> 'message') FROM romancy.waiting WHERE instance_id = '$id'",
+	'then the other alone', expected => 'retry refuses:1 1 no luck');
+row("SELECT romancy.cancel_workflow('$id')");
+
+# what a limit holds back has had no attempt
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION rated(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN i; END $$;
+	CREATE FUNCTION calls_rated(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('rated', i); END $$;
+	SELECT romancy.define_activity('rated', 'rated', rate_limit => '1/h');
+	SELECT romancy.start_workflows('calls_rated', array_fill('1'::jsonb, array[2]));
+});
+poll_until($node, q{SELECT kind || ' ' || step || ' ' || attempt FROM romancy.waiting WHERE workflow = 'calls_rated'}, 'held by a limit', expected => 'rate_limit rated:1 0');
+row(q{SELECT romancy.cancel_workflows('{"workflow": "calls_rated"}')});
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.waiting}, 'all have ended');
+
 # the handler itself
 $id = start('computes');
 poll_until($node, "SELECT kind || (step IS NULL)::text FROM romancy.waiting WHERE instance_id = '$id'", 'a handler that computes', expected => 'runningtrue');
@@ -55,6 +91,9 @@ poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id
 $id = start('outside');
 poll_until($node, "SELECT kind || ' ' || name || ' ' || queue FROM romancy.waiting WHERE instance_id = '$id'", 'it waits for a program', expected => 'activity charge payments');
 is(row(q{SELECT ready, definitions, pollers, last_poll IS NULL FROM romancy.queues WHERE name = 'payments'}), '1|1|0|t', 'which nobody is');
+my ($err) = ('');
+$node->psql('postgres', "CALL romancy.await_result('$id', '1ms')", stderr => \$err);
+like($err, qr/at step "charge:1" \(activity, queue "payments"\) since .*No program polls queue "payments"\./, 'a caller who waited is told');
 is(row(q{SELECT count(*) FROM romancy.pollers}), '0', 'no poller');
 is(row(q{SELECT activity FROM romancy.fetch_activities('payments', 'box 1')}), 'charge', 'now one fetches');
 is(row("SELECT worker_id || ' ' || attempt || ' ' || (until > now()) FROM romancy.waiting WHERE instance_id = '$id'"), 'box 1 1 true', 'who has it, and for how long');

@@ -81,6 +81,7 @@ SKIP:
 $canvas = sql(q{SELECT romancy.run_canvas(romancy.chord(romancy.group(romancy.task('quick', '1'), romancy.chain(romancy.task('holds', '"one"'), romancy.task('quick', '2'))), romancy.task('quick')))});
 poll_until($node, "SELECT string_agg(path || ' ' || status, ', ' ORDER BY path) FROM romancy.canvas_tasks('$canvas')", 'canvas_tasks has the one that runs',
 	expected => '0 completed, 1.0 running, 1.1 pending, body pending');
+is(sql("SELECT attempt FROM romancy.canvas_tasks('$canvas') WHERE path = '1.0'"), '1', 'the attempt that runs is counted');
 is(sql("SELECT completed, running, total FROM romancy.get_progress('$canvas')"), '1|1|4', 'get_progress counts it');
 my $diagram = sql("SELECT romancy.diagram('$canvas')");
 like($diagram, qr/n2\["quick:0<br\/>[^"]*"\]:::done\n  n1 --> n2\n  n3\["holds:1\.0<br\/>[^"]*<br\/>running"\]:::open\n  n1 --> n3\n  n4\["quick:1\.1<br\/>[^"]*<br\/>pending"\]:::open\n  n3 --> n4\n  n5\["quick#58;body<br\/>[^"]*<br\/>pending"\]:::open\n  n2 --> n5\n  n4 --> n5\n/,
