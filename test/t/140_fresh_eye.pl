@@ -130,13 +130,15 @@ poll_until($node, q{SELECT count(*) = 4 AND bool_and(output = '"good runs its ow
 $node->safe_psql('postgres', q{SELECT romancy.revoke_usage('evil', namespace => 'both'), romancy.revoke_usage('good', namespace => 'both')});
 
 # --- workers that an owner ends, or that end by themselves, are the owner's failures
+my $log_begin = -s $node->logfile;
+sub ended { my $log = slurp_file($node->logfile, $log_begin); return $log =~ /^\S+ ([\d:.]+) .*"romancy executor" \(PID \d+\) exited with exit code 1/mg }
 as_role('evil', q{
 	CREATE FUNCTION ends(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10); RETURN '1'; END $$;
 	SELECT count(*) FROM romancy.start_workflows('ends', array(SELECT '1'::jsonb FROM generate_series(1, 40)));
 });
-poll_until(sub { my $log = slurp_file($node->logfile); 8 <= (() = $log =~ /"romancy executor" \(PID \d+\) exited with exit code 1/g) }, 'workers of evil end');
+poll_until(sub { 8 <= (() = ended()) }, 'workers of evil end');
 # (four run at a time, at most: of eight, some began after a delay of a second, less a quarter, or more)
-my @ended = map { my ($h, $m, $s) = split /:/; 3600 * $h + 60 * $m + $s } slurp_file($node->logfile) =~ /^\S+ ([\d:.]+) .*"romancy executor" \(PID \d+\) exited with exit code 1/mg;
+my @ended = map { my ($h, $m, $s) = split /:/; 3600 * $h + 60 * $m + $s } ended();
 my $between = $ended[7] - $ended[0];
 $between += 86400 if $between < 0;
 cmp_ok($between, '>=', 0.7, 'and those after them have to wait');
