@@ -31,19 +31,27 @@ value(q{
 	CREATE FUNCTION gate(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('passes', $1); END $$;
 });
 my $sleeping = q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND usename = 'sleeper'};
+my $begun = 'SELECT last_value FROM begun';
 
 sub beside
 {
 	my ($what, $places) = @_;
-	value(q{SELECT setval('begun', 1, false)});
 	value(q{SET SESSION AUTHORIZATION sleeper; SELECT romancy.start_workflow('days') FROM generate_series(1, 20)});
-	poll_until($node, $sleeping, "$what: all places but one sleep", expected => $places - 1);
-	for my $round (1 .. 5)
+
+	# On a machine with too much to do, an idle executor of the one may take so long to leave for the other that a step is torn out for it; then all is tried again
+	my $torn = 1;
+	for (my $try = 1; $torn && $try <= 10; $try++)
 	{
-		is(value(qq{SET SESSION AUTHORIZATION $_; CALL romancy.run_workflow('notes', timeout => '60 s')}), qq{"$_"}, "$what: $_ runs, $round") for qw(quick1 quick2);
+		poll_until($node, $sleeping, "$what: all places but one sleep", expected => $places - 1);
+		my $before = value($begun);
+		for my $round (1 .. 5)
+		{
+			is(value(qq{SET SESSION AUTHORIZATION $_; CALL romancy.run_workflow('notes', timeout => '60 s')}), qq{"$_"}, "$what: $_ runs, $round") for qw(quick1 quick2);
+		}
+		poll_until($node, $sleeping, "$what: the others sleep on", expected => $places - 1);
+		$torn = value($begun) - $before;
 	}
-	is(value($sleeping), $places - 1, "$what: the others sleep on");
-	is(value(q{SELECT last_value FROM begun}), $places - 1, "$what: and none was torn out for them");
+	is($torn, 0, "$what: and none was torn out for them");
 	value(q{SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NULL});
 	poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, "$what: all end");
 }
@@ -69,7 +77,7 @@ for my $round (1 .. 10)
 			PERFORM romancy.cancel_workflow(ids[11]);
 		END $$});
 	poll_until($node, q{SELECT count(*) = 1 FROM romancy.instances WHERE finished_at IS NULL}, "round $round: all but the one at the gate end, and the cancelled one with them");
-	is(value(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 5 AND NOT granted}), '1', "round $round: which is still there");
+	poll_until($node, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 5 AND NOT granted}, "round $round: which is still there", expected => 1);
 	value(q{SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NULL});
 	poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, "round $round: it ends");
 }
