@@ -23,8 +23,15 @@ sub start { my ($role, $input) = @_; return as($role, "SELECT romancy.start_work
 sub outcome { my ($role, $id) = @_; my ($rc, $out, $err) = $node->psql('postgres', "SET SESSION AUTHORIZATION $role; CALL romancy.await_result('$id', '60s')"); return $rc == 0 ? $out : $err }
 sub paths { my ($id) = @_; return join ' ', map { $_->{path} } grep { $_->{headers}{'idempotency-key'} =~ /^\Q$id\E/ } $http->requests }
 sub under_way { my ($path) = @_; return scalar grep { $_->{path} =~ m{^/until/$path} } $http->requests }
-# the worker has looked at all that is ready since: something of another namespace was sent
-sub looked { my $id = start('bea'); outcome('bea', $id); return }
+# looked($id): the worker has looked at the task of an instance, which is ready: something of another namespace was sent since
+sub looked
+{
+	my ($waits) = @_;
+	poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$waits'", 'its task is ready', expected => 'waiting_for_activity') if $waits;
+	my $id = start('bea');
+	outcome('bea', $id);
+	return;
+}
 
 sql(q{CREATE FUNCTION one(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity(coalesce(i->>'a', 'it'), i); END $$;
 	CREATE FUNCTION many(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.map('it', i); END $$});
@@ -48,7 +55,7 @@ is(paths($b), '/echo/bea', 'and one of that name in another');
 
 # ---- whose tasks
 my $id = start('clerk');
-looked();
+looked($id);
 is(paths($id), '', 'what the queue\'s owner could not fetch is not sent');
 is(as('clerk', "SELECT status FROM romancy.instances WHERE instance_id = '$id'"), 'waiting_for_activity', 'it waits');
 sql("UPDATE romancy.t_task SET created_at = now() - interval '5 min' WHERE instance_id = '$id'");
@@ -67,7 +74,7 @@ is(paths($id), '/echo/ann', 'then it is');
 # another role gives a URL to a queue that has not been set
 as('mallory', "SELECT romancy.set_queue('free', push_url => '$url/echo/mallory')");
 $id = start('ann', '{"a": "free", "pin": 1234}');
-looked();
+looked($id);
 is(paths($id), '', 'a role of the namespace gets no work of others by a URL');
 is(scalar(grep { $_->{path} =~ /mallory/ } $http->requests), 0, 'no request at all');
 as('mallory', "SELECT romancy.set_queue('free')");
@@ -85,7 +92,7 @@ $id = start('clerk', '{"a": "of_clerk"}');
 like(outcome('clerk', $id), qr/workflows of role "ops" may not send/, 'a rule of the queue\'s owner that is gone, though the work\'s owner has one');
 sql(q{ALTER ROLE ops NOSUPERUSER});
 $id = start('clerk', '{"a": "of_clerk"}');
-looked();
+looked($id);
 is(as('clerk', "SELECT status FROM romancy.instances WHERE instance_id = '$id'"), 'waiting_for_activity', 'an owner that is no superuser any more has no work of others');
 as('clerk', "SELECT romancy.terminate_workflow('$id')");
 sql("SELECT romancy.allow_http('ann', '$url/*', private => true)");
