@@ -2,6 +2,7 @@
 # batches, at intervals drawn anew, less and less often while there is nothing to
 # do, not while another process holds its lock, and shared by several schedulers.
 # It would catch a sweep that never runs, that runs away, or that runs twice.
+# Takes 35 s.
 use strict;
 use warnings;
 use FindBin;

@@ -5,6 +5,7 @@
 #
 # It needs a newer server than 15 under test, and 15 with its headers beside it
 # (ROMANCY_OLD_PG_CONFIG, or Debian's place): the library is built for both.
+# Takes 100 s.
 use strict;
 use warnings;
 use FindBin;

@@ -4,6 +4,7 @@
 # effects are undone. Ten thousand are cancelled by one call. And schedule_to_start_timeout
 # is an exact deadline. It would catch a cancel that leaves the running SQL to finish, one that
 # hits another instance, and one that the code has only to catch.
+# Takes 35 s.
 use strict;
 use warnings;
 use FindBin;

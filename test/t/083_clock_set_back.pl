@@ -4,6 +4,7 @@
 # Needs libfaketime (Debian: faketime), which moves the wall clock and leaves the monotonic one. Up to 15 the server forks
 # workers in a signal handler, inside of a call that libfaketime does not change, so that they have the true clock: there
 # only what a session started is tried.
+# Takes 120 s.
 use strict;
 use warnings;
 use File::Spec::Functions qw(rel2abs);
