@@ -400,8 +400,9 @@ romancy_trigger_schedule(PG_FUNCTION_ARGS)
  * romancy.backfill_schedule(name, from_time, to_time, overlap) -> bigint
  *
  * Starts runs for the schedule's times from from_time on and before to_time, but for those that have a run; overlap says what
- * happens while one lives. Returns how many were started or wait. Errors: RM001, RM011 for more than 100,000 times,
- * RM012 for a range that ends before it begins or in the future, 42501, RM004 in a workflow.
+ * happens while one lives. Returns how many were started or wait; the others are not counted as missed, and may be asked for
+ * again. Errors: RM001, RM011 for more than 100,000 times, RM012 for a range that ends before it begins or in the future, 42501,
+ * RM004 in a workflow.
  */
 Datum
 romancy_backfill_schedule(PG_FUNCTION_ARGS)
@@ -454,8 +455,13 @@ romancy_backfill_schedule(PG_FUNCTION_ARGS)
 			rom_error_raise(plan->error);
 		if (offer == ROM_OFFER_STARTED || offer == ROM_OFFER_WAITS)
 			n++;
+		else if (plan->new_missed[ROM_MISSED_QUEUE_FULL] > 0)
+			break;				/* nor is there a place for the next */
 		CHECK_FOR_INTERRUPTS();
 	}
+	/* the caller is told how many run, and may ask for the others again */
+	plan->new_missed[ROM_MISSED_QUEUE_FULL] = 0;
+	plan->new_missed[ROM_MISSED_OVERLAP] = 0;
 	rom_plan_save(plan, rom_runs_waiting(plan) > 0);
 	rom_engine_end(&engine);
 	PG_RETURN_INT64(n);

@@ -192,6 +192,35 @@ SELECT is(pg_relation_size('romancy.t_schedule_run'), :size::bigint, 'too many t
 SELECT throws_ok($$ SELECT romancy.backfill_schedule('daily', NULL, '2026-03-01') $$, '22004');
 SELECT romancy.unschedule('daily');
 
+-- of queue_all a hundred wait, and no more
+SELECT romancy.schedule('crowd', '@every 1h', 'waits', overlap => 'queue_all', catch_up => NULL);
+CALL pass('crowd', '1 hour');
+CALL settle();
+CALL pass('crowd', '60 hours 1 min');
+CALL settle();
+CALL pass('crowd', '42 hours 1 min');
+CALL settle();
+SELECT is(counts('crowd') || missed('crowd'), '1 runs, 1 live, 100 wait, 0 ok, 0 failed, 0 cancelled{"queue_full": 2}', '103 times');
+SELECT romancy.send_to(live('crowd'), 'go', '1');
+CALL settle();
+CALL pass('crowd', '2 hours 1 min');
+CALL settle();
+SELECT is(counts('crowd') || missed('crowd'), '2 runs, 1 live, 100 wait, 1 ok, 0 failed, 0 cancelled{"queue_full": 3}', 'when one has ended there is one place');
+SELECT ok(romancy.metrics() LIKE '%romancy_schedule_missed_total{namespace="' || current_user || '",schedule="crowd",reason="queue_full"} 3%', 'metrics() has them, by reason');
+SELECT romancy.unschedule('crowd');
+-- a backfill likewise: a hundred at a time, and what has not run is neither lost nor counted
+SELECT romancy.schedule('hundreds', '@hourly', 'report', overlap => 'allow');
+CREATE TABLE filled (n bigint, runs bigint);
+DO $$ BEGIN FOR i IN 1 .. 4 LOOP
+	INSERT INTO filled SELECT romancy.backfill_schedule('hundreds', '2026-03-01', '2026-03-11 10:00', overlap => 'queue_all');
+	CALL settle();
+	UPDATE filled SET runs = (SELECT s.completed FROM romancy.schedules s WHERE s.name = 'hundreds') WHERE runs IS NULL;
+END LOOP; END $$;
+SELECT is(array_agg(filled ORDER BY runs, n DESC)::text, '{"(101,101)","(101,202)","(48,250)","(0,250)"}', '250 times, a hundred at a time') FROM filled;
+SELECT is(count(DISTINCT scheduled) || ' ' || min(scheduled) || ' ' || max(scheduled), '250 2026-03-01 00:00:00+00 2026-03-11 09:00:00+00', 'each ran') FROM romancy.schedule_runs('hundreds', 1000) WHERE status = 'completed';
+SELECT is(missed('hundreds'), '{}', 'and none is counted');
+SELECT romancy.unschedule('hundreds');
+
 -- jitter: later, the same for the same time, never past the next one
 SELECT romancy.schedule('shaky', '0 * * * *', 'report', jitter => '10 min');
 SELECT ok((SELECT due_at >= next_at AND due_at < next_at + interval '10 min' FROM romancy.t_schedule WHERE name = 'shaky'), 'later by less than its jitter');
@@ -200,6 +229,17 @@ SELECT ok((SELECT due_at >= next_at AND due_at < next_at + interval '1 hour' FRO
 CALL settle(2, true);
 SELECT ok((SELECT extract(minute FROM scheduled) = 0 FROM romancy.schedule_runs('shaky') LIMIT 1), 'the time that it is for is the hour');
 SELECT romancy.unschedule('shaky');
+-- by a hash of name and time
+CREATE FUNCTION later(schedule text) RETURNS interval LANGUAGE sql AS $$ SELECT due_at - next_at FROM romancy.t_schedule WHERE name = schedule $$;
+SELECT romancy.schedule(name, '0 0 1 1 *', 'report', jitter => '10 days') FROM unnest(ARRAY['shaky', 'shakier']) name;
+CREATE TABLE shaken AS SELECT name, next_at, later(name) AS by FROM romancy.t_schedule WHERE name LIKE 'shak%';
+SELECT isnt(later('shakier'), later('shaky'), 'not as much for another name');
+SELECT romancy.unschedule('shaky'), romancy.schedule('shaky', '0 0 1 1 *', 'report', jitter => '10 days');
+SELECT is(later('shaky'), by, 'as much for the same name and time') FROM shaken WHERE name = 'shaky';
+CALL settle(2, true);
+SELECT isnt(later('shaky'), by, 'not as much for another time') FROM shaken WHERE name = 'shaky';
+SELECT ok(bool_and(r.started >= r.scheduled + by), 'it runs by then, not before') FROM shaken, romancy.schedule_runs(name) r;
+SELECT count(romancy.unschedule(name)) FROM shaken;
 
 -- what is gone: the workflow, a right
 CREATE FUNCTION goes(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN 'true'; END $$;
@@ -306,6 +346,29 @@ SET LOCAL intervalstyle = 'sql_standard';
 SELECT throws_ok($$ SELECT romancy.schedule('sign', '@every -1h 2d ago', 'report') $$, 'RM012', NULL, 'whatever its setting of IntervalStyle');
 RESET intervalstyle;
 
+-- started, duration: from the first turn of the first generation to the end of the last; of one that lives, until now
+CREATE FUNCTION naps(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
+	PERFORM romancy.sleep('20 min');
+	IF i = '0' THEN PERFORM romancy.recur('1'); END IF;
+	RETURN i; END $$;
+SELECT romancy.schedule('naps', '@every 1h', 'naps', '0', overlap => 'queue');
+CALL pass('naps', '1 hour');
+CALL settle();
+CALL pass('naps', '59 min 59.999 s');
+CALL settle();
+CREATE TABLE shown AS SELECT r.*, row_number() OVER (ORDER BY scheduled) AS n, clock_timestamp() AS seen FROM romancy.schedule_runs('naps') r;
+SELECT is(format('%s %s %s', status, started, duration), 'waiting  ', 'one that waits has neither') FROM shown WHERE n = 2;
+SELECT ok(status = 'waiting_for_timer' AND started BETWEEN now() AND seen AND duration BETWEEN '0' AND seen - now() AND error IS NULL AND scheduled < started, 'one that lives') FROM shown WHERE n = 1;
+CALL settle(3, true);
+CALL settle(3, true);
+SELECT is((SELECT (array_agg(r.status ORDER BY r.scheduled))[1] FROM romancy.schedule_runs('naps') r), 'completed', 'the first has ended');
+SELECT ok(r.started = i.started_at AND r.duration BETWEEN interval '40 min' AND interval '41 min' AND r.duration = l.finished_at - i.started_at, 'one that recurred: both generations')
+	FROM (SELECT * FROM romancy.schedule_runs('naps') ORDER BY scheduled LIMIT 1) r JOIN romancy.instances l USING (instance_id) JOIN shown ON shown.n = 1 JOIN romancy.instances i ON i.instance_id = shown.instance_id;
+SELECT ok(bool_and(duration >= '0'), 'none is shorter than nothing') FROM romancy.schedule_runs('naps');
+SELECT romancy.unschedule('naps');
+SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE labels->>'schedule' = 'naps' AND finished_at IS NULL;
+CALL settle();
+
 -- a fork of a run has its time; a run is forgotten with its instance
 SELECT romancy.trigger_schedule('lost') AS id \gset
 SELECT romancy.schedule('lost', '@every 1h', 'report');
@@ -317,6 +380,20 @@ SELECT is((SELECT output->'activity' FROM romancy.instances WHERE instance_id = 
 SELECT count(*) AS n FROM romancy.schedule_runs('lost') \gset
 SELECT romancy.delete_workflow(:'id');
 SELECT is((SELECT count(*) FROM romancy.schedule_runs('lost')), :n - 1::bigint, 'a run goes with its instance');
+-- by the sweep as well: no row is left of runs whose instances it deletes, a chain's too, and those that live stay
+CREATE FUNCTION rows_of(name text) RETURNS bigint LANGUAGE sql AS $$ SELECT count(*) FROM romancy.t_schedule_run WHERE schedule = name $$;
+SELECT romancy.schedule('kept', '@every 1h', 'again', '{"n": 0}', overlap => 'allow');
+SELECT count(romancy.trigger_schedule('kept')) FROM generate_series(1, 3);
+CALL settle();
+SELECT romancy.send_to(instance_id, 'go', '1') FROM (SELECT * FROM romancy.schedule_runs('kept') ORDER BY scheduled LIMIT 2) r;
+CALL settle();
+SELECT is(rows_of('kept') || ' ' || counts('kept'), '3 3 runs, 1 live, 0 wait, 2 ok, 0 failed, 0 cancelled', 'two have ended');
+UPDATE romancy.t_workflow SET retention = '0 s' WHERE name = 'again';
+SELECT romancy.run_sweep('retention') > 0 AS swept, romancy.run_sweep('retention') >= 0 AS swept_again;
+SELECT is((SELECT count(*) FROM romancy.instances WHERE labels->>'schedule' = 'kept' AND finished_at IS NOT NULL AND status <> 'recurred'), 0::bigint, 'the sweep deletes their instances');
+SELECT is(rows_of('kept') || ' ' || counts('kept'), '1 3 runs, 1 live, 0 wait, 2 ok, 0 failed, 0 cancelled', 'and their rows: the counters stay');
+SELECT is((SELECT count(*) FROM romancy.schedule_runs('kept')), 1::bigint, 'the one that lives is shown');
+SELECT romancy.unschedule('kept');
 
 -- rights
 CREATE ROLE schedule_alice;

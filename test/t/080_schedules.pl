@@ -1,6 +1,6 @@
 # Schedules under a server that dies, rests and comes back: a scheduler killed between the start of a run and the
-# update of its schedule, twenty times; restarts after an hour and after a week; several schedulers and sessions that fire the
-# same; other zone data; what runs at rest; owners that are dropped; dump and restore, and a copy that is adopted. Each time runs once or
+# update of its schedule, twenty times; restarts after an hour and after a week; sessions that fire the same as the scheduler, and schedulers
+# that take over from one another meanwhile; other zone data; what runs at rest; owners that are dropped; dump and restore, and a copy that is adopted. Each time runs once or
 # is counted with its reason. It would catch a time that runs twice or is lost, a poll, and a run that starts late because only a sweep saw it.
 # Takes 85 s.
 use strict;
@@ -137,7 +137,7 @@ sql(q{UPDATE romancy.t_schedule SET next_at = now() - interval '1 s', due_at = n
 is(sql(q{SELECT next_run FROM romancy.schedules WHERE name = 'zone'}) . sql(q{SELECT count(*) FROM ran WHERE schedule = 'zone'}), $next . '0', 'one that moved back does not run at its old place');
 sql(q{SELECT romancy.unschedule('zone')});
 
-# ---- two schedulers, and four sessions that fire as well
+# ---- two schedulers, of which one fires, and four sessions that fire as well
 $node->append_conf('postgresql.conf', "romancy.schedulers = 2\nromancy.schedule_interval = 50ms\nromancy.retry_backoff_max = 50ms");
 $node->reload;
 sql(q{SELECT romancy.schedule('many' || i, '* * * * * *', 'run', to_jsonb('many' || i), overlap => 'allow') FROM generate_series(1, 20) i});
@@ -145,6 +145,16 @@ my @others = map { IPC::Run::start([ 'psql', '-XqAtd', $node->connstr('postgres'
 	"DO \$\$ BEGIN FOR i IN 1 .. 300 LOOP PERFORM romancy.run_sweep('schedules'); COMMIT; END LOOP; END \$\$" ], '<', \'', '>', '/dev/null', '2>', '/dev/null') } 1 .. 4;
 poll_until($node, q{SELECT count(*) = 20 FROM romancy.schedules WHERE name LIKE 'many%' AND completed >= 5}, 'they all run');
 $_->finish for @others;
+# and the schedulers alone, whose number changes: each leaves at that, and others take over, while a second's runs are started
+for my $n (1, 2)
+{
+	my $old = sql(q{SELECT string_agg(pid::text, ',') FROM romancy.workers WHERE kind = 'scheduler'});
+	$node->append_conf('postgresql.conf', "romancy.schedulers = $n");
+	$node->reload;
+	poll_until($node, "SELECT count(*) = $n AND bool_and(pid NOT IN ($old)) FROM romancy.workers WHERE kind = 'scheduler'", "$n other schedulers");
+	my $max = sql(q{SELECT max(scheduled) FROM ran});
+	poll_until($node, "SELECT count(DISTINCT schedule) = 20 FROM ran WHERE scheduled > '$max'", 'they go on');
+}
 sql(q{SELECT romancy.pause_schedule(name) FROM romancy.schedules WHERE name LIKE 'many%'});
 poll_until($node, q{SELECT sum(running) = 0 FROM romancy.schedules WHERE name LIKE 'many%'}, 'all have ended');
 is(join(',', map { all_once("many$_", 1) } 1 .. 20), join(',', ('t') x 20), 'each time once');

@@ -1,7 +1,7 @@
 # Schedules on a server whose clock is set ahead and back while it runs, whose zone data is replaced between two starts, and
 # whose standby is promoted: a preloaded library (test/cron/world.c) gives the server its clock and its zones. Each time runs once or is
 # counted with its reason. It would catch a process that sleeps through a change of the clock, next times of old zone data, a
-# zone that is gone and ends a schedule without a word, and a standby that runs what the primary ran.
+# zone that is gone and ends a schedule without a word, a TZ of the server's environment that moves times, and a standby that runs what the primary ran.
 use strict;
 use warnings;
 use FindBin;
@@ -45,6 +45,8 @@ sub start
 {
 	my ($server) = @_;
 	local $ENV{LD_PRELOAD} = "$dir/world.so";
+	# a zone of the environment changes nothing
+	local $ENV{TZ} = 'Asia/Kolkata';
 	local ($ENV{WORLD_CLOCK}, $ENV{WORLD_ZONES}, $ENV{WORLD_ZONES_AT}) = ("$dir/clock", $zones, "$dir/zones");
 	return $server->start;
 }
@@ -106,6 +108,8 @@ sql(q{SELECT count(romancy.unschedule(name)) FROM romancy.schedules});
 sql(q{SELECT romancy.schedule('zone', '0 3 * * *', 'run', timezone => 'Test/Zone')});
 sub shown { return sql("SELECT to_char(next_run AT TIME ZONE '$_[0]', 'HH24:MI') || ' ' || (next_run - clock_timestamp() < '1 day') FROM seen WHERE name = 'zone'") }
 is(shown('Asia/Tokyo'), '03:00 true', 'three in the morning, in Tokyo');
+like(slurp_file("/proc/$node->{_pid}/environ"), qr{\0TZ=Asia/Kolkata\0}, 'whatever TZ the environment of the server has');
+is(sql(q{SELECT romancy.schedule_times('0 3 * * *', after => '2026-03-28 12:00+00', n => 1)}), '2026-03-29 03:00:00+00', 'and in UTC');
 my $runs = 0;
 for my $zone ('Europe/Berlin', 'Asia/Tokyo', 'America/New_York', 'Asia/Kathmandu')
 {
