@@ -102,7 +102,7 @@ WITH w AS MATERIALIZED (
 	UNION ALL SELECT 32, 'romancy_destination_paused', 'gauge', 'Whether a destination is paused', o.labels || '}', o.paused::int FROM o
 	UNION ALL SELECT 33, 'romancy_destination_open', 'gauge', 'Whether the breaker of a destination with a URL is open', o.labels || '}', (o.breaker <> 'closed')::int FROM o WHERE o.breaker IS NOT NULL
 	UNION ALL SELECT 34, 'romancy_destination_failures', 'gauge', 'Requests to a destination that failed in a row', o.labels || '}', o.failures FROM o WHERE o.failures IS NOT NULL
-	UNION ALL SELECT 26, 'romancy_queue_pollers', 'gauge', 'Programs that wait for tasks or have polled in the last minute', q.labels || '}', q.pollers FROM q
+	UNION ALL SELECT 26, 'romancy_queue_pollers', 'gauge', 'Programs that wait for tasks or have polled in the last minute; of a queue with a push_url, processes that send requests (none at rest)', q.labels || '}', q.pollers FROM q
 )
 SELECT string_agg(m.text, '' ORDER BY m.n) FROM (
 	SELECT v.n, CASE WHEN v.help IS NULL THEN '' ELSE format(E'# HELP %s %s\n# TYPE %s %s\n', v.name, v.help, v.name, v.type) END

@@ -103,6 +103,8 @@ rom_error_take(void)
 	bound(&edata->detail);
 	bound(&edata->hint);
 	bound(&edata->context);
+	if (edata->sqlerrcode == ERRCODE_INVALID_TRANSACTION_TERMINATION && edata->hint == NULL)
+		edata->hint = pstrdup("The engine commits turns and steps itself. Code that has to commit belongs in the procedure of an activity with transactional => false.");
 	return edata;
 }
 

@@ -75,11 +75,11 @@ extern bool rom_slot_now(int n, RomSlotNow *now);
 /* The transaction that begins now will run turns of these instances. Before its first snapshot. */
 extern void rom_slot_begin(const pg_uuid_t *ids, int n);
 
-/* Member i of them begins its turn, and ends it. Between the two a cancel of it interrupts this process. */
+/* Member i of them begins its turn, and ends it. Between the two a cancel of it interrupts this process, also one that came before its begin. */
 extern void rom_slot_member_begin(int i);
 extern void rom_slot_member_end(void);
 
-/* Was the current member cancelled (a rom_wake_cancel() committed) since it began? */
+/* Was the current member cancelled (a rom_wake_cancel() committed) since rom_slot_begin(), or since it was kept? */
 extern bool rom_slot_cancelled(void);
 
 /*

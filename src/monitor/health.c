@@ -39,6 +39,9 @@ PG_FUNCTION_INFO_V1(romancy_health);
 #define OVERDUE_SECONDS 60
 #define OVERDUE_MAX 1000
 
+/* How long (ms) an error that could not be written is told of, at the least; else twice the longest delay of a try. */
+#define UNWRITTEN_MS 60000
+
 /* Largest number of queues without a poller that are named. */
 #define QUEUES_MAX 20
 
@@ -107,9 +110,23 @@ static RomStatement select_paused = {
 /* Findings that need an operator although workflows run: a text each. */
 typedef struct Attention
 {
-	char	   *texts[QUEUES_MAX + 11];
+	char	   *texts[QUEUES_MAX + 12];
 	int			count;
 } Attention;
+
+/* find_unwritten adds that errors of the engine could not be written, if that was as lately as the last try may have been. */
+static void
+find_unwritten(Attention *attention)
+{
+	TimestampTz at;
+	int			code;
+
+	if (rom_roster_last_unwritten(&at, &code) &&
+		!TimestampDifferenceExceeds(at, GetCurrentTimestamp(), Max(2 * rom_guc_retry_backoff_max, UNWRITTEN_MS)))
+		attention->texts[attention->count++] =
+			psprintf("turns fail, and their errors cannot be written: SQLSTATE %s at %s, see the server's log",
+					 unpack_sql_state(code), timestamptz_to_str(at));
+}
 
 /*
  * find_silent_queues adds the queues whose next task has been ready for a while and which no program has polled, nor has a
@@ -447,6 +464,7 @@ romancy_health(PG_FUNCTION_ARGS)
 					 retried >= OVERDUE_MAX ? "at least " : "", retried, retried == 1 ? " is" : "s are");
 	if (found.others != NULL)
 		attention.texts[attention.count++] = found.others;
+	find_unwritten(&attention);
 	find_silent_queues(&attention);
 	find_schedules(&attention);
 	find_outbox(&attention);

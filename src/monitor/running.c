@@ -182,8 +182,13 @@ romancy_senders(PG_FUNCTION_ARGS)
 		PG_RETURN_INT64(0);
 	SpinLockAcquire(&roster->mutex);
 	for (int i = 0; i < roster->nworkers; i++)
-		if (roster->workers[i].state != ROM_WORKER_FREE && roster->workers[i].kind == ROM_WORKER_HTTP && roster->workers[i].dbid == MyDatabaseId)
+	{
+		const RomWorker *worker = &roster->workers[i];
+
+		if ((worker->state == ROM_WORKER_IDLE || worker->state == ROM_WORKER_RUNNING) && worker->kind == ROM_WORKER_HTTP &&
+			worker->dbid == MyDatabaseId)
 			n++;
+	}
 	SpinLockRelease(&roster->mutex);
 	PG_RETURN_INT64(n);
 }

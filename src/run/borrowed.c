@@ -26,6 +26,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/portal.h"
 
@@ -60,7 +61,7 @@ hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 {
 	if (active && rom_command_reach(pstmt->utilityStmt) == ROM_COMMAND_SESSION)
 	{
-		called = CreateCommandName(pstmt->utilityStmt);
+		called = IsA(pstmt->utilityStmt, DeclareCursorStmt) ? "DECLARE CURSOR WITH HOLD" : CreateCommandName(pstmt->utilityStmt);
 		refuse("called", called);
 	}
 	if (prev_hook)

@@ -267,6 +267,9 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap, const ErrorDa
 		end = pause_member(turn, rom_error_to_jsonb(pause_error));
 	else if (turn->inst->crashes >= CRASHES_MAX && !ends_without_owner(turn))
 		end = pause_member(turn, crash_error(turn->inst));
+	else if (rom_slot_cancelled())
+		end = ROM_TURN_AGAIN;	/* since its inbox was read: no error that
+								 * takes the others with it */
 	else if (woken_in_vain(turn))
 		end = ROM_TURN_NOTHING;
 	else if (woken_for_others(turn))

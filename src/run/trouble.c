@@ -11,7 +11,7 @@
  * Errors that time mends (no room on the disk, out of memory, a deadlock) are
  * tried for ever.
  *
- * Where the error cannot be written, this process remembers how often it failed.
+ * Where the error cannot be written, this process remembers how often it failed, and health() tells of it.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,6 +31,7 @@
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "memory/guc.h"
+#include "memory/roster.h"
 #include "run/run.h"
 #include "run/transaction.h"
 #include "run/trouble.h"
@@ -164,6 +165,7 @@ keep(const pg_uuid_t *id, pg_uuid_t *instance, const ErrorData *error)
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(rom_transaction_context());
 		EmitErrorReport();
+		rom_roster_unwritten(geterrcode());
 		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		QueryCancelPending = false;

@@ -88,7 +88,7 @@ take_scan(bool others, TimestampTz *from, bool *ahead, TimestampTz *next)
 			*ahead = !others && *from == DT_NOBEGIN && !database->looked_ahead;
 			if (*ahead)
 				database->looked_ahead = true;
-			database->scan &= others;
+			database->scan = others;
 			database->refill = false;
 			database->horizon = DT_NOEND;
 		}
@@ -217,9 +217,22 @@ goes_on(RomUnit unit, const ScanPass *scan)
 	return scan->rows >= SCAN_BATCH && (unit != scan_wake || scan->pos.wake_at < horizon());
 }
 
+/* sweep_meanwhile runs the sweeps that are due, in the middle of something else; that is never a sweep. */
+static void
+sweep_meanwhile(void)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "romancy sweeps meanwhile", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	TimestampTz next = DT_NOEND;
+
+	(void) rom_sweeps_run(&next);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
 /*
  * scan_others scans on, whether there is room or not: owners that have many in their queue are left out, or find no room;
- * the others do.
+ * the others do. Sweeps go on.
  */
 static bool
 scan_others(RomUnit unit, ScanPass scan)
@@ -230,8 +243,10 @@ scan_others(RomUnit unit, ScanPass scan)
 		return true;
 	scan.but = with_many();
 	do
+	{
 		done = scan_batch(unit, &scan);
-	while (done && goes_on(unit, &scan));
+		sweep_meanwhile();
+	} while (done && goes_on(unit, &scan));
 	list_free(scan.but);
 	return done;
 }
@@ -436,7 +451,8 @@ scan_if_asked(TimestampTz *next)
 	if (!take_scan(false, &from, &ahead, next))
 		return false;
 	done = scan_database(from, ahead);
-	end_scan(done, !done && !rom_bgw_asked_to_leave());
+	/* (when sweeps are shared anew, it was given up) */
+	end_scan(done, !done && !rom_bgw_asked_to_leave() && rom_guc_schedulers == nparts);
 	if (done)
 		rom_bgw_healthy();
 	else
@@ -476,7 +492,8 @@ rom_scheduler_main(Datum arg)
 		if (params.part == 0 && scan_if_asked(&again))
 			busy_at = GetCurrentTimestamp();
 		if (params.part == 0)
-			next = Min(next, Min(horizon(), again));
+			/* (a horizon that has passed is looked at again then) */
+			next = Min(next, again == DT_NOEND ? horizon() : again);
 		busy_at = Max(busy_at, executors_busy_at());
 		MemoryContextReset(cycle);
 

@@ -271,7 +271,7 @@ has_run(int sweep, TimestampTz since, const RomSweepStat *before, int64 *rows)
 	*rows = stat.last_run >= since ? stat.rows : 0;
 	if (stat.last_run >= since || stat.skipped != before->skipped)
 		return true;
-	if (stat.errors != before->errors)
+	if (stat.errors != before->errors && stat.last_failed >= since)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("sweep \"%s\" failed", rom_sweep_name(sweep)),

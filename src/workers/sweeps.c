@@ -153,7 +153,10 @@ record_run(const Run *run, bool ok, TimestampTz started)
 	if (stat != NULL)
 	{
 		if (!ok)
+		{
 			stat->errors++;
+			stat->last_failed = started;
+		}
 		else if (run->skipped)
 			stat->skipped++;
 		else

@@ -158,6 +158,18 @@ understand(Node *node, Meaning *meaning)
 			meaning->rights = ((GrantRoleStmt *) node)->is_grant;
 			break;
 		case T_AlterRoleStmt:
+			{
+				ListCell   *cell;
+
+				/* (a new password or limit is no right) */
+				foreach(cell, ((AlterRoleStmt *) node)->options)
+				{
+					const char *name = lfirst_node(DefElem, cell)->defname;
+
+					meaning->rights |= strcmp(name, "superuser") == 0 || strcmp(name, "inherit") == 0 || strcmp(name, "rolemembers") == 0;
+				}
+				break;
+			}
 		case T_CreateRoleStmt:
 			meaning->rights = true;
 			break;

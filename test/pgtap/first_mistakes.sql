@@ -2,7 +2,7 @@
 -- It would catch a message that names the symptom only, and a fault of the code that is retried for hours.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(28);
+SELECT plan(29);
 SET LOCAL client_min_messages = warning;
 CREATE SCHEMA first;
 SET LOCAL search_path = first, public;
@@ -21,6 +21,12 @@ CREATE FUNCTION writes(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSER
 SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') FROM run('writes')), 'failed 25006', 'a write in a handler fails the instance');
 SELECT matches((SELECT error ->> 'hint' FROM run('writes')), 'write in an activity.*romancy\.activity\(\)', 'and the hint says where writes belong');
 SELECT matches((SELECT error ->> 'context' FROM run('writes')), '^SQL statement "INSERT INTO orders VALUES \(1\)"\nPL/pgSQL function writes\(jsonb\) line 1 at SQL statement$', 'and where it was');
+
+-- a commit in the handler
+CREATE FUNCTION commits(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN COMMIT; RETURN i; END $$;
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || (error ->> 'hint') FROM run('commits')),
+	'failed 2D000 The engine commits turns and steps itself. Code that has to commit belongs in the procedure of an activity with transactional => false.',
+	'a COMMIT in a handler fails the instance, and the hint says where it belongs');
 
 -- a misspelt activity, or workflow
 CREATE FUNCTION charge(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN i; END $$;

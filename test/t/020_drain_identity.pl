@@ -80,7 +80,7 @@ sub nothing_gained
 	return;
 }
 
-my %left = (temporary => 'left temporary objects', 'temporary function' => 'left temporary objects', holdable => 'called DECLARE CURSOR', prepared => 'called PREPARE', twice => 'left a deferred trigger');
+my %left = (temporary => 'left temporary objects', 'temporary function' => 'left temporary objects', holdable => 'called DECLARE CURSOR WITH HOLD', prepared => 'called PREPARE', twice => 'left a deferred trigger');
 for my $prepare ('SET ROLE intruder', 'SET SESSION AUTHORIZATION intruder')
 {
 	for my $block (0, 1)

@@ -77,6 +77,13 @@ sql(q{DELETE FROM broken});
 poll_until($node, qq{SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$id'}, 'room again, it completes');
 is(sql(q{SELECT romancy.health() ->> 'engine_errors'}), '0', 'and is named no more');
 
+# an error that cannot be written either, as on a full disk
+sql(q{INSERT INTO broken VALUES ('no room', '53100'); CREATE TRIGGER breaks BEFORE UPDATE ON romancy.t_instance FOR EACH ROW EXECUTE FUNCTION breaks()});
+$id = sql(q{SELECT romancy.start_workflow('keeps', '7')});
+poll_until($node, q{SELECT romancy.health() ->> 'attention' ~ 'turns fail, and their errors cannot be written: SQLSTATE 53100 at .*, see the server''s log'}, 'health() tells of an error that cannot be written');
+sql(q{DROP TRIGGER breaks ON romancy.t_instance; DELETE FROM broken});
+poll_until($node, qq{SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$id'}, 'and then it completes, too');
+
 # a task's
 sql(q{INSERT INTO broken VALUES ('tasks are broken', 'XX001')});
 sql(q{CREATE FUNCTION breaks_on(step text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$

@@ -52,22 +52,29 @@ for my $workflow (qw(calls maps canvases aparts handler))
 	sql('TRUNCATE go');
 }
 
-# cancel_workflow() ends the instance whose step runs, not the drain of another session
-sql(q{CREATE FUNCTION unwanted(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('once', i); END $$});
-my $id = sql("SELECT romancy.start_workflow('unwanted', '1')");
-my $drain = $node->background_psql('postgres', on_error_stop => 0);
-my $pid = $drain->query_safe('SELECT pg_backend_pid()');
-$drain->query_until(qr/begun/, "\\echo begun\nCALL romancy.drain();\n\\echo it has ended\n");
-poll_until($node, "SELECT state = 'active' AND wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $pid", 'a step runs in drain');
-my $other = sql("SELECT romancy.start_workflow('handler', '2')");
-sql("SELECT romancy.cancel_workflow('$id')");
-poll_until($node, "SELECT status = 'cancelled' FROM romancy.instances WHERE instance_id = '$id'", 'its instance is cancelled');
-sql('INSERT INTO go VALUES (1)');
-$drain->query_until(qr/it has ended/, '');
-is($drain->{stderr}, '', 'drain is not');
-is(sql("SELECT status FROM romancy.instances WHERE instance_id = '$other'"), 'completed', 'it has gone on');
-$drain->quit;
-sql('TRUNCATE go');
+# cancel_workflow() ends the instance whose step runs, transactional or not, not the drain of another session
+sql(q{
+	CREATE FUNCTION quick(i jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT i';
+	CREATE FUNCTION unwanted(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity(i #>> '{}', romancy.activity('quick', i)); END $$;
+});
+my ($id, $drain, $pid);
+for my $activity (qw(once apart))
+{
+	$id = sql("SELECT romancy.start_workflow('unwanted', '\"$activity\"')");
+	$drain = $node->background_psql('postgres', on_error_stop => 0);
+	$pid = $drain->query_safe('SELECT pg_backend_pid()');
+	$drain->query_until(qr/begun/, "\\echo begun\nCALL romancy.drain();\n\\echo it has ended\n");
+	poll_until($node, "SELECT state = 'active' AND wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $pid", "$activity: a step runs in drain");
+	my $other = sql("SELECT romancy.start_workflow('handler', '2')");
+	sql("SELECT romancy.cancel_workflow('$id')");
+	poll_until($node, "SELECT status = 'cancelled' FROM romancy.instances WHERE instance_id = '$id'", "$activity: its instance is cancelled");
+	sql('INSERT INTO go VALUES (1)');
+	$drain->query_until(qr/it has ended/, '');
+	is($drain->{stderr}, '', "$activity: drain is not");
+	is(sql("SELECT status FROM romancy.instances WHERE instance_id = '$other'"), 'completed', "$activity: it has gone on");
+	$drain->quit;
+	sql('TRUNCATE go');
+}
 
 # cancelled($how): a drain whose step, or handler, sleeps is cancelled; what it says
 sub cancelled
