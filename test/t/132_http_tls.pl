@@ -46,8 +46,12 @@ like(answer($nginx->url('h2') . '/echo'), $untrusted, 'a CA that nobody has name
 sql("ALTER SYSTEM SET romancy.http_ca_file = '" . $nginx->ca . "'; SELECT pg_reload_conf()");
 poll_until($node, q{SHOW romancy.http_ca_file}, 'the CA is named', expected => $nginx->ca);
 like(answer($nginx->url('h2') . '/echo/a', '{"X-Key": "{{secret:k}}"}'), qr/"x-key": "\[secret\]"/, 'a server with a certificate of it is');
+# (the server logs a request when it has answered it, which may be later than the answer is there)
+sub is_logged { my ($server, $n) = @_; local $Test::Builder::Level = $Test::Builder::Level + 1; return poll_until(sub { $n <= (() = $nginx->answered($server)) }, "$server has logged $n") }
+is_logged('h2', 1);
 is(join(' ', @{ ($nginx->answered('h2'))[0] }[ 1 .. 3 ]), 'HTTP/2.0 200 /echo/a', 'by HTTP/2');
 like(answer($nginx->url('h1') . '/echo'), qr/"status": 200/, 'one without HTTP/2, too');
+is_logged('h1', 1);
 is(join(' ', @{ ($nginx->answered('h1'))[0] }[ 1 .. 3 ]), 'HTTP/1.1 200 /echo', 'by HTTP/1.1');
 $http->forget;
 like(answer($nginx->url($_) . '/echo'), $untrusted, "not trusted: $_") for qw(named expired stranger);
@@ -69,6 +73,7 @@ is(scalar($http->closed), 1, 'and no other of its connection');
 $http->let('h2');
 sql("CALL romancy.await_result('$id', '60s')");
 is(sql("SELECT romancy.get_result('$id')"), 300, 'all have their answers');
+poll_until(sub { 300 == grep { $_->[3] =~ m{^/until/h2\b} } $nginx->answered('h2') }, 'all are logged');
 cmp_ok(connections('h2', 'until/h2'), '<=', 8, 'of a few connections');
 
 $http->forget;
@@ -81,7 +86,7 @@ $id = start($nginx->url('h1'), 'until/h1', 60);
 poll_until(sub { under_way('h1') == 60 }, '60 requests are under way to a server without HTTP/2');
 $http->let('h1');
 sql("CALL romancy.await_result('$id', '60s')");
-is(connections('h1', 'until/h1'), 60, 'with a connection each');
+poll_until(sub { connections('h1', 'until/h1') == 60 }, 'with a connection each');
 
 $id = start($nginx->url('few'), 'echo', 200);
 sql("CALL romancy.await_result('$id', '60s')");
