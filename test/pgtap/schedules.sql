@@ -167,6 +167,43 @@ SELECT ok(romancy.health()->>'attention' LIKE '%1 schedule has paused itself%', 
 SELECT ok(romancy.metrics() LIKE '%romancy_schedule_runs_total{namespace="' || current_user || '",schedule="breaks",outcome="failed"} 3%', 'metrics() too') ;
 SELECT romancy.unschedule('breaks');
 
+-- a cancelled run counts as neither: it does not pause, and does not end a row of failures
+CREATE FUNCTION either(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
+	IF (romancy.receive('go')).data = '"fail"' THEN RAISE EXCEPTION 'no report'; END IF;
+	RETURN i; END $$;
+CREATE PROCEDURE one(schedule text, how text) LANGUAGE plpgsql AS $$ DECLARE id uuid; BEGIN
+	CALL pass(schedule, '59 min 59.999 s');
+	CALL settle();
+	id := live(schedule);
+	IF how = 'cancel' THEN PERFORM romancy.cancel_workflow(id); ELSE PERFORM romancy.send_to(id, 'go', to_jsonb(how)); END IF;
+	CALL settle(); END $$;
+SELECT romancy.schedule('mixed', '@every 1h', 'either', pause_on_failure => 2);
+CALL pass('mixed', '1 s');
+CALL one('mixed', 'cancel');
+CALL one('mixed', 'cancel');
+CALL one('mixed', 'fail');
+CALL one('mixed', 'cancel');
+SELECT is((SELECT format('%s failed, %s in a row, %s cancelled, paused %s', failed, failed_in_row, cancelled, paused) FROM romancy.schedules WHERE name = 'mixed'), '1 failed, 1 in a row, 3 cancelled, paused f', 'cancelled runs beside a failed one');
+CALL one('mixed', 'fail');
+SELECT is((SELECT format('%s %s', paused, note) FROM romancy.schedules WHERE name = 'mixed'), 't 2 failed runs in a row', 'the next failure is the second in a row');
+SELECT romancy.unschedule('mixed');
+-- an execution_timeout ends a run that takes too long, and what waits starts
+SELECT romancy.define_workflow('takes_long', handler => 'waits', execution_timeout => '30 min');
+SELECT romancy.schedule('long', '@every 1h', 'takes_long', overlap => 'queue');
+CALL pass('long', '1 hour');
+CALL settle();
+CALL pass('long', '59 min 59.999 s');
+CALL settle();
+SELECT is(counts('long'), '1 runs, 1 live, 1 wait, 0 ok, 0 failed, 0 cancelled', 'one takes long, one waits');
+CALL settle(2, true);
+SELECT is(counts('long'), '2 runs, 1 live, 0 wait, 0 ok, 1 failed, 0 cancelled', 'its time is over');
+CALL pass('long', '59 min 59.999 s');
+CALL settle();
+SELECT ok(romancy.unschedule('long'), 'dropped');
+SELECT is((SELECT string_agg(DISTINCT state::text, ',') FROM romancy.t_schedule_run WHERE schedule = 'long'), '1,2', 'with the runs that wait; the live one goes on');
+SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE labels->>'schedule' = 'long' AND finished_at IS NULL;
+CALL settle();
+
 -- backfill: what has run does not run again
 SELECT romancy.schedule('daily', '0 4 * * *', 'report', timezone => 'Asia/Tokyo');
 SELECT is(romancy.backfill_schedule('daily', '2026-03-01 00:00+09', '2026-03-04 00:00+09'), 3::bigint, 'three days');
