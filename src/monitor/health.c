@@ -122,7 +122,7 @@ find_unwritten(Attention *attention)
 	int			code;
 
 	if (rom_roster_last_unwritten(&at, &code) &&
-		!TimestampDifferenceExceeds(at, GetCurrentTimestamp(), Max(2 * rom_guc_retry_backoff_max, UNWRITTEN_MS)))
+		GetCurrentTimestamp() <= at + Max(2 * (int64) rom_guc_retry_backoff_max, UNWRITTEN_MS) * INT64CONST(1000))
 		attention->texts[attention->count++] =
 			psprintf("turns fail, and their errors cannot be written: SQLSTATE %s at %s, see the server's log",
 					 unpack_sql_state(code), timestamptz_to_str(at));
