@@ -272,6 +272,15 @@ set_binary(Reading *r, bytea *value)
 	return true;
 }
 
+/* not_json fails for a text that jsonb does not take, though it may be JSON (RFC 8259 allows U+0000 in a string). */
+static bool
+not_json(Reading *r, const char *text, const char *what)
+{
+	if (strstr(text, "\\u0000") != NULL)
+		return fail(r, psprintf("%s has \\u0000, which jsonb cannot hold", what));
+	return fail(r, psprintf("%s is not valid JSON", what));
+}
+
 /* set_json takes data given as the text of a JSON document. */
 static bool
 set_json(Reading *r, const char *text, const char *what)
@@ -279,7 +288,7 @@ set_json(Reading *r, const char *text, const char *what)
 	if (strlen(text) > (Size) rom_guc_max_payload_size)
 		return fail(r, psprintf("%s has more than %d bytes", what, rom_guc_max_payload_size));
 	if (!rom_arg_input_jsonb(text, &r->event.data))
-		return fail(r, psprintf("%s is not valid JSON", what));
+		return not_json(r, text, what);
 	return true;
 }
 
@@ -298,7 +307,7 @@ read_structured(Reading *r, const char *body)
 	if (strlen(body) > (Size) rom_guc_max_payload_size + 65536)
 		return fail(r, psprintf("the body has more than %d bytes", rom_guc_max_payload_size));
 	if (!rom_arg_input_jsonb(body, &document))
-		return fail(r, "the body is not valid JSON");
+		return not_json(r, body, "the body");
 	if (!JB_ROOT_IS_OBJECT(document))
 		return fail(r, "the body is not a JSON object");
 	it = JsonbIteratorInit(&document->root);

@@ -294,6 +294,7 @@ SELECT is(romancy.get_result(id('e4'))->>'data_binary', '\x000102', 'data_base64
 SELECT is(romancy.handle_cloudevent(body)->>'error', error, error) FROM (VALUES
 	('{"specversion": "1.0", "id"', 'the body is not valid JSON'),
 	('[]', 'the body is not a JSON object'),
+	('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": "\u0000"}', 'the body has \u0000, which jsonb cannot hold'),
 	('{"specversion": "1.0", "source": "s", "type": "t"}', 'required attribute "id" is missing'),
 	('{"specversion": "1.0", "id": "", "source": "s", "type": "t"}', 'required attribute "id" is missing'),
 	('{"specversion": "1.0", "id": "1", "type": "t"}', 'required attribute "source" is missing'),
@@ -341,6 +342,7 @@ FROM (SELECT body, headers || extra AS headers, body_binary, error FROM (SELECT 
 	('1', '{"ce-romancyinstanceid": "x"}', NULL, 'attribute "romancyinstanceid" is not a uuid'),
 	('1', '{"ce-a_b": "x"}', NULL, '"a_b" is not an attribute''s name'),
 	('nonsense', '{}', NULL, 'the body is not valid JSON'),
+	('"\u0000"', '{}', NULL, 'the body has \u0000, which jsonb cannot hold'),
 	(NULL, '{}', '\x00ff', 'the body is not valid JSON'),
 	(repeat('x', 1048577), '{"content-type": "text/plain"}', NULL, 'the body has more than 1048576 bytes'),
 	(NULL, '{"content-type": "image/png"}', repeat('x', 1048577)::bytea, 'the data has more than 1048576 bytes'),
