@@ -413,6 +413,7 @@ claim_keyed(Claiming *c)
 	RomRotation queue = rotation(c);
 	TimestampTz begun;
 	int			visits = 0;
+	int			labelled;
 
 	for (;;)
 	{
@@ -433,9 +434,10 @@ claim_keyed(Claiming *c)
 	 * They are to have their turn where there are always others, too.
 	 */
 	begun = GetCurrentTimestamp();
-	if (rom_quota_label(c->claim->queue, false, LABEL_MAX) > 0 && c->count < c->claim->max)
+	labelled = rom_quota_label(c->claim->queue, false, LABEL_MAX);
+	rom_rotation_looked(&queue, labelled == LABEL_MAX, GetCurrentTimestamp() - begun);
+	if (labelled > 0 && c->count < c->claim->max)
 		(void) claim_round(c, &visits);
-	rom_rotation_looked(&queue, GetCurrentTimestamp() - begun);
 }
 
 /* promote makes tasks ready whose next attempt is due, where no executor has done so. */

@@ -88,13 +88,13 @@ rom_rotation_look(const RomRotation *queue)
 }
 
 void
-rom_rotation_looked(const RomRotation *queue, int64 took)
+rom_rotation_looked(const RomRotation *queue, bool more, int64 took)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	RomWaysSet *set;
 	Turn	   *turn = lock_turn(queue, &set);
 
-	turn->look_at = now + Max(LOOK_INTERVAL, took * LOOK_SHARE);
+	turn->look_at = more ? now : now + Max(LOOK_INTERVAL, took * LOOK_SHARE);
 	rom_ways_unlock(set);
 }
 

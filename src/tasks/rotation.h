@@ -23,11 +23,11 @@ extern bool rom_rotation_last(const RomRotation *queue, char *key);
 extern void rom_rotation_served(const RomRotation *queue, const char *key);
 
 /*
- * Is it time to look for tasks of the queue that have no key? Not more often than every so often, and
- * the longer it took (microseconds) the more seldom.
+ * Is it time to look for tasks of the queue that have no key? At once after a look that found as many as it may (more: there may be
+ * others), else not more often than every so often, and the longer the look took (microseconds) the more seldom.
  */
 extern bool rom_rotation_look(const RomRotation *queue);
-extern void rom_rotation_looked(const RomRotation *queue, int64 took);
+extern void rom_rotation_looked(const RomRotation *queue, bool more, int64 took);
 
 /* Registers the part of shared memory; called once from _PG_init. */
 extern void rom_rotation_init(void);

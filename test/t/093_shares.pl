@@ -1,7 +1,7 @@
 # Accounts of limits in shared memory: a namespace that takes as many as it can get is refused more (RM011), and leaves room for others;
 # tasks of an instance that has ended free theirs at once, while their programs still hold the leases. It would catch a table that one
-# namespace fills for all, a claim that gets nothing and is not told why, and places that wait for a lease's end.
-# Takes 50 s.
+# namespace fills for all, a claim that gets nothing and is not told why, places that wait for a lease's end, and tasks that wait for their key.
+# Takes 10 s.
 use strict;
 use warnings;
 use FindBin;
@@ -60,6 +60,11 @@ tasks('shop', 'depot', 300);
 as('shop', q{SELECT romancy.set_queue('depot', max_concurrency => 1, per_key => 'k')});
 ($got, $err) = fetch_all('shop', 'depot');
 is("$got$err", '299', 'another namespace has its limits, and all that they let through');
+# tasks that have no key yet get theirs a thousand at a time, without a pause between
+as('shop', q{SELECT romancy.set_queue('ledge', max_concurrency => 1, per_key => 'k')});
+tasks('shop', 'ledge', 3_000);
+($got, $err) = fetch_all('shop', 'ledge');
+is("$got$err", '2999', 'tasks without a key: one call after the other has some, until all have run');
 tasks('late', 'late', 10_000);
 ($got, $err) = fetch_all('late', 'late');
 is("$got$err", '10000', 'a third one, too');
