@@ -20,7 +20,9 @@
 #define ROM_SQL_INBOX_TERMINATE	"2"
 #define ROM_SQL_INBOX_PAUSE		"3"
 #define ROM_SQL_INBOX_RESUME	"4"
+#define ROM_SQL_INBOX_RESULT	"5"
 #define ROM_SQL_INBOX_CANCEL_TASK	"8"
+#define ROM_SQL_INBOX_LOOK_AGAIN	"9"
 
 typedef enum RomInboxKind
 {
@@ -34,8 +36,11 @@ typedef enum RomInboxKind
 								 * {instance_id, status} */
 	ROM_INBOX_SIGNAL = 7,		/* something arrived that the waiting
 								 * primitive looks up itself */
-	ROM_INBOX_CANCEL_TASK = 8	/* of a canvas: its task of this step is to
+	ROM_INBOX_CANCEL_TASK = 8,	/* of a canvas: its task of this step is to
 								 * end */
+	ROM_INBOX_LOOK_AGAIN = 9	/* a turn left something as it was that
+								 * another transaction had (its tasks; the one
+								 * of this step): the next turns try again */
 } RomInboxKind;
 
 typedef struct RomInboxItem

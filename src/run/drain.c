@@ -102,9 +102,11 @@ find_ready(Drain *d, pg_uuid_t *ids, int max, bool tasks)
 
 		/*
 		 * a paused one takes nothing but requests (kinds up to
-		 * ROM_INBOX_RESUME)
+		 * ROM_INBOX_RESUME); what another transaction had is not looked for
+		 * in circles
 		 */
-		" AND (i.status <> 'paused' OR b.kind <= " ROM_SQL_INBOX_RESUME ") LIMIT $2",
+		" AND (i.status <> 'paused' OR b.kind <= " ROM_SQL_INBOX_RESUME ")"
+		" AND (b.kind <> " ROM_SQL_INBOX_LOOK_AGAIN " OR b.created_at < pg_catalog.clock_timestamp() - interval '1 s') LIMIT $2",
 		2, {TEXTOID, INT4OID}
 	};
 	RomEngine	engine;

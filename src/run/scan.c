@@ -136,13 +136,14 @@ rom_scan_ahead(RomScanPos *pos, int limit)
 	return (int) rows;
 }
 
-/* kinds: requests that a paused instance heeds, too (RomInboxKind) */
+/* kinds: requests that a paused instance heeds, too, and what is left for one that has ended (RomInboxKind) */
 int
 rom_scan_inbox(pg_uuid_t *after, int limit)
 {
 	static RomStatement stmt = {
 		"SELECT x.instance_id, i.owner, i.priority,"
-		" i.wake_at IS NOT NULL AND (i.status <> 'paused' OR y.kind IS NOT NULL)"
+		" i.owner IS NOT NULL AND CASE WHEN i.wake_at IS NOT NULL THEN i.status <> 'paused' OR y.kind IS NOT NULL ELSE"
+		"  EXISTS (SELECT FROM romancy.t_inbox t WHERE t.instance_id = x.instance_id AND t.kind = " ROM_SQL_INBOX_LOOK_AGAIN ") END"
 		" FROM (SELECT DISTINCT instance_id FROM romancy.t_inbox"
 		"  WHERE instance_id > $1 ORDER BY instance_id LIMIT $2) x"
 		" LEFT JOIN LATERAL (SELECT t.owner, t.priority, t.wake_at, t.status"

@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "base/arg.h"
+#include "base/clock.h"
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
@@ -218,11 +219,34 @@ rom_canvas_find(const char *owner, pg_uuid_t *ids, int max)
 
 /* ---------------------------------------------------------------- the instance */
 
+/* has_begun: has a turn before this one started the canvas? Or waited for tasks of the former run only? */
+static bool
+has_begun(RomTurn *turn, RomCall *call)
+{
+	RomWait    *waited = rom_call_waited(turn, call);
+
+	return waited != NULL && (waited->detail == NULL || !rom_jb_get_bool(waited->detail, "revives", false));
+}
+
+/* wait_for_dead waits until tasks of the former run, one of which another transaction has, can be started again. */
+static RomOutcome
+wait_for_dead(RomTurn *turn, RomCall *call)
+{
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_bool(&jb, "revives", true);
+	return rom_call_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity",
+						 TimestampTzPlusMilliseconds(rom_now(), ROM_LOOK_AGAIN_MS), rom_jb_end(&jb));
+}
+
 /* canvas_execute starts the whole at first; later turns look for groups that have ended, and for the end. */
 static RomOutcome
 canvas_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	RomInboxItem *item = rom_replay_take(turn, call->step);
+	bool		begun = has_begun(turn, call);
+	RomRevival	revival = ROM_REVIVAL_NONE;
 	RomCanvas	canvas = {0};
 	RomEngine	engine;
 	MemoryContext cxt = CurrentMemoryContext;
@@ -244,12 +268,14 @@ canvas_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	{
 		rom_engine_begin(&engine);
 		MemoryContextSwitchTo(cxt);
-		if (rom_call_waited(turn, call) == NULL)
+		if (!begun)
 			turn->inst->flags |= ROM_HAS_TASKS;
-		rom_cancel_apply(turn, rom_call_waited(turn, call) == NULL);
-		if (rom_call_waited(turn, call) != NULL)
+		rom_cancel_apply(turn, !begun);
+		if (!begun && turn->replay.history.count > 0)
+			revival = rom_revive_canvas(&canvas);
+		if (begun)
 			close_joins(&canvas);
-		else if (turn->replay.history.count == 0 || !rom_revive_canvas(&canvas))
+		else if (revival == ROM_REVIVAL_NONE)
 			rom_frames_start(&canvas, rom_jb_get_json(turn->inst->input, "signature"),
 							 rom_jb_get_json(turn->inst->input, "input"), rom_jb_array(NULL, 0), NULL, "");
 
@@ -265,6 +291,8 @@ canvas_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		MemoryContextSwitchTo(cxt);
 		rom_engine_end(&engine);
 	}
+	if (revival == ROM_REVIVAL_LATER)
+		return wait_for_dead(turn, call);
 	if (!canvas.over)
 		return rom_call_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity", DT_NOEND, NULL);
 	event->type = canvas.error ? ROM_EVENT_ACTIVITY_FAILED : ROM_EVENT_ACTIVITY_COMPLETED;

@@ -55,12 +55,13 @@ rom_park_task(const RomTask *task)
 	return true;
 }
 
-/* unpark gives its tasks their former states, and announces those that are ready. */
+/* unpark gives its tasks their former states, and announces those that are ready. Those that another transaction has come later. */
 static void
-unpark(const pg_uuid_t *id, Oid owner)
+unpark(RomTurn *turn)
 {
+	Oid			owner = turn->owner;
 	int			n;
-	RomTask    *tasks = rom_state_unpark(id, &n);
+	RomTask    *tasks = rom_state_unpark(&turn->inst->id, &n);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -75,6 +76,8 @@ unpark(const pg_uuid_t *id, Oid owner)
 		if (task->due_at < DT_NOEND)
 			rom_wake_sweep(rom_sweep_find("activity_timeouts"), task->due_at);
 	}
+	if (rom_state_has(&turn->inst->id, ROM_TASK_PARKED))
+		rom_hooks_look_later(turn, NULL);
 }
 
 /* on_pause is called at both ends of a pause. */
@@ -84,13 +87,22 @@ on_pause(RomTurn *turn, bool paused)
 	if (paused)
 		rom_state_park(&turn->inst->id);
 	else
-		unpark(&turn->inst->id, turn->owner);
+		unpark(turn);
+}
+
+/* look_again is for tasks that unpark() could not have. */
+static void
+look_again(RomTurn *turn, const char *step)
+{
+	if (step == NULL && !ROM_STATUS_IS_FINAL(turn->out.status) && !turn->wait.was_paused)
+		unpark(turn);
 }
 
 void
 rom_park_init(void)
 {
 	rom_hooks_on_pause(ROM_HAS_TASKS, on_pause);
+	rom_hooks_on_look_again(ROM_HAS_TASKS, look_again);
 }
 
 void

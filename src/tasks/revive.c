@@ -81,15 +81,26 @@ read_groups(const RomCanvas *canvas, Failed **groups)
 	return rows;
 }
 
+/* The canvas's dead tasks; $1: its id. */
+#define DEAD_TASKS " FROM romancy.t_task t WHERE t.instance_id = $1 AND t.state = " ROM_SQL_TASK_DEAD " AND t.kind = " ROM_SQL_TASK_CANVAS
+
+/* is_free locks the canvas's dead tasks; false where another transaction has one of them. */
+static bool
+is_free(const RomCanvas *canvas)
+{
+	static RomStatement lock = {"SELECT 1" DEAD_TASKS " FOR UPDATE SKIP LOCKED", 1, {UUIDOID}};
+	static RomStatement count = {"SELECT 1" DEAD_TASKS, 1, {UUIDOID}};
+	Datum		values[1] = {UUIDPGetDatum(&canvas->id)};
+	uint64		locked = rom_execute(&lock, values, NULL, 0);
+
+	return rom_execute(&count, values, NULL, 0) <= locked;
+}
+
 /* take_dead deletes the canvas's dead tasks and gives those of them that are not of an on_error. */
 static int
 take_dead(const RomCanvas *canvas, RomTask ***tasks)
 {
-	static RomStatement delete = {
-		"DELETE FROM romancy.t_task t WHERE t.instance_id = $1 AND t.state = " ROM_SQL_TASK_DEAD " AND t.kind = " ROM_SQL_TASK_CANVAS
-		" RETURNING " ROM_TASK_COLUMNS,
-		1, {UUIDOID}
-	};
+	static RomStatement delete = {"DELETE" DEAD_TASKS " RETURNING " ROM_TASK_COLUMNS, 1, {UUIDOID}};
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum		values[1];
 	uint64		rows;
@@ -139,15 +150,20 @@ open_groups(const RomCanvas *canvas, const Failed *groups, int n)
 	}
 }
 
-bool
+RomRevival
 rom_revive_canvas(RomCanvas *canvas)
 {
 	Failed	   *groups;
 	RomTask   **dead;
-	int			ngroups = read_groups(canvas, &groups);
-	int			ndead = take_dead(canvas, &dead);
-	bool		whole = ndead > 0;
+	int			ngroups;
+	int			ndead;
+	bool		whole;
 
+	if (!is_free(canvas))
+		return ROM_REVIVAL_LATER;
+	ngroups = read_groups(canvas, &groups);
+	ndead = take_dead(canvas, &dead);
+	whole = ndead > 0;
 	for (int i = 0; i < ngroups; i++)
 		whole = whole && (!groups[i].counted || groups[i].ended >= groups[i].members);
 	if (!whole)
@@ -155,12 +171,12 @@ rom_revive_canvas(RomCanvas *canvas)
 		Datum		id = UUIDPGetDatum(&canvas->id);
 
 		rom_revive_forget(PointerGetDatum(construct_array(&id, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR)));
-		return false;
+		return ROM_REVIVAL_NONE;
 	}
 	open_groups(canvas, groups, ngroups);
 	for (int i = 0; i < ndead; i++)
 		rom_frames_task(canvas, dead[i], 0);
-	return true;
+	return ROM_REVIVAL_DONE;
 }
 
 void

@@ -243,21 +243,36 @@ activity_value(RomTurn *turn, RomEvent *outcome)
 	return outcome->result;
 }
 
+/* The task of a step, $2, of an instance, $1. */
+#define TASK_OF_STEP \
+	"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND step = $2 AND kind = " ROM_SQL_TASK_ACTIVITY " AND state <> " ROM_SQL_TASK_DEAD
+
 /*
- * activity_again writes the task of a retried step anew, unless the former one is still there: held by
- * a program outside, or just being taken away (then this waits for it). The time in
- * which it has to begin counts from now.
+ * make_task writes the task of a retried step anew, unless the former one is still there: held by a program outside. One that another
+ * transaction has may be about to be taken away; that is looked at later.
  */
+static void
+make_task(RomTurn *turn, RomEvent *event)
+{
+	static RomStatement left = {TASK_OF_STEP " FOR UPDATE SKIP LOCKED", 2, {UUIDOID, TEXTOID}};
+	static RomStatement held = {TASK_OF_STEP, 2, {UUIDOID, TEXTOID}};
+	Datum		values[2];
+
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(event->step);
+	if (rom_execute(&left, values, NULL, 1) > 0)
+		return;
+	if (rom_execute(&held, values, NULL, 1) > 0)
+		rom_hooks_look_later(turn, event->step);
+	else
+		spawn_deferred(turn, event);
+}
+
+/* activity_again makes the task of a retried step. The time in which it has to begin counts from now. */
 static void
 activity_again(RomTurn *turn, RomEvent *scheduled, RomEvent *event)
 {
-	static RomStatement left = {
-		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND step = $2 AND kind = " ROM_SQL_TASK_ACTIVITY " AND state <> " ROM_SQL_TASK_DEAD
-		" FOR UPDATE",
-		2, {UUIDOID, TEXTOID}
-	};
 	TimestampTz start_by = event->detail ? rom_jb_get_time(event->detail, "start_by") : DT_NOEND;
-	Datum		values[2];
 	RomEngine	engine;
 
 	if (start_by != DT_NOEND)
@@ -269,12 +284,27 @@ activity_again(RomTurn *turn, RomEvent *scheduled, RomEvent *event)
 		event->detail = rom_jb_with(event->detail, "start_by",
 									rom_jb_get_json(rom_jb_end(&jb), "start_by"));
 	}
-	values[0] = UUIDPGetDatum(&turn->inst->id);
-	values[1] = CStringGetTextDatum(event->step);
 	rom_engine_begin(&engine);
-	if (rom_execute(&left, values, NULL, 1) == 0)
-		spawn_deferred(turn, event);
+	make_task(turn, event);
 	rom_engine_end(&engine);
+}
+
+/* make_later is make_task() for a step whose former task another transaction had. It may have left an outcome, which is the step's then. */
+static void
+make_later(RomTurn *turn, const char *step)
+{
+	static RomStatement outcome = {
+		"SELECT 1 FROM romancy.t_inbox WHERE instance_id = $1 AND step = $2 AND kind = " ROM_SQL_INBOX_RESULT,
+		2, {UUIDOID, TEXTOID}
+	};
+	RomEvent   *event = rom_replay_scheduled(turn, step);
+	Datum		values[2];
+
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(step);
+	if (event != NULL && turn->saga == NULL && rom_replay_completion(turn, step) == NULL &&
+		rom_execute(&outcome, values, NULL, 1) == 0)
+		make_task(turn, event);
 }
 
 /*
@@ -554,6 +584,8 @@ tasks_end(RomTurn *turn, RomStatus status)
 	leave(turn);
 	if (all == n)
 		return;
+	if (ROM_STATUS_IS_FINAL(turn->out.status) && rom_state_has(&turn->inst->id, ROM_TASK_RUNNING))
+		rom_hooks_look_later(turn, NULL);
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	rows = rom_execute_rows(&set, &left, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
@@ -580,6 +612,16 @@ tasks_busy(RomTurn *turn)
 	return true;
 }
 
+/* look_again is for tasks that a turn before could not have: of an instance that has ended, or of a retried step. */
+static void
+look_again(RomTurn *turn, const char *step)
+{
+	if (ROM_STATUS_IS_FINAL(turn->out.status))
+		tasks_end(turn, turn->out.status);
+	else if (step != NULL)
+		make_later(turn, step);
+}
+
 /* task_in_use: is there a task of this activity? */
 static bool
 task_in_use(int32 namespace, const char *name)
@@ -603,6 +645,7 @@ rom_spawn_init(void)
 	rom_activity_on_queued(rom_spawn_queued);
 	rom_hooks_on_end(ROM_HAS_TASKS, tasks_end);
 	rom_hooks_on_busy(ROM_HAS_TASKS, tasks_busy);
+	rom_hooks_on_look_again(ROM_HAS_TASKS, look_again);
 	rom_saga_on_in_flight(in_flight);
 	rom_activity_definition_on_drop(task_in_use);
 }

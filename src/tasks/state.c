@@ -194,7 +194,7 @@ rom_state_unpark(const pg_uuid_t *instance_id, int *n)
 	static RomStatement update = {
 		"UPDATE romancy.t_task t SET state = CASE WHEN (t.attempt > 0 OR t.held_at IS NOT NULL) AND t.due_at IS NOT NULL"
 		" THEN " ROM_SQL_TASK_WAITING " ELSE " ROM_SQL_TASK_READY " END"
-		" WHERE t.instance_id = $1 AND t.state = " ROM_SQL_TASK_PARKED
+		" WHERE t.task_id IN (SELECT p.task_id FROM romancy.t_task p WHERE p.instance_id = $1 AND p.state = " ROM_SQL_TASK_PARKED " FOR UPDATE SKIP LOCKED)"
 		" RETURNING t.task_id, t.queue, t.priority, t.state, t.due_at",
 		1, {UUIDOID}
 	};
@@ -227,8 +227,9 @@ RomTask *
 rom_state_leave(const pg_uuid_t *instance_id, int *n)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_LEFT ", due_at = CASE WHEN callback THEN '-infinity' ELSE due_at END WHERE instance_id = $1"
-		" AND state = " ROM_SQL_TASK_RUNNING " AND queue <> '' AND kind <> " ROM_SQL_TASK_WORKFLOW
+		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_LEFT ", due_at = CASE WHEN callback THEN '-infinity' ELSE due_at END"
+		" WHERE task_id IN (SELECT task_id FROM romancy.t_task WHERE instance_id = $1"
+		" AND state = " ROM_SQL_TASK_RUNNING " AND queue <> '' AND kind <> " ROM_SQL_TASK_WORKFLOW " FOR UPDATE SKIP LOCKED)"
 		" RETURNING queue, activity, limit_key, callback",
 		1, {UUIDOID}
 	};
@@ -258,6 +259,21 @@ rom_state_leave(const pg_uuid_t *instance_id, int *n)
 	}
 	*n = (int) rows;
 	return tasks;
+}
+
+bool
+rom_state_has(const pg_uuid_t *instance_id, RomTaskState state)
+{
+	static RomStatement find = {
+		"SELECT 1 FROM romancy.t_task WHERE instance_id = $1 AND state = $2"
+		" AND (state <> " ROM_SQL_TASK_RUNNING " OR kind <> " ROM_SQL_TASK_WORKFLOW ")",
+		2, {UUIDOID, INT2OID}
+	};
+	Datum		values[2];
+
+	values[0] = UUIDPGetDatum(instance_id);
+	values[1] = Int16GetDatum(state);
+	return rom_execute(&find, values, NULL, 1) > 0;
 }
 
 void

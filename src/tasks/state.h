@@ -156,14 +156,20 @@ extern void rom_state_hold(const RomTask *task);
 extern void rom_state_park(const pg_uuid_t *instance_id);
 extern void rom_state_park_one(const pg_uuid_t *id);
 
-/* Ends that; the tasks, in the current context, have id, queue, priority, state and due_at. *n is their number. */
+/*
+ * Ends that, but for tasks that another transaction has; those that are not parked any more, in the current context, have id, queue,
+ * priority, state and due_at. *n is their number.
+ */
 extern RomTask *rom_state_unpark(const pg_uuid_t *instance_id, int *n);
 
 /*
- * The instance has ended: its tasks that programs hold stay under their leases, and off the accounts of limits. Those tasks, in
- * the current context, have queue, activity and limit_key. *n is their number.
+ * The instance has ended: its tasks that programs hold stay under their leases, and off the accounts of limits; but for those that another
+ * transaction has. Those tasks, in the current context, have queue, activity and limit_key. *n is their number.
  */
 extern RomTask *rom_state_leave(const pg_uuid_t *instance_id, int *n);
+
+/* Does a task of the instance have this state (PARKED, or RUNNING in a program)? After one of the two above: one that another transaction has. */
+extern bool rom_state_has(const pg_uuid_t *instance_id, RomTaskState state);
 
 /* Gives a claim back, which does not count as an attempt; task->state: READY or PARKED. */
 extern void rom_state_release(const RomTask *task);

@@ -8,7 +8,11 @@
  */
 #include "postgres.h"
 
+#include "utils/timestamp.h"
+
 #include "base/spi.h"
+#include "instances/inbox.h"
+#include "memory/wake.h"
 #include "turn/hooks.h"
 #include "turn/saga.h"
 
@@ -72,6 +76,38 @@ rom_hooks_on_pause(int32 flags, RomPauseHook hook)
 		elog(ERROR, "too many pause hooks");
 	pause_hooks[n_pause_hooks].flags = flags;
 	pause_hooks[n_pause_hooks++].hook = hook;
+}
+
+static struct
+{
+	int32		flags;
+	RomLookAgainHook hook;
+}			look_hooks[4];
+static int	n_look_hooks = 0;
+
+void
+rom_hooks_on_look_again(int32 flags, RomLookAgainHook hook)
+{
+	if (n_look_hooks == lengthof(look_hooks))
+		elog(ERROR, "too many hooks for a second look");
+	look_hooks[n_look_hooks].flags = flags;
+	look_hooks[n_look_hooks++].hook = hook;
+}
+
+void
+rom_hooks_look_again(RomTurn *turn, const char *step)
+{
+	for (int i = 0; i < n_look_hooks; i++)
+		if (look_hooks[i].flags & turn->inst->flags)
+			look_hooks[i].hook(turn, step);
+}
+
+void
+rom_hooks_look_later(RomTurn *turn, const char *step)
+{
+	rom_inbox_insert(&turn->inst->id, ROM_INBOX_LOOK_AGAIN, step, NULL, NULL, NULL);
+	rom_wake_at(&turn->inst->id, turn->owner, turn->inst->priority,
+				TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ROM_LOOK_AGAIN_MS));
 }
 
 static struct

@@ -37,6 +37,19 @@ typedef void (*RomPauseHook) (RomTurn *turn, bool paused);
 extern void rom_hooks_on_pause(int32 flags, RomPauseHook hook);
 
 /*
+ * A turn waits for no transaction that has a row of its instance's parts: it leaves it as it is, and notes that for the turns after it by
+ * rom_hooks_look_later() (engine scope needed; step: that of the row, or NULL). These call the hooks of rom_hooks_on_look_again(), if any of flags is
+ * set, in an engine scope before their row is written, until nothing is noted. An instance that has ended by then has such a turn, too.
+ */
+typedef void (*RomLookAgainHook) (RomTurn *turn, const char *step);
+extern void rom_hooks_on_look_again(int32 flags, RomLookAgainHook hook);
+extern void rom_hooks_look_again(RomTurn *turn, const char *step);
+extern void rom_hooks_look_later(RomTurn *turn, const char *step);
+
+/* After so long (ms). */
+#define ROM_LOOK_AGAIN_MS	1000
+
+/*
  * Others' moving of what goes over from an instance that ends as recurred to its successor (subscriptions, groups;
  * undelivered messages have a mailbox that stays): called in an engine scope, before the end hooks, with any of flags
  * set (0: always). The successor's row exists and has the flags for subscriptions and groups.

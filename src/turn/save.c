@@ -202,6 +202,26 @@ delete_inbox(RomTurn *turn)
 	}
 }
 
+/*
+ * look_again is for what turns before this one noted by rom_hooks_look_later(). A turn that ends the instance, or the pause, looks at
+ * everything by itself; one that pauses it leaves its tasks as they are, but makes the one of a step.
+ */
+static void
+look_again(RomTurn *turn, bool was_final)
+{
+	bool		paused = turn->out.status == ROM_STATUS_PAUSED;
+
+	if (!was_final && ROM_STATUS_IS_FINAL(turn->out.status))
+		return;
+	for (int i = 0; i < turn->wait.ninbox; i++)
+	{
+		RomInboxItem *item = &turn->wait.inbox[i];
+
+		if (item->kind == ROM_INBOX_LOOK_AGAIN && (item->taken || was_final) && (item->step != NULL || !paused))
+			rom_hooks_look_again(turn, item->step);
+	}
+}
+
 /* keep_report has the row keep the last report of an activity that ran outside a turn. */
 static void
 keep_report(RomTurn *turn)
@@ -277,6 +297,7 @@ rom_save_turn(RomTurn *turn)
 	}
 	if (turn->wait.ninbox > 0)
 		delete_inbox(turn);
+	look_again(turn, was_final);
 	if (turn->out.status != ROM_STATUS_PAUSED)
 		inst->crashes = 0;
 	if (!was_final)

@@ -61,6 +61,15 @@ rom_turn_create(RomInstance *inst, Oid owner, MemoryContext cxt)
 	return turn;
 }
 
+/* take_looks has rom_save_turn() look again at what turns before this one could not have. */
+static void
+take_looks(RomTurn *turn)
+{
+	for (int i = 0; i < turn->wait.ninbox; i++)
+		if (turn->wait.inbox[i].kind == ROM_INBOX_LOOK_AGAIN)
+			turn->wait.inbox[i].taken = true;
+}
+
 /*
  * apply_inbox applies requests in the order they arrived. True when the turn
  * is decided by them and the handler need not be evaluated.
@@ -148,6 +157,7 @@ apply_inbox(RomTurn *turn)
 		}
 		return true;
 	}
+	take_looks(turn);
 	if (inst->deadline <= rom_now())
 	{
 		rom_schedule_absorb(turn);
