@@ -149,6 +149,12 @@ AS 'MODULE_PATHNAME', 'romancy_running' LANGUAGE C VOLATILE STRICT PARALLEL REST
 COMMENT ON FUNCTION romancy.t_running() IS 'Internal: for views waiting and activity_tasks';
 REVOKE ALL ON FUNCTION romancy.t_running() FROM PUBLIC;
 
+CREATE FUNCTION romancy.t_unwritten(OUT instance_id uuid, OUT at timestamptz, OUT until timestamptz, OUT error jsonb)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'romancy_unwritten' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION romancy.t_unwritten() IS 'Internal: for view waiting: errors of turns that could not be written';
+REVOKE ALL ON FUNCTION romancy.t_unwritten() FROM PUBLIC;
+
 CREATE FUNCTION romancy.t_in_turn()
 RETURNS uuid[] LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'romancy_in_turn';
 COMMENT ON FUNCTION romancy.t_in_turn() IS 'Internal: for view instances: those that run a turn now';

@@ -77,15 +77,18 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 		coalesce(r.since, p.at, CASE WHEN t.state = 1 AND t.is_request THEN t.claimed_at END, (i.wait ->> 'since')::timestamptz,
 			CASE WHEN i.status = 'pending' THEN i.created_at ELSE i.updated_at END) AS since,
 		CASE WHEN r.pid IS NOT NULL OR i.status = 'paused' THEN NULL
+			WHEN u.error IS NOT NULL THEN u.until
 			WHEN i.error ? 'tries' THEN i.wake_at
 			WHEN i.wait IS NULL THEN CASE WHEN i.wake_at > pg_catalog.clock_timestamp() THEN nullif(i.wake_at, 'infinity') END
 			WHEN t.state = 1 AND t.is_request THEN t.claimed_at + t.time_limit
 			ELSE coalesce((i.wait ->> 'until')::timestamptz, t.due_at) END AS until,
-		CASE WHEN i.error ? 'tries' THEN (i.error ->> 'tries')::int
+		CASE WHEN u.error IS NOT NULL THEN (u.error ->> 'tries')::int
+			WHEN i.error ? 'tries' THEN (i.error ->> 'tries')::int
 			WHEN r.step = t.step THEN t.attempt
 			WHEN r.pid IS NULL OR r.step = i.wait ->> 'step'
 			THEN coalesce((i.wait #>> '{detail,attempt}')::int - (i.wait #> '{detail,held_at}' IS NOT NULL)::int, t.attempt) END AS attempt,
-		CASE WHEN i.status IN ('paused', 'compensating') THEN i.error
+		CASE WHEN u.error IS NOT NULL THEN u.error
+			WHEN i.status IN ('paused', 'compensating') THEN i.error
 			ELSE coalesce(i.error, i.wait #> '{detail,errors,-1}' || CASE WHEN r.step <> i.wait ->> 'step' THEN pg_catalog.jsonb_build_object('step', i.wait ->> 'step') ELSE '{}' END,
 				t.errors -> -1 || CASE WHEN r.step <> t.step THEN pg_catalog.jsonb_build_object('step', t.step) ELSE '{}' END) END AS error,
 		CASE WHEN i.status = 'paused' THEN CASE WHEN i.error IS NULL THEN p.detail ->> 'by' ELSE 'romancy' END END AS paused_by,
@@ -93,6 +96,7 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 	FROM romancy.t_instance i
 	LEFT JOIN (SELECT DISTINCT ON (r.instance_id) r.id, r.instance_id, r.pid, r.step, r.since FROM romancy.t_running() r
 		ORDER BY r.instance_id, r.id = r.instance_id DESC, r.since) r ON r.instance_id = i.instance_id
+	LEFT JOIN romancy.t_unwritten() u ON u.instance_id = i.instance_id AND u.at > i.updated_at
 	LEFT JOIN LATERAL (SELECT t.step, t.activity, t.state, t.claimed_at, nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue, t.worker_id, t.attempt, t.errors,
 			t.queue LIKE '%/@http' OR t.queue LIKE '%/@call' AS is_request,
 			least(t.close_us * '1 microsecond'::interval,
@@ -123,7 +127,7 @@ COMMENT ON COLUMN romancy.waiting.name IS 'The activity, channel, event type or 
 COMMENT ON COLUMN romancy.waiting.since IS 'Since when it waits, is paused, runs this step, or a request is under way';
 COMMENT ON COLUMN romancy.waiting.until IS 'When it goes on at the latest: a timer, a start, a timeout, the next attempt, the end of a program''s lease, a request''s time limit; held by max_concurrency or rate_limit, when it asks again; null: no time';
 COMMENT ON COLUMN romancy.waiting.attempt IS 'Attempts so far of the activity whose step is shown; turns that failed in the engine itself, where error has tries';
-COMMENT ON COLUMN romancy.waiting.error IS 'Why it is paused or compensates; or the last error of an activity, or of the engine itself (then it has tries), that is tried again; it has step where another step than that runs meanwhile';
+COMMENT ON COLUMN romancy.waiting.error IS 'Why it is paused or compensates; or the last error of an activity, or of the engine itself (then it has tries; and unwritten, the SQLSTATE of what keeps it from being written), that is tried again; it has step where another step than that runs meanwhile';
 COMMENT ON COLUMN romancy.waiting.paused_by IS 'The role that paused it; romancy: the engine, because of the error';
 COMMENT ON COLUMN romancy.waiting.queue IS 'The queue of the task that it waits for; null: the database itself';
 COMMENT ON COLUMN romancy.waiting.worker_id IS 'The program that has claimed that task';

@@ -17,6 +17,7 @@
 #include "memory/slot.h"
 #include "memory/stat.h"
 #include "memory/suspect.h"
+#include "memory/unwritten.h"
 #include "memory/waiter.h"
 #include "memory/wake.h"
 
@@ -31,6 +32,7 @@ rom_memory_init(void)
 	rom_progress_init();
 	rom_fanin_init();
 	rom_stat_init();
+	rom_unwritten_init();
 	rom_wake_init();
 	rom_crossing_init();
 }

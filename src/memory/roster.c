@@ -314,46 +314,6 @@ forget_owners(RomRoster *roster, Oid dbid)
 }
 
 void
-rom_roster_unwritten(int code)
-{
-	RomRoster  *roster = rom_roster_get();
-	TimestampTz now = GetCurrentTimestamp();
-	RomDatabase *database;
-
-	if (roster == NULL)
-		return;
-	SpinLockAcquire(&roster->mutex);
-	database = rom_roster_database_locked(roster, MyDatabaseId, false);
-	if (database != NULL)
-	{
-		database->unwritten_at = now;
-		database->unwritten_code = code;
-	}
-	SpinLockRelease(&roster->mutex);
-}
-
-bool
-rom_roster_last_unwritten(TimestampTz *at, int *code)
-{
-	RomRoster  *roster = rom_roster_get();
-	RomDatabase *database;
-	bool		found;
-
-	if (roster == NULL)
-		return false;
-	SpinLockAcquire(&roster->mutex);
-	database = rom_roster_database_locked(roster, MyDatabaseId, false);
-	found = database != NULL && database->unwritten_at != 0;
-	if (found)
-	{
-		*at = database->unwritten_at;
-		*code = database->unwritten_code;
-	}
-	SpinLockRelease(&roster->mutex);
-	return found;
-}
-
-void
 rom_roster_scan(Oid dbid, bool announce)
 {
 	RomRoster  *roster = roster_area;

@@ -141,9 +141,6 @@ typedef struct RomDatabase
 	TimestampTz short_logged;	/* when that was logged last; 0: never */
 	TimestampTz horizon;		/* deadlines from here on are not in memory */
 	bool		refill;			/* there is room for them */
-	TimestampTz unwritten_at;	/* an engine error could not be written; 0:
-								 * never */
-	int			unwritten_code; /* why not: SQLSTATE, as errcode() has it */
 	uint32		http;			/* what an HTTP worker is to look at:
 								 * ROM_HTTP_... */
 	TimestampTz http_at;		/* an HTTP worker is needed then, though there
@@ -267,12 +264,6 @@ extern bool rom_roster_wake_scheduler_locked(RomRoster *roster, Oid dbid,
 
 /* An HTTP worker of the database is to look at something, ROM_HTTP_...: wakes it, or tells the launcher that one is needed. */
 extern void rom_roster_http(Oid dbid, uint32 what);
-
-/* In this database an error of the engine's could not be written; code: the SQLSTATE of what kept it from that. */
-extern void rom_roster_unwritten(int code);
-
-/* When that was last, and why; false: never. */
-extern bool rom_roster_last_unwritten(TimestampTz *at, int *code);
 
 /* A database has to be scanned for work. announce: its extension came, or changed. */
 extern void rom_roster_scan(Oid dbid, bool announce);

@@ -26,6 +26,7 @@
 #include "memory/ready.h"
 #include "memory/roster.h"
 #include "memory/slot.h"
+#include "memory/unwritten.h"
 #include "outbox/guc.h"
 #include "outbox/sender.h"
 #include "outbox/state.h"
@@ -118,14 +119,18 @@ typedef struct Attention
 static void
 find_unwritten(Attention *attention)
 {
-	TimestampTz at;
-	int			code;
+	int			n;
+	RomUnwritten *list = rom_unwritten_list(&n);
+	const RomUnwritten *last = NULL;
 
-	if (rom_roster_last_unwritten(&at, &code) &&
-		GetCurrentTimestamp() <= at + Max(2 * (int64) rom_guc_retry_backoff_max, UNWRITTEN_MS) * INT64CONST(1000))
+	for (int i = 0; i < n; i++)
+		if (last == NULL || list[i].at > last->at)
+			last = &list[i];
+	if (last != NULL &&
+		GetCurrentTimestamp() <= last->at + Max(2 * (int64) rom_guc_retry_backoff_max, UNWRITTEN_MS) * INT64CONST(1000))
 		attention->texts[attention->count++] =
-			psprintf("turns fail, and their errors cannot be written: SQLSTATE %s at %s, see the server's log",
-					 unpack_sql_state(code), timestamptz_to_str(at));
+			psprintf("turns fail, and their errors cannot be written: SQLSTATE %s at %s, see romancy.waiting and the server's log",
+					 unpack_sql_state(last->why), timestamptz_to_str(last->at));
 }
 
 /*

@@ -17,18 +17,21 @@
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
+#include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "defs/namespace.h"
 #include "instances/instance.h"
 #include "memory/roster.h"
 #include "memory/slot.h"
+#include "memory/unwritten.h"
 #include "tasks/poller.h"
 
 PG_FUNCTION_INFO_V1(romancy_running);
 PG_FUNCTION_INFO_V1(romancy_in_turn);
 PG_FUNCTION_INFO_V1(romancy_pollers);
 PG_FUNCTION_INFO_V1(romancy_senders);
+PG_FUNCTION_INFO_V1(romancy_unwritten);
 
 /* may_see marks those of n instances that the current user may see. */
 static void
@@ -43,9 +46,9 @@ may_see(const pg_uuid_t *ids, bool *seen, int n)
 	RomRowSet	set;
 	uint64		rows;
 
-	memset(seen, 0, n * sizeof(bool));
-	if (n == 0)
+	if (n <= 0)
 		return;
+	memset(seen, 0, n * sizeof(bool));
 	values[1] = ObjectIdGetDatum(GetUserId());
 	rom_engine_begin(&engine);
 	values[0] = rom_uuid_array(ids, n);
@@ -99,6 +102,47 @@ romancy_running(PG_FUNCTION_ARGS)
 		nulls[3] = now->step[0] == '\0';
 		values[3] = CStringGetTextDatum(now->step);
 		values[4] = TimestampTzGetDatum(now->since);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * romancy.t_unwritten(): instance_id uuid, at timestamptz, until timestamptz, error jsonb
+ *
+ * Errors of turns that could not be written into the rows of their instances, of those that the current user may see. error: sqlstate, message,
+ * tries, and unwritten, the SQLSTATE of what kept it from being written.
+ */
+Datum
+romancy_unwritten(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			n;
+	RomUnwritten *list = rom_unwritten_list(&n);
+	pg_uuid_t  *instances = palloc_array(pg_uuid_t, n + 1);
+	bool	   *seen = palloc_array(bool, n + 1);
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n; i++)
+		instances[i] = list[i].instance;
+	may_see(instances, seen, n);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[4];
+		bool		nulls[4] = {0};
+		RomJb		jb;
+
+		if (!seen[i])
+			continue;
+		rom_jb_begin(&jb);
+		rom_jb_text(&jb, "sqlstate", unpack_sql_state(list[i].code));
+		rom_jb_text(&jb, "message", list[i].message);
+		rom_jb_int(&jb, "tries", list[i].tries);
+		rom_jb_text(&jb, "unwritten", unpack_sql_state(list[i].why));
+		values[0] = UUIDPGetDatum(&list[i].instance);
+		values[1] = TimestampTzGetDatum(list[i].at);
+		values[2] = TimestampTzGetDatum(list[i].until);
+		values[3] = PointerGetDatum(rom_jb_end(&jb));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -11,7 +11,7 @@
  * Errors that time mends (no room on the disk, out of memory, a deadlock) are
  * tried for ever.
  *
- * Where the error cannot be written, this process remembers how often it failed, and health() tells of it.
+ * Where the error cannot be written, this process remembers how often it failed, and shared memory has it for waiting and health().
  *
  *-------------------------------------------------------------------------
  */
@@ -19,6 +19,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -31,7 +32,7 @@
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "memory/guc.h"
-#include "memory/roster.h"
+#include "memory/unwritten.h"
 #include "run/run.h"
 #include "run/transaction.h"
 #include "run/trouble.h"
@@ -140,9 +141,9 @@ write_down(const pg_uuid_t *instance, bool wait, const ErrorData *error)
 	return tries;
 }
 
-/* keep does that in a transaction of its own. */
+/* keep does that in a transaction of its own. *why: the SQLSTATE of what kept it from that, or 0. */
 static int
-keep(const pg_uuid_t *id, pg_uuid_t *instance, const ErrorData *error)
+keep(const pg_uuid_t *id, pg_uuid_t *instance, const ErrorData *error, int *why)
 {
 	volatile int tries = 0;
 
@@ -165,7 +166,7 @@ keep(const pg_uuid_t *id, pg_uuid_t *instance, const ErrorData *error)
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(rom_transaction_context());
 		EmitErrorReport();
-		rom_roster_unwritten(geterrcode());
+		*why = geterrcode();
 		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		QueryCancelPending = false;
@@ -191,6 +192,18 @@ pause_instance(const pg_uuid_t *instance, Oid owner, const ErrorData *error)
 		run.nsaved == 1;
 }
 
+/* note_unwritten has the views show the error, though the instance's row does not have it. */
+static void
+note_unwritten(const pg_uuid_t *instance, const ErrorData *error, int why, int tries, int delay_ms)
+{
+	RomUnwritten u = {.instance = *instance,.tries = tries,.code = error->sqlerrcode,.why = why};
+
+	u.until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
+	strlcpy(u.message, error->message, sizeof(u.message));
+	u.message[pg_mbcliplen(u.message, strlen(u.message), sizeof(u.message) - 1)] = '\0';
+	rom_unwritten_note(&u);
+}
+
 /* report logs the error, and when it is tried again. */
 static void
 report(const ErrorData *error, const pg_uuid_t *id, int delay_ms)
@@ -207,12 +220,13 @@ rom_trouble_handle(const pg_uuid_t *id, Oid owner, const ErrorData *error)
 {
 	pg_uuid_t	instance = *id;
 	int			tries = 0;
+	int			why = 0;
 	int			delay;
 	int			here = note_here(id);
 
 	if (error != NULL && !(rom_trouble_is_cancel(error) && here == 1))
 	{
-		tries = keep(id, &instance, error);
+		tries = keep(id, &instance, error, &why);
 		if (tries >= TRIES_MAX && !rom_error_is_passing(error->sqlerrcode) && pause_instance(&instance, owner, error))
 		{
 			rom_trouble_over(id);
@@ -222,6 +236,8 @@ rom_trouble_handle(const pg_uuid_t *id, Oid owner, const ErrorData *error)
 	else if (error != NULL)
 		here = 0;
 	delay = here == 0 ? 0 : delay_after(Max(tries, here));
+	if (why != 0)
+		note_unwritten(&instance, error, why, here, delay);
 	if (error != NULL && here > 0)
 		report(error, id, delay);
 	rom_transaction_wake(id, owner, delay);

@@ -80,7 +80,10 @@ is(sql(q{SELECT romancy.health() ->> 'engine_errors'}), '0', 'and is named no mo
 # an error that cannot be written either, as on a full disk
 sql(q{INSERT INTO broken VALUES ('no room', '53100'); CREATE TRIGGER breaks BEFORE UPDATE ON romancy.t_instance FOR EACH ROW EXECUTE FUNCTION breaks()});
 $id = sql(q{SELECT romancy.start_workflow('keeps', '7')});
-poll_until($node, q{SELECT romancy.health() ->> 'attention' ~ 'turns fail, and their errors cannot be written: SQLSTATE 53100 at .*, see the server''s log'}, 'health() tells of an error that cannot be written');
+poll_until($node, q{SELECT romancy.health() ->> 'attention' ~ 'turns fail, and their errors cannot be written: SQLSTATE 53100 at .*, see romancy.waiting and the server''s log'}, 'health() tells of an error that cannot be written');
+poll_until($node, qq{SELECT concat_ws(' ', error ->> 'message', error ->> 'sqlstate', error ->> 'unwritten', attempt = (error ->> 'tries')::int, attempt > 1, until IS NOT NULL) FROM romancy.waiting WHERE instance_id = '$id'},
+	'so does waiting', expected => 'no room 53100 53100 t t t');
+is(sql(q{SELECT count(*) FROM romancy.waiting WHERE error ? 'unwritten'}), '1', 'for that instance alone');
 sql(q{DROP TRIGGER breaks ON romancy.t_instance; DELETE FROM broken});
 poll_until($node, qq{SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$id'}, 'and then it completes, too');
 
