@@ -24,7 +24,7 @@ rom_identity_enter(RomIdentity *saved, Oid owner, const char *path,
 	GetUserIdAndSecContext(&saved->userid, &saved->sec_context);
 	saved->read_only = XactReadOnly;
 	saved->guc_level = NewGUCNestLevel();
-	rom_settings_apply(settings);
+	rom_settings_apply(settings, read_only);
 	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
 	if (path && strcmp(path, namespace_search_path) != 0)
 		(void) set_config_option("search_path", path, PGC_USERSET,

@@ -11,6 +11,9 @@
  * of t_settings; most owners have one. A row that no instance has goes
  * (run/unused.c), so invalidation messages are processed before one is chosen.
  *
+ * client_encoding says how a client is talked to, and code in the server has none: it reads the database's encoding, whatever a role, a
+ * database or the session of a drain has. Messages go to that session's client as it wants them.
+ *
  * Values are compared by the server's own variables, through the records of its settings, which stay where
  * they are for the life of the process. A record is asked about many times for each step, its name is
  * looked up once.
@@ -20,6 +23,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc_tables.h"
 #include "utils/inval.h"
@@ -30,18 +35,25 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "memory/xact.h"
+#include "turn/app_settings.h"
 #include "turn/settings.h"
 
 /* The settings that decide how values and texts are converted, and the language of messages. */
 static const char *const names[] = {
-	"TimeZone", "timezone_abbreviations", "DateStyle", "IntervalStyle",
+	"client_encoding", "TimeZone", "timezone_abbreviations", "DateStyle", "IntervalStyle",
 	"extra_float_digits", "bytea_output", "xmlbinary", "xmloption",
 	"lc_messages", "lc_monetary", "lc_numeric", "lc_time",
 	"default_text_search_config", "array_nulls", "transform_null_equals",
-	"standard_conforming_strings", "quote_all_identifiers"
+	"standard_conforming_strings", "backslash_quote", "quote_all_identifiers"
 };
 
+/* The place of client_encoding, which is not kept: it is always the database's. */
+#define ENCODING 0
+
 #define N_SETTINGS lengthof(names)
+
+/* The key of a row under which those of app_settings.c are. */
+#define APP "app"
 
 /* Rows that an owner may have. */
 #define ROWS_MAX 1000
@@ -53,6 +65,7 @@ typedef struct Profile
 	bool		fits;			/* for new instances of profiles_owner's */
 	char	   *texts[N_SETTINGS];	/* or NULL */
 	int			numbers[N_SETTINGS];	/* of settings that are no strings */
+	Jsonb	   *app;			/* app_settings.c; NULL: they are not kept */
 	bool		told;			/* the log says that one was not accepted */
 	struct Profile *next;
 } Profile;
@@ -207,7 +220,7 @@ add_profile(int32 id, Jsonb *json, bool fits)
 	profile->fits = fits;
 	for (int i = 0; i < N_SETTINGS; i++)
 	{
-		char	   *text = rom_jb_get_text(json, names[i]);
+		char	   *text = i == ENCODING ? pstrdup(GetDatabaseEncodingName()) : rom_jb_get_text(json, names[i]);
 
 		/*
 		 * a value that this server cannot read is kept, and is refused where
@@ -217,6 +230,7 @@ add_profile(int32 id, Jsonb *json, bool fits)
 			profile->numbers[i] = INT_MIN;
 		profile->texts[i] = text;
 	}
+	profile->app = rom_jb_get_json(json, APP);
 	profile->next = profiles;
 	profiles = profile;
 	MemoryContextSwitchTo(old);
@@ -293,9 +307,10 @@ find_fresh(Oid owner)
 		return NULL;
 	for (Profile *p = profiles; p != NULL; p = p->next)
 	{
-		bool		same = p->fits;
+		bool		same = p->fits && p->app != NULL &&
+			compareJsonbContainers(&p->app->root, &rom_app_settings_now()->root) == 0;
 
-		for (int i = 0; i < N_SETTINGS && same; i++)
+		for (int i = ENCODING + 1; i < N_SETTINGS && same; i++)
 			same = p->texts[i] != NULL && is_value(p, i, true);
 		if (same)
 			return p;
@@ -320,8 +335,9 @@ insert_fresh(const char *owner)
 	if (rom_execute(&count_own, values, NULL, ROWS_MAX) == ROWS_MAX)
 		return NULL;
 	rom_jb_begin(&jb);
-	for (int i = 0; i < N_SETTINGS; i++)
+	for (int i = ENCODING + 1; i < N_SETTINGS; i++)
 		rom_jb_text(&jb, names[i], reset_text(records[i]));
+	rom_jb_json(&jb, APP, rom_app_settings_now());
 	json = rom_jb_end(&jb);
 	values[1] = PointerGetDatum(json);
 	inserted = true;
@@ -395,8 +411,16 @@ profile_of(int32 id)
 static void
 set_one(Profile *profile, int i, GucAction action)
 {
+	int			of_client = pg_get_client_encoding();
+
 	if (set_config_option(names[i], profile->texts[i], PGC_SUSET, PGC_S_SESSION,
-						  action, true, DEBUG1, false) > 0 || profile->told)
+						  action, true, DEBUG1, false) > 0)
+	{
+		if (i == ENCODING && whereToSendOutput == DestRemote)
+			(void) SetClientEncoding(of_client);
+		return;
+	}
+	if (profile->told)
 		return;
 	profile->told = true;
 	ereport(LOG,
@@ -407,13 +431,17 @@ set_one(Profile *profile, int i, GucAction action)
 }
 
 void
-rom_settings_apply(int32 id)
+rom_settings_apply(int32 id, bool handler)
 {
 	Profile    *profile = profile_of(id);
 
-	for (int i = 0; profile != NULL && i < N_SETTINGS; i++)
+	if (profile == NULL)
+		return;
+	for (int i = 0; i < N_SETTINGS; i++)
 		if (!is_value(profile, i, false))
 			set_one(profile, i, GUC_ACTION_SAVE);
+	if (profile->app != NULL)
+		rom_app_settings_apply(profile->app, handler);
 }
 
 void

@@ -18,11 +18,11 @@
 extern Jsonb *rom_settings_fix(RomTurn *turn);
 
 /*
- * Puts the settings number id (t_settings) in force until the current GUC nest level ends; 0:
+ * Puts the settings number id (t_settings) in force until the current GUC nest level ends, for a handler or an activity; 0:
  * changes nothing. A value that this server does not accept any more (a time zone that it lacks) is
  * skipped, with a line in the log.
  */
-extern void rom_settings_apply(int32 id);
+extern void rom_settings_apply(int32 id, bool handler);
 
 /*
  * The same for the session, until its settings are reset, or until rom_settings_put_back(*before): what they

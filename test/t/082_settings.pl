@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use RomancyTest;
 use Test::More;
 
-my $node = romancy_node('settings', 'romancy.worker_idle_timeout' => '0', TimeZone => 'Europe/Berlin');
+my $node = romancy_node('settings', _init => [ extra => ['--encoding=UTF8'] ], 'romancy.worker_idle_timeout' => '0', TimeZone => 'Europe/Berlin');
 
 sub sql { my ($sql) = @_; return $node->safe_psql('postgres', $sql) }
 
@@ -30,7 +30,8 @@ sql(q{
 			'interval', '1 day 02:03'::interval::text, 'float', (0.1::float8 + 0.2)::text, 'bytes', '\x00ff'::bytea::text,
 			'money', to_char(1234.5, 'L9G999D9'), 'month', to_char(romancy.workflow_now(), 'TMMonth HH24 TZ'),
 			'words', to_tsvector('the running dogs')::text, 'xml', XML_OF_BYTES,
-			'quoted', format('%I', 'plain'), 'array', '{NULL}'::text[]::text);
+			'quoted', format('%I', 'plain'), 'array', '{NULL}'::text[]::text,
+			'encoding', current_setting('client_encoding'), 'of client', pg_client_encoding(), 'backslash', current_setting('backslash_quote'));
 	END $$;
 	CREATE FUNCTION remembers(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	DECLARE r jsonb;
@@ -50,6 +51,23 @@ sql(q{
 		RETURN jsonb_build_array(romancy.activity('note_zone'), romancy.await(romancy.spawn('note_zone')), romancy.activity('zone_outside'),
 			current_setting('TimeZone'));
 	END $$;
+	CREATE FUNCTION encodes(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.activity('echo', to_jsonb(current_setting('client_encoding')));
+		RAISE NOTICE 'caf%', chr(233);
+		PERFORM romancy.receive('go');
+		RETURN romancy.activity('echo', to_jsonb(current_setting('client_encoding')));
+	END $$;
+	-- a setting that is nobody's: the handler reads the first value, activities the present one
+	CREATE FUNCTION region(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT jsonb_build_array($1, current_setting('app.region'), current_setting('app.later', true)) $$;
+	CREATE FUNCTION regions(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	DECLARE r jsonb := romancy.activity('region', to_jsonb(current_setting('app.region')));
+	BEGIN
+		PERFORM romancy.activity('echo', to_jsonb(coalesce(current_setting('app.later', true), '')));
+		PERFORM romancy.receive('go');
+		RETURN jsonb_build_array(r, current_setting('app.region'), romancy.activity('region', to_jsonb(current_setting('app.region'))), romancy.await(romancy.spawn('region', '1')));
+	END $$;
+	ALTER DATABASE postgres SET app.region = 'north';
 	-- what is large, and many steps
 	CREATE FUNCTION large(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN
@@ -82,8 +100,8 @@ sql(q{
 
 $node->append_conf('postgresql.conf', "romancy.max_payload_size = '100kB'");
 $node->reload;
-my %id = map { $_ => sql("SELECT romancy.start_workflow('$_', '1')") } qw(remembers zones large many too_large);
-poll_until($node, q{SELECT count(*) = 4 FROM romancy.instances WHERE status = 'waiting_for_message'}, 'they have begun and wait');
+my %id = map { $_ => sql("SELECT romancy.start_workflow('$_', '1')") } qw(remembers zones large many too_large regions);
+poll_until($node, q{SELECT count(*) = 5 FROM romancy.instances WHERE status = 'waiting_for_message'}, 'they have begun and wait');
 poll_until($node, q{SELECT count(*) = 1 FROM romancy.activity_tasks}, 'one for a program');
 
 # the server, the database and the role say something else, and new processes hear of it
@@ -98,21 +116,27 @@ sql(q{
 	ALTER DATABASE postgres SET extra_float_digits = -3;
 	ALTER DATABASE postgres SET bytea_output = 'escape';
 	ALTER DATABASE postgres SET default_text_search_config = 'simple';
+	ALTER DATABASE postgres SET app.region = 'south';
+	ALTER ROLE postgres SET app.later = 'set';
+	ALTER DATABASE postgres SET client_encoding = 'latin1';
+	ALTER ROLE postgres SET backslash_quote = on;
 	ALTER ROLE postgres SET xmlbinary = 'hex';
 	ALTER ROLE postgres SET quote_all_identifiers = on;
 	ALTER ROLE postgres SET array_nulls = off;
 });
 $node->restart;
 is(sql('SHOW TimeZone'), 'Asia/Tokyo', 'a new session has the new settings');
-sql("SELECT romancy.send_to('$_', 'go', '1')") for @id{qw(remembers zones large too_large)};
-poll_until(sub { sql('SELECT answer()'); return sql(q{SELECT count(*) FROM romancy.instances WHERE status IN ('completed', 'failed', 'paused')}) eq '5' },
+sql("SELECT romancy.send_to('$_', 'go', '1')") for @id{qw(remembers zones large too_large regions)};
+poll_until(sub { sql('SELECT answer()'); return sql(q{SELECT count(*) FROM romancy.instances WHERE status IN ('completed', 'failed', 'paused')}) eq '6' },
 	'they go on to an end');
 is(sql(q{SELECT string_agg(workflow || ' ' || status || ' ' || coalesce(error ->> 'message', ''), E'\n' ORDER BY workflow) FROM romancy.instances}),
-	"large failed input of \"far\" has 20012 bytes, the limit is 10240\nmany completed \nremembers completed \ntoo_large completed \nzones completed ",
+	"large failed input of \"far\" has 20012 bytes, the limit is 10240\nmany completed \nregions completed \nremembers completed \ntoo_large completed \nzones completed ",
 	'a replay asks for what it asked for; only a new step meets the new limit');
 my $texts = q{FROM romancy.instances, LATERAL (SELECT output -> 'then' AS a, output -> 'now' AS b) x WHERE instance_id = '} . $id{remembers} . q{'};
 is(sql("SELECT a - 'now' - 'month' = b - 'now' - 'month' $texts"), 't', 'new steps write as the first ones did') || diag(sql("SELECT jsonb_pretty(a), jsonb_pretty(b) $texts"));
 is(sql("SELECT (a ->> 'now' ~ '[+]01:00\$') AND (b ->> 'now' ~ '[+]01:00\$') $texts"), 't', 'in the same time zone');
+is(sql("SELECT output FROM romancy.instances WHERE instance_id = '$id{regions}'"),
+	'[["north", "north", null], "north", ["north", "south", "set"], [1, "south", "set"]]', 'a setting of an application: the first value for the handler, the present one for activities');
 is(sql("SELECT output FROM romancy.instances WHERE instance_id = '$id{zones}'"),
 	'["Europe/Berlin", "Europe/Berlin", "Europe/Berlin", "Europe/Berlin"]',
 	'an activity, a spawned one and one outside of the transaction have it, too');
@@ -134,6 +158,13 @@ my $drained = sql(q{SET TimeZone = 'America/Lima'; CREATE TABLE ids AS SELECT ro
 like($drained, qr/Asia\/Kabul$/, 'the session keeps what it has set');
 is(sql('SELECT output FROM romancy.instances JOIN ids ON id = instance_id'), '["Asia/Tokyo", "Asia/Tokyo", "Asia/Tokyo", "Asia/Tokyo"]',
 	'a drained one has the settings of a fresh session');
+
+# client_encoding is the session's own, which hears of messages in it; a handler reads the database's, as in an executor
+my ($rc, $out, $err) = $node->psql('postgres', q{SET client_encoding = 'latin1'; CREATE TABLE encoded AS SELECT romancy.start_workflow('encodes', '1') AS id; CALL romancy.drain(); SHOW client_encoding});
+like($out, qr/latin1$/i, 'the session keeps its encoding');
+like($err, qr/NOTICE:  caf\xe9$/m, 'in which a message comes');
+like(sql(q{SELECT romancy.send_to(id, 'go', '1') FROM encoded; SET client_encoding = 'utf8'; CALL romancy.drain(); SELECT status || ' ' || output FROM romancy.instances JOIN encoded ON id = instance_id}),
+	qr/completed "UTF8"$/, 'what a replay asks for does not depend on it');
 
 # a time zone that this server does not know any more: it goes on, and the log says so
 $node->append_conf('postgresql.conf', 'romancy.enabled = on');
