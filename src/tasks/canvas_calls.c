@@ -262,7 +262,7 @@ rom_canvas_calls_tasks(const pg_uuid_t *id, Jsonb *signature, RomRowSet *set)
 		" UNION ALL SELECT pg_catalog.substr(r.step, pg_catalog.length(r.activity) + 2), r.activity,"
 		"  CASE WHEN r.error IS NULL THEN 'completed' ELSE 'failed' END, r.attempt, r.input, r.value, r.error, r.started_at, r.finished_at"
 		"  FROM romancy.t_canvas_result r WHERE r.instance_id = $1 AND r.step IS NOT NULL)"
-		" SELECT coalesce(t.path, m.path), coalesce(t.activity, m.activity), coalesce(t.status, 'pending'), t.attempt, t.input, t.result,"
+		" SELECT coalesce(t.path, m.path), coalesce(t.activity, m.activity), coalesce(t.status, (SELECT CASE WHEN i.wake_at IS NULL THEN 'skipped' ELSE 'pending' END FROM romancy.t_instance i WHERE i.instance_id = $1)), t.attempt, t.input, t.result,"
 		" t.error, t.started_at, t.finished_at FROM m FULL JOIN t ON t.path = m.path ORDER BY m.n, t.started_at, t.path",
 		3, {UUIDOID, TEXTARRAYOID, TEXTARRAYOID}
 	};
@@ -297,7 +297,7 @@ rom_canvas_calls_signature(const pg_uuid_t *id, MemoryContext cxt)
  * romancy.canvas_tasks(instance_id uuid) -> setof (path, activity, status, attempt, input, result, error, started_at, finished_at)
  *
  * All tasks of a canvas in the order of its signature, then those of on_error and on_success that were started. status: pending (not
- * scheduled yet), ready, running, waiting, paused, completed, failed. Errors: RM002 unknown or not to be seen; RM010 no canvas.
+ * scheduled yet), ready, running, waiting, paused, completed, failed, skipped (the canvas ended before). Errors: RM002 unknown or not to be seen; RM010 no canvas.
  */
 Datum
 romancy_canvas_tasks(PG_FUNCTION_ARGS)

@@ -125,7 +125,7 @@ SELECT ok(romancy.cancel_task(:'id', '1.1'), 'cancel_task');
 SELECT ok(NOT romancy.cancel_task(:'id', '1.1'), 'once');
 SELECT ok(NOT romancy.cancel_task(:'id', '1.0'), 'not what has ended');
 CALL settle();
-SELECT is(tasks(:'id'), '0 inc completed 2, 1.0 inc completed 3, 1.1 ext failed task "1.1" was cancelled, 1.2 bad failed bad, 1.body total pending, 2 inc pending', 'and when it has failed, of the group as well');
+SELECT is(tasks(:'id'), '0 inc completed 2, 1.0 inc completed 3, 1.1 ext failed task "1.1" was cancelled, 1.2 bad failed bad, 1.body total skipped, 2 inc skipped', 'and when it has failed, of the group as well');
 SELECT is(got(:'id'), 'failed task "1.1" was cancelled', 'with the first error in the order of the list');
 SELECT run(romancy.options(romancy.task('bad'), on_error => romancy.task('note'))) AS id \gset
 SELECT is(tasks(:'id'), '0 bad failed bad, on_error note completed ' || (SELECT result::text FROM romancy.canvas_tasks(:'id') WHERE path = 'on_error'), 'an on_error that has run');

@@ -50,7 +50,7 @@ for my $kind (qw(holds obstinate apart))
 	$holder->query_safe('SELECT pg_advisory_unlock(8)');
 	ends($id, 'failed RM008 task "0" was cancelled', "$kind: then it has failed");
 	$holder->query_safe('SELECT pg_advisory_lock(8)');
-	is(tasks($id), '0 failed RM008, 1 completed "b", 2 completed "c", body pending, on_error completed ' . sql("SELECT result FROM romancy.canvas_tasks('$id') WHERE path = 'on_error'"), "$kind: its tasks");
+	is(tasks($id), '0 failed RM008, 1 completed "b", 2 completed "c", body skipped, on_error completed ' . sql("SELECT result FROM romancy.canvas_tasks('$id') WHERE path = 'on_error'"), "$kind: its tasks");
 	is(sql("SELECT string_agg(what, ',' ORDER BY what) FROM effect WHERE instance = '$id'"), ($kind eq 'apart' ? 'a,' : '') . 'b,c,note RM008', "$kind: what it did is rolled back, on_error ran, once");
 	is(sql("SELECT count(*) FROM romancy.t_inbox WHERE instance_id = '$id'"), '0', "$kind: no request is left");
 	sql("SELECT romancy.retry_workflow('$id')");
@@ -74,7 +74,7 @@ $id = sql(q{SELECT romancy.run_canvas(romancy.chain(romancy.task('put', '"a"'), 
 blocked(1, 'the second of a chain runs');
 is(sql("SELECT romancy.cancel_task('$id', '1')"), 't', 'it is cancelled');
 ends($id, 'failed RM008 task "1" was cancelled', 'the chain has failed');
-is(tasks($id), '0 completed "a", 1 failed RM008, 2 pending', 'its tasks');
+is(tasks($id), '0 completed "a", 1 failed RM008, 2 skipped', 'its tasks');
 blocked(0, 'nothing of it runs');
 
 # ---- paused while it runs: the end comes all the same, and what follows waits for the resume
@@ -168,7 +168,7 @@ for my $how ('drain', 'block', 'executors')
 		poll_until(sub { sql("SELECT finished_at IS NOT NULL FROM romancy.instances WHERE instance_id = '$id'") eq 't' }, "$how: $i ends");
 		$ended++ if tasks($id) =~ /[12] failed RM008/;
 		like(tasks($id) . sql("SELECT ' ' || status FROM romancy.instances WHERE instance_id = '$id'"),
-			$how eq 'drain' ? qr/^0 completed "ttf", 1 failed RM008, 2 failed RM008, 3 completed "z", body pending failed$/ : qr/^0 completed.*3 completed "z", body (pending failed|completed .* completed)$/, "$how: the others are ended");
+			$how eq 'drain' ? qr/^0 completed "ttf", 1 failed RM008, 2 failed RM008, 3 completed "z", body skipped failed$/ : qr/^0 completed.*3 completed "z", body (skipped failed|completed .* completed)$/, "$how: the others are ended");
 		is(sql("SELECT count(*) FROM effect WHERE instance = '$id'"), sql("SELECT count(*) - 1 FROM romancy.canvas_tasks('$id') WHERE status = 'completed'"), "$how: and what was cancelled has done nothing");
 	}
 	cmp_ok($ended, '>', 0, "$how: some were cancelled in time");
@@ -188,7 +188,7 @@ for my $kind (qw(holds apart))
 	$drain->query_until(qr/it has ended/, '');
 	is($drain->{stderr}, '', "drain, $kind: goes on");
 	ends($id, 'failed RM008 task "0.0" was cancelled', "drain, $kind: failed");
-	is(tasks($id), '0.0 failed RM008, 0.1 completed "b", 1 pending', "drain, $kind: its tasks");
+	is(tasks($id), '0.0 failed RM008, 0.1 completed "b", 1 skipped', "drain, $kind: its tasks");
 	$drain->quit;
 }
 sql('ALTER SYSTEM SET romancy.enabled = on');
