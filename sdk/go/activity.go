@@ -64,6 +64,7 @@ func (t *ActivityInfo) Heartbeat(details any) error {
 type activityTask struct {
 	Token       string          `json:"token"`
 	Activity    string          `json:"activity"`
+	Workflow    string          `json:"workflow"` // in its place, of a workflow's task
 	InstanceID  string          `json:"instance_id"`
 	StepKey     string          `json:"step_key"`
 	Attempt     int             `json:"attempt"`

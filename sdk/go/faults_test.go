@@ -201,7 +201,7 @@ func newFaults(t testing.TB) *faults {
 		return err.Error() + " " + Must(Call[string](w, "go_note", "after")), nil
 	})
 	NewWorkflow(app, "go_many_left", func(w *W, _ any) (string, error) {
-		for i := 0; i < 50; i++ {
+		for i := 0; i < 300; i++ {
 			Spawn[any](w, "go_of_others", i)
 		}
 		for i := 0; i < 60; i++ {
@@ -546,6 +546,18 @@ func TestFaultsOfClients(t *testing.T) {
 		if err := other.Define(ctx, other.Pool); err != nil {
 			t.Fatal(err)
 		}
+		sql("select romancy.define_workflow('go_no_workflow', queue => 'go_faults')")
+		sql("select romancy.start_workflows('go_no_workflow', array_fill('1'::jsonb, array[1000]), priority => 9)")
+		turns := "select count(*) from romancy.t_task where activity = 'go_no_workflow' and state = 0"
+		all := func() {
+			t.Helper()
+			for n := 0; n < 1000; time.Sleep(20 * time.Millisecond) {
+				if err := f.Pool.QueryRow(ctx, turns).Scan(&n); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		all()
 		worker(t, WorkerOptions{Concurrency: 1, Lease: 30 * time.Second}, func() {
 			instance := start(f.App, "go_many_left", nil)
 			if result, err := instance.Result(ctx, 20*time.Second); err != nil || result != "in its turn" {
@@ -555,5 +567,7 @@ func TestFaultsOfClients(t *testing.T) {
 				t.Error(err)
 			}
 		})
+		all() // of what it was given all is given back
+		sql("select count(romancy.cancel_workflow(instance_id)) from romancy.instances where workflow = 'go_no_workflow' and status = 'running'")
 	})
 }

@@ -30,13 +30,9 @@ type worker struct {
 	busy   sync.WaitGroup
 	mu     sync.Mutex
 	leases map[string]string // token -> the statement that renews it
-	// what it was given and does not have
-	unknown map[string]bool
-	aside   chan struct{} // one for each activity that it does not have, and gives back in a moment
+	// names that it was given and does not have, for each kind of task; of its poll's goroutine
+	unknown map[string]map[string]bool
 }
-
-// setAside is how many activities that it does not have a worker keeps for a moment, without a place.
-const setAside = 100
 
 // Run works until ctx is done, or SIGTERM or SIGINT: it takes workflows and activities of the queue. Work under way is finished.
 func (a *App) Run(ctx context.Context, o WorkerOptions) error {
@@ -56,7 +52,7 @@ func (a *App) Run(ctx context.Context, o WorkerOptions) error {
 	defer done()
 	host, _ := os.Hostname()
 	w := &worker{app: a, o: o, name: fmt.Sprintf("%s/%d", host, os.Getpid()), places: make(chan struct{}, o.Concurrency),
-		leases: map[string]string{}, unknown: map[string]bool{}, aside: make(chan struct{}, setAside)}
+		leases: map[string]string{}, unknown: map[string]map[string]bool{"activities": {}, "workflows": {}}}
 	renewal, stopRenewal := context.WithCancel(context.Background())
 	defer stopRenewal()
 	go w.renew(renewal)
@@ -99,11 +95,17 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 		return nil
 	}
 	<-w.places
-	sql, renewal := "call romancy.poll_activities($1::text, $2::text, $4::int, $3::interval, '20 s', null)", "select romancy.heartbeat_activity($1::text, null, $2::interval)"
+	sql, renewal := "call romancy.poll_activities($1::text, $2::text, $4::int, $3::interval, '20 s', null, $5::text[])", "select romancy.heartbeat_activity($1::text, null, $2::interval)"
 	if kind == "workflows" {
-		sql, renewal = "call romancy.poll_workflows($1::text, $2::text, $4::int, $3::interval, '20 s', null)", "select romancy.extend_lease($1::text, $2::interval)"
+		sql, renewal = "call romancy.poll_workflows($1::text, $2::text, $4::int, $3::interval, '20 s', null, $5::text[])", "select romancy.extend_lease($1::text, $2::interval)"
 	}
-	raw, err := w.wait(ctx, sql)
+	unknown := []string{}
+	for name := range w.unknown[kind] {
+		if !w.has(kind, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	raw, err := w.wait(ctx, sql, unknown)
 	var tasks []json.RawMessage
 	var heads []activityTask
 	if err == nil {
@@ -121,8 +123,8 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 	}
 	w.mu.Unlock()
 	for n, task := range tasks {
-		if _, ok := w.app.activities[heads[n].Activity]; kind == "activities" && !ok {
-			w.leave(ctx, heads[n])
+		if name := heads[n].Activity + heads[n].Workflow; !w.has(kind, name) {
+			w.leave(kind, name, heads[n])
 			continue
 		}
 		if !w.place(ctx) {
@@ -169,7 +171,7 @@ func (w *worker) release(kind string, heads []activityTask) {
 
 // wait makes a poll and gives its tasks. When the worker stops the server is told to cancel it, until it has ended: a connection that
 // is just closed goes on waiting there, and takes a task that no program serves.
-func (w *worker) wait(ctx context.Context, sql string) (string, error) {
+func (w *worker) wait(ctx context.Context, sql string, unknown []string) (string, error) {
 	conn, err := w.app.Pool.Acquire(ctx)
 	if err != nil {
 		return "[]", err
@@ -194,7 +196,7 @@ func (w *worker) wait(ctx context.Context, sql string) (string, error) {
 		}
 	}()
 	raw := "[]"
-	err = conn.QueryRow(context.Background(), sql, w.app.options.Queue, w.name, interval(w.o.Lease), 1+w.o.Prefetch).Scan(&raw)
+	err = conn.QueryRow(context.Background(), sql, w.app.options.Queue, w.name, interval(w.o.Lease), 1+w.o.Prefetch, unknown).Scan(&raw)
 	close(ended)
 	<-cancelled
 	if ctx.Err() != nil {
@@ -206,35 +208,22 @@ func (w *worker) wait(ctx context.Context, sql string) (string, error) {
 	return raw, err
 }
 
-// leave sets an activity aside that this worker does not have, and gives it back in a moment: another one of the queue may have it, and no
-// attempt is counted. Meanwhile this worker takes other tasks, unless so many are set aside that it waits for one of them.
-func (w *worker) leave(ctx context.Context, head activityTask) {
-	w.warnUnknown("activity", head.Activity)
-	select {
-	case w.aside <- struct{}{}:
-	case <-ctx.Done():
-		w.release("activities", []activityTask{head})
-		return
-	}
-	w.busy.Add(1)
-	go func() {
-		defer w.busy.Done()
-		defer func() { <-w.aside }()
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Duration(200+mathrand.Intn(800)) * time.Millisecond):
-		}
-		w.release("activities", []activityTask{head})
-	}()
+// has: does the program have the activity, or the workflow?
+func (w *worker) has(kind, name string) bool {
+	_, activity := w.app.activities[name]
+	_, workflow := w.app.workflows[name]
+	return kind == "activities" && activity || kind == "workflows" && workflow
 }
 
-func (w *worker) warnUnknown(what, name string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.unknown[what+name] {
+// leave gives back what this worker does not have, no attempt counted: another one of the queue may have it. This one asks for no more of
+// that name.
+func (w *worker) leave(kind, name string, head activityTask) {
+	if !w.unknown[kind][name] {
+		what := map[string]string{"activities": "activity", "workflows": "workflow"}[kind]
 		w.o.Log.Warn("romancy: this worker does not have it, and leaves it to others", what, name)
 	}
-	w.unknown[what+name] = true
+	w.unknown[kind][name] = true
+	w.release(kind, []activityTask{head})
 }
 
 func (w *worker) serve(kind string, raw json.RawMessage, head activityTask) {
@@ -282,12 +271,6 @@ func (w *worker) serveWorkflow(ctx context.Context, raw json.RawMessage) error {
 	var task workflowTask
 	if err := json.Unmarshal(raw, &task); err != nil {
 		return err
-	}
-	if _, ok := w.app.workflows[task.Workflow]; !ok {
-		// another worker of the queue may know it: it can take the instance in a moment
-		w.warnUnknown("workflow", task.Workflow)
-		w.drop(task.Token)
-		return w.tell(nil, "select romancy.extend_lease($1::text, $2::interval)", task.Token, interval(time.Duration(200+mathrand.Intn(800))*time.Millisecond))
 	}
 	err := w.app.stepWorkflow(ctx, w.app.Pool, task)
 	if err == nil || errors.Is(err, ErrLeaseLost) {

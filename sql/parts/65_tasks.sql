@@ -71,6 +71,10 @@ CREATE PROCEDURE romancy.poll_activities(queue text, worker_id text, max_tasks i
 LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_poll_activities';
 COMMENT ON PROCEDURE romancy.poll_activities(text, text, int, interval, interval, jsonb) IS 'Claim tasks of a queue, waiting for work without polling';
 
+CREATE PROCEDURE romancy.poll_activities(queue text, worker_id text, max_tasks int, lease interval, wait interval, INOUT tasks jsonb, unknown text[])
+LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_poll_activities';
+COMMENT ON PROCEDURE romancy.poll_activities(text, text, int, interval, interval, jsonb, text[]) IS 'The same, passing over activities that the caller does not have, which are for others';
+
 CREATE FUNCTION romancy.complete_activity(token text, result jsonb DEFAULT NULL)
 RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_complete_activity';
 COMMENT ON FUNCTION romancy.complete_activity(text, jsonb) IS 'Record a claimed activity''s result; false if its lease was lost';

@@ -17,6 +17,10 @@ CREATE PROCEDURE romancy.poll_workflows(queue text, worker_id text, max_tasks in
 LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_poll_workflows';
 COMMENT ON PROCEDURE romancy.poll_workflows(text, text, int, interval, interval, jsonb) IS 'Claim instances whose workflow code runs outside, waiting for some without polling';
 
+CREATE PROCEDURE romancy.poll_workflows(queue text, worker_id text, max_tasks int, lease interval, wait interval, INOUT tasks jsonb, unknown text[])
+LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_poll_workflows';
+COMMENT ON PROCEDURE romancy.poll_workflows(text, text, int, interval, interval, jsonb, text[]) IS 'The same, passing over workflows that the caller does not have, which are for others';
+
 CREATE FUNCTION romancy.read_history(token text, after bigint DEFAULT 0, page_size int DEFAULT 1000,
 	OUT seq bigint, OUT event_type text, OUT activity_id text, OUT data jsonb, OUT created_at timestamptz)
 RETURNS SETOF record LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_read_history';

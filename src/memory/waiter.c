@@ -36,6 +36,7 @@ typedef struct Bucket
 {
 	slock_t		mutex;
 	int			first;
+	int			beside;			/* how many of the list are */
 } Bucket;
 
 typedef struct Waiter
@@ -43,6 +44,7 @@ typedef struct Waiter
 	uint64		key;
 	int			next;
 	bool		woken;
+	bool		beside;			/* it uses up no wake-up */
 	bool		is_told;
 	RomTold		told;
 } Waiter;
@@ -93,8 +95,9 @@ leave(int code, Datum arg)
 	rom_waiter_unregister();
 }
 
-void
-rom_waiter_register(uint64 key)
+/* enter registers this backend for key. */
+static void
+enter(uint64 key, bool beside)
 {
 	Waiter	   *waiter;
 	Bucket	   *bucket;
@@ -113,6 +116,9 @@ rom_waiter_register(uint64 key)
 	SpinLockAcquire(&bucket->mutex);
 	waiter->key = key;
 	waiter->woken = waiter->is_told = false;
+	waiter->beside = beside;
+	waiter->beside = beside;
+	bucket->beside += beside ? 1 : 0;
 	waiter->next = bucket->first;
 	bucket->first = ROM_PROC_NUMBER();
 	registered = true;
@@ -120,6 +126,18 @@ rom_waiter_register(uint64 key)
 
 	/* what the caller looks at next must be read after this can be seen */
 	pg_memory_barrier();
+}
+
+void
+rom_waiter_register(uint64 key)
+{
+	enter(key, false);
+}
+
+void
+rom_waiter_register_beside(uint64 key)
+{
+	enter(key, true);
 }
 
 void
@@ -140,7 +158,8 @@ rom_waiter_unregister(void)
 		link = &area->waiters[*link].next;
 	*link = area->waiters[me].next;
 	registered = false;
-	unused = area->waiters[me].woken;
+	bucket->beside -= area->waiters[me].beside ? 1 : 0;
+	unused = area->waiters[me].woken && !area->waiters[me].beside;
 	SpinLockRelease(&bucket->mutex);
 	if (unused)
 		rom_waiter_notify_some(area->waiters[me].key, 1);
@@ -207,12 +226,15 @@ rom_waiter_notify(uint64 key)
 	rom_waiter_notify_some(key, INT_MAX);
 }
 
-/* notify wakes some of a bucket that wait for key, or, with any, for whatever it be. told: or NULL. */
+/*
+ * notify wakes some of a bucket that wait for key, or, with any, for whatever it be; those beside them all. told: or NULL.
+ */
 static void
 notify(Bucket *bucket, bool any, uint64 key, int number, const RomTold *told)
 {
 	int			procnos[CHUNK];
 	int			n;
+	int			beside;
 	int			i;
 
 	/*
@@ -227,23 +249,27 @@ notify(Bucket *bucket, bool any, uint64 key, int number, const RomTold *told)
 	{
 		n = 0;
 		SpinLockAcquire(&bucket->mutex);
-		for (i = bucket->first; i != NOBODY && n < Min(CHUNK, number);
+		beside = bucket->beside;
+		for (i = bucket->first; i != NOBODY && n < CHUNK && (number > 0 || beside > 0);
 			 i = area->waiters[i].next)
 		{
-			if ((any || area->waiters[i].key == key) && !area->waiters[i].woken)
+			Waiter	   *waiter = &area->waiters[i];
+
+			beside -= waiter->beside ? 1 : 0;
+			if ((any || waiter->key == key) && !waiter->woken && (waiter->beside || number > 0))
 			{
-				area->waiters[i].woken = true;
-				area->waiters[i].is_told = told != NULL;
+				waiter->woken = true;
+				waiter->is_told = told != NULL;
 				if (told != NULL)
-					memcpy(&area->waiters[i].told, told, offsetof(RomTold, data) + told->len);
+					memcpy(&waiter->told, told, offsetof(RomTold, data) + told->len);
 				procnos[n++] = i;
+				number -= waiter->beside ? 0 : 1;
 			}
 		}
 		SpinLockRelease(&bucket->mutex);
 		for (i = 0; i < n; i++)
 			SetLatch(&GetPGProcByNumber(procnos[i])->procLatch);
-		number -= n;
-	} while (n == CHUNK && number > 0);
+	} while (n == CHUNK);
 }
 
 void

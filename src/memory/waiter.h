@@ -22,6 +22,11 @@ extern void rom_waiter_register(uint64 key);
 extern void rom_waiter_unregister(void);
 
 /*
+ * The same for a session that may find nothing where others would: each wake-up of key wakes it as well, and is used up by others alone.
+ */
+extern void rom_waiter_register_beside(uint64 key);
+
+/*
  * Sleeps until the key is woken or until (DT_NOEND: for ever). Must be called
  * outside a transaction's snapshot. False when the time is over. Interruptible.
  * Without shared memory (not preloaded) it looks again after a second.

@@ -140,9 +140,9 @@ PG_FUNCTION_INFO_V1(romancy_poll_workflows);
 
 /*
  * call romancy.poll_workflows(queue text, worker_id text, max_tasks int, lease interval,
- * wait interval, inout tasks jsonb)
+ * wait interval, inout tasks jsonb [, unknown text[]])
  *
- * The same, waiting up to wait for work.
+ * The same, waiting up to wait for work. unknown: names of workflows that the caller does not have.
  */
 Datum
 romancy_poll_workflows(PG_FUNCTION_ARGS)

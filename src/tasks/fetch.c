@@ -39,6 +39,28 @@
 #include "tasks/queue.h"
 #include "turn/context.h"
 
+/* read_unknown reads the names that the claim passes over: argument n, an array that may be null. */
+static void
+read_unknown(FunctionCallInfo fcinfo, int n, RomClaim *claim)
+{
+	Datum	   *names;
+	bool	   *nulls;
+
+	if (PG_NARGS() <= n || PG_ARGISNULL(n))
+		return;
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &claim->nunknown);
+	claim->unknown = palloc_array(text *, claim->nunknown);
+	for (int i = 0; i < claim->nunknown; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_ROM_DEFINITION),
+					 errmsg("argument \"unknown\" must not have null elements")));
+		claim->unknown[i] = DatumGetTextPP(names[i]);
+	}
+	rom_queue_sort(claim);
+}
+
 /* read_claim reads the arguments queue, worker_id, max_tasks and lease. prefix: of the queue's name as stored. */
 static void
 read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
@@ -58,6 +80,7 @@ read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
 	claim->caller = InvalidOid;
 	claim->sends = false;
 	claim->until = claim->booked = 0;
+	claim->nunknown = 0;
 	if (strlen(claim->worker_id) > ROM_NAME_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
@@ -230,7 +253,11 @@ poll(RomClaim *claim, TimestampTz until, RomFetchJson json, Jsonb **elements,
 	{
 		for (;;)
 		{
-			rom_waiter_register(rom_notify_key(claim->queue));
+			/* what it passes over is for others: it must not use up a wake-up */
+			if (claim->nunknown > 0)
+				rom_waiter_register_beside(rom_notify_key(claim->queue));
+			else
+				rom_waiter_register(rom_notify_key(claim->queue));
 			n = claim_between(claim, json, elements, cxt);
 			if (n > 0)
 				break;
@@ -265,6 +292,7 @@ rom_fetch_poll(FunctionCallInfo fcinfo, const char *procedure, const char *prefi
 
 	rom_fetch_wait_check(fcinfo, procedure);
 	read_claim(fcinfo, prefix, &claim);
+	read_unknown(fcinfo, 6, &claim);
 	wait = rom_arg_interval_opt(fcinfo, 4, "wait");
 	if (wait != NULL)
 		until = rom_arg_timestamp_plus(GetCurrentTimestamp(), wait);
@@ -285,9 +313,10 @@ PG_FUNCTION_INFO_V1(romancy_poll_activities);
 
 /*
  * call romancy.poll_activities(queue text, worker_id text, max_tasks int, lease interval,
- * wait interval, inout tasks jsonb)
+ * wait interval, inout tasks jsonb [, unknown text[]])
  *
- * The same, waiting up to wait for work: an array of objects, empty without work.
+ * The same, waiting up to wait for work: an array of objects, empty without work. unknown: names of activities that
+ * the caller does not have; their tasks are left to others.
  */
 Datum
 romancy_poll_activities(PG_FUNCTION_ARGS)

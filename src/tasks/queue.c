@@ -164,6 +164,38 @@ is_held(Claiming *c, RomRows *rows)
 		rom_quota_holds(c->quota, TextDatumGetCString(rom_rows_column(rows, ROM_TASK_ACTIVITY_NAME, &isnull)));
 }
 
+/* compare_names is an order of names; qsort and bsearch. */
+static int
+compare_names(const void *a, const void *b)
+{
+	text	   *x = *(text *const *) a;
+	text	   *y = *(text *const *) b;
+	int			len = VARSIZE_ANY_EXHDR(x);
+
+	if (len != (int) VARSIZE_ANY_EXHDR(y))
+		return len < (int) VARSIZE_ANY_EXHDR(y) ? -1 : 1;
+	return memcmp(VARDATA_ANY(x), VARDATA_ANY(y), len);
+}
+
+void
+rom_queue_sort(RomClaim *claim)
+{
+	qsort(claim->unknown, claim->nunknown, sizeof(text *), compare_names);
+}
+
+/* is_unknown: is the row that was found of a name that the claim passes over? */
+static bool
+is_unknown(Claiming *c, RomRows *rows)
+{
+	bool		isnull;
+	text	   *name;
+
+	if (c->claim->nunknown == 0)
+		return false;
+	name = DatumGetTextPP(rom_rows_column(rows, ROM_TASK_ACTIVITY_NAME, &isnull));
+	return bsearch(&name, c->claim->unknown, c->claim->nunknown, sizeof(text *), compare_names) != NULL;
+}
+
 /* begin_scan begins to read the queue's index entries, best first, as far as the pass says. */
 static IndexScanDesc
 begin_scan(RomRows *rows, const char *queue, const RomFrontPass *pass)
@@ -279,7 +311,7 @@ claim_pass(Claiming *c, RomFrontPass *pass)
 			moved = true;
 			moving = dead;
 		}
-		if (wanted && !is_held(c, &rows))
+		if (wanted && !is_unknown(c, &rows) && !is_held(c, &rows))
 			take(c, &rows);
 	}
 	index_endscan(entries.scan);
@@ -348,7 +380,7 @@ next_key(Claiming *c, RomRows *rows, const char *from, const char *until)
 		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!look_at(c, rows, &dead, &entries.gone) || is_held(c, rows))
+		if (!look_at(c, rows, &dead, &entries.gone) || is_unknown(c, rows) || is_held(c, rows))
 			continue;
 		key = TextDatumGetCString(rom_rows_column(rows, ROM_TASK_LIMIT_KEY, &isnull));
 		take(c, rows);

@@ -22,6 +22,9 @@ typedef struct RomClaimed
 /* Most tasks of one fetch. */
 #define ROM_CLAIM_MAX 1000
 
+/* Sorts claim->unknown. */
+extern void rom_queue_sort(RomClaim *claim);
+
 /*
  * Claims up to claim->max tasks for the current user, or claim->caller; returns how many, allocated in the current context. Enters the
  * engine. RM010: a program (not claim->sends) claims from a queue that is served by a URL.

@@ -21,6 +21,9 @@ typedef struct RomClaim
 	Oid			caller;			/* a member of the owners of what it gets;
 								 * InvalidOid: the current user */
 	bool		sends;			/* it is the HTTP worker's */
+	int			nunknown;
+	text	  **unknown;		/* names of activities or workflows that it
+								 * passes over, sorted (rom_queue_sort()) */
 	TimestampTz until;			/* it waits until then; 0: it does not */
 	TimestampTz booked;			/* in and out: it has booked the token of then
 								 * of a rate limit; 0: none */

@@ -2,7 +2,7 @@
 # rollback, a savepoint's too, of a limited queue or not, after COMMIT PREPARED and ROLLBACK PREPARED, and after define_activity() with
 # other limits; listeners are told, too. A task that is locked by others does not keep waiting pollers busy, and a limit that is far
 # away does not keep an activity waiting that has another. It would catch pollers that sleep though there is room, or turn in
-# circles, rows of t_bucket that pile up, a task whose attempt began before its queue had keys and never comes, and limits that a
+# circles, a poller that sees only tasks that it does not have, or takes a wake-up that others need, rows of t_bucket that pile up, a task whose attempt began before its queue had keys and never comes, and limits that a
 # promoted standby exceeds, since it has counted while it was one.
 use strict;
 use warnings;
@@ -78,6 +78,33 @@ prepare('mix', 6, 'fast');
 sql("SELECT romancy.define_activity('slow', queue => 'mix', rate_limit => '1/h'), romancy.define_activity('fast', queue => 'mix', rate_limit => '1/s')");
 is(sql("SELECT string_agg(activity, ' ' ORDER BY activity) FROM romancy.fetch_activities('mix', 'w', 10, '1h')"), 'fast slow', 'one of each');
 comes('mix', 'a token of the other activity', sub { });
+
+# a poller that has not all of the queue's activities: it gets past what it does not have, and uses up no wake-up of it
+prepare('beside', 200, 'strange');
+sql("SELECT romancy.define_activity('known', queue => 'beside')");
+my $past = "null, array['known too', 'strange']);";
+is(sql("CALL romancy.poll_activities('beside', 'p', 10, '1h', '10ms', $past"), '[]', 'two hundred tasks are not for it');
+is(sql(q{SELECT count(*) FROM romancy.t_task WHERE queue LIKE '%/beside' AND state = 0 AND attempt = 0}), '200', 'they are as they were');
+is(sql("SELECT count(*) FROM romancy.fetch_activities('beside', 'w', 1000, '1h')"), '200', 'others have them');
+my $plain = $node->background_psql('postgres');
+my $picky = $node->background_psql('postgres');
+my @both = map { $_->query_safe('SELECT pg_backend_pid()') } $plain, $picky;
+$plain->query_until(qr/calls/, "\\echo calls\nCALL romancy.poll_activities('beside', 'w', 10, '1h', '1h', null);\n");
+poll_until($node, "SELECT state = 'active' AND wait_event_type IN ('Extension', 'Timeout') FROM pg_stat_activity WHERE pid = $both[0]", 'another one waits');
+$picky->query_until(qr/calls/, "\\echo calls\nCALL romancy.poll_activities('beside', 'p', 10, '1h', '1h', $past\n");
+poll_until($node, "SELECT state = 'active' AND wait_event_type IN ('Extension', 'Timeout') FROM pg_stat_activity WHERE pid = $both[1]", 'and it, too, so it would be told first');
+sql("SELECT romancy.run_canvas(romancy.task('strange'))");
+poll_until($node, "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $both[0]", 'what one passes over wakes the other');
+is(sql("SELECT state FROM pg_stat_activity WHERE pid = $both[1]"), 'active', 'the first waits still');
+sql("SELECT romancy.run_canvas(romancy.task('known'))");
+poll_until($node, "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $both[1]", 'and comes for what it has');
+$_->quit for $plain, $picky;
+# with keys, too
+prepare('beside keys', 20, 'strange keyed');
+sql("SELECT romancy.set_queue('beside keys', per_key => 'k')");
+prepare('beside keys', 1, 'known keyed');
+like(sql("CALL romancy.poll_activities('beside keys', 'p', 10, '1h', '1h', null, array['strange keyed'])"), qr/"known keyed"/, 'in a queue with keys');
+like(($node->psql('postgres', "CALL romancy.poll_activities('beside', 'p', 10, '1h', '0s', null, array['x', null])"))[2], qr/argument "unknown" must not have null elements/, 'names are not null');
 
 # a locked task of a limited queue: who waits does not turn in circles, alone or with others
 prepare('locked', 1);

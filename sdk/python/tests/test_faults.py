@@ -227,6 +227,24 @@ def refused(x: int) -> None:
             done.append((type(error), error.sqlstate))
 
 
+@app.workflow
+async def awaits_in_transaction(x: int) -> list:
+    made = note("made")
+
+    async def waits(conn):
+        return await made
+
+    def runs_it(conn):
+        return asyncio.run(made)
+    seen = []
+    for function in (runs_it, waits):
+        try:
+            await romancy.transaction(function)
+        except romancy.ActivityError as error:
+            seen.append(error.code)
+    return seen
+
+
 class Sessions(unittest.TestCase):
     def setUp(self):
         done.clear()
@@ -271,6 +289,9 @@ class Sessions(unittest.TestCase):
             result = self.run_through(workflow)
             self.assertEqual(result, {"seen": ["declined", "ValueError"], "note": "went on"})
             self.assertEqual(len(runs), 1)
+
+    def test_no_call_is_awaited_inside_a_transaction(self):
+        self.assertEqual(self.run_through(awaits_in_transaction), ["RuntimeError", "TypeError"])
 
     def test_a_typo_in_a_statement_is_no_missing_extension(self):
         with self.assertRaises(romancy.ActivityError) as caught:
@@ -585,20 +606,32 @@ class RealWorker(unittest.TestCase):
         own, other = App(CONNINFO, queue="faults_places"), App(CONNINFO, queue="faults_places")
         attempts = []
         own.activity(name="faults_own")(lambda x: x)
+
+        @own.workflow(name="faults_own_workflow")
+        def own_workflow(x: int) -> int:
+            return romancy.activity("faults_own", x)
         other.activity(name="faults_strange", retry={"max_attempts": 1})(lambda x: attempts.append(romancy.attempt()))
         own.define()
         other.define()
-        strange = [own.run_canvas(romancy.options(romancy.task("faults_strange", n), priority=9)) for n in range(8)]
-        ours = own.run_canvas(romancy.task("faults_own", 1))
+        own.query("select romancy.define_workflow('faults_nobodys', queue => 'faults_places')")
+        strange = [own.run_canvas(romancy.options(romancy.task("faults_strange", n), priority=9)) for n in range(150)]
+        turns = own.rows("select * from romancy.start_workflows('faults_nobodys', array_fill('1'::jsonb, array[1000]), priority => 9)")
+        waiting = "select count(*) from romancy.t_task where state = 0 and priority = 9 and queue like '%%/faults_places'"
+        while own.query(waiting)[0] < 1150:
+            time.sleep(0.02)
+        ours = [own.run_canvas(romancy.task("faults_own", 1)), own_workflow.start(1)]
         with working(own, concurrency=2, lease=3):
-            self.assertEqual(ours.result("60 s"), 1)
+            for instance in ours:
+                self.assertEqual(instance.result("60 s"), 1)
         # it has given all of them back
-        self.assertEqual(own.query("select count(*), min(status), max(status), max(attempt) from romancy.activity_tasks"
-                                   " where queue = 'faults_places'"), (8, "ready", "ready", 0))
-        with working(other, concurrency=2, lease=3):
+        while own.query(waiting)[0] < 1150:
+            time.sleep(0.02)
+        self.assertEqual(own.query("select max(attempt) from romancy.activity_tasks where queue = 'faults_places'"), (0,))
+        with working(other, concurrency=10, lease=3):
             for instance in strange:
                 instance.result("60 s")
-        self.assertEqual(attempts, [1] * 8)
+        self.assertEqual(attempts, [1] * 150)
+        own.query("select count(romancy.cancel_workflow(id)) from unnest(%s::uuid[]) id", [str(row[0]) for row in turns])
 
     def test_documents_and_tasks_that_this_worker_cannot_take_do_no_harm(self):
         other = App(CONNINFO, queue="faults")

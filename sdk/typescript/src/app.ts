@@ -512,26 +512,30 @@ export class App {
   private async transact<T>(client: Queryable, code: (client: Queryable) => Promise<T>): Promise<T> {
     let broken: Error | undefined;
     let pooled: pg.PoolClient | undefined;
+    let over = false;
     // what the server did not refuse, and did not do: the run is broken off, and the code learns nothing of it
+    const query = async (sql: string, values?: unknown[]) => {
+      try {
+        return await (pooled ?? client).query(sql, values);
+      } catch (error) {
+        if (isPassing(fromDatabase(error))) broken = error as Error;
+        throw error;
+      }
+    };
     const target: Queryable = {
-      query: async (sql, values) => {
-        try {
-          return await (pooled ?? client).query(sql, values);
-        } catch (error) {
-          if (isPassing(fromDatabase(error))) broken = error as Error;
-          throw error;
-        }
-      },
+      query: (sql, values) => (over ? Promise.reject(new Error("the transaction is over")) : query(sql, values)),
     };
     try {
       if (client === this.pool) pooled = await this.connect().catch((error) => Promise.reject((broken = error as Error)));
-      await target.query(pooled ? "begin" : "savepoint romancy_transaction");
+      await query(pooled ? "begin" : "savepoint romancy_transaction");
       try {
         const result = await code(target);
-        await target.query(pooled ? "commit" : "release savepoint romancy_transaction");
+        over = true;
+        await query(pooled ? "commit" : "release savepoint romancy_transaction");
         return result;
       } catch (error) {
-        await target.query(pooled ? "rollback" : "rollback to savepoint romancy_transaction");
+        over = true;
+        await query(pooled ? "rollback" : "rollback to savepoint romancy_transaction");
         throw error;
       }
     } catch (error) {

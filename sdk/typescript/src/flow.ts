@@ -169,7 +169,10 @@ export async function transaction<T>(name: string, code: (client: Queryable) => 
     let taken: Record<string, unknown>[] = [];
     try {
       return await run.transact!(async (client) => {
-        const result: unknown = JSON.parse(text((await inside.run(true, () => code(client))) ?? null));
+        const ended = new Promise<T>((resolve, reject) => {
+          inside.run({ run, fail: reject }, async () => code(client)).then(resolve, reject);
+        });
+        const result: unknown = JSON.parse(text((await ended) ?? null));
         // (calls beside this one may add others meanwhile)
         taken = run.records;
         run.records = [];

@@ -7,6 +7,7 @@
  * pending: the run is kept and goes on where it stopped, or it is begun anew in another process.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
+import { promiseHooks } from "node:v8";
 import { fromDocument, NonDeterminism, type ErrorDocument } from "./errors.js";
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json | undefined };
@@ -58,8 +59,44 @@ const FAILED = new Set(["ActivityFailed", "ChildWorkflowFailed", "MessageTimeout
 
 export const current = new AsyncLocalStorage<Run>();
 
-/** true in the code of a transaction */
-export const inside = new AsyncLocalStorage<boolean>();
+/** A transaction whose code runs. fail: ends it with an error. */
+export interface Inside {
+  run: Run;
+  fail: (error: Error) => void;
+}
+
+/** of the code of a transaction */
+export const inside = new AsyncLocalStorage<Inside>();
+
+/** promises that workflows' code has made, outside of transactions */
+const outer = new WeakSet<Promise<unknown>>();
+let watching = false;
+
+/**
+ * Sees which promises a transaction's code awaits: one of the workflow's, whatever it was made of, may wait for the turn, and the turn
+ * waits for the transaction.
+ */
+function watch(): void {
+  if (watching) return;
+  watching = true;
+  promiseHooks.onInit((promise: Promise<unknown>, parent?: Promise<unknown>) => {
+    const transaction = inside.getStore();
+    if (!transaction) {
+      if (current.getStore()) outer.add(promise);
+    } else if (parent && outer.has(parent)) {
+      // (one that is about to be resolved is not waited for)
+      inside.run(undefined as unknown as Inside, () => setImmediate(() => void refuse(transaction, parent)));
+    }
+  });
+}
+
+/** Ends a transaction that waits for a promise which only the turn's end resolves. */
+async function refuse(transaction: Inside, promise: Promise<unknown>): Promise<void> {
+  const pending = Symbol();
+  const first = await Promise.race([promise, Promise.resolve(pending)]).catch(() => undefined);
+  if (first === pending && transaction.run.isWaiting())
+    transaction.fail(new Error("a promise of the workflow cannot be awaited inside transaction(): await it before"));
+}
 
 /** An activity's task, and how to renew its lease with details (JSON, or null) for the next attempt. */
 export interface ActivityTask {
@@ -109,6 +146,7 @@ export class Run {
   changed: NonDeterminism | undefined;
 
   constructor(public task: WorkflowTask) {
+    watch();
     this.absorb(task.history ?? []);
   }
 
@@ -248,6 +286,11 @@ export class Run {
   /** Does the code wait, and for nothing of ours? */
   isStuck(): boolean {
     return this.waiters.length === 0 && this.commands.length === 0 && this.records.length === 0 && !this.ending;
+  }
+
+  /** Is there something that the turn's end resolves? */
+  isWaiting(): boolean {
+    return this.waiters.length > 0 || this.working.size > 1;
   }
 
   /** Resolves what history answers now; true when the code can go on. */

@@ -22,9 +22,6 @@ const RENEWAL = {
   workflows: "select romancy.extend_lease($1::text, $2::interval)",
 };
 
-/** activities that the program does not have, of which a worker keeps so many for a moment, without a place */
-const SET_ASIDE = 100;
-
 /** Takes workflows and activities of an app's queue. */
 export class Worker {
   private readonly name = `${hostname()}/${process.pid}`;
@@ -36,10 +33,8 @@ export class Worker {
   private busy = new Set<Promise<void>>();
   private leases = new Map<string, string>();
   private polling = new Set<pg.PoolClient>();
-  /** what it was given and does not have */
-  private unknown = new Set<string>();
-  /** activities that it does not have, until they are given back */
-  private aside = new Set<Promise<void>>();
+  /** names that it was given and does not have */
+  private readonly unknown = { activities: new Set<string>(), workflows: new Set<string>() };
   private wakeUp: (() => void) | undefined;
   private ended: () => void = () => undefined;
   private readonly stopped = new Promise<void>((resolve) => {
@@ -68,7 +63,7 @@ export class Worker {
         this.app.activities.size > 0 ? this.poll("activities") : undefined,
         this.app.workflows.size > 0 ? this.poll("workflows") : undefined,
       ]);
-      await Promise.all([...this.busy, ...this.aside]);
+      await Promise.all(this.busy);
     } finally {
       clearInterval(renewal);
       process.off("SIGTERM", stop);
@@ -157,9 +152,10 @@ export class Worker {
       if (this.stopping) return;
       const sql =
         kind === "activities"
-          ? "call romancy.poll_activities($1::text, $2::text, $4::int, $3::interval, '20 s', null)"
-          : "call romancy.poll_workflows($1::text, $2::text, $4::int, $3::interval, '20 s', null)";
-      const result = await client.query(sql, [this.app.queue, this.name, `${this.lease} s`, 1 + this.prefetch]);
+          ? "call romancy.poll_activities($1::text, $2::text, $4::int, $3::interval, '20 s', null, $5::text[])"
+          : "call romancy.poll_workflows($1::text, $2::text, $4::int, $3::interval, '20 s', null, $5::text[])";
+      const unknown = [...this.unknown[kind]].filter((name) => !this.app[kind].has(name));
+      const result = await client.query(sql, [this.app.queue, this.name, `${this.lease} s`, 1 + this.prefetch, unknown]);
       tasks = result.rows[0].tasks;
     } catch (error) {
       if ((error as { code?: string }).code !== "57014") broken = error as Error;
@@ -170,7 +166,7 @@ export class Worker {
       client.release(broken ?? this.stopping);
     }
     for (const task of tasks) this.leases.set(task.token, RENEWAL[kind]);
-    for (const task of tasks) {
+    for (const task of await this.leave(kind, tasks)) {
       while (this.busy.size >= this.concurrency && !this.stopping) await Promise.race([...this.busy, this.stopped]);
       if (this.stopping) await this.release(kind, task.token);
       else this.begin(kind, task);
@@ -217,38 +213,30 @@ export class Worker {
   }
 
   private async serveActivity(task: ActivityTask): Promise<void> {
-    if (this.app.activities.has(task.activity)) {
-      await this.app.serveActivity(task, (sql, values) => this.tell(sql, values), this.log);
-      return;
+    await this.app.serveActivity(task, (sql, values) => this.tell(sql, values), this.log);
+  }
+
+  /**
+   * Gives back what this worker does not have, no attempt counted: another one of the queue may have it. This one asks for no more of
+   * these names. It returns the others.
+   */
+  private async leave(kind: "activities" | "workflows", tasks: any[]): Promise<any[]> {
+    const mine: any[] = [];
+    const what = kind === "activities" ? "activity" : "workflow";
+    for (const task of tasks) {
+      const name: string = task[what];
+      if (this.app[kind].has(name)) {
+        mine.push(task);
+        continue;
+      }
+      if (!this.unknown[kind].has(name)) this.log(`this worker has no ${what} "${name}": it leaves that to others`);
+      this.unknown[kind].add(name);
+      await this.release(kind, task.token);
     }
-    // another worker of the queue may know it: it can take the task in a moment, and no attempt is counted
-    this.warnUnknown("activity", task.activity);
-    const left = this.leave(task).finally(() => this.aside.delete(left));
-    this.aside.add(left);
-    // (the place is for what this worker has)
-    if (this.aside.size > SET_ASIDE) await left;
-  }
-
-  /** Gives an activity back in a moment. */
-  private async leave(task: ActivityTask): Promise<void> {
-    await Promise.race([delay(200 + 800 * Math.random()), this.stopped]);
-    await this.release("activities", task.token);
-  }
-
-  private warnUnknown(what: string, name: string): void {
-    const both = `${what} "${name}"`;
-    if (!this.unknown.has(both)) this.log(`this worker has no ${both}: it leaves that to others`);
-    this.unknown.add(both);
+    return mine;
   }
 
   private async serveWorkflow(task: WorkflowTask): Promise<void> {
-    if (!this.app.workflows.has(task.workflow)) {
-      // another worker of the queue may know it: it can take the instance in a moment
-      this.warnUnknown("workflow", task.workflow);
-      this.leases.delete(task.token);
-      await this.tell("select romancy.extend_lease($1::text, $2::interval)", [task.token, `${200 + 800 * Math.random()} ms`]);
-      return;
-    }
     try {
       await this.app.stepWorkflow(this.app.pool, task);
     } catch (error) {

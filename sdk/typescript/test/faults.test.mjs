@@ -125,6 +125,41 @@ const refusal = async (call) => {
     return error.message;
   }
 };
+const ready = delay(50).then(() => "ready");
+// promises of the workflow, of each kind, that a transaction's code awaits
+const outer = app.workflow("ts_outer", async (how) => {
+  const one = romancy.activity(note, how);
+  const made = {
+    call: () => one,
+    then: () => one.then((text) => text),
+    all: () => Promise.all([one, romancy.activity(note, "other")]),
+    own: () => (async () => (await one) + "!")(),
+    handle: () => romancy.gather([romancy.spawn(note, "spawned")]),
+    failed: () => romancy.transaction("fails", () => Promise.reject(new Error("declined"))).catch((error) => error.message),
+    done: () => one,
+  }[how]();
+  if (how === "done") await made;
+  let refused = "";
+  try {
+    await romancy.transaction("awaits", async (client) => {
+      await made;
+      await client.query("insert into ts_outer values ($1)", [how]);
+    });
+  } catch (error) {
+    refused = error.message;
+  }
+  return [refused, await made];
+});
+// what may be awaited there, beside a call that waits
+const besideCall = app.workflow("ts_beside_call", () =>
+  Promise.all([
+    romancy.activity(note, "beside"),
+    romancy.transaction("own", async (client) => {
+      const own = delay(20).then(() => client.query("select 1 as one"));
+      return [await ready, (await own).rows[0].one, await Promise.all([1, Promise.resolve(2)])];
+    }),
+  ]),
+);
 const inside = app.workflow("ts_inside", async () => {
   const refused = await romancy.transaction("within", async () => [
     await refusal(() => romancy.activity(note, "inside")),
@@ -240,6 +275,18 @@ if (process.argv[2] === "worker") {
       const refused = ["activity()", "uuid()", "transaction()", "instanceId()", "receive()"].map((what) => `${what} cannot be called inside transaction()`);
       assert.deepEqual(await runThrough(inside), [...refused, "outside"]);
     });
+    it("no promise of the workflow is awaited inside a transaction", { timeout: 60_000 }, async () => {
+      await app.pool.query("create table if not exists ts_outer (how text)");
+      const refused = "a promise of the workflow cannot be awaited inside transaction(): await it before";
+      assert.deepEqual(await runThrough(outer, "call"), [refused, "call"]);
+      assert.deepEqual(await runThrough(outer, "then"), [refused, "then"]);
+      assert.deepEqual(await runThrough(outer, "all"), [refused, ["all", "other"]]);
+      assert.deepEqual(await runThrough(outer, "own"), [refused, "own!"]);
+      assert.deepEqual(await runThrough(outer, "handle"), [refused, ["spawned"]]);
+      assert.deepEqual(await runThrough(outer, "failed"), [refused, "declined"]);
+      assert.deepEqual(await runThrough(outer, "done"), ["", "done"]);
+      assert.deepEqual(await runThrough(besideCall), ["beside", ["ready", 1, [1, 2]]]);
+    });
     it("transactions beside each other lose no record and send none twice", { timeout: 60_000 }, async () => {
       runs = 0;
       await romancy.session(app, async (s) => {
@@ -349,25 +396,33 @@ if (process.argv[2] === "worker") {
     });
     it("what a worker does not have takes no place from what it has", { timeout: 120_000 }, async () => {
       const own = new romancy.App({ ...options, queue: "ts_places" });
-      own.activity("ts_own", () => "served");
+      const ownActivity = own.activity("ts_own", () => "served");
+      const ownWorkflow = own.workflow("ts_own_workflow", async () => `${await romancy.activity(ownActivity)} in its turn`);
       await own.define();
-      await own.row("select romancy.define_activity('ts_nobodys', queue => 'ts_places')", []);
-      const others = await own.runCanvas(romancy.group(...Array.from({ length: 6 }, () => romancy.task("ts_nobodys"))));
+      await own.row("select romancy.define_activity('ts_nobodys', queue => 'ts_places'), romancy.define_workflow('ts_no_workflow', queue => 'ts_places')", []);
+      const [{ ids }] = await own.rows("select array_agg(id)::text[] as ids from romancy.start_workflows('ts_no_workflow', array_fill('1'::jsonb, array[1000])) id", []);
+      const others = await own.runCanvas(romancy.group(...Array.from({ length: 150 }, () => romancy.task("ts_nobodys"))));
       const held = async () =>
         (await own.rows("select status::text from romancy.activity_tasks where queue = 'ts_places' and activity = 'ts_nobodys'", [])).map((row) => row.status);
-      while ((await held()).length < 6) await delay(20);
+      while ((await held()).length < 150) await delay(20);
+      const turns = "select count(*)::int as n from romancy.t_task t where t.activity = 'ts_no_workflow' and t.state = 0";
+      while ((await own.rows(turns, []))[0].n < 1000) await delay(20);
       const served = await own.runCanvas(romancy.task("ts_own"));
       const lines = [];
+      const inTurn = await ownWorkflow.start();
       const worker = own.run({ concurrency: 2, log: (line) => lines.push(line) });
       try {
         assert.equal(await served.result("30 s"), "served");
+        assert.equal(await inTurn.result("30 s"), "served in its turn");
       } finally {
         process.emit("SIGTERM");
         await worker;
       }
-      assert.deepEqual(await held(), Array(6).fill("ready")); // all of it was given back
+      assert.deepEqual(await held(), Array(150).fill("ready")); // all of it was given back
+      while ((await own.rows(turns, []))[0].n < 1000) await delay(20);
       await others.cancel();
-      assert.deepEqual(lines, ['this worker has no activity "ts_nobodys": it leaves that to others']);
+      await own.row("select count(romancy.cancel_workflow(id::uuid)) from unnest($1::text[]) id", [ids]);
+      assert.deepEqual(lines.sort(), ["activity \"ts_nobodys\"", "workflow \"ts_no_workflow\""].map((what) => `this worker has no ${what}: it leaves that to others`));
       await own.end();
     });
     it("a worker lives on, whatever its programs do", async () => {
@@ -382,6 +437,11 @@ if (process.argv[2] === "worker") {
         assert.equal(await (await callsFloats.start()).result("60 s"), "done");
         assert.deepEqual(await (await pair.start()).result("60 s"), [2, "declined", 2]);
         assert.equal((await (await inside.start()).result("60 s")).at(-1), "outside");
+        for (const how of ["own", "done"]) {
+          const [refused, result] = await (await outer.start(how)).result("60 s");
+          assert.deepEqual([refused !== "", result], [how === "own", how === "own" ? "own!" : "done"]);
+        }
+        assert.deepEqual((await app.pool.query("select how from ts_outer")).rows, [{ how: "done" }]);
         assert.equal(await (await late.start()).result("60 s"), "Declined");
         await assert.rejects((await later.start()).result("60 s"), { code: "Declined" });
         assert.equal(await (await callsFloats.start()).result("60 s"), "done");

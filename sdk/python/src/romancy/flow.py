@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import inspect
 import random as random_module
 import uuid as uuid_module
 from typing import Any, Callable, Iterable, List, Optional, Sequence, Tuple
@@ -571,7 +572,11 @@ def _transact(run: Run, step: str, name: str, function: Callable[..., Any], args
     run.inside = True
     try:
         with conn.transaction():
-            result = plain(function(conn, *args, **kwargs))
+            result = function(conn, *args, **kwargs)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError("transaction() runs a plain function, which waits for nothing, and no coroutine")
+            result = plain(result)
             records = run.records + [dict(record, result=result)]
             conn.execute("select romancy.record(%s::text, %s::jsonb)", (run.task["token"], dumps(records)))
     except Exception as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import heapq
 import json
 import logging
 import os
@@ -23,7 +22,6 @@ from .app import App, Parked, step_workflow
 log = logging.getLogger("romancy")
 
 PARKED = 10000   # coroutines kept
-SET_ASIDE = 100  # activities that the program does not have, kept for a moment, without a place
 WAIT = "20 s"    # of one poll
 RENEWAL = {"poll_activities": "select romancy.heartbeat_activity(%s::text, null, %s::interval)",
            "poll_workflows": "select romancy.extend_lease(%s::text, %s::interval)"}
@@ -77,9 +75,7 @@ class Worker:
         self.lock = threading.Lock()
         self.parked: "collections.OrderedDict[str, Parked]" = collections.OrderedDict()
         self.polling: list[Any] = []
-        self.unknown: set[Any] = set()                 # what it was given and does not have
-        self.aside: list[tuple[float, str]] = []       # when which activity that it does not have is given back
-        self.leaving = threading.Condition()
+        self.unknown: Dict[str, set[str]] = {call: set() for call in RENEWAL}  # names that it was given and does not have
 
     # ------------------------------------------------------------ life
 
@@ -90,7 +86,6 @@ class Worker:
                 signal.signal(number, lambda *_: threading.Thread(target=self.stop, daemon=True).start())
         threads = [threading.Thread(target=self.renew, daemon=True)]
         if self.app.activities:
-            threads.append(threading.Thread(target=self.give_up, daemon=True))
             threads.append(threading.Thread(target=self.poll, args=("poll_activities", self.serve_activity), daemon=True))
         if self.app.workflows:
             threads.append(threading.Thread(target=self.poll, args=("poll_workflows", self.serve_workflow), daemon=True))
@@ -139,29 +134,24 @@ class Worker:
         if not self.place():
             return
         self.places.release()
-        with self.leaving:
-            while call == "poll_activities" and len(self.aside) >= SET_ASIDE and not self.stopping.is_set():
-                self.leaving.wait(0.5)
+        known: Any = self.app.activities if call == "poll_activities" else self.app.workflows
         tasks: list[Any] = []
         conn = self.conns.get()
         self.polling.append(conn)
         try:
             if not self.stopping.is_set():
-                sql = "call romancy.poll_activities(%s::text, %s::text, %s::int, %s::interval, %s::interval, null)" \
-                    if call == "poll_activities" else \
-                    "call romancy.poll_workflows(%s::text, %s::text, %s::int, %s::interval, %s::interval, null)"
-                tasks = conn.execute(sql, (self.app.queue, self.name, 1 + self.prefetch, "%f s" % self.lease, WAIT)).fetchone()[0]
+                sql = "call romancy." + call + "(%s::text, %s::text, %s::int, %s::interval, %s::interval, null, %s::text[])"
+                unknown = [name for name in self.unknown[call] if name not in known]
+                tasks = conn.execute(sql, (self.app.queue, self.name, 1 + self.prefetch, "%f s" % self.lease, WAIT, unknown)).fetchone()[0]
         finally:
             self.polling.remove(conn)
         if isinstance(tasks, Unreadable):
             tasks = self.readable(conn, call, tasks)
         for task in tasks:
             self.keep(task["token"], RENEWAL[call])
-        if call == "poll_activities":
-            for task in tasks:
-                if task["activity"] not in self.app.activities:
-                    self.leave(task)
-            tasks = [task for task in tasks if task["activity"] in self.app.activities]
+        what = "activity" if call == "poll_activities" else "workflow"
+        self.leave(call, what, [task for task in tasks if task[what] not in known])
+        tasks = [task for task in tasks if task[what] in known]
         for n, task in enumerate(tasks):
             if not self.place():
                 self.release([left["token"] for left in tasks[n:]], call)
@@ -201,35 +191,15 @@ class Worker:
             except psycopg.Error as error:
                 log.debug("a task could not be given back: %s", error)
 
-    def leave(self, task: dict[str, Any]) -> None:
-        """Sets an activity aside that this worker does not have, and gives it back in a moment: another worker of the queue may have
-        it. No attempt is counted; meanwhile this worker takes other tasks."""
-        self.warn_unknown("activity", task["activity"])
-        with self.leaving:
-            if not self.stopping.is_set():
-                heapq.heappush(self.aside, (time.monotonic() + random.uniform(0.2, 1.0), task["token"]))
-                self.leaving.notify_all()
-                return
-        self.release([task["token"]], "poll_activities")
-
-    def give_up(self) -> None:
-        """Gives back what leave() has set aside, each in its moment; all of it when the worker stops."""
-        while True:
-            with self.leaving:
-                stops, now = self.stopping.is_set(), time.monotonic()
-                due = []
-                while self.aside and (stops or self.aside[0][0] <= now):
-                    due.append(heapq.heappop(self.aside)[1])
-                if not due:
-                    if stops:
-                        return
-                    self.leaving.wait(min(0.5, self.aside[0][0] - now) if self.aside else 0.5)
-                    continue
-                self.leaving.notify_all()
-            try:
-                self.release(due, "poll_activities")
-            except Exception:  # whatever it is, the others are given back
-                log.exception("activities could not be given back")
+    def leave(self, call: str, what: str, tasks: list[Any]) -> None:
+        """Gives back what this worker does not have, no attempt counted: another one of the queue may have it. This one asks for no
+        more of these names."""
+        for task in tasks:
+            if task[what] not in self.unknown[call]:
+                self.unknown[call].add(task[what])
+                log.warning('this worker has no %s "%s": it leaves that to others', what, task[what])
+        if tasks:
+            self.release([task["token"] for task in tasks], call)
 
     def guard(self, serve: Any, task: dict[str, Any]) -> None:
         try:
@@ -279,20 +249,7 @@ class Worker:
     def serve_activity(self, task: dict[str, Any]) -> None:
         self.app.serve_activity(task, self.tell)
 
-    def warn_unknown(self, what: str, name: str) -> None:
-        if (what, name) not in self.unknown:
-            self.unknown.add((what, name))
-            log.warning('this worker has no %s "%s": it leaves that to others', what, name)
-
     def serve_workflow(self, task: dict[str, Any]) -> None:
-        if task["workflow"] not in self.app.workflows:
-            # another worker of the queue may know it: it can take the instance in a moment
-            self.warn_unknown("workflow", task["workflow"])
-            with self.lock:
-                self.leases.pop(task["token"], None)
-            self.conns.get().execute("select romancy.extend_lease(%s::text, %s::interval)",
-                                     (task["token"], "%f s" % random.uniform(0.2, 1.0)))
-            return
         with self.lock:
             parked = self.parked.pop(task["instance_id"], None)
         if parked is not None and not continues(parked, task):
