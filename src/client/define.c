@@ -41,9 +41,12 @@ PG_FUNCTION_INFO_V1(romancy_define_activity);
 PG_FUNCTION_INFO_V1(romancy_drop_workflow);
 PG_FUNCTION_INFO_V1(romancy_drop_activity);
 
-/* The first key of the advisory locks: workflows and activities have names of their own. */
-#define LOCK_WORKFLOW	0x726f6d57	/* "romW" */
-#define LOCK_ACTIVITY	0x726f6d41	/* "romA" */
+/*
+ * Kinds of the advisory locks on names, among those of SET_LOCKTAG_ADVISORY: workflows and activities have names of their own, and
+ * a namespace's share no lock with another's, whatever their hash is. (Users have 1 and 2, the engine's others 3, the outbox 4.)
+ */
+#define LOCK_WORKFLOW	5
+#define LOCK_ACTIVITY	6
 
 /* The arguments of define_workflow; NULL where they were null. */
 typedef struct WorkflowDefinition
@@ -143,12 +146,12 @@ static RomStatement delete_activity = {
 
 /* lock_name lets one transaction at a time define or drop a name of a namespace. */
 static void
-lock_name(uint32 kind, int32 namespace, const char *name)
+lock_name(uint16 kind, int32 namespace, const char *name)
 {
 	LOCKTAG		tag;
-	uint32		hash = hash_combine(hash_bytes((const unsigned char *) name, strlen(name)), namespace);
+	uint32		hash = hash_bytes((const unsigned char *) name, strlen(name));
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, kind, hash, 3);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, namespace, hash, kind);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 

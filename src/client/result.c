@@ -533,7 +533,7 @@ start(Run *run, bool eager, MemoryContext cxt)
 		failed = true;
 	}
 	PG_END_TRY();
-	rom_eager_end(&turn);
+	rom_eager_end();
 	if (failed)
 		start(run, false, cxt);
 	else

@@ -116,7 +116,7 @@ static Bucket *
 bucket_of(const char *key)
 {
 	uint64		hash = hash_bytes_extended((const unsigned char *) key,
-										   strlen(key), MyDatabaseId);
+										   strlen(key), MyDatabaseId ^ rom_shmem_salt());
 
 	return &area->buckets[hash % BUCKETS];
 }

@@ -14,7 +14,11 @@
  * many have filled theirs there is room for another.
  *
  * Deadlines have a pool and a hash table of their own, and one binary heap of
- * numbers of nodes.
+ * numbers of nodes. An instance has one deadline, the earliest that was asked for since it was woken last: where a
+ * turn moves the time on, it is woken once in vain, and asks for the right one then. So one that waits with a time limit for
+ * each of many messages fills neither the pool nor its chain of the hash table.
+ *
+ * Users may choose the ids of instances: the hash is a salted one, or they could choose ids that all have the same.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,6 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "memory/due.h"
+#include "memory/shmem.h"
 
 #define POOL_SIZE 65536
 #define HASH_SIZE 65536
@@ -47,6 +52,8 @@ typedef struct Node
 	uint64		seq;			/* order of arrival among equal keys */
 	int			child;
 	int			sibling;
+	/* deadlines only */
+	int			pos;			/* in the heap */
 } Node;
 
 typedef struct Pool
@@ -98,14 +105,14 @@ rom_due_init(RomDue *heaps)
 static int *
 bucket_of(Pool *pool, const pg_uuid_t *id)
 {
-	uint32		hash = hash_bytes(id->data, UUID_LEN);
+	uint64		hash = hash_bytes_extended(id->data, UUID_LEN, rom_shmem_salt());
 
 	return &pool->buckets[hash % HASH_SIZE];
 }
 
-/* pool_find finds the instance's node in the pool, or NONE. Among deadlines: at the same time. */
+/* pool_find finds the instance's node in the pool, or NONE. */
 static int
-pool_find(Pool *pool, const RomReadyItem *item, bool same_time)
+pool_find(Pool *pool, const RomReadyItem *item)
 {
 	int			i;
 
@@ -114,8 +121,7 @@ pool_find(Pool *pool, const RomReadyItem *item, bool same_time)
 		Node	   *node = &pool->nodes[i];
 
 		if (node->dbid == item->dbid && node->owner == item->owner &&
-			memcmp(node->id.data, item->id.data, UUID_LEN) == 0 &&
-			(!same_time || node->at == item->at))
+			memcmp(node->id.data, item->id.data, UUID_LEN) == 0)
 			return i;
 	}
 	return NONE;
@@ -305,7 +311,7 @@ rom_due_push(RomDue *heaps, const RomReadyItem *item, TimestampTz now)
 	int			there;
 	int			i;
 
-	there = pool_find(pool, item, false);
+	there = pool_find(pool, item);
 	if (there != NONE && (item->slow || !pool->nodes[there].slow ||
 						  item->at < pool->nodes[there].at))
 		return ROM_DUE_THERE;
@@ -380,6 +386,14 @@ rom_due_low(RomDue *heaps)
 
 /* ---- deadlines ---- */
 
+/* place puts a node into a place of the heap. */
+static void
+place(RomDue *heaps, int pos, int node)
+{
+	heaps->heap[pos] = node;
+	heaps->deadlines.nodes[node].pos = pos;
+}
+
 static void
 sift_up(RomDue *heaps, int pos)
 {
@@ -389,10 +403,10 @@ sift_up(RomDue *heaps, int pos)
 
 	while (pos > 0 && nodes[i].at < nodes[heap[(pos - 1) / 2]].at)
 	{
-		heap[pos] = heap[(pos - 1) / 2];
+		place(heaps, pos, heap[(pos - 1) / 2]);
 		pos = (pos - 1) / 2;
 	}
-	heap[pos] = i;
+	place(heaps, pos, i);
 }
 
 static void
@@ -413,17 +427,29 @@ sift_down(RomDue *heaps, int pos)
 			child++;
 		if (nodes[i].at <= nodes[heap[child]].at)
 			break;
-		heap[pos] = heap[child];
+		place(heaps, pos, heap[child]);
 		pos = child;
 	}
-	heap[pos] = i;
+	place(heaps, pos, i);
 }
 
 RomDueResult
 rom_due_add_deadline(RomDue *heaps, const RomReadyItem *item)
 {
-	if (pool_find(&heaps->deadlines, item, true) != NONE)
+	int			there = pool_find(&heaps->deadlines, item);
+
+	if (there != NONE)
+	{
+		Node	   *node = &heaps->deadlines.nodes[there];
+
+		node->priority = item->priority;
+		if (item->at < node->at)
+		{
+			node->at = item->at;
+			sift_up(heaps, node->pos);
+		}
 		return ROM_DUE_THERE;
+	}
 	if (heaps->ndeadlines == POOL_SIZE)
 		return ROM_DUE_FULL;
 	heaps->heap[heaps->ndeadlines] = pool_add(&heaps->deadlines, item);
@@ -489,6 +515,8 @@ rom_due_drop_farthest(RomDue *heaps,
 		pool_remove(&heaps->deadlines, heaps->heap[i]);
 	}
 	heaps->ndeadlines = keep;
+	for (i = 0; i < keep; i++)
+		place(heaps, i, heaps->heap[i]);
 }
 
 void
@@ -540,7 +568,7 @@ rom_due_purge(RomDue *heaps, Oid dbid)
 		if (heaps->deadlines.nodes[node].dbid == dbid)
 			pool_remove(&heaps->deadlines, node);
 		else
-			heaps->heap[kept++] = node;
+			place(heaps, kept++, node);
 	}
 	heaps->ndeadlines = kept;
 	for (i = kept / 2 - 1; i >= 0; i--)

@@ -50,6 +50,7 @@ static int	n_parts = 0;
 static shmem_request_hook_type prev_request_hook = NULL;
 static shmem_startup_hook_type prev_startup_hook = NULL;
 static bool available = false;
+static uint64 *salt = NULL;		/* in shared memory, or the session's own */
 
 static Size
 size_of(const Part *part)
@@ -127,9 +128,44 @@ rom_shmem_register_table(RomWays *table, const RomKeep *keep)
 	part->keep = keep;
 }
 
+static Size
+salt_size(void)
+{
+	return sizeof(uint64);
+}
+
+static void
+salt_attach(void *place, bool found)
+{
+	salt = place;
+	if (!found && !pg_strong_random(salt, sizeof(uint64)))
+		elog(ERROR, "could not generate a random number");
+}
+
+uint64
+rom_shmem_salt(void)
+{
+	static uint64 own;
+
+	if (salt == NULL)
+	{
+		if (!pg_strong_random(&own, sizeof(own)))
+			elog(ERROR, "could not generate a random number");
+		salt = &own;
+	}
+	return *salt;
+}
+
 void
 rom_shmem_init(void)
 {
+	static const RomShmemPart part = {
+		.name = "romancy salt",
+		.size = salt_size,
+		.attach = salt_attach,
+	};
+
+	rom_shmem_register(&part);
 	prev_request_hook = shmem_request_hook;
 	shmem_request_hook = request;
 	prev_startup_hook = shmem_startup_hook;

@@ -44,6 +44,12 @@ extern void rom_shmem_init(void);
 /* Is there shared memory, that is: was the library preloaded? */
 extern bool rom_shmem_available(void);
 
+/*
+ * A random number of this server start that no user knows, for the hashes of names and ids that users choose: they could
+ * choose ones of the same hash, and so fill a chain, or meet another's entry. Never stored.
+ */
+extern uint64 rom_shmem_salt(void);
+
 /* Has all parts forget a database. */
 extern void rom_shmem_purge(Oid dbid);
 

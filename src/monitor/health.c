@@ -43,8 +43,9 @@ PG_FUNCTION_INFO_V1(romancy_health);
 /* How long (ms) an error that could not be written is told of, at the least; else twice the longest delay of a try. */
 #define UNWRITTEN_MS 60000
 
-/* Largest number of queues without a poller that are named. */
+/* Largest number of queues without a poller that are named, and of queues whose tasks wait that are looked at for them. */
 #define QUEUES_MAX 20
+#define QUEUES_LOOK 1000
 
 /* count_overdue counts what should have had a turn long ago, and has none now; *oldest: since when, in seconds. */
 static int64
@@ -136,6 +137,7 @@ find_unwritten(Attention *attention)
 /*
  * find_silent_queues adds the queues whose next task has been ready for a while and which no program has polled, nor has a
  * task of under a lease; of those that are served by a URL, which are not polled, the ones whose owner may not have that task.
+ * Only queues whose next task the caller may see: others' names are not told, and do not take the place of the caller's.
  */
 static void
 find_silent_queues(Attention *attention)
@@ -153,24 +155,27 @@ find_silent_queues(Attention *attention)
 		" ORDER BY (- t.priority::bigint), t.task_id LIMIT 1) t"
 		" WHERE t.created_at < $1 AND pg_catalog.split_part(q.queue, '/', 2) NOT LIKE '@%' AND NOT EXISTS (SELECT FROM romancy.t_queue p WHERE p.name = pg_catalog.ltrim(q.queue, '@') AND p.paused)"
 		" AND (u.name IS NULL OR r.oid IS NULL OR NOT romancy.t_may_access(t.owner, r.oid, true))"
+		" AND romancy.t_may_access(t.owner, $4, false)"
 		" AND NOT EXISTS (SELECT FROM romancy.t_task t WHERE t.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ") AND t.queue = q.queue AND t.due_at > $2)"
 		" LIMIT $3",
-		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+		4, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, OIDOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
 	TimestampTz now = rom_now();
 	TimestampTz since = now - OVERDUE_SECONDS * USECS_PER_SEC;
 	RomEngine	engine;
-	Datum		values[3];
+	Datum		values[4];
 	uint64		rows;
+	int			named = 0;
 	RomRowSet	set;
 
 	values[0] = TimestampTzGetDatum(since);
 	values[1] = TimestampTzGetDatum(now);
-	values[2] = Int32GetDatum(QUEUES_MAX);
+	values[2] = Int32GetDatum(QUEUES_LOOK);
+	values[3] = ObjectIdGetDatum(GetUserId());
 	rom_engine_begin(&engine);
 	rows = rom_execute_rows(&set, &select, values, NULL, 0);
-	for (uint64 i = 0; i < rows; i++)
+	for (uint64 i = 0; i < rows && named < QUEUES_MAX; i++)
 	{
 		bool		isnull;
 		char	   *queue = rom_value_text(&set, i, 1, cxt);
@@ -180,6 +185,7 @@ find_silent_queues(Attention *attention)
 
 		if (pushed_by == NULL && rom_poller_since(queue, since))
 			continue;
+		named++;
 		old = MemoryContextSwitchTo(cxt);
 		attention->texts[attention->count++] = pushed_by != NULL ?
 			psprintf("tasks of queue \"%s\" wait, and role \"%s\", whose URL serves it, may not have them", strchr(queue, '/') + 1, pushed_by) :

@@ -15,14 +15,20 @@
  * - prepared statements, LISTEN, holdable cursors, LOAD and other commands that
  *   work on the session itself are refused meanwhile, by the hook of utility
  *   commands; the turn is then rolled back and left to an executor;
+ * - so are functions, triggers among them, of languages with an interpreter, which
+ *   keeps what other calls have left in it, by the hooks of function calls;
  * - messages go to the log, and never to the client.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "commands/proclang.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -34,6 +40,7 @@
 #include "utils/guc_tables.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
+#include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "base/session.h"
@@ -83,6 +90,8 @@ static int	guc_level = 0;
 static CommandDest outer_dest;
 static const char *outer_query;
 static emit_log_hook_type prev_log_hook = NULL;
+static needs_fmgr_hook_type prev_needs_call_hook = NULL;
+static fmgr_hook_type prev_call_hook = NULL;
 
 /* ---------------------------------------------------------------- is it possible? */
 
@@ -233,8 +242,6 @@ rom_clean_possible(void)
 		GetCurrentStatementStartTimestamp() - GetCurrentTransactionStartTimestamp() < JUST_BEGUN &&
 		XactIsoLevel == XACT_READ_COMMITTED && !XactReadOnly && !XactDeferrable &&
 		!has_temporary() && ThereAreNoReadyPortals() && !holds_advisory_lock() &&
-	/* PL/Python does not bear it that a function is torn out */
-		*find_rendezvous_variable("plpython_version_bitmask") == NULL &&
 		find_aside();
 }
 
@@ -253,12 +260,67 @@ tell_client(ErrorData *edata)
 		prev_log_hook(edata);
 }
 
+/* refuse leaves the turn to an executor. */
+static void
+refuse(const char *what)
+{
+	broken = true;
+	if (rom_context_turn != NULL)
+		rom_context_end(rom_context_turn, ROM_EVAL_ABANDONED);
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s runs in an executor only", what)));
+}
+
+/* keeps_state: has the language an interpreter that lives as long as the session? SQL and PL/pgSQL have none; code in C is the server's, as it were. */
+static bool
+keeps_state(Oid language)
+{
+	return language != INTERNALlanguageId && language != ClanguageId && language != SQLlanguageId &&
+		language != get_language_oid("plpgsql", true);
+}
+
+/* check_function refuses a function of such a language. */
+static void
+check_function(Oid funcid)
+{
+	HeapTuple	tuple;
+	Oid			language;
+
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	language = ((Form_pg_proc) GETSTRUCT(tuple))->prolang;
+	ReleaseSysCache(tuple);
+	if (keeps_state(language))
+		refuse("a function of this language");
+}
+
+/* needs_call_hook is asked about each function that is looked up to be called, but for those of SECURITY DEFINER or with settings. */
+static bool
+needs_call_hook(Oid funcid)
+{
+	if (active)
+		check_function(funcid);
+	return prev_needs_call_hook != NULL && prev_needs_call_hook(funcid);
+}
+
+/* call_hook is called with those. */
+static void
+call_hook(FmgrHookEventType event, FmgrInfo *flinfo, Datum *arg)
+{
+	if (active && event == FHET_START)
+		check_function(flinfo->fn_oid);
+	if (prev_call_hook != NULL)
+		prev_call_hook(event, flinfo, arg);
+}
+
 /*
- * watch_log installs the hook, once and for good: a library that the turn loads may install its own, which calls ours. To
+ * watch installs the hooks, once and for good: a library that the turn loads may install its own, which calls ours. To
  * take ours out and put it in again before the next turn would make the two call each other.
  */
 static void
-watch_log(void)
+watch(void)
 {
 	static bool watching = false;
 
@@ -267,6 +329,10 @@ watch_log(void)
 	watching = true;
 	prev_log_hook = emit_log_hook;
 	emit_log_hook = tell_client;
+	prev_needs_call_hook = needs_fmgr_hook;
+	needs_fmgr_hook = needs_call_hook;
+	prev_call_hook = fmgr_hook;
+	fmgr_hook = call_hook;
 }
 
 /* set_to gives a setting a value until rom_clean_leave(). */
@@ -289,7 +355,7 @@ rom_clean_enter(void)
 	broken = false;
 	outer_dest = whereToSendOutput;
 	outer_query = debug_query_string;
-	watch_log();
+	watch();
 	whereToSendOutput = DestNone;
 	debug_query_string = NULL;
 }
@@ -312,17 +378,29 @@ rom_clean_broken(void)
 	return broken;
 }
 
+/* is_do: is the command a DO of a language with an interpreter? */
+static bool
+is_do(const Node *command)
+{
+	ListCell   *cell;
+
+	if (!IsA(command, DoStmt))
+		return false;
+	foreach(cell, ((const DoStmt *) command)->args)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "language") == 0)
+			return keeps_state(get_language_oid(strVal(option->arg), true));
+	}
+	return false;
+}
+
 void
 rom_clean_check(const Node *command)
 {
-	if (!active || rom_command_reach(command) == ROM_COMMAND_TRANSACTION)
-		return;
-	broken = true;
-	if (rom_context_turn != NULL)
-		rom_context_end(rom_context_turn, ROM_EVAL_ABANDONED);
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("this command runs in an executor only")));
+	if (active && (rom_command_reach(command) != ROM_COMMAND_TRANSACTION || is_do(command)))
+		refuse("this command");
 }
 
 void

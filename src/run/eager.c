@@ -32,7 +32,6 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/trigger.h"
-#include "fmgr.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -221,7 +220,6 @@ run_turn(RomInstance *inst, RomEager *eager)
 	run.solo = run.in_session = run.eager = true;
 	if (!rom_run_eager(&run, inst, owner, settle, &output))
 		output = NULL;
-	eager->tainted = run.tainted;
 	eager->interrupt = run.interrupt;
 	return output;
 }
@@ -314,13 +312,7 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 }
 
 void
-rom_eager_end(const RomEager *eager)
+rom_eager_end(void)
 {
 	rom_clean_scrub();
-	if (eager->tainted && *find_rendezvous_variable("plpython_version_bitmask") != NULL)
-		ereport(FATAL,
-				(errcode(ERRCODE_ROM_LIMIT),
-				 errmsg("terminating connection because a workflow's handler did not let itself be unwound"),
-				 errdetail("PL/Python cannot be used any more in a session in which that happened."),
-				 errhint("Do not catch query_canceled (57014) in a handler.")));
 }

@@ -20,7 +20,6 @@ typedef struct RomEager
 								 * to the executors, and nothing has happened */
 	ErrorData  *interrupt;		/* a cancel of the session's statement, to be
 								 * raised when the start is committed; or NULL */
-	bool		tainted;		/* the turn was torn out of its interpreter */
 } RomEager;
 
 /*
@@ -40,7 +39,7 @@ extern void rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 extern ErrorData *rom_eager_interrupt(void);
 
 /* rom_eager_end is to be called when the transaction is over, whatever way. */
-extern void rom_eager_end(const RomEager *eager);
+extern void rom_eager_end(void);
 
 /* Registers the part of shared memory; called once from _PG_init. */
 extern void rom_eager_init(void);

@@ -99,7 +99,7 @@ key_of(int32 namespace, const char *activity)
 {
 	uint64		key = hash_bytes_extended((const unsigned char *) activity,
 										  strlen(activity),
-										  ((uint64) (uint32) namespace << 32) | MyDatabaseId);
+										  (((uint64) (uint32) namespace << 32) | MyDatabaseId) ^ rom_shmem_salt());
 
 	return Max(key, 1);
 }

@@ -230,7 +230,7 @@ share_of(Oid dbid, Oid owner)
 static int *
 hash_of(const pg_uuid_t *id)
 {
-	return &area->hashes[hash_bytes(id->data, UUID_LEN) % HASHES];
+	return &area->hashes[hash_bytes_extended(id->data, UUID_LEN, rom_shmem_salt()) % HASHES];
 }
 
 /* find_waiter finds a waiter of this database by its id, or NONE. */

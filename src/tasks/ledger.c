@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "memory/shmem.h"
 #include "memory/waiter.h"
 #include "memory/wake.h"
 #include "memory/xact.h"
@@ -275,7 +276,7 @@ rom_ledger_on_freed(void (*freed) (void))
 uint64
 rom_ledger_key(char kind, const char *queue, const char *name)
 {
-	uint64		key = hash_bytes_extended((const unsigned char *) queue, strlen(queue), MyDatabaseId);
+	uint64		key = hash_bytes_extended((const unsigned char *) queue, strlen(queue), MyDatabaseId ^ rom_shmem_salt());
 
 	if (name != NULL)
 		key = hash_bytes_extended((const unsigned char *) name, strlen(name), key);

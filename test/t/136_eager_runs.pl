@@ -26,9 +26,35 @@ sql(q{
 	SELECT romancy.grant_usage('shop');
 	ALTER ROLE shop SET work_mem = '5MB';
 });
-sql('CREATE EXTENSION plperl; CREATE EXTENSION plperlu') if $perl;
+sql('CREATE EXTENSION plperl') if $perl;
 sql('CREATE EXTENSION plpython3u; CREATE FUNCTION public.py(text) RETURNS text LANGUAGE plpython3u AS $$ return plpy.execute("SELECT concat_ws(\' \', current_user, session_user) u")[0]["u"] $$') if $python;
-sql('CREATE FUNCTION public.pl(text) RETURNS text LANGUAGE plperlu AS $pl$ kill 9, $$ if $_[0] eq "kill"; if ($_[0] eq "cancel") { kill "INT", $$; my $end = time + 2; select(undef, undef, undef, 0.1) while time < $end } return spi_exec_query("SELECT concat_ws(\' \', current_user, session_user) u")->{rows}[0]{u} $pl$') if $perl;
+sql('CREATE FUNCTION public.pl(text) RETURNS text LANGUAGE plperl AS $pl$ return spi_exec_query("SELECT concat_ws(\' \', current_user, session_user) u")->{rows}[0]{u} $pl$') if $perl;
+# a library in C: one that a run loads may look at messages, too; what its functions do cannot be interrupted
+my $so = PostgreSQL::Test::Utils::tempdir() . '/looks.so';
+chomp(my $include = `\$PG_CONFIG --includedir-server 2>/dev/null` || `pg_config --includedir-server`);
+my $c = -e "$include/postgres.h" && system('command -v cc >/dev/null') == 0;
+if ($c)
+{
+	append_to_file("$so.c", <<'C');
+#include "postgres.h"
+#include <signal.h>
+#include <time.h>
+#include "fmgr.h"
+PG_MODULE_MAGIC;
+static emit_log_hook_type prev;
+static void look(ErrorData *edata) { if (prev) prev(edata); }
+void _PG_init(void);
+void _PG_init(void) { prev = emit_log_hook; emit_log_hook = look; }
+PG_FUNCTION_INFO_V1(looks);
+Datum looks(PG_FUNCTION_ARGS) { PG_RETURN_INT32(1); }
+PG_FUNCTION_INFO_V1(cancels);
+Datum cancels(PG_FUNCTION_ARGS) { time_t end = time(NULL) + 2; kill(getpid(), SIGINT); while (time(NULL) < end) pg_usleep(100000); PG_RETURN_INT32(1); }
+PG_FUNCTION_INFO_V1(dies);
+Datum dies(PG_FUNCTION_ARGS) { kill(getpid(), SIGKILL); PG_RETURN_INT32(1); }
+C
+	is(system("cc -w -shared -fPIC -I$include -D_GNU_SOURCE -o $so $so.c"), 0, 'a library');
+	sql("CREATE FUNCTION public.$_() RETURNS int LANGUAGE c AS '$so', '$_'") for qw(looks cancels dies);
+}
 as('shop', q{
 	CREATE TABLE clients (pid int);
 	CREATE TABLE ran (n text, pid int, users text, settings jsonb);
@@ -179,28 +205,40 @@ for my $do (q(PREPARE evil AS SELECT 1), q(LISTEN evil), q(CREATE TEMP TABLE ran
 	is("$result $where $after", qq(["$n", {"n": "$n"}] there mine|mine|0|0), "$do: left to an executor, and nothing is left in the session");
 }
 
-# a library that a run loads may look at messages, too
 SKIP: {
-	my $so = PostgreSQL::Test::Utils::tempdir() . '/looks.so';
-	chomp(my $include = `\$PG_CONFIG --includedir-server 2>/dev/null` || `pg_config --includedir-server`);
-	append_to_file("$so.c", <<'C');
-#include "postgres.h"
-#include "fmgr.h"
-PG_MODULE_MAGIC;
-static emit_log_hook_type prev;
-static void look(ErrorData *edata) { if (prev) prev(edata); }
-void _PG_init(void);
-void _PG_init(void) { prev = emit_log_hook; emit_log_hook = look; }
-PG_FUNCTION_INFO_V1(looks);
-Datum looks(PG_FUNCTION_ARGS) { PG_RETURN_INT32(1); }
-C
-	skip 'no C compiler, or no headers', 3 if !-e "$include/postgres.h" || system('command -v cc >/dev/null') != 0;
-	is(system("cc -w -shared -fPIC -I$include -D_GNU_SOURCE -o $so $so.c"), 0, 'a library') or skip 'it does not compile', 2;
-	sql("CREATE FUNCTION public.looks() RETURNS int LANGUAGE c AS '$so', 'looks'");
+	skip 'no C compiler, or no headers', 2 if !$c;
 	warm('two');
 	(undef, $where, $err, $after) = here('two', {if_here => q(SELECT public.looks())}, after => q{CALL romancy.run_workflow('two', '{"n": "again"}'); SELECT 'alive'});
-	is("$where $after", qq(here ["again", {"n": "again"}]\nalive), 'and the next run of the session goes well');
+	is("$where $after", qq(here ["again", {"n": "again"}]\nalive), 'a library that looks at messages: the next run of the session goes well');
 	unlike($err, qr/server closed|stack depth/, 'without an error');
+}
+
+# languages with an interpreter, which keeps what other calls have left in it, whatever the way to call them
+as('shop', q{
+	CREATE FUNCTION keep(text) RETURNS text LANGUAGE plperl AS '$_SHARED{x} = $_[0] if defined $_[0]; return $_SHARED{x}';
+	CREATE FUNCTION keep_as_owner(text) RETURNS text LANGUAGE plperl SECURITY DEFINER AS '$_SHARED{x} = $_[0] if defined $_[0]; return $_SHARED{x}';
+	CREATE FUNCTION keep_set(text) RETURNS text LANGUAGE plperl SET work_mem = '3MB' AS '$_SHARED{x} = $_[0] if defined $_[0]; return $_SHARED{x}';
+	CREATE FUNCTION keep_trigger() RETURNS trigger LANGUAGE plperl AS '$_SHARED{x} = $_TD->{new}{n}; return';
+	CREATE PROCEDURE keep_procedure(text) LANGUAGE plperl AS '$_SHARED{x} = $_[0]';
+	CREATE TABLE kept (n text);
+	CREATE TRIGGER kept BEFORE INSERT ON kept FOR EACH ROW EXECUTE FUNCTION keep_trigger();
+}) if $perl;
+for my $do ($perl ? (q(SELECT keep('workflow')), q(SELECT keep_as_owner('workflow')), q(SELECT keep_set('workflow')), q(CALL keep_procedure('workflow')), q(INSERT INTO kept VALUES ('workflow')), q(DO LANGUAGE plperl $p$ $_SHARED{x} = 'workflow' $p$)) : ())
+{
+	my ($result, $where, $err, $after) = left('two', {if_here => $do}, before => q{SELECT keep('session');}, after => q{SELECT keep(NULL)});
+	is("$result $where $after", qq(["$n", {"n": "$n"}] there session), "$do: left to an executor, and the session keeps its own");
+}
+if ($python)
+{
+	sql('CREATE FUNCTION public.obstinate() RETURNS int LANGUAGE plpython3u AS $$
+while True:
+    try:
+        plpy.execute("SELECT pg_sleep(0.01)")
+    except Exception:
+        pass
+$$; GRANT EXECUTE ON FUNCTION public.obstinate() TO shop');
+	my ($result, $where, $err, $after) = left('two', {if_here => 'SELECT public.obstinate()'}, after => q{SELECT 'alive'});
+	is("$result $where $after", qq(["$n", {"n": "$n"}] there alive), 'a function that catches all does not end the session');
 }
 
 # ---------------------------------------------------------------- left to an executor, as if nothing had been
@@ -254,11 +292,10 @@ warm('two');
 like($err, qr/57014: canceling statement due to user request/, 'a cancel likewise');
 poll_until($node, "SELECT count(*) = 1 FROM romancy.instances WHERE input->>'n' = '$n' AND status = 'completed'", 'it goes on, too');
 SKIP: {
-	skip 'no PL/Perl', 2 if !$perl;
-	sql('GRANT EXECUTE ON FUNCTION public.pl(text) TO shop');
+	skip 'no C compiler, or no headers', 2 if !$c;
 	warm('two');
 	# (the code does not look for either of them before both have come)
-	(undef, undef, $err) = meets(qr/57014/, 'two', {if_here => q(SELECT public.pl('cancel'))});
+	(undef, undef, $err) = meets(qr/57014/, 'two', {if_here => q(SELECT public.cancels())});
 	like($err, qr/57014: canceling statement due to user request/, 'a cancel that comes together with the limit of such a run is not lost');
 	poll_until($node, "SELECT count(*) = 1 FROM romancy.instances WHERE input->>'n' = '$n' AND status = 'completed'", 'nor is the instance');
 }
@@ -267,8 +304,8 @@ warm('two');
 like($err, qr/57P01: terminating connection due to administrator command/, 'the client of a session that is terminated is told');
 is(status($n), '', 'and has started nothing');
 SKIP: {
-	skip 'no PL/Perl', 3 if !$perl;
-	(undef, undef, $err) = meets(qr/server closed|terminating/, 'two', {if_here => q(SELECT public.pl('kill'))}, killed => 1);
+	skip 'no C compiler, or no headers', 3 if !$c;
+	(undef, undef, $err) = meets(qr/server closed|terminating/, 'two', {if_here => q(SELECT public.dies())}, killed => 1);
 	like($err, qr/server closed the connection|terminating connection/, 'a session that is killed');
 	poll_until($node, 'SELECT true', 'after which the server restarts');
 	is(status($n) . sql("SELECT count(*) FROM public.ran WHERE n = '$n'"), '0', 'has started nothing');
