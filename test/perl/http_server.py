@@ -100,6 +100,8 @@ async def respond(reader, writer, method, path, headers, body, n):
 		send(answer(200, b'{oops', [('Content-Type', 'application/json')]))
 	elif what == 'status':
 		send(answer(int(arg), b'body of ' + arg.encode(), [('Content-Type', 'text/plain')]))
+	elif what == 'leaks':			# sends back in a failure what it got, as JSON of PHP writes it
+		send(answer(400, json.dumps({'headers': headers, 'body': body.decode('latin-1')}).replace('/', '\\/').encode(), [('Content-Type', 'application/json')]))
 	elif what == 'gate':			# 503, or another status, until the test says so
 		name, _, status = arg.partition('/')
 		up = os.path.exists(f'{sys.argv[1]}.{name}')
@@ -113,6 +115,16 @@ async def respond(reader, writer, method, path, headers, body, n):
 			if chance < 0.08:
 				return False
 			send(answer(200))
+	elif what == 'loaded':			# takes a moment, and then as shaky; says whose request it was, or that it calls back
+		await asyncio.sleep(random.random() * 0.1)
+		chance = random.random()
+		if chance < 0.05:
+			send(answer(503))
+		else:
+			note(path=path, headers=headers, body=body.decode('latin-1'), ok=True)
+			if chance < 0.08:
+				return False
+			send(answer(202) if arg == 'callback' else answer(200, {'key': headers.get('idempotency-key')}))
 	elif what == 'refuses':			# what contains a text
 		send(answer(400 if arg.encode() in body else 200))
 	elif what == 'flaky':

@@ -5,10 +5,10 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
-use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use RomancyHttp;
+use RomancyLoad;
 use RomancyTest;
 use Test::More;
 
@@ -35,27 +35,7 @@ sql(qq{
 		RETURN romancy.send_event('kill', '/' || key, to_jsonb(next), id => key || '-' || next, ordering_key => CASE WHEN key <> 'none' THEN key END);
 	END \$\$;
 });
-my (%script, %runs);
-for my $key (qw(a b none))
-{
-	$script{$key} = $node->basedir . "/send_$key.sql";
-	append_to_file($script{$key}, join('', map { my $end = $_ % 7 == 3 ? 'ROLLBACK' : 'COMMIT'; "BEGIN; SELECT send_next('$key'); $end; SELECT pg_sleep(random() * 0.1);\n" } 1 .. 5000));
-}
-sub pid_of { return $_[0]->{KIDS}[0]{PID} }
-sub has_ended { my $stat = eval { slurp_file('/proc/' . pid_of($_[0]) . '/stat') } // return 1; return $stat =~ /\) Z/ }
-sub keep_running
-{
-	for my $name (sort keys %script)
-	{
-		if ($runs{$name})
-		{
-			next unless has_ended($runs{$name});
-			eval { $runs{$name}->finish };
-		}
-		$runs{$name} = IPC::Run::start([ 'psql', '-XqAt', '-d', $node->connstr('postgres'), '-f', $script{$name} ], '<', '/dev/null', '>', '/dev/null', '2>', '/dev/null');
-	}
-	return;
-}
+my $load = RomancyLoad->new($node, map { ($_ => RomancyLoad::transactions("SELECT send_next('$_')")) } qw(a b none));
 # what arrived, as it came: lines of the server's log of requests that it has taken. It grows long, so its lines are not decoded
 sub arrivals { return grep { /"ok": true/ } split /^/, slurp_file($http->{log}) }
 
@@ -63,7 +43,7 @@ my %killed;
 for my $round (1 .. $rounds)
 {
 	my $before = arrivals();
-	poll_until(sub { keep_running(); return arrivals() > $before + 10 }, "round $round: events arrive");
+	poll_until(sub { $load->keep_running; return arrivals() > $before + 10 }, "round $round: events arrive");
 	if ($round % 3 == 0)
 	{
 		$node->kill9;
@@ -72,11 +52,10 @@ for my $round (1 .. $rounds)
 		next;
 	}
 	my $pid = '';
-	poll_until(sub { keep_running(); $pid = try(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'romancy http'}); return $pid ne '' }, "round $round: the process is there");
+	poll_until(sub { $load->keep_running; $pid = try(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'romancy http'}); return $pid ne '' }, "round $round: the process is there");
 	$killed{worker} += kill 'KILL', $pid if $pid;
 }
-kill 'KILL', map { pid_of($_) } values %runs;
-eval { $_->finish } for values %runs;
+$load->stop;
 cmp_ok($killed{server} // 0, '>=', int($rounds / 3), 'the server was killed');
 cmp_ok($killed{worker} // 0, '>=', $rounds - int($rounds / 3) - 1, 'and the process that sends');
 
