@@ -398,16 +398,38 @@ rom_delivery_claim(bool *more, TimestampTz *retry_at)
 
 /* ---------------------------------------------------------------- leases of a worker before */
 
+/* Leases of a worker before that could not be ended yet; at first: any. */
+static RomSenderLeft left = {0};
+static bool left_all = true;
+
 static void
 inherit_unit(void *arg)
 {
-	rom_sender_inherit();
+	rom_sender_inherit(left_all ? NULL : &left, arg);
 }
 
 bool
-rom_delivery_inherit(void)
+rom_delivery_inherit(bool *held)
 {
-	return rom_bgw_unit(inherit_unit, NULL, false);
+	RomSenderLeft found = {0};
+	bool		ok;
+
+	*held = false;
+	if (!left_all && left.n == 0)
+		return true;
+	ok = rom_bgw_unit(inherit_unit, &found, false);
+	if (ok)
+	{
+		RomSenderLeft before = left;
+
+		left = found;
+		found = before;
+		left_all = false;
+		*held = left.n > 0;
+	}
+	if (found.leases != NULL)
+		pfree(found.leases);
+	return ok;
 }
 
 /* ---------------------------------------------------------------- outcomes */

@@ -20,8 +20,8 @@ extern void rom_delivery_init(const RomTransport *transport);
 /* Requests that are under way, or whose outcome is to be recorded. */
 extern int	rom_delivery_count(void);
 
-/* Ends the leases that a worker before this one held. False: it failed. */
-extern bool rom_delivery_inherit(void);
+/* Ends the leases that a worker before this one held. *held: but for some, whose events another transaction has; to be called again. False: it failed. */
+extern bool rom_delivery_inherit(bool *held);
 
 /*
  * Takes events, as many as their destinations let through, and sends them. *more: there may be more now; *retry_at: when to look again

@@ -414,6 +414,8 @@ rom_flight_inherit(bool *held)
 	Left		found = {0};
 
 	*held = false;
+	if (!left.all && left.n == 0)
+		return true;
 	if (!rom_bgw_unit(inherit_unit, &found, false))
 	{
 		free_left(&found);

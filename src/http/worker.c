@@ -227,18 +227,21 @@ send_events(Duty *duty)
 }
 
 /*
- * inherit_flights ends leases of a worker before; the rest waits for other transactions, while this worker does not: inherit_at. DT_NOBEGIN: it
- * failed.
+ * inherit ends leases of a worker before; the rest waits for other transactions, while this worker does not: inherit_at. False: it
+ * failed, and is tried again then, too.
  */
-static void
-inherit_flights(Duty *duty, TimestampTz now)
+static bool
+inherit(Duty *duty, TimestampTz now)
 {
+	bool		tasks = false;
 	bool		held = false;
+	bool		ok;
 
-	if (!rom_flight_inherit(&held))
-		duty->inherit_at = DT_NOBEGIN;
-	else
-		duty->inherit_at = held ? TimestampTzPlusMilliseconds(now, TRY_AGAIN_MS) : DT_NOEND;
+	ok = rom_flight_inherit(&tasks) && rom_delivery_inherit(&held);
+	duty->inherit_at = !ok || tasks || held ? TimestampTzPlusMilliseconds(now, TRY_AGAIN_MS) : DT_NOEND;
+	/* what has no lease any more may be sent again */
+	duty->events = true;
+	return ok;
 }
 
 /* work does what is to be done, and can be done without waiting for a server. */
@@ -265,16 +268,12 @@ work(Duty *duty)
 		duty->claim = duty->events = true;
 	if (duty->not_before > now)
 		return;
-	if (duty->inherit)
+	if (duty->inherit || duty->inherit_at <= now)
 	{
-		inherit_flights(duty, now);
-		duty->inherit = duty->inherit_at == DT_NOBEGIN || !rom_delivery_inherit();
-		failed |= duty->inherit;
-	}
-	else if (duty->inherit_at <= now)
-	{
-		inherit_flights(duty, now);
-		failed |= duty->inherit_at == DT_NOBEGIN;
+		bool		ok = inherit(duty, now);
+
+		duty->inherit &= !ok;
+		failed |= !ok;
 	}
 	if (duty->cancel)
 	{

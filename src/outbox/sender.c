@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -334,39 +335,79 @@ rom_sender_forget(int32 namespace, int32 id, bool dropped)
 /* Events under leases of a process before, and how many attempts each has (0: any number): $1 romancy.outbox_url, $2 romancy.outbox_max_attempts. */
 #define INHERITED_SQL \
 	"SELECT o.outbox_id, coalesce((SELECT (d.retry ->> 'max_attempts')::numeric::int FROM romancy.t_destination d" \
-	"  WHERE d.destination_id = o.destination_id), $2) AS most" \
+	"  WHERE d.destination_id = o.destination_id), $2) AS most, o.fence" \
 	" FROM romancy.t_outbox o WHERE o.state = " ROM_SQL_OUTBOX_TAKEN " AND o.attempt > 0 AND (o.destination_id = 0 AND $1 <> '' OR EXISTS (SELECT FROM romancy.t_destination d" \
 	"  WHERE d.destination_id = o.destination_id AND d.url IS NOT NULL))"
 
-#define LOCKED_SQL INHERITED_SQL " ORDER BY o.outbox_id FOR UPDATE OF o SKIP LOCKED"
+/* Of these the ones that a call is about, $3 and $4: of these leases alone, or (null) of all. */
+#define OF_SQL INHERITED_SQL " AND ($3 IS NULL OR (o.outbox_id = ANY ($3) AND o.fence = ANY ($4)))"
+
+#define LOCKED_SQL OF_SQL " ORDER BY o.outbox_id FOR UPDATE OF o SKIP LOCKED"
+
+/* list_of makes the arrays of a list of leases. */
+static void
+list_of(const RomSenderLeft *of, Datum *ids, Datum *fences)
+{
+	Datum	   *elements = palloc_array(Datum, 2 * of->n + 1);
+
+	for (int i = 0; i < of->n; i++)
+	{
+		elements[i] = Int64GetDatum(of->leases[i].outbox_id);
+		elements[of->n + i] = Int64GetDatum(of->leases[i].fence);
+	}
+	*ids = PointerGetDatum(construct_array(elements, of->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	*fences = PointerGetDatum(construct_array(elements + of->n, of->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
 
 void
-rom_sender_inherit(void)
+rom_sender_inherit(const RomSenderLeft *of, RomSenderLeft *left)
 {
 	/*
 	 * those whose last attempt it was are left to the sweep, which makes them
 	 * dead
 	 */
 	static RomStatement again = {
-		"UPDATE romancy.t_outbox u SET state = " ROM_SQL_OUTBOX_PENDING ", due_at = $3, error = 'the process that sent it ended'"
+		"UPDATE romancy.t_outbox u SET state = " ROM_SQL_OUTBOX_PENDING ", due_at = $5, error = 'the process that sent it ended'"
 		" FROM (" LOCKED_SQL ") t WHERE u.outbox_id = t.outbox_id AND (t.most = 0 OR u.attempt < t.most) AND u.state = " ROM_SQL_OUTBOX_TAKEN,
-		3, {TEXTOID, INT4OID, TIMESTAMPTZOID}
+		5, {TEXTOID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID}
 	};
 	static RomStatement over = {
-		"UPDATE romancy.t_outbox u SET due_at = $3 FROM (" LOCKED_SQL ") t WHERE u.outbox_id = t.outbox_id AND u.state = " ROM_SQL_OUTBOX_TAKEN,
-		3, {TEXTOID, INT4OID, TIMESTAMPTZOID}
+		"UPDATE romancy.t_outbox u SET due_at = $5 FROM (" LOCKED_SQL ") t WHERE u.outbox_id = t.outbox_id AND u.state = " ROM_SQL_OUTBOX_TAKEN,
+		5, {TEXTOID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID}
 	};
-	Datum		values[3];
+
+	/* what is due is the sweep's by now */
+	static RomStatement held = {
+		OF_SQL " AND o.due_at > $5",
+		5, {TEXTOID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID}
+	};
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[5] = {0};
+	bool		nulls[5] = {false, false, of == NULL, of == NULL, false};
 	RomEngine	engine;
+	RomRowSet	set;
+	int			n;
+	bool		isnull;
 
 	values[0] = CStringGetTextDatum(rom_guc_outbox_url);
 	values[1] = Int32GetDatum(rom_guc_outbox_max_attempts);
-	values[2] = TimestampTzGetDatum(rom_now());
+	if (of != NULL)
+		list_of(of, &values[2], &values[3]);
+	values[4] = TimestampTzGetDatum(rom_now());
 	rom_engine_begin(&engine);
-	rom_execute(&again, values, NULL, 0);
-	if (rom_execute(&over, values, NULL, 0) > 0)
+	rom_execute(&again, values, nulls, 0);
+	if (rom_execute(&over, values, nulls, 0) > 0)
 		rom_wake_sweep(rom_sweep_find("outbox"), rom_now());
+	n = (int) rom_execute_rows(&set, &held, values, nulls, 0);
+	left->leases = MemoryContextAllocZero(TopMemoryContext, sizeof(RomSenderLease) * (n + 1));
+	for (int i = 0; i < n; i++)
+	{
+		left->leases[i].outbox_id = DatumGetInt64(rom_value(&set, i, 1, &isnull));
+		left->leases[i].fence = DatumGetInt64(rom_value(&set, i, 3, &isnull));
+	}
+	left->n = n;
 	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
 }
 
 /* has_process says whether a process that sends is, or will be, in this database. */

@@ -73,8 +73,24 @@ extern void rom_sender_allowed(void);
 /* Forgets failures of a destination, and its waiting; dropped: and the row, too. Engine scope needed. */
 extern void rom_sender_forget(int32 namespace, int32 id, bool dropped);
 
-/* Ends the leases of events that a process before this one had in hand. Enters the engine by itself. */
-extern void rom_sender_inherit(void);
+typedef struct RomSenderLease
+{
+	int64		outbox_id;
+	int64		fence;
+} RomSenderLease;
+
+/* Leases of events that a process before this one had in hand, and that could not be ended, as another transaction has the events. */
+typedef struct RomSenderLeft
+{
+	int			n;
+	RomSenderLease *leases;		/* in TopMemoryContext */
+} RomSenderLeft;
+
+/*
+ * Ends the leases of events that a process before this one had in hand: of these alone, or (NULL) of all. *left: those that could not be ended; the caller's, also
+ * after an error. Enters the engine by itself.
+ */
+extern void rom_sender_inherit(const RomSenderLeft *of, RomSenderLeft *left);
 
 /* The delay of an open breaker after so many failures, in microseconds; random in [0,1). */
 extern int64 rom_sender_delay(int failures, double random);

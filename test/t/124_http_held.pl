@@ -1,5 +1,5 @@
-# Outcomes of requests that cannot be recorded, as another transaction has a row of theirs. It would catch others' outcomes and claims that wait for them, and ones that
-# are lost when there are many. And servers of tests end with their test, also where that is killed.
+# Outcomes of requests that cannot be recorded, as another transaction has a row of theirs, and leases of a worker before that cannot be ended, for the same reason. It would catch others' outcomes and claims that wait for them, ones that
+# are lost when there are many, and a task or an event that goes on at the end of its lease only. And servers of tests end with their test, also where that is killed.
 use strict;
 use warnings;
 use FindBin;
@@ -13,7 +13,7 @@ use Time::HiRes qw(time);
 
 has_http() or plan skip_all => 'this build has no libcurl';
 
-my $node = romancy_node('httpheld', 'max_connections' => 30, 'autovacuum' => 'off', 'romancy.http_timeout' => '10min', 'romancy.http_max_in_flight' => 4);
+my $node = romancy_node('httpheld', 'romancy.worker_idle_timeout' => 0, 'max_connections' => 30, 'autovacuum' => 'off', 'romancy.http_timeout' => '10min', 'romancy.http_max_in_flight' => 4);
 
 # ---- a server ends with its test
 my $file = $node->basedir . '/left';
@@ -87,6 +87,20 @@ $holder->query_safe('ROLLBACK');
 poll_until(sub { sent('inherited') == 2 }, 'it is then');
 $http->let('inherited');
 poll_until($node, "SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$id'", 'and recorded');
+
+# events that another transaction has: one to be sent again, one that has no attempt left
+sql(qq{SELECT romancy.define_destination(n, url => '$url/until/' || n, event_types => ARRAY[n], retry => format('{"initial_interval": "10ms", "max_attempts": %s}', m)::jsonb) FROM (VALUES ('event', 0), ('last', 1)) d (n, m);
+	SELECT romancy.send_event(n, '/held', destination => n) FROM unnest(ARRAY['event', 'last']) n});
+poll_until(sub { sent('event') + sent('last') == 2 }, 'two events are under way');
+$holder->query_safe(q{BEGIN; SELECT FROM romancy.t_outbox FOR UPDATE});
+sql(q{SELECT pg_terminate_backend(pid) FROM romancy.workers WHERE kind = 'http'});
+others('their worker has ended');
+is(sent('event') + sent('last'), 2, 'they are not sent again while another transaction has them');
+$holder->query_safe('ROLLBACK');
+poll_until(sub { sent('event') == 2 }, 'the one is, as soon as that has ended');
+poll_until($node, q{SELECT status = 'dead' FROM romancy.outbox WHERE type = 'last'}, 'the other one is dead');
+$http->let('event');
+poll_until($node, q{SELECT status = 'published' AND attempt = 2 FROM romancy.outbox WHERE type = 'event'}, 'and recorded');
 
 $holder->query_safe('BEGIN');
 for my $round (1 .. 3)
