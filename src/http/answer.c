@@ -21,6 +21,7 @@
 #include "base/jb.h"
 #include "http/answer.h"
 #include "http/guc.h"
+#include "http/redact.h"
 #include "messages/message.h"
 
 PG_FUNCTION_INFO_V1(romancy_http_retry_after);
@@ -105,88 +106,6 @@ romancy_http_retry_after(PG_FUNCTION_ARGS)
 
 /* ---------------------------------------------------------------- bodies */
 
-typedef struct Bytes
-{
-	const char *data;
-	size_t		length;
-} Bytes;
-
-/* as_latin1 is a text as it comes back from a server that takes a header's bytes for characters of Latin-1; NULL: the same. */
-static char *
-as_latin1(const char *text)
-{
-	StringInfoData to;
-	bool		changed = false;
-
-	initStringInfo(&to);
-	for (const char *p = text; *p != '\0'; p++)
-	{
-		unsigned char c = (unsigned char) *p;
-
-		changed |= c >= 0x80;
-		if (c < 0x80)
-			appendStringInfoChar(&to, c);
-		else
-		{
-			appendStringInfoChar(&to, 0xC0 | (c >> 6));
-			appendStringInfoChar(&to, 0x80 | (c & 0x3F));
-		}
-	}
-	return changed ? to.data : NULL;
-}
-
-/* longer orders texts, the longest first. */
-static int
-longer(const ListCell *a, const ListCell *b)
-{
-	size_t		la = strlen(lfirst(a));
-	size_t		lb = strlen(lfirst(b));
-
-	return la > lb ? -1 : la < lb;
-}
-
-/* without_secrets is the bytes without the values of the request's secrets, which a server may send back. */
-static Bytes
-without_secrets(Bytes bytes, List *secrets)
-{
-	List	   *forms = NIL;
-	ListCell   *lc;
-
-	foreach(lc, secrets)
-	{
-		char	   *other = as_latin1(lfirst(lc));
-
-		forms = lappend(forms, lfirst(lc));
-		if (other != NULL)
-			forms = lappend(forms, other);
-	}
-	/* one may begin with another */
-	list_sort(forms, longer);
-	foreach(lc, forms)
-	{
-		const char *secret = lfirst(lc);
-		size_t		length = strlen(secret);
-		StringInfoData to;
-		const char *at = bytes.data;
-		const char *end = bytes.data + bytes.length;
-		const char *found;
-
-		if (length < 4 || memmem(bytes.data, bytes.length, secret, length) == NULL)
-			continue;
-		initStringInfo(&to);
-		while ((found = memmem(at, end - at, secret, length)) != NULL)
-		{
-			appendBinaryStringInfo(&to, at, found - at);
-			appendStringInfoString(&to, "[secret]");
-			at = found + length;
-		}
-		appendBinaryStringInfo(&to, at, end - at);
-		bytes.data = to.data;
-		bytes.length = to.len;
-	}
-	return bytes;
-}
-
 const char *
 rom_answer_header(const RomTransportAnswer *answer, const char *name)
 {
@@ -198,7 +117,7 @@ rom_answer_header(const RomTransportAnswer *answer, const char *name)
 
 /* to_text is the bytes as text of the database; NULL where they are none: not UTF-8, with a zero, or with a character that the database lacks. */
 static char *
-to_text(Bytes bytes)
+to_text(RomBytes bytes)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	char	   *volatile text = NULL;
@@ -227,7 +146,7 @@ to_text(Bytes bytes)
 
 /* binary is a document of bytes that are no text. */
 static Jsonb *
-binary(const RomTransportAnswer *answer, Bytes bytes, List *secrets)
+binary(const RomTransportAnswer *answer, RomBytes bytes, List *secrets)
 {
 	bytea	   *value = palloc(VARHDRSZ + bytes.length);
 	const char *type = rom_answer_header(answer, "content-type");
@@ -235,9 +154,9 @@ binary(const RomTransportAnswer *answer, Bytes bytes, List *secrets)
 
 	if (type != NULL)
 	{
-		Bytes		raw = {type, strlen(type)};
+		RomBytes	raw = {type, strlen(type)};
 
-		type = to_text(without_secrets(raw, secrets));
+		type = to_text(rom_redact(raw, secrets));
 	}
 	SET_VARSIZE(value, VARHDRSZ + bytes.length);
 	memcpy(VARDATA(value), bytes.data, bytes.length);
@@ -263,9 +182,9 @@ document_without_secrets(Jsonb *document, List *secrets)
 	{
 		if ((token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM) && v.type == jbvString)
 		{
-			Bytes		bytes = {v.val.string.val, v.val.string.len};
+			RomBytes	bytes = {v.val.string.val, v.val.string.len};
 
-			bytes = without_secrets(bytes, secrets);
+			bytes = rom_redact(bytes, secrets);
 			v.val.string.val = unconstify(char *, bytes.data);
 			v.val.string.len = (int) bytes.length;
 		}
@@ -277,7 +196,7 @@ document_without_secrets(Jsonb *document, List *secrets)
 
 /* body_document is the body as a document; NULL where it has to be JSON, and is not. */
 static Jsonb *
-body_document(const RomTransportAnswer *answer, Bytes bytes, RomHttpResult as, List *secrets)
+body_document(const RomTransportAnswer *answer, RomBytes bytes, RomHttpResult as, List *secrets)
 {
 	const char *type = rom_answer_header(answer, "content-type");
 	bool		json = type == NULL || strstr(type, "json") != NULL;
@@ -333,7 +252,7 @@ header_document(const RomTransportAnswer *answer, List *secrets)
 	for (int i = 0; i < answer->nheaders; i = next)
 	{
 		StringInfoData all;
-		Bytes		bytes;
+		RomBytes	bytes;
 		char	   *name;
 		char	   *value;
 
@@ -342,7 +261,7 @@ header_document(const RomTransportAnswer *answer, List *secrets)
 			appendStringInfo(&all, "%s%s", all.len > 0 ? ", " : "", sorted[next]->value);
 		bytes.data = all.data;
 		bytes.length = all.len;
-		value = to_text(without_secrets(bytes, secrets));
+		value = to_text(rom_redact(bytes, secrets));
 		bytes.data = sorted[i]->name;
 		bytes.length = strlen(bytes.data);
 		name = to_text(bytes);
@@ -403,7 +322,7 @@ not_answered(const RomTransportAnswer *answer, const char *label, RomHttpOutcome
 
 /* begin is the beginning of a body as text; NULL. */
 static char *
-begin(Bytes bytes)
+begin(RomBytes bytes)
 {
 	if (bytes.length > DETAIL_MAX)
 	{
@@ -418,9 +337,9 @@ begin(Bytes bytes)
 char *
 rom_answer_begin(const RomTransportAnswer *answer, List *secrets)
 {
-	Bytes		bytes = {answer->body ? answer->body : "", answer->length};
+	RomBytes	bytes = {answer->body ? answer->body : "", answer->length};
 
-	return begin(without_secrets(bytes, secrets));
+	return begin(rom_redact(bytes, secrets));
 }
 
 bool
@@ -431,7 +350,7 @@ rom_answer_again(long status)
 
 /* unexpected judges an answer with a status that is none of those expected. */
 static void
-unexpected(const RomTransportAnswer *answer, const char *label, Bytes bytes, RomHttpOutcome *outcome)
+unexpected(const RomTransportAnswer *answer, const char *label, RomBytes bytes, RomHttpOutcome *outcome)
 {
 	long		status = answer->status;
 	bool		again = rom_answer_again(status);
@@ -453,7 +372,7 @@ void
 rom_answer_judge(const RomTransportAnswer *answer, const char *label, List *secrets, RomHttpResult as, const char *expect,
 				 RomHttpOutcome *outcome)
 {
-	Bytes		bytes = {answer->body ? answer->body : "", answer->length};
+	RomBytes	bytes = {answer->body ? answer->body : "", answer->length};
 	RomJb		jb;
 
 	memset(outcome, 0, sizeof(RomHttpOutcome));
@@ -462,7 +381,7 @@ rom_answer_judge(const RomTransportAnswer *answer, const char *label, List *secr
 		not_answered(answer, label, outcome);
 		return;
 	}
-	bytes = without_secrets(bytes, secrets);
+	bytes = rom_redact(bytes, secrets);
 	if (!rom_spec_expects(expect, answer->status))
 	{
 		unexpected(answer, label, bytes, outcome);

@@ -121,6 +121,10 @@ unlike(declared(qq({"url": "$url/echo", "headers": {"X-A": "{{secret:k}}", "X-B"
 like(declared(qq({"url": "$url/echo", "headers": {"X-A": "{{secret:umlaut}}"}})), qr/"x-a": "\[secret\]"/, 'also as a server reads its bytes as Latin-1');
 unlike(declared(qq({"url": "$url/typed", "headers": {"Authorization": "{{secret:k}}"}})), qr/tiger/, 'also in the type of an answer that is no text');
 like(run_it('adhoc', qq({"url": "$url/echo", "headers": {"Authorization": "{{secret:k}}"}})), qr/\[secret\]/, 'from a handler');
+sql(q{SELECT romancy.set_secret('odd', 'tiger/in"the\u0041\tünk', '127.0.0.1')});
+my $leak = declared(qq({"url": "$url/leaks", "headers": {"X-A": "{{secret:odd}}", "X-B": "a\\\\b{{secret:k}}c"}}));
+like($leak, qr/HTTP 400.*"x-a": "\[secret\]".*"x-b": "a\\\\b\[secret\]c"/s, 'nor is it in the text of a failure, however JSON writes it');
+unlike($leak, qr/tiger/, 'whole or in part');
 is(sql(q{SELECT count(*) FROM romancy.instances i, romancy.get_history(i.instance_id) h WHERE h::text || i::text LIKE '%tiger%'}), '0', 'it is in no history');
 is(sql(q{SELECT count(*) FROM romancy.activity_tasks t WHERE t::text LIKE '%tiger%'}), '0', 'and in no task');
 my $dump = $node->basedir . '/dump.sql';
