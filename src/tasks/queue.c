@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -85,6 +86,13 @@ may_take(Claiming *c, RomRows *rows)
 	{
 		strlcpy(c->owner, owner, sizeof(c->owner));
 		c->allowed = rom_instance_may_access(owner, c->caller, true);
+
+		/*
+		 * requests are sent by the rights of the owner: of one that was
+		 * dropped they wait for a role of that name
+		 */
+		if (c->claim->sends && !OidIsValid(get_role_oid(owner, true)))
+			c->allowed = false;
 	}
 	return c->allowed;
 }

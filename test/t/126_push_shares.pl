@@ -1,6 +1,8 @@
 # Queues that are served by a URL, of several roles and namespaces: whose tasks are sent, what both roles may reach, owners that lose their rights or are dropped, and
-# places and errors of one namespace that are not to stop the others. It would catch work of a role that goes to the URL of another which could not fetch it, a request
-# to a private address that only one of them may reach, and a queue that keeps the HTTP worker from all others.
+# what changes while a request is under way, URLs that must not be reached, secrets that are not to be told, and places and errors of one namespace that are not to stop the others. It would
+# catch work of a role that goes to the URL of another which could not fetch it, a request to a private address that only one of them may reach, a step that fails because a role is
+# not there for a while, a secret in an error, and a queue that keeps the HTTP worker from all others.
+# Takes 30 s.
 use strict;
 use warnings;
 use FindBin;
@@ -23,6 +25,7 @@ sub start { my ($role, $input) = @_; return as($role, "SELECT romancy.start_work
 sub outcome { my ($role, $id) = @_; my ($rc, $out, $err) = $node->psql('postgres', "SET SESSION AUTHORIZATION $role; CALL romancy.await_result('$id', '60s')"); return $rc == 0 ? $out : $err }
 sub paths { my ($id) = @_; return join ' ', map { $_->{path} } grep { $_->{headers}{'idempotency-key'} =~ /^\Q$id\E/ } $http->requests }
 sub under_way { my ($path) = @_; return scalar grep { $_->{path} =~ m{^/until/$path} } $http->requests }
+sub fails { my ($role, $sql) = @_; my ($rc, $out, $err) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nSET SESSION AUTHORIZATION $role; $sql"); return $err }
 # looked($id): the worker has looked at the task of an instance, which is ready: something of another namespace was sent since
 sub looked
 {
@@ -107,6 +110,96 @@ is(paths($id), '', 'an owner without the right to use the namespace sends nothin
 sql("SELECT romancy.grant_usage('ann', namespace => 'ann')");
 outcome('ann', $id);
 is(paths($id), '/echo/ann', 'when it is given back it does');
+
+# ---- what changes while a request is under way
+# a role whose queues serve work of ann's
+sub hire { return sql(q{CREATE ROLE boss LOGIN; GRANT ann TO boss; SELECT romancy.grant_usage('boss', namespace => 'ann'); ALTER ROLE boss SET romancy.namespace = 'ann'}) }
+hire();
+my $n = 0;
+# meanwhile($role, $status, $sql): an instance of ann's whose request, of a queue of the role's, was under way when the statement ran, and had this answer after it
+sub meanwhile
+{
+	my ($role, $status, $sql) = @_;
+	my $name = 'while' . ++$n;
+	as('ann', qq{SELECT romancy.define_activity('$name', queue => '$name', retry => '{"max_attempts": 3, "initial_interval": "10ms"}')});
+	as($role, "SELECT romancy.set_queue('$name', push_url => '$url/until/$name/$status')");
+	my $one = start('ann', qq({"a": "$name"}));
+	poll_until(sub { under_way($name) == 1 }, "$name: a request is under way");
+	sql($sql =~ s/:name/$name/gr);
+	$http->let($name);
+	return ($one, $name);
+}
+sub retries { my ($one) = @_; return poll_until($node, "SELECT count(*) = 1 FROM romancy.activity_tasks WHERE instance_id = '$one' AND status = 'ready'", 'it has an answer, and is to be sent again') }
+my $as_boss = q{SET SESSION AUTHORIZATION boss};
+my ($one, $name) = meanwhile('ann', 200, q{SELECT romancy.deny_http('ann')});
+is(outcome('ann', $one), qq({"until": "$name"}), 'a rule that is taken away leaves a request that is under way alone');
+sql("SELECT romancy.allow_http('ann', '$url/*', private => true)");
+($one, $name) = meanwhile('ann', 503, q{SELECT romancy.deny_http('ann')});
+like(outcome('ann', $one), qr/workflows of role "ann" may not send/, 'but not its next attempt');
+is(under_way($name), 1, 'which is not sent');
+sql("SELECT romancy.allow_http('ann', '$url/*', private => true)");
+for my $case ([ q{SELECT romancy.revoke_usage('ann', namespace => 'ann')}, q{SELECT romancy.grant_usage('ann', namespace => 'ann')}, 'the owner of the queue loses its grant', 'ann' ],
+	[ 'ALTER ROLE boss RENAME TO chief', 'ALTER ROLE chief RENAME TO boss', 'is renamed' ],
+	[ 'REVOKE ann FROM boss', 'GRANT ann TO boss', 'is no member of the role any more' ],
+	[ 'DROP OWNED BY boss; DROP ROLE boss', undef, 'is dropped' ],
+	[ "$as_boss; SELECT romancy.pause_queue(':name')", "$as_boss; SELECT romancy.resume_queue(':name')", 'pauses it' ])
+{
+	my ($take, $give, $what, $role) = @$case;
+	($one, $name) = meanwhile($role // 'boss', 503, $take);
+	retries($one);
+	looked();
+	is(under_way($name), 1, "$what: nothing more is sent");
+	defined $give ? sql($give =~ s/:name/$name/gr) : hire();
+	like(outcome('ann', $one), qr/HTTP 503/, "$what: until all is as before");
+	is(under_way($name), 3, "$what: with all of its attempts");
+}
+($one, $name) = meanwhile('boss', 200, 'DROP OWNED BY boss; DROP ROLE boss');
+is(outcome('ann', $one), qq({"until": "$name"}), 'an answer is recorded also where the owner of the queue was dropped meanwhile');
+hire();
+($one, $name) = meanwhile('boss', 503, "$as_boss; SELECT romancy.set_queue(':name')");
+retries($one);
+is(as('ann', "SELECT romancy.complete_activity(token, to_jsonb(attempt)) FROM romancy.fetch_activities('$name', 'w')"), 't', 'a queue that has no URL any more: a program has the next attempt');
+is(outcome('ann', $one), 2, 'and ends it');
+is(under_way($name), 1, 'which is not sent');
+
+# HTTP activities whose owner is dropped: one is ready, and waits for a role of that name, as its instance does
+sub employ { return sql(qq{CREATE ROLE temp LOGIN; SELECT romancy.grant_usage('temp', namespace => 'ann'); ALTER ROLE temp SET romancy.namespace = 'ann'}) }
+employ();
+sql("SELECT romancy.allow_http('temp', '$url/*', private => true)");
+as('temp', qq{SELECT romancy.define_activity('of_temp', http => '{"url": "$url/until/temp"}', max_concurrency => 1)});
+my @of_temp = map { start('temp', '{"a": "of_temp"}') } 1 .. 2;
+poll_until($node, q{SELECT array_agg(status ORDER BY status) = '{ready,running}' FROM romancy.activity_tasks WHERE activity = 'of_temp'}, 'of two requests of HTTP activities one is under way');
+poll_until(sub { under_way('temp') == 1 }, 'and the other one waits');
+sql('DROP OWNED BY temp; DROP ROLE temp');
+$http->let('temp');
+poll_until($node, q{SELECT count(*) = 0 FROM romancy.activity_tasks WHERE activity = 'of_temp' AND status = 'running'}, 'the first has its answer after their role was dropped');
+looked();
+is(under_way('temp'), 1, 'the second is not sent');
+is(sql("SELECT count(*) FROM romancy.get_history('$_') WHERE event_type = 'ActivityFailed'"), 0, 'and has not failed') for @of_temp;
+employ();
+as('temp', "SELECT romancy.resume_workflow('$_')") for @of_temp;
+is(outcome('temp', $_), '{"until": "temp"}', 'they go on when the role is there again') for @of_temp;
+is(under_way('temp'), 2, 'and are sent once');
+
+# ---- where a URL must not lead, and what must not be told
+sub pushed { my ($to, $more) = @_; as('ann', qq{SELECT romancy.set_queue('q', push_url => '$to'$more)}); $http->forget; return outcome('ann', start('ann')) }
+like(pushed("$url/moved", ''), qr/HTTP 301/, 'a redirect is not followed');
+is(scalar($http->requests), 1, 'but a failure');
+my $port = $http->port;
+sql("SELECT romancy.allow_http('ann', 'http://*:*/*')");
+like(pushed("http://$_/echo", ''), qr/its host has an address that HTTP requests may not go to/, "a private address: $_")
+  for "2130706433:$port", "0x7f.1:$port", "0177.0.0.1:$port", "[::ffff:127.0.0.1]:$port", "localhost:$port", '169.254.169.254';
+is(scalar($http->requests), 0, 'which has no request');
+like(fails('ann', "SELECT romancy.set_queue('q', push_url => '$_')"), qr/RM012|42501/, "no URL for a queue: $_")
+  for 'file:///etc/passwd', "http://user:word\@127.0.0.1:$port/", "http://{host}:$port/", "$url/a/../b", "$url/a%2f..%2fb", "$url/{{secret:key}}", 'gopher://127.0.0.1/', "https://127.0.0.1:$port/";
+as('ann', q{SELECT romancy.set_secret('key', 'whsec_bGlvbi9saW9uP2xpb24+bGlvbj9saW9uL2xpb24=', '127.0.0.1'), romancy.set_secret('bearer', 'ti/ger"in\the-tänk', '127.0.0.1')});
+my $told = pushed("$url/leaks", q{, signing_secret => 'key', headers => '{"Authorization": "Bearer {{secret:bearer}}"}'});
+my ($leak) = $http->requests;
+like($told, qr/HTTP 400.*"authorization": "Bearer \[secret\]"/s, 'a failure tells what the server said,');
+unlike($told, qr/$_/, 'without secrets') for 'ger', 'bGlvb', $leak->{headers}{'romancy-callback'};
+is(as('ann', q{SELECT count(*) FROM romancy.instances i, romancy.get_history(i.instance_id) h WHERE h::text || i::text ~ 'ger|bGlvb'}), 0, 'and so do views and histories');
+unlike(join('', grep { !/STATEMENT|statement: |set_secret/ } split /^/, slurp_file($node->logfile)), qr/in.the-t|bGlvb/, 'and the log');
+sql("SELECT romancy.deny_http('ann', 'http://*:*/*')");
 
 # ---- places
 as('ann', join ';', map { "SELECT romancy.define_activity('n$_', queue => 'n$_'), romancy.set_queue('n$_', push_url => '$url/until/slow$_')" } 1 .. 20);
