@@ -42,9 +42,9 @@ ask_http(void)
 		rom_notify_http(ROM_HTTP_CLAIM);
 }
 
-/* scan notes tasks in the database that are ready, best first, and at its end those that wait for an attempt. */
+/* note_ready notes tasks in the database that are ready, best first, and at its end those that wait for an attempt. ask: ask_http(), too. */
 static int
-scan(RomScanPlace *place, int limit)
+note_ready(RomScanPlace *place, int limit, bool ask)
 {
 	static RomStatement ready = {
 		"SELECT task_id, owner, priority, (- priority::bigint), held_until FROM romancy.t_task WHERE queue = '' AND state = " ROM_SQL_TASK_READY
@@ -71,12 +71,8 @@ scan(RomScanPlace *place, int limit)
 	values[1] = UUIDPGetDatum(&place->id);
 	values[2] = Int32GetDatum(limit);
 	rom_engine_begin(&engine);
-
-	/*
-	 * in every batch: the sweep may have been asked for (new rights) in the
-	 * middle of a pass
-	 */
-	ask_http();
+	if (ask)
+		ask_http();
 	rows = rom_execute_rows(&set, &ready, values, NULL, 0);
 	for (uint64 i = 0; i < rows; i++)
 	{
@@ -118,6 +114,13 @@ scan(RomScanPlace *place, int limit)
 	return rows;
 }
 
+/* scan is the scan of a database: it asks for the HTTP worker at its beginning. */
+static int
+scan(RomScanPlace *place, int limit)
+{
+	return note_ready(place, limit, !place->begun);
+}
+
 /* The net under lost wake-ups: what has been ready for a while. */
 static int64
 sweep_ready(const RomSweepArgs *args)
@@ -129,8 +132,9 @@ sweep_ready(const RomSweepArgs *args)
 	if (args->part != 0)
 		return 0;
 	if (args->manual)
-		return scan(&place, args->limit);
-	rows = scan(&after, args->limit);
+		return note_ready(&place, args->limit, true);
+	/* asks in each: it may be for new rights, in the middle of a pass */
+	rows = note_ready(&after, args->limit, true);
 	if (rows < args->limit)
 		memset(&after, 0, sizeof(after));
 	return rows;
