@@ -1,7 +1,8 @@
 """The measurements of HTTP requests and of events to destinations, for bench/run. The server is that of the tests (one process of Python), which is
-often what bounds; so it is measured by curl, too."""
+often what bounds; so it is measured by curl, too. With TLS it is nginx, which answers by itself."""
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,42 @@ class Server:
         self.folder.cleanup()
 
 
+class Nginx:
+    """nginx with TLS, of HTTP/2 (urls["HTTP/2"]) and HTTP/1.1, which answers each request with 204. ROMANCY_NGINX is its program."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        folder = self.folder.name
+        self.ca = os.path.join(folder, "ca.crt")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", os.path.join(folder, "key"), "-out", self.ca, "-days", "30",
+                        "-subj", "/CN=here", "-batch", "-addext", "subjectAltName = IP:127.0.0.1"], check=True, stderr=subprocess.DEVNULL)
+        self.urls = {}
+        servers = ""
+        for protocol, option in (("HTTP/2", " http2"), ("HTTP/1.1", "")):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            self.urls[protocol] = f"https://127.0.0.1:{port}"
+            servers += f"server {{ listen 127.0.0.1:{port} ssl{option}; keepalive_requests 1000000; location / {{ return 204; }} }}\n"
+        temporary = "".join(f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        with open(os.path.join(folder, "conf"), "w", encoding="ascii") as f:
+            f.write(f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error warn; worker_rlimit_nofile 8000;\n"
+                    f"events {{ worker_connections 4000; }}\nhttp {{\n{temporary}access_log off; ssl_certificate {self.ca}; ssl_certificate_key {folder}/key;\n{servers}}}\n")
+        self.run = subprocess.Popen([os.environ["ROMANCY_NGINX"], "-p", folder, "-c", os.path.join(folder, "conf"), "-e", os.path.join(folder, "error")])
+        while subprocess.run(["curl", "-s", "--cacert", self.ca, *self.urls.values()], stdout=subprocess.DEVNULL, check=False).returncode != 0:
+            if self.run.poll() is not None:
+                raise RuntimeError(f"nginx has ended with {self.run.returncode}")
+            time.sleep(0.02)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        self.run.kill()
+        self.run.wait()
+        self.folder.cleanup()
+
+
 def register(g):
     bench, metric, median, psql, number = g["bench"], g["metric"], g["median"], g["psql"], g["number"]
     size, percentile, wait_until, setting, root, runs = g["size"], g["percentile"], g["wait_until"], g["setting"], g["ROOT"], g["RUNS"]
@@ -51,9 +88,9 @@ def register(g):
         psql(sql)
         return time.monotonic() - before
 
-    def curl(url, n, parallel):
+    def curl(url, n, parallel, *more):
         before = time.monotonic()
-        subprocess.run(["curl", "-s", "-Z", "--parallel-max", str(parallel), "-o", "/dev/null", f"{url}?[1-{n}]"], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(["curl", "-s", *more, "-Z", "--parallel-max", str(parallel), "-o", "/dev/null", f"{url}?[1-{n}]"], check=True, stderr=subprocess.DEVNULL)
         return n / (time.monotonic() - before)
 
     def worker():
@@ -70,22 +107,26 @@ def register(g):
         wait_until("select not exists (select from romancy.t_instance where workflow = 'three_steps' and finished_at is null)", 600, 0.05)
         return n / (time.monotonic() - before)
 
+    def rates(out, url, what, *more):
+        """Requests per second to a server, with 1, 50 and 500 under way; more: arguments of curl."""
+        define(url)
+        psql(f"""select romancy.define_activity('request', http => '{{"method": "GET", "url": "{url}/empty"}}')""")
+        psql("call romancy.run_workflow('requests', '{\"n\": 10}')")
+        for parallel in (1, 50, 500):
+            n = size(10000 if parallel > 1 else 1000, 100)
+            setting("romancy.http_max_in_flight", parallel)
+            ours, theirs = [], []
+            for _ in range(runs):
+                ours.append(n / took(f"call romancy.run_workflow('requests', '{{\"n\": {n}}}')"))
+                theirs.append(curl(f"{url}/empty", n, min(parallel, 300), *more))
+            out.append(metric(f"map over {n} requests{what}, {parallel} under way", median(ours), "requests/s", runs=ours))
+            out.append(metric("against curl", median([a / b for a, b in zip(ours, theirs)])))
+
     @bench("(q) HTTP requests: per second with 1, 50 and 500 under way, and latency, against curl", ["romancy.worker_idle_timeout = 0"])
     def requests_q():
         out = []
         with Server(root) as server:
-            define(server.url)
-            psql(f"""select romancy.define_activity('request', http => '{{"method": "GET", "url": "{server.url}/empty"}}')""")
-            psql("call romancy.run_workflow('requests', '{\"n\": 10}')")
-            for parallel in (1, 50, 500):
-                n = size(10000 if parallel > 1 else 1000, 100)
-                setting("romancy.http_max_in_flight", parallel)
-                ours, theirs = [], []
-                for _ in range(runs):
-                    ours.append(n / took(f"call romancy.run_workflow('requests', '{{\"n\": {n}}}')"))
-                    theirs.append(curl(f"{server.url}/empty", n, min(parallel, 300)))
-                out.append(metric(f"map over {n} requests, {parallel} under way", median(ours), "requests/s", runs=ours))
-                out.append(metric("against curl", median([a / b for a, b in zip(ours, theirs)])))
+            rates(out, server.url, "")
             n = size(500, 50)
             ms = []
             for _ in range(n):
@@ -96,6 +137,13 @@ def register(g):
             out.append(metric("the same, p99", percentile(ms, 0.99), "ms"))
             out.append(metric("curl alone, p50", percentile(theirs, 0.5), "ms"))
             out.append(metric("the same, p99", percentile(theirs, 0.99), "ms"))
+        if "ROMANCY_NGINX" not in os.environ:
+            g["say"]("no nginx: TLS is not measured")
+            return out
+        with Nginx() as server:
+            setting("romancy.http_ca_file", server.ca)
+            for protocol, url in server.urls.items():
+                rates(out, url, f" over TLS, {protocol}", "--cacert", server.ca, "--http2" if protocol == "HTTP/2" else "--http1.1")
         return out
 
     @bench("(r) a thousand requests under way: what they hold, and what ends them", ["romancy.worker_idle_timeout = 0", "romancy.http_max_in_flight = 1100", "romancy.http_timeout = '10min'"])
