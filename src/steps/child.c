@@ -68,12 +68,18 @@ static RomStatement select_children = {
 	1, {UUIDOID}
 };
 
-/* The last generation of the last child of a step; a turn of it that is under way ends first, and tells or sees a live parent. */
+/* The last generation of the last child of a step; a turn of it that is under way ends first (is_free()), and tells or sees a live parent. */
+#define FORMER " FROM romancy.t_instance i WHERE parent_id = $1 AND parent_step = $2 ORDER BY created_at DESC, instance_id DESC LIMIT 1"
+
 static RomStatement select_former = {
-	"SELECT instance_id, status, " ROM_SQL_OUTPUT ", priority, labels, deadline - created_at"
-	" FROM romancy.t_instance i WHERE parent_id = $1 AND parent_step = $2"
-	" ORDER BY created_at DESC, instance_id DESC LIMIT 1 FOR SHARE",
+	"SELECT instance_id, status, " ROM_SQL_OUTPUT ", priority, labels, deadline - created_at" FORMER " FOR SHARE",
 	2, {UUIDOID, TEXTOID}
+};
+
+static RomStatement select_former_id = {"SELECT instance_id" FORMER, 2, {UUIDOID, TEXTOID}};
+
+static RomStatement lock_former = {
+	"SELECT 1 FROM romancy.t_instance WHERE instance_id = $1 FOR SHARE SKIP LOCKED", 1, {UUIDOID}
 };
 
 static RomStatement select_newer = {
@@ -296,6 +302,32 @@ value(RomTurn *turn, RomEvent *outcome)
 	return outcome->result;
 }
 
+/* is_free locks the step's former child; false where a turn of it, or another transaction, has it. */
+static bool
+is_free(RomTurn *turn, RomEvent *scheduled)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Datum		values[2];
+	RomEngine	engine;
+	RomRowSet	set;
+	bool		isnull;
+	bool		locked = true;
+
+	values[0] = UUIDPGetDatum(&turn->inst->id);
+	values[1] = CStringGetTextDatum(scheduled->step);
+	rom_engine_begin(&engine);
+	if (rom_execute_rows(&set, &select_former_id, values, NULL, 1) == 1)
+	{
+		pg_uuid_t	id = *DatumGetUUIDP(rom_value(&set, 0, 1, &isnull));
+
+		values[0] = UUIDPGetDatum(&id);
+		locked = rom_execute(&lock_former, values, NULL, 1) == 1;
+	}
+	rom_engine_end(&engine);
+	MemoryContextSwitchTo(cxt);
+	return locked;
+}
+
 /*
  * take_former reads what the step's former child was given, and says whether it is not to be
  * started anew: it lives on, abandoned, or completed when its parent was over, so that its result is
@@ -368,6 +400,7 @@ static const RomScheduleKind child_kind = {
 	.waiting = ROM_STATUS_WAITING_WORKFLOW,
 	.wait_kind = "workflow",
 	.arrived = arrived,
+	.is_free = is_free,
 	.again = again,
 	.value = value,
 };

@@ -126,6 +126,21 @@ rom_failure_find(RomTurn *turn, Jsonb *error)
 	return rom_context_copy_jsonb(turn, rom_jb_end(&jb));
 }
 
+bool
+rom_failure_is_free(RomTurn *turn)
+{
+	for (int i = 0; turn->replay.steps != NULL && i < turn->replay.program.count; i++)
+	{
+		RomEvent   *scheduled = turn->replay.program.events[i];
+		RomReplayStep *entry = rom_replay_is_schedule(scheduled->type) ? rom_replay_step(turn, scheduled->step) : NULL;
+		const RomScheduleKind *kind = entry != NULL && entry->again ? rom_kinds_find(scheduled->type) : NULL;
+
+		if (kind != NULL && kind->is_free != NULL && !kind->is_free(turn, entry->scheduled))
+			return false;
+	}
+	return true;
+}
+
 void
 rom_failure_schedule_again(RomTurn *turn)
 {

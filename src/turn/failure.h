@@ -20,6 +20,9 @@ extern void rom_failure_observe(RomTurn *turn, const char *step);
  */
 extern Jsonb *rom_failure_find(RomTurn *turn, Jsonb *error);
 
+/* rom_failure_is_free: could rom_failure_schedule_again() begin without waiting for another transaction? */
+extern bool rom_failure_is_free(RomTurn *turn);
+
 /* rom_failure_schedule_again makes the work of scheduled steps anew whose outcome was superseded. */
 extern void rom_failure_schedule_again(RomTurn *turn);
 

@@ -34,6 +34,12 @@ typedef struct RomScheduleKind
 	RomEvent   *(*arrived) (RomTurn *turn, RomEvent *scheduled, RomInboxItem *item);
 
 	/*
+	 * After retry_workflow, of all steps before again(): could again() begin
+	 * without waiting for another transaction? NULL: always.
+	 */
+	bool		(*is_free) (RomTurn *turn, RomEvent *scheduled);
+
+	/*
 	 * After retry_workflow: makes the work anew of a step that had failed, or
 	 * that ended with the instance. event: the announcement that will stand
 	 * in history beside the former one, scheduled, a copy of it; outside the

@@ -603,6 +603,13 @@ rom_turn_run(RomTurn *turn, bool wrap)
 		return ROM_TURN_SAVE;
 	}
 
+	if (!rom_failure_is_free(turn))
+	{
+		/* nothing was done: another turn, later */
+		inst->wake_at = TimestampTzPlusMilliseconds(rom_now(), ROM_LOOK_AGAIN_MS);
+		return ROM_TURN_NOTHING;
+	}
+
 	/* it has a history, and has not begun: a fork or a retry */
 	if (inst->status == ROM_STATUS_PENDING && turn->replay.stored > 0)
 		rom_hooks_renew(turn);

@@ -1,6 +1,6 @@
 # Turns of instances one of whose tasks another transaction has: a client that called heartbeat_activity, complete_activity or cancel_task in a
 # transaction that it leaves open. The owner's one executor goes on with others' turns at once, and what was left is done when the transaction
-# has ended, also in a session that drains. It would catch a turn that waits for a row of a client's, and a task that is forgotten for it.
+# has ended, also in a session that drains; likewise a child. It would catch a turn that waits for a row of a client's, and a task that is forgotten for it.
 use strict;
 use warnings;
 use FindBin;
@@ -25,6 +25,8 @@ sql(q{
 	CREATE FUNCTION asks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('ext', i); END $$;
 	CREATE FUNCTION undoes(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('done', i); RETURN romancy.activity('ext', i); END $$;
 	CREATE TABLE mended (x int);
+	CREATE FUNCTION son(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN IF NOT EXISTS (SELECT FROM mended) THEN RAISE EXCEPTION 'broken'; END IF; RETURN i; END $$;
+	CREATE FUNCTION father(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.call_workflow('son', i); END $$;
 	CREATE FUNCTION breaks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	DECLARE h text := romancy.spawn('ext', i);
 	BEGIN
@@ -103,6 +105,18 @@ for my $end (qw(ROLLBACK COMMIT))
 	is(sql("SELECT romancy.complete_activity('$token', '4')"), 't', "$end: the program's result counts now");
 	ends($id, 'completed 4', "$end: it ends");
 }
+
+# ---- retry_workflow while another transaction has the child of the run before
+sql('TRUNCATE mended');
+my $father = sql(q{SELECT romancy.start_workflow('father', '5')});
+ends($father, 'failed P0001', 'child: it and its parent fail');
+$holder->query_safe("BEGIN; SELECT romancy.retry_workflow(instance_id) FROM romancy.instances WHERE parent_id = '$father'");
+sql("INSERT INTO mended VALUES (1); SELECT romancy.retry_workflow('$father')");
+others('child, its parent retried');
+ends($father, 'pending', 'child: the parent waits for it');
+$holder->query_safe('ROLLBACK');
+ends($father, 'completed 5', 'child: then it goes on');
+is(sql("SELECT string_agg(status, ' ' ORDER BY created_at) FROM romancy.instances WHERE parent_id = '$father'"), 'failed completed', 'child: with another one');
 
 # ---- a canvas is retried
 my $canvas = sql(q{SELECT romancy.run_canvas(romancy.group(romancy.task('ext', '1'), romancy.task('quick', '2')))});
