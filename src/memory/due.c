@@ -285,7 +285,8 @@ make_queue(RomDue *heaps, Oid dbid, Oid owner)
 		queue->root[i] = NONE;
 		queue->count[i] = 0;
 	}
-	queue->quick_at = queue->slow_since = 0;
+	queue->quick_at = queue->slow_since = queue->probed_at = 0;
+	queue->slow_wait = ROM_SLOW_WAITS_MAX;
 	return queue;
 }
 
@@ -532,6 +533,7 @@ rom_due_earlier(RomDue *heaps, int64 step, TimestampTz now)
 		queue->waiting_since = Min(queue->waiting_since, now);
 		queue->slow_since = Min(queue->slow_since, now);
 		queue->quick_at = Min(queue->quick_at, now);
+		queue->probed_at = Min(queue->probed_at, now);
 	}
 }
 

@@ -36,13 +36,20 @@ typedef struct RomDueQueue
 	int			root[2];		/* of quick members, and of the slow lane */
 	int			count[2];
 	TimestampTz waiting_since;
-	TimestampTz slow_since;		/* no slow member was taken since */
+	TimestampTz slow_since;		/* no slow member was taken since, and none
+								 * has ended */
+	int64		slow_wait;		/* so long a slow one waits beside quick ones;
+								 * the caller changes it */
+	TimestampTz probed_at;		/* a slow member was tried by an executor that
+								 * may begin no slow step; the caller sets it */
 	TimestampTz quick_at;		/* quick work was done; the caller sets it */
 } RomDueQueue;
 
 #define ROM_DUE_QUICK 0
 #define ROM_DUE_SLOW 1
 
+/* The longest that a slow member waits beside quick ones (us) before it takes turns with them; and the first one. */
+#define ROM_SLOW_WAITS_MAX (1 * USECS_PER_SEC)
 
 typedef enum RomDueResult
 {

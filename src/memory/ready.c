@@ -22,6 +22,7 @@
 #include "memory/due.h"
 #include "memory/guc.h"
 #include "memory/hold.h"
+#include "memory/lane.h"
 #include "memory/ready.h"
 #include "memory/roster.h"
 #include "memory/shmem.h"
@@ -41,9 +42,6 @@ typedef struct Ready
 	bool		refill_asked;	/* and was told that there is room again */
 	bool		low_wanted;		/* the launcher waits for it, with a scan */
 } Ready;
-
-/* A slow member that has waited for this many microseconds takes turns with the quick ones. */
-#define SLOW_WAITS_MAX (1 * USECS_PER_SEC)
 
 /* Delay after which slow work that may not be taken is considered again, if nothing else happens. */
 #define LOOK_AGAIN (1 * USECS_PER_SEC)
@@ -329,68 +327,6 @@ rom_ready_put(const RomReadyItem *items, int n, TimestampTz now)
 	}
 }
 
-/* The states of the executors, as one executor counts them. */
-typedef struct Staff
-{
-	int			quick;			/* others of its owner that are in no slow
-								 * step */
-	int			slow;			/* others of its owner that are */
-	int			database_slow;	/* others of its database that are */
-	int			all_slow;		/* executors of all owners in slow steps, but
-								 * for itself */
-	int			places;			/* that there can be workers in */
-} Staff;
-
-/* count_staff_locked counts them; the roster's mutex is held. */
-static void
-count_staff_locked(RomRoster *roster, const RomWorker *me, Staff *staff)
-{
-	memset(staff, 0, sizeof(*staff));
-	staff->places = roster->places;
-	for (int i = 0; i < roster->nworkers; i++)
-	{
-		RomWorker  *worker = &roster->workers[i];
-
-		if (worker == me || worker->kind != ROM_WORKER_EXECUTOR ||
-			(worker->state != ROM_WORKER_IDLE && worker->state != ROM_WORKER_RUNNING))
-			continue;
-		if (worker->slow)
-			staff->all_slow++;
-		if (worker->dbid != me->dbid)
-			continue;
-		if (worker->slow)
-			staff->database_slow++;
-		if (worker->owner != me->owner)
-			continue;
-		if (worker->slow)
-			staff->slow++;
-		else if (!worker->leave)
-			staff->quick++;
-	}
-}
-
-/*
- * may_be_slow says whether an executor may begin a step that is not quick. It may not
- *	- when all places but one are in slow steps and its owner has one of these: the last
- *	  one is for others, and for quick work;
- *	- when as many as romancy.executors are in slow steps in its database, unless its owner has none: one
- *	  more was started for quick work;
- *	- when it is the last one of its owner's that is in no slow step, and there is quick work. An owner's
- *	  only executor takes the slow ones that have waited for long in turn with it.
- */
-static bool
-may_be_slow(const RomDueQueue *queue, const Staff *staff, TimestampTz now)
-{
-	int			quick = queue ? queue->count[ROM_DUE_QUICK] : 0;
-
-	if (staff->slow > 0 && (staff->all_slow + 2 > staff->places ||
-							staff->database_slow >= rom_guc_executors))
-		return false;
-	return quick == 0 || staff->quick > 0 ||
-		(staff->slow == 0 && queue->count[ROM_DUE_SLOW] > 0 &&
-		 queue->slow_since + SLOW_WAITS_MAX <= now);
-}
-
 /* There is little left: a scan that waits may begin. */
 static void
 tell_low(Outcome *outcome)
@@ -425,7 +361,7 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 	TimestampTz now = GetCurrentTimestamp();
 	Outcome		outcome;
 	RomDueQueue *queue;
-	Staff		staff;
+	RomStaff	staff;
 	int			nquick;
 	int			nslow;
 	int			n = 0;
@@ -442,8 +378,10 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 	if (queue != NULL && quick_done_at > queue->quick_at)
 		queue->quick_at = quick_done_at;
 	SpinLockAcquire(&roster->mutex);
-	count_staff_locked(roster, me, &staff);
-	if (nslow > 0 && may_be_slow(queue, &staff, now))
+	if (me->slow && queue != NULL)
+		rom_lane_ended(queue, me->slow_since, now);
+	rom_lane_count_locked(roster, me, &staff);
+	if (nslow > 0 && rom_lane_may_be_slow(queue, &staff, now))
 		*slow = true;
 	set_slow_locked(me, *slow, now);
 	SpinLockRelease(&roster->mutex);
@@ -452,6 +390,16 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 	{
 		rom_due_pop(heaps, queue, ROM_DUE_SLOW, &ids[n++]);
 		queue->slow_since = now;
+	}
+	else if (nslow > 0 && nquick == 0 && Max(queue->slow_since, queue->probed_at) + LOOK_AGAIN <= now)
+	{
+		/*
+		 * its next step may be quick after all, or it has been cancelled,
+		 * which the steps under way wait for; if not, it goes back
+		 */
+		rom_due_pop(heaps, queue, ROM_DUE_SLOW, &ids[n++]);
+		queue->probed_at = now;
+		*slow = true;
 	}
 	else if (nquick > 0)
 	{
@@ -504,7 +452,7 @@ rom_ready_enter_slow(void)
 	RomWorker  *me;
 	Outcome		outcome;
 	RomDueQueue *queue;
-	Staff		staff;
+	RomStaff	staff;
 	bool		may;
 
 	if (roster == NULL || my_place < 0)
@@ -520,8 +468,8 @@ rom_ready_enter_slow(void)
 	expire(now, me->dbid, me->owner, &outcome);
 	queue = rom_due_find(heaps, me->dbid, me->owner);
 	SpinLockAcquire(&roster->mutex);
-	count_staff_locked(roster, me, &staff);
-	may = may_be_slow(queue, &staff, now);
+	rom_lane_count_locked(roster, me, &staff);
+	may = rom_lane_may_be_slow(queue, &staff, now);
 	if (may)
 		set_slow_locked(me, true, now);
 	SpinLockRelease(&roster->mutex);
@@ -555,7 +503,7 @@ rom_ready_rest(int worker, bool leave, TimestampTz *until)
 	TimestampTz now = GetCurrentTimestamp();
 	RomDueQueue *queue;
 	RomLatches	latches;
-	Staff		staff;
+	RomStaff	staff;
 	int			nquick;
 	int			nslow;
 	bool		waits;
@@ -569,9 +517,9 @@ rom_ready_rest(int worker, bool leave, TimestampTz *until)
 	nslow = queue ? queue->count[ROM_DUE_SLOW] : 0;
 	waits = !leave && any_waits();
 	SpinLockAcquire(&roster->mutex);
-	count_staff_locked(roster, me, &staff);
+	rom_lane_count_locked(roster, me, &staff);
 	if (area->ring_count == 0 && nquick == 0 &&
-		(nslow == 0 || !may_be_slow(queue, &staff, now)))
+		(nslow == 0 || !rom_lane_may_be_slow(queue, &staff, now)))
 	{
 		me->state = leave ? ROM_WORKER_LEAVING : ROM_WORKER_IDLE;
 		me->since = now;

@@ -24,7 +24,7 @@ static Size
 shmem_size(void)
 {
 	return add_size(offsetof(RomRoster, workers),
-					mul_size(rom_guc_max_workers + ROM_HTTP_PLACES, sizeof(RomWorker)));
+					mul_size(2 * rom_guc_max_workers + ROM_HTTP_PLACES, sizeof(RomWorker)));
 }
 
 static void
@@ -37,7 +37,8 @@ shmem_attach(void *place, bool found)
 	SpinLockInit(&roster_area->mutex);
 	roster_area->launcher_procno = -1;
 	roster_area->launcher_wakes_at = DT_NOBEGIN;
-	roster_area->nworkers = rom_guc_max_workers + ROM_HTTP_PLACES;
+	roster_area->first_http = 2 * rom_guc_max_workers;
+	roster_area->nworkers = roster_area->first_http + ROM_HTTP_PLACES;
 	roster_area->nplaces = rom_guc_max_workers;
 	roster_area->places = rom_guc_max_workers;
 }
@@ -142,7 +143,7 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow,
 	{
 		RomWorker  *worker = &roster->workers[i];
 
-		if (worker->state == ROM_WORKER_FREE ||
+		if (worker->state == ROM_WORKER_FREE || worker->overtime ||
 			worker->kind != ROM_WORKER_EXECUTOR || worker->dbid != dbid)
 			continue;
 		if (worker->owner == owner || worker->state != ROM_WORKER_IDLE)

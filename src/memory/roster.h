@@ -56,6 +56,9 @@ typedef struct RomWorker
 	RomWorkerState state;
 	bool		leave;			/* the launcher, or a DROP DATABASE, asks it
 								 * to */
+	bool		overtime;		/* it was asked to for another owner's sake,
+								 * and is in a step that must not run twice:
+								 * its place is given to another worker */
 	uint32		generation;		/* of the place; a late start finds another
 								 * one */
 	Oid			dbid;
@@ -210,9 +213,11 @@ typedef struct RomRoster
 	int			ndatabases;		/* places used so far */
 	RomDatabase databases[ROM_MAX_DATABASES];
 
-	int			nworkers;		/* romancy.max_workers at start, and after
-								 * them ROM_HTTP_PLACES */
-	int			nplaces;		/* romancy.max_workers at start */
+	int			nworkers;		/* all below */
+	int			nplaces;		/* romancy.max_workers at start; twice as many
+								 * places, the second half for those in
+								 * overtime */
+	int			first_http;		/* and after them ROM_HTTP_PLACES */
 	RomWorker	workers[FLEXIBLE_ARRAY_MEMBER];
 } RomRoster;
 

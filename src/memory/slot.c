@@ -92,7 +92,7 @@ static Size
 shmem_size(void)
 {
 	return add_size(offsetof(Slots, slots),
-					mul_size(rom_guc_max_workers + SESSION_SLOTS,
+					mul_size(2 * rom_guc_max_workers + SESSION_SLOTS,
 							 sizeof(Slot)));
 }
 
@@ -103,8 +103,8 @@ shmem_attach(void *place, bool found)
 	if (found)
 		return;
 	memset(area, 0, shmem_size());
-	area->nexecutors = rom_guc_max_workers;
-	area->nslots = rom_guc_max_workers + SESSION_SLOTS;
+	area->nexecutors = 2 * rom_guc_max_workers;
+	area->nslots = area->nexecutors + SESSION_SLOTS;
 	for (int i = 0; i < area->nslots; i++)
 	{
 		SpinLockInit(&area->slots[i].mutex);
@@ -479,6 +479,18 @@ rom_slot_interrupt(int number)
 		(void) kill(slot->pid, SIGINT);
 	SpinLockRelease(&slot->mutex);
 	return may;
+}
+
+bool
+rom_slot_stays(int number)
+{
+	Slot	   *slot = &area->slots[number];
+	bool		stays;
+
+	SpinLockAcquire(&slot->mutex);
+	stays = slot->pid != 0 && slot->kept;
+	SpinLockRelease(&slot->mutex);
+	return stays;
 }
 
 void

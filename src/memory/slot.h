@@ -46,6 +46,9 @@ extern void rom_slot_cancel(const pg_uuid_t *id);
  */
 extern bool rom_slot_interrupt(int number);
 
+/* Likewise: is that a step that must not run twice? */
+extern bool rom_slot_stays(int number);
+
 /* For view workers: what the process of this place runs now; false for nothing. number: as above, or -1 - n for session n. */
 extern bool rom_slot_current(int number, int *pid, Oid *dbid, Oid *owner,
 							 pg_uuid_t *id, TimestampTz *since);

@@ -324,13 +324,13 @@ find_http_shortage(Attention *attention)
 	database = rom_roster_database_locked(roster, MyDatabaseId, false);
 	if (database != NULL)
 		since = database->http_since;
-	for (int i = roster->nplaces; i < roster->nworkers; i++)
+	for (int i = roster->first_http; i < roster->nworkers; i++)
 		busy += roster->workers[i].state != ROM_WORKER_FREE;
 	SpinLockRelease(&roster->mutex);
 	waited = since != 0 ? now - since : 0;
 	if (since == 0 || waited < (int64) rom_guc_worker_wait_warning * 1000)
 		return;
-	if (busy >= roster->nworkers - roster->nplaces)
+	if (busy >= roster->nworkers - roster->first_http)
 		attention->texts[attention->count++] =
 			psprintf("HTTP requests or events have waited for a worker for " INT64_FORMAT " seconds: other databases have all of the %d HTTP workers (view romancy.workers)",
 					 waited / USECS_PER_SEC, busy);

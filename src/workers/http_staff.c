@@ -34,7 +34,7 @@ typedef struct Lack
 static bool
 has_worker(RomRoster *roster, Oid dbid)
 {
-	for (int i = roster->nplaces; i < roster->nworkers; i++)
+	for (int i = roster->first_http; i < roster->nworkers; i++)
 		if (roster->workers[i].state != ROM_WORKER_FREE && roster->workers[i].dbid == dbid)
 			return true;
 	return false;
@@ -89,7 +89,7 @@ make_room(RomRoster *roster, bool processes, TimestampTz now)
 
 	latches.count = 0;
 	SpinLockAcquire(&roster->mutex);
-	for (int i = processes ? 0 : roster->nplaces; i < roster->nworkers; i++)
+	for (int i = processes ? 0 : roster->first_http; i < roster->nworkers; i++)
 	{
 		RomWorker  *worker = &roster->workers[i];
 

@@ -81,7 +81,7 @@ rom_places_siblings(const RomWorker *workers, int n, const RomWorker *worker, bo
 
 	for (int i = 0; i < n; i++)
 		if (workers[i].state != ROM_WORKER_FREE &&
-			!(stay && (workers[i].state == ROM_WORKER_LEAVING || places[i].torn)) &&
+			!(stay && (workers[i].state == ROM_WORKER_LEAVING || workers[i].overtime || places[i].torn)) &&
 			workers[i].kind == ROM_WORKER_EXECUTOR &&
 			workers[i].dbid == worker->dbid &&
 			workers[i].owner == worker->owner)
@@ -121,6 +121,30 @@ rom_places_tear_out(int *candidates, int n, TimestampTz now)
 		return candidates[i];
 	}
 	return -1;
+}
+
+/* (A step that may run twice, but was not under way when it was to be interrupted, is the next time.) */
+bool
+rom_places_overtime(RomWorker *workers, const int *candidates, int n)
+{
+	int			place = -1;
+	RomRoster  *roster = rom_roster_get();
+	RomWorker  *worker;
+	int			count = 0;
+
+	for (int i = 0; i < n && place < 0; i++)
+		if (rom_slot_stays(candidates[i]))
+			place = candidates[i];
+	if (place < 0)
+		return false;
+	worker = &roster->workers[place];
+	SpinLockAcquire(&roster->mutex);
+	for (int i = 0; i < roster->first_http; i++)
+		count += roster->workers[i].state != ROM_WORKER_FREE && roster->workers[i].overtime;
+	if (count < roster->nplaces && worker->generation == workers[place].generation && worker->state == ROM_WORKER_RUNNING)
+		worker->overtime = workers[place].overtime = true;
+	SpinLockRelease(&roster->mutex);
+	return workers[place].overtime;
 }
 
 void
@@ -249,12 +273,12 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 	RomRoster  *roster = rom_roster_get();
 	RomWorker  *worker;
 	RomDatabase *database;
-	int			last = params->kind == ROM_WORKER_HTTP ? roster->nworkers : roster->nplaces;
+	int			last = params->kind == ROM_WORKER_HTTP ? roster->nworkers : roster->first_http;
 	int			i;
 
 	SpinLockAcquire(&roster->mutex);
 	/* HTTP workers have places of their own, after the others' */
-	for (i = params->kind == ROM_WORKER_HTTP ? roster->nplaces : 0; i < last; i++)
+	for (i = params->kind == ROM_WORKER_HTTP ? roster->first_http : 0; i < last; i++)
 		if (roster->workers[i].state == ROM_WORKER_FREE)
 			break;
 	if (i == last)
@@ -266,7 +290,7 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 	worker = &roster->workers[i];
 	worker->kind = params->kind;
 	worker->state = ROM_WORKER_STARTING;
-	worker->leave = false;
+	worker->leave = worker->overtime = false;
 	worker->slow = false;
 	worker->generation++;
 	worker->dbid = params->dbid;

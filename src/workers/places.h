@@ -33,6 +33,12 @@ extern int	rom_places_tear_out(int *candidates, int n, TimestampTz now);
 /* Was the worker's step interrupted so? (Its code may still be ending.) */
 extern bool rom_places_torn(int place);
 
+/*
+ * The first of n workers, which were asked to leave, that is in a step that must not run twice goes on beyond its time: its place counts as
+ * free, in the roster and in workers, a copy of it. False: there is none, or there are too many of these.
+ */
+extern bool rom_places_overtime(RomWorker *workers, const int *candidates, int n);
+
 /* No start is tried before, since max_worker_processes was used up. */
 extern TimestampTz rom_places_wait_until(void);
 
