@@ -197,6 +197,79 @@ class Dbos:
         return None
 
 
+ABSURD_PROGRAM = '''
+import os, signal
+from absurd_sdk import Absurd
+app = Absurd(os.environ["BENCH_URL"], queue_name="bench")
+
+@app.register_task(name="three")
+def three(params, ctx):
+    i = params
+    for n in range(3):
+        i = ctx.step("one", lambda: i + 1)
+    return i
+
+@app.register_task(name="parked")
+def parked(params, ctx):
+    return ctx.await_event("go:%s" % params)
+
+signal.signal(signal.SIGTERM, lambda *_: app.stop_worker())
+print("ready", flush=True)
+app.start_worker(concurrency=20)
+'''
+
+
+class Absurd:
+    """Absurd of the registry: its functions in the database, and its program, which polls every 250 ms."""
+
+    def __init__(self, bin):
+        self.bin, self.role, self.database = bin, "bench_absurd", "absurd"
+        sql.execute("create role bench_absurd superuser login")
+        sql.execute("create database absurd")
+        self.url = "postgresql://bench_absurd@/absurd?host=%s&port=%s" % (os.environ["PGHOST"], os.environ["PGPORT"])
+        for command in (["init"], ["create-queue", "bench"]):
+            subprocess.run([bin + "/python", bin + "/absurdctl", *command], check=True, stdout=subprocess.DEVNULL,
+                           env=dict(os.environ, ABSURD_DATABASE_URL=self.url))
+        self.client = psycopg.connect(self.url, user="postgres", autocommit=True)
+
+    def launch(self, log=False):
+        sql.execute("alter role bench_absurd set log_statement = '%s'" % ("all" if log else "none"))
+        self.process = subprocess.Popen([self.bin + "/python", "-c", ABSURD_PROGRAM], stdout=subprocess.PIPE, text=True,
+                                        env=dict(os.environ, BENCH_URL=self.url))
+        if self.process.stdout.readline().strip() != "ready":
+            raise SystemExit("absurd does not start")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+    def spawn(self, name, n):
+        return [row[0] for row in self.client.execute(
+            "select (absurd.spawn_task('bench', %s, to_jsonb(g), '{}')).task_id from generate_series(1, %s::int) g", (name, n))]
+
+    def until(self, name, state, limit=600):
+        deadline = time.monotonic() + limit
+        while self.client.execute("select exists (select from absurd.t_bench where task_name = %s and state <> %s)", (name, state)).fetchone()[0]:
+            if time.monotonic() > deadline:
+                raise SystemExit("waited in vain: tasks %s are not %s" % (name, state))
+            time.sleep(0.002)
+
+    def many(self, n):
+        self.spawn("three", n)
+        self.until("three", "completed")
+
+    def alone(self):
+        begun = time.monotonic()
+        self.many(1)
+        return time.monotonic() - begun
+
+    def park(self, n):
+        before = memory(self.process.pid)
+        self.spawn("parked", n)
+        self.until("parked", "sleeping")
+        return memory(self.process.pid) - before
+
+
 def measure(name, system):
     row = {"system": name}
     system.launch()
@@ -223,15 +296,16 @@ def measure(name, system):
 
 
 def main():
-    wanted = sys.argv[1:] or ["python", "typescript", "go", "dbos"]
+    wanted = sys.argv[1:] or ["python", "typescript", "go", "dbos", "absurd"]
     rows = []
     for name in wanted:
-        if name == "dbos":
-            python = os.environ.get("ROMANCY_OTHERS", "") + "/bin/python"
-            if not os.path.exists(python) or subprocess.run([python, "-c", "import dbos"], capture_output=True).returncode != 0:
-                print("dbos is not there", file=sys.stderr)
+        if name in ("dbos", "absurd"):
+            bin = os.environ.get("ROMANCY_OTHERS", "") + "/bin"
+            module = {"dbos": "dbos", "absurd": "absurd_sdk, absurdctl"}[name]
+            if not os.path.exists(bin + "/python") or subprocess.run([bin + "/python", "-c", "import " + module], capture_output=True).returncode != 0:
+                print(name + " is not there", file=sys.stderr)
                 continue
-            rows.append(measure(name, Dbos(python)))
+            rows.append(measure(name, Dbos(bin + "/python") if name == "dbos" else Absurd(bin)))
         else:
             command = build(name)
             if command is None:
