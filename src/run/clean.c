@@ -30,6 +30,7 @@
 #include "catalog/pg_proc.h"
 #include "commands/proclang.h"
 #include "fmgr.h"
+#include "jit/jit.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
@@ -83,6 +84,9 @@ static const struct
 /* Names of the settings that rom_clean_possible() found to have values of the session's own. */
 static char *aside[ASIDE_MAX];
 static int	naside = 0;
+
+/* Is jit, when those are put aside, as the server has it without a setting? Executors then have it off. */
+static bool jit_unset = false;
 
 static bool active = false;
 static bool broken = false;
@@ -160,6 +164,8 @@ note_aside(void)
 		pfree(aside[--naside]);
 	for (int i = 0; i < n && possible; i++)
 	{
+		if (strcmp(all[i]->name, "jit") == 0)
+			jit_unset = all[i]->reset_source <= PGC_S_DYNAMIC_DEFAULT;
 		if (!must_aside(all[i]))
 			continue;
 		possible = all[i]->reset_source <= PGC_S_DATABASE_USER &&
@@ -351,6 +357,8 @@ rom_clean_enter(void)
 	for (int i = 0; i < lengthof(pins); i++)
 		if (pins[i].variable == NULL || *pins[i].variable != 0)
 			set_to(pins[i].name, pins[i].value);
+	if (jit_unset && jit_enabled)
+		set_to("jit", "off");
 	active = true;
 	broken = false;
 	outer_dest = whereToSendOutput;

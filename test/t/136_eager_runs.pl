@@ -77,7 +77,7 @@ as('shop', q{
 		IF here THEN PERFORM nextval('tries_here'); END IF;
 		INSERT INTO ran VALUES (i->>'n', pg_backend_pid(), concat_ws(' ', current_user, session_user, current_setting('role'), current_setting('is_superuser')),
 			(SELECT jsonb_object_agg(name, setting) FROM pg_settings WHERE name IN ('TimeZone', 'DateStyle', 'search_path', 'work_mem', 'statement_timeout', 'lock_timeout', 'application_name', 'client_min_messages',
-				'extra_float_digits', 'row_security', 'transaction_isolation', 'romancy.namespace', 'enable_seqscan')) || jsonb_build_object('query', current_query(), 'statements', (SELECT count(*) FROM pg_prepared_statements WHERE from_sql)));
+				'extra_float_digits', 'row_security', 'transaction_isolation', 'romancy.namespace', 'enable_seqscan', 'jit')) || jsonb_build_object('query', current_query(), 'statements', (SELECT count(*) FROM pg_prepared_statements WHERE from_sql)));
 		RAISE NOTICE 'to the log, %', i->>'n';
 		RAISE INFO 'and this';
 		IF i ? 'if_here' AND here THEN EXECUTE i->>'if_here'; END IF;
