@@ -54,22 +54,22 @@ prepare(void)
 										  sizeof(ActivityEntry));
 }
 
-/* read_throttle reads the limits of an activity that runs in the database; those of a queue's are quota.c's. */
+/* read_limits reads the limits of an activity that runs in the database; those of a queue's are quota.c's. */
 static void
-read_throttle(const RomRowSet *set, RomActivity *activity)
+read_limits(const RomRowSet *set, RomActivity *activity)
 {
-	RomThrottle *throttle = &activity->throttle;
+	RomLimits  *limits = &activity->limits;
 	char	   *rate = rom_value_text(set, 0, 11, CurrentMemoryContext);
 	bool		isnull;
 	Datum		max = rom_value(set, 0, 10, &isnull);
 
-	memset(throttle, 0, sizeof(RomThrottle));
+	memset(limits, 0, sizeof(RomLimits));
 	if (activity->queue != NULL)
 		return;
 	if (!isnull)
-		throttle->max_concurrency = DatumGetInt32(max);
+		limits->max_concurrency = DatumGetInt32(max);
 	if (rate != NULL)
-		(void) rom_activity_definition_rate(rate, &throttle->rate, &throttle->period);
+		(void) rom_activity_definition_rate(rate, &limits->rate, &limits->period);
 }
 
 /* load_activity reads a row of t_activity; false when there is none. Enters the engine by itself. */
@@ -101,7 +101,7 @@ load_activity(RomActivity *activity, int32 namespace, const char *name)
 		rom_definition_set_interval(&set, &activity->heartbeat_timeout, 0, 7);
 		activity->transactional = DatumGetBool(rom_value(&set, 0, 8, &isnull));
 		rom_definition_set_text(&activity->search_path, rom_value_text(&set, 0, 9, cxt));
-		read_throttle(&set, activity);
+		read_limits(&set, activity);
 	}
 	rom_engine_end(&engine);
 	return found;

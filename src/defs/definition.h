@@ -9,6 +9,7 @@
 #define ROM_DEFINITION_H
 
 #include "fmgr.h"
+#include "memory/bucket.h"
 #include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -44,16 +45,6 @@ typedef struct RomWorkflow
 	int64		body_hash;
 } RomWorkflow;
 
-/* An activity's limits; 0: none. */
-typedef struct RomThrottle
-{
-	int			max_concurrency;
-	int			rate;			/* this many in period (microseconds) */
-	int64		period;
-} RomThrottle;
-
-#define ROM_THROTTLED(t) ((t)->max_concurrency > 0 || (t)->rate > 0)
-
 typedef struct RomActivity
 {
 	int32		namespace;
@@ -72,7 +63,7 @@ typedef struct RomActivity
 	Interval   *start_to_close_timeout;
 	Interval   *schedule_to_start_timeout;
 	Interval   *heartbeat_timeout;
-	RomThrottle throttle;		/* of one that runs in the database */
+	RomLimits	limits;			/* of one that runs in the database */
 	Oid			handler_oid;
 	bool		is_procedure;
 	FmgrInfo   *flinfo;

@@ -87,26 +87,25 @@ int
 rom_target_tokens(RomTarget *t, const char *rate_limit, int max, TimestampTz *retry_at)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			rate;
-	int64		period;
+	RomLimits	limits = {0};
 
-	if (rate_limit == NULL || !rom_activity_definition_rate(rate_limit, &rate, &period))
+	if (rate_limit == NULL || !rom_activity_definition_rate(rate_limit, &limits.rate, &limits.period))
 	{
 		t->bucket.rate = 0;
 		return max;
 	}
 	if (t->bucket.rate == 0)
 	{
-		double		left = rate;
+		double		left = limits.rate;
 		TimestampTz at = now;
 		RomEngine	engine;
 
 		rom_engine_begin(&engine);
 		(void) rom_bucket_rows_read(bucket_scope(t), bucket_name(t), &left, &at);
 		rom_engine_end(&engine);
-		rom_bucket_begin(&t->bucket, rate, period, left, at);
+		rom_bucket_begin(&t->bucket, &limits, left, at);
 	}
-	rom_bucket_refill(&t->bucket, rate, period, now);
+	rom_bucket_refill(&t->bucket, &limits, now);
 	if (rom_bucket_has_token(&t->bucket))
 		return Min(Max((int) t->bucket.left, 1), max);
 	*retry_at = Min(*retry_at, now + rom_bucket_until_next(&t->bucket));

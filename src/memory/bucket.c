@@ -3,7 +3,7 @@
  * bucket.c
  *		The bucket of a rate limit.
  *
- * Called under spinlocks: arithmetic only.
+ * Called under locks: arithmetic only.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,28 +18,34 @@
 #define COVER USECS_PER_SEC
 
 void
-rom_bucket_begin(RomBucket *bucket, int rate, int64 period, double left, TimestampTz at)
+rom_bucket_begin(RomBucket *bucket, const RomLimits *limits, double left, TimestampTz at)
 {
-	bucket->rate = rate;
-	bucket->period = period;
-	bucket->left = Min(rate, left);
+	bucket->rate = limits->rate;
+	bucket->period = limits->period;
+	bucket->left = Min(limits->rate, left);
 	bucket->at = at;
 	bucket->booked = 0;
+	bucket->unused = 0;
 }
 
 void
-rom_bucket_refill(RomBucket *bucket, int rate, int64 period, TimestampTz now)
+rom_bucket_refill(RomBucket *bucket, const RomLimits *limits, TimestampTz now)
 {
-	if (bucket->rate != rate)
-		bucket->left = bucket->left / bucket->rate * rate;
-	bucket->rate = rate;
-	bucket->period = period;
+	/* (what was booked at another rate says nothing) */
+	if (bucket->rate != limits->rate || bucket->period != limits->period)
+		bucket->booked = 0;
+	if (bucket->rate != limits->rate)
+		bucket->left = bucket->left / bucket->rate * limits->rate;
+	bucket->rate = limits->rate;
+	bucket->period = limits->period;
 	/* filled by a clock that was ahead, and has been set back */
 	if (bucket->at > now + 2 * COVER)
 		bucket->at = now;
 	if (now <= bucket->at)
 		return;
-	bucket->left = Min(rate, bucket->left + (now - bucket->at) / rom_bucket_every(bucket));
+	bucket->left += (now - bucket->at) / rom_bucket_every(bucket);
+	bucket->unused = Min(1, bucket->unused + Max(bucket->left - limits->rate, 0));
+	bucket->left = Min(limits->rate, bucket->left);
 	bucket->at = now;
 }
 
@@ -59,6 +65,32 @@ int64
 rom_bucket_until_next(const RomBucket *bucket)
 {
 	return (int64) ((1 - bucket->left) * rom_bucket_every(bucket)) + 1;
+}
+
+bool
+rom_bucket_may_take(RomBucket *bucket, TimestampTz booked, TimestampTz now)
+{
+	if (!rom_bucket_has_token(bucket))
+		return false;
+	if (bucket->booked <= now || (booked > 0 && booked <= now))
+	{
+		bucket->unused = 0;
+		return true;
+	}
+	return bucket->left + bucket->unused >= 2 - ROUNDING;
+}
+
+TimestampTz
+rom_bucket_book(RomBucket *bucket, TimestampTz booked, TimestampTz now, TimestampTz until)
+{
+	TimestampTz next = Max(bucket->booked + (int64) rom_bucket_every(bucket),
+						   now + (rom_bucket_has_token(bucket) ? 0 : rom_bucket_until_next(bucket)));
+
+	if (booked > now && booked <= next)
+		return booked;
+	if (next > until)
+		return 0;
+	return bucket->booked = next;
 }
 
 bool

@@ -12,12 +12,13 @@
  *	2. the roster's mutex (spinlock): workers, databases, the launcher's
  *	   sleep, and the ready ring (roster.c, ready.c). The commit hook takes
  *	   this one alone, so that no commit waits for a sleeping process.
- *	3. the mutex of a slot (slot.c), of a bucket of waiters (waiter.c), and
+ *	3. the locks (LWLocks) of the accounts and of the throttles (accounts.c,
+ *	   turnstile.c): places are searched under them. Taken alone.
+ *	4. the mutex of a slot (slot.c), of a bucket of waiters (waiter.c), and
  *	   of a set of progress reports, of pollers, of awaited ends, of fronts or of
  *	   statistics or of profiles (progress.c, poller.c, fanin.c, front.c, stat.c, profile.c),
- *	   and those of the crossings, of the throttles, of the accounts and of the
- *	   turns of keys (crossing.c, turnstile.c, accounts.c, rotation.c): taken
- *	   alone.
+ *	   and those of the crossings and of the turns of keys (crossing.c,
+ *	   rotation.c): taken alone.
  *
  * Under any of them: no catalog access, no palloc, no ereport, and under the
  * spinlocks no system call but kill() (slot.c).

@@ -235,7 +235,7 @@ admit(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a, bool 
 	Jsonb	   *detail;
 	RomJb		jb;
 
-	if (!ROM_THROTTLED(&activity->throttle))
+	if (!ROM_LIMITED(&activity->limits))
 		return true;
 	asker.id = turn->inst->id;
 	asker.owner = turn->owner;
@@ -249,7 +249,7 @@ admit(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a, bool 
 		asker.held_at = rom_jb_get_time(before->detail, "held_at");
 		asker.held_until = before->until;
 	}
-	admission = rom_throttle_admit(activity->namespace, activity->name, &activity->throttle, &asker);
+	admission = rom_throttle_admit(activity->namespace, activity->name, &activity->limits, &asker);
 	if (admission == ROM_ADMITTED)
 	{
 		if (a->attempt == 1)
@@ -572,7 +572,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	ok = attempt_in_subxact(turn, call, activity, &run, &result, &edata);
 	rom_cost_end(&run.begun, &cost);
 	/* its slot is free when this transaction is over: at once */
-	if (activity->throttle.max_concurrency > 0 || turn->out.slow_ran)
+	if (activity->limits.max_concurrency > 0 || turn->out.slow_ran)
 		turn->out.commit_now = true;
 	if (ok)
 	{
@@ -602,7 +602,7 @@ activity_inlineable(RomTurn *turn, RomCall *call)
 		return false;
 	activity = rom_activity_definition_resolve(turn->inst->namespace, call->name, turn->workflow->search_path);
 	if (activity->queue != NULL || !activity->transactional ||
-		activity->throttle.max_concurrency > 0)
+		activity->limits.max_concurrency > 0)
 		return false;
 
 	if (turn->how.eager)

@@ -239,7 +239,7 @@ at_exit(int code, Datum arg)
 	rom_throttle_release();
 }
 
-/* prepare makes room for one hold and one token more, so that nothing fails under the mutex. */
+/* prepare makes room for one hold and one token more, so that nothing fails under the lock. */
 static void
 prepare(void)
 {
@@ -281,7 +281,7 @@ hold_until(RomAsker *asker, int waiting, TimestampTz now)
 }
 
 RomAdmission
-rom_throttle_admit(int32 namespace, const char *activity, const RomThrottle *throttle, RomAsker *asker)
+rom_throttle_admit(int32 namespace, const char *activity, const RomLimits *limits, RomAsker *asker)
 {
 	uint64		key = key_of(namespace, activity);
 	bool		is_shared = rom_shmem_available();
@@ -293,8 +293,8 @@ rom_throttle_admit(int32 namespace, const char *activity, const RomThrottle *thr
 
 	passage.now = rom_now();
 	passage.random = 0.5 + 0.5 * pg_prng_double(&pg_global_prng_state);
-	passage.token = throttle->rate > 0 && !own;
-	passage.left = throttle->rate;
+	passage.token = limits->rate > 0 && !own;
+	passage.left = limits->rate;
 	passage.left_at = passage.now;
 	if (passage.token && !rom_turnstile_is_known(key))
 		(void) rom_bucket_rows_read(psprintf(SCOPE, namespace), activity, &passage.left, &passage.left_at);
@@ -304,16 +304,16 @@ rom_throttle_admit(int32 namespace, const char *activity, const RomThrottle *thr
 	for (int i = 0; i < nholds && hold == NULL; i++)
 		if (holds[i].key == key)
 			hold = &holds[i];
-	passage.slot = throttle->max_concurrency > 0 && is_shared && hold == NULL;
+	passage.slot = limits->max_concurrency > 0 && is_shared && hold == NULL;
 	if (is_shared)
-		result = rom_turnstile_pass(key, throttle, asker, &passage);
+		result = rom_turnstile_pass(key, limits, asker, &passage);
 	if (result == ROM_ADMITTED && passage.slot)
 	{
 		hold = &holds[nholds++];
 		hold->key = key;
 		hold->keep = hold->kept = false;
 	}
-	if (result == ROM_ADMITTED && throttle->rate > 0 && own)
+	if (result == ROM_ADMITTED && limits->rate > 0 && own)
 	{
 		RomBucket  *bucket = own_bucket(key, &passage.bucket);
 
@@ -322,12 +322,12 @@ rom_throttle_admit(int32 namespace, const char *activity, const RomThrottle *thr
 		 * transaction)
 		 */
 		if (bucket->rate == 0)
-			rom_bucket_begin(bucket, throttle->rate, throttle->period, throttle->rate, passage.now);
-		rom_bucket_refill(bucket, throttle->rate, throttle->period, passage.now);
+			rom_bucket_begin(bucket, limits, limits->rate, passage.now);
+		rom_bucket_refill(bucket, limits, passage.now);
 		if (!rom_turnstile_take(bucket, asker, passage.now, 0, DT_NOEND, passage.taking))
 			result = ROM_HELD_TOKEN;
 	}
-	if (taken.taking.booked > 0 || (result == ROM_ADMITTED && throttle->rate > 0))
+	if (taken.taking.booked > 0 || (result == ROM_ADMITTED && limits->rate > 0))
 	{
 		taken.key = key;
 		taken.note.level = asker->level;

@@ -21,7 +21,7 @@
  * will do, for it runs one thing at a time. An abort gives the token back. If not, asker->held_at and
  * held_until say how it waits.
  */
-extern RomAdmission rom_throttle_admit(int32 namespace, const char *activity, const RomThrottle *throttle,
+extern RomAdmission rom_throttle_admit(int32 namespace, const char *activity, const RomLimits *limits,
 									   RomAsker *asker);
 
 /* Gives back the tokens that this transaction took since the mark. */

@@ -5,9 +5,8 @@
  *		run, the tokens in their buckets, and the instances that wait.
  *
  * An asker that finds no token books the next one that is not booked, and asks
- * again when it is due, so that waiting askers do not all come at once. A
- * booking is a place in the queue, not a token: an asker without one waits
- * behind the bookings, unless tokens accumulate because bookings were not used.
+ * again when it is due, so that waiting askers do not all come at once
+ * (memory/bucket.h).
  *
  * An asker that finds no slot is queued on the activity and made ready when a
  * slot is released. It is marked as woken until its next turn: if it does not
@@ -21,7 +20,7 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "storage/spin.h"
+#include "storage/lwlock.h"
 #include "utils/timestamp.h"
 
 #include "defs/definition.h"
@@ -37,6 +36,7 @@
 #define HASHES 1024
 #define CHUNK 32
 #define NONE (-1)
+#define TRANCHE "RomancyThrottles"
 
 /* Interval (us) at which an asker whose token is due much later looks again: limits change, and other bookings are cancelled. */
 #define TOKEN_WAIT USECS_PER_MINUTE
@@ -74,7 +74,6 @@ typedef struct Waiter
 
 typedef struct Throttles
 {
-	slock_t		mutex;
 	int			woken;			/* of all entries */
 	int			free;			/* waiters */
 	int			nfree;
@@ -86,6 +85,9 @@ typedef struct Throttles
 
 static Throttles *area = NULL;
 
+/* Guards all that is in area: places are searched, and queues are walked, which is too long for a spinlock. */
+static LWLock *lock = NULL;
+
 static Size
 shmem_size(void)
 {
@@ -96,10 +98,10 @@ static void
 shmem_attach(void *place, bool found)
 {
 	area = place;
+	lock = &GetNamedLWLockTranche(TRANCHE)->lock;
 	if (found)
 		return;
 	memset(area, 0, sizeof(Throttles));
-	SpinLockInit(&area->mutex);
 	for (int i = 0; i < HASHES; i++)
 		area->hashes[i] = NONE;
 	area->nfree = WAITERS;
@@ -116,13 +118,11 @@ bool
 rom_turnstile_take(RomBucket *t, RomAsker *asker, TimestampTz now, double random, TimestampTz covered, RomTaking *taking)
 {
 	double		every = rom_bucket_every(t);
-	bool		enough = rom_bucket_has_token(t);
 	int64		look;
 
-	/* it has booked one: after a restart only the asker knows of that */
+	/* after a restart only the asker knows of its booking */
 	t->booked = Max(t->booked, asker->held_at);
-	if (enough && (t->booked <= now || t->left >= 2 ||
-				   (asker->held_at > 0 && asker->held_at <= now)))
+	if (rom_bucket_may_take(t, asker->held_at, now))
 	{
 		taking->record = rom_bucket_take(t, now, covered, &taking->left, &taking->at);
 		taking->period = t->period;
@@ -132,11 +132,8 @@ rom_turnstile_take(RomBucket *t, RomAsker *asker, TimestampTz now, double random
 		return false;
 	if (asker->held_at <= now)
 	{
-		TimestampTz due = now + (enough ? 0 : rom_bucket_until_next(t));
-
 		taking->before = t->booked;
-		t->booked = Max(t->booked + (int64) every, due);
-		asker->held_at = taking->booked = t->booked;
+		asker->held_at = taking->booked = rom_bucket_book(t, 0, now, DT_NOEND);
 		asker->held_until = 0;
 	}
 	if (asker->held_until > now)
@@ -160,7 +157,7 @@ rom_turnstile_undo(RomBucket *t, const RomTaking *taking)
 		t->booked = taking->before; /* unless others have booked since */
 }
 
-/* ---------------------------------------------------------------- entries and waiters: the mutex is held */
+/* ---------------------------------------------------------------- entries and waiters: the lock is held */
 
 /* is_idle: does it hold nothing that a new entry does not? */
 static bool
@@ -330,7 +327,7 @@ add_waiter(Entry *e, const RomAsker *asker)
 	e->waiting++;
 }
 
-/* wake_some takes those out of the queue for whom there are slots: at most CHUNK, whom the caller makes ready when it has let go of the mutex. */
+/* wake_some takes those out of the queue for whom there are slots: at most CHUNK, whom the caller makes ready when it has released the lock. */
 static int
 wake_some(Entry *e, RomReadyItem *items)
 {
@@ -356,7 +353,7 @@ wake_some(Entry *e, RomReadyItem *items)
 
 /* ---------------------------------------------------------------- for others */
 
-/* make_ready is for those that wake_some() gave, without the mutex. */
+/* make_ready is for those that wake_some() gave, without the lock. */
 static void
 make_ready(RomReadyItem *items, int n)
 {
@@ -376,15 +373,15 @@ rom_turnstile_is_known(uint64 key)
 	Entry	   *e;
 	bool		known;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	e = find_entry(key);
 	known = e != NULL && e->tokens.rate > 0;
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 	return known;
 }
 
 RomAdmission
-rom_turnstile_pass(uint64 key, const RomThrottle *throttle, RomAsker *asker, RomPassage *passage)
+rom_turnstile_pass(uint64 key, const RomLimits *limits, RomAsker *asker, RomPassage *passage)
 {
 	TimestampTz wall = GetCurrentTimestamp();
 	RomAdmission result = ROM_ADMITTED;
@@ -392,7 +389,7 @@ rom_turnstile_pass(uint64 key, const RomThrottle *throttle, RomAsker *asker, Rom
 	int			n = 0;
 	Entry	   *e;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	e = make_entry(key, asker->owner, wall);
 	passage->room = e != NULL;
 	if (e == NULL)
@@ -400,9 +397,9 @@ rom_turnstile_pass(uint64 key, const RomThrottle *throttle, RomAsker *asker, Rom
 	else
 	{
 		passage->bucket = e->tokens;
-		if (e->max != throttle->max_concurrency)
+		if (e->max != limits->max_concurrency)
 		{
-			e->max = throttle->max_concurrency;
+			e->max = limits->max_concurrency;
 			n = wake_some(e, items);
 		}
 		if (passage->slot && e->running >= e->max)
@@ -415,9 +412,9 @@ rom_turnstile_pass(uint64 key, const RomThrottle *throttle, RomAsker *asker, Rom
 		else if (passage->token)
 		{
 			if (e->tokens.rate == 0)
-				rom_bucket_begin(&e->tokens, throttle->rate, throttle->period,
+				rom_bucket_begin(&e->tokens, limits,
 								 passage->left, passage->left_at);
-			rom_bucket_refill(&e->tokens, throttle->rate, throttle->period, passage->now);
+			rom_bucket_refill(&e->tokens, limits, passage->now);
 			if (!rom_turnstile_take(&e->tokens, asker, passage->now, passage->random, e->covered,
 									passage->taking))
 				result = ROM_HELD_TOKEN;
@@ -432,7 +429,7 @@ rom_turnstile_pass(uint64 key, const RomThrottle *throttle, RomAsker *asker, Rom
 				forget_waiter(w);
 		}
 	}
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 	make_ready(items, n);
 	return result;
 }
@@ -444,14 +441,14 @@ rom_turnstile_leave(uint64 key)
 	int			n = 0;
 	Entry	   *e;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	e = find_entry(key);
 	if (e != NULL)
 	{
 		e->running--;
 		n = wake_some(e, items);
 	}
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 	make_ready(items, n);
 }
 
@@ -460,11 +457,11 @@ rom_turnstile_give_back(uint64 key, const RomTaking *taking)
 {
 	Entry	   *e;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	e = find_entry(key);
 	if (e != NULL)
 		rom_turnstile_undo(&e->tokens, taking);
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 }
 
 void
@@ -472,11 +469,11 @@ rom_turnstile_recorded(uint64 key, TimestampTz until)
 {
 	Entry	   *e;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	e = find_entry(key);
 	if (e != NULL)
 		e->covered = Max(e->covered, until);
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 }
 
 void
@@ -490,7 +487,7 @@ rom_turnstile_changed(uint64 key)
 		Entry	   *e;
 
 		n = 0;
-		SpinLockAcquire(&area->mutex);
+		LWLockAcquire(lock, LW_EXCLUSIVE);
 		e = find_entry(key);
 		if (e != NULL)
 		{
@@ -498,7 +495,7 @@ rom_turnstile_changed(uint64 key)
 			e->tokens.booked = 0;
 			n = wake_some(e, items);
 		}
-		SpinLockRelease(&area->mutex);
+		LWLockRelease(lock);
 		make_ready(items, n);
 	} while (n == CHUNK);
 }
@@ -514,7 +511,7 @@ rom_turnstile_settle(const pg_uuid_t *ids, int n)
 		int			woken = 0;
 		int			w;
 
-		SpinLockAcquire(&area->mutex);
+		LWLockAcquire(lock, LW_EXCLUSIVE);
 		w = find_waiter(&ids[i]);
 		if (w != NONE && area->waiters[w].woken)
 		{
@@ -523,7 +520,7 @@ rom_turnstile_settle(const pg_uuid_t *ids, int n)
 			forget_waiter(w);
 			woken = wake_some(e, items);
 		}
-		SpinLockRelease(&area->mutex);
+		LWLockRelease(lock);
 		make_ready(items, woken);
 	}
 }
@@ -533,11 +530,11 @@ purge(Oid dbid)
 {
 	if (area == NULL)
 		return;
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	for (int w = 0; w < WAITERS; w++)
 		if (area->waiters[w].entry != NONE && area->waiters[w].dbid == dbid)
 			forget_waiter(w);
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 }
 
 void
@@ -548,6 +545,7 @@ rom_turnstile_init(void)
 		.size = shmem_size,
 		.attach = shmem_attach,
 		.purge = purge,
+		.tranche = TRANCHE,
 	};
 
 	rom_shmem_register(&part);

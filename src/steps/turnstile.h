@@ -86,7 +86,7 @@ extern void rom_turnstile_undo(RomBucket *bucket, const RomTaking *taking);
 extern bool rom_turnstile_is_known(uint64 key);
 
 /* May one more run? If so it has its slot and its token; if not, and the asker waits, it is in the queue for the slot, or has booked. */
-extern RomAdmission rom_turnstile_pass(uint64 key, const RomThrottle *throttle, RomAsker *asker,
+extern RomAdmission rom_turnstile_pass(uint64 key, const RomLimits *limits, RomAsker *asker,
 									   RomPassage *passage);
 
 /* A slot is free again. */

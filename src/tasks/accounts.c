@@ -33,7 +33,7 @@
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "storage/spin.h"
+#include "storage/lwlock.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -48,6 +48,7 @@
 #define SHARES 4096
 #define DATABASES ROM_MAX_DATABASES
 #define NONE (-1)
+#define TRANCHE "RomancyLedger"
 
 /* Accounts that are looked at for one to give away. */
 #define VICTIMS 64
@@ -95,7 +96,6 @@ typedef struct Share
 
 typedef struct Ledger
 {
-	slock_t		mutex;
 	uint64		over;			/* transactions that came here when they were
 								 * over */
 	int			free;
@@ -110,6 +110,9 @@ typedef struct Ledger
 static Ledger *area = NULL;
 static bool shared = false;
 static int	my_database = NONE;
+
+/* Guards all that is in area: places are searched, and a snapshot is copied, which is too long for a spinlock. */
+static LWLock *lock = NULL;
 
 static int
 max_xids(void)
@@ -140,7 +143,6 @@ static void
 clear(void)
 {
 	memset(area, 0, shmem_size());
-	SpinLockInit(&area->mutex);
 	area->nfree = ACCOUNTS;
 	for (int i = 0; i < HASHES; i++)
 		area->hashes[i] = NONE;
@@ -152,6 +154,7 @@ static void
 shmem_attach(void *place, bool found)
 {
 	area = place;
+	lock = &GetNamedLWLockTranche(TRANCHE)->lock;
 	shared = true;
 	if (!found)
 		clear();
@@ -169,10 +172,12 @@ rom_accounts_prepare(void)
 	if (area != NULL)
 		return;
 	area = MemoryContextAlloc(TopMemoryContext, shmem_size());
+	lock = MemoryContextAlloc(TopMemoryContext, sizeof(LWLock));
+	LWLockInitialize(lock, LWTRANCHE_FIRST_USER_DEFINED);
 	clear();
 }
 
-/* ---------------------------------------------------------------- finding them: the mutex is held */
+/* ---------------------------------------------------------------- finding them: the lock is held */
 
 /* find_database finds this database's record; NULL for none. create: makes one, if there is room. */
 static Database *
@@ -324,39 +329,33 @@ sees(const Database *db, FullTransactionId xid)
 
 /* check: may one more run on the account, of which ends have ended in this transaction? Its own place is taken already. */
 static RomLedgerAnswer
-check(Account *a, const RomAccount *account, int ends, TimestampTz now,
-	  TimestampTz book_until, TimestampTz *when)
+check(Account *a, RomAccount *account, int ends, TimestampTz now, TimestampTz *when)
 {
 	RomBucket  *bucket = &a->bucket;
 
-	a->limited = account->max > 0;
-	if (account->max > 0 &&
-		Max(a->settled, 0) + a->pending - ends > account->max)
+	a->limited = account->limits.max_concurrency > 0;
+	if (account->limits.max_concurrency > 0 &&
+		Max(a->settled, 0) + a->pending - ends > account->limits.max_concurrency)
 	{
 		a->refused = true;
 		return ROM_LEDGER_HELD;
 	}
-	if (account->rate == 0)
+	if (account->limits.rate == 0)
 		return ROM_LEDGER_OK;
 	if (bucket->rate == 0)
 		return ROM_LEDGER_BUCKET;
-	rom_bucket_refill(bucket, account->rate, account->period, now);
-	if (rom_bucket_has_token(bucket))
+	rom_bucket_refill(bucket, &account->limits, now);
+	if (rom_bucket_may_take(bucket, account->booked, now))
 		return ROM_LEDGER_OK;
 	a->refused = true;
-	*when = now + rom_bucket_until_next(bucket);
-	if (book_until > 0)
-	{
-		TimestampTz due = Max(*when, bucket->booked + (TimestampTz) rom_bucket_every(bucket));
-
-		if (due <= book_until)
-			*when = bucket->booked = due;
-	}
+	account->booked = rom_bucket_book(bucket, account->booked, now, account->until);
+	*when = account->booked > 0 ? account->booked :
+		now + (rom_bucket_has_token(bucket) ? (int64) rom_bucket_every(bucket) : rom_bucket_until_next(bucket));
 	return ROM_LEDGER_HELD;
 }
 
 RomLedgerAnswer
-rom_accounts_claim(RomAccount *accounts, int n, const int *ends, TimestampTz book_until,
+rom_accounts_claim(RomAccount *accounts, int n, const int *ends,
 				   int *which, TimestampTz *when, bool *pending)
 {
 	TimestampTz now = GetCurrentTimestamp();
@@ -369,11 +368,11 @@ rom_accounts_claim(RomAccount *accounts, int n, const int *ends, TimestampTz boo
 	*when = DT_NOEND;
 	for (int i = 0; i < n; i++)
 	{
-		limited = limited || accounts[i].max > 0 || accounts[i].rate > 0;
-		counts = counts || accounts[i].max > 0;
+		limited = limited || ROM_LIMITED(&accounts[i].limits);
+		counts = counts || accounts[i].limits.max_concurrency > 0;
 		accounts[i].record = false;
 	}
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	db = find_database(true);
 	if (counts && (db == NULL || !db->counted))
 		answer = db == NULL ? ROM_LEDGER_FULL : ROM_LEDGER_COUNT;
@@ -394,18 +393,18 @@ rom_accounts_claim(RomAccount *accounts, int n, const int *ends, TimestampTz boo
 	{
 		*which = i;
 		if (found[i] != NULL)
-			answer = check(found[i], &accounts[i], ends[i], now, book_until, when);
+			answer = check(found[i], &accounts[i], ends[i], now, when);
 	}
 	for (int i = 0; i < n; i++)
 	{
 		pending[i] = found[i] != NULL && answer == ROM_LEDGER_OK;
 		if (found[i] != NULL && !pending[i])
 			found[i]->pending--;
-		else if (pending[i] && accounts[i].rate > 0)
+		else if (pending[i] && accounts[i].limits.rate > 0)
 			accounts[i].record = rom_bucket_take(&found[i]->bucket, now, found[i]->covered,
 												 &accounts[i].left, &accounts[i].at);
 	}
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 	return answer;
 }
 
@@ -414,18 +413,18 @@ rom_accounts_limited(const uint64 *keys, int n)
 {
 	bool		limited = false;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
 	{
 		Account    *a = find(keys[i], 0, false);
 
 		limited = limited || (a != NULL && a->limited);
 	}
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 	return limited;
 }
 
-/* put_back puts what was claimed back; NULL: there was no account. The mutex is held. */
+/* put_back puts what was claimed back; NULL: there was no account. The lock is held. */
 static Account *
 put_back(const RomAccountChange *change)
 {
@@ -445,12 +444,12 @@ rom_accounts_give_back(const RomAccountChange *change)
 	bool		others;
 	Account    *a;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	a = put_back(change);
 	others = a != NULL && change->claims > 0 && (a->limited || change->tokens > 0);
 	if (others)
 		a->refused = false;
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 	return others;
 }
 
@@ -460,12 +459,12 @@ rom_accounts_refund(const RomAccountChange *change)
 	bool		others;
 	Account    *a;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	a = put_back(change);
 	others = a != NULL && a->refused;
 	if (others)
 		a->refused = false;
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 	return others;
 }
 
@@ -478,7 +477,7 @@ rom_accounts_settle(const RomAccountChange *change, FullTransactionId xid)
 	Database   *db;
 	Account    *a;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	area->over++;
 	db = find_database(false);
 	counts = db != NULL && !sees(db, xid) && change->claims != change->ends;
@@ -504,7 +503,7 @@ rom_accounts_settle(const RomAccountChange *change, FullTransactionId xid)
 	}
 	else if (counts)
 		db->counted = false;	/* no room: again */
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 	return others;
 }
 
@@ -513,11 +512,11 @@ rom_accounts_bucket(const RomAccount *account, double left, TimestampTz at)
 {
 	Account    *a;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	a = find(account->key, account->namespace, true);
 	if (a != NULL && a->bucket.rate == 0)
-		rom_bucket_begin(&a->bucket, account->rate, account->period, left, at);
-	SpinLockRelease(&area->mutex);
+		rom_bucket_begin(&a->bucket, &account->limits, left, at);
+	LWLockRelease(lock);
 }
 
 /* ---------------------------------------------------------------- counting */
@@ -532,7 +531,7 @@ publish(Oid relid, uint64 over, Snapshot snapshot, uint32 *counting, bool *room)
 	bool		done;
 	Database   *db;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	db = find_database(true);
 	*room = db != NULL;
 	done = area->over == over && db != NULL;
@@ -550,7 +549,7 @@ publish(Oid relid, uint64 over, Snapshot snapshot, uint32 *counting, bool *room)
 		if (TransactionIdIsValid(own))
 			db->xip[db->nxip++] = own;
 	}
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 	return done;
 }
 
@@ -564,9 +563,9 @@ rom_accounts_count_begin(Oid relid, uint32 *counting)
 		uint64		over;
 		bool		room;
 
-		SpinLockAcquire(&area->mutex);
+		LWLockAcquire(lock, LW_EXCLUSIVE);
 		over = area->over;
-		SpinLockRelease(&area->mutex);
+		LWLockRelease(lock);
 		snapshot = RegisterSnapshot(GetLatestSnapshot());
 		if (publish(relid, over, snapshot, counting, &room))
 			return snapshot;
@@ -583,7 +582,7 @@ rom_accounts_count_add(uint64 key, int32 namespace, int number)
 	Account    *a;
 	Database   *db;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	a = find(key, namespace, true);
 	db = find_database(false);
 	if (a != NULL)
@@ -598,7 +597,7 @@ rom_accounts_count_add(uint64 key, int32 namespace, int number)
 		share->over = db->counting;
 		share->left += number;
 	}
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 }
 
 int
@@ -606,9 +605,9 @@ rom_accounts_used(int32 namespace)
 {
 	int			used;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	used = area->shares[share_of(namespace)].used;
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 	return used;
 }
 
@@ -624,14 +623,14 @@ rom_accounts_counted(uint32 counting)
 	TimestampTz now = GetCurrentTimestamp();
 	Database   *db;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	db = find_database(false);
 	if (db != NULL && db->counting == counting)
 	{
 		db->counted = db->asked == db->asked_then;
 		db->counted_at = now;
 	}
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 }
 
 TimestampTz
@@ -641,13 +640,13 @@ rom_accounts_counted_at(Oid relid)
 	Database   *db;
 
 	rom_accounts_prepare();
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	db = find_database(true);
 	if (db != NULL && db->relid != relid)
 		db->counted = false;
 	if (db != NULL && db->counted)
 		at = db->counted_at;
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 	return at;
 }
 
@@ -656,14 +655,14 @@ rom_accounts_recount(void)
 {
 	Database   *db;
 
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	db = find_database(false);
 	if (db != NULL)
 	{
 		db->counted = false;
 		db->asked++;
 	}
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 }
 
 void
@@ -671,7 +670,7 @@ rom_accounts_purge(Oid dbid)
 {
 	if (!shared)
 		return;
-	SpinLockAcquire(&area->mutex);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
 	for (int i = 0; i < DATABASES; i++)
 		if (database(i)->dbid == dbid)
 		{
@@ -679,7 +678,7 @@ rom_accounts_purge(Oid dbid)
 			database(i)->dbid = InvalidOid;
 			database(i)->counting++;
 		}
-	SpinLockRelease(&area->mutex);
+	LWLockRelease(lock);
 }
 
 void
@@ -690,6 +689,7 @@ rom_accounts_init(void)
 		.size = shmem_size,
 		.attach = shmem_attach,
 		.purge = rom_accounts_purge,
+		.tranche = TRANCHE,
 	};
 
 	rom_shmem_register(&part);

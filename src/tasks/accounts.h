@@ -10,6 +10,7 @@
 
 #include "access/transam.h"
 #include "datatype/timestamp.h"
+#include "memory/bucket.h"
 #include "utils/snapshot.h"
 
 /* Largest number of accounts of a task. */
@@ -20,10 +21,11 @@ typedef struct RomAccount
 {
 	uint64		key;			/* of rom_ledger_key() */
 	int32		namespace;		/* that it belongs to */
-	int			max;			/* this many may run; 0: any number */
-	int			rate;			/* this many may begin in period
-								 * (microseconds); 0: any number */
-	int64		period;
+	RomLimits	limits;
+	TimestampTz until;			/* the claimer waits until then, and books a
+								 * token; 0: it does not */
+	TimestampTz booked;			/* in and out: it has booked the one of then;
+								 * 0: none */
 	/* out, of one with a rate, if the claim went through */
 	double		left;			/* tokens */
 	TimestampTz at;				/* when */
@@ -63,7 +65,7 @@ extern void rom_accounts_prepare(void);
  * As rom_ledger_claim(). ends[i]: how many of account i have ended in this transaction; pending[i], out: is the
  * claim pending there, or was there no room for it?
  */
-extern RomLedgerAnswer rom_accounts_claim(RomAccount *accounts, int n, const int *ends, TimestampTz book_until,
+extern RomLedgerAnswer rom_accounts_claim(RomAccount *accounts, int n, const int *ends,
 										  int *which, TimestampTz *when, bool *pending);
 
 /* Is one of them limited? */

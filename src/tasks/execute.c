@@ -197,7 +197,7 @@ admit(RomRun *run, Attempt *a, Oid owner)
 {
 	RomAsker	asker = {0};
 
-	if (!ROM_THROTTLED(&a->activity->throttle) ||
+	if (!ROM_LIMITED(&a->activity->limits) ||
 		(!a->activity->transactional && (!run->solo || run->in_block)))
 		return true;
 	asker.id = a->task->id;
@@ -209,7 +209,7 @@ admit(RomRun *run, Attempt *a, Oid owner)
 	asker.level = GetCurrentTransactionNestLevel() - 1;
 	asker.held_at = a->task->held_at;
 	asker.held_until = a->task->held_until;
-	a->admission = rom_throttle_admit(a->activity->namespace, a->activity->name, &a->activity->throttle, &asker);
+	a->admission = rom_throttle_admit(a->activity->namespace, a->activity->name, &a->activity->limits, &asker);
 	if (a->admission == ROM_ADMITTED)
 		return true;
 	a->task->held_at = asker.held_at;

@@ -285,7 +285,7 @@ rom_ledger_key(char kind, const char *queue, const char *name)
 }
 
 RomLedgerAnswer
-rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter, TimestampTz book_until,
+rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter,
 				 int *which, TimestampTz *when)
 {
 	int			level = GetCurrentTransactionNestLevel();
@@ -296,9 +296,9 @@ rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter, TimestampTz book_un
 	Assert(n <= ROM_LEDGER_ACCOUNTS);
 	prepare(n);
 	for (int i = 0; i < n; i++)
-		if (accounts[i].max > 0)
+		if (accounts[i].limits.max_concurrency > 0)
 			ends[i] = own_ends(accounts[i].key);
-	answer = rom_accounts_claim(accounts, n, ends, book_until, which, when, pending);
+	answer = rom_accounts_claim(accounts, n, ends, which, when, pending);
 	if (answer != ROM_LEDGER_OK)
 		return answer;
 	for (int i = 0; i < n; i++)
@@ -307,9 +307,9 @@ rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter, TimestampTz book_un
 
 		note->change.claims++;
 		note->change.held += pending[i] ? 1 : 0;
-		note->change.tokens += accounts[i].rate > 0 ? 1 : 0;
+		note->change.tokens += accounts[i].limits.rate > 0 ? 1 : 0;
 		note->tasks += i == 0 ? 1 : 0;
-		note->limited = note->limited || accounts[i].max > 0;
+		note->limited = note->limited || accounts[i].limits.max_concurrency > 0;
 		if (accounts[i].record)
 			note->change.covered = Max(note->change.covered, accounts[i].at);
 	}
@@ -327,7 +327,7 @@ rom_ledger_unclaim(const RomAccount *accounts, int n)
 		RomAccountChange back = {.key = accounts[i].key,.namespace = accounts[i].namespace,.claims = 1};
 
 		back.held = Min(note->change.held, 1);
-		back.tokens = accounts[i].rate > 0 ? 1 : 0;
+		back.tokens = accounts[i].limits.rate > 0 ? 1 : 0;
 		note->change.claims -= back.claims;
 		note->change.held -= back.held;
 		note->change.tokens -= back.tokens;

@@ -29,12 +29,11 @@ extern uint64 rom_ledger_key(char kind, const char *queue, const char *name);
 /*
  * The transaction claims a task: takes its place and its tokens on all n accounts, or nothing.
  * *which is the account that is at its limit or not known, *when the time at which it has a token
- * (DT_NOEND: when something ends). An asker that waits until book_until books the next token that
- * is not booked (0: does not). Never held where there is no limit. The first account is that of the
+ * (DT_NOEND: when something ends); the account's booked is what the claimer has booked there. Never held where there is no limit. The first account is that of the
  * queue. waiter: key of the queue's pollers, which are woken when a place is free, or when the
  * claim is rolled back, so that the task is ready again.
  */
-extern RomLedgerAnswer rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter, TimestampTz book_until,
+extern RomLedgerAnswer rom_ledger_claim(RomAccount *accounts, int n, uint64 waiter,
 										int *which, TimestampTz *when);
 
 /* Takes the last claim with these accounts back: the task was not to be had. */

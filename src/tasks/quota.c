@@ -48,21 +48,16 @@
 /* A limit that has been reached has what runs counted anew, if that was longer ago (microseconds). */
 #define RECOUNT_AFTER (60 * USECS_PER_SEC)
 
+/* A claim that waits for a token looks at least this often (microseconds): other claims that have booked may have gone. */
+#define LOOK_AFTER USECS_PER_MINUTE
+
 /* Without room in shared memory a claim comes again after this time. */
 #define NO_ROOM_MS 100
-
-/* 0: none. */
-typedef struct Limits
-{
-	int			max_concurrency;
-	int			rate;			/* this many in period (microseconds) */
-	int64		period;
-} Limits;
 
 typedef struct ActivityLimits
 {
 	char	   *name;
-	Limits		limits;
+	RomLimits	limits;
 	bool		held;			/* this claim has been refused one */
 } ActivityLimits;
 
@@ -82,7 +77,7 @@ struct RomQuota
 	bool		counts;			/* turns of workflow code do not */
 	bool		recounted;		/* by this claim */
 	char	   *per_key;
-	Limits		limits;
+	RomLimits	limits;
 	ActivityLimits *activities; /* those with limits */
 	int			nactivities;
 	uint64		account;		/* of the queue */
@@ -93,13 +88,11 @@ struct RomQuota
 	MemoryContext cxt;
 };
 
-/* Which of a task's accounts is which. */
-
 /* ---------------------------------------------------------------- what is set */
 
 /* set_limits reads a row's max_concurrency and rate_limit. */
 static void
-set_limits(Limits *limits, Datum max, bool no_max, Datum rate, bool no_rate)
+set_limits(RomLimits *limits, Datum max, bool no_max, Datum rate, bool no_rate)
 {
 	limits->max_concurrency = no_max ? 0 : DatumGetInt32(max);
 	if (!no_rate)
@@ -366,7 +359,7 @@ read_bucket(RomQuota *q, const RomTask *task, const RomAccount *account, int whi
 {
 	char	   *key;
 	char	   *scope = scope_of(q, task, which, &key);
-	double		left = account->rate;
+	double		left = account->limits.rate;
 	TimestampTz at = GetCurrentTimestamp();
 
 	(void) rom_bucket_rows_read(scope, key, &left, &at);
@@ -408,7 +401,7 @@ rom_quota_close(RomQuota *quota)
 		Spent	   *spent = lfirst(lc);
 
 		rom_bucket_rows_write(spent->scope, spent->key, spent->account.left, spent->account.at,
-							  spent->account.period);
+							  spent->account.limits.period);
 	}
 }
 
@@ -424,20 +417,12 @@ activity_of(const RomQuota *q, const char *activity)
 	return NULL;
 }
 
-/* limit sets what limits an account. */
-static void
-limit(RomAccount *account, const Limits *limits)
-{
-	account->max = limits->max_concurrency;
-	account->rate = limits->rate;
-	account->period = limits->period;
-}
-
 /* accounts_of lists a task's accounts, with the limits that hold, and returns how many they are. */
 static int
 accounts_of(const RomQuota *q, const RomTask *task, RomAccount *accounts)
 {
 	ActivityLimits *activity = activity_of(q, task->activity);
+	RomClaim   *claim = q->claim;
 
 	memset(accounts, 0, sizeof(RomAccount) * ROM_LEDGER_ACCOUNTS);
 	for (int i = 0; i < ROM_LEDGER_ACCOUNTS; i++)
@@ -445,8 +430,20 @@ accounts_of(const RomQuota *q, const RomTask *task, RomAccount *accounts)
 	accounts[ROM_RUNNING_QUEUE].key = q->account;
 	accounts[ROM_RUNNING_ACTIVITY].key = rom_ledger_key(ROM_ACCOUNT_ACTIVITY, q->claim->queue, task->activity);
 	if (activity != NULL)
-		limit(&accounts[ROM_RUNNING_ACTIVITY], &activity->limits);
-	limit(&accounts[q->per_key ? ROM_RUNNING_KEY : ROM_RUNNING_QUEUE], &q->limits);
+		accounts[ROM_RUNNING_ACTIVITY].limits = activity->limits;
+	accounts[q->per_key ? ROM_RUNNING_KEY : ROM_RUNNING_QUEUE].limits = q->limits;
+
+	/*
+	 * a claim that waits and has got nothing yet has one booking, of one
+	 * account
+	 */
+	for (int i = 0; i < 2 && q->per_key == NULL && q->admitted == 0; i++)
+	{
+		bool		here = accounts[i].key == claim->booked_of;
+
+		accounts[i].booked = here ? claim->booked : 0;
+		accounts[i].until = here || claim->booked <= GetCurrentTimestamp() ? claim->until : 0;
+	}
 	if (q->per_key == NULL)
 		return 2;
 	accounts[ROM_RUNNING_KEY].key = rom_ledger_key(ROM_ACCOUNT_KEY, q->claim->queue, task->limit_key);
@@ -455,22 +452,19 @@ accounts_of(const RomQuota *q, const RomTask *task, RomAccount *accounts)
 
 /* held is for a task that a limit of an account holds back until when (DT_NOEND: until something ends). */
 static RomQuotaAnswer
-held(RomQuota *q, const RomTask *task, int which, uint64 account, TimestampTz when)
+held(RomQuota *q, const RomTask *task, int which, const RomAccount *account, TimestampTz when)
 {
 	RomClaim   *claim = q->claim;
 	ActivityLimits *activity;
 
-	if (when < DT_NOEND && q->per_key == NULL && claim->until > 0)
+	if (account->booked > 0 || claim->booked_of == account->key)
 	{
-		/* one token is booked for it, not one more each time that it looks */
-		if (claim->booked <= GetCurrentTimestamp())
-		{
-			claim->booked = when;
-			claim->booked_of = account;
-		}
-		if (claim->booked_of == account)
-			when = claim->booked;
+		claim->booked = account->booked;
+		claim->booked_of = account->key;
 	}
+	/* (tokens that others have booked may be left) */
+	if (when < DT_NOEND)
+		when = Min(when, GetCurrentTimestamp() + LOOK_AFTER);
 	claim->retry_at = Min(claim->retry_at, when);
 	if (which == ROM_RUNNING_QUEUE)
 		return ROM_QUOTA_HELD;
@@ -503,7 +497,6 @@ rom_quota_admit(RomQuota *quota, RomTask *task)
 {
 	RomAccount	accounts[ROM_LEDGER_ACCOUNTS];
 	RomClaim   *claim = quota->claim;
-	TimestampTz until = 0;
 	bool		counted = false;
 	int			shares = 0;
 	int			which = 0;
@@ -520,17 +513,17 @@ rom_quota_admit(RomQuota *quota, RomTask *task)
 	}
 	task->limit_key = quota->per_key ? value_at(task->input, quota->per_key) : NULL;
 	n = accounts_of(quota, task, accounts);
-	if (quota->per_key == NULL && claim->booked <= GetCurrentTimestamp())
-		until = claim->until;
 	for (;;)
 	{
-		switch (rom_ledger_claim(accounts, n, quota->waiter, until, &which, &when))
+		switch (rom_ledger_claim(accounts, n, quota->waiter, &which, &when))
 		{
 			case ROM_LEDGER_OK:
 				for (int i = 0; i < n; i++)
 					if (accounts[i].record)
 						spend(quota, task, &accounts[i], i);
 				quota->admitted++;
+				if (claim->booked <= GetCurrentTimestamp())
+					claim->booked = 0;	/* it may have been used */
 				return ROM_QUOTA_ADMITTED;
 			case ROM_LEDGER_COUNT:
 				if (!counted)
@@ -546,7 +539,7 @@ rom_quota_admit(RomQuota *quota, RomTask *task)
 			case ROM_LEDGER_HELD:
 				if (when == DT_NOEND && recount(quota))
 					continue;
-				return held(quota, task, which, accounts[which].key, when);
+				return held(quota, task, which, &accounts[which], when);
 			case ROM_LEDGER_SHARE:
 				CHECK_FOR_INTERRUPTS();
 				if (!rom_accounts_searched(++shares))

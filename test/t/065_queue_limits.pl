@@ -48,6 +48,21 @@ prepare('late', 10);
 sql("SELECT romancy.define_activity('late', queue => 'late', max_concurrency => 6)");
 is(fetch('late'), '6', 'what went with it does not count');
 
+# tokens that claims have booked: another rate, and claims that have gone
+prepare('rated', 3);
+sql("SELECT romancy.set_queue('rated', rate_limit => '1/h')");
+is(fetch('rated'), '1', 'one in an hour');
+my $polled = '';
+my $waits = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "CALL romancy.poll_activities('rated', 'waits', 1, '1h', '2h', null)" ], '<', \undef, '>', \$polled);
+poll_until($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CALL romancy.poll%' AND wait_event_type = 'Extension'}, 'a claim waits for the next one');
+sql("SELECT romancy.set_queue('rated', rate_limit => '10/s')");
+poll_until(sub { $waits->pump_nb; $polled =~ /waits|"token"/ }, 'at another rate it does not wait for what it has booked');
+$waits->kill_kill;
+sql("SELECT romancy.set_queue('rated', rate_limit => '1/s')");
+my $left = 0;
+$node->psql('postgres', "SET statement_timeout = '10ms';\n" . ("CALL romancy.poll_activities('rated', 'goes', 1, '1h', '2h', null);\n" x 250), on_error_stop => 0, stdout => \$left);
+poll_until(sub { $left =~ /"token"/ || fetch('rated') > 0 }, 'what claims have booked that have gone holds no others up');
+
 # prepared transactions, also over a restart
 prepare('two', 10);
 sql("SELECT romancy.set_queue('two', max_concurrency => 2)");
