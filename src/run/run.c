@@ -238,9 +238,28 @@ pause_member(RomTurn *turn, Jsonb *error)
 	return ROM_TURN_SAVE;
 }
 
-/* run_member runs one turn within its limits. */
+void
+rom_run_begin_member(const RomMember *member)
+{
+	rom_slot_member_begin(member->place);
+	if (member->others_wait)
+	{
+		RomLimit	limit = {ROM_LIMIT_BATCH, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ROM_BATCH_LIMIT_MS)};
+
+		(void) rom_limit_arm(&limit, 1);
+	}
+}
+
+void
+rom_run_end_member(void)
+{
+	rom_limit_reset();
+	rom_slot_member_end();
+}
+
+/* run_turn runs one turn within its limits. */
 static RomTurnEnd
-run_member(RomTurn *turn, int member, bool others_wait, bool wrap, const ErrorData *pause_error)
+run_turn(RomTurn *turn, const RomMember *member, bool wrap, const ErrorData *pause_error)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	Oid			owner = get_role_oid(turn->inst->owner_name, true);
@@ -249,14 +268,8 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap, const ErrorDa
 	bool		disturbed;
 
 	rom_cost_begin(&mark);
-	rom_slot_member_begin(member);
+	rom_run_begin_member(member);
 	rom_context_step(&turn->inst->id, turn->inst->workflow, NULL);
-	if (others_wait)
-	{
-		RomLimit	limit = {ROM_LIMIT_BATCH, TimestampTzPlusMilliseconds(start, ROM_BATCH_LIMIT_MS)};
-
-		(void) rom_limit_arm(&limit, 1);
-	}
 	if (!OidIsValid(owner) && !ends_without_owner(turn))
 	{
 		end = ROM_TURN_NOTHING;
@@ -294,8 +307,7 @@ run_member(RomTurn *turn, int member, bool others_wait, bool wrap, const ErrorDa
 		PG_END_TRY();
 	}
 	disturbed = rom_limit_fired() == ROM_LIMIT_BATCH;
-	rom_limit_reset();
-	rom_slot_member_end();
+	rom_run_end_member();
 	rom_cost_end(&mark, &turn->spent.cost);
 	note_turn(turn, end, GetCurrentTimestamp() - start, disturbed);
 	return end;
@@ -335,32 +347,15 @@ save_turn(RomTurn *turn, bool (*settle) (void))
 	return true;
 }
 
-/* run_members does what rom_run_members() says. */
-static void
-run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
+/* claim_turns is the claim() of turns: instances, with what has arrived for them. */
+static int
+claim_turns(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, RomMember *members, pg_uuid_t *others, int *nothers)
 {
 	RomInstance *insts[ROM_BATCH_MAX];
 	RomTurn    *turns[ROM_BATCH_MAX];
-	bool		save[ROM_BATCH_MAX] = {0};
-	TimestampTz start = GetCurrentTimestamp();
-	bool		full = false;
-	pg_uuid_t	others[ROM_BATCH_MAX];
-	int			nothers = n;
-	int			subxacts;
-	int			count;
-	int			done;
+	int			count = rom_claim_instances(ids, n, insts, !run->in_session, run->injected != NULL);
 
-	run->nagain = run->nalone = run->nslow = run->nsaved = run->nheld = run->subxacts = 0;
-	if (run_hook != NULL)
-		nothers = run_hook->run(run, owner, ids, n, others);
-	else
-		memcpy(others, ids, n * sizeof(pg_uuid_t));
-	done = run->nsaved;
-	full = run->tainted || run->full;
-	subxacts = run->subxacts;
-	count = nothers > 0 ? rom_claim_instances(others, nothers, insts, !run->in_session, run->injected != NULL) : 0;
-	if (count == 0)
-		return;
+	*nothers = 0;
 	for (int i = 0; i < count; i++)
 	{
 		turns[i] = begin_turn(insts[i], owner, run);
@@ -371,105 +366,155 @@ run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 		 */
 		if (insts[i]->flags & ROM_HAS_TASKS)
 			rom_fanin_forget(&insts[i]->id);
+		members[i].id = insts[i]->id;
+		members[i].of = turns[i];
 	}
-	rom_claim_inbox(turns, count);
+	if (count > 0)
+		rom_claim_inbox(turns, count);
+	return count;
+}
 
-	for (int i = 0; i < count; i++)
+/* run_member is the run() of turns. */
+static void
+run_member(RomRun *run, Oid owner, RomMember *member)
+{
+	RomTurn    *turn = member->of;
+	Oid			its_owner = get_role_oid(turn->inst->owner_name, true);
+	RomTurnEnd	end;
+
+	if (OidIsValid(its_owner) && its_owner != owner &&
+		!ROM_STATUS_IS_FINAL(turn->inst->status))
 	{
-		RomTurn    *turn = turns[i];
-		Oid			its_owner = get_role_oid(turn->inst->owner_name, true);
-		RomTurnEnd	end;
-
-		if (OidIsValid(its_owner) && its_owner != owner &&
-			!ROM_STATUS_IS_FINAL(turn->inst->status))
-		{
-			/* the role was made anew since it was handed to us */
-			rom_wake_ready(&turn->inst->id, its_owner, turn->inst->priority);
-			continue;
-		}
-		if (full)
-		{
-			run->again[run->nagain++] = turn->inst->id;
-			continue;
-		}
-		if (turn->how.apart && is_slow(turn->inst) &&
-			(!run->solo || !rom_ready_enter_slow()))
-		{
+		/* the role was made anew since it was handed to us */
+		rom_wake_ready(&turn->inst->id, its_owner, turn->inst->priority);
+		return;
+	}
+	if (turn->how.apart && is_slow(turn->inst) &&
+		(!run->solo || !rom_ready_enter_slow()))
+	{
+		rom_wake_slow(&turn->inst->id, owner, turn->inst->priority);
+		run->nslow++;
+		return;
+	}
+	end = run_turn(turn, member, member->shares || run->in_block, run->pause_error);
+	run->tainted |= turn->out.tainted;
+	if (turn->out.raise_error)
+		ThrowErrorData(turn->out.raise_error);
+	if (end == ROM_TURN_SAVE && rom_arrival() != NULL &&
+		(turn->inst->flags & ROM_HAS_SUBSCRIPTIONS) != 0)
+		rom_arrival()->pass_on(turn);
+	run->slow_ran |= turn->out.slow_ran;
+	if (end == ROM_TURN_AGAIN)
+	{
+		if (turn->out.slow_next)
+			run->nslow++;
+		else
+			run->nalone++;
+		if (!run->solo || turn->out.slow_next)
 			rom_wake_slow(&turn->inst->id, owner, turn->inst->priority);
-			run->nslow++;
-			continue;
-		}
-		end = run_member(turn, place_of(&turn->inst->id, ids, n),
-						 !run->solo && (done > 0 || i < count - 1),
-						 count > 1 || done > 0 || run->in_block, run->pause_error);
-		run->tainted |= turn->out.tainted;
-		if (turn->out.raise_error)
-			ThrowErrorData(turn->out.raise_error);
-		if (end == ROM_TURN_SAVE && rom_arrival() != NULL &&
-			(turn->inst->flags & ROM_HAS_SUBSCRIPTIONS) != 0)
-			rom_arrival()->pass_on(turn);
-		run->slow_ran |= turn->out.slow_ran;
-		if (end == ROM_TURN_AGAIN)
-		{
-			if (turn->out.slow_next)
-				run->nslow++;
-			else
-				run->nalone++;
-			if (!run->solo || turn->out.slow_next)
-				rom_wake_slow(&turn->inst->id, owner, turn->inst->priority);
-		}
-		else if (end == ROM_TURN_NOTHING)
-		{
-			/*
-			 * woken early: its deadline may have been taken off the list for
-			 * this turn
-			 */
-			if (!TIMESTAMP_NOT_FINITE(turn->inst->wake_at))
-				rom_wake_at(&turn->inst->id, owner, turn->inst->priority, turn->inst->wake_at);
-		}
-		else if (end == ROM_TURN_SAVE)
-		{
-			save[i] = true;
-			done++;
-			run->nheld += turn->wait.now != NULL && turn->replay.history.count == turn->replay.stored &&
-				strcmp(turn->wait.now->kind, ROM_WAIT_SLOT) == 0;
-		}
-		subxacts += turn->spent.subxacts + 1;
-		/* a member that was torn out has delayed the others long enough */
-		full = subxacts > ROM_SUBXACTS_MAX || turn->out.tainted ||
-			(end == ROM_TURN_AGAIN && !turn->out.slow_next) ||
-			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||
-			(!run->in_block &&
-			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));
 	}
-
-	for (int i = 0; i < count; i++)
+	else if (end == ROM_TURN_NOTHING)
 	{
-		RomTurn    *turn = turns[i];
+		/*
+		 * woken early: its deadline may have been taken off the list for this
+		 * turn
+		 */
+		if (!TIMESTAMP_NOT_FINITE(turn->inst->wake_at))
+			rom_wake_at(&turn->inst->id, owner, turn->inst->priority, turn->inst->wake_at);
+	}
+	else if (end == ROM_TURN_SAVE)
+	{
+		member->save = true;
+		run->nheld += turn->wait.now != NULL && turn->replay.history.count == turn->replay.stored &&
+			strcmp(turn->wait.now->kind, ROM_WAIT_SLOT) == 0;
+	}
+	run->subxacts += turn->spent.subxacts + 1;
+	member->torn = end == ROM_TURN_AGAIN && !turn->out.slow_next;
+}
 
-		if (!save[i])
+/* save_member is the save() of turns. */
+static void
+save_member(RomRun *run, RomMember *member)
+{
+	RomTurn    *turn = member->of;
+
+	(void) save_turn(turn, NULL);
+	rom_failures_note(&run->failures, turn);
+	run->nsaved++;
+	if (turn->out.slow_next && (!run->solo || turn->how.slow_done))
+		run->nslow++;
+	run->more |= turn->out.goes_on;
+	run->procedure = turn->out.procedure;
+	if (run->procedure != NULL)
+		rom_slot_keep(&turn->inst->id);
+	if (run->careful)
+		for (int e = turn->replay.history.count - 1; e >= turn->replay.stored; e--)
+		{
+			RomEvent   *event = turn->replay.history.events[e];
+
+			if (event->type == ROM_EVENT_ACTIVITY_COMPLETED)
+				run->last_step = event->step;
+			else if (event->type == ROM_EVENT_COMPENSATION_EXECUTED)
+				run->last_step = rom_saga_step_id(event->step);
+			if (run->last_step != NULL)
+				break;
+		}
+}
+
+static const RomMemberKind turns_kind = {claim_turns, run_member, NULL, save_member};
+
+/* run_members does what rom_run_members() says: first the members of the hook's kind, then turns. */
+static void
+run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
+{
+	const RomMemberKind *kinds[] = {run_hook != NULL ? &run_hook->kind : NULL, &turns_kind};
+	TimestampTz start = GetCurrentTimestamp();
+	pg_uuid_t	left[ROM_BATCH_MAX];
+	int			nleft = n;
+	int			done = 0;
+	bool		full = false;
+
+	run->nagain = run->nalone = run->nslow = run->nsaved = run->nheld = run->subxacts = 0;
+	memcpy(left, ids, n * sizeof(pg_uuid_t));
+	for (int k = 0; k < lengthof(kinds) && nleft > 0; k++)
+	{
+		RomMember	members[ROM_BATCH_MAX];
+		pg_uuid_t	others[ROM_BATCH_MAX];
+		int			nothers;
+		int			count;
+		int			before = done;
+
+		if (kinds[k] == NULL)
 			continue;
-		(void) save_turn(turn, NULL);
-		rom_failures_note(&run->failures, turn);
-		run->nsaved++;
-		if (turn->out.slow_next && (!run->solo || turn->how.slow_done))
-			run->nslow++;
-		run->more |= turn->out.goes_on;
-		run->procedure = turn->out.procedure;
-		if (run->procedure != NULL)
-			rom_slot_keep(&turn->inst->id);
-		if (run->careful)
-			for (int e = turn->replay.history.count - 1; e >= turn->replay.stored; e--)
-			{
-				RomEvent   *event = turn->replay.history.events[e];
+		memset(members, 0, sizeof(members));
+		count = kinds[k]->claim(run, owner, left, nleft, members, others, &nothers);
+		for (int i = 0; i < count; i++)
+		{
+			RomMember  *member = &members[i];
+			int			saved = run->nsaved;
 
-				if (event->type == ROM_EVENT_ACTIVITY_COMPLETED)
-					run->last_step = event->step;
-				else if (event->type == ROM_EVENT_COMPENSATION_EXECUTED)
-					run->last_step = rom_saga_step_id(event->step);
-				if (run->last_step != NULL)
-					break;
+			if (full)
+			{
+				run->again[run->nagain++] = member->id;
+				continue;
 			}
+			member->place = place_of(&member->id, ids, n);
+			member->shares = count > 1 || before > 0 || nothers > 0;
+			member->others_wait = !run->solo && (done > 0 || i < count - 1 || nothers > 0);
+			kinds[k]->run(run, owner, member);
+			done += run->nsaved - saved + member->save;
+			full = member->torn || run->subxacts > ROM_SUBXACTS_MAX || run->tainted ||
+				(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||
+				(!run->in_block &&
+				 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));
+		}
+		if (kinds[k]->ran != NULL)
+			kinds[k]->ran();
+		for (int i = 0; i < count; i++)
+			if (members[i].save)
+				kinds[k]->save(run, &members[i]);
+		memcpy(left, others, nothers * sizeof(pg_uuid_t));
+		nleft = nothers;
 	}
 }
 
@@ -485,10 +530,13 @@ bool
 rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, bool (*settle) (void), Jsonb **output)
 {
 	RomTurn    *turn = begin_turn(inst, owner, run);
+	RomMember	member;
 	RomTurnEnd	end;
 
+	memset(&member, 0, sizeof(member));
+	member.others_wait = true;
 	rom_distributed_begin();
-	end = run_member(turn, 0, true, false, NULL);
+	end = run_turn(turn, &member, false, NULL);
 	run->tainted = turn->out.tainted;
 	run->interrupt = turn->out.raise_error;
 	if (end != ROM_TURN_SAVE || turn->out.status != ROM_STATUS_COMPLETED || turn->out.slow_ran || run->tainted ||

@@ -42,9 +42,7 @@ typedef struct RomRun
 	bool		slow_ran;		/* solo: a step that is not quick was run */
 	int			nsaved;			/* turns in this transaction */
 	int			nheld;			/* of them, only to wait for max_concurrency */
-	int			subxacts;		/* with an xid, of what a hook ran */
-	bool		full;			/* after what a hook ran: no further member
-								 * begins */
+	int			subxacts;		/* of the members that ran */
 	bool		tainted;
 	ErrorData  *interrupt;		/* eager: a cancel from outside; or NULL */
 	RomProcedure *procedure;	/* solo: to be run after the commit */
@@ -72,19 +70,53 @@ extern void rom_run_note_first(const RomInstance *inst, int64 us, bool ended);
 /* Do first turns of the version nearly always do that, and take less than us microseconds usually? */
 extern bool rom_run_ends_at_once(const RomWorkflow *workflow, int64 us);
 
+/* A member of a transaction: a turn, or a task. */
+typedef struct RomMember
+{
+	pg_uuid_t	id;
+	int			place;			/* in the slot */
+	void	   *of;				/* RomTurn, RomTask */
+	bool		others_wait;	/* for its end */
+	bool		shares;			/* the transaction, with what ran before or
+								 * runs after it */
+	bool		torn;			/* out: it has delayed the others for long
+								 * enough */
+	bool		save;			/* out: to be saved when all have run */
+} RomMember;
+
+/* RomMemberKind holds the parts that differ between kinds of members; rom_run_members() has the loop over them. */
+typedef struct RomMemberKind
+{
+	/*
+	 * Locks those of ids that are its own and puts them into members (id and
+	 * of), in their order; returns how many. The rest goes to others.
+	 */
+	int			(*claim) (RomRun *run, Oid owner, const pg_uuid_t *ids, int n,
+						  RomMember *members, pg_uuid_t *others, int *nothers);
+
+	/*
+	 * Runs one, and adds to run's again, nalone, nslow, nsaved and subxacts.
+	 */
+	void		(*run) (RomRun *run, Oid owner, RomMember *member);
+
+	/* All of them have run. May be NULL. */
+	void		(*ran) (void);
+
+	/* Writes what it changed, if save is set; adds to run's nsaved. */
+	void		(*save) (RomRun *run, RomMember *member);
+} RomMemberKind;
+
+/* rom_run_begin_member has the process say that it runs this one, and limits it for the sake of others that wait; rom_run_end_member ends both. */
+extern void rom_run_begin_member(const RomMember *member);
+extern void rom_run_end_member(void);
+
 /*
  * Other work that goes through the ready queue: tasks of a room above. Registered once, from
  * _PG_init.
  */
 typedef struct RomRunHook
 {
-	/*
-	 * Runs those of ids that are its own, like rom_run_members(), and adds to
-	 * run's again, alone, nsaved and subxacts; the rest goes to others, in
-	 * their order. Returns how many these are.
-	 */
-	int			(*run) (RomRun *run, Oid owner, const pg_uuid_t *ids, int n,
-						pg_uuid_t *others);
+	RomMemberKind kind;
 
 	/*
 	 * For drain: work of this owner that is due by now, at most max; and when

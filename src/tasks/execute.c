@@ -5,8 +5,8 @@
  *
  * A task's effects, the end of its row and the row in the instance's inbox
  * commit together: exactly once. Quick ones share a transaction, each in a
- * subtransaction; the rules are those of run.c for turns: what is cancelled
- * for the others' sake runs again alone, and no attempt is charged.
+ * subtransaction; the loop over them, and its rules, are those of run.c: what is
+ * cancelled for the others' sake runs again alone, and no attempt is charged.
  *
  * A task for programs outside comes here when its next attempt is due: it is
  * only made ready.
@@ -106,6 +106,9 @@ claim(const pg_uuid_t *ids, int n, Oid owner, bool wait, RomTask **tasks)
 	MemoryContextSwitchTo(cxt);
 	return count;
 }
+
+/* How many cancels there were when the tasks were claimed. */
+static uint64 cancels_made = 0;
 
 /* One task's attempt under way. */
 typedef struct Attempt
@@ -418,15 +421,14 @@ leave_to_lane(RomRun *run, RomTask *task, Oid owner)
 		rom_wake_slow(&task->id, owner, task->priority);
 }
 
-/* run_task makes one attempt. member: its place in the slot. others_wait: for this one's end. False: it was torn out because it delayed them. */
-static bool
-run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
+/* run_task makes one attempt. */
+static void
+run_task(RomRun *run, RomTask *task, Oid owner, RomMember *member)
 {
 	Attempt		a = {0};
 	bool		ok;
 	int			mark = rom_throttle_mark();
 	RomLimitKind limit;
-	bool		torn = false;
 
 	a.task = task;
 	if (has_outcome(run, task))
@@ -442,16 +444,11 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
 			record_failure(run, &a, owner, injected->limit);
 		else
 			record_success(run, &a, owner);
-		return true;
+		return;
 	}
-	rom_slot_member_begin(member);
-	if (others_wait && !run->in_block)
-	{
-		RomLimit	batch = {ROM_LIMIT_BATCH,
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ROM_BATCH_LIMIT_MS)};
-
-		(void) rom_limit_arm(&batch, 1);
-	}
+	if (run->in_block)
+		member->others_wait = false;	/* it could not run again alone */
+	rom_run_begin_member(member);
 	ok = attempt(run, &a, owner);
 	limit = rom_limit_fired();
 	if (ok && a.slow)
@@ -475,7 +472,7 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
 	{
 		rom_throttle_back(mark);
 		leave_to_lane(run, task, owner);
-		torn = true;
+		member->torn = true;
 	}
 	else if (rom_limit_is_outside(a.error))
 	{
@@ -491,9 +488,7 @@ run_task(RomRun *run, RomTask *task, Oid owner, int member, bool others_wait)
 		rom_limit_reset();
 		record_failure(run, &a, owner, limit);
 	}
-	rom_limit_reset();
-	rom_slot_member_end();
-	return !torn;
+	rom_run_end_member();
 }
 
 /* make_ready makes a task whose next attempt is due ready, so that programs can fetch it. */
@@ -508,21 +503,17 @@ make_ready(RomTask *task, Oid owner)
 	rom_engine_end(&engine);
 }
 
-/* run is RomRunHook's run(). */
+/* claim_tasks is the claim() of tasks. */
 static int
-run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
+claim_tasks(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, RomMember *members, pg_uuid_t *others, int *nothers)
 {
 	RomTask    *tasks[ROM_BATCH_MAX];
 	pg_uuid_t	mine[ROM_BATCH_MAX];
-	TimestampTz start = GetCurrentTimestamp();
-	TimestampTz now = rom_now();
-	bool		full = false;
-	bool		torn = false;
 	int			nmine = 0;
-	int			nothers = 0;
+	int			nmembers = 0;
 	int			count;
-	uint64		made;
 
+	*nothers = 0;
 	for (int i = 0; i < n; i++)
 		if (rom_task_id(&ids[i]))
 		{
@@ -531,68 +522,67 @@ run(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, pg_uuid_t *others)
 				mine[nmine++] = ids[i];
 		}
 		else
-			others[nothers++] = ids[i];
+			others[(*nothers)++] = ids[i];
 	if (nmine == 0)
-		return nothers;
-	made = rom_cancel_made();
+		return 0;
+	cancels_made = rom_cancel_made();
 	count = claim(mine, nmine, owner, run->injected != NULL, tasks);
 	rom_cancel_claimed(mine, nmine);
 	for (int i = 0, t = 0; i < nmine; i++)
 	{
-		RomTask    *task = t < count ? tasks[t] : NULL;
-
-		if (task == NULL || memcmp(&task->id, &mine[i], sizeof(pg_uuid_t)) != 0)
+		if (t == count || memcmp(&tasks[t]->id, &mine[i], sizeof(pg_uuid_t)) != 0)
 		{
-			others[nothers++] = mine[i];
+			others[(*nothers)++] = mine[i];
 			continue;
+		}
+		if (!rom_slot_kept(&mine[i]))
+		{
+			members[nmembers].id = mine[i];
+			members[nmembers++].of = tasks[t];
 		}
 		t++;
-		if (rom_slot_kept(&task->id))
-			continue;
-		if (full)
-			run->again[run->nagain++] = task->id;
-		else if (!task->live)
-			drop(task);
-		else if (task->state == ROM_TASK_DEAD)
-			forget_outcome(run, task);
-		else if (task->ending && task->kind != ROM_TASK_COMPENSATION && task->queue[0] == '\0' && !has_outcome(run, task))
-		{
-			/* its instance waits for this */
-			drop(task);
-			rom_wake_ready(&task->instance_id, owner, task->priority);
-		}
-		else if (has_outcome(run, task))
-			(void) run_task(run, task, owner, 0, false);	/* parked meanwhile,
-															 * perhaps */
-		else if (is_cancelled(task, made))
-			end_cancelled(run, task, owner);
-		else if (task->paused)
-			leave_paused(task, owner);
-		else if (task->state == ROM_TASK_WAITING && task->due_at > now)
-			rom_wake_at(&task->id, owner, task->priority, task->due_at);
-		else if (task->queue[0] != '\0')
-		{
-			if (task->state == ROM_TASK_WAITING)
-				make_ready(task, owner);
-		}
-		else if (task->state == ROM_TASK_PARKED)
-			continue;
-		else
-		{
-			int			member = 0;
-
-			while (memcmp(&ids[member], &task->id, sizeof(pg_uuid_t)) != 0)
-				member++;
-			torn = !run_task(run, task, owner, member, !run->solo && (run->nsaved > 0 || n > 1));
-		}
-		full = torn || run->subxacts > ROM_SUBXACTS_MAX || run->tainted ||
-			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0 ||
-			(!run->in_block &&
-			 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ROM_BATCH_BUDGET_MS));
 	}
-	run->full = full;
+	return nmembers;
+}
+
+/* run_member is the run() of tasks. */
+static void
+run_member(RomRun *run, Oid owner, RomMember *member)
+{
+	RomTask    *task = member->of;
+
+	if (!task->live)
+		drop(task);
+	else if (task->state == ROM_TASK_DEAD)
+		forget_outcome(run, task);
+	else if (task->ending && task->kind != ROM_TASK_COMPENSATION && task->queue[0] == '\0' && !has_outcome(run, task))
+	{
+		/* its instance waits for this */
+		drop(task);
+		rom_wake_ready(&task->instance_id, owner, task->priority);
+	}
+	else if (has_outcome(run, task))
+		run_task(run, task, owner, member); /* parked meanwhile, perhaps */
+	else if (is_cancelled(task, cancels_made))
+		end_cancelled(run, task, owner);
+	else if (task->paused)
+		leave_paused(task, owner);
+	else if (task->state == ROM_TASK_WAITING && task->due_at > rom_now())
+		rom_wake_at(&task->id, owner, task->priority, task->due_at);
+	else if (task->queue[0] != '\0')
+	{
+		if (task->state == ROM_TASK_WAITING)
+			make_ready(task, owner);
+	}
+	else if (task->state != ROM_TASK_PARKED)
+		run_task(run, task, owner, member);
+}
+
+/* ran is the ran() of tasks. */
+static void
+ran(void)
+{
 	rom_cancel_claimed(NULL, 0);
-	return nothers;
 }
 
 /* find is RomRunHook's find(): in the database, or of a queue and to be made ready. */
@@ -668,7 +658,7 @@ instance_of(const pg_uuid_t *id, pg_uuid_t *instance)
 	return true;
 }
 
-static const RomRunHook hook = {run, find, next_due, instance_of};
+static const RomRunHook hook = {{claim_tasks, run_member, ran, NULL}, find, next_due, instance_of};
 
 void
 rom_execute_init(void)
