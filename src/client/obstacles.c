@@ -51,7 +51,7 @@ read_facts(RomRoster *roster, RomObstacles *found, Facts *facts)
 	facts->full = roster->cannot_grow && roster->npending > 0;
 	found->max_workers = roster->nplaces;
 	for (int i = 0; i < roster->first_http; i++)
-		found->workers += roster->workers[i].state != ROM_WORKER_FREE;
+		found->workers += roster->workers[i].state != ROM_WORKER_FREE && !roster->workers[i].overtime;
 	database = rom_roster_database_locked(roster, MyDatabaseId, false);
 	if (database != NULL)
 	{

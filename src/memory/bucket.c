@@ -33,7 +33,7 @@ rom_bucket_refill(RomBucket *bucket, const RomLimits *limits, TimestampTz now)
 {
 	/* (what was booked at another rate says nothing) */
 	if (bucket->rate != limits->rate || bucket->period != limits->period)
-		bucket->booked = 0;
+		bucket->booked = ROM_BUCKET_NONE_BOOKED;
 	if (bucket->rate != limits->rate)
 		bucket->left = bucket->left / bucket->rate * limits->rate;
 	bucket->rate = limits->rate;

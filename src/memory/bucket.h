@@ -34,8 +34,11 @@ typedef struct RomBucket
 	double		unused;			/* tokens that a full bucket had no room for,
 								 * up to one, since an asker used its booking */
 	TimestampTz booked;			/* until when coming tokens are booked by
-								 * waiting askers */
+								 * waiting askers; 0: unknown */
 } RomBucket;
+
+/* A time that is over: no token is booked. */
+#define ROM_BUCKET_NONE_BOOKED 1
 
 /* The first use: left tokens were left at an instant, which may be to come. */
 extern void rom_bucket_begin(RomBucket *bucket, const RomLimits *limits, double left, TimestampTz at);

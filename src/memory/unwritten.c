@@ -14,10 +14,14 @@
 #include "storage/spin.h"
 #include "utils/timestamp.h"
 
+#include "memory/guc.h"
 #include "memory/shmem.h"
 #include "memory/unwritten.h"
 
 #define ENTRIES 64
+
+/* An error is shown for this time (ms) at least, and until the next try may have been. */
+#define SHOWN_MS 60000
 
 typedef struct Area
 {
@@ -85,13 +89,14 @@ RomUnwritten *
 rom_unwritten_list(int *n)
 {
 	RomUnwritten *list = palloc_array(RomUnwritten, ENTRIES);
+	TimestampTz since = GetCurrentTimestamp() - Max(2 * (int64) rom_guc_retry_backoff_max, SHOWN_MS) * INT64CONST(1000);
 
 	*n = 0;
 	if (area == NULL)
 		return list;
 	SpinLockAcquire(&area->mutex);
 	for (int i = 0; i < ENTRIES; i++)
-		if (area->entries[i].dbid == MyDatabaseId)
+		if (area->entries[i].dbid == MyDatabaseId && area->entries[i].at >= since)
 			list[(*n)++] = area->entries[i];
 	SpinLockRelease(&area->mutex);
 	return list;

@@ -117,7 +117,6 @@ enter(uint64 key, bool beside)
 	waiter->key = key;
 	waiter->woken = waiter->is_told = false;
 	waiter->beside = beside;
-	waiter->beside = beside;
 	bucket->beside += beside ? 1 : 0;
 	waiter->next = bucket->first;
 	bucket->first = ROM_PROC_NUMBER();

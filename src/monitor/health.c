@@ -41,7 +41,6 @@ PG_FUNCTION_INFO_V1(romancy_health);
 #define OVERDUE_MAX 1000
 
 /* How long (ms) an error that could not be written is told of, at the least; else twice the longest delay of a try. */
-#define UNWRITTEN_MS 60000
 
 /* Largest number of queues without a poller that are named, and of queues whose tasks wait that are looked at for them. */
 #define QUEUES_MAX 20
@@ -127,8 +126,7 @@ find_unwritten(Attention *attention)
 	for (int i = 0; i < n; i++)
 		if (last == NULL || list[i].at > last->at)
 			last = &list[i];
-	if (last != NULL &&
-		GetCurrentTimestamp() <= last->at + Max(2 * (int64) rom_guc_retry_backoff_max, UNWRITTEN_MS) * INT64CONST(1000))
+	if (last != NULL)
 		attention->texts[attention->count++] =
 			psprintf("turns fail, and their errors cannot be written: SQLSTATE %s at %s, see romancy.waiting and the server's log",
 					 unpack_sql_state(last->why), timestamptz_to_str(last->at));

@@ -120,8 +120,14 @@ rom_turnstile_take(RomBucket *t, RomAsker *asker, TimestampTz now, double random
 	double		every = rom_bucket_every(t);
 	int64		look;
 
-	/* after a restart only the asker knows of its booking */
-	t->booked = Max(t->booked, asker->held_at);
+	/*
+	 * after a restart only the asker knows of its booking; one that the
+	 * bucket knows nothing of else was made at another rate
+	 */
+	if (t->booked == 0)
+		t->booked = asker->held_at;
+	else if (asker->held_at > t->booked)
+		asker->held_at = asker->held_until = 0;
 	if (rom_bucket_may_take(t, asker->held_at, now))
 	{
 		taking->record = rom_bucket_take(t, now, covered, &taking->left, &taking->at);
@@ -492,7 +498,7 @@ rom_turnstile_changed(uint64 key)
 		if (e != NULL)
 		{
 			e->max = 0;			/* the next asker says what it is */
-			e->tokens.booked = 0;
+			e->tokens.booked = ROM_BUCKET_NONE_BOOKED;
 			n = wake_some(e, items);
 		}
 		LWLockRelease(lock);

@@ -19,11 +19,13 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
+#include "utils/wait_event.h"
 
 #include "base/arg.h"
 #include "base/errors.h"
@@ -61,6 +63,10 @@ read_unknown(FunctionCallInfo fcinfo, int n, RomClaim *claim)
 	rom_queue_sort(claim);
 }
 
+/* A claim that waits and has passed over more tasks than this, which are for others, rests LOOK_SHARE times as long as that took. */
+#define PASSED_MAX 1000
+#define LOOK_SHARE 20
+
 /* read_claim reads the arguments queue, worker_id, max_tasks and lease. prefix: of the queue's name as stored. */
 static void
 read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
@@ -80,6 +86,7 @@ read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
 	claim->caller = InvalidOid;
 	claim->sends = false;
 	claim->until = claim->booked = 0;
+	claim->booked_of = 0;
 	claim->nunknown = 0;
 	if (strlen(claim->worker_id) > ROM_NAME_MAX)
 		ereport(ERROR,
@@ -240,12 +247,29 @@ claim_between(RomClaim *claim, RomFetchJson json, Jsonb **elements, MemoryContex
 	return n;
 }
 
+/* rest waits, whatever happens meanwhile, so long that the look that took so long (microseconds) is a small share of the time. */
+static void
+rest(int64 took, TimestampTz until)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz end = Min(now + LOOK_SHARE * took, until);
+
+	for (; now < end; now = GetCurrentTimestamp())
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 (long) ((end - now) / 1000 + 1), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
 /* poll claims, waiting for work until until. */
 static int
 poll(RomClaim *claim, TimestampTz until, RomFetchJson json, Jsonb **elements,
 	 MemoryContext cxt)
 {
 	volatile int n = 0;
+	TimestampTz begun;
 
 	claim->until = until;
 	rom_poller_begin(claim->queue, claim->worker_id, true);
@@ -258,9 +282,13 @@ poll(RomClaim *claim, TimestampTz until, RomFetchJson json, Jsonb **elements,
 				rom_waiter_register_beside(rom_notify_key(claim->queue));
 			else
 				rom_waiter_register(rom_notify_key(claim->queue));
+			begun = GetCurrentTimestamp();
 			n = claim_between(claim, json, elements, cxt);
 			if (n > 0)
 				break;
+			/* each task of the queue wakes it, those of others, too */
+			if (claim->passed > PASSED_MAX)
+				rest(GetCurrentTimestamp() - begun, until);
 			/* a rate limit lets a task through before a wake-up */
 			if (!rom_waiter_sleep(Min(until, claim->retry_at)) && claim->retry_at >= until)
 				break;

@@ -201,7 +201,10 @@ is_unknown(Claiming *c, RomRows *rows)
 	if (c->claim->nunknown == 0)
 		return false;
 	name = DatumGetTextPP(rom_rows_column(rows, ROM_TASK_ACTIVITY_NAME, &isnull));
-	return bsearch(&name, c->claim->unknown, c->claim->nunknown, sizeof(text *), compare_names) != NULL;
+	if (bsearch(&name, c->claim->unknown, c->claim->nunknown, sizeof(text *), compare_names) == NULL)
+		return false;
+	c->claim->passed++;
+	return true;
 }
 
 /* begin_scan begins to read the queue's index entries, best first, as far as the pass says. */
@@ -520,6 +523,7 @@ rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate random values")));
 	claim->retry_at = DT_NOEND;
+	claim->passed = 0;
 
 	/*
 	 * before it counts what a standby sees, which is not what is there when

@@ -22,6 +22,8 @@ typedef struct RomClaim
 								 * InvalidOid: the current user */
 	bool		sends;			/* it is the HTTP worker's */
 	int			nunknown;
+	int			passed;			/* out: tasks with these names that it passed
+								 * over */
 	text	  **unknown;		/* names of activities or workflows that it
 								 * passes over, sorted (rom_queue_sort()) */
 	TimestampTz until;			/* it waits until then; 0: it does not */

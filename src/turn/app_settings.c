@@ -28,7 +28,7 @@ counts(const struct config_generic *setting)
 {
 	return strchr(setting->name, '.') != NULL &&
 		((setting->flags & GUC_CUSTOM_PLACEHOLDER) != 0 || strncmp(setting->name, PLPGSQL, strlen(PLPGSQL)) == 0) &&
-		setting->reset_source >= PGC_S_FILE && setting->reset_source <= PGC_S_CLIENT;
+		setting->reset_source >= PGC_S_FILE && setting->reset_source <= PGC_S_DATABASE_USER;
 }
 
 Jsonb *
@@ -61,14 +61,17 @@ rom_app_settings_now(void)
 	return known;
 }
 
-/* put sets a setting that has another value. */
+/*
+ * put sets a setting that has another value, with the rights of any user: a library that was loaded meanwhile may own the name, and reserve the
+ * setting for superusers. Only PL/pgSQL's are set whatever they need: only a superuser can have given a role or a database such a value.
+ */
 static void
 put(const char *name, const char *value)
 {
 	const char *current = GetConfigOption(name, true, false);
 
 	if (current == NULL ? value[0] != '\0' : strcmp(current, value) != 0)
-		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, DEBUG1, false);
+		(void) set_config_option(name, value, strncmp(name, PLPGSQL, strlen(PLPGSQL)) == 0 ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, DEBUG1, false);
 }
 
 /* put_all sets those of "values", but for those that "but" has, which may be NULL; none: to ''. */

@@ -133,7 +133,7 @@ rom_places_overtime(RomWorker *workers, const int *candidates, int n)
 	int			count = 0;
 
 	for (int i = 0; i < n && place < 0; i++)
-		if (rom_slot_stays(candidates[i]))
+		if (!workers[candidates[i]].overtime && rom_slot_stays(candidates[i]))
 			place = candidates[i];
 	if (place < 0)
 		return false;

@@ -103,8 +103,11 @@ rom_vacate_for(RomPlan *plan, Oid dbid, const RomNeed *need, RomShortage of)
 		bool		idle = worker->state == ROM_WORKER_IDLE;
 		int			score;
 
-		/* an HTTP worker holds a process, but no place of ours */
-		if (worker->state == ROM_WORKER_FREE || worker->state == ROM_WORKER_STARTING ||
+		/*
+		 * an HTTP worker holds a process, but no place of ours, and its place
+		 * has been taken from one in overtime
+		 */
+		if (worker->state == ROM_WORKER_FREE || worker->state == ROM_WORKER_STARTING || worker->overtime ||
 			(worker->kind == ROM_WORKER_HTTP && (of != ROM_SHORT_OF_PROCESSES || !idle)) ||
 			(OidIsValid(dbid) && (worker->dbid != dbid ||
 								  worker->kind != ROM_WORKER_EXECUTOR)))

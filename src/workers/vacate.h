@@ -15,7 +15,8 @@
  * Asks the worker that is needed least to leave. dbid: only executors of this database are asked;
  * otherwise any worker. For an additional executor, only an executor that has been idle for a while
  * makes room; for an additional scheduler, none. When only long steps are left, and the need is a scheduler or an owner's
- * first executor, one of an owner that has several is torn out: it was asked to leave before, and is run again from its begin.
+ * first executor, one of an owner that has several is torn out: it was asked to leave before, and is run again from its begin. One
+ * in a step that must not run twice goes on in overtime, and its place is free.
  */
 extern void rom_vacate_for(RomPlan *plan, Oid dbid, const RomNeed *need, RomShortage of);
 

@@ -104,6 +104,18 @@ my %id = map { $_ => sql("SELECT romancy.start_workflow('$_', '1')") } qw(rememb
 poll_until($node, q{SELECT count(*) = 5 FROM romancy.instances WHERE status = 'waiting_for_message'}, 'they have begun and wait');
 poll_until($node, q{SELECT count(*) = 1 FROM romancy.activity_tasks}, 'one for a program');
 
+# what a client asked for when it connected is its own: no superuser has said it, and executors do not have it
+{
+	local $ENV{PGOPTIONS} = '-c app.client=mine';
+	like(sql(q{
+		CREATE FUNCTION client(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(current_setting('app.client', true)) $$;
+		BEGIN; SELECT romancy.start_workflow('client') AS id \gset
+		CALL romancy.drain(); COMMIT;
+		SELECT output FROM romancy.instances WHERE instance_id = :'id'}), qr/"mine"/, 'a client has a setting of its own');
+	is(sql(q{SELECT count(*) FROM romancy.t_settings s WHERE s::text LIKE '%app.client%'}), '0', 'which is not kept');
+}
+sql('SELECT romancy.delete_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NOT NULL');
+
 # the server, the database and the role say something else, and new processes hear of it
 $node->append_conf('postgresql.conf', q{
 	TimeZone = 'Asia/Tokyo'
