@@ -560,7 +560,7 @@ func TestFaultsOfClients(t *testing.T) {
 		all()
 		worker(t, WorkerOptions{Concurrency: 1, Lease: 30 * time.Second}, func() {
 			instance := start(f.App, "go_many_left", nil)
-			if result, err := instance.Result(ctx, 20*time.Second); err != nil || result != "in its turn" {
+			if result, err := instance.Result(ctx, 2*time.Minute); err != nil || result != "in its turn" {
 				t.Error(result, err)
 			}
 			if _, err := instance.Cancel(ctx, ""); err != nil {

@@ -215,8 +215,8 @@ func (w *worker) has(kind, name string) bool {
 	return kind == "activities" && activity || kind == "workflows" && workflow
 }
 
-// leave gives back what this worker does not have, no attempt counted: another one of the queue may have it. This one asks for no more of
-// that name.
+// leave gives back what this worker does not have (of an activity no attempt is counted): another one of the queue may have it. This
+// one asks for no more of that name.
 func (w *worker) leave(kind, name string, head activityTask) {
 	if !w.unknown[kind][name] {
 		what := map[string]string{"activities": "activity", "workflows": "workflow"}[kind]

@@ -50,12 +50,12 @@ for my $kind (sort keys %kind)
 	as_role('long1', $kind{$kind});
 	poll_until($node, sleeping('long1'), "$kind: one role takes all places but one", expected => 3);
 	as_role('long2', $kind{$kind});
-	poll_until($node, sleeping('long2'), "$kind: a second role takes the last one", expected => 1);
-	is(as_role('quick', q{CALL romancy.run_workflow('notes', timeout => '30 s')}), '"quick"', "$kind: a workflow of another role runs");
+	poll_until($node, sleeping('long2') =~ s/count\(\*\)/count(*) > 0/r, "$kind: a second role takes the last one");
+	is(as_role('quick', q{CALL romancy.run_workflow('notes', timeout => '150 s')}), '"quick"', "$kind: a workflow of another role runs");
 	poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE owner = 'quick' AND state = 'running'}, "$kind: and has ended");
-	is(as_role('quick', q{CALL romancy.run_workflow('notes', timeout => '30 s')}), '"quick"', "$kind: another one as well");
+	is(as_role('quick', q{CALL romancy.run_workflow('notes', timeout => '150 s')}), '"quick"', "$kind: another one as well");
 	is(value(sleeping('long1')), '3', "$kind: the first role's steps go on");
-	is(value('SELECT last_value FROM began'), value(sleeping('long1') . q{ OR wait_event = 'PgSleep' AND usename = 'long2'}), "$kind: each began once");
+	poll_until($node, q{SELECT last_value = (SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND usename IN ('long1', 'long2')) FROM began}, "$kind: each began once");
 	cmp_ok(value(q{SELECT count(*) FROM romancy.workers WHERE owner = 'long1'}), '>', 2, "$kind: in processes of which the view tells");
 	value(q{SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NULL});
 	poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, "$kind: all end") or

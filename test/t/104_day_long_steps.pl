@@ -39,15 +39,21 @@ sub beside
 	my ($what, $places) = @_;
 	value(q{SET SESSION AUTHORIZATION sleeper; SELECT romancy.start_workflow('notes') FROM generate_series(1, 4)});
 	poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, "$what: the quick step is known");
-	my $first = value("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM begun");
 	value(q{SET SESSION AUTHORIZATION sleeper; SELECT romancy.start_workflow('days') FROM generate_series(1, 20)});
-	poll_until($node, "SELECT ($sleeping) >= $places - 1", "$what: all places but one, or more, sleep");
-	# quick work of the same role runs in the place that is left, again and again: its executor there begins no long step
-	for my $round (1 .. 3)
+	# quick work of the same role runs in the place that is left, again and again: its executor there begins no long step. (One that was torn out begins again: then
+	# all is tried once more)
+	my $more = 1;
+	for (my $try = 1; $more && $try <= 10; $try++)
 	{
-		is(value(q{SET SESSION AUTHORIZATION sleeper; CALL romancy.run_workflow('notes', timeout => '60 s')}), '"sleeper"', "$what: quick work of the same role, $round");
+		poll_until($node, $sleeping, "$what: all places but one, and no more, sleep", expected => $places - 1) or last;
+		my $before = value($begun);
+		for my $round (1 .. 3)
+		{
+			is(value(q{SET SESSION AUTHORIZATION sleeper; CALL romancy.run_workflow('notes', timeout => '60 s')}), '"sleeper"', "$what: quick work of the same role, $round");
+		}
+		$more = value($begun) - $before;
 	}
-	is(value($begun) - $first, $places - 1, "$what: and no more long steps have begun");
+	is($more, 0, "$what: and no more long steps have begun");
 
 	# On a machine with too much to do, an idle executor of the one may take so long to leave for the other that a step is torn out for it; then all is tried again
 	my $torn = 1;
@@ -84,7 +90,7 @@ poll_until($node, $quiet, 'one is at the gate, the others have run', expected =>
 $shut->query_safe('SELECT pg_advisory_unlock(5, 1)');
 $shut->quit;
 poll_until($node, $quiet, 'it runs, too', expected => 0);
-is(value($sleeping), '3', 'beside the long steps');
+poll_until($node, $sleeping, 'beside the long steps', expected => 3);
 value(q{SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NULL});
 poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, 'all end');
 

@@ -2,6 +2,7 @@
 # spawn_http, tasks of queues with a push_url, answers and calls with a token. Each step of a workflow whose start committed has one outcome, its own; none of
 # another one is sent; all attempts of a step have one key, and each a token of its own. It would catch a request that is lost with its process, or sent before its claim is
 # on disk, an outcome that is recorded twice or for another step, a lease that nothing ends, a place of a limit that stays taken, and a worker that does not come back.
+# Takes 65 s.
 use strict;
 use warnings;
 use FindBin;
@@ -127,6 +128,19 @@ is(sql(q{SELECT coalesce(sum(running), 0) FROM romancy.queues}), 0, 'none is cou
 my $again = 0;
 $again += $_ - 1 for values %attempts;
 note(scalar(keys %attempts), " requests, $again again; killed: ", join(', ', map { "$_ $killed{$_}" } sort keys %killed));
+
+# Of both limits all places are free: ten requests of each are under way, and others when these have ended
+$node->append_conf('postgresql.conf', "romancy.http_timeout = '10min'");
+$node->reload;
+sql(qq{
+	SELECT romancy.define_activity('declared', http => '{"url": "$url/until/places"}', retry => $retry, max_concurrency => 10), romancy.set_queue('pushed', push_url => '$url/until/places', max_concurrency => 10, signing_secret => 'sig');
+	CREATE FUNCTION of_each(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS \$\$ BEGIN RETURN to_jsonb(cardinality(romancy.await_all(ARRAY[romancy.spawn('declared', i), romancy.spawn('pushed', i)]))); END \$\$;
+	SELECT romancy.start_workflow('of_each', to_jsonb(n)) FROM generate_series(1, 11) n});
+sub under_way { return scalar grep { ($_->{path} // '') eq '/until/places' } $http->requests }
+poll_until(sub { under_way() == 20 }, 'ten requests of each limit are under way');
+$http->let('places');
+poll_until($node, q{SELECT count(*) FROM romancy.instances WHERE workflow = 'of_each' AND status = 'completed'}, 'all of them end', expected => 11);
+is(under_way(), 22, 'each was sent once');
 
 $http->stop;
 $node->stop('fast');

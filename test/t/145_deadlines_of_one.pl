@@ -18,7 +18,7 @@ sql(q{
 	CREATE FUNCTION takes(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	DECLARE n int := 0;
 	BEGIN
-		FOR m IN 1 .. (i->>'messages')::int LOOP PERFORM romancy.receive('c', '3 s'); END LOOP;
+		FOR m IN 1 .. (i->>'messages')::int LOOP PERFORM romancy.receive('c', '10 s'); END LOOP;
 		BEGIN PERFORM romancy.receive('c', (i->>'last')::interval); EXCEPTION WHEN SQLSTATE 'RM006' THEN RETURN '"over"'; END;
 		RETURN '"message"';
 	END $$;
@@ -29,6 +29,7 @@ sql(q{
 			LOOP
 				EXIT WHEN (SELECT status = 'waiting_for_message' FROM romancy.instances WHERE instance_id = id)
 					AND (SELECT count(*) = m - 1 FROM romancy.get_history(id) WHERE event_type = 'ChannelMessageReceived');
+				IF (SELECT finished_at IS NOT NULL FROM romancy.instances WHERE instance_id = id) THEN RAISE EXCEPTION 'it has ended'; END IF;
 				COMMIT;
 				PERFORM pg_sleep(0.001);
 			END LOOP;
@@ -50,7 +51,7 @@ sql("CALL send('$id', 60)");
 poll_until($node, "SELECT count(*) FROM romancy.get_history('$id') WHERE event_type = 'ChannelMessageReceived'", 'it has received all', expected => 60);
 my $before = reads_settled();
 # when this one is over, so are all time limits from before
-sql(q{CALL romancy.run_workflow('sleeps', '"3 s"')});
+sql(q{CALL romancy.run_workflow('sleeps', '"10 s"')});
 my $reads = reads_settled() - $before;
 note("$reads reads");
 cmp_ok($reads, '<', 20, 'it was not woken once for each message that it has received');
@@ -58,7 +59,7 @@ sql("SELECT romancy.send_to('$id', 'c', '1')");
 poll_until($node, "SELECT output FROM romancy.instances WHERE instance_id = '$id'", 'its last wait ends with a message', expected => '"message"');
 
 # ---------------------------------------------------------------- and of which the last is reached: it is later, or nearer, than those before
-for my $last ('4 s', '200 ms')
+for my $last ('11 s', '200 ms')
 {
 	$id = sql(qq{SELECT romancy.start_workflow('takes', '{"messages": 3, "last": "$last"}')});
 	sql("CALL send('$id', 3)");

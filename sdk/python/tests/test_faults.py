@@ -617,17 +617,21 @@ class RealWorker(unittest.TestCase):
         strange = [own.run_canvas(romancy.options(romancy.task("faults_strange", n), priority=9)) for n in range(150)]
         turns = own.rows("select * from romancy.start_workflows('faults_nobodys', array_fill('1'::jsonb, array[1000]), priority => 9)")
         waiting = "select count(*) from romancy.t_task where state = 0 and priority = 9 and queue like '%%/faults_places'"
-        while own.query(waiting)[0] < 1150:
-            time.sleep(0.02)
+
+        def all_wait() -> None:
+            deadline = time.monotonic() + 120
+            while own.query(waiting)[0] < 1150:
+                self.assertLess(time.monotonic(), deadline, "not all of them wait")
+                time.sleep(0.02)
+        all_wait()
         ours = [own.run_canvas(romancy.task("faults_own", 1)), own_workflow.start(1)]
-        with working(own, concurrency=2, lease=3):
+        with working(own, concurrency=2, lease=30):
             for instance in ours:
                 self.assertEqual(instance.result("60 s"), 1)
         # it has given all of them back
-        while own.query(waiting)[0] < 1150:
-            time.sleep(0.02)
+        all_wait()
         self.assertEqual(own.query("select max(attempt) from romancy.activity_tasks where queue = 'faults_places'"), (0,))
-        with working(other, concurrency=10, lease=3):
+        with working(other, concurrency=10, lease=30):
             for instance in strange:
                 instance.result("60 s")
         self.assertEqual(attempts, [1] * 150)

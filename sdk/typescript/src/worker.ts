@@ -217,8 +217,8 @@ export class Worker {
   }
 
   /**
-   * Gives back what this worker does not have, no attempt counted: another one of the queue may have it. This one asks for no more of
-   * these names. It returns the others.
+   * Gives back what this worker does not have (of an activity no attempt is counted): another one of the queue may have it. This one
+   * asks for no more of these names. It returns the others.
    */
   private async leave(kind: "activities" | "workflows", tasks: any[]): Promise<any[]> {
     const mine: any[] = [];

@@ -192,8 +192,8 @@ class Worker:
                 log.debug("a task could not be given back: %s", error)
 
     def leave(self, call: str, what: str, tasks: list[Any]) -> None:
-        """Gives back what this worker does not have, no attempt counted: another one of the queue may have it. This one asks for no
-        more of these names."""
+        """Gives back what this worker does not have (of an activity no attempt is counted): another one of the queue may have it. This
+        one asks for no more of these names."""
         for task in tasks:
             if task[what] not in self.unknown[call]:
                 self.unknown[call].add(task[what])
