@@ -142,8 +142,7 @@ rom_scan_inbox(pg_uuid_t *after, int limit)
 {
 	static RomStatement stmt = {
 		"SELECT x.instance_id, i.owner, i.priority,"
-		" i.owner IS NOT NULL AND CASE WHEN i.wake_at IS NOT NULL THEN i.status <> 'paused' OR y.kind IS NOT NULL ELSE"
-		"  EXISTS (SELECT FROM romancy.t_inbox t WHERE t.instance_id = x.instance_id AND t.kind = " ROM_SQL_INBOX_LOOK_AGAIN ") END"
+		" i.owner IS NOT NULL AND CASE WHEN i.wake_at IS NOT NULL THEN i.status <> 'paused' OR y.kind IS NOT NULL ELSE z.kind IS NOT NULL END"
 		" FROM (SELECT DISTINCT instance_id FROM romancy.t_inbox"
 		"  WHERE instance_id > $1 ORDER BY instance_id LIMIT $2) x"
 		" LEFT JOIN LATERAL (SELECT t.owner, t.priority, t.wake_at, t.status"
@@ -152,6 +151,9 @@ rom_scan_inbox(pg_uuid_t *after, int limit)
 		" LEFT JOIN LATERAL (SELECT t.kind FROM romancy.t_inbox t"
 		"  WHERE t.instance_id = x.instance_id AND t.kind IN (" ROM_SQL_INBOX_CANCEL ", " ROM_SQL_INBOX_TERMINATE ", " ROM_SQL_INBOX_RESUME ") LIMIT 1) y"
 		" ON i.status = 'paused'"
+		" LEFT JOIN LATERAL (SELECT t.kind FROM romancy.t_inbox t"
+		"  WHERE t.instance_id = x.instance_id AND t.kind = " ROM_SQL_INBOX_LOOK_AGAIN " LIMIT 1) z"
+		" ON i.owner IS NOT NULL AND i.wake_at IS NULL"
 		" ORDER BY x.instance_id",
 		2, {UUIDOID, INT4OID}
 	};

@@ -99,7 +99,11 @@ for my $round (1 .. $rounds)
 		$killed{server}++;
 		next;
 	}
-	poll_until(sub { $load->keep_running; my $pid = try(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'romancy http'}); return $pid ne '' && kill 'KILL', $pid }, "round $round: the process is killed");
+	my $sender = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'romancy http'};
+	my $pid = '';
+	poll_until(sub { $load->keep_running; $pid = try($sender); return $pid ne '' && kill 'KILL', $pid }, "round $round: the process is killed");
+	# the postmaster has ended the others, too: a lock of the killed one's would keep them for ever if it were killed before that
+	poll_until(sub { $load->keep_running; my $now = try($sender); return $now ne '' && $now ne $pid }, "round $round: another one is there");
 	$killed{worker}++;
 }
 $load->stop;
