@@ -21,7 +21,8 @@ CREATE FUNCTION romancy.define_activity(name text, handler text = NULL, queue te
 	max_concurrency int = NULL, rate_limit text = NULL, description text = NULL, http jsonb = NULL) RETURNS void LANGUAGE sql AS '';
 
 -- Waits for a turn in a loop: it stands in for a server, and is none.
-CREATE PROCEDURE romancy.poll_workflows(queue text, worker_id text, max_tasks int = 1, lease interval = NULL, wait interval = '20s', INOUT tasks jsonb = NULL)
+CREATE PROCEDURE romancy.poll_workflows(queue text, worker_id text, max_tasks int = 1, lease interval = NULL, wait interval = '20s', INOUT tasks jsonb = NULL,
+	unknown text[] = NULL)
 LANGUAGE plpgsql AS $$
 DECLARE
 	t romancy.turn;

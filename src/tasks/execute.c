@@ -545,6 +545,26 @@ claim_tasks(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, RomMember *memb
 	return nmembers;
 }
 
+/* put_off does what is to be done instead of running a task that has no outcome; false: it is to run. */
+static bool
+put_off(RomRun *run, RomTask *task, Oid owner)
+{
+	if (is_cancelled(task, cancels_made))
+		end_cancelled(run, task, owner);
+	else if (task->paused)
+		leave_paused(task, owner);
+	else if (task->state == ROM_TASK_WAITING && task->due_at > rom_now())
+		rom_wake_at(&task->id, owner, task->priority, task->due_at);
+	else if (task->queue[0] != '\0')
+	{
+		if (task->state == ROM_TASK_WAITING)
+			make_ready(task, owner);
+	}
+	else
+		return task->state == ROM_TASK_PARKED;
+	return true;
+}
+
 /* run_member is the run() of tasks. */
 static void
 run_member(RomRun *run, Oid owner, RomMember *member)
@@ -561,21 +581,8 @@ run_member(RomRun *run, Oid owner, RomMember *member)
 		drop(task);
 		rom_wake_ready(&task->instance_id, owner, task->priority);
 	}
-	else if (has_outcome(run, task))
+	else if (has_outcome(run, task) || !put_off(run, task, owner))
 		run_task(run, task, owner, member); /* parked meanwhile, perhaps */
-	else if (is_cancelled(task, cancels_made))
-		end_cancelled(run, task, owner);
-	else if (task->paused)
-		leave_paused(task, owner);
-	else if (task->state == ROM_TASK_WAITING && task->due_at > rom_now())
-		rom_wake_at(&task->id, owner, task->priority, task->due_at);
-	else if (task->queue[0] != '\0')
-	{
-		if (task->state == ROM_TASK_WAITING)
-			make_ready(task, owner);
-	}
-	else if (task->state != ROM_TASK_PARKED)
-		run_task(run, task, owner, member);
 }
 
 /* ran is the ran() of tasks. */
