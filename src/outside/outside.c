@@ -111,16 +111,18 @@ superseded(RomTurn *turn)
 	return count > 0 ? rom_jb_end(&jb) : NULL;
 }
 
-/* worker_execute hands the instance to a program: makes its task, or makes it ready again, and waits. */
+/*
+ * worker_execute hands the instance to a program: makes its task, or makes it ready again, and waits. It goes by what the task was when
+ * romancy_outside() read it: a program that gives its command since, which waits for no turn, has it carried out by the next turn.
+ */
 static RomOutcome
 worker_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
 	RomTask		task = {0};
-	Outside		o;
+	const Outside *o = call->options;
 	RomEngine	engine;
 
-	read_task(&turn->inst->id, &o);
-	task.id = o.task_id;
+	task.id = o->task_id;
 	task.instance_id = turn->inst->id;
 	task.kind = ROM_TASK_WORKFLOW;
 	task.def_id = turn->inst->def_id;
@@ -130,12 +132,12 @@ worker_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	task.owner = turn->inst->owner_name;
 	task.activity = turn->inst->workflow;
 	task.step = "";
-	if (!o.found)
+	if (!o->found)
 		task.next = superseded(turn);
 	rom_engine_begin(&engine);
-	if (!o.found)
+	if (!o->found)
 		rom_task_insert(&task, turn->owner, DT_NOEND);
-	else if (o.state == ROM_TASK_COMMAND && rom_state_carried_out(&o.task_id, &task.priority))
+	else if (o->state == ROM_TASK_COMMAND && rom_state_carried_out(&o->task_id, &task.priority))
 		rom_task_wake(&task, turn->owner);
 	rom_engine_end(&engine);
 	turn->inst->flags |= ROM_HAS_TASKS;
@@ -209,7 +211,7 @@ romancy_outside(PG_FUNCTION_ARGS)
 {
 	RomTurn    *turn = rom_context_require("t_outside()");
 	RomCall		call = {0};
-	Outside		o;
+	Outside    *o;
 
 	if (turn->workflow->queue == NULL)
 		ereport(ERROR,
@@ -220,28 +222,30 @@ romancy_outside(PG_FUNCTION_ARGS)
 	for (int i = 0; i < turn->wait.ninbox; i++)
 		if (turn->wait.inbox[i].kind == ROM_INBOX_SIGNAL && turn->wait.inbox[i].step == NULL)
 			turn->wait.inbox[i].taken = true;
-	read_task(&turn->inst->id, &o);
-	if (o.found && o.state == ROM_TASK_COMMAND)
+	/* (to the end of the turn) */
+	o = MemoryContextAlloc(rom_context_memory(), sizeof(Outside));
+	read_task(&turn->inst->id, o);
+	if (o->found && o->state == ROM_TASK_COMMAND)
 	{
-		char	   *what = rom_jb_get_text(o.command, "do");
-		char	   *step = rom_jb_get_text(o.command, "step");
+		char	   *what = rom_jb_get_text(o->command, "do");
+		char	   *step = rom_jb_get_text(o->command, "step");
 
 		if (strcmp(what, "complete") == 0)
 		{
-			Jsonb	   *output = rom_jb_get_json(o.command, "output");
+			Jsonb	   *output = rom_jb_get_json(o->command, "output");
 
 			PG_RETURN_JSONB_P(output ? output : rom_jb_null_document());
 		}
 		if (strcmp(what, "fail") == 0)
-			rom_error_raise(rom_jb_get_json(o.command, "error"));
+			rom_error_raise(rom_jb_get_json(o->command, "error"));
 		if (strcmp(what, "pause") == 0)
 		{
 			/* resumed: the program begins anew */
 			if (!turn->wait.was_paused)
-				rom_command_pause(turn, rom_jb_get_json(o.command, "error"));
+				rom_command_pause(turn, rom_jb_get_json(o->command, "error"));
 		}
 		else if (strcmp(what, "suspend") == 0)
-			(void) rom_command_carry_out(turn, o.command);
+			(void) rom_command_carry_out(turn, o->command);
 		else if (!is_recorded(turn, step))
 		{
 			MemoryContext cxt = CurrentMemoryContext;
@@ -252,13 +256,14 @@ romancy_outside(PG_FUNCTION_ARGS)
 			 * subtransaction is needed, since the error is raised right after
 			 * the event was found.
 			 */
-			carry_out(o.command, what, step);
+			carry_out(o->command, what, step);
 			MemoryContextSwitchTo(cxt);
 		}
 	}
 	call.primitive = &primitive_worker;
 	call.step = call.step_base = ROM_OUTSIDE_STEP;
 	call.name = "worker";
+	call.options = o;
 	rom_call_block(turn, &call);
 	PG_RETURN_NULL();
 }
