@@ -124,6 +124,20 @@ is_slow(const RomInstance *inst)
 	return rom_profile_slow(&key, SLOW_TURN_US);
 }
 
+/*
+ * is_decided: is the turn decided by a request, or by the time, without the workflow's code? Then it is short, whatever turns of its
+ * version take, and the steps under way may be waiting for it to end them.
+ */
+static bool
+is_decided(const RomTurn *turn)
+{
+	for (int i = 0; i < turn->wait.ninbox; i++)
+		if (turn->wait.inbox[i].kind == ROM_INBOX_CANCEL || turn->wait.inbox[i].kind == ROM_INBOX_TERMINATE ||
+			turn->wait.inbox[i].kind == ROM_INBOX_PAUSE)
+			return true;
+	return ROM_STATUS_IS_FINAL(turn->inst->status) || turn->inst->deadline <= rom_now();
+}
+
 /* owner_error: the role that owned the instance was dropped. */
 static Jsonb *
 owner_error(RomInstance *inst)
@@ -389,7 +403,7 @@ run_member(RomRun *run, Oid owner, RomMember *member)
 		rom_wake_ready(&turn->inst->id, its_owner, turn->inst->priority);
 		return;
 	}
-	if (turn->how.apart && is_slow(turn->inst) &&
+	if (turn->how.apart && is_slow(turn->inst) && !is_decided(turn) &&
 		(!run->solo || !rom_ready_enter_slow()))
 	{
 		rom_wake_slow(&turn->inst->id, owner, turn->inst->priority);
