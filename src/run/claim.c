@@ -20,6 +20,7 @@
 
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "instances/inbox.h"
 #include "memory/slot.h"
 #include "memory/wake.h"
 #include "run/claim.h"
@@ -124,8 +125,14 @@ rom_claim_instances(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_
 	static RomStatement lock_or_wait = {
 		CLAIMED_ROWS " FOR NO KEY UPDATE", 1, {UUIDARRAYOID},.generic = true
 	};
+
+	/*
+	 * one that has ended is to run again, too, when a turn of it left
+	 * something for later
+	 */
 	static RomStatement exists = {
-		"SELECT owner, priority FROM romancy.t_instance WHERE instance_id = $1 AND wake_at IS NOT NULL",
+		"SELECT owner, priority FROM romancy.t_instance i WHERE instance_id = $1 AND (wake_at IS NOT NULL"
+		" OR EXISTS (SELECT FROM romancy.t_inbox b WHERE b.instance_id = i.instance_id AND b.kind = " ROM_SQL_INBOX_LOOK_AGAIN "))",
 		1, {UUIDOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;

@@ -584,7 +584,13 @@ tasks_end(RomTurn *turn, RomStatus status)
 	leave(turn);
 	if (all == n)
 		return;
-	if (ROM_STATUS_IS_FINAL(turn->out.status) && rom_state_has(&turn->inst->id, ROM_TASK_RUNNING))
+
+	/*
+	 * (one that is ready, here still, is about to be fetched or runs in the
+	 * database)
+	 */
+	if (ROM_STATUS_IS_FINAL(turn->out.status) &&
+		(rom_state_has(&turn->inst->id, ROM_TASK_RUNNING) || rom_state_has(&turn->inst->id, ROM_TASK_READY)))
 		rom_hooks_look_later(turn, NULL);
 	values[0] = UUIDPGetDatum(&turn->inst->id);
 	rows = rom_execute_rows(&set, &left, values, NULL, 0);

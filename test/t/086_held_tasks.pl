@@ -60,6 +60,47 @@ for my $workflow (qw(asks undoes))
 	ends($next, 'completed 2', "$workflow: which ends");
 	poll_until($node, q{SELECT count(*) FROM romancy.t_inbox}, "$workflow: nothing is left to look at", expected => 0);
 }
+
+# ---- the end of an instance whose task is being fetched
+for my $end (qw(COMMIT ROLLBACK))
+{
+	my $id = sql(q{SELECT romancy.start_workflow('asks', '1')});
+	ends($id, 'waiting_for_activity', "fetch, $end: a task is ready");
+	like($holder->query_safe(q{BEGIN; SELECT count(*) FROM romancy.fetch_activities('q', 'me', 1, lease => '1h')}), qr/1$/, "fetch, $end: a session takes it");
+	sql("SELECT romancy.cancel_workflow('$id')");
+	ends($id, 'cancelled RM008', "fetch, $end: its instance ends");
+	others("fetch, $end");
+	$holder->query_safe($end);
+	my $next = sql(q{SELECT romancy.start_workflow('asks', '2')});
+	my $token;
+	poll_until(sub { $token = token() }, "fetch, $end: the place in its queue is free before the lease is over");
+	is(sql("SELECT romancy.complete_activity('$token', '2')"), 't', "fetch, $end: for the next");
+	ends($next, 'completed 2', "fetch, $end: which ends");
+	poll_until($node, q{SELECT count(*) FROM romancy.t_inbox}, "fetch, $end: nothing is left to look at", expected => 0);
+	is(sql(qq{SELECT count(*) FROM romancy.t_task WHERE instance_id = '$id' AND state IN (0, 2)}), '0', "fetch, $end: nothing is left to fetch");
+}
+
+# ---- and whose row another transaction has when what was left is due (a run that starts later than that says when it was tried)
+{
+	my $id = sql(q{SELECT romancy.start_workflow('asks', '1')});
+	my $token;
+	poll_until(sub { $token = token() }, 'row: a program has its task');
+	my $next = sql(q{SELECT romancy.start_workflow('asks', '2')});
+	$holder->query_safe("BEGIN; SELECT romancy.heartbeat_activity('$token')");
+	sql("SELECT romancy.cancel_workflow('$id')");
+	ends($id, 'cancelled RM008', 'row: its instance ends');
+	my $row = $node->background_psql('postgres', on_error_stop => 1);
+	$row->query_safe("BEGIN; SELECT FROM romancy.t_instance WHERE instance_id = '$id' FOR UPDATE");
+	my $later = sql(q{SELECT romancy.start_workflow('quick', '"later"', start_at => clock_timestamp() + interval '1.5 s')});
+	ends($later, 'completed "later"', 'row: the time has come');
+	$holder->query_safe('COMMIT');
+	$row->query_safe('COMMIT');
+	$row->quit;
+	poll_until(sub { $token = token() }, 'row: the place in its queue is free before the lease is over');
+	is(sql("SELECT romancy.complete_activity('$token', '2')"), 't', 'row: for the next');
+	ends($next, 'completed 2', 'row: which ends');
+	poll_until($node, q{SELECT count(*) FROM romancy.t_inbox}, 'row: nothing is left to look at', expected => 0);
+}
 sql(q{SELECT romancy.set_queue('q')});
 
 # ---- the end of a pause
