@@ -18,12 +18,8 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -31,7 +27,6 @@
 #include "base/errors.h"
 #include "base/guc.h"
 #include "base/jb.h"
-#include "base/session.h"
 #include "base/spi.h"
 #include "defs/handler.h"
 #include "instances/event.h"
@@ -43,13 +38,9 @@
 #include "steps/throttle.h"
 #include "turn/call.h"
 #include "turn/context.h"
-#include "turn/identity.h"
 #include "turn/limit.h"
 #include "turn/observe.h"
 #include "turn/saga.h"
-
-/* Microseconds: an activity that takes longer on average has a transaction of its own. */
-#define QUICK_US		5000
 
 
 /* The function that executes activities that have a queue. */
@@ -59,164 +50,6 @@ void
 rom_activity_on_queued(RomQueuedActivity carry_out)
 {
 	queued = carry_out;
-}
-
-/* profile_key says what an activity's profile is kept under. Its handler has been resolved. */
-static RomProfileKey
-profile_key(const RomActivity *activity)
-{
-	RomProfileKey key;
-
-	key.dbid = MyDatabaseId;
-	key.namespace = activity->namespace;
-	key.kind = ROM_PROFILE_ACTIVITY;
-	key.object = activity->handler_oid;
-	key.body = (uint64) activity->body_hash;
-	return key;
-}
-
-bool
-rom_activity_quick(const RomActivity *activity)
-{
-	RomProfileKey key = profile_key(activity);
-
-	return activity->transactional && rom_profile_quick(&key, QUICK_US);
-}
-
-/* note_failure adds an attempt that failed to the activity's profile, unless the turn was cancelled meanwhile. */
-static void
-note_failure(const RomActivity *activity, const RomCostMark *begun, int sqlerrcode)
-{
-	RomProfileKey key = profile_key(activity);
-	RomCost		cost = {0};
-
-	if (rom_slot_cancelled())
-		return;
-	rom_cost_end(begun, &cost);
-	rom_profile_note(&key, cost.us,
-					 rom_limit_fired() == ROM_LIMIT_BATCH || rom_slot_interrupted() ||
-					 (sqlerrcode == ERRCODE_QUERY_CANCELED && rom_limit_fired() == ROM_LIMIT_NONE) ||
-					 sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-					 sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-					 sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ?
-					 ROM_PROFILE_DISTURBED : ROM_PROFILE_FAILED);
-}
-
-/* add_interval adds a (non-negative) interval to an instant. */
-static TimestampTz
-add_interval(TimestampTz at, Interval *interval)
-{
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(at),
-												   IntervalPGetDatum(interval)));
-}
-
-Jsonb *
-rom_activity_call(RomTurn *turn, RomActivity *activity, RomActivityRun *run,
-				  Jsonb *input, MemoryContext cxt)
-{
-	LOCAL_FCINFO(fcinfo, 1);
-	FmgrInfo   *flinfo = rom_activity_definition_handler(activity, turn->owner);
-	RomActivityRun *outer = rom_context_activity;
-	RomLimit	limits[2];
-	RomLimit	before;
-	ErrorContextCallback cancels;
-	RomIdentity identity;
-	RomProfileKey profile;
-	RomUserCode code;
-	Datum		value;
-	Jsonb	   *result;
-
-	limits[0].kind = ROM_LIMIT_EXECUTION;
-	limits[0].at = rom_clock_wall(turn->inst->deadline);
-	limits[1].kind = activity->start_to_close_timeout ? ROM_LIMIT_ACTIVITY : ROM_LIMIT_NONE;
-	limits[1].at = activity->start_to_close_timeout ?
-		add_interval(GetCurrentTimestamp(), activity->start_to_close_timeout) : DT_NOEND;
-	if (run->close_us > 0)
-	{
-		limits[1].kind = ROM_LIMIT_ACTIVITY;
-		limits[1].at = GetCurrentTimestamp() + run->close_us;
-	}
-
-	rom_context_step(&turn->inst->id, turn->inst->workflow, run->step);
-	rom_cost_begin(&run->begun);
-	rom_identity_enter(&identity, turn->owner,
-					   activity->search_path ? activity->search_path : turn->workflow->search_path,
-					   turn->inst->settings, false);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	before = rom_limit_arm(limits, 2);
-	PG_TRY();
-	{
-		rom_context_activity = run;
-		rom_context_push(&code, &turn->inst->id, turn->inst->workflow, run->step);
-		rom_limit_heed_cancel(&cancels, true);
-		InitFunctionCallInfoData(*fcinfo, flinfo, 1, InvalidOid, NULL, NULL);
-		fcinfo->args[0].value = PointerGetDatum(input);
-		fcinfo->args[0].isnull = input == NULL;
-		value = FunctionCallInvoke(fcinfo);
-		rom_limit_unheed_cancel(&cancels);
-
-		/* a limit or a cancel that the code caught counts all the same */
-		if (rom_limit_fired() != ROM_LIMIT_NONE || rom_slot_cancelled() || rom_limit_is_outside(NULL))
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("canceling activity \"%s\"", run->name)));
-		if (turn->how.careful || !rom_session_is(turn->owner))
-		{
-			/*
-			 * let what is deferred to the commit fail here, where it is this
-			 * activity's; in a session of another role's it must not run at
-			 * the commit
-			 */
-			ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
-
-			stmt->constraints = NIL;
-			stmt->deferred = false;
-			AfterTriggerSetState(stmt);
-		}
-		rom_context_pop(&code);
-	}
-	PG_CATCH();
-	{
-		rom_context_activity = outer;
-		note_failure(activity, &run->begun, geterrcode());
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	rom_context_activity = outer;
-	rom_context_step(&turn->inst->id, turn->inst->workflow, NULL);
-	rom_limit_restore(before);
-	result = fcinfo->isnull ? NULL : DatumGetJsonbP(value);
-	if (result != NULL && VARSIZE(result) > rom_guc_max_payload_size)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_LIMIT),
-				 errmsg("result of activity \"%s\" has %d bytes, the limit is %d",
-						run->name, (int) VARSIZE(result), rom_guc_max_payload_size),
-				 errhint("Keep large data in a table and return a key, or raise romancy.max_payload_size.")));
-	if (cxt != CurrentMemoryContext)
-	{
-		MemoryContext old = MemoryContextSwitchTo(cxt);
-
-		if (result == NULL)
-			result = rom_jb_null_document();
-		else
-		{
-			Jsonb	   *copy = palloc(VARSIZE(result));
-
-			memcpy(copy, result, VARSIZE(result));
-			result = copy;
-		}
-		MemoryContextSwitchTo(old);
-	}
-	else if (result == NULL)
-		result = rom_jb_null_document();
-	PopActiveSnapshot();
-	rom_identity_leave(&identity);
-	memset(&run->cost, 0, sizeof(run->cost));
-	rom_cost_end(&run->begun, &run->cost);
-	profile = profile_key(activity);
-	rom_profile_note(&profile, run->cost.us, ROM_PROFILE_OK);
-	return result;
 }
 
 /* ---------------------------------------------------------------- attempts */
@@ -316,7 +149,8 @@ completed(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *activity,
 static RomOutcome
 announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 {
-	RomProcedure *p;
+	RomInvocation of = rom_invoke_for(turn);
+	RomActivityRun run = {.name = call->name,.step = call->step,.attempt = a->attempt};
 	RomOutcome	outcome;
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 
@@ -328,23 +162,8 @@ announce(RomTurn *turn, RomCall *call, RomActivity *activity, RomAttempts *a)
 		return ROM_OUTCOME_SOLO;
 	if (!admit(turn, call, activity, a, true, &outcome))
 		return outcome;
-	p = MemoryContextAllocZero(turn->cxt, sizeof(RomProcedure));
-	p->running.id = turn->inst->id;
-	p->running.workflow = rom_context_copy_text(turn, turn->inst->workflow);
-	p->running.namespace = turn->inst->namespace;
-	p->step = rom_context_copy_text(turn, call->step);
-	p->name = rom_context_copy_text(turn, call->name);
-	p->search_path = rom_context_copy_text(turn, activity->search_path ?
-										   activity->search_path : turn->workflow->search_path);
-	p->settings = turn->inst->settings;
 	(void) rom_activity_definition_handler(activity, turn->owner);
-	p->handler = activity->handler_oid;
-	p->is_procedure = activity->is_procedure;
-	p->input = call->input;
-	p->attempt = a->attempt;
-	p->limit = activity->start_to_close_timeout ?
-		add_interval(rom_now(), activity->start_to_close_timeout) : DT_NOEND;
-	turn->out.procedure = p;
+	turn->out.procedure = rom_invoke_later(&of, activity, &run, call->input, turn->cxt);
 	return rom_call_wait(turn, call, ROM_STATUS_RUNNING, "procedure", rom_now(),
 						 rom_jb_with(rom_attempts_detail(a), "input",
 									 call->input ? call->input : rom_jb_null_document()));
@@ -361,46 +180,37 @@ effective_policy(RomActivity *activity, RomCall *call)
 	return policy;
 }
 
-/* attempt_in_subxact runs one attempt in a subtransaction; false with *edata when it failed. */
-static bool
-attempt_in_subxact(RomTurn *turn, RomCall *call, RomActivity *activity,
-				   RomActivityRun *run, Jsonb **result, ErrorData **edata)
+/* An attempt of a turn's. */
+typedef struct Attempt
 {
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	RomActivityRun *outer = rom_context_activity;
-	sigjmp_buf *outer_tear_out = rom_limit_tear_out;
-	volatile bool ok = false;
-	int			nest;
+	RomInvocation of;
+	RomActivity *activity;
+	RomActivityRun run;
+	Jsonb	   *input;
+	Jsonb	   *result;
+	MemoryContext cxt;
+} Attempt;
 
-	BeginInternalSubTransaction(NULL);
-	nest = GetCurrentTransactionNestLevel();
-	PG_TRY();
-	{
-		rom_limit_tear_out = PG_exception_stack;
-		*result = rom_activity_call(turn, activity, run, call->input, turn->cxt);
-		if (TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
-			turn->spent.subxacts++;
-		ReleaseCurrentSubTransaction();
-		ok = true;
-	}
-	PG_CATCH();
-	{
-		rom_limit_tear_out = outer_tear_out;
-		rom_context_activity = outer;
-		rom_context_step(&turn->inst->id, turn->inst->workflow, NULL);
-		turn->out.tainted |= rom_limit_torn();
-		MemoryContextSwitchTo(turn->cxt);
-		*edata = rom_error_take();
-		/* torn out, the activity's own subtransactions are still there */
-		while (GetCurrentTransactionNestLevel() >= nest)
-			RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	rom_limit_tear_out = outer_tear_out;
-	MemoryContextSwitchTo(old);
-	CurrentResourceOwner = owner;
-	return ok;
+/* prepare fills it for this call. */
+static void
+prepare(Attempt *t, RomTurn *turn, RomCall *call, RomActivity *activity, int attempt)
+{
+	t->of = rom_invoke_for(turn);
+	t->activity = activity;
+	t->run.name = call->name;
+	t->run.step = call->step;
+	t->run.attempt = attempt;
+	t->input = call->input;
+	t->cxt = turn->cxt;
+}
+
+/* try_call is rom_invoke_try()'s attempt(). */
+static void
+try_call(void *arg)
+{
+	Attempt    *t = arg;
+
+	t->result = rom_invoke(&t->of, t->activity, &t->run, t->input, t->cxt);
 }
 
 /* resolve finds the activity as the instance's owner: DONE; what is missing pauses the instance. */
@@ -409,21 +219,14 @@ resolve(RomTurn *turn, const char *name, RomActivity **result)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	RomInvocation of = rom_invoke_for(turn);
 	RomActivity *volatile activity = NULL;
 	volatile RomOutcome outcome = ROM_OUTCOME_DONE;
 
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
-		RomIdentity identity;
-
-		rom_identity_enter(&identity, turn->owner, turn->workflow->search_path, 0, true);
-		PushActiveSnapshot(GetTransactionSnapshot());
-		activity = rom_activity_definition_resolve(turn->inst->namespace, name, turn->workflow->search_path);
-		if (activity->queue == NULL)
-			(void) rom_activity_definition_handler(activity, turn->owner);
-		PopActiveSnapshot();
-		rom_identity_leave(&identity);
+		activity = rom_invoke_find(&of, name);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -479,22 +282,17 @@ judge_failure(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 static bool
 others_share(RomTurn *turn, int sqlerrcode)
 {
-	return !turn->how.solo && !turn->how.in_block &&
-		(sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		 sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		 sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE);
+	return !turn->how.solo && !turn->how.in_block && rom_invoke_shared_trouble(sqlerrcode);
 }
 
 static RomOutcome
 activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 {
+	Attempt		t = {0};
+	RomTried	tried;
 	RomActivity *activity;
-	RomActivityRun run = {0};
 	RomWait    *before = rom_call_waited(turn, call);
 	RomAttempts a;
-	Jsonb	   *result = NULL;
-	ErrorData  *edata = NULL;
-	RomCost		cost = {0};
 	RomOutcome	outcome;
 	bool		ok;
 
@@ -508,11 +306,9 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		activity = rom_activity_definition_resolve(turn->inst->namespace, call->name, turn->workflow->search_path);
 		if (!admit(turn, call, activity, &a, false, &outcome))
 			return outcome;
-		run.name = call->name;
-		run.step = call->step;
-		run.attempt = a.attempt;
-		result = rom_activity_call(turn, activity, &run, call->input, turn->cxt);
-		return completed(turn, call, event, activity, &a, result, &run.cost);
+		prepare(&t, turn, call, activity, a.attempt);
+		try_call(&t);
+		return completed(turn, call, event, activity, &a, t.result, &t.run.cost);
 	}
 
 	if (before != NULL && strcmp(before->kind, "retry") == 0 && before->until > rom_now())
@@ -544,7 +340,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		return judge_failure(turn, call, event, &a, activity, injected->error, injected->limit,
 							 injected->measured ? &injected->cost : NULL);
 	}
-	if (turn->how.apart && !rom_activity_quick(activity))
+	if (turn->how.apart && !rom_invoke_quick(activity))
 	{
 		if (turn->replay.history.count > turn->replay.stored || turn->out.changed)
 		{
@@ -565,12 +361,10 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 
 	if (!admit(turn, call, activity, &a, false, &outcome))
 		return outcome;
-	run.name = call->name;
-	run.step = call->step;
-	run.attempt = a.attempt;
-	rom_cost_begin(&run.begun); /* it may fail before it begins */
-	ok = attempt_in_subxact(turn, call, activity, &run, &result, &edata);
-	rom_cost_end(&run.begun, &cost);
+	prepare(&t, turn, call, activity, a.attempt);
+	ok = rom_invoke_try(&t.of, &t.run, try_call, &t, turn->cxt, &tried);
+	turn->out.tainted |= tried.torn;
+	turn->spent.subxacts += tried.wrote;
 	/* its slot is free when this transaction is over: at once */
 	if (activity->limits.max_concurrency > 0 || turn->out.slow_ran)
 		turn->out.commit_now = true;
@@ -578,18 +372,18 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	{
 		if (turn->how.careful)
 			turn->out.commit_now = true;
-		return completed(turn, call, event, activity, &a, result, &cost);
+		return completed(turn, call, event, activity, &a, t.result, &t.run.cost);
 	}
-	if (others_share(turn, edata->sqlerrcode))
+	if (others_share(turn, tried.error->sqlerrcode))
 		return ROM_OUTCOME_AGAIN;
-	if (rom_limit_is_outside(edata))
+	if (rom_limit_is_outside(tried.error))
 	{
 		/* no fault of the activity: drain fails, an executor tries it again */
 		if (turn->how.in_session)
-			turn->out.raise_error = rom_limit_outside_error(edata);
+			turn->out.raise_error = rom_limit_outside_error(tried.error);
 		return ROM_OUTCOME_AGAIN;
 	}
-	return judge_failure(turn, call, event, &a, activity, edata, rom_limit_fired(), &cost);
+	return judge_failure(turn, call, event, &a, activity, tried.error, rom_limit_fired(), &t.run.cost);
 }
 
 /* activity_inlineable: known, in the database, transactional, and no lock or slot that others wait for is held during the rest of the evaluation. */
@@ -619,7 +413,7 @@ activity_inlineable(RomTurn *turn, RomCall *call)
 	 * an activity that this process has not called yet is resolved step by
 	 * step
 	 */
-	return !turn->how.apart || (activity->flinfo != NULL && rom_activity_quick(activity));
+	return !turn->how.apart || (activity->flinfo != NULL && rom_invoke_quick(activity));
 }
 
 const RomPrimitive rom_primitive_activity = {

@@ -9,43 +9,13 @@
 #define ROM_ACTIVITY_H
 
 #include "instances/event.h"
+#include "steps/invoke.h"
 #include "turn/context.h"
 #include "turn/turn.h"
 
 /* Kinds of waits: for max_concurrency, for a rate limit. */
 #define ROM_WAIT_SLOT "max_concurrency"
 #define ROM_WAIT_TOKEN "rate_limit"
-
-/* A non-transactional activity to be run after the turn's commit. */
-typedef struct RomProcedure
-{
-	RomRunning	running;
-	char	   *step;
-	char	   *name;
-	char	   *search_path;
-	int32		settings;		/* turn/settings.h */
-	Oid			handler;
-	bool		is_procedure;
-	Jsonb	   *input;
-	int			attempt;
-	TimestampTz limit;			/* start_to_close; DT_NOEND: none */
-} RomProcedure;
-
-/*
- * Calls an activity's function with input in the state its owner expects (identity, path,
- * settings, limits), inside the present (sub)transaction. Returns a copy of the result in cxt
- * (JSON null for SQL NULL). Errors propagate.
- */
-extern Jsonb *rom_activity_call(RomTurn *turn, RomActivity *activity,
-								RomActivityRun *run, Jsonb *input,
-								MemoryContext cxt);
-
-/*
- * rom_activity_quick says whether this activity, whose handler has been resolved, is known to be
- * quick and to succeed, so that it may share a transaction. An unknown activity is not, and neither
- * is one that is not transactional.
- */
-extern bool rom_activity_quick(const RomActivity *activity);
 
 /*
  * Why this activity, which is not transactional, must not be run for owner here: a drain in a transaction block

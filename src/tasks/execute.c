@@ -17,15 +17,12 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
-#include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/jb.h"
@@ -44,9 +41,7 @@
 #include "tasks/park.h"
 #include "tasks/task.h"
 #include "turn/context.h"
-#include "turn/identity.h"
 #include "turn/limit.h"
-#include "turn/turn.h"
 
 #define CLAIMED_TASKS \
 	"SELECT " ROM_TASK_COLUMNS "," \
@@ -113,98 +108,58 @@ static uint64 cancels_made = 0;
 /* One task's attempt under way. */
 typedef struct Attempt
 {
+	RomRun	   *run;
 	RomTask    *task;
-	RomTurn    *turn;			/* stands in for a turn: the role and the
-								 * search_path that it runs with */
+	RomInvocation of;
 	RomActivity *activity;
+	RomActivityRun how;
 	Jsonb	   *result;
+	MemoryContext cxt;			/* for the result */
 	ErrorData  *error;
 	RomAdmission admission;		/* by the activity's limits */
 	bool		slow;			/* not known to be quick: it did not run
 								 * beside others */
 } Attempt;
 
-/* stand_in makes what rom_activity_call() wants to know of a turn. */
-static RomTurn *
-stand_in(RomRun *run, RomTask *task, Oid owner)
+/* invocation says what the task runs for, and with; an error when its workflow is no longer defined. */
+static void
+invocation(Attempt *a)
 {
-	RomInstance *inst = palloc0_object(RomInstance);
-	RomTurn    *turn;
+	RomWorkflow *workflow = rom_definition_by_id(a->task->def_id);
 
-	inst->id = task->instance_id;
-	inst->def_id = task->def_id;
-	inst->deadline = DT_NOEND;
-	inst->wake_at = DT_NOEND;
-	inst->owner_name = task->owner;
-	turn = rom_turn_create(inst, owner, CurrentMemoryContext);
-	turn->how.solo = run->solo;
-	turn->how.careful = run->careful;
-	turn->workflow = rom_definition_by_id(task->def_id);
-	inst->workflow = turn->workflow->name;
-	inst->namespace = turn->workflow->namespace;
-	inst->settings = task->settings;
-	return turn;
+	a->of.running.workflow = MemoryContextStrdup(a->cxt, workflow->name);
+	a->of.running.namespace = workflow->namespace;
+	a->of.search_path = MemoryContextStrdup(a->cxt, workflow->search_path);
+	a->of.settings = a->task->settings;
+	a->of.deadline = DT_NOEND;
+	a->of.careful = a->run->careful;
 }
 
 /* announce has the caller run a non-transactional activity after this transaction. */
 static void
-announce(RomRun *run, Attempt *a)
+announce(Attempt *a)
 {
-	RomProcedure *p = palloc0_object(RomProcedure);
-	ErrorData  *refusal = rom_procedure_refusal(a->task->activity, run->in_block, a->turn->owner);
+	ErrorData  *refusal = rom_procedure_refusal(a->task->activity, a->run->in_block, a->of.owner);
 
 	if (refusal != NULL)
 		ThrowErrorData(refusal);
-	p->running.id = a->task->instance_id;
-	p->running.workflow = pstrdup(a->turn->inst->workflow);
-	p->running.namespace = a->turn->inst->namespace;
-	p->step = a->task->step;
-	p->name = a->task->activity;
-	p->search_path = pstrdup(a->activity->search_path ? a->activity->search_path :
-							 a->turn->workflow->search_path);
-	p->settings = a->task->settings;
-	p->handler = a->activity->handler_oid;
-	p->is_procedure = a->activity->is_procedure;
-	p->input = a->task->input;
-	p->attempt = a->task->attempt + 1;
-	p->limit = a->task->close_us > 0 ? rom_now() + a->task->close_us : DT_NOEND;
-	run->procedure = p;
+	a->run->procedure = rom_invoke_later(&a->of, a->activity, &a->how, a->task->input, a->cxt);
 	rom_slot_keep(&a->task->id);
-	run->nsaved++;
-}
-
-/* find_activity resolves the name as the task's owner. */
-static RomActivity *
-find_activity(Attempt *a, Oid owner)
-{
-	RomIdentity identity;
-	RomActivity *activity;
-
-	rom_identity_enter(&identity, owner, a->turn->workflow->search_path, 0, true);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	activity = rom_activity_definition_resolve(a->turn->inst->namespace, a->task->activity, a->turn->workflow->search_path);
-	if (activity->queue != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_STATE),
-				 errmsg("activity \"%s\" was given a queue after the task was scheduled",
-						a->task->activity)));
-	(void) rom_activity_definition_handler(activity, owner);
-	PopActiveSnapshot();
-	rom_identity_leave(&identity);
-	return activity;
+	a->run->nsaved++;
 }
 
 /* admit asks the activity's limits whether the attempt may begin; a->task has when to ask again. */
 static bool
-admit(RomRun *run, Attempt *a, Oid owner)
+admit(Attempt *a)
 {
 	RomAsker	asker = {0};
+	RomRun	   *run = a->run;
 
 	if (!ROM_LIMITED(&a->activity->limits) ||
 		(!a->activity->transactional && (!run->solo || run->in_block)))
 		return true;
 	asker.id = a->task->id;
-	asker.owner = owner;
+	asker.owner = a->of.owner;
 	asker.priority = a->task->priority;
 	asker.waits = true;
 	asker.keep = !a->activity->transactional;
@@ -220,67 +175,48 @@ admit(RomRun *run, Attempt *a, Oid owner)
 	return false;
 }
 
+/* try_task is rom_invoke_try()'s attempt(). */
+static void
+try_task(void *arg)
+{
+	Attempt    *a = arg;
+	RomRun	   *run = a->run;
+
+	invocation(a);
+	a->activity = rom_invoke_find(&a->of, a->task->activity);
+	if (a->activity->queue != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_STATE),
+				 errmsg("activity \"%s\" was given a queue after the task was scheduled",
+						a->task->activity)));
+	a->slow = !run->in_session && !rom_invoke_quick(a->activity) &&
+		(!run->solo || !rom_ready_enter_slow());
+	if (!a->slow && admit(a) && a->activity->transactional)
+	{
+		rom_context_set(&a->of.running);
+		a->result = rom_invoke(&a->of, a->activity, &a->how, a->task->input, a->cxt);
+	}
+}
+
 /* attempt runs the activity in a subtransaction; false, and a->error, when it fails. */
 static bool
-attempt(RomRun *run, Attempt *a, Oid owner)
+attempt(Attempt *a)
 {
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner resowner = CurrentResourceOwner;
-	RomRunning	running;
-	RomActivityRun activity_run = {0};
-	RomActivityRun *outer = rom_context_activity;
-	sigjmp_buf *outer_tear_out = rom_limit_tear_out;
-	volatile bool ok = false;
-	int			nest;
+	RomTried	tried;
+	bool		ok;
 
-	activity_run.name = a->task->activity;
-	activity_run.step = a->task->step;
-	activity_run.attempt = a->task->attempt + 1;
-	activity_run.last_details = a->task->details;
-	activity_run.close_us = a->task->close_us;
-	rom_cost_begin(&activity_run.begun);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(old);
-	nest = GetCurrentTransactionNestLevel();
-	PG_TRY();
-	{
-		rom_limit_tear_out = PG_exception_stack;
-		a->turn = stand_in(run, a->task, owner);
-		running.id = a->task->instance_id;
-		running.workflow = a->turn->inst->workflow;
-		running.namespace = a->turn->inst->namespace;
-		a->activity = find_activity(a, owner);
-		a->slow = !run->in_session && !rom_activity_quick(a->activity) &&
-			(!run->solo || !rom_ready_enter_slow());
-		if (!a->slow && admit(run, a, owner) && a->activity->transactional)
-		{
-			rom_context_set(&running);
-			a->result = rom_activity_call(a->turn, a->activity, &activity_run,
-										  a->task->input, old);
-			if (TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
-				run->subxacts++;
-		}
-		ReleaseCurrentSubTransaction();
-		ok = true;
-	}
-	PG_CATCH();
-	{
-		rom_limit_tear_out = outer_tear_out;
-		rom_context_activity = outer;
-		run->tainted |= rom_limit_torn();
-		MemoryContextSwitchTo(old);
-		a->error = rom_error_take();
-		/* torn out, the activity's own subtransactions are still there */
-		while (GetCurrentTransactionNestLevel() >= nest)
-			RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	rom_limit_tear_out = outer_tear_out;
+	a->how.name = a->task->activity;
+	a->how.step = a->task->step;
+	a->how.attempt = a->task->attempt + 1;
+	a->how.last_details = a->task->details;
+	a->how.close_us = a->task->close_us;
+	ok = rom_invoke_try(&a->of, &a->how, try_task, a, a->cxt, &tried);
 	rom_context_set(NULL);
-	MemoryContextSwitchTo(old);
-	CurrentResourceOwner = resowner;
-	a->task->cost = palloc0_object(RomCost);
-	rom_cost_end(&activity_run.begun, a->task->cost);
+	a->run->tainted |= tried.torn;
+	a->run->subxacts += tried.wrote;
+	a->error = tried.error;
+	a->task->cost = palloc_object(RomCost);
+	*a->task->cost = a->how.cost;
 	return ok;
 }
 
@@ -288,10 +224,7 @@ attempt(RomRun *run, Attempt *a, Oid owner)
 static bool
 is_shared_trouble(RomRun *run, int sqlerrcode)
 {
-	return !run->solo && !run->in_block &&
-		(sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		 sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		 sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE);
+	return !run->solo && !run->in_block && rom_invoke_shared_trouble(sqlerrcode);
 }
 
 /* record_failure notes the failed attempt. */
@@ -425,12 +358,13 @@ leave_to_lane(RomRun *run, RomTask *task, Oid owner)
 static void
 run_task(RomRun *run, RomTask *task, Oid owner, RomMember *member)
 {
-	Attempt		a = {0};
+	Attempt		a = {.run = run,.task = task,.cxt = CurrentMemoryContext};
 	bool		ok;
 	int			mark = rom_throttle_mark();
 	RomLimitKind limit;
 
-	a.task = task;
+	a.of.running.id = task->instance_id;
+	a.of.owner = owner;
 	if (has_outcome(run, task))
 	{
 		RomInjected *injected = run->injected;
@@ -449,7 +383,7 @@ run_task(RomRun *run, RomTask *task, Oid owner, RomMember *member)
 	if (run->in_block)
 		member->others_wait = false;	/* it could not run again alone */
 	rom_run_begin_member(member);
-	ok = attempt(run, &a, owner);
+	ok = attempt(&a);
 	limit = rom_limit_fired();
 	if (ok && a.slow)
 	{
@@ -459,7 +393,7 @@ run_task(RomRun *run, RomTask *task, Oid owner, RomMember *member)
 	else if (ok && a.admission != ROM_ADMITTED)
 		hold(run, &a, owner);
 	else if (ok && !a.activity->transactional)
-		announce(run, &a);
+		announce(&a);
 	else if (ok)
 		record_success(run, &a, owner);
 	else if (rom_slot_cancelled())

@@ -64,7 +64,7 @@ typedef struct RomActivityRun
 								 * NULL */
 	int64		close_us;		/* its own limit; 0: as the activity is
 								 * defined */
-	RomCostMark begun;			/* set by rom_activity_call() */
+	RomCostMark begun;			/* set by rom_invoke() */
 	RomCost		cost;			/* likewise, when it returns */
 } RomActivityRun;
 
