@@ -271,7 +271,7 @@ make_queue(RomDue *heaps, Oid dbid, Oid owner)
 		return queue;
 	for (i = 0; i < heaps->nqueues; i++)
 		if (heaps->queues[i].root[ROM_DUE_QUICK] == NONE &&
-			heaps->queues[i].root[ROM_DUE_SLOW] == NONE)
+			heaps->queues[i].root[ROM_DUE_SLOW] == NONE && heaps->queues[i].tried == NONE)
 			break;
 	if (i == ROM_READY_QUEUES)
 		return NULL;
@@ -285,6 +285,7 @@ make_queue(RomDue *heaps, Oid dbid, Oid owner)
 		queue->root[i] = NONE;
 		queue->count[i] = 0;
 	}
+	queue->tried = NONE;
 	queue->quick_at = queue->slow_since = queue->probed_at = 0;
 	queue->slow_wait = ROM_SLOW_WAITS_MAX;
 	return queue;
@@ -309,6 +310,7 @@ rom_due_push(RomDue *heaps, const RomReadyItem *item, TimestampTz now)
 	RomDueQueue *queue;
 	Node	   *node;
 	int			lane = item->slow ? ROM_DUE_SLOW : ROM_DUE_QUICK;
+	int		   *root;
 	int			there;
 	int			i;
 
@@ -340,37 +342,67 @@ rom_due_push(RomDue *heaps, const RomReadyItem *item, TimestampTz now)
 		queue->waiting_since = now;
 	if (item->slow && queue->count[ROM_DUE_SLOW] == 0)
 		queue->slow_since = now;
-	queue->root[lane] = meld(pool->nodes, queue->root[lane], i);
+	root = item->slow && item->tried ? &queue->tried : &queue->root[lane];
+	*root = meld(pool->nodes, *root, i);
 	queue->count[lane]++;
 	return ROM_DUE_ADDED;
 }
 
-/* drop_moved removes those from the top of the slow ones that have moved. */
+/* drop_moved removes those from the top of slow ones that have moved. */
 static void
-drop_moved(RomDue *heaps, RomDueQueue *queue)
+drop_moved(RomDue *heaps, int *root)
 {
 	Pool	   *pool = &heaps->ready;
 	int			i;
 
-	while ((i = queue->root[ROM_DUE_SLOW]) != NONE && pool->nodes[i].moved)
+	while ((i = *root) != NONE && pool->nodes[i].moved)
 	{
-		queue->root[ROM_DUE_SLOW] = without_root(pool->nodes, i);
+		*root = without_root(pool->nodes, i);
 		pool_free(pool, i);
 	}
+}
+
+/* pop takes the best of the members of a lane that one of its roots holds. */
+static void
+pop(RomDue *heaps, RomDueQueue *queue, int lane, int *root, pg_uuid_t *id)
+{
+	int			i = *root;
+
+	*id = heaps->ready.nodes[i].id;
+	*root = without_root(heaps->ready.nodes, i);
+	queue->count[lane]--;
+	pool_remove(&heaps->ready, i);
+	drop_moved(heaps, &queue->root[ROM_DUE_SLOW]);
+	drop_moved(heaps, &queue->tried);
 }
 
 void
 rom_due_pop(RomDue *heaps, RomDueQueue *queue, int lane, pg_uuid_t *id)
 {
-	int			i;
+	Node	   *nodes = heaps->ready.nodes;
+	int		   *root = &queue->root[lane];
 
-	drop_moved(heaps, queue);
-	i = queue->root[lane];
-	*id = heaps->ready.nodes[i].id;
-	queue->root[lane] = without_root(heaps->ready.nodes, i);
-	queue->count[lane]--;
-	pool_remove(&heaps->ready, i);
-	drop_moved(heaps, queue);
+	if (lane == ROM_DUE_SLOW)
+	{
+		drop_moved(heaps, root);
+		drop_moved(heaps, &queue->tried);
+		if (*root == NONE || (queue->tried != NONE && before(&nodes[queue->tried], &nodes[*root])))
+			root = &queue->tried;
+	}
+	pop(heaps, queue, lane, root, id);
+}
+
+void
+rom_due_pop_untried(RomDue *heaps, RomDueQueue *queue, pg_uuid_t *id)
+{
+	drop_moved(heaps, &queue->root[ROM_DUE_SLOW]);
+	if (queue->root[ROM_DUE_SLOW] == NONE)
+	{
+		drop_moved(heaps, &queue->tried);
+		queue->root[ROM_DUE_SLOW] = queue->tried;
+		queue->tried = NONE;
+	}
+	pop(heaps, queue, ROM_DUE_SLOW, &queue->root[ROM_DUE_SLOW], id);
 }
 
 bool
@@ -556,7 +588,8 @@ rom_due_purge(RomDue *heaps, Oid dbid)
 
 		if (queue->dbid != dbid)
 			continue;
-		drop_moved(heaps, queue);
+		drop_moved(heaps, &queue->root[ROM_DUE_SLOW]);
+		drop_moved(heaps, &queue->tried);
 		for (int lane = 0; lane < 2; lane++)
 			while (queue->count[lane] > 0)
 				rom_due_pop(heaps, queue, lane, &id);

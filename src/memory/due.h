@@ -20,6 +20,9 @@ typedef struct RomReadyItem
 	int32		priority;
 	bool		slow;			/* its next step is not known to be quick: it
 								 * runs alone */
+	bool		tried;			/* one that is slow: an executor that may
+								 * begin no slow step has tried it;
+								 * rom_ready_put() sets it */
 	TimestampTz at;				/* since when, or from when on */
 } RomReadyItem;
 
@@ -34,6 +37,8 @@ typedef struct RomDueQueue
 	Oid			dbid;			/* invalid: the place is free */
 	Oid			owner;
 	int			root[2];		/* of quick members, and of the slow lane */
+	int			tried;			/* root of those of the slow lane that were
+								 * tried since all of them were last */
 	int			count[2];
 	TimestampTz waiting_since;
 	TimestampTz slow_since;		/* no slow member was taken since, and none
@@ -76,6 +81,9 @@ extern int	rom_due_queues(RomDue *heaps);
 
 /* Takes the best of a queue's quick members, or of its slow lane (lane), of which there are some. */
 extern void rom_due_pop(RomDue *heaps, RomDueQueue *queue, int lane, pg_uuid_t *id);
+
+/* Takes the best of a queue's slow lane, of which there are some, that was not tried yet; when all were, they are tried again. */
+extern void rom_due_pop_untried(RomDue *heaps, RomDueQueue *queue, pg_uuid_t *id);
 
 /* Has a scan filled the pool of the queues as far as it may; is so little left that the next scan is worth its while? */
 extern bool rom_due_filled(RomDue *heaps);

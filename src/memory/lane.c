@@ -25,13 +25,14 @@ could_grow(const RomStaff *staff)
 }
 
 void
-rom_lane_count_locked(RomRoster *roster, const RomWorker *me, RomStaff *staff)
+rom_lane_count_locked(RomRoster *roster, const RomWorker *me, TimestampTz now, RomStaff *staff)
 {
 	memset(staff, 0, sizeof(*staff));
 	staff->places = roster->places;
 	for (int i = 0; i < roster->nworkers; i++)
 	{
 		RomWorker  *worker = &roster->workers[i];
+		bool		slow = rom_roster_slow_at(worker) <= now;
 
 		if (worker->overtime)
 		{
@@ -48,15 +49,15 @@ rom_lane_count_locked(RomRoster *roster, const RomWorker *me, RomStaff *staff)
 		if (worker == me || worker->kind != ROM_WORKER_EXECUTOR ||
 			(worker->state != ROM_WORKER_IDLE && worker->state != ROM_WORKER_RUNNING))
 			continue;
-		if (worker->slow)
+		if (slow)
 			staff->all_slow++;
 		if (worker->dbid != me->dbid)
 			continue;
-		if (worker->slow)
+		if (slow)
 			staff->database_slow++;
 		if (worker->owner != me->owner)
 			continue;
-		if (worker->slow)
+		if (slow)
 			staff->slow++;
 		else if (!worker->leave)
 			staff->quick++;

@@ -29,7 +29,7 @@ typedef struct RomStaff
 } RomStaff;
 
 /* rom_lane_count_locked counts them for an executor; the roster's mutex is held. */
-extern void rom_lane_count_locked(RomRoster *roster, const RomWorker *me, RomStaff *staff);
+extern void rom_lane_count_locked(RomRoster *roster, const RomWorker *me, TimestampTz now, RomStaff *staff);
 
 /* rom_lane_may_be_slow says whether that executor may begin a step that is not quick. queue: its owner's, or NULL. */
 extern bool rom_lane_may_be_slow(const RomDueQueue *queue, const RomStaff *staff, TimestampTz now);

@@ -51,6 +51,10 @@ static RomDue *heaps = NULL;	/* behind it */
 static int	my_place = -1;		/* of an executor in the roster */
 static TimestampTz quick_done_at = 0;
 
+/* The member of the slow lane that this executor, which may begin no slow step, tries. */
+static bool trying = false;
+static pg_uuid_t tried;
+
 /* Actions that are left for after the release of the ready lock. */
 typedef struct Outcome
 {
@@ -280,6 +284,7 @@ rom_ready_put(const RomReadyItem *items, int n, TimestampTz now)
 		for (; done < last; done++)
 		{
 			const RomReadyItem *item = &items[done];
+			RomReadyItem *into;
 
 			if (rom_hold_keeps(item->dbid, item->owner, item->at, now))
 				continue;
@@ -299,8 +304,9 @@ rom_ready_put(const RomReadyItem *items, int n, TimestampTz now)
 									   &latches);
 				continue;
 			}
-			area->ring[(area->ring_first + area->ring_count++) % RING_SIZE] =
-				*item;
+			into = &area->ring[(area->ring_first + area->ring_count++) % RING_SIZE];
+			*into = *item;
+			into->tried = item->slow && trying && memcmp(&item->id, &tried, sizeof(pg_uuid_t)) == 0;
 
 			if (item->at > now)
 			{
@@ -366,7 +372,7 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 	int			nslow;
 	int			n = 0;
 
-	*slow = false;
+	*slow = trying = false;
 	outcome_init(&outcome);
 	LWLockAcquire(ready_lock, LW_EXCLUSIVE);
 	pump_ring(now, &outcome);
@@ -380,7 +386,7 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 	SpinLockAcquire(&roster->mutex);
 	if (me->slow && queue != NULL)
 		rom_lane_ended(queue, me->slow_since, now);
-	rom_lane_count_locked(roster, me, &staff);
+	rom_lane_count_locked(roster, me, now, &staff);
 	if (nslow > 0 && rom_lane_may_be_slow(queue, &staff, now))
 		*slow = true;
 	set_slow_locked(me, *slow, now);
@@ -395,9 +401,12 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 	{
 		/*
 		 * its next step may be quick after all, or it has been cancelled,
-		 * which the steps under way wait for; if not, it goes back
+		 * which the steps under way wait for; if not, it goes back, and the
+		 * others of the lane have their try before it
 		 */
-		rom_due_pop(heaps, queue, ROM_DUE_SLOW, &ids[n++]);
+		rom_due_pop_untried(heaps, queue, &ids[n++]);
+		tried = ids[0];
+		trying = true;
 		queue->probed_at = now;
 		*slow = true;
 	}
@@ -468,7 +477,7 @@ rom_ready_enter_slow(void)
 	expire(now, me->dbid, me->owner, &outcome);
 	queue = rom_due_find(heaps, me->dbid, me->owner);
 	SpinLockAcquire(&roster->mutex);
-	rom_lane_count_locked(roster, me, &staff);
+	rom_lane_count_locked(roster, me, now, &staff);
 	may = rom_lane_may_be_slow(queue, &staff, now);
 	if (may)
 		set_slow_locked(me, true, now);
@@ -517,13 +526,14 @@ rom_ready_rest(int worker, bool leave, TimestampTz *until)
 	nslow = queue ? queue->count[ROM_DUE_SLOW] : 0;
 	waits = !leave && any_waits();
 	SpinLockAcquire(&roster->mutex);
-	rom_lane_count_locked(roster, me, &staff);
+	rom_lane_count_locked(roster, me, now, &staff);
 	if (area->ring_count == 0 && nquick == 0 &&
 		(nslow == 0 || !rom_lane_may_be_slow(queue, &staff, now)))
 	{
 		me->state = leave ? ROM_WORKER_LEAVING : ROM_WORKER_IDLE;
 		me->since = now;
 		me->slow = false;
+		me->slow_since = DT_NOEND;
 		rest = true;
 		if (nslow > 0)
 		{

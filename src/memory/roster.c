@@ -37,6 +37,7 @@ shmem_attach(void *place, bool found)
 	SpinLockInit(&roster_area->mutex);
 	roster_area->launcher_procno = -1;
 	roster_area->launcher_wakes_at = DT_NOBEGIN;
+	roster_area->look_at = DT_NOEND;
 	roster_area->first_http = 2 * rom_guc_max_workers;
 	roster_area->nworkers = roster_area->first_http + ROM_HTTP_PLACES;
 	roster_area->nplaces = rom_guc_max_workers;
@@ -47,6 +48,17 @@ RomRoster *
 rom_roster_get(void)
 {
 	return roster_area;
+}
+
+TimestampTz
+rom_roster_slow_at(const RomWorker *worker)
+{
+	if (worker->kind != ROM_WORKER_EXECUTOR)
+		return DT_NOEND;
+	if (worker->slow)
+		return worker->slow_since;
+	return worker->state != ROM_WORKER_RUNNING || worker->slow_since >= DT_NOEND ? DT_NOEND :
+		worker->slow_since + ROM_QUICK_TAKES_MAX;
 }
 
 /*
@@ -137,23 +149,30 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow,
 	int			of_database = 0;	/* but those that rest: they make room */
 	int			of_owner = 0;
 	int			soon = 0;		/* of the owner, that are in no slow step */
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz slow_at = DT_NOEND; /* the first of these is */
 	int			i;
 
 	for (i = 0; i < roster->nworkers; i++)
 	{
 		RomWorker  *worker = &roster->workers[i];
+		bool		is_slow;
 
 		if (worker->state == ROM_WORKER_FREE || worker->overtime ||
 			worker->kind != ROM_WORKER_EXECUTOR || worker->dbid != dbid)
 			continue;
 		if (worker->owner == owner || worker->state != ROM_WORKER_IDLE)
 			of_database++;
-		if (worker->owner != owner || (worker->leave && !worker->slow) ||
+		is_slow = rom_roster_slow_at(worker) <= now;
+		if (worker->owner != owner || (worker->leave && !is_slow) ||
 			worker->state == ROM_WORKER_LEAVING)
 			continue;
 		of_owner++;
-		if (!worker->slow)
+		if (!is_slow)
+		{
 			soon++;
+			slow_at = Min(slow_at, rom_roster_slow_at(worker));
+		}
 		if (worker->state == ROM_WORKER_IDLE)
 		{
 			worker->state = ROM_WORKER_RUNNING; /* claimed */
@@ -175,8 +194,16 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow,
 	else if (of_database < rom_guc_executors && !roster->cannot_grow)
 		rom_roster_tell_locked(roster, slow ? ROM_TELL_START : ROM_TELL_GROW, latches);
 	else
-		roster->room_wanted = true; /* an executor that becomes idle tells the
-									 * launcher */
+	{
+		/*
+		 * an executor that becomes idle tells the launcher; one that waits
+		 * for something does not
+		 */
+		roster->room_wanted = true;
+		roster->look_at = Min(roster->look_at, slow_at);
+		if (roster->look_at < roster->launcher_wakes_at)
+			rom_roster_tell_locked(roster, ROM_TELL_LOOK, latches);
+	}
 	return false;
 }
 

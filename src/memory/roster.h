@@ -65,8 +65,9 @@ typedef struct RomWorker
 	Oid			owner;			/* executor: whose turns it runs */
 	int			part;			/* scheduler: which share of the sweeps */
 	bool		slow;			/* executor: in a step that is not known to be
-								 * quick */
-	TimestampTz slow_since;		/* of that */
+								 * quick; rom_roster_is_slow() says more */
+	TimestampTz slow_since;		/* of that, or since when it does what it took
+								 * as quick; DT_NOEND: it has taken nothing */
 	int			pid;			/* 0 while it starts */
 	int			procno;
 	TimestampTz started_at;
@@ -170,6 +171,7 @@ typedef struct RomDatabase
 #define ROM_TELL_RING		0x08	/* the ring is half full */
 #define ROM_TELL_WORKER		0x10	/* a worker arrived or left */
 #define ROM_TELL_LIST		0x20	/* databases came or went: list them */
+#define ROM_TELL_LOOK		0x40	/* look_at is nearer than its sleep's end */
 
 typedef struct RomRoster
 {
@@ -183,6 +185,9 @@ typedef struct RomRoster
 	TimestampTz launcher_since;
 	TimestampTz launcher_wakes_at;
 	uint32		told;
+	TimestampTz look_at;		/* work waits for executors that do quick
+								 * work: when the first of them has taken too
+								 * long for that; the launcher plans then */
 	bool		cannot_grow;	/* all places taken, or no process to be had */
 	int			places;			/* for workers: romancy.max_workers, or fewer
 								 * where max_worker_processes is less */
@@ -232,8 +237,17 @@ typedef struct RomLatches
 	int			procnos[ROM_LATCHES_MAX];
 } RomLatches;
 
+/*
+ * So long (us) an executor may take for what it took as quick: members that share a transaction, or one alone. After that
+ * it counts as one in a slow step: a quick step may wait for a lock, or have more to do than before.
+ */
+#define ROM_QUICK_TAKES_MAX (250 * INT64CONST(1000))
+
 /* NULL when there is no shared memory. */
 extern RomRoster *rom_roster_get(void);
+
+/* rom_roster_slow_at says from when on an executor counts as one in a slow step; DT_NOEND: not. The mutex is held, or it is a copy. */
+extern TimestampTz rom_roster_slow_at(const RomWorker *worker);
 
 extern void rom_roster_set_latches(const RomLatches *latches);
 

@@ -321,6 +321,7 @@ run_turn(RomTurn *turn, const RomMember *member, bool wrap, const ErrorData *pau
 		PG_END_TRY();
 	}
 	disturbed = rom_limit_fired() == ROM_LIMIT_BATCH;
+	turn->out.interrupted = rom_slot_interrupted() && !rom_slot_cancelled();
 	rom_run_end_member();
 	rom_cost_end(&mark, &turn->spent.cost);
 	note_turn(turn, end, GetCurrentTimestamp() - start, disturbed);
@@ -420,11 +421,18 @@ run_member(RomRun *run, Oid owner, RomMember *member)
 	run->slow_ran |= turn->out.slow_ran;
 	if (end == ROM_TURN_AGAIN)
 	{
-		if (turn->out.slow_next)
+		/*
+		 * one that was interrupted, maybe for the sake of others, was no
+		 * quick one
+		 */
+		bool		lane = turn->out.slow_next ||
+			(run->solo && turn->out.interrupted && turn->how.apart && !rom_ready_enter_slow());
+
+		if (lane)
 			run->nslow++;
 		else
 			run->nalone++;
-		if (!run->solo || turn->out.slow_next)
+		if (!run->solo || lane)
 			rom_wake_slow(&turn->inst->id, owner, turn->inst->priority);
 	}
 	else if (end == ROM_TURN_NOTHING)

@@ -302,6 +302,7 @@ typedef struct RomTurnOut
 	bool		slow_ran;		/* this transaction had a step that is not
 								 * known to be quick */
 	bool		slow_next;		/* it reaches one next */
+	bool		interrupted;	/* its process was, and not to cancel it */
 	bool		goes_on;		/* saved, and its caller runs it on at once */
 	bool		tainted;		/* a handler was torn out of its interpreter:
 								 * the process should leave */

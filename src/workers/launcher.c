@@ -239,6 +239,12 @@ rom_launcher_main(Datum arg)
 		}
 
 		rom_setback_look();
+
+		/* before: a plan made now sees the work for which it was set */
+		SpinLockAcquire(&roster->mutex);
+		plan_at = Min(plan_at, roster->look_at);
+		roster->look_at = DT_NOEND;
+		SpinLockRelease(&roster->mutex);
 		next = rom_ready_pump();
 
 		SpinLockAcquire(&roster->mutex);
@@ -262,7 +268,7 @@ rom_launcher_main(Datum arg)
 			grow_at = DT_NOEND;
 			plan_at = DT_NOBEGIN;
 		}
-		if ((told & ~(ROM_TELL_GROW | ROM_TELL_RING)) != 0 || plan_at <= now)
+		if ((told & ~(ROM_TELL_GROW | ROM_TELL_RING | ROM_TELL_LOOK)) != 0 || plan_at <= now)
 			plan_at = rom_staffing_plan();
 
 		next = deadline = Min(next, Min(plan_at, grow_at));

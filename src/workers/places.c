@@ -292,6 +292,7 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 	worker->state = ROM_WORKER_STARTING;
 	worker->leave = worker->overtime = false;
 	worker->slow = false;
+	worker->slow_since = DT_NOEND;
 	worker->generation++;
 	worker->dbid = params->dbid;
 	worker->owner = params->owner;

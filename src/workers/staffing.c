@@ -70,6 +70,8 @@ look(bool again)
 	SpinLockAcquire(&roster->mutex);
 	memcpy(plan->workers, roster->workers,
 		   roster->nworkers * sizeof(RomWorker));
+	for (i = 0; i < roster->nworkers; i++)
+		plan->workers[i].slow = rom_roster_slow_at(&plan->workers[i]) <= plan->now;
 	for (i = 0; i < roster->ndatabases; i++)
 	{
 		RomDatabase *database = &roster->databases[i];
@@ -244,8 +246,10 @@ need_executor(const RomReadyQueue *queue)
 			(worker->leave && !worker->slow) || worker->state == ROM_WORKER_LEAVING)
 			continue;
 		there++;				/* also one that leaves after its long step */
-		if (!worker->slow)
-			soon++;
+		if (worker->slow)
+			continue;
+		soon++;
+		plan->next = Min(plan->next, rom_roster_slow_at(worker));
 	}
 	more = Min(wanted(queue) - soon, rom_guc_executors);
 	need.since = queue->waiting_since;

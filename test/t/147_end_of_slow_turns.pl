@@ -1,4 +1,4 @@
-# A workflow whose turns are known to be slow has steps that last for a day, as many as its role may have under way: to terminate, to cancel or to pause such instances needs a
+# A workflow whose turns are known to be slow has steps that last for a day, as many as its role may have under way: to terminate, to cancel or to pause such instances, or to end them by their time limits, needs a
 # turn, which decides without the workflow's code, and waits for no place among slow steps. It would catch instances that go on until their steps end, since their end waits for these.
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use RomancyTest;
 use Test::More;
 
-my $node = romancy_node('slow_turns', 'max_worker_processes' => 12, 'romancy.executors' => 2, 'romancy.max_workers' => 4, 'romancy.eager_runs' => 'off');
+my $node = romancy_node('slow_turns', 'max_worker_processes' => 12, 'romancy.executors' => 2, 'romancy.max_workers' => 4, 'romancy.eager_runs' => 'off', 'romancy.timer_interval' => '100ms');
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
 sql(q{
@@ -26,7 +26,8 @@ is(sql(q{CALL romancy.run_workflow('slow', '"known"')}), '"known"', 'turns of th
 my $sleeping = q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'};
 my %end = (
 	'terminate_workflow' => q{SELECT romancy.terminate_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NULL},
-	'cancel_workflow' => q{SELECT romancy.cancel_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NULL});
+	'cancel_workflow' => q{SELECT romancy.cancel_workflow(instance_id) FROM romancy.instances WHERE finished_at IS NULL},
+	'execution_timeout' => q{UPDATE romancy.t_instance SET deadline = now() - interval '1 minute', wake_at = now() - interval '1 minute' WHERE finished_at IS NULL});
 for my $end (sort keys %end)
 {
 	sql(q{SELECT romancy.start_workflow('slow', '"day"') FROM generate_series(1, 2)});
