@@ -242,13 +242,73 @@ rom_jb_get_bool(Jsonb *jb, const char *key, bool fallback)
 	return v->val.boolean;
 }
 
+/* number reads n digits at s; -1: they are not all digits. */
+static int
+number(const char *s, int n)
+{
+	int			result = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (s[i] < '0' || s[i] > '9')
+			return -1;
+		result = 10 * result + s[i] - '0';
+	}
+	return result;
+}
+
+/*
+ * read_time reads a time of this century as rom_jb_time() writes it, 2026-11-30T08:33:45.123456+01:00 (fraction and minutes of the zone may be
+ * left out). False: it is of another form, or no time. A replay reads one for each message that its handler received.
+ */
+static bool
+read_time(const char *s, TimestampTz *result)
+{
+	static const char form[] = "nnnn-nn-nnTnn:nn:nn";
+	int			year;
+	int			month;
+	int			day;
+	int64		us = 0;
+	int			east;
+	int			minutes = 0;
+
+	for (int i = 0; form[i] != '\0'; i++)
+		if (form[i] == 'n' ? s[i] < '0' || s[i] > '9' : s[i] != form[i])
+			return false;
+	year = number(s, 4);
+	month = number(s + 5, 2);
+	day = number(s + 8, 2);
+	if (year < 2000 || year > 2099 || month < 1 || month > 12 || day < 1 || day > day_tab[isleap(year)][month - 1] ||
+		number(s + 11, 2) > 23 || number(s + 14, 2) > 59 || number(s + 17, 2) > 59)
+		return false;
+	us = ((number(s + 11, 2) * 60 + number(s + 14, 2)) * 60 + number(s + 17, 2)) * USECS_PER_SEC;
+	s += 19;
+	if (*s == '.')
+	{
+		int64		unit = USECS_PER_SEC / 10;
+
+		for (s++; *s >= '0' && *s <= '9' && unit > 0; s++, unit /= 10)
+			us += (*s - '0') * unit;
+	}
+	if ((*s != '+' && *s != '-') || (east = number(s + 1, 2)) < 0 || east > 14)
+		return false;
+	if (s[3] != '\0' && (s[3] != ':' || (minutes = number(s + 4, 2)) < 0 || minutes > 59 || s[6] != '\0'))
+		return false;
+	minutes = (east * 60 + minutes) * (*s == '+' ? 1 : -1);
+	*result = (date2j(year, month, day) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY + us - minutes * USECS_PER_MINUTE;
+	return true;
+}
+
 TimestampTz
 rom_jb_get_time(Jsonb *jb, const char *key)
 {
 	char	   *s = rom_jb_get_text(jb, key);
+	TimestampTz result;
 
 	if (s == NULL)
 		return DT_NOEND;
+	if (read_time(s, &result))
+		return result;
 	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
 												   CStringGetDatum(s),
 												   ObjectIdGetDatum(InvalidOid),

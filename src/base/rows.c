@@ -46,6 +46,20 @@ open_index(const char *name, LOCKMODE mode)
 	}
 }
 
+/* open_at opens the table with the lock mode, and an index of it, for rows that snapshot sees. */
+static void
+open_at(RomRows *rows, RomTable *table, const char *index, LOCKMODE mode, LOCKMODE index_mode, Snapshot (*snapshot) (void))
+{
+	rows->table = table;
+	rows->rel = rom_table_open(table->name, mode);
+	(void) rom_table_oid(table);	/* it may have changed while we waited for
+									 * the lock */
+	rows->index = open_index(index, index_mode);
+	rows->snapshot = RegisterSnapshot(snapshot());
+	rows->slot = table_slot_create(rows->rel, NULL);
+	rows->scan = NULL;
+}
+
 void
 rom_rows_open(RomRows *rows, RomTable *table, const char *index, bool writing)
 {
@@ -53,18 +67,23 @@ rom_rows_open(RomRows *rows, RomTable *table, const char *index, bool writing)
 
 	if (writing)
 		rom_table_may_write("UPDATE");
-	rows->table = table;
-	rows->rel = rom_table_open(table->name, mode);
-	(void) rom_table_oid(table);	/* it may have changed while we waited for
-									 * the lock */
-	rows->index = open_index(index, mode);
-	rows->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	rows->slot = table_slot_create(rows->rel, NULL);
+	open_at(rows, table, index, mode, mode, GetLatestSnapshot);
+}
+
+void
+rom_rows_open_select(RomRows *rows, RomTable *table, const char *index, bool locking)
+{
+	if (locking)
+		rom_table_may_write("SELECT FOR NO KEY UPDATE");
+	CommandCounterIncrement();
+	open_at(rows, table, index, locking ? RowShareLock : AccessShareLock, AccessShareLock, GetTransactionSnapshot);
 }
 
 void
 rom_rows_close(RomRows *rows)
 {
+	if (rows->scan != NULL)
+		index_endscan(rows->scan);
 	ExecDropSingleTupleTableSlot(rows->slot);
 	UnregisterSnapshot(rows->snapshot);
 	index_close(rows->index, NoLock);
@@ -75,13 +94,16 @@ rom_rows_close(RomRows *rows)
 static bool
 find(RomRows *rows, ScanKey key)
 {
-	IndexScanDesc scan = rom_index_beginscan(rows->rel, rows->index, rows->snapshot, 1);
-	bool		found;
+	if (rows->scan == NULL)
+		rows->scan = rom_index_beginscan(rows->rel, rows->index, rows->snapshot, 1);
+	index_rescan(rows->scan, key, 1, NULL, 0);
+	return rom_rows_next(rows);
+}
 
-	index_rescan(scan, key, 1, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, rows->slot);
-	index_endscan(scan);
-	return found;
+bool
+rom_rows_next(RomRows *rows)
+{
+	return index_getnext_slot(rows->scan, ForwardScanDirection, rows->slot);
 }
 
 bool
@@ -145,6 +167,25 @@ bool
 rom_rows_try_lock(RomRows *rows)
 {
 	return lock(rows, LockWaitSkip, 0);
+}
+
+bool
+rom_rows_claim(RomRows *rows, bool wait)
+{
+	ItemPointerData tid = rows->slot->tts_tid;
+	uint8		flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+	TM_FailureData failure;
+	TM_Result	result;
+
+	if (!IsolationUsesXactSnapshot())
+		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	result = table_tuple_lock(rows->rel, &tid, rows->snapshot, rows->slot, GetCurrentCommandId(false),
+							  LockTupleNoKeyExclusive, wait ? LockWaitBlock : LockWaitSkip, flags, &failure);
+	if ((result == TM_Updated || result == TM_Deleted) && IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update")));
+	return result == TM_Ok;
 }
 
 Datum

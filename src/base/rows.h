@@ -22,16 +22,26 @@ typedef struct RomRows
 	Relation	index;
 	Snapshot	snapshot;		/* what is visible, own changes among it */
 	TupleTableSlot *slot;		/* the row that was found */
+	struct IndexScanDescData *scan; /* of the last search, or NULL */
 } RomRows;
 
 /* Opens the table and an index of it, by name, to read or (writing) to change rows, with a new snapshot. An error closes it. */
 extern void rom_rows_open(RomRows *rows, RomTable *table, const char *index, bool writing);
 extern void rom_rows_close(RomRows *rows);
 
+/*
+ * The same to read, or (locking) for rom_rows_claim(): sees what a SELECT of the transaction would see now, which in a REPEATABLE READ
+ * transaction is its own snapshot.
+ */
+extern void rom_rows_open_select(RomRows *rows, RomTable *table, const char *index, bool locking);
+
 /* Finds the visible row whose first index column is this id: true, and it is in rows->slot. */
 extern bool rom_rows_find(RomRows *rows, const pg_uuid_t *id);
 
-/* The same with a text. */
+/* The next one with the same key, in the index's order. */
+extern bool rom_rows_next(RomRows *rows);
+
+/* The first one, with a text. */
 extern bool rom_rows_find_text(RomRows *rows, const char *text);
 
 /*
@@ -48,6 +58,12 @@ extern bool rom_rows_lock(RomRows *rows);
 
 /* Locks it as it was found, without waiting. False when it is not to be had. */
 extern bool rom_rows_try_lock(RomRows *rows);
+
+/*
+ * Locks it as SELECT FOR NO KEY UPDATE does, without wait as with SKIP LOCKED; rows->slot is its newest version then. False when it is not
+ * to be had. In a REPEATABLE READ transaction error 40001 when another transaction has changed it.
+ */
+extern bool rom_rows_claim(RomRows *rows, bool wait);
 
 /* Column column (of table->columns) of the row that was found. */
 extern Datum rom_rows_column(RomRows *rows, int column, bool *isnull);

@@ -17,11 +17,11 @@
 #include "base/uuid.h"
 
 /*
- * take_random gives n random bytes, of which many are made at a time: a call of the library's for eight costs about
- * as much as one for a thousand. Bytes that were given away are not kept, and a process uses none of another's.
+ * Many are made at a time: a call of the library's for eight bytes costs about as much as one for a thousand. Bytes that were given away
+ * are not kept, and a process uses none of another's.
  */
-static void
-take_random(unsigned char *bytes, int n)
+void
+rom_uuid_random(void *bytes, int n)
 {
 	static unsigned char pool[1024];
 	static int	left = 0;
@@ -65,7 +65,7 @@ rom_uuid_v7(pg_uuid_t *id)
 
 	ms = ticks / 4096;
 	fraction = ticks % 4096;
-	take_random(&id->data[8], 8);
+	rom_uuid_random(&id->data[8], 8);
 	for (int i = 0; i < 6; i++)
 		id->data[i] = (unsigned char) (ms >> (40 - 8 * i));
 	id->data[6] = 0x70 | (unsigned char) (fraction >> 8);
@@ -79,9 +79,50 @@ rom_uuid_text(const pg_uuid_t *id)
 	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
 }
 
+int
+rom_uuid_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return -1;
+}
+
+bool
+rom_uuid_read(const char *text, pg_uuid_t *id)
+{
+	int			n = 0;
+
+	for (int i = 0; i < 36; i++)
+	{
+		int			digit;
+
+		if (i == 8 || i == 13 || i == 18 || i == 23)
+		{
+			if (text[i] != '-')
+				return false;
+			continue;
+		}
+		digit = rom_uuid_digit(text[i]);
+		if (digit < 0)
+			return false;
+		if (n % 2 == 0)
+			id->data[n / 2] = digit << 4;
+		else
+			id->data[n / 2] |= digit;
+		n++;
+	}
+	return true;
+}
+
 pg_uuid_t
 rom_uuid_from_text(const char *text)
 {
+	pg_uuid_t	id;
+
+	if (rom_uuid_read(text, &id) && text[36] == '\0')
+		return id;
 	return *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
 }
 

@@ -49,7 +49,10 @@ typedef struct Own
 	int64		direct;
 } Own;
 
-/* find_own looks for what was broadcast and sent to the instance of that mailbox. */
+/*
+ * find_own looks for what was broadcast and sent to the instance of that mailbox. (As the next ones it has a generic plan: with a LIMIT
+ * one for the values seems cheaper each time, and is made each time.)
+ */
 static void
 find_own(const pg_uuid_t *mailbox, const char *channel, Own *own)
 {
@@ -58,7 +61,7 @@ find_own(const pg_uuid_t *mailbox, const char *channel, Own *own)
 		"  WHERE d.mailbox = $1 AND d.channel = $2 AND NOT d.received ORDER BY d.message_id LIMIT 1),"
 		" (SELECT m.id FROM romancy.t_message m"
 		"  WHERE m.kind = " ROM_SQL_MESSAGE_DIRECT " AND m.mailbox = $1 AND m.channel = $2 ORDER BY m.id LIMIT 1)",
-		2, {UUIDOID, TEXTOID}
+		2, {UUIDOID, TEXTOID},.generic = true
 	};
 	Datum		values[2];
 	bool		isnull;
@@ -99,11 +102,11 @@ take_open(RomTurn *turn, const char *channel, int64 limit, MemoryContext cxt,
 		"  WHERE m.namespace = $3 AND m.channel = $1 AND m.kind = " ROM_SQL_MESSAGE_OPEN " AND m.id < $2 ORDER BY m.id LIMIT 1"
 		"  FOR UPDATE SKIP LOCKED)"
 		" RETURNING " ROM_MESSAGE_COLUMNS,
-		3, {TEXTOID, INT8OID, INT4OID}
+		3, {TEXTOID, INT8OID, INT4OID},.generic = true
 	};
 	static RomStatement more = {
 		"SELECT 1 FROM romancy.t_message WHERE namespace = $3 AND channel = $1 AND kind = " ROM_SQL_MESSAGE_OPEN " ORDER BY id LIMIT 1",
-		3, {TEXTOID, INT8OID, INT4OID}
+		3, {TEXTOID, INT8OID, INT4OID},.generic = true
 	};
 	Datum		values[3];
 

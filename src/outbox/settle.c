@@ -24,6 +24,7 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "defs/namespace.h"
 #include "defs/retry.h"
 #include "outbox/destination.h"
@@ -72,10 +73,7 @@ rom_settle_new_fence(void)
 	 * not of a sequence: after a crash that would give again what an open
 	 * transaction had
 	 */
-	if (!pg_strong_random(&random, sizeof(random)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	rom_uuid_random(&random, sizeof(random));
 	return (int64) (random % UINT64CONST(999999999999999999)) + 1;
 }
 

@@ -184,13 +184,17 @@ close_joins(RomCanvas *canvas)
 int
 rom_canvas_find(const char *owner, pg_uuid_t *ids, int max)
 {
+	/*
+	 * (a plan for the owner looks cheaper than it is: it was made anew for
+	 * each look of a drain)
+	 */
 	static RomStatement select = {
 		"SELECT DISTINCT i.instance_id, i.owner, i.priority FROM romancy.t_canvas_join j"
 		" JOIN romancy.t_instance i ON i.instance_id = j.instance_id"
 		" WHERE NOT j.failed AND i.wake_at IS NOT NULL AND i.status <> 'paused' AND ($1 IS NULL OR i.owner = $1)"
 		" AND j.members <= (SELECT count(*) FROM romancy.t_canvas_result r"
 		" WHERE r.instance_id = j.instance_id AND r.join_id = j.join_id) LIMIT $2",
-		2, {TEXTOID, INT4OID}
+		2, {TEXTOID, INT4OID},.generic = true
 	};
 	Datum		values[2];
 	bool		nulls[2] = {owner == NULL, false};

@@ -27,6 +27,7 @@
 #include "base/errors.h"
 #include "base/rows.h"
 #include "base/spi.h"
+#include "base/uuid.h"
 #include "instances/instance.h"
 #include "memory/sweep.h"
 #include "memory/waiter.h"
@@ -518,10 +519,7 @@ rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 	c.claimed = claimed;
 	c.cxt = CurrentMemoryContext;
 	c.now = rom_now();
-	if (!pg_strong_random(&c.fence, sizeof(c.fence)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	rom_uuid_random(&c.fence, sizeof(c.fence));
 	claim->retry_at = DT_NOEND;
 	claim->passed = 0;
 

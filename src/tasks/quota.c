@@ -30,6 +30,7 @@
 #include "base/rows.h"
 #include "base/spi.h"
 #include "defs/activity_definition.h"
+#include "defs/definition.h"
 #include "defs/namespace.h"
 #include "memory/bucket_rows.h"
 #include "memory/crossing.h"
@@ -125,6 +126,10 @@ read_queue(RomQuota *q, const char *queue)
 	rom_rows_close(&rows);
 }
 
+/* The queue that had no limited activity at the last look, while no definition has changed since (rom_definition_count()). */
+static char unlimited[128];
+static uint64 unlimited_since;
+
 /* read_activities reads the limited activities of a queue. */
 static void
 read_activities(RomQuota *q, const char *stored)
@@ -143,12 +148,23 @@ read_activities(RomQuota *q, const char *stored)
 	int32		namespace;
 	const char *queue = rom_notify_queue_name(stored, &namespace);
 	RomRowSet	set;
+	uint64		generation;
 
+	(void) rom_definition_prepare();
+	generation = rom_definition_count();
+	if (unlimited_since == generation && strcmp(unlimited, stored) == 0)
+		return;
 	rom_rows_open(&rows, &limited, "t_activity_limited", false);
 	any = rom_rows_find_text(&rows, queue);
 	rom_rows_close(&rows);
 	if (!any)
+	{
+		/* what changed during the look has made the number another one */
+		if (strlcpy(unlimited, stored, sizeof(unlimited)) >= sizeof(unlimited))
+			unlimited[0] = '\0';
+		unlimited_since = generation;
 		return;
+	}
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = Int32GetDatum(namespace);
 	q->nactivities = rom_execute_rows(&set, &select, values, NULL, 0);

@@ -20,45 +20,6 @@ rom_token_make(const pg_uuid_t *task_id, int32 attempt, int64 fence)
 					attempt, (unsigned long long) fence);
 }
 
-/* hex_digit is a lower-case hex digit's value, or -1. */
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return -1;
-}
-
-/* read_uuid reads the 36 characters at text; false when they are no UUID as we write it. */
-static bool
-read_uuid(const char *text, pg_uuid_t *id)
-{
-	int			n = 0;
-
-	for (int i = 0; i < 36; i++)
-	{
-		int			digit;
-
-		if (i == 8 || i == 13 || i == 18 || i == 23)
-		{
-			if (text[i] != '-')
-				return false;
-			continue;
-		}
-		digit = hex_digit(text[i]);
-		if (digit < 0)
-			return false;
-		if (n % 2 == 0)
-			id->data[n / 2] = digit << 4;
-		else
-			id->data[n / 2] |= digit;
-		n++;
-	}
-	return true;
-}
-
 /* read_token reads text; false when it is no token. */
 static bool
 read_token(const char *text, RomToken *token)
@@ -68,7 +29,7 @@ read_token(const char *text, RomToken *token)
 	int64		attempt = 0;
 
 	if (strnlen(text, 100) < 37 + 1 + 1 + 16 || strnlen(text, 100) > 37 + 10 + 1 + 16 ||
-		!read_uuid(text, &token->task_id) || text[36] != '.')
+		!rom_uuid_read(text, &token->task_id) || text[36] != '.')
 		return false;
 	for (; *p >= '0' && *p <= '9' && attempt <= PG_INT32_MAX; p++)
 		attempt = attempt * 10 + (*p - '0');
@@ -76,7 +37,7 @@ read_token(const char *text, RomToken *token)
 		return false;
 	for (int i = 0; i < 16; i++)
 	{
-		int			digit = hex_digit(p[i]);
+		int			digit = rom_uuid_digit(p[i]);
 
 		if (digit < 0)
 			return false;
