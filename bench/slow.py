@@ -1,6 +1,8 @@
 """The measurements of slow steps, for bench/run: how they run beside each other, and quick ones beside them."""
 
 import math
+import os
+import re
 import threading
 
 SCHEMA = """
@@ -98,6 +100,9 @@ def register(g):
             setting("romancy.executors", executors)
             for n in (4, 8, 15, 16, 17, 32, 64):
                 for kind in KINDS:
+                    # BENCH_CASES: only these
+                    if not re.search(os.environ.get("BENCH_CASES", ""), f"{kind}, n = {n}, {executors} executors"):
+                        continue
                     cold, warm = [], []
                     for _ in range(runs):
                         workers_gone()
