@@ -128,7 +128,7 @@ func (w *worker) pollOnce(ctx context.Context, kind string) error {
 			continue
 		}
 		if !w.place(ctx) {
-			w.release(kind, heads[n:])
+			w.release(heads[n:])
 			return nil
 		}
 		w.busy.Add(1)
@@ -156,14 +156,10 @@ func (w *worker) place(ctx context.Context) bool {
 }
 
 // release gives back what was not begun; others can take it at once.
-func (w *worker) release(kind string, heads []activityTask) {
+func (w *worker) release(heads []activityTask) {
 	for _, head := range heads {
 		w.drop(head.Token)
-		sql := "select romancy.release_activity($1::text)"
-		if kind == "workflows" {
-			sql = "select romancy.extend_lease($1::text, '1 ms'::interval)"
-		}
-		if err := w.tell(nil, sql, head.Token); err != nil {
+		if err := w.tell(nil, "select romancy.release_activity($1::text)", head.Token); err != nil {
 			w.o.Log.Warn("romancy: a task could not be given back", "error", err) // its lease ends, and another takes it
 		}
 	}
@@ -215,15 +211,15 @@ func (w *worker) has(kind, name string) bool {
 	return kind == "activities" && activity || kind == "workflows" && workflow
 }
 
-// leave gives back what this worker does not have (of an activity no attempt is counted): another one of the queue may have it. This
-// one asks for no more of that name.
+// leave gives back what this worker does not have, no attempt counted: another one of the queue may have it. This one asks for no more of
+// that name.
 func (w *worker) leave(kind, name string, head activityTask) {
 	if !w.unknown[kind][name] {
 		what := map[string]string{"activities": "activity", "workflows": "workflow"}[kind]
 		w.o.Log.Warn("romancy: this worker does not have it, and leaves it to others", what, name)
 	}
 	w.unknown[kind][name] = true
-	w.release(kind, []activityTask{head})
+	w.release([]activityTask{head})
 }
 
 func (w *worker) serve(kind string, raw json.RawMessage, head activityTask) {

@@ -85,7 +85,7 @@ COMMENT ON FUNCTION romancy.fail_activity(text, text, text, jsonb, boolean, inte
 
 CREATE FUNCTION romancy.release_activity(token text)
 RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_release_activity';
-COMMENT ON FUNCTION romancy.release_activity(text) IS 'Give a claimed activity back untouched, no attempt charged; false if its lease was lost';
+COMMENT ON FUNCTION romancy.release_activity(text) IS 'Give a claimed activity, or workflow, back untouched, no attempt charged; false if its lease was lost';
 
 CREATE FUNCTION romancy.complete_activities(tokens text[], results jsonb[])
 RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'romancy_complete_activities';
@@ -166,7 +166,8 @@ REVOKE ALL ON FUNCTION romancy.t_in_turn() FROM PUBLIC;
 
 CREATE FUNCTION romancy.t_pollers(
 	OUT queue text, OUT worker_id text, OUT owner text, OUT pid int, OUT waiting boolean,
-	OUT since timestamptz, OUT last_poll timestamptz, OUT polls bigint, OUT tasks bigint)
+	OUT since timestamptz, OUT last_poll timestamptz, OUT polls bigint, OUT tasks bigint,
+	OUT passes_over int, OUT unknown int[])
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'romancy_pollers' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 20;
 COMMENT ON FUNCTION romancy.t_pollers() IS 'Internal: for views pollers and queues';
@@ -179,7 +180,7 @@ REVOKE ALL ON FUNCTION romancy.t_senders() FROM PUBLIC;
 
 CREATE VIEW romancy.pollers WITH (security_barrier) AS
 SELECT n.name AS namespace, pg_catalog.substr(p.queue, pg_catalog.strpos(p.queue, '/') + 1) AS queue, CASE WHEN p.queue LIKE '@%' THEN 'workflows' ELSE 'activities' END AS kind,
-	p.worker_id, p.owner, p.pid, p.waiting, p.since, p.last_poll, p.polls, p.tasks
+	p.worker_id, p.owner, p.pid, p.waiting, p.since, p.last_poll, p.polls, p.tasks, p.passes_over
 FROM romancy.t_pollers() p
 LEFT JOIN romancy.t_namespace n ON n.namespace_id = pg_catalog.split_part(pg_catalog.ltrim(p.queue, '@'), '/', 1)::int
 WHERE p.owner IS NOT NULL;
@@ -196,6 +197,7 @@ COMMENT ON COLUMN romancy.pollers.since IS 'When it polled first';
 COMMENT ON COLUMN romancy.pollers.last_poll IS 'When a call of it began or ended last';
 COMMENT ON COLUMN romancy.pollers.polls IS 'Calls';
 COMMENT ON COLUMN romancy.pollers.tasks IS 'Tasks that it got';
+COMMENT ON COLUMN romancy.pollers.passes_over IS 'Of how many names it leaves tasks to others, as it does not have them';
 
 CREATE VIEW romancy.activity_tasks WITH (security_barrier) AS
 	SELECT t.task_id, t.instance_id, n.name AS namespace, t.step AS activity_id, t.activity, nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue,
@@ -250,9 +252,13 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 		FROM (SELECT a.namespace || '/' || a.queue AS queue, a.owner FROM romancy.t_activity a WHERE a.queue IS NOT NULL
 			UNION ALL SELECT w.namespace || '/' || w.queue, w.owner FROM romancy.t_workflow w WHERE w.queue IS NOT NULL AND w.is_current) u
 		GROUP BY 1) d ON d.queue = coalesce(q.name, c.queue)
-	LEFT JOIN (SELECT pg_catalog.ltrim(p.queue, '@') AS queue, count(*) FILTER (WHERE p.waiting OR p.last_poll > pg_catalog.now() - '1 minute'::interval) AS pollers,
+	LEFT JOIN (SELECT pg_catalog.ltrim(p.queue, '@') AS queue, count(*) FILTER (WHERE (p.waiting OR p.last_poll > pg_catalog.now() - '1 minute'::interval)
+				AND (h.activity IS NULL OR pg_catalog.hashtext(h.activity) <> ALL (p.unknown))) AS pollers,
 			max(p.last_poll) AS last_poll
-		FROM romancy.t_pollers() p GROUP BY 1) p ON p.queue = coalesce(q.name, c.queue, d.queue)
+		FROM romancy.t_pollers() p
+		LEFT JOIN LATERAL (SELECT t.activity FROM romancy.t_task t WHERE p.unknown IS NOT NULL AND t.queue = p.queue AND t.state = 0
+			ORDER BY (- t.priority::bigint), t.task_id LIMIT 1) h ON true
+		GROUP BY 1) p ON p.queue = coalesce(q.name, c.queue, d.queue)
 	CROSS JOIN (SELECT romancy.t_senders() AS pollers) h
 	CROSS JOIN LATERAL (SELECT coalesce(q.name, c.queue, d.queue) AS stored) x
 	LEFT JOIN LATERAL (SELECT q.push_url, q.headers, q.signing_secret, q.owner WHERE romancy.t_may_read(q.owner)) o ON true
@@ -272,7 +278,7 @@ COMMENT ON COLUMN romancy.queues.dead IS 'Tasks that were given up';
 COMMENT ON COLUMN romancy.queues.oldest_ready IS 'When the oldest task to be fetched was scheduled';
 COMMENT ON COLUMN romancy.queues.notify IS 'The channel that is notified of tasks';
 COMMENT ON COLUMN romancy.queues.definitions IS 'Activities and workflows that are defined with it; 0: perhaps a misspelt name';
-COMMENT ON COLUMN romancy.queues.pollers IS 'Programs that wait for its tasks now or have polled in the last minute; of one with a push_url: 1 while the process that sends its tasks runs, else 0';
+COMMENT ON COLUMN romancy.queues.pollers IS 'Programs that wait for its tasks now or have polled in the last minute, and do not pass over the next one; of one with a push_url: 1 while the process that sends its tasks runs, else 0';
 COMMENT ON COLUMN romancy.queues.last_poll IS 'When a program polled last, since the server started';
 COMMENT ON COLUMN romancy.queues.pushed IS 'Whether its activities are served by a URL: no program polls them';
 COMMENT ON COLUMN romancy.queues.push_url IS 'The URL that its activities are sent to, for those who see the owner''s';

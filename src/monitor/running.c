@@ -170,10 +170,10 @@ romancy_in_turn(PG_FUNCTION_ARGS)
 
 /*
  * romancy.t_pollers(): queue text, worker_id text, owner text, pid int, waiting boolean,
- * since timestamptz, last_poll timestamptz, polls bigint, tasks bigint
+ * since timestamptz, last_poll timestamptz, polls bigint, tasks bigint, passes_over int, unknown int[]
  *
  * The programs that have fetched from queues of this database. Of those that the current user may not see, only
- * that there is one: queue, waiting and last_poll; nothing, where the queue's namespace is not granted to it.
+ * that there is one: queue, waiting, last_poll and unknown; nothing, where the queue's namespace is not granted to it.
  */
 Datum
 romancy_pollers(PG_FUNCTION_ARGS)
@@ -186,8 +186,10 @@ romancy_pollers(PG_FUNCTION_ARGS)
 	{
 		RomPoller	poller;
 		char	   *owner;
-		Datum		values[9];
-		bool		nulls[9] = {0};
+		Datum		values[11];
+		bool		nulls[11] = {0};
+		Datum		unknown[ROM_POLLER_UNKNOWN];
+		int			kept;
 
 		if (!rom_poller_get(i, &poller))
 			continue;
@@ -199,7 +201,7 @@ romancy_pollers(PG_FUNCTION_ARGS)
 			/* (a queue is stored as namespace/name) */
 			if (!list_member_int(granted, atoi(queue)))
 				continue;
-			nulls[1] = nulls[2] = nulls[3] = nulls[5] = nulls[7] = nulls[8] = true;
+			nulls[1] = nulls[2] = nulls[3] = nulls[5] = nulls[7] = nulls[8] = nulls[9] = true;
 		}
 		values[0] = CStringGetTextDatum(poller.key.queue);
 		values[1] = CStringGetTextDatum(poller.key.worker_id);
@@ -210,6 +212,12 @@ romancy_pollers(PG_FUNCTION_ARGS)
 		values[6] = TimestampTzGetDatum(poller.last_at);
 		values[7] = Int64GetDatum(poller.polls);
 		values[8] = Int64GetDatum(poller.tasks);
+		values[9] = Int32GetDatum(poller.nunknown);
+		kept = Min(poller.nunknown, ROM_POLLER_UNKNOWN);
+		for (int n = 0; n < kept; n++)
+			unknown[n] = Int32GetDatum(poller.unknown[n]);
+		nulls[10] = kept == 0;
+		values[10] = PointerGetDatum(construct_array(unknown, kept, INT4OID, sizeof(int32), true, TYPALIGN_INT));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

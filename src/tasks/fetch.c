@@ -118,7 +118,7 @@ rom_fetch_rows(FunctionCallInfo fcinfo, const char *function, const char *prefix
 	read_claim(fcinfo, prefix, &claim);
 	InitMaterializedSRF(fcinfo, 0);
 	claimed = palloc_array(RomClaimed, claim.max);
-	rom_poller_begin(claim.queue, claim.worker_id, false);
+	rom_poller_begin(&claim, false);
 	n = rom_queue_claim(&claim, claimed);
 	rom_poller_end(claim.queue, claim.worker_id, n);
 	if (n > 0)
@@ -272,7 +272,7 @@ poll(RomClaim *claim, TimestampTz until, RomFetchJson json, Jsonb **elements,
 	TimestampTz begun;
 
 	claim->until = until;
-	rom_poller_begin(claim->queue, claim->worker_id, true);
+	rom_poller_begin(claim, true);
 	PG_TRY();
 	{
 		for (;;)

@@ -210,8 +210,8 @@ PG_FUNCTION_INFO_V1(romancy_release_activity);
 /*
  * romancy.release_activity(token text) -> boolean
  *
- * Gives a claimed task back untouched: it can be fetched again at once, and the attempt does not count. False as for
- * complete_activity.
+ * Gives a claimed task back untouched, of an activity or a workflow: it can be fetched again at once, and the attempt does not
+ * count. False as for complete_activity.
  */
 Datum
 romancy_release_activity(PG_FUNCTION_ARGS)
@@ -226,7 +226,7 @@ romancy_release_activity(PG_FUNCTION_ARGS)
 	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
 	rom_engine_begin(&engine);
 	task = rom_lease_lock(&token, caller);
-	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
+	done = task != NULL && task->live;
 	if (done)
 	{
 		if (task->state == ROM_TASK_RUNNING)

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/procarray.h"
@@ -53,8 +54,15 @@ make_key(RomPollerKey *key, const char *queue, const char *worker_id)
 	cut(key->worker_id, worker_id);
 }
 
+/* hash_name is what hashtext() makes of a name. */
+static int32
+hash_name(const char *name, int len)
+{
+	return DatumGetInt32(hash_any((const unsigned char *) name, len));
+}
+
 void
-rom_poller_begin(const char *queue, const char *worker_id, bool waits)
+rom_poller_begin(const RomClaim *claim, bool waits)
 {
 	RomPollerKey key;
 	RomWaysSet *set;
@@ -62,9 +70,13 @@ rom_poller_begin(const char *queue, const char *worker_id, bool waits)
 	TimestampTz now = GetCurrentTimestamp();
 	Oid			role = GetUserId();
 	int32		namespace;
+	int32		unknown[ROM_POLLER_UNKNOWN];
+	int			kept = Min(claim->nunknown, ROM_POLLER_UNKNOWN);
 
-	(void) rom_notify_queue_name(queue, &namespace);
-	make_key(&key, queue, worker_id);
+	(void) rom_notify_queue_name(claim->queue, &namespace);
+	make_key(&key, claim->queue, claim->worker_id);
+	for (int i = 0; i < kept; i++)
+		unknown[i] = hash_name(VARDATA_ANY(claim->unknown[i]), VARSIZE_ANY_EXHDR(claim->unknown[i]));
 	set = rom_ways_lock(&table, &key);
 	if (set == NULL)
 		return;
@@ -76,6 +88,8 @@ rom_poller_begin(const char *queue, const char *worker_id, bool waits)
 	poller->waits = waits;
 	poller->last_at = now;
 	poller->polls++;
+	poller->nunknown = claim->nunknown;
+	memcpy(poller->unknown, unknown, kept * sizeof(int32));
 	rom_ways_unlock(set);
 }
 
@@ -122,18 +136,29 @@ rom_poller_get(int n, RomPoller *poller)
 	return true;
 }
 
-bool
-rom_poller_since(const char *queue, TimestampTz since)
+/* passes: does the program pass over tasks of that name (hashed)? */
+static bool
+passes(const RomPoller *poller, int32 name)
 {
-	char		name[ROM_POLLER_NAME];
+	for (int i = 0; i < Min(poller->nunknown, ROM_POLLER_UNKNOWN); i++)
+		if (poller->unknown[i] == name)
+			return true;
+	return false;
+}
 
-	cut(name, queue);
+bool
+rom_poller_since(const char *queue, const char *name, TimestampTz since)
+{
+	char		cut_queue[ROM_POLLER_NAME];
+	int32		hash = name ? hash_name(name, strlen(name)) : 0;
+
+	cut(cut_queue, queue);
 	for (int i = 0; i < rom_poller_count(); i++)
 	{
 		RomPoller	poller;
 
-		if (rom_poller_get(i, &poller) && strcmp(poller.key.queue, name) == 0 &&
-			(poller.waits || poller.last_at >= since))
+		if (rom_poller_get(i, &poller) && strcmp(poller.key.queue, cut_queue) == 0 &&
+			(poller.waits || poller.last_at >= since) && (name == NULL || !passes(&poller, hash)))
 			return true;
 	}
 	return false;

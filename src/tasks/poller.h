@@ -14,8 +14,13 @@
 
 #include "datatype/timestamp.h"
 
+#include "tasks/quota.h"
+
 /* Names are cut to this many bytes, with their zero. */
 #define ROM_POLLER_NAME 128
+
+/* Of the names that a program passes over, this many are kept, hashed. */
+#define ROM_POLLER_UNKNOWN 16
 
 /* The names by which a program is found, cut, with zeros behind them. */
 typedef struct RomPollerKey
@@ -35,10 +40,13 @@ typedef struct RomPoller
 	TimestampTz last_at;
 	int64		polls;
 	int64		tasks;			/* that it got */
+	int			nunknown;		/* names that its last call passed over */
+	int32		unknown[ROM_POLLER_UNKNOWN];	/* the first of them, by
+												 * hashtext() */
 } RomPoller;
 
-/* This session, as worker_id, asks for tasks of queue; waits: until there are some. */
-extern void rom_poller_begin(const char *queue, const char *worker_id, bool waits);
+/* This session asks for tasks as the claim says; waits: until there are some. */
+extern void rom_poller_begin(const RomClaim *claim, bool waits);
 
 /* That call has ended, with this many tasks. */
 extern void rom_poller_end(const char *queue, const char *worker_id, int tasks);
@@ -47,8 +55,11 @@ extern void rom_poller_end(const char *queue, const char *worker_id, int tasks);
 extern int	rom_poller_count(void);
 extern bool rom_poller_get(int n, RomPoller *poller);
 
-/* Has a program polled queue since that instant, or does one wait for it now? */
-extern bool rom_poller_since(const char *queue, TimestampTz since);
+/*
+ * Has a program polled queue since that instant, or does one wait for it now? Programs that pass over tasks of that name do not
+ * count; NULL: all count.
+ */
+extern bool rom_poller_since(const char *queue, const char *name, TimestampTz since);
 
 /* Registers the part of shared memory; called once from _PG_init. */
 extern void rom_poller_init(void);

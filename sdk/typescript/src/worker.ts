@@ -168,17 +168,16 @@ export class Worker {
     for (const task of tasks) this.leases.set(task.token, RENEWAL[kind]);
     for (const task of await this.leave(kind, tasks)) {
       while (this.busy.size >= this.concurrency && !this.stopping) await Promise.race([...this.busy, this.stopped]);
-      if (this.stopping) await this.release(kind, task.token);
+      if (this.stopping) await this.release(task.token);
       else this.begin(kind, task);
     }
   }
 
   /** Gives back what was not begun; others can take it at once. */
-  private async release(kind: "activities" | "workflows", token: string): Promise<void> {
+  private async release(token: string): Promise<void> {
     this.leases.delete(token);
     try {
-      if (kind === "activities") await this.tell("select romancy.release_activity($1::text)", [token]);
-      else await this.tell("select romancy.extend_lease($1::text, '1 ms'::interval)", [token]);
+      await this.tell("select romancy.release_activity($1::text)", [token]);
     } catch (error) {
       this.log(`a task could not be given back: ${messageOf(error)}`); // its lease ends, and another takes it
     }
@@ -217,8 +216,8 @@ export class Worker {
   }
 
   /**
-   * Gives back what this worker does not have (of an activity no attempt is counted): another one of the queue may have it. This one
-   * asks for no more of these names. It returns the others.
+   * Gives back what this worker does not have, no attempt counted: another one of the queue may have it. This one asks for no more of
+   * these names. It returns the others.
    */
   private async leave(kind: "activities" | "workflows", tasks: any[]): Promise<any[]> {
     const mine: any[] = [];
@@ -231,7 +230,7 @@ export class Worker {
       }
       if (!this.unknown[kind].has(name)) this.log(`this worker has no ${what} "${name}": it leaves that to others`);
       this.unknown[kind].add(name);
-      await this.release(kind, task.token);
+      await this.release(task.token);
     }
     return mine;
   }

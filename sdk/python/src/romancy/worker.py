@@ -154,7 +154,7 @@ class Worker:
         tasks = [task for task in tasks if task[what] in known]
         for n, task in enumerate(tasks):
             if not self.place():
-                self.release([left["token"] for left in tasks[n:]], call)
+                self.release([left["token"] for left in tasks[n:]])
                 return
             self.pool.submit(self.guard, serve, task)
 
@@ -177,29 +177,25 @@ class Worker:
                 return True
         return False
 
-    def release(self, tokens: list[str], call: str) -> None:
+    def release(self, tokens: list[str]) -> None:
         """Gives back what was not begun; others can take it at once."""
         with self.lock:
             for token in tokens:
                 self.leases.pop(token, None)
-        statements: list[tuple[str, Any]] = [("select count(romancy.release_activity(t)) from unnest(%s::text[]) t", (tokens,))]
-        if call == "poll_workflows":
-            statements = [("select romancy.extend_lease(%s::text, '1 ms'::interval)", (token,)) for token in tokens]
-        for sql, args in statements:
-            try:
-                self.tell(sql, args)
-            except psycopg.Error as error:
-                log.debug("a task could not be given back: %s", error)
+        try:
+            self.tell("select count(romancy.release_activity(t)) from unnest(%s::text[]) t", (tokens,))
+        except psycopg.Error as error:
+            log.debug("a task could not be given back: %s", error)
 
     def leave(self, call: str, what: str, tasks: list[Any]) -> None:
-        """Gives back what this worker does not have (of an activity no attempt is counted): another one of the queue may have it. This
-        one asks for no more of these names."""
+        """Gives back what this worker does not have, no attempt counted: another one of the queue may have it. This one asks for no more
+        of these names."""
         for task in tasks:
             if task[what] not in self.unknown[call]:
                 self.unknown[call].add(task[what])
                 log.warning('this worker has no %s "%s": it leaves that to others', what, task[what])
         if tasks:
-            self.release([task["token"] for task in tasks], call)
+            self.release([task["token"] for task in tasks])
 
     def guard(self, serve: Any, task: dict[str, Any]) -> None:
         try:
