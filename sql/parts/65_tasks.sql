@@ -12,38 +12,41 @@
  * 1: the lease's end; 2: the next attempt). held_at, held_until: a ready one in the
  * database waits for a limit of its activity (steps/throttle.h). Durations are in
  * microseconds.
+ *
+ * The columns that stay as they are come first, those that each claim changes stand together near the end: an UPDATE within a page
+ * logs only the bytes between the first and the last one that differ.
  */
 CREATE TABLE romancy.t_task (
 	task_id uuid PRIMARY KEY,
 	instance_id uuid NOT NULL,
 	created_at timestamptz NOT NULL,
-	started_at timestamptz,
-	claimed_at timestamptz,
-	beat_at timestamptz,
-	due_at timestamptz,
-	held_at timestamptz,
-	held_until timestamptz,
-	fence bigint,
-	lease_us bigint,
 	close_us bigint,
 	beat_us bigint,
 	def_id int,
 	priority int NOT NULL,
-	attempt int NOT NULL DEFAULT 0,
 	kind smallint NOT NULL,
-	state smallint NOT NULL,
 	queue text NOT NULL,	/* '': in the database; else namespace/name, of workflow code outside @namespace/name */
 	owner text NOT NULL,
 	activity text NOT NULL,
 	step text NOT NULL,
 	limit_key text,
+	retry jsonb,
+	next jsonb,
+	started_at timestamptz,
+	lease_us bigint,
 	worker_id text,
 	callback boolean,	/* false: the HTTP worker holds it; true: the server that it was sent to has taken it, and completes it by a call: the lease is of no process */
-	input jsonb,
-	retry jsonb,
-	errors jsonb,
+	state smallint NOT NULL,
+	attempt int NOT NULL DEFAULT 0,
+	claimed_at timestamptz,
+	beat_at timestamptz,
+	due_at timestamptz,
+	fence bigint,
+	held_at timestamptz,
+	held_until timestamptz,
 	details jsonb,
-	next jsonb) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
+	errors jsonb,
+	input jsonb) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX t_task_ready ON romancy.t_task (queue, (- priority::bigint), task_id) WHERE state = 0;
 CREATE INDEX t_task_due ON romancy.t_task (state, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX t_task_held ON romancy.t_task (held_until) WHERE held_until IS NOT NULL AND state = 0;
