@@ -160,7 +160,7 @@ CREATE VIEW romancy.channels WITH (security_barrier) AS
 		SELECT s.namespace, s.channel, s.mailbox, s.mode,
 			s.spawned > 0 OR i.status = 'waiting_for_message' AND i.wait ->> 'name' = s.channel AS waiting
 		FROM romancy.t_subscription s JOIN romancy.t_instance i USING (instance_id)
-		WHERE romancy.t_may_read(i.owner) AND s.mode <> 'kept'),
+		WHERE i.wake_at IS NOT NULL AND romancy.t_may_read(i.owner) AND s.mode <> 'kept'),
 	subscribers AS (
 		SELECT r.namespace, r.channel, min(r.mode) FILTER (WHERE r.mode <> 'direct') AS mode,
 			count(*) AS subscribers, count(*) FILTER (WHERE r.waiting) AS waiting

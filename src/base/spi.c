@@ -368,6 +368,41 @@ rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *values, const boo
 }
 
 uint64
+rom_execute_rows_once(RomRowSet *set, RomStatement *stmt, Datum *values, const bool *nulls)
+{
+	char		spi_nulls[20];
+	bool		seqscan = enable_seqscan;
+	bool		jit = jit_enabled;
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile int rc = 0;
+
+	Assert(stmt->nargs <= lengthof(spi_nulls));
+	for (int i = 0; i < stmt->nargs; i++)
+		spi_nulls[i] = nulls[i] ? 'n' : ' ';
+	/* as above */
+	enable_seqscan = false;
+	jit_enabled = false;
+	PG_TRY();
+	{
+		rc = SPI_execute_with_args(stmt->sql, stmt->nargs, stmt->argtypes, values,
+								   spi_nulls, false, 0);
+	}
+	PG_FINALLY();
+	{
+		enable_seqscan = seqscan;
+		jit_enabled = jit;
+	}
+	PG_END_TRY();
+	if (rc < 0)
+		elog(ERROR, "could not execute \"%s\": %s", stmt->sql,
+			 SPI_result_code_string(rc));
+	MemoryContextSwitchTo(cxt);
+	set->count = SPI_processed;
+	set->table = SPI_tuptable;
+	return SPI_processed;
+}
+
+uint64
 rom_execute_fetch(RomRowSet *set, Portal portal, long limit)
 {
 	SPI_cursor_fetch(portal, true, limit);

@@ -68,6 +68,10 @@ extern uint64 rom_execute(RomStatement *stmt, Datum *values, const bool *nulls,
 extern uint64 rom_execute_rows(RomRowSet *set, RomStatement *stmt, Datum *values,
 							   const bool *nulls, long limit);
 
+/* The same with a plan for these values alone, where the best index depends on them. */
+extern uint64 rom_execute_rows_once(RomRowSet *set, RomStatement *stmt, Datum *values,
+									const bool *nulls);
+
 /* The same with a given snapshot (own changes are seen). set may be NULL. */
 extern uint64 rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *values,
 								  const bool *nulls, Snapshot snapshot, long limit);

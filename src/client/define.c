@@ -133,7 +133,7 @@ static RomStatement upsert_activity = {
 /* wait: the step that the handler is blocked on. Steps that it spawned, or will call, are not known here. */
 static RomStatement live_of_activity = {
 	"SELECT i.instance_id FROM romancy.t_instance i"
-	" WHERE i.wake_at IS NOT NULL AND i.status = 'waiting_for_activity'"
+	" WHERE i.wake_at IS NOT NULL AND romancy.t_status_name(i.status) = 'waiting_for_activity'"
 	" AND i.namespace = $2 AND i.wait OPERATOR(pg_catalog.->>) 'name' = $1"
 	" AND i.wait OPERATOR(pg_catalog.->>) 'await' IS NULL LIMIT 1",
 	2, {TEXTOID, INT4OID}

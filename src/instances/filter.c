@@ -250,6 +250,8 @@ static void
 bind(Parameters *p, const RomFilter *filter, const RomFilterPos *pos,
 	 Oid role, bool steer, int64 limit)
 {
+	ArrayType  *owners;
+
 	memset(p, 0, sizeof(*p));
 	p->values[0] = TimestampTzGetDatum(pos->created_at);
 	p->values[1] = UUIDPGetDatum(&pos->id);
@@ -272,6 +274,10 @@ bind(Parameters *p, const RomFilter *filter, const RomFilterPos *pos,
 	p->values[9] = BoolGetDatum(steer);
 	p->values[10] = Int64GetDatum(limit);
 	p->values[11] = running_array();
+	owners = rom_instance_owners(role, steer);
+	p->nulls[12] = owners == NULL;
+
+	p->values[12] = PointerGetDatum(owners);
 }
 
 /* choose picks the statement that has the filter's status as a constant, or that which goes by the index on labels. */
@@ -293,6 +299,13 @@ rom_filter_execute(RomRowSet *set, RomStatement *statements, const RomFilter *fi
 	volatile uint64 rows = 0;
 
 	bind(&p, filter, pos, role, steer, limit);
+
+	/*
+	 * of a role or a workflow there may be few: the planner's statistics say
+	 * whether to go by time or by these
+	 */
+	if (!p.nulls[4] || !p.nulls[12])
+		return rom_execute_rows_once(set, statement, p.values, p.nulls);
 
 	/*
 	 * An index has the rows in this order. A plan that sorts would read all

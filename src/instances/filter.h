@@ -36,23 +36,27 @@
 	" AND ($8 IS NULL OR NOT EXISTS (SELECT FROM jsonb_each($8) f" \
 	" WHERE i.input #> string_to_array(f.key, '.') IS DISTINCT FROM f.value))" \
 	" AND romancy.t_may_access(i.owner, $9, $10)" \
+	" AND ($13 IS NULL OR i.owner = ANY ($13))" \
 	" ORDER BY i.created_at DESC, i.instance_id DESC LIMIT $11"
 
-#define ROM_FILTER_NARGS 12
+#define ROM_FILTER_NARGS 13
 #define ROM_FILTER_ARGTYPES \
 	{TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTOID, TEXTOID, \
-	JSONBOID, JSONBOID, OIDOID, BOOLOID, INT8OID, UUIDARRAYOID}
+	JSONBOID, JSONBOID, OIDOID, BOOLOID, INT8OID, UUIDARRAYOID, TEXTARRAYOID}
 
 /* The statuses that romancy.t_shown_status() shows as running while a turn is under way. */
 #define ROM_FILTER_TURNS \
 	"'pending', 'running', 'waiting_for_timer', 'waiting_for_message'," \
 	" 'waiting_for_activity', 'waiting_for_workflow'"
 
+/* As index t_instance_status has it. */
+#define ROM_FILTER_NAMED "romancy.t_status_name(i.status) = "
+
 /* Conditions that stand for a status: one of these and no turn, or a turn. */
 #define ROM_FILTER_IDLE(status_condition) \
 	status_condition " AND i.instance_id <> ALL ($12)"
 #define ROM_FILTER_RUNNING \
-	"(i.status = 'running' AND i.wake_at IS NOT NULL" \
+	"(" ROM_FILTER_NAMED "'running'" \
 	" OR i.instance_id = ANY ($12) AND i.status IN (" ROM_FILTER_TURNS "))"
 
 /* A statement for each status, in the order of RomStatus, one for any, and one by labels. head: all before WHERE. */
@@ -61,16 +65,16 @@
 #define ROM_FILTER_STATEMENTS(head) { \
 	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'pending' AND i.wake_at IS NOT NULL")), \
 	ROM_FILTER_STATEMENT(head, ROM_FILTER_RUNNING), \
-	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_timer'")), \
-	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_message'")), \
-	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_activity'")), \
-	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE("i.status = 'waiting_for_workflow'")), \
-	ROM_FILTER_STATEMENT(head, "i.status = 'paused'"), \
-	ROM_FILTER_STATEMENT(head, "i.status = 'compensating'"), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE(ROM_FILTER_NAMED "'waiting_for_timer'")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE(ROM_FILTER_NAMED "'waiting_for_message'")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE(ROM_FILTER_NAMED "'waiting_for_activity'")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_IDLE(ROM_FILTER_NAMED "'waiting_for_workflow'")), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_NAMED "'paused'"), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_NAMED "'compensating'"), \
 	ROM_FILTER_STATEMENT(head, "i.status = 'completed'"), \
-	ROM_FILTER_STATEMENT(head, "i.status = 'failed'"), \
-	ROM_FILTER_STATEMENT(head, "i.status = 'cancelled'"), \
-	ROM_FILTER_STATEMENT(head, "i.status = 'recurred'"), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_NAMED "'failed'"), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_NAMED "'cancelled'"), \
+	ROM_FILTER_STATEMENT(head, ROM_FILTER_NAMED "'recurred'"), \
 	ROM_FILTER_STATEMENT(head, "true"), \
 	ROM_FILTER_STATEMENT(head, "i.labels @> $7") \
 }

@@ -7,16 +7,23 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include <time.h>
@@ -53,6 +60,17 @@ static Oid	status_type = InvalidOid;
 static Oid	monitor_oid = InvalidOid;
 static Oid	monitor_extension = InvalidOid;
 static bool callback_registered = false;
+
+/* The roles whose instances one role sees, or steers, as asked last. names NULL: to be found out. */
+typedef struct OwnersCache
+{
+	Oid			role;
+	bool		steer;
+	bool		registered;
+	ArrayType  *names;
+} OwnersCache;
+
+static OwnersCache seen;
 
 const char *
 rom_instance_status_name(RomStatus status)
@@ -168,6 +186,67 @@ bool
 rom_instance_may_read(const char *owner)
 {
 	return rom_instance_may_access(owner, GetUserId(), false);
+}
+
+/* forget_owners is called when a role or a membership changes. */
+static void
+forget_owners(Datum arg, int cacheid, uint32 hashvalue)
+{
+	if (seen.names != NULL)
+		pfree(seen.names);
+	seen.names = NULL;
+}
+
+/* find_owners is a text[] of all roles whose instances role sees or steers. */
+static ArrayType *
+find_owners(Oid role, bool steer)
+{
+	ArrayBuildState *names = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	Relation	rel = table_open(AuthIdRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		char	   *name = NameStr(((Form_pg_authid) GETSTRUCT(tuple))->rolname);
+
+		if (rom_instance_may_access(name, role, steer))
+			names = accumArrayResult(names, CStringGetTextDatum(name), false, TEXTOID,
+									 CurrentMemoryContext);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return DatumGetArrayTypeP(makeArrayResult(names, CurrentMemoryContext));
+}
+
+ArrayType *
+rom_instance_owners(Oid role, bool steer)
+{
+	ArrayType  *names;
+
+	if (superuser_arg(role) || (!steer && is_monitor(role)))
+		return NULL;
+	if (!seen.registered)
+	{
+		CacheRegisterSyscacheCallback(AUTHOID, forget_owners, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_owners, (Datum) 0);
+		seen.registered = true;
+	}
+	if (seen.names == NULL || seen.role != role || seen.steer != steer)
+	{
+		/* its reading of catalogs may call forget_owners() */
+		names = find_owners(role, steer);
+		forget_owners((Datum) 0, 0, 0);
+		seen.names = MemoryContextAlloc(TopMemoryContext, VARSIZE(names));
+
+		memcpy(seen.names, names, VARSIZE(names));
+		seen.role = role;
+		seen.steer = steer;
+	}
+	/* a copy, because a change of roles frees the other one */
+	names = palloc(VARSIZE(seen.names));
+	memcpy(names, seen.names, VARSIZE(seen.names));
+	return names;
 }
 
 /* The last answer of a query; rows of one owner come together. */

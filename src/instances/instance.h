@@ -9,6 +9,7 @@
 #define ROM_INSTANCE_H
 
 #include "storage/itemptr.h"
+#include "utils/array.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -103,5 +104,8 @@ extern bool rom_instance_may_read(const char *owner);
 
 /* The same for another role: steer, or else read. */
 extern bool rom_instance_may_access(const char *owner, Oid role, bool steer);
+
+/* The names of all roles for which that is so, a text[]; NULL: of all roles, and of those that were dropped. */
+extern ArrayType *rom_instance_owners(Oid role, bool steer);
 
 #endif							/* ROM_INSTANCE_H */

@@ -495,7 +495,7 @@ find_arrived(const char *owner, pg_uuid_t *ids, int max)
 {
 	static RomStatement find = {
 		"SELECT i.instance_id FROM romancy.t_instance i"
-		" WHERE i.owner = $1 AND i.status IN ('waiting_for_message', 'waiting_for_timer',"
+		" WHERE i.owner = $1 AND romancy.t_status_name(i.status) IN ('waiting_for_message', 'waiting_for_timer',"
 		"  'waiting_for_activity', 'waiting_for_workflow')"
 		" AND i.flags & $3 <> 0 AND " ROM_ARRIVED_SQL
 		" ORDER BY i.created_at, i.instance_id LIMIT $2",

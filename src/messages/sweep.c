@@ -155,9 +155,9 @@ sweep_all(const RomSweepArgs *args, bool complete, bool *more)
 	static RomStatement waiting = {
 		"SELECT w.instance_id, w.owner, w.priority, w.created_at, w.arrived FROM"
 		" (SELECT i.instance_id, i.owner, i.priority, i.created_at, " ROM_ARRIVED_SQL " AS arrived"
-		"  FROM romancy.t_instance i WHERE i.status >= 'waiting_for_message' AND i.status <= 'waiting_for_message'"
-		"  AND (i.status, i.created_at, i.instance_id) > ('waiting_for_message', $1, $2)"
-		"  ORDER BY i.status, i.created_at, i.instance_id LIMIT $3) w",
+		"  FROM romancy.t_instance i WHERE romancy.t_status_name(i.status) >= 'waiting_for_message' AND romancy.t_status_name(i.status) <= 'waiting_for_message'"
+		"  AND (romancy.t_status_name(i.status), i.created_at, i.instance_id) > ('waiting_for_message', $1, $2)"
+		"  ORDER BY romancy.t_status_name(i.status), i.created_at, i.instance_id LIMIT $3) w",
 		3, {TIMESTAMPTZOID, UUIDOID, INT4OID}
 	};
 	static RomStatement awaiting = {

@@ -104,7 +104,7 @@ static RomStatement select_retried = {
 /* Instances that the engine has paused. */
 static RomStatement select_paused = {
 	"SELECT count(*) FROM (SELECT 1 FROM romancy.t_instance"
-	" WHERE status = 'paused' AND error IS NOT NULL LIMIT $1) AS paused",
+	" WHERE romancy.t_status_name(status) = 'paused' AND error IS NOT NULL LIMIT $1) AS paused",
 	1, {INT4OID}
 };
 

@@ -192,8 +192,8 @@ romancy_report_live(PG_FUNCTION_ARGS)
 	static RomStatement select = {
 		"SELECT pg_catalog.array_agg(instance_id) FROM ("
 		"(SELECT i.instance_id FROM romancy.t_instance i WHERE i.error ? 'tries' AND i.wake_at IS NOT NULL AND romancy.t_may_access(i.owner, $1, false) LIMIT $2)"
-		" UNION (SELECT i.instance_id FROM romancy.t_instance i WHERE i.status = 'paused' AND romancy.t_may_access(i.owner, $1, false) ORDER BY i.created_at DESC LIMIT $2)"
-		" UNION (SELECT i.instance_id FROM romancy.t_instance i WHERE i.status = 'compensating' AND romancy.t_may_access(i.owner, $1, false) ORDER BY i.created_at DESC LIMIT $2)"
+		" UNION (SELECT i.instance_id FROM romancy.t_instance i WHERE romancy.t_status_name(i.status) = 'paused' AND romancy.t_may_access(i.owner, $1, false) ORDER BY i.created_at DESC LIMIT $2)"
+		" UNION (SELECT i.instance_id FROM romancy.t_instance i WHERE romancy.t_status_name(i.status) = 'compensating' AND romancy.t_may_access(i.owner, $1, false) ORDER BY i.created_at DESC LIMIT $2)"
 		" UNION (SELECT i.instance_id FROM romancy.t_instance i WHERE i.wake_at IS NOT NULL AND romancy.t_may_access(i.owner, $1, false) ORDER BY i.wake_at, i.instance_id LIMIT $2)"
 		") live",
 		2, {OIDOID, INT4OID}

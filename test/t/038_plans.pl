@@ -140,6 +140,39 @@ is(join(' ', grep { !/RM002|RM010|RM008|P0001/ } $stderr =~ /ERROR: +(\w+)/g), '
 $node->safe_psql('postgres', join(";\n", 'SET auto_explain.log_min_duration = 0', 'SET ROLE few',
 	map { ('SELECT count(*) FROM romancy.list_instances()', q{SELECT count(*) FROM romancy.list_instances('{"status": "failed"}')}) } 1 .. 8));
 
+# Buffers that views and lists read of tables of thousands of pages: for who sees all, a monitor, a role that may act as the owner of most,
+# and the owner of ten instances, whose rows a bitmap of 32 pages each finds
+$node->safe_psql('postgres', q{CREATE ROLE much; CREATE ROLE monitor; SELECT romancy.grant_usage('much'), romancy.grant_usage('monitor', monitor => true); GRANT postgres TO much});
+$node->safe_psql('postgres', 'VACUUM ANALYZE romancy.t_instance');
+sub buffers
+{
+	my ($role, $query) = @_;
+	# (once before, so that what a new session reads of the catalogs is not counted)
+	my ($json) = $node->safe_psql('postgres', "SET auto_explain.log_min_duration = -1; SET ROLE $role; SELECT count(*) FROM ($query) q; EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) $query") =~ /(\[.*)/s;
+	my $plan = decode_json($json)->[0]{Plan};
+	return $plan->{'Shared Hit Blocks'} + $plan->{'Shared Read Blocks'};
+}
+cmp_ok($node->safe_psql('postgres', q{SELECT pg_relation_size('romancy.t_instance') / 8192}), '>', 5000, 'of a table that has more');
+my %most;
+for my $query ((map { "SELECT * FROM romancy.instances WHERE $_" } q{status = 'paused' LIMIT 100}, q{status = 'running'}, q{status = 'compensating'}, q{status = 'failed' LIMIT 50},
+		q{idempotency_key = 'key 2000'}, q{workflow = 'nosuch'}, q{workflow = 'w' AND created_at > now() - interval '1 min'},
+		q{workflow = 'w' ORDER BY created_at DESC LIMIT 50}, q{owner = 'few'}, q{instance_id = '} . id(7) . q{'}),
+	'SELECT * FROM romancy.instances ORDER BY created_at DESC LIMIT 50', 'SELECT * FROM romancy.instances LIMIT 50',
+	(map { "SELECT * FROM romancy.list_instances('$_')" } '{}', '{"workflow": "w"}', '{"workflow": "nosuch"}', '{"workflow": "nosuch", "status": "failed"}', '{"status": "paused"}', '{"status": "running"}', '{"workflow": "w", "status": "failed"}',
+		'{"status": "completed"}', '{"status": ["failed", "paused"]}', '{"workflow": "nosuch", "created_after": "2020-01-01"}'),
+	'SELECT * FROM romancy.waiting LIMIT 50', q{SELECT * FROM romancy.waiting WHERE instance_id = '} . id(7) . q{'},
+	(map { "SELECT * FROM romancy.outbox WHERE $_" } q{status = 'dead' LIMIT 50}, q{status = 'invalid'}, q{status = 'expired'}, q{id = 'event 7'}, q{status = 'pending' LIMIT 50}))
+{
+	for my $role (qw(postgres monitor much few))
+	{
+		# (who owns few of the live ones, of those in a status, or of the events, reads all of these)
+		next if $role eq 'few' && $query =~ /waiting LIMIT|outbox WHERE status|instances (WHERE .*(ORDER|LIMIT)|ORDER|LIMIT)/;
+		my $n = buffers($role, $query);
+		$most{"$role: $query"} = $n if $n > 1500;
+	}
+}
+is(join("\n", map { "$most{$_} $_" } sort keys %most), '', 'views and lists read few buffers, for each role');
+
 # Workers: start-up scan, timers, claims, sweeps
 $node->append_conf('postgresql.conf', "romancy.enabled = on\nauto_explain.log_min_duration = 0\n");
 $node->restart;
