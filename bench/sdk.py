@@ -75,11 +75,12 @@ def server_seconds():
     return ticks / CLK
 
 
-def counters(database):
+def counters(system):
     """(CPU seconds, WAL bytes, transactions)"""
+    database = system.database
     with psycopg.connect("", dbname=database, autocommit=True) as conn:
         conn.execute("select pg_stat_force_next_flush()")
-    return (server_seconds(), int(value("select pg_current_wal_lsn() - '0/0'")),
+    return (server_seconds() + (system.cpu() if hasattr(system, "cpu") else 0), int(value("select pg_current_wal_lsn() - '0/0'")),
             value("select xact_commit from pg_stat_database where datname = %s", database))
 
 
@@ -270,13 +271,132 @@ class Absurd:
         return memory(self.process.pid) - before
 
 
+TEMPORAL_PROGRAM = '''
+import asyncio, datetime, os, sys, time, uuid
+from google.protobuf.duration_pb2 import Duration
+from temporalio import activity, workflow
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+@activity.defn
+async def one(i: int) -> int:
+    return i + 1
+
+@workflow.defn(name="three")
+class Three:
+    @workflow.run
+    async def run(self, i: int) -> int:
+        for n in range(3):
+            i = await workflow.execute_activity(one, i, start_to_close_timeout=datetime.timedelta(minutes=1))
+        return i
+
+async def eventually(call, limit=120):
+    deadline = time.monotonic() + limit
+    while True:
+        try:
+            return await call()
+        except Exception as error:
+            if "already" in str(error).lower():
+                return
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+
+async def main():
+    client = await eventually(lambda: Client.connect("127.0.0.1:7233", namespace="bench"))
+    await eventually(lambda: client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace="bench", workflow_execution_retention_period=Duration(seconds=86400))))
+    run = lambda i: client.execute_workflow(Three.run, i, id=str(uuid.uuid4()), task_queue="bench")
+    places = asyncio.Semaphore(20)
+    async def placed(i):
+        async with places:
+            await run(i)
+    async def worker():
+        return Worker(client, task_queue="bench", workflows=[Three], activities=[one], workflow_runner=UnsandboxedWorkflowRunner(),
+                      max_concurrent_workflow_tasks=20, max_concurrent_activities=20)
+    async with await worker():
+        await eventually(lambda: run(1))
+        print("ready", flush=True)
+        loop = asyncio.get_running_loop()
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            n = int(line)
+            begun = time.monotonic()
+            await asyncio.gather(*(placed(i) for i in range(n)))
+            print(time.monotonic() - begun, flush=True)
+    os._exit(0)
+
+asyncio.run(main())
+'''
+
+TEMPORAL_CONFIG = """
+log: {stdout: true, level: error}
+persistence:
+  defaultStore: default
+  visibilityStore: visibility
+  numHistoryShards: 4
+  datastores:
+    default: {sql: {pluginName: postgres12, databaseName: temporal, connectAddr: "127.0.0.1:%(port)s", connectProtocol: tcp, user: bench_temporal, password: x, maxConns: 20, maxIdleConns: 20, maxConnLifetime: 1h}}
+    visibility: {sql: {pluginName: postgres12, databaseName: temporal_visibility, connectAddr: "127.0.0.1:%(port)s", connectProtocol: tcp, user: bench_temporal, password: x, maxConns: 5, maxIdleConns: 5, maxConnLifetime: 1h}}
+global: {membership: {maxJoinDuration: 30s, broadcastAddress: 127.0.0.1}}
+services:
+  frontend: {rpc: {grpcPort: 7233, membershipPort: 6933, bindOnLocalHost: true, httpPort: 7243}}
+  matching: {rpc: {grpcPort: 7235, membershipPort: 6935, bindOnLocalHost: true}}
+  history: {rpc: {grpcPort: 7234, membershipPort: 6934, bindOnLocalHost: true}}
+  worker: {rpc: {grpcPort: 7239, membershipPort: 6939, bindOnLocalHost: true}}
+clusterMetadata:
+  enableGlobalNamespace: false
+  failoverVersionIncrement: 10
+  masterClusterName: active
+  currentClusterName: active
+  clusterInformation: {active: {enabled: true, initialFailoverVersion: 1, rpcName: frontend, rpcAddress: "localhost:7233"}}
+dcRedirectionPolicy: {policy: noop}
+"""
+
+
+class Temporal(Dbos):
+    """Temporal: its server, from the Go module proxy, with this PostgreSQL as its storage, and the Python SDK of the registry."""
+
+    def __init__(self, python, servers):
+        self.python, self.servers, self.role, self.database = python, servers, "bench_temporal", "temporal"
+        sql.execute("alter system set listen_addresses = '127.0.0.1'")
+        subprocess.run(["pg_ctl", "-l", os.environ["PGLOG"], "-w", "restart"], check=True, stdout=subprocess.DEVNULL)
+        globals()["sql"] = psycopg.connect("", autocommit=True)
+        sql.execute("create role bench_temporal superuser login")
+        for database, schema in (("temporal", "temporal"), ("temporal_visibility", "visibility")):
+            sql.execute("create database " + database)
+            tool = [servers + "/sql", "--plugin", "postgres12", "--ep", "127.0.0.1", "-p", os.environ["PGPORT"], "-u", "bench_temporal", "--db", database]
+            subprocess.run(tool + ["setup-schema", "-v", "0.0"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.run(tool + ["update-schema", "--schema-name", "postgresql/v12/" + schema], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with open(WORK + "/temporal.yaml", "w") as config:
+            config.write(TEMPORAL_CONFIG % {"port": os.environ["PGPORT"]})
+
+    def launch(self, log=False):
+        sql.execute("alter role bench_temporal set log_statement = '%s'" % ("all" if log else "none"))
+        with open(WORK + "/temporal.log", "a") as out:
+            self.server = subprocess.Popen([self.servers + "/server", "--config-file", WORK + "/temporal.yaml", "--allow-no-auth", "start"], stdout=out, stderr=out)
+        self.process = subprocess.Popen([self.python, "-c", TEMPORAL_PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if self.process.stdout.readline().strip() != "ready":
+            raise SystemExit("temporal does not start: " + open(WORK + "/temporal.log").read()[-2000:])
+
+    def stop(self):
+        super().stop()
+        self.server.terminate()
+        self.server.wait()
+
+    def cpu(self):
+        """Of the server that the program talks to, beside PostgreSQL."""
+        fields = open("/proc/%d/stat" % self.server.pid).read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / CLK
+
+
 def measure(name, system):
     row = {"system": name}
     system.launch()
     system.many(MANY // 10 + 2)
-    before, begun = counters(system.database), time.monotonic()
+    before, begun = counters(system), time.monotonic()
     system.many(MANY)
-    took, after = time.monotonic() - begun, counters(system.database)
+    took, after = time.monotonic() - begun, counters(system)
     row["workflows/s"] = "%.0f" % (MANY / took)
     times = sorted(system.alone() for _ in range(ALONE))
     row["alone p50 (ms)"] = "%.1f" % (1000 * statistics.median(times))
@@ -296,16 +416,18 @@ def measure(name, system):
 
 
 def main():
-    wanted = sys.argv[1:] or ["python", "typescript", "go", "dbos", "absurd"]
+    wanted = sys.argv[1:] or ["python", "typescript", "go", "dbos", "absurd", "temporal"]
     rows = []
     for name in wanted:
-        if name in ("dbos", "absurd"):
+        if name in ("dbos", "absurd", "temporal"):
             bin = os.environ.get("ROMANCY_OTHERS", "") + "/bin"
-            module = {"dbos": "dbos", "absurd": "absurd_sdk, absurdctl"}[name]
-            if not os.path.exists(bin + "/python") or subprocess.run([bin + "/python", "-c", "import " + module], capture_output=True).returncode != 0:
+            module = {"dbos": "dbos", "absurd": "absurd_sdk, absurdctl", "temporal": "temporalio"}[name]
+            servers = os.environ.get("ROMANCY_TEMPORAL", "")
+            if not os.path.exists(bin + "/python") or subprocess.run([bin + "/python", "-c", "import " + module], capture_output=True).returncode != 0 \
+                    or name == "temporal" and not os.path.exists(servers + "/server"):
                 print(name + " is not there", file=sys.stderr)
                 continue
-            rows.append(measure(name, Dbos(bin + "/python") if name == "dbos" else Absurd(bin)))
+            rows.append(measure(name, Dbos(bin + "/python") if name == "dbos" else Absurd(bin) if name == "absurd" else Temporal(bin + "/python", servers)))
         else:
             command = build(name)
             if command is None:
