@@ -28,6 +28,8 @@ SKIP: {
 	my $tools = ($ENV{ROMANCY_PYTHON_TOOLS} // '') . '/venv/bin';
 	skip 'there are no mypy and ruff', 1 unless -x "$tools/mypy" && -x "$tools/ruff";
 	clean('mypy --strict', "$dir/sdk/python", "$tools/mypy", '--cache-dir', "$dir/mypy");
+	local $ENV{MYPYPATH} = 'src';
+	clean('mypy --strict, of programs that use the library', "$dir/sdk/python", "$tools/mypy", '--cache-dir', "$dir/mypy", 'examples/signup.py', 'examples/report.py');
 	clean('ruff', "$dir/sdk/python", "$tools/ruff", 'check', '--no-cache', '.', '../vectors');
 }
 SKIP: {

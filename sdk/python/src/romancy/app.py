@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import uuid
-from typing import Any, Callable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple, overload
 
 import psycopg
 
@@ -141,6 +141,16 @@ class App:
 
     # ------------------------------------------------------------ definitions
 
+    @overload
+    def activity(self, function: Callable[..., Any], *, name: Optional[str] = ..., retry: Optional[dict[str, Any]] = ...,
+                 compensation: Any = ..., start_to_close: Any = ..., schedule_to_start: Any = ..., heartbeat: Any = ...,
+                 max_concurrency: Optional[int] = ..., rate_limit: Optional[str] = ...) -> Any: ...
+
+    @overload
+    def activity(self, *, name: Optional[str] = ..., retry: Optional[dict[str, Any]] = ...,
+                 compensation: Any = ..., start_to_close: Any = ..., schedule_to_start: Any = ..., heartbeat: Any = ...,
+                 max_concurrency: Optional[int] = ..., rate_limit: Optional[str] = ...) -> Callable[[Callable[..., Any]], Any]: ...
+
     def activity(self, function: Optional[Callable[..., Any]] = None, *, name: Optional[str] = None, retry: Optional[dict[str, Any]] = None,
                  compensation: Any = None, start_to_close: Any = None, schedule_to_start: Any = None, heartbeat: Any = None,
                  max_concurrency: Optional[int] = None, rate_limit: Optional[str] = None) -> Any:
@@ -154,6 +164,14 @@ class App:
             self.activities[made.name] = made
             return made
         return decorate(function) if function is not None else decorate
+
+    @overload
+    def workflow(self, function: Callable[..., Any], *, name: Optional[str] = ...,
+                 execution_timeout: Any = ..., retention: Any = ..., on_event: Optional[str] = ...) -> Any: ...
+
+    @overload
+    def workflow(self, *, name: Optional[str] = ..., execution_timeout: Any = ..., retention: Any = ...,
+                 on_event: Optional[str] = ...) -> Callable[[Callable[..., Any]], Any]: ...
 
     def workflow(self, function: Optional[Callable[..., Any]] = None, *, name: Optional[str] = None,
                  execution_timeout: Any = None, retention: Any = None, on_event: Optional[str] = None) -> Any:
