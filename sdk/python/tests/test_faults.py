@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import typing
 import unittest
 import uuid
@@ -496,6 +497,9 @@ class Client(unittest.TestCase):
         with self.assertRaises(romancy.RomancyError) as caught:
             app.start("no_such_workflow")
         self.assertEqual(caught.exception.sqlstate, "RM001")
+        if caught.exception.hint and sys.version_info >= (3, 11):  # shown by a program that ends with it
+            self.assertIn("HINT: " + caught.exception.hint, "".join(traceback.format_exception(caught.exception)))
+        self.assertTrue(caught.exception.hint)
 
     def test_an_instance_that_failed_for_a_missing_table(self):
         app.query("create or replace function no_table(i jsonb) returns jsonb language plpgsql as"

@@ -18,6 +18,8 @@ class RomancyError(Exception):
                  detail: Any = None, hint: Optional[str] = None):
         super().__init__(message)
         self.sqlstate, self.code, self.detail, self.hint = sqlstate, code, detail, hint
+        if hint and hasattr(self, "add_note"):  # since Python 3.11: an error that ends the program shows it
+            self.add_note("HINT: " + hint)
 
 
 class ActivityError(RomancyError):
