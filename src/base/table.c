@@ -29,6 +29,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
@@ -55,10 +56,21 @@ typedef struct RomTableState
 	int			nindexes;
 	TableIndex *indexes;
 	EState	   *estate;			/* for predicates and expressions */
+
+	/*
+	 * between rom_table_keep_open() and rom_table_close_kept(), once it was
+	 * used: open, and its indexes (or NULL)
+	 */
+	Relation	kept;
+	Relation   *kept_indexes;
 	struct RomTableState *next;
 } RomTableState;
 
 static RomTableState *states = NULL;
+
+/* The resource owner of the tables that are kept open, or NULL, and the number of nested calls. */
+static ResourceOwner keeper = NULL;
+static int	keeping = 0;
 
 Relation
 rom_table_open(const char *name, LOCKMODE mode)
@@ -156,6 +168,16 @@ describe_columns(RomTable *table, TupleDesc tupdesc, RomTableState *state)
 				 NameStr(TupleDescAttr(tupdesc, a)->attname), table->name);
 }
 
+/* close_indexes closes the indexes that are kept open. */
+static void
+close_indexes(RomTableState *state)
+{
+	if (state->kept_indexes != NULL)
+		for (int i = 0; i < state->nindexes; i++)
+			index_close(state->kept_indexes[i], RowExclusiveLock);
+	state->kept_indexes = NULL;
+}
+
 /* describe fills a state from the catalogs. An invalidation that arrives meanwhile leaves it invalid. */
 static void
 describe(RomTable *table, RomTableState *state)
@@ -164,6 +186,7 @@ describe(RomTable *table, RomTableState *state)
 	MemoryContext old;
 
 	rel = rom_table_open(table->name, AccessShareLock);
+	close_indexes(state);
 	state->relid = RelationGetRelid(rel);
 	state->valid = false;
 	state->all_indexes = NIL;
@@ -217,12 +240,59 @@ open_table(RomTable *table, const char *command)
 {
 	RomTableState *state = state_of(table);
 	Relation	rel;
+	MemoryContext old;
 
 	rom_table_may_write(command);
+	if (state->kept != NULL)
+		return state->kept;
 	rel = rom_table_open(table->name, RowExclusiveLock);
 	while (!state->valid || state->relid != RelationGetRelid(rel))
 		describe(table, state); /* it changed before we had the lock */
+	if (keeping > 0 && CurrentResourceOwner == keeper)
+	{
+		old = MemoryContextSwitchTo(state->cxt);
+		state->kept = rel;
+		state->kept_indexes = palloc_array(Relation, state->nindexes + 1);
+		for (int i = 0; i < state->nindexes; i++)
+			state->kept_indexes[i] = index_open(state->indexes[i].oid, RowExclusiveLock);
+		MemoryContextSwitchTo(old);
+	}
 	return rel;
+}
+
+/* close_table closes what open_table() has opened, but for what is kept open. */
+static void
+close_table(RomTable *table, Relation rel)
+{
+	if (rel != table->state->kept)
+		table_close(rel, NoLock);
+}
+
+void
+rom_table_keep_open(void)
+{
+	if (keeping++ == 0)
+		keeper = CurrentResourceOwner;
+}
+
+void
+rom_table_close_kept(bool error)
+{
+	if (--keeping > 0 && !error)
+		return;
+	for (RomTableState *state = states; state != NULL; state = state->next)
+	{
+		/* after an error the resource owner closes them */
+		if (state->kept != NULL && !error)
+		{
+			close_indexes(state);
+			table_close(state->kept, NoLock);
+		}
+		state->kept = NULL;
+		state->kept_indexes = NULL;
+	}
+	if (keeping == 0)
+		keeper = NULL;
 }
 
 /* is_unchanged: does an update of the table's columns leave an index's columns as they were? */
@@ -264,19 +334,20 @@ index_row(RomTable *table, Relation rel, TupleTableSlot *slot, bool updated, boo
 			continue;
 		if (entry->predicate != NULL && !ExecQual(entry->predicate, econtext))
 			continue;
-		index = index_open(entry->oid, RowExclusiveLock);
-		/* what the access method keeps points to this relcache entry */
+		index = state->kept_indexes ? state->kept_indexes[i] : index_open(entry->oid, RowExclusiveLock);
+		/* what the access method keeps is in memory of this row */
 		info->ii_AmCache = NULL;
 		info->ii_Context = econtext->ecxt_per_tuple_memory;
 		FormIndexDatum(info, slot, state->estate, ivalues, inulls);
 		index_insert(index, ivalues, inulls, &slot->tts_tid, rel,
 					 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-					 updated && is_unchanged(table, info), info);
+					 updated && !table->few_versions && is_unchanged(table, info), info);
 		if (info->ii_ExclusionOps != NULL)
 			check_exclusion_constraint(rel, index, info, &slot->tts_tid, ivalues, inulls,
 									   state->estate, false);
 		rom_index_insert_end(index, info);
-		index_close(index, RowExclusiveLock);
+		if (state->kept_indexes == NULL)
+			index_close(index, RowExclusiveLock);
 	}
 	ResetExprContext(econtext);
 	econtext->ecxt_scantuple = NULL;
@@ -303,7 +374,7 @@ rom_table_insert(RomTable *table, Datum *values, bool *nulls)
 	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
 	index_row(table, rel, slot, false, false);
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, NoLock);
+	close_table(table, rel);
 	CommandCounterIncrement();
 }
 
@@ -378,7 +449,7 @@ rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *null
 		UnlockTuple(rel, &tid, ExclusiveLock);
 done:
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, NoLock);
+	close_table(table, rel);
 	return result;
 }
 
@@ -391,7 +462,7 @@ rom_table_delete(RomTable *table, ItemPointer tid, bool wait)
 
 	result = table_tuple_delete(rel, tid, GetCurrentCommandId(true), SnapshotAny,
 								InvalidSnapshot, wait, &failure, false);
-	table_close(rel, NoLock);
+	close_table(table, rel);
 	return result;
 }
 

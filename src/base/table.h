@@ -28,6 +28,9 @@ typedef struct RomTable
 	const char *columns[ROM_TABLE_COLUMNS];
 	bool		partial;		/* for reading and changing: columns may be
 								 * left out that cannot be null */
+	bool		few_versions;	/* a row is changed once or twice: an index's
+								 * full page is not searched for older
+								 * versions' entries */
 	struct RomTableState *state;	/* NULL before the first use */
 } RomTable;
 
@@ -44,6 +47,13 @@ extern Relation rom_table_open(const char *name, LOCKMODE mode);
  * rights were checked by the caller. Error 25006 in a read-only transaction.
  */
 extern void rom_table_insert(RomTable *table, Datum *values, bool *nulls);
+
+/*
+ * For many rows in turn: the tables that are written meanwhile, and their indexes, stay open until the call of rom_table_close_kept() that
+ * belongs to the first of these calls. It is made in PG_FINALLY(), or after an error with error set. No code of users' runs between.
+ */
+extern void rom_table_keep_open(void);
+extern void rom_table_close_kept(bool error);
 
 /* The next value of a sequence of schema romancy, as an identity column takes it. Error 25006 in a read-only transaction. */
 extern int64 rom_table_next_id(const char *sequence);

@@ -186,6 +186,7 @@ look_up(RomCanvas *canvas, const char *name)
 	us[2] = &canvas->start_us;
 	canvas->activity = MemoryContextStrdup(cxt, name);
 	canvas->queue = "";
+	canvas->key_path = NULL;
 	canvas->close_us = canvas->beat_us = canvas->start_us = 0;
 	values[0] = CStringGetTextDatum(name);
 	values[1] = Int32GetDatum(canvas->namespace);
@@ -194,7 +195,13 @@ look_up(RomCanvas *canvas, const char *name)
 		char	   *queue = rom_value_text(&set, 0, 1, CurrentMemoryContext);
 
 		if (queue != NULL)
+		{
+			char	   *path;
+
 			canvas->queue = MemoryContextStrdup(cxt, rom_notify_queue_stored(canvas->namespace, queue));
+			path = rom_quota_path_of(canvas->queue);
+			canvas->key_path = path ? MemoryContextStrdup(cxt, path) : NULL;
+		}
 		for (int i = 0; i < 3; i++)
 		{
 			bool		isnull;
@@ -235,7 +242,7 @@ rom_frames_task(RomCanvas *canvas, RomTask *task, int64 expires_us)
 	if (task->close_us == 0)
 		task->close_us = canvas->close_us;
 	task->beat_us = canvas->beat_us;
-	task->limit_key = rom_quota_key_of(task->queue, task->input);
+	task->limit_key = rom_quota_key_at(canvas->key_path, task->input);
 	rom_task_insert(task, canvas->owner,
 					expires_us > 0 ? rom_now() + expires_us :
 					canvas->start_us > 0 ? rom_now() + canvas->start_us : DT_NOEND);
@@ -281,6 +288,65 @@ start_chain(RomCanvas *canvas, const RomChain *chain, Jsonb *previous, Jsonb *ne
 					 psprintf("%s%s%d", path, path[0] ? "." : "", chain->first + skip));
 }
 
+/* The members of a group. */
+typedef struct Members
+{
+	Jsonb	   *list;
+	Jsonb	   *previous;
+	const char *join;
+	bool		counted;		/* their ends count */
+	Jsonb	   *options;
+	const char *path;
+} Members;
+
+/* start_each starts the members of a group. */
+static void
+start_each(RomCanvas *canvas, const Members *members)
+{
+	int			n = JsonContainerSize(&members->list->root);
+	MemoryContext part = AllocSetContextCreate(CurrentMemoryContext, "romancy group", ALLOCSET_DEFAULT_SIZES);
+
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext old;
+		RomJb		frame;
+		Jsonb	   *end;
+
+		CHECK_FOR_INTERRUPTS();
+		old = MemoryContextSwitchTo(part);
+		rom_jb_begin(&frame);
+		rom_jb_text(&frame, "t", "join");
+		rom_jb_text(&frame, "j", members->join);
+		rom_jb_int(&frame, "i", i);
+		if (!members->counted)
+			rom_jb_bool(&frame, "q", true);
+		end = rom_jb_end(&frame);
+		rom_frames_start(canvas, rom_signature_member(members->list, i), members->previous, rom_jb_array(&end, 1), members->options,
+						 psprintf("%s%s%d", members->path, members->path[0] ? "." : "", i));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(part);
+	}
+	MemoryContextDelete(part);
+}
+
+/* start_members does the same with the tables kept open. */
+static void
+start_members(RomCanvas *canvas, const Members *members)
+{
+	rom_table_keep_open();
+	PG_TRY();
+	{
+		start_each(canvas, members);
+	}
+	PG_CATCH();
+	{
+		rom_table_close_kept(true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	rom_table_close_kept(false);
+}
+
 /* start_group makes a join and starts its members. body: a chord's callback, or NULL. */
 static void
 start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
@@ -295,10 +361,8 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 	bool		nulls[7] = {0};
 	pg_uuid_t	join;
 	int			n = JsonContainerSize(&s->members->root);
-	char	   *join_text;
-	bool		counted = rom_frames_count(next);
+	Members		members = {.list = s->members,.previous = previous,.path = path,.counted = rom_frames_count(next)};
 	Jsonb	   *header = s->header ? rom_jb_get_json(s->header, "options") : NULL;
-	MemoryContext part;
 	bool		outermost;
 
 	if (n == 0)
@@ -319,7 +383,7 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 		next = push(error_frame(canvas, on_error_of(header), s->header,
 								psprintf("%s%sheader", path, path[0] ? "." : ""), true), next);
 	rom_uuid_v7(&join);
-	join_text = rom_uuid_text(&join);
+	members.join = rom_uuid_text(&join);
 	values[0] = UUIDPGetDatum(&join);
 	values[1] = UUIDPGetDatum(&canvas->id);
 	values[2] = Int32GetDatum(n);
@@ -344,33 +408,13 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 		canvas->keep = CurrentMemoryContext;
 		canvas->activity = NULL;
 	}
-	part = AllocSetContextCreate(CurrentMemoryContext, "romancy group", ALLOCSET_DEFAULT_SIZES);
-	for (int i = 0; i < n; i++)
-	{
-		MemoryContext old;
-		RomJb		frame;
-		Jsonb	   *end;
-
-		CHECK_FOR_INTERRUPTS();
-		old = MemoryContextSwitchTo(part);
-		rom_jb_begin(&frame);
-		rom_jb_text(&frame, "t", "join");
-		rom_jb_text(&frame, "j", join_text);
-		rom_jb_int(&frame, "i", i);
-		if (!counted)
-			rom_jb_bool(&frame, "q", true);
-		end = rom_jb_end(&frame);
-		rom_frames_start(canvas, rom_signature_member(s->members, i), previous, rom_jb_array(&end, 1), options,
-						 psprintf("%s%s%d", path, path[0] ? "." : "", i));
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(part);
-	}
+	members.options = options;
+	start_members(canvas, &members);
 	if (outermost)
 	{
 		canvas->keep = NULL;
 		canvas->activity = NULL;
 	}
-	MemoryContextDelete(part);
 }
 
 void

@@ -41,6 +41,7 @@ typedef struct RomCanvas
 	MemoryContext keep;
 	char	   *activity;
 	char	   *queue;
+	char	   *key_path;		/* of the queue's keys, or NULL */
 	int64		close_us;
 	int64		beat_us;
 	int64		start_us;

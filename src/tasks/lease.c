@@ -123,10 +123,53 @@ rom_lease_refuse(FunctionCallInfo fcinfo)
 		rom_context_refuse_handler(get_func_name(fcinfo->flinfo->fn_oid));
 }
 
-PG_FUNCTION_INFO_V1(romancy_complete_activity);
+/* A call that completes tasks. */
+typedef struct Completing
+{
+	Oid			caller;
+	RomRows		rows;			/* tasks, open for all of them */
+	/* the last answer of rom_task_live() */
+	pg_uuid_t	instance_id;
+	bool		known;
+	bool		live;
+} Completing;
 
-bool
-rom_lease_complete(const RomToken *token, Oid caller, Jsonb *result)
+/*
+ * take_away deletes the row of the task whose lease the token holds, without a lock before. NULL: the lease was lost, or another
+ * transaction has the row, which rom_lease_lock() waits for.
+ */
+static RomTask *
+take_away(Completing *c, const RomToken *token)
+{
+	RomTask    *task;
+	RomStatus	status;
+	MemoryContext old;
+	bool		found;
+
+	/* the scan is kept for the next task, after the engine scope */
+	old = MemoryContextSwitchTo(c->rows.slot->tts_mcxt);
+	found = rom_rows_find(&c->rows, &token->task_id);
+	MemoryContextSwitchTo(old);
+	if (!found || !holds(&c->rows, token))
+		return NULL;
+	task = rom_task_of(c->rows.slot);
+	if (task->kind == ROM_TASK_WORKFLOW || !rom_instance_may_access(task->owner, c->caller, true) ||
+		rom_table_delete(&rom_task_table, &c->rows.slot->tts_tid, false) != TM_Ok)
+		return NULL;
+	task->deleted = true;
+	if (!c->known || memcmp(&c->instance_id, &task->instance_id, sizeof(pg_uuid_t)) != 0)
+	{
+		c->instance_id = task->instance_id;
+		c->live = rom_task_live(&task->instance_id, &status);
+		c->known = true;
+	}
+	task->live = c->live;
+	return task;
+}
+
+/* complete records the result of one task. */
+static bool
+complete(Completing *c, const RomToken *token, Jsonb *result)
 {
 	RomEngine	engine;
 	RomTask    *task;
@@ -134,7 +177,9 @@ rom_lease_complete(const RomToken *token, Oid caller, Jsonb *result)
 
 	rom_arg_check_payload(result, "result");
 	rom_engine_begin(&engine);
-	task = rom_lease_lock(token, caller);
+	task = take_away(c, token);
+	if (task == NULL)
+		task = rom_lease_lock(token, c->caller);
 	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
 	if (done)
 		rom_task_succeed(task, owner_oid(task), result ? result : rom_jb_null_document());
@@ -143,6 +188,20 @@ rom_lease_complete(const RomToken *token, Oid caller, Jsonb *result)
 	rom_engine_end(&engine);
 	return done;
 }
+
+bool
+rom_lease_complete(const RomToken *token, Oid caller, Jsonb *result)
+{
+	Completing	c = {.caller = caller};
+	bool		done;
+
+	rom_rows_open(&c.rows, &rom_task_table, "t_task_pkey", true);
+	done = complete(&c, token, result);
+	rom_rows_close(&c.rows);
+	return done;
+}
+
+PG_FUNCTION_INFO_V1(romancy_complete_activity);
 
 /*
  * romancy.complete_activity(token text, result jsonb) -> boolean
@@ -171,14 +230,14 @@ PG_FUNCTION_INFO_V1(romancy_complete_activities);
 Datum
 romancy_complete_activities(PG_FUNCTION_ARGS)
 {
-	Oid			caller = GetUserId();
+	Completing	c = {.caller = GetUserId()};
 	Datum	   *tokens;
 	Datum	   *results;
 	bool	   *token_nulls;
 	bool	   *result_nulls;
 	int			ntokens;
 	int			nresults;
-	int64		done = 0;
+	volatile int64 done = 0;
 
 	rom_lease_refuse(fcinfo);
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
@@ -194,14 +253,27 @@ romancy_complete_activities(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("tokens and results differ in length"),
 				 errdetail("There are %d tokens and %d results.", ntokens, nresults)));
-	for (int i = 0; i < ntokens; i++)
+	rom_rows_open(&c.rows, &rom_task_table, "t_task_pkey", true);
+	rom_table_keep_open();
+	PG_TRY();
 	{
-		RomToken	token;
+		for (int i = 0; i < ntokens; i++)
+		{
+			RomToken	token;
 
-		CHECK_FOR_INTERRUPTS();
-		rom_token_read(token_nulls[i] ? "" : TextDatumGetCString(tokens[i]), &token);
-		done += rom_lease_complete(&token, caller, result_nulls[i] ? NULL : DatumGetJsonbP(results[i]));
+			CHECK_FOR_INTERRUPTS();
+			rom_token_read(token_nulls[i] ? "" : TextDatumGetCString(tokens[i]), &token);
+			done += complete(&c, &token, result_nulls[i] ? NULL : DatumGetJsonbP(results[i]));
+		}
 	}
+	PG_CATCH();
+	{
+		rom_table_close_kept(true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	rom_table_close_kept(false);
+	rom_rows_close(&c.rows);
 	PG_RETURN_INT64(done);
 }
 

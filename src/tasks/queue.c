@@ -494,6 +494,28 @@ promote(const RomClaim *claim)
 	return true;
 }
 
+/* claim_from claims the next ready tasks of the queue. */
+static void
+claim_from(Claiming *c)
+{
+	void		(*from_queue) (Claiming *) = rom_quota_per_key(c->quota) ? claim_keyed : claim_ready;
+
+	rom_table_keep_open();
+	PG_TRY();
+	{
+		from_queue(c);
+		if (c->count == 0 && promote(c->claim))
+			from_queue(c);
+	}
+	PG_CATCH();
+	{
+		rom_table_close_kept(true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	rom_table_close_kept(false);
+}
+
 /* refuse raises RM010 for a program that fetches from a queue whose activities are served by a URL. */
 static void
 refuse(const char *queue)
@@ -534,13 +556,7 @@ rom_queue_claim(RomClaim *claim, RomClaimed *claimed)
 		refuse(claim->queue);
 	/* a queue without a URL, or any more, is not for the HTTP worker */
 	if (!rom_quota_paused(c.quota) && (!claim->sends || rom_quota_pushed(c.quota) || rom_notify_queue_internal(claim->queue)))
-	{
-		void		(*from_queue) (Claiming *) = rom_quota_per_key(c.quota) ? claim_keyed : claim_ready;
-
-		from_queue(&c);
-		if (c.count == 0 && promote(claim))
-			from_queue(&c);
-	}
+		claim_from(&c);
 	rom_quota_close(c.quota);
 	if (c.unsure)
 		claim->retry_at = Min(claim->retry_at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), UNSURE_MS));

@@ -265,13 +265,13 @@ value_at(Jsonb *input, const char *path)
 }
 
 char *
-rom_quota_key_of(const char *queue, Jsonb *input)
+rom_quota_path_of(const char *queue)
 {
 	static RomTable queues = {
 		"t_queue", 1, {"per_key"}, true
 	};
 	RomRows		rows;
-	char	   *key = NULL;
+	char	   *path = NULL;
 
 	if (queue[0] == '\0')
 		return NULL;
@@ -279,13 +279,25 @@ rom_quota_key_of(const char *queue, Jsonb *input)
 	if (rom_rows_find_text(&rows, queue))
 	{
 		bool		isnull;
-		Datum		path = rom_rows_column(&rows, 0, &isnull);
+		Datum		value = rom_rows_column(&rows, 0, &isnull);
 
 		if (!isnull)
-			key = value_at(input, TextDatumGetCString(path));
+			path = TextDatumGetCString(value);
 	}
 	rom_rows_close(&rows);
-	return key;
+	return path;
+}
+
+char *
+rom_quota_key_at(const char *path, Jsonb *input)
+{
+	return path ? value_at(input, path) : NULL;
+}
+
+char *
+rom_quota_key_of(const char *queue, Jsonb *input)
+{
+	return rom_quota_key_at(rom_quota_path_of(queue), input);
 }
 
 /* ---------------------------------------------------------------- counting */

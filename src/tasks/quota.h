@@ -76,6 +76,10 @@ extern void rom_quota_close(RomQuota *quota);
 /* The limit_key of a task of this queue with that input, allocated in the current context; NULL when the queue has no keys. */
 extern char *rom_quota_key_of(const char *queue, Jsonb *input);
 
+/* The same in two steps: the path at which the queue has its keys, NULL for none; and the key at that path. */
+extern char *rom_quota_path_of(const char *queue);
+extern char *rom_quota_key_at(const char *path, Jsonb *input);
+
 /* Gives ready tasks of a queue the limit_key that they are to have: those without one (limit at the most; returns how many), or all. */
 extern int	rom_quota_label(const char *queue, bool all, int limit);
 

@@ -91,7 +91,7 @@ rom_state_claim(RomRows *rows, const RomTask *task, const char *worker_id, bool 
 		"t_task", 11, {
 			"state", "attempt", "started_at", "claimed_at", "beat_at", "fence", "lease_us",
 			"worker_id", "due_at", "limit_key", "callback"
-		}, true
+		}, true, true
 	};
 	Datum		values[11];
 	bool		nulls[11] = {0};

@@ -226,8 +226,8 @@ rom_task_live(const pg_uuid_t *instance_id, RomStatus *status)
 void
 rom_task_delete(RomTask *task)
 {
-	bool		done = ItemPointerIsValid(&task->locked) &&
-		rom_table_delete(&rom_task_table, &task->locked, true) == TM_Ok;
+	bool		done = task->deleted || (ItemPointerIsValid(&task->locked) &&
+										 rom_table_delete(&rom_task_table, &task->locked, true) == TM_Ok);
 
 	while (!done)
 	{
