@@ -6,7 +6,7 @@ def register(g):
     percentile, setting, empty = g["percentile"], g["setting"], g["empty"]
     say, runs, Pgbench, plain = g["say"], g["RUNS"], g["Pgbench"], g["PLAIN"]
     call = """\\set n random(1, 1000000)
-call romancy.run_workflow('three_steps', jsonb_build_object('n', :n));
+call romancy.run_workflow('three_steps', jsonb_build_object('n', :n::int));
 """
 
     @bench("(A) closed loop: callers that wait for a workflow of three steps", ["track_functions = none"])
