@@ -94,6 +94,8 @@ rom_rows_close(RomRows *rows)
 static bool
 find(RomRows *rows, ScanKey key)
 {
+	/* own changes since the last search count, too */
+	rows->snapshot->curcid = GetCurrentCommandId(false);
 	if (rows->scan == NULL)
 		rows->scan = rom_index_beginscan(rows->rel, rows->index, rows->snapshot, 1);
 	index_rescan(rows->scan, key, 1, NULL, 0);
