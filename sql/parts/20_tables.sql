@@ -199,7 +199,7 @@ ALTER INDEX romancy.t_instance_status ALTER COLUMN 1 SET STATISTICS 0;
 CREATE STATISTICS romancy.t_instance_names ON (romancy.t_status_name(status)) FROM romancy.t_instance;
 /* a role, or a workflow, of which there are few: some bytes for 32 pages, in which nothing is written but the first of a name */
 CREATE INDEX t_instance_few ON romancy.t_instance USING brin
-	(owner text_bloom_ops (n_distinct_per_range = 64), workflow text_bloom_ops (n_distinct_per_range = 64)) WITH (pages_per_range = 32);
+	(owner text_bloom_ops (n_distinct_per_range = 256), workflow text_bloom_ops (n_distinct_per_range = 256)) WITH (pages_per_range = 32);
 CREATE INDEX t_instance_parent ON romancy.t_instance (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX t_instance_continued ON romancy.t_instance (continued_from) WHERE continued_from IS NOT NULL;
 CREATE INDEX t_instance_key ON romancy.t_instance (idempotency_key) WHERE idempotency_key IS NOT NULL;

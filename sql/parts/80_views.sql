@@ -21,7 +21,7 @@ CREATE VIEW romancy.instances WITH (security_barrier) AS
 	FROM (
 		SELECT t.*, romancy.t_status_name(t.status) AS shown, 1 AS part FROM romancy.t_instance t
 		UNION ALL
-		SELECT t.*, 'running'::text, 2 FROM pg_catalog.unnest((SELECT r.ids FROM r)) u (id) JOIN romancy.t_instance t ON t.instance_id = u.id) i
+		SELECT t.*, 'running'::text, 2 FROM (SELECT DISTINCT x.id FROM pg_catalog.unnest((SELECT r.ids FROM r)) x (id)) u JOIN romancy.t_instance t ON t.instance_id = u.id) i
 	LEFT JOIN romancy.t_workflow w ON w.def_id = i.def_id
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = i.namespace
 	WHERE CASE i.part

@@ -304,6 +304,52 @@ rom_execute(RomStatement *stmt, Datum *values, const bool *nulls, long limit)
 	return rom_execute_rows_at(NULL, stmt, values, nulls, InvalidSnapshot, limit);
 }
 
+/*
+ * The session's values of what plan_begin() changes, while a statement runs (under_way > 0). A plan may be made while a table is empty and
+ * be kept while it fills: every statement has its index, and is to use it. (The cost that this puts on the few small tables without one
+ * must not call for the JIT.)
+ */
+typedef struct PlanSettings
+{
+	bool		seqscan;
+	bool		jit;
+} PlanSettings;
+
+static PlanSettings sessions;
+static int	under_way = 0;
+
+/* plan_begin changes them, and returns what they were. */
+static PlanSettings
+plan_begin(void)
+{
+	PlanSettings before = {.seqscan = enable_seqscan,.jit = jit_enabled};
+
+	if (under_way++ == 0)
+		sessions = before;
+	enable_seqscan = false;
+	jit_enabled = false;
+	return before;
+}
+
+/* plan_end puts them back. */
+static void
+plan_end(PlanSettings before)
+{
+	under_way--;
+	enable_seqscan = before.seqscan;
+	jit_enabled = before.jit;
+}
+
+void
+rom_spi_torn_out(void)
+{
+	if (under_way == 0)
+		return;
+	under_way = 0;
+	enable_seqscan = sessions.seqscan;
+	jit_enabled = sessions.jit;
+}
+
 uint64
 rom_execute_rows(RomRowSet *set, RomStatement *stmt, Datum *values, const bool *nulls, long limit)
 {
@@ -315,8 +361,7 @@ rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *values, const boo
 					Snapshot snapshot, long limit)
 {
 	char		spi_nulls[20];
-	bool		seqscan = enable_seqscan;
-	bool		jit = jit_enabled;
+	PlanSettings before;
 	MemoryContext cxt = CurrentMemoryContext;
 	volatile int rc = 0;
 
@@ -335,14 +380,7 @@ rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *values, const boo
 	}
 	for (int i = 0; i < stmt->nargs; i++)
 		spi_nulls[i] = (nulls && nulls[i]) ? 'n' : ' ';
-
-	/*
-	 * A plan may be made while a table is empty and be kept while it fills:
-	 * every statement has its index, and is to use it. (The cost that this
-	 * puts on the few small tables without one must not call for the JIT.)
-	 */
-	enable_seqscan = false;
-	jit_enabled = false;
+	before = plan_begin();
 	PG_TRY();
 	{
 		rc = SPI_execute_snapshot(stmt->plan, values, spi_nulls, snapshot,
@@ -350,8 +388,7 @@ rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *values, const boo
 	}
 	PG_FINALLY();
 	{
-		enable_seqscan = seqscan;
-		jit_enabled = jit;
+		plan_end(before);
 	}
 	PG_END_TRY();
 	if (rc < 0)
@@ -371,17 +408,14 @@ uint64
 rom_execute_rows_once(RomRowSet *set, RomStatement *stmt, Datum *values, const bool *nulls)
 {
 	char		spi_nulls[20];
-	bool		seqscan = enable_seqscan;
-	bool		jit = jit_enabled;
+	PlanSettings before;
 	MemoryContext cxt = CurrentMemoryContext;
 	volatile int rc = 0;
 
 	Assert(stmt->nargs <= lengthof(spi_nulls));
 	for (int i = 0; i < stmt->nargs; i++)
 		spi_nulls[i] = nulls[i] ? 'n' : ' ';
-	/* as above */
-	enable_seqscan = false;
-	jit_enabled = false;
+	before = plan_begin();
 	PG_TRY();
 	{
 		rc = SPI_execute_with_args(stmt->sql, stmt->nargs, stmt->argtypes, values,
@@ -389,8 +423,7 @@ rom_execute_rows_once(RomRowSet *set, RomStatement *stmt, Datum *values, const b
 	}
 	PG_FINALLY();
 	{
-		enable_seqscan = seqscan;
-		jit_enabled = jit;
+		plan_end(before);
 	}
 	PG_END_TRY();
 	if (rc < 0)

@@ -76,6 +76,12 @@ extern uint64 rom_execute_rows_once(RomRowSet *set, RomStatement *stmt, Datum *v
 extern uint64 rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *values,
 								  const bool *nulls, Snapshot snapshot, long limit);
 
+/*
+ * The session's settings that a statement changed for its plan are put back, where it was torn out past its PG_FINALLY(). Called before
+ * the rollback, which may have others to put back.
+ */
+extern void rom_spi_torn_out(void);
+
 /* The next rows of a cursor, at most limit; 0 at its end. */
 extern uint64 rom_execute_fetch(RomRowSet *set, Portal portal, long limit);
 

@@ -59,18 +59,17 @@ typedef struct RomTableState
 
 	/*
 	 * between rom_table_keep_open() and rom_table_close_kept(), once it was
-	 * used: open, and its indexes (or NULL)
+	 * used: open (or NULL), and its indexes
 	 */
 	Relation	kept;
-	Relation   *kept_indexes;
+	Relation   *kept_indexes;	/* room for all of them, in cxt */
 	struct RomTableState *next;
 } RomTableState;
 
 static RomTableState *states = NULL;
 
-/* The resource owner of the tables that are kept open, or NULL, and the number of nested calls. */
+/* The resource owner of the tables that are kept open, or NULL. */
 static ResourceOwner keeper = NULL;
-static int	keeping = 0;
 
 Relation
 rom_table_open(const char *name, LOCKMODE mode)
@@ -168,25 +167,16 @@ describe_columns(RomTable *table, TupleDesc tupdesc, RomTableState *state)
 				 NameStr(TupleDescAttr(tupdesc, a)->attname), table->name);
 }
 
-/* close_indexes closes the indexes that are kept open. */
-static void
-close_indexes(RomTableState *state)
-{
-	if (state->kept_indexes != NULL)
-		for (int i = 0; i < state->nindexes; i++)
-			index_close(state->kept_indexes[i], RowExclusiveLock);
-	state->kept_indexes = NULL;
-}
-
 /* describe fills a state from the catalogs. An invalidation that arrives meanwhile leaves it invalid. */
 static void
 describe(RomTable *table, RomTableState *state)
 {
 	Relation	rel;
 	MemoryContext old;
+	Oid			userid;
+	int			sec_context;
 
 	rel = rom_table_open(table->name, AccessShareLock);
-	close_indexes(state);
 	state->relid = RelationGetRelid(rel);
 	state->valid = false;
 	state->all_indexes = NIL;
@@ -197,7 +187,16 @@ describe(RomTable *table, RomTableState *state)
 	describe_columns(table, RelationGetDescr(rel), state);
 	state->estate = CreateExecutorState();
 	state->changed = false;
+
+	/*
+	 * a predicate's functions are the extension's, or a DBA's: whose right to
+	 * call them is asked for is not the caller
+	 */
+	GetUserIdAndSecContext(&userid, &sec_context);
+	SetUserIdAndSecContext(rom_extension_owner(), sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	describe_indexes(rel, state);
+	state->kept_indexes = palloc_array(Relation, state->nindexes + 1);
+	SetUserIdAndSecContext(userid, sec_context);
 	state->valid = !state->changed;
 	MemoryContextSwitchTo(old);
 	table_close(rel, AccessShareLock);
@@ -220,7 +219,8 @@ state_of(RomTable *table)
 		states = state;
 		table->state = state;
 	}
-	if (!state->valid || state->relid != rom_relation_oid(table->name))
+	/* one that is kept open is as it was when it was locked */
+	if (state->kept == NULL && (!state->valid || state->relid != rom_relation_oid(table->name)))
 		describe(table, state);
 	return state;
 }
@@ -238,24 +238,26 @@ rom_table_may_write(const char *command)
 static Relation
 open_table(RomTable *table, const char *command)
 {
-	RomTableState *state = state_of(table);
+	RomTableState *state = table->state;
 	Relation	rel;
-	MemoryContext old;
 
 	rom_table_may_write(command);
-	if (state->kept != NULL)
+
+	/*
+	 * (its indexes are those that it had when it was locked: a new one waits
+	 * for this transaction)
+	 */
+	if (state != NULL && state->kept != NULL)
 		return state->kept;
+	state = state_of(table);
 	rel = rom_table_open(table->name, RowExclusiveLock);
 	while (!state->valid || state->relid != RelationGetRelid(rel))
 		describe(table, state); /* it changed before we had the lock */
-	if (keeping > 0 && CurrentResourceOwner == keeper)
+	if (keeper != NULL && CurrentResourceOwner == keeper)
 	{
-		old = MemoryContextSwitchTo(state->cxt);
-		state->kept = rel;
-		state->kept_indexes = palloc_array(Relation, state->nindexes + 1);
 		for (int i = 0; i < state->nindexes; i++)
 			state->kept_indexes[i] = index_open(state->indexes[i].oid, RowExclusiveLock);
-		MemoryContextSwitchTo(old);
+		state->kept = rel;
 	}
 	return rel;
 }
@@ -268,31 +270,47 @@ close_table(RomTable *table, Relation rel)
 		table_close(rel, NoLock);
 }
 
-void
+/*
+ * forget_kept is called when a resource owner releases what it has: that of an aborted (sub)transaction, or one whose code was torn out,
+ * past any PG_CATCH, closes the tables itself.
+ */
+static void
+forget_kept(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
+{
+	if (keeper == NULL || CurrentResourceOwner != keeper)
+		return;
+	for (RomTableState *state = states; state != NULL; state = state->next)
+		state->kept = NULL;
+	keeper = NULL;
+}
+
+bool
 rom_table_keep_open(void)
 {
-	if (keeping++ == 0)
-		keeper = CurrentResourceOwner;
+	static bool registered = false;
+
+	if (keeper != NULL)
+		return false;
+	if (!registered)
+		RegisterResourceReleaseCallback(forget_kept, NULL);
+	registered = true;
+	keeper = CurrentResourceOwner;
+	return true;
 }
 
 void
-rom_table_close_kept(bool error)
+rom_table_close_kept(void)
 {
-	if (--keeping > 0 && !error)
-		return;
 	for (RomTableState *state = states; state != NULL; state = state->next)
 	{
-		/* after an error the resource owner closes them */
-		if (state->kept != NULL && !error)
-		{
-			close_indexes(state);
-			table_close(state->kept, NoLock);
-		}
+		if (state->kept == NULL)
+			continue;
+		for (int i = 0; i < state->nindexes; i++)
+			index_close(state->kept_indexes[i], RowExclusiveLock);
+		table_close(state->kept, NoLock);
 		state->kept = NULL;
-		state->kept_indexes = NULL;
 	}
-	if (keeping == 0)
-		keeper = NULL;
+	keeper = NULL;
 }
 
 /* is_unchanged: does an update of the table's columns leave an index's columns as they were? */
@@ -334,7 +352,7 @@ index_row(RomTable *table, Relation rel, TupleTableSlot *slot, bool updated, boo
 			continue;
 		if (entry->predicate != NULL && !ExecQual(entry->predicate, econtext))
 			continue;
-		index = state->kept_indexes ? state->kept_indexes[i] : index_open(entry->oid, RowExclusiveLock);
+		index = state->kept ? state->kept_indexes[i] : index_open(entry->oid, RowExclusiveLock);
 		/* what the access method keeps is in memory of this row */
 		info->ii_AmCache = NULL;
 		info->ii_Context = econtext->ecxt_per_tuple_memory;
@@ -346,7 +364,7 @@ index_row(RomTable *table, Relation rel, TupleTableSlot *slot, bool updated, boo
 			check_exclusion_constraint(rel, index, info, &slot->tts_tid, ivalues, inulls,
 									   state->estate, false);
 		rom_index_insert_end(index, info);
-		if (state->kept_indexes == NULL)
+		if (state->kept == NULL)
 			index_close(index, RowExclusiveLock);
 	}
 	ResetExprContext(econtext);

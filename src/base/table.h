@@ -49,11 +49,12 @@ extern Relation rom_table_open(const char *name, LOCKMODE mode);
 extern void rom_table_insert(RomTable *table, Datum *values, bool *nulls);
 
 /*
- * For many rows in turn: the tables that are written meanwhile, and their indexes, stay open until the call of rom_table_close_kept() that
- * belongs to the first of these calls. It is made in PG_FINALLY(), or after an error with error set. No code of users' runs between.
+ * For many rows in turn: the tables that are written meanwhile, and their indexes, stay open. True: the caller is the one who calls
+ * rom_table_close_kept() when it is done (not after an error: then they are closed with all that the resource owner has). No code of
+ * users' runs between.
  */
-extern void rom_table_keep_open(void);
-extern void rom_table_close_kept(bool error);
+extern bool rom_table_keep_open(void);
+extern void rom_table_close_kept(void);
 
 /* The next value of a sequence of schema romancy, as an identity column takes it. Error 25006 in a read-only transaction. */
 extern int64 rom_table_next_id(const char *sequence);

@@ -250,7 +250,8 @@ how_it_stands(const pg_uuid_t *id, MemoryContext cxt)
 		" CASE WHEN w.attempt > 0 THEN ', attempts: ' || w.attempt END, '.',"
 		" CASE WHEN w.error IS NOT NULL THEN ' Its last error is ' || (w.error OPERATOR(pg_catalog.->>) 'sqlstate') || ': '"
 		" || (w.error OPERATOR(pg_catalog.->>) 'message') || '.' END,"
-		" (SELECT ' No program ' || CASE WHEN q.last_poll > pg_catalog.now() - '1 minute'::interval THEN 'that polls queue \"' || q.name || '\" has its next task.'"
+		" (SELECT ' No program ' || CASE WHEN q.last_poll > pg_catalog.now() - '1 minute'::interval"
+		" OR EXISTS (SELECT FROM romancy.pollers p WHERE p.queue = q.name AND p.namespace = q.namespace AND p.waiting) THEN 'that polls queue \"' || q.name || '\" has its next task.'"
 		" ELSE 'polls queue \"' || q.name || '\".' END"
 		" FROM romancy.queues q WHERE q.name = w.queue AND q.namespace = w.namespace AND q.pollers = 0 AND NOT q.pushed))"
 		" FROM romancy.waiting w WHERE w.instance_id = $1",

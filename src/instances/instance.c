@@ -72,6 +72,9 @@ typedef struct OwnersCache
 
 static OwnersCache seen;
 
+/* How often a role or a membership has changed, as this process was told. */
+static uint64 roles_changed = 0;
+
 const char *
 rom_instance_status_name(RomStatus status)
 {
@@ -192,6 +195,7 @@ rom_instance_may_read(const char *owner)
 static void
 forget_owners(Datum arg, int cacheid, uint32 hashvalue)
 {
+	roles_changed++;
 	if (seen.names != NULL)
 		pfree(seen.names);
 	seen.names = NULL;
@@ -230,12 +234,20 @@ rom_instance_owners(Oid role, bool steer)
 	{
 		CacheRegisterSyscacheCallback(AUTHOID, forget_owners, (Datum) 0);
 		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_owners, (Datum) 0);
+		/* the owner of the database is a member of pg_database_owner */
+		CacheRegisterSyscacheCallback(DATABASEOID, forget_owners, (Datum) 0);
 		seen.registered = true;
 	}
 	if (seen.names == NULL || seen.role != role || seen.steer != steer)
 	{
-		/* its reading of catalogs may call forget_owners() */
-		names = find_owners(role, steer);
+		uint64		before;
+
+		/* what changes while the catalogs are read may have been missed */
+		do
+		{
+			before = roles_changed;
+			names = find_owners(role, steer);
+		} while (before != roles_changed);
 		forget_owners((Datum) 0, 0, 0);
 		seen.names = MemoryContextAlloc(TopMemoryContext, VARSIZE(names));
 

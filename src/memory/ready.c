@@ -54,6 +54,10 @@ static TimestampTz quick_done_at = 0;
 /* The member of the slow lane that this executor, which may begin no slow step, tries. */
 static bool trying = false;
 static pg_uuid_t tried;
+static uint32 probes = 0;
+
+/* Of so many tries one takes the best of all, tried or not: where new ones come all the time, there are always some that were not. */
+#define PROBES_UNTRIED 4
 
 /* Actions that are left for after the release of the ready lock. */
 typedef struct Outcome
@@ -404,7 +408,10 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 		 * which the steps under way wait for; if not, it goes back, and the
 		 * others of the lane have their try before it
 		 */
-		rom_due_pop_untried(heaps, queue, &ids[n++]);
+		if (++probes % PROBES_UNTRIED != 0)
+			rom_due_pop_untried(heaps, queue, &ids[n++]);
+		else
+			rom_due_pop(heaps, queue, ROM_DUE_SLOW, &ids[n++]);
 		tried = ids[0];
 		trying = true;
 		queue->probed_at = now;

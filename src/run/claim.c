@@ -196,6 +196,8 @@ rom_claim_instances(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_
 	int			count = 0;
 	RomRows		rows;
 
+	/* (those who wait for more than one row would have to do so in one order) */
+	Assert(!wait || n == 1);
 	rom_rows_open_select(&rows, &claimed, "t_instance_pkey", true);
 	for (int i = 0; i < n; i++)
 		if (rom_rows_find(&rows, &ids[i]) && rom_rows_claim(&rows, wait))

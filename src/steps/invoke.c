@@ -24,6 +24,7 @@
 #include "base/guc.h"
 #include "base/jb.h"
 #include "base/session.h"
+#include "base/spi.h"
 #include "defs/handler.h"
 #include "memory/slot.h"
 #include "steps/invoke.h"
@@ -257,6 +258,7 @@ rom_invoke_try(const RomInvocation *of, RomActivityRun *run, void (*attempt) (vo
 		tried->torn = rom_limit_torn();
 		MemoryContextSwitchTo(cxt);
 		tried->error = rom_error_take();
+		rom_spi_torn_out();
 		/* torn out, the activity's own subtransactions are still there */
 		while (GetCurrentTransactionNestLevel() >= nest)
 			RollbackAndReleaseCurrentSubTransaction();

@@ -333,18 +333,11 @@ start_each(RomCanvas *canvas, const Members *members)
 static void
 start_members(RomCanvas *canvas, const Members *members)
 {
-	rom_table_keep_open();
-	PG_TRY();
-	{
-		start_each(canvas, members);
-	}
-	PG_CATCH();
-	{
-		rom_table_close_kept(true);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	rom_table_close_kept(false);
+	bool		opened = rom_table_keep_open();
+
+	start_each(canvas, members);
+	if (opened)
+		rom_table_close_kept();
 }
 
 /* start_group makes a join and starts its members. body: a chord's callback, or NULL. */

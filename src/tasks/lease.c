@@ -237,7 +237,8 @@ romancy_complete_activities(PG_FUNCTION_ARGS)
 	bool	   *result_nulls;
 	int			ntokens;
 	int			nresults;
-	volatile int64 done = 0;
+	int64		done = 0;
+	bool		opened;
 
 	rom_lease_refuse(fcinfo);
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
@@ -254,25 +255,17 @@ romancy_complete_activities(PG_FUNCTION_ARGS)
 				 errmsg("tokens and results differ in length"),
 				 errdetail("There are %d tokens and %d results.", ntokens, nresults)));
 	rom_rows_open(&c.rows, &rom_task_table, "t_task_pkey", true);
-	rom_table_keep_open();
-	PG_TRY();
+	opened = rom_table_keep_open();
+	for (int i = 0; i < ntokens; i++)
 	{
-		for (int i = 0; i < ntokens; i++)
-		{
-			RomToken	token;
+		RomToken	token;
 
-			CHECK_FOR_INTERRUPTS();
-			rom_token_read(token_nulls[i] ? "" : TextDatumGetCString(tokens[i]), &token);
-			done += complete(&c, &token, result_nulls[i] ? NULL : DatumGetJsonbP(results[i]));
-		}
+		CHECK_FOR_INTERRUPTS();
+		rom_token_read(token_nulls[i] ? "" : TextDatumGetCString(tokens[i]), &token);
+		done += complete(&c, &token, result_nulls[i] ? NULL : DatumGetJsonbP(results[i]));
 	}
-	PG_CATCH();
-	{
-		rom_table_close_kept(true);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	rom_table_close_kept(false);
+	if (opened)
+		rom_table_close_kept();
 	rom_rows_close(&c.rows);
 	PG_RETURN_INT64(done);
 }

@@ -500,20 +500,13 @@ claim_from(Claiming *c)
 {
 	void		(*from_queue) (Claiming *) = rom_quota_per_key(c->quota) ? claim_keyed : claim_ready;
 
-	rom_table_keep_open();
-	PG_TRY();
-	{
+	bool		opened = rom_table_keep_open();
+
+	from_queue(c);
+	if (c->count == 0 && promote(c->claim))
 		from_queue(c);
-		if (c->count == 0 && promote(c->claim))
-			from_queue(c);
-	}
-	PG_CATCH();
-	{
-		rom_table_close_kept(true);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	rom_table_close_kept(false);
+	if (opened)
+		rom_table_close_kept();
 }
 
 /* refuse raises RM010 for a program that fetches from a queue whose activities are served by a URL. */

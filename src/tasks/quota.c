@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/numeric.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -126,9 +127,14 @@ read_queue(RomQuota *q, const char *queue)
 	rom_rows_close(&rows);
 }
 
-/* The queue that had no limited activity at the last look, while no definition has changed since (rom_definition_count()). */
+/*
+ * The queue that had no limited activity at the last look, while no definition has changed since (rom_definition_count()); for a second
+ * at most, for rows may come without a definition, by logical replication.
+ */
+#define UNLIMITED_US USECS_PER_SEC
 static char unlimited[128];
 static uint64 unlimited_since;
+static TimestampTz unlimited_until;
 
 /* read_activities reads the limited activities of a queue. */
 static void
@@ -150,9 +156,14 @@ read_activities(RomQuota *q, const char *stored)
 	RomRowSet	set;
 	uint64		generation;
 
+	/*
+	 * the locks are there already, in a transaction's second fetch: none of
+	 * them asks for news
+	 */
+	AcceptInvalidationMessages();
 	(void) rom_definition_prepare();
 	generation = rom_definition_count();
-	if (unlimited_since == generation && strcmp(unlimited, stored) == 0)
+	if (unlimited_since == generation && strcmp(unlimited, stored) == 0 && GetCurrentTimestamp() < unlimited_until)
 		return;
 	rom_rows_open(&rows, &limited, "t_activity_limited", false);
 	any = rom_rows_find_text(&rows, queue);
@@ -163,6 +174,7 @@ read_activities(RomQuota *q, const char *stored)
 		if (strlcpy(unlimited, stored, sizeof(unlimited)) >= sizeof(unlimited))
 			unlimited[0] = '\0';
 		unlimited_since = generation;
+		unlimited_until = GetCurrentTimestamp() + UNLIMITED_US;
 		return;
 	}
 	values[0] = CStringGetTextDatum(queue);

@@ -342,6 +342,7 @@ rom_evaluate(RomTurn *turn, FmgrInfo *flinfo, bool inlined, Jsonb **output,
 		if (copy->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION && copy->hint == NULL)
 			copy->hint = pstrdup("A workflow's handler only decides and may be run many times: write in an activity, a function of its own that the handler calls with romancy.activity().");
 		*edata = copy;
+		rom_spi_torn_out();
 		/* torn out, the handler's own subtransactions are still there */
 		while (GetCurrentTransactionNestLevel() >= turn->eval.nest)
 			RollbackAndReleaseCurrentSubTransaction();

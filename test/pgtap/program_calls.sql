@@ -1,7 +1,7 @@
 -- release_activity, complete_activities and retry_after of fail_activity. It would catch a released task that counts as an attempt or keeps its place.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(22);
+SELECT plan(23);
 SET LOCAL client_min_messages = warning;
 CREATE PROCEDURE settle() LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN CALL romancy.drain(turns => n); END $$;
 CREATE FUNCTION asks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.map('pc', i); END $$;
@@ -41,6 +41,17 @@ SELECT array_agg(token) AS tokens FROM romancy.fetch_activities('twice', 'me', 2
 SELECT romancy.terminate_workflow(:'over');
 CALL romancy.drain();
 SELECT is(romancy.complete_activities(:'tokens'::text[] || :'tokens'::text[], ARRAY['1', '2', '3', '4']::jsonb[]), 0::bigint, 'likewise where the instance is over');
+CREATE FUNCTION pg_temp.serve(times int) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. times LOOP
+		PERFORM romancy.complete_activities(ARRAY(SELECT token FROM romancy.fetch_activities('twice', 'me', 1)), ARRAY['1'::jsonb]);
+	END LOOP;
+	RETURN (SELECT sum(used_bytes)::bigint FROM pg_backend_memory_contexts WHERE name = 'romancy insert');
+END $$;
+SELECT romancy.run_canvas(romancy.group(VARIADIC ARRAY(SELECT romancy.task('twice', to_jsonb(g)) FROM generate_series(1, 60) g)));
+CALL romancy.drain();
+SELECT pg_temp.serve(10) AS used \gset
+SELECT is(pg_temp.serve(50), :used::bigint, 'a session that serves a queue needs no more memory the longer it does');
 SELECT throws_ok($$ SELECT romancy.complete_activities(NULL, '{}') $$, '22004', NULL, 'null');
 SELECT throws_ok($$ SELECT romancy.release_activity('a') $$, 'RM012', NULL, 'no token to release');
 SELECT is((SELECT count(*) FROM romancy.fetch_activities('pcq', 'w', 5)), 1::bigint, 'the last one can be had');

@@ -25,7 +25,7 @@ create view settled as select channel from romancy.t_subscription s join romancy
 	where i.status = 'waiting_for_message' and (s.mode = 'competing' or s.bound is not null or s.snapshot is null)});
 sub hears { my ($channel, $what) = @_;
 	poll_until($node, qq{select count(*) = 0 from romancy.instances where status <> 'completed' and input->>'channel' = '$channel'}, $what);
-	return query(qq{select string_agg(output #>> '{}', ' ') from romancy.instances where input->>'channel' = '$channel' and output <> '"stop"'}); }
+	return query(qq{select string_agg(output #>> '{}', ' ' order by created_at) from romancy.instances where input->>'channel' = '$channel' and output <> '"stop"'}); }
 
 my $p = $node->background_psql('postgres');
 my $publish = sub { $p->query_safe("select romancy.publish('$_[0]', '\"$_[1]\"')") };

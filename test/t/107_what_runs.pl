@@ -51,6 +51,15 @@ my $canvas = sql(q{SELECT romancy.run_canvas(romancy.group(romancy.task('quick',
 shown($canvas, q{kind, step, name, error ->> 'sqlstate'}, 'retry tries:1 tries P1234', 'and of a canvas');
 like(sql("SELECT romancy.timeline('$canvas')"), qr/^quick:0 .*\ntries:1 .*waits for its next attempt\nparcel:2 .*ready$/m, 'its timeline has all members');
 
+# --- a step that runs between two transactions
+sql(q{SELECT romancy.define_activity('apart', 'holds', transactional => false)});
+sql(q{CREATE FUNCTION apart_flow(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('apart', i); END $$});
+$id = start('apart_flow', '"apart"');
+shown($id, 'kind, step', 'running apart:1', 'a step that is not transactional');
+is(sql("SELECT count(*) || ' ' || min(status) FROM romancy.instances WHERE instance_id = '$id'"), '1 running', 'its instance is there once');
+sql(q{INSERT INTO go VALUES ('apart')});
+poll_until($node, "SELECT status FROM romancy.instances WHERE instance_id = '$id'", 'it ends', expected => 'completed');
+
 # --- HTTP requests
 SKIP:
 {

@@ -24,7 +24,7 @@ my $blocked = q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND ob
 my $left = q{SELECT count(*) FROM romancy.instances WHERE finished_at IS NULL};
 sub learn
 {
-	value(q{SELECT romancy.start_workflow(w) FROM generate_series(1, 4), unnest(ARRAY['passes', 'notes']) w});
+	value(q{SELECT romancy.start_workflow(w) FROM generate_series(1, 12), unnest(ARRAY['passes', 'notes']) w});
 	poll_until($node, $left, 'both steps are known to be quick', expected => 0);
 }
 # one after the other: each is alone in its transaction
