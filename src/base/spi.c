@@ -247,7 +247,7 @@ rom_type_oid(const char *name)
 }
 
 void
-rom_engine_begin(RomEngine *engine)
+rom_engine_identity(RomEngine *engine)
 {
 	Oid			owner = rom_extension_owner();
 
@@ -258,9 +258,6 @@ rom_engine_begin(RomEngine *engine)
 				 errhint("Run CREATE EXTENSION romancy.")));
 
 	GetUserIdAndSecContext(&engine->userid, &engine->sec_context);
-	engine->read_only = XactReadOnly;
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
 	SetUserIdAndSecContext(owner, engine->sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
@@ -276,6 +273,26 @@ rom_engine_begin(RomEngine *engine)
 		PushOverrideSearchPath(&path);
 	}
 #endif
+}
+
+void
+rom_engine_identity_back(RomEngine *engine)
+{
+#if PG_VERSION_NUM >= 170000
+	AtEOXact_GUC(false, engine->guc_level);
+#else
+	PopOverrideSearchPath();
+#endif
+	SetUserIdAndSecContext(engine->userid, engine->sec_context);
+}
+
+void
+rom_engine_begin(RomEngine *engine)
+{
+	engine->read_only = XactReadOnly;
+	rom_engine_identity(engine);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
 
 	/*
 	 * a handler is evaluated read-only, but the engine works for it; a
@@ -289,12 +306,7 @@ void
 rom_engine_end(RomEngine *engine)
 {
 	XactReadOnly = engine->read_only;
-#if PG_VERSION_NUM >= 170000
-	AtEOXact_GUC(false, engine->guc_level);
-#else
-	PopOverrideSearchPath();
-#endif
-	SetUserIdAndSecContext(engine->userid, engine->sec_context);
+	rom_engine_identity_back(engine);
 	SPI_finish();
 }
 

@@ -48,6 +48,10 @@ typedef struct RomEngine
 extern void rom_engine_begin(RomEngine *engine);
 extern void rom_engine_end(RomEngine *engine);
 
+/* The owner and the path alone, for what calls functions and runs no statement. */
+extern void rom_engine_identity(RomEngine *engine);
+extern void rom_engine_identity_back(RomEngine *engine);
+
 /* The rows that a statement returned. They live until rom_engine_end(), or rom_execute_free(). */
 typedef struct RomRowSet
 {

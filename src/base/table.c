@@ -115,7 +115,10 @@ invalidate(Datum arg, Oid relid)
 		}
 }
 
-/* describe_indexes fills the list of a state's indexes. */
+/*
+ * describe_indexes fills the list of a state's indexes, with their predicates and expressions ready to be evaluated. To prepare them calls functions,
+ * the extension's or a DBA's: as the extension's owner, for it is not the caller who asked for that, and not by the caller's path.
+ */
 static void
 describe_indexes(Relation rel, RomTableState *state)
 {
@@ -136,6 +139,8 @@ describe_indexes(Relation rel, RomTableState *state)
 			entry->predicate = NULL;
 			if (info->ii_Predicate != NIL)
 				entry->predicate = ExecPrepareQual(info->ii_Predicate, state->estate);
+			if (info->ii_Expressions != NIL)
+				info->ii_ExpressionsState = ExecPrepareExprList(info->ii_Expressions, state->estate);
 			state->nindexes++;
 		}
 		index_close(index, AccessShareLock);
@@ -173,8 +178,7 @@ describe(RomTable *table, RomTableState *state)
 {
 	Relation	rel;
 	MemoryContext old;
-	Oid			userid;
-	int			sec_context;
+	RomEngine	engine;
 
 	rel = rom_table_open(table->name, AccessShareLock);
 	state->relid = RelationGetRelid(rel);
@@ -187,16 +191,10 @@ describe(RomTable *table, RomTableState *state)
 	describe_columns(table, RelationGetDescr(rel), state);
 	state->estate = CreateExecutorState();
 	state->changed = false;
-
-	/*
-	 * a predicate's functions are the extension's, or a DBA's: whose right to
-	 * call them is asked for is not the caller
-	 */
-	GetUserIdAndSecContext(&userid, &sec_context);
-	SetUserIdAndSecContext(rom_extension_owner(), sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	rom_engine_identity(&engine);
 	describe_indexes(rel, state);
+	rom_engine_identity_back(&engine);
 	state->kept_indexes = palloc_array(Relation, state->nindexes + 1);
-	SetUserIdAndSecContext(userid, sec_context);
 	state->valid = !state->changed;
 	MemoryContextSwitchTo(old);
 	table_close(rel, AccessShareLock);

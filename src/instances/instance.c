@@ -240,14 +240,16 @@ rom_instance_owners(Oid role, bool steer)
 	}
 	if (seen.names == NULL || seen.role != role || seen.steer != steer)
 	{
-		uint64		before;
+		uint64		before = roles_changed;
 
-		/* what changes while the catalogs are read may have been missed */
-		do
-		{
-			before = roles_changed;
-			names = find_owners(role, steer);
-		} while (before != roles_changed);
+		names = find_owners(role, steer);
+
+		/*
+		 * what changed while the catalogs were read may have been missed: not
+		 * to be kept
+		 */
+		if (before != roles_changed)
+			return names;
 		forget_owners((Datum) 0, 0, 0);
 		seen.names = MemoryContextAlloc(TopMemoryContext, VARSIZE(names));
 

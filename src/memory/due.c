@@ -287,6 +287,7 @@ make_queue(RomDue *heaps, Oid dbid, Oid owner)
 	}
 	queue->tried = NONE;
 	queue->quick_at = queue->slow_since = queue->probed_at = 0;
+	queue->probes = 0;
 	queue->slow_wait = ROM_SLOW_WAITS_MAX;
 	return queue;
 }

@@ -47,6 +47,7 @@ typedef struct RomDueQueue
 								 * the caller changes it */
 	TimestampTz probed_at;		/* a slow member was tried by an executor that
 								 * may begin no slow step; the caller sets it */
+	uint32		probes;			/* the number of such tries; likewise */
 	TimestampTz quick_at;		/* quick work was done; the caller sets it */
 } RomDueQueue;
 

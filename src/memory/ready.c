@@ -54,7 +54,6 @@ static TimestampTz quick_done_at = 0;
 /* The member of the slow lane that this executor, which may begin no slow step, tries. */
 static bool trying = false;
 static pg_uuid_t tried;
-static uint32 probes = 0;
 
 /* Of so many tries one takes the best of all, tried or not: where new ones come all the time, there are always some that were not. */
 #define PROBES_UNTRIED 4
@@ -408,7 +407,7 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 		 * which the steps under way wait for; if not, it goes back, and the
 		 * others of the lane have their try before it
 		 */
-		if (++probes % PROBES_UNTRIED != 0)
+		if (++queue->probes % PROBES_UNTRIED != 0)
 			rom_due_pop_untried(heaps, queue, &ids[n++]);
 		else
 			rom_due_pop(heaps, queue, ROM_DUE_SLOW, &ids[n++]);

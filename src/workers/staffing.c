@@ -308,7 +308,8 @@ serve(const RomNeed *need)
 	}
 	if (need->kind == ROM_WORKER_EXECUTOR &&
 		known->executors >= rom_guc_executors &&
-		(need->more || rom_guc_executors == 1 || known->slow < known->executors || (need->has > 0 && known->executors > rom_guc_executors)))
+		(need->more || rom_guc_executors == 1 || known->slow < known->executors ||
+		 (need->has > 0 && known->executors > rom_guc_executors && plan->total + 1 >= plan->nplaces)))
 		return lack(need, need->dbid, ROM_SHORT_OF_EXECUTORS);
 	if (plan->total >= plan->nplaces)
 		return lack(need, InvalidOid, ROM_SHORT_OF_WORKERS);
