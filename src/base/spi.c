@@ -368,6 +368,18 @@ rom_execute_rows(RomRowSet *set, RomStatement *stmt, Datum *values, const bool *
 	return rom_execute_rows_at(set, stmt, values, nulls, InvalidSnapshot, limit);
 }
 
+/* prepare returns a plan of the statement, which ends with the connection. */
+static SPIPlanPtr
+prepare(const RomStatement *stmt, int cursor_options)
+{
+	SPIPlanPtr	plan = SPI_prepare_cursor(stmt->sql, stmt->nargs, (Oid *) stmt->argtypes, cursor_options);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", stmt->sql,
+			 SPI_result_code_string(SPI_result));
+	return plan;
+}
+
 uint64
 rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *values, const bool *nulls,
 					Snapshot snapshot, long limit)
@@ -380,12 +392,8 @@ rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *values, const boo
 	Assert(stmt->nargs <= lengthof(spi_nulls));
 	if (stmt->plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare_cursor(stmt->sql, stmt->nargs, stmt->argtypes,
-											  stmt->generic ? CURSOR_OPT_GENERIC_PLAN : 0);
+		SPIPlanPtr	plan = prepare(stmt, stmt->generic ? CURSOR_OPT_GENERIC_PLAN : 0);
 
-		if (plan == NULL)
-			elog(ERROR, "could not prepare \"%s\": %s", stmt->sql,
-				 SPI_result_code_string(SPI_result));
 		if (SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not keep the plan of \"%s\"", stmt->sql);
 		stmt->plan = plan;
@@ -419,32 +427,14 @@ rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *values, const boo
 uint64
 rom_execute_rows_once(RomRowSet *set, RomStatement *stmt, Datum *values, const bool *nulls)
 {
-	char		spi_nulls[20];
-	PlanSettings before;
-	MemoryContext cxt = CurrentMemoryContext;
-	volatile int rc = 0;
+	RomStatement once = *stmt;
+	uint64		rows;
 
-	Assert(stmt->nargs <= lengthof(spi_nulls));
-	for (int i = 0; i < stmt->nargs; i++)
-		spi_nulls[i] = nulls[i] ? 'n' : ' ';
-	before = plan_begin();
-	PG_TRY();
-	{
-		rc = SPI_execute_with_args(stmt->sql, stmt->nargs, stmt->argtypes, values,
-								   spi_nulls, false, 0);
-	}
-	PG_FINALLY();
-	{
-		plan_end(before);
-	}
-	PG_END_TRY();
-	if (rc < 0)
-		elog(ERROR, "could not execute \"%s\": %s", stmt->sql,
-			 SPI_result_code_string(rc));
-	MemoryContextSwitchTo(cxt);
-	set->count = SPI_processed;
-	set->table = SPI_tuptable;
-	return SPI_processed;
+	/* not kept, so SPI frees it with the connection if the statement fails */
+	once.plan = prepare(stmt, CURSOR_OPT_CUSTOM_PLAN);
+	rows = rom_execute_rows_at(set, &once, values, nulls, InvalidSnapshot, 0);
+	SPI_freeplan(once.plan);
+	return rows;
 }
 
 uint64

@@ -196,11 +196,13 @@ static void
 wake_for(const RomReadyItem *item, Outcome *outcome)
 {
 	RomRoster  *roster = rom_roster_get();
+	TimestampTz now;
 
 	if (item->dbid == outcome->dbid && item->owner == outcome->owner)
 		return;
+	now = GetCurrentTimestamp();
 	SpinLockAcquire(&roster->mutex);
-	if (!rom_roster_wake_locked(roster, item->dbid, item->owner, item->slow,
+	if (!rom_roster_wake_locked(roster, item->dbid, item->owner, item->slow, now,
 								&outcome->latches))
 	{
 		outcome->dbid = item->dbid;
@@ -322,7 +324,7 @@ rom_ready_put(const RomReadyItem *items, int n, TimestampTz now)
 			else if (item->dbid != busy_db || item->owner != busy_owner)
 			{
 				if (!rom_roster_wake_locked(roster, item->dbid, item->owner,
-											item->slow, &latches))
+											item->slow, now, &latches))
 				{
 					busy_db = item->dbid;
 					busy_owner = item->owner;

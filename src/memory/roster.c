@@ -143,13 +143,12 @@ rom_roster_database_locked(RomRoster *roster, Oid dbid, bool create)
 }
 
 bool
-rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow,
+rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow, TimestampTz now,
 					   RomLatches *latches)
 {
 	int			of_database = 0;	/* but those that rest: they make room */
 	int			of_owner = 0;
 	int			soon = 0;		/* of the owner, that are in no slow step */
-	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz slow_at = DT_NOEND; /* the first of these is */
 	int			i;
 

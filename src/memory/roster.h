@@ -270,12 +270,12 @@ extern void rom_roster_healthy(const RomWorker *worker);
 extern TimestampTz rom_roster_blocked_until(RomWorkerKind kind, Oid dbid, Oid owner);
 
 /*
- * Something is ready for owner in dbid (slow: it is not known to be quick): claims an idle executor
+ * Something is ready for owner in dbid (slow: it is not known to be quick) at now: claims an idle executor
  * of theirs, or tells the launcher when that could help. False: no executor is idle, so the caller
  * need not ask for the next item.
  */
 extern bool rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
-								   bool slow, RomLatches *latches);
+								   bool slow, TimestampTz now, RomLatches *latches);
 
 /* Claims the schedulers of a database, so that they look at its record. False: there is none. */
 extern bool rom_roster_wake_scheduler_locked(RomRoster *roster, Oid dbid,

@@ -219,6 +219,37 @@ sub limits
 }
 limits('drain');
 
+# An activity that catches its time limit without end while an engine statement of it waits for a lock, and is torn out of both: the session has the planner settings
+# it had before, no table stays open or locked, and the next instance runs.
+sql(q{
+	CREATE FUNCTION stubborn(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		LOOP
+			BEGIN PERFORM romancy.set_queue('contended', max_concurrency => 2); RETURN i; EXCEPTION WHEN query_canceled THEN NULL; END;
+		END LOOP;
+	END $$;
+	SELECT romancy.define_activity('stubborn', 'stubborn', start_to_close_timeout => '200 ms', retry => '{"max_attempts": 1}');
+	CREATE FUNCTION meets_stubborn(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('stubborn', i); END $$;
+});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe(q{SET client_min_messages = warning; BEGIN; SELECT romancy.set_queue('contended', max_concurrency => 1)});
+my $logged = -s $node->logfile;
+my $session = $node->background_psql('postgres');
+my $settings = q{SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings WHERE name IN ('enable_seqscan', 'jit', 'search_path', 'transaction_read_only', 'client_min_messages', 'log_min_messages')};
+$session->query_safe('SET client_min_messages = warning');
+my $had = $session->query_safe($settings);
+$id = sql(q{SELECT romancy.start_workflow('meets_stubborn', '1')});
+$session->query_safe('CALL romancy.drain()');
+is(sql("SELECT status || ' ' || (error ->> 'sqlstate') FROM romancy.instances WHERE instance_id = '$id'"), 'failed RM006', 'an activity that is torn out of an engine statement fails by its time limit');
+is($session->query_safe($settings), $had, '... its session has the settings that it had');
+is($session->query_safe(q{SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation::regclass::text LIKE 'romancy.%'}), 0, '... and no lock');
+$holder->query_safe('ROLLBACK');
+$id = sql(q{SELECT romancy.start_workflow('meets_stubborn', '2')});
+$session->query_safe('CALL romancy.drain()');
+is(sql("SELECT status FROM romancy.instances WHERE instance_id = '$id'"), 'completed', '... and runs the next one');
+unlike(slurp_file($node->logfile, $logged), qr/leak|not closed|still referenced|TRAP:/, '... nothing leaked');
+$_->quit for $holder, $session;
+
 # tasks that an executor runs
 sql(q{ALTER SYSTEM SET romancy.enabled = on});
 $node->reload;
