@@ -1,6 +1,7 @@
 """Tables that do not grow: an hour at half load, with a snapshot that is held for ten minutes, for bench/run.
 
-BENCH_CPU: at most so many processors' time for the half load (a machine that others share). BENCH_SCALE makes the hour shorter, not the load.
+BENCH_CPU: at most so many processors' time for the half load (a machine that others share). BENCH_SCALE makes the hour shorter, and
+with it retention and the times between vacuums and looks at indexes, not the load.
 """
 
 import glob
@@ -140,6 +141,10 @@ def register(g):
                 total += sum(map(int, field[11:13]))
         return total / os.sysconf("SC_CLK_TCK")
 
+    def scaled(seconds):
+        """A time that belongs to the hour, as a setting."""
+        return f"{max(1, round(seconds * min(1, scale)))}s"
+
     def sizes():
         return {r[0]: int(r[2]) for r in psql(SIZES)}
 
@@ -154,8 +159,9 @@ def register(g):
         return number("select coalesce(sum(completed), 0) from romancy.stat_workflows where workflow = 'steady.parent'")
 
     @bench("(B) an hour at half load, a snapshot held for ten minutes: sizes at the end against minute ten",
-           ["romancy.executors = 2", "romancy.retention = '4min'", "romancy.retention_interval = '10s'", "romancy.message_retention = '4min'",
-            "romancy.channel_cleanup_interval = '10s'", "romancy.log_failures = off", "checkpoint_timeout = '5min'"])
+           ["romancy.executors = 2", f"romancy.retention = '{scaled(240)}'", "romancy.retention_interval = '10s'", f"romancy.message_retention = '{scaled(240)}'",
+            "romancy.channel_cleanup_interval = '10s'", "romancy.log_failures = off", "checkpoint_timeout = '5min'",
+            f"autovacuum_naptime = '{scaled(60)}'", f"romancy.reindex_interval = '{scaled(300)}'"])
     def steady_B():
         psql(SCHEMA)
         programs = [Load(PROGRAM.format(queue=q), 1) for q in ("steady_q", "steady_k")]

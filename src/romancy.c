@@ -45,6 +45,7 @@
 #include "turn/guc.h"
 #include "workers/guc.h"
 #include "workers/launcher.h"
+#include "workers/rebuild.h"
 #include "workers/registrar.h"
 #include "workers/utility.h"
 
@@ -84,6 +85,7 @@ _PG_init(void)
 	rom_schedules_init();
 	rom_stats_init();
 	rom_registrar_init();
+	rom_rebuild_init();
 	rom_http_init();
 
 	if (!process_shared_preload_libraries_in_progress)

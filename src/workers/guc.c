@@ -19,6 +19,8 @@
 #include "workers/guc.h"
 
 char	   *rom_guc_databases = NULL;
+bool		rom_guc_reindex_bloated = true;
+int			rom_guc_reindex_interval = 300000;
 int			rom_guc_schedulers = 1;
 int			rom_guc_worker_idle_timeout = 60000;
 
@@ -49,6 +51,20 @@ rom_workers_guc_init(void)
 							   "",
 							   PGC_SIGHUP, GUC_LIST_INPUT,
 							   check_databases, NULL, NULL);
+	DefineCustomBoolVariable("romancy.reindex_bloated",
+							 "Rebuilds indexes of romancy's tables that have become mostly empty.",
+							 "A snapshot that is held for long makes them grow, and vacuum gives none of their pages back.",
+							 &rom_guc_reindex_bloated,
+							 true,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("romancy.reindex_interval",
+							"Sets the time between two looks at indexes that may be mostly empty.",
+							"An index is rebuilt once in twelve times as long at most. Each interval is drawn anew, by romancy.sweep_jitter.",
+							&rom_guc_reindex_interval,
+							300000, 10, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("romancy.schedulers",
 							"Sets the number of schedulers per database.",
 							"They share the sweeps by a hash of the instance id.",

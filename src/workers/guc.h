@@ -11,6 +11,8 @@
 #include "utils/guc.h"
 
 extern char *rom_guc_databases;
+extern bool rom_guc_reindex_bloated;
+extern int	rom_guc_reindex_interval;
 extern int	rom_guc_schedulers;
 extern int	rom_guc_worker_idle_timeout;	/* 0: never */
 

@@ -56,6 +56,7 @@
 #include "workers/guc.h"
 #include "workers/launcher.h"
 #include "workers/places.h"
+#include "workers/rebuild.h"
 #include "workers/setback.h"
 #include "workers/staffing.h"
 
@@ -222,6 +223,9 @@ rom_launcher_main(Datum arg)
 				rom_databases_scan();
 			plan_at = DT_NOBEGIN;
 		}
+
+		if (!rom_guc_enabled || !rom_guc_reindex_bloated)
+			(void) rom_rebuild_stop(InvalidOid, false);
 
 		if (schedulers != rom_guc_schedulers)
 		{

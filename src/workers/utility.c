@@ -11,6 +11,8 @@
  * command: otherwise any role could disturb the workers by commands that fail.
  * If the command fails, the database is scanned anew.
  *
+ * DROP EXTENSION and ALTER EXTENSION end a rebuild of an index that is under way (rebuild.c).
+ *
  * COMMIT PREPARED publishes no notes, for they were dropped by PREPARE: it asks
  * for a scan. ALTER EXTENSION romancy lets the workers look at the version again.
  *
@@ -43,6 +45,7 @@
 #include "memory/wake.h"
 #include "run/clean.h"
 #include "tasks/ledger.h"
+#include "workers/rebuild.h"
 #include "workers/utility.h"
 
 /* How long workers have to leave, and then to be terminated. */
@@ -60,6 +63,7 @@ typedef struct Meaning
 	bool		list;			/* databases come, go, or change */
 	bool		announce;		/* the extension, or its work, changes */
 	bool		rights;			/* a role may have more rights than before */
+	bool		tables;			/* the extension's tables may go, or change */
 } Meaning;
 
 /* May the current user do this to the database? template: copy it. */
@@ -191,9 +195,18 @@ understand(Node *node, Meaning *meaning)
 				break;
 			}
 		case T_AlterExtensionStmt:
-			meaning->announce =
+			meaning->announce = meaning->tables =
 				strcmp(((AlterExtensionStmt *) node)->extname, "romancy") == 0;
 			break;
+		case T_DropStmt:
+			{
+				ListCell   *cell;
+
+				if (((DropStmt *) node)->removeType == OBJECT_EXTENSION)
+					foreach(cell, ((DropStmt *) node)->objects)
+						meaning->tables |= strcmp(strVal(lfirst(cell)), "romancy") == 0;
+				break;
+			}
 		default:
 			break;
 	}
@@ -228,6 +241,9 @@ send_away(Oid dbid, bool terminate)
 		if (terminate && pid != 0)
 			(void) kill(pid, SIGTERM);
 	}
+	/* (what it has begun is no loss) */
+	if (rom_rebuild_stop(dbid, true))
+		there++;
 	return there;
 }
 
@@ -344,6 +360,9 @@ hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	}
 
 	understand(pstmt->utilityStmt, &meaning);
+	/* it would wait for a rebuild, which would wait for its snapshot */
+	if (meaning.tables && OidIsValid(rom_extension_oid()) && has_privs_of_role(GetUserId(), rom_extension_owner()))
+		(void) rom_rebuild_stop(MyDatabaseId, false);
 	if (!OidIsValid(meaning.empty))
 		run(pstmt, query, read_only_tree, context, params, env, dest, qc);
 	else

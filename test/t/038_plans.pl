@@ -26,7 +26,7 @@ my $many = 1000;
 
 my $node = romancy_node('plans', 'autovacuum' => 'off', 'jit' => 'off', 'log_destination' => 'jsonlog', 'logging_collector' => 'on', 'log_directory' => 'json', 'log_filename' => 'server.log',
 	'log_statement' => 'none', 'shared_buffers' => '256MB', 'romancy.enabled' => 'off', 'romancy.worker_idle_timeout' => '2s', 'max_wal_size' => '8GB', 'romancy.schedulers' => 2,
-	map({ ("romancy.${_}_interval" => '1s') } qw(timer resumption lock_cleanup retention activity_timeout message_check message_timeout channel_cleanup queue_notify outbox)));
+	map({ ("romancy.${_}_interval" => '1s') } qw(timer resumption lock_cleanup retention activity_timeout message_check message_timeout channel_cleanup queue_notify outbox reindex)));
 $node->append_conf('postgresql.conf', q{
 shared_preload_libraries = 'romancy, auto_explain'
 auto_explain.log_min_duration = -1
