@@ -38,7 +38,7 @@ CREATE FUNCTION romancy.t_events_pack(events romancy.t_event[]) RETURNS romancy.
 LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_events_pack';
 COMMENT ON FUNCTION romancy.t_events_pack(romancy.t_event[]) IS 'Internal: events in the form in which they are stored';
 CREATE FUNCTION romancy.t_events_unpack(events romancy.t_events) RETURNS romancy.t_event[]
-LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_events_unpack';
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'romancy_events_unpack';
 COMMENT ON FUNCTION romancy.t_events_unpack(romancy.t_events) IS 'Internal: the events that a stored value holds';
 
 /* Which cluster and database the rows below belong to: a copy runs nothing until adopted. */
@@ -234,6 +234,23 @@ CREATE TABLE romancy.t_history_archive (
 	PRIMARY KEY (instance_id, last_seq));
 COMMENT ON TABLE romancy.t_history_archive IS 'History of instances that continued in another (recur)';
 
+/*
+ * Large values of an instance, each written once; history, the inbox and others refer to them: src/instances/document.c. id: of the instance
+ * and the value; copy: any number, since two may write one at once. value NULL: the instance's input.
+ */
+CREATE TABLE romancy.t_document (
+	id uuid,
+	copy bigint,
+	instance_id uuid NOT NULL,
+	value jsonb,
+	PRIMARY KEY (id, copy));
+CREATE INDEX t_document_instance ON romancy.t_document (instance_id);
+COMMENT ON TABLE romancy.t_document IS 'Large values of instances, to which their other rows refer; kept with the instance';
+
+CREATE FUNCTION romancy.t_document_value(id uuid)
+RETURNS jsonb LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'romancy_document';
+COMMENT ON FUNCTION romancy.t_document_value(uuid) IS 'Internal: a large value of an instance; for views';
+
 /* Requests to an instance and results for its steps. kind: RomInboxKind in src/instances/inbox.h */
 CREATE TABLE romancy.t_inbox (
 	instance_id uuid,
@@ -244,6 +261,7 @@ CREATE TABLE romancy.t_inbox (
 	error jsonb,
 	detail jsonb,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	document uuid,	/* a large result */
 	PRIMARY KEY (instance_id, id)) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 COMMENT ON SEQUENCE romancy.t_inbox_id_seq IS 'Order in which things have arrived';
 COMMENT ON TABLE romancy.t_inbox IS 'Requests and results that have arrived for instances; their next turn applies them';

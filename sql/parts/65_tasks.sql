@@ -46,7 +46,8 @@ CREATE TABLE romancy.t_task (
 	held_until timestamptz,
 	details jsonb,
 	errors jsonb,
-	input jsonb) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
+	input jsonb,
+	document uuid	/* a large input */) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX t_task_ready ON romancy.t_task (queue, (- priority::bigint), task_id) WHERE state = 0;
 CREATE INDEX t_task_due ON romancy.t_task (state, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX t_task_held ON romancy.t_task (held_until) WHERE held_until IS NOT NULL AND state = 0;
@@ -207,7 +208,7 @@ CREATE VIEW romancy.activity_tasks WITH (security_barrier) AS
 		CASE WHEN r.pid IS NOT NULL THEN 'running'
 			ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 6 THEN 'running' WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' ELSE 'dead' END END AS status,
 		t.owner, t.priority, t.attempt, t.worker_id, t.created_at, t.started_at, coalesce(r.since, t.claimed_at) AS claimed_at,
-		t.beat_at AS heartbeat_at, t.due_at, t.input, t.errors, t.details AS last_details, r.pid
+		t.beat_at AS heartbeat_at, t.due_at, coalesce(t.input, romancy.t_document_value(t.document)) AS input, t.errors, t.details AS last_details, r.pid
 	FROM romancy.t_task t
 	LEFT JOIN romancy.t_running() r ON r.id = t.task_id
 	LEFT JOIN romancy.t_workflow w ON w.def_id = t.def_id

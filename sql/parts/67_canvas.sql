@@ -40,6 +40,8 @@ CREATE TABLE romancy.t_canvas_result (
 	attempt int,
 	started_at timestamptz,
 	finished_at timestamptz,
+	value_document uuid,	/* large ones */
+	input_document uuid,
 	PRIMARY KEY (instance_id, join_id, member));
 COMMENT ON TABLE romancy.t_canvas_result IS 'Ends of a canvas''s tasks and groups; kept with the instance';
 COMMENT ON COLUMN romancy.t_canvas_result.is_task IS 'Whether it counts for get_progress: a task that is of no on_error';

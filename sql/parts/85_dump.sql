@@ -15,6 +15,7 @@ SELECT pg_catalog.pg_extension_config_dump('romancy.t_instance', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_history', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_history_archive', '');
+SELECT pg_catalog.pg_extension_config_dump('romancy.t_document', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_inbox', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_inbox_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('romancy.t_value', '');

@@ -58,6 +58,7 @@ open_at(RomRows *rows, RomTable *table, const char *index, LOCKMODE mode, LOCKMO
 	rows->snapshot = RegisterSnapshot(snapshot());
 	rows->slot = table_slot_create(rows->rel, NULL);
 	rows->scan = NULL;
+	rows->active = false;
 }
 
 void
@@ -80,6 +81,13 @@ rom_rows_open_select(RomRows *rows, RomTable *table, const char *index, bool loc
 }
 
 void
+rom_rows_open_active(RomRows *rows, RomTable *table, const char *index)
+{
+	open_at(rows, table, index, AccessShareLock, AccessShareLock, GetActiveSnapshot);
+	rows->active = true;
+}
+
+void
 rom_rows_close(RomRows *rows)
 {
 	if (rows->scan != NULL)
@@ -95,7 +103,8 @@ static bool
 find(RomRows *rows, ScanKey key)
 {
 	/* own changes since the last search count, too */
-	rows->snapshot->curcid = GetCurrentCommandId(false);
+	if (!rows->active)
+		rows->snapshot->curcid = GetCurrentCommandId(false);
 	if (rows->scan == NULL)
 		rows->scan = rom_index_beginscan(rows->rel, rows->index, rows->snapshot, 1);
 	index_rescan(rows->scan, key, 1, NULL, 0);

@@ -23,6 +23,7 @@ typedef struct RomRows
 	Snapshot	snapshot;		/* what is visible, own changes among it */
 	TupleTableSlot *slot;		/* the row that was found */
 	struct IndexScanDescData *scan; /* of the last search, or NULL */
+	bool		active;			/* the snapshot is the running query's */
 } RomRows;
 
 /* Opens the table and an index of it, by name, to read or (writing) to change rows, with a new snapshot. An error closes it. */
@@ -34,6 +35,9 @@ extern void rom_rows_close(RomRows *rows);
  * transaction is its own snapshot.
  */
 extern void rom_rows_open_select(RomRows *rows, RomTable *table, const char *index, bool locking);
+
+/* The same to read what the running query sees. */
+extern void rom_rows_open_active(RomRows *rows, RomTable *table, const char *index);
 
 /* Finds the visible row whose first index column is this id: true, and it is in rows->slot. */
 extern bool rom_rows_find(RomRows *rows, const pg_uuid_t *id);

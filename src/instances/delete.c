@@ -27,6 +27,8 @@ static RomStatement delete_parts[] = {
 	1, {UUIDARRAYOID}},
 	{"DELETE FROM romancy.t_idempotency WHERE instance_id = ANY ($1)",
 	1, {UUIDARRAYOID}},
+	{"DELETE FROM romancy.t_document WHERE instance_id = ANY ($1)",
+	1, {UUIDARRAYOID}},
 	{"DELETE FROM romancy.t_inbox WHERE instance_id = ANY ($1)",
 	1, {UUIDARRAYOID}}
 };

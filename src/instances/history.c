@@ -16,6 +16,8 @@
 
 #include "base/spi.h"
 #include "base/table.h"
+#include "base/uuid.h"
+#include "instances/document.h"
 #include "instances/history.h"
 #include "instances/pack.h"
 
@@ -96,7 +98,7 @@ rom_history_append(const pg_uuid_t *id, RomEventList *list, int from,
 		Datum		values[3];
 		bool		nulls[3] = {false, false, false};
 
-		rom_pack_begin(&pack);
+		rom_pack_begin(&pack, id);
 		while (from < list->count && pack.count < CHUNK_EVENTS &&
 			   pack.buf.len < CHUNK_BYTES)
 		{
@@ -119,7 +121,7 @@ rom_history_pack(RomEventList *list, int from, Size limit, int64 *last_seq)
 	RomPack		pack;
 	int64		seq = *last_seq;
 
-	rom_pack_begin(&pack);
+	rom_pack_begin(&pack, NULL);
 	for (int i = from; i < list->count; i++)
 	{
 		list->events[i]->seq = ++seq;
@@ -143,6 +145,36 @@ rom_history_move(const pg_uuid_t *id)
 	Datum		values[1] = {UUIDPGetDatum(id)};
 
 	rom_execute(&copy, values, NULL, 0);
+}
+
+void
+rom_history_forget_documents(const pg_uuid_t *id)
+{
+	static RomStatement forget = {
+		"WITH kept (id) AS (SELECT u.id FROM unnest($2) u (id)"
+		" UNION ALL SELECT t.document FROM romancy.t_task t WHERE t.instance_id = $1"
+		" UNION ALL SELECT b.document FROM romancy.t_inbox b WHERE b.instance_id = $1)"
+		" DELETE FROM romancy.t_document d WHERE d.instance_id = $1 AND d.value IS NOT NULL AND NOT EXISTS (SELECT FROM kept k WHERE k.id = d.id)",
+		2, {UUIDOID, UUIDARRAYOID}
+	};
+	RomEventList list = {0};
+	pg_uuid_t  *kept;
+	int			n = 0;
+	Datum		values[2];
+
+	rom_history_load(id, false, &list, CurrentMemoryContext);
+	kept = palloc_array(pg_uuid_t, 2 * list.count + 1);
+	for (int i = 0; i < list.count; i++)
+	{
+		const Jsonb *of[] = {list.events[i]->input, list.events[i]->result};
+
+		for (int j = 0; j < lengthof(of); j++)
+			if (ROM_DOCUMENT_IS_LARGE(of[j]))
+				rom_document_id(id, of[j], &kept[n++]);
+	}
+	values[0] = UUIDPGetDatum(id);
+	values[1] = rom_uuid_array(kept, n);
+	rom_execute(&forget, values, NULL, 0);
 }
 
 int64

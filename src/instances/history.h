@@ -60,6 +60,9 @@ extern void rom_history_move(const pg_uuid_t *id);
 	" FROM romancy.t_history h, LATERAL (SELECT romancy.t_events_unpack(h.events)) u (e)" \
 	" WHERE h.instance_id = i.instance_id AND h.last_seq >= i.output_seq ORDER BY h.last_seq LIMIT 1) END"
 
+/* Deletes documents of an instance, whose results have expired: those that neither its history nor a task that is left needs. Engine scope needed. */
+extern void rom_history_forget_documents(const pg_uuid_t *id);
+
 /* The number of a stored event of the list whose result has the same bytes; 0: none. */
 extern int64 rom_history_find_result(const RomEventList *list, const Jsonb *result);
 

@@ -11,6 +11,7 @@
 #include "utils/timestamp.h"
 
 #include "base/table.h"
+#include "instances/document.h"
 #include "instances/inbox.h"
 
 void
@@ -18,19 +19,20 @@ rom_inbox_insert(const pg_uuid_t *id, RomInboxKind kind, const char *step,
 				 Jsonb *result, Jsonb *error, Jsonb *detail)
 {
 	static RomTable table = {
-		"t_inbox", 8, {
-			"instance_id", "id", "kind", "step", "result", "error", "detail", "created_at"
+		"t_inbox", 9, {
+			"instance_id", "id", "kind", "step", "result", "error", "detail", "created_at", "document"
 		}
 	};
-	Datum		values[8];
-	bool		nulls[8] = {false, false, false, step == NULL, result == NULL,
-	error == NULL, detail == NULL, false};
+	Datum		values[9];
+	bool		nulls[9] = {false, false, false, step == NULL, true,
+	error == NULL, detail == NULL, false, true};
+	pg_uuid_t	document;
 
 	values[0] = UUIDPGetDatum(id);
 	values[1] = Int64GetDatum(rom_table_next_id("t_inbox_id_seq"));
 	values[2] = Int16GetDatum((int16) kind);
 	values[3] = step ? CStringGetTextDatum(step) : (Datum) 0;
-	values[4] = PointerGetDatum(result);
+	rom_document_columns(id, result, &document, values, nulls, 4, 8);
 	values[5] = PointerGetDatum(error);
 	values[6] = PointerGetDatum(detail);
 	values[7] = TimestampTzGetDatum(GetCurrentTimestamp());

@@ -11,7 +11,7 @@
  * where a number has seven bits in a byte, lowest first; the time is the
  * difference to that of the event before (zigzag); a text or a jsonb begins with its
  * length, the jsonb without its own header; and an input or a result that
- * equals the last one is not repeated. In front stand a version of this format and the
+ * equals the last one is not repeated; of a large one it is the id of a document (document.c), as 16 bytes. In front stand a version of this format and the
  * number of events (2 bytes, lowest first).
  *
  * A jsonb's bytes depend on the machine, so the type's text form, in which it
@@ -32,6 +32,8 @@
 #include "utils/typcache.h"
 
 #include "base/spi.h"
+#include "base/uuid.h"
+#include "instances/document.h"
 #include "instances/pack.h"
 
 PG_FUNCTION_INFO_V1(romancy_t_events_in);
@@ -52,13 +54,25 @@ PG_FUNCTION_INFO_V1(romancy_events_unpack);
 #define HAS_DETAIL		0x20
 #define SAME_INPUT		0x40	/* as the last one */
 #define SAME_RESULT		0x80
+#define DOCUMENT_INPUT	(HAS_INPUT | SAME_INPUT)	/* the id of a document */
+#define DOCUMENT_RESULT	(HAS_RESULT | SAME_RESULT)
+
+/*
+ * In the text form, and nowhere else, a kind with one of these says that the input, or the result, is the id of a
+ * document: who dumps or replicates history has t_document, too, and may be where no table can be read.
+ */
+#define TEXT_INPUT_ID	0x100
+#define TEXT_RESULT_ID	0x200
+#define TEXT_KIND		0xFF
+#define TEXT_KINDS		(TEXT_KIND | TEXT_INPUT_ID | TEXT_RESULT_ID)
 
 /* ---------------------------------------------------------------- writing */
 
 void
-rom_pack_begin(RomPack *pack)
+rom_pack_begin(RomPack *pack, const pg_uuid_t *id)
 {
 	memset(pack, 0, sizeof(RomPack));
+	pack->id = id;
 	initStringInfo(&pack->buf);
 	appendStringInfoSpaces(&pack->buf, VARHDRSZ + HEADER_BYTES);
 }
@@ -87,11 +101,66 @@ put_jsonb(StringInfo buf, Jsonb *json)
 	put_bytes(buf, VARDATA(json), VARSIZE(json) - VARHDRSZ);
 }
 
+/* text_of is an id as a document; id_text is the other way round. */
+static Jsonb *
+text_of(const pg_uuid_t *id)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = rom_uuid_text(id);
+	value.val.string.len = strlen(value.val.string.val);
+	return JsonbValueToJsonb(&value);
+}
+
+static char *
+id_text(Jsonb *json)
+{
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_SCALAR(json) || !JsonbExtractScalar(&json->root, &value) || value.type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the id of a document of an event must be a string")));
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
 /* same: do two documents have the same bytes? b may be NULL. */
 static bool
 same(Jsonb *a, Jsonb *b)
 {
 	return a == b || (b != NULL && VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0);
+}
+
+/* put_value puts an input or a result: fields says how. */
+static void
+put_value(RomPack *pack, Jsonb *value, bool is_id, bool document)
+{
+	pg_uuid_t	id;
+
+	if (!document)
+	{
+		put_jsonb(&pack->buf, value);
+		return;
+	}
+	if (is_id)
+		id = rom_uuid_from_text(id_text(value));
+	else
+		rom_document_put(pack->id, value, &id);
+	appendBinaryStringInfo(&pack->buf, (char *) &id, sizeof(id));
+}
+
+/* fields_of says how an input or a result goes into the pack; last: the one before. */
+static int
+fields_of(const RomPack *pack, Jsonb *value, Jsonb *last, bool is_id, int has, int is_same)
+{
+	if (value == NULL)
+		return 0;
+	if (is_id)
+		return has | is_same;
+	if (same(value, last))
+		return is_same;
+	return pack->id != NULL && ROM_DOCUMENT_IS_LARGE(value) ? has | is_same : has;
 }
 
 void
@@ -100,6 +169,8 @@ rom_pack_add(RomPack *pack, const RomEvent *event)
 	StringInfo	buf = &pack->buf;
 	int64		delta = event->at - pack->at;
 	int			fields = 0;
+	bool		input_is_id = (event->type & TEXT_INPUT_ID) != 0;
+	bool		result_is_id = (event->type & TEXT_RESULT_ID) != 0;
 
 	Assert(pack->count < PG_UINT16_MAX);
 	if (event->at != 0)
@@ -108,29 +179,27 @@ rom_pack_add(RomPack *pack, const RomEvent *event)
 		fields |= HAS_STEP;
 	if (event->name != NULL)
 		fields |= HAS_NAME;
-	if (event->input != NULL)
-		fields |= same(event->input, pack->input) ? SAME_INPUT : HAS_INPUT;
-	if (event->result != NULL)
-		fields |= same(event->result, pack->result) ? SAME_RESULT : HAS_RESULT;
+	fields |= fields_of(pack, event->input, pack->input, input_is_id, HAS_INPUT, SAME_INPUT);
+	fields |= fields_of(pack, event->result, pack->result, result_is_id, HAS_RESULT, SAME_RESULT);
 	if (event->detail != NULL)
 		fields |= HAS_DETAIL;
 
-	appendStringInfoCharMacro(buf, (char) event->type);
+	appendStringInfoCharMacro(buf, (char) (event->type & TEXT_KIND));
 	appendStringInfoCharMacro(buf, (char) fields);
 	if (fields & HAS_AT)
 	{
 		put_number(buf, delta < 0 ? ~((uint64) delta << 1) : (uint64) delta << 1);
 		pack->at = event->at;
 	}
-	if (fields & HAS_STEP)
+	if (event->step != NULL)
 		put_bytes(buf, event->step, strlen(event->step));
-	if (fields & HAS_NAME)
+	if (event->name != NULL)
 		put_bytes(buf, event->name, strlen(event->name));
-	if (fields & HAS_INPUT)
-		put_jsonb(buf, pack->input = event->input);
-	if (fields & HAS_RESULT)
-		put_jsonb(buf, pack->result = event->result);
-	if (fields & HAS_DETAIL)
+	if (event->input != NULL && (fields & HAS_INPUT))
+		put_value(pack, pack->input = event->input, input_is_id, (fields & SAME_INPUT) != 0);
+	if (event->result != NULL && (fields & HAS_RESULT))
+		put_value(pack, pack->result = event->result, result_is_id, (fields & SAME_RESULT) != 0);
+	if (event->detail != NULL)
 		put_jsonb(buf, event->detail);
 	pack->count++;
 }
@@ -224,8 +293,22 @@ get_jsonb(Reader *r)
 	return json;
 }
 
-void
-rom_pack_read(Datum events, int64 last_seq, RomEventList *list, MemoryContext cxt)
+/* get_document gives the value of a document or, for the text form, its id. */
+static Jsonb *
+get_document(Reader *r, bool ids)
+{
+	pg_uuid_t	id;
+
+	if (r->end - r->at < (int) sizeof(id))
+		corrupted();
+	memcpy(&id, r->at, sizeof(id));
+	r->at += sizeof(id);
+	return ids ? text_of(&id) : rom_document_get(&id);
+}
+
+/* read_events is rom_pack_read(); ids: as in the text form. */
+static void
+read_events(Datum events, int64 last_seq, RomEventList *list, MemoryContext cxt, bool ids)
 {
 	struct varlena *packed = PG_DETOAST_DATUM_PACKED(events);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
@@ -233,6 +316,8 @@ rom_pack_read(Datum events, int64 last_seq, RomEventList *list, MemoryContext cx
 	TimestampTz at = 0;
 	Jsonb	   *input = NULL;
 	Jsonb	   *result = NULL;
+	int			input_id = 0;
+	int			result_id = 0;
 	int			n;
 
 	if (get_byte(&r) != FORMAT)
@@ -259,18 +344,40 @@ rom_pack_read(Datum events, int64 last_seq, RomEventList *list, MemoryContext cx
 		if (fields & HAS_NAME)
 			event->name = get_text(&r);
 		if (fields & HAS_INPUT)
-			input = get_jsonb(&r);
+		{
+			bool		document = (fields & SAME_INPUT) != 0;
+
+			input = document ? get_document(&r, ids) : get_jsonb(&r);
+			input_id = document && ids ? TEXT_INPUT_ID : 0;
+		}
 		if (fields & HAS_RESULT)
-			result = get_jsonb(&r);
+		{
+			bool		document = (fields & SAME_RESULT) != 0;
+
+			result = document ? get_document(&r, ids) : get_jsonb(&r);
+			result_id = document && ids ? TEXT_RESULT_ID : 0;
+		}
 		if (fields & HAS_DETAIL)
 			event->detail = get_jsonb(&r);
 		if (fields & (HAS_INPUT | SAME_INPUT))
+		{
 			event->input = input;
+			event->type |= input_id;
+		}
 		if (fields & (HAS_RESULT | SAME_RESULT))
+		{
 			event->result = result;
+			event->type |= result_id;
+		}
 		rom_event_list_add(list, event, cxt);
 	}
 	MemoryContextSwitchTo(old);
+}
+
+void
+rom_pack_read(Datum events, int64 last_seq, RomEventList *list, MemoryContext cxt)
+{
+	read_events(events, last_seq, list, cxt, false);
 }
 
 /* ---------------------------------------------------------------- arrays of romancy.t_event */
@@ -289,13 +396,17 @@ from_tuple(HeapTupleHeader header, TupleDesc tupdesc)
 	tuple.t_tableOid = InvalidOid;
 	tuple.t_data = header;
 	heap_deform_tuple(&tuple, tupdesc, values, isnull);
-	if (isnull[0] || DatumGetInt16(values[0]) < 0 || DatumGetInt16(values[0]) > PG_UINT8_MAX)
+	if (isnull[0] || DatumGetInt16(values[0]) < 0 || DatumGetInt16(values[0]) > TEXT_KINDS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("kind of an event must be between 0 and %d", PG_UINT8_MAX)));
+				 errmsg("kind of an event must be between 0 and %d", TEXT_KINDS)));
 	event->type = (RomEventType) DatumGetInt16(values[0]);
 	event->step = isnull[1] ? NULL : TextDatumGetCString(values[1]);
 	event->name = isnull[2] ? NULL : TextDatumGetCString(values[2]);
+	if (((event->type & TEXT_INPUT_ID) != 0 && isnull[3]) || ((event->type & TEXT_RESULT_ID) != 0 && isnull[4]))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an event of kind %d must have the id of a document", (int) event->type)));
 	event->input = isnull[3] ? NULL : DatumGetJsonbP(values[3]);
 	event->result = isnull[4] ? NULL : DatumGetJsonbP(values[4]);
 	event->detail = isnull[5] ? NULL : DatumGetJsonbP(values[5]);
@@ -319,7 +430,7 @@ from_array(ArrayType *array)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("more than %d events in one value", PG_UINT16_MAX)));
-	rom_pack_begin(&pack);
+	rom_pack_begin(&pack, NULL);
 	for (int i = 0; i < n; i++)
 	{
 		if (nulls[i])
@@ -357,16 +468,16 @@ to_tuple(const RomEvent *event, TupleDesc tupdesc)
 	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
 }
 
-/* to_array is the array of romancy.t_event that a stored value stands for. */
+/* to_array is the array of romancy.t_event that a stored value stands for; ids: as in the text form. */
 static Datum
-to_array(Datum events)
+to_array(Datum events, bool ids)
 {
 	Oid			type = rom_type_oid("t_event");
 	TupleDesc	tupdesc = lookup_rowtype_tupdesc(type, -1);
 	RomEventList list = {0};
 	Datum	   *elems;
 
-	rom_pack_read(events, 0, &list, CurrentMemoryContext);
+	read_events(events, 0, &list, CurrentMemoryContext, ids);
 	elems = palloc_array(Datum, Max(list.count, 1));
 	for (int i = 0; i < list.count; i++)
 		elems[i] = to_tuple(list.events[i], tupdesc);
@@ -403,7 +514,7 @@ romancy_t_events_out(PG_FUNCTION_ARGS)
 	bool		is_varlena;
 
 	getTypeOutputInfo(array_type(), &function, &is_varlena);
-	PG_RETURN_CSTRING(OidOutputFunctionCall(function, to_array(PG_GETARG_DATUM(0))));
+	PG_RETURN_CSTRING(OidOutputFunctionCall(function, to_array(PG_GETARG_DATUM(0), true)));
 }
 
 /* romancy.t_events_pack(events t_event[]) -> t_events. Errors: 22023, 22004 an event that cannot be one. */
@@ -417,5 +528,5 @@ romancy_events_pack(PG_FUNCTION_ARGS)
 Datum
 romancy_events_unpack(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_DATUM(to_array(PG_GETARG_DATUM(0)));
+	PG_RETURN_DATUM(to_array(PG_GETARG_DATUM(0), false));
 }

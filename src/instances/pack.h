@@ -10,6 +10,8 @@
 
 #include "lib/stringinfo.h"
 
+#include "utils/uuid.h"
+
 #include "instances/event.h"
 
 /* The values that have been packed so far. */
@@ -20,10 +22,15 @@ typedef struct RomPack
 	TimestampTz at;				/* of the last event */
 	Jsonb	   *input;			/* the last one; NULL for none yet */
 	Jsonb	   *result;
+	const pg_uuid_t *id;		/* whose events these are; NULL: large values
+								 * are packed, too */
 } RomPack;
 
-/* Begins a pack in the current context. */
-extern void rom_pack_begin(RomPack *pack);
+/*
+ * Begins a pack in the current context, for events of instance id: its large values become documents (document.h), to which the
+ * pack refers. id NULL: it holds all values itself.
+ */
+extern void rom_pack_begin(RomPack *pack, const pg_uuid_t *id);
 
 /* Adds one event, which has to live until the end. At most 65,535 events. */
 extern void rom_pack_add(RomPack *pack, const RomEvent *event);

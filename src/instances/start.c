@@ -29,6 +29,7 @@
 #include "base/table.h"
 #include "base/uuid.h"
 #include "defs/namespace.h"
+#include "instances/document.h"
 #include "instances/guc.h"
 #include "instances/instance.h"
 #include "instances/start.h"
@@ -380,6 +381,8 @@ rom_start_instance(const RomStart *start, pg_uuid_t *id)
 			insert_row(start, owner, name, id, created_at, start_at, deadline);
 		rom_engine_end(&engine);
 	}
+	if (is_new)
+		rom_document_note_input(id, start->input);
 	if (is_new && start->here != NULL)
 		fill_instance(start, owner, name, id, created_at, start_at, deadline);
 	else if (is_new)
@@ -566,6 +569,9 @@ rom_start_many(const RomStartMany *many, const char *path)
 		claim_keys(many, workflow->namespace, owner, ids, fresh);
 	}
 	insert_many(many, workflow, owner, ids, fresh, start_at);
+	for (int i = 0; i < many->count; i++)
+		if (!many->input_nulls[i] && (fresh == NULL || fresh[i]))
+			rom_document_note_input(&ids[i], (Jsonb *) DatumGetPointer(many->inputs[i]));
 	rom_engine_end(&engine);
 
 	if (many->count > WAKE_EACH_MAX)

@@ -20,6 +20,7 @@
 
 #include "base/rows.h"
 #include "base/spi.h"
+#include "instances/document.h"
 #include "instances/inbox.h"
 #include "memory/slot.h"
 #include "memory/wake.h"
@@ -217,7 +218,7 @@ void
 rom_claim_inbox(RomTurn **turns, int n)
 {
 	static RomTable inbox = {
-		"t_inbox", 8, {"instance_id", "id", "kind", "step", "result", "error", "detail", "created_at"}, true
+		"t_inbox", 9, {"instance_id", "id", "kind", "step", "result", "error", "detail", "created_at", "document"}, true
 	};
 	MemoryContext cxt = CurrentMemoryContext;
 	RomRows		rows;
@@ -231,6 +232,8 @@ rom_claim_inbox(RomTurn **turns, int n)
 		for (bool more = rom_rows_find(&rows, &turn->inst->id); more; more = rom_rows_next(&rows))
 		{
 			RomInboxItem *item;
+			Datum		document;
+			bool		isnull;
 
 			MemoryContextSwitchTo(turn->cxt);
 			if (turn->wait.ninbox == max)
@@ -248,6 +251,9 @@ rom_claim_inbox(RomTurn **turns, int n)
 			item->detail = get_jsonb(&rows, 6);
 			item->created_at = get_time(&rows, 7, 0);
 			item->taken = false;
+			document = rom_rows_column(&rows, 8, &isnull);
+			if (!isnull)
+				item->result = rom_document_find(DatumGetUUIDP(document));
 			MemoryContextSwitchTo(cxt);
 		}
 	}

@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/spi.h"
 #include "instances/delete.h"
+#include "instances/history.h"
 #include "run/guc.h"
 #include "run/retention.h"
 
@@ -285,7 +286,9 @@ rom_retention_expire(const RomSweepArgs *args)
 
 	/* what the members of a canvas have given is its output as well */
 	static RomStatement members = {
-		"UPDATE romancy.t_canvas_result SET value = NULL, input = NULL WHERE instance_id = $1",
+		"WITH had AS (SELECT join_id, member FROM romancy.t_canvas_result WHERE instance_id = $1 AND (value_document IS NOT NULL OR input_document IS NOT NULL)),"
+		" gone AS (UPDATE romancy.t_canvas_result SET value = NULL, input = NULL, value_document = NULL, input_document = NULL WHERE instance_id = $1)"
+		" SELECT 1 FROM had LIMIT 1",
 		1, {UUIDOID}
 	};
 	RomEngine	engine;
@@ -310,7 +313,8 @@ rom_retention_expire(const RomSweepArgs *args)
 	for (int64 i = 0; i < rows; i++)
 	{
 		values[0] = UUIDPGetDatum(&ids[i]);
-		rom_execute(&members, values, NULL, 0);
+		if (rom_execute(&members, values, NULL, 0) > 0)
+			rom_history_forget_documents(&ids[i]);
 	}
 	rom_engine_end(&engine);
 	return rows;

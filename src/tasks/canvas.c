@@ -26,6 +26,7 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "instances/document.h"
 #include "instances/delete.h"
 #include "instances/event.h"
 #include "instances/inbox.h"
@@ -117,7 +118,7 @@ static void
 close_join(RomCanvas *canvas, OpenJoin *join)
 {
 	static RomStatement select = {
-		"SELECT value, error FROM romancy.t_canvas_result WHERE instance_id = $1 AND join_id = $2 ORDER BY member",
+		"SELECT " ROM_SQL_VALUE("value", "value_document") ", error FROM romancy.t_canvas_result WHERE instance_id = $1 AND join_id = $2 ORDER BY member",
 		2, {UUIDOID, UUIDOID}
 	};
 	static RomStatement delete = {
@@ -429,7 +430,7 @@ static bool
 gather(RomTurn *turn)
 {
 	static RomStatement ended = {
-		"SELECT r.step, a.compensation, r.input, r.value FROM romancy.t_canvas_result r"
+		"SELECT r.step, a.compensation, " ROM_SQL_VALUE("r.input", "r.input_document") ", " ROM_SQL_VALUE("r.value", "r.value_document") " FROM romancy.t_canvas_result r"
 		" JOIN romancy.t_instance i ON i.instance_id = r.instance_id"
 		" JOIN romancy.t_activity a ON a.namespace = i.namespace AND a.name = r.activity"
 		" WHERE r.instance_id = $1 AND r.step IS NOT NULL AND r.error IS NULL AND a.compensation IS NOT NULL"

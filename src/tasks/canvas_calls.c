@@ -21,6 +21,7 @@
 #include "base/spi.h"
 #include "defs/definition.h"
 #include "defs/namespace.h"
+#include "instances/document.h"
 #include "instances/start.h"
 #include "instances/steer.h"
 #include "steps/child.h"
@@ -255,12 +256,12 @@ rom_canvas_calls_tasks(const pg_uuid_t *id, Jsonb *signature, RomRowSet *set)
 		" t AS (SELECT pg_catalog.substr(t.step, pg_catalog.length(t.activity) + 2) AS path, t.activity,"
 		"  CASE WHEN r.pid IS NOT NULL THEN 'running' ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 6 THEN 'running'"
 		"  WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' END END AS status,"
-		"  CASE WHEN r.pid IS NOT NULL AND t.state IN (" ROM_SQL_TASK_READY ", " ROM_SQL_TASK_WAITING ") THEN t.attempt + 1 ELSE t.attempt END AS attempt, t.input, NULL::jsonb AS result,"
+		"  CASE WHEN r.pid IS NOT NULL AND t.state IN (" ROM_SQL_TASK_READY ", " ROM_SQL_TASK_WAITING ") THEN t.attempt + 1 ELSE t.attempt END AS attempt, " ROM_SQL_VALUE("t.input", "t.document") " AS input, NULL::jsonb AS result,"
 		"  t.errors OPERATOR(pg_catalog.->) -1 AS error, coalesce(r.since, t.started_at) AS started_at, NULL::timestamptz AS finished_at"
 		"  FROM romancy.t_task t LEFT JOIN romancy.t_running() r ON r.id = t.task_id"
 		"  WHERE t.instance_id = $1 AND t.kind = " ROM_SQL_TASK_CANVAS " AND t.state <> " ROM_SQL_TASK_DEAD
 		" UNION ALL SELECT pg_catalog.substr(r.step, pg_catalog.length(r.activity) + 2), r.activity,"
-		"  CASE WHEN r.error IS NULL THEN 'completed' ELSE 'failed' END, r.attempt, r.input, r.value, r.error, r.started_at, r.finished_at"
+		"  CASE WHEN r.error IS NULL THEN 'completed' ELSE 'failed' END, r.attempt, " ROM_SQL_VALUE("r.input", "r.input_document") ", " ROM_SQL_VALUE("r.value", "r.value_document") ", r.error, r.started_at, r.finished_at"
 		"  FROM romancy.t_canvas_result r WHERE r.instance_id = $1 AND r.step IS NOT NULL)"
 		" SELECT coalesce(t.path, m.path), coalesce(t.activity, m.activity), coalesce(t.status, (SELECT CASE WHEN i.wake_at IS NULL THEN 'skipped' ELSE 'pending' END FROM romancy.t_instance i WHERE i.instance_id = $1)), t.attempt, t.input, t.result,"
 		" t.error, t.started_at, t.finished_at FROM m FULL JOIN t ON t.path = m.path ORDER BY m.n, t.started_at, t.path",

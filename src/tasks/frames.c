@@ -39,6 +39,7 @@
 #include "base/spi.h"
 #include "base/table.h"
 #include "base/uuid.h"
+#include "instances/document.h"
 #include "instances/inbox.h"
 #include "instances/instance.h"
 #include "memory/fanin.h"
@@ -450,14 +451,15 @@ end_row(RomCanvas *canvas, const pg_uuid_t *join, int member, bool is_task,
 		Jsonb *result, Jsonb *error, const RomTask *task)
 {
 	static RomTable table = {
-		"t_canvas_result", 12, {
+		"t_canvas_result", 14, {
 			"instance_id", "join_id", "member", "is_task", "value", "error", "step", "activity", "input",
-			"attempt", "started_at", "finished_at"
+			"attempt", "started_at", "finished_at", "value_document", "input_document"
 		}
 	};
-	Datum		values[12];
-	bool		nulls[12] = {false, false, false, false, result == NULL, error == NULL,
-	task == NULL, task == NULL, task == NULL || task->input == NULL, task == NULL, true, task == NULL};
+	Datum		values[14];
+	bool		nulls[14] = {false, false, false, false, true, error == NULL,
+	task == NULL, task == NULL, true, task == NULL, true, task == NULL, true, true};
+	pg_uuid_t	documents[2];
 	pg_uuid_t	own;
 
 	if (join == NULL)
@@ -469,7 +471,7 @@ end_row(RomCanvas *canvas, const pg_uuid_t *join, int member, bool is_task,
 	values[1] = UUIDPGetDatum(join);
 	values[2] = Int32GetDatum(member);
 	values[3] = BoolGetDatum(is_task);
-	values[4] = PointerGetDatum(result);
+	rom_document_columns(&canvas->id, result, &documents[0], values, nulls, 4, 12);
 	values[5] = PointerGetDatum(error);
 	if (task != NULL)
 	{
@@ -478,7 +480,7 @@ end_row(RomCanvas *canvas, const pg_uuid_t *join, int member, bool is_task,
 
 		values[6] = CStringGetTextDatum(task->step);
 		values[7] = CStringGetTextDatum(task->activity);
-		values[8] = PointerGetDatum(task->input);
+		rom_document_columns(&canvas->id, task->input, &documents[1], values, nulls, 8, 13);
 		values[9] = Int32GetDatum(task->attempt);
 		values[10] = TimestampTzGetDatum(started);
 		nulls[10] = started == 0;

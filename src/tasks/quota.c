@@ -33,6 +33,7 @@
 #include "defs/activity_definition.h"
 #include "defs/definition.h"
 #include "defs/namespace.h"
+#include "instances/document.h"
 #include "memory/bucket_rows.h"
 #include "memory/crossing.h"
 #include "memory/sweep.h"
@@ -617,7 +618,7 @@ int
 rom_quota_label(const char *queue, bool all, int limit)
 {
 	static RomStatement select = {
-		"SELECT task_id, input, limit_key FROM romancy.t_task WHERE queue = $1 AND state = " ROM_SQL_TASK_READY
+		"SELECT task_id, " ROM_SQL_VALUE("input", "document") ", limit_key FROM romancy.t_task WHERE queue = $1 AND state = " ROM_SQL_TASK_READY
 		" AND ($2 OR limit_key IS NULL) LIMIT $3 FOR UPDATE SKIP LOCKED",
 		3, {TEXTOID, BOOLOID, INT8OID}
 	};

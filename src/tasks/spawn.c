@@ -23,6 +23,7 @@
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "defs/activity_definition.h"
+#include "instances/document.h"
 #include "instances/event.h"
 #include "memory/roster.h"
 #include "memory/slot.h"
@@ -315,7 +316,7 @@ static List *
 in_flight(RomTurn *turn)
 {
 	static RomStatement select = {
-		"SELECT t.step, t.activity, a.compensation, t.input, t.due_at, t.state, t.task_id, t.queue, t.limit_key, t.callback"
+		"SELECT t.step, t.activity, a.compensation, " ROM_SQL_VALUE("t.input", "t.document") ", t.due_at, t.state, t.task_id, t.queue, t.limit_key, t.callback"
 		" FROM romancy.t_task t JOIN romancy.t_activity a ON a.namespace = $2 AND a.name = t.activity"
 		" WHERE t.instance_id = $1 AND t.kind IN (" ROM_SQL_TASK_ACTIVITY ", " ROM_SQL_TASK_CANVAS ") AND t.state <> " ROM_SQL_TASK_DEAD " AND t.queue <> ''"
 		" AND a.compensation IS NOT NULL"

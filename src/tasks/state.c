@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 
 #include "base/clock.h"
+#include "instances/document.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
 #include "tasks/state.h"
@@ -45,14 +46,15 @@ void
 rom_state_insert(const RomTask *task, TimestampTz start_by)
 {
 	static RomTable table = {
-		"t_task", 20, {
+		"t_task", 21, {
 			"task_id", "instance_id", "created_at", "due_at", "close_us", "beat_us", "def_id",
 			"priority", "kind", "queue", "owner", "activity", "step", "limit_key", "input", "retry",
-			"next", "state", "attempt", "held_at"
+			"next", "state", "attempt", "held_at", "document"
 		}
 	};
-	Datum		values[20];
-	bool		nulls[20] = {0};
+	Datum		values[21];
+	bool		nulls[21] = {0};
+	pg_uuid_t	document;
 
 	values[0] = UUIDPGetDatum(&task->id);
 	values[1] = UUIDPGetDatum(&task->instance_id);
@@ -69,7 +71,7 @@ rom_state_insert(const RomTask *task, TimestampTz start_by)
 	values[11] = CStringGetTextDatum(task->activity);
 	values[12] = CStringGetTextDatum(task->step);
 	optional_text(values, nulls, 13, task->limit_key);
-	optional_jsonb(values, nulls, 14, task->input);
+	rom_document_columns(&task->instance_id, task->input, &document, values, nulls, 14, 20);
 	optional_jsonb(values, nulls, 15, task->retry);
 	optional_jsonb(values, nulls, 16, task->next);
 	values[17] = Int16GetDatum(task->state);

@@ -22,6 +22,7 @@
 #include "base/rows.h"
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "instances/document.h"
 #include "instances/inbox.h"
 #include "instances/instance.h"
 #include "memory/sweep.h"
@@ -127,7 +128,7 @@ RomTable	rom_task_table = {
 		"task_id", "instance_id", "kind", "state", "def_id", "priority", "attempt",
 		"queue", "owner", "activity", "step", "limit_key", "input", "retry", "errors",
 		"details", "next", "started_at", "due_at", "lease_us", "close_us", "beat_us", "fence",
-		"held_at", "held_until"
+		"held_at", "held_until", "document"
 	}, true
 };
 
@@ -162,7 +163,7 @@ make_task(const Datum *values, const bool *nulls)
 	task->activity = text_of(values[9], nulls[9]);
 	task->step = text_of(values[10], nulls[10]);
 	task->limit_key = text_of(values[11], nulls[11]);
-	task->input = jsonb_of(values[12], nulls[12]);
+	task->input = nulls[25] ? jsonb_of(values[12], nulls[12]) : rom_document_find(DatumGetUUIDP(values[25]));
 	task->retry = jsonb_of(values[13], nulls[13]);
 	task->errors = jsonb_of(values[14], nulls[14]);
 	task->details = jsonb_of(values[15], nulls[15]);

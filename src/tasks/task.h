@@ -31,8 +31,8 @@ extern bool rom_task_is_paused(const pg_uuid_t *instance_id);
 	"t.task_id, t.instance_id, t.kind, t.state, t.def_id, t.priority, t.attempt," \
 	" t.queue, t.owner, t.activity, t.step, t.limit_key, t.input, t.retry, t.errors," \
 	" t.details, t.next, t.started_at, t.due_at, t.lease_us, t.close_us, t.beat_us, t.fence," \
-	" t.held_at, t.held_until"
-#define ROM_TASK_NCOLUMNS 25
+	" t.held_at, t.held_until, t.document"
+#define ROM_TASK_NCOLUMNS 26
 
 /* The same as a table for base/rows.h; some of its columns, by number. */
 extern RomTable rom_task_table;

@@ -28,6 +28,7 @@
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "instances/delete.h"
+#include "instances/document.h"
 #include "instances/event.h"
 #include "memory/wake.h"
 #include "turn/call.h"
@@ -182,6 +183,7 @@ rom_recur_save(RomTurn *turn)
 	nulls[5] = labels == NULL;
 	if (rom_execute(&insert_successor, values, nulls, 0) != 1)
 		elog(ERROR, "could not start the successor of an instance");
+	rom_document_note_input(&successor, turn->out.recur_input);
 	rom_execute(&archive_history, values, NULL, 0);
 	rom_hooks_move(turn, &successor);
 	rom_wake_ready(&successor, turn->owner, inst->priority);

@@ -10,7 +10,7 @@ SELECT romancy.start_workflow('returns_it', '10000') AS id \gset
 SELECT romancy.start_workflow('returns_it', '2') AS small \gset
 CALL romancy.drain();
 SELECT is((SELECT length(output #>> '{}') FROM romancy.instances WHERE instance_id = :'id'), 320000, 'it has the output');
-SELECT cmp_ok((SELECT sum(octet_length(events::text)) FROM romancy.t_history WHERE instance_id = :'id'), '<', 340000::bigint, 'history has it once, as the result of the activity');
+SELECT cmp_ok((SELECT sum(octet_length(value::text)) FROM romancy.t_document WHERE instance_id = :'id'), '<', 340000::bigint, 'history has it once, as the result of the activity');
 SELECT is((SELECT data -> 'result' FROM romancy.get_history(:'id') WHERE event_type = 'WorkflowCompleted'), romancy.get_result(:'id'), 'WorkflowCompleted shows it');
 SELECT is((SELECT data -> 'result' FROM romancy.get_history(:'id', 1, 1)), romancy.get_result(:'id'), 'on a page of its own, too');
 SELECT is((SELECT data -> 'result' FROM romancy.get_history(:'small') WHERE event_type = 'WorkflowCompleted'), romancy.get_result(:'small'), 'a small one as well');
@@ -22,7 +22,7 @@ CREATE FUNCTION got(uuid) RETURNS text LANGUAGE sql AS $$
 	SELECT concat_ws(' ', length(romancy.get_result($1) #>> '{}'), (SELECT length(output #>> '{}') FROM romancy.instances WHERE instance_id = $1),
 		(SELECT length(output #>> '{}') FROM romancy.list_instances() WHERE instance_id = $1),
 		(SELECT length(data #>> '{result}') FROM romancy.get_history($1) WHERE event_type = 'WorkflowCompleted'),
-		(SELECT sum(octet_length(events::text)) / 320000 FROM romancy.t_history WHERE instance_id = $1), (SELECT count(output) FROM romancy.t_instance WHERE instance_id = $1)) $$;
+		(SELECT sum(octet_length(value::text)) / 320000 FROM romancy.t_document WHERE instance_id = $1), (SELECT count(output) FROM romancy.t_instance WHERE instance_id = $1)) $$;
 CREATE FUNCTION spawns_it(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT romancy.await(romancy.spawn('large', $1)) $$;
 CREATE FUNCTION calls_it(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT romancy.call_workflow('returns_it', $1) $$;
 CREATE FUNCTION later(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -38,6 +38,8 @@ SELECT romancy.start_workflow('calls_it', '10000') AS called \gset
 SELECT romancy.start_workflow('later', '10000') AS later \gset
 SELECT romancy.start_workflow('other', '10000') AS other \gset
 SELECT romancy.run_canvas(romancy.task('large', '10000')) AS canvas \gset
+CREATE FUNCTION short(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '1'::jsonb $$;
+SELECT romancy.run_canvas(romancy.chain(romancy.task('large', '10000'), romancy.task('short'))) AS chain \gset
 CALL romancy.drain(advance_time => true);
 SELECT is(got(:'id'), '320000 320000 320000 320000 1 0', 'an activity''s result: all find it with the step');
 SELECT is(got(:'spawned'), '320000 320000 320000 320000 1 0', 'a spawned one''s');
@@ -51,11 +53,16 @@ CALL romancy.drain(advance_time => true);
 SELECT is((SELECT string_agg(length(output #>> '{}')::text, ' ') FROM romancy.instances WHERE workflow = 'later'), '320000 320000', 'gets it, too');
 
 -- it expires
-UPDATE romancy.t_instance SET result_expires = '1 s', finished_at = now() - interval '1 min' WHERE instance_id IN (:'later', :'spawned', :'other');
+UPDATE romancy.t_instance SET result_expires = '1 s', finished_at = now() - interval '1 min' WHERE instance_id IN (:'later', :'spawned', :'other', :'chain');
+SELECT is((SELECT sum(length(result #>> '{}')) FROM romancy.canvas_tasks(:'chain')), 320001::bigint, 'a member of a canvas has it');
 SELECT is(romancy.run_sweep('retention') > 0, true, 'it expires');
 SELECT throws_ok(format('SELECT romancy.get_result(%L)', :'later'), 'RM010', NULL, 'then it is gone');
 SELECT is((SELECT count(output) FROM romancy.instances WHERE instance_id IN (:'later', :'spawned', :'other')), 0::bigint, 'for all');
+SELECT is((SELECT count(*) FROM romancy.t_document WHERE instance_id = :'chain'), 0::bigint, 'what members of a canvas have given has expired, too');
+SELECT is((SELECT count(*) FROM romancy.t_document WHERE instance_id = :'later'), 1::bigint, 'history keeps what is a step''s');
 UPDATE romancy.t_instance SET output = NULL, output_seq = NULL WHERE instance_id = :'id';
 SELECT is((SELECT data FROM romancy.get_history(:'id') WHERE event_type = 'WorkflowCompleted'), '{}', 'expired, it is gone from there');
+SELECT is(romancy.delete_workflow(:'later'), true, 'deleted');
+SELECT is((SELECT count(*) FROM romancy.t_document WHERE instance_id = :'later'), 0::bigint, 'it is gone');
 SELECT * FROM finish();
 ROLLBACK;
