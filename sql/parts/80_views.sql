@@ -68,6 +68,7 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 			WHEN i.wait IS NULL THEN 'turn'
 			WHEN i.wait ->> 'kind' IN ('activity', 'compensate') AND t.state = 2 THEN 'retry'
 			WHEN i.wait ->> 'kind' IN ('activity', 'compensate') AND t.state = 1 AND t.is_request THEN 'request'
+			WHEN i.wait ->> 'kind' IN ('activity', 'compensate', 'worker') AND t.is_paused THEN 'paused_queue'
 			WHEN i.wait ->> 'kind' = 'receive' THEN 'message'
 			ELSE i.wait ->> 'kind' END AS kind,
 		coalesce(r.step, CASE WHEN i.wait ->> 'kind' = 'activity' AND i.status <> 'paused' THEN t.step END,
@@ -101,6 +102,7 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 	LEFT JOIN romancy.t_unwritten() u ON u.instance_id = i.instance_id AND u.at > i.updated_at
 	LEFT JOIN LATERAL (SELECT t.step, t.activity, t.state, t.claimed_at, nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue, t.worker_id, t.attempt, t.errors,
 			t.queue LIKE '%/@http' OR t.queue LIKE '%/@call' AS is_request,
+			t.state = 0 AND t.queue <> '' AND EXISTS (SELECT FROM romancy.t_queue q WHERE q.name = pg_catalog.ltrim(t.queue, '@') AND q.paused) AS is_paused,
 			least(t.close_us * '1 microsecond'::interval,
 				coalesce(CASE WHEN t.queue LIKE '%/@call' THEN (t.input ->> 'timeout_ms')::int * '1 millisecond'::interval
 					WHEN t.queue LIKE '%/@http' THEN (SELECT (a.http ->> 'timeout')::interval FROM romancy.t_activity a WHERE a.namespace = i.namespace AND a.name = t.activity) END,
@@ -125,7 +127,7 @@ COMMENT ON COLUMN romancy.waiting.instance_id IS 'The instance';
 COMMENT ON COLUMN romancy.waiting.namespace IS 'The namespace that it and its names belong to';
 COMMENT ON COLUMN romancy.waiting.workflow IS 'Name of its workflow';
 COMMENT ON COLUMN romancy.waiting.status IS 'As in view instances';
-COMMENT ON COLUMN romancy.waiting.kind IS 'running; paused; start (its first turn); turn (an executor, to go on); timer, message, event, activity, workflow, worker (a program, for workflow code outside); retry (the next attempt); request (an HTTP request is under way); max_concurrency, rate_limit (a limit of the activity); compensate';
+COMMENT ON COLUMN romancy.waiting.kind IS 'running; paused; start (its first turn); turn (an executor, to go on); timer, message, event, activity, workflow, worker (a program, for workflow code outside); paused_queue (that queue to be resumed); retry (the next attempt); request (an HTTP request is under way); max_concurrency, rate_limit (a limit of the activity); compensate';
 COMMENT ON COLUMN romancy.waiting.step IS 'The step that runs or is waited for (of several, one that has failed before, or the oldest); null while the handler itself runs';
 COMMENT ON COLUMN romancy.waiting.name IS 'The activity, channel, event type or workflow that it waits for';
 COMMENT ON COLUMN romancy.waiting.since IS 'Since when it waits, is paused, runs this step, or a request is under way';

@@ -244,16 +244,21 @@ how_it_stands(const pg_uuid_t *id, MemoryContext cxt)
 		"SELECT pg_catalog.concat('It is ', w.status,"
 		" CASE WHEN w.kind = 'running' THEN ', and runs ' || coalesce('step \"' || w.step || '\"', 'its handler')"
 		" WHEN w.kind = 'paused' THEN ', by ' || w.paused_by"
-		" WHEN w.kind = 'worker' THEN ', for programs of queue \"' || w.queue || '\"'"
+		" WHEN w.kind = 'worker' OR w.kind = 'paused_queue' AND w.step IS NULL THEN ', for programs of queue \"' || w.queue || '\"'"
 		" WHEN w.step IS NOT NULL THEN pg_catalog.concat(', at step \"', w.step, '\" (', w.kind, ', queue \"' || w.queue || '\"', ')') END,"
 		" ' since ' || pg_catalog.to_char(w.since at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC',"
 		" CASE WHEN w.attempt > 0 THEN ', attempts: ' || w.attempt END, '.',"
 		" CASE WHEN w.error IS NOT NULL THEN ' Its last error is ' || (w.error OPERATOR(pg_catalog.->>) 'sqlstate') || ': '"
 		" || (w.error OPERATOR(pg_catalog.->>) 'message') || '.' END,"
+		" (SELECT CASE WHEN q.paused THEN ' Queue \"' || q.name || '\" is paused: romancy.resume_queue.' END"
+		" FROM romancy.queues q WHERE q.name = w.queue AND q.namespace = w.namespace),"
+		" (SELECT ' Queue \"' || q.name || '\" is limited to ' || pg_catalog.concat_ws(' and ', 'max_concurrency ' || q.max_concurrency, 'rate_limit ' || q.rate_limit)"
+		" || coalesce(' for each ' || q.per_key, '') || '.'"
+		" FROM romancy.queues q WHERE q.name = w.queue AND q.namespace = w.namespace AND w.worker_id IS NULL AND (q.max_concurrency IS NOT NULL OR q.rate_limit IS NOT NULL)),"
 		" (SELECT ' No program ' || CASE WHEN q.last_poll > pg_catalog.now() - '1 minute'::interval"
 		" OR EXISTS (SELECT FROM romancy.pollers p WHERE p.queue = q.name AND p.namespace = q.namespace AND p.waiting) THEN 'that polls queue \"' || q.name || '\" has its next task.'"
 		" ELSE 'polls queue \"' || q.name || '\".' END"
-		" FROM romancy.queues q WHERE q.name = w.queue AND q.namespace = w.namespace AND q.pollers = 0 AND NOT q.pushed))"
+		" FROM romancy.queues q WHERE q.name = w.queue AND q.namespace = w.namespace AND q.pollers = 0 AND NOT q.pushed AND NOT q.paused))"
 		" FROM romancy.waiting w WHERE w.instance_id = $1",
 		1, {UUIDOID}
 	};

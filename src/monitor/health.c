@@ -145,7 +145,7 @@ serves(const char *queue, const char *name, TimestampTz since, bool leased)
 
 /*
  * find_silent_queues adds the queues whose next task has been ready for a while and which no program that has its name has polled, nor has a
- * task of under a lease; of those that are served by a URL, which are not polled, the ones whose owner may not have that task.
+ * task of under a lease; of those that are served by a URL, which are not polled, the ones whose owner may not have that task; and those that are paused.
  * Only queues whose next task the caller may see: others' names are not told, and do not take the place of the caller's.
  */
 static void
@@ -158,13 +158,14 @@ find_silent_queues(Attention *attention)
 		" FROM q WHERE q.queue IS NOT NULL)"
 		" SELECT q.queue, EXISTS (SELECT FROM romancy.t_activity a WHERE a.namespace || '/' || a.queue = q.queue)"
 		" OR EXISTS (SELECT FROM romancy.t_workflow w WHERE w.is_current AND '@' || w.namespace || '/' || w.queue = q.queue), u.owner, t.activity,"
-		" EXISTS (SELECT FROM romancy.t_task l WHERE l.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ") AND l.queue = q.queue AND l.due_at > $2) AS leased"
+		" EXISTS (SELECT FROM romancy.t_task l WHERE l.state IN (" ROM_SQL_TASK_RUNNING ", " ROM_SQL_TASK_LEFT ") AND l.queue = q.queue AND l.due_at > $2) AS leased, p.paused"
 		" FROM q LEFT JOIN romancy.t_queue u ON u.name = q.queue AND u.push_url IS NOT NULL"
 		" LEFT JOIN pg_catalog.pg_roles r ON r.rolname = u.owner,"
 		" LATERAL (SELECT t.created_at, t.owner, t.activity FROM romancy.t_task t WHERE t.state = " ROM_SQL_TASK_READY " AND t.queue = q.queue"
-		" ORDER BY (- t.priority::bigint), t.task_id LIMIT 1) t"
-		" WHERE t.created_at < $1 AND pg_catalog.split_part(q.queue, '/', 2) NOT LIKE '@%' AND NOT EXISTS (SELECT FROM romancy.t_queue p WHERE p.name = pg_catalog.ltrim(q.queue, '@') AND p.paused)"
-		" AND (u.name IS NULL OR r.oid IS NULL OR NOT romancy.t_may_access(t.owner, r.oid, true))"
+		" ORDER BY (- t.priority::bigint), t.task_id LIMIT 1) t,"
+		" LATERAL (SELECT EXISTS (SELECT FROM romancy.t_queue p WHERE p.name = pg_catalog.ltrim(q.queue, '@') AND p.paused) AS paused) p"
+		" WHERE t.created_at < $1 AND pg_catalog.split_part(q.queue, '/', 2) NOT LIKE '@%'"
+		" AND (p.paused OR u.name IS NULL OR r.oid IS NULL OR NOT romancy.t_may_access(t.owner, r.oid, true))"
 		" AND romancy.t_may_access(t.owner, $4, false)"
 		" ORDER BY leased, q.queue LIMIT $3",
 		4, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, OIDOID}
@@ -192,14 +193,16 @@ find_silent_queues(Attention *attention)
 		char	   *pushed_by = rom_value_text(&set, i, 3, cxt);
 		char	   *name = rom_value_text(&set, i, 4, cxt);
 		bool		leased = DatumGetBool(rom_value(&set, i, 5, &isnull));
+		bool		paused = DatumGetBool(rom_value(&set, i, 6, &isnull));
 		const char *shown = strchr(queue, '/') ? strchr(queue, '/') + 1 : queue;
 		MemoryContext old;
 
-		if (pushed_by == NULL ? serves(queue, name, since, leased) : leased)
+		if (!paused && (pushed_by == NULL ? serves(queue, name, since, leased) : leased))
 			continue;
 		named++;
 		old = MemoryContextSwitchTo(cxt);
-		attention->texts[attention->count++] = pushed_by != NULL ?
+		attention->texts[attention->count++] = paused ?
+			psprintf("tasks of queue \"%s\" wait, and it is paused: romancy.resume_queue", shown) : pushed_by != NULL ?
 			psprintf("tasks of queue \"%s\" wait, and role \"%s\", whose URL serves it, may not have them", shown, pushed_by) :
 			rom_poller_since(queue, NULL, leased ? DT_NOBEGIN : since) ?
 			psprintf("tasks of queue \"%s\" wait, and no program that polls it has %s \"%s\"",
