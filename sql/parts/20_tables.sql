@@ -178,6 +178,7 @@ CREATE TABLE romancy.t_instance (
 	body_hash bigint,
 	output jsonb,
 	output_seq bigint,
+	output_document uuid,	/* a large one that is no step's result */
 	events romancy.t_events,
 	error jsonb,
 	wait jsonb,
@@ -236,13 +237,16 @@ COMMENT ON TABLE romancy.t_history_archive IS 'History of instances that continu
 
 /*
  * Large values of an instance, each written once; history, the inbox and others refer to them: src/instances/document.c. id: of the instance
- * and the value; copy: any number, since two may write one at once. value NULL: the instance's input.
+ * and the value; copy: any number, since two may write one at once. value NULL: the instance's input, or what is at
+ * the end of places in it; else the members of value at these places are other documents, parts.
  */
 CREATE TABLE romancy.t_document (
 	id uuid,
 	copy bigint,
 	instance_id uuid NOT NULL,
 	value jsonb,
+	places int[],
+	parts uuid[],
 	PRIMARY KEY (id, copy));
 CREATE INDEX t_document_instance ON romancy.t_document (instance_id);
 COMMENT ON TABLE romancy.t_document IS 'Large values of instances, to which their other rows refer; kept with the instance';
@@ -270,5 +274,6 @@ CREATE TABLE romancy.t_value (
 	instance_id uuid,
 	key text,
 	value jsonb,
+	document uuid,	/* a large one */
 	PRIMARY KEY (instance_id, key));
 COMMENT ON TABLE romancy.t_value IS 'Values that handlers put with romancy.set_value';

@@ -16,7 +16,7 @@ WHERE d.datname = pg_catalog.current_database();
 /* Outputs that expire; the expression stands in src/run/retention.c, too. */
 CREATE INDEX t_instance_expires ON romancy.t_instance
 	(((finished_at AT TIME ZONE 'UTC') + result_expires))
-	WHERE (output IS NOT NULL OR output_seq IS NOT NULL) AND result_expires IS NOT NULL AND finished_at IS NOT NULL;
+	WHERE (output IS NOT NULL OR output_seq IS NOT NULL OR output_document IS NOT NULL) AND result_expires IS NOT NULL AND finished_at IS NOT NULL;
 
 CREATE FUNCTION romancy.t_workers(
 	OUT pid int, OUT kind text, OUT database text, OUT owner text,

@@ -11,7 +11,7 @@ CREATE VIEW romancy.instances WITH (security_barrier) AS
 	SELECT i.instance_id, n.name AS namespace, i.workflow, w.version, i.shown AS status,
 		i.input,
 		/* ROM_SQL_OUTPUT in src/instances/history.h: a large one that is a step's result, too, is written with that */
-		CASE WHEN i.output_seq IS NULL THEN i.output ELSE
+		CASE WHEN i.output_seq IS NULL THEN coalesce(i.output, romancy.t_document_value(i.output_document)) ELSE
 			(SELECT (u.e[pg_catalog.cardinality(u.e) - (h.last_seq - i.output_seq)::int]).result
 			 FROM romancy.t_history h, LATERAL (SELECT romancy.t_events_unpack(h.events)) u (e)
 			 WHERE h.instance_id = i.instance_id AND h.last_seq >= i.output_seq ORDER BY h.last_seq LIMIT 1) END AS output,

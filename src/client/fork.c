@@ -23,6 +23,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "instances/document.h"
 #include "instances/event.h"
 #include "instances/history.h"
 #include "instances/start.h"
@@ -46,12 +47,6 @@ static RomStatement update_fork = {
 	" scheduled_at = o.scheduled_at, settings = o.settings"
 	" FROM romancy.t_instance o WHERE i.instance_id = $1 AND o.instance_id = $5",
 	5, {UUIDOID, INT8OID, INT8OID, INT4OID, UUIDOID}
-};
-
-static RomStatement insert_value = {
-	"INSERT INTO romancy.t_value (instance_id, key, value) VALUES ($1, $2, $3)"
-	" ON CONFLICT (instance_id, key) DO UPDATE SET value = excluded.value",
-	3, {UUIDOID, TEXTOID, JSONBOID}
 };
 
 /* The row of the original. */
@@ -235,12 +230,8 @@ store(const Original *o, const pg_uuid_t *id, RomEventList *events, int32 flags)
 	{
 		RomEvent   *event = events->events[i];
 
-		if (event->type != ROM_EVENT_VALUE_SET)
-			continue;
-		values[1] = CStringGetTextDatum(event->name);
-		values[2] = PointerGetDatum(event->input);
-		nulls[2] = event->input == NULL;
-		rom_execute(&insert_value, values, nulls, 0);
+		if (event->type == ROM_EVENT_VALUE_SET)
+			rom_document_set_value(id, event->name, event->input);
 	}
 	rom_engine_end(&engine);
 }

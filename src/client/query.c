@@ -19,6 +19,7 @@
 #include "base/arg.h"
 #include "base/errors.h"
 #include "base/spi.h"
+#include "instances/document.h"
 #include "instances/filter.h"
 #include "instances/history.h"
 #include "instances/pack.h"
@@ -66,7 +67,7 @@ static RomStatement select_output = {
 };
 
 static RomStatement select_value = {
-	"SELECT value FROM romancy.t_value WHERE instance_id = $1 AND key = $2",
+	"SELECT " ROM_SQL_VALUE("value", "document") " FROM romancy.t_value WHERE instance_id = $1 AND key = $2",
 	2, {UUIDOID, TEXTOID}
 };
 

@@ -36,6 +36,9 @@ extern void rom_document_put(const pg_uuid_t *instance_id, const Jsonb *value, p
 extern void rom_document_columns(const pg_uuid_t *instance_id, Jsonb *value, pg_uuid_t *id,
 								 Datum *values, bool *nulls, int value_at, int document_at);
 
+/* Puts a value under a key of the instance's, for get_value(). Engine scope needed. */
+extern void rom_document_set_value(const pg_uuid_t *instance_id, const char *key, Jsonb *value);
+
 /* Notes that an instance's input is its value of that id, where it is large: then it is not written again. */
 extern void rom_document_note_input(const pg_uuid_t *instance_id, const Jsonb *input);
 

@@ -151,9 +151,11 @@ void
 rom_history_forget_documents(const pg_uuid_t *id)
 {
 	static RomStatement forget = {
-		"WITH kept (id) AS (SELECT u.id FROM unnest($2) u (id)"
+		"WITH RECURSIVE kept (id) AS ((SELECT u.id FROM unnest($2) u (id)"
 		" UNION ALL SELECT t.document FROM romancy.t_task t WHERE t.instance_id = $1"
+		" UNION ALL SELECT v.document FROM romancy.t_value v WHERE v.instance_id = $1"
 		" UNION ALL SELECT b.document FROM romancy.t_inbox b WHERE b.instance_id = $1)"
+		" UNION SELECT p.part FROM kept k JOIN romancy.t_document d ON d.id = k.id, unnest(d.parts) p (part))"
 		" DELETE FROM romancy.t_document d WHERE d.instance_id = $1 AND d.value IS NOT NULL AND NOT EXISTS (SELECT FROM kept k WHERE k.id = d.id)",
 		2, {UUIDOID, UUIDARRAYOID}
 	};

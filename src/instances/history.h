@@ -55,7 +55,7 @@ extern void rom_history_move(const pg_uuid_t *id);
  * once, with the step: output_seq is the number of that event. View instances has the same.
  */
 #define ROM_SQL_OUTPUT \
-	"CASE WHEN i.output_seq IS NULL THEN i.output ELSE" \
+	"CASE WHEN i.output_seq IS NULL THEN coalesce(i.output, romancy.t_document_value(i.output_document)) ELSE" \
 	" (SELECT (u.e[pg_catalog.cardinality(u.e) - (h.last_seq - i.output_seq)::int]).result" \
 	" FROM romancy.t_history h, LATERAL (SELECT romancy.t_events_unpack(h.events)) u (e)" \
 	" WHERE h.instance_id = i.instance_id AND h.last_seq >= i.output_seq ORDER BY h.last_seq LIMIT 1) END"

@@ -27,6 +27,7 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "instances/document.h"
 #include "instances/event.h"
 #include "outside/command.h"
 #include "tasks/notify.h"
@@ -51,7 +52,7 @@ static void
 read_task(const pg_uuid_t *id, Outside *o)
 {
 	static RomStatement select = {
-		"SELECT task_id, state, input FROM romancy.t_task WHERE instance_id = $1 AND kind = " ROM_SQL_TASK_WORKFLOW,
+		"SELECT task_id, state, " ROM_SQL_VALUE("input", "document") " FROM romancy.t_task WHERE instance_id = $1 AND kind = " ROM_SQL_TASK_WORKFLOW,
 		1, {UUIDOID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;

@@ -108,7 +108,7 @@ rom_program_note_compensation(RomProgram *c, RomEvent *event)
 void
 rom_program_command(RomProgram *c, Jsonb *command)
 {
-	rom_state_command(&c->task->id, command);
+	rom_state_command(c->task, command);
 	/* durable: a wake-up that is lost is found by it */
 	rom_inbox_insert(&c->task->instance_id, ROM_INBOX_SIGNAL, NULL, NULL, NULL, NULL);
 	rom_wake_ready(&c->task->instance_id, get_role_oid(c->task->owner, true), c->task->priority);

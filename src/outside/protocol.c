@@ -30,6 +30,7 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/spi.h"
+#include "instances/document.h"
 #include "instances/history.h"
 #include "instances/instance.h"
 #include "memory/progress.h"
@@ -275,16 +276,11 @@ pause_for(RomProgram *p, const RomEvent *event, const RomEvent *known, const cha
 static void
 write_effects(RomProgram *p, Record *records, int n)
 {
-	static RomStatement set_value = {
-		"INSERT INTO romancy.t_value (instance_id, key, value) VALUES ($1, $2, $3)"
-		" ON CONFLICT (instance_id, key) DO UPDATE SET value = excluded.value",
-		3, {UUIDOID, TEXTOID, JSONBOID}
-	};
 	static RomStatement set_labels = {
 		"UPDATE romancy.t_instance SET labels = $2 WHERE instance_id = $1",
 		2, {UUIDOID, JSONBOID}
 	};
-	Datum		values[3];
+	Datum		values[2];
 
 	values[0] = UUIDPGetDatum(&p->task->instance_id);
 	for (int i = 0; i < n; i++)
@@ -294,11 +290,7 @@ write_effects(RomProgram *p, Record *records, int n)
 		if (records[i].known)
 			continue;
 		if (event->type == ROM_EVENT_VALUE_SET)
-		{
-			values[1] = CStringGetTextDatum(event->name);
-			values[2] = PointerGetDatum(event->input);
-			rom_execute(&set_value, values, NULL, 0);
-		}
+			rom_document_set_value(&p->task->instance_id, event->name, event->input);
 		else if (event->type == ROM_EVENT_LABELS_SET)
 		{
 			values[1] = PointerGetDatum(event->input);

@@ -32,7 +32,7 @@
 /* When an output expires, and which have a time for it: as in index t_instance_expires. UTC, because an index needs what no setting changes. */
 #define EXPIRES "((finished_at AT TIME ZONE 'UTC') + result_expires)"
 #define HAS_EXPIRY \
-	"(output IS NOT NULL OR output_seq IS NOT NULL) AND result_expires IS NOT NULL AND finished_at IS NOT NULL"
+	"(output IS NOT NULL OR output_seq IS NOT NULL OR output_document IS NOT NULL) AND result_expires IS NOT NULL AND finished_at IS NOT NULL"
 
 /* romancy.retention, NULL when it is off. */
 static Datum
@@ -277,10 +277,11 @@ int64
 rom_retention_expire(const RomSweepArgs *args)
 {
 	static RomStatement stmt = {
-		"UPDATE romancy.t_instance SET output = NULL, output_seq = NULL WHERE instance_id IN"
-		" (SELECT instance_id FROM romancy.t_instance"
+		"UPDATE romancy.t_instance i SET output = NULL, output_seq = NULL, output_document = NULL FROM"
+		" (SELECT instance_id, output_document FROM romancy.t_instance"
 		"  WHERE " EXPIRES " <= ($1 AT TIME ZONE 'UTC') AND " HAS_EXPIRY
-		"  ORDER BY " EXPIRES " LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING instance_id",
+		"  ORDER BY " EXPIRES " LIMIT $2 FOR UPDATE SKIP LOCKED) x"
+		" WHERE i.instance_id = x.instance_id RETURNING i.instance_id, x.output_document IS NOT NULL",
 		2, {TIMESTAMPTZOID, INT4OID}
 	};
 
@@ -295,6 +296,7 @@ rom_retention_expire(const RomSweepArgs *args)
 	Datum		values[2];
 	int64		rows;
 	pg_uuid_t  *ids;
+	bool	   *documents;
 	RomRowSet	set;
 
 	if (args->part != 0)
@@ -304,16 +306,18 @@ rom_retention_expire(const RomSweepArgs *args)
 	values[1] = Int32GetDatum(args->limit);
 	rows = (int64) rom_execute_rows(&set, &stmt, values, NULL, 0);
 	ids = palloc_array(pg_uuid_t, rows + 1);
+	documents = palloc_array(bool, rows + 1);
 	for (int64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
 
 		ids[i] = *DatumGetUUIDP(rom_value(&set, i, 1, &isnull));
+		documents[i] = DatumGetBool(rom_value(&set, i, 2, &isnull));
 	}
 	for (int64 i = 0; i < rows; i++)
 	{
 		values[0] = UUIDPGetDatum(&ids[i]);
-		if (rom_execute(&members, values, NULL, 0) > 0)
+		if (rom_execute(&members, values, NULL, 0) > 0 || documents[i])
 			rom_history_forget_documents(&ids[i]);
 	}
 	rom_engine_end(&engine);

@@ -23,6 +23,7 @@
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "instances/document.h"
 #include "instances/event.h"
 #include "steps/values.h"
 #include "turn/call.h"
@@ -220,18 +221,7 @@ set_value_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 static void
 set_value_deferred(RomTurn *turn, RomEvent *event)
 {
-	static RomStatement upsert = {
-		"INSERT INTO romancy.t_value (instance_id, key, value) VALUES ($1, $2, $3)"
-		" ON CONFLICT (instance_id, key) DO UPDATE SET value = excluded.value",
-		3, {UUIDOID, TEXTOID, JSONBOID}
-	};
-	Datum		values[3];
-	bool		nulls[3] = {false, false, event->input == NULL};
-
-	values[0] = UUIDPGetDatum(&turn->inst->id);
-	values[1] = CStringGetTextDatum(event->name);
-	values[2] = PointerGetDatum(event->input);
-	rom_execute(&upsert, values, nulls, 0);
+	rom_document_set_value(&turn->inst->id, event->name, event->input);
 }
 
 static const RomPrimitive primitive_set_value = {

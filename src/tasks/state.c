@@ -316,24 +316,26 @@ rom_state_fail(const RomTask *task, TimestampTz due, int32 attempt, TimestampTz 
 }
 
 void
-rom_state_command(const pg_uuid_t *id, Jsonb *command)
+rom_state_command(const RomTask *task, Jsonb *command)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_COMMAND ", input = $2, fence = NULL, due_at = NULL WHERE task_id = $1",
-		2, {UUIDOID, JSONBOID}
+		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_COMMAND ", input = $2, document = $3, fence = NULL, due_at = NULL WHERE task_id = $1",
+		3, {UUIDOID, JSONBOID, UUIDOID}
 	};
-	Datum		values[2];
+	Datum		values[3];
+	bool		nulls[3] = {0};
+	pg_uuid_t	document;
 
-	values[0] = UUIDPGetDatum(id);
-	values[1] = PointerGetDatum(command);
-	rom_execute(&update, values, NULL, 0);
+	values[0] = UUIDPGetDatum(&task->id);
+	rom_document_columns(&task->instance_id, command, &document, values, nulls, 1, 2);
+	rom_execute(&update, values, nulls, 0);
 }
 
 bool
 rom_state_carried_out(const pg_uuid_t *id, int32 *priority)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_READY ", due_at = NULL, input = NULL, errors = NULL"
+		"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_READY ", due_at = NULL, input = NULL, document = NULL, errors = NULL"
 		" WHERE task_id = $1 AND state = " ROM_SQL_TASK_COMMAND " RETURNING priority",
 		1, {UUIDOID}
 	};

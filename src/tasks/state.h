@@ -186,7 +186,7 @@ extern void rom_state_fail(const RomTask *task, TimestampTz due, int32 attempt, 
  * Leaves a command of workflow code outside in its task; and makes the task ready when that was carried out: false if
  * it has no command. *priority: the task's.
  */
-extern void rom_state_command(const pg_uuid_t *id, Jsonb *command);
+extern void rom_state_command(const RomTask *task, Jsonb *command);
 extern bool rom_state_carried_out(const pg_uuid_t *id, int32 *priority);
 
 #endif							/* ROM_STATE_H */

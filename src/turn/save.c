@@ -14,6 +14,7 @@
 #include "base/jb.h"
 #include "base/rows.h"
 #include "base/spi.h"
+#include "instances/document.h"
 #include "instances/history.h"
 #include "memory/fanin.h"
 #include "memory/progress.h"
@@ -117,10 +118,10 @@ static void
 save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 {
 	static RomTable columns = {
-		"t_instance", 18, {
+		"t_instance", 19, {
 			"status", "wake_at", "wait", "output", "error", "started_at", "updated_at",
 			"finished_at", "body_hash", "last_seq", "flags", "labels", "progress",
-			"resume_status", "crashes", "events", "settings", "output_seq"
+			"resume_status", "crashes", "events", "settings", "output_seq", "output_document"
 		}, true
 	};
 	RomInstance *inst = turn->inst;
@@ -128,9 +129,10 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 	Jsonb	   *wait = !final && (turn->wait.now || turn->saga) ?
 		wait_to_jsonb(turn->wait.now, turn->saga) : NULL;
 	Jsonb	   *labels = turn->out.labels ? turn->out.labels : inst->labels;
-	Datum		values[18];
-	bool		nulls[18] = {0};
+	Datum		values[19];
+	bool		nulls[19] = {0};
 	int64		output_seq = 0;
+	pg_uuid_t	output_document;
 	RomRows		rows;
 
 	if (inst->started_at == 0)
@@ -140,11 +142,10 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 	nulls[1] = final;
 	values[2] = PointerGetDatum(wait);
 	nulls[2] = wait == NULL;
-	values[3] = PointerGetDatum(turn->out.output);
 	/* a large one that is a step's result, too, is written with that alone */
 	if (turn->out.output != NULL && events == (Datum) 0 && VARSIZE(turn->out.output) >= ROW_BYTES)
 		output_seq = rom_history_find_result(&turn->replay.history, turn->out.output);
-	nulls[3] = turn->out.output == NULL || output_seq > 0;
+	rom_document_columns(&inst->id, output_seq > 0 ? NULL : turn->out.output, &output_document, values, nulls, 3, 18);
 	values[4] = PointerGetDatum(turn->out.error);
 	nulls[4] = turn->out.error == NULL;
 	values[5] = TimestampTzGetDatum(inst->started_at);

@@ -45,7 +45,7 @@ SELECT is(got(:'id'), '320000 320000 320000 320000 1 0', 'an activity''s result:
 SELECT is(got(:'spawned'), '320000 320000 320000 320000 1 0', 'a spawned one''s');
 SELECT is(got(:'called'), '320000 320000 320000 320000 1 0', 'a child''s');
 SELECT is(got(:'later'), '320000 320000 320000 320000 1 0', 'of an earlier turn, among many events');
-SELECT is(got(:'other'), '320000 320000 320000 320000 1 1', 'another document stands with the instance');
+SELECT is(got(:'other'), '320000 320000 320000 320000 2 0', 'another document is written, too');
 SELECT is(got(:'canvas'), '320000 320000 320000 320000 1 0', 'a canvas''s');
 SELECT is((SELECT count(*) FROM romancy.instances WHERE output = romancy.get_result(:'id')), 6::bigint, 'and it can be searched for');
 SELECT is((SELECT romancy.get_result(romancy.fork_workflow(:'later', 'sleep:1'))), NULL, 'a fork');
@@ -60,9 +60,36 @@ SELECT throws_ok(format('SELECT romancy.get_result(%L)', :'later'), 'RM010', NUL
 SELECT is((SELECT count(output) FROM romancy.instances WHERE instance_id IN (:'later', :'spawned', :'other')), 0::bigint, 'for all');
 SELECT is((SELECT count(*) FROM romancy.t_document WHERE instance_id = :'chain'), 0::bigint, 'what members of a canvas have given has expired, too');
 SELECT is((SELECT count(*) FROM romancy.t_document WHERE instance_id = :'later'), 1::bigint, 'history keeps what is a step''s');
+SELECT is((SELECT count(*) FROM romancy.t_document WHERE instance_id = :'other'), 1::bigint, 'and not what is none''s');
 UPDATE romancy.t_instance SET output = NULL, output_seq = NULL WHERE instance_id = :'id';
 SELECT is((SELECT data FROM romancy.get_history(:'id') WHERE event_type = 'WorkflowCompleted'), '{}', 'expired, it is gone from there');
 SELECT is(romancy.delete_workflow(:'later'), true, 'deleted');
 SELECT is((SELECT count(*) FROM romancy.t_document WHERE instance_id = :'later'), 0::bigint, 'it is gone');
+
+-- whatever it consists of, it comes back the same, to the last digit
+CREATE FUNCTION shape(jsonb) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT CASE $1::text
+		WHEN '1' THEN jsonb_build_array(b, 1.50, NULL, jsonb_build_object('a', b, '', 2, 'nothing', '{}'::jsonb), '[]'::jsonb, b)
+		WHEN '2' THEN jsonb_build_object('a', jsonb_build_object('b', jsonb_build_array(jsonb_build_array(jsonb_build_array(jsonb_build_array(jsonb_build_array(jsonb_build_array(jsonb_build_object('g', b)))))))), 'z', '1e3'::jsonb)
+		WHEN '3' THEN (SELECT jsonb_agg(i) FROM generate_series(1, 20000) i)
+		WHEN '4' THEN (SELECT jsonb_object_agg('key ' || i, CASE i % 3 WHEN 0 THEN b WHEN 1 THEN 'null' ELSE to_jsonb(i / 7.0) END) FROM generate_series(1, 10) i)
+		WHEN '5' THEN jsonb_build_object('e', repeat('é', 9000), 'q', repeat(E'\\\\"', 9000))
+		END FROM romancy.activity('large', '600') b $$;
+CREATE FUNCTION same_shape(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE s jsonb = shape($1);
+BEGIN
+	PERFORM romancy.set_value('s', s);
+	RETURN romancy.await(romancy.spawn('echo', jsonb_build_object('in', s)));
+END $$;
+CREATE FUNCTION echo(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT $1 $$;
+CREATE FUNCTION plain(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT shape($1) $$;
+SELECT romancy.start_workflows('same_shape', ARRAY['1', '2', '3', '4', '5']::jsonb[]);
+SELECT romancy.start_workflows('plain', ARRAY['1', '2', '3', '4', '5']::jsonb[]);
+CALL romancy.drain();
+SELECT is((SELECT count(*) FROM romancy.instances s JOIN romancy.instances p ON p.workflow = 'plain' AND p.input = s.input
+	WHERE s.workflow = 'same_shape' AND s.status = 'completed' AND length(p.output::text) > 16000 AND s.output = jsonb_build_object('in', p.output) AND s.output::text = jsonb_build_object('in', p.output)::text
+		AND romancy.get_value(s.instance_id, 's') = p.output AND romancy.get_result(p.instance_id) = p.output), 5::bigint, 'a value of many large parts');
+SELECT is((SELECT count(*) FROM romancy.instances p WHERE p.workflow = 'plain' AND input IN ('1', '4') AND (SELECT sum(octet_length(value::text)) FROM romancy.t_document d WHERE d.instance_id = p.instance_id) BETWEEN 19000 AND 21000),
+	2::bigint, 'each part is there once');
 SELECT * FROM finish();
 ROLLBACK;
