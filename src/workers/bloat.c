@@ -34,8 +34,8 @@
 #include "base/spi.h"
 #include "workers/bloat.h"
 
-/* Smaller indexes are not worth it: pages (4 MB). */
-#define MIN_PAGES 512
+/* Smaller indexes are not worth it: pages (1 MB). */
+#define MIN_PAGES 128
 
 /* So many pages are looked at. */
 #define SAMPLE 100
