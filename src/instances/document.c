@@ -24,6 +24,7 @@
 #include "common/cryptohash.h"
 #include "common/sha2.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -35,6 +36,7 @@
 #include "base/table.h"
 #include "base/uuid.h"
 #include "instances/document.h"
+#include "instances/instance.h"
 
 PG_FUNCTION_INFO_V1(romancy_document);
 
@@ -42,7 +44,7 @@ PG_FUNCTION_INFO_V1(romancy_document);
 #define PART_DEPTH 6
 
 static RomTable documents = {"t_document", 6, {"id", "copy", "instance_id", "value", "places", "parts"}, true};
-static RomTable instances = {"t_instance", 2, {"instance_id", "input"}, true};
+static RomTable instances = {"t_instance", 3, {"instance_id", "input", "owner"}, true};
 
 void
 rom_document_id(const pg_uuid_t *instance_id, const Jsonb *value, pg_uuid_t *id)
@@ -340,6 +342,27 @@ input_of(const pg_uuid_t *instance_id, bool active)
 	return input;
 }
 
+/* check refuses a role that may not see the instance whose document it asks for; false: the instance is not there. */
+static bool
+check(const pg_uuid_t *instance_id, bool active)
+{
+	RomRows		rows;
+	bool		there;
+	bool		allowed = false;
+	bool		isnull;
+
+	open_rows(&rows, &instances, "t_instance_pkey", active);
+	there = rom_rows_find(&rows, instance_id);
+	if (there)
+		allowed = rom_instance_may_read(TextDatumGetCString(rom_rows_column(&rows, 2, &isnull)));
+	rom_rows_close(&rows);
+	if (there && !allowed)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for a value of a workflow instance")));
+	return there;
+}
+
 /* at is the member of a value at the end of n places. */
 static Jsonb *
 at(Jsonb *value, const int *places, int n)
@@ -377,9 +400,9 @@ array_of(RomRows *rows, int column, int elem_size, void **elements)
 	return n;
 }
 
-/* value_of is the document's value, or NULL. */
+/* value_of is the document's value, or NULL; checked: for who may see the instance. */
 static Jsonb *
-value_of(const pg_uuid_t *id, bool active)
+value_of(const pg_uuid_t *id, bool active, bool checked)
 {
 	RomRows		rows;
 	Jsonb	   *found = NULL;
@@ -404,6 +427,8 @@ value_of(const pg_uuid_t *id, bool active)
 		instance_id = *DatumGetUUIDP(rom_rows_column(&rows, 2, &isnull));
 	}
 	rom_rows_close(&rows);
+	if (there && checked && !check(&instance_id, active))
+		return NULL;
 	if (there && found == NULL)
 		found = at(input_of(&instance_id, active), places, n);
 	else if (there && n > 0)
@@ -412,7 +437,7 @@ value_of(const pg_uuid_t *id, bool active)
 
 		for (int i = 0; i < n; i++)
 		{
-			members[i] = value_of(&((pg_uuid_t *) parts)[i], active);
+			members[i] = value_of(&((pg_uuid_t *) parts)[i], active, false);
 			if (members[i] == NULL)
 				return NULL;
 		}
@@ -421,16 +446,17 @@ value_of(const pg_uuid_t *id, bool active)
 	return found;
 }
 
-Jsonb *
-rom_document_find(const pg_uuid_t *id)
+/* read_value is the document's value in the current context, or NULL. */
+static Jsonb *
+read_value(const pg_uuid_t *id, bool checked)
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "romancy document", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	Jsonb	   *value = value_of(id, false);
+	Jsonb	   *value = value_of(id, false, checked);
 
 	/* a query that began before its instance was deleted */
 	if (value == NULL && ActiveSnapshotSet())
-		value = value_of(id, true);
+		value = value_of(id, true, checked);
 	MemoryContextSwitchTo(old);
 	if (value != NULL)
 		value = (Jsonb *) PG_DETOAST_DATUM_COPY(PointerGetDatum(value));
@@ -438,11 +464,10 @@ rom_document_find(const pg_uuid_t *id)
 	return value;
 }
 
-Jsonb *
-rom_document_get(const pg_uuid_t *id)
+/* not_missing is value; an error where it is not there. */
+static Jsonb *
+not_missing(Jsonb *value)
 {
-	Jsonb	   *value = rom_document_find(id);
-
 	if (value == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -451,9 +476,27 @@ rom_document_get(const pg_uuid_t *id)
 	return value;
 }
 
-/* romancy.t_document_value(id uuid) -> jsonb. Errors: 55000 its instance has been deleted meanwhile. */
+Jsonb *
+rom_document_find(const pg_uuid_t *id)
+{
+	return read_value(id, false);
+}
+
+Jsonb *
+rom_document_get(const pg_uuid_t *id)
+{
+	return not_missing(read_value(id, false));
+}
+
+Jsonb *
+rom_document_show(const pg_uuid_t *id)
+{
+	return not_missing(read_value(id, GetUserId() != rom_extension_owner()));
+}
+
+/* romancy.t_document_value(id uuid) -> jsonb. Errors: 42501 for a role that may not see its instance; 55000 its instance has been deleted meanwhile. */
 Datum
 romancy_document(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_JSONB_P(rom_document_get(PG_GETARG_UUID_P(0)));
+	PG_RETURN_JSONB_P(rom_document_show(PG_GETARG_UUID_P(0)));
 }

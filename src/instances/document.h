@@ -48,7 +48,10 @@ extern void rom_document_note_input(const pg_uuid_t *instance_id, const Jsonb *i
  */
 extern Jsonb *rom_document_get(const pg_uuid_t *id);
 
-/* The same, but NULL then. */
+/* The same for a function that a role may call by itself: error 42501 where it may not see the instance. The engine may. */
+extern Jsonb *rom_document_show(const pg_uuid_t *id);
+
+/* As rom_document_get(), but NULL then. */
 extern Jsonb *rom_document_find(const pg_uuid_t *id);
 
 #endif							/* ROM_DOCUMENT_H */

@@ -293,9 +293,18 @@ get_jsonb(Reader *r)
 	return json;
 }
 
-/* get_document gives the value of a document or, for the text form, its id. */
+/* How documents are read. */
+typedef enum Documents
+{
+	DOCUMENTS_GET,				/* for the engine */
+	DOCUMENTS_SHOW,				/* for the current user, who has to be allowed
+								 * to see the instance */
+	DOCUMENTS_IDS				/* their ids, for the text form */
+} Documents;
+
+/* get_document gives the value of a document, or its id. */
 static Jsonb *
-get_document(Reader *r, bool ids)
+get_document(Reader *r, Documents how)
 {
 	pg_uuid_t	id;
 
@@ -303,12 +312,14 @@ get_document(Reader *r, bool ids)
 		corrupted();
 	memcpy(&id, r->at, sizeof(id));
 	r->at += sizeof(id);
-	return ids ? text_of(&id) : rom_document_get(&id);
+	if (how == DOCUMENTS_IDS)
+		return text_of(&id);
+	return how == DOCUMENTS_SHOW ? rom_document_show(&id) : rom_document_get(&id);
 }
 
-/* read_events is rom_pack_read(); ids: as in the text form. */
+/* read_events is rom_pack_read(). */
 static void
-read_events(Datum events, int64 last_seq, RomEventList *list, MemoryContext cxt, bool ids)
+read_events(Datum events, int64 last_seq, RomEventList *list, MemoryContext cxt, Documents how)
 {
 	struct varlena *packed = PG_DETOAST_DATUM_PACKED(events);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
@@ -347,15 +358,15 @@ read_events(Datum events, int64 last_seq, RomEventList *list, MemoryContext cxt,
 		{
 			bool		document = (fields & SAME_INPUT) != 0;
 
-			input = document ? get_document(&r, ids) : get_jsonb(&r);
-			input_id = document && ids ? TEXT_INPUT_ID : 0;
+			input = document ? get_document(&r, how) : get_jsonb(&r);
+			input_id = document && how == DOCUMENTS_IDS ? TEXT_INPUT_ID : 0;
 		}
 		if (fields & HAS_RESULT)
 		{
 			bool		document = (fields & SAME_RESULT) != 0;
 
-			result = document ? get_document(&r, ids) : get_jsonb(&r);
-			result_id = document && ids ? TEXT_RESULT_ID : 0;
+			result = document ? get_document(&r, how) : get_jsonb(&r);
+			result_id = document && how == DOCUMENTS_IDS ? TEXT_RESULT_ID : 0;
 		}
 		if (fields & HAS_DETAIL)
 			event->detail = get_jsonb(&r);
@@ -377,7 +388,7 @@ read_events(Datum events, int64 last_seq, RomEventList *list, MemoryContext cxt,
 void
 rom_pack_read(Datum events, int64 last_seq, RomEventList *list, MemoryContext cxt)
 {
-	read_events(events, last_seq, list, cxt, false);
+	read_events(events, last_seq, list, cxt, DOCUMENTS_GET);
 }
 
 /* ---------------------------------------------------------------- arrays of romancy.t_event */
@@ -468,16 +479,16 @@ to_tuple(const RomEvent *event, TupleDesc tupdesc)
 	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
 }
 
-/* to_array is the array of romancy.t_event that a stored value stands for; ids: as in the text form. */
+/* to_array is the array of romancy.t_event that a stored value stands for. */
 static Datum
-to_array(Datum events, bool ids)
+to_array(Datum events, Documents how)
 {
 	Oid			type = rom_type_oid("t_event");
 	TupleDesc	tupdesc = lookup_rowtype_tupdesc(type, -1);
 	RomEventList list = {0};
 	Datum	   *elems;
 
-	read_events(events, 0, &list, CurrentMemoryContext, ids);
+	read_events(events, 0, &list, CurrentMemoryContext, how);
 	elems = palloc_array(Datum, Max(list.count, 1));
 	for (int i = 0; i < list.count; i++)
 		elems[i] = to_tuple(list.events[i], tupdesc);
@@ -514,7 +525,7 @@ romancy_t_events_out(PG_FUNCTION_ARGS)
 	bool		is_varlena;
 
 	getTypeOutputInfo(array_type(), &function, &is_varlena);
-	PG_RETURN_CSTRING(OidOutputFunctionCall(function, to_array(PG_GETARG_DATUM(0), true)));
+	PG_RETURN_CSTRING(OidOutputFunctionCall(function, to_array(PG_GETARG_DATUM(0), DOCUMENTS_IDS)));
 }
 
 /* romancy.t_events_pack(events t_event[]) -> t_events. Errors: 22023, 22004 an event that cannot be one. */
@@ -524,9 +535,9 @@ romancy_events_pack(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(from_array(PG_GETARG_ARRAYTYPE_P(0)));
 }
 
-/* romancy.t_events_unpack(events t_events) -> t_event[]. Errors: XX001. */
+/* romancy.t_events_unpack(events t_events) -> t_event[]. Errors: XX001; 42501 a large value of an instance that the caller may not see. */
 Datum
 romancy_events_unpack(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_DATUM(to_array(PG_GETARG_DATUM(0), false));
+	PG_RETURN_DATUM(to_array(PG_GETARG_DATUM(0), DOCUMENTS_SHOW));
 }

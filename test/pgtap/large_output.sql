@@ -52,6 +52,27 @@ SELECT is((SELECT romancy.get_result(romancy.fork_workflow(:'later', 'sleep:1'))
 CALL romancy.drain(advance_time => true);
 SELECT is((SELECT string_agg(length(output #>> '{}')::text, ' ') FROM romancy.instances WHERE workflow = 'later'), '320000 320000', 'gets it, too');
 
+-- others do not see it, also where they know its id
+CREATE ROLE stranger;
+SELECT FROM romancy.grant_usage('stranger');
+SELECT id AS doc FROM romancy.t_document WHERE instance_id = :'id' AND value IS NOT NULL \gset
+SELECT (ARRAY[ROW(512 + 1, 's', 'n', NULL, to_jsonb(:'doc'::text), NULL, now())::romancy.t_event])::text AS forged \gset
+CREATE FUNCTION asks(who text, query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE r text;
+BEGIN
+	PERFORM set_config('role', who, true);
+	EXECUTE query INTO r;
+	RESET ROLE;
+	RETURN r;
+EXCEPTION WHEN insufficient_privilege THEN RETURN SQLSTATE; END $$;
+SELECT is(asks('stranger', format('SELECT length(romancy.t_document_value(%L)::text)', :'doc')), '42501', 'not as a document');
+SELECT is(asks('stranger', format('SELECT length((romancy.t_events_unpack(%L))[1].result::text)', :'forged')), '42501', 'not as an event');
+SELECT is(asks('stranger', 'SELECT count(*) FROM romancy.instances WHERE output IS NOT NULL'), '0', 'not in a view');
+SELECT FROM romancy.grant_usage('stranger', true);
+SELECT is(asks('stranger', format('SELECT length(romancy.t_document_value(%L)::text)', :'doc')), '320002', 'a monitor does');
+SELECT is(asks('stranger', format('SELECT length((romancy.t_events_unpack(%L))[1].result::text)', :'forged')), '320002', 'in an event, too');
+SELECT is(asks('stranger', format('SELECT length(output::text) FROM romancy.instances WHERE instance_id = %L', :'id')), '320002', 'and in a view');
+
 -- it expires
 UPDATE romancy.t_instance SET result_expires = '1 s', finished_at = now() - interval '1 min' WHERE instance_id IN (:'later', :'spawned', :'other', :'chain');
 SELECT is((SELECT sum(length(result #>> '{}')) FROM romancy.canvas_tasks(:'chain')), 320001::bigint, 'a member of a canvas has it');
