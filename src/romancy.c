@@ -34,6 +34,7 @@
 #include "outbox/guc.h"
 #include "run/eager.h"
 #include "run/guc.h"
+#include "run/run.h"
 #include "run/scan.h"
 #include "outside/seen.h"
 #include "schedules/floor.h"
@@ -76,6 +77,7 @@ _PG_init(void)
 	rom_context_init();
 	rom_distributed_init();
 	rom_scan_init();
+	rom_run_init();
 	rom_eager_init();
 	rom_steps_init();
 	rom_tasks_init();

@@ -31,6 +31,7 @@
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
@@ -41,6 +42,7 @@
 #include "utils/syscache.h"
 
 #include "base/spi.h"
+#include "base/table.h"
 #include "base/version.h"
 #include "instances/control.h"
 #include "memory/wake.h"
@@ -96,30 +98,46 @@ is_restored(TimeLineID since)
 	return known;
 }
 
-/* Every row has to name us: a restored dump brings its own one beside that of CREATE EXTENSION. */
+/* column is a column of the row in slot, which has no nulls. */
+static Datum
+column(TupleTableSlot *slot, const char *name)
+{
+	TupleDesc	desc = slot->tts_tupleDescriptor;
+	bool		isnull;
+
+	for (int i = 0; i < desc->natts; i++)
+		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0)
+			return slot_getattr(slot, i + 1, &isnull);
+	elog(ERROR, "table t_control has no column %s", name);
+}
+
+/*
+ * Every row has to name us: a restored dump brings its own one beside that of CREATE EXTENSION. (Each executor looks when it begins, so this
+ * does without SPI; the table has one row.)
+ */
 bool
 rom_control_matches(void)
 {
-	static RomStatement stmt = {
-		"SELECT pg_catalog.bool_and(system_identifier = $1 AND database_oid = $2), pg_catalog.max(timeline)"
-		" FROM romancy.t_control",
-		2, {INT8OID, OIDOID}
-	};
-	RomEngine	engine;
-	Datum		values[2];
-	bool		isnull;
-	bool		matches;
-	RomRowSet	set;
+	Relation	rel = rom_table_open("t_control", AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	bool		some = false;
+	bool		matches = true;
+	TimeLineID	timeline = 0;
 
-	rom_engine_begin(&engine);
-	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
-	values[1] = ObjectIdGetDatum(MyDatabaseId);
-	rom_execute_rows(&set, &stmt, values, NULL, 0);
-	matches = DatumGetBool(rom_value(&set, 0, 1, &isnull));
-	matches = matches && !isnull;
-	matches = matches && !is_restored((TimeLineID) DatumGetInt32(rom_value(&set, 0, 2, &isnull)));
-	rom_engine_end(&engine);
-	return matches;
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		some = true;
+		matches = matches && DatumGetInt64(column(slot, "system_identifier")) == (int64) GetSystemIdentifier() &&
+			DatumGetObjectId(column(slot, "database_oid")) == MyDatabaseId;
+		timeline = Max(timeline, (TimeLineID) DatumGetInt32(column(slot, "timeline")));
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	return some && matches && !is_restored(timeline);
 }
 
 static void (*on_foreign_xids) (void) = NULL;

@@ -141,13 +141,23 @@ check_labels(Jsonb *labels)
 	rom_arg_check_payload(labels, "labels");
 }
 
+static bool (*on_unknown) (const RomWorkflow *workflow) = NULL;
+
+void
+rom_start_on_unknown(bool (*is_unknown) (const RomWorkflow *workflow))
+{
+	on_unknown = is_unknown;
+}
+
 /* wake notes that an instance is ready, now or later. */
 static void
 wake(const pg_uuid_t *id, Oid owner, int32 priority, TimestampTz start_at,
-	 TimestampTz now)
+	 TimestampTz now, bool unknown)
 {
 	if (start_at > now)
 		rom_wake_at(id, owner, priority, start_at);
+	else if (unknown)
+		rom_wake_unknown(id, owner, priority);
 	else
 		rom_wake_ready(id, owner, priority);
 }
@@ -386,7 +396,7 @@ rom_start_instance(const RomStart *start, pg_uuid_t *id)
 	if (is_new && start->here != NULL)
 		fill_instance(start, owner, name, id, created_at, start_at, deadline);
 	else if (is_new)
-		wake(id, start->owner, start->priority, start_at, now);
+		wake(id, start->owner, start->priority, start_at, now, !(start->flags & ROM_IS_CANVAS) && on_unknown(start->workflow));
 	return is_new;
 }
 
@@ -578,10 +588,12 @@ rom_start_many(const RomStartMany *many, const char *path)
 		rom_wake_scan();
 	else
 	{
+		bool		unknown = on_unknown(workflow);
+
 		for (int i = 0; i < many->count; i++)
 		{
 			if (many->keys == NULL || fresh[i])
-				wake(&ids[i], GetUserId(), common->priority, start_at, now);
+				wake(&ids[i], GetUserId(), common->priority, start_at, now, unknown);
 		}
 	}
 	return ids;

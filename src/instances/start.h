@@ -56,6 +56,12 @@ typedef struct RomStart
  */
 extern bool rom_start_instance(const RomStart *start, pg_uuid_t *id);
 
+/*
+ * rom_start_on_unknown: are first turns of this workflow not known to be short? Told by a room above, which knows; a new instance is then
+ * taken alone (rom_wake_unknown()).
+ */
+extern void rom_start_on_unknown(bool (*is_unknown) (const RomWorkflow *workflow));
+
 /* Would it wait for another transaction that takes the same idempotency key? *is_free: no instance has it. Engine scope needed. */
 extern bool rom_start_would_wait(const RomStart *start, bool *is_free);
 

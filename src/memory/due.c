@@ -46,6 +46,7 @@ typedef struct Node
 	TimestampTz at;
 	/* ready only */
 	bool		slow;
+	bool		unknown;
 	bool		moved;			/* to the quick ones: not in the hash table,
 								 * and skipped when it comes up */
 	int64		key;			/* smaller is better */
@@ -151,6 +152,7 @@ pool_add(Pool *pool, const RomReadyItem *item)
 	node->priority = item->priority;
 	node->at = item->at;
 	node->slow = item->slow;
+	node->unknown = item->unknown && !item->slow;
 	node->moved = false;
 	node->child = NONE;
 	node->sibling = NONE;
@@ -288,6 +290,8 @@ make_queue(RomDue *heaps, Oid dbid, Oid owner)
 	queue->tried = NONE;
 	queue->quick_at = queue->slow_since = queue->probed_at = 0;
 	queue->probes = 0;
+	queue->unknown = 0;
+	queue->unknown_at = queue->learned_at = 0;
 	queue->slow_wait = ROM_SLOW_WAITS_MAX;
 	return queue;
 }
@@ -346,6 +350,11 @@ rom_due_push(RomDue *heaps, const RomReadyItem *item, TimestampTz now)
 	root = item->slow && item->tried ? &queue->tried : &queue->root[lane];
 	*root = meld(pool->nodes, *root, i);
 	queue->count[lane]++;
+	if (node->unknown)
+	{
+		queue->unknown++;
+		queue->unknown_at = Max(queue->unknown_at, item->at);
+	}
 	return ROM_DUE_ADDED;
 }
 
@@ -370,11 +379,26 @@ pop(RomDue *heaps, RomDueQueue *queue, int lane, int *root, pg_uuid_t *id)
 	int			i = *root;
 
 	*id = heaps->ready.nodes[i].id;
+	queue->unknown -= heaps->ready.nodes[i].unknown;
 	*root = without_root(heaps->ready.nodes, i);
 	queue->count[lane]--;
 	pool_remove(&heaps->ready, i);
 	drop_moved(heaps, &queue->root[ROM_DUE_SLOW]);
 	drop_moved(heaps, &queue->tried);
+}
+
+int
+rom_due_unknown(const RomDueQueue *queue)
+{
+	return queue->learned_at >= queue->unknown_at ? 0 : queue->unknown;
+}
+
+bool
+rom_due_is_unknown(RomDue *heaps, const RomDueQueue *queue)
+{
+	const Node *node = &heaps->ready.nodes[queue->root[ROM_DUE_QUICK]];
+
+	return node->unknown && node->at > queue->learned_at;
 }
 
 void
@@ -512,7 +536,7 @@ rom_due_take_deadline(RomDue *heaps, TimestampTz now, RomReadyItem *item)
 	item->dbid = node->dbid;
 	item->owner = node->owner;
 	item->priority = node->priority;
-	item->slow = false;
+	item->slow = item->unknown = false;
 	item->at = node->at;
 
 	heaps->heap[0] = heaps->heap[--heaps->ndeadlines];
@@ -566,6 +590,8 @@ rom_due_earlier(RomDue *heaps, int64 step, TimestampTz now)
 		queue->waiting_since = Min(queue->waiting_since, now);
 		queue->slow_since = Min(queue->slow_since, now);
 		queue->quick_at = Min(queue->quick_at, now);
+		queue->learned_at = Min(queue->learned_at, now);
+		queue->unknown_at = Min(queue->unknown_at, now);
 		queue->probed_at = Min(queue->probed_at, now);
 	}
 }

@@ -23,6 +23,10 @@ typedef struct RomReadyItem
 	bool		tried;			/* one that is slow: an executor that may
 								 * begin no slow step has tried it;
 								 * rom_ready_put() sets it */
+	bool		unknown;		/* how long its step takes is not known, and
+								 * it may well be long: it is taken alone,
+								 * while nothing of the kind was seen to be
+								 * quick */
 	TimestampTz at;				/* since when, or from when on */
 } RomReadyItem;
 
@@ -49,6 +53,11 @@ typedef struct RomDueQueue
 								 * may begin no slow step; the caller sets it */
 	uint32		probes;			/* the number of such tries; likewise */
 	TimestampTz quick_at;		/* quick work was done; the caller sets it */
+	int			unknown;		/* of the quick members: those that came as
+								 * unknown */
+	TimestampTz unknown_at;		/* the last of these came */
+	TimestampTz learned_at;		/* one that came up to then turned out to be
+								 * quick; the caller sets it */
 } RomDueQueue;
 
 #define ROM_DUE_QUICK 0
@@ -79,6 +88,10 @@ extern RomDueResult rom_due_push(RomDue *heaps, const RomReadyItem *item,
 extern RomDueQueue *rom_due_find(RomDue *heaps, Oid dbid, Oid owner);
 extern RomDueQueue *rom_due_queue(RomDue *heaps, int number);
 extern int	rom_due_queues(RomDue *heaps);
+
+/* How many of a queue's quick members are unknown still, at the most; and is the best of them, of which there are some, one of those? */
+extern int	rom_due_unknown(const RomDueQueue *queue);
+extern bool rom_due_is_unknown(RomDue *heaps, const RomDueQueue *queue);
 
 /* Takes the best of a queue's quick members, or of its slow lane (lane), of which there are some. */
 extern void rom_due_pop(RomDue *heaps, RomDueQueue *queue, int lane, pg_uuid_t *id);

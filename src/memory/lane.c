@@ -46,6 +46,8 @@ rom_lane_count_locked(RomRoster *roster, const RomWorker *me, TimestampTz now, R
 			if (worker->kind == ROM_WORKER_EXECUTOR && worker->dbid == me->dbid)
 				staff->database++;
 		}
+		staff->starting += worker->state == ROM_WORKER_STARTING && worker->kind == ROM_WORKER_EXECUTOR && !worker->leave &&
+			worker->dbid == me->dbid && worker->owner == me->owner;
 		if (worker == me || worker->kind != ROM_WORKER_EXECUTOR ||
 			(worker->state != ROM_WORKER_IDLE && worker->state != ROM_WORKER_RUNNING))
 			continue;
@@ -71,7 +73,8 @@ rom_lane_count_locked(RomRoster *roster, const RomWorker *me, TimestampTz now, R
  *	- when its owner has such a step, and others for which places were added;
  *	- when as many as romancy.executors are in slow steps in its database, unless its owner has none: one
  *	  more was started for quick work;
- *	- when it is the last one of its owner's that is in no slow step, and there is quick work. Then slow
+ *	- when it is the last one of its owner's that is in no slow step, and there is quick work (work of which nothing is known is not
+ *	  waited for, if one more starts, or could be started, for it). Then slow
  *	  ones that have waited for long are taken in turn with that: by an owner's only executor; and by one
  *	  of several, if one more could be started for the quick work.
  */
@@ -79,11 +82,12 @@ bool
 rom_lane_may_be_slow(const RomDueQueue *queue, const RomStaff *staff, TimestampTz now)
 {
 	int			quick = queue ? queue->count[ROM_DUE_QUICK] : 0;
+	int			unknown = queue ? rom_due_unknown(queue) : 0;
 
 	if (staff->slow > 0 && (staff->all_slow + 2 > staff->places || staff->overtime > 0 ||
 							staff->database_slow >= rom_guc_executors))
 		return false;
-	if (quick == 0 || staff->quick > 0)
+	if (quick == 0 || staff->quick > 0 || (quick == unknown && (staff->starting > 0 || could_grow(staff))))
 		return true;
 	return queue->count[ROM_DUE_SLOW] > 0 && queue->slow_since + queue->slow_wait <= now &&
 		(staff->slow == 0 || could_grow(staff));

@@ -17,6 +17,7 @@ typedef struct RomStaff
 {
 	int			quick;			/* others of its owner that are in no slow
 								 * step */
+	int			starting;		/* others of its owner that start */
 	int			slow;			/* others of its owner that are */
 	int			overtime;		/* others of its owner that are in slow steps
 								 * beyond their time */

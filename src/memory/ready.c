@@ -51,6 +51,15 @@ static RomDue *heaps = NULL;	/* behind it */
 static int	my_place = -1;		/* of an executor in the roster */
 static TimestampTz quick_done_at = 0;
 
+/*
+ * This executor has taken a member of which nothing was known, at took_at; and it has seen quick steps of it, or others. Members that came since
+ * then, perhaps from its turn, may be of another kind.
+ */
+static bool took_unknown = false;
+static TimestampTz took_at = 0;
+static bool seen_quick = false;
+static bool seen_slow = false;
+
 /* The member of the slow lane that this executor, which may begin no slow step, tries. */
 static bool trying = false;
 static pg_uuid_t tried;
@@ -202,13 +211,24 @@ wake_for(const RomReadyItem *item, Outcome *outcome)
 		return;
 	now = GetCurrentTimestamp();
 	SpinLockAcquire(&roster->mutex);
-	if (!rom_roster_wake_locked(roster, item->dbid, item->owner, item->slow, now,
+	if (!rom_roster_wake_locked(roster, item->dbid, item->owner, item->slow, item->unknown, now,
 								&outcome->latches))
 	{
 		outcome->dbid = item->dbid;
 		outcome->owner = item->owner;
 	}
 	SpinLockRelease(&roster->mutex);
+}
+
+/* wake_rest wakes an executor for what an owner's queue, which is not empty, holds still. */
+static void
+wake_rest(const RomWorker *me, const RomDueQueue *queue, Outcome *outcome)
+{
+	RomReadyItem rest = {.dbid = me->dbid,.owner = me->owner};
+
+	rest.slow = queue->count[ROM_DUE_QUICK] == 0;
+	rest.unknown = rom_due_unknown(queue) > 0;
+	wake_for(&rest, outcome);
 }
 
 /* Empties the ring. Executors for items that were ready when they were put into it have been woken then. */
@@ -324,7 +344,7 @@ rom_ready_put(const RomReadyItem *items, int n, TimestampTz now)
 			else if (item->dbid != busy_db || item->owner != busy_owner)
 			{
 				if (!rom_roster_wake_locked(roster, item->dbid, item->owner,
-											item->slow, now, &latches))
+											item->slow, item->unknown, now, &latches))
 				{
 					busy_db = item->dbid;
 					busy_owner = item->owner;
@@ -362,6 +382,7 @@ set_slow_locked(RomWorker *me, bool slow, TimestampTz now)
 {
 	me->slow = slow;
 	me->slow_since = now;
+	me->unknown = false;
 }
 
 int
@@ -388,6 +409,10 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 	nslow = queue ? queue->count[ROM_DUE_SLOW] : 0;
 	if (queue != NULL && quick_done_at > queue->quick_at)
 		queue->quick_at = quick_done_at;
+	if (queue != NULL && took_unknown && seen_quick && !seen_slow)
+		queue->learned_at = Max(queue->learned_at, took_at);
+	took_at = now;
+	took_unknown = seen_quick = seen_slow = false;
 	SpinLockAcquire(&roster->mutex);
 	if (me->slow && queue != NULL)
 		rom_lane_ended(queue, me->slow_since, now);
@@ -420,10 +445,25 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 	}
 	else if (nquick > 0)
 	{
-		if (nquick < max)
+		/*
+		 * (one that may begin no long step hands all that are long to the
+		 * lane at once)
+		 */
+		bool		may = rom_lane_may_be_slow(queue, &staff, now);
+
+		took_unknown = may && rom_due_is_unknown(heaps, queue);
+		if (took_unknown)
+		{
+			SpinLockAcquire(&roster->mutex);
+			me->unknown = true;
+			SpinLockRelease(&roster->mutex);
+			max = 1;
+		}
+		else if (nquick < max)
 			max = (nquick + staff.quick) / (staff.quick + 1);
-		while (n < max && queue->count[ROM_DUE_QUICK] > 0)
+		do
 			rom_due_pop(heaps, queue, ROM_DUE_QUICK, &ids[n++]);
+		while (n < max && queue->count[ROM_DUE_QUICK] > 0 && !(may && rom_due_is_unknown(heaps, queue)));
 	}
 	if (n > 0)
 	{
@@ -433,14 +473,7 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 
 		/* no executor was woken yet for an item that came by its deadline */
 		if (nquick + nslow > n)
-		{
-			RomReadyItem rest = {{{0}}};
-
-			rest.dbid = me->dbid;
-			rest.owner = me->owner;
-			rest.slow = queue->count[ROM_DUE_QUICK] == 0;
-			wake_for(&rest, &outcome);
-		}
+			wake_rest(me, queue, &outcome);
 	}
 	LWLockRelease(ready_lock);
 	rom_roster_set_latches(&outcome.latches);
@@ -493,23 +526,24 @@ rom_ready_enter_slow(void)
 
 	/* whatever waits now, we do not come for it soon */
 	if (may && queue != NULL && queue->count[ROM_DUE_QUICK] + queue->count[ROM_DUE_SLOW] > 0)
-	{
-		RomReadyItem rest = {0};
-
-		rest.dbid = me->dbid;
-		rest.owner = me->owner;
-		rest.slow = queue->count[ROM_DUE_QUICK] == 0;
-		wake_for(&rest, &outcome);
-	}
+		wake_rest(me, queue, &outcome);
 	LWLockRelease(ready_lock);
 	rom_roster_set_latches(&outcome.latches);
 	return may;
 }
 
 void
+rom_ready_step_took(bool quick)
+{
+	seen_quick |= quick;
+	seen_slow |= !quick;
+}
+
+void
 rom_ready_quick_done(void)
 {
 	quick_done_at = GetCurrentTimestamp();
+	seen_quick = true;
 }
 
 bool
@@ -540,7 +574,7 @@ rom_ready_rest(int worker, bool leave, TimestampTz *until)
 	{
 		me->state = leave ? ROM_WORKER_LEAVING : ROM_WORKER_IDLE;
 		me->since = now;
-		me->slow = false;
+		me->slow = me->unknown = false;
 		me->slow_since = DT_NOEND;
 		rest = true;
 		if (nslow > 0)
@@ -603,6 +637,7 @@ rom_ready_list(RomReadyQueue *queues)
 		queues[n].owner = queue->owner;
 		queues[n].quick = queue->count[ROM_DUE_QUICK];
 		queues[n].slow = queue->count[ROM_DUE_SLOW];
+		queues[n].unknown = rom_due_unknown(queue);
 		queues[n].waiting_since = queue->waiting_since;
 		queues[n].stands_since = queue->count[ROM_DUE_SLOW] == 0 ? queue->waiting_since :
 			queue->count[ROM_DUE_QUICK] == 0 ? queue->slow_since : Min(queue->waiting_since, queue->slow_since);

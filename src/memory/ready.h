@@ -25,6 +25,8 @@ typedef struct RomReadyQueue
 	Oid			dbid;
 	Oid			owner;
 	int			quick;			/* members that share transactions */
+	int			unknown;		/* of these: taken alone, as their steps may
+								 * be long */
 	int			slow;			/* members that run alone */
 	TimestampTz waiting_since;	/* since when it is not empty and no item was
 								 * taken from it */
@@ -40,7 +42,7 @@ extern void rom_ready_put(const RomReadyItem *items, int n, TimestampTz now);
 
 /*
  * rom_ready_take takes work for an executor (its place in the roster): up to max
- * quick members, the executor's fair share of them, or one member that is not quick (*slow). Higher
+ * quick members, the executor's fair share of them, or one of which nothing is known, or one member that is not quick (*slow). Higher
  * priority first, then older. Returns how many.
  */
 extern int	rom_ready_take(int worker, pg_uuid_t *ids, int max, bool *slow);
@@ -54,6 +56,12 @@ extern bool rom_ready_enter_slow(void);
 
 /* rom_ready_executor tells this process, an executor, its place in the roster. */
 extern void rom_ready_executor(int worker);
+
+/*
+ * rom_ready_step_took tells how a step went, quick or not: when a member of which nothing was known had none that were not, the others that wait
+ * share transactions.
+ */
+extern void rom_ready_step_took(bool quick);
 
 /* rom_ready_quick_done notes that this executor has done quick work: the next ready work of its owner will probably be quick as well. */
 extern void rom_ready_quick_done(void);

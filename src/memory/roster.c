@@ -143,7 +143,7 @@ rom_roster_database_locked(RomRoster *roster, Oid dbid, bool create)
 }
 
 bool
-rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow, TimestampTz now,
+rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow, bool unknown, TimestampTz now,
 					   RomLatches *latches)
 {
 	int			of_database = 0;	/* but those that rest: they make room */
@@ -167,7 +167,7 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow, Timest
 			worker->state == ROM_WORKER_LEAVING)
 			continue;
 		of_owner++;
-		if (!is_slow)
+		if (!is_slow && !worker->unknown)
 		{
 			soon++;
 			slow_at = Min(slow_at, rom_roster_slow_at(worker));
@@ -191,7 +191,7 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow, Timest
 	else if (!slow && soon == 0)
 		rom_roster_tell_locked(roster, ROM_TELL_START, latches);
 	else if (of_database < rom_guc_executors && !roster->cannot_grow)
-		rom_roster_tell_locked(roster, slow ? ROM_TELL_START : ROM_TELL_GROW, latches);
+		rom_roster_tell_locked(roster, slow || unknown ? ROM_TELL_START : ROM_TELL_GROW, latches);
 	else
 	{
 		/*

@@ -56,6 +56,9 @@ typedef struct RomWorker
 	RomWorkerState state;
 	bool		leave;			/* the launcher, or a DROP DATABASE, asks it
 								 * to */
+	bool		unknown;		/* has taken a member of which nothing is
+								 * known: it may be long before it takes
+								 * another one */
 	bool		overtime;		/* it was asked to for another owner's sake,
 								 * and is in a step that must not run twice:
 								 * its place is given to another worker */
@@ -178,6 +181,8 @@ typedef struct RomRoster
 	slock_t		mutex;
 
 	/* launcher; wakes_at is when it wakes by itself */
+	uint32		reloads;		/* how often the launcher has read the
+								 * configuration anew */
 	int			launcher_pid;	/* 0: none */
 	bool		launcher_seen;	/* one has signed on since the server's start */
 	int			launcher_procno;
@@ -270,12 +275,12 @@ extern void rom_roster_healthy(const RomWorker *worker);
 extern TimestampTz rom_roster_blocked_until(RomWorkerKind kind, Oid dbid, Oid owner);
 
 /*
- * Something is ready for owner in dbid (slow: it is not known to be quick) at now: claims an idle executor
- * of theirs, or tells the launcher when that could help. False: no executor is idle, so the caller
+ * Something is ready for owner in dbid (slow: it is not known to be quick; unknown: nothing is known of it) at now: claims an idle
+ * executor of theirs, or tells the launcher when that could help. False: no executor is idle, so the caller
  * need not ask for the next item.
  */
 extern bool rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
-								   bool slow, TimestampTz now, RomLatches *latches);
+								   bool slow, bool unknown, TimestampTz now, RomLatches *latches);
 
 /* Claims the schedulers of a database, so that they look at its record. False: there is none. */
 extern bool rom_roster_wake_scheduler_locked(RomRoster *roster, Oid dbid,

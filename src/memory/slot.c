@@ -317,7 +317,7 @@ put_ready(RomReadyItem *items, int n)
 		items[i].dbid = mine->dbid;
 		items[i].owner = mine->owner;
 		items[i].priority = 0;
-		items[i].slow = false;
+		items[i].slow = items[i].unknown = false;
 		items[i].at = now;
 	}
 	rom_ready_put(items, n, now);

@@ -63,7 +63,8 @@ typedef struct Note
 	pg_uuid_t	id;
 	Oid			owner;
 	int32		priority;		/* or the number of a sweep */
-	bool		slow;			/* RomReadyItem's */
+	bool		slow;			/* RomReadyItem's, as the next */
+	bool		unknown;
 	union
 	{
 		TimestampTz due;
@@ -150,6 +151,17 @@ rom_wake_slow(const pg_uuid_t *id, Oid owner, int32 priority)
 	note = newest(NOTE_READY);
 	if (note != NULL)
 		note->slow = true;
+}
+
+void
+rom_wake_unknown(const pg_uuid_t *id, Oid owner, int32 priority)
+{
+	Note	   *note;
+
+	note_instance(NOTE_READY, id, owner, priority, 0);
+	note = newest(NOTE_READY);
+	if (note != NULL)
+		note->unknown = true;
 }
 
 void
@@ -276,6 +288,7 @@ publish(void)
 				items[nitems].owner = note->owner;
 				items[nitems].priority = note->priority;
 				items[nitems].slow = note->slow;
+				items[nitems].unknown = note->unknown;
 				items[nitems].at = note->kind == NOTE_READY ? now : note->u.due;
 				if (++nitems == CHUNK)
 				{
@@ -312,7 +325,7 @@ publish(void)
 				items[nitems].dbid = MyDatabaseId;
 				items[nitems].owner = note->owner;
 				items[nitems].priority = note->priority;
-				items[nitems].slow = false;
+				items[nitems].slow = items[nitems].unknown = false;
 				items[nitems].at = now;
 				if (++nitems == CHUNK)
 				{

@@ -23,6 +23,9 @@ extern void rom_wake_ready(const pg_uuid_t *id, Oid owner, int32 priority);
 /* The same for an instance whose next step is not known to be quick: it runs alone. */
 extern void rom_wake_slow(const pg_uuid_t *id, Oid owner, int32 priority);
 
+/* The same for one of which it is not known how long it takes: it is taken alone, until others like it were seen to be quick. */
+extern void rom_wake_unknown(const pg_uuid_t *id, Oid owner, int32 priority);
+
 /* The instance is to have a turn at due. */
 extern void rom_wake_at(const pg_uuid_t *id, Oid owner, int32 priority,
 						TimestampTz due);

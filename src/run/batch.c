@@ -40,6 +40,7 @@ to_lane(Oid owner, const pg_uuid_t *ids, int n)
 		items[i].owner = owner;
 		items[i].priority = 0;
 		items[i].slow = true;
+		items[i].unknown = false;
 		items[i].at = now;
 	}
 	rom_ready_put(items, n, now);

@@ -56,11 +56,9 @@
 #include "run/eager.h"
 #include "run/guc.h"
 #include "run/run.h"
+#include "steps/profile.h"
 #include "turn/context.h"
 #include "turn/limit.h"
-
-/* Microseconds: a first turn that takes longer usually is left to an executor. */
-#define QUICK_US	5000
 
 /*
  * For each processor so many sessions are in an eager run, or its commit, at the same time: what comes beyond them is left to
@@ -183,7 +181,7 @@ bool
 rom_eager_possible(const RomWorkflow *workflow)
 {
 	return rom_guc_eager_runs && workflow->queue == NULL && rom_context_turn == NULL &&
-		rom_run_ends_at_once(workflow, QUICK_US) && is_served() && rom_clean_possible();
+		rom_run_ends_at_once(workflow, ROM_QUICK_US) && is_served() && rom_clean_possible();
 }
 
 /* fire_deferred runs what is deferred to the commit, while the session is clean. */

@@ -26,6 +26,7 @@
 #include "base/errors.h"
 #include "base/spi.h"
 #include "instances/event.h"
+#include "instances/start.h"
 #include "memory/fanin.h"
 #include "memory/ready.h"
 #include "memory/slot.h"
@@ -97,6 +98,21 @@ rom_run_ends_at_once(const RomWorkflow *workflow, int64 us)
 	return rom_profile_quick(&key, us);
 }
 
+/* is_unknown is rom_start_on_unknown()'s. */
+static bool
+is_unknown(const RomWorkflow *workflow)
+{
+	RomProfileKey key = profile_key(ROM_PROFILE_FIRST, workflow->namespace, workflow->def_id);
+
+	return !rom_profile_short(&key, ROM_QUICK_US);
+}
+
+void
+rom_run_init(void)
+{
+	rom_start_on_unknown(is_unknown);
+}
+
 /* note_turn adds a turn to the profile of its version, unless a slow step or a cancel made it what it was. */
 static void
 note_turn(const RomTurn *turn, RomTurnEnd end, int64 us, bool disturbed)
@@ -105,10 +121,11 @@ note_turn(const RomTurn *turn, RomTurnEnd end, int64 us, bool disturbed)
 
 	/*
 	 * a first turn that is to run again is noted then; one in the session
-	 * that starts it, by that
+	 * that starts it, by that. One that stops before a long step counts as
+	 * long: the next one is to be where it can go on.
 	 */
 	if (turn->inst->started_at == 0 && !turn->how.eager && (end == ROM_TURN_SAVE || turn->out.slow_next))
-		rom_run_note_first(turn->inst, us,
+		rom_run_note_first(turn->inst, turn->out.slow_next ? Max(us, ROM_QUICK_US) : us,
 						   end == ROM_TURN_SAVE && turn->out.status == ROM_STATUS_COMPLETED && !turn->out.slow_ran);
 	if (turn->out.slow_ran || (end == ROM_TURN_AGAIN && !disturbed))
 		return;

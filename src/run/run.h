@@ -67,6 +67,9 @@ extern bool rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, bool (*sett
 /* A first turn of the version took us microseconds; ended: and its instance was completed by it, by steps that are quick. */
 extern void rom_run_note_first(const RomInstance *inst, int64 us, bool ended);
 
+/* rom_run_init has new instances taken alone of whose first turns nothing is known, or that they come to a long step. */
+extern void rom_run_init(void);
+
 /* Do first turns of the version nearly always do that, and take less than us microseconds usually? */
 extern bool rom_run_ends_at_once(const RomWorkflow *workflow, int64 us);
 

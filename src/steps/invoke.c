@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
@@ -26,15 +27,13 @@
 #include "base/session.h"
 #include "base/spi.h"
 #include "defs/handler.h"
+#include "memory/ready.h"
 #include "memory/slot.h"
 #include "steps/invoke.h"
 #include "steps/profile.h"
 #include "turn/identity.h"
 #include "turn/limit.h"
 #include "turn/turn.h"
-
-/* Microseconds: an activity that takes longer on average has a transaction of its own. */
-#define QUICK_US		5000
 
 RomInvocation
 rom_invoke_for(RomTurn *turn)
@@ -79,7 +78,37 @@ rom_invoke_quick(const RomActivity *activity)
 {
 	RomProfileKey key = profile_key(activity);
 
-	return activity->transactional && rom_profile_quick(&key, QUICK_US);
+	return activity->transactional && rom_profile_quick(&key, ROM_QUICK_US);
+}
+
+/* task_key says what the profile of an activity's name is kept under. */
+static RomProfileKey
+task_key(int32 namespace, const char *activity)
+{
+	RomProfileKey key;
+
+	key.dbid = MyDatabaseId;
+	key.namespace = namespace;
+	key.kind = ROM_PROFILE_TASK;
+	key.object = hash_bytes_extended((const unsigned char *) activity, strlen(activity), 0);
+	key.body = 0;
+	return key;
+}
+
+bool
+rom_invoke_short_task(int32 namespace, const char *activity)
+{
+	RomProfileKey key = task_key(namespace, activity);
+
+	return rom_profile_short(&key, ROM_QUICK_US);
+}
+
+void
+rom_invoke_note_task(int32 namespace, const char *activity, int64 us)
+{
+	RomProfileKey key = task_key(namespace, activity);
+
+	rom_profile_note(&key, us, ROM_PROFILE_OK);
 }
 
 /* note_failure adds an attempt that failed to the activity's profile, unless the turn was cancelled meanwhile. */
@@ -209,6 +238,7 @@ rom_invoke(const RomInvocation *of, RomActivity *activity, RomActivityRun *run, 
 	rom_cost_end(&run->begun, &run->cost);
 	profile = profile_key(activity);
 	rom_profile_note(&profile, run->cost.us, ROM_PROFILE_OK);
+	rom_ready_step_took(run->cost.us < ROM_QUICK_US);
 	return result;
 }
 

@@ -81,4 +81,11 @@ extern bool rom_invoke_shared_trouble(int sqlerrcode);
  */
 extern bool rom_invoke_quick(const RomActivity *activity);
 
+/*
+ * The same by the name alone, for those who schedule it: is an activity of that name known to take a short time as a task? A hint, as names
+ * may mean one function for one role and another one for the next. rom_invoke_note_task() is told of one that took us microseconds.
+ */
+extern bool rom_invoke_short_task(int32 namespace, const char *activity);
+extern void rom_invoke_note_task(int32 namespace, const char *activity, int64 us);
+
 #endif							/* ROM_INVOKE_H */

@@ -114,6 +114,14 @@ rom_profile_quick(const RomProfileKey *key, int64 us)
 }
 
 bool
+rom_profile_short(const RomProfileKey *key, int64 us)
+{
+	Profile		profile;
+
+	return get(key, &profile) && profile.usual_us < us;
+}
+
+bool
 rom_profile_slow(const RomProfileKey *key, int64 us)
 {
 	Profile		profile;

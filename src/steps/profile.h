@@ -18,8 +18,11 @@ typedef enum RomProfileKind
 {
 	ROM_PROFILE_ACTIVITY,		/* object: its function */
 	ROM_PROFILE_WORKFLOW,		/* object: its version (def_id) */
-	ROM_PROFILE_FIRST			/* first turns of a version; one that does not
+	ROM_PROFILE_FIRST,			/* first turns of a version; one that does not
 								 * end its instance has failed */
+	ROM_PROFILE_TASK			/* object: hash of an activity's name, for
+								 * those who schedule it without looking at
+								 * its function */
 } RomProfileKind;
 
 /* The kind of object that a profile describes. */
@@ -31,6 +34,9 @@ typedef struct RomProfileKey
 	uint64		object;
 	uint64		body;			/* hash of the function's body */
 } RomProfileKey;
+
+/* Microseconds: an activity, or a first turn, that takes longer usually is not quick. */
+#define ROM_QUICK_US 5000
 
 /* How a run ended. */
 typedef enum RomProfileEnd
@@ -52,6 +58,9 @@ extern void rom_profile_note(const RomProfileKey *key, int64 us, RomProfileEnd e
  * succeed nearly always. False while it is unknown, and without shared memory.
  */
 extern bool rom_profile_quick(const RomProfileKey *key, int64 us);
+
+/* rom_profile_short says the same of the time alone. */
+extern bool rom_profile_short(const RomProfileKey *key, int64 us);
 
 /* rom_profile_slow says whether it is known to take us microseconds or more. */
 extern bool rom_profile_slow(const RomProfileKey *key, int64 us);

@@ -351,7 +351,7 @@ wake_some(Entry *e, RomReadyItem *items)
 		items[n].id = waiter->id;
 		items[n].dbid = waiter->dbid;
 		items[n].owner = waiter->owner;
-		items[n].slow = false;
+		items[n].slow = items[n].unknown = false;
 		items[n++].priority = waiter->priority;
 	}
 	return n;

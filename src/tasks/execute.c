@@ -34,6 +34,7 @@
 #include "run/run.h"
 #include "steps/activity.h"
 #include "steps/attempt.h"
+#include "steps/invoke.h"
 #include "steps/throttle.h"
 #include "tasks/cancel.h"
 #include "tasks/canvas.h"
@@ -189,8 +190,11 @@ try_task(void *arg)
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("activity \"%s\" was given a queue after the task was scheduled",
 						a->task->activity)));
-	a->slow = !run->in_session && !rom_invoke_quick(a->activity) &&
-		(!run->solo || !rom_ready_enter_slow());
+	if (!run->in_session && !rom_invoke_quick(a->activity))
+	{
+		a->slow = !run->solo || !rom_ready_enter_slow();
+		run->slow_ran |= !a->slow;
+	}
 	if (!a->slow && admit(a) && a->activity->transactional)
 	{
 		rom_context_set(&a->of.running);
@@ -217,6 +221,8 @@ attempt(Attempt *a)
 	a->error = tried.error;
 	a->task->cost = palloc_object(RomCost);
 	*a->task->cost = a->how.cost;
+	if (a->activity != NULL && !a->slow && a->admission == ROM_ADMITTED && a->activity->transactional)
+		rom_invoke_note_task(a->activity->namespace, a->activity->name, a->how.cost.us);
 	return ok;
 }
 
@@ -415,7 +421,10 @@ run_task(RomRun *run, RomTask *task, Oid owner, RomMember *member)
 		if (run->in_session)
 			ThrowErrorData(rom_limit_outside_error(a.error));
 		rom_slot_forget_interrupt();
-		run->again[run->nagain++] = task->id;
+		/* behind those that wait to begin: it was no quick one */
+		rom_wake_slow(&task->id, owner, task->priority);
+		run->nslow++;
+		member->torn = true;
 	}
 	else
 	{

@@ -44,6 +44,7 @@
 #include "instances/instance.h"
 #include "memory/fanin.h"
 #include "memory/wake.h"
+#include "steps/invoke.h"
 #include "tasks/chain.h"
 #include "tasks/frames.h"
 #include "tasks/notify.h"
@@ -244,6 +245,7 @@ rom_frames_task(RomCanvas *canvas, RomTask *task, int64 expires_us)
 		task->close_us = canvas->close_us;
 	task->beat_us = canvas->beat_us;
 	task->limit_key = rom_quota_key_at(canvas->key_path, task->input);
+	task->is_short = rom_invoke_short_task(canvas->namespace, task->activity);
 	rom_task_insert(task, canvas->owner,
 					expires_us > 0 ? rom_now() + expires_us :
 					canvas->start_us > 0 ? rom_now() + canvas->start_us : DT_NOEND);

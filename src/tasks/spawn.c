@@ -29,6 +29,7 @@
 #include "memory/slot.h"
 #include "memory/wake.h"
 #include "steps/activity.h"
+#include "steps/invoke.h"
 #include "tasks/notify.h"
 #include "tasks/quota.h"
 #include "tasks/spawn.h"
@@ -94,6 +95,7 @@ spawn_deferred(RomTurn *turn, RomEvent *event)
 	task->beat_us = rom_jb_get_int(event->detail, "heartbeat_us", 0);
 	task->retry = rom_jb_get_json(event->detail, "retry");
 	task->limit_key = rom_quota_key_of(task->queue, task->input);
+	task->is_short = rom_invoke_short_task(turn->inst->namespace, task->activity);
 	turn->inst->flags |= ROM_HAS_TASKS;
 	rom_task_insert(task, turn->owner, rom_jb_get_time(event->detail, "start_by"));
 }

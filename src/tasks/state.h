@@ -113,6 +113,8 @@ typedef struct RomTask
 								 * says so */
 	int64		delay_us;		/* rom_task_insert(): not before this much
 								 * later; then start_by does not count */
+	bool		is_short;		/* what it runs is known not to take long
+								 * (rom_task_insert()) */
 	bool		deleted;		/* its row is, by this transaction */
 	ItemPointerData locked;		/* where its row stands, if this transaction
 								 * has locked it and knows */

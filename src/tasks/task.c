@@ -92,7 +92,10 @@ rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
 		rom_wake_at(&task->id, owner, task->priority, start_by);
 		return;
 	}
-	rom_task_wake(task, owner);
+	if (task->queue[0] == '\0' && !task->is_short)
+		rom_wake_unknown(&task->id, owner, task->priority);
+	else
+		rom_task_wake(task, owner);
 	if (start_by != DT_NOEND)
 		rom_wake_sweep(rom_sweep_find("activity_timeouts"), start_by);
 }

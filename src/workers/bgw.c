@@ -54,6 +54,13 @@ StaticAssertDecl(sizeof(RomWorkerParams) <= BGW_EXTRALEN,
 static RomWorker *me = NULL;
 static bool in_unit = false;
 
+/*
+ * The configuration is as the postmaster had it when this process was made, which is after the launcher had asked for it. A reload from then
+ * until SIGHUP is no longer ignored would be missed: the launcher, which has its own SIGHUP for it, tells of that in the roster.
+ */
+static uint32 reloads_known = 0;
+static bool reloaded = false;	/* since then: SIGHUP has arrived, or need not */
+
 /* The database as it was seen last. */
 static bool checked = false;
 static uint32 checked_epoch = 0;
@@ -72,7 +79,7 @@ rom_bgw_kind(RomWorkerKind kind)
 }
 
 BackgroundWorkerHandle *
-rom_bgw_register(const RomWorkerParams *params)
+rom_bgw_register(RomWorkerParams *params)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
@@ -91,6 +98,7 @@ rom_bgw_register(const RomWorkerParams *params)
 			 "romancy %s, database %u", kind, params->dbid);
 	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "romancy %s", kind);
 	worker.bgw_notify_pid = MyProcPid;
+	params->reloads = rom_roster_get()->reloads;
 	memcpy(worker.bgw_extra, params, sizeof(*params));
 
 	return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
@@ -226,6 +234,7 @@ rom_bgw_attach(RomWorkerParams *params)
 
 	if (roster == NULL || params->place >= roster->nworkers)
 		proc_exit(0);
+	reloads_known = params->reloads;
 	me = &roster->workers[params->place];
 	SpinLockAcquire(&roster->mutex);
 	ours = me->state == ROM_WORKER_STARTING &&
@@ -253,9 +262,6 @@ rom_bgw_attach(RomWorkerParams *params)
 	 */
 	rom_bgw_pin_session(OidIsValid(params->owner));
 	rom_session_connect(params->dbid, params->owner);
-
-	/* it may have changed while the signal was ignored */
-	ProcessConfigFile(PGC_SIGHUP);
 
 	SpinLockAcquire(&roster->mutex);
 	me->serves_since = GetCurrentTimestamp();
@@ -321,15 +327,41 @@ rom_bgw_unit(RomUnit unit, void *arg, bool quiet)
 	return ok;
 }
 
+/* tell_reload, of the launcher, has those look whom SIGHUP may have missed. */
+static void
+tell_reload(void)
+{
+	RomRoster  *roster = rom_roster_get();
+
+	SpinLockAcquire(&roster->mutex);
+	roster->reloads++;
+	SpinLockRelease(&roster->mutex);
+	for (int i = 0; i < roster->nworkers; i++)
+	{
+		RomLatches	latches = {0};
+
+		SpinLockAcquire(&roster->mutex);
+		if (roster->workers[i].state != ROM_WORKER_FREE && roster->workers[i].pid != 0)
+			latches.procnos[latches.count++] = roster->workers[i].procno;
+		SpinLockRelease(&roster->mutex);
+		rom_roster_set_latches(&latches);
+	}
+}
+
 void
 rom_bgw_poll(void)
 {
+	RomRoster  *roster = rom_roster_get();
+	uint32		reloads = *(volatile uint32 *) &roster->reloads;
+
 	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
+	if (!ConfigReloadPending && (me == NULL || reloaded || reloads == reloads_known))
+		return;
+	ConfigReloadPending = false;
+	reloaded = true;
+	ProcessConfigFile(PGC_SIGHUP);
+	if (me == NULL)
+		tell_reload();
 }
 
 void

@@ -21,6 +21,8 @@ typedef struct RomWorkerParams
 	Oid			dbid;
 	Oid			owner;			/* executor */
 	int			part;			/* scheduler */
+	uint32		reloads;		/* the roster's, when the launcher asked for
+								 * the process */
 } RomWorkerParams;
 
 /* A unit of work: runs in a transaction of its own. */
@@ -30,7 +32,7 @@ typedef void (*RomUnit) (void *arg);
 extern const char *rom_bgw_kind(RomWorkerKind kind);
 
 /* Launcher: registers a dynamic worker. NULL: max_worker_processes is used up. */
-extern BackgroundWorkerHandle *rom_bgw_register(const RomWorkerParams *params);
+extern BackgroundWorkerHandle *rom_bgw_register(RomWorkerParams *params);
 
 /*
  * Worker: takes its place, installs the signal handlers, connects, pins the session's settings. Does not

@@ -71,6 +71,7 @@ put_back(int code, Datum arg)
 		items[i].owner = taken_owner;
 		items[i].priority = 0;
 		items[i].slow = taken_slow;
+		items[i].unknown = false;
 		items[i].at = now;
 	}
 	rom_ready_put(items, ntaken, now);

@@ -104,6 +104,7 @@ sign_on(void)
 			Min(roster->databases[i].scheduler_at, now);
 	roster->launcher_pid = MyProcPid;
 	roster->launcher_seen = true;
+	roster->reloads++;
 	roster->launcher_procno = ROM_PROC_NUMBER();
 	roster->launcher_started_at = roster->launcher_since = now;
 	roster->launcher_wakes_at = DT_NOEND;

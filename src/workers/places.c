@@ -80,8 +80,8 @@ rom_places_siblings(const RomWorker *workers, int n, const RomWorker *worker, bo
 	int			count = 0;
 
 	for (int i = 0; i < n; i++)
-		if (workers[i].state != ROM_WORKER_FREE &&
-			!(stay && (workers[i].state == ROM_WORKER_LEAVING || workers[i].overtime || places[i].torn)) &&
+		if (workers[i].state != ROM_WORKER_FREE && !workers[i].overtime &&
+			!(stay && (workers[i].state == ROM_WORKER_LEAVING || places[i].torn)) &&
 			workers[i].kind == ROM_WORKER_EXECUTOR &&
 			workers[i].dbid == worker->dbid &&
 			workers[i].owner == worker->owner)
@@ -291,7 +291,7 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 	worker->kind = params->kind;
 	worker->state = ROM_WORKER_STARTING;
 	worker->leave = worker->overtime = false;
-	worker->slow = false;
+	worker->slow = worker->unknown = false;
 	worker->slow_since = DT_NOEND;
 	worker->generation++;
 	worker->dbid = params->dbid;

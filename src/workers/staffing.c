@@ -214,7 +214,7 @@ need_schedulers(RomPlanDatabase *known)
 }
 
 /*
- * wanted says for how many executors an owner has work: one for each member that is not quick, and one
+ * wanted says for how many executors an owner has work: one for each member that is not quick or of which nothing is known, and one
  * for each batch of the quick ones. Members of an owner of whom nothing quick was seen for a while are not
  * known to be quick.
  */
@@ -223,7 +223,7 @@ wanted(const RomReadyQueue *queue)
 {
 	int			batch = queue->quick_at + KNOWN_QUICK > plan->now ? ROM_BATCH_MAX : 1;
 
-	return queue->slow + (queue->quick + batch - 1) / batch;
+	return queue->slow + queue->unknown + (queue->quick - queue->unknown + batch - 1) / batch;
 }
 
 /* Does an owner with ready work need an executor, or more of them? */
@@ -246,7 +246,7 @@ need_executor(const RomReadyQueue *queue)
 			(worker->leave && !worker->slow) || worker->state == ROM_WORKER_LEAVING)
 			continue;
 		there++;				/* also one that leaves after its long step */
-		if (worker->slow)
+		if (worker->slow || worker->unknown)
 			continue;
 		soon++;
 		plan->next = Min(plan->next, rom_roster_slow_at(worker));

@@ -29,7 +29,7 @@
 /* Interval (us) of plans while a worker waits for a place; a place that becomes free causes a plan at once. */
 #define LOOK_AGAIN (250 * MS)
 
-/* How many executors of the same owner are there? stay: of those that are not on their way out. */
+/* How many executors of the same owner are there, in places of their own? stay: of those that are not on their way out. */
 static int
 siblings(const RomPlan *plan, const RomWorker *worker, bool stay)
 {

@@ -63,7 +63,7 @@ for my $n (4, 16, 17)
 {
 	value(qq{SELECT romancy.start_workflow('one_together', '{"n": 4, "key": "i$n"}') FROM generate_series(1, $n)});
 	settled("$n instances of one commit");
-	is(value(qq{SELECT count(DISTINCT pid) FROM ran WHERE step = 'meti$n'}), '4', 'by all executors');
+	like(value(qq{SELECT count(DISTINCT pid) FROM ran WHERE step = 'meti$n'}), qr/^[45]$/, 'by all executors, and perhaps one more that came for what might be quick');
 }
 
 # The effects of a quick step are committed, and its row is free, while the slow step after it runs

@@ -160,7 +160,7 @@ $node->safe_psql('hostile', q{
 	ALTER DATABASE hostile SET search_path = evil, pg_catalog, romancy, public;
 });
 poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE database = 'hostile'}, 'the workers begin anew');
-my @fast = map { "${_}_interval" } qw(timer resumption lock_cleanup retention activity_timeout message_check message_timeout channel_cleanup queue_notify outbox);
+my @fast = map { "${_}_interval" } qw(timer resumption lock_cleanup retention activity_timeout message_check message_timeout channel_cleanup queue_notify outbox reindex);
 sql("ALTER SYSTEM SET romancy.$_ = '50ms'") for @fast;
 sql('ALTER SYSTEM SET romancy.worker_idle_timeout = 0');
 $node->reload;
