@@ -14,6 +14,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "postmaster/bgworker.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 
@@ -98,6 +99,20 @@
 #else
 #define rom_guc_variables(n) (*(n) = GetNumConfigOptions(), get_guc_variables())
 #define ROM_GUC_LIST_IS_MADE false
+#endif
+
+/* 17: one function says whether a lock, or a stronger one, is held; before, only some minor versions have it */
+#if PG_VERSION_NUM < 170000
+static inline bool
+rom_lock_held(const LOCKTAG *tag, LOCKMODE mode)
+{
+	for (; mode <= MaxLockMode; mode++)
+		if (LockHeldByMe(tag, mode))
+			return true;
+	return false;
+}
+#else
+#define rom_lock_held(tag, mode) LockHeldByMe(tag, mode, true)
 #endif
 
 /* 16: a process's locks are in lists of another kind (12605414a7) */

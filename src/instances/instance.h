@@ -87,6 +87,8 @@ typedef struct RomInstance
 	pg_uuid_t	continued_from;
 	pg_uuid_t	mailbox;		/* where its messages are: its own id, or that
 								 * of the first generation */
+	const struct RomStart *unwritten;	/* its row is not there yet
+										 * (rom_start_write()); else NULL */
 } RomInstance;
 
 extern const char *rom_instance_status_name(RomStatus status);

@@ -17,12 +17,14 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
 #include "base/arg.h"
 #include "base/clock.h"
+#include "base/compat.h"
 #include "base/errors.h"
 #include "base/rows.h"
 #include "base/spi.h"
@@ -55,6 +57,18 @@ static RomTable instance_table = {
 		"scheduled_at"
 	}
 };
+
+/* The row of one that its first turn has completed: what that turn changed comes first. */
+static RomTable turn_table = {
+	"t_instance", ROM_TURN_COLUMNS + 12, {
+		ROM_TURN_COLUMN_NAMES,
+		"instance_id", "created_at", "deadline", "def_id", "priority", "depth", "owner",
+		"workflow", "idempotency_key", "input", "result_expires", "namespace"
+	}
+};
+
+/* Oid of the table of the last one that was started with RomStart.here; an abort cannot look it up. */
+static Oid	table_oid = InvalidOid;
 
 /* The same with an id from outside, which may exist. */
 static RomStatement insert_instance_given = {
@@ -189,6 +203,13 @@ default_result_expires(void)
 	return &interval;
 }
 
+/* expiry is how long the result of what starts is kept; NULL: for ever. */
+static const Interval *
+expiry(const RomStart *start)
+{
+	return start->result_expires ? start->result_expires : default_result_expires();
+}
+
 /*
  * refuse_continued refuses an id from outside, whose row has just been inserted, when it is that of a deleted
  * first generation: the messages of those that continued it would be the new one's. The deletion is over, or there
@@ -238,8 +259,7 @@ insert_row(const RomStart *start, const char *owner, const char *name,
 	v[14] = text_or_null(start->idempotency_key, &n[14]);
 	v[15] = pointer_or_null(start->input, &n[15]);
 	v[16] = pointer_or_null(start->labels, &n[16]);
-	v[17] = pointer_or_null(start->result_expires ?
-							start->result_expires : default_result_expires(), &n[17]);
+	v[17] = pointer_or_null(expiry(start), &n[17]);
 	v[18] = Int32GetDatum(start->workflow->namespace);
 	if (!start->has_id)
 	{
@@ -327,7 +347,7 @@ insert_free_key(const RomStart *start, const char *owner, const char *name, cons
 	rom_table_insert(&key_table, values, nulls);
 }
 
-/* fill_instance fills start->here with what insert_row() has written. */
+/* fill_instance fills start->here with what insert_row() is to write. */
 static void
 fill_instance(const RomStart *start, const char *owner, const char *name, const pg_uuid_t *id,
 			  TimestampTz created_at, TimestampTz start_at, TimestampTz deadline)
@@ -349,6 +369,54 @@ fill_instance(const RomStart *start, const char *owner, const char *name, const 
 	inst->created_at = created_at;
 	inst->wake_at = start_at;
 	inst->deadline = deadline;
+	inst->unwritten = start;
+	table_oid = rom_table_oid(&turn_table);
+}
+
+void
+rom_start_write(RomInstance *inst)
+{
+	const RomStart *start = inst->unwritten;
+
+	inst->unwritten = NULL;
+	insert_row(start, inst->owner_name, inst->workflow, &inst->id, inst->created_at, inst->wake_at, inst->deadline);
+}
+
+void
+rom_start_write_turn(RomInstance *inst, const Datum *values, const bool *nulls)
+{
+	const RomStart *start = inst->unwritten;
+	Datum		v[ROM_TURN_COLUMNS + 12];
+	bool		n[ROM_TURN_COLUMNS + 12] = {false};
+	Datum	   *more = v + ROM_TURN_COLUMNS;
+	bool	   *more_nulls = n + ROM_TURN_COLUMNS;
+
+	memcpy(v, values, ROM_TURN_COLUMNS * sizeof(Datum));
+	memcpy(n, nulls, ROM_TURN_COLUMNS * sizeof(bool));
+	more[0] = UUIDPGetDatum(&inst->id);
+	more[1] = TimestampTzGetDatum(inst->created_at);
+	more[2] = TimestampTzGetDatum(inst->deadline);
+	more_nulls[2] = inst->deadline == DT_NOEND;
+	more[3] = Int32GetDatum(inst->def_id);
+	more[4] = Int32GetDatum(inst->priority);
+	more[5] = Int16GetDatum(inst->depth);
+	more[6] = CStringGetTextDatum(inst->owner_name);
+	more[7] = CStringGetTextDatum(inst->workflow);
+	more[8] = text_or_null(start->idempotency_key, &more_nulls[8]);
+	more[9] = pointer_or_null(inst->input, &more_nulls[9]);
+	more[10] = pointer_or_null(expiry(start), &more_nulls[10]);
+	more[11] = Int32GetDatum(inst->namespace);
+	rom_table_insert(&turn_table, v, n);
+	inst->unwritten = NULL;
+}
+
+bool
+rom_start_rows_used(void)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, table_oid);
+	return rom_lock_held(&tag, AccessShareLock);
 }
 
 bool
@@ -379,7 +447,10 @@ rom_start_instance(const RomStart *start, pg_uuid_t *id)
 		rom_uuid_v7(id);
 
 	if (start->idempotency_key == NULL && !start->has_id)
-		insert_row(start, owner, name, id, created_at, start_at, deadline);
+	{
+		if (start->here == NULL)
+			insert_row(start, owner, name, id, created_at, start_at, deadline);
+	}
 	else
 	{
 		rom_engine_begin(&engine);
@@ -387,7 +458,7 @@ rom_start_instance(const RomStart *start, pg_uuid_t *id)
 			insert_free_key(start, owner, name, id);
 		else if (start->idempotency_key != NULL)
 			is_new = claim_key(start->workflow->namespace, owner, name, start->idempotency_key, id);
-		if (is_new)
+		if (is_new && start->here == NULL)
 			insert_row(start, owner, name, id, created_at, start_at, deadline);
 		rom_engine_end(&engine);
 	}

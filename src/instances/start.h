@@ -45,8 +45,16 @@ typedef struct RomStart
 	TimestampTz scheduled_at;	/* of a schedule's run: the time it is for */
 	RomInstance *here;			/* no wake-up is noted: the caller runs it, or
 								 * notes one (rom_wake_ready()). Gets what the
-								 * new row says. NULL: others run it */
+								 * new row is to say, which is not written
+								 * yet. NULL: others run it */
 } RomStart;
+
+/* The columns of t_instance that a turn changes. */
+#define ROM_TURN_COLUMNS	19
+#define ROM_TURN_COLUMN_NAMES \
+	"status", "wake_at", "wait", "output", "error", "started_at", "updated_at", \
+	"finished_at", "body_hash", "last_seq", "flags", "labels", "progress", \
+	"resume_status", "crashes", "events", "settings", "output_seq", "output_document"
 
 /*
  * Inserts an instance, notes its wake-up, and returns true; or, with an
@@ -61,6 +69,16 @@ extern bool rom_start_instance(const RomStart *start, pg_uuid_t *id);
  * taken alone (rom_wake_unknown()).
  */
 extern void rom_start_on_unknown(bool (*is_unknown) (const RomWorkflow *workflow));
+
+/*
+ * Writes the row of an instance that was started with RomStart.here: as it started, or as its first turn leaves it
+ * (values and nulls in the order of ROM_TURN_COLUMN_NAMES).
+ */
+extern void rom_start_write(RomInstance *inst);
+extern void rom_start_write_turn(RomInstance *inst, const Datum *values, const bool *nulls);
+
+/* Has this transaction, or a part of it that is about to be rolled back, read or written rows of instances? */
+extern bool rom_start_rows_used(void);
 
 /* Would it wait for another transaction that takes the same idempotency key? *is_free: no instance has it. Engine scope needed. */
 extern bool rom_start_would_wait(const RomStart *start, bool *is_free);

@@ -45,6 +45,7 @@
 
 #include "base/compat.h"
 #include "base/session.h"
+#include "base/sources.h"
 #include "run/clean.h"
 #include "run/command.h"
 #include "turn/context.h"
@@ -82,7 +83,7 @@ static const struct
 };
 
 /* Names of the settings that rom_clean_possible() found to have values of the session's own. */
-static char *aside[ASIDE_MAX];
+static const char *aside[ASIDE_MAX];
 static int	naside = 0;
 
 /* Is jit, when those are put aside, as the server has it without a setting? Executors then have it off. */
@@ -98,31 +99,6 @@ static needs_fmgr_hook_type prev_needs_call_hook = NULL;
 static fmgr_hook_type prev_call_hook = NULL;
 
 /* ---------------------------------------------------------------- is it possible? */
-
-/*
- * state_changed: has any setting changed since the last call? Compared is what parallel workers would be sent: all that have not
- * their default values. The settings themselves are not kept, for a placeholder is freed when its variable is defined.
- */
-static bool
-state_changed(void)
-{
-	static char *known = NULL;
-	static Size known_size = 0;
-	Size		size = EstimateGUCStateSpace();
-	char	   *state = MemoryContextAllocZero(TopMemoryContext, size);
-
-	SerializeGUCState(size, state);
-	if (known != NULL && size == known_size && memcmp(state, known, size) == 0)
-	{
-		pfree(state);
-		return false;
-	}
-	if (known != NULL)
-		pfree(known);
-	known = state;
-	known_size = size;
-	return true;
-}
 
 /* is_other: is the setting one of others[]? */
 static bool
@@ -144,52 +120,38 @@ is_pinned(const struct config_generic *setting)
 	return false;
 }
 
-/* must_aside: has the setting a value of the session's own? */
+/* must_aside: is the value that the session has of its own one that matters? */
 static bool
 must_aside(const struct config_generic *setting)
 {
-	return (setting->source > PGC_S_DATABASE_USER || setting->reset_source > PGC_S_DATABASE_USER) &&
-		setting->context > PGC_SIGHUP && !is_other(setting) && !is_pinned(setting);
+	return setting->context > PGC_SIGHUP && !is_other(setting) && !is_pinned(setting);
 }
 
-/* note_aside notes the settings that have to be put aside; false where that cannot be done. */
+/* check_aside notes a setting if it has to be put aside; false where that cannot be done. */
 static bool
-note_aside(void)
+check_aside(const struct config_generic *setting)
 {
-	int			n;
-	struct config_generic **all = rom_guc_variables(&n);
-	bool		possible = true;
-
-	while (naside > 0)
-		pfree(aside[--naside]);
-	for (int i = 0; i < n && possible; i++)
-	{
-		if (strcmp(all[i]->name, "jit") == 0)
-			jit_unset = all[i]->reset_source <= PGC_S_DYNAMIC_DEFAULT;
-		if (!must_aside(all[i]))
-			continue;
-		possible = all[i]->reset_source <= PGC_S_DATABASE_USER &&
-			(all[i]->flags & (GUC_CUSTOM_PLACEHOLDER | GUC_NO_RESET_ALL)) == 0 && naside < ASIDE_MAX;
-		if (possible)
-			aside[naside++] = MemoryContextStrdup(TopMemoryContext, all[i]->name);
-	}
-	if (ROM_GUC_LIST_IS_MADE)
-		pfree(all);
-	return possible;
+	if (!must_aside(setting))
+		return true;
+	if (setting->reset_source > PGC_S_DATABASE_USER ||
+		(setting->flags & (GUC_CUSTOM_PLACEHOLDER | GUC_NO_RESET_ALL)) != 0 || naside == ASIDE_MAX)
+		return false;
+	aside[naside++] = setting->name;
+	return true;
 }
 
-/* find_aside is note_aside() where a setting has changed. */
+/* find_aside notes the settings that have to be put aside; false where that cannot be done. */
 static bool
 find_aside(void)
 {
-	static bool possible = false;
+	static const struct config_generic *jit = NULL;
 
-	if (state_changed())
-	{
-		possible = false;
-		possible = note_aside();
-	}
-	return possible && pg_get_client_encoding() == GetDatabaseEncoding();
+	if (jit == NULL)
+		jit = rom_sources_find("jit");
+	jit_unset = jit->reset_source <= PGC_S_DYNAMIC_DEFAULT;
+	naside = 0;
+	return pg_get_client_encoding() == GetDatabaseEncoding() &&
+		rom_sources_above(PGC_S_DATABASE_USER, check_aside);
 }
 
 /* is_its_own: are all users of the session the current one? */

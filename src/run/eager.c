@@ -10,6 +10,11 @@
  * an executor's (clean.c), executors would run it, and first turns of its version
  * are known to be quick and to complete their instances.
  *
+ * The instance's row is written once, by the turn that has completed it, as the last thing: it is neither inserted
+ * as pending nor updated. Code of the turn that would have seen the row has at least read the table, and a lock on it says so to
+ * the end of the transaction (or of the subtransaction, whose abort is watched): then all is rolled back and run
+ * once more, with the row written before. So it is from the start where the version has been seen to do that.
+ *
  * It is a bet. The turn runs in a subtransaction, all of it inside the evaluation.
  * If it does not complete the instance, in ROM_BATCH_LIMIT_MS and without an error,
  * the subtransaction is rolled back, and the instance is woken as after any start:
@@ -47,6 +52,7 @@
 #include "base/spi.h"
 #include "defs/handler.h"
 #include "instances/control.h"
+#include "instances/start.h"
 #include "memory/guc.h"
 #include "memory/roster.h"
 #include "memory/shmem.h"
@@ -69,6 +75,10 @@
 
 static pg_atomic_uint32 *under_way = NULL;	/* in shared memory */
 static bool counted = false;	/* is this session among them? */
+static bool row_missing = false;	/* code runs, and its instance has no row
+									 * yet */
+static bool row_missed = false; /* it has looked at the rows of instances */
+static int32 lookers[64];		/* versions whose code does; 0: none */
 static volatile sig_atomic_t cancelled = false; /* by a signal, since the run
 												 * began */
 
@@ -115,6 +125,21 @@ count_in(void)
 	return true;
 }
 
+/* note_missed notes whether something that has run has missed the instance's row. */
+static void
+note_missed(void)
+{
+	if (row_missing && !row_missed)
+		row_missed = rom_start_rows_used();
+}
+
+/* sub_aborted looks while the locks of what is rolled back, an exception block of the code's, are still held. */
+static void
+sub_aborted(int level)
+{
+	note_missed();
+}
+
 void
 rom_eager_init(void)
 {
@@ -127,6 +152,7 @@ rom_eager_init(void)
 		.name = "eager runs under way",
 		.order = ROM_XACT_GIVE_BACK,
 		.after_locks = uncount,
+		.sub_aborted = sub_aborted,
 	};
 
 	rom_shmem_register(&part);
@@ -195,6 +221,35 @@ fire_deferred(void)
 	AfterTriggerSetState(stmt);
 }
 
+/* looks_at_rows: has a turn of this version been seen to look at the rows of instances? */
+static bool
+looks_at_rows(int32 def_id)
+{
+	for (int i = 0; i < lengthof(lookers); i++)
+		if (lookers[i] == def_id)
+			return true;
+	return false;
+}
+
+/* note_looks notes that one does. */
+static void
+note_looks(int32 def_id)
+{
+	static int	next = 0;
+
+	lookers[next] = def_id;
+	next = (next + 1) % lengthof(lookers);
+}
+
+/* can_save says, when the turn has completed its instance, whether it may be saved. */
+static bool
+can_save(void)
+{
+	note_missed();
+	row_missing = false;		/* it is to be written now */
+	return !row_missed;
+}
+
 /* settle says, when the turn is saved and what it deferred has run, whether it stays. */
 static bool
 settle(void)
@@ -216,7 +271,7 @@ run_turn(RomInstance *inst, RomEager *eager)
 		return NULL;
 	memset(&run, 0, sizeof(run));
 	run.solo = run.in_session = run.eager = true;
-	if (!rom_run_eager(&run, inst, owner, settle, &output))
+	if (!rom_run_eager(&run, inst, owner, can_save, settle, &output))
 		output = NULL;
 	eager->interrupt = run.interrupt;
 	return output;
@@ -239,25 +294,20 @@ rom_eager_interrupt(void)
 	return rom_limit_is_interrupt(edata) ? edata : NULL;
 }
 
-void
-rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
+/*
+ * bet runs the turn in a subtransaction, which is rolled back where that has not completed the instance: NULL. Results are in cxt.
+ * *begun: what went wrong was the instance's, not the session's.
+ */
+static Jsonb *
+bet(const RomInstance *inst, RomEager *eager, volatile bool *begun, MemoryContext cxt)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner resowner = CurrentResourceOwner;
 	Jsonb	   *volatile output = NULL;
-	TimestampTz start = GetCurrentTimestamp();
-	volatile bool begun = false;	/* else what goes wrong is the session's */
 	RomInstance mine = *inst;
 	int			nest;
 
-	memset(eager, 0, sizeof(*eager));
-	if (!count_in())
-	{
-		rom_wake_ready(&inst->id, GetUserId(), inst->priority);
-		return;
-	}
-	cancelled = false;
-	pqsignal(SIGINT, note_cancel);
+	*begun = false;
 	CommandCounterIncrement();
 	BeginInternalSubTransaction(NULL);
 	nest = GetCurrentTransactionNestLevel();
@@ -266,8 +316,10 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
 		rom_clean_enter();
-		begun = true;
+		*begun = true;
+		row_missing = mine.unwritten != NULL;
 		output = run_turn(&mine, eager);
+		row_missing = false;
 		rom_clean_leave(false);
 		PopActiveSnapshot();
 		if (output != NULL)
@@ -286,6 +338,7 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 		FlushErrorState();
 		while (GetCurrentTransactionNestLevel() >= nest)
 			RollbackAndReleaseCurrentSubTransaction();
+		row_missing = false;
 		elog(DEBUG1, "an instance is left to an executor: %s", edata->message);
 		if (rom_limit_is_interrupt(edata) && rom_limit_fired() == ROM_LIMIT_NONE)
 			eager->interrupt = edata;
@@ -296,17 +349,57 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = resowner;
+	return output;
+}
 
+/* write_row writes the row of an instance after a bet: a cancel that came meanwhile is raised when the start is committed. */
+static void
+write_row(RomInstance *inst)
+{
+	HOLD_INTERRUPTS();
+	rom_start_write(inst);
+	RESUME_INTERRUPTS();
+}
+
+void
+rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	volatile bool begun = false;	/* else what goes wrong is the session's */
+
+	memset(eager, 0, sizeof(*eager));
+	if (!count_in())
+	{
+		rom_start_write(inst);
+		rom_wake_ready(&inst->id, GetUserId(), inst->priority);
+		return;
+	}
+	cancelled = false;
+	pqsignal(SIGINT, note_cancel);
+	row_missed = false;
+	if (looks_at_rows(inst->def_id) || rom_start_rows_used())
+		rom_start_write(inst);
+	eager->output = bet(inst, eager, &begun, cxt);
+	if (row_missed && eager->interrupt == NULL && !cancelled)
+	{
+		/* once more, with its row */
+		note_looks(inst->def_id);
+		write_row(inst);
+		row_missed = false;
+		start = GetCurrentTimestamp();
+		eager->output = bet(inst, eager, &begun, cxt);
+	}
+	if (eager->output == NULL && inst->unwritten != NULL)
+		write_row(inst);
 	pqsignal(SIGINT, StatementCancelHandler);
 
 	/* a limit of the turn's may have come in the same moment */
 	if (eager->interrupt == NULL && (cancelled || get_timeout_indicator(STATEMENT_TIMEOUT, false)))
 		InterruptPending = QueryCancelPending = true;
-	eager->output = output;
-	if (output == NULL)
+	if (eager->output == NULL)
 		rom_wake_ready(&inst->id, GetUserId(), inst->priority);
 	if (eager->interrupt == NULL && begun)
-		rom_run_note_first(inst, GetCurrentTimestamp() - start, output != NULL);
+		rom_run_note_first(inst, GetCurrentTimestamp() - start, eager->output != NULL);
 }
 
 void

@@ -30,8 +30,8 @@ typedef struct RomEager
 extern bool rom_eager_possible(const RomWorkflow *workflow);
 
 /*
- * rom_eager_run runs an instance that this transaction has inserted (RomStart.here), owned by the current user. All
- * but a completed instance is rolled back, and its wake-up noted. Results are in cxt. Does not raise, but FATAL.
+ * rom_eager_run runs an instance that this transaction has started (RomStart.here), owned by the current user, and writes its row. All
+ * but a completed instance is rolled back, its row written as it started, and its wake-up noted. Results are in cxt. Raises what that raises, and FATAL.
  */
 extern void rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt);
 

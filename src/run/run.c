@@ -566,7 +566,7 @@ rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n)
 }
 
 bool
-rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, bool (*settle) (void), Jsonb **output)
+rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, bool (*can_save) (void), bool (*settle) (void), Jsonb **output)
 {
 	RomTurn    *turn = begin_turn(inst, owner, run);
 	RomMember	member;
@@ -579,7 +579,7 @@ rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, bool (*settle) (void), 
 	run->tainted = turn->out.tainted;
 	run->interrupt = turn->out.raise_error;
 	if (end != ROM_TURN_SAVE || turn->out.status != ROM_STATUS_COMPLETED || turn->out.slow_ran || run->tainted ||
-		run->interrupt != NULL)
+		run->interrupt != NULL || !can_save())
 		return false;
 	if (!save_turn(turn, settle))
 		return false;

@@ -58,11 +58,11 @@ typedef struct RomRun
 extern void rom_run_members(RomRun *run, Oid owner, const pg_uuid_t *ids, int n);
 
 /*
- * rom_run_eager runs the first turn of an instance that the transaction has just inserted, in a subtransaction of
- * the caller's, and saves it if that has completed the instance: *output, in the current context. After that settle() says
+ * rom_run_eager runs the first turn of an instance that the transaction has just started, in a subtransaction of
+ * the caller's, and saves it if that has completed the instance and can_save() agrees: *output, in the current context. After that settle() says
  * whether it stays: statistics count it from then on. False: the caller rolls it back.
  */
-extern bool rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, bool (*settle) (void), Jsonb **output);
+extern bool rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, bool (*can_save) (void), bool (*settle) (void), Jsonb **output);
 
 /* A first turn of the version took us microseconds; ended: and its instance was completed by it, by steps that are quick. */
 extern void rom_run_note_first(const RomInstance *inst, int64 us, bool ended);

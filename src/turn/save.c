@@ -16,6 +16,7 @@
 #include "base/spi.h"
 #include "instances/document.h"
 #include "instances/history.h"
+#include "instances/start.h"
 #include "memory/fanin.h"
 #include "memory/progress.h"
 #include "memory/waiter.h"
@@ -113,24 +114,20 @@ save_events(RomTurn *turn, Datum *events)
 	return last_seq;
 }
 
-/* save_row updates the instance's row with the verdict, without the executor; events: or 0. The turn holds the row. */
+/* save_row updates (or, where it is not there yet, inserts) the instance's row with the verdict, without the executor; events: or 0. The turn holds the row. */
 static void
 save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 {
 	static RomTable columns = {
-		"t_instance", 19, {
-			"status", "wake_at", "wait", "output", "error", "started_at", "updated_at",
-			"finished_at", "body_hash", "last_seq", "flags", "labels", "progress",
-			"resume_status", "crashes", "events", "settings", "output_seq", "output_document"
-		}, true
+		"t_instance", ROM_TURN_COLUMNS, {ROM_TURN_COLUMN_NAMES}, true
 	};
 	RomInstance *inst = turn->inst;
 	bool		final = ROM_STATUS_IS_FINAL(turn->out.status);
 	Jsonb	   *wait = !final && (turn->wait.now || turn->saga) ?
 		wait_to_jsonb(turn->wait.now, turn->saga) : NULL;
 	Jsonb	   *labels = turn->out.labels ? turn->out.labels : inst->labels;
-	Datum		values[19];
-	bool		nulls[19] = {0};
+	Datum		values[ROM_TURN_COLUMNS];
+	bool		nulls[ROM_TURN_COLUMNS] = {0};
 	int64		output_seq = 0;
 	pg_uuid_t	output_document;
 	RomRows		rows;
@@ -169,6 +166,11 @@ save_row(RomTurn *turn, int64 last_seq, Datum events, TimestampTz now)
 	nulls[16] = inst->settings == 0;
 	values[17] = Int64GetDatum(output_seq);
 	nulls[17] = output_seq == 0;
+	if (inst->unwritten != NULL)
+	{
+		rom_start_write_turn(inst, values, nulls);
+		return;
+	}
 	rom_rows_open(&rows, &columns, "t_instance_pkey", true);
 	if (rom_rows_find(&rows, &inst->id))
 	{
