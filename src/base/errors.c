@@ -81,15 +81,20 @@ clip(const char *text)
 	return psprintf("%.*s" MARK "%zu bytes)", pg_mbcliplen(text, Min(len, max + 1), max), text, len);
 }
 
-/* bound clips a text in place, and gives its memory back. */
+char *
+rom_error_bound(char *text)
+{
+	char	   *bounded = unconstify(char *, clip(text));
+
+	if (bounded != text)
+		pfree(text);
+	return bounded;
+}
+
 static void
 bound(char **text)
 {
-	char	   *whole = *text;
-
-	*text = unconstify(char *, clip(whole));
-	if (*text !=whole)
-		pfree(whole);
+	*text = rom_error_bound(*text);
 }
 
 ErrorData *

@@ -34,6 +34,9 @@
 																			 * signature, policy,
 																			 * filter, schedule */
 
+/* Cuts a palloc'd text, and marks it, where it is longer than is kept of an error's; its memory is given back then. */
+extern char *rom_error_bound(char *text);
+
 /*
  * Takes the error that a PG_CATCH has caught: CopyErrorData() and FlushErrorState(), with texts that are cut, and
  * marked, where they are longer than is kept of an error. In the current context, which must not be ErrorContext.

@@ -474,9 +474,10 @@ PG_FUNCTION_INFO_V1(romancy_raise_terminal);
 Datum
 romancy_raise_terminal(PG_FUNCTION_ARGS)
 {
-	char	   *message = PG_ARGISNULL(0) ? pstrdup("") : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	/* bounded one after the other, before ereport copies each of them */
+	char	   *message = PG_ARGISNULL(0) ? pstrdup("") : rom_error_bound(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	char	   *detail = PG_ARGISNULL(1) ? NULL :
-		JsonbToCString(NULL, &PG_GETARG_JSONB_P(1)->root, 0);
+		rom_error_bound(JsonbToCString(NULL, &PG_GETARG_JSONB_P(1)->root, 0));
 	char	   *code = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	int			sqlstate = ERRCODE_ROM_EXHAUSTED;
 	bool		is_state = rom_error_parse_sqlstate(code, &sqlstate);
