@@ -11,6 +11,11 @@ RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10 AS 'MODULE_PATHNA
 REVOKE ALL ON FUNCTION romancy.t_may_read(text) FROM PUBLIC;
 COMMENT ON FUNCTION romancy.t_may_read(text) IS 'Internal: may the current user see what belongs to this role';
 
+CREATE FUNCTION romancy.t_owners()
+RETURNS text[] LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_owners';
+REVOKE ALL ON FUNCTION romancy.t_owners() FROM PUBLIC;
+COMMENT ON FUNCTION romancy.t_owners() IS 'Internal: the roles whose instances the current user may see; null: all';
+
 CREATE FUNCTION romancy.t_may_access(owner text, role oid, steer boolean)
 RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10 AS 'MODULE_PATHNAME', 'romancy_may_access';
 REVOKE ALL ON FUNCTION romancy.t_may_access(text, oid, boolean) FROM PUBLIC;

@@ -34,6 +34,7 @@
 #include "memory/slot.h"
 
 PG_FUNCTION_INFO_V1(romancy_may_read);
+PG_FUNCTION_INFO_V1(romancy_owners);
 PG_FUNCTION_INFO_V1(romancy_may_access);
 PG_FUNCTION_INFO_V1(romancy_monitor);
 
@@ -302,6 +303,20 @@ Datum
 romancy_may_read(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(cached_access(fcinfo, GetUserId(), false));
+}
+
+/*
+ * romancy.t_owners() -> text[]: the roles whose instances the current user may see, for
+ * a view that finds these by an index; null for one that sees all.
+ */
+Datum
+romancy_owners(PG_FUNCTION_ARGS)
+{
+	ArrayType  *owners = rom_instance_owners(GetUserId(), false);
+
+	if (owners == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_ARRAYTYPE_P(owners);
 }
 
 /*

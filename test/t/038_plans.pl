@@ -171,6 +171,11 @@ for my $query ((map { "SELECT * FROM romancy.instances WHERE $_" } q{status = 'p
 		$most{"$role: $query"} = $n if $n > 1500;
 	}
 }
+for my $query ('SELECT * FROM romancy.waiting', q{SELECT * FROM romancy.waiting WHERE paused_by = 'romancy'}, q{SELECT * FROM romancy.waiting WHERE status = 'paused'})
+{
+	my $n = buffers('few', $query);
+	$most{"few: $query"} = $n if $n > 1500;
+}
 is(join("\n", map { "$most{$_} $_" } sort keys %most), '', 'views and lists read few buffers, for each role');
 
 # Workers: start-up scan, timers, claims, sweeps
