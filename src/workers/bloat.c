@@ -114,10 +114,10 @@ is_empty(const RomBloated *bloated, BlockNumber *pages)
 }
 
 List *
-rom_bloat_find(bool (*is_due) (const char *name))
+rom_bloat_find(bool (*is_due) (const char *name, BlockNumber pages))
 {
 	static RomStatement stmt = {
-		"SELECT c.oid, i.indrelid, n.nspname, c.relname, NOT i.indisvalid"
+		"SELECT c.oid, i.indrelid, n.nspname, c.relname, NOT i.indisvalid, c.relpages"
 		" FROM pg_catalog.pg_class t JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = t.oid"
 		"  AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = $1 AND d.deptype = 'e'"
 		" JOIN pg_catalog.pg_index i ON i.indrelid IN (t.oid, t.reltoastrelid)"
@@ -149,7 +149,8 @@ rom_bloat_find(bool (*is_due) (const char *name))
 		namestrcpy(&bloated->schema, NameStr(*DatumGetName(rom_value(&set, i, 3, &isnull))));
 		namestrcpy(&bloated->name, NameStr(*DatumGetName(rom_value(&set, i, 4, &isnull))));
 		bloated->leftover = DatumGetBool(rom_value(&set, i, 5, &isnull));
-		if (bloated->leftover || (is_due(NameStr(bloated->name)) && is_empty(bloated, &bloated->pages)))
+		bloated->pages = (BlockNumber) DatumGetInt32(rom_value(&set, i, 6, &isnull));
+		if (bloated->leftover || (is_due(NameStr(bloated->name), bloated->pages) && is_empty(bloated, &bloated->pages)))
 		{
 			MemoryContext old = MemoryContextSwitchTo(cxt);
 

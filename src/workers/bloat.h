@@ -23,9 +23,9 @@ typedef struct RomBloated
 
 /*
  * A list of RomBloated in the current context: leftovers first, then indexes that a rebuild would make half as large at least, of
- * those that is_due() names. In a transaction.
+ * those that is_due() names (pages: by vacuum's count). In a transaction.
  */
-extern List *rom_bloat_find(bool (*is_due) (const char *name));
+extern List *rom_bloat_find(bool (*is_due) (const char *name, BlockNumber pages));
 
 /* Is it still there, as it was found? */
 extern bool rom_bloat_is_there(const RomBloated *bloated);

@@ -14,7 +14,7 @@
  * free: it does not interrupt vacuum, and what looks like a leftover is no index that is being built.
  *
  * An index that was rebuilt is left alone for REST intervals of the sweep: one that soon has the same size again, because
- * its entries come and go, is not rebuilt for ever. After a failure that is 1 interval, 2, 4 and so on.
+ * its entries come and go, is not rebuilt for ever (unless it has become half as large again as it was). After a failure that is 1 interval, 2, 4 and so on.
  *
  * It may be ended at any time, and is when the extension or the database is dropped, or romancy switched off.
  * ERROR, FATAL, crash: an index is left behind, invalid, with a name that ends in _ccnew or _ccold; the next worker drops it.
@@ -76,6 +76,7 @@ typedef struct Remembered
 	Oid			dbid;
 	NameData	name;
 	int			failures;		/* in a row */
+	BlockNumber pages;			/* that it had before */
 	TimestampTz at;
 } Remembered;
 
@@ -89,9 +90,9 @@ typedef struct Rebuild
 
 static Rebuild *area = NULL;
 
-/* is_due: may the index of that name be rebuilt by now? */
+/* is_due: may the index of that name, which has so many pages, be rebuilt by now? One that has become larger than it was before its last rebuild may, though it rests. */
 static bool
-is_due(const char *name)
+is_due(const char *name, BlockNumber pages)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		due = true;
@@ -104,16 +105,16 @@ is_due(const char *name)
 
 		/* (a clock that was set back makes no difference) */
 		if (one->dbid == MyDatabaseId && strcmp(NameStr(one->name), name) == 0 && one->at <= now &&
-			now < one->at + (int64) rom_guc_reindex_interval * rest * 1000)
+			now < one->at + (int64) rom_guc_reindex_interval * rest * 1000 && (one->failures > 0 || pages <= one->pages / 2 * 3))
 			due = false;
 	}
 	SpinLockRelease(&area->mutex);
 	return due;
 }
 
-/* remember notes how a rebuild ended; the oldest gives way. */
+/* remember notes how a rebuild of an index ended that had so many pages; the oldest gives way. */
 static void
-remember(const char *name, bool failed)
+remember(const char *name, BlockNumber pages, bool failed)
 {
 	Remembered *place = NULL;
 
@@ -135,6 +136,7 @@ remember(const char *name, bool failed)
 	place->dbid = MyDatabaseId;
 	namestrcpy(&place->name, name);
 	place->failures = failed ? place->failures + 1 : 0;
+	place->pages = pages;
 	place->at = GetCurrentTimestamp();
 	SpinLockRelease(&area->mutex);
 }
@@ -377,7 +379,7 @@ rebuild(RomBloated *bloated)
 	QueryCancelPending = false;
 
 	if (!bloated->leftover)
-		remember(NameStr(bloated->name), !ok);
+		remember(NameStr(bloated->name), before, !ok);
 	if (ok && bloated->leftover)
 		ereport(LOG,
 				(errmsg("dropped what an interrupted rebuild has left, index \"%s\"", NameStr(bloated->name))));
