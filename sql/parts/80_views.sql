@@ -106,7 +106,7 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 			t.queue LIKE '%/@http' OR t.queue LIKE '%/@call' AS is_request,
 			t.state = 0 AND t.queue <> '' AND EXISTS (SELECT FROM romancy.t_queue q WHERE q.name = pg_catalog.ltrim(t.queue, '@') AND q.paused) AS is_paused,
 			least(t.close_us * '1 microsecond'::interval,
-				coalesce(CASE WHEN t.queue LIKE '%/@call' THEN (t.input ->> 'timeout_ms')::int * '1 millisecond'::interval
+				coalesce(CASE WHEN t.queue LIKE '%/@call' THEN (coalesce(t.input, romancy.t_document_value(t.document)) ->> 'timeout_ms')::int * '1 millisecond'::interval
 					WHEN t.queue LIKE '%/@http' THEN (SELECT (a.http ->> 'timeout')::interval FROM romancy.t_activity a WHERE a.namespace = i.namespace AND a.name = t.activity) END,
 					pg_catalog.current_setting('romancy.http_timeout', true)::interval)) AS time_limit,
 			CASE WHEN t.state IN (1, 2, 6) THEN t.due_at END AS due_at
@@ -115,7 +115,7 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 		ORDER BY t.step = (i.wait ->> 'step') DESC, t.errors IS NULL, t.state = 1 DESC, t.created_at
 		LIMIT 1) t ON (i.flags & 2) <> 0 OR i.wait ->> 'kind' = 'worker'
 	LEFT JOIN LATERAL (SELECT e.at, e.detail
-		FROM (SELECT h.events FROM romancy.t_history h WHERE h.instance_id = i.instance_id ORDER BY h.last_seq DESC LIMIT 1) h,
+		FROM (SELECT h.events FROM romancy.t_history h WHERE h.instance_id = i.instance_id AND i.status = 'paused' ORDER BY h.last_seq DESC LIMIT 1) h,
 			LATERAL pg_catalog.unnest(romancy.t_events_unpack(h.events)) WITH ORDINALITY AS e (kind, step, name, input, result, detail, at, n)
 		WHERE e.kind = 37
 		ORDER BY e.n DESC LIMIT 1) p ON i.status = 'paused'

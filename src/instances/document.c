@@ -43,6 +43,12 @@ PG_FUNCTION_INFO_V1(romancy_document);
 /* Parts of a value are found so many levels down: {"signature": {"chain": [{"task": ..., "input": ...}]}}. */
 #define PART_DEPTH 6
 
+/*
+ * Parts of an instance's input are noted at so many places of one value: to read one takes the whole input, and a group of a thousand
+ * tasks would read it a thousand times. Parts of larger ones become documents when they are used.
+ */
+#define NOTED_PARTS 8
+
 static RomTable documents = {"t_document", 6, {"id", "copy", "instance_id", "value", "places", "parts"}, true};
 static RomTable instances = {"t_instance", 3, {"instance_id", "input", "owner"}, true};
 
@@ -289,7 +295,7 @@ note(const pg_uuid_t *instance_id, const Jsonb *value, int *path, int depth)
 	if (depth == PART_DEPTH)
 		return;
 	n = large_members(value, &places, &members);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && n <= NOTED_PARTS; i++)
 	{
 		path[depth] = places[i];
 		note(instance_id, members[i], path, depth + 1);
@@ -312,11 +318,26 @@ rom_document_note_input(const pg_uuid_t *instance_id, const Jsonb *input)
 	MemoryContextDelete(cxt);
 }
 
-/* open_rows opens a table to read what a SELECT would see now or, active, what the running query sees. */
-static void
-open_rows(RomRows *rows, RomTable *table, const char *index, bool active)
+/* Snapshots that are tried, in turn. */
+typedef enum Look
 {
-	if (active)
+	LOOK_SELECT,				/* what a SELECT of the transaction would see
+								 * now */
+	LOOK_QUERY,					/* what the query that runs sees: it began
+								 * before the instance was deleted */
+	LOOK_LATEST					/* what is committed: a row that the
+								 * transaction has locked, or a value that it
+								 * has found there, may be younger than its
+								 * snapshot. (Documents never change.) */
+} Look;
+
+/* open_rows opens a table to read. */
+static void
+open_rows(RomRows *rows, RomTable *table, const char *index, Look look)
+{
+	if (look == LOOK_LATEST)
+		rom_rows_open(rows, table, index, false);
+	else if (look == LOOK_QUERY)
 		rom_rows_open_active(rows, table, index);
 	else
 		rom_rows_open_select(rows, table, index, false);
@@ -324,13 +345,13 @@ open_rows(RomRows *rows, RomTable *table, const char *index, bool active)
 
 /* input_of is the input of an instance, or NULL. */
 static Jsonb *
-input_of(const pg_uuid_t *instance_id, bool active)
+input_of(const pg_uuid_t *instance_id, Look look)
 {
 	RomRows		rows;
 	Jsonb	   *input = NULL;
 	bool		isnull;
 
-	open_rows(&rows, &instances, "t_instance_pkey", active);
+	open_rows(&rows, &instances, "t_instance_pkey", look);
 	if (rom_rows_find(&rows, instance_id))
 	{
 		Datum		value = rom_rows_column(&rows, 1, &isnull);
@@ -344,14 +365,14 @@ input_of(const pg_uuid_t *instance_id, bool active)
 
 /* check refuses a role that may not see the instance whose document it asks for; false: the instance is not there. */
 static bool
-check(const pg_uuid_t *instance_id, bool active)
+check(const pg_uuid_t *instance_id, Look look)
 {
 	RomRows		rows;
 	bool		there;
 	bool		allowed = false;
 	bool		isnull;
 
-	open_rows(&rows, &instances, "t_instance_pkey", active);
+	open_rows(&rows, &instances, "t_instance_pkey", look);
 	there = rom_rows_find(&rows, instance_id);
 	if (there)
 		allowed = rom_instance_may_read(TextDatumGetCString(rom_rows_column(&rows, 2, &isnull)));
@@ -402,7 +423,7 @@ array_of(RomRows *rows, int column, int elem_size, void **elements)
 
 /* value_of is the document's value, or NULL; checked: for who may see the instance. */
 static Jsonb *
-value_of(const pg_uuid_t *id, bool active, bool checked)
+value_of(const pg_uuid_t *id, Look look, bool checked)
 {
 	RomRows		rows;
 	Jsonb	   *found = NULL;
@@ -413,7 +434,7 @@ value_of(const pg_uuid_t *id, bool active, bool checked)
 	bool		isnull = true;
 	bool		there;
 
-	open_rows(&rows, &documents, "t_document_pkey", active);
+	open_rows(&rows, &documents, "t_document_pkey", look);
 	there = rom_rows_find(&rows, id);
 	if (there)
 	{
@@ -427,17 +448,17 @@ value_of(const pg_uuid_t *id, bool active, bool checked)
 		instance_id = *DatumGetUUIDP(rom_rows_column(&rows, 2, &isnull));
 	}
 	rom_rows_close(&rows);
-	if (there && checked && !check(&instance_id, active))
+	if (there && checked && !check(&instance_id, look))
 		return NULL;
 	if (there && found == NULL)
-		found = at(input_of(&instance_id, active), places, n);
+		found = at(input_of(&instance_id, look), places, n);
 	else if (there && n > 0)
 	{
 		Jsonb	  **members = palloc_array(Jsonb *, n);
 
 		for (int i = 0; i < n; i++)
 		{
-			members[i] = value_of(&((pg_uuid_t *) parts)[i], active, false);
+			members[i] = value_of(&((pg_uuid_t *) parts)[i], look, false);
 			if (members[i] == NULL)
 				return NULL;
 		}
@@ -452,11 +473,12 @@ read_value(const pg_uuid_t *id, bool checked)
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "romancy document", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	Jsonb	   *value = value_of(id, false, checked);
+	Jsonb	   *value = value_of(id, LOOK_SELECT, checked);
 
-	/* a query that began before its instance was deleted */
 	if (value == NULL && ActiveSnapshotSet())
-		value = value_of(id, true, checked);
+		value = value_of(id, LOOK_QUERY, checked);
+	if (value == NULL)
+		value = value_of(id, LOOK_LATEST, checked);
 	MemoryContextSwitchTo(old);
 	if (value != NULL)
 		value = (Jsonb *) PG_DETOAST_DATUM_COPY(PointerGetDatum(value));

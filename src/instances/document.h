@@ -44,7 +44,7 @@ extern void rom_document_note_input(const pg_uuid_t *instance_id, const Jsonb *i
 
 /*
  * The value of a document, in the current context. It sees what a SELECT of the transaction would see now, else what
- * the query sees that runs. Error 55000 when its instance has been deleted meanwhile.
+ * the query sees that runs, else what is committed. Error 55000 when its instance has been deleted meanwhile.
  */
 extern Jsonb *rom_document_get(const pg_uuid_t *id);
 

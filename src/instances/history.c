@@ -14,6 +14,8 @@
 
 #include "catalog/pg_type.h"
 
+#include "utils/memutils.h"
+
 #include "base/spi.h"
 #include "base/table.h"
 #include "base/uuid.h"
@@ -100,7 +102,7 @@ rom_history_append(const pg_uuid_t *id, RomEventList *list, int from,
 
 		rom_pack_begin(&pack, id);
 		while (from < list->count && pack.count < CHUNK_EVENTS &&
-			   pack.buf.len < CHUNK_BYTES)
+			   pack.buf.len + pack.documents < CHUNK_BYTES)
 		{
 			RomEvent   *event = list->events[from++];
 
@@ -159,24 +161,39 @@ rom_history_forget_documents(const pg_uuid_t *id)
 		" DELETE FROM romancy.t_document d WHERE d.instance_id = $1 AND d.value IS NOT NULL AND NOT EXISTS (SELECT FROM kept k WHERE k.id = d.id)",
 		2, {UUIDOID, UUIDARRAYOID}
 	};
-	RomEventList list = {0};
-	pg_uuid_t  *kept;
+	static RomStatement select = {
+		"SELECT events FROM romancy.t_history WHERE instance_id = $1"
+		" UNION ALL SELECT events FROM romancy.t_history_archive WHERE instance_id = $1"
+		" UNION ALL SELECT events FROM romancy.t_instance WHERE instance_id = $1 AND events IS NOT NULL",
+		1, {UUIDOID}
+	};
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "romancy documents", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	pg_uuid_t  *kept = palloc_array(pg_uuid_t, 1);
 	int			n = 0;
 	Datum		values[2];
+	RomRowSet	set;
+	uint64		rows;
 
-	rom_history_load(id, false, &list, CurrentMemoryContext);
-	kept = palloc_array(pg_uuid_t, 2 * list.count + 1);
-	for (int i = 0; i < list.count; i++)
-	{
-		const Jsonb *of[] = {list.events[i]->input, list.events[i]->result};
-
-		for (int j = 0; j < lengthof(of); j++)
-			if (ROM_DOCUMENT_IS_LARGE(of[j]))
-				rom_document_id(id, of[j], &kept[n++]);
-	}
+	/*
+	 * (the ids as they are stored: made anew they would be others where the
+	 * rows come from a machine of another kind)
+	 */
 	values[0] = UUIDPGetDatum(id);
+	rows = rom_execute_rows(&set, &select, values, NULL, 0);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+		Datum		events = rom_value(&set, i, 1, &isnull);
+
+		kept = repalloc(kept, (n + 2 * rom_pack_count(events) + 1) * sizeof(pg_uuid_t));
+		n += rom_pack_documents(events, kept + n);
+	}
+	rom_execute_free(&set);
 	values[1] = rom_uuid_array(kept, n);
 	rom_execute(&forget, values, NULL, 0);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
 }
 
 int64

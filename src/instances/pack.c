@@ -146,7 +146,10 @@ put_value(RomPack *pack, Jsonb *value, bool is_id, bool document)
 	if (is_id)
 		id = rom_uuid_from_text(id_text(value));
 	else
+	{
 		rom_document_put(pack->id, value, &id);
+		pack->documents += VARSIZE(value);
+	}
 	appendBinaryStringInfo(&pack->buf, (char *) &id, sizeof(id));
 }
 
@@ -196,9 +199,15 @@ rom_pack_add(RomPack *pack, const RomEvent *event)
 	if (event->name != NULL)
 		put_bytes(buf, event->name, strlen(event->name));
 	if (event->input != NULL && (fields & HAS_INPUT))
-		put_value(pack, pack->input = event->input, input_is_id, (fields & SAME_INPUT) != 0);
+	{
+		put_value(pack, event->input, input_is_id, (fields & SAME_INPUT) != 0);
+		pack->input = input_is_id ? NULL : event->input;
+	}
 	if (event->result != NULL && (fields & HAS_RESULT))
-		put_value(pack, pack->result = event->result, result_is_id, (fields & SAME_RESULT) != 0);
+	{
+		put_value(pack, event->result, result_is_id, (fields & SAME_RESULT) != 0);
+		pack->result = result_is_id ? NULL : event->result;
+	}
 	if (event->detail != NULL)
 		put_jsonb(buf, event->detail);
 	pack->count++;
@@ -389,6 +398,38 @@ void
 rom_pack_read(Datum events, int64 last_seq, RomEventList *list, MemoryContext cxt)
 {
 	read_events(events, last_seq, list, cxt, DOCUMENTS_GET);
+}
+
+int
+rom_pack_documents(Datum events, pg_uuid_t *ids)
+{
+	RomEventList list = {0};
+	int			n = 0;
+
+	read_events(events, 0, &list, CurrentMemoryContext, DOCUMENTS_IDS);
+	for (int i = 0; i < list.count; i++)
+	{
+		const RomEvent *event = list.events[i];
+
+		if (event->type & TEXT_INPUT_ID)
+			ids[n++] = rom_uuid_from_text(id_text(event->input));
+		if (event->type & TEXT_RESULT_ID)
+			ids[n++] = rom_uuid_from_text(id_text(event->result));
+	}
+	return n;
+}
+
+int
+rom_pack_count(Datum events)
+{
+	struct varlena *packed = PG_DETOAST_DATUM_PACKED(events);
+	Reader		r = {VARDATA_ANY(packed), VARDATA_ANY(packed) + VARSIZE_ANY_EXHDR(packed)};
+	int			n;
+
+	if (get_byte(&r) != FORMAT)
+		corrupted();
+	n = get_byte(&r);
+	return n | get_byte(&r) << 8;
 }
 
 /* ---------------------------------------------------------------- arrays of romancy.t_event */

@@ -24,6 +24,7 @@ typedef struct RomPack
 	Jsonb	   *result;
 	const pg_uuid_t *id;		/* whose events these are; NULL: large values
 								 * are packed, too */
+	Size		documents;		/* bytes of values that became documents */
 } RomPack;
 
 /*
@@ -44,5 +45,11 @@ extern Datum rom_pack_end(RomPack *pack);
  */
 extern void rom_pack_read(Datum events, int64 last_seq, RomEventList *list,
 						  MemoryContext cxt);
+
+/* How many events a datum holds. Error XX001 where it cannot be read. */
+extern int	rom_pack_count(Datum events);
+
+/* The ids of the documents that a datum refers to, at most two for each event; how many. Error XX001 where it cannot be read. */
+extern int	rom_pack_documents(Datum events, pg_uuid_t *ids);
 
 #endif							/* ROM_PACK_H */

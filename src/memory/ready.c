@@ -410,7 +410,7 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 	if (queue != NULL && quick_done_at > queue->quick_at)
 		queue->quick_at = quick_done_at;
 	if (queue != NULL && took_unknown && seen_quick && !seen_slow)
-		queue->learned_at = Max(queue->learned_at, took_at);
+		queue->learned_at = Max(queue->learned_at, Min(took_at, now));
 	took_at = now;
 	took_unknown = seen_quick = seen_slow = false;
 	SpinLockAcquire(&roster->mutex);

@@ -252,8 +252,10 @@ rom_claim_inbox(RomTurn **turns, int n)
 			item->created_at = get_time(&rows, 7, 0);
 			item->taken = false;
 			document = rom_rows_column(&rows, 8, &isnull);
+			/* (what came late for an instance that has ended is dropped) */
 			if (!isnull)
-				item->result = rom_document_find(DatumGetUUIDP(document));
+				item->result = ROM_STATUS_IS_FINAL(turn->inst->status) ? rom_document_find(DatumGetUUIDP(document)) :
+					rom_document_get(DatumGetUUIDP(document));
 			MemoryContextSwitchTo(cxt);
 		}
 	}

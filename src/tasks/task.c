@@ -166,7 +166,7 @@ make_task(const Datum *values, const bool *nulls)
 	task->activity = text_of(values[9], nulls[9]);
 	task->step = text_of(values[10], nulls[10]);
 	task->limit_key = text_of(values[11], nulls[11]);
-	task->input = nulls[25] ? jsonb_of(values[12], nulls[12]) : rom_document_find(DatumGetUUIDP(values[25]));
+	task->input = nulls[25] ? jsonb_of(values[12], nulls[12]) : rom_document_get(DatumGetUUIDP(values[25]));
 	task->retry = jsonb_of(values[13], nulls[13]);
 	task->errors = jsonb_of(values[14], nulls[14]);
 	task->details = jsonb_of(values[15], nulls[15]);

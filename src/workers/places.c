@@ -20,6 +20,7 @@
 #include "memory/guc.h"
 #include "memory/slot.h"
 #include "workers/places.h"
+#include "workers/rebuild.h"
 
 #define MS INT64CONST(1000)
 
@@ -232,6 +233,7 @@ rom_places_reap(RomWorker *workers, TimestampTz now)
 static void
 no_process(TimestampTz now)
 {
+	(void) rom_rebuild_stop(InvalidOid, false); /* its process is wanted */
 	if (process_soon_until > now)
 		no_process_until = now + PROCESS_SOON;
 	else

@@ -64,6 +64,9 @@
 #define LOCK_LIMIT "5000"
 #define REBUILD_LIMIT 60000
 
+/* How long before it looks whether it waits for one that waits for it (ms, as a setting); others: 1 s. */
+#define DEADLOCK_LIMIT "50"
+
 /* Intervals of the sweep for which a rebuilt index is left alone; and one whose rebuild failed, at most. */
 #define REST 12
 #define REST_FAILED 256
@@ -85,6 +88,7 @@ typedef struct Rebuild
 	slock_t		mutex;
 	int			pid;			/* of the worker; 0: there is none */
 	Oid			dbid;
+	bool		stop;			/* it is to end */
 	Remembered	remembered[REMEMBERED];
 } Rebuild;
 
@@ -117,6 +121,7 @@ static void
 remember(const char *name, BlockNumber pages, bool failed)
 {
 	Remembered *place = NULL;
+	TimestampTz now = GetCurrentTimestamp();
 
 	SpinLockAcquire(&area->mutex);
 	for (int i = 0; i < REMEMBERED; i++)
@@ -137,7 +142,7 @@ remember(const char *name, BlockNumber pages, bool failed)
 	namestrcpy(&place->name, name);
 	place->failures = failed ? place->failures + 1 : 0;
 	place->pages = pages;
-	place->at = GetCurrentTimestamp();
+	place->at = now;
 	SpinLockRelease(&area->mutex);
 }
 
@@ -164,6 +169,7 @@ release(int code, Datum arg)
 	if (area->pid == MyProcPid)
 		area->pid = 0;
 	SpinLockRelease(&area->mutex);
+	rom_roster_tell(ROM_TELL_WORKER);	/* there is room for a process */
 }
 
 /* claim makes this process the worker. False: there is one. */
@@ -178,11 +184,24 @@ claim(Oid dbid)
 	{
 		area->pid = MyProcPid;
 		area->dbid = dbid;
+		area->stop = false;
 	}
 	SpinLockRelease(&area->mutex);
 	if (ours)
 		before_shmem_exit(release, 0);
 	return ours;
+}
+
+/* must_stop: is this process, the worker, to end? (The signal that says so may come between two statements, where it is forgotten.) */
+static bool
+must_stop(void)
+{
+	bool		stop;
+
+	SpinLockAcquire(&area->mutex);
+	stop = area->stop;
+	SpinLockRelease(&area->mutex);
+	return stop;
 }
 
 /* runs: is there a worker? */
@@ -206,7 +225,10 @@ rom_rebuild_stop(Oid dbid, bool terminate)
 		return false;
 	SpinLockAcquire(&area->mutex);
 	if (area->pid != 0 && (area->dbid == dbid || !OidIsValid(dbid)))
+	{
 		pid = area->pid;
+		area->stop = true;
+	}
 	SpinLockRelease(&area->mutex);
 	return pid != 0 && kill(pid, terminate ? SIGTERM : SIGINT) == 0;
 }
@@ -231,6 +253,8 @@ find(void *arg)
 typedef struct Held
 {
 	const RomBloated *bloated;
+	Oid			owner;			/* of the extension: looked up here, for
+								 * between transactions it cannot be */
 	LOCKTAG		extension;
 	LOCKTAG		table;
 	bool		locked;
@@ -264,6 +288,7 @@ prepare(void *arg)
 	}
 	held->locked = true;
 	AcceptInvalidationMessages();
+	held->owner = rom_extension_owner();
 	held->busy = rom_bloat_is_busy(held->bloated);
 	if (held->busy || !rom_bloat_is_there(held->bloated))
 		let_go(held);
@@ -344,14 +369,18 @@ rebuild(RomBloated *bloated)
 	if (!rom_bgw_unit(prepare, &held, false) || !held.locked)
 	{
 		MemoryContextDelete(cxt);
-		return true;
+		return !must_stop();
 	}
 	PortalContext = cxt;
 	PG_TRY();
 	{
-		SetUserIdAndSecContext(rom_extension_owner(), 0);
+		SetUserIdAndSecContext(held.owner, 0);
 		pgstat_report_activity(STATE_RUNNING, psprintf("romancy: %s index \"%s\"", bloated->leftover ? "drops" : "rebuilds", NameStr(bloated->name)));
 		enable_timeout_after(STATEMENT_TIMEOUT, REBUILD_LIMIT);
+		if (must_stop())
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("canceling statement due to user request")));
 		carry_out(bloated, cxt);
 		ok = true;
 	}
@@ -408,6 +437,12 @@ rom_rebuild_main(Datum arg)
 	rom_bgw_pin_session(false);
 	SetConfigOption("lock_timeout", LOCK_LIMIT, PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
+
+	/*
+	 * where a command of a DBA and a rebuild wait for each other, the rebuild
+	 * gives up, and not after the command has
+	 */
+	SetConfigOption("deadlock_timeout", DEADLOCK_LIMIT, PGC_SUSET, PGC_S_OVERRIDE);
 	/* (each would need a process more) */
 	SetConfigOption("max_parallel_maintenance_workers", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	rom_session_connect(dbid, InvalidOid);
@@ -418,7 +453,7 @@ rom_rebuild_main(Datum arg)
 	foreach(cell, work.found)
 	{
 		rom_bgw_poll();
-		if (!serves(dbid) || !rebuild(lfirst(cell)))
+		if (!serves(dbid) || must_stop() || !rebuild(lfirst(cell)))
 			break;
 	}
 	proc_exit(0);
@@ -442,13 +477,26 @@ start(void)
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
 
+/* others_wait: do executors wait for a place, or for a process, which the worker would take? */
+static bool
+others_wait(void)
+{
+	RomRoster  *roster = rom_roster_get();
+	bool		wait;
+
+	SpinLockAcquire(&roster->mutex);
+	wait = roster->npending > 0;
+	SpinLockRelease(&roster->mutex);
+	return wait;
+}
+
 /* The sweep: returns how many indexes a worker was started for. Does nothing while one is under way. */
 static int64
 sweep(const RomSweepArgs *args)
 {
 	List	   *found;
 
-	if (args->part != 0 || area == NULL || RecoveryInProgress() || !serves(MyDatabaseId) || runs())
+	if (args->part != 0 || area == NULL || RecoveryInProgress() || !serves(MyDatabaseId) || runs() || others_wait())
 		return 0;
 	found = rom_bloat_find(is_due);
 	return found != NIL && start() ? list_length(found) : 0;

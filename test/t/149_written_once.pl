@@ -117,6 +117,20 @@ $node->command_ok([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->conns
 is($node->safe_psql('other', $all), $shown, 'with all values');
 is($node->safe_psql('other', q{SELECT count(*) FROM romancy.t_document d WHERE NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = d.instance_id)}), '0', 'each of an instance');
 
+# a program whose transaction has an older snapshot gets its input, and what completes gives it on
+my $old = $node->background_psql('postgres');
+$old->query_safe('SET client_min_messages = warning; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+$node->safe_psql('postgres', "UPDATE romancy.t_task SET state = 3 WHERE queue LIKE '%/q'; SELECT romancy.start_workflow('queued', v, idempotency_key => 'later') FROM big; $drain");
+is($old->query_safe(q{SELECT length(input::text) FROM romancy.fetch_activities('q', 'older')}), $node->safe_psql('postgres', 'SELECT length(v::text) FROM big'), 'a transaction with an older snapshot fetches a task with its input');
+$old->query_safe('ROLLBACK');
+$old->quit;
+
+# a row of history holds no more than a few large values, however little room it takes itself, so what reads a row reads no more
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION many(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1 .. 20 LOOP PERFORM romancy.activity('make', to_jsonb(1000 + i)); END LOOP; RETURN '1'; END $$;
+	SELECT romancy.start_workflow('many'); CALL romancy.drain()});
+cmp_ok($node->safe_psql('postgres', q{SELECT max(cardinality(romancy.t_events_unpack(h.events))) FROM romancy.t_history h JOIN romancy.t_instance i USING (instance_id) WHERE i.workflow = 'many'}), '<=', 3, 'few large values to a row of history');
+
 # it goes with the instance
 $node->safe_psql('postgres', q{SELECT romancy.delete_workflow(instance_id) FROM romancy.instances WHERE status IN ('completed', 'failed', 'recurred')});
 is($node->safe_psql('postgres', q{SELECT count(*) FROM romancy.t_document d WHERE NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = d.instance_id)}), '0', 'deleted with its instance');

@@ -135,9 +135,23 @@ sql(q{SELECT romancy.run_sweep('reindex')});
 poll_until($node, $small, 'unless it has become larger than it was before');
 set(reindex_interval => '100ms');
 
+# --- beside sessions that create and drop tables, which makes each process forget the oid of the extension's owner
+my $script = PostgreSQL::Test::Utils::tempdir() . '/churn.sql';
+PostgreSQL::Test::Utils::append_to_file($script, "CREATE TEMP TABLE churn (i int);\nDROP TABLE churn;\n");
+my ($churn_in, $churn_out) = ('', '');
+my $churn = IPC::Run::start([ 'pgbench', '-n', '-c', '3', '-T', '1000', '-f', $script, $node->connstr('postgres') ], '<', \$churn_in, '>', \$churn_out, '2>', \$churn_out);
+for my $round (1 .. 3)
+{
+	fill('postgres', 20000);
+	empty();
+	vacuum();
+	poll_until($node, $small, "beside tables that come and go, $round");
+}
+$churn->kill_kill;
+
 # --- interrupted by its end: what is left of it goes
 rebuild_waits('interrupted');
-is(sql($leftover), '1', 'an index is being built');
+cmp_ok(sql($leftover), '>=', 1, 'an index is being built');
 sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'romancy rebuilder'});
 poll_until($node, q{SELECT count(*) = 1 FROM pg_index i JOIN pg_class c ON c.oid = indexrelid WHERE relname = 't_received_event_pkey_ccnew' AND NOT indisvalid}, 'it is left behind');
 writer_ends();
@@ -164,7 +178,7 @@ is(sql(q{SELECT indisvalid FROM pg_index WHERE indexrelid = 'romancy.dba_ccnew':
 rebuild_waits('switched off');
 set(enabled => 'off');
 poll_until($node, $workers, 'the worker ends', expected => '0');
-like(slurp_file($node->logfile), qr/could not rebuild index "t_received_event_pkey".*\n.*canceling statement due to user request/, 'it was asked to');
+like(slurp_file($node->logfile), qr/could not rebuild index "t_received_event_pkey".*\n.*canceling statement due to (user request|lock timeout)/, 'it was asked to');
 writer_ends();
 set(reindex_bloated => 'off');
 set(enabled => 'on');
@@ -190,5 +204,5 @@ $dropper->quit;
 is(sql(q{SELECT count(*) FROM pg_extension WHERE extname = 'romancy'}), '0', 'the extension is dropped');
 
 $node->stop('fast');
-unlike(slurp_file($node->logfile), qr/PANIC|TRAP|terminated by signal|deadlock detected/, 'the log has no error of the server');
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|terminated by signal|ERROR:  deadlock detected/, 'the log has no error of the server');
 done_testing();
