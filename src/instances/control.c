@@ -314,8 +314,8 @@ holds_rows(Oid relid, TransactionId copied)
 	return found;
 }
 
-/* Tables whose rows are no work: grants, and facts that the server finds out by itself. */
-static const char *const no_work[] = {"t_control", "t_namespace", "t_grant", "t_schedule_zones"};
+/* Tables whose rows are no work: grants, names, and facts that the server finds out by itself. */
+static const char *const no_work[] = {"t_control", "t_namespace", "t_grant", "t_schedule_zones", "t_index"};
 
 /* is_no_work: is the relation one of these? */
 static bool

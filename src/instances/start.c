@@ -17,6 +17,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -408,6 +409,15 @@ rom_start_write_turn(RomInstance *inst, const Datum *values, const bool *nulls)
 	more[11] = Int32GetDatum(inst->namespace);
 	rom_table_insert(&turn_table, v, n);
 	inst->unwritten = NULL;
+}
+
+bool
+rom_start_lock(bool wait)
+{
+	if (!wait)
+		return ConditionalLockRelationOid(table_oid, RowExclusiveLock);
+	LockRelationOid(table_oid, RowExclusiveLock);
+	return true;
 }
 
 bool

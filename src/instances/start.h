@@ -77,6 +77,9 @@ extern void rom_start_on_unknown(bool (*is_unknown) (const RomWorkflow *workflow
 extern void rom_start_write(RomInstance *inst);
 extern void rom_start_write_turn(RomInstance *inst, const Datum *values, const bool *nulls);
 
+/* Takes the lock that the two need on the table; false: it is not free, and wait is false. It may be cancelled. */
+extern bool rom_start_lock(bool wait);
+
 /* Has this transaction, or a part of it that is about to be rolled back, read or written rows of instances? */
 extern bool rom_start_rows_used(void);
 

@@ -78,7 +78,7 @@ static bool counted = false;	/* is this session among them? */
 static bool row_missing = false;	/* code runs, and its instance has no row
 									 * yet */
 static bool row_missed = false; /* it has looked at the rows of instances */
-static int32 lookers[64];		/* versions whose code does; 0: none */
+static bool row_decided = false;	/* and that is why the turn was not kept */
 static volatile sig_atomic_t cancelled = false; /* by a signal, since the run
 												 * began */
 
@@ -221,32 +221,13 @@ fire_deferred(void)
 	AfterTriggerSetState(stmt);
 }
 
-/* looks_at_rows: has a turn of this version been seen to look at the rows of instances? */
-static bool
-looks_at_rows(int32 def_id)
-{
-	for (int i = 0; i < lengthof(lookers); i++)
-		if (lookers[i] == def_id)
-			return true;
-	return false;
-}
-
-/* note_looks notes that one does. */
-static void
-note_looks(int32 def_id)
-{
-	static int	next = 0;
-
-	lookers[next] = def_id;
-	next = (next + 1) % lengthof(lookers);
-}
-
 /* can_save says, when the turn has completed its instance, whether it may be saved. */
 static bool
 can_save(void)
 {
 	note_missed();
 	row_missing = false;		/* it is to be written now */
+	row_decided = row_missed;
 	return !row_missed;
 }
 
@@ -308,6 +289,7 @@ bet(const RomInstance *inst, RomEager *eager, volatile bool *begun, MemoryContex
 	int			nest;
 
 	*begun = false;
+	row_decided = false;
 	CommandCounterIncrement();
 	BeginInternalSubTransaction(NULL);
 	nest = GetCurrentTransactionNestLevel();
@@ -339,6 +321,7 @@ bet(const RomInstance *inst, RomEager *eager, volatile bool *begun, MemoryContex
 		while (GetCurrentTransactionNestLevel() >= nest)
 			RollbackAndReleaseCurrentSubTransaction();
 		row_missing = false;
+		row_decided = row_missed && rom_limit_fired() == ROM_LIMIT_NONE && !rom_clean_broken();
 		elog(DEBUG1, "an instance is left to an executor: %s", edata->message);
 		if (rom_limit_is_interrupt(edata) && rom_limit_fired() == ROM_LIMIT_NONE)
 			eager->interrupt = edata;
@@ -352,21 +335,57 @@ bet(const RomInstance *inst, RomEager *eager, volatile bool *begun, MemoryContex
 	return output;
 }
 
-/* write_row writes the row of an instance after a bet: a cancel that came meanwhile is raised when the start is committed. */
+/*
+ * write_row writes the row of an instance after a bet. A cancel that came meanwhile is raised when the start is committed; but where the table
+ * is locked, at once: then nothing is started.
+ */
 static void
-write_row(RomInstance *inst)
+write_row(RomInstance *inst, const RomEager *eager)
 {
-	HOLD_INTERRUPTS();
+	if (!rom_start_lock(false))
+	{
+		if (eager->interrupt != NULL)
+			ThrowErrorData(eager->interrupt);
+		if (cancelled)
+			InterruptPending = QueryCancelPending = true;
+		CHECK_FOR_INTERRUPTS();
+		(void) rom_start_lock(true);
+	}
+	HOLD_CANCEL_INTERRUPTS();
 	rom_start_write(inst);
-	RESUME_INTERRUPTS();
+	RESUME_CANCEL_INTERRUPTS();
+}
+
+/* run_it is rom_eager_run(), while signals are noted. */
+static void
+run_it(RomInstance *inst, RomEager *eager, MemoryContext cxt)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	volatile bool begun = false;	/* else what goes wrong is the session's */
+
+	row_missed = false;
+	if (rom_run_looks(inst) || rom_start_rows_used())
+		rom_start_write(inst);
+	eager->output = bet(inst, eager, &begun, cxt);
+	if (row_missed)
+		rom_run_note_looks(inst);
+	if (row_decided && eager->interrupt == NULL && !cancelled)
+	{
+		/* once more, with its row */
+		write_row(inst, eager);
+		row_missed = false;
+		start = GetCurrentTimestamp();
+		eager->output = bet(inst, eager, &begun, cxt);
+	}
+	if (eager->output == NULL && inst->unwritten != NULL)
+		write_row(inst, eager);
+	if (eager->interrupt == NULL && begun)
+		rom_run_note_first(inst, GetCurrentTimestamp() - start, eager->output != NULL);
 }
 
 void
 rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 {
-	TimestampTz start = GetCurrentTimestamp();
-	volatile bool begun = false;	/* else what goes wrong is the session's */
-
 	memset(eager, 0, sizeof(*eager));
 	if (!count_in())
 	{
@@ -376,21 +395,17 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 	}
 	cancelled = false;
 	pqsignal(SIGINT, note_cancel);
-	row_missed = false;
-	if (looks_at_rows(inst->def_id) || rom_start_rows_used())
-		rom_start_write(inst);
-	eager->output = bet(inst, eager, &begun, cxt);
-	if (row_missed && eager->interrupt == NULL && !cancelled)
+	PG_TRY();
 	{
-		/* once more, with its row */
-		note_looks(inst->def_id);
-		write_row(inst);
-		row_missed = false;
-		start = GetCurrentTimestamp();
-		eager->output = bet(inst, eager, &begun, cxt);
+		run_it(inst, eager, cxt);
 	}
-	if (eager->output == NULL && inst->unwritten != NULL)
-		write_row(inst);
+	PG_CATCH();
+	{
+		pqsignal(SIGINT, StatementCancelHandler);
+		rom_clean_scrub();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	pqsignal(SIGINT, StatementCancelHandler);
 
 	/* a limit of the turn's may have come in the same moment */
@@ -398,8 +413,6 @@ rom_eager_run(RomInstance *inst, RomEager *eager, MemoryContext cxt)
 		InterruptPending = QueryCancelPending = true;
 	if (eager->output == NULL)
 		rom_wake_ready(&inst->id, GetUserId(), inst->priority);
-	if (eager->interrupt == NULL && begun)
-		rom_run_note_first(inst, GetCurrentTimestamp() - start, eager->output != NULL);
 }
 
 void

@@ -98,6 +98,22 @@ rom_run_ends_at_once(const RomWorkflow *workflow, int64 us)
 	return rom_profile_quick(&key, us);
 }
 
+void
+rom_run_note_looks(const RomInstance *inst)
+{
+	RomProfileKey key = profile_key(ROM_PROFILE_LOOKS, inst->namespace, inst->def_id);
+
+	rom_profile_note(&key, 0, ROM_PROFILE_OK);
+}
+
+bool
+rom_run_looks(const RomInstance *inst)
+{
+	RomProfileKey key = profile_key(ROM_PROFILE_LOOKS, inst->namespace, inst->def_id);
+
+	return rom_profile_exists(&key);
+}
+
 /* is_unknown is rom_start_on_unknown()'s. */
 static bool
 is_unknown(const RomWorkflow *workflow)

@@ -67,6 +67,10 @@ extern bool rom_run_eager(RomRun *run, RomInstance *inst, Oid owner, bool (*can_
 /* A first turn of the version took us microseconds; ended: and its instance was completed by it, by steps that are quick. */
 extern void rom_run_note_first(const RomInstance *inst, int64 us, bool ended);
 
+/* Turns of the version have been seen to look at the rows of instances; have they? Kept as profiles are. */
+extern void rom_run_note_looks(const RomInstance *inst);
+extern bool rom_run_looks(const RomInstance *inst);
+
 /* rom_run_init has new instances taken alone of whose first turns nothing is known, or that they come to a long step. */
 extern void rom_run_init(void);
 

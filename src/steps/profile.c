@@ -106,6 +106,19 @@ get(const RomProfileKey *key, Profile *profile)
 }
 
 bool
+rom_profile_exists(const RomProfileKey *key)
+{
+	RomWaysSet *set = rom_ways_lock(&table, key);
+	bool		exists;
+
+	if (set == NULL)
+		return false;
+	exists = rom_ways_find(&table, set, key) != NULL;
+	rom_ways_unlock(set);
+	return exists;
+}
+
+bool
 rom_profile_quick(const RomProfileKey *key, int64 us)
 {
 	Profile		profile;

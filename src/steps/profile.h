@@ -20,9 +20,11 @@ typedef enum RomProfileKind
 	ROM_PROFILE_WORKFLOW,		/* object: its version (def_id) */
 	ROM_PROFILE_FIRST,			/* first turns of a version; one that does not
 								 * end its instance has failed */
-	ROM_PROFILE_TASK			/* object: hash of an activity's name, for
+	ROM_PROFILE_TASK,			/* object: hash of an activity's name, for
 								 * those who schedule it without looking at
 								 * its function */
+	ROM_PROFILE_LOOKS			/* turns of a version look at the rows of
+								 * instances: there is one, or there is none */
 } RomProfileKind;
 
 /* The kind of object that a profile describes. */
@@ -58,6 +60,9 @@ extern void rom_profile_note(const RomProfileKey *key, int64 us, RomProfileEnd e
  * succeed nearly always. False while it is unknown, and without shared memory.
  */
 extern bool rom_profile_quick(const RomProfileKey *key, int64 us);
+
+/* rom_profile_exists says whether there is any. */
+extern bool rom_profile_exists(const RomProfileKey *key);
 
 /* rom_profile_short says the same of the time alone. */
 extern bool rom_profile_short(const RomProfileKey *key, int64 us);

@@ -139,7 +139,7 @@ SKIP:
 	sql(qq{CREATE TABLESPACE small LOCATION '$disk'});
 	sql(q{CREATE FUNCTION big(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(string_agg(md5(i::text || random()), '')) FROM generate_series(1, 1000) i $$;
 		CREATE FUNCTION keeps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('big'); RETURN '"kept"'; END $$;
-		ALTER TABLE romancy.t_history SET TABLESPACE small;
+		ALTER TABLE romancy.t_history SET TABLESPACE small; ALTER TABLE romancy.t_document SET TABLESPACE small;
 		ALTER SYSTEM SET romancy.enabled = off});
 	$node->reload;
 	poll_until($node, q{SELECT count(*) = 0 FROM romancy.workers WHERE kind <> 'launcher'}, 'no worker is there');
@@ -154,7 +154,7 @@ SKIP:
 	like(logged(), qr/LOG:  turn of workflow instance $id failed: could not extend file .*: No space left on device/, 'the log says so');
 	sql(qq{COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; rm $disk/filler'});
 	poll_until($node, qq{SELECT status = 'completed' FROM romancy.instances WHERE instance_id = '$id'}, 'with room again it completes');
-	sql('ALTER TABLE romancy.t_history SET TABLESPACE pg_default; DROP TABLESPACE small');
+	sql('ALTER TABLE romancy.t_history SET TABLESPACE pg_default; ALTER TABLE romancy.t_document SET TABLESPACE pg_default; DROP TABLESPACE small');
 }
 
 # --- no place for workers, in several ways: what is started says so when it is waited for, health() says so at once
