@@ -115,7 +115,8 @@ add_note(NoteKind kind)
 	return note;
 }
 
-static void
+/* note_instance adds a note about an instance or a task; NULL where it goes nowhere, or a scan is to find what there is. */
+static Note *
 note_instance(NoteKind kind, const pg_uuid_t *id, Oid owner, int32 priority,
 			  TimestampTz due)
 {
@@ -125,30 +126,29 @@ note_instance(NoteKind kind, const pg_uuid_t *id, Oid owner, int32 priority,
 	{
 		if (newest(NOTE_SCAN) == NULL)
 			add_note(NOTE_SCAN);
-		return;
+		return NULL;
 	}
 	note = add_note(kind);
 	if (note == NULL)
-		return;
+		return NULL;
 	note->id = *id;
 	note->owner = owner;
 	note->priority = priority;
 	note->u.due = due;
+	return note;
 }
 
 void
 rom_wake_ready(const pg_uuid_t *id, Oid owner, int32 priority)
 {
-	note_instance(NOTE_READY, id, owner, priority, 0);
+	(void) note_instance(NOTE_READY, id, owner, priority, 0);
 }
 
 void
 rom_wake_slow(const pg_uuid_t *id, Oid owner, int32 priority)
 {
-	Note	   *note;
+	Note	   *note = note_instance(NOTE_READY, id, owner, priority, 0);
 
-	note_instance(NOTE_READY, id, owner, priority, 0);
-	note = newest(NOTE_READY);
 	if (note != NULL)
 		note->slow = true;
 }
@@ -156,10 +156,8 @@ rom_wake_slow(const pg_uuid_t *id, Oid owner, int32 priority)
 void
 rom_wake_unknown(const pg_uuid_t *id, Oid owner, int32 priority)
 {
-	Note	   *note;
+	Note	   *note = note_instance(NOTE_READY, id, owner, priority, 0);
 
-	note_instance(NOTE_READY, id, owner, priority, 0);
-	note = newest(NOTE_READY);
 	if (note != NULL)
 		note->unknown = true;
 }
@@ -168,7 +166,7 @@ void
 rom_wake_at(const pg_uuid_t *id, Oid owner, int32 priority, TimestampTz due)
 {
 	if (due < DT_NOEND)
-		note_instance(NOTE_AT, id, owner, priority, due);
+		(void) note_instance(NOTE_AT, id, owner, priority, due);
 }
 
 void
