@@ -20,7 +20,7 @@ my $node = romancy_node('soak', '_start' => 0, 'wal_level' => 'logical', 'log_li
 	'max_worker_processes' => 20, 'romancy.max_workers' => 8, 'romancy.executors' => 3, 'max_prepared_transactions' => 5,
 	'romancy.worker_idle_timeout' => '3s', 'romancy.retention' => '20s', 'romancy.retention_interval' => '2s',
 	'romancy.lock_cleanup_interval' => '1s', 'romancy.retry_backoff_max' => '2s', 'romancy.resumption_interval' => '2s',
-	'romancy.timer_interval' => '2s', 'autovacuum_naptime' => '5s', 'romancy.channel_cleanup_interval' => '5s');
+	'romancy.timer_interval' => '2s', 'autovacuum_naptime' => '5s', 'romancy.reindex_interval' => '1s', 'romancy.channel_cleanup_interval' => '5s');
 
 my ($library) = grep { -f } glob('/usr/lib/*/faketime/libfaketime.so.1');
 my $clock = PostgreSQL::Test::Utils::tempdir() . '/clock';
@@ -113,6 +113,20 @@ must(q{
 	CREATE FUNCTION canvas_of(key text) RETURNS jsonb LANGUAGE sql AS $$
 		SELECT romancy.chord(romancy.group(variadic array(SELECT romancy.task('note', step(jsonb_build_object('key', key), i::text)) FROM generate_series(1, 3) i)),
 			romancy.options(romancy.task('note', step(jsonb_build_object('key', key), '4')), immutable => true)) $$;
+	-- values large enough for a row of their own, in steps, in a map, as an output
+	CREATE FUNCTION whole(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO effect (key, step) VALUES ($1->>'key', CASE WHEN md5($1->>'text') = $1->>'md5' THEN $1->>'step' ELSE 'spoiled' END);
+		RETURN $1;
+	END $$;
+	CREATE FUNCTION large(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	DECLARE text text = (SELECT string_agg(md5(concat($1->>'key', i)), '') FROM generate_series(1, 800) i); v jsonb;
+	BEGIN
+		v := romancy.activity('whole', step($1, '1') || jsonb_build_object('text', text, 'md5', md5(text)));
+		v := romancy.map('whole', jsonb_build_array(step(v, '2'), step(v, '3')));
+		PERFORM romancy.sleep('200 ms');
+		RETURN romancy.activity('whole', step(v -> 0, '4'));
+	END $$;
 	CREATE FUNCTION child(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN PERFORM romancy.activity('note', step($1, '2')); RETURN romancy.activity('note', step($1, '3')); END $$;
 	CREATE FUNCTION parent(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -261,7 +275,7 @@ sub measure
 
 # --- the load
 
-my @kinds = qw(steps quick parallel parent saga outside canvas);
+my @kinds = qw(steps quick parallel parent saga outside canvas large);
 my (%started, $messages, $batch);
 $messages = $batch = 0;
 my $begin = time;
@@ -350,6 +364,7 @@ for my $kind (sort keys %started)
 	is(must("SELECT string_agg(DISTINCT key || ' ' || step, ', ') FROM (SELECT key, step FROM effect WHERE key LIKE '$kind-%' AND step <> 'undone' GROUP BY 1, 2 HAVING count(*) > 1 LIMIT 10) x"),
 		'', "$kind: none twice");
 }
+is(must("SELECT count(*) FROM effect WHERE step = 'spoiled'"), '0', 'large values are whole');
 poll_until($node, "SELECT count(*) = $messages FROM got", "all $messages messages are received");
 is(must('SELECT count(DISTINCT message) FROM got'), $messages, 'each once');
 is(must(q{SELECT count(*) FROM romancy.instances WHERE workflow = 'consumer' AND finished_at IS NULL}), '3', 'the receivers live on');
@@ -358,6 +373,7 @@ cmp_ok(must(q{SELECT input::text::int FROM romancy.instances WHERE workflow = 't
 poll_until($node, q{SELECT count(*) < 100 FROM romancy.instances}, 'what has ended is deleted');
 is(must(q{SELECT count(*) FROM romancy.t_history h WHERE NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = h.instance_id)}), '0', 'with its history');
 is(must(q{SELECT count(*) FROM romancy.t_inbox b WHERE NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = b.instance_id)}), '0', 'and its inbox');
+is(must(q{SELECT count(*) FROM romancy.t_document d WHERE NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = d.instance_id)}), '0', 'and its large values');
 is(must(q{SELECT count(*) FROM romancy.t_idempotency b WHERE NOT EXISTS (SELECT FROM romancy.t_instance i WHERE i.instance_id = b.instance_id)}), '0', 'and its keys');
 cmp_ok($largest / 1048576, '<', 200, sprintf('tables stayed below 200 MB (%.0f)', $largest / 1048576));
 measure();
