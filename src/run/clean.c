@@ -40,6 +40,7 @@
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/portal.h"
 #include "utils/syscache.h"
 
@@ -49,6 +50,7 @@
 #include "run/clean.h"
 #include "run/command.h"
 #include "turn/context.h"
+#include "turn/settings.h"
 
 /* A session with more settings of its own runs nothing. */
 #define ASIDE_MAX 32
@@ -91,6 +93,7 @@ static bool jit_unset = false;
 
 static bool active = false;
 static bool broken = false;
+static bool plans_differ = false;	/* from those that the session makes */
 static int	guc_level = 0;
 static CommandDest outer_dest;
 static const char *outer_query;
@@ -310,12 +313,27 @@ set_to(const char *name, const char *value)
 	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
+/* put_aside gives those settings the values that executors have. Plans of the session's may have been made with its own, and mean something else. */
+static void
+put_aside(void)
+{
+	plans_differ = false;
+	for (int i = 0; i < naside; i++)
+	{
+		const char *value = GetConfigOptionResetString(aside[i]);
+
+		plans_differ |= rom_settings_in_plans(aside[i]) && strcmp(GetConfigOption(aside[i], false, false), value) != 0;
+		set_to(aside[i], value);
+	}
+	if (plans_differ)
+		ResetPlanCache();
+}
+
 void
 rom_clean_enter(void)
 {
 	guc_level = NewGUCNestLevel();
-	for (int i = 0; i < naside; i++)
-		set_to(aside[i], GetConfigOptionResetString(aside[i]));
+	put_aside();
 	for (int i = 0; i < lengthof(pins); i++)
 		if (pins[i].variable == NULL || *pins[i].variable != 0)
 			set_to(pins[i].name, pins[i].value);
@@ -340,6 +358,8 @@ rom_clean_leave(bool rolled_back)
 	debug_query_string = outer_query;
 	if (!rolled_back)
 		AtEOXact_GUC(false, guc_level);
+	if (plans_differ)
+		ResetPlanCache();
 }
 
 bool

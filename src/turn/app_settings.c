@@ -22,6 +22,13 @@
 
 #define PLPGSQL "plpgsql."
 
+/* of_plpgsql: is it one of PL/pgSQL's? */
+static bool
+of_plpgsql(const char *name)
+{
+	return strncmp(name, PLPGSQL, strlen(PLPGSQL)) == 0;
+}
+
 /* counts: is it one of those, and did this session begin with a value that a role, a database or the configuration has? */
 static bool
 counts(const struct config_generic *setting)
@@ -61,6 +68,30 @@ rom_app_settings_now(void)
 	return known;
 }
 
+/* built_in is the value that a setting of PL/pgSQL's has without a setting; NULL: PL/pgSQL is not loaded, or it has another type. */
+static const char *
+built_in(const char *name)
+{
+	int			n;
+	struct config_generic **all = rom_guc_variables(&n);
+	const char *result = NULL;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(all[i]->name, name) != 0)
+			continue;
+		if (all[i]->vartype == PGC_BOOL)
+			result = ((struct config_bool *) all[i])->boot_val ? "on" : "off";
+		else if (all[i]->vartype == PGC_ENUM)
+			result = config_enum_lookup_by_value((struct config_enum *) all[i], ((struct config_enum *) all[i])->boot_val);
+		else if (all[i]->vartype == PGC_STRING)
+			result = ((struct config_string *) all[i])->boot_val;
+	}
+	if (ROM_GUC_LIST_IS_MADE)
+		pfree(all);
+	return result;
+}
+
 /*
  * put sets a setting that has another value, with the rights of any user: a library that was loaded meanwhile may own the name, and reserve the
  * setting for superusers. Only PL/pgSQL's are set whatever they need: only a superuser can have given a role or a database such a value.
@@ -71,10 +102,10 @@ put(const char *name, const char *value)
 	const char *current = GetConfigOption(name, true, false);
 
 	if (current == NULL ? value[0] != '\0' : strcmp(current, value) != 0)
-		(void) set_config_option(name, value, strncmp(name, PLPGSQL, strlen(PLPGSQL)) == 0 ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, DEBUG1, false);
+		(void) set_config_option(name, value, of_plpgsql(name) ? PGC_SUSET : PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, DEBUG1, false);
 }
 
-/* put_all sets those of "values", but for those that "but" has, which may be NULL; none: to ''. */
+/* put_all sets those of "values", but for those that "but" has, which may be NULL; none: to '', PL/pgSQL's to what they are without a setting. */
 static void
 put_all(const Jsonb *values, const Jsonb *but, bool none)
 {
@@ -84,6 +115,7 @@ put_all(const Jsonb *values, const Jsonb *but, bool none)
 
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
+		const char *value;
 		char	   *name;
 
 		if (token != WJB_KEY)
@@ -94,8 +126,10 @@ put_all(const Jsonb *values, const Jsonb *but, bool none)
 			continue;
 		if (!none)
 			put(name, pnstrdup(v.val.string.val, v.val.string.len));
-		else if (strncmp(name, PLPGSQL, strlen(PLPGSQL)) != 0)
+		else if (!of_plpgsql(name))
 			put(name, "");
+		else if ((value = built_in(name)) != NULL)
+			put(name, value);
 	}
 }
 

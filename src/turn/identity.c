@@ -11,6 +11,7 @@
 #include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/plancache.h"
 
 #include "base/session.h"
 #include "turn/identity.h"
@@ -24,7 +25,7 @@ rom_identity_enter(RomIdentity *saved, Oid owner, const char *path,
 	GetUserIdAndSecContext(&saved->userid, &saved->sec_context);
 	saved->read_only = XactReadOnly;
 	saved->guc_level = NewGUCNestLevel();
-	rom_settings_apply(settings, read_only);
+	saved->plans_go = rom_settings_apply(settings, read_only);
 	SetUserIdAndSecContext(owner, SECURITY_LOCAL_USERID_CHANGE);
 	if (path && strcmp(path, namespace_search_path) != 0)
 		(void) set_config_option("search_path", path, PGC_USERSET,
@@ -39,4 +40,6 @@ rom_identity_leave(RomIdentity *saved)
 	AtEOXact_GUC(false, saved->guc_level);
 	SetUserIdAndSecContext(saved->userid, saved->sec_context);
 	XactReadOnly = saved->read_only;
+	if (saved->plans_go)
+		ResetPlanCache();
 }

@@ -17,6 +17,7 @@ typedef struct RomIdentity
 	int			sec_context;
 	int			guc_level;
 	bool		read_only;
+	bool		plans_go;		/* the session has other settings */
 } RomIdentity;
 
 extern void rom_identity_enter(RomIdentity *saved, Oid owner, const char *path,

@@ -23,12 +23,15 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "mb/pg_wchar.h"
+#include "postmaster/bgworker.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc_tables.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 
 #include "base/compat.h"
 #include "base/errors.h"
@@ -65,6 +68,7 @@ typedef struct Profile
 	bool		fits;			/* for new instances of profiles_owner's */
 	char	   *texts[N_SETTINGS];	/* or NULL */
 	int			numbers[N_SETTINGS];	/* of settings that are no strings */
+	uint64		hash;			/* of the texts */
 	Jsonb	   *app;			/* app_settings.c; NULL: they are not kept */
 	bool		told;			/* the log says that one was not accepted */
 	struct Profile *next;
@@ -79,6 +83,11 @@ static Oid	profiles_owner = InvalidOid;	/* whose rows were read */
 static Oid	settings_relid = InvalidOid;
 static bool stale = false;		/* a row that was read may be gone */
 static bool inserted = false;	/* by this transaction */
+static uint64 planned = 0;		/* a worker: hash of the settings with which
+								 * its plans were made; 0: there are none */
+static bool foreign = false;	/* another process: settings that are not the
+								 * session's are in force, or were in this
+								 * transaction */
 
 static RomStatement select_own = {
 	"SELECT settings_id, settings FROM romancy.t_settings WHERE owner = $1 AND leaving = 0 ORDER BY settings_id",
@@ -229,6 +238,8 @@ add_profile(int32 id, Jsonb *json, bool fits)
 		if (text !=NULL && !parse(records[i], text, &profile->numbers[i]))
 			profile->numbers[i] = INT_MIN;
 		profile->texts[i] = text;
+
+		profile->hash = hash_combine64(profile->hash, text ? hash_bytes_extended((unsigned char *) text, strlen(text), i) : 0);
 	}
 	profile->app = rom_jb_get_json(json, APP);
 	profile->next = profiles;
@@ -430,29 +441,68 @@ set_one(Profile *profile, int i, GucAction action)
 			 errhint("If a replay differs, the instance is paused with RM003.")));
 }
 
-void
+/*
+ * plan_anew has plans made anew where they were made with other settings: a literal is read when its plan is made
+ * ('05/04/2026'::date), so a plan that the session keeps has the meaning that it had then. A worker runs no code but instances'; in another
+ * process (changed: its own settings differ) that has its own code the plans are of no use afterwards, either. Returns whether that is so.
+ */
+static bool
+plan_anew(const Profile *profile, bool changed)
+{
+	if (MyBgworkerEntry == NULL)
+	{
+		if (changed)
+			ResetPlanCache();
+		foreign |= changed;
+		return changed;
+	}
+	if (planned != 0 && planned != profile->hash)
+		ResetPlanCache();
+	planned = profile->hash;
+	return false;
+}
+
+bool
 rom_settings_apply(int32 id, bool handler)
 {
 	Profile    *profile = profile_of(id);
+	bool		changed = false;
 
 	if (profile == NULL)
-		return;
+		return false;
 	for (int i = 0; i < N_SETTINGS; i++)
 		if (!is_value(profile, i, false))
+		{
 			set_one(profile, i, GUC_ACTION_SAVE);
+			changed = true;
+		}
 	if (profile->app != NULL)
 		rom_app_settings_apply(profile->app, handler);
+	return plan_anew(profile, changed);
+}
+
+bool
+rom_settings_in_plans(const char *name)
+{
+	for (int i = 0; i < N_SETTINGS; i++)
+		if (pg_strcasecmp(names[i], name) == 0)
+			return true;
+	return false;
 }
 
 void
 rom_settings_set(int32 id, MemoryContext cxt, List **before)
 {
 	Profile    *profile = profile_of(id);
+	bool		changed = false;
 
-	for (int i = 0; profile != NULL && i < N_SETTINGS; i++)
+	if (profile == NULL)
+		return;
+	for (int i = 0; i < N_SETTINGS; i++)
 	{
 		if (is_value(profile, i, false))
 			continue;
+		changed = true;
 		if (before != NULL)
 		{
 			MemoryContext old = MemoryContextSwitchTo(cxt);
@@ -463,6 +513,7 @@ rom_settings_set(int32 id, MemoryContext cxt, List **before)
 		}
 		set_one(profile, i, GUC_ACTION_SET);
 	}
+	(void) plan_anew(profile, changed);
 }
 
 void
@@ -471,14 +522,26 @@ rom_settings_put_back(List *before)
 	for (int i = 0; i < list_length(before); i += 2)
 		(void) set_config_option(list_nth(before, i), list_nth(before, i + 1), PGC_SUSET, PGC_S_SESSION,
 								 GUC_ACTION_SET, true, DEBUG1, false);
+	if (before != NIL)
+		ResetPlanCache();
 }
 
 /* ---------------------------------------------------------------- ends of transactions */
+
+/* end_foreign: code that failed has not ended the use of its settings itself */
+static void
+end_foreign(void)
+{
+	if (foreign)
+		ResetPlanCache();
+	foreign = false;
+}
 
 static void
 committed(void)
 {
 	inserted = false;
+	end_foreign();
 }
 
 /* a row of this transaction may be gone */
@@ -487,6 +550,7 @@ aborted(void)
 {
 	stale |= inserted;
 	inserted = false;
+	end_foreign();
 }
 
 static void

@@ -20,9 +20,13 @@ extern Jsonb *rom_settings_fix(RomTurn *turn);
 /*
  * Puts the settings number id (t_settings) in force until the current GUC nest level ends, for a handler or an activity; 0:
  * changes nothing. A value that this server does not accept any more (a time zone that it lacks) is
- * skipped, with a line in the log.
+ * skipped, with a line in the log. Plans that were made with other settings are made anew. Returns whether those that are made
+ * now are of no use to the session afterwards: ResetPlanCache() then.
  */
-extern void rom_settings_apply(int32 id, bool handler);
+extern bool rom_settings_apply(int32 id, bool handler);
+
+/* Is it one of the settings that are fixed? It decides what a plan means, then. */
+extern bool rom_settings_in_plans(const char *name);
 
 /*
  * The same for the session, until its settings are reset, or until rom_settings_put_back(*before): what they
