@@ -156,6 +156,13 @@ rom_lock_held(const LOCKTAG *tag, LOCKMODE mode)
 	index_beginscan((rel), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* 18: a primary key that is deferrable counts only where that is said */
+#if PG_VERSION_NUM >= 180000
+#define ROM_PRIMARY_KEY(rel) RelationGetPrimaryKeyIndex((rel), false)
+#else
+#define ROM_PRIMARY_KEY(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
 /* 18: a lock that is not to be had can be logged (6d376c3b0d) */
 #if PG_VERSION_NUM >= 180000
 #define rom_lock_tuple_conditional(rel, tid, mode) \

@@ -23,22 +23,44 @@
 #include "base/spi.h"
 
 /*
- * open_index opens the index of that name. Its table is locked, so an index
- * that REINDEX CONCURRENTLY replaces at this moment can still be used; but its
- * name may already belong to another index.
+ * find_index finds an index of the table. "t_..._pkey" is the primary key, whatever a DBA has named it since; the others are
+ * known by name alone.
+ */
+static Oid
+find_index(Relation rel, const char *name)
+{
+	static const char suffix[] = "_pkey";
+	size_t		length = strlen(name);
+	Oid			oid;
+
+	if (length < sizeof(suffix) || strcmp(name + length - (sizeof(suffix) - 1), suffix) != 0)
+		return rom_relation_oid(name);
+	oid = ROM_PRIMARY_KEY(rel);
+	if (!OidIsValid(oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table romancy.%s has no primary key", RelationGetRelationName(rel)),
+				 errhint("Indexes and columns that romancy brings have to stay: create it again.")));
+	return oid;
+}
+
+/*
+ * open_index opens that index. Its table is locked, so an index
+ * that REINDEX CONCURRENTLY replaces at this moment can still be used; but another
+ * index may already have taken its place.
  */
 static Relation
-open_index(const char *name, LOCKMODE mode)
+open_index(Relation rel, const char *name, LOCKMODE mode)
 {
 	for (;;)
 	{
-		Oid			oid = rom_relation_oid(name);
+		Oid			oid = find_index(rel, name);
 		Relation	index = index_open(oid, mode);
 
 		if (index->rd_index->indisvalid)
 			return index;
 		index_close(index, mode);
-		if (rom_relation_oid(name) == oid)
+		if (find_index(rel, name) == oid)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("index romancy.%s is not valid", name),
@@ -54,7 +76,7 @@ open_at(RomRows *rows, RomTable *table, const char *index, LOCKMODE mode, LOCKMO
 	rows->rel = rom_table_open(table->name, mode);
 	(void) rom_table_oid(table);	/* it may have changed while we waited for
 									 * the lock */
-	rows->index = open_index(index, index_mode);
+	rows->index = open_index(rows->rel, index, index_mode);
 	rows->snapshot = RegisterSnapshot(snapshot());
 	rows->slot = table_slot_create(rows->rel, NULL);
 	rows->scan = NULL;

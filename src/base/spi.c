@@ -191,7 +191,7 @@ missing(const char *what, const char *name)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("%s romancy.%s does not exist in this database", what, name),
-			 errhint("Run CREATE EXTENSION romancy, or ALTER EXTENSION romancy UPDATE.")));
+			 errhint("Run CREATE EXTENSION romancy, or ALTER EXTENSION romancy UPDATE. An object that was renamed has to have its name back.")));
 }
 
 Oid

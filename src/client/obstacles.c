@@ -27,8 +27,11 @@
 typedef struct Facts
 {
 	bool		launcher_seen;	/* since the server's start */
-	bool		full;			/* no place or no process for a worker, and
-								 * work waits for one */
+	int			nwaiting;
+	Oid			waiting[ROM_MAX_PENDING];	/* owners whose work in this
+											 * database waits for a worker,
+											 * with no place or no process for
+											 * one */
 	int			failures;		/* of workers of this database, in a row */
 	int			nfailing;
 	struct
@@ -48,7 +51,9 @@ read_facts(RomRoster *roster, RomObstacles *found, Facts *facts)
 	SpinLockAcquire(&roster->mutex);
 	found->launcher = roster->launcher_pid != 0;
 	facts->launcher_seen = roster->launcher_seen;
-	facts->full = roster->cannot_grow && roster->npending > 0;
+	for (int i = 0; roster->cannot_grow && i < roster->npending; i++)
+		if (roster->pending[i].dbid == MyDatabaseId)
+			facts->waiting[facts->nwaiting++] = roster->pending[i].owner;
 	found->max_workers = roster->nplaces;
 	for (int i = 0; i < roster->first_http; i++)
 		found->workers += roster->workers[i].state != ROM_WORKER_FREE && !roster->workers[i].overtime;
@@ -103,6 +108,20 @@ add_failing_owners(RomObstacles *found, const Facts *facts)
 			found->others = text;
 		}
 	}
+}
+
+/* waits_for_worker: does work of the caller's, or of an owner whom the caller may read, wait? That of others is no obstacle to the caller's workflows. */
+static bool
+waits_for_worker(const Facts *facts)
+{
+	for (int i = 0; i < facts->nwaiting; i++)
+	{
+		char	   *name = GetUserNameFromId(facts->waiting[i], true);
+
+		if (facts->waiting[i] == GetUserId() || (name != NULL && rom_instance_may_read(name)))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -162,7 +181,7 @@ rom_obstacles_find(RomObstacles *found)
 	if (!found->adopted)
 		rom_obstacles_add(found, "the workflows belong to another cluster or database, of which this is a copy: see romancy.adopt_database()");
 	find_left_out(found);
-	if (facts.full)
+	if (waits_for_worker(&facts))
 		rom_obstacles_add(found, psprintf("work waits for a worker, and there is none to be had: raise %s",
 										  rom_roster_shortage_setting(facts.short_of)));
 	if (facts.failures > 0)

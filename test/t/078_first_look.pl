@@ -181,6 +181,12 @@ no_worker('not even a launcher', qr/^the launcher has not started: max_worker_pr
 no_worker('a launcher only', qr/^work waits for a worker, and there is none to be had: raise max_worker_processes \(now 1\)$/,
 	max_worker_processes => 1, max_logical_replication_workers => 0);
 poll_until(sub { logged() =~ /LOG:  .*out of background worker slots\n.*DETAIL: .*romancy continues with fewer.*\n.*HINT: .*max_worker_processes/ }, 'the log says so');
+# work of other roles and databases that waits is no obstacle to a role that may not see it, and none in another database
+sql(q{CREATE ROLE without_work LOGIN; SELECT romancy.grant_usage('without_work'); CREATE DATABASE quiet});
+$node->safe_psql('quiet', 'CREATE EXTENSION romancy');
+is($node->safe_psql('postgres', q{SELECT romancy.health()->'problems'}, extra_params => [ '-U', 'without_work' ]), '[]', 'a role whose work does not wait');
+is($node->safe_psql('quiet', q{SELECT romancy.health()->'problems'}), '[]', 'a database whose work does not wait');
+sql('DROP DATABASE quiet');
 no_worker('left out', qr/^romancy\.databases leaves this database out$/, max_worker_processes => 8, 'romancy.databases' => 'another');
 no_worker('disabled', qr/^romancy\.enabled is off$/, 'romancy.databases' => "''", 'romancy.enabled' => 'off');
 
