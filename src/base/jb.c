@@ -208,6 +208,14 @@ get(Jsonb *jb, const char *key, JsonbValue *buffer)
 	return getKeyJsonValueFromContainer(&jb->root, key, strlen(key), buffer);
 }
 
+bool
+rom_jb_has(Jsonb *jb, const char *key)
+{
+	JsonbValue	buffer;
+
+	return get(jb, key, &buffer) != NULL;
+}
+
 char *
 rom_jb_get_text(Jsonb *jb, const char *key)
 {

@@ -47,6 +47,7 @@ extern bool rom_jb_is_null(Jsonb *jb);
 extern bool rom_jb_swells(Jsonb *document);
 
 /* Members of an object; NULL / fallback / DT_NOEND when absent or of another type. Results are copies. */
+extern bool rom_jb_has(Jsonb *jb, const char *key);
 extern char *rom_jb_get_text(Jsonb *jb, const char *key);
 extern int64 rom_jb_get_int(Jsonb *jb, const char *key, int64 fallback);
 extern bool rom_jb_get_bool(Jsonb *jb, const char *key, bool fallback);

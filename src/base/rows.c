@@ -120,16 +120,22 @@ rom_rows_close(RomRows *rows)
 	table_close(rows->rel, NoLock);
 }
 
-/* find finds the first visible row for a key. */
+/* find finds the first visible row for a key of so many columns. */
 static bool
-find(RomRows *rows, ScanKey key)
+find(RomRows *rows, ScanKey key, int nkeys)
 {
 	/* own changes since the last search count, too */
 	if (!rows->active)
 		rows->snapshot->curcid = GetCurrentCommandId(false);
+	if (rows->scan != NULL && rows->nkeys != nkeys)
+	{
+		index_endscan(rows->scan);
+		rows->scan = NULL;
+	}
 	if (rows->scan == NULL)
-		rows->scan = rom_index_beginscan(rows->rel, rows->index, rows->snapshot, 1);
-	index_rescan(rows->scan, key, 1, NULL, 0);
+		rows->scan = rom_index_beginscan(rows->rel, rows->index, rows->snapshot, nkeys);
+	rows->nkeys = nkeys;
+	index_rescan(rows->scan, key, nkeys, NULL, 0);
 	return rom_rows_next(rows);
 }
 
@@ -145,7 +151,15 @@ rom_rows_find(RomRows *rows, const pg_uuid_t *id)
 	ScanKeyData key;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
-	return find(rows, &key);
+	return find(rows, &key, 1);
+}
+
+/* text_key makes the key of column n of the index. */
+static void
+text_key(ScanKey key, AttrNumber n, const char *text)
+{
+	ScanKeyEntryInitialize(key, 0, n, BTEqualStrategyNumber, InvalidOid,
+						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(text));
 }
 
 bool
@@ -153,9 +167,27 @@ rom_rows_find_text(RomRows *rows, const char *text)
 {
 	ScanKeyData key;
 
-	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
-						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(text));
-	return find(rows, &key);
+	text_key(&key, 1, text);
+	return find(rows, &key, 1);
+}
+
+bool
+rom_rows_find_int(RomRows *rows, int32 number)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(number));
+	return find(rows, &key, 1);
+}
+
+bool
+rom_rows_find_int_text(RomRows *rows, int32 number, const char *text)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(number));
+	text_key(&keys[1], 2, text);
+	return find(rows, keys, 2);
 }
 
 bool
@@ -203,7 +235,7 @@ rom_rows_try_lock(RomRows *rows)
 }
 
 bool
-rom_rows_claim(RomRows *rows, bool wait)
+rom_rows_claim(RomRows *rows, LockTupleMode mode, bool wait)
 {
 	ItemPointerData tid = rows->slot->tts_tid;
 	uint8		flags = TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
@@ -213,7 +245,7 @@ rom_rows_claim(RomRows *rows, bool wait)
 	if (!IsolationUsesXactSnapshot())
 		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
 	result = table_tuple_lock(rows->rel, &tid, rows->snapshot, rows->slot, GetCurrentCommandId(false),
-							  LockTupleNoKeyExclusive, wait ? LockWaitBlock : LockWaitSkip, flags, &failure);
+							  mode, wait ? LockWaitBlock : LockWaitSkip, flags, &failure);
 	if ((result == TM_Updated || result == TM_Deleted) && IsolationUsesXactSnapshot())
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -225,4 +257,13 @@ Datum
 rom_rows_column(RomRows *rows, int column, bool *isnull)
 {
 	return rom_table_column(rows->table, rows->slot, column, isnull);
+}
+
+char *
+rom_rows_text(RomRows *rows, int column)
+{
+	bool		isnull;
+	Datum		value = rom_rows_column(rows, column, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
 }

@@ -23,6 +23,7 @@ typedef struct RomRows
 	Snapshot	snapshot;		/* what is visible, own changes among it */
 	TupleTableSlot *slot;		/* the row that was found */
 	struct IndexScanDescData *scan; /* of the last search, or NULL */
+	int			nkeys;			/* of that */
 	bool		active;			/* the snapshot is the running query's */
 } RomRows;
 
@@ -45,8 +46,12 @@ extern bool rom_rows_find(RomRows *rows, const pg_uuid_t *id);
 /* The next one with the same key, in the index's order. */
 extern bool rom_rows_next(RomRows *rows);
 
-/* The first one, with a text. */
+/* The first one, with a text; with a number. */
 extern bool rom_rows_find_text(RomRows *rows, const char *text);
+extern bool rom_rows_find_int(RomRows *rows, int32 number);
+
+/* The first one, with a number and a text, of an index that begins with such columns. */
+extern bool rom_rows_find_int_text(RomRows *rows, int32 number, const char *text);
 
 /*
  * Does another transaction, which has not ended, insert or delete a row with this key? What would insert one waits for it then. Another may
@@ -64,12 +69,15 @@ extern bool rom_rows_lock(RomRows *rows);
 extern bool rom_rows_try_lock(RomRows *rows);
 
 /*
- * Locks it as SELECT FOR NO KEY UPDATE does, without wait as with SKIP LOCKED; rows->slot is its newest version then. False when it is not
+ * Locks it as SELECT FOR NO KEY UPDATE (or, with LockTupleExclusive, FOR UPDATE) does, without wait as with SKIP LOCKED; rows->slot is its newest version then. False when it is not
  * to be had. In a REPEATABLE READ transaction error 40001 when another transaction has changed it.
  */
-extern bool rom_rows_claim(RomRows *rows, bool wait);
+extern bool rom_rows_claim(RomRows *rows, LockTupleMode mode, bool wait);
 
 /* Column column (of table->columns) of the row that was found. */
 extern Datum rom_rows_column(RomRows *rows, int column, bool *isnull);
+
+/* The same of a text, copied into the current context; NULL for null. */
+extern char *rom_rows_text(RomRows *rows, int column);
 
 #endif							/* ROM_ROWS_H */

@@ -5,7 +5,8 @@
  *
  * The table's and the indexes' descriptions, and the compiled predicates of
  * partial indexes, are kept until the relcache entry of the table or of one of
- * its indexes is invalidated. As in the server, the list of indexes is read under the
+ * its indexes is invalidated. Those of the indexes are made for the first write: who
+ * only reads does not open a dozen indexes for it. As in the server, the list of indexes is read under the
  * table's lock: CREATE INDEX CONCURRENTLY and its kin wait for that lock
  * between their steps, so a list that was read under it is good until it is released.
  *
@@ -52,6 +53,8 @@ typedef struct RomTableState
 	MemoryContext cxt;
 	int			natts;
 	int			attnums[ROM_TABLE_COLUMNS]; /* of the given columns, from 0 */
+	bool		indexed;		/* the following were filled, by
+								 * describe_indexes() */
 	List	   *all_indexes;	/* oids, also of those that are not maintained */
 	int			nindexes;
 	TableIndex *indexes;
@@ -124,6 +127,7 @@ describe_indexes(Relation rel, RomTableState *state)
 {
 	ListCell   *lc;
 
+	state->estate = CreateExecutorState();
 	state->all_indexes = RelationGetIndexList(rel);
 	state->indexes = palloc_array(TableIndex, list_length(state->all_indexes));
 	foreach(lc, state->all_indexes)
@@ -172,9 +176,9 @@ describe_columns(RomTable *table, TupleDesc tupdesc, RomTableState *state)
 				 NameStr(TupleDescAttr(tupdesc, a)->attname), table->name);
 }
 
-/* describe fills a state from the catalogs. An invalidation that arrives meanwhile leaves it invalid. */
+/* describe fills a state from the catalogs, with the indexes if it is to write. An invalidation that arrives meanwhile leaves it invalid. */
 static void
-describe(RomTable *table, RomTableState *state)
+describe(RomTable *table, RomTableState *state, bool indexed)
 {
 	Relation	rel;
 	MemoryContext old;
@@ -182,27 +186,30 @@ describe(RomTable *table, RomTableState *state)
 
 	rel = rom_table_open(table->name, AccessShareLock);
 	state->relid = RelationGetRelid(rel);
-	state->valid = false;
+	state->valid = state->indexed = false;
 	state->all_indexes = NIL;
 	state->indexes = NULL;
 	state->nindexes = 0;
 	MemoryContextReset(state->cxt);
 	old = MemoryContextSwitchTo(state->cxt);
 	describe_columns(table, RelationGetDescr(rel), state);
-	state->estate = CreateExecutorState();
 	state->changed = false;
-	rom_engine_identity(&engine);
-	describe_indexes(rel, state);
-	rom_engine_identity_back(&engine);
-	state->kept_indexes = palloc_array(Relation, state->nindexes + 1);
+	if (indexed)
+	{
+		rom_engine_identity(&engine);
+		describe_indexes(rel, state);
+		rom_engine_identity_back(&engine);
+		state->kept_indexes = palloc_array(Relation, state->nindexes + 1);
+		state->indexed = true;
+	}
 	state->valid = !state->changed;
 	MemoryContextSwitchTo(old);
 	table_close(rel, AccessShareLock);
 }
 
-/* state_of returns the table's description, made anew where it is stale. */
+/* state_of returns the table's description, made anew where it is stale; with the indexes if it is to write. */
 static RomTableState *
-state_of(RomTable *table)
+state_of(RomTable *table, bool indexed)
 {
 	RomTableState *state = table->state;
 
@@ -218,8 +225,8 @@ state_of(RomTable *table)
 		table->state = state;
 	}
 	/* one that is kept open is as it was when it was locked */
-	if (state->kept == NULL && (!state->valid || state->relid != rom_relation_oid(table->name)))
-		describe(table, state);
+	if (state->kept == NULL && (!state->valid || (indexed && !state->indexed) || state->relid != rom_relation_oid(table->name)))
+		describe(table, state, indexed);
 	return state;
 }
 
@@ -247,10 +254,10 @@ open_table(RomTable *table, const char *command)
 	 */
 	if (state != NULL && state->kept != NULL)
 		return state->kept;
-	state = state_of(table);
+	state = state_of(table, true);
 	rel = rom_table_open(table->name, RowExclusiveLock);
-	while (!state->valid || state->relid != RelationGetRelid(rel))
-		describe(table, state); /* it changed before we had the lock */
+	while (!state->valid || !state->indexed || state->relid != RelationGetRelid(rel))
+		describe(table, state, true);	/* it changed before we had the lock */
 	if (keeper != NULL && CurrentResourceOwner == keeper)
 	{
 		for (int i = 0; i < state->nindexes; i++)
@@ -485,7 +492,7 @@ rom_table_delete(RomTable *table, ItemPointer tid, bool wait)
 Oid
 rom_table_oid(RomTable *table)
 {
-	return state_of(table)->relid;
+	return state_of(table, false)->relid;
 }
 
 Datum

@@ -15,7 +15,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/errors.h"
-#include "base/spi.h"
+#include "base/rows.h"
 #include "defs/activity_definition.h"
 #include "defs/definition.h"
 #include "defs/handler.h"
@@ -36,12 +36,12 @@ typedef struct ActivityEntry
 static MemoryContext cache_cxt = NULL;
 static HTAB *activities = NULL;
 
-static RomStatement select_activity = {
-	"SELECT handler, queue, retry, compensation, start_to_close_timeout,"
-	" schedule_to_start_timeout, heartbeat_timeout, transactional, search_path,"
-	" max_concurrency, rate_limit"
-	" FROM romancy.t_activity WHERE namespace = $2 AND name = $1",
-	2, {TEXTOID, INT4OID}
+/* The columns that load_activity() reads. */
+static RomTable activity_table = {
+	"t_activity", 11, {
+		"handler", "queue", "retry", "compensation", "start_to_close_timeout", "schedule_to_start_timeout",
+		"heartbeat_timeout", "transactional", "search_path", "max_concurrency", "rate_limit"
+	}, true
 };
 
 /* prepare makes the table on first use. */
@@ -56,12 +56,12 @@ prepare(void)
 
 /* read_limits reads the limits of an activity that runs in the database; those of a queue's are quota.c's. */
 static void
-read_limits(const RomRowSet *set, RomActivity *activity)
+read_limits(RomRows *rows, RomActivity *activity)
 {
 	RomLimits  *limits = &activity->limits;
-	char	   *rate = rom_value_text(set, 0, 11, CurrentMemoryContext);
+	char	   *rate = rom_rows_text(rows, 10);
 	bool		isnull;
-	Datum		max = rom_value(set, 0, 10, &isnull);
+	Datum		max = rom_rows_column(rows, 9, &isnull);
 
 	memset(limits, 0, sizeof(RomLimits));
 	if (activity->queue != NULL)
@@ -72,38 +72,33 @@ read_limits(const RomRowSet *set, RomActivity *activity)
 		(void) rom_activity_definition_rate(rate, &limits->rate, &limits->period);
 }
 
-/* load_activity reads a row of t_activity; false when there is none. Enters the engine by itself. */
+/* load_activity reads a row of t_activity, as load_workflow() does (definition.c); false when there is none. */
 static bool
 load_activity(RomActivity *activity, int32 namespace, const char *name)
 {
-	Datum		values[2] = {CStringGetTextDatum(name), Int32GetDatum(namespace)};
-	RomEngine	engine;
 	bool		isnull;
 	bool		found;
-	RomRowSet	set;
+	RomRows		rows;
 
-	rom_engine_begin(&engine);
-	found = rom_execute_rows(&set, &select_activity, values, NULL, 1) == 1;
+	rom_rows_open_select(&rows, &activity_table, "t_activity_pkey", false);
+	found = rom_rows_find_int_text(&rows, namespace, name);
 	if (found)
 	{
-		MemoryContext cxt = CurrentMemoryContext;
-		Datum		retry;
+		Datum		retry = rom_rows_column(&rows, 2, &isnull);
 
 		activity->defined = true;
-		rom_definition_set_text(&activity->handler, rom_value_text(&set, 0, 1, cxt));
-		rom_definition_set_text(&activity->queue, rom_value_text(&set, 0, 2, cxt));
-		retry = rom_value_copy(&set, 0, 3, &isnull, cxt);
-		rom_definition_set_jsonb(&activity->retry_json,
-								 isnull ? NULL : (Jsonb *) DatumGetPointer(retry));
-		rom_definition_set_text(&activity->compensation, rom_value_text(&set, 0, 4, cxt));
-		rom_definition_set_interval(&set, &activity->start_to_close_timeout, 0, 5);
-		rom_definition_set_interval(&set, &activity->schedule_to_start_timeout, 0, 6);
-		rom_definition_set_interval(&set, &activity->heartbeat_timeout, 0, 7);
-		activity->transactional = DatumGetBool(rom_value(&set, 0, 8, &isnull));
-		rom_definition_set_text(&activity->search_path, rom_value_text(&set, 0, 9, cxt));
-		read_limits(&set, activity);
+		rom_definition_set_jsonb(&activity->retry_json, isnull ? NULL : DatumGetJsonbP(retry));
+		rom_definition_set_text(&activity->handler, rom_rows_text(&rows, 0));
+		rom_definition_set_text(&activity->queue, rom_rows_text(&rows, 1));
+		rom_definition_set_text(&activity->compensation, rom_rows_text(&rows, 3));
+		rom_definition_set_interval(&rows, &activity->start_to_close_timeout, 4);
+		rom_definition_set_interval(&rows, &activity->schedule_to_start_timeout, 5);
+		rom_definition_set_interval(&rows, &activity->heartbeat_timeout, 6);
+		activity->transactional = DatumGetBool(rom_rows_column(&rows, 7, &isnull));
+		rom_definition_set_text(&activity->search_path, rom_rows_text(&rows, 8));
+		read_limits(&rows, activity);
 	}
-	rom_engine_end(&engine);
+	rom_rows_close(&rows);
 	return found;
 }
 

@@ -40,6 +40,7 @@
 
 #include "base/arg.h"
 #include "base/errors.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "defs/definition.h"
 #include "defs/handler.h"
@@ -124,10 +125,10 @@ rom_definition_set_text(char **field, const char *value)
 }
 
 void
-rom_definition_set_interval(const RomRowSet *set, Interval **field, uint64 row, int col)
+rom_definition_set_interval(RomRows *rows, Interval **field, int column)
 {
 	bool		isnull;
-	Datum		value = rom_value(set, row, col, &isnull);
+	Datum		value = rom_rows_column(rows, column, &isnull);
 	Interval   *copy;
 
 	if (isnull)
@@ -271,10 +272,9 @@ typedef struct NameEntry
 static HTAB *workflows = NULL;
 static HTAB *workflow_names = NULL;
 
-static RomStatement select_workflow = {
-	"SELECT name, version, defined, handler, queue, search_path, execution_timeout, namespace"
-	" FROM romancy.t_workflow WHERE def_id = $1",
-	1, {INT4OID}
+/* The columns that load_workflow() reads. */
+static RomTable workflow_table = {
+	"t_workflow", 8, {"name", "version", "defined", "handler", "queue", "search_path", "execution_timeout", "namespace"}, true
 };
 
 static RomStatement select_defined = {
@@ -354,37 +354,36 @@ rom_definition_path(void)
 	return current_path();
 }
 
-/* load_workflow reads a row of t_workflow into its entry, unless that is fresh; false when there is no such row. Enters the engine by itself. */
+/*
+ * load_workflow reads a row of t_workflow into its entry, unless that is fresh; false when there is no such row. It is what a SELECT would see,
+ * without a plan: each executor does so before its first step.
+ */
 static bool
 load_workflow(WorkflowEntry *entry)
 {
 	RomWorkflow *workflow = &entry->workflow;
-	Datum		values[1] = {Int32GetDatum(entry->def_id)};
-	RomEngine	engine;
-	bool		isnull;
 	uint64		generation = rom_definition_count();
-	RomRowSet	set;
+	bool		isnull;
+	RomRows		rows;
 
 	if (entry->generation == generation)
 		return true;
 	entry->generation = 0;
-	rom_engine_begin(&engine);
-	if (rom_execute_rows(&set, &select_workflow, values, NULL, 1) == 1)
+	rom_rows_open_select(&rows, &workflow_table, "t_workflow_pkey", false);
+	if (rom_rows_find_int(&rows, entry->def_id))
 	{
-		MemoryContext cxt = CurrentMemoryContext;
-
 		workflow->def_id = entry->def_id;
-		rom_definition_set_text(&workflow->name, rom_value_text(&set, 0, 1, cxt));
-		workflow->version = DatumGetInt32(rom_value(&set, 0, 2, &isnull));
-		workflow->defined = DatumGetBool(rom_value(&set, 0, 3, &isnull));
-		rom_definition_set_text(&workflow->handler, rom_value_text(&set, 0, 4, cxt));
-		rom_definition_set_text(&workflow->queue, rom_value_text(&set, 0, 5, cxt));
-		rom_definition_set_text(&workflow->search_path, rom_value_text(&set, 0, 6, cxt));
-		rom_definition_set_interval(&set, &workflow->execution_timeout, 0, 7);
-		workflow->namespace = DatumGetInt32(rom_value(&set, 0, 8, &isnull));
+		rom_definition_set_text(&workflow->name, rom_rows_text(&rows, 0));
+		workflow->version = DatumGetInt32(rom_rows_column(&rows, 1, &isnull));
+		workflow->defined = DatumGetBool(rom_rows_column(&rows, 2, &isnull));
+		rom_definition_set_text(&workflow->handler, rom_rows_text(&rows, 3));
+		rom_definition_set_text(&workflow->queue, rom_rows_text(&rows, 4));
+		rom_definition_set_text(&workflow->search_path, rom_rows_text(&rows, 5));
+		rom_definition_set_interval(&rows, &workflow->execution_timeout, 6);
+		workflow->namespace = DatumGetInt32(rom_rows_column(&rows, 7, &isnull));
 		entry->generation = generation;
 	}
-	rom_engine_end(&engine);
+	rom_rows_close(&rows);
 	return entry->generation != 0;
 }
 

@@ -15,7 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "base/errors.h"
-#include "base/spi.h"
+#include "base/rows.h"
 #include "defs/retry.h"
 
 /* Undefined names of workflows that a namespace may have, each with each function and search_path. */
@@ -152,9 +152,9 @@ extern HTAB *rom_definition_table(const char *label, Size keysize,
 extern uint64 rom_definition_count(void);
 extern uint64 rom_definition_names(void);
 
-/* Replace a field of an entry where it differs; what was there may still be in use, and stays. Row and column are of set. */
+/* Replace a field of an entry where it differs; what was there may still be in use, and stays. An interval is a column of the row found. */
 extern void rom_definition_set_text(char **field, const char *value);
-extern void rom_definition_set_interval(const RomRowSet *set, Interval **field, uint64 row, int col);
+extern void rom_definition_set_interval(RomRows *rows, Interval **field, int column);
 extern void rom_definition_set_jsonb(Jsonb **field, Jsonb *value);
 
 /* Keys: compared, hashed, copied into the cache's context. */

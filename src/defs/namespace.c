@@ -19,7 +19,6 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -29,6 +28,7 @@
 
 #include "base/compat.h"
 #include "base/errors.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "defs/guc.h"
 #include "defs/namespace.h"
@@ -81,13 +81,6 @@ static RomStatement select_grants = {
 static RomStatement select_by_name = {
 	"SELECT namespace_id FROM romancy.t_namespace WHERE name = $1",
 	1, {TEXTOID}
-};
-
-static RomStatement select_by_id = {
-	"SELECT n.name, ARRAY(SELECT g.role FROM romancy.t_grant g"
-	" WHERE g.namespace_id = n.namespace_id AND g.define)"
-	" FROM romancy.t_namespace n WHERE n.namespace_id = $1",
-	1, {INT4OID}
 };
 
 static RomStatement insert_namespace = {
@@ -475,40 +468,33 @@ rom_namespace_require_define(const char *function)
 	return id;
 }
 
-/* read_entry reads a namespace and the right to define in it. */
+/* read_entry reads a namespace and the right to define in it: the latest, for another transaction may just have made it. Without a plan, as definitions. */
 static void
 read_entry(NamespaceEntry *entry)
 {
+	static RomTable namespace_table = {"t_namespace", 1, {"name"}, true};
+	static RomTable grant_table = {"t_grant", 2, {"role", "define"}, true};
 	uint64		generation = changes;
-	Datum		values[1] = {Int32GetDatum(entry->id)};
-	RomEngine	engine;
-	Snapshot	snapshot;
-	RomRowSet	set;
+	RomRows		rows;
 
-	rom_engine_begin(&engine);
-	/* the latest: another transaction may just have made it */
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	entry->found = rom_execute_rows_at(&set, &select_by_id, values, NULL, snapshot, 1) == 1;
-	UnregisterSnapshot(snapshot);
-	entry->is_shared = false;
+	CommandCounterIncrement();
+	rom_rows_open(&rows, &namespace_table, "t_namespace_pkey", false);
+	entry->found = rom_rows_find_int(&rows, entry->id);
 	if (entry->found)
+		namestrcpy(&entry->name, rom_rows_text(&rows, 0));
+	rom_rows_close(&rows);
+
+	entry->is_shared = false;
+	rom_rows_open(&rows, &grant_table, "t_grant_namespace", false);
+	for (bool more = entry->found && rom_rows_find_int(&rows, entry->id); more; more = rom_rows_next(&rows))
 	{
 		bool		isnull;
-		ArrayType  *roles = DatumGetArrayTypeP(rom_value(&set, 0, 2, &isnull));
-		Datum	   *elements;
-		int			n;
+		Oid			role = get_role_oid(rom_rows_text(&rows, 0), true);
 
-		namestrcpy(&entry->name, rom_value_text(&set, 0, 1, CurrentMemoryContext));
-		deconstruct_array(roles, TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
-		for (int i = 0; i < n; i++)
-		{
-			Oid			role = get_role_oid(TextDatumGetCString(elements[i]), true);
-
-			if (OidIsValid(role) && !superuser_arg(role))
-				entry->is_shared = true;
-		}
+		if (DatumGetBool(rom_rows_column(&rows, 1, &isnull)) && OidIsValid(role) && !superuser_arg(role))
+			entry->is_shared = true;
 	}
-	rom_engine_end(&engine);
+	rom_rows_close(&rows);
 	entry->generation = generation;
 }
 

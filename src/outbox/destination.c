@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/jb.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "defs/activity_definition.h"
 #include "defs/namespace.h"
@@ -121,52 +122,50 @@ rom_destination_changes(void)
 	return cache_changes;
 }
 
-/* load reads the destinations of a namespace with the latest snapshot: what is kept outlives the caller's. */
+/* load reads the destinations of a namespace, by name, with the latest snapshot: what is kept outlives the caller's. Without a plan, as definitions. */
 static void
 load(int32 namespace)
 {
-	static RomStatement select = {
-		"SELECT d.destination_id, d.name, d.owner, d.ordered, d.event_types, d.url IS NOT NULL FROM romancy.t_destination d WHERE d.namespace = $1 ORDER BY d.name",
-		1, {INT4OID}
+	static RomTable table = {
+		"t_destination", 6, {"destination_id", "name", "owner", "ordered", "event_types", "url"}, true
 	};
-	Datum		values[1] = {Int32GetDatum(namespace)};
 	uint64		generation;
-	Snapshot	snapshot;
-	RomEngine	engine;
-	RomRowSet	set;
-	uint64		rows;
+	int			count = 0;
+	int			room = 1;
+	RomRows		rows;
 
 	prepare();
 	cache_generation = 0;
 	generation = cache_changes;
-	rom_engine_begin(&engine);
 	CommandCounterIncrement();
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	rows = rom_execute_rows_at(&set, &select, values, NULL, snapshot, 0);
-	UnregisterSnapshot(snapshot);
+	rom_rows_open(&rows, &table, "t_destination_pkey", false);
 	MemoryContextReset(cache_cxt);
-	cache = MemoryContextAllocZero(cache_cxt, sizeof(RomDestination) * Max(rows, 1));
-	for (uint64 i = 0; i < rows; i++)
+	cache = MemoryContextAllocZero(cache_cxt, sizeof(RomDestination));
+	for (bool more = rom_rows_find_int(&rows, namespace); more; more = rom_rows_next(&rows))
 	{
-		RomDestination *d = &cache[i];
+		MemoryContext old = MemoryContextSwitchTo(cache_cxt);
+		RomDestination *d;
 		bool		isnull;
 		Datum		types;
-		MemoryContext old;
 
-		d->id = DatumGetInt32(rom_value(&set, i, 1, &isnull));
-		d->name = rom_value_text(&set, i, 2, cache_cxt);
-		d->owner = rom_value_text(&set, i, 3, cache_cxt);
-		d->ordered = ordered_of(rom_value_text(&set, i, 4, CurrentMemoryContext));
-		d->sent = DatumGetBool(rom_value(&set, i, 6, &isnull));
-		types = rom_value(&set, i, 5, &isnull);
-		old = MemoryContextSwitchTo(cache_cxt);
+		if (count == room)
+			cache = repalloc_array(cache, RomDestination, room *= 2);
+		d = &cache[count++];
+		memset(d, 0, sizeof(*d));
+		d->id = DatumGetInt32(rom_rows_column(&rows, 0, &isnull));
+		d->name = rom_rows_text(&rows, 1);
+		d->owner = rom_rows_text(&rows, 2);
+		d->ordered = ordered_of(rom_rows_text(&rows, 3));
+		types = rom_rows_column(&rows, 4, &isnull);
 		if (!isnull)
 			d->types = texts_of(types, &d->ntypes);
+		(void) rom_rows_column(&rows, 5, &isnull);
+		d->sent = !isnull;
 		MemoryContextSwitchTo(old);
 	}
-	rom_engine_end(&engine);
+	rom_rows_close(&rows);
 	cache_namespace = namespace;
-	cache_count = (int) rows;
+	cache_count = count;
 	cache_generation = generation;
 }
 

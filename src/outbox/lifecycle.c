@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/jb.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "defs/namespace.h"
@@ -68,6 +69,9 @@ typedef struct Asked
 /* By namespace, in this place or nowhere. */
 static Asked asked[64];
 
+/* The workflows that are defined on an event: index t_workflow_on_event has the current versions alone. */
+static RomTable listeners = {"t_workflow", 1, {"on_event"}, true};
+
 /* type_array is all types as a text[]. */
 static Datum
 type_array(void)
@@ -79,32 +83,23 @@ type_array(void)
 	return PointerGetDatum(construct_array(elements, KINDS, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* look reads who asks in the namespace. Engine scope needed. */
+/* look reads who asks in the namespace, without a plan: each executor does so at the end of its first turn. */
 static void
 look(Asked *a, int32 namespace)
 {
-	static RomStatement select = {
-		"SELECT DISTINCT w.on_event FROM romancy.t_workflow w WHERE w.namespace = $1 AND w.on_event = ANY ($2) AND w.is_current",
-		2, {INT4OID, TEXTARRAYOID}
-	};
-	Datum		values[2] = {Int32GetDatum(namespace), type_array()};
 	uint64		destinations = rom_destination_changes();
 	uint64		definitions = rom_definition_count();
 	const RomDestination *list;
-	RomRowSet	set;
+	RomRows		rows;
 	int			n;
 
 	a->namespace = ROM_NAMESPACE_NONE;
 	a->sent = a->starts = 0;
-	rom_execute_rows(&set, &select, values, NULL, 0);
-	for (uint64 row = 0; row < set.count; row++)
-	{
-		char	   *type = rom_value_text(&set, row, 1, CurrentMemoryContext);
-
-		for (int i = 0; i < KINDS; i++)
-			if (strcmp(type, types[i]) == 0)
-				a->starts |= 1 << i;
-	}
+	rom_rows_open_select(&rows, &listeners, "t_workflow_on_event", false);
+	for (int i = 0; i < KINDS; i++)
+		if (rom_rows_find_int_text(&rows, namespace, types[i]))
+			a->starts |= 1 << i;
+	rom_rows_close(&rows);
 	list = rom_destination_list(namespace, &n);
 	for (int i = 0; i < n; i++)
 		for (int k = 0; k < KINDS; k++)

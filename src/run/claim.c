@@ -201,7 +201,7 @@ rom_claim_instances(const pg_uuid_t *ids, int n, RomInstance **insts, bool note_
 	Assert(!wait || n == 1);
 	rom_rows_open_select(&rows, &claimed, "t_instance_pkey", true);
 	for (int i = 0; i < n; i++)
-		if (rom_rows_find(&rows, &ids[i]) && rom_rows_claim(&rows, wait))
+		if (rom_rows_find(&rows, &ids[i]) && rom_rows_claim(&rows, LockTupleNoKeyExclusive, wait))
 		{
 			had[i] = true;
 			if (!rom_slot_kept(&ids[i]))

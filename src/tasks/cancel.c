@@ -22,6 +22,7 @@
 
 #include "base/arg.h"
 #include "base/errors.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "instances/steer.h"
 #include "memory/ready.h"
@@ -117,18 +118,42 @@ rom_cancel_end(RomTask *task, Oid owner)
 				  ROM_TASK_RETRY_NEVER);
 }
 
+void
+rom_cancel_open(RomRows *rows)
+{
+	static RomTable inbox = {"t_inbox", 2, {"kind", "step"}, true};
+
+	rom_rows_open_select(rows, &inbox, "t_inbox_pkey", false);
+}
+
+bool
+rom_cancel_find(RomRows *rows, const RomTask *task)
+{
+	for (bool more = rom_rows_find(rows, &task->instance_id); more; more = rom_rows_next(rows))
+	{
+		bool		isnull;
+
+		if (DatumGetInt16(rom_rows_column(rows, 0, &isnull)) == ROM_INBOX_CANCEL_TASK)
+		{
+			char	   *step = rom_rows_text(rows, 1);
+
+			if (step != NULL && strcmp(step, task->step) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
 bool
 rom_cancel_requested(const RomTask *task)
 {
-	static RomStatement select = {
-		"SELECT 1 FROM romancy.t_inbox WHERE instance_id = $1 AND kind = " ROM_SQL_INBOX_CANCEL_TASK " AND step = $2",
-		2, {UUIDOID, TEXTOID}
-	};
-	Datum		values[2];
+	RomRows		rows;
+	bool		found;
 
-	values[0] = UUIDPGetDatum(&task->instance_id);
-	values[1] = CStringGetTextDatum(task->step);
-	return rom_execute(&select, values, NULL, 1) > 0;
+	rom_cancel_open(&rows);
+	found = rom_cancel_find(&rows, task);
+	rom_rows_close(&rows);
+	return found;
 }
 
 /* request asks for the end of a task that this transaction cannot end. */

@@ -8,23 +8,20 @@
 #ifndef ROM_CANCEL_H
 #define ROM_CANCEL_H
 
+#include "base/rows.h"
 #include "instances/inbox.h"
 #include "tasks/task.h"
 #include "turn/turn.h"
 
-/*
- * For a statement that reads t_task as t: was it asked to end this task? (boolean) Not with EXISTS, which the planner of 18 turns
- * into a hash of all of t_inbox.
- */
-#define ROM_CANCEL_REQUESTED \
-	"(t.kind = " ROM_SQL_TASK_CANVAS " AND (SELECT true FROM romancy.t_inbox b WHERE b.instance_id = t.instance_id" \
-	" AND b.kind = " ROM_SQL_INBOX_CANCEL_TASK " AND b.step = t.step LIMIT 1) IS NOT NULL)"
-
 /* Ends the task, whose row this transaction has locked, as failed with RM008; the request goes. Engine scope needed. */
 extern void rom_cancel_end(RomTask *task, Oid owner);
 
-/* The same question for one task now. Engine scope needed. */
+/* Was it asked to end this task? */
 extern bool rom_cancel_requested(const RomTask *task);
+
+/* The same of many: rows are open by rom_cancel_open(). */
+extern void rom_cancel_open(RomRows *rows);
+extern bool rom_cancel_find(RomRows *rows, const RomTask *task);
 
 /* The tasks that this process runs in the transaction under way (n 0: none any more): a request for one of them is not carried out at once. */
 extern void rom_cancel_claimed(const pg_uuid_t *ids, int n);

@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/jb.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "memory/ready.h"
@@ -44,62 +45,72 @@
 #include "turn/context.h"
 #include "turn/limit.h"
 
-#define CLAIMED_TASKS \
-	"SELECT " ROM_TASK_COLUMNS "," \
-	" (SELECT CASE WHEN i.wait ? 'saga' THEN 2 WHEN i.status = 'paused' THEN 1 ELSE 0 END" \
-	" FROM romancy.t_instance i WHERE i.instance_id = t.instance_id AND i.wake_at IS NOT NULL)," \
-	" (SELECT i.settings FROM romancy.t_instance i WHERE i.instance_id = t.instance_id)," \
-	" " ROM_CANCEL_REQUESTED \
-	" FROM romancy.t_task t WHERE t.task_id = ANY ($1) AND t.owner = $2 FOR UPDATE OF t"
+/* look_at_instance reads what an attempt has to know of the task's instance: whether it is live, and with which settings it runs. */
+static void
+look_at_instance(RomTask *task, RomRows *instances)
+{
+	bool		isnull;
+	Datum		value;
+
+	if (!rom_rows_find(instances, &task->instance_id))
+		return;
+	value = rom_rows_column(instances, 3, &isnull);
+	task->settings = isnull ? 0 : DatumGetInt32(value);
+	(void) rom_rows_column(instances, 0, &isnull);
+	task->live = !isnull;
+	if (!task->live)
+		return;
+	value = rom_rows_column(instances, 2, &isnull);
+	task->ending = !isnull && rom_jb_has(DatumGetJsonbP(value), "saga");
+	task->paused = !task->ending &&
+		rom_instance_status_from_datum(rom_rows_column(instances, 1, &isnull)) == ROM_STATUS_PAUSED;
+}
 
 /*
- * claim locks the tasks among ids and returns them in the order of ids. wait: for other transactions that
- * have locked them, since the outcome of an attempt would be lost; otherwise these tasks are left out.
+ * claim locks the tasks among ids and returns them in the order of ids. wait: for another transaction that
+ * has locked the one, since the outcome of an attempt would be lost; otherwise it is left out. Without the executor, as rom_claim_instances():
+ * the plan was a third of what a process did up to its first task.
  */
 static int
 claim(const pg_uuid_t *ids, int n, Oid owner, bool wait, RomTask **tasks)
 {
-	static RomStatement lock = {CLAIMED_TASKS " SKIP LOCKED", 2, {UUIDARRAYOID, TEXTOID}};
-	static RomStatement lock_or_wait = {CLAIMED_TASKS, 2, {UUIDARRAYOID, TEXTOID}};
-	MemoryContext cxt = CurrentMemoryContext;
-	RomTask    *found[ROM_BATCH_MAX];
+	static RomTable instance_table = {"t_instance", 4, {"wake_at", "status", "wait", "settings"}, true};
 	char	   *name = GetUserNameFromId(owner, true);
-	RomEngine	engine;
-	Datum		values[2];
-	uint64		rows;
+	RomRows		rows;
+	RomRows		instances;
+	RomRows		requests;
+	bool		canvas = false;
 	int			count = 0;
-	RomRowSet	set;
 
-	values[0] = rom_uuid_array(ids, n);
 	if (name == NULL)
 	{
 		rom_park_orphans(ids, n);
 		return 0;
 	}
-	values[1] = CStringGetTextDatum(name);
-	rom_engine_begin(&engine);
-	rows = rom_execute_rows(&set, wait ? &lock_or_wait : &lock, values, NULL, 0);
-	MemoryContextSwitchTo(cxt);
-	for (uint64 i = 0; i < rows; i++)
-	{
-		bool		isnull;
-		Datum		state;
-
-		found[i] = rom_task_read(&set, i);
-		state = rom_value(&set, i, ROM_TASK_NCOLUMNS + 1, &isnull);
-		found[i]->live = !isnull;
-		found[i]->ending = !isnull && DatumGetInt32(state) == 2;
-		found[i]->paused = !isnull && DatumGetInt32(state) == 1;
-		state = rom_value(&set, i, ROM_TASK_NCOLUMNS + 2, &isnull);
-		found[i]->settings = isnull ? 0 : DatumGetInt32(state);
-		found[i]->cancelled = DatumGetBool(rom_value(&set, i, ROM_TASK_NCOLUMNS + 3, &isnull));
-	}
+	Assert(!wait || n == 1);
+	rom_rows_open_select(&rows, &rom_task_table, "t_task_pkey", true);
 	for (int i = 0; i < n; i++)
-		for (uint64 j = 0; j < rows; j++)
-			if (memcmp(&found[j]->id, &ids[i], sizeof(pg_uuid_t)) == 0)
-				tasks[count++] = found[j];
-	rom_engine_end(&engine);
-	MemoryContextSwitchTo(cxt);
+		if (rom_rows_find(&rows, &ids[i]) && strcmp(rom_rows_text(&rows, ROM_TASK_OWNER), name) == 0 &&
+			rom_rows_claim(&rows, LockTupleExclusive, wait))
+		{
+			tasks[count] = rom_task_of(rows.slot);
+			canvas |= tasks[count++]->kind == ROM_TASK_CANVAS;
+		}
+	rom_rows_close(&rows);
+	if (count == 0)
+		return 0;
+
+	rom_rows_open_select(&instances, &instance_table, "t_instance_pkey", false);
+	for (int i = 0; i < count; i++)
+		look_at_instance(tasks[i], &instances);
+	rom_rows_close(&instances);
+	if (canvas)
+	{
+		rom_cancel_open(&requests);
+		for (int i = 0; i < count; i++)
+			tasks[i]->cancelled = tasks[i]->kind == ROM_TASK_CANVAS && rom_cancel_find(&requests, tasks[i]);
+		rom_rows_close(&requests);
+	}
 	return count;
 }
 
@@ -324,14 +335,8 @@ end_cancelled(RomRun *run, RomTask *task, Oid owner)
 static bool
 is_cancelled(RomTask *task, uint64 made)
 {
-	RomEngine	engine;
-
 	if (task->kind == ROM_TASK_CANVAS && made != rom_cancel_made())
-	{
-		rom_engine_begin(&engine);
 		task->cancelled = rom_cancel_requested(task);
-		rom_engine_end(&engine);
-	}
 	return task->cancelled;
 }
 

@@ -36,6 +36,7 @@
 #include "base/compat.h"
 #include "base/errors.h"
 #include "base/jb.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "memory/xact.h"
 #include "turn/app_settings.h"
@@ -89,14 +90,8 @@ static bool foreign = false;	/* another process: settings that are not the
 								 * session's are in force, or were in this
 								 * transaction */
 
-static RomStatement select_own = {
-	"SELECT settings_id, settings FROM romancy.t_settings WHERE owner = $1 AND leaving = 0 ORDER BY settings_id",
-	1, {TEXTOID}
-};
-
-static RomStatement select_one = {
-	"SELECT settings_id, settings FROM romancy.t_settings WHERE settings_id = $1", 1, {INT4OID}
-};
+/* The columns of t_settings that add_row() and its callers read. */
+static RomTable settings_table = {"t_settings", 3, {"settings_id", "settings", "leaving"}, true};
 
 static RomStatement count_own = {
 	"SELECT 1 FROM romancy.t_settings WHERE owner = $1", 1, {TEXTOID}
@@ -119,7 +114,7 @@ find_records(void)
 	for (int i = N_SETTINGS - 1; i >= 0; i--)
 	{
 		for (int j = 0; j < n && records[i] == NULL; j++)
-			if (pg_strcasecmp(all[j]->name, names[i]) == 0)
+			if (strcmp(all[j]->name, names[i]) == 0)
 				records[i] = all[j];
 		if (records[i] == NULL)
 			elog(ERROR, "setting \"%s\" does not exist", names[i]);
@@ -224,6 +219,7 @@ add_profile(int32 id, Jsonb *json, bool fits)
 {
 	MemoryContext old = MemoryContextSwitchTo(profiles_cxt);
 	Profile    *profile = palloc0_object(Profile);
+	Profile   **place = &profiles;
 
 	profile->id = id;
 	profile->fits = fits;
@@ -242,8 +238,11 @@ add_profile(int32 id, Jsonb *json, bool fits)
 		profile->hash = hash_combine64(profile->hash, text ? hash_bytes_extended((unsigned char *) text, strlen(text), i) : 0);
 	}
 	profile->app = rom_jb_get_json(json, APP);
-	profile->next = profiles;
-	profiles = profile;
+	/* the newest first, in whatever order they were found */
+	while (*place != NULL && (*place)->id > id)
+		place = &(*place)->next;
+	profile->next = *place;
+	*place = profile;
 	MemoryContextSwitchTo(old);
 	return profile;
 }
@@ -255,26 +254,22 @@ relation_changed(Datum arg, Oid relid)
 	stale |= !OidIsValid(relid) || relid == settings_relid;
 }
 
-/* add_rows files the rows that a statement gives. Engine scope. */
+/* add_row files the row that was found. */
 static void
-add_rows(RomStatement *stmt, Datum value, bool fit)
+add_row(RomRows *rows, bool fits)
 {
-	RomRowSet	set;
-	uint64		rows = rom_execute_rows(&set, stmt, &value, NULL, 0);
+	bool		isnull;
+	int32		id = DatumGetInt32(rom_rows_column(rows, 0, &isnull));
 
-	for (uint64 i = 0; i < rows; i++)
-	{
-		bool		isnull;
-		int32		id = DatumGetInt32(rom_value(&set, i, 1, &isnull));
-
-		(void) add_profile(id, DatumGetJsonbP(rom_value(&set, i, 2, &isnull)), fit);
-	}
+	(void) add_profile(id, DatumGetJsonbP(rom_rows_column(rows, 1, &isnull)), fits);
 }
 
-/* read_profiles reads the rows that new instances of an owner's may have. Engine scope. */
+/* read_profiles reads the rows that new instances of an owner's may have: what a SELECT would see, without a plan. */
 static void
 read_profiles(Oid owner, const char *owner_name)
 {
+	RomRows		rows;
+
 	find_records();
 	if (profiles_cxt == NULL)
 	{
@@ -287,8 +282,17 @@ read_profiles(Oid owner, const char *owner_name)
 	stale = false;
 	profiles_of = rom_extension_oid();
 	profiles_owner = owner;
-	if (OidIsValid(owner))
-		add_rows(&select_own, CStringGetTextDatum(owner_name), true);
+	if (!OidIsValid(owner))
+		return;
+	rom_rows_open_select(&rows, &settings_table, "t_settings_owner", false);
+	for (bool more = rom_rows_find_text(&rows, owner_name); more; more = rom_rows_next(&rows))
+	{
+		bool		isnull;
+
+		if (DatumGetInt16(rom_rows_column(&rows, 2, &isnull)) == 0)
+			add_row(&rows, true);
+	}
+	rom_rows_close(&rows);
 }
 
 /* is_known: may what was read be believed? */
@@ -379,14 +383,16 @@ rom_settings_fix(RomTurn *turn)
 	profile = find_fresh(turn->owner);
 	if (profile == NULL)
 	{
+		read_profiles(turn->owner, name);
+		profile = find_fresh(turn->owner);
+	}
+	if (profile == NULL)
+	{
 		MemoryContext old = CurrentMemoryContext;
 		RomEngine	engine;
 
 		rom_engine_begin(&engine);
-		read_profiles(turn->owner, name);
-		profile = find_fresh(turn->owner);
-		if (profile == NULL)
-			profile = insert_fresh(name);
+		profile = insert_fresh(name);
 		rom_engine_end(&engine);
 		MemoryContextSwitchTo(old);
 	}
@@ -404,15 +410,14 @@ profile_of(int32 id)
 
 	if (profile == NULL && id != 0)
 	{
-		MemoryContext old = CurrentMemoryContext;
-		RomEngine	engine;
+		RomRows		rows;
 
-		rom_engine_begin(&engine);
 		if (!is_known())
 			read_profiles(InvalidOid, NULL);
-		add_rows(&select_one, Int32GetDatum(id), false);
-		rom_engine_end(&engine);
-		MemoryContextSwitchTo(old);
+		rom_rows_open_select(&rows, &settings_table, "t_settings_pkey", false);
+		if (rom_rows_find_int(&rows, id))
+			add_row(&rows, false);
+		rom_rows_close(&rows);
 		profile = find_profile(id);
 	}
 	return profile;
