@@ -56,6 +56,9 @@
 /* Attempts at a turn of one instance. */
 #define TRIES 5
 
+/* A turn goes on in so many transactions, one for each step that is not known to be quick, before the others have theirs. */
+#define GOES_ON_MAX 100
+
 /* A drain under way. */
 typedef struct Drain
 {
@@ -293,10 +296,15 @@ commit_failure(Drain *d, const RomRun *run, ErrorData *edata)
 	return outcome;
 }
 
-/* run_committed runs turns of one instance in a transaction that is committed. */
+/*
+ * run_committed runs turns of one instance in transactions that are committed. Those that a step
+ * that is not known to be quick adds count as one turn, or max_turns would depend on what is known.
+ */
 static int
 run_committed(Drain *d, const pg_uuid_t *id)
 {
+	volatile int went_on = 0;
+	volatile bool goes_on = false;
 	RomInjected *volatile injected = NULL;
 	ErrorData  *volatile interrupt = NULL;
 	volatile bool careful = false;
@@ -371,7 +379,8 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		if (failed)
 			continue;
 		rom_failures_log(&run->failures);
-		turns += run->nsaved;
+		if (!goes_on)
+			turns += run->nsaved;
 		d->held += run->nheld;
 		if (interrupt != NULL)
 			break;				/* recorded; a step that was announced runs
@@ -386,6 +395,13 @@ run_committed(Drain *d, const pg_uuid_t *id)
 			 */
 			if (injected != NULL)
 				interrupt = injected->interrupt;
+			try = -1;
+			continue;
+		}
+		goes_on = run->more && ++went_on < GOES_ON_MAX;
+		if (goes_on)
+		{
+			CHECK_FOR_INTERRUPTS();
 			try = -1;
 			continue;
 		}

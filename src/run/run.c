@@ -29,6 +29,7 @@
 #include "instances/start.h"
 #include "memory/fanin.h"
 #include "memory/ready.h"
+#include "memory/shmem.h"
 #include "memory/slot.h"
 #include "memory/wake.h"
 #include "run/claim.h"
@@ -221,7 +222,7 @@ begin_turn(RomInstance *inst, Oid owner, RomRun *run)
 
 	turn->how.solo = run->solo;
 	turn->how.careful = run->careful;
-	turn->how.apart = !run->in_session || run->eager;
+	turn->how.apart = run->eager || (!run->in_block && rom_shmem_available());
 	turn->how.eager = run->eager;
 	turn->how.slow_done = run->slow_done;
 	turn->how.in_session = run->in_session;

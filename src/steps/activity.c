@@ -334,6 +334,8 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 			turn->out.commit_now = true;
 		/* it has run, once: nothing that comes after may take that back */
 		turn->out.commit_now |= turn->how.apart;
+		/* an executor hands the rest on, a session runs it */
+		turn->out.slow_ran |= turn->how.apart && turn->how.in_session;
 		if (!injected->failed)
 			return completed(turn, call, event, activity, &a, injected->result,
 							 injected->measured ? &injected->cost : NULL);
