@@ -13,9 +13,11 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 
 #include "utils/memutils.h"
 
+#include "base/rows.h"
 #include "base/spi.h"
 #include "base/table.h"
 #include "base/uuid.h"
@@ -60,18 +62,35 @@ load(RomStatement *stmt, const pg_uuid_t *id, RomEventList *list, MemoryContext 
 	}
 }
 
+/* load_live reads those of an instance that lives, as a SELECT would, without a plan: it is a turn's first look at what came before it. */
+static void
+load_live(const pg_uuid_t *id, RomEventList *list, MemoryContext cxt)
+{
+	static RomTable table = {"t_history", 2, {"last_seq", "events"}, true};
+	RomRows		rows;
+
+	rom_rows_open_select(&rows, &table, "t_history_pkey", false);
+	for (bool more = rom_rows_find(&rows, id); more; more = rom_rows_next(&rows))
+	{
+		bool		isnull;
+		int64		seq = DatumGetInt64(rom_rows_column(&rows, 0, &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		rom_pack_read(rom_rows_column(&rows, 1, &isnull), seq, list, cxt);
+	}
+	rom_rows_close(&rows);
+}
+
 void
 rom_history_load(const pg_uuid_t *id, bool live, RomEventList *list,
 				 MemoryContext cxt)
 {
-	static RomStatement of_live = {
-		"SELECT last_seq, events FROM romancy.t_history"
-		" WHERE instance_id = $1 AND last_seq > $2 ORDER BY last_seq LIMIT $3",
-		3, {UUIDOID, INT8OID, INT8OID}
-	};
 	static RomStatement all = {ROM_HISTORY_SELECT, 3, {UUIDOID, INT8OID, INT8OID}};
 
-	load(live ? &of_live : &all, id, list, cxt);
+	if (live)
+		load_live(id, list, cxt);
+	else
+		load(&all, id, list, cxt);
 }
 
 void

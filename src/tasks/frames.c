@@ -27,6 +27,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -36,6 +38,7 @@
 
 #include "base/clock.h"
 #include "base/jb.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "base/table.h"
 #include "base/uuid.h"
@@ -165,36 +168,38 @@ input_of(RomSignature *s, Jsonb *previous, Jsonb *options)
 	return rom_jb_end(&jb);
 }
 
-/* look_up reads how an activity is defined; an undefined one is a function, which the role that runs it finds. */
+/* interval_column is column column of the row found, in microseconds as extract(epoch) has it; 0 for null. */
+static int64
+interval_column(RomRows *rows, int column)
+{
+	bool		isnull;
+	Datum		value = rom_rows_column(rows, column, &isnull);
+
+	if (isnull)
+		return 0;
+	return (int64) rint(DatumGetFloat8(DirectFunctionCall2(interval_part, CStringGetTextDatum("epoch"), value)) * USECS_PER_SEC);
+}
+
+/* look_up reads how an activity is defined, without a plan; an undefined one is a function, which the role that runs it finds. */
 static void
 look_up(RomCanvas *canvas, const char *name)
 {
-	static RomStatement select = {
-		"SELECT queue, (extract(epoch FROM start_to_close_timeout) * 1000000)::bigint,"
-		" (extract(epoch FROM heartbeat_timeout) * 1000000)::bigint,"
-		" (extract(epoch FROM schedule_to_start_timeout) * 1000000)::bigint"
-		" FROM romancy.t_activity WHERE namespace = $2 AND name = $1",
-		2, {TEXTOID, INT4OID}
+	static RomTable table = {
+		"t_activity", 4, {"queue", "start_to_close_timeout", "heartbeat_timeout", "schedule_to_start_timeout"}, true
 	};
-	Datum		values[2];
-	int64	   *us[3];
 	MemoryContext cxt = canvas->keep ? canvas->keep : CurrentMemoryContext;
-	RomRowSet	set;
+	RomRows		rows;
 
 	if (canvas->activity != NULL && strcmp(canvas->activity, name) == 0)
 		return;
-	us[0] = &canvas->close_us;
-	us[1] = &canvas->beat_us;
-	us[2] = &canvas->start_us;
 	canvas->activity = MemoryContextStrdup(cxt, name);
 	canvas->queue = "";
 	canvas->key_path = NULL;
 	canvas->close_us = canvas->beat_us = canvas->start_us = 0;
-	values[0] = CStringGetTextDatum(name);
-	values[1] = Int32GetDatum(canvas->namespace);
-	if (rom_execute_rows(&set, &select, values, NULL, 1) > 0)
+	rom_rows_open_select(&rows, &table, "t_activity_pkey", false);
+	if (rom_rows_find_int_text(&rows, canvas->namespace, name))
 	{
-		char	   *queue = rom_value_text(&set, 0, 1, CurrentMemoryContext);
+		char	   *queue = rom_rows_text(&rows, 0);
 
 		if (queue != NULL)
 		{
@@ -204,16 +209,11 @@ look_up(RomCanvas *canvas, const char *name)
 			path = rom_quota_path_of(canvas->queue);
 			canvas->key_path = path ? MemoryContextStrdup(cxt, path) : NULL;
 		}
-		for (int i = 0; i < 3; i++)
-		{
-			bool		isnull;
-			Datum		value = rom_value(&set, 0, i + 2, &isnull);
-
-			*us[i] = isnull ? 0 : DatumGetInt64(value);
-		}
+		canvas->close_us = interval_column(&rows, 1);
+		canvas->beat_us = interval_column(&rows, 2);
+		canvas->start_us = interval_column(&rows, 3);
 	}
-	/* a group has many members, and this would stay to the end of the turn */
-	rom_execute_free(&set);
+	rom_rows_close(&rows);
 }
 
 bool
@@ -348,13 +348,11 @@ static void
 start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 			Jsonb *options, const char *path)
 {
-	static RomStatement insert = {
-		"INSERT INTO romancy.t_canvas_join (join_id, instance_id, members, failed, path, body, options, next)"
-		" VALUES ($1, $2, $3, false, $4, $5, $6, $7)",
-		7, {UUIDOID, UUIDOID, INT4OID, TEXTOID, JSONBOID, JSONBOID, JSONBOID}
+	static RomTable table = {
+		"t_canvas_join", 8, {"join_id", "instance_id", "members", "failed", "path", "body", "options", "next"}
 	};
-	Datum		values[7];
-	bool		nulls[7] = {0};
+	Datum		values[8];
+	bool		nulls[8] = {0};
 	pg_uuid_t	join;
 	int			n = JsonContainerSize(&s->members->root);
 	Members		members = {.list = s->members,.previous = previous,.path = path,.counted = rom_frames_count(next)};
@@ -383,13 +381,14 @@ start_group(RomCanvas *canvas, RomSignature *s, Jsonb *previous, Jsonb *next,
 	values[0] = UUIDPGetDatum(&join);
 	values[1] = UUIDPGetDatum(&canvas->id);
 	values[2] = Int32GetDatum(n);
-	values[3] = CStringGetTextDatum(path);
-	values[4] = PointerGetDatum(s->body);
-	nulls[4] = s->body == NULL;
-	values[5] = PointerGetDatum(options);
-	nulls[5] = options == NULL;
-	values[6] = PointerGetDatum(next);
-	rom_execute(&insert, values, nulls, 0);
+	values[3] = BoolGetDatum(false);
+	values[4] = CStringGetTextDatum(path);
+	values[5] = PointerGetDatum(s->body);
+	nulls[5] = s->body == NULL;
+	values[6] = PointerGetDatum(options);
+	nulls[6] = options == NULL;
+	values[7] = PointerGetDatum(next);
+	rom_table_insert(&table, values, nulls);
 	rom_fanin_set(&join, canvas->namespace, n);
 
 	/*

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/jb.h"
+#include "base/rows.h"
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "defs/activity_definition.h"
@@ -495,6 +496,20 @@ rom_spawn_queued(RomTurn *turn, RomCall *call, RomEvent *event, RomActivity *act
 	return rom_call_wait(turn, call, ROM_STATUS_WAITING_ACTIVITY, "activity", DT_NOEND, NULL);
 }
 
+/* has_rows: are there rows of tasks of the instance? Most have none when they end, and statements for these are not planned then. */
+static bool
+has_rows(const pg_uuid_t *id)
+{
+	static RomTable table = {"t_task", 1, {"state"}, true};
+	RomRows		rows;
+	bool		found;
+
+	rom_rows_open_select(&rows, &table, "t_task_instance", false);
+	found = rom_rows_find(&rows, id);
+	rom_rows_close(&rows);
+	return found;
+}
+
 /*
  * free_tasks locks the tasks of an instance that no other transaction has locked and no program
  * outside holds a lease on, and returns their ids. *all is how many there are altogether, running
@@ -573,12 +588,15 @@ tasks_end(RomTurn *turn, RomStatus status)
 	};
 	pg_uuid_t  *ids;
 	int64		all;
-	int			n = free_tasks(turn, &ids, &all);
+	int			n;
 	Datum		values[1];
 	uint64		rows;
 	bool		isnull;
 	RomRowSet	set;
 
+	if (!has_rows(&turn->inst->id))
+		return;
+	n = free_tasks(turn, &ids, &all);
 	if (n > 0)
 	{
 		values[0] = rom_uuid_array(ids, n);
@@ -613,6 +631,8 @@ tasks_busy(RomTurn *turn)
 	pg_uuid_t  *ids;
 	int64		all;
 
+	if (!has_rows(&turn->inst->id))
+		return false;
 	if (free_tasks(turn, &ids, &all) == all)
 	{
 		tasks_end(turn, turn->out.status);

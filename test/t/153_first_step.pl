@@ -58,6 +58,21 @@ value('ALTER SYSTEM SET romancy.enabled = on; SELECT pg_reload_conf()');
 settled('the canvas');
 unlike(value("SELECT output FROM romancy.instances WHERE instance_id = '$canvas'"), qr/ t_task|romancy\.t_task/, 'a task: no plan of a statement about it');
 
+# The turn that begins a canvas, and one that continues
+executors_gone();
+$canvas = value(q{SELECT romancy.run_canvas(romancy.group(romancy.task('plans')))});
+settled('a canvas, by one that is new');
+unlike(value("SELECT output FROM romancy.instances WHERE instance_id = '$canvas'"), qr/t_activity|INSERT INTO romancy\.t_canvas_join/,
+	'the turn that begins a canvas plans neither the look at its activities nor the insert of its group');
+value(q{
+	CREATE FUNCTION two(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM romancy.await(romancy.spawn('plans'));
+		RETURN romancy.activity('plans');
+	END $$});
+executors_gone();
+unlike(output('two'), qr/t_history/, 'a turn that continues reads history without a plan');
+
 my $holder = $node->background_psql('postgres');
 
 # Definitions in transactions that are open, committed, rolled back
