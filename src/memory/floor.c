@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "memory/cancelled.h"
 #include "memory/crossing.h"
 #include "memory/fanin.h"
 #include "memory/floor.h"
@@ -27,6 +28,7 @@ rom_memory_init(void)
 	rom_roster_init();
 	rom_ready_init();
 	rom_slot_init();
+	rom_cancelled_init();
 	rom_suspect_init();
 	rom_waiter_init();
 	rom_progress_init();

@@ -5,17 +5,14 @@
  *
  * A slot is written by its owner and read by others under its mutex.
  *
- * Cancel. Each turn of a member has a number of its own in its slot. The canceller's commit hook writes the number
- * into cancel_turn and sends SIGINT, both under the slot's mutex: so when rom_slot_member_end() has had the mutex the
- * signal is there, and one system call lets it in. No signal of this turn is on its way then, or hits the next member.
- * A member whose turn has not begun has, perhaps, been read before the cancel: a bit has its turn cancelled at the begin.
- * So has a step that is not transactional, between the transaction that announced it and its begin.
+ * Cancel. Each turn of a member has a number of its own in its slot. The canceller's commit hook writes the number into cancel_turn and sends SIGINT,
+ * both under the slot's mutex: so when rom_slot_member_end() has had the mutex the signal is there, and one system call lets it in. No signal of this
+ * turn is on its way then, or hits the next member. A member whose turn has not begun has, perhaps, been read before the cancel: a bit has its turn
+ * cancelled at the begin. So has a step that is not transactional, between the transaction that announced it and its begin.
  *
- * The file. A record per slot, written in place at each rom_slot_begin() and
- * rom_slot_member_begin(), and emptied when the process rests or leaves in order. A process that is told to leave at
- * once (SIGQUIT: an immediate shutdown, or another process has crashed) empties it, too. So what the file
- * holds when shared memory is made again, by the postmaster before any process runs, is what
- * the process that crashed was running, and nothing else.
+ * The file. A record per slot, written in place at each rom_slot_begin() and rom_slot_member_begin(), and emptied when the process rests or leaves in
+ * order. A process that is told to leave at once (SIGQUIT: an immediate shutdown, or another process has crashed) empties it, too. So what the file
+ * holds when shared memory is made again, by the postmaster before any process runs, is what the process that crashed was running, and nothing else.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,6 +33,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/timestamp.h"
 
+#include "memory/cancelled.h"
 #include "memory/guc.h"
 #include "memory/inflight.h"
 #include "memory/ready.h"
@@ -65,12 +63,14 @@ typedef struct Slot
 	uint32		again;			/* bit per instance: to be run again */
 	uint32		cancelled;		/* bit per instance: cancelled while it was
 								 * not its turn */
-	bool		kept;			/* kept_id is run outside of any transaction
-								 * that locks it */
+	bool		kept;			/* kept_id, which belongs to kept_of, is run
+								 * outside of any transaction that locks it */
 	bool		kept_again;		/* it has to run again after that */
 	bool		kept_cancelled; /* it was cancelled since then */
 	pg_uuid_t	kept_id;
+	pg_uuid_t	kept_of;
 	pg_uuid_t	ids[ROM_BATCH_MAX];
+	pg_uuid_t	of[ROM_BATCH_MAX];	/* the instances that they belong to */
 } Slot;
 
 typedef struct Slots
@@ -124,9 +124,8 @@ rom_slot_sigquit(SIGNAL_ARGS)
 }
 
 /*
- * Gives our slot up at the end of the process. If that comes in the middle of a turn, by FATAL, and
- * no process asked for it, the turn may be the cause. Other processes run its instances next, so
- * its transaction has to be over.
+ * Gives our slot up at the end of the process. If that comes in the middle of a turn, by FATAL, and no process asked for it, the turn may be the
+ * cause. Other processes run its instances next, so its transaction has to be over.
  */
 static void
 release(int code, Datum arg)
@@ -227,12 +226,25 @@ rom_slot_begin(const pg_uuid_t *ids, int n)
 	Assert(n <= ROM_BATCH_MAX);
 	SpinLockAcquire(&mine->mutex);
 	memcpy(mine->ids, ids, n * sizeof(pg_uuid_t));
+	memcpy(mine->of, ids, n * sizeof(pg_uuid_t));
+	if (n == 1 && is_kept(mine, ids))
+		mine->of[0] = mine->kept_of;
 	mine->count = n;
 	mine->again = 0;
 	mine->cancelled = n == 1 && is_kept(mine, ids) && mine->kept_cancelled ? 1 : 0;
 	mine->kept_cancelled = false;
 	SpinLockRelease(&mine->mutex);
 	rom_inflight_write(mine - area->slots, mine->dbid, mine->ids, mine->count);
+}
+
+void
+rom_slot_belongs(int i, const pg_uuid_t *instance)
+{
+	if (mine == NULL)
+		return;
+	SpinLockAcquire(&mine->mutex);
+	mine->of[i] = *instance;
+	SpinLockRelease(&mine->mutex);
 }
 
 void
@@ -372,6 +384,7 @@ rom_slot_keep(const pg_uuid_t *id)
 	SpinLockAcquire(&mine->mutex);
 	mine->kept = true;
 	mine->kept_id = *id;
+	mine->kept_of = mine->of[mine->member >= 0 ? mine->member : 0];
 	/* the turn that announced its step has, perhaps, not looked at the signal */
 	mine->kept_cancelled = mine->count == 1 && (mine->cancel_turn == mine->turn || mine->cancelled != 0);
 	SpinLockRelease(&mine->mutex);
@@ -493,37 +506,45 @@ rom_slot_stays(int number)
 	return stays;
 }
 
+/* cancel_member cancels one that slot, whose mutex is held, runs or is about to run. */
+static void
+cancel_member(Slot *slot, int pos)
+{
+	if (pos != slot->member)
+		slot->cancelled |= 1U << pos;
+	else if (slot->cancel_turn != slot->turn)
+	{
+		slot->cancel_turn = slot->turn;
+		(void) kill(slot->pid, SIGINT);
+	}
+}
+
 void
 rom_slot_cancel(const pg_uuid_t *id)
 {
 	if (area == NULL)
 		return;
+	rom_cancelled_note(id);
 	for (int i = 0; i < area->nslots; i++)
 	{
 		Slot	   *slot = &area->slots[i];
-		int			pos;
 
-		if (slot->pid == 0 || slot == mine)
+		if (slot->pid == 0 || slot == mine || slot->dbid != MyDatabaseId)
 			continue;
 		SpinLockAcquire(&slot->mutex);
-		pos = position(slot, id);
-		if (is_kept(slot, id))
+		if (slot->kept && (memcmp(&slot->kept_id, id, sizeof(pg_uuid_t)) == 0 ||
+						   memcmp(&slot->kept_of, id, sizeof(pg_uuid_t)) == 0))
 			slot->kept_cancelled = true;
-		if (pos >= 0 && pos != slot->member)
-			slot->cancelled |= 1U << pos;
-		else if (pos >= 0 && slot->cancel_turn != slot->turn)
-		{
-			slot->cancel_turn = slot->turn;
-			(void) kill(slot->pid, SIGINT);
-		}
+		for (int pos = 0; pos < slot->count; pos++)
+			if (memcmp(&slot->ids[pos], id, sizeof(pg_uuid_t)) == 0 || memcmp(&slot->of[pos], id, sizeof(pg_uuid_t)) == 0)
+				cancel_member(slot, pos);
 		SpinLockRelease(&slot->mutex);
 	}
 }
 
 /*
- * SIGINT in an executor. A cancel, of this turn's instance or by
- * pg_cancel_backend(), interrupts the statement of a turn; between turns there is nothing to
- * interrupt, and a signal that was meant for a turn does not outlive it (see above).
+ * SIGINT in an executor. A cancel, of this turn's instance or by pg_cancel_backend(), interrupts the statement of a turn; between turns there is
+ * nothing to interrupt, and a signal that was meant for a turn does not outlive it (see above).
  */
 void
 rom_slot_sigint(SIGNAL_ARGS)

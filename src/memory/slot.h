@@ -37,7 +37,7 @@ extern void rom_slot_sigint(SIGNAL_ARGS);
 extern void rom_slot_sigterm(SIGNAL_ARGS);
 extern void rom_slot_sigquit(SIGNAL_ARGS);
 
-/* For the commit hook: interrupts the process that runs a turn of this instance, if any. Does not raise. */
+/* For the commit hook: interrupts the processes that run a turn of this instance, or its tasks; or this task. Does not raise. */
 extern void rom_slot_cancel(const pg_uuid_t *id);
 
 /*
@@ -78,11 +78,14 @@ extern bool rom_slot_now(int n, RomSlotNow *now);
 /* The transaction that begins now will run turns of these instances. Before its first snapshot. */
 extern void rom_slot_begin(const pg_uuid_t *ids, int n);
 
+/* Member i of them is a task of this instance. */
+extern void rom_slot_belongs(int i, const pg_uuid_t *instance);
+
 /* Member i of them begins its turn, and ends it. Between the two a cancel of it interrupts this process, also one that came before its begin. */
 extern void rom_slot_member_begin(int i);
 extern void rom_slot_member_end(void);
 
-/* Was the current member cancelled (a rom_wake_cancel() committed) since rom_slot_begin(), or since it was kept? */
+/* Was the current member, or the instance it belongs to, cancelled (a rom_wake_cancel() committed) since rom_slot_begin(), or since it was kept? */
 extern bool rom_slot_cancelled(void);
 
 /*

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cancel.c
- *		cancel_task(): the end of one task of a canvas.
+ *		cancel_task(): the end of one task of a canvas; and whether tasks are to run at all.
  *
  * A task whose row is free is ended at once, in the caller's transaction. One
  * whose row is locked (it runs in the database, or a program is about to take or
@@ -21,6 +21,7 @@
 #include "utils/uuid.h"
 
 #include "base/arg.h"
+#include "base/clock.h"
 #include "base/errors.h"
 #include "base/rows.h"
 #include "base/spi.h"
@@ -152,6 +153,26 @@ rom_cancel_requested(const RomTask *task)
 
 	rom_cancel_open(&rows);
 	found = rom_cancel_find(&rows, task);
+	rom_rows_close(&rows);
+	return found;
+}
+
+bool
+rom_cancel_is_ending(const RomTask *task)
+{
+	RomRows		rows;
+	bool		found = task->deadline <= rom_now();
+
+	if (found)
+		return true;
+	rom_cancel_open(&rows);
+	for (bool more = rom_rows_find(&rows, &task->instance_id); more && !found; more = rom_rows_next(&rows))
+	{
+		bool		isnull;
+		int			kind = DatumGetInt16(rom_rows_column(&rows, 0, &isnull));
+
+		found = kind == ROM_INBOX_CANCEL || kind == ROM_INBOX_TERMINATE;
+	}
 	rom_rows_close(&rows);
 	return found;
 }

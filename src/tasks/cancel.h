@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cancel.h
- *		cancel_task(): the end of one task of a canvas.
+ *		cancel_task(): the end of one task of a canvas; and whether tasks are to run at all.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,6 +22,12 @@ extern bool rom_cancel_requested(const RomTask *task);
 /* The same of many: rows are open by rom_cancel_open(). */
 extern void rom_cancel_open(RomRows *rows);
 extern bool rom_cancel_find(RomRows *rows, const RomTask *task);
+
+/*
+ * Is the task's instance about to end: was it cancelled, or is its deadline over? Its next turn ends it; a task that waits for its executor
+ * must not delay that.
+ */
+extern bool rom_cancel_is_ending(const RomTask *task);
 
 /* The tasks that this process runs in the transaction under way (n 0: none any more): a request for one of them is not carried out at once. */
 extern void rom_cancel_claimed(const pg_uuid_t *ids, int n);

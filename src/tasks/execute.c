@@ -29,6 +29,7 @@
 #include "base/rows.h"
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "memory/cancelled.h"
 #include "memory/ready.h"
 #include "memory/slot.h"
 #include "memory/wake.h"
@@ -45,7 +46,7 @@
 #include "turn/context.h"
 #include "turn/limit.h"
 
-/* look_at_instance reads what an attempt has to know of the task's instance: whether it is live, and with which settings it runs. */
+/* look_at_instance reads what an attempt has to know of the task's instance: whether it is live, with which settings it runs, and up to when. */
 static void
 look_at_instance(RomTask *task, RomRows *instances)
 {
@@ -56,6 +57,8 @@ look_at_instance(RomTask *task, RomRows *instances)
 		return;
 	value = rom_rows_column(instances, 3, &isnull);
 	task->settings = isnull ? 0 : DatumGetInt32(value);
+	value = rom_rows_column(instances, 4, &isnull);
+	task->deadline = isnull ? DT_NOEND : DatumGetTimestampTz(value);
 	(void) rom_rows_column(instances, 0, &isnull);
 	task->live = !isnull;
 	if (!task->live)
@@ -74,7 +77,7 @@ look_at_instance(RomTask *task, RomRows *instances)
 static int
 claim(const pg_uuid_t *ids, int n, Oid owner, bool wait, RomTask **tasks)
 {
-	static RomTable instance_table = {"t_instance", 4, {"wake_at", "status", "wait", "settings"}, true};
+	static RomTable instance_table = {"t_instance", 5, {"wake_at", "status", "wait", "settings", "deadline"}, true};
 	char	   *name = GetUserNameFromId(owner, true);
 	RomRows		rows;
 	RomRows		instances;
@@ -131,6 +134,8 @@ typedef struct Attempt
 	RomAdmission admission;		/* by the activity's limits */
 	bool		slow;			/* not known to be quick: it did not run
 								 * beside others */
+	bool		ending;			/* its instance is about to end: it did not
+								 * run */
 } Attempt;
 
 /* invocation says what the task runs for, and with; an error when its workflow is no longer defined. */
@@ -143,7 +148,7 @@ invocation(Attempt *a)
 	a->of.running.namespace = workflow->namespace;
 	a->of.search_path = MemoryContextStrdup(a->cxt, workflow->search_path);
 	a->of.settings = a->task->settings;
-	a->of.deadline = DT_NOEND;
+	a->of.deadline = a->task->deadline;
 	a->of.careful = a->run->careful;
 }
 
@@ -193,6 +198,7 @@ try_task(void *arg)
 {
 	Attempt    *a = arg;
 	RomRun	   *run = a->run;
+	bool		quick;
 
 	invocation(a);
 	a->activity = rom_invoke_find(&a->of, a->task->activity);
@@ -201,12 +207,21 @@ try_task(void *arg)
 				(errcode(ERRCODE_ROM_STATE),
 				 errmsg("activity \"%s\" was given a queue after the task was scheduled",
 						a->task->activity)));
-	if (!run->in_session && !rom_invoke_quick(a->activity))
+	quick = rom_invoke_quick(a->activity);
+
+	/*
+	 * the instance's turn may wait for this executor, where that is the only
+	 * one, and must not wait for a step that takes long. (From the claim on,
+	 * a cancel of the instance interrupts us.)
+	 */
+	if (rom_cancelled_lately(&a->task->instance_id) || (!quick && (run->solo || run->in_session)))
+		a->ending = rom_cancel_is_ending(a->task);
+	if (!quick && !a->ending && !run->in_session)
 	{
 		a->slow = !run->solo || !rom_ready_enter_slow();
 		run->slow_ran |= !a->slow;
 	}
-	if (!a->slow && admit(a) && a->activity->transactional)
+	if (!a->ending && !a->slow && admit(a) && a->activity->transactional)
 	{
 		rom_context_set(&a->of.running);
 		a->result = rom_invoke(&a->of, a->activity, &a->how, a->task->input, a->cxt);
@@ -232,7 +247,7 @@ attempt(Attempt *a)
 	a->error = tried.error;
 	a->task->cost = palloc_object(RomCost);
 	*a->task->cost = a->how.cost;
-	if (a->activity != NULL && !a->slow && a->admission == ROM_ADMITTED && a->activity->transactional)
+	if (a->activity != NULL && !a->ending && !a->slow && a->admission == ROM_ADMITTED && a->activity->transactional)
 		rom_invoke_note_task(a->activity->namespace, a->activity->name, a->how.cost.us);
 	return ok;
 }
@@ -299,6 +314,14 @@ drop(RomTask *task)
 	rom_engine_begin(&engine);
 	rom_task_delete(task);
 	rom_engine_end(&engine);
+}
+
+/* drop_ending deletes a task whose instance waits for that, or is about to end, and wakes the instance. */
+static void
+drop_ending(RomTask *task, Oid owner)
+{
+	drop(task);
+	rom_wake_ready(&task->instance_id, owner, task->priority);
 }
 
 /* leave_paused parks a task whose instance is paused, if it is not parked; or has it looked at again a little later. */
@@ -396,7 +419,9 @@ run_task(RomRun *run, RomTask *task, Oid owner, RomMember *member)
 	rom_run_begin_member(member);
 	ok = attempt(&a);
 	limit = rom_limit_fired();
-	if (ok && a.slow)
+	if (ok && a.ending)
+		drop_ending(task, owner);
+	else if (ok && a.slow)
 	{
 		rom_wake_slow(&task->id, owner, task->priority);
 		run->nslow++;
@@ -407,11 +432,15 @@ run_task(RomRun *run, RomTask *task, Oid owner, RomMember *member)
 		announce(&a);
 	else if (ok)
 		record_success(run, &a, owner);
-	else if (rom_slot_cancelled())
+	else if (rom_slot_cancelled() || limit == ROM_LIMIT_EXECUTION)
 	{
-		/* its instance is over, or was */
+		/* its instance is over, or was, or will be by its next turn */
 		rom_throttle_back(mark);
-		run->again[run->nagain++] = task->id;
+		rom_limit_reset();
+		if (rom_cancel_is_ending(task))
+			drop_ending(task, owner);
+		else
+			run->again[run->nagain++] = task->id;
 	}
 	else if (limit == ROM_LIMIT_BATCH || is_shared_trouble(run, a.error->sqlerrcode))
 	{
@@ -451,6 +480,17 @@ make_ready(RomTask *task, Oid owner)
 	rom_engine_end(&engine);
 }
 
+/* place_of finds id among ids. */
+static int
+place_of(const pg_uuid_t *id, const pg_uuid_t *ids, int n)
+{
+	int			i = 0;
+
+	while (i < n - 1 && memcmp(id, &ids[i], sizeof(pg_uuid_t)) != 0)
+		i++;
+	return i;
+}
+
 /* claim_tasks is the claim() of tasks. */
 static int
 claim_tasks(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, RomMember *members, pg_uuid_t *others, int *nothers)
@@ -485,6 +525,7 @@ claim_tasks(RomRun *run, Oid owner, const pg_uuid_t *ids, int n, RomMember *memb
 		}
 		if (!rom_slot_kept(&mine[i]))
 		{
+			rom_slot_belongs(place_of(&mine[i], ids, n), &tasks[t]->instance_id);
 			members[nmembers].id = mine[i];
 			members[nmembers++].of = tasks[t];
 		}
@@ -524,11 +565,7 @@ run_member(RomRun *run, Oid owner, RomMember *member)
 	else if (task->state == ROM_TASK_DEAD)
 		forget_outcome(run, task);
 	else if (task->ending && task->kind != ROM_TASK_COMPENSATION && task->queue[0] == '\0' && !has_outcome(run, task))
-	{
-		/* its instance waits for this */
-		drop(task);
-		rom_wake_ready(&task->instance_id, owner, task->priority);
-	}
+		drop_ending(task, owner);
 	else if (has_outcome(run, task) || !put_off(run, task, owner))
 		run_task(run, task, owner, member); /* parked meanwhile, perhaps */
 }

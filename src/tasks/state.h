@@ -124,6 +124,8 @@ typedef struct RomTask
 	RomCost    *cost;			/* of the attempt that has just ended, where
 								 * it is known, or NULL */
 	int32		settings;		/* of its instance (execute.c) */
+	TimestampTz deadline;		/* of its instance, DT_NOEND for none
+								 * (execute.c) */
 	bool		paused;			/* its instance is paused (execute.c) */
 	bool		ending;			/* its instance waits for its parts before it
 								 * ends (execute.c) */
