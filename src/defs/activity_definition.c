@@ -253,6 +253,14 @@ rom_activity_definition_handler(RomActivity *activity, Oid owner)
 	return activity->flinfo;
 }
 
+bool
+rom_activity_definition_is_current(const RomActivity *activity)
+{
+	const ActivityEntry *entry = (const ActivityEntry *) ((const char *) activity - offsetof(ActivityEntry, activity));
+
+	return entry->handler.checked == rom_definition_names();
+}
+
 static RomActivityInUse in_use_hooks[4];
 static int	n_in_use_hooks = 0;
 static void (*activity_defined) (int32 namespace, const char *queue) = NULL;

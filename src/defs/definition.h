@@ -108,6 +108,9 @@ extern RomActivity *rom_activity_definition_resolve(int32 namespace, const char 
 extern FmgrInfo *rom_definition_handler(RomWorkflow *workflow, Oid owner);
 extern FmgrInfo *rom_activity_definition_handler(RomActivity *activity, Oid owner);
 
+/* Is what is known of its handler (oid, body, call info) up to date? No function has changed since. */
+extern bool rom_activity_definition_is_current(const RomActivity *activity);
+
 /* The session's search_path in the form it is recorded in: "$user" replaced by the current user, no pg_temp. */
 extern const char *rom_definition_path(void);
 

@@ -401,15 +401,16 @@ activity_inlineable(RomTurn *turn, RomCall *call)
 		activity->limits.max_concurrency > 0)
 		return false;
 
-	if (turn->how.eager)
+	/* (a function that was replaced has another profile) */
+	if (turn->how.eager || (activity->flinfo != NULL && !rom_activity_definition_is_current(activity)))
 	{
 		rom_context_end(turn, ROM_EVAL_ABANDONED);	/* if it raises */
 		(void) rom_activity_definition_handler(activity, turn->owner);
 		turn->eval.end = ROM_EVAL_RETURNED;
 		turn->eval.unwinding = false;
-		if (!rom_handler_stateless(activity->handler_oid))
-			return false;
 	}
+	if (turn->how.eager && !rom_handler_stateless(activity->handler_oid))
+		return false;
 
 	/*
 	 * an activity that this process has not called yet is resolved step by

@@ -1,6 +1,6 @@
 # No owner waits for another's slow step: executors share slow steps among them, a quick step before
 # a slow one is committed before that begins, quick instances run beside an endless one, and an
-# owner's endless steps leave a place to others. It would catch an executor that
+# owner's endless steps leave a place to others; a step that is replaced, or fails often, is not quick. It would catch an executor that
 # keeps members which an idle one could run, and a transaction that holds a quick step's locks for as long as a slow one takes.
 use strict;
 use warnings;
@@ -96,6 +96,43 @@ $holder->quit;
 settled('all end when they can');
 is(value('SELECT n FROM effect WHERE id = 2'), '13', 'and the quick steps after a slow one ran once each');
 is(value(qq{SELECT count(*) FROM ran WHERE step = 'held' AND xid IN (SELECT xid FROM ran WHERE step = 'quick')}), '0', 'a slow step shares its transaction with nothing');
+
+# A step whose function is replaced is unknown again, and one that often fails is not quick: what ran before it is committed first
+value(q{
+	CREATE TABLE mood AS SELECT true AS good;
+	CREATE FUNCTION moody(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN IF NOT (SELECT good FROM mood) THEN RAISE EXCEPTION 'no'; END IF; INSERT INTO ran VALUES ('moody', pg_backend_pid()); RETURN 'true'; END $$;
+	CREATE FUNCTION quick_then_moody(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN PERFORM romancy.activity('quick', $1); RETURN romancy.activity('moody', $1); END $$;
+	SELECT romancy.define_activity('moody', 'moody(jsonb)', retry => '{"max_attempts": 1}');
+	SELECT romancy.start_workflow('quick_then_moody', '{"id": 17}') FROM generate_series(1, 8)});
+settled('a second quick step is known');
+my $shared = q{SELECT count(*) > 0 FROM ran WHERE step = 'moody' AND xid IN (SELECT xid FROM ran WHERE step = 'quick')};
+value(q{TRUNCATE ran; SELECT romancy.start_workflow('quick_then_moody', '{"id": 17}')});
+settled('the two of them');
+is(value($shared), 't', 'share a transaction');
+value(q{UPDATE mood SET good = false; SELECT romancy.start_workflow('quick_then_moody', '{"id": 17}') FROM generate_series(1, 16)});
+settled('the second one fails again and again');
+value(q{UPDATE mood SET good = true; TRUNCATE ran; SELECT romancy.start_workflow('quick_then_moody', '{"id": 17}')});
+settled('and once more');
+is(value(q{SELECT count(*) FROM ran WHERE step = 'moody'}), '1', 'with success');
+is(value($shared), 'f', 'in a transaction of its own');
+value(q{
+	CREATE FUNCTION replaced(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN 'true'; END $$;
+	CREATE FUNCTION quick_then_replaced(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN PERFORM romancy.activity('quick', $1); RETURN romancy.activity('replaced', $1); END $$;
+	SELECT romancy.start_workflow('quick_then_replaced', '{"id": 18}') FROM generate_series(1, 8)});
+settled('a third quick step is known');
+$holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(7, 0)');
+value(q{UPDATE effect SET n = 0 WHERE id = 18;
+	CREATE OR REPLACE FUNCTION replaced(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(7, 0); RETURN 'true'; END $$;
+	SELECT romancy.start_workflow('quick_then_replaced', '{"id": 18}')});
+poll_until($node, q{SELECT waiting(7) = 2}, 'replaced, it waits');
+is(value('SELECT n FROM effect WHERE id = 18'), '1', 'what ran before it is committed');
+$holder->query_safe('SELECT pg_advisory_unlock(7, 0)');
+$holder->quit;
+settled('and it ends');
 
 # Profiles outlive a restart: quick ones share a transaction from the first turn on
 value('TRUNCATE ran');
