@@ -49,6 +49,7 @@ typedef struct Node
 	bool		unknown;
 	bool		moved;			/* to the quick ones: not in the hash table,
 								 * and skipped when it comes up */
+	uint64		number;			/* of an unknown one: RomDueQueue's unknowns */
 	int64		key;			/* smaller is better */
 	uint64		seq;			/* order of arrival among equal keys */
 	int			child;
@@ -273,7 +274,8 @@ make_queue(RomDue *heaps, Oid dbid, Oid owner)
 		return queue;
 	for (i = 0; i < heaps->nqueues; i++)
 		if (heaps->queues[i].root[ROM_DUE_QUICK] == NONE &&
-			heaps->queues[i].root[ROM_DUE_SLOW] == NONE && heaps->queues[i].tried == NONE)
+			heaps->queues[i].root[ROM_DUE_SLOW] == NONE && heaps->queues[i].tried == NONE &&
+			heaps->queues[i].unknown_root == NONE)
 			break;
 	if (i == ROM_READY_QUEUES)
 		return NULL;
@@ -287,11 +289,12 @@ make_queue(RomDue *heaps, Oid dbid, Oid owner)
 		queue->root[i] = NONE;
 		queue->count[i] = 0;
 	}
-	queue->tried = NONE;
+	queue->tried = queue->unknown_root = NONE;
 	queue->quick_at = queue->slow_since = queue->probed_at = 0;
 	queue->probes = 0;
 	queue->unknown = 0;
-	queue->unknown_at = queue->learned_at = 0;
+	/* beyond all that executors remember of those who had this place before */
+	queue->unknowns = queue->learned = heaps->seq;
 	queue->slow_wait = ROM_SLOW_WAITS_MAX;
 	return queue;
 }
@@ -347,14 +350,16 @@ rom_due_push(RomDue *heaps, const RomReadyItem *item, TimestampTz now)
 		queue->waiting_since = now;
 	if (item->slow && queue->count[ROM_DUE_SLOW] == 0)
 		queue->slow_since = now;
-	root = item->slow && item->tried ? &queue->tried : &queue->root[lane];
-	*root = meld(pool->nodes, *root, i);
-	queue->count[lane]++;
 	if (node->unknown)
 	{
 		queue->unknown++;
-		queue->unknown_at = Max(queue->unknown_at, item->at);
+		node->number = ++queue->unknowns;
+		root = &queue->unknown_root;
 	}
+	else
+		root = item->slow && item->tried ? &queue->tried : &queue->root[lane];
+	*root = meld(pool->nodes, *root, i);
+	queue->count[lane]++;
 	return ROM_DUE_ADDED;
 }
 
@@ -390,22 +395,55 @@ pop(RomDue *heaps, RomDueQueue *queue, int lane, int *root, pg_uuid_t *id)
 int
 rom_due_unknown(const RomDueQueue *queue)
 {
-	return queue->learned_at >= queue->unknown_at ? 0 : queue->unknown;
+	return Min((uint64) queue->unknown, queue->unknowns - queue->learned);
+}
+
+void
+rom_due_learn(RomDueQueue *queue, uint64 number)
+{
+	queue->learned = Max(queue->learned, Min(number, queue->unknowns));
+}
+
+/* best_quick finds the root that holds the best of the quick members, of which there are some. */
+static int *
+best_quick(RomDue *heaps, RomDueQueue *queue)
+{
+	Node	   *nodes = heaps->ready.nodes;
+	int		   *root = &queue->root[ROM_DUE_QUICK];
+
+	return *root == NONE || (queue->unknown_root != NONE && before(&nodes[queue->unknown_root], &nodes[*root])) ?
+		&queue->unknown_root : root;
 }
 
 bool
-rom_due_is_unknown(RomDue *heaps, const RomDueQueue *queue)
+rom_due_is_unknown(RomDue *heaps, RomDueQueue *queue)
 {
-	const Node *node = &heaps->ready.nodes[queue->root[ROM_DUE_QUICK]];
+	const Node *node = &heaps->ready.nodes[*best_quick(heaps, queue)];
 
-	return node->unknown && node->at > queue->learned_at;
+	return node->unknown && node->number > queue->learned;
+}
+
+int
+rom_due_pop_quick(RomDue *heaps, RomDueQueue *queue, bool unknown, pg_uuid_t *ids, int max)
+{
+	int			n = 0;
+
+	while (n < max && queue->count[ROM_DUE_QUICK] > 0)
+	{
+		int		   *root = !unknown && rom_due_is_unknown(heaps, queue) ? &queue->root[ROM_DUE_QUICK] : best_quick(heaps, queue);
+
+		if (*root == NONE)
+			break;
+		pop(heaps, queue, ROM_DUE_QUICK, root, &ids[n++]);
+	}
+	return n;
 }
 
 void
 rom_due_pop(RomDue *heaps, RomDueQueue *queue, int lane, pg_uuid_t *id)
 {
 	Node	   *nodes = heaps->ready.nodes;
-	int		   *root = &queue->root[lane];
+	int		   *root = lane == ROM_DUE_QUICK ? best_quick(heaps, queue) : &queue->root[lane];
 
 	if (lane == ROM_DUE_SLOW)
 	{
@@ -590,8 +628,6 @@ rom_due_earlier(RomDue *heaps, int64 step, TimestampTz now)
 		queue->waiting_since = Min(queue->waiting_since, now);
 		queue->slow_since = Min(queue->slow_since, now);
 		queue->quick_at = Min(queue->quick_at, now);
-		queue->learned_at = Min(queue->learned_at, now);
-		queue->unknown_at = Min(queue->unknown_at, now);
 		queue->probed_at = Min(queue->probed_at, now);
 	}
 }

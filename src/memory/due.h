@@ -40,7 +40,8 @@ typedef struct RomDueQueue
 {
 	Oid			dbid;			/* invalid: the place is free */
 	Oid			owner;
-	int			root[2];		/* of quick members, and of the slow lane */
+	int			root[2];		/* of quick members, but for those that came
+								 * as unknown; and of the slow lane */
 	int			tried;			/* root of those of the slow lane that were
 								 * tried since all of them were last */
 	int			count[2];
@@ -53,11 +54,13 @@ typedef struct RomDueQueue
 								 * may begin no slow step; the caller sets it */
 	uint32		probes;			/* the number of such tries; likewise */
 	TimestampTz quick_at;		/* quick work was done; the caller sets it */
-	int			unknown;		/* of the quick members: those that came as
+	int			unknown_root;	/* of the quick members: those that came as
 								 * unknown */
-	TimestampTz unknown_at;		/* the last of these came */
-	TimestampTz learned_at;		/* one that came up to then turned out to be
-								 * quick; the caller sets it */
+	int			unknown;		/* how many these are */
+	uint64		unknowns;		/* the number of the last that came; they are
+								 * numbered */
+	uint64		learned;		/* up to this number they are known to be
+								 * quick */
 } RomDueQueue;
 
 #define ROM_DUE_QUICK 0
@@ -91,7 +94,13 @@ extern int	rom_due_queues(RomDue *heaps);
 
 /* How many of a queue's quick members are unknown still, at the most; and is the best of them, of which there are some, one of those? */
 extern int	rom_due_unknown(const RomDueQueue *queue);
-extern bool rom_due_is_unknown(RomDue *heaps, const RomDueQueue *queue);
+extern bool rom_due_is_unknown(RomDue *heaps, RomDueQueue *queue);
+
+/* One of those that came up to the unknown one of this number (unknowns) turned out to be quick: they all are known to be. */
+extern void rom_due_learn(RomDueQueue *queue, uint64 number);
+
+/* Takes the best of a queue's quick members, at most max; those that are unknown as well, or not. Returns how many. */
+extern int	rom_due_pop_quick(RomDue *heaps, RomDueQueue *queue, bool unknown, pg_uuid_t *ids, int max);
 
 /* Takes the best of a queue's quick members, or of its slow lane (lane), of which there are some. */
 extern void rom_due_pop(RomDue *heaps, RomDueQueue *queue, int lane, pg_uuid_t *id);

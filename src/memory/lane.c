@@ -93,6 +93,14 @@ rom_lane_may_be_slow(const RomDueQueue *queue, const RomStaff *staff, TimestampT
 		(staff->slow == 0 || could_grow(staff));
 }
 
+int
+rom_lane_share(const RomDueQueue *queue, const RomStaff *staff, bool may_be_slow, int max)
+{
+	int			quick = queue->count[ROM_DUE_QUICK] - (may_be_slow ? rom_due_unknown(queue) : 0);
+
+	return quick < max ? Max((quick + staff->quick) / (staff->quick + 1), 1) : max;
+}
+
 void
 rom_lane_ended(RomDueQueue *queue, TimestampTz began, TimestampTz now)
 {

@@ -36,6 +36,12 @@ extern void rom_lane_count_locked(RomRoster *roster, const RomWorker *me, Timest
 extern bool rom_lane_may_be_slow(const RomDueQueue *queue, const RomStaff *staff, TimestampTz now);
 
 /*
+ * rom_lane_share says how many quick members, at most max, that executor takes of those that wait (some do): its fair share. One that may begin a
+ * slow step takes none that are unknown together with others.
+ */
+extern int	rom_lane_share(const RomDueQueue *queue, const RomStaff *staff, bool may_be_slow, int max);
+
+/*
  * rom_lane_ended notes that an executor has ended a slow step, which began at began. The next one that waits
  * beside quick work waits as long as this one took: so both have half of an executor's time.
  */

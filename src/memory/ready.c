@@ -52,11 +52,11 @@ static int	my_place = -1;		/* of an executor in the roster */
 static TimestampTz quick_done_at = 0;
 
 /*
- * This executor has taken a member of which nothing was known, at took_at; and it has seen quick steps of it, or others. Members that came since
- * then, perhaps from its turn, may be of another kind.
+ * This executor has taken a member of which nothing was known, when took_up_to was the last that had come; and it has seen quick steps of it, or
+ * others. Members that came since then, perhaps from its turn, may be of another kind.
  */
 static bool took_unknown = false;
-static TimestampTz took_at = 0;
+static uint64 took_up_to = 0;
 static bool seen_quick = false;
 static bool seen_slow = false;
 
@@ -380,6 +380,8 @@ rom_ready_executor(int worker)
 static void
 set_slow_locked(RomWorker *me, bool slow, TimestampTz now)
 {
+	if (slow)
+		rom_roster_forget_pending_locked(rom_roster_get(), me->dbid, me->owner);
 	me->slow = slow;
 	me->slow_since = now;
 	me->unknown = false;
@@ -410,8 +412,8 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 	if (queue != NULL && quick_done_at > queue->quick_at)
 		queue->quick_at = quick_done_at;
 	if (queue != NULL && took_unknown && seen_quick && !seen_slow)
-		queue->learned_at = Max(queue->learned_at, Min(took_at, now));
-	took_at = now;
+		rom_due_learn(queue, took_up_to);
+	took_up_to = queue != NULL ? queue->unknowns : 0;
 	took_unknown = seen_quick = seen_slow = false;
 	SpinLockAcquire(&roster->mutex);
 	if (me->slow && queue != NULL)
@@ -457,13 +459,10 @@ rom_ready_take(int place, pg_uuid_t *ids, int max, bool *slow)
 			SpinLockAcquire(&roster->mutex);
 			me->unknown = true;
 			SpinLockRelease(&roster->mutex);
-			max = 1;
-		}
-		else if (nquick < max)
-			max = (nquick + staff.quick) / (staff.quick + 1);
-		do
 			rom_due_pop(heaps, queue, ROM_DUE_QUICK, &ids[n++]);
-		while (n < max && queue->count[ROM_DUE_QUICK] > 0 && !(may && rom_due_is_unknown(heaps, queue)));
+		}
+		else
+			n = rom_due_pop_quick(heaps, queue, !may, ids, rom_lane_share(queue, &staff, may, max));
 	}
 	if (n > 0)
 	{

@@ -180,7 +180,7 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow, bool u
 		}
 	}
 
-	if (of_owner == 0)
+	if (of_owner == 0 || (!slow && soon == 0))
 	{
 		for (i = 0; i < roster->npending; i++)
 			if (roster->pending[i].dbid == dbid &&
@@ -188,8 +188,6 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow, bool u
 				return false;
 		rom_roster_tell_locked(roster, ROM_TELL_START, latches);
 	}
-	else if (!slow && soon == 0)
-		rom_roster_tell_locked(roster, ROM_TELL_START, latches);
 	else if (of_database < rom_guc_executors && !roster->cannot_grow)
 		rom_roster_tell_locked(roster, slow || unknown ? ROM_TELL_START : ROM_TELL_GROW, latches);
 	else
@@ -204,6 +202,14 @@ rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner, bool slow, bool u
 			rom_roster_tell_locked(roster, ROM_TELL_LOOK, latches);
 	}
 	return false;
+}
+
+void
+rom_roster_forget_pending_locked(RomRoster *roster, Oid dbid, Oid owner)
+{
+	for (int i = 0; i < roster->npending; i++)
+		if (roster->pending[i].dbid == dbid && roster->pending[i].owner == owner)
+			roster->pending[i--] = roster->pending[--roster->npending];
 }
 
 bool

@@ -200,7 +200,10 @@ typedef struct RomRoster
 								 * the launcher that an owner has work for one
 								 * more */
 
-	/* queues that the launcher knows of, but cannot serve now */
+	/*
+	 * owners without an executor that takes quick work, whom the launcher
+	 * knows of, but cannot serve now
+	 */
 	int			npending;
 	struct
 	{
@@ -281,6 +284,12 @@ extern TimestampTz rom_roster_blocked_until(RomWorkerKind kind, Oid dbid, Oid ow
  */
 extern bool rom_roster_wake_locked(RomRoster *roster, Oid dbid, Oid owner,
 								   bool slow, bool unknown, TimestampTz now, RomLatches *latches);
+
+/*
+ * An executor of the owner's begins a slow step: what the launcher could not do for them may be possible now, as one more is started when all are in
+ * slow steps.
+ */
+extern void rom_roster_forget_pending_locked(RomRoster *roster, Oid dbid, Oid owner);
 
 /* Claims the schedulers of a database, so that they look at its record. False: there is none. */
 extern bool rom_roster_wake_scheduler_locked(RomRoster *roster, Oid dbid,

@@ -280,6 +280,10 @@ lack(const RomNeed *need, Oid dbid, RomShortage of)
 {
 	if (need->kind == ROM_WORKER_EXECUTOR)
 		rom_shortage_add(need->dbid, need->owner, need->stands_since, of);
+	/* one more is started when all of the database are in slow steps */
+	for (int i = 0; of == ROM_SHORT_OF_EXECUTORS && i < plan->nworkers; i++)
+		if (plan->workers[i].state == ROM_WORKER_RUNNING && !plan->workers[i].slow && plan->workers[i].dbid == dbid)
+			plan->next = Min(plan->next, rom_roster_slow_at(&plan->workers[i]));
 	rom_vacate_for(plan, dbid, need, of);
 	return false;
 }
@@ -392,11 +396,10 @@ publish_pending(const bool *served)
 	{
 		if (served[i] || plan->needs[i].kind != ROM_WORKER_EXECUTOR)
 			continue;
-		if (plan->needs[i].more)
-		{
+		if (plan->needs[i].more || plan->needs[i].has > 0)
 			roster->room_wanted = true;
+		if (plan->needs[i].more)
 			continue;
-		}
 		roster->pending[n].dbid = plan->needs[i].dbid;
 		roster->pending[n].owner = plan->needs[i].owner;
 		n++;
