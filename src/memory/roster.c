@@ -301,6 +301,7 @@ rom_roster_failing_locked(RomRoster *roster, RomWorkerKind kind, Oid dbid, Oid o
 	roster->failing_owners[free].dbid = dbid;
 	roster->failing_owners[free].owner = owner;
 	roster->failing_owners[free].failing.count = 0;
+	roster->failing_owners[free].failing.failed_at = 0;
 	roster->failing_owners[free].failing.blocked_until = 0;
 	return &roster->failing_owners[free].failing;
 }

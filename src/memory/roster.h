@@ -97,6 +97,8 @@ typedef struct RomSweepStat
 typedef struct RomFailing
 {
 	int			count;
+	TimestampTz failed_at;		/* the last one; workers that were there then
+								 * and fail as well have the same cause */
 	TimestampTz blocked_until;
 } RomFailing;
 

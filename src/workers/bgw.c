@@ -128,7 +128,14 @@ release_place(int code, Datum arg)
 	{
 		RomFailing *failing = rom_roster_failing_locked(roster, me->kind, me->dbid, me->owner, true);
 
-		failing->blocked_until = now + backoff_usecs(++failing->count, jitter);
+		/*
+		 * workers that were ended together (pg_terminate_backend of all) have
+		 * failed once
+		 */
+		if (failing->count == 0 || me->started_at > failing->failed_at)
+			failing->count++;
+		failing->failed_at = now;
+		failing->blocked_until = now + backoff_usecs(failing->count, jitter);
 		if (me->kind == ROM_WORKER_SCHEDULER)
 		{
 			/* it may have died over one */

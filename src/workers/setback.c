@@ -54,7 +54,10 @@ move_roster(int64 step, TimestampTz now)
 		earlier(&database->short_logged, step);
 		earlier(&database->horizon, step);
 		for (int kind = 0; kind < ROM_WORKER_KINDS; kind++)
+		{
+			earlier(&database->failing[kind].failed_at, step);
 			earlier(&database->failing[kind].blocked_until, step);
+		}
 		for (int sweep = 0; sweep < ROM_SWEEP_MAX; sweep++)
 		{
 			earlier(&database->sweep_at[sweep], step);
@@ -63,7 +66,10 @@ move_roster(int64 step, TimestampTz now)
 		}
 	}
 	for (int i = 0; i < ROM_FAILING_OWNERS; i++)
+	{
+		earlier(&roster->failing_owners[i].failing.failed_at, step);
 		earlier(&roster->failing_owners[i].failing.blocked_until, step);
+	}
 	for (int i = 0; i < roster->nworkers; i++)
 	{
 		earlier(&roster->workers[i].started_at, step);

@@ -90,6 +90,17 @@ load(5);
 all_done(5);
 sql("SELECT romancy.terminate_workflow('$nap')");
 poll_until($node, qq{SELECT status = 'cancelled' FROM romancy.instances WHERE instance_id = '$nap'}, 'it ends');
+
+# several executors that are terminated at once have failed once: the delay before the next one does not grow with their number
+my @naps = split /\n/, sql(q{SELECT romancy.start_workflows('naps', array_fill('0'::jsonb, array[3]))});
+poll_until($node, q{SELECT count(*) >= 2 FROM romancy.workers JOIN pg_stat_activity USING (pid) WHERE wait_event = 'PgSleep'}, 'executors are in long steps');
+sql('INSERT INTO awake VALUES (true)');		# when they are begun again
+my $pids = sql(q{SELECT string_agg(pid::text, ',') FROM romancy.workers WHERE kind = 'executor'});
+sql("SELECT pg_terminate_backend(pid) FROM unnest(array[$pids]) p (pid)");
+poll_until($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pids)", 'all are terminated');
+unlike(sql('SELECT romancy.health()'), qr/have failed (?!1 )\d+ times/, 'that is one failure');
+poll_until($node, q{SELECT count(*) = 3 FROM romancy.instances WHERE status = 'completed' AND instance_id IN ('} . join(q{','}, @naps) . q{')}, 'they complete');
+sql('TRUNCATE awake');
 # a scheduler in the middle of a sweep, held up by a lock
 my $s = $node->background_psql('postgres');
 $pid = pid_of('scheduler');
