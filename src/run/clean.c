@@ -37,6 +37,7 @@
 #include "storage/proc.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/memutils.h"
@@ -75,9 +76,8 @@ static const struct
 {
 	const char *name;
 	const char *value;
-	int		   *variable;		/* NULL: a text, always set */
+	int		   *variable;
 }			pins[] = {
-	{"application_name", "romancy executor", NULL},
 	{"idle_in_transaction_session_timeout", "0", &IdleInTransactionSessionTimeout},
 	{"idle_session_timeout", "0", &IdleSessionTimeout},
 	{"lock_timeout", "0", &LockTimeout},
@@ -90,6 +90,12 @@ static int	naside = 0;
 
 /* Is jit, when those are put aside, as the server has it without a setting? Executors then have it off. */
 static bool jit_unset = false;
+
+/* Put aside by assign(). */
+static char executors_name[] = "romancy executor";
+static bool assigned = false;
+static char *outer_name;
+static bool outer_jit;
 
 static bool active = false;
 static bool broken = false;
@@ -113,7 +119,7 @@ is_other(const struct config_generic *setting)
 	return false;
 }
 
-/* is_pinned: has it a value of its own in executors, whatever it is here? */
+/* is_pinned: has it a value of its own in executors, whatever it is here? (application_name is among others[].) */
 static bool
 is_pinned(const struct config_generic *setting)
 {
@@ -306,6 +312,36 @@ watch(void)
 	fmgr_hook = call_hook;
 }
 
+/*
+ * assign notes the session's application_name and jit, which differ from an executor's in nearly all sessions: they are changed, and
+ * given back, by their variables. The server's own way would have PostgreSQL 15 look through all settings at the end of each nest
+ * level, and of the statement: a twentieth of the time of a short workflow. Settings of the turn's code go on top of
+ * that, and are taken back before assign_back(); so the server never frees the text.
+ */
+static void
+assign(void)
+{
+	outer_name = application_name;
+	application_name = executors_name;
+	outer_jit = jit_enabled;
+	assigned = true;
+}
+
+/* assign_back gives them back the session's, when what was set in the turn is taken back. */
+static void
+assign_back(void)
+{
+	if (!assigned)
+		return;
+	assigned = false;
+	Assert(application_name == executors_name);
+	application_name = outer_name;
+	jit_enabled = outer_jit;
+	/* code that has set it has told the server's statistics, too */
+	if (MyBEEntry != NULL && strncmp(MyBEEntry->st_appname, application_name, NAMEDATALEN - 1) != 0)
+		pgstat_report_appname(application_name);
+}
+
 /* set_to gives a setting a value until rom_clean_leave(). */
 static void
 set_to(const char *name, const char *value)
@@ -333,12 +369,13 @@ void
 rom_clean_enter(void)
 {
 	guc_level = NewGUCNestLevel();
+	assign();
 	put_aside();
 	for (int i = 0; i < lengthof(pins); i++)
-		if (pins[i].variable == NULL || *pins[i].variable != 0)
+		if (*pins[i].variable != 0)
 			set_to(pins[i].name, pins[i].value);
-	if (jit_unset && jit_enabled)
-		set_to("jit", "off");
+	if (jit_unset)
+		jit_enabled = false;
 	active = true;
 	broken = false;
 	outer_dest = whereToSendOutput;
@@ -357,9 +394,18 @@ rom_clean_leave(bool rolled_back)
 	whereToSendOutput = outer_dest;
 	debug_query_string = outer_query;
 	if (!rolled_back)
+	{
 		AtEOXact_GUC(false, guc_level);
+		assign_back();
+	}
 	if (plans_differ)
 		ResetPlanCache();
+}
+
+void
+rom_clean_rolled_back(void)
+{
+	assign_back();
 }
 
 bool

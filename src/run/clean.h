@@ -20,10 +20,11 @@ extern bool rom_clean_possible(void);
 /*
  * rom_clean_enter puts the session's own settings aside, and keeps messages from the client. In the subtransaction
  * that the turn runs in, right after rom_clean_possible(). rom_clean_leave undoes it; rolled_back: the subtransaction
- * has been, with the settings.
+ * will be, with the settings, and rom_clean_rolled_back is to be called then.
  */
 extern void rom_clean_enter(void);
 extern void rom_clean_leave(bool rolled_back);
+extern void rom_clean_rolled_back(void);
 
 /* rom_clean_broken: was a command refused since rom_clean_enter() that works on the session itself? */
 extern bool rom_clean_broken(void);

@@ -320,6 +320,7 @@ bet(const RomInstance *inst, RomEager *eager, volatile bool *begun, MemoryContex
 		FlushErrorState();
 		while (GetCurrentTransactionNestLevel() >= nest)
 			RollbackAndReleaseCurrentSubTransaction();
+		rom_clean_rolled_back();
 		row_missing = false;
 		row_decided = row_missed && rom_limit_fired() == ROM_LIMIT_NONE && !rom_clean_broken();
 		elog(DEBUG1, "an instance is left to an executor: %s", edata->message);

@@ -16,6 +16,7 @@
 
 #include "access/xact.h"
 #include "mb/pg_wchar.h"
+#include "utils/builtins.h"
 #include "utils/hsearch.h"
 
 #include "base/clock.h"
@@ -59,6 +60,19 @@ void
 rom_call_check_name(const char *name)
 {
 	check_length("name", name);
+}
+
+/* numbered is base:n. */
+static char *
+numbered(const char *base, int n)
+{
+	int			len = strlen(base);
+	char	   *step = palloc(len + 13);
+
+	memcpy(step, base, len + 1);
+	step[len] = ':';
+	pg_ltoa(n, step + len + 1);
+	return step;
 }
 
 /* next_step names the step of a call: the given activity_id, or base:n. */
@@ -123,7 +137,7 @@ next_step(RomTurn *turn, RomCall *call)
 			entry->n = 0;
 		do
 		{
-			step = psprintf("%s:%d", base, ++entry->n);
+			step = numbered(base, ++entry->n);
 		} while (turn->eval.used != NULL && hash_search(turn->eval.used, step, HASH_FIND, NULL));
 		return rom_context_copy_text(turn, step);
 	}

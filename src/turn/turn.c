@@ -181,6 +181,13 @@ find_handler(RomTurn *turn, FmgrInfo **result)
 	FmgrInfo   *volatile flinfo = NULL;
 	volatile RomOutcome outcome = ROM_OUTCOME_DONE;
 
+	if (turn->how.eager)
+	{
+		/* an error leaves all to an executor */
+		turn->workflow = rom_definition_by_id(turn->inst->def_id);
+		*result = rom_definition_handler(turn->workflow, turn->owner);
+		return ROM_OUTCOME_DONE;
+	}
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);
 	PG_TRY();

@@ -14,7 +14,8 @@
  * DROP EXTENSION and ALTER EXTENSION end a rebuild of an index that is under way (rebuild.c).
  *
  * COMMIT PREPARED publishes no notes, for they were dropped by PREPARE: it asks
- * for a scan. ALTER EXTENSION romancy lets the workers look at the version again.
+ * for a scan. ALTER EXTENSION romancy lets the workers look at the version again. A CALL of the extension's is not
+ * copied (base/prepared.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -38,6 +39,7 @@
 #include "utils/wait_event.h"
 
 #include "base/compat.h"
+#include "base/prepared.h"
 #include "base/spi.h"
 #include "memory/crossing.h"
 #include "memory/roster.h"
@@ -338,10 +340,11 @@ run(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	ProcessUtilityContext context, ParamListInfo params,
 	QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
+	/* another hook would have the right to change what it need not protect */
 	if (prev_hook)
 		prev_hook(pstmt, query, read_only_tree, context, params, env, dest, qc);
 	else
-		standard_ProcessUtility(pstmt, query, read_only_tree, context, params,
+		standard_ProcessUtility(pstmt, query, read_only_tree && !rom_prepared_call(pstmt, context), context, params,
 								env, dest, qc);
 }
 
