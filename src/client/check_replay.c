@@ -161,18 +161,18 @@ replay(ReturnSetInfo *rsinfo, RomInstance *inst, Other *other)
 
 /* find_other resolves argument handler, as define_workflow does. */
 static void
-find_other(const char *handler, Other *other)
+find_other(char *handler, Other *other)
 {
+	char	   *why;
+
 	other->oid = InvalidOid;
 	if (handler == NULL)
 		return;
-	if (strchr(handler, '(') != NULL)
-		other->oid = DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(handler)));
-	else
-		other->oid = rom_handler_lookup(handler, rom_definition_path());
+	other->oid = rom_handler_by_text(handler, false, &why);
 	if (!OidIsValid(other->oid))
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_DEFINITION),
+				 why ? errmsg("invalid handler \"%s\": %s", handler, why) :
 				 errmsg("function \"%s\" does not exist", handler),
 				 errhint("Name a function of one jsonb argument, such as 'fulfil_order_v2(jsonb)'.")));
 	rom_handler_check(other->oid, false, "workflow", handler);

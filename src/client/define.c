@@ -31,6 +31,7 @@
 #include "defs/definition.h"
 #include "defs/handler.h"
 #include "defs/namespace.h"
+#include "defs/suggest.h"
 #include "steps/throttle.h"
 #include "turn/context.h"
 #include "turn/primitive.h"
@@ -200,29 +201,6 @@ name_arg(FunctionCallInfo fcinfo)
 	return name;
 }
 
-/*
- * handler_by_text finds the function that a text names under the caller's search_path: 'fulfil_order', or with its arguments,
- * 'fulfil_order(jsonb)'. procedure: one with (jsonb, inout jsonb) as well. InvalidOid where there is none.
- */
-static Oid
-handler_by_text(char *handler, bool procedure)
-{
-	ObjectWithArgs *routine = makeNode(ObjectWithArgs);
-	Oid			found;
-
-	if (strchr(handler, '(') != NULL)
-		return DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(handler)));
-	routine->objname = textToQualifiedNameList(cstring_to_text(handler));
-	routine->objargs = list_make1(makeTypeNameFromOid(JSONBOID, -1));
-	found = LookupFuncWithArgs(OBJECT_ROUTINE, routine, true);
-	if (!OidIsValid(found) && procedure)
-	{
-		routine->objargs = lappend(routine->objargs, makeTypeNameFromOid(JSONBOID, -1));
-		found = LookupFuncWithArgs(OBJECT_ROUTINE, routine, true);
-	}
-	return found;
-}
-
 /* handler_args reads handler and queue, of which exactly one is given, and checks the function for the caller. */
 static char *
 handler_args(FunctionCallInfo fcinfo, bool procedure, const char *what,
@@ -254,11 +232,14 @@ handler_args(FunctionCallInfo fcinfo, bool procedure, const char *what,
 	{
 		char	   *handler = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
-		funcid = handler_by_text(handler, procedure);
+		char	   *why;
+
+		funcid = rom_handler_by_text(handler, procedure, &why);
 		if (!OidIsValid(funcid))
 			ereport(ERROR,
 					(errcode(ERRCODE_ROM_DEFINITION),
 					 errmsg("invalid definition of %s \"%s\"", what, name),
+					 why ? errdetail("The handler \"%s\" is no function's name: %s.", handler, why) :
 					 errdetail("The search_path has no function \"%s\" that takes one jsonb.", handler),
 					 errhint("A handler is a function(jsonb) returning jsonb, given as 'hello', 'hello(jsonb)' or 'my_schema.hello'.")));
 	}
@@ -453,6 +434,31 @@ write_activity(int32 namespace, const char *name, Oid role, Datum *values, bool 
 		rom_activity_definition_tell(namespace, now);
 }
 
+/* tell_missing tells of a compensation that does not exist: it may be defined next, and until then the activity pauses its instance. */
+static void
+tell_missing(int32 namespace, const char *name, const char *compensation)
+{
+	Datum		values[2] = {CStringGetTextDatum(compensation), Int32GetDatum(namespace)};
+	char	   *similar;
+	RomEngine	engine;
+	RomRowSet	set;
+	bool		found;
+
+	if (strcmp(name, compensation) == 0)
+		return;
+	rom_engine_begin(&engine);
+	found = rom_execute_rows(&set, &select_activity_owner, values, NULL, 1) == 1;
+	rom_engine_end(&engine);
+	if (found || OidIsValid(rom_handler_lookup(compensation, rom_definition_path())))
+		return;
+	similar = rom_suggest_name(namespace, "activity", compensation, rom_definition_path());
+	ereport(NOTICE,
+			(errcode(ERRCODE_ROM_UNDEFINED),
+			 errmsg("activity \"%s\", the compensation of activity \"%s\", does not exist", compensation, name),
+			 errdetail("Until it does, \"%s\" is not carried out, and pauses its instance.", name),
+			 similar ? errhint("Did you mean \"%s\"?", similar) : 0));
+}
+
 /*
  * romancy.define_activity(name text, handler text or regprocedure, queue text, retry
  * jsonb, compensation text, start_to_close_timeout interval,
@@ -525,6 +531,8 @@ romancy_define_activity(PG_FUNCTION_ARGS)
 	rom_engine_begin(&engine);
 	write_activity(namespace, name, role, values, nulls);
 	rom_engine_end(&engine);
+	if (compensation != NULL)
+		tell_missing(namespace, name, compensation);
 	PG_RETURN_VOID();
 }
 

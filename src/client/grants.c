@@ -40,6 +40,7 @@
 #include "base/compat.h"
 #include "base/errors.h"
 #include "base/spi.h"
+#include "client/grants.h"
 #include "defs/namespace.h"
 #include "memory/sweep.h"
 #include "memory/wake.h"
@@ -191,6 +192,33 @@ change_grant(bool is_grant, ObjectType type, List *objects,
 	stmt->grantees = list_make1(grantee);
 	stmt->behavior = DROP_RESTRICT;
 	ExecuteGrantStmt(stmt);
+}
+
+static emit_log_hook_type outer_log_hook = NULL;
+
+/*
+ * name_the_grant adds the hint to the server's own error for a role that may not use the schema. That is raised before anything of
+ * romancy's is called, so it can only be met on its way out.
+ */
+static void
+name_the_grant(ErrorData *edata)
+{
+	static const char *const refusal = "permission denied for schema %s";
+
+	if (edata->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && edata->hint == NULL && edata->message_id != NULL &&
+		strcmp(edata->message_id, refusal) == 0 && edata->message != NULL &&
+		strcmp(edata->message, psprintf(_(edata->message_id), SCHEMA)) == 0)
+		edata->hint = MemoryContextStrdup(edata->assoc_context,
+										  "The owner of extension \"romancy\" lets a role use it: select romancy.grant_usage('role').");
+	if (outer_log_hook)
+		outer_log_hook(edata);
+}
+
+void
+rom_grants_init(void)
+{
+	outer_log_hook = emit_log_hook;
+	emit_log_hook = name_the_grant;
 }
 
 /* check_may_grant raises 42501 unless the caller is the extension's owner, a member of it, or a superuser. */

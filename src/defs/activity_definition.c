@@ -226,6 +226,31 @@ rom_activity_definition_resolve(int32 namespace, const char *name, const char *s
 	return &entry->activity;
 }
 
+/* tell_undone is the error context of a look-up of a compensation; arg: the activity that it undoes. */
+static void
+tell_undone(void *arg)
+{
+	errcontext("compensation of activity \"%s\"", (char *) arg);
+}
+
+RomActivity *
+rom_activity_definition_resolve_undoable(int32 namespace, const char *name, const char *search_path)
+{
+	RomActivity *activity = rom_activity_definition_resolve(namespace, name, search_path);
+	ErrorContextCallback context;
+
+	if (activity->compensation == NULL)
+		return activity;
+	context.callback = tell_undone;
+	context.arg = unconstify(char *, name);
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	(void) rom_activity_definition_resolve(namespace, pstrdup(activity->compensation), search_path);
+	error_context_stack = context.previous;
+	/* again: what was cached of it may have changed */
+	return rom_activity_definition_resolve(namespace, name, search_path);
+}
+
 FmgrInfo *
 rom_activity_definition_handler(RomActivity *activity, Oid owner)
 {

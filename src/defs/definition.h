@@ -99,6 +99,9 @@ extern RomWorkflow *rom_definition_resolve_in(int32 namespace, const char *name,
  */
 extern RomActivity *rom_activity_definition_resolve(int32 namespace, const char *name, const char *search_path);
 
+/* The same, and what undoes it exists as well: RM001, with the activity in its context, before anything is done that could not be undone. */
+extern RomActivity *rom_activity_definition_resolve_undoable(int32 namespace, const char *name, const char *search_path);
+
 /*
  * The handler's call info, checked for the role that runs it: it exists, has the
  * right type, is VOLATILE and not STRICT, and owner may execute it. Raises

@@ -20,7 +20,9 @@
 #include "commands/proclang.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "nodes/pg_list.h"
+#include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -183,6 +185,52 @@ rom_handler_name_valid(const char *name)
 	return strpbrk(name, "(),;") == NULL &&
 		SplitIdentifierString(pstrdup(name), '.', &parts) &&
 		(list_length(parts) == 1 || list_length(parts) == 2);
+}
+
+Oid
+rom_handler_by_text(char *handler, bool procedure, char **why)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile Oid found = InvalidOid;
+
+	*why = NULL;
+	PG_TRY();
+	{
+		if (strchr(handler, '(') != NULL)
+			found = DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(handler)));
+		else
+		{
+			ObjectWithArgs *routine = makeNode(ObjectWithArgs);
+
+			routine->objname = textToQualifiedNameList(cstring_to_text(handler));
+			routine->objargs = list_make1(makeTypeNameFromOid(JSONBOID, -1));
+			found = LookupFuncWithArgs(OBJECT_ROUTINE, routine, true);
+			if (!OidIsValid(found) && procedure)
+			{
+				routine->objargs = lappend(routine->objargs, makeTypeNameFromOid(JSONBOID, -1));
+				found = LookupFuncWithArgs(OBJECT_ROUTINE, routine, true);
+			}
+		}
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+		int			category;
+
+		MemoryContextSwitchTo(cxt);
+		edata = rom_error_take();
+		category = ERRCODE_TO_CATEGORY(edata->sqlerrcode);
+
+		/* what is wrong with the text; the caller raises an error in any case */
+		if (edata->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE ||
+			(category != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION && category != ERRCODE_DATA_EXCEPTION &&
+			 category != ERRCODE_INVALID_SCHEMA_NAME))
+			ReThrowError(edata);
+		*why = edata->message;
+		found = InvalidOid;
+	}
+	PG_END_TRY();
+	return found;
 }
 
 Oid

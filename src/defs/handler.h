@@ -11,6 +11,13 @@
 /* The function(jsonb) that name, read as SQL reads a function's name, means under path for the current user; InvalidOid when there is none. */
 extern Oid	rom_handler_lookup(const char *name, const char *path);
 
+/*
+ * The function that a handler's text names under the session's search_path: 'fulfil_order', or with its arguments,
+ * 'fulfil_order(jsonb)'. procedure: one with (jsonb, inout jsonb) as well. InvalidOid where there is none; *why (or NULL) is what the server
+ * says of it then.
+ */
+extern Oid	rom_handler_by_text(char *handler, bool procedure, char **why);
+
 /* Could name be a function's, as SQL reads one ("f", "schema.f")? */
 extern bool rom_handler_name_valid(const char *name);
 

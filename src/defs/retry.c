@@ -326,7 +326,10 @@ list_includes(Jsonb *list, int sqlerrcode)
 	return found;
 }
 
-/* is_fault: an error of the code, which another attempt meets again: a name that is not there, a wrong call, what is not implemented. */
+/*
+ * is_fault: an error that another attempt meets again: a name that is not there, a wrong call or argument, what is not
+ * implemented, the end of another instance, which was cancelled.
+ */
 static bool
 is_fault(int sqlerrcode)
 {
@@ -339,7 +342,8 @@ is_fault(int sqlerrcode)
 	for (int i = 0; i < lengthof(classes); i++)
 		if (ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TO_CATEGORY(classes[i]))
 			return true;
-	return sqlerrcode == ERRCODE_ROM_UNDEFINED || sqlerrcode == ERRCODE_ROM_CONTEXT;
+	return sqlerrcode == ERRCODE_ROM_UNDEFINED || sqlerrcode == ERRCODE_ROM_CONTEXT ||
+		sqlerrcode == ERRCODE_ROM_CANCELLED || sqlerrcode == ERRCODE_ROM_DEFINITION;
 }
 
 bool

@@ -213,9 +213,9 @@ try_call(void *arg)
 	t->result = rom_invoke(&t->of, t->activity, &t->run, t->input, t->cxt);
 }
 
-/* resolve finds the activity as the instance's owner: DONE; what is missing pauses the instance. */
+/* resolve finds the activity as the instance's owner, and before the first attempt what undoes it: DONE; what is missing pauses the instance. */
 static RomOutcome
-resolve(RomTurn *turn, const char *name, RomActivity **result)
+resolve(RomTurn *turn, RomCall *call, bool first, RomActivity **result)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -226,7 +226,7 @@ resolve(RomTurn *turn, const char *name, RomActivity **result)
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
-		activity = rom_invoke_find(&of, name);
+		activity = rom_invoke_find(&of, call->name, first && call->undoes == NULL);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -240,6 +240,7 @@ resolve(RomTurn *turn, const char *name, RomActivity **result)
 			outcome = ROM_OUTCOME_AGAIN;
 		else
 		{
+			rom_context_tell_step(turn, call->step, edata);
 			turn->out.pause_error = rom_error_to_jsonb(edata);
 			outcome = ROM_OUTCOME_PAUSE;
 		}
@@ -314,7 +315,7 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	if (before != NULL && strcmp(before->kind, "retry") == 0 && before->until > rom_now())
 		return rom_call_wait(turn, call, before->status, before->kind, before->until, before->detail);
 
-	outcome = resolve(turn, call->name, &activity);
+	outcome = resolve(turn, call, before == NULL, &activity);
 	if (outcome != ROM_OUTCOME_DONE)
 		return outcome;
 	if (activity->queue != NULL)
@@ -396,7 +397,7 @@ activity_inlineable(RomTurn *turn, RomCall *call)
 
 	if (rom_call_waited(turn, call) != NULL)
 		return false;
-	activity = rom_activity_definition_resolve(turn->inst->namespace, call->name, turn->workflow->search_path);
+	activity = rom_activity_definition_resolve_undoable(turn->inst->namespace, call->name, turn->workflow->search_path);
 	if (activity->queue != NULL || !activity->transactional ||
 		activity->limits.max_concurrency > 0)
 		return false;

@@ -243,14 +243,16 @@ rom_invoke(const RomInvocation *of, RomActivity *activity, RomActivityRun *run, 
 }
 
 RomActivity *
-rom_invoke_find(const RomInvocation *of, const char *name)
+rom_invoke_find(const RomInvocation *of, const char *name, bool undoable)
 {
 	RomIdentity identity;
 	RomActivity *activity;
 
 	rom_identity_enter(&identity, of->owner, of->search_path, 0, true);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	activity = rom_activity_definition_resolve(of->running.namespace, name, of->search_path);
+	activity = undoable ?
+		rom_activity_definition_resolve_undoable(of->running.namespace, name, of->search_path) :
+		rom_activity_definition_resolve(of->running.namespace, name, of->search_path);
 	if (activity->queue == NULL)
 		(void) rom_activity_definition_handler(activity, of->owner);
 	PopActiveSnapshot();

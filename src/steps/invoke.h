@@ -46,8 +46,8 @@ typedef struct RomProcedure
 extern RomProcedure *rom_invoke_later(const RomInvocation *of, const RomActivity *activity, const RomActivityRun *run,
 									  Jsonb *input, MemoryContext cxt);
 
-/* Resolves the name as the owner, and its handler unless it has a queue. Errors propagate. */
-extern RomActivity *rom_invoke_find(const RomInvocation *of, const char *name);
+/* Resolves the name as the owner, and its handler unless it has a queue; undoable: its compensation as well. Errors propagate. */
+extern RomActivity *rom_invoke_find(const RomInvocation *of, const char *name, bool undoable);
 
 /*
  * Calls an activity's function with input in the state its owner expects (identity, path,

@@ -45,7 +45,7 @@ resolve_name(const char *task, const char *path, void *arg)
 
 	PG_TRY();
 	{
-		RomActivity *activity = rom_activity_definition_resolve(rom_namespace_current(), task, arg);
+		RomActivity *activity = rom_activity_definition_resolve_undoable(rom_namespace_current(), task, arg);
 
 		if (activity->queue == NULL)
 			(void) rom_activity_definition_handler(activity, GetUserId());
@@ -63,7 +63,8 @@ resolve_name(const char *task, const char *path, void *arg)
 				(errcode(ERRCODE_ROM_UNDEFINED),
 				 errmsg("invalid signature at \"%s\": %s", path, edata->message),
 				 edata->detail ? errdetail_internal("%s", edata->detail) : 0,
-				 edata->hint ? errhint("%s", edata->hint) : 0));
+				 edata->hint ? errhint("%s", edata->hint) : 0,
+				 edata->context ? errcontext_msg("%s", edata->context) : 0));
 	}
 	PG_END_TRY();
 }

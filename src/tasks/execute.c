@@ -201,7 +201,7 @@ try_task(void *arg)
 	bool		quick;
 
 	invocation(a);
-	a->activity = rom_invoke_find(&a->of, a->task->activity);
+	a->activity = rom_invoke_find(&a->of, a->task->activity, false);
 	if (a->activity->queue != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_ROM_STATE),

@@ -123,7 +123,7 @@ resolve(RomTurn *turn, const char *name)
 		return NULL;
 	PG_TRY();
 	{
-		activity = rom_activity_definition_resolve(turn->inst->namespace, name, turn->workflow->search_path);
+		activity = rom_activity_definition_resolve_undoable(turn->inst->namespace, name, turn->workflow->search_path);
 	}
 	PG_CATCH();
 	{

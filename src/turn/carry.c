@@ -193,6 +193,7 @@ rom_carry_out(RomTurn *turn, RomCall *call)
 			outcome = ROM_OUTCOME_AGAIN;
 		else if (operator_has_to_mend(edata->sqlerrcode))
 		{
+			rom_context_tell_step(turn, call->step, edata);
 			turn->out.pause_error = rom_error_to_jsonb(edata);
 			outcome = ROM_OUTCOME_PAUSE;
 		}

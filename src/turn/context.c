@@ -115,6 +115,13 @@ tell_context(void *arg)
 }
 
 void
+rom_context_tell_step(RomTurn *turn, const char *step, ErrorData *edata)
+{
+	edata->context = psprintf("%s%sstep \"%s\" of workflow \"%s\", instance %s", edata->context ? edata->context : "",
+							  edata->context ? "\n" : "", step, turn->inst->workflow, rom_uuid_text(&turn->inst->id));
+}
+
+void
 rom_context_push(RomUserCode *code, const pg_uuid_t *instance, const char *workflow, const char *step)
 {
 	code->instance = instance;

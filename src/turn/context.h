@@ -86,6 +86,9 @@ extern bool rom_context_in_handler(void);
 /* Raises RM004 in a handler: function (without schema) must not be called there. */
 extern void rom_context_refuse_handler(const char *function);
 
+/* Adds to the context of an error which step, workflow and instance it is of, for one that no line of a handler raised. */
+extern void rom_context_tell_step(RomTurn *turn, const char *step, ErrorData *edata);
+
 /* The evaluation has to end for this reason, unless there is a better one; call rom_context_unwind(), or raise something else. */
 extern void rom_context_end(RomTurn *turn, RomEvaluation why);
 

@@ -2,7 +2,7 @@
 -- It would catch a message that names the symptom only, and a fault of the code that is retried for hours.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(29);
+SELECT plan(44);
 SET LOCAL client_min_messages = warning;
 CREATE SCHEMA first;
 SET LOCAL search_path = first, public;
@@ -34,6 +34,10 @@ CREATE FUNCTION misspells(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RE
 CREATE FUNCTION misspawns(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn('ask_billnig', i)); END $$;
 SELECT romancy.define_activity('ask_billing', queue => 'billing');
 SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') FROM run('misspells')), 'paused RM001', 'a misspelt activity pauses the instance in its first turn');
+SELECT id FROM run('misspells') \gset
+SELECT alike((SELECT error ->> 'context' FROM romancy.instances WHERE instance_id = :'id'), '%step "chrage:1" of workflow "misspells", instance ' || :'id', 'its context names step, workflow and instance');
+CREATE FUNCTION miscalls(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.call_workflow('misspels', i); END $$;
+SELECT alike((SELECT error ->> 'context' FROM run('miscalls')), '%step "misspels:1" of workflow "miscalls", instance %', 'and that of a misspelt child');
 SELECT matches((SELECT error ->> 'hint' FROM run('misspells')), '^Did you mean "charge"\? ', 'with the function that was meant');
 SELECT matches((SELECT error ->> 'hint' FROM run('misspawns')), '^Did you mean "ask_billing"\? ', 'or the definition');
 SELECT throws_matching($$ SELECT romancy.start_workflow('no_such_thing_at_all') $$, 'workflow "no_such_thing_at_all" does not exist', 'nothing is like it');
@@ -64,6 +68,37 @@ SELECT is((SELECT status FROM run('calls', '{"how": "table", "retry": {"retryabl
 CREATE FUNCTION maps(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.map('broken', jsonb_build_array(i)); END $$;
 SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || attempts(id) FROM run('maps', '{"how": "table"}')), 'failed 42P01 1', 'the same of a mapped one');
 
+CREATE FUNCTION asks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.start_workflow('charge', idempotency_key => ''); RETURN i; END $$;
+CREATE FUNCTION calls_asks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('asks', i); END $$;
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || attempts(id) FROM run('calls_asks')), 'failed RM012 1', 'an argument that romancy refuses: RM012');
+CREATE FUNCTION result_of(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.get_result((i #>> '{}')::uuid); END $$;
+CREATE FUNCTION calls_result_of(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('result_of', i); END $$;
+SELECT romancy.start_workflow('charge') AS id \gset
+SELECT romancy.cancel_workflow(:'id');
+CALL settle();
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || attempts(id) FROM run('calls_result_of', to_jsonb(:'id'::text))), 'failed RM008 1', 'the result of an instance that was cancelled: RM008');
+
+-- a misspelt compensation: noticed before there is something to undo
+CREATE TABLE paid (n int);
+CREATE FUNCTION pay(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO paid VALUES (1); RETURN i; END $$;
+CREATE FUNCTION refund(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN i; END $$;
+SELECT romancy.define_activity('pay', 'pay', compensation => 'refudn'), romancy.define_activity('asks_pay', queue => 'billing', compensation => 'refudn');
+CREATE FUNCTION pays(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('pay', i), romancy.sleep('1 day'); RETURN i; END $$;
+CREATE FUNCTION spawns_pay(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn('pay', i)); END $$;
+CREATE FUNCTION pays_outside(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('asks_pay', i); END $$;
+SELECT id FROM run('pays') \gset
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || (error ->> 'message') FROM romancy.instances WHERE instance_id = :'id'), 'paused RM001 activity "refudn" does not exist', 'a misspelt compensation pauses the instance');
+SELECT matches((SELECT error ->> 'hint' FROM romancy.instances WHERE instance_id = :'id'), '^Did you mean "refund"\? ', 'with the name that was meant');
+SELECT alike((SELECT error ->> 'context' FROM romancy.instances WHERE instance_id = :'id'), E'compensation of activity "pay"\n%step "pay:1" of workflow "pays", instance ' || :'id', 'and whose compensation it is, of which step');
+SELECT is_empty('SELECT * FROM paid', 'before the activity has run');
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') FROM run('spawns_pay')), 'paused RM001', 'of a spawned activity as well');
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') FROM run('pays_outside')), 'paused RM001', 'and of one with a queue');
+SELECT throws_matching($$ SELECT romancy.run_canvas(romancy.task('pay')) $$, 'activity "refudn" does not exist', 'and of a task of a canvas');
+SELECT romancy.define_activity('pay', 'pay', compensation => 'refund');
+SELECT romancy.resume_workflow(:'id');
+CALL settle();
+SELECT is((SELECT status || ' ' || (SELECT count(*) FROM paid) FROM romancy.instances WHERE instance_id = :'id'), 'waiting_for_timer 1', 'it goes on when the name is mended');
+
 -- a handler that is not deterministic
 CREATE TABLE state (n int);
 INSERT INTO state VALUES (1);
@@ -93,6 +128,9 @@ SELECT is(romancy.define_workflow('a', queue => 'q'), 2, 'without one, a queue')
 CREATE PROCEDURE commits(i jsonb, INOUT o jsonb) LANGUAGE plpgsql AS $$ BEGIN o := i; END $$;
 SELECT lives_ok($$ SELECT romancy.define_activity('c', 'commits', transactional => false) $$, 'a procedure by its name');
 SELECT throws_ok($$ SELECT romancy.define_workflow('b', handler => 'hello') $$, 'RM012', 'invalid definition of workflow "b"', 'a function that is not there');
+SELECT throws_ok($$ SELECT romancy.define_workflow('b', handler => 'hello()') $$, 'RM012', 'invalid definition of workflow "b"', 'with arguments as well');
+SELECT alike(hint_of($$ SELECT romancy.define_workflow('b', 'hello()') $$), 'A handler is a function(jsonb) returning jsonb, given as %', 'and the hint says what a handler is');
+SELECT alike(hint_of($$ SELECT romancy.define_activity('b', 'hello(') $$), 'A handler is a function(jsonb) returning jsonb, given as %', 'and where it is no name at all');
 
 -- keys
 SELECT throws_ok($$ SELECT romancy.start_workflow('charge', idempotency_key => '') $$, 'RM012', 'argument "idempotency_key" must not be empty', 'an empty idempotency key');
