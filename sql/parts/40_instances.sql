@@ -16,6 +16,11 @@ RETURNS text[] LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_ow
 REVOKE ALL ON FUNCTION romancy.t_owners() FROM PUBLIC;
 COMMENT ON FUNCTION romancy.t_owners() IS 'Internal: the roles whose instances the current user may see; null: all';
 
+CREATE FUNCTION romancy.t_owners_of_few()
+RETURNS text[] LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_owners_of_few';
+REVOKE ALL ON FUNCTION romancy.t_owners_of_few() FROM PUBLIC;
+COMMENT ON FUNCTION romancy.t_owners_of_few() IS 'Internal: the same where these have few instances; null: all, or many';
+
 CREATE FUNCTION romancy.t_may_access(owner text, role oid, steer boolean)
 RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10 AS 'MODULE_PATHNAME', 'romancy_may_access';
 REVOKE ALL ON FUNCTION romancy.t_may_access(text, oid, boolean) FROM PUBLIC;

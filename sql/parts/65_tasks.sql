@@ -52,6 +52,8 @@ CREATE INDEX t_task_ready ON romancy.t_task (queue, (- priority::bigint), task_i
 CREATE INDEX t_task_due ON romancy.t_task (state, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX t_task_held ON romancy.t_task (held_until) WHERE held_until IS NOT NULL AND state = 0;
 CREATE INDEX t_task_instance ON romancy.t_task (instance_id);
+/* the few that are neither ready nor due at a time: for view activity_tasks */
+CREATE INDEX t_task_rest ON romancy.t_task (state) WHERE state <> 0 AND due_at IS NULL;
 COMMENT ON TABLE romancy.t_task IS 'Activities scheduled to run outside their instance''s turn';
 
 CREATE FUNCTION romancy.spawn(name text, input jsonb DEFAULT NULL, activity_id text DEFAULT NULL, retry jsonb DEFAULT NULL)
@@ -203,17 +205,39 @@ COMMENT ON COLUMN romancy.pollers.polls IS 'Calls';
 COMMENT ON COLUMN romancy.pollers.tasks IS 'Tasks that it got';
 COMMENT ON COLUMN romancy.pollers.passes_over IS 'Of how many names it leaves tasks to others, as it does not have them';
 
+/*
+ * A part for each index, so that a status is a constant for the planner, which then leaves the others out; of those that are ready the
+ * queues are found first (ready), and each one's tasks by its name. Part 2 is for a role that has few instances, whose tasks are found by these, part 1 for all
+ * others, part 3 are tasks that run in the database, which only shared memory knows (r).
+ */
 CREATE VIEW romancy.activity_tasks WITH (security_barrier) AS
-	SELECT t.task_id, t.instance_id, n.name AS namespace, t.step AS activity_id, t.activity, nullif(pg_catalog.substr(t.queue, pg_catalog.strpos(t.queue, '/') + 1), '') AS queue,
-		CASE WHEN r.pid IS NOT NULL THEN 'running'
-			ELSE CASE t.state WHEN 0 THEN 'ready' WHEN 1 THEN 'running' WHEN 6 THEN 'running' WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' ELSE 'dead' END END AS status,
-		t.owner, t.priority, t.attempt, t.worker_id, t.created_at, t.started_at, coalesce(r.since, t.claimed_at) AS claimed_at,
-		t.beat_at AS heartbeat_at, t.due_at, coalesce(t.input, romancy.t_document_value(t.document)) AS input, t.errors, t.details AS last_details, r.pid
-	FROM romancy.t_task t
-	LEFT JOIN romancy.t_running() r ON r.id = t.task_id
+	WITH RECURSIVE r AS MATERIALIZED (SELECT r.id, r.pid, r.since FROM romancy.t_running() r),
+	ids AS MATERIALIZED (SELECT coalesce(pg_catalog.array_agg(r.id), '{}') AS ids FROM r),
+	ready (queue) AS (
+		(SELECT t.queue FROM romancy.t_task t WHERE t.state = 0 ORDER BY t.queue LIMIT 1)
+		UNION ALL
+		SELECT (SELECT t.queue FROM romancy.t_task t WHERE t.state = 0 AND t.queue > q.queue ORDER BY t.queue LIMIT 1) FROM ready q WHERE q.queue IS NOT NULL)
+	SELECT t.task_id, t.instance_id, n.name AS namespace, t.step AS activity_id, t.activity, nullif(pg_catalog.substr(t.stored, pg_catalog.strpos(t.stored, '/') + 1), '') AS queue,
+		t.shown AS status,
+		t.owner, t.priority, t.attempt, t.worker_id, t.created_at, t.started_at, coalesce(t.since, t.claimed_at) AS claimed_at,
+		t.beat_at AS heartbeat_at, t.due_at, coalesce(t.input, romancy.t_document_value(t.document)) AS input, t.errors, t.details AS last_details, t.pid
+	FROM (
+		SELECT t.*, q.queue AS stored, 'ready'::text AS shown, NULL::int AS pid, NULL::timestamptz AS since, 1 AS part FROM ready q JOIN romancy.t_task t ON t.queue = q.queue WHERE t.state = 0
+		UNION ALL SELECT t.*, t.queue, 'running', NULL, NULL, 1 FROM romancy.t_task t WHERE t.state IN (1, 6) AND t.due_at IS NOT NULL
+		UNION ALL SELECT t.*, t.queue, 'waiting', NULL, NULL, 1 FROM romancy.t_task t WHERE t.state = 2 AND t.due_at IS NOT NULL
+		UNION ALL SELECT t.*, t.queue, 'paused', NULL, NULL, 1 FROM romancy.t_task t WHERE t.state = 5 AND t.due_at IS NOT NULL
+		UNION ALL SELECT t.*, t.queue, 'dead', NULL, NULL, 1 FROM romancy.t_task t WHERE t.state IN (3, 4) AND t.due_at IS NOT NULL
+		UNION ALL SELECT t.*, t.queue, 'paused', NULL, NULL, 1 FROM romancy.t_task t WHERE t.state = 5 AND t.state <> 0 AND t.due_at IS NULL
+		UNION ALL SELECT t.*, t.queue, 'dead', NULL, NULL, 1 FROM romancy.t_task t WHERE t.state IN (3, 4) AND t.state <> 0 AND t.due_at IS NULL
+		UNION ALL SELECT t.*, t.queue, CASE t.state WHEN 2 THEN 'waiting' ELSE 'running' END, NULL, NULL, 1 FROM romancy.t_task t WHERE t.state IN (1, 2, 6) AND t.state <> 0 AND t.due_at IS NULL
+		UNION ALL SELECT t.*, t.queue, CASE t.state WHEN 0 THEN 'ready' WHEN 2 THEN 'waiting' WHEN 5 THEN 'paused' WHEN 1 THEN 'running' WHEN 6 THEN 'running' ELSE 'dead' END, NULL, NULL, 2
+			FROM romancy.t_instance i JOIN romancy.t_task t ON t.instance_id = i.instance_id WHERE i.owner = ANY (romancy.t_owners_of_few()) AND romancy.t_owners_of_few() IS NOT NULL
+		UNION ALL SELECT t.*, t.queue, 'running', r.pid, r.since, 3 FROM r JOIN romancy.t_task t ON t.task_id = r.id) t
 	LEFT JOIN romancy.t_workflow w ON w.def_id = t.def_id
 	LEFT JOIN romancy.t_namespace n ON n.namespace_id = w.namespace
-	WHERE t.kind <> 2 AND romancy.t_may_read(t.owner);
+	WHERE t.kind <> 2 AND romancy.t_may_read(t.owner)
+		AND CASE t.part WHEN 1 THEN (romancy.t_owners_of_few() IS NULL)::int <> 0 AND NOT t.task_id = ANY ((SELECT i.ids FROM ids i)::uuid[])
+			WHEN 2 THEN NOT t.task_id = ANY ((SELECT i.ids FROM ids i)::uuid[]) ELSE true END;
 COMMENT ON VIEW romancy.activity_tasks IS 'Activities that wait for, are with, or were given up by workers';
 COMMENT ON COLUMN romancy.activity_tasks.task_id IS 'The task';
 COMMENT ON COLUMN romancy.activity_tasks.instance_id IS 'The instance whose step it is';

@@ -111,9 +111,10 @@ CREATE VIEW romancy.waiting WITH (security_barrier) AS
 					pg_catalog.current_setting('romancy.http_timeout', true)::interval)) AS time_limit,
 			CASE WHEN t.state IN (1, 2, 6) THEN t.due_at END AS due_at
 		FROM romancy.t_task t
-		WHERE t.instance_id = i.instance_id AND t.state IN (0, 1, 2, 5, 6)
+		/* here, so that the tasks of those that have none are not looked for */
+		WHERE t.instance_id = i.instance_id AND t.state IN (0, 1, 2, 5, 6) AND ((i.flags & 2) <> 0 OR i.wait ->> 'kind' = 'worker')
 		ORDER BY t.step = (i.wait ->> 'step') DESC, t.errors IS NULL, t.state = 1 DESC, t.created_at
-		LIMIT 1) t ON (i.flags & 2) <> 0 OR i.wait ->> 'kind' = 'worker'
+		LIMIT 1) t ON true
 	LEFT JOIN LATERAL (SELECT e.at, e.detail
 		FROM (SELECT h.events FROM romancy.t_history h WHERE h.instance_id = i.instance_id AND i.status = 'paused' ORDER BY h.last_seq DESC LIMIT 1) h,
 			LATERAL pg_catalog.unnest(romancy.t_events_unpack(h.events)) WITH ORDINALITY AS e (kind, step, name, input, result, detail, at, n)

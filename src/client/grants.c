@@ -72,7 +72,7 @@ is_internal(const char *name)
 static bool
 is_for_views(const char *name)
 {
-	static const char *const names[] = {"t_canvas", "t_document_value", "t_events_pack", "t_events_unpack", "t_in_turn", "t_live", "t_may_read", "t_namespace_current", "t_outside", "t_owners", "t_pollers", "t_report_chart", "t_report_escape", "t_report_live", "t_report_table", "t_running", "t_senders", "t_shown_status", "t_stat", "t_status_name", "t_sweeps", "t_unwritten", "t_workers"};
+	static const char *const names[] = {"t_canvas", "t_document_value", "t_events_pack", "t_events_unpack", "t_in_turn", "t_live", "t_may_read", "t_namespace_current", "t_outside", "t_owners", "t_owners_of_few", "t_pollers", "t_report_chart", "t_report_escape", "t_report_live", "t_report_table", "t_running", "t_senders", "t_shown_status", "t_stat", "t_status_name", "t_sweeps", "t_unwritten", "t_workers"};
 
 	for (int i = 0; i < lengthof(names); i++)
 		if (strcmp(name, names[i]) == 0)

@@ -12,8 +12,10 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_statistic.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
@@ -26,6 +28,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include <math.h>
 #include <time.h>
 
 #include "base/compat.h"
@@ -35,6 +38,7 @@
 
 PG_FUNCTION_INFO_V1(romancy_may_read);
 PG_FUNCTION_INFO_V1(romancy_owners);
+PG_FUNCTION_INFO_V1(romancy_owners_of_few);
 PG_FUNCTION_INFO_V1(romancy_may_access);
 PG_FUNCTION_INFO_V1(romancy_monitor);
 
@@ -314,6 +318,58 @@ romancy_owners(PG_FUNCTION_ARGS)
 {
 	ArrayType  *owners = rom_instance_owners(GetUserId(), false);
 
+	if (owners == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_ARRAYTYPE_P(owners);
+}
+
+/* share_of is the share of the table's rows that the owners have by its statistics; without any: 1. */
+static double
+share_of(ArrayType *owners, Oid relid, AttrNumber attnum)
+{
+	HeapTuple	tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(relid), Int16GetDatum(attnum), BoolGetDatum(false));
+	AttStatsSlot slot;
+	double		share = 0;
+	Datum	   *names;
+	int			n;
+
+	if (!HeapTupleIsValid(tuple))
+		return 1;
+	deconstruct_array(owners, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &n);
+	if (get_attstatsslot(&slot, tuple, STATISTIC_KIND_MCV, InvalidOid, ATTSTATSSLOT_VALUES | ATTSTATSSLOT_NUMBERS))
+	{
+		for (int i = 0; i < slot.nvalues && i < slot.nnumbers; i++)
+			for (int k = 0; k < n; k++)
+				if (DatumGetBool(DirectFunctionCall2Coll(texteq, DEFAULT_COLLATION_OID, slot.values[i], names[k])))
+					share += slot.numbers[i];
+		free_attstatsslot(&slot);
+	}
+	else
+		share = 1;				/* all different, or one only */
+	ReleaseSysCache(tuple);
+	return share;
+}
+
+/*
+ * romancy.t_owners_of_few() -> text[]: the same, null also where the table was never analyzed, and for roles that have many of the
+ * instances: one that is found by its owner costs 32 pages (index t_instance_few).
+ */
+Datum
+romancy_owners_of_few(PG_FUNCTION_ARGS)
+{
+	ArrayType  *owners = rom_instance_owners(GetUserId(), false);
+	Oid			relid;
+	Relation	rel;
+	double		rows;
+
+	if (owners == NULL)
+		PG_RETURN_NULL();
+	relid = rom_relation_oid("t_instance");
+	rel = table_open(relid, AccessShareLock);
+	rows = rel->rd_rel->reltuples * share_of(owners, relid, get_attnum(relid, "owner"));
+	if (rows < 0 || rows > 100 + sqrt(2.0 * Max(rel->rd_rel->relpages, 0)))
+		owners = NULL;
+	table_close(rel, AccessShareLock);
 	if (owners == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_ARRAYTYPE_P(owners);

@@ -171,12 +171,19 @@ for my $query ((map { "SELECT * FROM romancy.instances WHERE $_" } q{status = 'p
 		$most{"$role: $query"} = $n if $n > 1500;
 	}
 }
-for my $query ('SELECT * FROM romancy.waiting', q{SELECT * FROM romancy.waiting WHERE paused_by = 'romancy'}, q{SELECT * FROM romancy.waiting WHERE status = 'paused'})
+for my $query ('SELECT * FROM romancy.waiting', q{SELECT * FROM romancy.waiting WHERE paused_by = 'romancy'}, q{SELECT * FROM romancy.waiting WHERE status = 'paused'},
+	'SELECT * FROM romancy.activity_tasks', 'SELECT queue, status, count(*) FROM romancy.activity_tasks GROUP BY 1, 2',
+	q{SELECT * FROM romancy.activity_tasks WHERE queue = 'q' AND status = 'ready'})
 {
 	my $n = buffers('few', $query);
 	$most{"few: $query"} = $n if $n > 1500;
 }
 is(join("\n", map { "$most{$_} $_" } sort keys %most), '', 'views and lists read few buffers, for each role');
+my $pages = $node->safe_psql('postgres', q{SELECT pg_relation_size('romancy.t_instance') / 8192});
+cmp_ok(buffers('monitor', q{SELECT * FROM romancy.waiting WHERE kind = 'timer' AND until < '2020-01-01'}), '<', 5 * $pages, 'waiting looks for tasks of those only that have any');
+# (one of the 2,500 of a state in 10,000 tasks is on each page)
+my $tasks = $node->safe_psql('postgres', q{SELECT pg_relation_size('romancy.t_task') / 8192});
+cmp_ok(buffers('monitor', "SELECT * FROM romancy.activity_tasks WHERE status = '$_'"), '<', $tasks / 2, "$_ tasks are found without a look at the others") for qw(paused nosuch);
 
 # Workers: start-up scan, timers, claims, sweeps
 $node->append_conf('postgresql.conf', "romancy.enabled = on\nauto_explain.log_min_duration = 0\n");
