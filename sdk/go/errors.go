@@ -69,7 +69,7 @@ func fromDatabase(err error) error {
 	case e.SQLState == "42883" || e.SQLState == "42P01":
 		e.Message = tooOld + ": " + e.Message
 		e.Hint = update
-	case e.SQLState == "42501" && e.Hint == "":
+	case e.SQLState == "42501" && (e.Hint == "" || strings.Contains(e.Hint, "grant_usage('role')")):
 		e.Message = "the role may not use romancy: " + e.Message
 		e.Hint = "Run SELECT romancy.grant_usage('role') as the extension's owner."
 	}

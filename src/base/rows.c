@@ -22,26 +22,84 @@
 #include "base/rows.h"
 #include "base/spi.h"
 
-/*
- * find_index finds an index of the table. "t_..._pkey" is the primary key, whatever a DBA has named it since; the others are
- * known by name alone.
- */
+#define PKEY "_pkey"
+
+/* is_primary: does the name stand for a table's primary key, whatever a DBA has named that since? The others are known by name alone. */
+static bool
+is_primary(const char *name)
+{
+	size_t		length = strlen(name);
+
+	return length > strlen(PKEY) && strcmp(name + length - strlen(PKEY), PKEY) == 0;
+}
+
+/* find_index finds an index of the table. */
 static Oid
 find_index(Relation rel, const char *name)
 {
-	static const char suffix[] = "_pkey";
-	size_t		length = strlen(name);
 	Oid			oid;
 
-	if (length < sizeof(suffix) || strcmp(name + length - (sizeof(suffix) - 1), suffix) != 0)
+	if (!is_primary(name))
 		return rom_relation_oid(name);
 	oid = ROM_PRIMARY_KEY(rel);
 	if (!OidIsValid(oid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table romancy.%s has no primary key", RelationGetRelationName(rel)),
+				 errmsg("table romancy.%s has no primary key that is valid and not deferrable", RelationGetRelationName(rel)),
 				 errhint("Indexes and columns that romancy brings have to stay: create it again.")));
 	return oid;
+}
+
+/*
+ * check_columns raises 55000 where a DBA has replaced the primary key by one of other columns, which a search would take for those of the table's
+ * definition. The columns of an index never change, so each is looked at once.
+ */
+static void
+check_columns(Relation index, const char *name)
+{
+	static const struct
+	{
+		const char *name;
+		const char *columns;
+	}			keys[] = {
+		{"t_activity" PKEY, "namespace, name"},
+		{"t_destination" PKEY, "namespace, name"},
+		{"t_document" PKEY, "id, copy"},
+		{"t_history" PKEY, "instance_id, last_seq"},
+		{"t_idempotency" PKEY, "namespace, owner, workflow, idempotency_key"},
+		{"t_inbox" PKEY, "instance_id, id"},
+		{"t_instance" PKEY, "instance_id"},
+		{"t_namespace" PKEY, "namespace_id"},
+		{"t_queue" PKEY, "name"},
+		{"t_settings" PKEY, "settings_id"},
+		{"t_task" PKEY, "task_id"},
+		{"t_workflow" PKEY, "def_id"},
+	};
+	static Oid	seen[lengthof(keys)];
+	StringInfoData has;
+
+	for (int k = 0; k < lengthof(keys) && OidIsValid(seen[k]); k++)
+		if (seen[k] == RelationGetRelid(index))
+			return;
+	for (int k = 0; k < lengthof(keys); k++)
+	{
+		if (strcmp(keys[k].name, name) != 0)
+			continue;
+		initStringInfo(&has);
+		for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
+			appendStringInfo(&has, "%s%s", i > 0 ? ", " : "", NameStr(TupleDescAttr(RelationGetDescr(index), i)->attname));
+		if (strcmp(has.data, keys[k].columns) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the primary key of table romancy.%.*s has other columns", (int) (strlen(name) - strlen(PKEY)), name),
+					 errdetail("It is on (%s) instead of (%s).", has.data, keys[k].columns),
+					 errhint("Another primary key may take its place, on the same columns in the same order.")));
+		pfree(has.data);
+		memmove(&seen[1], seen, sizeof(seen) - sizeof(seen[0]));
+		seen[0] = RelationGetRelid(index);
+		return;
+	}
+	elog(ERROR, "the columns of %s are not known", name);
 }
 
 /*
@@ -58,7 +116,11 @@ open_index(Relation rel, const char *name, LOCKMODE mode)
 		Relation	index = index_open(oid, mode);
 
 		if (index->rd_index->indisvalid)
+		{
+			if (is_primary(name))
+				check_columns(index, name);
 			return index;
+		}
 		index_close(index, mode);
 		if (find_index(rel, name) == oid)
 			ereport(ERROR,

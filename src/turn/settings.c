@@ -25,7 +25,6 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
-#include "postmaster/bgworker.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc_tables.h"
@@ -37,6 +36,7 @@
 #include "base/errors.h"
 #include "base/jb.h"
 #include "base/rows.h"
+#include "base/session.h"
 #include "base/spi.h"
 #include "memory/xact.h"
 #include "turn/app_settings.h"
@@ -49,6 +49,11 @@ static const char *const names[] = {
 	"lc_messages", "lc_monetary", "lc_numeric", "lc_time",
 	"default_text_search_config", "array_nulls", "transform_null_equals",
 	"standard_conforming_strings", "backslash_quote", "quote_all_identifiers"
+};
+
+/* Of these no plan depends on: client_encoding is a matter of sending, and no literal is read by the others. */
+static const char *const not_in_plans[] = {
+	"client_encoding", "xmlbinary", "lc_messages", "lc_time", "quote_all_identifiers"
 };
 
 /* The place of client_encoding, which is not kept: it is always the database's. */
@@ -69,7 +74,7 @@ typedef struct Profile
 	bool		fits;			/* for new instances of profiles_owner's */
 	char	   *texts[N_SETTINGS];	/* or NULL */
 	int			numbers[N_SETTINGS];	/* of settings that are no strings */
-	uint64		hash;			/* of the texts */
+	uint64		hash;			/* of the texts that plans depend on */
 	Jsonb	   *app;			/* app_settings.c; NULL: they are not kept */
 	bool		told;			/* the log says that one was not accepted */
 	struct Profile *next;
@@ -100,6 +105,16 @@ static RomStatement count_own = {
 static RomStatement insert_settings = {
 	"INSERT INTO romancy.t_settings (owner, settings) VALUES ($1, $2) RETURNING settings_id", 2, {TEXTOID, JSONBOID}
 };
+
+/* in_plans: can the meaning of a plan depend on the setting? */
+static bool
+in_plans(const char *name)
+{
+	for (int i = 0; i < lengthof(not_in_plans); i++)
+		if (strcmp(not_in_plans[i], name) == 0)
+			return false;
+	return true;
+}
 
 /* find_records looks the server's records up, once. */
 static void
@@ -235,7 +250,8 @@ add_profile(int32 id, Jsonb *json, bool fits)
 			profile->numbers[i] = INT_MIN;
 		profile->texts[i] = text;
 
-		profile->hash = hash_combine64(profile->hash, text ? hash_bytes_extended((unsigned char *) text, strlen(text), i) : 0);
+		if (in_plans(names[i]))
+			profile->hash = hash_combine64(profile->hash, text ? hash_bytes_extended((unsigned char *) text, strlen(text), i) : 0);
 	}
 	profile->app = rom_jb_get_json(json, APP);
 	/* the newest first, in whatever order they were found */
@@ -280,19 +296,21 @@ read_profiles(Oid owner, const char *owner_name)
 	MemoryContextReset(profiles_cxt);
 	profiles = NULL;
 	stale = false;
-	profiles_of = rom_extension_oid();
+	profiles_of = InvalidOid;	/* until all are read */
 	profiles_owner = owner;
-	if (!OidIsValid(owner))
-		return;
-	rom_rows_open_select(&rows, &settings_table, "t_settings_owner", false);
-	for (bool more = rom_rows_find_text(&rows, owner_name); more; more = rom_rows_next(&rows))
+	if (OidIsValid(owner))
 	{
-		bool		isnull;
+		rom_rows_open_select(&rows, &settings_table, "t_settings_owner", false);
+		for (bool more = rom_rows_find_text(&rows, owner_name); more; more = rom_rows_next(&rows))
+		{
+			bool		isnull;
 
-		if (DatumGetInt16(rom_rows_column(&rows, 2, &isnull)) == 0)
-			add_row(&rows, true);
+			if (DatumGetInt16(rom_rows_column(&rows, 2, &isnull)) == 0)
+				add_row(&rows, true);
+		}
+		rom_rows_close(&rows);
 	}
-	rom_rows_close(&rows);
+	profiles_of = rom_extension_oid();
 }
 
 /* is_known: may what was read be believed? */
@@ -449,12 +467,12 @@ set_one(Profile *profile, int i, GucAction action)
 /*
  * plan_anew has plans made anew where they were made with other settings: a literal is read when its plan is made
  * ('05/04/2026'::date), so a plan that the session keeps has the meaning that it had then. A worker runs no code but instances'; in another
- * process (changed: its own settings differ) that has its own code the plans are of no use afterwards, either. Returns whether that is so.
+ * process (changed: its own settings differ; of a job of pg_cron's, say) that has its own code the plans are of no use afterwards, either. Returns whether that is so.
  */
 static bool
 plan_anew(const Profile *profile, bool changed)
 {
-	if (MyBgworkerEntry == NULL)
+	if (!OidIsValid(rom_session_owner()))
 	{
 		if (changed)
 			ResetPlanCache();
@@ -479,7 +497,7 @@ rom_settings_apply(int32 id, bool handler)
 		if (!is_value(profile, i, false))
 		{
 			set_one(profile, i, GUC_ACTION_SAVE);
-			changed = true;
+			changed |= in_plans(names[i]);
 		}
 	if (profile->app != NULL)
 		rom_app_settings_apply(profile->app, handler);
@@ -491,7 +509,7 @@ rom_settings_in_plans(const char *name)
 {
 	for (int i = 0; i < N_SETTINGS; i++)
 		if (pg_strcasecmp(names[i], name) == 0)
-			return true;
+			return in_plans(names[i]);
 	return false;
 }
 
@@ -507,7 +525,7 @@ rom_settings_set(int32 id, MemoryContext cxt, List **before)
 	{
 		if (is_value(profile, i, false))
 			continue;
-		changed = true;
+		changed |= in_plans(names[i]);
 		if (before != NULL)
 		{
 			MemoryContext old = MemoryContextSwitchTo(cxt);
@@ -558,10 +576,13 @@ aborted(void)
 	end_foreign();
 }
 
+/* a turn that waits or fails ends so: the code that goes on has plans of its own made, in the same transaction */
 static void
 sub_aborted(int level)
 {
 	stale |= inserted;
+	if (foreign)
+		ResetPlanCache();
 }
 
 void

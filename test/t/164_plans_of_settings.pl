@@ -118,5 +118,14 @@ is(sql(q{SET TimeZone = 'Asia/Tokyo'; SELECT zoned(); BEGIN; SELECT FROM romancy
 	SELECT output - 'pid' FROM romancy.instances WHERE idempotency_key = 'drained'; SELECT zoned(); ROLLBACK; SELECT zoned()}) =~ s/^\d*\n(?=\{)//mr,
 	qq{2026-06-01T12:00:00+09:00\n{"at": "2026-06-01T12:00:00+05:30", "here": "2026-06-01T12:00:00+05:30"}\n2026-06-01T12:00:00+09:00\n2026-06-01T12:00:00+09:00}, 'a drain');
 
+# a turn that waits or fails leaves its settings by an error, and the transaction goes on
+sql(q{CREATE FUNCTION zone_waits(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM zoned(); PERFORM romancy.receive('never'); RETURN to_jsonb(zoned()); END $$;
+	CREATE FUNCTION zone_fails(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '%', zoned(); END $$});
+for my $workflow (qw(zone_waits zone_fails))
+{
+	is(sql(qq{SET TimeZone = 'Asia/Tokyo'; BEGIN; SELECT FROM romancy.start_workflow('$workflow', idempotency_key => '$workflow'); CALL romancy.drain(); SELECT zoned(); SELECT status FROM romancy.instances WHERE idempotency_key = '$workflow'; COMMIT; SELECT zoned()})
+		=~ s/^\n?(?:\d+\n)?//r, "2026-06-01T12:00:00+09:00\n" . ($workflow eq 'zone_waits' ? 'waiting_for_message' : 'failed') . "\n2026-06-01T12:00:00+09:00", "$workflow: what comes after the drain in its transaction");
+}
+
 $node->stop;
 done_testing();

@@ -63,6 +63,15 @@ sql(q{CREATE UNIQUE INDEX anew ON romancy.t_document (id, copy);
 	ALTER TABLE romancy.t_document DROP CONSTRAINT t_document_primary, ADD CONSTRAINT taken PRIMARY KEY USING INDEX anew});
 round('replaced');
 
+# a primary key of other columns would be searched for the wrong ones
+sql(q{CREATE UNIQUE INDEX other ON romancy.t_instance (created_at, instance_id);
+	ALTER TABLE romancy.t_instance DROP CONSTRAINT t_instance_primary, ADD CONSTRAINT other PRIMARY KEY USING INDEX other});
+(undef, undef, my $why) = $node->psql('postgres', "BEGIN; SELECT romancy.start_workflow('child', '1'); CALL romancy.drain(); ROLLBACK");
+like($why, qr/the primary key of table romancy\.t_instance has other columns\nDETAIL:  It is on \(created_at, instance_id\) instead of \(instance_id\)/, 'a primary key of other columns is refused');
+sql(q{CREATE UNIQUE INDEX good ON romancy.t_instance (instance_id);
+	ALTER TABLE romancy.t_instance DROP CONSTRAINT other, ADD CONSTRAINT good PRIMARY KEY USING INDEX good});
+round('good again');
+
 # another index than a primary key: the error says what is the matter
 sql('ALTER INDEX romancy.t_task_ready RENAME TO elsewhere');
 my ($rc, $out, $err) = $node->psql('postgres', "SELECT romancy.fetch_activities('nothing', 'program', 10)");

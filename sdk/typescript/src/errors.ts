@@ -79,7 +79,7 @@ export function fromDatabase(error: unknown, own = false): unknown {
     });
   if (ours && (state === "42883" || state === "42P01"))
     return new MissingExtension(`extension romancy of this database is too old for this library: ${e.message}`, { ...document, hint: UPDATE });
-  if (ours && state === "42501" && !e.hint)
+  if (ours && state === "42501" && (!e.hint || e.hint.includes("grant_usage('role')")))
     return new MissingExtension(`the role may not use romancy: ${e.message}`, {
       ...document,
       hint: "Run SELECT romancy.grant_usage('role') as the extension's owner.",

@@ -89,7 +89,7 @@ def from_database(error: Any, own: bool = False) -> RomancyError:
     elif state in ("42883", "42P01"):
         return MissingExtension("extension romancy of this database is too old for this library: " + message, state,
                                 hint="Install a newer romancy on the server and run ALTER EXTENSION romancy UPDATE in the database.")
-    elif state == "42501" and not hint:
+    elif state == "42501" and (not hint or "grant_usage('role')" in hint):
         return MissingExtension("the role may not use romancy: " + message, state,
                                 hint="Run SELECT romancy.grant_usage('role') as the extension's owner.")
     code = None if state and state[:2].isalnum() and state != "RM007" else (diag.constraint_name if diag else None)
