@@ -8,7 +8,8 @@
  * carries the command out, since some commands change their tree. A CALL is not planned, and its tree is
  * only read. Both copies together take a tenth of the time of a short workflow.
  *
- * The portal holds the plan that it executes until it is dropped, whatever commits or is invalidated meanwhile.
+ * The portal holds the plan that it executes, but not over the abort of a transaction inside the CALL. So the plan has a reference of
+ * its own until the command is over.
  *
  *-------------------------------------------------------------------------
  */
@@ -55,14 +56,18 @@ keep_plan(const char *name)
 		statement->plansource->cursor_options |= CURSOR_OPT_GENERIC_PLAN;
 }
 
-bool
-rom_prepared_call(const PlannedStmt *pstmt, ProcessUtilityContext context)
+CachedPlan *
+rom_prepared_hold(const PlannedStmt *pstmt, ProcessUtilityContext context)
 {
+	CachedPlan *plan;
+
 	if (context != PROCESS_UTILITY_TOPLEVEL || !IsA(pstmt->utilityStmt, CallStmt) ||
 		ActivePortal == NULL || ActivePortal->cplan == NULL || linitial(ActivePortal->stmts) != pstmt ||
 		!is_ours(((CallStmt *) pstmt->utilityStmt)->funcexpr->funcid))
-		return false;
+		return NULL;
 	if (ActivePortal->prepStmtName != NULL)
 		keep_plan(ActivePortal->prepStmtName);
-	return true;
+	plan = ActivePortal->cplan;
+	plan->refcount++;
+	return plan;
 }

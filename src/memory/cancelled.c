@@ -1,9 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * cancelled.c
- *		Instances that were cancelled in the last minute.
+ *		Instances that were cancelled in the last ten minutes.
  *
- * An executor that is about to begin one of the many quick tasks of an instance asks here whether it is worth looking for a request in the table.
+ * An executor that is about to begin one of the many tasks of an instance asks here whether it is worth looking for a request in the table, where
+ * all results that the instance waits for have to be read.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,8 +16,9 @@
 #include "memory/cancelled.h"
 #include "memory/shmem.h"
 
-/* The last ones are kept. When more come within a minute, each instance may be one. */
+/* The last ones are kept, so long. */
 #define CANCELS_MAX 1024
+#define KEPT_US (10 * USECS_PER_MINUTE)
 
 typedef struct Cancels
 {
@@ -50,7 +52,7 @@ rom_cancelled_note(const pg_uuid_t *id)
 }
 
 bool
-rom_cancelled_lately(const pg_uuid_t *id)
+rom_cancelled_lately(const pg_uuid_t *id, bool maybe)
 {
 	TimestampTz since;
 	bool		found;
@@ -58,9 +60,9 @@ rom_cancelled_lately(const pg_uuid_t *id)
 	/* nearly always none */
 	if (area == NULL || *(volatile uint64 *) &area->count == 0)
 		return false;
-	since = GetCurrentTimestamp() - USECS_PER_MINUTE;
+	since = GetCurrentTimestamp() - KEPT_US;
 	SpinLockAcquire(&area->mutex);
-	found = area->forgotten_at > since;
+	found = maybe && area->forgotten_at > since;
 	for (uint64 n = area->count; !found && n > 0 && n + CANCELS_MAX > area->count; n--)
 	{
 		if (area->last[(n - 1) % CANCELS_MAX].at <= since)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * cancelled.h
- *		Instances that were cancelled in the last minute.
+ *		Instances that were cancelled in the last ten minutes.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,8 +13,8 @@
 /* For the commit hook: this instance (or task) was cancelled. Spinlock only, does not raise. */
 extern void rom_cancelled_note(const pg_uuid_t *id);
 
-/* Was this one cancelled in the last minute? A hint: it may have been another one. */
-extern bool rom_cancelled_lately(const pg_uuid_t *id);
+/* Was this one cancelled in the last ten minutes? maybe: true also where that is not known, since more were than are kept. */
+extern bool rom_cancelled_lately(const pg_uuid_t *id, bool maybe);
 
 /* Registers the part of shared memory; called once from _PG_init. */
 extern void rom_cancelled_init(void);

@@ -80,6 +80,7 @@ typedef struct Note
 
 static RomNotes notes = {.size = sizeof(Note)};
 static bool armed = false;
+static bool has_cancels = false;
 
 /* note_at is note number i. */
 static Note *
@@ -100,6 +101,7 @@ forget(void)
 {
 	rom_xact_forget(&notes);
 	armed = false;
+	has_cancels = false;
 }
 
 /* A new note, zeroed; NULL where notes go nowhere. */
@@ -174,8 +176,15 @@ rom_wake_cancel(const pg_uuid_t *id)
 {
 	Note	   *note = add_note(NOTE_CANCEL);
 
+	has_cancels = true;
 	if (note != NULL)
 		note->id = *id;
+}
+
+bool
+rom_wake_has_cancels(void)
+{
+	return has_cancels;
 }
 
 void

@@ -33,6 +33,9 @@ extern void rom_wake_at(const pg_uuid_t *id, Oid owner, int32 priority,
 /* Interrupt the statement that a running turn of this instance is in, if any. */
 extern void rom_wake_cancel(const pg_uuid_t *id);
 
+/* Was rom_wake_cancel() called in this transaction (or in a part of it that was rolled back)? */
+extern bool rom_wake_has_cancels(void);
+
 /* Scan this database for ready work (bulk loads, COMMIT PREPARED, overflow). */
 extern void rom_wake_scan(void);
 

@@ -91,11 +91,15 @@ static int	naside = 0;
 /* Is jit, when those are put aside, as the server has it without a setting? Executors then have it off. */
 static bool jit_unset = false;
 
-/* Put aside by assign(). */
 static char executors_name[] = "romancy executor";
+
+#if PG_VERSION_NUM < 160000
+/* Put aside by assign(). */
 static bool assigned = false;
 static char *outer_name;
 static bool outer_jit;
+static GucSource outer_sources[2];
+#endif
 
 static bool active = false;
 static bool broken = false;
@@ -312,18 +316,44 @@ watch(void)
 	fmgr_hook = call_hook;
 }
 
+/* set_to gives a setting a value until rom_clean_leave(). */
+static void
+set_to(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+#if PG_VERSION_NUM < 160000
+
+/* record_of is the server's record of application_name (0) or jit (1). */
+static struct config_generic *
+record_of(int i)
+{
+	static struct config_generic *records[2];
+
+	if (records[i] == NULL)
+		records[i] = unconstify(struct config_generic *, rom_sources_find(i == 0 ? "application_name" : "jit"));
+	return records[i];
+}
+
 /*
  * assign notes the session's application_name and jit, which differ from an executor's in nearly all sessions: they are changed, and
  * given back, by their variables. The server's own way would have PostgreSQL 15 look through all settings at the end of each nest
- * level, and of the statement: a twentieth of the time of a short workflow. Settings of the turn's code go on top of
- * that, and are taken back before assign_back(); so the server never frees the text.
+ * level, and of the statement: a twentieth of the time of a short workflow (later ones keep lists). Settings of the turn's code go on top of
+ * that, and are taken back before assign_back(); so the server never frees the text. The source is changed with them, so that parallel
+ * workers get the values.
  */
 static void
 assign(void)
 {
 	outer_name = application_name;
-	application_name = executors_name;
 	outer_jit = jit_enabled;
+	for (int i = 0; i < 2; i++)
+	{
+		outer_sources[i] = record_of(i)->source;
+		record_of(i)->source = PGC_S_SESSION;
+	}
+	application_name = executors_name;
 	assigned = true;
 }
 
@@ -337,17 +367,27 @@ assign_back(void)
 	Assert(application_name == executors_name);
 	application_name = outer_name;
 	jit_enabled = outer_jit;
+	for (int i = 0; i < 2; i++)
+		record_of(i)->source = outer_sources[i];
 	/* code that has set it has told the server's statistics, too */
 	if (MyBEEntry != NULL && strncmp(MyBEEntry->st_appname, application_name, NAMEDATALEN - 1) != 0)
 		pgstat_report_appname(application_name);
 }
 
-/* set_to gives a setting a value until rom_clean_leave(). */
+#else
+
 static void
-set_to(const char *name, const char *value)
+assign(void)
 {
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	set_to("application_name", executors_name);
 }
+
+static void
+assign_back(void)
+{
+}
+
+#endif
 
 /* put_aside gives those settings the values that executors have. Plans of the session's may have been made with its own, and mean something else. */
 static void
@@ -374,8 +414,12 @@ rom_clean_enter(void)
 	for (int i = 0; i < lengthof(pins); i++)
 		if (*pins[i].variable != 0)
 			set_to(pins[i].name, pins[i].value);
-	if (jit_unset)
+	if (jit_unset && jit_enabled)
+#if PG_VERSION_NUM < 160000
 		jit_enabled = false;
+#else
+		set_to("jit", "off");
+#endif
 	active = true;
 	broken = false;
 	outer_dest = whereToSendOutput;

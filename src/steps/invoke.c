@@ -111,14 +111,14 @@ rom_invoke_note_task(int32 namespace, const char *activity, int64 us)
 	rom_profile_note(&key, us, ROM_PROFILE_OK);
 }
 
-/* note_failure adds an attempt that failed to the activity's profile, unless the turn was cancelled meanwhile. */
+/* note_failure adds an attempt that failed to the activity's profile, unless it was the end of the instance that interrupted it. */
 static void
 note_failure(const RomActivity *activity, const RomCostMark *begun, int sqlerrcode)
 {
 	RomProfileKey key = profile_key(activity);
 	RomCost		cost = {0};
 
-	if (rom_slot_cancelled())
+	if (rom_slot_cancelled() || rom_limit_fired() == ROM_LIMIT_EXECUTION)
 		return;
 	rom_cost_end(begun, &cost);
 	rom_profile_note(&key, cost.us,
@@ -321,5 +321,6 @@ rom_invoke_later(const RomInvocation *of, const RomActivity *activity, const Rom
 	p->input = input;
 	p->attempt = run->attempt;
 	p->limit = limit_of(activity, run, rom_now());
+	p->deadline = DT_NOEND;
 	return p;
 }

@@ -40,6 +40,8 @@ typedef struct RomProcedure
 	Jsonb	   *input;			/* not copied */
 	int			attempt;
 	TimestampTz limit;			/* start_to_close; DT_NOEND: none */
+	TimestampTz deadline;		/* of the instance, where its end interrupts
+								 * it; DT_NOEND: none */
 } RomProcedure;
 
 /* The activity that is to be run after the commit, for run (name, step, attempt, close_us), in cxt. The activity's handler has been resolved. */

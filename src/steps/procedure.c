@@ -164,14 +164,22 @@ call_function(RomProcedure *p, MemoryContext cxt)
 static Jsonb *
 invoke(RomProcedure *p, MemoryContext cxt)
 {
-	RomLimit	limit;
+	RomLimit	limits[2] = {{.kind = ROM_LIMIT_NONE}, {.kind = ROM_LIMIT_NONE}};
 	ErrorContextCallback cancels;
 	RomUserCode code;
 	Jsonb	   *result;
 
-	limit.kind = TIMESTAMP_NOT_FINITE(p->limit) ? ROM_LIMIT_NONE : ROM_LIMIT_ACTIVITY;
-	limit.at = p->limit;
-	(void) rom_limit_arm(&limit, 1);
+	if (!TIMESTAMP_NOT_FINITE(p->limit))
+		limits[0] = (RomLimit)
+	{
+		.kind = ROM_LIMIT_ACTIVITY,.at = p->limit
+	};
+	if (!TIMESTAMP_NOT_FINITE(p->deadline))
+		limits[1] = (RomLimit)
+	{
+		.kind = ROM_LIMIT_EXECUTION,.at = p->deadline
+	};
+	(void) rom_limit_arm(limits, 2);
 	rom_context_push(&code, &p->running.id, p->running.workflow, p->step);
 	rom_limit_heed_cancel(&cancels, false);
 	result = p->is_procedure ? call_portal(p, cxt) : call_function(p, cxt);

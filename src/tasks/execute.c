@@ -44,6 +44,7 @@
 #include "tasks/park.h"
 #include "tasks/task.h"
 #include "turn/context.h"
+#include "turn/kinds.h"
 #include "turn/limit.h"
 
 /* look_at_instance reads what an attempt has to know of the task's instance: whether it is live, with which settings it runs, and up to when. */
@@ -161,6 +162,7 @@ announce(Attempt *a)
 	if (refusal != NULL)
 		ThrowErrorData(refusal);
 	a->run->procedure = rom_invoke_later(&a->of, a->activity, &a->how, a->task->input, a->cxt);
+	a->run->procedure->deadline = a->of.deadline;
 	rom_slot_keep(&a->task->id);
 	a->run->nsaved++;
 }
@@ -214,8 +216,9 @@ try_task(void *arg)
 	 * one, and must not wait for a step that takes long. (From the claim on,
 	 * a cancel of the instance interrupts us.)
 	 */
-	if (rom_cancelled_lately(&a->task->instance_id) || (!quick && (run->solo || run->in_session)))
-		a->ending = rom_cancel_is_ending(a->task);
+	a->ending = a->task->deadline <= rom_now() ||
+		((rom_cancelled_lately(&a->task->instance_id, !quick && run->solo) || (run->in_session && rom_wake_has_cancels())) &&
+		 rom_cancel_is_ending(a->task));
 	if (!quick && !a->ending && !run->in_session)
 	{
 		a->slow = !run->solo || !rom_ready_enter_slow();
@@ -322,6 +325,32 @@ drop_ending(RomTask *task, Oid owner)
 {
 	drop(task);
 	rom_wake_ready(&task->instance_id, owner, task->priority);
+}
+
+/*
+ * end_unknown ends a task whose instance is about to end, and whose activity was interrupted outside of any transaction: how far it came is not
+ * known. So the instance undoes it (schedule.c), as what an announced step of its own may have done. False where the instance goes on.
+ */
+static bool
+end_unknown(RomRun *run, RomTask *task, Oid owner)
+{
+	RomEngine	engine;
+	Jsonb	   *error;
+	RomJb		jb;
+
+	if (task->kind != ROM_TASK_ACTIVITY || (!task->ending && !rom_cancel_is_ending(task)))
+		return false;
+	run->injected = NULL;
+	error = rom_error_make(ERRCODE_ROM_CANCELLED, psprintf("activity \"%s\" was interrupted by the end of its workflow", task->activity),
+						   "It is not transactional: how far it came is not known.", NULL, NULL);
+	rom_jb_begin(&jb);
+	rom_jb_bool(&jb, ROM_OUTCOME_UNKNOWN, true);
+	rom_engine_begin(&engine);
+	rom_task_delete(task);
+	rom_task_deliver(task, owner, NULL, error, rom_jb_end(&jb));
+	rom_engine_end(&engine);
+	run->nsaved++;
+	return true;
 }
 
 /* leave_paused parks a task whose instance is paused, if it is not parked; or has it looked at again a little later. */
@@ -560,6 +589,12 @@ run_member(RomRun *run, Oid owner, RomMember *member)
 {
 	RomTask    *task = member->of;
 
+	if (task->live && has_outcome(run, task) && run->injected->cancelled)
+	{
+		if (task->state != ROM_TASK_DEAD && end_unknown(run, task, owner))
+			return;
+		run->injected = NULL;
+	}
 	if (!task->live)
 		drop(task);
 	else if (task->state == ROM_TASK_DEAD)

@@ -11,6 +11,12 @@
 #include "instances/event.h"
 #include "turn/primitive.h"
 
+/*
+ * A member of a failed outcome's detail: whether the activity had an effect is not known, for it was interrupted outside of any transaction with
+ * its instance. It is undone as if it had.
+ */
+#define ROM_OUTCOME_UNKNOWN "unknown"
+
 /* A kind of scheduled step; registered once, at load. */
 typedef struct RomScheduleKind
 {

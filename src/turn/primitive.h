@@ -173,6 +173,9 @@ typedef struct RomInjected
 	Jsonb	   *result;			/* when not failed */
 	ErrorData  *error;			/* when failed */
 	RomLimitKind limit;			/* that ended it */
+	bool		cancelled;		/* failed, for it was interrupted with its
+								 * instance or by itself: how far it came is
+								 * not known */
 	ErrorData  *interrupt;		/* the cancel that came meanwhile, for the
 								 * session that drains; or NULL */
 	TimestampTz started;

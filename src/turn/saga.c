@@ -94,14 +94,20 @@ rom_saga_compensation(int32 namespace, const char *name)
 	return compensation;
 }
 
+/* name_of is the name of the activity whose outcome it is. */
+static char *
+name_of(RomEvent *event)
+{
+	const char *colon = strrchr(event->step, ':');
+
+	return event->name ? event->name :
+		pnstrdup(event->step, colon ? colon - event->step : strlen(event->step));
+}
+
 void
 rom_saga_note_scheduled(RomTurn *turn, RomEvent *event)
 {
-	const char *colon = strrchr(event->step, ':');
-	char	   *name = event->name ? event->name :
-		pnstrdup(event->step, colon ? colon - event->step : strlen(event->step));
-
-	rom_saga_note(turn, event, rom_saga_compensation(turn->inst->namespace, name));
+	rom_saga_note(turn, event, rom_saga_compensation(turn->inst->namespace, name_of(event)));
 }
 
 char *
@@ -195,6 +201,17 @@ undo_unknown(RomTurn *turn, const char *step, const char *compensation, Jsonb *i
 	turn->inst->flags |= ROM_HAS_COMPENSATIONS;
 	rom_event_list_add(&turn->replay.history, event, turn->cxt);
 	turn->out.changed = true;
+}
+
+void
+rom_saga_undo_scheduled(RomTurn *turn, RomEvent *event)
+{
+	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
+	char	   *compensation = rom_saga_compensation(turn->inst->namespace, name_of(event));
+
+	if (compensation != NULL)
+		undo_unknown(turn, event->step, compensation, event->input);
+	MemoryContextSwitchTo(old);
 }
 
 /*

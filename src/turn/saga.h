@@ -48,6 +48,9 @@ extern void rom_saga_note(RomTurn *turn, RomEvent *event,
 /* The same for a scheduled activity, whose definition is looked up. Enters the engine by itself. */
 extern void rom_saga_note_scheduled(RomTurn *turn, RomEvent *event);
 
+/* The outcome of a scheduled activity is not known (ROM_OUTCOME_UNKNOWN): has it undone as if it had an effect. Enters the engine by itself. */
+extern void rom_saga_undo_scheduled(RomTurn *turn, RomEvent *event);
+
 /* Returns the compensation of a defined activity, or NULL. Enters the engine by itself. */
 extern char *rom_saga_compensation(int32 namespace, const char *name);
 

@@ -340,12 +340,30 @@ run(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	ProcessUtilityContext context, ParamListInfo params,
 	QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
+	CachedPlan *held = NULL;
+
 	/* another hook would have the right to change what it need not protect */
 	if (prev_hook)
+	{
 		prev_hook(pstmt, query, read_only_tree, context, params, env, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, query, read_only_tree && !rom_prepared_call(pstmt, context), context, params,
-								env, dest, qc);
+		return;
+	}
+	if (read_only_tree)
+		held = rom_prepared_hold(pstmt, context);
+	if (held == NULL)
+	{
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+		return;
+	}
+	PG_TRY();
+	{
+		standard_ProcessUtility(pstmt, query, false, context, params, env, dest, qc);
+	}
+	PG_FINALLY();
+	{
+		ReleaseCachedPlan(held, NULL);
+	}
+	PG_END_TRY();
 }
 
 static void

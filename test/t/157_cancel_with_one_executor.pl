@@ -31,6 +31,8 @@ value(q{
 	CREATE FUNCTION obstinate(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 	BEGIN PERFORM put($1); LOOP BEGIN IF $1 <> '"quick"' THEN PERFORM begun(); END IF; EXIT; EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; RETURN $1; END $$;
 	CREATE PROCEDURE apart(jsonb, INOUT result jsonb) LANGUAGE plpgsql AS $$ BEGIN COMMIT; IF $1 <> '"quick"' THEN PERFORM begun(); END IF; PERFORM put($1); result := $1; END $$;
+	CREATE PROCEDURE commits(jsonb, INOUT result jsonb) LANGUAGE plpgsql AS $$ BEGIN PERFORM put('"did"'); COMMIT; PERFORM begun(); result := $1; END $$;
+	SELECT romancy.define_activity('commits', 'commits(jsonb, jsonb)', transactional => false, compensation => 'undo');
 	SELECT romancy.define_activity('put', 'put', compensation => 'undo'), romancy.define_activity('part', 'part', compensation => 'undo'),
 		romancy.define_activity('obstinate', 'obstinate', compensation => 'undo'), romancy.define_activity('apart', 'apart(jsonb, jsonb)', transactional => false, compensation => 'undo');
 	CREATE FUNCTION maps(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('put', '"first"'); RETURN romancy.map($1 #>> '{}', '["quick", "a", "b", "c"]'); END $$;
@@ -41,6 +43,8 @@ value(q{
 	END $$;
 	CREATE FUNCTION limited(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN maps($1); END $$;
 	SELECT romancy.define_workflow('limited', 'limited', execution_timeout => '500 ms');
+	CREATE FUNCTION limited_apart(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN spawns($1); END $$;
+	SELECT romancy.define_workflow('limited_apart', 'limited_apart', execution_timeout => '500 ms');
 	CREATE FUNCTION calls(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('part', $1); END $$;
 });
 my $holder = $node->background_psql('postgres');
@@ -83,6 +87,18 @@ $id = value(q{SELECT romancy.start_workflow('limited', '"part"')});
 ends($id, 'failed RM006', 'execution_timeout: it ends');
 is(value("SELECT count(*) > 0 FROM effect WHERE instance = '$id'"), 't', 'execution_timeout: it had begun');
 consistent($id, 'execution_timeout');
+
+# What a step outside of any transaction has committed before it was interrupted is undone: how far it came is not known
+for my $how ([ 'spawns', 'cancelled RM008' ], [ 'maps', 'cancelled RM008' ], [ 'limited_apart', 'failed RM006' ])
+{
+	my ($workflow, $end) = @$how;
+	$id = value(qq{SELECT romancy.start_workflow('$workflow', '"commits"')});
+	poll_until($node, $runs, "$workflow, committed: one of its parts runs", expected => 1);
+	is(value("SELECT romancy.cancel_workflow('$id')"), 't', "$workflow, committed: cancelled") if $workflow ne 'limited_apart';
+	ends($id, $end, "$workflow, committed: it ends");
+	is(value("SELECT count(*) FILTER (WHERE what = 'did') || ' ' || count(*) FILTER (WHERE what = 'undo null') FROM effect WHERE instance = '$id'"), '1 1', "$workflow, committed: what it has done is undone");
+	is(value("SELECT count(*) FROM romancy.get_history('$id') WHERE event_type = 'ActivityFailed' AND data::text LIKE '%was interrupted by the end of its workflow%'"), '1', "$workflow, committed: the history tells");
+}
 
 # Another instance's step is not interrupted: it waits for the same lock after it, in one attempt
 my $other = value(q{SELECT romancy.start_workflow('calls', '"other"')});
@@ -127,9 +143,10 @@ value(q{DO $$
 poll_until($node, q{SELECT count(*) FROM romancy.instances WHERE finished_at IS NULL}, 'many: each ends, though none of their steps can', expected => 0);
 is(value(q{SELECT count(*) FROM romancy.t_task}), '0', 'many: no task is left');
 is(value(q{
-	SELECT count(*) FROM romancy.instances i
-	WHERE i.workflow IN ('maps', 'spawns') AND i.status = 'cancelled' AND i.error ->> 'message' = 'cancelled' AND
-		(SELECT count(*) FROM effect e WHERE e.instance = i.instance_id AND what NOT LIKE 'undo%') <>
-		(SELECT count(*) FROM romancy.get_history(i.instance_id) WHERE event_type = 'ActivityCompleted')}), '0', 'many: each effect has its history row');
+	SELECT coalesce(string_agg(concat_ws(' ', workflow, input, effects, history), '; '), '')
+	FROM romancy.instances i,
+		LATERAL (SELECT string_agg(what, ',' ORDER BY what) AS effects, count(*) FILTER (WHERE what NOT LIKE 'undo%') AS n FROM effect e WHERE e.instance = i.instance_id) e,
+		LATERAL (SELECT string_agg(concat(event_type, ' ', activity_id), ',' ORDER BY seq) AS history, count(*) FILTER (WHERE event_type = 'ActivityCompleted') AS m FROM romancy.get_history(i.instance_id)) h
+	WHERE i.workflow IN ('maps', 'spawns') AND i.status = 'cancelled' AND i.error ->> 'message' = 'cancelled' AND e.n <> h.m AND effects NOT LIKE '%did%'}), '', 'many: each effect has its history row');
 $node->stop('fast');
 done_testing();

@@ -86,5 +86,20 @@ is(sql('SELECT max(custom) FROM seen'), 1, 'the plan of the first execution is t
 is(sql('SELECT max(generic) FROM seen'), 15, 'all others have the same one');
 is(sql("SELECT count(*) FROM romancy.instances WHERE status = 'completed'"), 8, 'the new extension has run those that came after it');
 
+# ---------------------------------------------------------------- transactions that are aborted inside the CALL, whose plan stays
+sql(q{
+	CREATE TABLE late (n int);
+	CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE foreign_key_violation USING MESSAGE = 'this commit fails'; END $$;
+	CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late();
+	CREATE FUNCTION act(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO late VALUES (1); RETURN i; END $$;
+	CREATE FUNCTION fails_late(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('act', i, retry => '{"max_attempts": 1}'); END $$;
+	SELECT romancy.define_activity('act', 'act'), romancy.define_workflow('fails_late', 'fails_late')});
+$script = $node->basedir . '/drains.pgbench';
+append_to_file($script, "\\set n 100\nSELECT romancy.start_workflow('fails_late', '{}');\nCALL romancy.drain(max_turns => :n);\n");
+sql('ALTER SYSTEM SET romancy.enabled = off'); sql('SELECT pg_reload_conf()');
+poll_until($node, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'romancy executor%'}, 'no executor', expected => '0');
+$node->command_ok([ 'pgbench', '-n', '-M', $_, '-t', 4, '-f', $script, $node->connstr('postgres') ], "commits fail in a drain, $_ protocol") for qw(simple extended prepared);
+is(sql("SELECT string_agg(DISTINCT status || ' ' || (error ->> 'message'), ', ') || ' ' || count(*) FROM romancy.instances WHERE workflow = 'fails_late'"), 'failed this commit fails 12', 'all have failed for their own reason');
+
 $node->stop;
 done_testing();
