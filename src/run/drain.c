@@ -56,7 +56,7 @@
 /* Attempts at a turn of one instance. */
 #define TRIES 5
 
-/* A turn goes on in so many transactions, one for each step that is not known to be quick, before the others have theirs. */
+/* A turn goes on in so many transactions, one for each step that is not known to be quick, before the others have theirs and it goes on. */
 #define GOES_ON_MAX 100
 
 /* A drain under way. */
@@ -71,6 +71,11 @@ typedef struct Drain
 	int64		turns;
 	int64		held;			/* of them, only to wait for a slot that
 								 * another process holds */
+	int64		went_on;		/* transactions of turns that were counted
+								 * before */
+	pg_uuid_t	cut[FIND_MAX];	/* whose turns are to go on after the others
+								 * had theirs */
+	int			ncut;
 	TimestampTz looked_at;		/* instances that were due by then were found */
 	int			fired;			/* sources that handled something at the last
 								 * look */
@@ -249,6 +254,27 @@ run_block(Drain *d, const pg_uuid_t *ids, int n)
 	return turns;
 }
 
+/* note_cut notes that the turn of an instance goes on later. (There is no place: its rest counts as another turn.) */
+static void
+note_cut(Drain *d, const pg_uuid_t *id)
+{
+	if (d->ncut < FIND_MAX)
+		d->cut[d->ncut++] = *id;
+}
+
+/* take_cut: is that so? It is no more. */
+static bool
+take_cut(Drain *d, const pg_uuid_t *id)
+{
+	for (int i = 0; i < d->ncut; i++)
+		if (memcmp(&d->cut[i], id, sizeof(pg_uuid_t)) == 0)
+		{
+			d->cut[i] = d->cut[--d->ncut];
+			return true;
+		}
+	return false;
+}
+
 /* run_apart runs a step that is not transactional; NULL: it was cancelled, with its instance or by itself, which the next turn sees. */
 static RomInjected *
 run_apart(Drain *d, const pg_uuid_t *id, RomProcedure *procedure)
@@ -258,6 +284,7 @@ run_apart(Drain *d, const pg_uuid_t *id, RomProcedure *procedure)
 	rom_slot_begin(id, 1);
 	rom_slot_member_begin(0);
 	outcome = rom_procedure_run(procedure, d->owner, true, d->cxt);
+	outcome->step = MemoryContextStrdup(d->cxt, outcome->step);
 	if (outcome->failed && rom_slot_cancelled())
 		outcome = NULL;
 	rom_slot_member_end();
@@ -290,7 +317,7 @@ commit_failure(Drain *d, const RomRun *run, ErrorData *edata)
 {
 	RomInjected *outcome = MemoryContextAllocZero(d->cxt, sizeof(RomInjected));
 
-	outcome->step = run->last_step;
+	outcome->step = MemoryContextStrdup(d->cxt, run->last_step);
 	outcome->failed = true;
 	outcome->error = edata;
 	return outcome;
@@ -299,12 +326,14 @@ commit_failure(Drain *d, const RomRun *run, ErrorData *edata)
 /*
  * run_committed runs turns of one instance in transactions that are committed. Those that a step
  * that is not known to be quick adds count as one turn, or max_turns would depend on what is known.
+ * The memory of a transaction, with history and values, goes with it; d->cxt has what the next one is given.
  */
 static int
 run_committed(Drain *d, const pg_uuid_t *id)
 {
+	MemoryContext cxt = AllocSetContextCreate(d->cxt, "romancy drain transaction", ALLOCSET_DEFAULT_SIZES);
 	volatile int went_on = 0;
-	volatile bool goes_on = false;
+	volatile bool goes_on = take_cut(d, id);
 	RomInjected *volatile injected = NULL;
 	ErrorData  *volatile interrupt = NULL;
 	volatile bool careful = false;
@@ -312,11 +341,13 @@ run_committed(Drain *d, const pg_uuid_t *id)
 
 	for (volatile int try = 0; try < TRIES; try++)
 	{
-		RomRun	   *run = MemoryContextAllocZero(d->cxt, sizeof(RomRun));
+		RomRun	   *run;
 		RomInjected *given = injected;
 		volatile bool committing = false;
 		volatile bool failed = false;
 
+		MemoryContextReset(cxt);
+		run = MemoryContextAllocZero(cxt, sizeof(RomRun));
 		run->in_session = run->solo = true;
 		run->careful = careful;
 		run->injected = given;
@@ -324,7 +355,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		rom_slot_begin(id, 1);
 		PG_TRY();
 		{
-			MemoryContextSwitchTo(d->cxt);
+			MemoryContextSwitchTo(cxt);
 			PushActiveSnapshot(GetTransactionSnapshot());
 			rom_borrowed_begin(d->owner);
 			rom_run_members(run, d->owner, id, 1);
@@ -379,9 +410,13 @@ run_committed(Drain *d, const pg_uuid_t *id)
 		if (failed)
 			continue;
 		rom_failures_log(&run->failures);
-		if (!goes_on)
+		if (goes_on)
+			d->went_on += run->nsaved;
+		else
+		{
 			turns += run->nsaved;
-		d->held += run->nheld;
+			d->held += run->nheld;
+		}
 		if (interrupt != NULL)
 			break;				/* recorded; a step that was announced runs
 								 * later */
@@ -398,13 +433,15 @@ run_committed(Drain *d, const pg_uuid_t *id)
 			try = -1;
 			continue;
 		}
-		goes_on = run->more && ++went_on < GOES_ON_MAX;
-		if (goes_on)
+		goes_on = run->more;
+		if (goes_on && ++went_on < GOES_ON_MAX)
 		{
 			CHECK_FOR_INTERRUPTS();
 			try = -1;
 			continue;
 		}
+		if (goes_on)
+			note_cut(d, id);
 		if (run->nalone == 0)
 		{
 			rom_suspect_clear(id);
@@ -414,6 +451,7 @@ run_committed(Drain *d, const pg_uuid_t *id)
 	}
 	rom_slot_unkeep();
 	rom_throttle_release();
+	MemoryContextDelete(cxt);
 	if (interrupt != NULL)
 		ThrowErrorData(interrupt);
 	return turns;
@@ -482,6 +520,16 @@ look_later(Drain *d, pg_uuid_t *ids, int max, int *n)
 	return advanced;
 }
 
+/* find finds what is to run next: what is ready, or of max_turns nothing is left, and the turns that were counted and cut go on. */
+static int
+find(Drain *d, pg_uuid_t *ids, int max)
+{
+	if (max > 0)
+		return look(d, ids, max, true);
+	memcpy(ids, d->cut, d->ncut * sizeof(pg_uuid_t));
+	return d->ncut;
+}
+
 /* run_found runs what was found, and returns how many turns that came to. */
 static int
 run_found(Drain *d, const pg_uuid_t *ids, int n)
@@ -513,13 +561,13 @@ drain(Drain *d)
 		CHECK_FOR_INTERRUPTS();
 		if (d->max_turns > 0)
 			max = Min(max, d->max_turns - d->turns);
-		if (max <= 0)
+		if (max <= 0 && d->ncut == 0)
 			return false;
 		MemoryContextSwitchTo(d->cxt);
 
 		/* work that they end from here on is found by the read of the tables */
 		others = others_work(d);
-		n = look(d, ids, max, true);
+		n = find(d, ids, max);
 		if (n == 0 && others)
 		{
 			wait_for_others(d);
@@ -529,9 +577,9 @@ drain(Drain *d)
 			advanced = look_later(d, ids, max, &n);
 		if (n == 0)
 			return true;
-		d->held = 0;
+		d->held = d->went_on = 0;
 		turns = run_found(d, ids, n);
-		if (turns == 0)
+		if (turns == 0 && d->went_on == 0 && max > 0)
 		{
 			/*
 			 * tasks that other processes are running: the instances beside
@@ -541,13 +589,13 @@ drain(Drain *d)
 			turns = run_found(d, ids, n);
 		}
 		d->turns += turns;
-		if (turns > 0 && source != NULL)
+		if (turns + d->went_on > 0 && source != NULL)
 			source->ran();
 
 		/* others that run the work they wait for use the wall clock */
 		if (advanced)
 			turns -= d->held;
-		if (turns > 0)
+		if (turns + d->went_on > 0)
 			idle = 0;
 		else if (others_work(d))
 			wait_for_others(d);

@@ -29,7 +29,6 @@
 #include "instances/start.h"
 #include "memory/fanin.h"
 #include "memory/ready.h"
-#include "memory/shmem.h"
 #include "memory/slot.h"
 #include "memory/wake.h"
 #include "run/claim.h"
@@ -222,7 +221,7 @@ begin_turn(RomInstance *inst, Oid owner, RomRun *run)
 
 	turn->how.solo = run->solo;
 	turn->how.careful = run->careful;
-	turn->how.apart = run->eager || (!run->in_block && rom_shmem_available());
+	turn->how.apart = run->eager || !run->in_block;
 	turn->how.eager = run->eager;
 	turn->how.slow_done = run->slow_done;
 	turn->how.in_session = run->in_session;

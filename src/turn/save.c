@@ -280,6 +280,19 @@ wake_waiting(RomTurn *turn)
 	rom_wake_call(tell, &end, offsetof(End, told) + offsetof(RomTold, data) + end.told.len);
 }
 
+/*
+ * may_go_on: may its caller run it on at once, as the same turn? An attempt that failed ends the turn of a session, which counts them: else
+ * max_turns would not bound attempts that follow at once.
+ */
+static bool
+may_go_on(const RomTurn *turn)
+{
+	if (!turn->how.solo || (!turn->out.slow_next && !turn->out.slow_ran))
+		return false;
+	return !turn->how.in_session || turn->out.slow_next || turn->wait.now == NULL ||
+		strcmp(turn->wait.now->kind, "retry") != 0;
+}
+
 void
 rom_save_turn(RomTurn *turn)
 {
@@ -325,11 +338,13 @@ rom_save_turn(RomTurn *turn)
 		else if (turn->out.wake_at <= now && turn->out.slow_next &&
 				 (!turn->how.solo || turn->how.slow_done))
 			rom_wake_slow(&inst->id, turn->owner, inst->priority);
-		else if (turn->out.wake_at <= now && turn->how.solo &&
-				 (turn->out.slow_next || turn->out.slow_ran))
-			turn->out.goes_on = true;
 		else if (turn->out.wake_at <= now)
-			rom_wake_ready(&inst->id, turn->owner, inst->priority);
+		{
+			turn->out.goes_on = may_go_on(turn);
+			/* a session may end before it runs it on */
+			if (!turn->out.goes_on || turn->how.in_session)
+				rom_wake_ready(&inst->id, turn->owner, inst->priority);
+		}
 		else if (!TIMESTAMP_NOT_FINITE(turn->out.wake_at))
 			rom_wake_at(&inst->id, turn->owner, inst->priority, turn->out.wake_at);
 	}

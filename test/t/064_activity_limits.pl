@@ -192,6 +192,6 @@ is($alone->safe_psql('postgres', q{
 	SELECT string_agg(status, ' ' ORDER BY status) FROM romancy.instances;
 	CALL romancy.drain(advance_time => true);
 	SELECT string_agg(status, ' ' ORDER BY status) FROM romancy.instances}),
-	"f\n3\n5\n0\ncompleted completed waiting_for_activity\n2\ncompleted completed completed", 'without preload a session has its own buckets');
+	"f\n3\n3\n0\ncompleted completed waiting_for_activity\n1\ncompleted completed completed", 'without preload a session has its own buckets');
 $alone->stop;
 done_testing();

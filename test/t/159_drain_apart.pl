@@ -1,6 +1,7 @@
 # drain outside a transaction block runs steps as executors do: one that is not known to be quick has a transaction of its own, what the steps before it did
 # is committed when it begins, and a turn that fails, waits or raises does not repeat it. How many turns a script needs does not depend on what is known. It would
-# catch a drain that bets on steps of which nothing is known, or which are slow, and runs them twice; and one that keeps the locks of a quick step during a slow one.
+# catch a drain that bets on steps of which nothing is known, or which are slow, and runs them twice; one that keeps the locks of a quick step during a slow one, or the
+# memory of each transaction of a turn until its end; and a max_turns that does not bound attempts that follow at once, or cuts a long turn in two.
 use strict;
 use warnings;
 use RomancyTest;
@@ -61,7 +62,7 @@ sub define
 	return qq{DO \$do\$ BEGIN FOR i IN 1..4 LOOP
 		EXECUTE format('CREATE OR REPLACE FUNCTION s%s(jsonb) RETURNS jsonb LANGUAGE plpgsql AS %L', i,
 			(SELECT prosrc || '--$bodies' FROM pg_proc WHERE proname = 's' || i));
-		PERFORM romancy.define_activity('s' || i, 's' || i || '(jsonb)', retry => '{"max_attempts": 2, "initial_interval": "1ms"}', transactional => $transactional);
+		PERFORM romancy.define_activity('s' || i, 's' || i || '(jsonb)', retry => '{"max_attempts": 2, "initial_interval": "1h", "max_interval": "1h", "max_duration": null}', transactional => $transactional);
 	END LOOP; END \$do\$;\n};
 }
 
@@ -118,5 +119,49 @@ $holder->query_safe('SELECT pg_advisory_unlock(1)');
 $holder->quit;
 $drain->quit;
 is(value('SELECT n FROM stock'), '6', 'it goes on after it');
+
+# Attempts that follow at once count; a long turn counts once, also when other instances have turns in the middle of it
+value(q{
+	CREATE SEQUENCE tries; CREATE SEQUENCE long_steps;
+	CREATE FUNCTION bad(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('tries'), pg_sleep(($1->>'takes')::float); RAISE 'bad'; END $$;
+	CREATE FUNCTION retries(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('bad', $1, retry => '{"max_attempts": 500, "initial_interval": "0s"}'); END $$;
+	CREATE FUNCTION long_step(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('long_steps'), pg_sleep(0.006); RETURN '1'; END $$;
+	CREATE FUNCTION long_turn(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..110 LOOP PERFORM romancy.activity('long_step'); END LOOP; RETURN '1'; END $$;
+});
+for my $takes (0, 0.006, 0.006, 0.006)
+{
+	is(value(qq{SELECT romancy.start_workflow('retries', '{"takes": $takes}') AS id \\gset
+		SELECT setval('tries', 1, false) AS none \\gset
+		CALL romancy.drain(max_turns => 3) \\gset
+		SELECT romancy.terminate_workflow(:'id') AS none \\gset
+		SELECT :turns || ' ' || last_value FROM tries;
+		CALL romancy.drain() \\gset}), '3 3', "three turns, three attempts of $takes s");
+}
+is(value(q{SELECT count(romancy.start_workflow('long_turn')) AS none FROM generate_series(1, 2) \gset
+	CALL romancy.drain(max_turns => 2) \gset
+	SELECT :turns || ' ' || last_value FROM long_steps;
+	SELECT count(*) FROM romancy.instances WHERE workflow = 'long_turn' AND status = 'completed'}), "2 220\n2", 'a turn of many slow steps is one');
+
+# A turn holds no more memory than its largest transaction needs: 40 results of 100 kB, not the sum of all histories
+value(q{
+	CREATE TABLE used (bytes bigint);
+	CREATE FUNCTION large(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN INSERT INTO used SELECT sum(total_bytes) FROM pg_backend_memory_contexts;
+		PERFORM pg_sleep(0.006); RETURN to_jsonb(repeat('x', 100000)); END $$;
+	CREATE FUNCTION larges(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..40 LOOP PERFORM romancy.activity('large'); END LOOP; RETURN '1'; END $$;
+	SELECT romancy.start_workflow('larges') FROM generate_series(1, 2);
+	CALL romancy.drain()});
+cmp_ok(value('SELECT (max(bytes) - min(bytes)) / 1000000 FROM used'), '<', 40, 'megabytes that a drain adds for 80 results of 100 kB');
+$node->stop;
+
+# Without shared memory nothing becomes known, and each step is apart
+$node = romancy_node('not_preloaded', '_preload' => 0);
+value(q{
+	CREATE SEQUENCE ran;
+	CREATE FUNCTION step(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('ran'); RETURN '1'; END $$;
+	CREATE FUNCTION then_waits(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..3 LOOP PERFORM romancy.activity('step'); END LOOP; RETURN romancy.sleep('1 day'); END $$;
+});
+is(value(q{SELECT romancy.start_workflow('then_waits') AS id \gset
+	CALL romancy.drain() \gset
+	SELECT :turns || ' ' || last_value FROM ran;}), '1 3', 'without preload: each step once, one turn');
 $node->stop;
 done_testing();
