@@ -115,8 +115,10 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				rom_slot_begin(id, 1);
 				rom_slot_member_begin(0);
 				injected = rom_procedure_run(run.procedure, owner, false, rom_transaction_context());
-				/* no failure of its own: the cancel is in the inbox */
 				injected->cancelled = injected->failed && (rom_slot_cancelled() || injected->limit == ROM_LIMIT_EXECUTION);
+				if (injected->cancelled && !run.procedure->of_task)
+					injected = NULL;	/* no failure of its own: the cancel
+										 * is in the inbox */
 				rom_slot_member_end();
 				rom_slot_end();
 				rom_transaction_scrub(true);

@@ -275,7 +275,7 @@ take_cut(Drain *d, const pg_uuid_t *id)
 	return false;
 }
 
-/* run_apart runs a step that is not transactional; NULL: it was cancelled, with its instance or by itself, which the next turn sees. */
+/* run_apart runs a step that is not transactional; NULL: of an instance that was cancelled, which the next turn sees. */
 static RomInjected *
 run_apart(Drain *d, const pg_uuid_t *id, RomProcedure *procedure)
 {
@@ -285,8 +285,13 @@ run_apart(Drain *d, const pg_uuid_t *id, RomProcedure *procedure)
 	rom_slot_member_begin(0);
 	outcome = rom_procedure_run(procedure, d->owner, true, d->cxt);
 	outcome->step = MemoryContextStrdup(d->cxt, outcome->step);
-	if (outcome->failed && rom_slot_cancelled())
-		outcome = NULL;
+	outcome->cancelled = outcome->failed && (rom_slot_cancelled() || outcome->limit == ROM_LIMIT_EXECUTION);
+	if (outcome->cancelled)
+	{
+		outcome->interrupt = NULL;
+		if (!procedure->of_task)
+			outcome = NULL;
+	}
 	rom_slot_member_end();
 	rom_slot_end();
 	return outcome;

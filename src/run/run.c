@@ -226,7 +226,7 @@ begin_turn(RomInstance *inst, Oid owner, RomRun *run)
 	turn->how.slow_done = run->slow_done;
 	turn->how.in_session = run->in_session;
 	turn->how.in_block = run->in_block;
-	turn->how.injected = run->injected && !run->injected->cancelled ? run->injected : NULL;
+	turn->how.injected = run->injected;
 	if (inst->wait != NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(turn->cxt);

@@ -42,6 +42,8 @@ typedef struct RomProcedure
 	TimestampTz limit;			/* start_to_close; DT_NOEND: none */
 	TimestampTz deadline;		/* of the instance, where its end interrupts
 								 * it; DT_NOEND: none */
+	bool		of_task;		/* of a task, which tells its instance that it
+								 * was interrupted */
 } RomProcedure;
 
 /* The activity that is to be run after the commit, for run (name, step, attempt, close_us), in cxt. The activity's handler has been resolved. */

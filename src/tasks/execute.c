@@ -163,6 +163,7 @@ announce(Attempt *a)
 		ThrowErrorData(refusal);
 	a->run->procedure = rom_invoke_later(&a->of, a->activity, &a->how, a->task->input, a->cxt);
 	a->run->procedure->deadline = a->of.deadline;
+	a->run->procedure->of_task = true;
 	rom_slot_keep(&a->task->id);
 	a->run->nsaved++;
 }

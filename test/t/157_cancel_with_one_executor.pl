@@ -125,6 +125,14 @@ $drain->query_until(qr/it has ended/, '');
 is($drain->{stderr}, '', 'drain: it goes on');
 ends($id, 'cancelled RM008', 'drain: it ends');
 consistent($id, 'drain');
+$id = value(q{SELECT romancy.start_workflow('spawns', '"commits"')});
+$drain->query_until(qr/begun/, "\\echo begun\nCALL romancy.drain();\n\\echo it has ended\n");
+poll_until($node, $runs, 'drain, committed: one of its parts runs', expected => 1);
+is(value("SELECT romancy.cancel_workflow('$id')"), 't', 'drain, committed: cancelled');
+$drain->query_until(qr/it has ended/, '');
+is($drain->{stderr}, '', 'drain, committed: it goes on');
+ends($id, 'cancelled RM008', 'drain, committed: it ends');
+is(value("SELECT count(*) FILTER (WHERE what = 'did') || ' ' || count(*) FILTER (WHERE what = 'undo null') FROM effect WHERE instance = '$id'"), '1 1', 'drain, committed: what it has done is undone');
 $drain->quit;
 value('ALTER SYSTEM SET romancy.enabled = on'); value('SELECT pg_reload_conf()');
 
