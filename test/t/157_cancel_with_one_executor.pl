@@ -88,7 +88,7 @@ ends($id, 'failed RM006', 'execution_timeout: it ends');
 is(value("SELECT count(*) > 0 FROM effect WHERE instance = '$id'"), 't', 'execution_timeout: it had begun');
 consistent($id, 'execution_timeout');
 
-# What a step outside of any transaction has committed before it was interrupted is undone: how far it came is not known
+# Effects that a step outside of any transaction has committed before it was interrupted are undone: how far it came is not known
 for my $how ([ 'spawns', 'cancelled RM008' ], [ 'maps', 'cancelled RM008' ], [ 'limited_apart', 'failed RM006' ])
 {
 	my ($workflow, $end) = @$how;
