@@ -45,6 +45,7 @@
 #include "turn/call.h"
 #include "turn/context.h"
 #include "turn/hooks.h"
+#include "turn/kinds.h"
 #include "turn/replay.h"
 #include "turn/saga.h"
 #include "turn/turn.h"
@@ -424,7 +425,8 @@ canvas_close(RomTurn *turn, RomStatus status)
 
 /*
  * gather is rom_saga_on_gather()'s hook: tasks that have ended well and have a compensation are undone, last ended
- * first. Tasks in the database that run have been cancelled, but may commit.
+ * first; so are those that were interrupted outside of a transaction, of which is not known how far they came (end_unknown() in frames.c).
+ * Tasks in the database that run have been cancelled, but may commit.
  */
 static bool
 gather(RomTurn *turn)
@@ -433,7 +435,7 @@ gather(RomTurn *turn)
 		"SELECT r.step, a.compensation, " ROM_SQL_VALUE("r.input", "r.input_document") ", " ROM_SQL_VALUE("r.value", "r.value_document") " FROM romancy.t_canvas_result r"
 		" JOIN romancy.t_instance i ON i.instance_id = r.instance_id"
 		" JOIN romancy.t_activity a ON a.namespace = i.namespace AND a.name = r.activity"
-		" WHERE r.instance_id = $1 AND r.step IS NOT NULL AND r.error IS NULL AND a.compensation IS NOT NULL"
+		" WHERE r.instance_id = $1 AND r.step IS NOT NULL AND (r.error IS NULL OR r.error ? '" ROM_OUTCOME_UNKNOWN "') AND a.compensation IS NOT NULL"
 		" ORDER BY r.finished_at, r.step",
 		1, {UUIDOID}
 	};

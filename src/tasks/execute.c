@@ -330,7 +330,7 @@ drop_ending(RomTask *task, Oid owner)
 
 /*
  * end_unknown ends a task whose instance is about to end, and whose activity was interrupted outside of any transaction: how far it came is not
- * known. So the instance undoes it (schedule.c), as what an announced step of its own may have done. False where the instance goes on.
+ * known. So the instance undoes it (schedule.c; gather() in canvas.c), as what an announced step of its own may have done. False where the instance goes on.
  */
 static bool
 end_unknown(RomRun *run, RomTask *task, Oid owner)
@@ -339,9 +339,10 @@ end_unknown(RomRun *run, RomTask *task, Oid owner)
 	Jsonb	   *error;
 	RomJb		jb;
 
-	if (task->kind != ROM_TASK_ACTIVITY || (!task->ending && !rom_cancel_is_ending(task)))
+	if ((task->kind != ROM_TASK_ACTIVITY && task->kind != ROM_TASK_CANVAS) || (!task->ending && !rom_cancel_is_ending(task)))
 		return false;
 	run->injected = NULL;
+	task->attempt++;
 	error = rom_error_make(ERRCODE_ROM_CANCELLED, psprintf("activity \"%s\" was interrupted by the end of its workflow", task->activity),
 						   "It is not transactional: how far it came is not known.", NULL, NULL);
 	rom_jb_begin(&jb);

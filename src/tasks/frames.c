@@ -54,6 +54,7 @@
 #include "tasks/quota.h"
 #include "tasks/signature.h"
 #include "tasks/task.h"
+#include "turn/kinds.h"
 
 /* push puts a frame before the others. */
 static Jsonb *
@@ -643,10 +644,23 @@ rom_frames_callback(RomCanvas *canvas, Jsonb *body, Jsonb *results, Jsonb *next,
 					 psprintf("%s%sbody", path, path[0] ? "." : ""));
 }
 
+/*
+ * end_unknown notes the end of a task of a canvas that is about to end, of which is not known how far it came: gather() has it undone. It ends no
+ * group, and nothing comes after it.
+ */
+static void
+end_unknown(RomCanvas *canvas, const RomTask *task, Jsonb *next, Jsonb *error, Jsonb *detail)
+{
+	error = rom_jb_with(error, ROM_OUTCOME_UNKNOWN, rom_jb_get_json(detail, ROM_OUTCOME_UNKNOWN));
+	end_row(canvas, NULL, 0, rom_frames_count(next), NULL, error, task);
+	rom_wake_ready(&canvas->id, canvas->owner, canvas->priority);
+}
+
 void
-rom_frames_deliver(RomTask *task, Oid owner, Jsonb *result, Jsonb *error)
+rom_frames_deliver(RomTask *task, Oid owner, Jsonb *result, Jsonb *error, Jsonb *detail)
 {
 	RomCanvas	canvas = {0};
+	Jsonb	   *next = task->next ? task->next : rom_jb_array(NULL, 0);
 
 	canvas.id = task->instance_id;
 	canvas.def_id = task->def_id;
@@ -655,5 +669,8 @@ rom_frames_deliver(RomTask *task, Oid owner, Jsonb *result, Jsonb *error)
 	canvas.owner = owner;
 	canvas.owner_name = task->owner;
 	canvas.task = task;
-	rom_frames_go_on(&canvas, task->next ? task->next : rom_jb_array(NULL, 0), result, error, true);
+	if (error != NULL && detail != NULL && rom_jb_has(detail, ROM_OUTCOME_UNKNOWN))
+		end_unknown(&canvas, task, next, error, detail);
+	else
+		rom_frames_go_on(&canvas, next, result, error, true);
 }

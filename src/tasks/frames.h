@@ -71,8 +71,8 @@ extern void rom_frames_task(RomCanvas *canvas, RomTask *task, int64 expires_us);
 extern void rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result,
 							 Jsonb *error, bool is_task);
 
-/* The same for the end of a task: what rom_task_deliver() calls. */
+/* The same for the end of a task: what rom_task_deliver() calls. detail may say that what came of it is not known (ROM_OUTCOME_UNKNOWN). */
 extern void rom_frames_deliver(RomTask *task, Oid owner, Jsonb *result,
-							   Jsonb *error);
+							   Jsonb *error, Jsonb *detail);
 
 #endif							/* ROM_FRAMES_H */

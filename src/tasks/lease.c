@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "base/arg.h"
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/jb.h"
@@ -537,9 +538,9 @@ expire(RomTask *task, TimestampTz claimed_at, TimestampTz beat_at, TimestampTz n
 					  ROM_TASK_RETRY_AT_ONCE);
 }
 
-/* sweep handles tasks of a state whose due_at is over. */
+/* sweep handles tasks of a state whose due_at is over by now. */
 static int64
-sweep(const RomSweepArgs *args, RomTaskState state)
+sweep(const RomSweepArgs *args, RomTaskState state, TimestampTz now)
 {
 	static RomStatement select = {
 		"SELECT " ROM_TASK_COLUMNS ", t.claimed_at, t.beat_at,"
@@ -550,7 +551,6 @@ sweep(const RomSweepArgs *args, RomTaskState state)
 		5, {TIMESTAMPTZOID, INT2OID, INT4OID, INT4OID, INT4OID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
-	TimestampTz now = rom_now();
 	RomEngine	engine;
 	Datum		values[5];
 	uint64		rows;
@@ -601,71 +601,78 @@ sweep(const RomSweepArgs *args, RomTaskState state)
 	return rows;
 }
 
-/* next_due_of is the nearest due_at of tasks in the given states. */
+/* next_due_of is the nearest due_at from that time on, of tasks in the given states. */
 static TimestampTz
-next_due_of(RomTaskState first, RomTaskState second)
+next_due_of(RomTaskState first, RomTaskState second, TimestampTz from)
 {
 	static RomStatement select = {
-		"SELECT least((SELECT due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state = $1 ORDER BY due_at LIMIT 1),"
-		" (SELECT due_at FROM romancy.t_task WHERE due_at IS NOT NULL AND state = $2 ORDER BY due_at LIMIT 1))",
-		2, {INT2OID, INT2OID}
+		"SELECT least((SELECT due_at FROM romancy.t_task WHERE due_at >= $3 AND state = $1 ORDER BY due_at LIMIT 1),"
+		" (SELECT due_at FROM romancy.t_task WHERE due_at >= $3 AND state = $2 ORDER BY due_at LIMIT 1))",
+		3, {INT2OID, INT2OID, TIMESTAMPTZOID}
 	};
 	RomEngine	engine;
-	Datum		values[2];
-	TimestampTz due = DT_NOEND;
+	Datum		values[3];
 	bool		isnull;
 	RomRowSet	set;
 
 	values[0] = Int16GetDatum(first);
 	values[1] = Int16GetDatum(second);
+	values[2] = TimestampTzGetDatum(from);
 	rom_engine_begin(&engine);
 	rom_execute_rows(&set, &select, values, NULL, 1);
 	values[0] = rom_value(&set, 0, 1, &isnull);
-	if (!isnull)
-		due = DatumGetTimestampTz(values[0]);
 	rom_engine_end(&engine);
-	return due;
-}
-
-/*
- * again has the sweep come at the next end that is known now: of the ends that
- * were noted while an earlier one was, only that earlier one was kept.
- */
-static void
-again(const char *name, TimestampTz due)
-{
-	if (due < DT_NOEND)
-		rom_wake_sweep(rom_sweep_find(name), due);
-}
-
-static int64
-sweep_leases(const RomSweepArgs *args)
-{
-	int64		rows = sweep(args, ROM_TASK_RUNNING) + sweep(args, ROM_TASK_LEFT);
-
-	again("lock_cleanup", next_due_of(ROM_TASK_RUNNING, ROM_TASK_LEFT));
-	return rows;
-}
-
-static int64
-sweep_timeouts(const RomSweepArgs *args)
-{
-	int64		rows = sweep(args, ROM_TASK_READY) + sweep(args, ROM_TASK_WAITING);
-
-	again("activity_timeouts", next_due_of(ROM_TASK_READY, ROM_TASK_WAITING));
-	return rows;
+	return isnull ? DT_NOEND : DatumGetTimestampTz(values[0]);
 }
 
 static TimestampTz
 next_lease(void)
 {
-	return next_due_of(ROM_TASK_RUNNING, ROM_TASK_LEFT);
+	return next_due_of(ROM_TASK_RUNNING, ROM_TASK_LEFT, DT_NOBEGIN);
 }
 
 static TimestampTz
 next_timeout(void)
 {
-	return next_due_of(ROM_TASK_READY, ROM_TASK_WAITING);
+	return next_due_of(ROM_TASK_READY, ROM_TASK_WAITING, DT_NOBEGIN);
+}
+
+/*
+ * again has the sweep come at the next end that is known now: of the ends that were noted while an earlier one was, only that earlier one was
+ * kept. left: one that was due, and is left by a run that has ended done tasks. If it has ended none, other transactions hold what is left, for
+ * as long as they like: it looks more and more seldom (ms), as *held counts.
+ */
+static void
+again(const char *name, TimestampTz next, TimestampTz left, int64 done, TimestampTz now, int *held)
+{
+	*held = left > now || done > 0 ? 0 : Min(*held + 1, 20);
+	if (*held > 0)
+		left = now + (int64) rom_backoff(20, 2, *held, 1000) * 1000;
+	if (Min(next, left) < DT_NOEND)
+		rom_wake_sweep(rom_sweep_find(name), Min(next, left));
+}
+
+static int64
+sweep_leases(const RomSweepArgs *args)
+{
+	static int	held = 0;
+	TimestampTz now = rom_now();
+	int64		rows = sweep(args, ROM_TASK_RUNNING, now) + sweep(args, ROM_TASK_LEFT, now);
+
+	again("lock_cleanup", next_due_of(ROM_TASK_RUNNING, ROM_TASK_LEFT, now + 1), next_lease(), rows, now, &held);
+	return rows;
+}
+
+/* (Tasks that wait for their next attempt are handed to executors, which may be long in coming: those that are due are not left.) */
+static int64
+sweep_timeouts(const RomSweepArgs *args)
+{
+	static int	held = 0;
+	TimestampTz now = rom_now();
+	int64		rows = sweep(args, ROM_TASK_READY, now);
+
+	again("activity_timeouts", next_due_of(ROM_TASK_READY, ROM_TASK_WAITING, now + 1), next_due_of(ROM_TASK_READY, ROM_TASK_READY, DT_NOBEGIN), rows, now, &held);
+	return rows + sweep(args, ROM_TASK_WAITING, now);
 }
 
 static const RomSweep lock_cleanup = {

@@ -253,7 +253,7 @@ rom_task_deliver(RomTask *task, Oid owner, Jsonb *result, Jsonb *error,
 {
 	if (task->kind == ROM_TASK_CANVAS)
 	{
-		deliver_canvas(task, owner, result, error);
+		deliver_canvas(task, owner, result, error, detail);
 		rom_wake_key(rom_waiter_key(ROM_INSTANCE_PROGRESS_KEY, &task->instance_id, sizeof(pg_uuid_t)));
 		return;
 	}

@@ -98,7 +98,7 @@ extern RomRetryPolicy rom_task_policy(RomTask *task);
 
 /* The function that delivers the outcomes of a canvas's tasks: of frames.c, set by canvas.c. */
 typedef void (*RomCanvasDeliver) (RomTask *task, Oid owner, Jsonb *result,
-								  Jsonb *error);
+								  Jsonb *error, Jsonb *detail);
 extern void rom_task_on_canvas(RomCanvasDeliver deliver);
 
 /* A task that is RUNNING in its row has ended: its place is free at the commit. Does nothing for one that is not in a queue. */

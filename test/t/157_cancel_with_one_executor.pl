@@ -100,6 +100,21 @@ for my $how ([ 'spawns', 'cancelled RM008' ], [ 'maps', 'cancelled RM008' ], [ '
 	is(value("SELECT count(*) FROM romancy.get_history('$id') WHERE event_type = 'ActivityFailed' AND data::text LIKE '%was interrupted by the end of its workflow%'"), '1', "$workflow, committed: the history tells");
 }
 
+# The same of a canvas's member; what comes after it does not begin
+for my $how ([ 'cancelled RM008', 'NULL' ], [ 'failed RM006', q{'500 ms'} ])
+{
+	my ($end, $timeout) = @$how;
+	$id = value(qq{SELECT romancy.run_canvas(romancy.options(romancy.chain(romancy.group(romancy.task('put', '"first"'), romancy.task('commits', '"a"')), romancy.task('put', '"next"')),
+		on_error => romancy.task('put', '"on_error"')), execution_timeout => $timeout)});
+	poll_until($node, $runs, "canvas, committed: a member runs, $end", expected => 1);
+	is(value("SELECT romancy.cancel_workflow('$id')"), 't', 'canvas, committed: cancelled') if $end =~ /RM008/;
+	ends($id, $end, "canvas, committed: it ends, $end");
+	is(value("SELECT string_agg(what, ',' ORDER BY what) FROM effect WHERE instance = '$id' AND what <> 'first' AND what <> 'undo first'"), 'did,undo null', 'canvas, committed: what its member has done is undone, and nothing comes after it');
+	is(value("SELECT count(*) FILTER (WHERE what = 'first') - count(*) FILTER (WHERE what = 'undo first') FROM effect WHERE instance = '$id'"), '0', 'canvas, committed: and the other member, if it ran');
+	is(value("SELECT concat_ws(' ', status, attempt, error ->> 'sqlstate', error ->> 'unknown') FROM romancy.canvas_tasks('$id') WHERE activity = 'commits'"), 'failed 1 RM008 true', 'canvas, committed: canvas_tasks tells');
+	is(value("SELECT count(*) FROM romancy.t_task WHERE instance_id = '$id'"), '0', 'canvas, committed: no task is left');
+}
+
 # Another instance's step is not interrupted: it waits for the same lock after it, in one attempt
 my $other = value(q{SELECT romancy.start_workflow('calls', '"other"')});
 poll_until($node, $runs, 'another: its step runs', expected => 1);
