@@ -23,6 +23,7 @@
 #include "base/arg.h"
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/jb.h"
 #include "base/rows.h"
 #include "base/spi.h"
 #include "instances/steer.h"
@@ -32,6 +33,7 @@
 #include "tasks/cancel.h"
 #include "tasks/notify.h"
 #include "turn/context.h"
+#include "turn/kinds.h"
 
 /* The tasks of a canvas that have not ended. $1: its id. */
 #define LIVE_TASKS \
@@ -175,6 +177,39 @@ rom_cancel_is_ending(const RomTask *task)
 	}
 	rom_rows_close(&rows);
 	return found;
+}
+
+void
+rom_cancel_unknown(RomTask *task, Oid owner)
+{
+	Jsonb	   *error = rom_error_make(ERRCODE_ROM_CANCELLED,
+									   psprintf("activity \"%s\" was interrupted by the end of its workflow", task->activity),
+									   "It is not transactional: how far it came is not known.", NULL, NULL);
+	RomJb		jb;
+
+	rom_jb_begin(&jb);
+	rom_jb_bool(&jb, ROM_OUTCOME_UNKNOWN, true);
+	task->attempt++;
+	rom_task_delete(task);
+	rom_task_deliver(task, owner, NULL, error, rom_jb_end(&jb));
+}
+
+void
+rom_cancel_unknown_of(const pg_uuid_t *id, Oid owner)
+{
+	static RomStatement select = {
+		"SELECT " ROM_TASK_COLUMNS " FROM romancy.t_task t WHERE t.task_id = $1", 1, {UUIDOID}
+	};
+	Datum		value = UUIDPGetDatum(id);
+	MemoryContext cxt = CurrentMemoryContext;
+	RomRowSet	set;
+
+	if (rom_execute_rows(&set, &select, &value, NULL, 1) == 1)
+	{
+		MemoryContextSwitchTo(cxt);
+		rom_cancel_unknown(rom_task_read(&set, 0), owner);
+	}
+	MemoryContextSwitchTo(cxt);
 }
 
 /* request asks for the end of a task that this transaction cannot end. */

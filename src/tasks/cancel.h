@@ -29,6 +29,13 @@ extern bool rom_cancel_find(RomRows *rows, const RomTask *task);
  */
 extern bool rom_cancel_is_ending(const RomTask *task);
 
+/*
+ * Ends a task whose instance is about to end, and of which rom_task_unknown() is true: the instance undoes it (schedule.c; gather() in canvas.c),
+ * as what an announced step of its own may have done. This transaction has its row. Or one by its id, if it is there. Engine scope needed.
+ */
+extern void rom_cancel_unknown(RomTask *task, Oid owner);
+extern void rom_cancel_unknown_of(const pg_uuid_t *id, Oid owner);
+
 /* The tasks that this process runs in the transaction under way (n 0: none any more): a request for one of them is not carried out at once. */
 extern void rom_cancel_claimed(const pg_uuid_t *ids, int n);
 

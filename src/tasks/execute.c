@@ -158,9 +158,15 @@ static void
 announce(Attempt *a)
 {
 	ErrorData  *refusal = rom_procedure_refusal(a->task->activity, a->run->in_block, a->of.owner);
+	RomEngine	engine;
 
 	if (refusal != NULL)
 		ThrowErrorData(refusal);
+	a->task->fence = a->how.attempt;
+	rom_engine_begin(&engine);
+	rom_state_announce(a->task);
+	ItemPointerSetInvalid(&a->task->locked);
+	rom_engine_end(&engine);
 	a->run->procedure = rom_invoke_later(&a->of, a->activity, &a->how, a->task->input, a->cxt);
 	a->run->procedure->deadline = a->of.deadline;
 	a->run->procedure->of_task = true;
@@ -320,37 +326,32 @@ drop(RomTask *task)
 	rom_engine_end(&engine);
 }
 
-/* drop_ending deletes a task whose instance waits for that, or is about to end, and wakes the instance. */
+/* drop_ending ends a task whose instance waits for that, or is about to end, and wakes the instance. */
 static void
 drop_ending(RomTask *task, Oid owner)
 {
-	drop(task);
+	RomEngine	engine;
+
+	rom_engine_begin(&engine);
+	if (rom_task_unknown(task))
+		rom_cancel_unknown(task, owner);
+	else
+		rom_task_delete(task);
 	rom_wake_ready(&task->instance_id, owner, task->priority);
+	rom_engine_end(&engine);
 }
 
 /*
  * end_unknown ends a task whose instance is about to end, and whose activity was interrupted outside of any transaction: how far it came is not
- * known. So the instance undoes it (schedule.c; gather() in canvas.c), as what an announced step of its own may have done. False where the instance goes on.
+ * known. False where the instance goes on.
  */
 static bool
 end_unknown(RomRun *run, RomTask *task, Oid owner)
 {
-	RomEngine	engine;
-	Jsonb	   *error;
-	RomJb		jb;
-
 	if ((task->kind != ROM_TASK_ACTIVITY && task->kind != ROM_TASK_CANVAS) || (!task->ending && !rom_cancel_is_ending(task)))
 		return false;
 	run->injected = NULL;
-	task->attempt++;
-	error = rom_error_make(ERRCODE_ROM_CANCELLED, psprintf("activity \"%s\" was interrupted by the end of its workflow", task->activity),
-						   "It is not transactional: how far it came is not known.", NULL, NULL);
-	rom_jb_begin(&jb);
-	rom_jb_bool(&jb, ROM_OUTCOME_UNKNOWN, true);
-	rom_engine_begin(&engine);
-	rom_task_delete(task);
-	rom_task_deliver(task, owner, NULL, error, rom_jb_end(&jb));
-	rom_engine_end(&engine);
+	drop_ending(task, owner);
 	run->nsaved++;
 	return true;
 }

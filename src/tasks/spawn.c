@@ -31,6 +31,7 @@
 #include "memory/wake.h"
 #include "steps/activity.h"
 #include "steps/invoke.h"
+#include "tasks/cancel.h"
 #include "tasks/notify.h"
 #include "tasks/quota.h"
 #include "tasks/spawn.h"
@@ -513,13 +514,13 @@ has_rows(const pg_uuid_t *id)
 /*
  * free_tasks locks the tasks of an instance that no other transaction has locked and no program
  * outside holds a lease on, and returns their ids. *all is how many there are altogether, running
- * ones included.
+ * ones included. Before the instance ends, those whose process has died in an attempt that is not transactional are ended: it undoes them.
  */
 static int
 free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 {
 	static RomStatement lock = {
-		"SELECT task_id, state FROM romancy.t_task WHERE instance_id = $1 AND state <> " ROM_SQL_TASK_DEAD " FOR UPDATE SKIP LOCKED",
+		"SELECT task_id, state, queue = '' AND fence IS NOT NULL FROM romancy.t_task WHERE instance_id = $1 AND state <> " ROM_SQL_TASK_DEAD " FOR UPDATE SKIP LOCKED",
 		1, {UUIDOID}
 	};
 	static RomStatement count = {
@@ -532,6 +533,8 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 	int64		running = 0;
 	bool		isnull;
 	int			n = 0;
+	List	   *unknown = NIL;
+	ListCell   *lc;
 
 	*ids = MemoryContextAlloc(turn->cxt, sizeof(pg_uuid_t) * Max(rows, 1));
 	for (uint64 i = 0; i < rows; i++)
@@ -544,9 +547,15 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 		 */
 		if (rom_task_leased(DatumGetInt16(rom_value(&set, i, 2, &isnull))))
 			running++;
-		else if (!rom_slot_kept(id))
+		else if (rom_slot_kept(id))
+			continue;
+		else if (!ROM_STATUS_IS_FINAL(turn->out.status) && DatumGetBool(rom_value(&set, i, 3, &isnull)))
+			unknown = lappend(unknown, memcpy(palloc(UUID_LEN), id, UUID_LEN));
+		else
 			(*ids)[n++] = *id;
 	}
+	foreach(lc, unknown)
+		rom_cancel_unknown_of(lfirst(lc), turn->owner);
 
 	/*
 	 * with a snapshot of its own: a task that was deleted in between has left

@@ -164,6 +164,20 @@ rom_state_hold(const RomTask *task)
 	rom_execute(&update, values, NULL, 0);
 }
 
+void
+rom_state_announce(const RomTask *task)
+{
+	static RomStatement update = {
+		"UPDATE romancy.t_task SET fence = $2 WHERE task_id = $1",
+		2, {UUIDOID, INT8OID}
+	};
+	Datum		values[2];
+
+	values[0] = UUIDPGetDatum(&task->id);
+	values[1] = Int64GetDatum(task->fence);
+	rom_execute(&update, values, NULL, 0);
+}
+
 /* The statement that parks tasks: those that "which" finds, of $1. */
 #define PARK_SQL(which) \
 	"UPDATE romancy.t_task SET state = " ROM_SQL_TASK_PARKED " WHERE task_id IN (SELECT task_id FROM romancy.t_task" \

@@ -20,7 +20,7 @@
  *	 LEFT	  -> WAITING, DEAD	rom_state_fail(): as RUNNING
  *
  *	 A task begins with rom_state_insert() (READY, WAITING or PARKED). A task that executors run (queue "") fails from
- *	 READY or WAITING, as its row is not changed when an attempt begins. An end deletes the row: rom_task_delete(),
+ *	 READY or WAITING, as its state is not changed when an attempt begins. An end deletes the row: rom_task_delete(),
  *	 in bulk tasks_end() and cancel_parts() in spawn.c, delete_instances() in canvas.c, take_dead() in revive.c.
  *
  *-------------------------------------------------------------------------
@@ -102,7 +102,9 @@ typedef struct RomTask
 	TimestampTz held_at;		/* ready, in the database, and waits for a
 								 * limit; 0: none, as below */
 	TimestampTz held_until;
-	int64		fence;			/* of the lease; 0: none */
+	int64		fence;			/* of the lease; of a task in the database:
+								 * the attempt that rom_state_announce()
+								 * noted; 0: none */
 	int64		lease_us;
 	int64		close_us;		/* start_to_close_timeout; 0: none, as below */
 	int64		beat_us;		/* heartbeat_timeout */
@@ -156,6 +158,12 @@ extern void rom_state_ready(const pg_uuid_t *id);
 
 /* Makes the task ready, held until task->held_until for a limit of its activity. */
 extern void rom_state_hold(const RomTask *task);
+
+/*
+ * Notes that an attempt which is not transactional is about to begin (task->fence: its number): until rom_state_fail(), or the end of the row,
+ * the task may have had effects that no record tells of.
+ */
+extern void rom_state_announce(const RomTask *task);
 
 /* Parks the tasks of an instance that are ready or waiting; or one task. */
 extern void rom_state_park(const pg_uuid_t *instance_id);

@@ -70,6 +70,13 @@ rom_task_leased(RomTaskState state)
 	return state == ROM_TASK_RUNNING || state == ROM_TASK_LEFT;
 }
 
+/* May an attempt have had effects outside of any transaction that no record tells of? It runs, or its process has died. */
+static inline bool
+rom_task_unknown(const RomTask *task)
+{
+	return task->fence != 0 && task->queue[0] == '\0';
+}
+
 /* Hands the outcome to whom the task is of. One of result and error is NULL. */
 extern void rom_task_deliver(RomTask *task, Oid owner, Jsonb *result,
 							 Jsonb *error, Jsonb *detail);

@@ -115,6 +115,18 @@ for my $how ([ 'cancelled RM008', 'NULL' ], [ 'failed RM006', q{'500 ms'} ])
 	is(value("SELECT count(*) FROM romancy.t_task WHERE instance_id = '$id'"), '0', 'canvas, committed: no task is left');
 }
 
+# And of one whose process has ended in the middle of it, before another one could begin it again
+for my $workflow ('spawns', 'maps', 'canvas')
+{
+	$id = $workflow eq 'canvas' ? value(q{SELECT romancy.run_canvas(romancy.group(romancy.task('put', '"first"'), romancy.task('commits', '"a"')))})
+		: value(qq{SELECT romancy.start_workflow('$workflow', '"commits"')});
+	poll_until($node, $runs, "$workflow, its process ends: one of its parts runs", expected => 1);
+	is(value("BEGIN; SELECT romancy.cancel_workflow('$id'); SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND granted; COMMIT"), "t\nt", "$workflow, its process ends: cancelled");
+	ends($id, 'cancelled RM008', "$workflow, its process ends: it ends");
+	is(value("SELECT count(*) FILTER (WHERE what = 'did') > 0, count(*) FILTER (WHERE what = 'undo null') FROM effect WHERE instance = '$id'"), 't|1', "$workflow, its process ends: what it has done is undone");
+	is(value("SELECT count(*) FROM romancy.t_task WHERE instance_id = '$id'"), '0', "$workflow, its process ends: no task is left");
+}
+
 # Another instance's step is not interrupted: it waits for the same lock after it, in one attempt
 my $other = value(q{SELECT romancy.start_workflow('calls', '"other"')});
 poll_until($node, $runs, 'another: its step runs', expected => 1);

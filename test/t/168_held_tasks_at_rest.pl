@@ -1,6 +1,6 @@
 # A task whose time is over while another transaction has its row, open or prepared: the schedulers look at it again now and then, the deadlines of others stay
 # exact meanwhile, and it ends soon after that transaction. The same for a task that is ready for its next attempt while the only executor is in a long step. It
-# would catch a sweep that runs again at once, thousands of times a second, for as long as somebody holds the row.
+# would catch a sweep that runs again at once, thousands of times a second, for as long as another transaction holds the row.
 use strict;
 use warnings;
 use FindBin;
