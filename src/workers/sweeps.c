@@ -269,18 +269,20 @@ rom_sweeps_run(TimestampTz *next)
 	*next = DT_NOEND;
 	for (i = 0; i < rom_sweep_count(); i++)
 	{
-		if (rom_bgw_asked_to_leave())
-			break;
 		heed_settings(i);
-		if (my_part == 0 && take_request(i, next))
+		/* one that leaves says when another one is needed, for all of them */
+		if (!rom_bgw_asked_to_leave())
 		{
-			mine[i].idle_runs = 0;
-			worked |= run_sweep(i, false);
+			if (my_part == 0 && take_request(i, next))
+			{
+				mine[i].idle_runs = 0;
+				worked |= run_sweep(i, false);
+			}
+			else if (mine[i].next_run <= GetCurrentTimestamp())
+				worked |= run_sweep(i, true);
+			rom_bgw_poll();
 		}
-		else if (mine[i].next_run <= GetCurrentTimestamp())
-			worked |= run_sweep(i, true);
 		*next = Min(*next, mine[i].next_run);
-		rom_bgw_poll();
 	}
 	return worked;
 }
