@@ -437,7 +437,8 @@ run_member(RomRun *run, Oid owner, RomMember *member)
 		rom_wake_ready(&turn->inst->id, its_owner, turn->inst->priority);
 		return;
 	}
-	if (turn->how.apart && is_slow(turn->inst) && !is_decided(turn) &&
+	/* (an outcome is kept by this process alone: it is recorded at once) */
+	if (turn->how.apart && is_slow(turn->inst) && !is_decided(turn) && run->injected == NULL &&
 		(!run->solo || !rom_ready_enter_slow()))
 	{
 		rom_wake_slow(&turn->inst->id, owner, turn->inst->priority);
@@ -459,7 +460,7 @@ run_member(RomRun *run, Oid owner, RomMember *member)
 		 * quick one
 		 */
 		bool		lane = turn->out.slow_next ||
-			(run->solo && turn->out.interrupted && turn->how.apart && !rom_ready_enter_slow());
+			(run->solo && run->injected == NULL && turn->out.interrupted && turn->how.apart && !rom_ready_enter_slow());
 
 		if (lane)
 			run->nslow++;

@@ -214,20 +214,18 @@ rom_saga_undo_scheduled(RomTurn *turn, RomEvent *event)
 	MemoryContextSwitchTo(old);
 }
 
-/*
- * take_injected gives the outcome of an activity that ran outside the turn's transaction, and that
- * the handler's replay does not reach any more, its place in history.
- */
-static void
-take_injected(RomTurn *turn)
+void
+rom_saga_take_injected(RomTurn *turn)
 {
 	RomInjected *injected = turn->how.injected;
 	RomWait    *wait = turn->wait.before;
 	RomEvent   *event;
+	MemoryContext old;
 
 	if (injected == NULL || injected->failed || wait == NULL ||
 		strcmp(wait->kind, "procedure") != 0 || strcmp(wait->step, injected->step) != 0)
 		return;
+	old = MemoryContextSwitchTo(turn->cxt);
 	event = rom_replay_event(turn, ROM_EVENT_ACTIVITY_COMPLETED, wait->step);
 	if (strncmp(wait->step, wait->name, strlen(wait->name)) != 0 ||
 		wait->step[strlen(wait->name)] != ':')
@@ -238,6 +236,7 @@ take_injected(RomTurn *turn)
 	rom_replay_append(turn, event);
 	turn->how.injected = NULL;
 	turn->wait.before = NULL;
+	MemoryContextSwitchTo(old);
 }
 
 bool
@@ -246,7 +245,7 @@ rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);
 	bool		begin;
 
-	take_injected(turn);
+	rom_saga_take_injected(turn);
 
 	/*
 	 * a procedure outside the transaction was announced: how far it came is
@@ -323,7 +322,7 @@ rom_saga_unsettled(RomTurn *turn)
 bool
 rom_saga_close(RomTurn *turn, RomStatus status, Jsonb *output, Jsonb *error)
 {
-	take_injected(turn);
+	rom_saga_take_injected(turn);
 	if ((turn->saga != NULL && turn->saga->quiet) || !rom_saga_unsettled(turn) ||
 		(status == ROM_STATUS_COMPLETED && (turn->inst->flags & ROM_IS_CANVAS) != 0))
 		return false;

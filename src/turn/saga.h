@@ -48,6 +48,12 @@ extern void rom_saga_note(RomTurn *turn, RomEvent *event,
 /* The same for a scheduled activity, whose definition is looked up. Enters the engine by itself. */
 extern void rom_saga_note_scheduled(RomTurn *turn, RomEvent *event);
 
+/*
+ * Gives the result of an activity that ran outside the turn's transaction, and that the handler's replay does not reach in this turn (which ends or
+ * pauses the instance), its place in history.
+ */
+extern void rom_saga_take_injected(RomTurn *turn);
+
 /* The outcome of a scheduled activity is not known (ROM_OUTCOME_UNKNOWN): has it undone as if it had an effect. Enters the engine by itself. */
 extern void rom_saga_undo_scheduled(RomTurn *turn, RomEvent *event);
 

@@ -21,6 +21,7 @@
 #include "base/guc.h"
 #include "instances/event.h"
 #include "memory/slot.h"
+#include "memory/wake.h"
 #include "turn/ahead.h"
 #include "turn/carry.h"
 #include "turn/context.h"
@@ -84,6 +85,13 @@ apply_inbox(RomTurn *turn)
 	bool		was_paused = paused;
 	bool		steered = false;
 
+	/*
+	 * what ran outside of transactions must not run again: a pause, and what
+	 * came after it, is applied by the turn after the one that records the
+	 * outcome
+	 */
+	bool		outcome_first = turn->how.injected != NULL && turn->saga == NULL && !paused;
+
 	if (turn->saga != NULL)
 		inst->deadline = DT_NOEND;
 	for (int i = 0; i < turn->wait.ninbox; i++)
@@ -99,11 +107,18 @@ apply_inbox(RomTurn *turn)
 				item->taken = true;
 				break;
 			case ROM_INBOX_PAUSE:
+				if (outcome_first)
+				{
+					rom_wake_ready(&inst->id, turn->owner, inst->priority);
+					break;
+				}
 				paused = steered = item->taken = true;
 				if (pause == NULL || pause->error == NULL)
 					pause = item;
 				break;
 			case ROM_INBOX_RESUME:
+				if (outcome_first)
+					break;
 
 				/*
 				 * the fault that an operator has to mend was not known when

@@ -96,6 +96,7 @@ rom_verdict_failed(RomTurn *turn, Jsonb *error)
 void
 rom_verdict_paused(RomTurn *turn, Jsonb *error)
 {
+	rom_saga_take_injected(turn);
 	if (error != NULL)
 	{
 		RomEvent   *event = rom_replay_event(turn, ROM_EVENT_WORKFLOW_PAUSED, NULL);
