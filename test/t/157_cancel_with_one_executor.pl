@@ -44,7 +44,7 @@ value(q{
 	CREATE FUNCTION limited(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN maps($1); END $$;
 	SELECT romancy.define_workflow('limited', 'limited', execution_timeout => '500 ms');
 	CREATE FUNCTION limited_apart(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN spawns($1); END $$;
-	SELECT romancy.define_workflow('limited_apart', 'limited_apart', execution_timeout => '500 ms');
+	SELECT romancy.define_workflow('limited_apart', 'limited_apart', execution_timeout => '4 s');
 	CREATE FUNCTION calls(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('part', $1); END $$;
 });
 my $holder = $node->background_psql('postgres');
@@ -101,7 +101,7 @@ for my $how ([ 'spawns', 'cancelled RM008' ], [ 'maps', 'cancelled RM008' ], [ '
 }
 
 # The same of a canvas's member; what comes after it does not begin
-for my $how ([ 'cancelled RM008', 'NULL' ], [ 'failed RM006', q{'500 ms'} ])
+for my $how ([ 'cancelled RM008', 'NULL' ], [ 'failed RM006', q{'4 s'} ])
 {
 	my ($end, $timeout) = @$how;
 	$id = value(qq{SELECT romancy.run_canvas(romancy.options(romancy.chain(romancy.group(romancy.task('put', '"first"'), romancy.task('commits', '"a"')), romancy.task('put', '"next"')),
