@@ -26,8 +26,9 @@ update bench.jobs set state = 2, result = '1' where id = any (cast(:ids as bigin
 ROM_ONE = """select token from romancy.fetch_activities('bench_q', 'w', 1, '60s') \\gset
 select romancy.complete_activity(:token, '1');
 """
-ROM_BATCH = """select coalesce(array_agg(token), '{{}}') as tokens from romancy.fetch_activities('bench_q', 'w', {n}, '60s') \\gset
-select count(romancy.complete_activity(t, '1')) from unnest(cast(:tokens as text[])) t;
+ROM_BATCH = """select coalesce(array_agg(token), '{{}}') as tokens, coalesce(array_agg('1'::jsonb), '{{}}') as results
+    from romancy.fetch_activities('bench_q', 'w', {n}, '60s') \\gset
+select romancy.complete_activities(cast(:tokens as text[]), cast(:results as jsonb[]));
 """
 HAND_FETCH = "with c as (" + HAND_TAKE + ") select count(*) from c;\n"
 ROM_FETCH = "select count(*) from romancy.fetch_activities('bench_q', 'w', {n}, '60s');\n"

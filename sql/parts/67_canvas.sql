@@ -48,19 +48,15 @@ COMMENT ON COLUMN romancy.t_canvas_result.is_task IS 'Whether it counts for get_
 COMMENT ON COLUMN romancy.t_canvas_result.step IS 'Of a task, activity:path; null for the end of a group';
 
 CREATE FUNCTION romancy.task(name text, input jsonb DEFAULT NULL) RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN input IS NULL THEN pg_catalog.jsonb_build_object('task', name)
-	ELSE pg_catalog.jsonb_build_object('task', name, 'input', input) END;
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_task';
 COMMENT ON FUNCTION romancy.task(text, jsonb) IS 'A signature: one task';
 
 CREATE FUNCTION romancy.chain(VARIADIC signatures jsonb[] DEFAULT '{}') RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN pg_catalog.jsonb_build_object('chain', pg_catalog.to_jsonb(signatures));
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_chain';
 COMMENT ON FUNCTION romancy.chain(jsonb[]) IS 'A signature: one after the other, each with the result before it';
 
 CREATE FUNCTION romancy.group(VARIADIC signatures jsonb[] DEFAULT '{}') RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN pg_catalog.jsonb_build_object('group', pg_catalog.to_jsonb(signatures));
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_group';
 COMMENT ON FUNCTION romancy.group(jsonb[]) IS 'A signature: all in parallel; an array of results';
 
 CREATE FUNCTION romancy.chord(header jsonb, body jsonb) RETURNS jsonb

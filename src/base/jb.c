@@ -12,14 +12,14 @@
 #include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "base/jb.h"
 
-/* string_value makes a JsonbValue of a C string. */
-static void
-string_value(JsonbValue *v, const char *s)
+void
+rom_jb_string(JsonbValue *v, const char *s)
 {
 	v->type = jbvString;
 	v->val.string.val = (char *) s;
@@ -32,7 +32,7 @@ push_key(RomJb *jb, const char *key)
 {
 	JsonbValue	v;
 
-	string_value(&v, key);
+	rom_jb_string(&v, key);
 	pushJsonbValue(&jb->state, WJB_KEY, &v);
 }
 
@@ -74,7 +74,7 @@ rom_jb_text(RomJb *jb, const char *key, const char *value)
 	if (value == NULL)
 		return;
 	push_key(jb, key);
-	string_value(&v, value);
+	rom_jb_string(&v, value);
 	pushJsonbValue(&jb->state, WJB_VALUE, &v);
 }
 
@@ -149,26 +149,160 @@ rom_jb_end_array(RomJb *jb)
 	pushJsonbValue(&jb->state, WJB_END_ARRAY, NULL);
 }
 
+void
+rom_jb_value(Jsonb *document, JsonbValue *v)
+{
+	if (JB_ROOT_IS_SCALAR(document))
+	{
+		(void) JsonbExtractScalar(&document->root, v);
+		return;
+	}
+	v->type = jbvBinary;
+	v->val.binary.data = &document->root;
+	v->val.binary.len = VARSIZE(document) - VARHDRSZ;
+}
+
+/* size_of is the number of bytes of a value, without those that align it. */
+static Size
+size_of(const JsonbValue *v)
+{
+	switch (v->type)
+	{
+		case jbvString:
+			return v->val.string.len;
+		case jbvNumeric:
+			return VARSIZE_ANY(v->val.numeric);
+		case jbvBinary:
+			return v->val.binary.len;
+		default:
+			return 0;
+	}
+}
+
+/* append copies a value to place at of the data, aligned where it has to be; its entry, as convertJsonbValue() in jsonb_util.c makes it. */
+static JEntry
+append(char *data, Size *at, const JsonbValue *v)
+{
+	Size		begin = *at;
+	Size		size = size_of(v);
+	const void *bytes = NULL;
+	JEntry		type;
+
+	switch (v->type)
+	{
+		case jbvString:
+			type = JENTRY_ISSTRING;
+			bytes = v->val.string.val;
+			break;
+		case jbvNumeric:
+			type = JENTRY_ISNUMERIC;
+			bytes = v->val.numeric;
+			break;
+		case jbvBinary:
+			type = JENTRY_ISCONTAINER;
+			bytes = v->val.binary.data;
+			break;
+		case jbvBool:
+			return v->val.boolean ? JENTRY_ISBOOL_TRUE : JENTRY_ISBOOL_FALSE;
+		default:
+			return JENTRY_ISNULL;
+	}
+	if (v->type != jbvString)
+		while (*at % sizeof(JEntry) != 0)
+			data[(*at)++] = '\0';
+	if (size > 0)
+		memcpy(data + *at, bytes, size);
+	*at += size;
+	return type | (JEntry) (*at - begin);
+}
+
+/* too_large raises the server's error for a document that no jsonb can hold. */
+static void
+too_large(const char *parts)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("total size of jsonb %s elements exceeds the maximum of %d bytes", parts, JENTRY_OFFLENMASK)));
+}
+
+/*
+ * assemble makes an array of n values, or an object with these keys, in the order that jsonb has. Documents are copied as they are, where the
+ * server's functions would take each apart and put it together again. (A document in jsonb's format is the same wherever it stands.)
+ */
+static Jsonb *
+assemble(const JsonbValue *keys, const JsonbValue *values, int n)
+{
+	int			nentries = keys ? 2 * n : n;
+	Size		size = offsetof(Jsonb, root) + offsetof(JsonbContainer, children) + (Size) nentries * sizeof(JEntry);
+	Size		bound = 0;
+	Size		at = 0;
+	Jsonb	   *result;
+	char	   *data;
+
+	for (int i = 0; i < nentries; i++)
+		bound += size_of(keys == NULL ? &values[i] : i < n ? &keys[i] : &values[i - n]) + sizeof(JEntry) - 1;
+	if (nentries > JB_CMASK || size + bound > MaxAllocSize)
+		too_large(keys ? "object" : "array");
+	result = palloc(size + bound);
+	result->root.header = n | (keys ? JB_FOBJECT : JB_FARRAY);
+	data = (char *) &result->root.children[nentries];
+	for (int i = 0; i < nentries; i++)
+	{
+		JEntry		entry = append(data, &at, keys == NULL ? &values[i] : i < n ? &keys[i] : &values[i - n]);
+
+		if (at > JENTRY_OFFLENMASK)
+			too_large(keys ? "object" : "array");
+		if (i % JB_OFFSET_STRIDE == 0)
+			entry = (entry & JENTRY_TYPEMASK) | (JEntry) at | JENTRY_HAS_OFF;
+		result->root.children[i] = entry;
+	}
+	if (size + at - VARHDRSZ > JENTRY_OFFLENMASK)
+		too_large(keys ? "object" : "array");
+	SET_VARSIZE(result, size + at);
+	return result;
+}
+
 Jsonb *
 rom_jb_array(Jsonb **elements, int n)
 {
-	RomJb		jb;
+	JsonbValue *values = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * sizeof(JsonbValue));
+	Jsonb	   *result;
 
-	jb.state = NULL;
-	pushJsonbValue(&jb.state, WJB_BEGIN_ARRAY, NULL);
 	for (int i = 0; i < n; i++)
 	{
 		if (elements[i] != NULL)
-			rom_jb_element(&jb, elements[i]);
+			rom_jb_value(elements[i], &values[i]);
 		else
-		{
-			JsonbValue	v;
-
-			v.type = jbvNull;
-			pushJsonbValue(&jb.state, WJB_ELEM, &v);
-		}
+			values[i].type = jbvNull;
 	}
-	return JsonbValueToJsonb(pushJsonbValue(&jb.state, WJB_END_ARRAY, NULL));
+	result = assemble(NULL, values, n);
+	pfree(values);
+	return result;
+}
+
+#ifdef USE_ASSERT_CHECKING
+/* precedes is jsonb's order of keys: shorter ones first. */
+static bool
+precedes(const JsonbValue *a, const JsonbValue *b)
+{
+	if (a->val.string.len != b->val.string.len)
+		return a->val.string.len < b->val.string.len;
+	return memcmp(a->val.string.val, b->val.string.val, a->val.string.len) < 0;
+}
+#endif
+
+Jsonb *
+rom_jb_object(const char *const *keys, const JsonbValue *values, int n)
+{
+	JsonbValue	names[ROM_JB_MEMBERS];
+
+	Assert(n <= ROM_JB_MEMBERS);
+	for (int i = 0; i < n; i++)
+	{
+		rom_jb_string(&names[i], keys[i]);
+		Assert(i == 0 || precedes(&names[i - 1], &names[i]));
+	}
+	return assemble(names, values, n);
 }
 
 Jsonb *
@@ -185,7 +319,7 @@ rom_jb_string_document(const char *value)
 {
 	JsonbValue	v;
 
-	string_value(&v, value);
+	rom_jb_string(&v, value);
 	return JsonbValueToJsonb(&v);
 }
 

@@ -35,8 +35,17 @@ extern void rom_jb_begin_array(RomJb *jb, const char *key);
 extern void rom_jb_element(RomJb *jb, Jsonb *value);
 extern void rom_jb_end_array(RomJb *jb);
 
-/* A whole array document of n elements. */
+/* A document, a C string as a value, which points into it. */
+extern void rom_jb_value(Jsonb *document, JsonbValue *v);
+extern void rom_jb_string(JsonbValue *v, const char *s);
+
+/*
+ * A whole array of n documents (NULL: null); an object of up to ROM_JB_MEMBERS values, its keys in the order that jsonb has: shorter ones
+ * first. Documents are copied as they are, so that large ones cost little.
+ */
+#define ROM_JB_MEMBERS 8
 extern Jsonb *rom_jb_array(Jsonb **elements, int n);
+extern Jsonb *rom_jb_object(const char *const *keys, const JsonbValue *values, int n);
 
 /* The document null, and a string. */
 extern Jsonb *rom_jb_null_document(void);

@@ -62,10 +62,17 @@ typedef struct RomTableState
 
 	/*
 	 * between rom_table_keep_open() and rom_table_close_kept(), once it was
-	 * used: open (or NULL), and its indexes
+	 * used: open (or NULL), and its indexes, and a slot for its rows
 	 */
 	Relation	kept;
 	Relation   *kept_indexes;	/* room for all of them, in cxt */
+	TupleTableSlot *kept_slot;
+
+	/* between rom_table_gather() and rom_table_gather_end() */
+	bool		gathers;
+	int			ngathered;		/* rows that are not written yet */
+	int			nslots;
+	TupleTableSlot *gathered[ROM_TABLE_GATHERED];
 	struct RomTableState *next;
 } RomTableState;
 
@@ -239,6 +246,36 @@ rom_table_may_write(const char *command)
 	PreventCommandIfParallelMode(command);
 }
 
+/* lasting_slot is a slot for rows of a table that is kept open: an abort frees it, and with its resource owner what it refers to. */
+static TupleTableSlot *
+lasting_slot(Relation rel)
+{
+	MemoryContext old = MemoryContextSwitchTo(CurTransactionContext);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	MemoryContextSwitchTo(old);
+	return slot;
+}
+
+/* take_slot is a slot for a row to be written; give_slot() gives it back. */
+static TupleTableSlot *
+take_slot(RomTableState *state, Relation rel)
+{
+	if (rel != state->kept)
+		return table_slot_create(rel, NULL);
+	/* an error that a subtransaction has caught may have left a row there */
+	return ExecClearTuple(state->kept_slot);
+}
+
+static void
+give_slot(RomTableState *state, TupleTableSlot *slot)
+{
+	if (slot == state->kept_slot)
+		ExecClearTuple(slot);
+	else
+		ExecDropSingleTupleTableSlot(slot);
+}
+
 /* open_table opens the table for writing, its state up to date. */
 static Relation
 open_table(RomTable *table, const char *command)
@@ -262,6 +299,7 @@ open_table(RomTable *table, const char *command)
 	{
 		for (int i = 0; i < state->nindexes; i++)
 			state->kept_indexes[i] = index_open(state->indexes[i].oid, RowExclusiveLock);
+		state->kept_slot = lasting_slot(rel);
 		state->kept = rel;
 	}
 	return rel;
@@ -275,6 +313,16 @@ close_table(RomTable *table, Relation rel)
 		table_close(rel, NoLock);
 }
 
+/* forget has a state keep nothing. */
+static void
+forget(RomTableState *state)
+{
+	state->kept = NULL;
+	state->kept_slot = NULL;
+	state->gathers = false;
+	state->ngathered = state->nslots = 0;
+}
+
 /*
  * forget_kept is called when a resource owner releases what it has: that of an aborted (sub)transaction, or one whose code was torn out,
  * past any PG_CATCH, closes the tables itself.
@@ -285,7 +333,7 @@ forget_kept(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void 
 	if (keeper == NULL || CurrentResourceOwner != keeper)
 		return;
 	for (RomTableState *state = states; state != NULL; state = state->next)
-		state->kept = NULL;
+		forget(state);
 	keeper = NULL;
 }
 
@@ -310,10 +358,12 @@ rom_table_close_kept(void)
 	{
 		if (state->kept == NULL)
 			continue;
+		Assert(!state->gathers);
+		ExecDropSingleTupleTableSlot(state->kept_slot);
 		for (int i = 0; i < state->nindexes; i++)
 			index_close(state->kept_indexes[i], RowExclusiveLock);
 		table_close(state->kept, NoLock);
-		state->kept = NULL;
+		forget(state);
 	}
 	keeper = NULL;
 }
@@ -333,6 +383,36 @@ is_unchanged(RomTable *table, const IndexInfo *info)
 	return true;
 }
 
+/* index_entry makes the entry of a row that was just written, in one index, as index_row() says. The slot is the context's tuple. */
+static void
+index_entry(RomTable *table, Relation rel, int i, TupleTableSlot *slot, bool updated)
+{
+	RomTableState *state = table->state;
+	ExprContext *econtext = GetPerTupleExprContext(state->estate);
+	const TableIndex *entry = &state->indexes[i];
+	IndexInfo  *info = entry->info;
+	Relation	index;
+	Datum		ivalues[INDEX_MAX_KEYS];
+	bool		inulls[INDEX_MAX_KEYS];
+
+	if (entry->predicate != NULL && !ExecQual(entry->predicate, econtext))
+		return;
+	index = state->kept ? state->kept_indexes[i] : index_open(entry->oid, RowExclusiveLock);
+	/* what the access method keeps is in memory of this row */
+	info->ii_AmCache = NULL;
+	info->ii_Context = econtext->ecxt_per_tuple_memory;
+	FormIndexDatum(info, slot, state->estate, ivalues, inulls);
+	index_insert(index, ivalues, inulls, &slot->tts_tid, rel,
+				 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+				 updated && !table->few_versions && is_unchanged(table, info), info);
+	if (info->ii_ExclusionOps != NULL)
+		check_exclusion_constraint(rel, index, info, &slot->tts_tid, ivalues, inulls,
+								   state->estate, false);
+	rom_index_insert_end(index, info);
+	if (state->kept == NULL)
+		index_close(index, RowExclusiveLock);
+}
+
 /*
  * index_row makes the index entries of a row that was just written. updated: of a new version of
  * one; summarizing: only in indexes that summarize blocks. Constraints that a DBA
@@ -346,42 +426,17 @@ index_row(RomTable *table, Relation rel, TupleTableSlot *slot, bool updated, boo
 
 	econtext->ecxt_scantuple = slot;
 	for (int i = 0; i < state->nindexes; i++)
-	{
-		const TableIndex *entry = &state->indexes[i];
-		IndexInfo  *info = entry->info;
-		Relation	index;
-		Datum		ivalues[INDEX_MAX_KEYS];
-		bool		inulls[INDEX_MAX_KEYS];
-
-		if (summarizing && !rom_index_is_summarizing(info))
-			continue;
-		if (entry->predicate != NULL && !ExecQual(entry->predicate, econtext))
-			continue;
-		index = state->kept ? state->kept_indexes[i] : index_open(entry->oid, RowExclusiveLock);
-		/* what the access method keeps is in memory of this row */
-		info->ii_AmCache = NULL;
-		info->ii_Context = econtext->ecxt_per_tuple_memory;
-		FormIndexDatum(info, slot, state->estate, ivalues, inulls);
-		index_insert(index, ivalues, inulls, &slot->tts_tid, rel,
-					 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-					 updated && !table->few_versions && is_unchanged(table, info), info);
-		if (info->ii_ExclusionOps != NULL)
-			check_exclusion_constraint(rel, index, info, &slot->tts_tid, ivalues, inulls,
-									   state->estate, false);
-		rom_index_insert_end(index, info);
-		if (state->kept == NULL)
-			index_close(index, RowExclusiveLock);
-	}
+		if (!summarizing || rom_index_is_summarizing(state->indexes[i].info))
+			index_entry(table, rel, i, slot, updated);
 	ResetExprContext(econtext);
 	econtext->ecxt_scantuple = NULL;
 }
 
-void
-rom_table_insert(RomTable *table, Datum *values, bool *nulls)
+/* fill makes a row of the given columns. */
+static void
+fill(RomTable *table, TupleTableSlot *slot, Datum *values, bool *nulls)
 {
-	Relation	rel = open_table(table, "INSERT");
 	RomTableState *state = table->state;
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
 
 	for (int a = 0; a < state->natts; a++)
 	{
@@ -394,9 +449,112 @@ rom_table_insert(RomTable *table, Datum *values, bool *nulls)
 		slot->tts_isnull[state->attnums[i]] = nulls[i];
 	}
 	ExecStoreVirtualTuple(slot);
+}
+
+/* insert_one inserts the row in the slot. */
+static void
+insert_one(RomTable *table, Relation rel, TupleTableSlot *slot)
+{
 	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
 	index_row(table, rel, slot, false, false);
-	ExecDropSingleTupleTableSlot(slot);
+}
+
+/*
+ * write_gathered writes the rows that were gathered: into the table together, then into one index after the other, whose pages are at hand
+ * then.
+ */
+static void
+write_gathered(RomTable *table)
+{
+	RomTableState *state = table->state;
+	ExprContext *econtext = GetPerTupleExprContext(state->estate);
+	MemoryContext old;
+	int			n = state->ngathered;
+
+	/* (whatever happens, they are not written again) */
+	state->ngathered = 0;
+	if (n == 0)
+		return;
+	if (n == 1)
+		insert_one(table, state->kept, state->gathered[0]);
+	else
+	{
+		old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+		table_multi_insert(state->kept, state->gathered, n, GetCurrentCommandId(true), 0, NULL);
+		MemoryContextSwitchTo(old);
+		for (int i = 0; i < state->nindexes; i++)
+			for (int r = 0; r < n; r++)
+			{
+				econtext->ecxt_scantuple = state->gathered[r];
+				index_entry(table, state->kept, i, state->gathered[r], false);
+				ResetExprContext(econtext);
+			}
+		econtext->ecxt_scantuple = NULL;
+	}
+	for (int r = 0; r < n; r++)
+		ExecClearTuple(state->gathered[r]);
+	CommandCounterIncrement();
+}
+
+bool
+rom_table_gathers(RomTable *table)
+{
+	return table->state != NULL && table->state->gathers && CurrentResourceOwner == keeper;
+}
+
+bool
+rom_table_gather(RomTable *table)
+{
+	if (keeper == NULL || CurrentResourceOwner != keeper)
+		return false;
+	(void) open_table(table, "INSERT");
+	if (table->state->gathers || table->state->kept == NULL)
+		return false;
+	table->state->gathers = true;
+	return true;
+}
+
+void
+rom_table_write(RomTable *table)
+{
+	Assert(rom_table_gathers(table));
+	write_gathered(table);
+}
+
+void
+rom_table_gather_end(RomTable *table)
+{
+	RomTableState *state = table->state;
+
+	rom_table_write(table);
+	for (int i = 0; i < state->nslots; i++)
+		ExecDropSingleTupleTableSlot(state->gathered[i]);
+	state->nslots = 0;
+	state->gathers = false;
+}
+
+void
+rom_table_insert(RomTable *table, Datum *values, bool *nulls)
+{
+	Relation	rel = open_table(table, "INSERT");
+	RomTableState *state = table->state;
+	TupleTableSlot *slot;
+
+	if (rom_table_gathers(table))
+	{
+		if (state->ngathered == state->nslots)
+			state->gathered[state->nslots++] = lasting_slot(rel);
+		slot = state->gathered[state->ngathered];
+		fill(table, slot, values, nulls);
+		ExecMaterializeSlot(slot);
+		if (++state->ngathered == ROM_TABLE_GATHERED)
+			write_gathered(table);
+		return;
+	}
+	slot = take_slot(state, rel);
+	fill(table, slot, values, nulls);
+	insert_one(table, rel, slot);
+	give_slot(state, slot);
 	close_table(table, rel);
 	CommandCounterIncrement();
 }
@@ -446,7 +604,7 @@ rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *null
 {
 	Relation	rel = open_table(table, "UPDATE");
 	RomTableState *state = table->state;
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TupleTableSlot *slot = take_slot(state, rel);
 	ItemPointerData tid = row->tts_tid;
 	TM_FailureData failure;
 	LockTupleMode mode;
@@ -471,7 +629,7 @@ rom_table_update(RomTable *table, TupleTableSlot *row, Datum *values, bool *null
 	if (!wait)
 		UnlockTuple(rel, &tid, ExclusiveLock);
 done:
-	ExecDropSingleTupleTableSlot(slot);
+	give_slot(state, slot);
 	close_table(table, rel);
 	return result;
 }

@@ -20,6 +20,9 @@
 
 #define ROM_TABLE_COLUMNS 40
 
+/* So many rows that are gathered are written together. */
+#define ROM_TABLE_GATHERED 64
+
 /* A table and the columns that are given, in the caller's order; declare it static. */
 typedef struct RomTable
 {
@@ -55,6 +58,17 @@ extern void rom_table_insert(RomTable *table, Datum *values, bool *nulls);
  */
 extern bool rom_table_keep_open(void);
 extern void rom_table_close_kept(void);
+
+/*
+ * Where tables are kept open: has rows that rom_table_insert() gets be gathered, and written many at a time, until rom_table_gather_end(),
+ * which the caller is to call if this is true. An error loses what is not written, with all that the transaction has done. Nothing
+ * that reads the table may run meanwhile, nor a subtransaction that inserts and is not to be undone with the rest. rom_table_write()
+ * writes what there is; rom_table_gathers(): would an insert into the table be gathered now?
+ */
+extern bool rom_table_gather(RomTable *table);
+extern bool rom_table_gathers(RomTable *table);
+extern void rom_table_write(RomTable *table);
+extern void rom_table_gather_end(RomTable *table);
 
 /* The next value of a sequence of schema romancy, as an identity column takes it. Error 25006 in a read-only transaction. */
 extern int64 rom_table_next_id(const char *sequence);

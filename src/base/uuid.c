@@ -74,9 +74,28 @@ rom_uuid_v7(pg_uuid_t *id)
 }
 
 char *
+rom_uuid_write(const pg_uuid_t *id, char *text)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*text ++= '-';
+		*text ++= digits[id->data[i] >> 4];
+		*text ++= digits[id->data[i] & 0x0f];
+	}
+	return text;
+}
+
+char *
 rom_uuid_text(const pg_uuid_t *id)
 {
-	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+	char	   *text = palloc(ROM_UUID_TEXT + 1);
+
+	rom_uuid_write(id, text);
+	text[		ROM_UUID_TEXT] = '\0';
+	return text;
 }
 
 int

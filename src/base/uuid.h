@@ -16,6 +16,10 @@ extern void rom_uuid_v7(pg_uuid_t *id);
 /* n random bytes (at most 1,024), as of pg_strong_random(): error XX000 where there are none. */
 extern void rom_uuid_random(void *bytes, int n);
 
+/* Writes the text of a uuid, ROM_UUID_TEXT characters without an end, and returns the place after it. */
+#define ROM_UUID_TEXT 36
+extern char *rom_uuid_write(const pg_uuid_t *id, char *text);
+
 /* The text of a uuid, palloc'd; and back: error 22P02 for what is none. */
 extern char *rom_uuid_text(const pg_uuid_t *id);
 extern pg_uuid_t rom_uuid_from_text(const char *text);

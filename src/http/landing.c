@@ -16,6 +16,7 @@
 #include "base/errors.h"
 #include "http/answer.h"
 #include "http/landing.h"
+#include "tasks/complete.h"
 #include "tasks/lease.h"
 #include "workers/bgw.h"
 
@@ -117,7 +118,7 @@ record_outcome(RomFlight *f)
 	if (taken)
 		(void) rom_lease_hand_over(&f->token, GetUserId());
 	else if (outcome.result != NULL)
-		(void) rom_lease_complete(&f->token, GetUserId(), outcome.result);
+		(void) rom_complete_task(&f->token, GetUserId(), outcome.result);
 	else
 		(void) rom_lease_fail(&f->token, GetUserId(), outcome.error, outcome.retry,
 							  outcome.not_before != 0 ? &outcome.not_before : NULL, true);

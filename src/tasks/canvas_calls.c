@@ -37,15 +37,26 @@ PG_FUNCTION_INFO_V1(romancy_canvas);
 PG_FUNCTION_INFO_V1(romancy_spawn_canvas);
 PG_FUNCTION_INFO_V1(romancy_canvas_tasks);
 
+/* A walk through a signature in which names are resolved. */
+typedef struct Resolving
+{
+	const char *search_path;
+	char		last[201];		/* the name before, which the next task has,
+								 * too, as a rule */
+} Resolving;
+
 /* resolve_name is a RomSignatureVisit: the name of a task must mean something under the path in arg. */
 static void
 resolve_name(const char *task, const char *path, void *arg)
 {
+	Resolving  *resolving = arg;
 	MemoryContext cxt = CurrentMemoryContext;
 
+	if (strcmp(resolving->last, task) == 0)
+		return;
 	PG_TRY();
 	{
-		RomActivity *activity = rom_activity_definition_resolve_undoable(rom_namespace_current(), task, arg);
+		RomActivity *activity = rom_activity_definition_resolve_undoable(rom_namespace_current(), task, resolving->search_path);
 
 		if (activity->queue == NULL)
 			(void) rom_activity_definition_handler(activity, GetUserId());
@@ -67,6 +78,7 @@ resolve_name(const char *task, const char *path, void *arg)
 				 edata->context ? errcontext_msg("%s", edata->context) : 0));
 	}
 	PG_END_TRY();
+	strlcpy(resolving->last, task, sizeof(resolving->last));
 }
 
 /* make_input checks a signature and, under search_path (NULL: not), its names, and makes the input of its instance. */
@@ -74,16 +86,27 @@ static Jsonb *
 make_input(Jsonb *signature, Jsonb *input, const char *search_path)
 {
 	int64		total = rom_signature_check(signature);
-	RomJb		jb;
+	const char *keys[3];
+	JsonbValue	values[3];
+	int			n = 0;
 
 	if (search_path != NULL)
-		(void) rom_signature_walk(signature, resolve_name, unconstify(char *, search_path));
+	{
+		Resolving	resolving = {.search_path = search_path};
+
+		(void) rom_signature_walk(signature, resolve_name, &resolving);
+	}
 	rom_arg_check_payload(input, "input");
-	rom_jb_begin(&jb);
-	rom_jb_json(&jb, "signature", signature);
-	rom_jb_json(&jb, "input", input);
-	rom_jb_int(&jb, "total", total);
-	return rom_jb_end(&jb);
+	if (input != NULL)
+	{
+		keys[n] = "input";
+		rom_jb_value(input, &values[n++]);
+	}
+	keys[n] = "total";
+	rom_jb_value(rom_jb_int_document(total), &values[n++]);
+	keys[n] = "signature";
+	rom_jb_value(signature, &values[n++]);
+	return rom_jb_object(keys, values, n);
 }
 
 /*

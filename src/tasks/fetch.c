@@ -137,7 +137,13 @@ rom_fetch_rows(FunctionCallInfo fcinfo, const char *function, const char *prefix
 char *
 rom_fetch_step_key(const RomTask *task)
 {
-	return psprintf("%s/%s", rom_uuid_text(&task->instance_id), task->step);
+	Size		length = strlen(task->step);
+	char	   *key = palloc(ROM_UUID_TEXT + 1 + length + 1);
+	char	   *p = rom_uuid_write(&task->instance_id, key);
+
+	*p++ = '/';
+	memcpy(p, task->step, length + 1);
+	return key;
 }
 
 /* fill_activity makes a row of type activity_task. */

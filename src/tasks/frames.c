@@ -34,6 +34,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
@@ -246,7 +247,8 @@ rom_frames_task(RomCanvas *canvas, RomTask *task, int64 expires_us)
 		task->close_us = canvas->close_us;
 	task->beat_us = canvas->beat_us;
 	task->limit_key = rom_quota_key_at(canvas->key_path, task->input);
-	task->is_short = rom_invoke_short_task(canvas->namespace, task->activity);
+	/* (of one that programs fetch that does not matter) */
+	task->is_short = task->queue[0] == '\0' && rom_invoke_short_task(canvas->namespace, task->activity);
 	rom_task_insert(task, canvas->owner,
 					expires_us > 0 ? rom_now() + expires_us :
 					canvas->start_us > 0 ? rom_now() + canvas->start_us : DT_NOEND);
@@ -303,6 +305,27 @@ typedef struct Members
 	const char *path;
 } Members;
 
+/* join_frame is the frame of member i. */
+static Jsonb *
+join_frame(const Members *members, int i)
+{
+	static const char *const counted[] = {"i", "j", "t"};
+	static const char *const uncounted[] = {"i", "j", "q", "t"};
+	JsonbValue	values[4];
+	int			n = 0;
+
+	values[n].type = jbvNumeric;
+	values[n++].val.numeric = int64_to_numeric(i);
+	rom_jb_string(&values[n++], members->join);
+	if (!members->counted)
+	{
+		values[n].type = jbvBool;
+		values[n++].val.boolean = true;
+	}
+	rom_jb_string(&values[n++], "join");
+	return rom_jb_object(members->counted ? counted : uncounted, values, n);
+}
+
 /* start_each starts the members of a group. */
 static void
 start_each(RomCanvas *canvas, const Members *members)
@@ -313,18 +336,11 @@ start_each(RomCanvas *canvas, const Members *members)
 	for (int i = 0; i < n; i++)
 	{
 		MemoryContext old;
-		RomJb		frame;
 		Jsonb	   *end;
 
 		CHECK_FOR_INTERRUPTS();
 		old = MemoryContextSwitchTo(part);
-		rom_jb_begin(&frame);
-		rom_jb_text(&frame, "t", "join");
-		rom_jb_text(&frame, "j", members->join);
-		rom_jb_int(&frame, "i", i);
-		if (!members->counted)
-			rom_jb_bool(&frame, "q", true);
-		end = rom_jb_end(&frame);
+		end = join_frame(members, i);
 		rom_frames_start(canvas, rom_signature_member(members->list, i), members->previous, rom_jb_array(&end, 1), members->options,
 						 psprintf("%s%s%d", members->path, members->path[0] ? "." : "", i));
 		MemoryContextSwitchTo(old);
@@ -333,13 +349,16 @@ start_each(RomCanvas *canvas, const Members *members)
 	MemoryContextDelete(part);
 }
 
-/* start_members does the same with the tables kept open. */
+/* start_members does the same with the tables kept open, and the rows of many tasks written together. */
 static void
 start_members(RomCanvas *canvas, const Members *members)
 {
 	bool		opened = rom_table_keep_open();
+	bool		gathers = rom_task_gather();
 
 	start_each(canvas, members);
+	if (gathers)
+		rom_task_gather_end();
 	if (opened)
 		rom_table_close_kept();
 }
@@ -447,17 +466,18 @@ rom_frames_start(RomCanvas *canvas, Jsonb *json, Jsonb *previous, Jsonb *next,
 	canvas->delay_us = delay;
 }
 
+RomTable	rom_frames_ends = {
+	"t_canvas_result", 14, {
+		"instance_id", "join_id", "member", "is_task", "value", "error", "step", "activity", "input",
+		"attempt", "started_at", "finished_at", "value_document", "input_document"
+	}
+};
+
 /* end_row notes the end of a task, or of a group (task NULL), in a row of its own. is_task: it counts. */
 static void
 end_row(RomCanvas *canvas, const pg_uuid_t *join, int member, bool is_task,
 		Jsonb *result, Jsonb *error, const RomTask *task)
 {
-	static RomTable table = {
-		"t_canvas_result", 14, {
-			"instance_id", "join_id", "member", "is_task", "value", "error", "step", "activity", "input",
-			"attempt", "started_at", "finished_at", "value_document", "input_document"
-		}
-	};
 	Datum		values[14];
 	bool		nulls[14] = {false, false, false, false, true, error == NULL,
 	task == NULL, task == NULL, true, task == NULL, true, task == NULL, true, true};
@@ -488,7 +508,7 @@ end_row(RomCanvas *canvas, const pg_uuid_t *join, int member, bool is_task,
 		nulls[10] = started == 0;
 		values[11] = TimestampTzGetDatum(rom_now());
 	}
-	rom_table_insert(&table, values, nulls);
+	rom_table_insert(&rom_frames_ends, values, nulls);
 }
 
 /* error_input is what the on_error of a frame gets. */

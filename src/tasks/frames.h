@@ -71,6 +71,9 @@ extern void rom_frames_task(RomCanvas *canvas, RomTask *task, int64 expires_us);
 extern void rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result,
 							 Jsonb *error, bool is_task);
 
+/* The table of the rows of ends, for rom_table_gather() where many tasks end in turn. */
+extern RomTable rom_frames_ends;
+
 /* The same for the end of a task: what rom_task_deliver() calls. detail may say that what came of it is not known (ROM_OUTCOME_UNKNOWN). */
 extern void rom_frames_deliver(RomTask *task, Oid owner, Jsonb *result,
 							   Jsonb *error, Jsonb *detail);

@@ -20,7 +20,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -62,9 +61,8 @@ rom_lease_arg(FunctionCallInfo fcinfo, int n, const char *name)
 	return us;
 }
 
-/* holds: is the row that was found under the token's lease? */
-static bool
-holds(RomRows *rows, const RomToken *token)
+bool
+rom_lease_holds(RomRows *rows, const RomToken *token)
 {
 	bool		isnull;
 
@@ -95,8 +93,8 @@ rom_lease_lock(const RomToken *token, Oid caller)
 	RomStatus	status;
 
 	rom_rows_open(&rows, &rom_task_table, "t_task_pkey", true);
-	if (rom_rows_find(&rows, &token->task_id) && holds(&rows, token) &&
-		lock_row(&rows, token) && holds(&rows, token))
+	if (rom_rows_find(&rows, &token->task_id) && rom_lease_holds(&rows, token) &&
+		lock_row(&rows, token) && rom_lease_holds(&rows, token))
 	{
 		task = rom_task_of(rows.slot);
 		task->locked = rows.slot->tts_tid;
@@ -122,153 +120,6 @@ rom_lease_refuse(FunctionCallInfo fcinfo)
 {
 	if (rom_context_in_handler())
 		rom_context_refuse_handler(get_func_name(fcinfo->flinfo->fn_oid));
-}
-
-/* A call that completes tasks. */
-typedef struct Completing
-{
-	Oid			caller;
-	RomRows		rows;			/* tasks, open for all of them */
-	/* the last answer of rom_task_live() */
-	pg_uuid_t	instance_id;
-	bool		known;
-	bool		live;
-} Completing;
-
-/*
- * take_away deletes the row of the task whose lease the token holds, without a lock before. NULL: the lease was lost, or another
- * transaction has the row, which rom_lease_lock() waits for.
- */
-static RomTask *
-take_away(Completing *c, const RomToken *token)
-{
-	RomTask    *task;
-	RomStatus	status;
-	MemoryContext old;
-	bool		found;
-
-	/* the scan is kept for the next task, after the engine scope */
-	old = MemoryContextSwitchTo(c->rows.slot->tts_mcxt);
-	found = rom_rows_find(&c->rows, &token->task_id);
-	MemoryContextSwitchTo(old);
-	if (!found || !holds(&c->rows, token))
-		return NULL;
-	task = rom_task_of(c->rows.slot);
-	if (task->kind == ROM_TASK_WORKFLOW || !rom_instance_may_access(task->owner, c->caller, true) ||
-		rom_table_delete(&rom_task_table, &c->rows.slot->tts_tid, false) != TM_Ok)
-		return NULL;
-	task->deleted = true;
-	if (!c->known || memcmp(&c->instance_id, &task->instance_id, sizeof(pg_uuid_t)) != 0)
-	{
-		c->instance_id = task->instance_id;
-		c->live = rom_task_live(&task->instance_id, &status);
-		c->known = true;
-	}
-	task->live = c->live;
-	return task;
-}
-
-/* complete records the result of one task. */
-static bool
-complete(Completing *c, const RomToken *token, Jsonb *result)
-{
-	RomEngine	engine;
-	RomTask    *task;
-	bool		done;
-
-	rom_arg_check_payload(result, "result");
-	rom_engine_begin(&engine);
-	task = take_away(c, token);
-	if (task == NULL)
-		task = rom_lease_lock(token, c->caller);
-	done = task != NULL && task->live && task->kind != ROM_TASK_WORKFLOW;
-	if (done)
-		rom_task_succeed(task, owner_oid(task), result ? result : rom_jb_null_document());
-	else if (task != NULL && !task->live)
-		rom_task_delete(task);
-	rom_engine_end(&engine);
-	return done;
-}
-
-bool
-rom_lease_complete(const RomToken *token, Oid caller, Jsonb *result)
-{
-	Completing	c = {.caller = caller};
-	bool		done;
-
-	rom_rows_open(&c.rows, &rom_task_table, "t_task_pkey", true);
-	done = complete(&c, token, result);
-	rom_rows_close(&c.rows);
-	return done;
-}
-
-PG_FUNCTION_INFO_V1(romancy_complete_activity);
-
-/*
- * romancy.complete_activity(token text, result jsonb) -> boolean
- *
- * False, and nothing done, when the token's lease was lost or its instance is over. RM012:
- * no token; RM011: the result is too large.
- */
-Datum
-romancy_complete_activity(PG_FUNCTION_ARGS)
-{
-	RomToken	token;
-
-	rom_lease_refuse(fcinfo);
-	rom_token_read(rom_arg_text(fcinfo, 0, "token"), &token);
-	PG_RETURN_BOOL(rom_lease_complete(&token, GetUserId(), rom_arg_jsonb_opt(fcinfo, 1)));
-}
-
-PG_FUNCTION_INFO_V1(romancy_complete_activities);
-
-/*
- * romancy.complete_activities(tokens text[], results jsonb[]) -> bigint
- *
- * The same for many, in one call: how many were completed. Those whose lease was lost are left out. RM012: the arrays differ in length, or hold
- * what is no token.
- */
-Datum
-romancy_complete_activities(PG_FUNCTION_ARGS)
-{
-	Completing	c = {.caller = GetUserId()};
-	Datum	   *tokens;
-	Datum	   *results;
-	bool	   *token_nulls;
-	bool	   *result_nulls;
-	int			ntokens;
-	int			nresults;
-	int64		done = 0;
-	bool		opened;
-
-	rom_lease_refuse(fcinfo);
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", PG_ARGISNULL(0) ? "tokens" : "results")));
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT,
-					  &tokens, &token_nulls, &ntokens);
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), JSONBOID, -1, false, TYPALIGN_INT,
-					  &results, &result_nulls, &nresults);
-	if (ntokens != nresults)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_DEFINITION),
-				 errmsg("tokens and results differ in length"),
-				 errdetail("There are %d tokens and %d results.", ntokens, nresults)));
-	rom_rows_open(&c.rows, &rom_task_table, "t_task_pkey", true);
-	opened = rom_table_keep_open();
-	for (int i = 0; i < ntokens; i++)
-	{
-		RomToken	token;
-
-		CHECK_FOR_INTERRUPTS();
-		rom_token_read(token_nulls[i] ? "" : TextDatumGetCString(tokens[i]), &token);
-		done += complete(&c, &token, result_nulls[i] ? NULL : DatumGetJsonbP(results[i]));
-	}
-	if (opened)
-		rom_table_close_kept();
-	rom_rows_close(&c.rows);
-	PG_RETURN_INT64(done);
 }
 
 PG_FUNCTION_INFO_V1(romancy_release_activity);

@@ -23,11 +23,11 @@ extern RomTask *rom_lease_lock(const RomToken *token, Oid caller);
 /* Renews the lease of a task that rom_lease_lock() gave. details: of a heartbeat, or NULL. Engine scope needed. */
 extern void rom_lease_extend(RomTask *task, int64 lease_us, Jsonb *details);
 
-/* Records the result of a claimed activity; false when its lease was lost or its instance is over. Enters the engine, as do the next two. RM011: it is too large. */
-extern bool rom_lease_complete(const RomToken *token, Oid caller, Jsonb *result);
+/* Is the row of rom_task_table that was found under the token's lease? */
+extern bool rom_lease_holds(RomRows *rows, const RomToken *token);
 
 /*
- * Records that the attempt failed; false likewise. retry_at: when another one is to begin, if there is one, instead of the
+ * Records that the attempt failed; false when its lease was lost or its instance is over. Enters the engine, as does the next one. retry_at: when another one is to begin, if there is one, instead of the
  * policy's time, or (at_least) where it is later than that; NULL: as the policy says.
  */
 extern bool rom_lease_fail(const RomToken *token, Oid caller, Jsonb *error, RomTaskRetry retry,
@@ -35,7 +35,7 @@ extern bool rom_lease_fail(const RomToken *token, Oid caller, Jsonb *error, RomT
 
 /*
  * The attempt goes on at a server that has taken it, which holds the token and will complete it: the lease lasts until then, or until
- * start_to_close_timeout is over, and is of no process any more. False as rom_lease_complete().
+ * start_to_close_timeout is over, and is of no process any more. False as rom_lease_fail().
  */
 extern bool rom_lease_hand_over(const RomToken *token, Oid caller);
 

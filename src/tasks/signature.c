@@ -7,7 +7,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -122,20 +124,21 @@ check_members(Jsonb *list, const char *path, int depth)
 {
 	int64		count = 0;
 	int			n;
+	MemoryContext part;
+	MemoryContext old;
 
 	if (list == NULL || !is_array(list))
 		fault(path, "an array of signatures is expected");
 	n = JsonContainerSize(&list->root);
+	part = AllocSetContextCreate(CurrentMemoryContext, "romancy signature", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(part);
 	for (int i = 0; i < n; i++)
 	{
-		MemoryContext part = AllocSetContextCreate(CurrentMemoryContext, "romancy signature",
-												   ALLOCSET_SMALL_SIZES);
-		MemoryContext old = MemoryContextSwitchTo(part);
-
 		count += check(rom_signature_member(list, i), psprintf("%s[%d]", path, i), depth + 1);
-		MemoryContextSwitchTo(old);
-		MemoryContextDelete(part);
+		MemoryContextReset(part);
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(part);
 	return count;
 }
 
@@ -265,7 +268,7 @@ check(Jsonb *json, const char *path, int depth)
 		fault(path, "an object is expected");
 	if ((part = rom_jb_get_json(json, "options")) != NULL)
 		check_options(part, below(path, "options"), depth, &callbacks);
-	if (rom_jb_get_json(json, "task") != NULL)
+	if (rom_jb_has(json, "task"))
 	{
 		char	   *name = rom_jb_get_text(json, "task");
 
@@ -325,6 +328,97 @@ int64
 rom_signature_check(Jsonb *json)
 {
 	return rom_signature_walk(json, NULL, NULL);
+}
+
+/* name_value is a name as a value; a longer one than jsonb can hold is refused as the server refuses it. */
+static void
+name_value(text *name, JsonbValue *v)
+{
+	v->type = jbvString;
+	v->val.string.val = VARDATA_ANY(name);
+	v->val.string.len = VARSIZE_ANY_EXHDR(name);
+	if (v->val.string.len > JENTRY_OFFLENMASK)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("string too long to represent as jsonb string"),
+				 errdetail("Due to an implementation restriction, jsonb strings cannot exceed %d bytes.", JENTRY_OFFLENMASK)));
+}
+
+PG_FUNCTION_INFO_V1(romancy_task);
+
+/* romancy.task(name text, input jsonb) -> jsonb: the signature of a task. It is checked when it is started. */
+Datum
+romancy_task(PG_FUNCTION_ARGS)
+{
+	static const char *const keys[] = {"task", "input"};
+	JsonbValue	values[2];
+
+	values[0].type = jbvNull;
+	if (!PG_ARGISNULL(0))
+		name_value(PG_GETARG_TEXT_PP(0), &values[0]);
+	if (!PG_ARGISNULL(1))
+		rom_jb_value(PG_GETARG_JSONB_P(1), &values[1]);
+	PG_RETURN_JSONB_P(rom_jb_object(keys, values, PG_ARGISNULL(1) ? 1 : 2));
+}
+
+/* nested is an array of documents with these dimensions, from *elements on, as to_jsonb() has it. */
+static Jsonb *
+nested(Jsonb ***elements, int ndim, const int *dims)
+{
+	Jsonb	  **parts;
+	Jsonb	   *result;
+
+	if (ndim <= 1)
+	{
+		result = rom_jb_array(*elements, ndim == 0 ? 0 : dims[0]);
+		*elements += ndim == 0 ? 0 : dims[0];
+		return result;
+	}
+	parts = palloc_array(Jsonb *, dims[0]);
+	for (int i = 0; i < dims[0]; i++)
+		parts[i] = nested(elements, ndim - 1, dims + 1);
+	return rom_jb_array(parts, dims[0]);
+}
+
+/* list is {key: signatures} of the first argument, an array. */
+static Jsonb *
+list(FunctionCallInfo fcinfo, const char *key)
+{
+	JsonbValue	value = {.type = jbvNull};
+
+	if (!PG_ARGISNULL(0))
+	{
+		ArrayType  *array = PG_GETARG_ARRAYTYPE_P(0);
+		Datum	   *datums;
+		bool	   *nulls;
+		Jsonb	  **elements;
+		int			n;
+
+		deconstruct_array(array, JSONBOID, -1, false, TYPALIGN_INT, &datums, &nulls, &n);
+		elements = palloc_array(Jsonb *, Max(n, 1));
+		for (int i = 0; i < n; i++)
+			elements[i] = nulls[i] ? NULL : DatumGetJsonbP(datums[i]);
+		rom_jb_value(nested(&elements, ARR_NDIM(array), ARR_DIMS(array)), &value);
+	}
+	return rom_jb_object(&key, &value, 1);
+}
+
+PG_FUNCTION_INFO_V1(romancy_chain);
+
+/* romancy.chain(variadic signatures jsonb[]) -> jsonb: the signature of a chain. It is checked when it is started. */
+Datum
+romancy_chain(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_JSONB_P(list(fcinfo, "chain"));
+}
+
+PG_FUNCTION_INFO_V1(romancy_group);
+
+/* romancy.group(variadic signatures jsonb[]) -> jsonb: likewise of a group. */
+Datum
+romancy_group(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_JSONB_P(list(fcinfo, "group"));
 }
 
 /* keep has an option stay as it was. */

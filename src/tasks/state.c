@@ -42,16 +42,24 @@ optional_us(Datum *values, bool *nulls, int i, int64 value)
 	values[i] = Int64GetDatum(value);
 }
 
+/* The table of rom_state_insert(). */
+static RomTable inserted = {
+	"t_task", 21, {
+		"task_id", "instance_id", "created_at", "due_at", "close_us", "beat_us", "def_id",
+		"priority", "kind", "queue", "owner", "activity", "step", "limit_key", "input", "retry",
+		"next", "state", "attempt", "held_at", "document"
+	}
+};
+
+RomTable *
+rom_state_inserted(void)
+{
+	return &inserted;
+}
+
 void
 rom_state_insert(const RomTask *task, TimestampTz start_by)
 {
-	static RomTable table = {
-		"t_task", 21, {
-			"task_id", "instance_id", "created_at", "due_at", "close_us", "beat_us", "def_id",
-			"priority", "kind", "queue", "owner", "activity", "step", "limit_key", "input", "retry",
-			"next", "state", "attempt", "held_at", "document"
-		}
-	};
 	Datum		values[21];
 	bool		nulls[21] = {0};
 	pg_uuid_t	document;
@@ -83,7 +91,7 @@ rom_state_insert(const RomTask *task, TimestampTz start_by)
 	 */
 	values[19] = TimestampTzGetDatum(rom_now());
 	nulls[19] = task->delay_us <= 0;
-	rom_table_insert(&table, values, nulls);
+	rom_table_insert(&inserted, values, nulls);
 }
 
 TM_Result

@@ -144,6 +144,9 @@ typedef struct RomTask
 /* Inserts the row of a new task, whose id and state are set. start_by: when it must have begun, or (WAITING) its due time; DT_NOEND: none. */
 extern void rom_state_insert(const RomTask *task, TimestampTz start_by);
 
+/* The table that it writes to, for rom_table_gather(). */
+extern RomTable *rom_state_inserted(void);
+
 /*
  * Gives the row that a scan has found to a program: state RUNNING, with the attempt, the times, the fence and the limit key
  * that task holds; sends: to the HTTP worker. TM_BeingModified: others have it locked.

@@ -70,10 +70,85 @@ rom_task_define(RomTask *task, RomActivity *activity, TimestampTz *start_by)
 	*start_by = start_us > 0 ? rom_now() + start_us : DT_NOEND;
 }
 
+/* A task whose row is gathered, and that is announced when that is written. */
+typedef struct Unwritten
+{
+	pg_uuid_t	id;
+	char	   *queue;
+	Oid			owner;
+	int32		priority;
+	RomTaskState state;
+	bool		is_short;
+	TimestampTz start_by;
+} Unwritten;
+
+/* Of the gathering under way: rom_table_gathers(). */
+static Unwritten *unwritten = NULL;
+static int	nunwritten = 0;
+static MemoryContext unwritten_cxt = NULL;
+
+/* announce notes the wake-ups of a task that was just inserted. before: one that was announced with it, or NULL. */
+static void
+announce(const Unwritten *task, const Unwritten *before)
+{
+	if (task->state == ROM_TASK_PARKED)
+		return;
+	if (task->state == ROM_TASK_WAITING)
+	{
+		rom_wake_at(&task->id, task->owner, task->priority, task->start_by);
+		return;
+	}
+	if (task->queue[0] != '\0')
+	{
+		/* a mark that is at the one before is before this one, too */
+		if (before == NULL || before->state != ROM_TASK_READY || before->priority != task->priority ||
+			strcmp(before->queue, task->queue) != 0 || memcmp(&before->id, &task->id, sizeof(pg_uuid_t)) > 0)
+			rom_front_lower(task->queue, task->priority, &task->id);
+		rom_notify_ready(task->queue);
+	}
+	else if (task->is_short)
+		rom_wake_ready(&task->id, task->owner, task->priority);
+	else
+		rom_wake_unknown(&task->id, task->owner, task->priority);
+	if (task->start_by != DT_NOEND)
+		rom_wake_sweep(rom_sweep_find("activity_timeouts"), task->start_by);
+}
+
+/* write_gathered writes the rows that were gathered, and then announces their tasks: a mark that is lowered before the entry is there may pass it by. */
+static void
+write_gathered(void)
+{
+	rom_table_write(rom_state_inserted());
+	for (int i = 0; i < nunwritten; i++)
+		announce(&unwritten[i], i > 0 ? &unwritten[i - 1] : NULL);
+	nunwritten = 0;
+}
+
+bool
+rom_task_gather(void)
+{
+	if (!rom_table_gather(rom_state_inserted()))
+		return false;
+	unwritten_cxt = CurrentMemoryContext;
+	unwritten = palloc_array(Unwritten, ROM_TABLE_GATHERED);
+	nunwritten = 0;
+	return true;
+}
+
+void
+rom_task_gather_end(void)
+{
+	write_gathered();
+	rom_table_gather_end(rom_state_inserted());
+	pfree(unwritten);
+	unwritten = NULL;
+}
+
 void
 rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
 {
 	bool		delayed = task->delay_us > 0;
+	Unwritten	new;
 
 	if (delayed)
 	{
@@ -85,19 +160,25 @@ rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by)
 	rom_uuid_v7(&task->id);
 	task->id.data[6] = 0x80 | (task->id.data[6] & 0x0f);
 	rom_state_insert(task, start_by);
-	if (task->state == ROM_TASK_PARKED)
-		return;
-	if (task->state == ROM_TASK_WAITING)
+	new.id = task->id;
+	new.queue = task->queue;
+	new.owner = owner;
+	new.priority = task->priority;
+	new.state = task->state;
+	new.is_short = task->is_short;
+	new.start_by = start_by;
+	if (!rom_table_gathers(rom_state_inserted()))
 	{
-		rom_wake_at(&task->id, owner, task->priority, start_by);
+		announce(&new, NULL);
 		return;
 	}
-	if (task->queue[0] == '\0' && !task->is_short)
-		rom_wake_unknown(&task->id, owner, task->priority);
+	if (nunwritten > 0 && strcmp(unwritten[nunwritten - 1].queue, task->queue) == 0)
+		new.queue = unwritten[nunwritten - 1].queue;
 	else
-		rom_task_wake(task, owner);
-	if (start_by != DT_NOEND)
-		rom_wake_sweep(rom_sweep_find("activity_timeouts"), start_by);
+		new.queue = MemoryContextStrdup(unwritten_cxt, task->queue);
+	unwritten[nunwritten++] = new;
+	if (nunwritten == ROM_TABLE_GATHERED)
+		write_gathered();
 }
 
 bool

@@ -23,6 +23,13 @@ extern void rom_task_define(RomTask *task, RomActivity *activity, TimestampTz *s
 /* Inserts a task that is ready (or parked: task->state), giving it an id, and notes its wake-up. Engine scope needed, as in all below. */
 extern void rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by);
 
+/*
+ * Where tables are kept open: has the rows of new tasks be gathered, and written many at a time, until rom_task_gather_end(), which the caller
+ * is to call if this is true. As rom_table_gather().
+ */
+extern bool rom_task_gather(void);
+extern void rom_task_gather_end(void);
+
 /* Is the instance paused? Then a task that would become ready is parked (park.c). */
 extern bool rom_task_is_paused(const pg_uuid_t *instance_id);
 

@@ -12,12 +12,24 @@
 #include "tasks/token.h"
 #include "utils/builtins.h"
 
+/* A task's id, a point, an attempt, a point, a fence. */
+#define TOKEN_MAX (ROM_UUID_TEXT + 1 + 10 + 1 + 16)
+
 char *
 rom_token_make(const pg_uuid_t *task_id, int32 attempt, int64 fence)
 {
-	return psprintf("%s.%d.%016llx",
-					rom_uuid_text(task_id),
-					attempt, (unsigned long long) fence);
+	static const char digits[] = "0123456789abcdef";
+	char	   *token = palloc(TOKEN_MAX + 1);
+	char	   *p = rom_uuid_write(task_id, token);
+
+	Assert(attempt >= 0);
+	*p++ = '.';
+	p += pg_ltoa(attempt, p);
+	*p++ = '.';
+	for (int shift = 60; shift >= 0; shift -= 4)
+		*p++ = digits[((uint64) fence >> shift) & 0x0f];
+	*p = '\0';
+	return token;
 }
 
 /* read_token reads text; false when it is no token. */
