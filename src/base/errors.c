@@ -124,11 +124,10 @@ rom_error_is_passing(int sqlerrcode)
 		sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
-/* own_context is a context without its last line, where that tells the running instance. */
-static const char *
-own_context(const char *context)
+char *
+rom_error_own_context(char *context)
 {
-	const char *last;
+	char	   *last;
 
 	if (context == NULL)
 		return NULL;
@@ -142,7 +141,7 @@ Jsonb *
 rom_error_to_jsonb(const ErrorData *edata)
 {
 	return make(edata->sqlerrcode, clip(edata->message), clip(edata->detail), clip(edata->hint),
-				clip(own_context(edata->context)),
+				clip(rom_error_own_context(edata->context)),
 				has_code(edata) ? edata->constraint_name : NULL);
 }
 

@@ -52,6 +52,9 @@ extern ErrorData *rom_error_take(void);
 /* How the line of context begins that tells the running instance; it is no part of a recorded error. */
 #define ROM_CONTEXT_MARK "romancy workflow "
 
+/* The context (or NULL) without its last line, where that is the one. */
+extern char *rom_error_own_context(char *context);
+
 /*
  * Is it an error that passes by itself: too few resources, a conflict with another transaction, a cancel or a
  * shutdown? Any other needs a human.

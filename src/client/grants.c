@@ -16,6 +16,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -30,6 +32,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
+#include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -196,18 +199,88 @@ change_grant(bool is_grant, ObjectType type, List *objects,
 
 static emit_log_hook_type outer_log_hook = NULL;
 
+/* names_ours: does text name an object of the schema; of that name, if it is not NULL? "romancy"."name" and ROMANCY.name are read, comments are not told from code. */
+static bool
+names_ours(const char *text, const char *name)
+{
+	int			schema = strlen(SCHEMA);
+	int			length = name ? strlen(name) : 0;
+
+	for (const char *at = text; at != NULL && *at != '\0'; at++)
+	{
+		const char *next;
+
+		if (pg_strncasecmp(at, SCHEMA, schema) != 0)
+			continue;
+		next = at + schema;
+		if (*next == '"')
+			next++;
+		if (*next != '.')
+			continue;
+		next++;
+		if (*next == '"')
+			next++;
+		if (name == NULL || (pg_strncasecmp(next, name, length) == 0 && !isalnum((unsigned char) next[length]) && next[length] != '_'))
+			return true;
+	}
+	return false;
+}
+
 /*
- * name_the_grant adds the hint to the server's own error for a role that may not use the schema. That is raised before anything of
- * romancy's is called, so it can only be met on its way out.
+ * is_ours: is an error of the server's about an object of the extension, "permission denied for function start_workflow"? The message has no schema,
+ * and in an error nothing can be looked up: so the statement, or the line of a function, has to name it. Internal functions are called by views; tables and
+ * other internal functions are for no role.
+ */
+static bool
+is_ours(const ErrorData *edata)
+{
+	static const char *const refusals[] = {
+		"permission denied for function %s", "permission denied for procedure %s", "permission denied for routine %s",
+		"permission denied for view %s", "permission denied for type %s"
+	};
+
+	for (int i = 0; i < lengthof(refusals); i++)
+	{
+		const char *translated;
+		const char *name;
+		char	   *object;
+		int			before;
+		int			after;
+
+		if (strcmp(edata->message_id, refusals[i]) != 0)
+			continue;
+		/* the name is in its place of the translated message */
+		translated = _(refusals[i]);
+		name = strstr(translated, "%s");
+		if (name == NULL)
+			return false;
+		before = name - translated;
+		after = strlen(name + 2);
+		if ((int) strlen(edata->message) <= before + after)
+			return false;
+		object = pnstrdup(edata->message + before, strlen(edata->message) - before - after);
+		/* a type has its schema with it */
+		if (names_ours(object, NULL))
+			return true;
+		if (is_internal(object) && !is_for_views(object))
+			return false;
+		name = is_internal(object) ? NULL : object;
+		return names_ours(debug_query_string, name) || names_ours(edata->internalquery, name) || names_ours(edata->context, name);
+	}
+	return false;
+}
+
+/*
+ * name_the_grant adds the hint to the server's own error for a role that may not use the schema, or, with a USAGE that was granted by
+ * hand, not what is in it. That is raised before anything of romancy's is called, so it can only be met on its way out.
  */
 static void
 name_the_grant(ErrorData *edata)
 {
 	static const char *const refusal = "permission denied for schema %s";
 
-	if (edata->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && edata->hint == NULL && edata->message_id != NULL &&
-		strcmp(edata->message_id, refusal) == 0 && edata->message != NULL &&
-		strcmp(edata->message, psprintf(_(edata->message_id), SCHEMA)) == 0)
+	if (edata->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && edata->hint == NULL && edata->detail == NULL && edata->message_id != NULL && edata->message != NULL &&
+		(strcmp(edata->message_id, refusal) == 0 ? strcmp(edata->message, psprintf(_(refusal), SCHEMA)) == 0 : is_ours(edata)))
 		edata->hint = MemoryContextStrdup(edata->assoc_context,
 										  "The owner of extension \"romancy\" lets a role use it: select romancy.grant_usage('role').");
 	if (outer_log_hook)

@@ -328,7 +328,7 @@ list_includes(Jsonb *list, int sqlerrcode)
 
 /*
  * is_fault: an error that another attempt meets again: a name that is not there, a wrong call or argument, what is not
- * implemented, the end of another instance, which was cancelled.
+ * implemented, what is larger than a limit, the end of another instance, which was cancelled.
  */
 static bool
 is_fault(int sqlerrcode)
@@ -343,7 +343,7 @@ is_fault(int sqlerrcode)
 		if (ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TO_CATEGORY(classes[i]))
 			return true;
 	return sqlerrcode == ERRCODE_ROM_UNDEFINED || sqlerrcode == ERRCODE_ROM_CONTEXT ||
-		sqlerrcode == ERRCODE_ROM_CANCELLED || sqlerrcode == ERRCODE_ROM_DEFINITION;
+		sqlerrcode == ERRCODE_ROM_CANCELLED || sqlerrcode == ERRCODE_ROM_DEFINITION || sqlerrcode == ERRCODE_ROM_LIMIT;
 }
 
 bool

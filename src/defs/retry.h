@@ -45,7 +45,7 @@ extern void rom_retry_overlay(RomRetryPolicy *policy, Jsonb *json,
 extern uint64 rom_retry_generation(void);
 
 /*
- * Is an error of this SQLSTATE to be tried again, by the two lists alone? Faults of the code (classes 42, 2F and 0A, RM001, RM004, RM008 and RM012) are where
+ * Is an error of this SQLSTATE to be tried again, by the two lists alone? Faults of the code (classes 42, 2F and 0A, RM001, RM004, RM008, RM011 and RM012) are where
  * retryable_errors names them.
  */
 extern bool rom_retry_matches(const RomRetryPolicy *policy, int sqlerrcode);

@@ -48,6 +48,34 @@ distance(const char *a, const char *b, int most)
 	return varstr_levenshtein_less_equal(a, na, b, nb, 1, 1, 1, most, true);
 }
 
+/* is_swapped: do two neighbours stand the other way round, and nothing else differs? */
+static bool
+is_swapped(const char *a, const char *b)
+{
+	int			i = 0;
+
+	while (a[i] != '\0' && a[i] == b[i])
+		i++;
+	return a[i] != '\0' && b[i] != '\0' && a[i] == b[i + 1] && a[i + 1] == b[i] && strcmp(a + i + 2, b + i + 2) == 0;
+}
+
+/*
+ * unlikeness orders candidates: that differ in fewer letters first; of equal ones those with a letter too many or too few, or in another
+ * case, before those with another letter (pay before pay2, for payy). At most "most" letters differ; more: a number from 4 * (most + 1) on.
+ */
+static int
+unlikeness(const char *name, const char *candidate, int most)
+{
+	int			d;
+
+	if (pg_strcasecmp(name, candidate) == 0)
+		return 1;
+	if (is_swapped(name, candidate))
+		return 4;
+	d = distance(name, candidate, most);
+	return 4 * d + (d <= most && strlen(name) == strlen(candidate) ? 2 : 0);
+}
+
 char *
 rom_suggest_name(int32 namespace, const char *what, const char *name, const char *path)
 {
@@ -61,7 +89,8 @@ rom_suggest_name(int32 namespace, const char *what, const char *name, const char
 		5, {BOOLOID, TEXTARRAYOID, OIDOID, INT4OID, INT4OID}
 	};
 	MemoryContext cxt = CurrentMemoryContext;
-	int			best = Min(3, 1 + (int) strlen(name) / 4);
+	int			most = Min(3, 1 + (int) strlen(name) / 4);
+	int			best = 4 * most + 3;
 	char	   *found = NULL;
 	Datum		values[5];
 	RomEngine	engine;
@@ -78,9 +107,10 @@ rom_suggest_name(int32 namespace, const char *what, const char *name, const char
 	for (uint64 i = 0; i < rows; i++)
 	{
 		char	   *candidate = rom_value_text(&set, i, 1, cxt);
-		int			d = distance(name, candidate, best);
+		int			d = unlikeness(name, candidate, most);
 
-		if (d <= best && (found == NULL || d < best))
+		/* (by name, so that it is the same each time) */
+		if (d < best || (d == best && (found == NULL || strcmp(candidate, found) < 0)))
 		{
 			found = candidate;
 			best = d;

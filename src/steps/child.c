@@ -227,7 +227,7 @@ rom_child_canvas(RomTurn *turn, Jsonb *input, char *step)
 	ChildOptions *options = MemoryContextAllocZero(turn->cxt, sizeof(ChildOptions));
 	RomCall		call = {0};
 
-	options->name = "canvas";
+	options->name = ROM_CHILD_CANVAS;
 	options->close = "cancel";
 	options->canvas = true;
 	call.primitive = &rom_primitive_spawn_workflow;

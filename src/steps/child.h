@@ -15,6 +15,9 @@
 
 extern const RomPrimitive rom_primitive_spawn_workflow;
 
+/* The name of a canvas as a child, and what its step is called. */
+#define ROM_CHILD_CANVAS "canvas"
+
 /*
  * In a handler: starts a canvas as a child and returns its handle. input: that of its instance. step: a given activity_id, or NULL. Errors as of
  * spawn_workflow.

@@ -49,31 +49,17 @@ const RomPrimitive rom_primitive_register_compensation = {
  * the caches was touched, and the unwind that follows rolls the evaluation back.
  */
 static void
-require_activity(RomTurn *turn, const char *name)
+require_activity(RomTurn *turn, RomCall *call)
 {
-	MemoryContext old = CurrentMemoryContext;
-	volatile bool missing = false;
-
 	PG_TRY();
 	{
-		(void) rom_activity_definition_resolve(turn->inst->namespace, name, turn->workflow->search_path);
+		(void) rom_activity_definition_resolve(turn->inst->namespace, call->name, turn->workflow->search_path);
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(turn->cxt);
-		edata = CopyErrorData();
-		FlushErrorState();
-		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(edata);
-		rom_context_end_pause(turn, rom_error_to_jsonb(edata));
-		missing = true;
+		rom_call_pause(turn, call->step_base, NULL);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(old);
-	if (missing)
-		rom_context_unwind(turn);
 }
 
 /*
@@ -97,7 +83,7 @@ romancy_register_compensation(PG_FUNCTION_ARGS)
 		call.input = rom_jb_null_document();
 	rom_call_check_name(call.name);
 	if (!turn->eval.unwinding && rom_replay_peek(turn) == NULL)
-		require_activity(turn, call.name);
+		require_activity(turn, &call);
 	(void) rom_call_step(&call);
 	PG_RETURN_VOID();
 }

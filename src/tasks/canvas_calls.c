@@ -28,6 +28,7 @@
 #include "tasks/canvas_calls.h"
 #include "tasks/signature.h"
 #include "tasks/task.h"
+#include "turn/call.h"
 #include "turn/context.h"
 #include "turn/replay.h"
 #include "turn/turn.h"
@@ -70,12 +71,9 @@ resolve_name(const char *task, const char *path, void *arg)
 		if (edata->sqlerrcode != ERRCODE_ROM_UNDEFINED)
 			PG_RE_THROW();
 		FlushErrorState();
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_UNDEFINED),
-				 errmsg("invalid signature at \"%s\": %s", path, edata->message),
-				 edata->detail ? errdetail_internal("%s", edata->detail) : 0,
-				 edata->hint ? errhint("%s", edata->hint) : 0,
-				 edata->context ? errcontext_msg("%s", edata->context) : 0));
+		/* (an error of its own would have the lines of its context twice) */
+		edata->message = psprintf("invalid signature at \"%s\": %s", path, edata->message);
+		ReThrowError(edata);
 	}
 	PG_END_TRY();
 	strlcpy(resolving->last, task, sizeof(resolving->last));
@@ -150,8 +148,7 @@ child_input(RomTurn *turn, FunctionCallInfo fcinfo)
 {
 	Jsonb	   *signature = rom_arg_jsonb(fcinfo, 0, "signature");
 	Jsonb	   *input = rom_arg_jsonb_opt(fcinfo, 1);
-	MemoryContext old = CurrentMemoryContext;
-	Jsonb	   *volatile result = NULL;
+	Jsonb	   *result = NULL;
 
 	/* on replay the names need not exist any more */
 	if (rom_replay_peek(turn) != NULL)
@@ -162,24 +159,11 @@ child_input(RomTurn *turn, FunctionCallInfo fcinfo)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(turn->cxt);
-		edata = CopyErrorData();
-		if (edata->sqlerrcode != ERRCODE_ROM_UNDEFINED)
+		if (geterrcode() != ERRCODE_ROM_UNDEFINED)
 			PG_RE_THROW();
-
-		/*
-		 * the evaluation is rolled back, so what the error left behind goes
-		 * with it
-		 */
-		FlushErrorState();
-		rom_context_end_pause(turn, rom_error_to_jsonb(edata));
+		rom_call_pause(turn, ROM_CHILD_CANVAS, rom_arg_text_opt(fcinfo, 2));
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(old);
-	if (result == NULL)
-		rom_context_unwind(turn);
 	return result;
 }
 

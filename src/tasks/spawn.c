@@ -115,10 +115,9 @@ static const RomPrimitive primitive_spawn = {
  * replay, which needs none: its function may be gone by then.
  */
 static RomActivity *
-resolve(RomTurn *turn, const char *name)
+resolve(RomTurn *turn, const char *name, char *activity_id)
 {
-	MemoryContext old = CurrentMemoryContext;
-	RomActivity *volatile activity = NULL;
+	RomActivity *activity = NULL;
 
 	if (rom_replay_peek(turn) != NULL)
 		return NULL;
@@ -128,21 +127,9 @@ resolve(RomTurn *turn, const char *name)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
-
-		/*
-		 * the evaluation is rolled back, so what the error left behind goes
-		 * with it
-		 */
-		MemoryContextSwitchTo(turn->cxt);
-		edata = CopyErrorData();
-		FlushErrorState();
-		rom_context_end_pause(turn, rom_error_to_jsonb(edata));
+		rom_call_pause(turn, name, activity_id);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(old);
-	if (activity == NULL)
-		rom_context_unwind(turn);
 	return activity;
 }
 
@@ -197,6 +184,7 @@ romancy_spawn(PG_FUNCTION_ARGS)
 {
 	RomTurn    *turn = rom_context_require("spawn()");
 	char	   *name = rom_arg_text(fcinfo, 0, "name");
+	char	   *activity_id = rom_arg_text_opt(fcinfo, 2);
 	Jsonb	   *retry = rom_arg_jsonb_opt(fcinfo, 3);
 
 	if (turn->eval.unwinding)
@@ -209,9 +197,8 @@ romancy_spawn(PG_FUNCTION_ARGS)
 		rom_retry_defaults(&check);
 		rom_retry_overlay(&check, retry, "retry");
 	}
-	PG_RETURN_TEXT_P(cstring_to_text(rom_spawn_step(turn, resolve(turn, name), name,
-													rom_arg_jsonb_opt(fcinfo, 1),
-													rom_arg_text_opt(fcinfo, 2), retry)));
+	PG_RETURN_TEXT_P(cstring_to_text(rom_spawn_step(turn, resolve(turn, name, activity_id), name,
+													rom_arg_jsonb_opt(fcinfo, 1), activity_id, retry)));
 }
 
 /* An activity's outcome as an event, of an inbox item. */
@@ -431,7 +418,7 @@ romancy_map(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ROM_DEFINITION),
 				 errmsg("argument \"max_parallel\" must be greater than zero")));
 	rom_call_check_name(name);
-	activity = resolve(turn, name);
+	activity = resolve(turn, name, NULL);
 	n = JB_ROOT_COUNT(inputs);
 	handles = palloc_array(char *, n + 1);
 	pending = palloc_array(char *, n + 1);
@@ -449,7 +436,7 @@ romancy_map(PG_FUNCTION_ARGS)
 				rom_schedule_wait(turn, label, pending, npending, true);
 		}
 		if (activity == NULL)
-			activity = resolve(turn, name);
+			activity = resolve(turn, name, NULL);
 		handles[i] = rom_spawn_step(turn, activity, name,
 									JsonbValueToJsonb(getIthJsonbValueFromContainer(&inputs->root, i)),
 									NULL, NULL);

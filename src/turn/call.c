@@ -150,6 +150,26 @@ rom_call_next_step(RomTurn *turn, RomCall *call)
 }
 
 void
+rom_call_pause(RomTurn *turn, const char *step_base, char *activity_id)
+{
+	RomCall		call = {.step_base = step_base,.step = activity_id};
+	ErrorData  *edata;
+
+	if (geterrcode() == ERRCODE_QUERY_CANCELED)
+		PG_RE_THROW();
+	MemoryContextSwitchTo(turn->cxt);
+	edata = rom_error_take();
+
+	/*
+	 * the evaluation is rolled back, so what the error left behind goes with
+	 * it
+	 */
+	rom_context_tell_step(turn, next_step(turn, &call), edata);
+	rom_context_end_pause(turn, rom_error_to_jsonb(edata));
+	rom_context_unwind(turn);
+}
+
+void
 rom_call_skip(RomTurn *turn, const char *step_base)
 {
 	RomCall		call = {0};

@@ -45,6 +45,12 @@ extern void rom_call_check_name(const char *name);
 /* The next step id for a call (counts it); rom_call_step() does it by itself. */
 extern char *rom_call_next_step(RomTurn *turn, RomCall *call);
 
+/*
+ * For the PG_CATCH of a call that looks up what its arguments name: the instance is paused by the error, whose context names the step that the call
+ * would be (activity_id, or the next of step_base). A cancel is thrown again.
+ */
+extern void rom_call_pause(RomTurn *turn, const char *step_base, char *activity_id) pg_attribute_noreturn();
+
 /* Ends the evaluation; call (with call->step set) is carried out after it, but is not recorded as a step by itself. */
 extern void rom_call_block(RomTurn *turn, RomCall *call) pg_attribute_noreturn();
 

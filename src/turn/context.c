@@ -117,8 +117,10 @@ tell_context(void *arg)
 void
 rom_context_tell_step(RomTurn *turn, const char *step, ErrorData *edata)
 {
-	edata->context = psprintf("%s%sstep \"%s\" of workflow \"%s\", instance %s", edata->context ? edata->context : "",
-							  edata->context ? "\n" : "", step, turn->inst->workflow, rom_uuid_text(&turn->inst->id));
+	char	   *context = rom_error_own_context(edata->context);
+
+	edata->context = psprintf("%s%sstep \"%s\" of workflow \"%s\", instance %s", context ? context : "",
+							  context ? "\n" : "", step, turn->inst->workflow, rom_uuid_text(&turn->inst->id));
 }
 
 void

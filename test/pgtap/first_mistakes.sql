@@ -2,7 +2,7 @@
 -- It would catch a message that names the symptom only, and a fault of the code that is retried for hours.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(44);
+SELECT plan(54);
 SET LOCAL client_min_messages = warning;
 CREATE SCHEMA first;
 SET LOCAL search_path = first, public;
@@ -45,6 +45,22 @@ CREATE FUNCTION hint_of(query text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE 
 SELECT matches(hint_of($$ SELECT romancy.start_workflow('writse') $$), '^Did you mean "writes"\? ', 'a misspelt workflow');
 SELECT unalike(hint_of($$ SELECT romancy.start_workflow('no_such_thing_at_all') $$), 'Did you mean%', 'no suggestion where nothing is like it');
 
+SELECT alike((SELECT error ->> 'context' FROM run('misspawns')), E'%\nPL/pgSQL function misspawns(jsonb) line 1 at RETURN\nstep "ask_billnig:1" of workflow "misspawns", instance %', 'a spawned one has line, step, workflow and instance in its context');
+CREATE FUNCTION misnames(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn('ask_billnig', i, activity_id => 'ask')); END $$;
+SELECT alike((SELECT error ->> 'context' FROM run('misnames')), '%step "ask" of workflow "misnames", instance %', 'the step by its id');
+CREATE FUNCTION mismaps(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.map('ask_billnig', '[1, 2]'); END $$;
+SELECT alike((SELECT error ->> 'context' FROM run('mismaps')), '%step "ask_billnig:1" of workflow "mismaps", instance %', 'a mapped one');
+CREATE FUNCTION misundoes(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.register_compensation('ask_billnig', i); RETURN i; END $$;
+SELECT alike((SELECT error ->> 'context' FROM run('misundoes')), E'%line 1 at PERFORM\nstep "register_compensation:1" of workflow "misundoes", instance %', 'a registered one');
+CREATE FUNCTION mispaints(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.canvas(romancy.task('ask_billnig')); END $$;
+SELECT is((SELECT replace(error ->> 'context', id::text, 'x') FROM run('mispaints')), E'PL/pgSQL function mispaints(jsonb) line 1 at RETURN\nstep "canvas:1" of workflow "mispaints", instance x', 'and one of a canvas, each line once');
+CREATE FUNCTION reserve2(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN i; END $$;
+CREATE FUNCTION reserve(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN i; END $$;
+SELECT matches(hint_of($$ SELECT romancy.start_workflow('reservee') $$), '^Did you mean "reserve"\? ', 'of two names, the one that a letter too many was added to');
+SELECT matches(hint_of($$ SELECT romancy.start_workflow('reesrve') $$), '^Did you mean "reserve"\? ', 'letters that stand the other way round');
+SELECT romancy.define_workflow('Reserve_It', 'reserve');
+SELECT matches(hint_of($$ SELECT romancy.start_workflow('reserve_it') $$), '^Did you mean "Reserve_It"\? ', 'another case');
+
 -- faults of the code are not tried again
 CREATE FUNCTION broken(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
@@ -68,6 +84,10 @@ SELECT is((SELECT status FROM run('calls', '{"how": "table", "retry": {"retryabl
 CREATE FUNCTION maps(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.map('broken', jsonb_build_array(i)); END $$;
 SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || attempts(id) FROM run('maps', '{"how": "table"}')), 'failed 42P01 1', 'the same of a mapped one');
 
+CREATE FUNCTION grows(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(repeat('x', 1100000)); END $$;
+CREATE FUNCTION calls_grows(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('grows', i, retry => i); END $$;
+SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || attempts(id) FROM run('calls_grows')), 'failed RM011 1', 'a result that is too large: RM011');
+SELECT is((SELECT status FROM run('calls_grows', '{"retryable_errors": ["RM011"]}')), 'waiting_for_activity', 'but where retryable_errors names it');
 CREATE FUNCTION asks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.start_workflow('charge', idempotency_key => ''); RETURN i; END $$;
 CREATE FUNCTION calls_asks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity('asks', i); END $$;
 SELECT is((SELECT status || ' ' || (error ->> 'sqlstate') || ' ' || attempts(id) FROM run('calls_asks')), 'failed RM012 1', 'an argument that romancy refuses: RM012');
