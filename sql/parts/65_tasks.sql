@@ -260,6 +260,7 @@ COMMENT ON COLUMN romancy.activity_tasks.errors IS 'Errors of earlier attempts, 
 COMMENT ON COLUMN romancy.activity_tasks.last_details IS 'The details that came with the last heartbeat';
 COMMENT ON COLUMN romancy.activity_tasks.pid IS 'The server process that runs it, of one that runs in the database';
 
+/* Part 2 is for a role that has few instances, whose tasks are found by these. */
 CREATE VIEW romancy.queues WITH (security_barrier) AS
 	SELECT n.name AS namespace, pg_catalog.substr(x.stored, pg_catalog.strpos(x.stored, '/') + 1) AS name, q.max_concurrency, q.rate_limit, q.per_key,
 		coalesce(q.paused, false) AS paused, coalesce(c.ready, 0) AS ready,
@@ -274,7 +275,10 @@ CREATE VIEW romancy.queues WITH (security_barrier) AS
 			count(*) FILTER (WHERE t.state IN (2, 5)) AS waiting,
 			count(*) FILTER (WHERE t.state = 3) AS dead,
 			min(t.created_at) FILTER (WHERE t.state = 0) AS oldest_ready
-		FROM romancy.t_task t WHERE t.queue <> '' AND romancy.t_may_read(t.owner)
+		FROM (SELECT t.queue, t.state, t.created_at, t.owner, 1 AS part FROM romancy.t_task t
+			UNION ALL SELECT t.queue, t.state, t.created_at, t.owner, 2 FROM romancy.t_instance i JOIN romancy.t_task t ON t.instance_id = i.instance_id
+				WHERE i.owner = ANY (romancy.t_owners_of_few()) AND romancy.t_owners_of_few() IS NOT NULL) t
+		WHERE t.queue <> '' AND romancy.t_may_read(t.owner) AND CASE t.part WHEN 1 THEN (romancy.t_owners_of_few() IS NULL)::int <> 0 ELSE true END
 		GROUP BY 1) c ON c.queue = q.name
 	FULL JOIN (SELECT u.queue, count(*) AS definitions, pg_catalog.bool_or(romancy.t_may_read(u.owner)) AS mine
 		FROM (SELECT a.namespace || '/' || a.queue AS queue, a.owner FROM romancy.t_activity a WHERE a.queue IS NOT NULL

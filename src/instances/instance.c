@@ -10,6 +10,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_collation.h"
@@ -351,6 +352,32 @@ share_of(ArrayType *owners, Oid relid, AttrNumber attnum)
 }
 
 /*
+ * have_few: do the owners have few of the instances by the table's statistics? The answer is the same for all of a statement, whatever ANALYZE finds
+ * meanwhile: by it a view has one of its parts or the other.
+ */
+static bool
+have_few(ArrayType *owners)
+{
+	static TimestampTz asked_at = 0;
+	static Oid	asked_by = InvalidOid;
+	static bool few = false;
+	Oid			relid;
+	Relation	rel;
+	double		rows;
+
+	if (asked_at == GetCurrentStatementStartTimestamp() && asked_by == GetUserId())
+		return few;
+	relid = rom_relation_oid("t_instance");
+	rel = table_open(relid, AccessShareLock);
+	rows = rel->rd_rel->reltuples * share_of(owners, relid, get_attnum(relid, "owner"));
+	few = rows >= 0 && rows <= 100 + sqrt(2.0 * Max(rel->rd_rel->relpages, 0));
+	table_close(rel, AccessShareLock);
+	asked_at = GetCurrentStatementStartTimestamp();
+	asked_by = GetUserId();
+	return few;
+}
+
+/*
  * romancy.t_owners_of_few() -> text[]: the same, null also where the table was never analyzed, and for roles that have many of the
  * instances: one that is found by its owner costs 32 pages (index t_instance_few).
  */
@@ -358,19 +385,8 @@ Datum
 romancy_owners_of_few(PG_FUNCTION_ARGS)
 {
 	ArrayType  *owners = rom_instance_owners(GetUserId(), false);
-	Oid			relid;
-	Relation	rel;
-	double		rows;
 
-	if (owners == NULL)
-		PG_RETURN_NULL();
-	relid = rom_relation_oid("t_instance");
-	rel = table_open(relid, AccessShareLock);
-	rows = rel->rd_rel->reltuples * share_of(owners, relid, get_attnum(relid, "owner"));
-	if (rows < 0 || rows > 100 + sqrt(2.0 * Max(rel->rd_rel->relpages, 0)))
-		owners = NULL;
-	table_close(rel, AccessShareLock);
-	if (owners == NULL)
+	if (owners == NULL || !have_few(owners))
 		PG_RETURN_NULL();
 	PG_RETURN_ARRAYTYPE_P(owners);
 }
