@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "utils/guc.h"
 
 #include "base/guc.h"
@@ -37,6 +38,15 @@ rom_guc_check_duration(char **newval, void **extra, GucSource source)
 	if (hint != NULL)
 		GUC_check_errhint("%s", _(hint));
 	return false;
+}
+
+/* (That makes durable what the transaction has seen, too.) */
+void
+rom_guc_outlast(void)
+{
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
+		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
 }
 
 void

@@ -18,6 +18,12 @@ extern bool rom_guc_read_duration(const char *value, int *seconds, const char **
 /* The check hook of a setting that is one. (The server has no such type: a setting with a unit takes numbers only.) */
 extern bool rom_guc_check_duration(char **newval, void **extra, GucSource source);
 
+/*
+ * Has the commit of this transaction wait for the disk, whatever synchronous_commit says: an attempt is about to begin,
+ * and a crash of the server must not make it uncounted. In no scope that takes settings back before the commit.
+ */
+extern void rom_guc_outlast(void);
+
 /* Defines them; called once from _PG_init. */
 extern void rom_base_guc_init(void);
 

@@ -20,6 +20,7 @@
 #include "access/xact.h"
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/guc.h"
 #include "http/answer.h"
 #include "http/delivery.h"
 #include "http/landing.h"
@@ -347,7 +348,7 @@ claim_unit(void *arg)
 	turn = n > 0 ? (turn + 1) % n : 0;
 	claim->more |= count - before >= CLAIM_MAX;
 	if (count > before)
-		rom_fetch_outlast();
+		rom_guc_outlast();
 }
 
 static void land(RomTransportAnswer *answer);

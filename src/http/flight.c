@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/guc.h"
 #include "base/spi.h"
 #include "base/uuid.h"
 #include "http/flight.h"
@@ -260,7 +261,7 @@ claim_unit(void *arg)
 	}
 	turn = n > 0 ? (turn + 1) % n : 0;
 	if (chunks > 0)
-		rom_fetch_outlast();
+		rom_guc_outlast();
 }
 
 /* supersede gives up the request of an earlier attempt of the same task, whose time was over. */

@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/distributed.h"
 #include "base/errors.h"
+#include "base/guc.h"
 #include "base/spi.h"
 #include "instances/event.h"
 #include "instances/start.h"
@@ -502,7 +503,10 @@ save_member(RomRun *run, RomMember *member)
 	run->more |= turn->out.goes_on;
 	run->procedure = turn->out.procedure;
 	if (run->procedure != NULL)
+	{
 		rom_slot_keep(&turn->inst->id);
+		rom_guc_outlast();
+	}
 	if (run->careful)
 		for (int e = turn->replay.history.count - 1; e >= turn->replay.stored; e--)
 		{

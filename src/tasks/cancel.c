@@ -105,6 +105,7 @@ rom_cancel_end(RomTask *task, Oid owner)
 	};
 	MemoryContext cxt = CurrentMemoryContext;
 	RomRetryPolicy policy = rom_task_policy(task);
+	Jsonb	   *error;
 	Datum		values[2];
 
 	values[0] = UUIDPGetDatum(&task->instance_id);
@@ -114,11 +115,20 @@ rom_cancel_end(RomTask *task, Oid owner)
 	policy.pause = false;
 	if (task->state == ROM_TASK_RUNNING)
 		rom_notify_unwanted(task);
-	rom_task_fail(task, owner, &policy,
-				  rom_error_make(ERRCODE_ROM_CANCELLED,
-								 psprintf("task \"%s\" was cancelled", task->step + strlen(task->activity) + 1),
-								 NULL, NULL, NULL),
-				  ROM_TASK_RETRY_NEVER);
+	error = rom_error_make(ERRCODE_ROM_CANCELLED,
+						   psprintf("task \"%s\" was cancelled", task->step + strlen(task->activity) + 1),
+						   NULL, NULL, NULL);
+	if (rom_task_unknown(task))
+	{
+		/* gather() has it undone, should the canvas fail */
+		RomJb		jb;
+
+		rom_jb_begin(&jb);
+		rom_jb_bool(&jb, ROM_OUTCOME_UNKNOWN, true);
+		error = rom_jb_with(error, ROM_OUTCOME_UNKNOWN, rom_jb_get_json(rom_jb_end(&jb), ROM_OUTCOME_UNKNOWN));
+		task->attempt++;
+	}
+	rom_task_fail(task, owner, &policy, error, ROM_TASK_RETRY_NEVER);
 }
 
 void

@@ -25,6 +25,7 @@
 
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/guc.h"
 #include "base/jb.h"
 #include "base/rows.h"
 #include "base/spi.h"
@@ -167,6 +168,7 @@ announce(Attempt *a)
 	rom_state_announce(a->task);
 	ItemPointerSetInvalid(&a->task->locked);
 	rom_engine_end(&engine);
+	rom_guc_outlast();
 	a->run->procedure = rom_invoke_later(&a->of, a->activity, &a->how, a->task->input, a->cxt);
 	a->run->procedure->deadline = a->of.deadline;
 	a->run->procedure->of_task = true;

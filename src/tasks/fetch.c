@@ -29,6 +29,7 @@
 
 #include "base/arg.h"
 #include "base/errors.h"
+#include "base/guc.h"
 #include "base/jb.h"
 #include "base/spi.h"
 #include "base/uuid.h"
@@ -98,15 +99,6 @@ read_claim(FunctionCallInfo fcinfo, const char *prefix, RomClaim *claim)
 				 errmsg("argument \"max_tasks\" must be between 1 and %d", ROM_CLAIM_MAX)));
 }
 
-/* That makes durable what the claim has seen, too. */
-void
-rom_fetch_outlast(void)
-{
-	if (synchronous_commit < SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
-		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_LOCAL, true, 0, false);
-}
-
 void
 rom_fetch_rows(FunctionCallInfo fcinfo, const char *function, const char *prefix, RomFetchFill fill)
 {
@@ -122,7 +114,7 @@ rom_fetch_rows(FunctionCallInfo fcinfo, const char *function, const char *prefix
 	n = rom_queue_claim(&claim, claimed);
 	rom_poller_end(claim.queue, claim.worker_id, n);
 	if (n > 0)
-		rom_fetch_outlast();
+		rom_guc_outlast();
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[ROM_FETCH_COLUMNS];
@@ -245,7 +237,7 @@ claim_between(RomClaim *claim, RomFetchJson json, Jsonb **elements, MemoryContex
 		elements[i] = json(&claimed[i]);
 	PopActiveSnapshot();
 	if (n > 0)
-		rom_fetch_outlast();
+		rom_guc_outlast();
 	SPI_commit();
 	MemoryContextSwitchTo(old);
 	if (n == 0)

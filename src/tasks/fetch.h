@@ -45,12 +45,6 @@ extern Jsonb *rom_fetch_activity(RomClaimed *claimed);
 /* The result of romancy.step_key() in the activity, in the current context. */
 extern char *rom_fetch_step_key(const RomTask *task);
 
-/*
- * Has the commit of this transaction, a claim, wait for the disk, whatever synchronous_commit says: an attempt is about to begin,
- * and a crash of the server must not make it uncounted.
- */
-extern void rom_fetch_outlast(void);
-
 /* Raises 25001 where a procedure was called in a place that cannot commit. */
 extern void rom_fetch_wait_check(FunctionCallInfo fcinfo, const char *procedure);
 

@@ -176,7 +176,7 @@ void
 rom_state_announce(const RomTask *task)
 {
 	static RomStatement update = {
-		"UPDATE romancy.t_task SET fence = $2 WHERE task_id = $1",
+		"UPDATE romancy.t_task SET fence = $2, due_at = CASE WHEN state <> " ROM_SQL_TASK_READY " THEN due_at END WHERE task_id = $1",
 		2, {UUIDOID, INT8OID}
 	};
 	Datum		values[2];
