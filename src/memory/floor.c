@@ -10,6 +10,7 @@
 
 #include "memory/cancelled.h"
 #include "memory/crossing.h"
+#include "memory/expect.h"
 #include "memory/fanin.h"
 #include "memory/floor.h"
 #include "memory/progress.h"
@@ -35,6 +36,7 @@ rom_memory_init(void)
 	rom_fanin_init();
 	rom_stat_init();
 	rom_unwritten_init();
+	rom_expect_init();
 	rom_wake_init();
 	rom_crossing_init();
 }

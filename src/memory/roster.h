@@ -76,6 +76,9 @@ typedef struct RomWorker
 	TimestampTz started_at;
 	TimestampTz serves_since;	/* it takes work; 0: it is not connected yet */
 	TimestampTz since;			/* of state */
+	int			expects;		/* executor: members that its transaction
+								 * under way makes ready; until the launcher
+								 * has looked at it (expect.c) */
 	int64		turns;
 } RomWorker;
 

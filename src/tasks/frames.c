@@ -46,6 +46,7 @@
 #include "instances/document.h"
 #include "instances/inbox.h"
 #include "instances/instance.h"
+#include "memory/expect.h"
 #include "memory/fanin.h"
 #include "memory/wake.h"
 #include "steps/invoke.h"
@@ -249,6 +250,8 @@ rom_frames_task(RomCanvas *canvas, RomTask *task, int64 expires_us)
 	task->limit_key = rom_quota_key_at(canvas->key_path, task->input);
 	/* (of one that programs fetch that does not matter) */
 	task->is_short = task->queue[0] == '\0' && rom_invoke_short_task(canvas->namespace, task->activity);
+	if (task->queue[0] == '\0' && !task->is_short && task->state == ROM_TASK_READY && task->delay_us == 0)
+		rom_expect(++canvas->started);
 	rom_task_insert(task, canvas->owner,
 					expires_us > 0 ? rom_now() + expires_us :
 					canvas->start_us > 0 ? rom_now() + canvas->start_us : DT_NOEND);

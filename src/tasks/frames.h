@@ -45,6 +45,7 @@ typedef struct RomCanvas
 	int64		close_us;
 	int64		beat_us;
 	int64		start_us;
+	int			started;		/* tasks for the database that may be long */
 } RomCanvas;
 
 /*

@@ -186,6 +186,8 @@ romancy_spawn(PG_FUNCTION_ARGS)
 	char	   *name = rom_arg_text(fcinfo, 0, "name");
 	char	   *activity_id = rom_arg_text_opt(fcinfo, 2);
 	Jsonb	   *retry = rom_arg_jsonb_opt(fcinfo, 3);
+	RomActivity *activity;
+	char	   *step;
 
 	if (turn->eval.unwinding)
 		rom_context_unwind(turn);
@@ -197,8 +199,10 @@ romancy_spawn(PG_FUNCTION_ARGS)
 		rom_retry_defaults(&check);
 		rom_retry_overlay(&check, retry, "retry");
 	}
-	PG_RETURN_TEXT_P(cstring_to_text(rom_spawn_step(turn, resolve(turn, name, activity_id), name,
-													rom_arg_jsonb_opt(fcinfo, 1), activity_id, retry)));
+	activity = resolve(turn, name, activity_id);
+	step = rom_spawn_step(turn, activity, name, rom_arg_jsonb_opt(fcinfo, 1), activity_id, retry);
+	rom_task_expect(turn, activity, name, 1);
+	PG_RETURN_TEXT_P(cstring_to_text(step));
 }
 
 /* An activity's outcome as an event, of an inbox item. */
@@ -423,6 +427,7 @@ romancy_map(PG_FUNCTION_ARGS)
 	handles = palloc_array(char *, n + 1);
 	pending = palloc_array(char *, n + 1);
 	label = psprintf("map_%s", name);
+	rom_task_expect(turn, activity, name, max > 0 ? Min(n, max) : n);
 	for (int i = 0; i < n; i++)
 	{
 		/*

@@ -25,14 +25,18 @@
 #include "instances/document.h"
 #include "instances/inbox.h"
 #include "instances/instance.h"
+#include "memory/expect.h"
+#include "memory/guc.h"
 #include "memory/sweep.h"
 #include "memory/waiter.h"
 #include "memory/wake.h"
 #include "steps/attempt.h"
+#include "steps/invoke.h"
 #include "tasks/front.h"
 #include "tasks/notify.h"
 #include "tasks/running.h"
 #include "tasks/task.h"
+#include "turn/turn.h"
 
 static RomCanvasDeliver deliver_canvas = NULL;
 
@@ -142,6 +146,15 @@ rom_task_gather_end(void)
 	rom_table_gather_end(rom_state_inserted());
 	pfree(unwritten);
 	unwritten = NULL;
+}
+
+void
+rom_task_expect(RomTurn *turn, const RomActivity *activity, const char *name, int n)
+{
+	if (activity == NULL || activity->queue != NULL || rom_invoke_short_task(turn->inst->namespace, name))
+		return;
+	turn->eval.spawned += Min(n, rom_guc_executors);
+	rom_expect(turn->eval.spawned);
 }
 
 void

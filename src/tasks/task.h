@@ -13,12 +13,16 @@
 #include "defs/retry.h"
 #include "instances/instance.h"
 #include "tasks/state.h"
+#include "turn/primitive.h"
 
 /* Is this the id of a task? (A user may have given an instance such an id: look in the table.) */
 extern bool rom_task_id(const pg_uuid_t *id);
 
 /* Fills what depends on the definition: queue and timeouts. start_by: when it must have begun. */
 extern void rom_task_define(RomTask *task, RomActivity *activity, TimestampTz *start_by);
+
+/* rom_task_expect tells of n steps that a turn spawns, unless this is a replay (activity NULL), they are for programs, or known to be short. */
+extern void rom_task_expect(RomTurn *turn, const RomActivity *activity, const char *name, int n);
 
 /* Inserts a task that is ready (or parked: task->state), giving it an id, and notes its wake-up. Engine scope needed, as in all below. */
 extern void rom_task_insert(RomTask *task, Oid owner, TimestampTz start_by);

@@ -245,6 +245,7 @@ begin(RomTurn *turn, bool inlined, bool handler)
 	turn->eval.end = ROM_EVAL_RETURNED;
 	turn->eval.swallowed = 0;
 	turn->eval.inline_steps = 0;
+	turn->eval.spawned = 0;
 	turn->eval.inlined = inlined;
 	turn->eval.number++;
 	rom_slot_forget_interrupt();

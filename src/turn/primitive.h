@@ -215,6 +215,7 @@ typedef struct RomTurnEval
 	int			nest;			/* transaction nest level of the evaluation */
 	int			inline_steps;	/* effects inside the inline evaluation */
 	int64		inline_us;		/* how long that took */
+	int			spawned;		/* tasks for the database that may be long */
 	RomCall    *call;			/* what the handler asked for */
 	List	   *ahead;			/* calls that an inline evaluation showed
 								 * (ahead.c) */

@@ -39,6 +39,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "memory/expect.h"
 #include "memory/ready.h"
 #include "memory/slot.h"
 #include "run/batch.h"
@@ -117,12 +118,14 @@ rom_executor_main(Datum arg)
 	RomWorkerParams params;
 	MemoryContext cycle;
 	TimestampTz idle_since;
+	bool		ready = false;
 
 	before_shmem_exit(put_back, 0);
 	rom_bgw_attach(&params);
 	taken_owner = params.owner;
 	rom_slot_adopt(params.place, params.owner);
 	rom_ready_executor(params.place);
+	rom_expect_executor(params.place);
 	cycle = AllocSetContextCreate(TopMemoryContext, "romancy executor cycle",
 								  ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(cycle);
@@ -139,6 +142,10 @@ rom_executor_main(Datum arg)
 		ntaken = rom_ready_take(params.place, taken, ROM_BATCH_MAX, &taken_slow);
 		if (ntaken == 0)
 		{
+			/* one that was started for what is to come is ready for it then */
+			if (!ready && !rom_bgw_check_database())
+				break;
+			ready = true;
 			if (!rest(params.place, idle_since))
 				break;
 			rom_bgw_set_state(ROM_WORKER_RUNNING);
@@ -149,6 +156,7 @@ rom_executor_main(Datum arg)
 			ntaken = 0;			/* a scan finds it again, if ever */
 			break;
 		}
+		ready = true;
 
 		pgstat_report_activity(STATE_RUNNING, "romancy: running turns");
 		turns = rom_batch_run(params.owner, taken, ntaken, taken_slow, &tainted);

@@ -13,7 +13,7 @@
  * starts what is needed and has a place:
  *
  *	- an executor for each owner with ready work that has none, and one more where the owner's executors have no time
- *	  for its waiting work;
+ *	  for its waiting work, or for steps that a turn under way has spawned;
  *	- the scheduler of a database that has to be scanned (at the start: of each
  *	  database, once), whose sweep is due, or whose deadlines are no longer all in memory.
  *

@@ -302,6 +302,7 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 	worker->pid = 0;
 	worker->started_at = worker->since = now;
 	worker->serves_since = 0;
+	worker->expects = 0;
 	worker->turns = 0;
 	params->place = i;
 	params->generation = worker->generation;

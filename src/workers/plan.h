@@ -41,6 +41,8 @@ typedef struct RomNeed
 	int			has;			/* executors that the owner has */
 	bool		more;			/* an additional executor: no busy worker has
 								 * to leave for it */
+	bool		expected;		/* its work is only about to come: it gets a
+								 * place that is free, or none */
 } RomNeed;
 
 /* Everything a plan looks at; allocated once. */

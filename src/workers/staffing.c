@@ -102,6 +102,9 @@ look(bool again)
 		known->schedulers_due = known->served &&
 			(known->needs_scheduler || known->scheduler_at <= plan->now);
 	}
+	/* a hint is for one plan: an executor that leaves again has no successor */
+	for (i = 0; (complete || again) && i < roster->nworkers; i++)
+		roster->workers[i].expects = 0;
 	for (i = 0; (complete || again) && i < plan->ndatabases; i++)
 	{
 		RomDatabase *database;
@@ -262,6 +265,34 @@ need_executor(const RomReadyQueue *queue)
 	}
 }
 
+/* expect_executors: does the owner of an executor whose transaction is about to make members ready need more for them? Not with work that waits. */
+static void
+expect_executors(const RomWorker *expecting)
+{
+	RomNeed		need = {ROM_WORKER_EXECUTOR, expecting->dbid, expecting->owner,.more = true,.expected = true};
+	int			soon = 1;		/* this one, after its commit */
+
+	for (int i = 0; i < plan->nqueues; i++)
+		if (plan->queues[i].dbid == expecting->dbid && plan->queues[i].owner == expecting->owner)
+			return;
+	for (int i = 0; i < plan->nworkers; i++)
+	{
+		RomWorker  *worker = &plan->workers[i];
+
+		if (worker == expecting || worker->kind != ROM_WORKER_EXECUTOR ||
+			worker->state == ROM_WORKER_FREE || worker->overtime ||
+			worker->dbid != expecting->dbid || worker->owner != expecting->owner ||
+			worker->leave || worker->state == ROM_WORKER_LEAVING)
+			continue;
+		need.has++;
+		soon += !worker->slow && !worker->unknown;
+	}
+	need.has++;
+	need.since = need.stands_since = plan->now;
+	for (int i = Min(expecting->expects - soon, rom_guc_executors); i > 0; i--)
+		add_need(&need);
+}
+
 /* Needs of a first worker come before needs of an additional one; among equals, the one that has waited longest. */
 static int
 by_need(const void *a, const void *b)
@@ -269,6 +300,8 @@ by_need(const void *a, const void *b)
 	const RomNeed *x = a;
 	const RomNeed *y = b;
 
+	if (x->expected != y->expected)
+		return x->expected ? 1 : -1;
 	if (x->more != y->more)
 		return x->more ? 1 : -1;
 	return x->since < y->since ? -1 : x->since > y->since;
@@ -288,6 +321,15 @@ lack(const RomNeed *need, Oid dbid, RomShortage of)
 	return false;
 }
 
+/* has_room: is there a place for an executor whose work is only about to come? The last one is kept for what is ready. */
+static bool
+has_room(const RomNeed *need, const RomPlanDatabase *known)
+{
+	return known->executors < rom_guc_executors && plan->total + 1 < plan->nplaces &&
+		rom_places_wait_until() <= plan->now &&
+		rom_roster_blocked_until(need->kind, need->dbid, need->owner) <= plan->now;
+}
+
 /* Serves a need, if it can be. */
 static bool
 serve(const RomNeed *need)
@@ -298,6 +340,8 @@ serve(const RomNeed *need)
 	int			place;
 
 	if (known == NULL || !known->served)
+		return false;
+	if (need->expected && !has_room(need, known))
 		return false;
 	blocked_until = rom_roster_blocked_until(need->kind, need->dbid, need->owner);
 	if (blocked_until > plan->now)
@@ -328,7 +372,7 @@ serve(const RomNeed *need)
 	{
 		plan->next = Min(plan->next, Max(rom_places_wait_until(),
 										 plan->now + MS));
-		return lack(need, InvalidOid, ROM_SHORT_OF_PROCESSES);
+		return !need->expected && lack(need, InvalidOid, ROM_SHORT_OF_PROCESSES);
 	}
 	plan->workers[place].kind = need->kind;
 	plan->workers[place].state = ROM_WORKER_STARTING;
@@ -394,7 +438,7 @@ publish_pending(const bool *served)
 	roster->room_wanted = false;
 	for (i = 0; i < plan->nneeds && n < ROM_MAX_PENDING; i++)
 	{
-		if (served[i] || plan->needs[i].kind != ROM_WORKER_EXECUTOR)
+		if (served[i] || plan->needs[i].kind != ROM_WORKER_EXECUTOR || plan->needs[i].expected)
 			continue;
 		if (plan->needs[i].more || plan->needs[i].has > 0)
 			roster->room_wanted = true;
@@ -451,6 +495,9 @@ rom_staffing_plan(void)
 		else if (rom_guc_enabled)
 			rom_ready_purge(plan->queues[i].dbid);
 	}
+	for (i = 0; i < plan->nworkers; i++)
+		if (plan->workers[i].state == ROM_WORKER_RUNNING && plan->workers[i].expects > 0 && !plan->workers[i].overtime)
+			expect_executors(&plan->workers[i]);
 
 	rom_shortage_begin();
 	qsort(plan->needs, plan->nneeds, sizeof(RomNeed), by_need);
