@@ -271,16 +271,10 @@ ends_without_owner(RomTurn *turn)
 	return ROM_STATUS_IS_FINAL(turn->inst->status);
 }
 
-/*
- * pause_member pauses an instance by itself. Requests to resume it have been tried without success;
- * later ones count anew.
- */
+/* pause_member pauses an instance by itself. (Requests to resume it have been tried without success.) */
 static RomTurnEnd
 pause_member(RomTurn *turn, Jsonb *error)
 {
-	for (int i = 0; i < turn->wait.ninbox; i++)
-		if (turn->wait.inbox[i].kind == ROM_INBOX_RESUME)
-			turn->wait.inbox[i].taken = true;
 	turn->inst->crashes = 0;
 	rom_verdict_pause(turn, error);
 	return ROM_TURN_SAVE;

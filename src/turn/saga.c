@@ -226,13 +226,24 @@ rom_saga_take_injected(RomTurn *turn)
 		strcmp(wait->kind, "procedure") != 0 || strcmp(wait->step, injected->step) != 0)
 		return;
 	old = MemoryContextSwitchTo(turn->cxt);
-	event = rom_replay_event(turn, ROM_EVENT_ACTIVITY_COMPLETED, wait->step);
-	if (strncmp(wait->step, wait->name, strlen(wait->name)) != 0 ||
+	if (wait->undoes != NULL)
+	{
+		/*
+		 * a compensation: what it undoes is crossed off, and it has none
+		 * itself
+		 */
+		event = rom_replay_event(turn, ROM_EVENT_COMPENSATION_EXECUTED, wait->undoes);
+		turn->inst->flags |= ROM_HAS_COMPENSATED;
+	}
+	else
+		event = rom_replay_event(turn, ROM_EVENT_ACTIVITY_COMPLETED, wait->step);
+	if (wait->undoes != NULL || strncmp(wait->step, wait->name, strlen(wait->name)) != 0 ||
 		wait->step[strlen(wait->name)] != ':')
 		event->name = rom_context_copy_text(turn, wait->name);
 	event->input = wait->detail ? rom_jb_get_json(wait->detail, "input") : NULL;
 	event->result = rom_context_copy_jsonb(turn, injected->result);
-	rom_saga_note(turn, event, rom_saga_compensation(turn->inst->namespace, wait->name));
+	if (wait->undoes == NULL)
+		rom_saga_note(turn, event, rom_saga_compensation(turn->inst->namespace, wait->name));
 	rom_replay_append(turn, event);
 	turn->how.injected = NULL;
 	turn->wait.before = NULL;

@@ -469,6 +469,16 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 				break;
 		}
 
+		/*
+		 * the handler was changed while its step ran outside of transactions:
+		 * its result is history, which the handler does not match any more
+		 */
+		if (turn->how.injected != NULL && strcmp(turn->how.injected->step, turn->eval.call->step) != 0)
+		{
+			rom_saga_take_injected(turn);
+			if (turn->how.injected == NULL)
+				continue;
+		}
 		if (rom_ahead_matches(turn))
 		{
 			if (!run_ahead(turn))

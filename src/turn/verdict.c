@@ -104,6 +104,14 @@ rom_verdict_paused(RomTurn *turn, Jsonb *error)
 		/* nothing of what this evaluation asked for is kept */
 		event->result = error;
 		rom_replay_append(turn, event);
+
+		/*
+		 * what came before the fault was known does not resume the instance:
+		 * later requests do
+		 */
+		for (int i = 0; i < turn->wait.ninbox; i++)
+			if (turn->wait.inbox[i].kind == ROM_INBOX_RESUME)
+				turn->wait.inbox[i].taken = true;
 	}
 	if (turn->inst->status != ROM_STATUS_PAUSED)
 		turn->inst->resume_status = turn->inst->status;

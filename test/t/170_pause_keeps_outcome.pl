@@ -84,6 +84,58 @@ value("SELECT romancy.resume_workflow('$id')");
 status($id, 'completed', 'without its handler: completed when it is there again');
 is(value(q{SELECT last_value FROM runs}), '1', 'without its handler: the step has run once');
 
+# A request to resume that came before the step had failed for good does not resume the instance that the failure has paused
+value(q{SELECT romancy.define_activity('exhausts', 'fails', transactional => false, retry => '{"max_attempts": 1, "on_exhausted": "pause"}')});
+$id = begin('step', 'exhausts');
+value("SELECT romancy.pause_workflow('$id'); SELECT romancy.resume_workflow('$id')");
+$holder->query_safe('SELECT pg_advisory_unlock(8)');
+poll_until($node, "SELECT count(*) FROM romancy.t_inbox WHERE instance_id = '$id'", 'exhausted: its requests are dealt with', expected => 0);
+status($id, 'paused', 'exhausted: paused');
+is(value(q{SELECT last_value FROM runs}), '1', 'exhausted: the step has run once');
+is(value("SELECT count(*) FROM romancy.get_history('$id') WHERE event_type = 'WorkflowResumed'"), '0', 'exhausted: not resumed by what came before');
+
+# A compensation that has ended is crossed off, and not undone itself: its handler is gone when it ends, or a cancel comes before its outcome is recorded
+value(q{
+	CREATE PROCEDURE refunds(jsonb, INOUT result jsonb) LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('runs'); COMMIT; PERFORM pg_advisory_xact_lock_shared(8); result := '"refunded"'; END $$;
+	SELECT romancy.define_activity('refunds', 'refunds(jsonb, jsonb)', transactional => false, compensation => 'note');
+	SELECT romancy.define_activity('note', 'note', compensation => 'refunds');
+	CREATE FUNCTION saga(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('note', $1); RAISE 'fault'; END $$;
+});
+my $undone = q{SELECT string_agg(event_type || ' ' || activity_id, ', ' ORDER BY seq) FROM romancy.get_history('%s') WHERE activity_id IS NOT NULL};
+$id = begin('saga', 'x');
+value('ALTER PROCEDURE refunds(jsonb, jsonb) RENAME TO refunds_elsewhere');
+$holder->query_safe('SELECT pg_advisory_unlock(8)');
+status($id, 'paused', 'compensation without its handler: paused');
+value('ALTER PROCEDURE refunds_elsewhere(jsonb, jsonb) RENAME TO refunds');
+value("SELECT romancy.resume_workflow('$id')");
+status($id, 'failed', 'compensation without its handler: failed when it is there again');
+is(value(q{SELECT last_value FROM runs}), '1', 'compensation without its handler: it has run once');
+is(value(sprintf $undone, $id), 'ActivityCompleted note:1, CompensationExecuted note:1', 'compensation without its handler: history');
+
+$id = begin('saga', 'x');
+my $row = $node->background_psql('postgres');
+$row->query_safe("BEGIN; SELECT 1 FROM romancy.t_instance WHERE instance_id = '$id' FOR UPDATE");
+$holder->query_safe('SELECT pg_advisory_unlock(8)');
+poll_until($node, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND backend_type = 'romancy executor'}, 'compensation and a cancel: it has ended', expected => 1);
+value("SELECT romancy.cancel_workflow('$id')");
+$row->query_safe('COMMIT');
+$row->quit;
+status($id, 'cancelled', 'compensation and a cancel: cancelled');
+is(value(q{SELECT last_value FROM runs}), '1', 'compensation and a cancel: it has run once');
+is(value(sprintf $undone, $id), 'ActivityCompleted note:1, CompensationExecuted note:1', 'compensation and a cancel: history');
+
+# Its handler is replaced by one that asks for another step first: the result is history, which that one does not match
+$id = begin('step', 'pays');
+value(q{CREATE OR REPLACE FUNCTION step(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('note', $1); RETURN romancy.activity($1 #>> '{}'); END $$});
+$holder->query_safe('SELECT pg_advisory_unlock(8)');
+status($id, 'paused', 'another handler: paused');
+is(value("SELECT error ->> 'sqlstate' FROM romancy.instances WHERE instance_id = '$id'"), 'RM003', 'another handler: since it does not match');
+is(value(sprintf $undone, $id), 'ActivityCompleted pays:1', 'another handler: the result is in history');
+value(q{CREATE OR REPLACE FUNCTION step(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ DECLARE result jsonb; BEGIN result := romancy.activity($1 #>> '{}'); PERFORM romancy.activity('note', result); RETURN result; END $$});
+value("SELECT romancy.resume_workflow('$id')");
+status($id, 'completed', 'another handler: completed with the former one');
+is(value(q{SELECT last_value FROM runs}), '1', 'another handler: the step has run once');
+
 # Its process has to leave when the step ends, and the turns of its workflow take long
 value(q{SELECT romancy.start_workflow('slow_step', '"pays"') FROM generate_series(1, 6)});
 poll_until($node, q{SELECT count(*) FROM romancy.instances WHERE workflow = 'slow_step' AND status = 'completed'}, 'a slow workflow: known to be slow', expected => 6);

@@ -56,10 +56,11 @@ $holder->query_safe('SELECT pg_advisory_lock(8)');
 # --- a member that is cancelled while it runs
 my $id = value(q{SELECT romancy.run_canvas(romancy.group(romancy.task('put', '"first"'), romancy.task('commits', '"a"')))});
 poll_until($node, $runs, 'a member runs', expected => 1);
+poll_until($node, "SELECT count(*) FROM effect WHERE instance = '$id'", 'the other one has run', expected => 2);
 is(value("SELECT romancy.cancel_task('$id', '1')"), 't', 'it is cancelled');
 ended($id, 'its canvas ends');
 is(status($id), 'failed', 'as failed');
-is(effects($id), 'first, did, undo null, undo first', 'and both are undone');
+is(value("SELECT string_agg(what, ', ' ORDER BY what) FROM effect WHERE instance = '$id'"), 'did, first, undo first, undo null', 'and both are undone');
 
 # --- a crash of the server, of which the commit that announced the step would not be left
 value('ALTER SYSTEM SET synchronous_commit = off');
