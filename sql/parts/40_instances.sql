@@ -16,8 +16,9 @@ RETURNS text[] LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_ow
 REVOKE ALL ON FUNCTION romancy.t_owners() FROM PUBLIC;
 COMMENT ON FUNCTION romancy.t_owners() IS 'Internal: the roles whose instances the current user may see; null: all';
 
+/* (its answer is kept for a statement by the process: a parallel worker would give another, after an ANALYZE) */
 CREATE FUNCTION romancy.t_owners_of_few()
-RETURNS text[] LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'romancy_owners_of_few';
+RETURNS text[] LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'romancy_owners_of_few';
 REVOKE ALL ON FUNCTION romancy.t_owners_of_few() FROM PUBLIC;
 COMMENT ON FUNCTION romancy.t_owners_of_few() IS 'Internal: the same where these have few instances; null: all, or many';
 

@@ -15,6 +15,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 
 #include "base/arg.h"
 #include "base/errors.h"
@@ -161,14 +162,18 @@ typedef struct Results
 static int64
 complete_some(Completing *c, const Results *r, int first, int end)
 {
+	MemoryContext part;
 	RomEngine	engine;
 	int64		done = 0;
 	bool		gathers;
 
 	rom_engine_begin(&engine);
+	/* what is read of a task (its input may be large) goes with it */
+	part = AllocSetContextCreate(CurrentMemoryContext, "romancy result", ALLOCSET_DEFAULT_SIZES);
 	gathers = rom_table_gather(&rom_frames_ends);
 	for (int i = first; i < end; i++)
 	{
+		MemoryContext old = MemoryContextSwitchTo(part);
 		Jsonb	   *result = r->result_nulls[i] ? NULL : DatumGetJsonbP(r->results[i]);
 		RomToken	token;
 
@@ -176,6 +181,8 @@ complete_some(Completing *c, const Results *r, int first, int end)
 		rom_token_read(r->token_nulls[i] ? "" : TextDatumGetCString(r->tokens[i]), &token);
 		rom_arg_check_payload(result, "result");
 		done += complete(c, &token, result);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(part);
 	}
 	/* (what a DBA's index evaluates is evaluated as the engine) */
 	if (gathers)

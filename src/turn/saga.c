@@ -251,6 +251,17 @@ rom_saga_take_injected(RomTurn *turn)
 }
 
 bool
+rom_saga_take_before(RomTurn *turn, const char *step)
+{
+	RomInjected *injected = turn->how.injected;
+
+	if (injected == NULL || strcmp(injected->step, step) == 0)
+		return false;
+	rom_saga_take_injected(turn);
+	return turn->how.injected == NULL;
+}
+
+bool
 rom_saga_begin(RomTurn *turn, RomStatus status, Jsonb *error)
 {
 	MemoryContext old = MemoryContextSwitchTo(turn->cxt);

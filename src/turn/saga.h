@@ -54,6 +54,12 @@ extern void rom_saga_note_scheduled(RomTurn *turn, RomEvent *event);
  */
 extern void rom_saga_take_injected(RomTurn *turn);
 
+/*
+ * The same where the handler asks for another step first, since it was changed while its step ran outside of transactions: the result is history, which it
+ * does not match any more. True if it was taken: the handler is to be evaluated again.
+ */
+extern bool rom_saga_take_before(RomTurn *turn, const char *step);
+
 /* The outcome of a scheduled activity is not known (ROM_OUTCOME_UNKNOWN): has it undone as if it had an effect. Enters the engine by itself. */
 extern void rom_saga_undo_scheduled(RomTurn *turn, RomEvent *event);
 

@@ -86,9 +86,8 @@ apply_inbox(RomTurn *turn)
 	bool		steered = false;
 
 	/*
-	 * what ran outside of transactions must not run again: a pause, and what
-	 * came after it, is applied by the turn after the one that records the
-	 * outcome
+	 * a pause, and what came after it, is applied by the turn after the one
+	 * that records what ran outside of transactions
 	 */
 	bool		outcome_first = turn->how.injected != NULL && turn->saga == NULL && !paused;
 
@@ -469,16 +468,8 @@ by_steps(RomTurn *turn, FmgrInfo *flinfo)
 				break;
 		}
 
-		/*
-		 * the handler was changed while its step ran outside of transactions:
-		 * its result is history, which the handler does not match any more
-		 */
-		if (turn->how.injected != NULL && strcmp(turn->how.injected->step, turn->eval.call->step) != 0)
-		{
-			rom_saga_take_injected(turn);
-			if (turn->how.injected == NULL)
-				continue;
-		}
+		if (rom_saga_take_before(turn, turn->eval.call->step))
+			continue;
 		if (rom_ahead_matches(turn))
 		{
 			if (!run_ahead(turn))

@@ -140,7 +140,7 @@ rom_http_staff_plan(TimestampTz now)
 		memset(&params, 0, sizeof(params));
 		params.kind = ROM_WORKER_HTTP;
 		params.dbid = lacks[i].dbid;
-		if (rom_places_wait_until() <= now && rom_places_start(&params, now) >= 0)
+		if (rom_places_wait_until() <= now && rom_places_start(&params, false, now) >= 0)
 			continue;
 		make_room(roster, rom_places_wait_until() > now, now);
 		return Min(next, Max(rom_places_wait_until(), now + LOOK_AGAIN_US));

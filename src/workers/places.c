@@ -323,7 +323,7 @@ fill_place(RomWorkerParams *params, TimestampTz now)
 }
 
 int
-rom_places_start(RomWorkerParams *params, TimestampTz now)
+rom_places_start(RomWorkerParams *params, bool expected, TimestampTz now)
 {
 	int			i = fill_place(params, now);
 
@@ -338,7 +338,13 @@ rom_places_start(RomWorkerParams *params, TimestampTz now)
 	if (places[i].handle == NULL)
 	{
 		free_place(i, now, false);
-		no_process(now);
+
+		/*
+		 * what is not ready yet takes no process from others, and makes no
+		 * work wait
+		 */
+		if (!expected)
+			no_process(now);
 		return -1;
 	}
 	process_again();

@@ -18,8 +18,11 @@ extern void rom_places_init(int n);
  */
 extern TimestampTz rom_places_reap(RomWorker *workers, TimestampTz now);
 
-/* Starts a worker: fills in its place and generation, and returns the place. -1: none is free, or no process can be started. */
-extern int	rom_places_start(RomWorkerParams *params, TimestampTz now);
+/*
+ * Starts a worker: fills in its place and generation, and returns the place. -1: none is free, or no process can be started. Of one whose work is
+ * only expected, nothing else comes of that: nothing is logged, no rebuild ends, and the next start does not wait.
+ */
+extern int	rom_places_start(RomWorkerParams *params, bool expected, TimestampTz now);
 
 /* How many of these workers are executors of worker's owner? stay: not of those that are leaving, or torn out. */
 extern int	rom_places_siblings(const RomWorker *workers, int n, const RomWorker *worker, bool stay);

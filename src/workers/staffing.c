@@ -367,12 +367,14 @@ serve(const RomNeed *need)
 	params.dbid = need->dbid;
 	params.owner = need->owner;
 	params.part = need->part;
-	place = rom_places_start(&params, plan->now);
+	place = rom_places_start(&params, need->expected, plan->now);
+	if (place < 0 && need->expected)
+		return false;
 	if (place < 0)
 	{
 		plan->next = Min(plan->next, Max(rom_places_wait_until(),
 										 plan->now + MS));
-		return !need->expected && lack(need, InvalidOid, ROM_SHORT_OF_PROCESSES);
+		return lack(need, InvalidOid, ROM_SHORT_OF_PROCESSES);
 	}
 	plan->workers[place].kind = need->kind;
 	plan->workers[place].state = ROM_WORKER_STARTING;
