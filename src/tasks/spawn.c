@@ -547,7 +547,9 @@ free_tasks(RomTurn *turn, pg_uuid_t **ids, int64 *all)
 			(*ids)[n++] = *id;
 	}
 	foreach(lc, unknown)
+	{
 		rom_cancel_unknown_of(lfirst(lc), turn->owner);
+	}
 
 	/*
 	 * with a snapshot of its own: a task that was deleted in between has left
