@@ -59,6 +59,8 @@ SELECT is_empty($$ SELECT what FROM object WHERE kind = 'table' AND name NOT LIK
 SELECT is_empty($$ SELECT what FROM object WHERE CASE kind WHEN 'sequence' THEN has_sequence_privilege('audit_user', oid, 'USAGE, SELECT, UPDATE') END $$, 'nor a sequence');
 SELECT set_eq($$ SELECT name FROM object WHERE kind = 'function' AND name LIKE 't\_%' AND has_function_privilege('audit_user', oid, 'EXECUTE') $$,
 	ARRAY['t_canvas', 't_document_value', 't_events_pack', 't_events_unpack', 't_in_turn', 't_live', 't_may_read', 't_namespace_current', 't_outside', 't_owners', 't_owners_of_few', 't_pollers', 't_report_chart', 't_report_escape', 't_report_live', 't_report_table', 't_running', 't_senders', 't_shown_status', 't_stat', 't_status_name', 't_sweeps', 't_unwritten', 't_workers'], 'of internal functions, those that views and reports call');
+-- parallel workers would answer anew: rows of a view that has two parts came twice after an ANALYZE within a statement
+SELECT is((SELECT proparallel::text FROM pg_proc WHERE oid = 'romancy.t_owners_of_few()'::regprocedure), 'r', 'whose answer is kept for a statement by the process is not asked by parallel workers');
 SELECT is_empty($$ SELECT what FROM object WHERE kind = 'function' AND name IN ('t_monitor', 't_may_access') AND has_function_privilege('audit_user', oid, 'EXECUTE') $$,
 	'a plain user is no monitor, and cannot ask for others'' rights');
 SELECT is((SELECT array_agg(name ORDER BY name) FROM object WHERE kind = 'function' AND has_function_privilege('audit_monitor', oid, 'EXECUTE')

@@ -33,23 +33,24 @@ sub quiet
 	return;
 }
 
-# claimed(): an instance whose task is under a lease of half a second, and the task's token
+# claimed($lease): an instance whose task is under a lease of so long, and the task's token
 sub claimed
 {
+	my ($lease) = @_;
 	my $id = value(q{SELECT romancy.start_workflow('step', '"held"')});
 	poll_until($node, q{SELECT count(*) FROM romancy.t_task WHERE activity = 'held' AND state = 0}, 'a task is ready', expected => 1);
-	return ($id, value(q{SELECT token FROM romancy.fetch_activities('q', 'me', 1, '500 ms')}));
+	return ($id, value("SELECT token FROM romancy.fetch_activities('q', 'me', 1, '$lease')"));
 }
 
 for my $how ('open', 'prepared')
 {
 	my $holder = $node->background_psql('postgres');
-	my ($id, $token) = claimed();
+	my ($id, $token) = claimed('5 s');	# in which another transaction comes to hold it
 	$holder->query_safe("BEGIN; SELECT romancy.complete_activity('$token', '1')");
 	$holder->query_safe("PREPARE TRANSACTION 'held'") if $how eq 'prepared';
 	poll_until($node, q{SELECT count(*) FROM romancy.t_task WHERE state = 1 AND due_at < clock_timestamp()}, "$how: its lease is over", expected => 1);
 	quiet($how);
-	my ($other) = claimed();
+	my ($other) = claimed('500 ms');
 	ends($other, 'failed RM009', "$how: another's lease ends");
 	my $late = value(q{SELECT romancy.start_workflow('step', '"late"')});
 	ends($late, 'failed RM006', "$how: and its schedule_to_start_timeout");
