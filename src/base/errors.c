@@ -53,6 +53,13 @@ rom_error_is_terminal(const ErrorData *edata)
 		strcmp(edata->datatype_name, ROM_TERMINAL_MARK) == 0;
 }
 
+bool
+rom_error_is_of_result(const ErrorData *edata)
+{
+	return edata->datatype_name != NULL &&
+		strcmp(edata->datatype_name, ROM_RESULT_MARK) == 0;
+}
+
 /* has_code: is the constraint's name an error code that is no SQLSTATE? */
 static bool
 has_code(const ErrorData *edata)

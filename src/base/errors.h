@@ -46,6 +46,9 @@ extern ErrorData *rom_error_take(void);
 /* The value of PG_DIAG_DATATYPE_NAME in an error of raise_terminal(); an error code that is no SQLSTATE goes to PG_DIAG_CONSTRAINT_NAME. */
 #define ROM_TERMINAL_MARK "romancy.terminal"
 
+/* The value in the error of an activity whose own result is larger than a limit. */
+#define ROM_RESULT_MARK "romancy.result"
+
 /* The value that rom_error_raise() puts there when the error has such a code. */
 #define ROM_CODE_MARK "romancy.code"
 
@@ -63,6 +66,9 @@ extern bool rom_error_is_passing(int sqlerrcode);
 
 /* Was the error raised by raise_terminal()? */
 extern bool rom_error_is_terminal(const ErrorData *edata);
+
+/* Is the error that the activity's own result is larger than a limit (ROM_RESULT_MARK)? */
+extern bool rom_error_is_of_result(const ErrorData *edata);
 
 /* A JSON object {sqlstate, message, detail, hint, context, code} of an error; absent parts are left out. Allocated in the current context. */
 extern Jsonb *rom_error_to_jsonb(const ErrorData *edata);

@@ -326,10 +326,7 @@ list_includes(Jsonb *list, int sqlerrcode)
 	return found;
 }
 
-/*
- * is_fault: an error that another attempt meets again: a name that is not there, a wrong call or argument, what is not
- * implemented, what is larger than a limit, the end of another instance, which was cancelled.
- */
+/* is_fault: a fault of the code, which another attempt meets again: a name that is not there, a wrong call, what is not implemented. */
 static bool
 is_fault(int sqlerrcode)
 {
@@ -342,18 +339,17 @@ is_fault(int sqlerrcode)
 	for (int i = 0; i < lengthof(classes); i++)
 		if (ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TO_CATEGORY(classes[i]))
 			return true;
-	return sqlerrcode == ERRCODE_ROM_UNDEFINED || sqlerrcode == ERRCODE_ROM_CONTEXT ||
-		sqlerrcode == ERRCODE_ROM_CANCELLED || sqlerrcode == ERRCODE_ROM_DEFINITION || sqlerrcode == ERRCODE_ROM_LIMIT;
+	return sqlerrcode == ERRCODE_ROM_UNDEFINED || sqlerrcode == ERRCODE_ROM_CONTEXT;
 }
 
 bool
-rom_retry_matches(const RomRetryPolicy *policy, int sqlerrcode)
+rom_retry_matches(const RomRetryPolicy *policy, int sqlerrcode, bool of_result)
 {
 	if (policy->non_retryable_errors &&
 		list_includes(policy->non_retryable_errors, sqlerrcode))
 		return false;
 	if (policy->retryable_errors == NULL)
-		return !is_fault(sqlerrcode);
+		return !of_result && !is_fault(sqlerrcode);
 	return list_includes(policy->retryable_errors, sqlerrcode);
 }
 

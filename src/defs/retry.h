@@ -45,10 +45,10 @@ extern void rom_retry_overlay(RomRetryPolicy *policy, Jsonb *json,
 extern uint64 rom_retry_generation(void);
 
 /*
- * Is an error of this SQLSTATE to be tried again, by the two lists alone? Faults of the code (classes 42, 2F and 0A, RM001, RM004, RM008, RM011 and RM012) are where
- * retryable_errors names them.
+ * Is an error of this SQLSTATE to be tried again, by the two lists alone? Faults of the code (classes 42, 2F and 0A, RM001 and RM004, and with of_result
+ * any error: the activity's own result is larger than a limit) are where retryable_errors names them.
  */
-extern bool rom_retry_matches(const RomRetryPolicy *policy, int sqlerrcode);
+extern bool rom_retry_matches(const RomRetryPolicy *policy, int sqlerrcode, bool of_result);
 
 /* Delay before attempt number attempt + 1 (attempt from 1), in microseconds; seed: jitter's random number in [0,1). */
 extern int64 rom_retry_delay(const RomRetryPolicy *policy, int attempt,

@@ -274,6 +274,7 @@ judge_failure(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 		rom_observe_note(turn, call->name, true, a->attempt, cost);
 		return ROM_OUTCOME_FAIL;
 	}
+	a->of_result = rom_error_is_of_result(edata);
 	return attempt_failed(turn, call, event, a, &policy,
 						  rom_attempt_error(call->name, edata, limit),
 						  rom_error_is_terminal(edata), cost);

@@ -96,7 +96,7 @@ rom_attempts_fail(RomAttempts *a, const RomRetryPolicy *policy, Jsonb *error,
 	int64		delay = rom_retry_delay(policy, a->attempt,
 										pg_prng_double(&pg_global_prng_state));
 	bool		retryable = !terminal &&
-		rom_retry_matches(policy, rom_error_sqlstate(error));
+		rom_retry_matches(policy, rom_error_sqlstate(error), a->of_result);
 
 	*next = rom_now() + delay;
 	a->exhausted = retryable &&

@@ -22,6 +22,8 @@ typedef struct RomAttempts
 	int			attempt;		/* the one under way, from 1 */
 	TimestampTz started;		/* of the first */
 	bool		exhausted;		/* it failed, could be tried again, and is not */
+	bool		of_result;		/* set by the caller of rom_attempts_fail():
+								 * its own result is larger than a limit */
 	Jsonb	   *errors[ROM_ERRORS_KEPT];
 	int			nerrors;
 } RomAttempts;

@@ -214,6 +214,7 @@ rom_invoke(const RomInvocation *of, RomActivity *activity, RomActivityRun *run, 
 				(errcode(ERRCODE_ROM_LIMIT),
 				 errmsg("result of activity \"%s\" has %d bytes, the limit is %d",
 						run->name, (int) VARSIZE(result), rom_guc_max_payload_size),
+				 err_generic_string(PG_DIAG_DATATYPE_NAME, ROM_RESULT_MARK),
 				 errhint("Keep large data in a table and return a key, or raise romancy.max_payload_size.")));
 	if (cxt != CurrentMemoryContext)
 	{

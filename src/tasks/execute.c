@@ -283,7 +283,8 @@ record_failure(RomRun *run, Attempt *a, Oid owner, RomLimitKind limit)
 	policy = rom_task_policy(a->task);
 	a->task->attempt++;
 	rom_task_fail(a->task, owner, &policy, error,
-				  rom_error_is_terminal(a->error) ? ROM_TASK_RETRY_NEVER : ROM_TASK_RETRY_POLICY);
+				  rom_error_is_terminal(a->error) ? ROM_TASK_RETRY_NEVER :
+				  rom_error_is_of_result(a->error) ? ROM_TASK_RETRY_NAMED : ROM_TASK_RETRY_POLICY);
 	rom_engine_end(&engine);
 	run->nsaved++;
 }

@@ -447,6 +447,7 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 	if (task->state == ROM_TASK_RUNNING)
 		rom_task_ended(task);
 	attempts_of(task, &a);
+	a.of_result = retry == ROM_TASK_RETRY_NAMED;
 	again = rom_attempts_fail(&a, policy, error, retry == ROM_TASK_RETRY_NEVER, &next);
 	if (task->has_retry_at)
 		next = task->retry_at_least ? Max(next, task->retry_at) : task->retry_at;

@@ -99,6 +99,8 @@ extern void rom_task_succeed(RomTask *task, Oid owner, Jsonb *result);
 typedef enum RomTaskRetry
 {
 	ROM_TASK_RETRY_POLICY,		/* as the policy says */
+	ROM_TASK_RETRY_NAMED,		/* only where the policy names the error: the
+								 * activity's own result is too large */
 	ROM_TASK_RETRY_NEVER,		/* terminal */
 	ROM_TASK_RETRY_AT_ONCE		/* a lost lease: without delay, while attempts
 								 * are left */
