@@ -22,7 +22,7 @@ MODULE_big = romancy
 SCRIPTED = test demo demo-http bench soak oracle fuzz programs sanitize coverage indent check-indent
 .PHONY: $(SCRIPTED)
 
-export KINDS ONLY
+export KINDS ONLY LEAVE
 
 test:
 	@PG_CONFIG='$(PG_CONFIG)' WERROR='$(or $(WERROR),1)' test/run
