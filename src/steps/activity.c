@@ -276,8 +276,24 @@ judge_failure(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a,
 	}
 	a->of_result = rom_error_is_of_result(edata);
 	return attempt_failed(turn, call, event, a, &policy,
-						  rom_attempt_error(call->name, edata, limit),
+						  rom_attempt_error(call->name, rom_error_to_jsonb(edata), limit),
 						  rom_error_is_terminal(edata), cost);
+}
+
+/* judge_kept does that for an attempt that failed outside of transactions before its instance was paused (rom_saga_take_injected()). */
+static RomOutcome
+judge_kept(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a, RomActivity *activity, Jsonb *detail)
+{
+	RomRetryPolicy policy = effective_policy(activity, call);
+	Jsonb	   *failure = rom_jb_get_json(detail, ROM_WAIT_FAILED);
+
+	if (rom_slot_cancelled())
+		return ROM_OUTCOME_AGAIN;
+	a->failed_at = rom_jb_get_time(failure, "at");
+	return attempt_failed(turn, call, event, a, &policy,
+						  rom_attempt_error(call->name, rom_jb_get_json(failure, "error"),
+											rom_jb_get_bool(failure, "timeout", false) ? ROM_LIMIT_ACTIVITY : ROM_LIMIT_NONE),
+						  rom_jb_get_bool(failure, "terminal", false), NULL);
 }
 
 /* others_share: could a wait for a lock in here hold up other members of the batch, or they it? Then their errors are no verdict. */
@@ -319,14 +335,11 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 	outcome = resolve(turn, call, before == NULL, &activity);
 	if (outcome != ROM_OUTCOME_DONE)
 		return outcome;
-	if (activity->queue != NULL)
-	{
-		outcome = queued(turn, call, event, activity);
-		if (outcome == ROM_OUTCOME_DONE && event->type == ROM_EVENT_ACTIVITY_COMPLETED)
-			rom_saga_note(turn, event, activity->compensation);
-		return outcome;
-	}
 
+	/*
+	 * (what has run is judged also where the activity was given a queue
+	 * meanwhile)
+	 */
 	if (turn->how.injected != NULL && strcmp(turn->how.injected->step, call->step) == 0)
 	{
 		RomInjected *injected = turn->how.injected;
@@ -344,6 +357,16 @@ activity_execute(RomTurn *turn, RomCall *call, RomEvent *event)
 		return judge_failure(turn, call, event, &a, activity, injected->error, injected->limit,
 							 injected->measured ? &injected->cost : NULL);
 	}
+	if (before != NULL && strcmp(before->kind, ROM_WAIT_FAILED) == 0)
+		return judge_kept(turn, call, event, &a, activity, before->detail);
+	if (activity->queue != NULL)
+	{
+		outcome = queued(turn, call, event, activity);
+		if (outcome == ROM_OUTCOME_DONE && event->type == ROM_EVENT_ACTIVITY_COMPLETED)
+			rom_saga_note(turn, event, activity->compensation);
+		return outcome;
+	}
+
 	if (turn->how.apart && !rom_invoke_quick(activity))
 	{
 		if (turn->replay.history.count > turn->replay.stored || turn->out.changed)

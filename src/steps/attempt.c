@@ -70,6 +70,13 @@ rom_attempts_errors(RomAttempts *a)
 	return rom_jb_array(a->errors, a->nerrors);
 }
 
+/* failed_at is when the attempt under way failed. */
+static TimestampTz
+failed_at(const RomAttempts *a)
+{
+	return a->failed_at != 0 ? a->failed_at : rom_now();
+}
+
 /* note_attempt adds the failure of the attempt under way to the list, dropping the oldest. */
 static void
 note_attempt(RomAttempts *a, Jsonb *error)
@@ -85,7 +92,7 @@ note_attempt(RomAttempts *a, Jsonb *error)
 	rom_jb_int(&jb, "attempt", a->attempt);
 	rom_jb_text(&jb, "sqlstate", rom_jb_get_text(error, "sqlstate"));
 	rom_jb_text(&jb, "message", rom_jb_get_text(error, "message"));
-	rom_jb_time(&jb, "at", rom_now());
+	rom_jb_time(&jb, "at", failed_at(a));
 	a->errors[a->nerrors++] = rom_jb_end(&jb);
 }
 
@@ -98,7 +105,7 @@ rom_attempts_fail(RomAttempts *a, const RomRetryPolicy *policy, Jsonb *error,
 	bool		retryable = !terminal &&
 		rom_retry_matches(policy, rom_error_sqlstate(error), a->of_result);
 
-	*next = rom_now() + delay;
+	*next = failed_at(a) + delay;
 	a->exhausted = retryable &&
 		((policy->max_attempts > 0 && a->attempt >= policy->max_attempts) ||
 		 (policy->max_duration > 0 && *next - a->started > policy->max_duration));
@@ -123,10 +130,8 @@ rom_attempts_summary(RomAttempts *a)
 }
 
 Jsonb *
-rom_attempt_error(const char *name, ErrorData *edata, RomLimitKind limit)
+rom_attempt_error(const char *name, Jsonb *error, RomLimitKind limit)
 {
-	Jsonb	   *error = rom_error_to_jsonb(edata);
-
 	if (limit == ROM_LIMIT_ACTIVITY)
 		return rom_error_timeout(error,
 								 psprintf("activity \"%s\" exceeded its start_to_close_timeout", name));

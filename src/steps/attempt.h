@@ -21,6 +21,7 @@ typedef struct RomAttempts
 {
 	int			attempt;		/* the one under way, from 1 */
 	TimestampTz started;		/* of the first */
+	TimestampTz failed_at;		/* the one under way: 0, now */
 	bool		exhausted;		/* it failed, could be tried again, and is not */
 	bool		of_result;		/* set by the caller of rom_attempts_fail():
 								 * its own result is larger than a limit */
@@ -33,7 +34,7 @@ extern void rom_attempts_init(RomAttempts *a);
 
 /*
  * The state of attempts that an instance's wait holds (kind and detail; NULL: the first attempt begins). Of the
- * kinds, "retry" stands for an attempt that has failed, ROM_WAIT_EXHAUSTED for the last one of an instance that
+ * kinds, "retry" stands for an attempt that has failed and was counted, ROM_WAIT_EXHAUSTED for the last one of an instance that
  * was paused instead: after that the count begins anew.
  */
 #define ROM_WAIT_EXHAUSTED "exhausted"
@@ -56,10 +57,9 @@ extern bool rom_attempts_fail(RomAttempts *a, const RomRetryPolicy *policy,
 extern Jsonb *rom_attempts_summary(RomAttempts *a);
 
 /*
- * The error that the handler gets for edata. A cancel or an assertion failure would get past
+ * The error that the handler gets for one (as of rom_error_to_jsonb()). A cancel or an assertion failure would get past
  * "when others", so they become RM006 with the original in the detail. limit: what fired.
  */
-extern Jsonb *rom_attempt_error(const char *name, ErrorData *edata,
-								RomLimitKind limit);
+extern Jsonb *rom_attempt_error(const char *name, Jsonb *error, RomLimitKind limit);
 
 #endif							/* ROM_ATTEMPT_H */

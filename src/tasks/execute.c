@@ -277,7 +277,7 @@ record_failure(RomRun *run, Attempt *a, Oid owner, RomLimitKind limit)
 {
 	RomEngine	engine;
 	RomRetryPolicy policy;
-	Jsonb	   *error = rom_attempt_error(a->task->activity, a->error, limit);
+	Jsonb	   *error = rom_attempt_error(a->task->activity, rom_error_to_jsonb(a->error), limit);
 
 	rom_engine_begin(&engine);
 	policy = rom_task_policy(a->task);

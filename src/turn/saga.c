@@ -214,6 +214,28 @@ rom_saga_undo_scheduled(RomTurn *turn, RomEvent *event)
 	MemoryContextSwitchTo(old);
 }
 
+/* keep_failure has the wait for an announced step hold its failure, until the step is asked for again: by then it is known what follows. */
+static void
+keep_failure(RomTurn *turn, RomWait *wait, RomInjected *injected)
+{
+	RomJb		inner;
+	RomJb		jb;
+
+	rom_jb_begin(&inner);
+	rom_jb_time(&inner, "at", rom_now());
+	rom_jb_json(&inner, "error", rom_error_to_jsonb(injected->error));
+	if (injected->limit == ROM_LIMIT_ACTIVITY)
+		rom_jb_bool(&inner, "timeout", true);
+	if (rom_error_is_terminal(injected->error))
+		rom_jb_bool(&inner, "terminal", true);
+	rom_jb_begin(&jb);
+	rom_jb_json(&jb, ROM_WAIT_FAILED, rom_jb_end(&inner));
+	wait->detail = rom_jb_with(wait->detail, ROM_WAIT_FAILED, rom_jb_get_json(rom_jb_end(&jb), ROM_WAIT_FAILED));
+	wait->kind = ROM_WAIT_FAILED;
+	turn->how.injected = NULL;
+	turn->out.changed = true;
+}
+
 void
 rom_saga_take_injected(RomTurn *turn)
 {
@@ -222,10 +244,16 @@ rom_saga_take_injected(RomTurn *turn)
 	RomEvent   *event;
 	MemoryContext old;
 
-	if (injected == NULL || injected->failed || wait == NULL ||
+	if (injected == NULL || wait == NULL ||
 		strcmp(wait->kind, "procedure") != 0 || strcmp(wait->step, injected->step) != 0)
 		return;
 	old = MemoryContextSwitchTo(turn->cxt);
+	if (injected->failed)
+	{
+		keep_failure(turn, wait, injected);
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	if (wait->undoes != NULL)
 	{
 		/*
@@ -255,7 +283,7 @@ rom_saga_take_before(RomTurn *turn, const char *step)
 {
 	RomInjected *injected = turn->how.injected;
 
-	if (injected == NULL || strcmp(injected->step, step) == 0)
+	if (injected == NULL || injected->failed || strcmp(injected->step, step) == 0)
 		return false;
 	rom_saga_take_injected(turn);
 	return turn->how.injected == NULL;

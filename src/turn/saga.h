@@ -48,9 +48,12 @@ extern void rom_saga_note(RomTurn *turn, RomEvent *event,
 /* The same for a scheduled activity, whose definition is looked up. Enters the engine by itself. */
 extern void rom_saga_note_scheduled(RomTurn *turn, RomEvent *event);
 
+#define ROM_WAIT_FAILED "failed"
+
 /*
  * Gives the result of an activity that ran outside the turn's transaction, and that the handler's replay does not reach in this turn (which ends or
- * pauses the instance), its place in history.
+ * pauses the instance), its place in history. A failure is kept in the wait, for the step to find when it is asked for again: its kind is ROM_WAIT_FAILED then,
+ * and a member of that name of its detail is {at, error, timeout, terminal}.
  */
 extern void rom_saga_take_injected(RomTurn *turn);
 
