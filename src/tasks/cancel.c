@@ -118,16 +118,8 @@ rom_cancel_end(RomTask *task, Oid owner)
 	error = rom_error_make(ERRCODE_ROM_CANCELLED,
 						   psprintf("task \"%s\" was cancelled", task->step + strlen(task->activity) + 1),
 						   NULL, NULL, NULL);
-	if (rom_task_unknown(task))
-	{
-		/* gather() has it undone, should the canvas fail */
-		RomJb		jb;
-
-		rom_jb_begin(&jb);
-		rom_jb_bool(&jb, ROM_OUTCOME_UNKNOWN, true);
-		error = rom_jb_with(error, ROM_OUTCOME_UNKNOWN, rom_jb_get_json(rom_jb_end(&jb), ROM_OUTCOME_UNKNOWN));
-		task->attempt++;
-	}
+	/* (gather() has what it may have done undone, should the canvas fail) */
+	task->attempt += rom_task_unknown(task);
 	rom_task_fail(task, owner, &policy, error, ROM_TASK_RETRY_NEVER);
 }
 

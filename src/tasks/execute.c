@@ -8,8 +8,7 @@
  * subtransaction; the loop over them, and its rules, are those of run.c: what is
  * cancelled for the others' sake runs again alone, and no attempt is charged.
  *
- * A task for programs outside comes here when its next attempt is due: it is
- * only made ready.
+ * A task for programs outside comes here when its next attempt is due: it is only made ready.
  *
  *-------------------------------------------------------------------------
  */
@@ -439,6 +438,7 @@ run_task(RomRun *run, RomTask *task, Oid owner, RomMember *member)
 		RomInjected *injected = run->injected;
 
 		run->injected = NULL;
+		task->fence = 0;		/* it is known what the attempt came to */
 		a.result = injected->result;
 		a.error = injected->error;
 		if (injected->measured)

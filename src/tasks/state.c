@@ -320,11 +320,11 @@ rom_state_fail(const RomTask *task, TimestampTz due, int32 attempt, TimestampTz 
 {
 	static RomStatement update = {
 		"UPDATE romancy.t_task SET state = $2, due_at = $3, attempt = $4, started_at = $5, errors = $6,"
-		" fence = NULL, claimed_at = NULL, worker_id = NULL, callback = NULL, held_at = NULL, held_until = NULL WHERE task_id = $1",
-		6, {UUIDOID, INT2OID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID, JSONBOID}
+		" fence = $7, claimed_at = NULL, worker_id = NULL, callback = NULL, held_at = NULL, held_until = NULL WHERE task_id = $1",
+		7, {UUIDOID, INT2OID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID, JSONBOID, INT8OID}
 	};
-	Datum		values[6];
-	bool		nulls[6] = {0};
+	Datum		values[7];
+	bool		nulls[7] = {0};
 
 	values[0] = UUIDPGetDatum(&task->id);
 	values[1] = Int16GetDatum(task->state);
@@ -334,6 +334,8 @@ rom_state_fail(const RomTask *task, TimestampTz due, int32 attempt, TimestampTz 
 	values[4] = TimestampTzGetDatum(started);
 	nulls[4] = started == 0;
 	values[5] = PointerGetDatum(errors);
+	values[6] = Int64GetDatum(task->fence);
+	nulls[6] = task->fence == 0 || task->queue[0] != '\0' || task->state == ROM_TASK_DEAD;
 	rom_execute(&update, values, nulls, 0);
 }
 

@@ -163,8 +163,8 @@ extern void rom_state_ready(const pg_uuid_t *id);
 extern void rom_state_hold(const RomTask *task);
 
 /*
- * Notes that an attempt which is not transactional is about to begin (task->fence: its number): until rom_state_fail(), or the end of the row,
- * the task may have had effects that no record tells of.
+ * Notes that an attempt which is not transactional is about to begin (task->fence: its number): until that attempt's outcome is known, or the end of the
+ * row, the task may have had effects that no record tells of.
  */
 extern void rom_state_announce(const RomTask *task);
 
@@ -193,7 +193,7 @@ extern void rom_state_release(const RomTask *task);
 /*
  * Records a failed attempt: task->state is WAITING, READY, PARKED or DEAD. due: when the next attempt is due, also of a
  * parked task, which waits for it after the pause; DT_NOEND: none. attempt, started: of the attempts
- * so far (started 0: none); errors: the list of their errors.
+ * so far (started 0: none); errors: the list of their errors. Of a task in the database, task->fence stays unless it is DEAD.
  */
 extern void rom_state_fail(const RomTask *task, TimestampTz due, int32 attempt, TimestampTz started, Jsonb *errors);
 

@@ -36,6 +36,7 @@
 #include "tasks/notify.h"
 #include "tasks/running.h"
 #include "tasks/task.h"
+#include "turn/kinds.h"
 #include "turn/turn.h"
 
 static RomCanvasDeliver deliver_canvas = NULL;
@@ -433,6 +434,32 @@ rom_task_policy(RomTask *task)
 	return policy;
 }
 
+/* with_unknown is a document that says, too, that an attempt before may have had effects. */
+static Jsonb *
+with_unknown(Jsonb *document)
+{
+	RomJb		jb;
+	Jsonb	   *unknown;
+
+	rom_jb_begin(&jb);
+	rom_jb_bool(&jb, ROM_OUTCOME_UNKNOWN, true);
+	unknown = rom_jb_end(&jb);
+	return document == NULL ? unknown :
+		rom_jb_with(document, ROM_OUTCOME_UNKNOWN, rom_jb_get_json(unknown, ROM_OUTCOME_UNKNOWN));
+}
+
+/* give_up delivers the last failure. A process that died in an attempt before may have had effects: the instance undoes them, if it does not complete. */
+static void
+give_up(RomTask *task, Oid owner, Jsonb *error, Jsonb *summary)
+{
+	if (rom_task_unknown(task) && task->kind == ROM_TASK_CANVAS)
+		error = with_unknown(error);	/* (the detail would say that the
+										 * canvas ends) */
+	else if (rom_task_unknown(task))
+		summary = with_unknown(summary);
+	rom_task_deliver(task, owner, NULL, error, summary);
+}
+
 void
 rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 			  Jsonb *error, RomTaskRetry retry)
@@ -472,8 +499,7 @@ rom_task_fail(RomTask *task, Oid owner, const RomRetryPolicy *policy,
 		rom_wake_ready(&task->instance_id, owner, task->priority);
 	}
 	else if (task->state == ROM_TASK_DEAD)
-		rom_task_deliver(task, owner, NULL, error,
-						 retry == ROM_TASK_RETRY_NEVER ? NULL : rom_attempts_summary(&a));
+		give_up(task, owner, error, retry == ROM_TASK_RETRY_NEVER ? NULL : rom_attempts_summary(&a));
 }
 
 void

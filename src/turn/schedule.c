@@ -58,9 +58,10 @@ append_outcome(RomTurn *turn, RomEvent *outcome)
 {
 	if (outcome->type == ROM_EVENT_ACTIVITY_COMPLETED && !is_request(turn, outcome->step))
 		rom_saga_note_scheduled(turn, outcome);
-	else if (outcome->type == ROM_EVENT_ACTIVITY_FAILED && outcome->detail != NULL && rom_jb_has(outcome->detail, ROM_OUTCOME_UNKNOWN))
-		rom_saga_undo_scheduled(turn, outcome);
 	rom_replay_append(turn, outcome);
+	/* (after its outcome, which it is not, in replay) */
+	if (outcome->type == ROM_EVENT_ACTIVITY_FAILED && outcome->detail != NULL && rom_jb_has(outcome->detail, ROM_OUTCOME_UNKNOWN))
+		rom_saga_undo_scheduled(turn, outcome);
 }
 
 void
