@@ -11,7 +11,6 @@
 #include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
-#include "utils/plancache.h"
 
 #include "base/session.h"
 #include "turn/identity.h"
@@ -40,6 +39,5 @@ rom_identity_leave(RomIdentity *saved)
 	AtEOXact_GUC(false, saved->guc_level);
 	SetUserIdAndSecContext(saved->userid, saved->sec_context);
 	XactReadOnly = saved->read_only;
-	if (saved->plans_go)
-		ResetPlanCache();
+	rom_settings_left(saved->plans_go);
 }

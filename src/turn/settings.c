@@ -25,6 +25,8 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "parser/analyze.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc_tables.h"
@@ -74,13 +76,13 @@ typedef struct Profile
 	bool		fits;			/* for new instances of profiles_owner's */
 	char	   *texts[N_SETTINGS];	/* or NULL */
 	int			numbers[N_SETTINGS];	/* of settings that are no strings */
-	uint64		hash;			/* of the texts that plans depend on */
 	Jsonb	   *app;			/* app_settings.c; NULL: they are not kept */
 	bool		told;			/* the log says that one was not accepted */
 	struct Profile *next;
 } Profile;
 
 static struct config_generic *records[N_SETTINGS];
+static bool matters[N_SETTINGS];	/* plans depend on it */
 static Profile *profiles = NULL;
 static MemoryContext profiles_cxt = NULL;
 static Oid	profiles_of = InvalidOid;	/* the extension that they were read
@@ -89,11 +91,15 @@ static Oid	profiles_owner = InvalidOid;	/* whose rows were read */
 static Oid	settings_relid = InvalidOid;
 static bool stale = false;		/* a row that was read may be gone */
 static bool inserted = false;	/* by this transaction */
-static uint64 planned = 0;		/* a worker: hash of the settings with which
-								 * its plans were made; 0: there are none */
 static bool foreign = false;	/* another process: settings that are not the
 								 * session's are in force, or were in this
 								 * transaction */
+static uint64 applied = 0;		/* hash of those that were applied last */
+static uint64 read_with = 0;	/* of those with which statements were read
+								 * since plans were made anew, the last; 0:
+								 * none */
+static bool read_differently = false;	/* some with others */
+static post_parse_analyze_hook_type prev_hook = NULL;
 
 /* The columns of t_settings that add_row() and its callers read. */
 static RomTable settings_table = {"t_settings", 3, {"settings_id", "settings", "leaving"}, true};
@@ -133,6 +139,7 @@ find_records(void)
 				records[i] = all[j];
 		if (records[i] == NULL)
 			elog(ERROR, "setting \"%s\" does not exist", names[i]);
+		matters[i] = in_plans(names[i]);
 	}
 }
 
@@ -249,9 +256,6 @@ add_profile(int32 id, Jsonb *json, bool fits)
 		if (text !=NULL && !parse(records[i], text, &profile->numbers[i]))
 			profile->numbers[i] = INT_MIN;
 		profile->texts[i] = text;
-
-		if (in_plans(names[i]))
-			profile->hash = hash_combine64(profile->hash, text ? hash_bytes_extended((unsigned char *) text, strlen(text), i) : 0);
 	}
 	profile->app = rom_jb_get_json(json, APP);
 	/* the newest first, in whatever order they were found */
@@ -464,25 +468,78 @@ set_one(Profile *profile, int i, GucAction action)
 			 errhint("If a replay differs, the instance is paused with RM003.")));
 }
 
+/* in_force is a hash of the settings in force that plans depend on, never 0. */
+static uint64
+in_force(void)
+{
+	uint64		hash = 0;
+
+	for (int i = 0; i < N_SETTINGS; i++)
+	{
+		if (!matters[i])
+			continue;
+		if (records[i]->vartype == PGC_STRING)
+		{
+			const char *value = string(records[i], false);
+
+			hash = hash_combine64(hash, hash_bytes_extended((const unsigned char *) value, strlen(value), i));
+		}
+		else
+			hash = hash_combine64(hash, (uint64) number(records[i], false));
+	}
+	return hash | 1;
+}
+
 /*
- * plan_anew has plans made anew where they were made with other settings: a literal is read when its plan is made
- * ('05/04/2026'::date), so a plan that the session keeps has the meaning that it had then. A worker runs no code but instances'; in another
- * process (changed: its own settings differ; of a job of pg_cron's, say) that has its own code the plans are of no use afterwards, either. Returns whether that is so.
+ * statement_read is called for each statement that is read, but not for the engine's, which have no literals of this kind. A literal is read
+ * when a statement is ('05/04/2026'::date), so a plan that is kept has the meaning that it had then: a session that calls a workflow's
+ * functions itself may have other settings meanwhile, and so may an activity (SET LOCAL, CREATE FUNCTION ... SET).
+ */
+static void
+statement_read(ParseState *pstate, Query *query, JumbleState *jstate)
+{
+	if (prev_hook)
+		prev_hook(pstate, query, jstate);
+	if (!InSecurityRestrictedOperation())
+	{
+		uint64		hash = in_force();
+
+		read_differently |= read_with != 0 && read_with != hash;
+		read_with = hash;
+	}
+}
+
+/* plans_differ: can a plan have been made with other settings than those that were applied last? */
+static bool
+plans_differ(void)
+{
+	return read_differently || (read_with != 0 && read_with != applied);
+}
+
+/* plan_anew has all plans made anew. */
+static void
+plan_anew(void)
+{
+	ResetPlanCache();
+	read_with = 0;
+	read_differently = false;
+}
+
+/*
+ * plans_fit has plans made anew where they were made with other settings than those that have just been applied. A worker runs no code
+ * but instances'; in another process (changed: its own settings differ; of a job of pg_cron's, say) that has its own code the plans are
+ * of no use afterwards, either. Returns whether that is so.
  */
 static bool
-plan_anew(const Profile *profile, bool changed)
+plans_fit(bool changed)
 {
-	if (!OidIsValid(rom_session_owner()))
-	{
-		if (changed)
-			ResetPlanCache();
-		foreign |= changed;
-		return changed;
-	}
-	if (planned != 0 && planned != profile->hash)
-		ResetPlanCache();
-	planned = profile->hash;
-	return false;
+	applied = in_force();
+	if (plans_differ())
+		plan_anew();
+	if (OidIsValid(rom_session_owner()))
+		return false;
+	foreign |= changed;
+	return changed;
 }
 
 bool
@@ -497,11 +554,18 @@ rom_settings_apply(int32 id, bool handler)
 		if (!is_value(profile, i, false))
 		{
 			set_one(profile, i, GUC_ACTION_SAVE);
-			changed |= in_plans(names[i]);
+			changed |= matters[i];
 		}
 	if (profile->app != NULL)
 		rom_app_settings_apply(profile->app, handler);
-	return plan_anew(profile, changed);
+	return plans_fit(changed);
+}
+
+void
+rom_settings_left(bool plans_go)
+{
+	if (plans_go || plans_differ())
+		plan_anew();
 }
 
 bool
@@ -525,7 +589,7 @@ rom_settings_set(int32 id, MemoryContext cxt, List **before)
 	{
 		if (is_value(profile, i, false))
 			continue;
-		changed |= in_plans(names[i]);
+		changed |= matters[i];
 		if (before != NULL)
 		{
 			MemoryContext old = MemoryContextSwitchTo(cxt);
@@ -536,7 +600,7 @@ rom_settings_set(int32 id, MemoryContext cxt, List **before)
 		}
 		set_one(profile, i, GUC_ACTION_SET);
 	}
-	(void) plan_anew(profile, changed);
+	(void) plans_fit(changed);
 }
 
 void
@@ -545,8 +609,7 @@ rom_settings_put_back(List *before)
 	for (int i = 0; i < list_length(before); i += 2)
 		(void) set_config_option(list_nth(before, i), list_nth(before, i + 1), PGC_SUSET, PGC_S_SESSION,
 								 GUC_ACTION_SET, true, DEBUG1, false);
-	if (before != NIL)
-		ResetPlanCache();
+	rom_settings_left(before != NIL);
 }
 
 /* ---------------------------------------------------------------- ends of transactions */
@@ -556,7 +619,7 @@ static void
 end_foreign(void)
 {
 	if (foreign)
-		ResetPlanCache();
+		plan_anew();
 	foreign = false;
 }
 
@@ -581,8 +644,7 @@ static void
 sub_aborted(int level)
 {
 	stale |= inserted;
-	if (foreign)
-		ResetPlanCache();
+	rom_settings_left(foreign);
 }
 
 void
@@ -598,4 +660,10 @@ rom_settings_init(void)
 	};
 
 	rom_xact_register(&part);
+
+	/* (plans of a session that loads the library late may be of any settings) */
+	read_differently = !process_shared_preload_libraries_in_progress;
+	find_records();
+	prev_hook = post_parse_analyze_hook;
+	post_parse_analyze_hook = statement_read;
 }

@@ -21,9 +21,12 @@ extern Jsonb *rom_settings_fix(RomTurn *turn);
  * Puts the settings number id (t_settings) in force until the current GUC nest level ends, for a handler or an activity; 0:
  * changes nothing. A value that this server does not accept any more (a time zone that it lacks) is
  * skipped, with a line in the log. Plans that were made with other settings are made anew. Returns whether those that are made
- * now are of no use to the session afterwards: ResetPlanCache() then.
+ * now are of no use to the session afterwards, which rom_settings_left() is to be told.
  */
 extern bool rom_settings_apply(int32 id, bool handler);
+
+/* The handler or the activity has ended, and the settings before it are in force again. Plans that it left, made with settings of its own, are made anew. */
+extern void rom_settings_left(bool plans_go);
 
 /* Is it one of the settings that are fixed? It decides what a plan means, then. */
 extern bool rom_settings_in_plans(const char *name);

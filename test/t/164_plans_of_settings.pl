@@ -118,6 +118,18 @@ is(sql(q{SET TimeZone = 'Asia/Tokyo'; SELECT zoned(); BEGIN; SELECT FROM romancy
 	SELECT output - 'pid' FROM romancy.instances WHERE idempotency_key = 'drained'; SELECT zoned(); ROLLBACK; SELECT zoned()}) =~ s/^\d*\n(?=\{)//mr,
 	qq{2026-06-01T12:00:00+09:00\n{"at": "2026-06-01T12:00:00+05:30", "here": "2026-06-01T12:00:00+05:30"}\n2026-06-01T12:00:00+09:00\n2026-06-01T12:00:00+09:00}, 'a drain');
 
+# what the session's own code read while the session had other settings, which it has set back
+for my $back ("SET TimeZone = 'Asia/Kolkata'", 'RESET TimeZone')
+{
+	is(sql(qq{SET TimeZone = 'Asia/Tokyo'; SELECT zoned(); $back; CALL romancy.run_workflow('zone_now')}) =~ s/, "pid": \d+//r,
+		qq{2026-06-01T12:00:00+09:00\n{"at": "2026-06-01T12:00:00+05:30", "here": "2026-06-01T12:00:00+05:30"}}, "a run in the session after $back");
+	is(sql(qq{SET TimeZone = 'Asia/Tokyo'; SELECT zoned(); $back; BEGIN; SELECT FROM romancy.start_workflow('zone_now', idempotency_key => 'drained'); CALL romancy.drain();
+		SELECT output - 'pid' FROM romancy.instances WHERE idempotency_key = 'drained'; ROLLBACK}) =~ s/\n\d*\n+(?=\d*\n?\{)/\n/r,
+		qq{2026-06-01T12:00:00+09:00\n{"at": "2026-06-01T12:00:00+05:30", "here": "2026-06-01T12:00:00+05:30"}}, "a drain after $back");
+}
+is(sql(q{BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; SELECT zoned(); ROLLBACK; CALL romancy.run_workflow('zone_now')}) =~ s/, "pid": \d+//r,
+	qq{2026-06-01T12:00:00+09:00\n{"at": "2026-06-01T12:00:00+05:30", "here": "2026-06-01T12:00:00+05:30"}}, 'a run after a transaction that had another one');
+
 # a turn that waits or fails leaves its settings by an error, and the transaction goes on
 sql(q{CREATE FUNCTION zone_waits(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM zoned(); PERFORM romancy.receive('never'); RETURN to_jsonb(zoned()); END $$;
 	CREATE FUNCTION zone_fails(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '%', zoned(); END $$});
@@ -125,6 +137,40 @@ for my $workflow (qw(zone_waits zone_fails))
 {
 	is(sql(qq{SET TimeZone = 'Asia/Tokyo'; BEGIN; SELECT FROM romancy.start_workflow('$workflow', idempotency_key => '$workflow'); CALL romancy.drain(); SELECT zoned(); SELECT status FROM romancy.instances WHERE idempotency_key = '$workflow'; COMMIT; SELECT zoned()})
 		=~ s/^\n?(?:\d+\n)?//r, "2026-06-01T12:00:00+09:00\n" . ($workflow eq 'zone_waits' ? 'waiting_for_message' : 'failed') . "\n2026-06-01T12:00:00+09:00", "$workflow: what comes after the drain in its transaction");
+}
+
+# an activity that has other settings for a while, in an executor and in a session: what it calls is read anew by the handler, at once, and by the next instance
+sql(q{CREATE FUNCTION in_tokyo(jsonb) RETURNS jsonb LANGUAGE plpgsql SET TimeZone = 'Asia/Tokyo' AS $$ BEGIN RETURN to_jsonb(zoned()); END $$;
+	CREATE FUNCTION local_tokyo(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN SET LOCAL TimeZone = 'Asia/Tokyo'; RETURN to_jsonb(zoned()); END $$;
+	CREATE FUNCTION fails_in_tokyo(jsonb) RETURNS jsonb LANGUAGE plpgsql SET TimeZone = 'Asia/Tokyo' AS $$ BEGIN RAISE EXCEPTION '%', zoned() USING ERRCODE = '42000'; END $$;
+	CREATE PROCEDURE proc_tokyo(jsonb, INOUT r jsonb) LANGUAGE plpgsql AS $$ BEGIN SET TimeZone = 'Asia/Tokyo'; r := to_jsonb(zoned()); END $$;
+	SELECT romancy.define_activity('proc_tokyo', handler => 'proc_tokyo(jsonb, jsonb)', transactional => false);
+	CREATE FUNCTION asks_tokyo(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	DECLARE there jsonb;
+	BEGIN
+		BEGIN
+			there := romancy.activity(input #>> '{}');
+		EXCEPTION WHEN OTHERS THEN
+			there := to_jsonb(SQLERRM);
+		END;
+		RETURN jsonb_build_array(there, zoned());
+	END $$});
+my $here = '2026-06-01T12:00:00+05:30';
+for my $activity (qw(in_tokyo local_tokyo fails_in_tokyo proc_tokyo))
+{
+	my $executors = q{FROM pg_stat_activity WHERE backend_type = 'romancy executor'};
+	sql("SELECT pg_terminate_backend(pid) $executors");
+	poll_until($node, "SELECT count(*) = 0 $executors", 'no executor has plans');
+	for my $round (1 .. 2)
+	{
+		sql("SELECT romancy.start_workflow('asks_tokyo', '\"$activity\"', idempotency_key => '$activity $round')");
+		poll_until($node, "SELECT status NOT IN ('pending', 'running') FROM romancy.instances WHERE idempotency_key = '$activity $round'", "$activity has run");
+		is(sql("SELECT coalesce(output->>1, error::text) FROM romancy.instances WHERE idempotency_key = '$activity $round'"), $here, "the handler, after $activity in an executor, $round");
+	}
+	sql("SELECT romancy.start_workflow('zone_now', idempotency_key => 'after $activity')");
+	poll_until($node, "SELECT status FROM romancy.instances WHERE idempotency_key = 'after $activity'", 'another workflow after that', expected => 'completed');
+	is(sql("SELECT output - 'pid' FROM romancy.instances WHERE idempotency_key = 'after $activity'"), qq{{"at": "$here", "here": "$here"}}, '... reads with its own settings');
+	is(sql(qq{CALL romancy.run_workflow('asks_tokyo', '"$activity"'); SELECT zoned()}) =~ s/^\["[^"]*", //r, qq{"$here"]\n$here}, "$activity in a session");
 }
 
 $node->stop;
