@@ -98,8 +98,9 @@ rom_uuid_text(const pg_uuid_t *id)
 	return text;
 }
 
-int
-rom_uuid_digit(char c)
+/* digit_of is the value of a hexadecimal digit, or -1. */
+static inline int
+digit_of(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -108,29 +109,26 @@ rom_uuid_digit(char c)
 	return -1;
 }
 
+int
+rom_uuid_digit(char c)
+{
+	return digit_of(c);
+}
+
 bool
 rom_uuid_read(const char *text, pg_uuid_t *id)
 {
-	int			n = 0;
-
-	for (int i = 0; i < 36; i++)
+	for (int i = 0; i < UUID_LEN; i++)
 	{
-		int			digit;
+		int			high;
+		int			low;
 
-		if (i == 8 || i == 13 || i == 18 || i == 23)
-		{
-			if (text[i] != '-')
-				return false;
-			continue;
-		}
-		digit = rom_uuid_digit(text[i]);
-		if (digit < 0)
+		if ((i == 4 || i == 6 || i == 8 || i == 10) && *text ++!= '-')
 			return false;
-		if (n % 2 == 0)
-			id->data[n / 2] = digit << 4;
-		else
-			id->data[n / 2] |= digit;
-		n++;
+		/* (a text that ends here is not read any further) */
+		if ((high = digit_of(*text ++)) < 0 || (low = digit_of(*text ++)) < 0)
+			return false;
+		id->data[i] = (high << 4) | low;
 	}
 	return true;
 }

@@ -79,21 +79,48 @@ resolve_name(const char *task, const char *path, void *arg)
 	strlcpy(resolving->last, task, sizeof(resolving->last));
 }
 
-/* make_input checks a signature and, under search_path (NULL: not), its names, and makes the input of its instance. */
+/* The name that all tasks of a signature have. */
+typedef struct CommonName
+{
+	char		name[201];
+	char	   *path;			/* of the first task; NULL: there is none */
+	bool		differs;		/* another one has another name */
+	MemoryContext cxt;
+} CommonName;
+
+/* note_name is a RomSignatureVisit that fills a CommonName. */
+static void
+note_name(const char *task, const char *path, void *arg)
+{
+	CommonName *common = arg;
+
+	if (common->path == NULL)
+	{
+		strlcpy(common->name, task, sizeof(common->name));
+		common->path = MemoryContextStrdup(common->cxt, path);
+	}
+	else if (!common->differs)
+		common->differs = strcmp(common->name, task) != 0;
+}
+
+/*
+ * make_input checks a signature and, under search_path (NULL: not), its names, and makes the input of its instance. All of it is checked
+ * before a name is looked up; where all tasks have one name it is not walked through again for that.
+ */
 static Jsonb *
 make_input(Jsonb *signature, Jsonb *input, const char *search_path)
 {
-	int64		total = rom_signature_check(signature);
+	CommonName	common = {.cxt = CurrentMemoryContext};
+	Resolving	resolving = {.search_path = search_path};
+	int64		total = rom_signature_walk(signature, note_name, &common);
 	const char *keys[3];
 	JsonbValue	values[3];
 	int			n = 0;
 
-	if (search_path != NULL)
-	{
-		Resolving	resolving = {.search_path = search_path};
-
+	if (search_path != NULL && common.differs)
 		(void) rom_signature_walk(signature, resolve_name, &resolving);
-	}
+	else if (search_path != NULL && common.path != NULL)
+		resolve_name(common.name, common.path, &resolving);
 	rom_arg_check_payload(input, "input");
 	if (input != NULL)
 	{

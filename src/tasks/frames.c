@@ -566,9 +566,8 @@ void
 rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bool is_task)
 {
 	int			n = JsonContainerSize(&next->root);
-	Jsonb	   *first = NULL;
+	Jsonb	   *frame = NULL;
 	char	   *type = NULL;
-
 	const RomTask *task = canvas->task;
 
 	canvas->task = NULL;
@@ -580,18 +579,18 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 	 */
 	if (n > 0)
 	{
-		first = rom_signature_member(next, 0);
-		type = rom_jb_get_text(first, "t");
+		frame = rom_signature_member(next, 0);
+		type = rom_jb_get_text(frame, "t");
 	}
 	if (task != NULL && (type == NULL || strcmp(type, "join") != 0))
 		end_row(canvas, NULL, 0, is_task, result, error, task);
 	for (int i = 0; i < n; i++)
 	{
-		Jsonb	   *frame = rom_signature_member(next, i);
-		Jsonb	   *options = rom_jb_get_json(frame, "o");
-		char	   *path = rom_jb_get_text(frame, "p");
-
-		type = rom_jb_get_text(frame, "t");
+		if (i > 0)
+		{
+			frame = rom_signature_member(next, i);
+			type = rom_jb_get_text(frame, "t");
+		}
 		if (strcmp(type, "join") == 0)
 		{
 			pg_uuid_t	join = rom_uuid_from_text(rom_jb_get_text(frame, "j"));
@@ -613,6 +612,7 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 		}
 		else if (strcmp(type, "success") == 0 && error == NULL)
 		{
+			char	   *path = rom_jb_get_text(frame, "p");
 			RomJb		jb;
 
 			next = tail(next, i + 1);
@@ -633,11 +633,12 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 			if (!may_start(canvas))
 				return;
 			rom_chain_read(&chain, &canvas->id, frame);
-			start_chain(canvas, &chain, result, next, options, path);
+			start_chain(canvas, &chain, result, next, rom_jb_get_json(frame, "o"), rom_jb_get_text(frame, "p"));
 			return;
 		}
 		else if (strcmp(type, "error") == 0 && error != NULL)
 		{
+			char	   *path = rom_jb_get_text(frame, "p");
 			RomJb		jb;
 
 			next = tail(next, i + 1);

@@ -51,6 +51,8 @@ SELECT throws_ok($$ SELECT romancy.spawn_canvas('{"task": "inc"}') $$, 'RM004', 
 -- names are refused at the start, with the path and what was perhaps meant
 SELECT throws_ok($$ SELECT romancy.run_canvas(romancy.chain(romancy.task('inc'), romancy.group(romancy.task('inc'), romancy.task('totla')))) $$, 'RM001', 'invalid signature at "chain[1].group[1]": activity "totla" does not exist', 'a name that means nothing');
 SELECT throws_ok($$ SELECT romancy.run_canvas(romancy.chord('[]', romancy.options(romancy.task('inc'), on_error => romancy.task('nothing')))) $$, 'RM001', 'invalid signature at "chord.body.options.on_error": activity "nothing" does not exist', 'in an on_error');
+SELECT throws_ok($$ SELECT romancy.run_canvas(romancy.group(romancy.task('totla'), romancy.task('totla'))) $$, 'RM001', 'invalid signature at "group[0]": activity "totla" does not exist', 'which all tasks have');
+SELECT throws_ok($$ SELECT romancy.run_canvas(romancy.group(romancy.task('totla'), '{"task": 1}')) $$, 'RM012', 'invalid signature at "group[1].task": the name of an activity is expected', 'other faults are found before');
 SELECT throws_ok($$ SELECT romancy.run_canvas(romancy.options(romancy.task('inc'), on_success => romancy.task('nothing'))) $$, 'RM001', NULL, 'in an on_success');
 
 -- compensations: last ended first, whatever part of it failed
