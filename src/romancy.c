@@ -20,7 +20,7 @@
 #include "base/distributed.h"
 #include "base/guc.h"
 #include "base/version.h"
-#include "client/grants.h"
+#include "client/refused.h"
 #include "defs/guc.h"
 #include "defs/namespace.h"
 #include "defs/retry.h"
@@ -92,7 +92,7 @@ _PG_init(void)
 	/* shared memory, sweeps, hooks, and what runs at the ends of transactions */
 	rom_memory_init();
 	rom_context_init();
-	rom_grants_init();
+	rom_refused_init();
 	rom_distributed_init();
 	rom_scan_init();
 	rom_run_init();

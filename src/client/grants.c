@@ -16,8 +16,6 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
-
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -32,7 +30,6 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
-#include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -64,16 +61,14 @@ typedef struct Members
 	List	   *types;			/* of name lists */
 } Members;
 
-/* is_internal says whether a name is none of the API. */
-static bool
-is_internal(const char *name)
+bool
+rom_grants_is_internal(const char *name)
 {
 	return strncmp(name, "t_", 2) == 0;
 }
 
-/* is_for_views says whether a function is called by views, as the role that reads them; it shows that role no more than they do. */
-static bool
-is_for_views(const char *name)
+bool
+rom_grants_is_for_views(const char *name)
 {
 	static const char *const names[] = {"t_canvas", "t_document_value", "t_events_pack", "t_events_unpack", "t_in_turn", "t_live", "t_may_read", "t_namespace_current", "t_outside", "t_owners", "t_owners_of_few", "t_pollers", "t_report_chart", "t_report_escape", "t_report_live", "t_report_table", "t_running", "t_senders", "t_shown_status", "t_stat", "t_status_name", "t_sweeps", "t_unwritten", "t_workers"};
 
@@ -106,7 +101,7 @@ add_routine(Members *members, Oid oid)
 													  -1));
 	if (strcmp(NameStr(form->proname), MONITOR) == 0)
 		members->monitor = lappend(members->monitor, object);
-	else if (!is_internal(NameStr(form->proname)) || is_for_views(NameStr(form->proname)))
+	else if (!rom_grants_is_internal(NameStr(form->proname)) || rom_grants_is_for_views(NameStr(form->proname)))
 		members->routines = lappend(members->routines, object);
 	ReleaseSysCache(tuple);
 }
@@ -116,7 +111,7 @@ add_relation(Members *members, Oid oid)
 {
 	char	   *name = get_rel_name(oid);
 
-	if (name == NULL || is_internal(name))
+	if (name == NULL || rom_grants_is_internal(name))
 		return;
 	if (get_rel_relkind(oid) == RELKIND_VIEW)
 		members->views = lappend(members->views,
@@ -133,7 +128,7 @@ add_type(Members *members, Oid oid)
 	if (!HeapTupleIsValid(tuple))
 		return;
 	form = (Form_pg_type) GETSTRUCT(tuple);
-	if (!is_internal(NameStr(form->typname)) &&
+	if (!rom_grants_is_internal(NameStr(form->typname)) &&
 		form->typcategory != TYPCATEGORY_ARRAY &&
 		(!OidIsValid(form->typrelid) ||
 		 get_rel_relkind(form->typrelid) == RELKIND_COMPOSITE_TYPE))
@@ -195,103 +190,6 @@ change_grant(bool is_grant, ObjectType type, List *objects,
 	stmt->grantees = list_make1(grantee);
 	stmt->behavior = DROP_RESTRICT;
 	ExecuteGrantStmt(stmt);
-}
-
-static emit_log_hook_type outer_log_hook = NULL;
-
-/* names_ours: does text name an object of the schema; of that name, if it is not NULL? "romancy"."name" and ROMANCY.name are read, comments are not told from code. */
-static bool
-names_ours(const char *text, const char *name)
-{
-	int			schema = strlen(SCHEMA);
-	int			length = name ? strlen(name) : 0;
-
-	for (const char *at = text; at != NULL && *at != '\0'; at++)
-	{
-		const char *next;
-
-		if (pg_strncasecmp(at, SCHEMA, schema) != 0)
-			continue;
-		next = at + schema;
-		if (*next == '"')
-			next++;
-		if (*next != '.')
-			continue;
-		next++;
-		if (*next == '"')
-			next++;
-		if (name == NULL || (pg_strncasecmp(next, name, length) == 0 && !isalnum((unsigned char) next[length]) && next[length] != '_'))
-			return true;
-	}
-	return false;
-}
-
-/*
- * is_ours: is an error of the server's about an object of the extension, "permission denied for function start_workflow"? The message has no schema,
- * and in an error nothing can be looked up: so the statement, or the line of a function, has to name it. Internal functions are called by views; tables and
- * other internal functions are for no role.
- */
-static bool
-is_ours(const ErrorData *edata)
-{
-	static const char *const refusals[] = {
-		"permission denied for function %s", "permission denied for procedure %s", "permission denied for routine %s",
-		"permission denied for view %s", "permission denied for type %s"
-	};
-
-	for (int i = 0; i < lengthof(refusals); i++)
-	{
-		const char *translated;
-		const char *name;
-		char	   *object;
-		int			before;
-		int			after;
-
-		if (strcmp(edata->message_id, refusals[i]) != 0)
-			continue;
-		/* the name is in its place of the translated message */
-		translated = _(refusals[i]);
-		name = strstr(translated, "%s");
-		if (name == NULL)
-			return false;
-		before = name - translated;
-		after = strlen(name + 2);
-		if ((int) strlen(edata->message) <= before + after)
-			return false;
-		object = pnstrdup(edata->message + before, strlen(edata->message) - before - after);
-		/* a type has its schema with it */
-		if (names_ours(object, NULL))
-			return true;
-		if (is_internal(object) && !is_for_views(object))
-			return false;
-		name = is_internal(object) ? NULL : object;
-		return names_ours(debug_query_string, name) || names_ours(edata->internalquery, name) || names_ours(edata->context, name);
-	}
-	return false;
-}
-
-/*
- * name_the_grant adds the hint to the server's own error for a role that may not use the schema, or, with a USAGE that was granted by
- * hand, not what is in it. That is raised before anything of romancy's is called, so it can only be met on its way out.
- */
-static void
-name_the_grant(ErrorData *edata)
-{
-	static const char *const refusal = "permission denied for schema %s";
-
-	if (edata->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && edata->hint == NULL && edata->detail == NULL && edata->message_id != NULL && edata->message != NULL &&
-		(strcmp(edata->message_id, refusal) == 0 ? strcmp(edata->message, psprintf(_(refusal), SCHEMA)) == 0 : is_ours(edata)))
-		edata->hint = MemoryContextStrdup(edata->assoc_context,
-										  "The owner of extension \"romancy\" lets a role use it: select romancy.grant_usage('role').");
-	if (outer_log_hook)
-		outer_log_hook(edata);
-}
-
-void
-rom_grants_init(void)
-{
-	outer_log_hook = emit_log_hook;
-	emit_log_hook = name_the_grant;
 }
 
 /* check_may_grant raises 42501 unless the caller is the extension's owner, a member of it, or a superuser. */
