@@ -34,6 +34,9 @@ typedef struct Completing
 {
 	Oid			caller;
 	RomRows		rows;			/* tasks, open for all of them */
+	bool		is_part;		/* ends of canvases' tasks are to be written
+								 * together, */
+	bool		gathers;		/* and are gathered */
 	/* the last answer of rom_task_live() */
 	pg_uuid_t	instance_id;
 	bool		known;
@@ -103,6 +106,9 @@ complete(Completing *c, const RomToken *token, Jsonb *result)
 	if (task->live && task->kind != ROM_TASK_WORKFLOW)
 	{
 		(void) may_complete(c, task->owner);
+		/* (not before there is one: the table of ends is locked by it) */
+		if (c->is_part && !c->gathers && task->kind == ROM_TASK_CANVAS)
+			c->gathers = rom_table_gather(&rom_frames_ends);
 		rom_task_succeed(task, c->owner, result ? result : rom_jb_null_document());
 		return true;
 	}
@@ -165,12 +171,12 @@ complete_some(Completing *c, const Results *r, int first, int end)
 	MemoryContext part;
 	RomEngine	engine;
 	int64		done = 0;
-	bool		gathers;
 
 	rom_engine_begin(&engine);
 	/* what is read of a task (its input may be large) goes with it */
 	part = AllocSetContextCreate(CurrentMemoryContext, "romancy result", ALLOCSET_DEFAULT_SIZES);
-	gathers = rom_table_gather(&rom_frames_ends);
+	c->is_part = true;
+	c->gathers = false;
 	for (int i = first; i < end; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(part);
@@ -185,7 +191,7 @@ complete_some(Completing *c, const Results *r, int first, int end)
 		MemoryContextReset(part);
 	}
 	/* (what a DBA's index evaluates is evaluated as the engine) */
-	if (gathers)
+	if (c->gathers)
 		rom_table_gather_end(&rom_frames_ends);
 	rom_engine_end(&engine);
 	return done;

@@ -1,7 +1,7 @@
 -- release_activity, complete_activities and retry_after of fail_activity. It would catch a released task that counts as an attempt or keeps its place.
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(23);
+SELECT plan(25);
 SET LOCAL client_min_messages = warning;
 CREATE PROCEDURE settle() LANGUAGE plpgsql AS $$ DECLARE n bigint; BEGIN CALL romancy.drain(turns => n); END $$;
 CREATE FUNCTION asks(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.map('pc', i); END $$;
@@ -24,6 +24,8 @@ SELECT ok(romancy.fail_activity(:'t', 'busy', retry_after => '1 hour'), 'failed,
 SELECT ok((SELECT due_at BETWEEN now() + interval '59 min' AND now() + interval '61 min' FROM romancy.activity_tasks WHERE status = 'waiting'), 'as it says, not as the policy does');
 SELECT token AS t2 FROM got WHERE token NOT IN (SELECT token FROM again) AND input <> :'n' \gset
 SELECT is(romancy.complete_activities(ARRAY[:'t', :'t2'], ARRAY['1', '"two"']::jsonb[]), 1::bigint, 'many at once: those whose lease was not lost');
+CREATE FUNCTION pg_temp.locked() RETURNS bigint LANGUAGE sql AS $$ SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'romancy.t_canvas_result'::regclass AND mode = 'RowExclusiveLock' $$;
+SELECT is(pg_temp.locked(), 0::bigint, 'the table of ends of canvases is locked by none of a map');
 SELECT is(romancy.complete_activities(ARRAY[:'t2', :'t'], ARRAY['1', '2']::jsonb[]), 0::bigint, 'again: the lease is over');
 SELECT is(romancy.complete_activities('{}', '{}'), 0::bigint, 'none');
 SELECT throws_ok($$ SELECT romancy.complete_activities('{a}', '{}') $$, 'RM012', 'tokens and results differ in length', 'too few results');
@@ -33,6 +35,7 @@ SELECT romancy.run_canvas(romancy.group(romancy.task('twice', '1'), romancy.task
 CALL romancy.drain();
 SELECT array_agg(token) AS tokens FROM romancy.fetch_activities('twice', 'me', 2) \gset
 SELECT is(romancy.complete_activities(:'tokens'::text[] || :'tokens'::text[], ARRAY['1', '2', '3', '4']::jsonb[]), 2::bigint, 'each token twice in a call: once');
+SELECT is(pg_temp.locked(), 1::bigint, 'by those of a canvas it is');
 CALL romancy.drain();
 SELECT is(romancy.get_result(:'twice'), '[1, 2]', 'by the first');
 SELECT romancy.run_canvas(romancy.group(romancy.task('twice', '1'), romancy.task('twice', '2'))) AS over \gset

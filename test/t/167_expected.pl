@@ -1,5 +1,6 @@
 # Executors for steps that a turn spawns start while the turn still runs, so that they are there when it commits. It would catch a launcher that hears of
-# spawned steps by the commit alone; executors that are started for what is only expected again and again, or in place of another owner's.
+# spawned steps by the commit alone; executors that are started for what is only expected again and again, or in place of another owner's; a want of processes that is told, and holds up the
+# starts of others, for what is only expected.
 use strict;
 use warnings;
 use FindBin;
@@ -58,12 +59,12 @@ value(q{
 
 my $holder = $node->background_psql('postgres');
 
-# starts($step, $n, $more) starts a workflow that spawns, with no worker there and the lock held
+# starts($step, $n, $more) starts a workflow that spawns, with no worker there (unless $stay) and the lock held
 sub starts
 {
-	my ($step, $n, $more) = @_;
+	my ($step, $n, $more, $stay) = @_;
 
-	executors_gone();
+	executors_gone() unless $stay;
 	$holder->query_safe('SELECT pg_advisory_lock(1)');
 	my $id = value("SELECT romancy.start_workflow('spawns', '{\"step\": \"$step\", \"n\": $n" . ($more // '') . "}')");
 	poll_until($node, q{SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted}, "$step: the turn waits");
@@ -125,6 +126,20 @@ beside('of few places');
 cmp_ok(value(executors('postgres')), '<=', 3, 'one place is left');
 goes_on();
 ended($id, 'eight steps');
+
+# With no process left (the server's launcher, romancy's, an executor and a scheduler) nothing is told for what is only expected, and nothing waits for it
+$holder->quit;
+$node->append_conf('postgresql.conf', "romancy.max_workers = 8\nmax_worker_processes = 4");
+$node->restart;
+$holder = $node->background_psql('postgres');
+value(q{SELECT romancy.start_workflow('quick')});
+poll_until($node, q{SELECT string_agg(kind, ' ' ORDER BY kind) FROM romancy.workers WHERE kind IN ('executor', 'scheduler')}, 'all processes are taken', expected => 'executor scheduler');
+my $offset = -s $node->logfile;
+$id = starts('step_fail', 9, ', "fails": true', 1);
+poll_until($node, "SELECT kind FROM romancy.waiting WHERE instance_id = '$id'", 'a turn that has spawned runs, with no process left for more', expected => 'running');
+unlike(slurp_file($node->logfile, $offset), qr/out of background worker slots/, 'which the log does not tell as a shortage');
+goes_on();
+ended($id, 'the turn');
 
 $holder->quit;
 $node->stop;
