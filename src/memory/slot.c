@@ -408,6 +408,12 @@ rom_slot_unkeep(void)
 }
 
 bool
+rom_slot_kept_cancelled(void)
+{
+	return mine != NULL && mine->kept && *(volatile bool *) &mine->kept_cancelled;
+}
+
+bool
 rom_slot_kept(const pg_uuid_t *id)
 {
 	bool		found = false;

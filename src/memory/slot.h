@@ -108,6 +108,9 @@ extern void rom_slot_keep(const pg_uuid_t *id);
 extern void rom_slot_unkeep(void);
 extern bool rom_slot_kept(const pg_uuid_t *id);
 
+/* Was the instance that this process keeps cancelled since its last transaction ended? */
+extern bool rom_slot_kept_cancelled(void);
+
 /*
  * Another process runs a turn of this instance now: marks it to be run again when that turn has
  * ended, and returns true. False: no process is known to run it.

@@ -6,7 +6,8 @@
  *
  * A turn that fails at COMMIT is run again with a commit after each activity,
  * so that the error is known to be that activity's. A procedure runs after its
- * turn's commit, and its outcome is recorded by another turn. After an error of
+ * turn's commit, and its outcome is recorded by another turn, which is tried
+ * again while this process lives, up to a bound. After an error of
  * the engine itself the instance is tried again later (trouble.c); after
  * pg_cancel_backend() it is run again. An instance whose turn ended with its
  * process counts that before it is tried again: run.c pauses it when the count
@@ -19,11 +20,18 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "base/spi.h"
 #include "base/uuid.h"
+#include "memory/guc.h"
 #include "memory/ready.h"
+#include "memory/roster.h"
 #include "memory/slot.h"
 #include "memory/suspect.h"
 #include "run/alone.h"
@@ -35,6 +43,13 @@
 
 /* Attempts at running one instance alone before it is put back for later. */
 #define SOLO_TRIES			4
+
+/*
+ * Attempts to record the outcome of a step that has run outside of transactions. This process waits between them, and looks
+ * after so many milliseconds whether it is to leave.
+ */
+#define RECORD_TRIES		10
+#define LOOK_MS				100
 
 /*
  * mark_suspect counts, in a transaction of its own, that this instance's turn has died with its
@@ -78,6 +93,59 @@ mark_suspect(const pg_uuid_t *id)
 	MemoryContextSwitchTo(rom_transaction_context());
 }
 
+/* wait_to_record sleeps for so long; less, where the instance is cancelled. False: this process is to leave. */
+static bool
+wait_to_record(int ms)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		QueryCancelPending = false; /* there is no statement */
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (rom_roster_leaves() || !rom_guc_enabled)
+			return false;
+		if (left <= 0 || rom_slot_kept_cancelled())
+			return true;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(left, LOOK_MS), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
+/*
+ * record_again is called when the transaction that was to record the outcome of a step that has run outside of transactions has failed, for the
+ * *failures-th time: the step is not to run again for that. True: it is time for another try. False: there were enough of them, or this process
+ * has to leave, and the instance is paused. No lock and no snapshot is held meanwhile.
+ */
+static bool
+record_again(Oid owner, const pg_uuid_t *id, const pg_uuid_t *instance, const RomInjected *outcome, ErrorData *error, int *failures)
+{
+	if (error == NULL)
+	{
+		error = palloc0_object(ErrorData);
+		error->elevel = ERROR;
+		error->sqlerrcode = ERRCODE_QUERY_CANCELED;
+		error->message = pstrdup("it was interrupted");
+	}
+	if (++*failures < RECORD_TRIES)
+	{
+		/* before it leaves, once more */
+		if (!wait_to_record(rom_trouble_unrecorded(instance, outcome->step, error, *failures)))
+			*failures = RECORD_TRIES;
+		SetLatch(MyLatch);		/* what came meanwhile is looked at */
+		return true;
+	}
+	rom_trouble_unknown(id, instance, owner, outcome->step, error);
+	return false;
+}
+
 /* try_alone runs a turn of one instance in a transaction of its own, and again as far as it takes. */
 static int
 try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
@@ -89,6 +157,8 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 	bool		careful = false;
 	bool		slow_done = false;
 	int			turns = 0;
+	int			failures = 0;
+	pg_uuid_t	instance = *id;
 
 	if (rom_suspect_is(id))
 		mark_suspect(id);
@@ -107,6 +177,8 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 		if (result == ROM_TRANSACTION_COMMITTED)
 		{
 			turns += run.nsaved;
+			if (run.nalone == 0)
+				failures = 0;
 			rom_trouble_over(id);
 			if (run.nalone == 0 || !*tainted)
 				rom_suspect_clear(id);
@@ -114,6 +186,7 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 			{
 				rom_slot_begin(id, 1);
 				rom_slot_member_begin(0);
+				instance = run.procedure->running.id;
 				injected = rom_procedure_run(run.procedure, owner, false, rom_transaction_context());
 				injected->cancelled = injected->failed && (rom_slot_cancelled() || injected->limit == ROM_LIMIT_EXECUTION);
 				if (injected->cancelled && !run.procedure->of_task)
@@ -145,7 +218,16 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 			if (run.nalone == 0 || *tainted)
 				return turns;
 			injected = given;
-			continue;			/* interrupted: look at the inbox again */
+			if (given == NULL || !given->outside)
+				continue;		/* interrupted: look at the inbox again */
+		}
+		if (given != NULL && given->outside)
+		{
+			if (!record_again(owner, id, &instance, given, error, &failures))
+				return turns;
+			injected = given;
+			try = -1;
+			continue;
 		}
 		if (rom_trouble_is_cancel(error))
 		{

@@ -399,12 +399,12 @@ run_committed(Drain *d, const pg_uuid_t *id)
 				edata = CopyErrorData();
 				FlushErrorState();	/* SPI_commit() has rolled back and begun
 									 * anew */
-				if (careful && run->last_step == NULL)
+				if (given != NULL && given->outside ? try == TRIES - 1 : careful && run->last_step == NULL)
 				{
 					rom_slot_end();
 					ReThrowError(edata);
 				}
-				injected = careful ? commit_failure(d, run, edata) : given;
+				injected = careful && (given == NULL || !given->outside) ? commit_failure(d, run, edata) : given;
 				careful = true;
 			}
 		}

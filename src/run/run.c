@@ -318,7 +318,7 @@ run_turn(RomTurn *turn, const RomMember *member, bool wrap, const ErrorData *pau
 		if (turn->inst->status != ROM_STATUS_PAUSED)	/* else it is known */
 			end = pause_member(turn, owner_error(turn->inst));
 	}
-	else if (pause_error != NULL)
+	else if (pause_error != NULL && !ROM_STATUS_IS_FINAL(turn->inst->status))
 		end = pause_member(turn, rom_error_to_jsonb(pause_error));
 	else if (turn->inst->crashes >= CRASHES_MAX && !ends_without_owner(turn))
 		end = pause_member(turn, crash_error(turn->inst));

@@ -43,6 +43,10 @@
 /* The delay after the first; doubled each time, up to romancy.retry_backoff_max. */
 #define FIRST_DELAY_MS	1000
 
+/* An instance that another process runs is paused a little later: so often, after so many microseconds. */
+#define PAUSE_TRIES		5
+#define PAUSE_AGAIN_US	100000L
+
 /* Turns that failed in a row in this process, of what has no row to keep that. */
 typedef struct FailureEntry
 {
@@ -241,4 +245,49 @@ rom_trouble_handle(const pg_uuid_t *id, Oid owner, const ErrorData *error)
 	if (error != NULL && here > 0)
 		report(error, id, delay);
 	rom_transaction_wake(id, owner, delay);
+}
+
+/* unrecorded_text is the message of the two below. */
+static char *
+unrecorded_text(const char *step, const ErrorData *error)
+{
+	return psprintf("outcome of step \"%s\" could not be recorded: %s", step, error->message);
+}
+
+int
+rom_trouble_unrecorded(const pg_uuid_t *instance, const char *step, const ErrorData *error, int failures)
+{
+	int			delay = failures == 1 ? 0 : delay_after(failures - 1);
+	ErrorData	shown = *error;
+
+	shown.message = unrecorded_text(step, error);
+	shown.detail = NULL;
+	if (delay > 0)
+	{
+		note_unwritten(instance, &shown, error->sqlerrcode, failures, delay);
+		report(&shown, instance, delay);
+	}
+	return delay;
+}
+
+void
+rom_trouble_unknown(const pg_uuid_t *id, const pg_uuid_t *instance, Oid owner, const char *step, const ErrorData *error)
+{
+	ErrorData	paused = *error;
+
+	paused.message = unrecorded_text(step, error);
+	paused.detail = pstrdup("It has run outside of transactions, and what came of it is not known.");
+	paused.hint = pstrdup("Mend the cause. Then romancy.resume_workflow() runs the step again, as the same attempt, and romancy.cancel_workflow() has it undone.");
+
+	/* (an instance whose task it was may be running its turn) */
+	for (int i = 0; i < PAUSE_TRIES; i++)
+	{
+		if (pause_instance(instance, owner, &paused))
+		{
+			rom_trouble_over(id);
+			return;
+		}
+		pg_usleep(PAUSE_AGAIN_US);
+	}
+	rom_trouble_handle(id, owner, error);
 }

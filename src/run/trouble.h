@@ -20,6 +20,18 @@
  */
 extern void rom_trouble_handle(const pg_uuid_t *id, Oid owner, const ErrorData *error);
 
+/*
+ * The outcome of a step that has run outside of transactions could not be recorded. Tells it to the log and the views, and returns
+ * the milliseconds after which it is to be tried again; failures: how often it was.
+ */
+extern int	rom_trouble_unrecorded(const pg_uuid_t *instance, const char *step, const ErrorData *error, int failures);
+
+/*
+ * It is not tried again: the instance is paused, with an error that says so. If that fails, too, it is as if the process had died. id: the
+ * instance, or its task.
+ */
+extern void rom_trouble_unknown(const pg_uuid_t *id, const pg_uuid_t *instance, Oid owner, const char *step, const ErrorData *error);
+
 /* Was the error caused by pg_cancel_backend(), and is no failure? */
 extern bool rom_trouble_is_cancel(const ErrorData *error);
 

@@ -301,6 +301,7 @@ rom_procedure_run(RomProcedure *p, Oid owner, bool in_session, MemoryContext cxt
 	RomActivityRun *outer = rom_context_activity;
 
 	outcome->step = p->step;
+	outcome->outside = true;
 	run.name = p->name;
 	run.step = p->step;
 	run.attempt = p->attempt;

@@ -178,6 +178,8 @@ typedef struct RomInjected
 								 * not known */
 	ErrorData  *interrupt;		/* the cancel that came meanwhile, for the
 								 * session that drains; or NULL */
+	bool		outside;		/* it ran outside of any transaction of a
+								 * turn: its effects stay, whatever comes */
 	TimestampTz started;
 	bool		measured;		/* cost is known */
 	RomCost		cost;
