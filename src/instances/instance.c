@@ -351,30 +351,46 @@ share_of(ArrayType *owners, Oid relid, AttrNumber attnum)
 	return share;
 }
 
+/* What have_few() has answered in a transaction, about the roles that asked. */
+typedef struct FewAnswer
+{
+	Oid			role;
+	bool		few;
+} FewAnswer;
+
 /*
- * have_few: do the owners have few of the instances by the table's statistics? The answer is the same for all of a statement, whatever ANALYZE finds
- * meanwhile: by it a view has one of its parts or the other.
+ * have_few: do the owners have few of the instances by the table's statistics? The answer is the same for all of a transaction, whatever ANALYZE
+ * finds meanwhile: by it a view has one of its parts or the other, and a cursor asks at each FETCH.
  */
 static bool
 have_few(ArrayType *owners)
 {
-	static TimestampTz asked_at = 0;
-	static Oid	asked_by = InvalidOid;
-	static bool few = false;
+	static TimestampTz asked_in = 0;
+	static FewAnswer *answers = NULL;
+	static int	n = 0;
+	static int	max = 0;
 	Oid			relid;
 	Relation	rel;
 	double		rows;
 
-	if (asked_at == GetCurrentStatementStartTimestamp() && asked_by == GetUserId())
-		return few;
+	if (asked_in != GetCurrentTransactionStartTimestamp())
+		n = 0;
+	for (int i = 0; i < n; i++)
+		if (answers[i].role == GetUserId())
+			return answers[i].few;
+	if (n == max)
+	{
+		answers = answers == NULL ? MemoryContextAlloc(TopMemoryContext, 8 * sizeof(FewAnswer)) : repalloc(answers, 2 * max * sizeof(FewAnswer));
+		max = max == 0 ? 8 : 2 * max;
+	}
 	relid = rom_relation_oid("t_instance");
 	rel = table_open(relid, AccessShareLock);
 	rows = rel->rd_rel->reltuples * share_of(owners, relid, get_attnum(relid, "owner"));
-	few = rows >= 0 && rows <= 100 + sqrt(2.0 * Max(rel->rd_rel->relpages, 0));
+	answers[n].role = GetUserId();
+	answers[n].few = rows >= 0 && rows <= 100 + sqrt(2.0 * Max(rel->rd_rel->relpages, 0));
 	table_close(rel, AccessShareLock);
-	asked_at = GetCurrentStatementStartTimestamp();
-	asked_by = GetUserId();
-	return few;
+	asked_in = GetCurrentTransactionStartTimestamp();
+	return answers[n++].few;
 }
 
 /*

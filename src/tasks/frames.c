@@ -582,7 +582,7 @@ rom_frames_go_on(RomCanvas *canvas, Jsonb *next, Jsonb *result, Jsonb *error, bo
 		frame = rom_signature_member(next, 0);
 		type = rom_jb_get_text(frame, "t");
 	}
-	if (task != NULL && (type == NULL || strcmp(type, "join") != 0))
+	if (task != NULL && (n == 0 || strcmp(type, "join") != 0))
 		end_row(canvas, NULL, 0, is_task, result, error, task);
 	for (int i = 0; i < n; i++)
 	{
