@@ -351,7 +351,7 @@ share_of(ArrayType *owners, Oid relid, AttrNumber attnum)
 	return share;
 }
 
-/* What have_few() has answered in a transaction, about the roles that asked. */
+/* An answer of have_few() in a transaction, to a role that asked. */
 typedef struct FewAnswer
 {
 	Oid			role;

@@ -50,15 +50,6 @@ rom_roster_get(void)
 	return roster_area;
 }
 
-bool
-rom_roster_leaves(void)
-{
-	for (int i = 0; roster_area != NULL && i < roster_area->nworkers; i++)
-		if (*(volatile pid_t *) &roster_area->workers[i].pid == MyProcPid)
-			return *(volatile bool *) &roster_area->workers[i].leave;
-	return false;
-}
-
 TimestampTz
 rom_roster_slow_at(const RomWorker *worker)
 {

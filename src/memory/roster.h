@@ -259,9 +259,6 @@ typedef struct RomLatches
 /* NULL when there is no shared memory. */
 extern RomRoster *rom_roster_get(void);
 
-/* Was this worker asked to leave? */
-extern bool rom_roster_leaves(void);
-
 /* rom_roster_slow_at says from when on an executor counts as one in a slow step; DT_NOEND: not. The mutex is held, or it is a copy. */
 extern TimestampTz rom_roster_slow_at(const RomWorker *worker);
 

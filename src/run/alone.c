@@ -23,6 +23,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -31,7 +32,6 @@
 #include "base/uuid.h"
 #include "memory/guc.h"
 #include "memory/ready.h"
-#include "memory/roster.h"
 #include "memory/slot.h"
 #include "memory/suspect.h"
 #include "run/alone.h"
@@ -50,6 +50,9 @@
  */
 #define RECORD_TRIES		10
 #define LOOK_MS				100
+
+/* The pause of an instance, too, could not be written: the next try comes no sooner than after so many milliseconds. */
+#define LEAST_MS			1000
 
 /*
  * mark_suspect counts, in a transaction of its own, that this instance's turn has died with its
@@ -110,7 +113,7 @@ wait_to_record(int ms)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (rom_roster_leaves() || !rom_guc_enabled)
+		if (!rom_guc_enabled)
 			return false;
 		if (left <= 0 || rom_slot_kept_cancelled())
 			return true;
@@ -122,11 +125,14 @@ wait_to_record(int ms)
 /*
  * record_again is called when the transaction that was to record the outcome of a step that has run outside of transactions has failed, for the
  * *failures-th time: the step is not to run again for that. True: it is time for another try. False: there were enough of them, or this process
- * has to leave, and the instance is paused. No lock and no snapshot is held meanwhile.
+ * has to leave, and the instance is paused. No lock and no snapshot is held meanwhile, and no memory of the turn that failed. That the place of this
+ * process is wanted does not end it, as it does not end a long step.
  */
 static bool
 record_again(Oid owner, const pg_uuid_t *id, const pg_uuid_t *instance, const RomInjected *outcome, ErrorData *error, int *failures)
 {
+	int			least = 0;
+
 	if (error == NULL)
 	{
 		error = palloc0_object(ErrorData);
@@ -134,16 +140,72 @@ record_again(Oid owner, const pg_uuid_t *id, const pg_uuid_t *instance, const Ro
 		error->sqlerrcode = ERRCODE_QUERY_CANCELED;
 		error->message = pstrdup("it was interrupted");
 	}
-	if (++*failures < RECORD_TRIES)
+	if (++*failures >= RECORD_TRIES)
 	{
-		/* before it leaves, once more */
-		if (!wait_to_record(rom_trouble_unrecorded(instance, outcome->step, error, *failures)))
-			*failures = RECORD_TRIES;
-		SetLatch(MyLatch);		/* what came meanwhile is looked at */
-		return true;
+		if (rom_trouble_unknown(id, instance, owner, outcome->step, error))
+			return false;
+		if (*failures > RECORD_TRIES)
+		{
+			rom_trouble_handle(id, owner, error);	/* as if it had died */
+			return false;
+		}
+
+		/*
+		 * what keeps the outcome from being written keeps the pause, too (the
+		 * disk is full): the outcome stays here for as long as this process
+		 */
+		*failures = RECORD_TRIES - 1;
+		least = LEAST_MS;
 	}
-	rom_trouble_unknown(id, instance, owner, outcome->step, error);
-	return false;
+	/* before it leaves, once more */
+	if (!wait_to_record(Max(rom_trouble_unrecorded(instance, outcome->step, error, *failures), least)))
+		*failures = RECORD_TRIES;
+	SetLatch(MyLatch);			/* what came meanwhile is looked at */
+
+	/* the history, the values and the error of the turn that failed */
+	MemoryContextReset(rom_transaction_context());
+	MemoryContextSwitchTo(rom_transaction_context());
+	return true;
+}
+
+/* outcome_context is where the outcome of a step outside of transactions stays until it is recorded, or the next one has run. */
+static MemoryContext
+outcome_context(void)
+{
+	static MemoryContext cxt = NULL;
+
+	if (cxt == NULL)
+		cxt = AllocSetContextCreate(TopMemoryContext, "romancy outcome", ALLOCSET_DEFAULT_SIZES);
+	return cxt;
+}
+
+/*
+ * scrub_after removes what a step outside of transactions has left in the session. Its outcome is in this process alone by now, which an error does
+ * not end: it leaves when the outcome is recorded.
+ */
+static void
+scrub_after(bool *tainted)
+{
+	volatile bool failed = false;
+
+	PG_TRY();
+	{
+		rom_transaction_scrub(true);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(rom_transaction_context());
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+		failed = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(rom_transaction_context());
+	*tainted |= failed;
 }
 
 /* try_alone runs a turn of one instance in a transaction of its own, and again as far as it takes. */
@@ -187,14 +249,17 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				rom_slot_begin(id, 1);
 				rom_slot_member_begin(0);
 				instance = run.procedure->running.id;
-				injected = rom_procedure_run(run.procedure, owner, false, rom_transaction_context());
+				MemoryContextReset(outcome_context());
+				injected = rom_procedure_run(run.procedure, owner, false, outcome_context());
+				injected->step = MemoryContextStrdup(outcome_context(), injected->step);
+				MemoryContextSwitchTo(rom_transaction_context());
 				injected->cancelled = injected->failed && (rom_slot_cancelled() || injected->limit == ROM_LIMIT_EXECUTION);
 				if (injected->cancelled && !run.procedure->of_task)
 					injected = NULL;	/* no failure of its own: the cancel
 										 * is in the inbox */
 				rom_slot_member_end();
 				rom_slot_end();
-				rom_transaction_scrub(true);
+				scrub_after(tainted);
 				slow_done = true;
 				try = -1;		/* the procedure's outcome must be recorded */
 				continue;
@@ -213,13 +278,16 @@ try_alone(Oid owner, const pg_uuid_t *id, bool *tainted)
 				rom_transaction_wake(id, owner, 0); /* in another process */
 			if (!slow_done && !run.slow_ran && run.nsaved > run.nslow)
 				rom_ready_quick_done();
-			if (run.nalone > 0 && *tainted)
+			if (run.nalone > 0 && *tainted && (given == NULL || !given->outside))
 				rom_transaction_wake(id, owner, 0); /* in another process */
-			if (run.nalone == 0 || *tainted)
+			if (run.nalone == 0 || (*tainted && (given == NULL || !given->outside)))
 				return turns;
 			injected = given;
 			if (given == NULL || !given->outside)
 				continue;		/* interrupted: look at the inbox again */
+			if (*tainted)
+				failures = RECORD_TRIES;	/* no turn in this session any
+											 * more */
 		}
 		if (given != NULL && given->outside)
 		{

@@ -270,7 +270,7 @@ rom_trouble_unrecorded(const pg_uuid_t *instance, const char *step, const ErrorD
 	return delay;
 }
 
-void
+bool
 rom_trouble_unknown(const pg_uuid_t *id, const pg_uuid_t *instance, Oid owner, const char *step, const ErrorData *error)
 {
 	ErrorData	paused = *error;
@@ -285,9 +285,9 @@ rom_trouble_unknown(const pg_uuid_t *id, const pg_uuid_t *instance, Oid owner, c
 		if (pause_instance(instance, owner, &paused))
 		{
 			rom_trouble_over(id);
-			return;
+			return true;
 		}
 		pg_usleep(PAUSE_AGAIN_US);
 	}
-	rom_trouble_handle(id, owner, error);
+	return false;
 }

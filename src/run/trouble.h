@@ -27,10 +27,10 @@ extern void rom_trouble_handle(const pg_uuid_t *id, Oid owner, const ErrorData *
 extern int	rom_trouble_unrecorded(const pg_uuid_t *instance, const char *step, const ErrorData *error, int failures);
 
 /*
- * It is not tried again: the instance is paused, with an error that says so. If that fails, too, it is as if the process had died. id: the
+ * It is not tried again: the instance is paused, with an error that says so. False: that failed, too. id: the
  * instance, or its task.
  */
-extern void rom_trouble_unknown(const pg_uuid_t *id, const pg_uuid_t *instance, Oid owner, const char *step, const ErrorData *error);
+extern bool rom_trouble_unknown(const pg_uuid_t *id, const pg_uuid_t *instance, Oid owner, const char *step, const ErrorData *error);
 
 /* Was the error caused by pg_cancel_backend(), and is no failure? */
 extern bool rom_trouble_is_cancel(const ErrorData *error);

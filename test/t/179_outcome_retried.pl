@@ -1,5 +1,5 @@
 # The outcome of a step with transactional => false that cannot be recorded at once, since the engine's own transaction fails (the disk is full, an index of a DBA's is broken, a statement is cancelled),
-# is recorded later: the step, which has had its effects, does not run again. If that fails for too long, or the process has to leave, the instance is paused with an error that says so; then
+# is recorded later: the step, which has had its effects, does not run again. If that fails for too long, or the workers have to leave, the instance is paused with an error that says so; then
 # a cancel has the step undone, and resuming it runs the step again. It would catch a payment that is made twice because the disk was full for a moment.
 # Takes 40 s.
 use strict;
@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
 use RomancyTest;
 use Test::More;
 
@@ -24,14 +25,22 @@ value(q{
 	SELECT romancy.define_activity('pays', 'pays(jsonb, jsonb)', transactional => false, compensation => 'undo'),
 		romancy.define_activity('fails', 'fails', transactional => false, compensation => 'undo', retry => '{"max_attempts": 1}');
 	CREATE FUNCTION step(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.activity($1 #>> '{}'); END $$;
+	CREATE FUNCTION big(jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(string_agg(md5(i::text || ($1 #>> '{}')), '')) FROM generate_series(1, 16384) i $$;
+	CREATE FUNCTION large(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1 .. 10 LOOP PERFORM romancy.activity('big', to_jsonb(i)); END LOOP;
+		PERFORM romancy.receive('go');
+		RETURN romancy.activity($1 #>> '{}');
+	END $$;
 	CREATE FUNCTION spawns(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn($1 #>> '{}')); END $$;
 	CREATE TABLE broken (code text);
-	GRANT SELECT ON broken TO public;
+	CREATE TABLE broken_for_all (code text);
+	GRANT SELECT ON broken, broken_for_all TO public;
 	-- an index that breaks what records the outcome of a step of the handler's own, and of a spawned one; not what announces it, or pauses
 	CREATE FUNCTION breaks(fails boolean) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
 	DECLARE b record;
 	BEGIN
-		FOR b IN SELECT * FROM public.broken WHERE fails LOOP RAISE EXCEPTION USING message = 'no room', errcode = b.code; END LOOP;
+		FOR b IN SELECT * FROM public.broken WHERE fails UNION ALL SELECT * FROM public.broken_for_all LOOP RAISE EXCEPTION USING message = 'no room', errcode = b.code; END LOOP;
 		RETURN true;
 	END $$;
 	CREATE INDEX breaks ON romancy.t_instance (public.breaks(status <> 'paused' AND coalesce(wait ->> 'kind', '') <> 'procedure'));
@@ -106,6 +115,27 @@ for my $workflow ('step', 'spawns')
 	status($id, 'completed', "$workflow, too long: resumed, it completes");
 	is(value($runs), '2', "$workflow, too long: and has run once more, as its error says");
 }
+# Nothing can be written for longer than that, the pause neither: the outcome stays with its process, which does not keep what the tries have read
+$id = value(q{SELECT romancy.start_workflow('large', '"pays"')});
+status($id, 'waiting_for_message', 'nothing can be written: its history is large');
+$holder->query_safe('SELECT pg_advisory_lock(8)');
+value(qq{SELECT setval('runs', 1, false); SELECT romancy.send_to('$id', 'go')});
+poll_until($node, $waits, 'nothing can be written: its step runs', expected => 1);
+value("INSERT INTO broken_for_all VALUES ('53100')");
+$holder->query_safe('SELECT pg_advisory_unlock(8)');
+my $log = $node->logfile;
+sub tries { return scalar(() = slurp_file($log) =~ /instance $id failed: outcome of step/g) }
+poll_until(sub { tries() >= 8 }, 'nothing can be written: it has been tried often');
+my $pid = value(q{SELECT pid FROM romancy.workers WHERE kind = 'executor' AND state = 'running'});
+my $kept = sub { return slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+)/m ? $1 : die 'no memory' };
+my ($tries, $before) = (tries(), $kept->());
+poll_until(sub { tries() >= $tries + 6 }, 'nothing can be written: and again');
+my $after = $kept->();
+cmp_ok($after, '<', $before + 20_000, "nothing can be written: its process keeps no more kB for that ($before, $after)");
+is(value("SELECT status FROM romancy.instances WHERE instance_id = '$id'"), 'running', 'nothing can be written: it is not paused');
+value('DELETE FROM broken_for_all');
+status($id, 'completed', 'nothing can be written: completed when there is room');
+is(value($runs), '1', 'nothing can be written: the step has run once');
 $holder->quit;
 $node->stop('fast');
 done_testing();
