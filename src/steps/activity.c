@@ -290,6 +290,7 @@ judge_kept(RomTurn *turn, RomCall *call, RomEvent *event, RomAttempts *a, RomAct
 	if (rom_slot_cancelled())
 		return ROM_OUTCOME_AGAIN;
 	a->failed_at = rom_jb_get_time(failure, "at");
+	a->of_result = rom_jb_get_bool(failure, "of_result", false);
 	return attempt_failed(turn, call, event, a, &policy,
 						  rom_attempt_error(call->name, rom_jb_get_json(failure, "error"),
 											rom_jb_get_bool(failure, "timeout", false) ? ROM_LIMIT_ACTIVITY : ROM_LIMIT_NONE),

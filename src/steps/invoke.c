@@ -35,6 +35,18 @@
 #include "turn/limit.h"
 #include "turn/turn.h"
 
+void
+rom_invoke_check_result(const char *name, const Jsonb *result)
+{
+	if (result != NULL && VARSIZE(result) > rom_guc_max_payload_size)
+		ereport(ERROR,
+				(errcode(ERRCODE_ROM_LIMIT),
+				 errmsg("result of activity \"%s\" has %d bytes, the limit is %d",
+						name, (int) VARSIZE(result), rom_guc_max_payload_size),
+				 err_generic_string(PG_DIAG_DATATYPE_NAME, ROM_RESULT_MARK),
+				 errhint("Keep large data in a table and return a key, or raise romancy.max_payload_size.")));
+}
+
 RomInvocation
 rom_invoke_for(RomTurn *turn)
 {
@@ -209,13 +221,7 @@ rom_invoke(const RomInvocation *of, RomActivity *activity, RomActivityRun *run, 
 	rom_context_step(&of->running.id, of->running.workflow, NULL);
 	rom_limit_restore(before);
 	result = fcinfo->isnull ? NULL : DatumGetJsonbP(value);
-	if (result != NULL && VARSIZE(result) > rom_guc_max_payload_size)
-		ereport(ERROR,
-				(errcode(ERRCODE_ROM_LIMIT),
-				 errmsg("result of activity \"%s\" has %d bytes, the limit is %d",
-						run->name, (int) VARSIZE(result), rom_guc_max_payload_size),
-				 err_generic_string(PG_DIAG_DATATYPE_NAME, ROM_RESULT_MARK),
-				 errhint("Keep large data in a table and return a key, or raise romancy.max_payload_size.")));
+	rom_invoke_check_result(run->name, result);
 	if (cxt != CurrentMemoryContext)
 	{
 		MemoryContext old = MemoryContextSwitchTo(cxt);

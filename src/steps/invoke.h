@@ -60,6 +60,9 @@ extern RomActivity *rom_invoke_find(const RomInvocation *of, const char *name, b
  */
 extern Jsonb *rom_invoke(const RomInvocation *of, RomActivity *activity, RomActivityRun *run, Jsonb *input, MemoryContext cxt);
 
+/* Raises RM011, marked as an error of the result's own, where an activity's result is larger than romancy.max_payload_size. NULL: SQL NULL. */
+extern void rom_invoke_check_result(const char *name, const Jsonb *result);
+
 /* The outcome of rom_invoke_try(). */
 typedef struct RomTried
 {

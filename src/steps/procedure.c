@@ -189,6 +189,7 @@ invoke(RomProcedure *p, MemoryContext cxt)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("canceling activity \"%s\"", p->name)));
+	rom_invoke_check_result(p->name, result);
 	if (result == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(cxt);

@@ -228,6 +228,8 @@ keep_failure(RomTurn *turn, RomWait *wait, RomInjected *injected)
 		rom_jb_bool(&inner, "timeout", true);
 	if (rom_error_is_terminal(injected->error))
 		rom_jb_bool(&inner, "terminal", true);
+	if (rom_error_is_of_result(injected->error))
+		rom_jb_bool(&inner, "of_result", true);
 	rom_jb_begin(&jb);
 	rom_jb_json(&jb, ROM_WAIT_FAILED, rom_jb_end(&inner));
 	wait->detail = rom_jb_with(wait->detail, ROM_WAIT_FAILED, rom_jb_get_json(rom_jb_end(&jb), ROM_WAIT_FAILED));

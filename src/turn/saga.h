@@ -53,7 +53,7 @@ extern void rom_saga_note_scheduled(RomTurn *turn, RomEvent *event);
 /*
  * Gives the result of an activity that ran outside the turn's transaction, and that the handler's replay does not reach in this turn (which ends or
  * pauses the instance), its place in history. A failure is kept in the wait, for the step to find when it is asked for again: its kind is ROM_WAIT_FAILED then,
- * and a member of that name of its detail is {at, error, timeout, terminal}.
+ * and a member of that name of its detail is {at, error, timeout, terminal, of_result}.
  */
 extern void rom_saga_take_injected(RomTurn *turn);
 

@@ -25,6 +25,10 @@ value(q{
 		romancy.define_activity('asks', 'fails', transactional => false, retry => '{"max_attempts": 1, "on_exhausted": "pause"}'),
 		romancy.define_activity('ends', 'ends', transactional => false),
 		romancy.define_activity('late', 'fails', transactional => false, retry => '{"max_duration": "3s", "initial_interval": "1s", "jitter": 0}');
+	CREATE FUNCTION huge(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('runs'), pg_advisory_xact_lock_shared(8); RETURN to_jsonb(repeat('x', 1200000)); END $$;
+	CREATE PROCEDURE huge_procedure(jsonb, INOUT result jsonb) LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('runs'); COMMIT; PERFORM pg_advisory_xact_lock_shared(8); result := to_jsonb(repeat('x', 1200000)); END $$;
+	SELECT romancy.define_activity('huge', 'huge', transactional => false), romancy.define_activity('huge_procedure', 'huge_procedure(jsonb, jsonb)', transactional => false);
+	CREATE FUNCTION spawns(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN romancy.await(romancy.spawn($1 #>> '{}')); END $$;
 	CREATE FUNCTION step(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('note', $1); RETURN romancy.activity($1 #>> '{}'); END $$;
 	SELECT romancy.define_activity('note', 'note');
 	CREATE FUNCTION saga(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM romancy.activity('noted', $1); RAISE 'fault'; END $$;
@@ -83,6 +87,18 @@ for my $way (sort keys %ways)
 	status($id, 'failed', "$way, a terminal error: failed");
 	is(value($runs), '1', "$way, a terminal error: once");
 	is(value(sprintf $failed, $id), 'never again', "$way, a terminal error: history");
+}
+
+# A result that is too large: final, whether it is judged at once or after a pause
+for my $how ([ 'step', 'huge', '' ], [ 'step', 'huge_procedure', '' ], [ 'spawns', 'huge', '' ], [ 'spawns', 'huge_procedure', '' ], [ 'step', 'huge', 'its handler is gone' ])
+{
+	my ($workflow, $activity, $way) = @$how;
+	my $what = "$workflow $activity too large" . ($way ? ", $way" : '');
+	my $id = begin($workflow, $activity);
+	$way ? pauses($id, $what, @{ $ways{$way} }) : $holder->query_safe('SELECT pg_advisory_unlock(8)');
+	status($id, 'failed', "$what: failed");
+	is(value("SELECT error ->> 'sqlstate' FROM romancy.instances WHERE instance_id = '$id'"), 'RM011', "$what: with RM011");
+	is(value($runs), '1', "$what: once");
 }
 
 # on_exhausted: paused once more, with its own error, and then begun anew
