@@ -132,6 +132,7 @@ static bool
 record_again(Oid owner, const pg_uuid_t *id, const pg_uuid_t *instance, const RomInjected *outcome, ErrorData *error, int *failures)
 {
 	int			least = 0;
+	int			delay;
 
 	if (error == NULL)
 	{
@@ -152,13 +153,15 @@ record_again(Oid owner, const pg_uuid_t *id, const pg_uuid_t *instance, const Ro
 
 		/*
 		 * what keeps the outcome from being written keeps the pause, too (the
-		 * disk is full): the outcome stays here for as long as this process
+		 * disk is full): the outcome stays here for as long as this process.
+		 * To record it is tried several times before the next pause is.
 		 */
-		*failures = RECORD_TRIES - 1;
+		*failures = RECORD_TRIES / 2;
 		least = LEAST_MS;
 	}
 	/* before it leaves, once more */
-	if (!wait_to_record(Max(rom_trouble_unrecorded(instance, outcome->step, error, *failures), least)))
+	delay = rom_trouble_unrecorded(instance, outcome->step, error, *failures);
+	if (!wait_to_record(Max(delay, least)))
 		*failures = RECORD_TRIES;
 	SetLatch(MyLatch);			/* what came meanwhile is looked at */
 
