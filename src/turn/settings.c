@@ -94,7 +94,8 @@ static bool inserted = false;	/* by this transaction */
 static bool foreign = false;	/* another process: settings that are not the
 								 * session's are in force, or were in this
 								 * transaction */
-static uint64 applied = 0;		/* hash of those that were applied last */
+static uint64 applied = 0;		/* hash of those that were applied last in
+								 * this transaction; 0: none */
 static uint64 read_with = 0;	/* of those with which statements were read
 								 * since plans were made anew, the last; 0:
 								 * none */
@@ -513,7 +514,7 @@ statement_read(ParseState *pstate, Query *query, JumbleState *jstate)
 static bool
 plans_differ(void)
 {
-	return read_differently || (read_with != 0 && read_with != applied);
+	return read_differently || (applied != 0 && read_with != 0 && read_with != applied);
 }
 
 /* plan_anew has all plans made anew. */
@@ -621,6 +622,7 @@ end_foreign(void)
 	if (foreign)
 		plan_anew();
 	foreign = false;
+	applied = 0;
 }
 
 static void
@@ -644,7 +646,9 @@ static void
 sub_aborted(int level)
 {
 	stale |= inserted;
-	rom_settings_left(foreign);
+	/* (most subtransactions that end so are of sessions that run no workflow) */
+	if (foreign || applied != 0)
+		rom_settings_left(foreign);
 }
 
 void
