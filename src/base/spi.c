@@ -362,6 +362,12 @@ rom_spi_torn_out(void)
 	jit_enabled = sessions.jit;
 }
 
+bool
+rom_spi_under_way(void)
+{
+	return under_way > 0;
+}
+
 uint64
 rom_execute_rows(RomRowSet *set, RomStatement *stmt, Datum *values, const bool *nulls, long limit)
 {
@@ -372,8 +378,18 @@ rom_execute_rows(RomRowSet *set, RomStatement *stmt, Datum *values, const bool *
 static SPIPlanPtr
 prepare(const RomStatement *stmt, int cursor_options)
 {
-	SPIPlanPtr	plan = SPI_prepare_cursor(stmt->sql, stmt->nargs, (Oid *) stmt->argtypes, cursor_options);
+	SPIPlanPtr volatile plan = NULL;
+	PlanSettings before = plan_begin();
 
+	PG_TRY();
+	{
+		plan = SPI_prepare_cursor(stmt->sql, stmt->nargs, (Oid *) stmt->argtypes, cursor_options);
+	}
+	PG_FINALLY();
+	{
+		plan_end(before);
+	}
+	PG_END_TRY();
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", stmt->sql,
 			 SPI_result_code_string(SPI_result));

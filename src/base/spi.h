@@ -86,6 +86,9 @@ extern uint64 rom_execute_rows_at(RomRowSet *set, RomStatement *stmt, Datum *val
  */
 extern void rom_spi_torn_out(void);
 
+/* Is a statement of the engine's being read, planned or run? */
+extern bool rom_spi_under_way(void);
+
 /* The next rows of a cursor, at most limit; 0 at its end. */
 extern uint64 rom_execute_fetch(RomRowSet *set, Portal portal, long limit);
 

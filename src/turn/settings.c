@@ -26,6 +26,7 @@
 #include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "optimizer/planner.h"
 #include "parser/analyze.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -100,7 +101,8 @@ static uint64 read_with = 0;	/* of those with which statements were read
 								 * since plans were made anew, the last; 0:
 								 * none */
 static bool read_differently = false;	/* some with others */
-static post_parse_analyze_hook_type prev_hook = NULL;
+static post_parse_analyze_hook_type prev_read = NULL;
+static planner_hook_type prev_planner = NULL;
 
 /* The columns of t_settings that add_row() and its callers read. */
 static RomTable settings_table = {"t_settings", 3, {"settings_id", "settings", "leaving"}, true};
@@ -492,22 +494,37 @@ in_force(void)
 }
 
 /*
- * statement_read is called for each statement that is read, but not for the engine's, which have no literals of this kind. A literal is read
+ * note_reading notes with which settings the process reads a statement, but not the engine's, which have no literals of this kind. A literal is read
  * when a statement is ('05/04/2026'::date), so a plan that is kept has the meaning that it had then: a session that calls a workflow's
  * functions itself may have other settings meanwhile, and so may an activity (SET LOCAL, CREATE FUNCTION ... SET).
  */
 static void
+note_reading(void)
+{
+	uint64		hash;
+
+	if (rom_spi_under_way())
+		return;
+	hash = in_force();
+	read_differently |= read_with != 0 && read_with != hash;
+	read_with = hash;
+}
+
+static void
 statement_read(ParseState *pstate, Query *query, JumbleState *jstate)
 {
-	if (prev_hook)
-		prev_hook(pstate, query, jstate);
-	if (!InSecurityRestrictedOperation())
-	{
-		uint64		hash = in_force();
+	if (prev_read)
+		prev_read(pstate, query, jstate);
+	note_reading();
+}
 
-		read_differently |= read_with != 0 && read_with != hash;
-		read_with = hash;
-	}
+/* statement_planned: the planner reads the bodies of SQL functions that it puts in place of their calls. */
+static PlannedStmt *
+statement_planned(Query *parse, const char *query_string, int cursorOptions, ParamListInfo boundParams)
+{
+	note_reading();
+	return prev_planner ? prev_planner(parse, query_string, cursorOptions, boundParams) :
+		standard_planner(parse, query_string, cursorOptions, boundParams);
 }
 
 /* plans_differ: can a plan have been made with other settings than those that were applied last? */
@@ -668,6 +685,8 @@ rom_settings_init(void)
 	/* (plans of a session that loads the library late may be of any settings) */
 	read_differently = !process_shared_preload_libraries_in_progress;
 	find_records();
-	prev_hook = post_parse_analyze_hook;
+	prev_read = post_parse_analyze_hook;
 	post_parse_analyze_hook = statement_read;
+	prev_planner = planner_hook;
+	planner_hook = statement_planned;
 }

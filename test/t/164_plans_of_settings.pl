@@ -130,6 +130,26 @@ for my $back ("SET TimeZone = 'Asia/Kolkata'", 'RESET TimeZone')
 is(sql(q{BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; SELECT zoned(); ROLLBACK; CALL romancy.run_workflow('zone_now')}) =~ s/, "pid": \d+//r,
 	qq{2026-06-01T12:00:00+09:00\n{"at": "2026-06-01T12:00:00+05:30", "here": "2026-06-01T12:00:00+05:30"}}, 'a run after a transaction that had another one');
 
+# what was read for a materialized view and for an index, and what the planner read: the body of an SQL function that it puts in place of a call, in a plan that comes late
+sql(q{CREATE FUNCTION tokyo_of(int) RETURNS text IMMUTABLE LANGUAGE plpgsql SET TimeZone = 'Asia/Tokyo' AS $$ BEGIN RETURN zoned(); END $$; CREATE TABLE indexed AS SELECT 1 AS i;
+	CREATE FUNCTION sql_zoned() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT '2026-06-01 12:00'::timestamptz $$;
+	CREATE FUNCTION planned(i int) RETURNS text LANGUAGE plpgsql AS $$ DECLARE r text; BEGIN SELECT sql_zoned() AT TIME ZONE 'UTC' INTO r FROM pg_class WHERE oid = i; RETURN r; END $$;
+	CREATE FUNCTION planned_in(zone text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE r text; BEGIN PERFORM set_config('TimeZone', zone, false); r := planned(1259); RESET TimeZone; RETURN r; END $$;
+	CREATE FUNCTION zone_planned(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN to_jsonb(zoned() || ' ' || planned(1259)); END $$});
+for my $first ('CREATE MATERIALIZED VIEW seen AS SELECT tokyo_of(1)', 'CREATE INDEX ON indexed (tokyo_of(i))',
+	q{DO $$ BEGIN FOR i IN 1 .. 5 LOOP PERFORM planned_in('Asia/Kolkata'); END LOOP; PERFORM planned_in('Asia/Tokyo'), planned_in('Asia/Tokyo'); END $$})
+{
+	is(sql("$first; BEGIN; DO \$\$ BEGIN PERFORM romancy.start_workflow('zone_planned', idempotency_key => 'planned'); END \$\$; CALL romancy.drain(); SELECT output #>> '{}' FROM romancy.instances WHERE idempotency_key = 'planned'; ROLLBACK") =~ s/^\d*\n(?=\d{4}-)//r,
+		'2026-06-01T12:00:00+05:30 01/06/2026 06:30:00', "a drain after $first");
+}
+
+# a session that runs no workflow keeps its plans over subtransactions that are rolled back
+my ($rc, $out, $err) = $node->psql('postgres', q{SET client_min_messages = log; SET debug_print_parse = on;
+	DO $$ BEGIN FOR i IN 1 .. 50 LOOP BEGIN PERFORM zoned(); RAISE 'caught'; EXCEPTION WHEN raise_exception THEN NULL; END; END LOOP; END $$});
+my $read = () = $err =~ /parse tree:/g;
+cmp_ok($read, '>', 1, 'statements that are read are told');
+cmp_ok($read, '<', 50, "and those of a loop with exceptions are read once ($read)");
+
 # a turn that waits or fails leaves its settings by an error, and the transaction goes on
 sql(q{CREATE FUNCTION zone_waits(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM zoned(); PERFORM romancy.receive('never'); RETURN to_jsonb(zoned()); END $$;
 	CREATE FUNCTION zone_fails(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '%', zoned(); END $$});
