@@ -131,7 +131,7 @@ is(sql(q{BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; SELECT zoned(); ROLLBACK; CAL
 	qq{2026-06-01T12:00:00+09:00\n{"at": "2026-06-01T12:00:00+05:30", "here": "2026-06-01T12:00:00+05:30"}}, 'a run after a transaction that had another one');
 
 # what was read for a materialized view and for an index, and what the planner read: the body of an SQL function that it puts in place of a call, in a plan that comes late
-sql(q{CREATE FUNCTION tokyo_of(int) RETURNS text IMMUTABLE LANGUAGE plpgsql SET TimeZone = 'Asia/Tokyo' AS $$ BEGIN RETURN zoned(); END $$; CREATE TABLE indexed AS SELECT 1 AS i;
+sql(q{CREATE FUNCTION tokyo_of(int) RETURNS text IMMUTABLE LANGUAGE plpgsql SET TimeZone = 'Asia/Tokyo' AS $$ BEGIN RETURN public.zoned(); END $$; CREATE TABLE indexed AS SELECT 1 AS i;
 	CREATE FUNCTION sql_zoned() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT '2026-06-01 12:00'::timestamptz $$;
 	CREATE FUNCTION planned(i int) RETURNS text LANGUAGE plpgsql AS $$ DECLARE r text; BEGIN SELECT sql_zoned() AT TIME ZONE 'UTC' INTO r FROM pg_class WHERE oid = i; RETURN r; END $$;
 	CREATE FUNCTION planned_in(zone text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE r text; BEGIN PERFORM set_config('TimeZone', zone, false); r := planned(1259); RESET TimeZone; RETURN r; END $$;
